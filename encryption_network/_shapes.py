@@ -7,8 +7,7 @@ clients know.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -54,8 +53,7 @@ class ShapeError(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """The required members of a JSON object and their types."""
 
     members: Mapping[str, Kind]

@@ -10,10 +10,9 @@ Example:
     answer = {"descriptor": descriptor_json(record, keyring.node_did)}
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -361,8 +360,7 @@ class _DescriptorJson(msgspec.Struct, rename="camel"):
     members: list[_Member] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """A network descriptor that a client received (EN28).
 
     It is untrusted until `verify_descriptor` accepts it.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce, wraps
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import click
 import msgspec
@@ -30,8 +30,7 @@ from .term_files import key_providers_named
 _ROOT_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(NamedTuple):
     """An owner's exceptions to the default node policy.
 
     They come from the options `--accept-…`.

@@ -19,7 +19,7 @@ Source: spec/attestation.md AT40 to AT45.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -129,8 +129,7 @@ class NodePolicy:
             raise InvalidPolicy(f"release_key_providers: {exc.reason}") from exc
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeEvidence:
+class NodeEvidence(NamedTuple):
     """The verified attestation evidence of a node."""
 
     statement: NodeStatement
@@ -147,7 +146,6 @@ class NodeVerifier(Protocol):
 
         Raises NodeEvidenceRefused otherwise; `now` is epoch seconds.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

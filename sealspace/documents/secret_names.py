@@ -8,7 +8,7 @@ The names follow the secrets convention, so clients in other languages find the 
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import InvalidSecretName, InvalidSecretScope
 
@@ -43,8 +43,7 @@ _DASHES = re.compile(r"-{2,}")
 _RESERVED_SCOPES = frozenset({"default", "global"})
 
 
-@dataclass(frozen=True, slots=True)
-class SecretName:
+class SecretName(NamedTuple):
     """The validated name of a secret.
 
     Attributes:

@@ -19,9 +19,8 @@ RFC 7468.
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -72,8 +71,7 @@ turn warnings into errors: there an oddity that the library only warns about, su
 serial number, is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(NamedTuple):
     """The parsed fields of an X.509 certificate.
 
     The fields are untrusted until the certificate chain is verified.
@@ -88,8 +86,7 @@ class Certificate:
     not_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """The machine identifiers in a platform (PCK) certificate.
 
     The certificate may be unverified.

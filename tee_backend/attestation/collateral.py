@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -62,8 +62,7 @@ SignatureHex = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f]{128}\Z")]
 EvaluationNumber = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A validity period in epoch seconds.
 
     The end is not part of the period.
@@ -88,8 +87,7 @@ class CommonMembers(Struct, frozen=True, rename="camel"):
 AnyMembers = TypeVar("AnyMembers", bound=CommonMembers)
 
 
-@dataclass(frozen=True, slots=True)
-class IssuerChain:
+class IssuerChain(NamedTuple):
     """The certificate chain of a signed document.
 
     `pem` is the chain as received.
@@ -266,8 +264,7 @@ class TcbInfo(QeIdentity, frozen=True, rename="camel"):
     tdx_module: dict[str, Any] | UnsetType = UNSET  # collateral for SGX has none
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationList:
+class RevocationList(NamedTuple):
     """A certificate revocation list (CRL)."""
 
     der: bytes
@@ -360,7 +357,6 @@ class CollateralProvider(Protocol):
 
         Raises CollateralUnusable if there is none.
         """
-        ...
 
 
 def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool = True) -> None:

@@ -13,9 +13,8 @@ Example:
 Source: Intel PCS API v4, TCB evaluation data numbers.
 """
 
-from dataclasses import dataclass
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct, field
 
@@ -64,8 +63,7 @@ class _NumberListMembers(CommonMembers, frozen=True, rename="camel"):
     tcb_eval_numbers: Annotated[list[Evaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationNumbers:
+class EvaluationNumbers(NamedTuple):
     """Intel's list of TCB evaluation numbers.
 
     The list has not been verified. It has at least one entry. The numbers are in descending order.

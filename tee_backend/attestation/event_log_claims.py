@@ -29,9 +29,8 @@ import hashlib
 import hmac
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import sha3
 from msgspec import Meta, Struct
@@ -52,8 +51,7 @@ APP_ID_BYTES = 20
 INSTANCE_ID_BYTES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class KeyProvider:
+class KeyProvider(NamedTuple):
     """The source of an application's keys, such as a key service or a TPM."""
 
     name: KeyProviderName
@@ -68,8 +66,7 @@ class KeyProvider:
         return f"{self.name}:{self.id.hex()}" if self.id else self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventLogClaims:
+class EventLogClaims(NamedTuple):
     """The hashes, ids and key provider of an application, from its event log.
 
     The system logged these facts before it started the application. They are true of the trust

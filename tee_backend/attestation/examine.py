@@ -19,8 +19,8 @@ Source: spec/attestation.md AT5, AT9, AT16, AT20 to AT22, AT28, AT29, AT41, AT51
 import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 
@@ -202,8 +202,7 @@ EVIDENCE_TTL_S = 600.0
 """Lifetime of evidence unless a policy demands less; renewal needs a new quote."""
 
 
-@dataclass(frozen=True, slots=True)
-class BoundQuote:
+class BoundQuote(NamedTuple):
     """A parsed quote with checked report data, but unverified signatures.
 
     If there is an event log, it matches the quote.

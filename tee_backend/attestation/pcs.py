@@ -32,9 +32,8 @@ import json
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import aiohttp
@@ -67,8 +66,7 @@ _PEM_CRL = b"-----BEGIN X509 CRL-----"
 _BUSY = frozenset({429, 500, 502, 503, 504})
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
+class ServiceSettings(NamedTuple):
     """Settings for requests to a collateral service."""
 
     base_url: str = INTEL_SERVICE_URL
@@ -77,8 +75,7 @@ class ServiceSettings:
     timeout_s: float = TIMEOUT_S
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """A response from the collateral service.
 
     `chain` is the PEM issuer chain from a response header, or empty.
@@ -181,7 +178,17 @@ async def _get(
     try:
         async with session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
             _check_head(answer)
-            return _Answer(await _bounded_body(answer), _chain(answer, chain_headers))
+            body = await _bounded_body(answer)
+            # Without such a header, the issuer certificate chain is empty, which is refused later.
+            encoded = next(
+                (answer.headers[one] for one in chain_headers if one in answer.headers), ""
+            )
+            pem = unquote_to_bytes(encoded)
+            if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
+                raise CollateralUnusable(
+                    "service-answer", "an issuer chain in a response header is not PEM"
+                )
+            return _Answer(body, pem.decode())
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -226,20 +233,6 @@ async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
                 "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
             )
     return bytes(body)
-
-
-def _chain(answer: aiohttp.ClientResponse, names: tuple[str, ...]) -> str:
-    """Return the issuer certificate chain from the response headers.
-
-    Without such a header, return an empty string, which is refused later.
-    """
-    encoded = next((answer.headers[name] for name in names if name in answer.headers), "")
-    pem = unquote_to_bytes(encoded)
-    if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
-        raise CollateralUnusable(
-            "service-answer", "an issuer chain in a response header is not PEM"
-        )
-    return pem.decode()
 
 
 def _stored_form(

@@ -33,7 +33,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .attestation_errors import MalformedCertificate, QuoteRefused
 from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
@@ -99,8 +99,7 @@ class TdReport:
     extension: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """A parsed TDX quote.
 
     None of the fields has been verified.

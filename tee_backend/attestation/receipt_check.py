@@ -20,9 +20,9 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
@@ -43,7 +43,7 @@ from encryption_network.receipt import QuoteVerdict, Receipt, parse_receipt, ver
 from sealspace.errors import ReceiptInvalid
 
 from .attestation_errors import AttestationError, QuoteRefused
-from .collateral import Collateral, parse_collateral
+from .collateral import parse_collateral
 from .examine import BoundQuote, bind_quote, examine
 from .report_data import session_binding
 from .trust_root import TrustRoot
@@ -54,8 +54,7 @@ Documents = Callable[[bytes], bytes | None]
 Read = TypeVar("Read")
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedRelease:
+class VerifiedRelease(NamedTuple):
     """A key release proven by a verified receipt."""
 
     receipt: Receipt
@@ -202,7 +201,26 @@ def _evidence(
         )
     bound = _bound(receipt, judged, evidence, documents)
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
-    _check_facts(receipt, evidence, bound, collateral, root)
+    # 6: The quote must be valid at the time in the receipt, and agree with the stored evidence.
+    with _naming("quote"):
+        # Unlimited, so that the result expires with its collateral and can be compared below.
+        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
+    ignored = {"attested_at", "expires_at"}  # times of the original session
+    names = {field.name for field in fields(Evidence)} - ignored
+    differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
+    if differing & {"compose_hash", "app_id"}:
+        raise _refuted(
+            "event log", "the log is missing, or is for a different application than the evidence"
+        )
+    # None: the evidence was stored before evidence named key providers.
+    if "key_provider" in differing and evidence.key_provider is not None:
+        raise _refuted("event log", "the log and the evidence name different key providers")
+    if differing - {"key_provider"}:
+        raise _refuted(
+            "evidence", f"the quote and the evidence differ in {', '.join(sorted(differing))}"
+        )
+    if evidence.expires_at > shown.expires_at:
+        raise _refuted("evidence", "the evidence expires later than its collateral")
     return evidence, bound
 
 
@@ -242,34 +260,6 @@ def _bound(
             raise _refuted(
                 "event log", "an application without a key provider is never accepted"
             ) from None
-
-
-def _check_facts(
-    receipt: Receipt, evidence: Evidence, bound: BoundQuote, collateral: Collateral, root: TrustRoot
-) -> None:
-    """Verify a receipt's quote, and compare it with the stored evidence.
-
-    The quote must be valid at the time in the receipt. This is step 6.
-    """
-    with _naming("quote"):
-        # Unlimited, so that the result expires with its collateral and can be compared below.
-        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    ignored = {"attested_at", "expires_at"}  # times of the original session
-    names = {field.name for field in fields(Evidence)} - ignored
-    differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
-    if differing & {"compose_hash", "app_id"}:
-        raise _refuted(
-            "event log", "the log is missing, or is for a different application than the evidence"
-        )
-    # None: the evidence was stored before evidence named key providers.
-    if "key_provider" in differing and evidence.key_provider is not None:
-        raise _refuted("event log", "the log and the evidence name different key providers")
-    if differing - {"key_provider"}:
-        raise _refuted(
-            "evidence", f"the quote and the evidence differ in {', '.join(sorted(differing))}"
-        )
-    if evidence.expires_at > shown.expires_at:
-        raise _refuted("evidence", "the evidence expires later than its collateral")
 
 
 # --- documents and errors -------------------------------------------------------------------------

@@ -15,8 +15,7 @@ Source: spec/attestation.md AT30, AT31.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .collateral import Collateral
 
@@ -25,8 +24,7 @@ DAY_S = 86_400.0
 AlarmKind = Literal["refresh-failing", "ends-soon", "ended", "stale"]
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshRules:
+class RefreshRules(NamedTuple):
     """Intervals for renewing collateral and alerting operators.
 
     All intervals are in seconds.
@@ -40,8 +38,7 @@ class RefreshRules:
     stale_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(NamedTuple):
     """A collateral problem that needs the operator's attention."""
 
     kind: AlarmKind

@@ -16,7 +16,7 @@ Source: spec/attestation.md AT9, AT51, AT41.
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from capabilities.principals import Principal, ed25519_public_key, parse_principal
 from encryption_network.policy import ReceiverMode
@@ -32,8 +32,7 @@ REPORT_DATA_BYTES = 64
 RECEIVER_KEY_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
+class Binding(NamedTuple):
     """The facts that a quote vouches for.
 
     `report_data` is computed from these facts. Obtain a binding with the functions below.

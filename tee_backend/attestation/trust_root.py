@@ -15,9 +15,9 @@ Source: Intel SGX PCK Certificate and Certificate Revocation List Profile Specif
 """
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from encryption_network.release_record import INTEL_ROOT_SHA256
 
@@ -28,8 +28,7 @@ _INTEL_ROOT_FILE = Path(__file__).with_name("intel_sgx_root_ca.der")
 _ROOT_SUFFIX = "Root CA"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustRoot:
+class TrustRoot(NamedTuple):
     """A root certificate that the operator trusts."""
 
     certificate: Certificate

@@ -293,29 +293,28 @@ class Backend:
         ]
         # One call at a time: a failure undoes its own grants and not those of another call.
         async with self._accepting:
-            self._require_usable(new, networks)  # before the request to the node: AT54
-            before = self._client.session.grants
+            # AT54: before the request to the node, the grants must be valid for this backend, and
+            # cover the networks.
+            session = self._client.session
+            for grant in new:
+                session.with_grant(grant)
+            joined, before = replace(session, grants=self._with_new(new)), session.grants
+            for network in networks:
+                joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
             try:
                 for one in portables:
                     await self._client.delegations.accept(one)
                 self._hold(new)
                 await self._store()
             except BaseException:
-                self._restore(new, before)
+                # Undo the changes of this call. Changes made by other calls are kept.
+                session, known = self._client.session, {one.cid for one in before}
+                held = [one for one in session.grants if one.cid in known or one not in new]
+                held += [one for one in before if one not in held]
+                self._client.use(replace(session, grants=tuple(held)))
+                self._held.replace(held)
                 raise
         return networks
-
-    def _require_usable(self, new: Sequence[Grant], networks: Sequence[NetworkId]) -> None:
-        """Check that new grants are valid for this backend.
-
-        The grants must also cover `networks`.
-        """
-        session = self._client.session
-        for grant in new:
-            session.with_grant(grant)
-        joined = replace(session, grants=self._with_new(new))
-        for network in networks:
-            joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
 
     def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
         """Return new grants, followed by the current grants that can stay.
@@ -339,17 +338,6 @@ class Backend:
         self._by_grant = {
             cid: client for cid, client in self._by_grant.items() if cid in self._held.cids
         }
-
-    def _restore(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
-        """Undo the changes of a failed `accept`.
-
-        Changes made by other calls are kept.
-        """
-        session, known = self._client.session, {one.cid for one in before}
-        held = [one for one in session.grants if one.cid in known or one not in new]
-        held += [one for one in before if one not in held]
-        self._client.use(replace(session, grants=tuple(held)))
-        self._held.replace(held)
 
     async def _store(self) -> None:
         if self._folder is not None:

@@ -29,10 +29,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -70,8 +69,7 @@ class _Row(Struct, rename="camel", forbid_unknown_fields=True):
     was_revoked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GrantSnapshot:
+class GrantSnapshot(NamedTuple):
     """A snapshot of a backend's grants and pinned network keys.
 
     `read` contains the ids of used grants, `revoked` those of revoked grants.

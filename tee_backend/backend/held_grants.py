@@ -15,8 +15,7 @@ Example:
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from capabilities.limits import Rates
 from capabilities.principals import Principal
@@ -72,8 +71,7 @@ class GrantRates(Rates[str | None]):
 GrantState = Literal["live", "ended", "revoked"]
 
 
-@dataclass(frozen=True, slots=True)
-class HeldGrant:
+class HeldGrant(NamedTuple):
     """A grant to a backend, with its current state."""
 
     grant: Grant

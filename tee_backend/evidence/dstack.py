@@ -143,21 +143,16 @@ class DstackSource:
             ) from exc
         finally:
             connection.close()
-        return _answer(status, body)
-
-
-def _answer(status: int, body: bytes) -> dict[str, Json]:
-    if status >= 300 and not body.lstrip().startswith(b"{"):
-        raise SourceRefused(f"the guest agent responded with status {status}")
-    try:
-        answer = parse_json(body, max_bytes=MAX_ANSWER_BYTES)
-    except InvalidJson as exc:
-        raise SourceMalformed(f"the guest agent's response is not valid: {exc}") from exc
-    if status >= 300 or "error" in answer:
-        raise SourceRefused(
-            f"the guest agent responded with status {status}: {str(answer.get('error', ''))[:200]}"
-        )
-    return answer
+        if status >= 300 and not body.lstrip().startswith(b"{"):
+            raise SourceRefused(f"the guest agent responded with status {status}")
+        try:
+            answer = parse_json(body, max_bytes=MAX_ANSWER_BYTES)
+        except InvalidJson as exc:
+            raise SourceMalformed(f"the guest agent's response is not valid: {exc}") from exc
+        if status >= 300 or "error" in answer:
+            detail = str(answer.get("error", ""))[:200]
+            raise SourceRefused(f"the guest agent responded with status {status}: {detail}")
+        return answer
 
 
 def _hex(answer: dict[str, Json], name: str) -> bytes:

@@ -3,7 +3,6 @@
 import base64
 import json
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -277,7 +276,7 @@ def test_fuzz_signed_descriptors(data: st.DataObject) -> None:
     with suppress(EncryptionError):
         read = parse_descriptor(changed)
         verify_descriptor(read, given_signature, node_did=signer.did, nonce=asked)
-        assert read == replace(parse_descriptor(original), node_did=read.node_did)
+        assert read == parse_descriptor(original)._replace(node_did=read.node_did)
         assert (signature, nonce) == (given_signature, asked)
     assert is_nonce(asked) is (asked == nonce) or 22 <= len(asked) <= 43
 

@@ -88,6 +88,8 @@ def coded(code: str) -> Callable[[Exception], bool]:
 
 def altered(value: Any, **changes: object) -> Any:
     """Return a copy of a frozen record with some fields replaced."""
+    if hasattr(value, "_replace"):  # a named tuple
+        return value._replace(**changes)
     return (
         msgspec.structs.replace(value, **changes)
         if isinstance(value, msgspec.Struct)

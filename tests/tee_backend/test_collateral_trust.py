@@ -312,7 +312,7 @@ def test_own_limit_of_age(collateral: Collateral, now: float) -> None:
             check_age(collateral, max_age_s=7 * 86_400, now=late)
     stale = replace(
         collateral.qe_identity,
-        window=replace(collateral.qe_identity.window, starts_at=now - 9 * 86_400),
+        window=collateral.qe_identity.window._replace(starts_at=now - 9 * 86_400),
     )
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         check_age(replace(collateral, qe_identity=stale), max_age_s=7 * 86_400, now=now)

@@ -5,7 +5,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +47,7 @@ async def pcs(document: bytes) -> AsyncIterator[PcsSimulator]:
 async def asking(pcs: PcsSimulator, **changes: Any) -> AsyncIterator[CollateralService]:
     """Query the service as a node does."""
     settings = ServiceSettings(base_url=pcs.url, root_crl_url=pcs.url + CERTIFICATES)
-    yield CollateralService(replace(settings, **changes))
+    yield CollateralService(settings._replace(**changes))
 
 
 async def test_the_stored_form(

@@ -70,8 +70,8 @@ def test_alarms(holding: dict[str, Any], day: float, kinds: list[str]) -> None:
 
 def test_an_alarm_names_the_part() -> None:
     """An alarm names the part that expires first."""
-    early_end = replace(COLLATERAL.root_crl.window, ends_at=NOW + DAY_S)
-    collateral = replace(COLLATERAL, root_crl=replace(COLLATERAL.root_crl, window=early_end))
+    early_end = COLLATERAL.root_crl.window._replace(ends_at=NOW + DAY_S)
+    collateral = replace(COLLATERAL, root_crl=COLLATERAL.root_crl._replace(window=early_end))
     (alarm,) = alarms_of(**held(collateral=collateral), now=NOW)
     assert ("ends-soon", "root CRL", NOW + DAY_S) == (alarm.kind, alarm.part, alarm.at)
 

@@ -337,7 +337,7 @@ def test_a_list_of_another_authority(
     """The PCK list has to be from the authority that issued the quote's leaf."""
     collateral = parse_collateral(machine.collateral_json(now))
     of_root = replace(
-        collateral, pck_crl=replace(collateral.pck_crl, issuer=collateral.root_crl.issuer)
+        collateral, pck_crl=collateral.pck_crl._replace(issuer=collateral.root_crl.issuer)
     )
     with pytest.raises(CollateralUnusable, match=r"^collateral-mismatch$"):
         verify_quote(quote, of_root, root=root, now=now)
