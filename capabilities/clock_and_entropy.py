@@ -18,7 +18,6 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Return the current time in seconds since the epoch."""
-        ...
 
 
 class Entropy(Protocol):
@@ -26,7 +25,6 @@ class Entropy(Protocol):
 
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` random bytes."""
-        ...
 
 
 class SystemClock:

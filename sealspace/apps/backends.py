@@ -138,7 +138,6 @@ class EvidenceVerifier(Protocol):
             BackendNotProven: the evidence is not valid.
             CollateralNeeded: there is no current collateral to verify it.
         """
-        ...
 
 
 WantedSecret: TypeAlias = SecretName

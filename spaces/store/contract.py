@@ -268,7 +268,6 @@ class Store(Protocol):
             CommitInvalid: a range or replay record that is not valid.
             StoreUnavailable: the engine cannot be reached.
         """
-        ...
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write a commit atomically and durably.
@@ -283,14 +282,12 @@ class Store(Protocol):
             StoreBusy: too many bytes are waiting already; nothing was written.
             StoreUnavailable: the outcome is unknown.
         """
-        ...
 
     async def close(self) -> None:
         """Close the store and release its resources.
 
         Commits that are still in flight raise StoreUnavailable.
         """
-        ...
 
 
 async def read_row(store: Store, key: bytes) -> Record | None:

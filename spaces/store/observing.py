@@ -78,11 +78,9 @@ class SharedStore(Protocol):
 
     async def clocks(self) -> Clocks:
         """Compare this process's clock with the database's clock."""
-        ...
 
     async def are_bodies_locked(self) -> bool:
         """Return whether a running backup prevents the deletion of large values (BK2).
 
         A running check prevents it too. Both may run on any machine that shares the database.
         """
-        ...

@@ -44,21 +44,18 @@ class IncomingBody(Protocol):
 
         After an error or a cancellation, the upload can only be discarded.
         """
-        ...
 
     async def finish(self) -> tuple[bytes, int]:
         """Complete the upload.
 
         Returns the 32-byte BLAKE3 hash and the size of the data. Raises the errors of `append`.
         """
-        ...
 
     async def rename(self, name: ObjectName) -> None:
         """Give the completed upload its final name.
 
         The object is durable under that name afterwards. If it had another name, that is removed.
         """
-        ...
 
     async def discard(self) -> None:
         """Delete the uploaded data.
@@ -66,7 +63,6 @@ class IncomingBody(Protocol):
         A renamed upload is deleted too. Data that cannot be deleted now is deleted by a later
         sweep.
         """
-        ...
 
 
 class OpenedBody(ABC):
@@ -145,22 +141,18 @@ class ObjectStore(Protocol):
 
         Raises the errors of `IncomingBody.append`.
         """
-        ...
 
     async def open(self, name: ObjectName, *, size_bytes: int) -> OpenedBody:
         """Open a large value for reading."""
-        ...
 
     async def remove(self, name: ObjectName) -> None:
         """Delete an object if it exists."""
-        ...
 
     def older_than(self, before: float) -> AsyncIterator[Sequence[ObjectName]]:
         """Yield the names of old objects in batches.
 
         An object is old if it was not modified since `before`, in epoch seconds.
         """
-        ...
 
     async def remove_unfinished(self, before: float) -> int:
         """Delete old unfinished uploads and return their number.
@@ -169,8 +161,6 @@ class ObjectStore(Protocol):
 
         An upload that is still in progress then fails in `rename`, so no acknowledged data is lost.
         """
-        ...
 
     async def check(self) -> None:
         """Check that the storage can be reached."""
-        ...

@@ -137,7 +137,6 @@ class OnGrant(Protocol):
 
         Raises SealspaceError if a grant is unusable. The error's text is sent to the client.
         """
-        ...
 
 
 ClientOf = Callable[[SurfaceRequest], str | None]

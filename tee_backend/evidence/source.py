@@ -44,7 +44,6 @@ class EvidenceSource(Protocol):
 
         The report data has 64 bytes. The call may block.
         """
-        ...
 
 
 @runtime_checkable
@@ -56,7 +55,6 @@ class KeySource(Protocol):
 
         The key has at least 32 bytes. The call may block.
         """
-        ...
 
 
 def check_report_data_size(report_data: bytes) -> None:

@@ -87,15 +87,12 @@ class RowSource(Protocol):
         Value files contain the bodies that are too large for a row. Any number of processes may
         block their deletion at once.
         """
-        ...
 
     def parts(self) -> AsyncGenerator[Part, None]:
         """Yield all rows of one snapshot, in batches."""
-        ...
 
     def snapshot(self) -> AbstractAsyncContextManager[StoreSnapshot]:
         """Return a context manager that yields a snapshot of the store."""
-        ...
 
 
 class LmdbRows:
