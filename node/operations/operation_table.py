@@ -243,7 +243,13 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows, targets = _requested(invocation)
+    rows, targets = list[InvokeOperation](), list[OperationTarget]()
+    for capability in invocation.capabilities:
+        row, resource = row_of(capability.ability), capability.resource
+        if row is not None and row.about(resource):
+            rows.append(row)
+            if isinstance(resource, SpaceResource):
+                targets.append(OperationTarget(resource.space, resource.path or ""))
     # I6 comes first: a decrypt request may carry a fact that binds it, which T12 would reject
     if OPEN_KEY not in rows:
         check_call(invocation)  # T12
@@ -263,25 +269,12 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             is_form=message.is_form,
             metadata_reads=rows.count(READ_METADATA),
         )
-    request = Request(services, invocation, targets, options, message)
+    request = Request(services, invocation, tuple(targets), options, message)
     is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING
     return Plan(row, row.operation, row.run, request)
-
-
-def _requested(invocation: Invocation) -> tuple[list[InvokeOperation], tuple[OperationTarget, ...]]:
-    """Return a token's requested operations with their targets."""
-    rows: list[InvokeOperation] = []
-    targets: list[OperationTarget] = []
-    for capability in invocation.capabilities:
-        row, resource = row_of(capability.ability), capability.resource
-        if row is not None and row.about(resource):
-            rows.append(row)
-            if isinstance(resource, SpaceResource):
-                targets.append(OperationTarget(resource.space, resource.path or ""))
-    return rows, tuple(targets)
 
 
 def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: bool) -> Plan:

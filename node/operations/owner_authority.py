@@ -7,7 +7,7 @@ Example:
     authority = await decide_owner_authority(services, call, owner)
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -45,15 +45,21 @@ async def decide_owner_authority(
         marks=call.marks,
         now=services.clock.now(),
     )
-    if (holders := session_holders(facts)) and (
-        sessions := await _sessions(services, owner, holders)
-    ):
-        # A sign-in has no parents, so its own revocation marker is the only one that can revoke it.
-        facts = msgspec.structs.replace(
-            facts,
-            sessions=tuple(sessions.values()),
-            marks={**call.marks, **await read_markers(services, tuple(sessions))},
+    if holders := session_holders(facts):
+        limit = _MOST_SESSIONS // len(holders)
+        ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
+        pages = (await services.store.read(ranges=ranges)).pages
+        sessions = await _links(
+            services, tuple(dict.fromkeys([one for page in pages for one in contents_of(page)]))
         )
+        if sessions:
+            # A sign-in has no parents, so its own revocation marker is the only one that can revoke
+            # it.
+            facts = msgspec.structs.replace(
+                facts,
+                sessions=tuple(sessions.values()),
+                marks={**call.marks, **await read_markers(services, tuple(sessions))},
+            )
     return owner_authority(facts)
 
 
@@ -70,15 +76,3 @@ async def _links(
         for content, stored in zip(contents, found, strict=True)
         if stored is not None
     }
-
-
-async def _sessions(
-    services: Services, owner: Principal, holders: Collection[Principal]
-) -> dict[ContentKey, Registered]:
-    """Return the owner's sign-ins for the given session keys."""
-    limit = _MOST_SESSIONS // len(holders)
-    ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
-    pages = (await services.store.read(ranges=ranges)).pages
-    return await _links(
-        services, tuple(dict.fromkeys([content for page in pages for content in contents_of(page)]))
-    )

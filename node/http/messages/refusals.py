@@ -373,9 +373,7 @@ _NETWORKS = {
     "network-exists": _network(409, "use it, or choose another name", invoked=RouteAnswer(409)),
     "network-not-active": _network(409, "ask the network's owner"),
     # The wire says 500, but a wrapped key that cannot be opened is the caller's fault: not logged.
-    "key-backend": ErrorResponse(
-        500, None, _COMPARE, "message", is_expected=True, by_route={"invoked-decrypt": _FORBIDDEN}
-    ),
+    "key-backend": replace(_network(500), is_expected=True),
     "invalid-record": _network(500),
 }
 """Codes of encryption networks."""

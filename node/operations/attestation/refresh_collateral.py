@@ -76,7 +76,27 @@ async def fetch_due(services: Services) -> bool:
             await _fetch(services, source, family)
             return False
         except AttestationError as error:
-            failed = _failed(services, family, state, error)
+            # AT31: the wait for a wish doubles with each failure, up to `collateral.retry_s`.
+            now, failures = services.clock.now(), state.failures + 1
+            wait_s: float = services.config.collateral.retry_s
+            requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
+            if error.code == "platform-unknown":  # AT32
+                wait_s = max(wait_s, UNKNOWN_FOR_S)
+            elif state.is_missing:
+                wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
+            # not before the service allows it (AT32)
+            next_at = now + max(wait_s, requested_s or 0.0)
+            fmspc, ca = family
+            log_warning(
+                "collateral-refresh-failed",
+                fmspc=fmspc.hex(),
+                ca=ca,
+                code=error.code,
+                failures=failures,
+            )
+            failed = msgspec.structs.replace(
+                state, tried_at=now, due_at=next_at, failed=error.code, failures=failures
+            )
     # Refused if a document was imported meanwhile, whose state is then kept.
     await services.store.commit(Commit(puts=(state_put(family, failed, expect=stamp),)))
     return False
@@ -117,31 +137,6 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
             number=following.number,
             at=int(following.becomes_standard_at),
         )
-
-
-def _failed(
-    services: Services, family: Family, state: CollateralState, error: AttestationError
-) -> CollateralState:
-    """Return the state of a collateral document after a failed fetch (AT31).
-
-    The state contains the time of the next attempt. The wait for a wish doubles with each failure,
-    up to `collateral.retry_s`.
-    """
-    now, failures = services.clock.now(), state.failures + 1
-    wait_s: float = services.config.collateral.retry_s
-    requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
-    if error.code == "platform-unknown":  # AT32
-        wait_s = max(wait_s, UNKNOWN_FOR_S)
-    elif state.is_missing:
-        wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
-    next_at = now + max(wait_s, requested_s or 0.0)  # not before the service allows it (AT32)
-    fmspc, ca = family
-    log_warning(
-        "collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures
-    )
-    return msgspec.structs.replace(
-        state, tried_at=now, due_at=next_at, failed=error.code, failures=failures
-    )
 
 
 # --- wishes ---------------------------------------------------------------------------------------

@@ -180,8 +180,33 @@ async def _attempt(
     if known is not None and content in state.marks:
         return await _register_again(services, delegation, state, known)
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
-    # is checked like a new one.
-    return _register_new(services, delegation, state, found)
+    # is checked like a new one (D6 to D8).
+    now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
+    # raises for an attestation policy that cannot be parsed: ignoring it would grant more
+    policies_of(delegation.facts)
+    try:
+        machine_grant(delegation, registered_at=now)  # MT2
+    except MalformedToken as exc:
+        raise Refusal("machine-token-refused", exc.text) from exc
+    registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
+    ancestors = tuple([member.content_key for member in registered.closure[1:]])
+    rows = registration_puts(registered, client_account=usage.client_account)
+    audit = AuditRecord(
+        at=now,
+        action="delegation.registered",
+        actor=delegation.delegator,
+        subject=state.answer.cid,
+        token=delegation.cid,
+        authority=ancestors,
+    )
+    commit = Commit(
+        puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
+        # D23: required again at the commit, because a parent may be revoked after the read
+        live=marker_keys(ancestors),
+        checks=(*hosting.checks, *network.checks),
+        adds=(*hosting.adds, *usage.adds(charged_bytes(rows))),  # D12
+    )
+    return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)
 
 
 class _State(Struct, frozen=True):
@@ -287,35 +312,3 @@ def _new_alias(delegation: Delegation, state: _State) -> Commit:
     """
     alias, adds = state.usage.charge(alias_put(delegation.cid, delegation.content_key))
     return Commit(puts=(alias,), adds=adds)
-
-
-def _register_new(
-    services: Services, delegation: Delegation, state: _State, found: Sequence[Registered | None]
-) -> tuple[Commit, _Outcome]:
-    """Check a new delegation, and prepare its commit (D6 to D8)."""
-    now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
-    # raises for an attestation policy that cannot be parsed: ignoring it would grant more
-    policies_of(delegation.facts)
-    try:
-        machine_grant(delegation, registered_at=now)  # MT2
-    except MalformedToken as exc:
-        raise Refusal("machine-token-refused", exc.text) from exc
-    registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
-    ancestors = tuple([member.content_key for member in registered.closure[1:]])
-    rows = registration_puts(registered, client_account=usage.client_account)
-    audit = AuditRecord(
-        at=now,
-        action="delegation.registered",
-        actor=delegation.delegator,
-        subject=state.answer.cid,
-        token=delegation.cid,
-        authority=ancestors,
-    )
-    commit = Commit(
-        puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
-        # D23: required again at the commit, because a parent may be revoked after the read
-        live=marker_keys(ancestors),
-        checks=(*hosting.checks, *network.checks),
-        adds=(*hosting.adds, *usage.adds(charged_bytes(rows))),  # D12
-    )
-    return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)

@@ -8,20 +8,20 @@ returned in its state at that step.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
-from capabilities.cids import ContentKey, cid_text, parse_cid
+from capabilities.cids import cid_text, parse_cid
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
 from capabilities.tokens import Delegation, Invocation
 from spaces.grants.delegations import space_grants_range, unexpired_of
-from spaces.store.contract import Page, read_page
+from spaces.store.contract import read_page
 
 from ...refusal import Refusal
 from ...services import Services
@@ -120,7 +120,7 @@ async def read_capabilities(
     *,
     bounds: ListBounds = DEFAULT_BOUNDS,
 ) -> Entries:
-    """Return the delegations on a space.
+    """Return a space's active delegations that match the token's filters.
 
     If the token names one delegation, the result is only that delegation and its ancestors.
     """
@@ -132,31 +132,21 @@ async def read_capabilities(
     call.require_hosted()
     if isinstance(asked, Chain):
         return await _chain(services, space, asked, bounds)
-    return await _list(
-        services, asked, await root_identity(services, call), bounds, space, call.pages[0]
-    )
-
-
-async def _list(
-    services: Services,
-    filters: GrantFilters,
-    identity: Principal,
-    bounds: ListBounds,
-    space: SpaceId,
-    page: Page,
-) -> Entries:
-    """Return a space's active delegations that match the filters.
-
-    Args:
-        page: the first page of the space's index of delegations, which has been read already.
-    """
+    identity, page = await root_identity(services, call), call.pages[0]
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:
         contents = unexpired_of(page, now=services.clock.now())
         for start in range(0, len(contents), _STEP):
-            for delegation in await _in_force(services, contents[start : start + _STEP]):
-                if not filters.fit(delegation, identity):
+            some = contents[start : start + _STEP]
+            found = await services.delegations.by_content(some)
+            marks = await read_markers(services, some)
+            now = services.clock.now()
+            for stored in found:
+                if stored is None or not _is_live(stored, marks, now):
+                    continue
+                delegation = stored.delegation
+                if not asked.fit(delegation, identity):
                     continue
                 if len(grants) >= bounds.reported or size_bytes >= bounds.answer_bytes:
                     return Entries(grants, truncated=True)
@@ -171,15 +161,6 @@ async def _list(
             services.store,
             space_grants_range(space, after=page.last_key, limit=bounds.page_rows),
         )
-
-
-async def _in_force(services: Services, contents: Sequence[ContentKey]) -> list[Delegation]:
-    found = await services.delegations.by_content(contents)
-    marks = await read_markers(services, contents)
-    now = services.clock.now()
-    return [
-        stored.delegation for stored in found if stored is not None and _is_live(stored, marks, now)
-    ]
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:

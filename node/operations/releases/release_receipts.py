@@ -119,22 +119,8 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
             judged, parts = await _judged(services, evidence, record)
             documents += parts
             newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
-    text = signed_text(_receipt(services, permit, judged), services.keyring.node_signer)
-    put = receipt_put(
-        permit.decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
-    )
-    return NewReceipt(
-        puts=(put, *await missing_documents(services, documents, kept=kept))
-        if documents
-        else (put,),
-        sha256=hashlib.sha256(text).hexdigest(),
-        note=partial(services.kept.note, span, policies=policies, judged=newly_judged),
-    )
-
-
-def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | None) -> Receipt:
     decrypt = permit.decrypt
-    return Receipt(
+    receipt = Receipt(
         node=services.keyring.node_did,
         network=decrypt.network.network_id.text,
         owner=decrypt.network.owner,
@@ -149,6 +135,17 @@ def _receipt(services: Services, permit: ReleasePermit, judged: QuoteVerdict | N
         mode=permit.mode,
         at_micros=int(permit.decided_at * 1_000_000),
         evidence=judged,
+    )
+    text = signed_text(receipt, services.keyring.node_signer)
+    put = receipt_put(
+        permit.decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
+    )
+    return NewReceipt(
+        puts=(put, *await missing_documents(services, documents, kept=kept))
+        if documents
+        else (put,),
+        sha256=hashlib.sha256(text).hexdigest(),
+        note=partial(services.kept.note, span, policies=policies, judged=newly_judged),
     )
 
 

@@ -139,7 +139,14 @@ async def _read_put(
     call = await read_call(services, request.invocation, asked, ranges, records_use=records_use)
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
-        hosting = await _plan_first_write(services, call, space, request.message.client)
+        # The space is created together with its first value.
+        now, client = services.clock.now(), request.message.client
+        wanted = hosting_by_put(
+            space, call.invocation.invoker, services.hosting, client=client, now=now
+        )
+        hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
+        if call.unhosted - set(hosting.activated):  # the request also mentions another space
+            raise Refusal("space-not-found")
     else:
         hosting = plan_for_hosted(space, own.row, hosted)
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
@@ -164,24 +171,6 @@ async def _read_put(
         hosting,
         room,
     )
-
-
-async def _plan_first_write(
-    services: Services, call: Call, space: SpaceId, client: str | None
-) -> HostingPlan:
-    """Prepare to create a space together with its first value.
-
-    Refuse the request if the space may not be hosted, or if the request mentions another space that
-    is not hosted.
-    """
-    now = services.clock.now()
-    wanted = hosting_by_put(
-        space, call.invocation.invoker, services.hosting, client=client, now=now
-    )
-    hosting = plan_hosting(wanted, (await services.store.read(wanted.keys())).records, now=now)
-    if call.unhosted - set(hosting.activated):
-        raise Refusal("space-not-found")
-    return hosting
 
 
 def version_room(

@@ -117,8 +117,15 @@ def _permitted_prefix(call: Call, target: OperationTarget) -> tuple[bool, str | 
         Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
         or None. A grant on `photos` does not cover `photos2` (X6, Q15).
     """
-    caveats = _caveats(call, target)
-    selection = selection_of(SpaceResource(target.space, "kv", target.path), caveats)
+    # Every grant that the call depends on has the same conditions or none (I35, I39).
+    own = [
+        c.caveats
+        for c in call.invocation.capabilities
+        if _is_of(c.resource, target) and satisfies(c.ability, KV_LIST)
+    ]
+    caveats: Caveats = own[0] if own else {}
+    asked = SpaceResource(target.space, "kv", target.path)
+    selection = selection_of(asked, caveats)
     if selection is not None and selection.is_exact:
         return True, None
     # every path that starts with `segment` is below the requested path
@@ -127,32 +134,9 @@ def _permitted_prefix(call: Call, target: OperationTarget) -> tuple[bool, str | 
         return True, segment
     if call.invocation.invoker == target.space.owner:  # R1; both are canonical (P4)
         return True, target.path
-    granted = _granted_resources(call, target, caveats)
-    if not granted:
-        return False, None
-    return True, segment if all(_is_of(resource, target) for resource in granted) else target.path
-
-
-def _caveats(call: Call, target: OperationTarget) -> Caveats:
-    """Return the token's caveats for the requested prefix.
-
-    Every grant that the call depends on has the same conditions or none (I35, I39).
-    """
-    own = [
-        c
-        for c in call.invocation.capabilities
-        if _is_of(c.resource, target) and satisfies(c.ability, KV_LIST)
-    ]
-    return own[0].caveats if own else {}
-
-
-def _granted_resources(call: Call, target: OperationTarget, caveats: Caveats) -> list[Resource]:
-    """Return the delegated resources that cover the requested prefix.
-
-    A grant with conditions counts only if the call has the same conditions.
-    """
-    asked, sufficient = SpaceResource(target.space, "kv", target.path), sufficient_for(KV_LIST)
-    return [
+    # A grant with conditions counts only if the call has the same conditions.
+    sufficient = sufficient_for(KV_LIST)
+    granted = [
         row.resource
         for stored in call.cited
         for row in stored.delegation.capabilities
@@ -160,6 +144,9 @@ def _granted_resources(call: Call, target: OperationTarget, caveats: Caveats) ->
         and (not row.caveats or same_json(dict(row.caveats), dict(caveats)))
         and extends(asked, row.resource)
     ]
+    if not granted:
+        return False, None
+    return True, segment if all(_is_of(resource, target) for resource in granted) else target.path
 
 
 def _is_of(resource: Resource, target: OperationTarget) -> bool:

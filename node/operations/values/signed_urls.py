@@ -36,7 +36,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import Call, read_call
+from ..authorise import read_call
 
 MAX_TTL_S = 300
 _DIGEST = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
@@ -105,7 +105,15 @@ async def mint(
             raise Refusal("scope-refused")
         (key,), (head,) = keys, call.records
         digest = _requested_digest(asked) or bytes.fromhex(_current(head, key).etag)
-        expires_at = _expiry(services, call, asked)
+        # The URL does not outlive the token, nor any delegation that it depends on. A stored
+        # delegation's `expires_at` is the earliest in its closure, so the use of the URL need not
+        # check windows.
+        now = services.clock.now()
+        lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
+        ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
+        ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
+        if (expires_at := min(ends)) <= now:
+            raise Refusal("ticket-refused", "signed URL expired immediately")
         ticket = new_ticket(expires_at, services.entropy)
         record = Ticket(key, digest, expires_at, call.authority.live)
         puts = (ticket_put(ticket, record), call.audit(services, "signed-url.made", value.text))
@@ -154,23 +162,6 @@ def _current(record: Record | None, key: bytes) -> Head:
     if head is None:
         raise Refusal("no-value")
     return head
-
-
-def _expiry(services: Services, call: Call, asked: SignedUrlRequest) -> float:
-    """Return the time at which a signed URL expires.
-
-    The URL does not outlive the token, nor any delegation that it depends on.
-    """
-    now = services.clock.now()
-    lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
-    ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
-    # A stored delegation's `expires_at` is the earliest in its closure. So the URL expires before
-    # any of them, and its use need not check windows.
-    ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
-    expires_at = min(ends)
-    if expires_at <= now:
-        raise Refusal("ticket-refused", "signed URL expired immediately")
-    return expires_at
 
 
 async def redeem(services: Services, text: str) -> Head:
