@@ -10,7 +10,6 @@ Example:
     grant = machine_grant(delegation, registered_at=now)  # None: not a machine token
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -81,15 +80,8 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
         raise MalformedToken("the machine token ends at another time than it states")
     if stated.end > registered_at + MAX_LIFE_S:
         raise MalformedToken(f"a machine token ends within {MAX_LIFE_S // 86_400} days")
-    _check_capabilities(delegation, stated.paths)
-    return stated
-
-
-def _check_capabilities(delegation: Delegation, paths: Sequence[str]) -> None:
-    """Check that a machine token grants exactly what it states, on resources of its signer.
-
-    Otherwise its key could also write or list.
-    """
+    # It grants exactly what it states, on resources of its signer. Otherwise its key could also
+    # write or list.
     granted, networks = list[str](), 0
     for one in delegation.capabilities:
         if one.caveats or root_of(one.resource) != delegation.delegator:
@@ -100,8 +92,9 @@ def _check_capabilities(delegation: Delegation, paths: Sequence[str]) -> None:
             networks += 1
         else:
             raise MalformedToken("a machine token may only read values and decrypt them")
-    if networks != 1 or sorted(granted) != sorted(paths):  # no capability repeats (T7)
+    if networks != 1 or sorted(granted) != sorted(stated.paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
+    return stated
 
 
 def _is_value(resource: Resource) -> bool:

@@ -237,7 +237,16 @@ async def _commit(
         is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S
     )
     if is_due:
-        puts.append(_signed_head(chain, number, hash_, now))
+        members: dict[str, Json] = {
+            "type": HEAD_TYPE,
+            "node": chain.node_did,
+            "store": chain.store_id.hex(),
+            "number": number,
+            "hash": hash_.hex(),
+            "atMicros": int(now * 1_000_000),
+        }
+        members["signature"] = chain.sign(canonical(members)).hex()
+        puts.append(Put(audit_head_key(number), canonical(members), expect=ABSENT))
     if not puts:
         # ST16: a failover can lose a head that was only read. Its number would then be signed
         # again over other entries.
@@ -265,19 +274,6 @@ def _head_of(record: Record | None, chain: Chain) -> ChainHead:
     if record.value is None:
         raise RecordDamaged("the head of the audit chain was deleted")
     return _HEAD_CODEC.decode(record.value)
-
-
-def _signed_head(chain: Chain, number: int, hash_: bytes, at: float) -> Put:
-    members: dict[str, Json] = {
-        "type": HEAD_TYPE,
-        "node": chain.node_did,
-        "store": chain.store_id.hex(),
-        "number": number,
-        "hash": hash_.hex(),
-        "atMicros": int(at * 1_000_000),
-    }
-    members["signature"] = chain.sign(canonical(members)).hex()
-    return Put(audit_head_key(number), canonical(members), expect=ABSENT)
 
 
 async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> AsyncIterator[bytes]:

@@ -16,8 +16,6 @@ It runs in the process that holds the lease. It does no harm if two processes ru
 The caller of `collect` first tests whether a backup or a check has locked the files (BK2).
 """
 
-from collections.abc import Sequence
-
 from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import parse_space_id
 
@@ -33,7 +31,6 @@ from ..keyspace import (
 from ..store.contract import Add, Commit, Put, Store, commit_puts, read_row
 from .object_records import (
     UNLINK_AFTER_S,
-    ObjectName,
     ObjectRecord,
     ObjectWork,
     due_put,
@@ -115,24 +112,18 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
         # name one of them earlier is refused.
         await commit_puts(store, Put(ORPHAN_SWEEP_KEY, b""))
         for first in range(0, len(names), _BATCH):
-            queued += await _queue_orphans(
-                store, names[first : first + _BATCH], now=now, entropy=entropy
-            )
+            some = names[first : first + _BATCH]
+            keys = [object_key(name.space16, name.digest) for name in some]
+            records = (await store.read(keys)).records
+            orphans = [
+                due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
+                for name, found in zip(some, map(object_record_of, records), strict=True)
+                if found is None or found.generation != name.generation
+            ]
+            if orphans:
+                await commit_puts(store, *orphans)
+            queued += len(orphans)
     return queued
-
-
-async def _queue_orphans(
-    store: Store, names: Sequence[ObjectName], *, now: float, entropy: Entropy
-) -> int:
-    records = (await store.read([object_key(name.space16, name.digest) for name in names])).records
-    orphans = [
-        due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
-        for name, found in zip(names, map(object_record_of, records), strict=True)
-        if found is None or found.generation != name.generation
-    ]
-    if orphans:
-        await commit_puts(store, *orphans)
-    return len(orphans)
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:

@@ -117,7 +117,19 @@ def _page(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
         return Page(rows=(), more=False)
     if range_.keys_only:
         return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
-    return _page_of_rows(cursor.iternext(), range_.limit, end)
+    rows: list[tuple[bytes, Record]] = []
+    size_bytes = 0
+    more = False
+    for key, row in cursor.iternext():
+        if key >= end:
+            break
+        if len(rows) == range_.limit or size_bytes >= MAX_PAGE_BYTES:
+            more = True
+            break
+        record = record_of(row)
+        size_bytes += len(key) + len(record.value or b"")
+        rows.append((key, record))
+    return Page(rows=tuple(rows), more=more, last_key=rows[-1][0] if rows else None)
 
 
 def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
@@ -136,19 +148,3 @@ def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
     return Page(
         rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=keys[-1] if keys else None
     )
-
-
-def _page_of_rows(walk: Iterator[tuple[bytes, Row]], limit: int, end: bytes) -> Page:
-    rows: list[tuple[bytes, Record]] = []
-    size_bytes = 0
-    more = False
-    for key, row in walk:
-        if key >= end:
-            break
-        if len(rows) == limit or size_bytes >= MAX_PAGE_BYTES:
-            more = True
-            break
-        record = record_of(row)
-        size_bytes += len(key) + len(record.value or b"")
-        rows.append((key, record))
-    return Page(rows=tuple(rows), more=more, last_key=rows[-1][0] if rows else None)

@@ -145,7 +145,11 @@ class _Keeper:
         batch = self._next_batch()
         commits = [request for _, requests in batch for request in requests]
         try:
-            outcomes = self._outcomes(commits)
+            # Workers check their commits too, but are not trusted.
+            refusals = [_refusal(commit.commit) for commit in commits]
+            good = [one for one, refusal in zip(commits, refusals, strict=True) if refusal is None]
+            written = iter(self._folder.writer.apply(good) if good else ())
+            outcomes: list[Outcome] = [refusal or next(written) for refusal in refusals]
         except WriterBroken:
             self._break()
             return
@@ -180,18 +184,6 @@ class _Keeper:
             self._queue.popleft()
             batch.append((connection, requests))
         return batch
-
-    def _outcomes(self, commits: Sequence[CommitRequest]) -> list[Outcome]:
-        """Write the valid commits of a batch, and return all outcomes.
-
-        Invalid commits are refused. Workers check commits too, but are not trusted.
-        """
-        refusals = [_refusal(request.commit) for request in commits]
-        good = [
-            request for request, refusal in zip(commits, refusals, strict=True) if refusal is None
-        ]
-        written = iter(self._folder.writer.apply(good) if good else ())
-        return [refusal or next(written) for refusal in refusals]
 
     def _break(self) -> None:
         """Abort all connections, and end the process.

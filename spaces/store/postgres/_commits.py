@@ -89,15 +89,40 @@ class Commits:
         counters = _counters(commit)
         if counters is None:
             return Refused()
-        idempotency_key = os.urandom(16)
-        replay_record = commit.replay_record or ReplayRecord(
-            idempotency_key, int(self._clock.now()) + _OUTCOME_KEPT_S
-        )
+        idempotency_key, now = os.urandom(16), int(self._clock.now())
+        replay_record = commit.replay_record or ReplayRecord(idempotency_key, now + _OUTCOME_KEPT_S)
         outcome_key = REPLAY_PREFIX + replay_record.row
         conditions = [*commit.live, *[check.key for check in commit.checks]]
-        arguments = _arguments(
-            commit, conditions, counters, outcome_key, idempotency_key, int(self._clock.now()) // 60
-        )
+        outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
+        puts = (*commit.puts, *outcome_put)
+        drawn = os.urandom(16 * (len(commit.puts) + 1))
+        counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
+        accounts = [_account_of(put) for put in puts]
+        keys = dict.fromkeys([put.key for put in puts])
+        arguments: list[Argument] = [
+            list(keys),
+            [put.value for put in puts],
+            [*stamps, idempotency_key][: len(puts)],
+            [
+                put.weight_bytes if account is not None else 0
+                for put, account in zip(puts, accounts, strict=True)
+            ],
+            accounts,
+            [now // 60 if put.value is None else None for put in puts],
+            [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],
+            [key for key in dict.fromkeys(conditions) if key not in keys],
+            conditions,
+            [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+            list(counters),
+            [change for change, _ in counters.values()],
+            [bound for _, bound in counters.values()],
+            counter_stamp,
+            outcome_key,
+            idempotency_key,
+            REPLAY_FLOOR_KEY,
+            # A key of our own is random, so it needs no check against deleted replay records.
+            KEYS_END if commit.replay_record is None else outcome_key[1:5],
+        ]
         queued = self._enter(
             written=[outcome_key, *[put.key for put in commit.puts], *counters],
             conditions=conditions,
@@ -252,43 +277,3 @@ def _account_of(put: Put) -> bytes | None:
     counter.
     """
     return put.account if put.value is not None and put.weight_bytes > 0 else None
-
-
-def _arguments(
-    commit: Commit,
-    conditions: Sequence[bytes],
-    counters: dict[bytes, tuple[int, int | None]],
-    outcome_key: bytes,
-    idempotency_key: bytes,
-    minute: int,
-) -> list[Argument]:
-    outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
-    puts = (*commit.puts, *outcome_put)
-    drawn = os.urandom(16 * (len(commit.puts) + 1))
-    counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
-    accounts = [_account_of(put) for put in puts]
-    keys = dict.fromkeys([put.key for put in puts])
-    return [
-        list(keys),
-        [put.value for put in puts],
-        [*stamps, idempotency_key][: len(puts)],
-        [
-            put.weight_bytes if account is not None else 0
-            for put, account in zip(puts, accounts, strict=True)
-        ],
-        accounts,
-        [minute if put.value is None else None for put in puts],
-        [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],
-        [key for key in dict.fromkeys(conditions) if key not in keys],
-        conditions,
-        [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
-        list(counters),
-        [change for change, _ in counters.values()],
-        [bound for _, bound in counters.values()],
-        counter_stamp,
-        outcome_key,
-        idempotency_key,
-        REPLAY_FLOOR_KEY,
-        # A key of our own is random, so it needs no check against deleted replay records.
-        KEYS_END if commit.replay_record is None else outcome_key[1:5],
-    ]

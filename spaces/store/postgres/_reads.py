@@ -223,7 +223,14 @@ def _snapshots(
         followed = (
             ()
             if follow is None
-            else tuple([_followed_record(records, key, follow.prefix) for key in follow.keys])
+            else tuple(
+                [
+                    None
+                    if (first := records.get(key)) is None or first.value is None
+                    else records.get(follow.prefix + first.value)
+                    for key in follow.keys
+                ]
+            )
         )
         is_first, is_use_unknown = _first_use_of(pending.replay_record, records, is_first_use)
         yield (
@@ -238,11 +245,6 @@ def _snapshots(
                 is_use_unknown=is_use_unknown,
             ),
         )
-
-
-def _followed_record(records: dict[bytes, Record], key: bytes, prefix: bytes) -> Record | None:
-    record = records.get(key)
-    return None if record is None or record.value is None else records.get(prefix + record.value)
 
 
 def _first_use_of(
