@@ -133,27 +133,20 @@ def verify_answer(
         # 1 == True == 1.0 in Python, so the types are compared too.
         if type(given) is not type(value) or given != value:
             raise ResponseBindingMismatch(member)
-    _verify_signature(answer, node_did=str(body["targetNode"]))
-    wrapped_key = decode_standard(answer.get("wrappedKey"))
-    if wrapped_key is None:
-        raise InvalidResponse("the node's response contains no wrapped key")
-    return wrapped_key
-
-
-def _verify_signature(answer: Mapping[str, Json], *, node_did: str) -> None:
-    """Verify the node's signature over a decrypt response.
-
-    The signature covers all JSON members except itself.
-    """
-    public_key = ed25519_public_key(node_did)
+    public_key = ed25519_public_key(str(body["targetNode"]))
     signature = decode_standard(answer.get("nodeSignature"))
     if public_key is None or signature is None or len(signature) != 64:
         raise ResponseSignatureInvalid("the node's signature cannot be read")
+    # The signature covers all JSON members except itself.
     signed = {member: value for member, value in answer.items() if member != "nodeSignature"}
     try:
         verify_ed25519(public_key, canonical_bytes(signed), signature)
     except (CapabilityError, NetworkLibraryError) as exc:
         raise ResponseSignatureInvalid("the node's signature on its response is not valid") from exc
+    wrapped_key = decode_standard(answer.get("wrappedKey"))
+    if wrapped_key is None:
+        raise InvalidResponse("the node's response contains no wrapped key")
+    return wrapped_key
 
 
 class Withdrawals:

@@ -109,7 +109,10 @@ async def list_(
     network = client.encryption.network(name)
     found = await _fetch(client, network, None if backend is None else dids_of(backend), earliest)
     if out is not None:
-        await _keep(client, [one.receipt for one in found], network, out)
+        make_receipt_folder(out)
+        for one in found:
+            documents = await client.receipts.documents(one.receipt, network)
+            keep_receipt(out, encode_receipt(one.receipt), documents)
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
     places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
     print_rows(
@@ -190,18 +193,6 @@ async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset
         return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
     except (NotFound, CapabilityError, PolicyError):
         return frozenset()
-
-
-async def _keep(client: Client, receipts: Iterable[Receipt], network: NetworkId, out: Path) -> None:
-    """Write receipts and their documents to files.
-
-    The layout is that of `sealspace admin receipts export`.
-    """
-    make_receipt_folder(out)
-    for receipt in receipts:
-        keep_receipt(
-            out, encode_receipt(receipt), await client.receipts.documents(receipt, network)
-        )
 
 
 def _label(resource: str) -> str:

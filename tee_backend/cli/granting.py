@@ -647,7 +647,12 @@ async def generate(
     secrets are sealed to your network `protected`, which is made with a policy against opening in
     person; if you remove that policy, each opening leaves a receipt. Existing secrets are kept.
     """
-    wanted = _parse_names(names)
+    wanted: dict[str, str] = {}
+    for text in names:
+        name, _, kind = text.partition(":")
+        if name in wanted:
+            raise InvalidInput(f"{name} is named twice", hint="name each secret once")
+        wanted[name] = kind or "hex32"
     generation_body(client.session.owner, scope, wanted)  # refuse a wrong name before the quote
     seen = await verifier.verify(url)
     policy = verifier.policy(seen, ttl_s=_GENERATE_TTL_S)
@@ -708,13 +713,3 @@ def _require_made_by(
             "the runner's signed statement has a different DID than the runner, or lists"
             " different secrets than the response"
         )
-
-
-def _parse_names(names: Sequence[str]) -> dict[str, str]:
-    wanted: dict[str, str] = {}
-    for text in names:
-        name, _, kind = text.partition(":")
-        if name in wanted:
-            raise InvalidInput(f"{name} is named twice", hint="name each secret once")
-        wanted[name] = kind or "hex32"
-    return wanted

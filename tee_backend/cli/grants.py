@@ -1,7 +1,7 @@
 """The commands `list`, `revoke` and `withdraw` for grants to backends and runners."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,6 @@ from sealspace.cli.terminal import (
 from sealspace.client import Client
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
-from sealspace.wallets import Wallet
-from sealspace.wire.portable import PortableDelegation
 
 
 @click.command(
@@ -126,33 +124,23 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
         confirm(f"permanently revoke {number} to {target}?", yes=yes)
     # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
     # it survives a failover (ST16).
+    refusals = []
     try:
         await client.delegations.revoke(*grants)
     except NodeRefused:
-        await _revoke_each(client, grants, wallet)  # one refused grant must not keep the others
-    tell(f"revoked {number}" if left else "all grants were already revoked")
-    print_result({"revoked": left}, ())
-
-
-async def _revoke_each(
-    client: Client, grants: Sequence[PortableDelegation], wallet: Wallet | None
-) -> None:
-    """Try to revoke every grant.
-
-    If the node refused some revocations, the last refusal is raised at the end.
-    """
-    refusals = []
-    for one in grants:
-        try:
-            if wallet is None:
-                await client.delegations.revoke(one)
-            else:
-                await client.delegations.revoke_by_wallet(one, wallet)
-        except NodeRefused as refusal:
-            refusals.append(refusal)
-            tell(f"not revoked: {one.cid}")
+        for one in grants:  # one refused grant must not keep the others
+            try:
+                if wallet is None:
+                    await client.delegations.revoke(one)
+                else:
+                    await client.delegations.revoke_by_wallet(one, wallet)
+            except NodeRefused as refusal:
+                refusals.append(refusal)
+                tell(f"not revoked: {one.cid}")
     if refusals:
         raise refusals[-1]
+    tell(f"revoked {number}" if left else "all grants were already revoked")
+    print_result({"revoked": left}, ())
 
 
 @click.command(

@@ -1,11 +1,9 @@
 """The command `sealspace verify`, for receipts, audit exports and node evidence."""
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -49,8 +47,7 @@ _MAX_DOCUMENT_BYTES = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_S
 _MAX_DATA_BYTES = 10_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
+class _Options(NamedTuple):
     node_did: str | None
     evidence: Path | None
     trust_root: Path | None
@@ -160,9 +157,23 @@ def verify(source: str, **options: Any) -> int:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            return _audit(
-                chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")), given
+            lines = chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b""))
+            try:
+                verified = verify_export(lines, node_did=given.require_node_did())
+            except AuditChainBroken as error:
+                raise AuditRefuted(
+                    f"the audit chain is not valid: {error}", hint="export it again"
+                ) from error
+            print_json(
+                {
+                    "store": verified.store_id.hex(),
+                    "after": verified.after,
+                    "number": verified.number,
+                    "hash": verified.hash.hex(),
+                    "heads": verified.heads,
+                }
             )
+            return 0
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
@@ -261,26 +272,6 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     )
     print_result(found, shown)
     return 1 if any(today.values()) else 0
-
-
-def _audit(lines: Iterator[bytes], given: _Options) -> int:
-    """Verify an exported audit chain line by line."""
-    try:
-        verified = verify_export(lines, node_did=given.require_node_did())
-    except AuditChainBroken as error:
-        raise AuditRefuted(
-            f"the audit chain is not valid: {error}", hint="export it again"
-        ) from error
-    print_json(
-        {
-            "store": verified.store_id.hex(),
-            "after": verified.after,
-            "number": verified.number,
-            "hash": verified.hash.hex(),
-            "heads": verified.heads,
-        }
-    )
-    return 0
 
 
 # --- runs -----------------------------------------------------------------------------------------
