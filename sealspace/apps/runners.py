@@ -14,7 +14,7 @@ Example:
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -410,27 +410,12 @@ class Runners:
             _accepted(answer)
         return answer.body
 
-    async def _signed(
-        self,
-        url: str,
-        method: Method,
-        path: str,
-        about: str,
-        *,
-        body: bytes = b"",
-        did: str | None = None,
-    ) -> tuple[Answer, str]:
+    @property
+    def _signed(self) -> partial[Coroutine[None, None, tuple[Answer, str]]]:
+        """The function `_ask_signed` for this client's session."""
         caller = self._caller
-        return await _ask_signed(
-            url,
-            caller.session,
-            method,
-            path,
-            about,
-            body=body,
-            did=did,
-            clock=caller.clock,
-            entropy=caller.entropy,
+        return partial(
+            _ask_signed, session=caller.session, clock=caller.clock, entropy=caller.entropy
         )
 
 
@@ -523,7 +508,14 @@ async def call_runner(
     async def ask() -> Answer:
         return (
             await _ask_signed(
-                url, session, "POST", "/run", program, body=data, clock=clock, entropy=entropy
+                url,
+                "POST",
+                "/run",
+                program,
+                session=session,
+                body=data,
+                clock=clock,
+                entropy=entropy,
             )
         )[0]
 
@@ -551,12 +543,12 @@ async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> di
 
 async def _ask_signed(
     url: str,
-    session: Session,
     method: Method,
     path: str,
     program: str,
     *,
-    body: bytes,
+    session: Session,
+    body: bytes = b"",
     did: str | None = None,
     clock: Clock,
     entropy: Entropy,
@@ -568,10 +560,10 @@ async def _ask_signed(
 
     Args:
         url: address of the runner.
-        session: the caller's session.
         method: HTTP method.
         path: path of the route.
         program: the called program, or the name of another action.
+        session: the caller's session.
         body: empty for no body.
         did: DID of the runner that was seen; None: of the runner that answers.
         clock: source of the token's times.
