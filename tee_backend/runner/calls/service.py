@@ -121,19 +121,6 @@ async def begin(
     return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
 
 
-def _wanted(body: CallBody, manifest: ProgramManifest) -> list[Wanted]:
-    """Return the secrets that a call and the program's manifest ask for (RN212)."""
-    own = manifest.developer
-    wanted = []
-    if body.secrets is not None:
-        asked = body.secrets
-        wanted.append(Wanted(asked.owner, asked.scope, manifest.secrets, own is not None))
-    if own is not None and body.project is not None:
-        scope = scope_of_profile(own.profile)
-        wanted.append(Wanted(body.project.developer, scope, own.secrets, True))
-    return wanted
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The result and the signed receipt of a job.
@@ -280,9 +267,17 @@ class Runner:
         await self._prepared("", body, wanted, version.manifest, request)
 
     def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
+        """Return the secrets that a call or a task needs (RN212, TK3)."""
         app, order = body.project, body.task
         if app is None or order is None:
-            return _wanted(body, version.manifest)
+            wanted, own = list[Wanted](), version.manifest.developer
+            if (asked := body.secrets) is not None:
+                names = version.manifest.secrets
+                wanted.append(Wanted(asked.owner, asked.scope, names, own is not None))
+            if own is not None and app is not None:
+                scope = scope_of_profile(own.profile)
+                wanted.append(Wanted(app.developer, scope, own.secrets, True))
+            return wanted
         if self.tasks is None:
             raise RunRefused("tasks-off")
         wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
