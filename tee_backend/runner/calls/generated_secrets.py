@@ -51,7 +51,7 @@ from ..reasons import Reason, RunRefused
 from .call_answers import Answer, answer_with, error_of
 from .call_bodies import refusing_invalid, scope_of
 from .published_programs import live_grants
-from .run_receipts import VerifiedRun, verify_signed
+from .run_receipts import VerifiedRun, verify_run
 from .service import Runner
 
 if TYPE_CHECKING:  # a runner itself needs no verifier of quotes
@@ -244,9 +244,7 @@ async def verify_generated(
     Does not check:
         Whether the code is trusted: compare its measurements with the approved ones.
     """
-    verified = await verify_signed(
-        statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS
-    )
+    verified = await verify_run(statement, start, inspector, kind=GENERATED_TYPE, members=_MEMBERS)
     if verified.stated["token"] != token_digest(authorization):
         raise StatementInvalid("the runner's statement is about a different request")
     return verified

@@ -186,8 +186,15 @@ def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer
     return sign_statement(RECEIPT_TYPE, stated, key)
 
 
-async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> VerifiedRun:
-    """Verify the receipt of a program run (RN73).
+async def verify_run(
+    receipt: bytes,
+    start: bytes,
+    inspector: "Inspector",
+    *,
+    kind: str = RECEIPT_TYPE,
+    members: frozenset[str] = _MEMBERS,
+) -> VerifiedRun:
+    """Verify the receipt of a program run (RN73), or another signed statement of a runner.
 
     The quote is verified for the time stated in the receipt.
 
@@ -195,6 +202,8 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
         receipt: the receipt, untrusted.
         start: the runner's startup document, untrusted.
         inspector: verifier of quotes, with collateral that was valid at that time.
+        kind: type of the statement.
+        members: names of the statement's members.
     Returns:
         The verified receipt, with the runner's measurements.
     Raises:
@@ -203,16 +212,6 @@ async def verify_run(receipt: bytes, start: bytes, inspector: "Inspector") -> Ve
     Does not check:
         Whether the code is trusted: compare its measurements with the approved ones.
         Whether the time is correct: the runner states it.
-    """
-    return await verify_signed(receipt, start, inspector, kind=RECEIPT_TYPE, members=_MEMBERS)
-
-
-async def verify_signed(
-    receipt: bytes, start: bytes, inspector: "Inspector", *, kind: str, members: frozenset[str]
-) -> VerifiedRun:
-    """Verify a runner's signed statement.
-
-    The checks and errors are those of `verify_run`.
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
