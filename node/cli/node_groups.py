@@ -1,6 +1,6 @@
 """A table of the operator's commands and their modules."""
 
-from sealspace.cli.lazy import LazyGroup, Row, Sections
+from sealspace.cli.lazy import LazyGroup, Row, Sections, rows_of
 
 # --- start ----------------------------------------------------------------------------------------
 
@@ -38,9 +38,15 @@ admin = LazyGroup(
         "quota": Row(
             "node.cli.hosting_commands", "Show or set the storage limits of spaces.", "node"
         ),
-        "backup": Row("node.cli.backup_commands", "Write the whole store into one file.", "node"),
-        "restore": Row("node.cli.backup_commands", "Make a data folder from a backup.", "node"),
-        "check": Row("node.cli.backup_commands", "Check the whole store for damage.", "node"),
+        **rows_of(
+            "node.cli.backup_commands",
+            {
+                "backup": "Write the whole store into one file.",
+                "restore": "Make a data folder from a backup.",
+                "check": "Check the whole store for damage.",
+            },
+            "node",
+        ),
         "migrate-store": Row(
             "node.cli.migrate",
             "Move the store into a database, or from a database into a folder.",

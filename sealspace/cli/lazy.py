@@ -71,12 +71,12 @@ Sections: TypeAlias = Mapping[str, Table]
 `sealspace.commands`."""
 
 
-def rows_of(module: str, summaries: Mapping[str, str]) -> Table:
+def rows_of(module: str, summaries: Mapping[str, str], extra: str | None = None) -> Table:
     """Build a table of the commands in one module.
 
     `summaries` maps command names to help texts.
     """
-    return {name: Row(module, summary) for name, summary in summaries.items()}
+    return {name: Row(module, summary, extra) for name, summary in summaries.items()}
 
 
 def provided(name: str) -> Any:

@@ -141,16 +141,16 @@ runner = LazyGroup(
 )
 
 task = LazyGroup(
-    {
-        "grant": Row(
-            "tee_backend.cli.task_commands", "Grant secrets for tasks of an application.", "verify"
-        ),
-        "run": Row("tee_backend.cli.task_commands", "Make a task, and watch it.", "verify"),
-        "show": Row("tee_backend.cli.task_commands", "Show the state of a task.", "verify"),
-        "download": Row(
-            "tee_backend.cli.task_commands", "Download and verify the result of a task.", "verify"
-        ),
-    },
+    rows_of(
+        "tee_backend.cli.task_commands",
+        {
+            "grant": "Grant secrets for tasks of an application.",
+            "run": "Make a task, and watch it.",
+            "show": "Show the state of a task.",
+            "download": "Download and verify the result of a task.",
+        },
+        "verify",
+    ),
     name="task",
     help="Run applications with secrets, a data set and files, on a runner.",
 )
