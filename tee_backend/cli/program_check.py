@@ -9,7 +9,6 @@ from sealspace.apps.programs import Target
 from sealspace.errors import InvalidInput
 
 from ..runner.guest.executor import Executor
-from ..runner.guest.runs import Target as RunTarget
 from ..runner.reasons import RunRefused
 
 _BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
@@ -35,7 +34,7 @@ async def check(wasm: bytes, target: Target) -> None:
 
     try:
         async with Executor(children=1, spare=1) as executor:
-            await executor.compile(hashlib.sha256(wasm).hexdigest(), RunTarget(target), load)
+            await executor.compile(hashlib.sha256(wasm).hexdigest(), target, load)
     except RunRefused as refused:
         reason = refused.reason
         named = f": {reason.detail}" if reason.detail else ""

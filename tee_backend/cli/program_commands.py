@@ -18,6 +18,7 @@ from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
+    TARGET_OF,
     TARGETS,
     Active,
     ProgramManifest,
@@ -85,11 +86,6 @@ from sealspace.private_files import make_file, read_key, replace_file
 from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
-# Compilation targets by the first eight bytes of a file.
-_TARGETS: Mapping[bytes, Target] = {
-    b"\0asm\x01\0\0\0": "wasm32-wasip1",
-    b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
-}
 _MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
     "--private",
@@ -149,7 +145,7 @@ async def publish(
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
-    target = target or _TARGETS.get(wasm[:8])
+    target = target or TARGET_OF.get(wasm[:8])
     if target is None:
         raise InvalidInput(
             f"{file} is not a WebAssembly program",

@@ -24,7 +24,6 @@ from wasmtime import wat2wasm
 from tee_backend.runner.guest.environment import environment_of
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.guest.runs import Target
 from tee_backend.runner.tasks.folders import task_folders
 
 EXAMPLES = REPOSITORY / "examples" / "program"
@@ -114,7 +113,7 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
     the limits, and gets its secret."""
     tool = next(word for word in shlex.split(command) if "=" not in word)
     data = _stored(tool) if shutil.which(tool) is None else _built(command, tmp_path)
-    program = Guest(data, Target.WASIP2 if data[4] == 13 else Target.WASIP1)
+    program = Guest(data, "wasm32-wasip2" if data[4] == 13 else "wasm32-wasip1")
     async with Executor(children=1, spare=1) as executor:
         request = asked(
             program, json.dumps(CLAIMS).encode(), secrets={"JWT_KEY": KEY}, max_memory_mb=128
@@ -133,7 +132,7 @@ async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
     if name == "Python":
         if shutil.which("componentize-py") is None:
             pytest.skip("componentize-py is not installed")
-        program = Guest(_built(TASK_COMMAND, tmp_path), Target.WASIP2)
+        program = Guest(_built(TASK_COMMAND, tmp_path), "wasm32-wasip2")
     else:
         program = guest(name)
     secrets = {"IEXEC_REQUESTER_SECRET_1": "sealspace", "IEXEC_REQUESTER_SECRET_2": "visits"}

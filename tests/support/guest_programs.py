@@ -18,9 +18,10 @@ from pathlib import Path
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
+from sealspace.apps.programs import Target
 from tee_backend.runner.guest.environment import environment_of
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult, Target
+from tee_backend.runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult
 
 BUILT = REPOSITORY / "tests" / "guests" / "built"
 _COMPONENT = b"\0asm\x0d"
@@ -50,7 +51,7 @@ class Guest:
 def guest(name: str) -> Guest:
     """Return a guest program by name."""
     data = (BUILT / f"{name}.wasm").read_bytes()
-    return Guest(data, Target.WASIP2 if data.startswith(_COMPONENT) else Target.WASIP1)
+    return Guest(data, "wasm32-wasip2" if data.startswith(_COMPONENT) else "wasm32-wasip1")
 
 
 def asked(

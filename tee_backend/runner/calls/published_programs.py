@@ -13,7 +13,7 @@ and makes at most twelve.
 
 Example:
     found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
-    request = RunRequest(found.sha256, Target(found.target))
+    request = RunRequest(found.sha256, found.target)
     await executor.run(request, partial(programs.load, found))
 """
 
@@ -55,7 +55,6 @@ from sealspace.kv import Value
 from sealspace.session import Grant, space_of
 
 from ...backend import Backend
-from ..guest.runs import Target
 from ..reasons import RunRefused
 from .journal import Journal
 
@@ -240,7 +239,7 @@ class PublishedPrograms:
             raise RunRefused("program-unknown")
         # Calls by hash use only what the bytes themselves show: any developer may publish the same
         # bytes with another target or manifest.
-        if (code[:8] == _COMPONENT) is (Target(version.target) is Target.WASIP2):
+        if (code[:8] == _COMPONENT) is (version.target == "wasm32-wasip2"):
             self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
         return code
 

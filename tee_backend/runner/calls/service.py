@@ -60,7 +60,7 @@ from ...evidence.evidence_errors import EvidenceSourceError
 from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
-from ..guest.runs import MILLION, Limits, RunRequest, RunResult, Target
+from ..guest.runs import MILLION, Limits, RunRequest, RunResult
 from ..reasons import REASONS, RunRefused
 from ..shares import Payer
 from .call_bodies import CallBody
@@ -262,7 +262,7 @@ class Runner:
             RunRefused: a secret is missing, or the program was not found.
         """
         version = await self.programs.find(body.project, None)
-        request = RunRequest(version.sha256, Target(version.target), payer=payer)
+        request = RunRequest(version.sha256, version.target, payer=payer)
         wanted = [replace(one, opens=False) for one in self._wanted(body, payer.did, version)]
         await self._prepared("", body, wanted, version.manifest, request)
 
@@ -312,7 +312,7 @@ class Runner:
         )
         request = RunRequest(
             body.sha256 or "",
-            Target.WASIP1,  # until the program is found
+            "wasm32-wasip1",  # until the program is found
             input=body.input,
             response_format=body.response_format,
             limits=self.most,
@@ -328,7 +328,7 @@ class Runner:
                 request = replace(
                     request,
                     wasm_sha256=version.sha256,
-                    target=Target(version.target),
+                    target=version.target,
                     origin=version.project.text,  # RN153
                 )
                 wanted = self._wanted(body, payer.did, version)
@@ -364,7 +364,7 @@ class Runner:
         """
         request = RunRequest(
             record.program or "",
-            Target.WASIP1,
+            "wasm32-wasip1",
             limits=Limits(*record.limits),
             secrets_delivered=record.has_secrets,
         )

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
 from capabilities.limits import Rates
-from sealspace.apps.programs import MAX_PROGRAM_BYTES
+from sealspace.apps.programs import MAX_PROGRAM_BYTES, TARGET_OF
 
 from ..reasons import Reason, RunRefused
 from ..shares import FairSemaphore, Payer
@@ -30,7 +30,7 @@ from .frames import (
     MAX_DETAIL_BYTES,
 )
 from .pool import Pool
-from .runs import Load, RunRequest, Target
+from .runs import Load, RunRequest
 
 _COMPILE_S = 180.0
 """Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 60 s."""
@@ -53,8 +53,6 @@ _MOST_ARTEFACTS = 256
 """Bounded because each artefact is an open file of this process."""
 _MOST_REFUSED = 256
 _MOST_TOO_EXPENSIVE = 4096
-_MAGIC = {Target.WASIP1: b"\0asm\x01\0\0\0", Target.WASIP2: b"\0asm\x0d\0\x01\0"}
-"""First eight bytes of a module and of a component."""
 _SEAL_PAUSES_S = (0.01, 0.1, 0.5, 2.0)
 """Pauses between attempts to seal a file. In each attempt the kernel itself waits some 150 ms."""
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -175,10 +173,9 @@ class Artefacts:
             if hashlib.sha256(program).hexdigest() != request.wasm_sha256:  # RN8
                 raise RunRefused("program-mismatch")
             try:
-                if program[:8] != _MAGIC[request.target]:  # RN9: before anything parses it
-                    raise RunRefused(
-                        "program-target" if program[:8] in _MAGIC.values() else "program-not-wasm"
-                    )
+                found = TARGET_OF.get(program[:8])
+                if found != request.target:  # RN9: before anything parses it
+                    raise RunRefused("program-target" if found else "program-not-wasm")
                 file = await self._compile(program, request, compile_s)
             except OSError as exc:
                 # The machine lacks descriptors or memory; the program itself may be fine.

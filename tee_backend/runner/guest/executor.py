@@ -18,6 +18,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from sealspace.apps.programs import Target
+
 from ..reasons import REASONS, RunRefused
 from ..shares import FairSemaphore
 from . import frames as _frames
@@ -27,7 +29,7 @@ from .confinement import landlock_version, undump
 from .environment import environment_of
 from .outbound import Outbound, RunClient
 from .pool import Pool
-from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, Target, answer_of
+from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, answer_of
 
 _MEBIBYTE = 1024 * 1024
 INLINE_BYTES = 64 * 1024

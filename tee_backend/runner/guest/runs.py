@@ -3,7 +3,7 @@
 Nothing here starts a process or imports wasmtime, so that grants, ledger and receipts can use it.
 
 Example:
-    request = RunRequest(sha256, Target.WASIP1, environment_of(system, secrets), input=b"{}")
+    request = RunRequest(sha256, "wasm32-wasip1", environment_of(system, secrets), input=b"{}")
     result = await executor.run(request, load)
     result.reason is None and result.answer
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
+
+from sealspace.apps.programs import Target
 
 from ..reasons import Reason, RunRefused
 from ..shares import OPERATOR, Payer
@@ -48,16 +50,6 @@ StorageState: TypeAlias = Literal["none", "written", "unknown"]
 """Whether a run wrote to its project's storage (RN206)."""
 Handler: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
 """Function that answers an untrusted message of a guest with another message."""
-
-
-class Target(StrEnum):
-    """The declared WASI version of a program.
-
-    A binary for another version is refused.
-    """
-
-    WASIP1 = "wasm32-wasip1"
-    WASIP2 = "wasm32-wasip2"
 
 
 class ResponseFormat(StrEnum):

@@ -11,10 +11,10 @@ import pytest
 from guest_programs import Guest, bounds_of, children, code, detail_of, guest, ran
 from patience import PATIENCE_S
 
-from sealspace.apps.programs import MAX_PROGRAM_BYTES
+from sealspace.apps.programs import MAX_PROGRAM_BYTES, Target
 from tee_backend.runner.guest.artefacts import seal
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import RunRequest, Target
+from tee_backend.runner.guest.runs import RunRequest
 from tee_backend.runner.reasons import RunRefused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,7 +41,7 @@ def nested(depth: int) -> Guest:
         _section(7, b"\x01\x06_start\0\0"),
         _section(10, b"\x01" + _number(len(body)) + body),
     ]
-    return Guest(_MODULE + b"".join(parts), Target.WASIP1)
+    return Guest(_MODULE + b"".join(parts), "wasm32-wasip1")
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ async def test_a_function_that_an_interface_does_not_have(executor: Executor) ->
 @pytest.mark.parametrize(
     ("data", "target", "expected"),
     [
-        (b"", Target.WASIP1, "program-not-wasm"),
-        (b"(module)", Target.WASIP1, "program-not-wasm"),
-        (b"\0asm\x02\0\0\0", Target.WASIP1, "program-not-wasm"),
-        (_MODULE, Target.WASIP1, "program-no-start"),
-        (_MODULE, Target.WASIP2, "program-target"),
-        (_MODULE + b"\xff", Target.WASIP1, "program-invalid"),
-        (b"\0asm\x0d\0\x01\0", Target.WASIP1, "program-target"),
-        (b"\0asm\x0d\0\x01\0" + b"\xff" * 9, Target.WASIP2, "program-invalid"),
-        (b"\0" * (MAX_PROGRAM_BYTES + 1), Target.WASIP1, "program-too-large"),
+        (b"", "wasm32-wasip1", "program-not-wasm"),
+        (b"(module)", "wasm32-wasip1", "program-not-wasm"),
+        (b"\0asm\x02\0\0\0", "wasm32-wasip1", "program-not-wasm"),
+        (_MODULE, "wasm32-wasip1", "program-no-start"),
+        (_MODULE, "wasm32-wasip2", "program-target"),
+        (_MODULE + b"\xff", "wasm32-wasip1", "program-invalid"),
+        (b"\0asm\x0d\0\x01\0", "wasm32-wasip1", "program-target"),
+        (b"\0asm\x0d\0\x01\0" + b"\xff" * 9, "wasm32-wasip2", "program-invalid"),
+        (b"\0" * (MAX_PROGRAM_BYTES + 1), "wasm32-wasip1", "program-too-large"),
     ],
 )
 async def test_bytes_that_are_no_program(
@@ -105,15 +105,16 @@ async def test_bytes_that_are_no_program(
 
 async def test_a_module_declared_as_a_component(executor: Executor) -> None:
     """RN9: each program is refused under the other target."""
-    for name, other in (("probe-wasip1", Target.WASIP2), ("probe-wasip2", Target.WASIP1)):
+    others: dict[str, Target] = {"probe-wasip1": "wasm32-wasip2", "probe-wasip2": "wasm32-wasip1"}
+    for name, other in others.items():
         assert "program-target" == code(await ran(executor, Guest(guest(name).data, other)))
 
 
 async def test_other_bytes_than_asked_for(executor: Executor) -> None:
     """RN8: bytes with another digest are not compiled; the right ones are afterwards."""
     program = guest("content")
-    wrong = Guest(guest("count").data, Target.WASIP1)
-    request = RunRequest(program.sha256, Target.WASIP1)
+    wrong = Guest(guest("count").data, "wasm32-wasip1")
+    request = RunRequest(program.sha256, "wasm32-wasip1")
     assert "program-mismatch" == code(await executor.run(request, wrong.load))
     assert "completed" == code(await executor.run(request, program.load))
 
@@ -124,7 +125,7 @@ async def test_a_program_that_is_not_to_be_had(executor: Executor) -> None:
     async def load() -> bytes:
         raise RunRefused("program-unknown")
 
-    request = RunRequest("0" * 64, Target.WASIP1)
+    request = RunRequest("0" * 64, "wasm32-wasip1")
     assert ["program-unknown"] * 2 == [code(await executor.run(request, load)) for _ in range(2)]
 
 
@@ -136,7 +137,7 @@ async def test_a_program_is_loaded_once(executor: Executor) -> None:
         loaded.append(program)
         return program.data
 
-    request = RunRequest(program.sha256, Target.WASIP1)
+    request = RunRequest(program.sha256, "wasm32-wasip1")
     results = await asyncio.gather(*(executor.run(request, load) for _ in range(5)))
     assert ["guest-trap"] * 5 == list(map(code, results))
     assert "guest-trap" == code(await executor.run(request, load))

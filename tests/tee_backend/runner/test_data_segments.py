@@ -10,7 +10,6 @@ from wasmtime import Engine, Instance, Memory, Module, Store, Trap, WasmtimeErro
 
 from tee_backend.runner.guest.data_segments import merge_segments
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import Target
 from tee_backend.runner.guest.wasm import configured
 
 PAGE = 65536
@@ -231,7 +230,7 @@ def test_any_bytes(data: st.DataObject) -> None:
 async def test_programs_are_merged_before_they_are_compiled(executor: Executor) -> None:
     """RN10, RN190: the copied bytes of a merged segment are counted, and not those of each."""
     segments = [(8 * number, b"abc") for number in range(1000)]
-    program = Guest(module(segments, '(func (export "_start"))'), Target.WASIP1)
+    program = Guest(module(segments, '(func (export "_start"))'), "wasm32-wasip1")
     result = await ran(executor, program)
     assert code(result) == "completed"
     assert 7 * 1000 < result.instructions < 8 * 1000

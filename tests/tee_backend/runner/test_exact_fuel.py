@@ -19,7 +19,7 @@ from sealspace.session import key_session
 from tee_backend.runner.calls.call_bodies import parse_body
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import Limits, Target
+from tee_backend.runner.guest.runs import Limits
 
 SECRET = "s3cr3t-of-owners"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-"
@@ -213,7 +213,7 @@ TAIL = """
 @pytest.mark.parametrize("tail", ["", "(drop (i32.const 1))" * 20, "unreachable"])
 async def test_the_limit_is_exact_to_the_instruction(tail: str) -> None:
     """RN175: a run fails by its limit exactly if it used more instructions."""
-    program = Guest(bytes(wat2wasm(TAIL.replace("{tail}", tail))), Target.WASIP1)
+    program = Guest(bytes(wat2wasm(TAIL.replace("{tail}", tail))), "wasm32-wasip1")
     async with Executor(children=1, spare=1) as executor:
 
         async def ran(limit: int) -> Outcome:

@@ -27,7 +27,7 @@ from tee_backend.runner.calls import calls, journal, ledger
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest import artefacts as _artefacts
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import RunRequest, Target
+from tee_backend.runner.guest.runs import RunRequest
 from tee_backend.runner.http import routes
 from tee_backend.runner.shares import Payer
 
@@ -354,7 +354,7 @@ async def test_the_only_child_is_not_a_stranger_s() -> None:
 
 async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """RN165: a program whose compilation timed out is refused without being loaded."""
-    slow = Guest(crowded(3_000), Target.WASIP1)
+    slow = Guest(crowded(3_000), "wasm32-wasip1")
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 0.001)
     async with Executor(children=1, spare=1) as executor:
         gave_up = await ran(executor, slow)
@@ -414,7 +414,7 @@ async def test_compiled_programs_displace_those_of_their_own_payer(
         for functions, payer in enumerate(
             [_stranger(), _stranger(), other, _stranger(), other, other], 1
         ):
-            small = Guest(crowded(functions), Target.WASIP1)
+            small = Guest(crowded(functions), "wasm32-wasip1")
             request = RunRequest(small.sha256, small.target, payer=payer)
             assert code(await executor.run(request, small.load)) == "completed"
         assert code(await executor.run(asked(kept), never)) == "completed"

@@ -26,7 +26,7 @@ from tee_backend.runner.guest.frames import (
     unpack_parts,
 )
 from tee_backend.runner.guest.outbound import Outbound, RunClient, _tls
-from tee_backend.runner.guest.runs import ResponseFormat, RunResult, Target
+from tee_backend.runner.guest.runs import ResponseFormat, RunResult
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -527,7 +527,7 @@ _IMPORTS = """
 def module(body: str, *, memory: str = '(memory (export "memory") 1)') -> Guest:
     """A module of a test's own."""
     text = f'(module {_IMPORTS} {memory} (func (export "_start") {body}))'
-    return Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1)
+    return Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip1")
 
 
 @pytest.mark.parametrize("function", ["fetch", "read"])
@@ -607,7 +607,7 @@ _OTHER_TYPES = [
 async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
     """RN13: another function, version or type is refused at compilation."""
     text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
-    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP1))
+    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip1"))
     assert "program-imports" == code(result)
 
 
@@ -631,7 +631,7 @@ async def test_a_component_that_declares_the_interface_otherwise(
       (func $run (result (result)) (canon lift (core func $a "run")))
       (instance $cli (export "run" (func $run)))
       (export "wasi:cli/run@0.2.0" (instance $cli)))"""
-    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), Target.WASIP2))
+    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip2"))
     named = imported.split('"')[1:2]
     assert code(result) == "program-imports"
     assert detail_of(result) == " ".join(["sealspace:http/client@0.1.0", *named])

@@ -26,7 +26,6 @@ from sealspace.documents.project_names import parse_project
 from tee_backend.runner.calls import calls, published_programs, service
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import Target
 from tee_backend.runner.http import routes
 from tee_backend.runner.reasons import RunRefused
 from tee_backend.runner.shares import Payer
@@ -153,7 +152,7 @@ async def test_a_call_waits_a_bounded_time_for_its_place(
 
 async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
     """RN220, RN164: a call that waited too long for the compiler leaves no compilation behind."""
-    first, second = (Guest(distinct(name), Target.WASIP1) for name in ("first", "second"))
+    first, second = (Guest(distinct(name), "wasm32-wasip1") for name in ("first", "second"))
     loading, loaded, loads = asyncio.Event(), asyncio.Event(), list[str]()
 
     async def load() -> bytes:
