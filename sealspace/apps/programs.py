@@ -280,8 +280,8 @@ class Programs:
             sequence, etag = 1, None
         else:
             sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
-        stated = _StatedActive(project.text, sha256, sequence, statement_sha256 or UNSET)
-        statement = self._signed(ACTIVE_TYPE, to_builtins(stated), signer)
+        active = Active(sha256, sequence, statement_sha256)
+        statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
         try:
             await self._kv.put(
                 project.active_key,
@@ -293,7 +293,7 @@ class Programs:
         except PreconditionFailed as exc:
             exc.add_note(f"another version of {name} became active at the same time")
             raise
-        return Active(sha256, sequence, statement_sha256)
+        return active
 
     async def names(self) -> AsyncIterator[str]:
         """Yield the names of all projects in ascending order."""
@@ -475,6 +475,16 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
         manifest=manifest,
         statement_sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
+    """Return the JSON statement that names a project's active version."""
+    value: dict[str, Json] = to_builtins(
+        _StatedActive(
+            project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
+        )
+    )
+    return value
 
 
 class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
