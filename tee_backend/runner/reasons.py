@@ -8,14 +8,13 @@ Example:
     raise RunRefused("program-imports", "wasi:http/types@0.2.0")
 """
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 MAX_DETAIL_CHARS = 400
 """Longest detail. Names from a program may be long, and a job's record has to stay small."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """The reason for a refused or failed program run."""
 
     code: str
@@ -41,7 +40,7 @@ class RunRefused(Exception):
 
     def __init__(self, code: str, detail: str = "") -> None:
         printable = "".join(char if char.isprintable() else " " for char in detail)
-        self.reason = replace(REASONS[code], detail=" ".join(printable.split())[:MAX_DETAIL_CHARS])
+        self.reason = REASONS[code]._replace(detail=" ".join(printable.split())[:MAX_DETAIL_CHARS])
         super().__init__(code)
 
 

@@ -33,7 +33,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -59,16 +59,14 @@ MAX_NONCE_CHARS = 128
 MAX_ARGUMENT_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class SecretsRef:
+class SecretsRef(NamedTuple):
     """The owner and scope of the requested secrets."""
 
     owner: Principal
     scope: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskOrder:
+class TaskOrder(NamedTuple):
     """The part of a task's request that calls do not have.
 
     `secrets` has the names of the requester's secrets by the index under which a program reads one.

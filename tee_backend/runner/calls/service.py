@@ -263,7 +263,7 @@ class Runner:
         """
         version = await self.programs.find(body.project, None)
         request = RunRequest(version.sha256, version.target, payer=payer)
-        wanted = [replace(one, opens=False) for one in self._wanted(body, payer.did, version)]
+        wanted = [one._replace(opens=False) for one in self._wanted(body, payer.did, version)]
         await self._prepared("", body, wanted, version.manifest, request)
 
     def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
@@ -349,7 +349,7 @@ class Runner:
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")
-            result = RunResult(refused.reason if is_shown else replace(refused.reason, detail=""))
+            result = RunResult(refused.reason if is_shown else refused.reason._replace(detail=""))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"", stdout=b"")
         if len(result.output) <= INLINE_BYTES:

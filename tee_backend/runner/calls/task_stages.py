@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from capabilities.principals import Principal
 from capabilities.signatures import keccak256
@@ -72,8 +73,7 @@ _VARIABLES = {
 _MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The secrets that a run needs of one owner.
 
     `names` is None if the program's manifest lists none. `by_project` excludes grants that do not

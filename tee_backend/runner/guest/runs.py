@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -88,8 +88,7 @@ _MOST = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFolders:
+class TaskFolders(NamedTuple):
     """The folders of one task; `tasks.folders` makes and removes them.
 
     Attributes:
