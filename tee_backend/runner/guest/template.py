@@ -54,30 +54,17 @@ def main(connection: socket.socket, parent: int) -> None:
                     # TG2: as this user, because the child's user cannot reach a task's folder by
                     # its path
                     os.chdir(folder)
-                    _run_main(module, guests, of_child, int(uid), parent, int(file_bytes))
+                    name(module)
+                    os.setsid()
+                    own_uid = int(uid) or None
+                    if module == "_compile_child":
+                        _compile_child.main(of_child, own_uid, parent)
+                    else:
+                        _run_child.main(guests, of_child, own_uid, parent, int(file_bytes))
+                    os._exit(1)
                 with suppress(OSError):  # the runner has closed the connection
                     if process > 0:  # RN134: after a failed fork the runner reads end of file
                         of_child.sendall(_frames.PROCESS.pack(process))
-    finally:
-        os._exit(1)
-
-
-def _run_main(
-    module: str,
-    guests: _run_child.Guests,
-    connection: socket.socket,
-    uid: int,
-    parent: int,
-    file_bytes: int,
-) -> None:
-    """Run the main function of a child process, then exit."""
-    try:
-        name(module)
-        os.setsid()
-        if module == "_compile_child":
-            _compile_child.main(connection, uid or None, parent)
-        else:
-            _run_child.main(guests, connection, uid or None, parent, file_bytes)
     finally:
         os._exit(1)
 

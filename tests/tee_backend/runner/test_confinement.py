@@ -98,7 +98,7 @@ async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> No
         for program in programs:
             assert "completed" == code(await ran(executor, program))
         (child,) = executor._pool._used
-        assert [f"{one.target.value}:{one.sha256}" for one in programs[2:]] == list(child.loaded)
+        assert [f"{one.target}:{one.sha256}" for one in programs[2:]] == list(child.loaded)
         monkeypatch.setattr(_child, "_MOST_LOADED_BYTES", 1)
         assert "completed" == code(await ran(executor, guest("words")))
         assert 1 == len(child.loaded)
