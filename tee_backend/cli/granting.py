@@ -54,7 +54,6 @@ from sealspace.cli.terminal import (
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
 from sealspace.documents.project_names import checked_project_name, checked_sha256
-from sealspace.documents.published import Published
 from sealspace.documents.run_grants import (
     ByHash,
     ByProject,
@@ -226,12 +225,9 @@ argument `verifier`."""
 
 def startup_evidence(run: VerifiedRun) -> Seen:
     """Return the verified startup evidence of a runner."""
-    start = run.start
     return Seen(
         url="",
-        published=Published(
-            nonce=b"", statement=start.statement, quote=start.quote, event_log=start.event_log
-        ),
+        published=run.start,
         verified=run.runner,
         seen_at=parse_rfc3339(str(run.stated["at"])),
     )

@@ -28,7 +28,7 @@ Example:
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -41,7 +41,7 @@ from capabilities.strict_base64 import decode_standard, decode_url, encode_stand
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import Verified
-from sealspace.documents.published import MAX_PUBLISHED_BYTES, Statement, parse_statement
+from sealspace.documents.published import MAX_PUBLISHED_BYTES, Published, parse_statement
 from sealspace.documents.signed_statements import read_statement, sign_statement
 from sealspace.errors import BackendAnswerInvalid, StatementInvalid
 
@@ -57,16 +57,13 @@ SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A runner's startup document, parsed but not verified.
+class Start(Published):
+    """A runner's startup document, parsed but not verified; its nonce is empty.
 
     The quote covers the statement and the key with which the runner signs receipts.
     """
 
-    statement: Statement
     receipt_key: Principal
-    quote: bytes = field(repr=False)
-    event_log: list[Json] | None = field(repr=False)
     sha256: bytes
 
 
@@ -167,6 +164,7 @@ def parse_start(data: bytes) -> Start:
     if ed25519_public_key(key) is None:
         raise StatementInvalid("the runner's receipt key is not an Ed25519 key")
     return Start(
+        nonce=b"",
         statement=statement,
         receipt_key=Principal(key),
         quote=quote,
