@@ -12,9 +12,9 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any
 
 import click
 from aiohttp import web
@@ -65,29 +65,6 @@ _ORIGIN = re.compile(
     r"(?=.{1,253}$)(?:https://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?!:443$)"
     r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?!:80$))(?::[1-9][0-9]{0,4})?"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    folder: Path
-    key_kind: Literal["platform", "file"]
-    name: str
-    children: int
-    limits: Limits
-    price_call: int
-    price_instructions: int
-    price_second: int
-    tls_certificate: Path | None
-    tls_key: Path | None
-    loopback_ca: Path | None
-    platform_folder: Path | None
-    quotes: Literal["dstack", "tsm", "simulated"]
-    compose_file: Path | None
-    host: str
-    port: int
-    origins: tuple[str, ...]
-    task_folder: Path | None
-    tasks: int
 
 
 def _origin(text: str) -> str:
@@ -215,7 +192,7 @@ def serve(**options: Any) -> None:
     node = shared().node
     if node is None:
         raise click.UsageError("missing option --node URL: the node where owners make their grants")
-    given = _Options(**options)
+    given = SimpleNamespace(**options)
     try:
         asyncio.run(_serve(node, given))
     except PlatformFolderError as error:
@@ -229,7 +206,7 @@ def serve(**options: Any) -> None:
         ) from None
 
 
-async def _serve(node: str, given: _Options) -> None:
+async def _serve(node: str, given: SimpleNamespace) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -250,7 +227,7 @@ async def _serve(node: str, given: _Options) -> None:
             await stopped.wait()
 
 
-def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
+def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
     """Choose the runner's source of quotes, and read the runner's compose file."""
     compose = None if given.compose_file is None else _read_compose(given.compose_file)
     if given.platform_folder is not None:
@@ -269,7 +246,7 @@ def _platform(given: _Options) -> tuple[EvidenceSource, str | None]:
     return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
 
 
-def _keys(given: _Options, source: EvidenceSource) -> KeySource:
+def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
     """Return the source of the runner's keys.
 
     The source is a key file or the platform's key service.
@@ -309,7 +286,7 @@ def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 @asynccontextmanager
-async def _application(node: str, given: _Options) -> AsyncIterator[web.Application]:
+async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.Application]:
     """Create the runner's application and close it on exit.
 
     The runner's child processes are closed too.
@@ -361,7 +338,9 @@ async def _application(node: str, given: _Options) -> AsyncIterator[web.Applicat
             yield app
 
 
-def _tasks(given: _Options, executor: Executor, programs: PublishedPrograms) -> TaskStages | None:
+def _tasks(
+    given: SimpleNamespace, executor: Executor, programs: PublishedPrograms
+) -> TaskStages | None:
     """Check the folder for tasks, and return what runs them."""
     root = given.task_folder or (_MEMORY if given.platform_folder else None)
     try:
@@ -374,7 +353,7 @@ def _tasks(given: _Options, executor: Executor, programs: PublishedPrograms) -> 
     return None
 
 
-def _executor(given: _Options) -> Executor:
+def _executor(given: SimpleNamespace) -> Executor:
     spare = min(given.children + 1, _MOST_CHILDREN)
     try:
         return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
