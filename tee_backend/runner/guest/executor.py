@@ -90,35 +90,31 @@ class Executor:
         """
         client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
         try:
-            result = await self._run(request, load, client, compile_s)
+            self._refuse_closed()
+            if len(request.input) > MAX_INPUT_BYTES:  # RN7
+                raise RunRefused("input-too-large")
+            environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
+            if request.folders and landlock_version() < 1:  # TG4
+                raise RunRefused("tasks-unsupported")
+            async with asyncio.timeout_at(request.start_by_s) as waiting:
+                # Compiled before the call takes a place, so that others can run in the meantime.
+                os.close(await self._artefacts.open(request, load, compile_s))
+                async with self._semaphore.acquire(request.payer):
+                    self._refuse_closed()
+                    # Compiles again only if other programs have evicted it in the meantime.
+                    artefact = await self._artefacts.open(request, load, compile_s)
+                    # RN220: only its own limits end a program that started
+                    waiting.reschedule(None)
+                    try:
+                        result = await self._run_compiled(request, artefact, client)
+                    finally:
+                        os.close(artefact)
         except RunRefused as refused:
             result = RunResult(refused.reason)
         except TimeoutError:  # RN220
             result = RunResult(REASONS["runner-busy"])
         # RN110
         return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))
-
-    async def _run(
-        self, request: RunRequest, load: Load, client: RunClient, compile_s: list[float]
-    ) -> RunResult:
-        self._refuse_closed()
-        if len(request.input) > MAX_INPUT_BYTES:  # RN7
-            raise RunRefused("input-too-large")
-        environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
-        if request.folders and landlock_version() < 1:  # TG4
-            raise RunRefused("tasks-unsupported")
-        async with asyncio.timeout_at(request.start_by_s) as waiting:
-            # Compiled before the call takes a place, so that others can run in the meantime.
-            os.close(await self._artefacts.open(request, load, compile_s))
-            async with self._semaphore.acquire(request.payer):
-                self._refuse_closed()
-                # Compiles again only if other programs have evicted it in the meantime.
-                artefact = await self._artefacts.open(request, load, compile_s)
-                waiting.reschedule(None)  # RN220: only its own limits end a program that started
-                try:
-                    return await self._run_compiled(request, artefact, client)
-                finally:
-                    os.close(artefact)
 
     async def _run_compiled(
         self, request: RunRequest, artefact: int, client: RunClient
@@ -133,16 +129,27 @@ class Executor:
         else:
             child = await self._pool.take(unused=alone, program=program)
         files = () if program in child.loaded else (artefact,)
-        payload = _payload(request, program, child.note_use(program, os.fstat(artefact).st_size))
+        limits = request.limits
+        head = {
+            "program": program,
+            "target": request.target,
+            "environment": request.environment,
+            # Without folders, the child of a run with arguments fails.
+            "arguments": ["program", *request.arguments] if folders or request.arguments else [],
+            "instructions": limits.max_instructions,
+            "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
+            "output_bytes": limits.max_output_bytes,
+            "seconds": limits.max_execution_s,
+            "forget": child.note_use(program, os.fstat(artefact).st_size),
+        }
+        payload = _frames.pack_request(head, request.input)
         begun, answered, code = time.monotonic_ns(), None, "run-crashed"
         try:
             body = await child.request(
                 payload,
                 files,
-                most_bytes=_frames.ANSWER_BYTES
-                + request.limits.max_output_bytes
-                + MAX_STDERR_BYTES,
-                within_s=request.limits.max_execution_s,
+                most_bytes=_frames.ANSWER_BYTES + limits.max_output_bytes + MAX_STDERR_BYTES,
+                within_s=limits.max_execution_s,
                 handlers={_frames.FETCH: client.answer, _frames.STORAGE: request.storage},
             )
             answered = _frames.unpack(body)
@@ -168,7 +175,7 @@ class Executor:
         # RN2: the child has ended without a count, so the run counts as having used its limit.
         return RunResult(
             REASONS[code],
-            instructions=request.limits.max_instructions,
+            instructions=limits.max_instructions,
             time_ns=took_ns,
             secrets_delivered=request.secrets_delivered,
         )
@@ -176,26 +183,6 @@ class Executor:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise RunRefused("runner-closed")
-
-
-def _payload(request: RunRequest, program: str, evicted: list[str]) -> bytes:
-    """Encode a request to run a program."""
-    limits = request.limits
-    head = {
-        "program": program,
-        "target": request.target,
-        "environment": request.environment,
-        # Without folders, the child of a run with arguments fails.
-        "arguments": ["program", *request.arguments]
-        if request.folders or request.arguments
-        else [],
-        "instructions": limits.max_instructions,
-        "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
-        "output_bytes": limits.max_output_bytes,
-        "seconds": limits.max_execution_s,
-        "forget": evicted,
-    }
-    return _frames.pack_request(head, request.input)
 
 
 async def _result(
