@@ -29,6 +29,7 @@ from capabilities.principals import Principal
 from capabilities.signatures import keccak256
 from capabilities.strict_base64 import decode_standard
 from encryption_network.canonical_json import canonical_bytes
+from sealspace.documents.dataset_format import parse_dataset
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
     address_of,
@@ -46,7 +47,7 @@ from ..guest.environment import Environment, environment_of
 from ..guest.executor import Executor
 from ..guest.runs import MAX_STDERR_BYTES, Load, RunRequest, RunResult
 from ..reasons import Reason, RunRefused
-from ..tasks.dataset_fetch import fetch_dataset, read_dataset
+from ..tasks.dataset_fetch import fetch_dataset
 from ..tasks.folders import task_folders
 from ..tasks.results import seal_result
 from ..tasks.stage_errors import StageFailed
@@ -179,12 +180,12 @@ class TaskStages:
                     async with asyncio.timeout(STAGE_S):  # TK7
                         file = folders.input / address_of("dataset", data)
                         read = self.programs.public_reader(data, MAX_STATEMENT_BYTES)
-                        record = await read_dataset(read, data)
-                        if record is None:
+                        stated = await read(data.dataset_key)
+                        if stated is None:
                             raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
                         await fetch_dataset(
                             self.executor.outbound,
-                            record,
+                            parse_dataset(stated, data),  # DS12
                             secrets[_DATASET_KEY],
                             file,
                             max_bytes=MAX_DATASET_BYTES,

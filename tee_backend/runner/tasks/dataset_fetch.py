@@ -3,8 +3,7 @@
     https → counted and hashed → decrypted → new file, complete or absent
 
 Example:
-    read = programs.public_reader(survey, MAX_STATEMENT_BYTES)
-    record = await read_dataset(read, survey)
+    record = parse_dataset(statement, survey)
     await fetch_dataset(outbound, record, key, folder / "survey", max_bytes=MAX_ENCRYPTED_BYTES)
 """
 
@@ -16,32 +15,18 @@ from pathlib import Path
 
 from aiohttp import StreamReader
 
-from sealspace.apps.programs import Reader
 from sealspace.documents.dataset_format import (
     CHUNK_BYTES,
     DatasetRecord,
     decrypt,
-    parse_dataset,
     parse_dataset_key,
 )
-from sealspace.documents.project_names import ProjectId
 from sealspace.errors import DatasetInvalid
 from sealspace.private_files import make_file
 
 from ..guest.frames import MAX_MESSAGE_BYTES, pack_parts
 from ..guest.outbound import Outbound, RequestRefused, parse_request
 from .stage_errors import StageFailed
-
-
-async def read_dataset(read: Reader, dataset: ProjectId) -> DatasetRecord | None:
-    """Read and verify the statement about a data set, or return None if there is none (DS12).
-
-    Raises:
-        StatementInvalid: the statement is not the owner's.
-        NodeRefused, TransportError: the node could not be asked.
-    """
-    data = await read(dataset.dataset_key)
-    return None if data is None else parse_dataset(data, dataset)
 
 
 async def fetch_dataset(

@@ -21,6 +21,7 @@ from sealspace.documents.dataset_format import (
     MAX_ENCRYPTED_BYTES,
     DatasetRecord,
     encrypt,
+    parse_dataset,
 )
 from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.signed_statements import (
@@ -31,7 +32,7 @@ from sealspace.documents.signed_statements import (
 from sealspace.errors import StatementInvalid
 from sealspace.wallets import new_wallet
 from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.tasks.dataset_fetch import fetch_dataset, read_dataset
+from tee_backend.runner.tasks.dataset_fetch import fetch_dataset
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEY = bytes(range(32))
@@ -76,7 +77,8 @@ def stated(dataset: ProjectId, service: Service) -> DatasetRecord:
 
 async def published(stage: RunnerStage, dataset: ProjectId) -> DatasetRecord | None:
     read = stage.runner.programs.public_reader(dataset, MAX_STATEMENT_BYTES)
-    return await read_dataset(read, dataset)
+    data = await read(dataset.dataset_key)
+    return None if data is None else parse_dataset(data, dataset)
 
 
 async def put(
