@@ -43,6 +43,7 @@ from .call_answers import (
     task_answer,
 )
 from .call_bodies import CallBody, parse_api_body, parse_body, parse_task
+from .journal import keep_receipt
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, lower_limits
@@ -275,7 +276,11 @@ class Calls:
                 try:
                     if outcome.stores_receipt:
                         call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
-                        await self.runner.journal.keep(job, outcome.receipt, payer, call)
+                        await self.runner.journal.write(
+                            lambda connection: keep_receipt(
+                                connection, job, outcome.receipt, payer, call
+                            )
+                        )
                 except KeepingError as error:  # the answer contains the receipt in any case
                     _log.warning("a receipt was not stored: %s", error.code)
                 return _answer(outcome, key, 0)

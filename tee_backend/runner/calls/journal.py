@@ -178,10 +178,6 @@ class Journal:
 
         return await self.write(recorded)
 
-    async def keep(self, job: str, receipt: bytes, payer: Payer, call: bytes | None = None) -> None:
-        """Store the receipt of a job, as `keep_receipt` does."""
-        await self.write(lambda connection: keep_receipt(connection, job, receipt, payer, call))
-
     async def receipt(self, job: str) -> bytes | None:
         """Return the stored receipt of a job, or None."""
         statement = "SELECT receipt FROM receipts WHERE job = ?"

@@ -14,7 +14,7 @@ from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
 from tee_backend.backend_errors import FolderDamaged
 from tee_backend.runner.calls import ledger as ledger_module
-from tee_backend.runner.calls.journal import Journal, RowSealer
+from tee_backend.runner.calls.journal import Journal, RowSealer, keep_receipt
 from tee_backend.runner.calls.ledger import (
     PIECE_BYTES,
     TASK_KEPT_S,
@@ -328,7 +328,8 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
     """A journal without accounts gets them, and keeps all its rows."""
     path = tmp_path / "journal"
     async with Journal(path) as journal:
-        await journal.keep("job", b"receipt", Payer(Principal("alice")))
+        payer = Payer(Principal("alice"))
+        await journal.write(lambda held: keep_receipt(held, "job", b"receipt", payer, None))
     tables = ("accounts", "credits", "api_keys", "contents", "jobs", "kept", "held")
     changes = ("ALTER TABLE receipts DROP COLUMN call", "PRAGMA user_version = 1")
     edit(path, *(f"DROP TABLE {table}" for table in tables), *changes)
@@ -345,7 +346,9 @@ async def test_the_calls_of_a_key_are_bounded(tmp_path: Path) -> None:
         async def called(job: str, key: int) -> None:
             made = record(key=key)
             call = ledger.sealed_call(made, {"job_id": job, "stderr": f"{'x' * 9000}{job}"})
-            await ledger.journal.keep(job, b"receipt", made.payer, call)
+            await ledger.journal.write(
+                lambda held: keep_receipt(held, job, b"receipt", made.payer, call)
+            )
 
         await called("first", 8)
         for number in range(199):
