@@ -1,5 +1,7 @@
 """The commands below `sealspace sms`, for owners who use iExec's clients."""
 
+from contextlib import suppress
+
 import click
 
 from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
@@ -38,18 +40,12 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     """Let iExec's clients store secrets in your space.
 
     This grants the node's service for iExec the right to write four scopes of secrets, each of them
-    signed by your wallet. The service cannot read a secret. A former grant is revoked.
+    signed by your wallet. The service cannot read a secret. Former grants are revoked.
 
     Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without --public-checks,
     the `check-secret` commands of iExec's client find no secret, and `--force-update` fails.
     """
-    did = (await client.info()).sms_did
-    if not did:
-        raise NotThere(
-            "this node has no service for iExec's clients",
-            hint="ask the node's operator to start it with --sms ADDRESS:PORT",
-        )
-    former = await _live(client)
+    did, former = await _live(client)
     await client.encryption.ensure_network()
     values = client.kv(SECRETS_SPACE)
     rights = [
@@ -65,8 +61,8 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
         did, rights, ttl_s=ttl_s, wallet=wallet_for(rights)
     )
     await values.put(GRANT_KEY, portable.cid)
-    if former is not None:
-        await revoke_all(client, [former])
+    if former:
+        await revoke_all(client, former)
     print_granted(portable)
     print_result({"grant": portable.cid})
 
@@ -74,28 +70,47 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
 @click.command("disable")
 @at_node
 async def disable(client: Client) -> None:
-    """Revoke the grant. Secrets that were pushed remain yours."""
-    cid = await _require_live(client)
-    await revoke_all(client, [cid])
-    tell(f"revoked: {cid}")
+    """Revoke every grant to the service. Secrets that were pushed remain yours."""
+    _, live = await _live(client)
+    if not live:
+        raise _not_enabled()
+    await revoke_all(client, live)
+    tell(*(f"revoked: {cid}" for cid in live))
 
 
 @click.command("status")
 def status() -> None:
     """Show whether iExec's clients may store secrets in your space, and by which grant."""
-    show_by_id(at_node(_require_live)())
+    show_by_id(at_node(_used)())
 
 
-async def _live(client: Client) -> str | None:
-    """Return the CID of the grant that the service uses, if it is in force."""
-    try:
-        cid = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body.decode()
-    except NotFound:
-        return None
-    return cid if (await client.delegations.status(cid)).is_active else None
+async def _live(client: Client) -> tuple[str, list[str]]:
+    """Return the service's DID, and the CIDs of the owner's grants to it that are in force.
+
+    They come from the node's list: a session that may write the stored CID could name any grant.
+    """
+    did = (await client.info()).sms_did
+    if not did:
+        raise NotThere(
+            "this node has no service for iExec's clients",
+            hint="ask the node's operator to start it with --sms ADDRESS:PORT",
+        )
+    granted = client.delegations.query(direction="granted", status="active")
+    return did, [one.cid async for one in granted if one.delegate == did]
 
 
-async def _require_live(client: Client) -> str:
-    if (cid := await _live(client)) is None:
-        raise NotThere("iExec's clients are not enabled", hint="sealspace sms enable")
-    return cid
+async def _used(client: Client) -> str:
+    """Return the CID of the grant that the service uses (SM3)."""
+    _, live = await _live(client)
+    if live:
+        await client.encryption.ensure_network()  # it exists, but may be revoked
+    with suppress(NotFound):
+        stored = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body
+        for cid in live:
+            if stored == cid.encode():
+                return cid
+    raise _not_enabled()
+
+
+def _not_enabled() -> NotThere:
+    return NotThere("iExec's clients are not enabled", hint="sealspace sms enable")
