@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 from postgres_server import needs_postgres, postgres_server
-from running_node import Reply, RunningNode, running_node, send
+from running_node import Reply, RunningNode, running_node, send, wallet_token
 from sms_owner import SmsOwner, challenge, new_owner, signed
+
+from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
+from sealspace.delegations import allow
+from sealspace.documents.iexec_names import GRANT_KEY
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +134,77 @@ async def test_nothing_is_written_without_authority(ends: Ends, tmp_path: Path) 
         assert _code(await racer.push_result("warm-0", b"2", "PUT")) == _NOT_ENABLED
     assert (await owner.keys("vault/secrets/"), await owner.keys("iexec/")) == before
     assert len(before[0]) == 3
+
+
+async def test_a_forged_id_of_the_grant_revokes_nothing_else(ends: Ends, tmp_path: Path) -> None:
+    """SM3: whoever may write the stored id cannot have the owner revoke another grant."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    async with owner.client() as client:
+        values = client.kv("secrets")
+        right = allow(f"{values.space.text}/kv/other/", KV_GET)
+        did = (await _owner(ends, tmp_path)).wallet.did
+        other = await client.delegations.delegate(did, [right], ttl_s=600, wallet=owner.wallet)
+        await values.put(GRANT_KEY, other.cid)
+        assert await owner.run("sms", "status") != 0
+        await owner.enable()
+        await values.put(GRANT_KEY, other.cid)
+        assert await owner.run("sms", "disable") == 0
+        assert (await client.delegations.status(other)).is_active
+
+
+async def test_only_the_wallet_enables_the_service(ends: Ends, tmp_path: Path) -> None:
+    """SM2: neither a session nor a delegate who may write the secrets can grant the right on.
+
+    `sealspace sms disable` would not revoke such a grant.
+    """
+    owner, friend = await _owner(ends, tmp_path), await _owner(ends, tmp_path)
+    await owner.enable("--public-checks")
+    assert (await owner.push_requester("present", b"1")).status == 204
+    assert await owner.run("sms", "disable") == 0
+    async with owner.client() as client:
+        service, values = (await client.info()).sms_did, client.kv("secrets")
+        folders = ("vault/secrets/scoped/iexec-requester/", "iexec/used/")
+        grants = {f"{values.space.text}/kv/{folder}": (KV_PUT, KV_METADATA) for folder in folders}
+        rights = [allow(place, one) for place, abilities in grants.items() for one in abilities]
+        await client.delegations.add_right(owner.wallet, rights)
+        by_session = await client.delegations.delegate(service, rights, ttl_s=600)
+        given = await _registered(owner, wallet_token(owner.wallet, friend.wallet.did, grants))
+        by_friend = await _registered(
+            owner, wallet_token(friend.wallet, service, grants, parents=[given])
+        )
+        for number, cid in enumerate((by_session.cid, by_friend)):
+            await values.put(GRANT_KEY, cid)
+            assert _code(await owner.push_requester(f"late-{number}", b"1")) == _NOT_ENABLED
+            assert await owner.has_requester("present") == 404
+        by_wallet = await _registered(owner, wallet_token(owner.wallet, service, grants))
+        await values.put(GRANT_KEY, by_wallet)
+    assert (await owner.push_requester("by-wallet", b"1")).status == 204
+    assert await owner.has_requester("present") == 204
+
+
+async def _registered(owner: SmsOwner, token: str) -> str:
+    return str((await send(owner.node, "POST", "/delegate", token=token)).value["cid"])
+
+
+@pytest.mark.parametrize("forged", [b"\xff", b"no cid", b""])
+async def test_a_forged_id_does_not_keep_a_grant_in_force(
+    ends: Ends, tmp_path: Path, forged: bytes
+) -> None:
+    """SM3: whatever is stored as the id, `disable` revokes every grant, and `enable` works."""
+    owner = await _owner(ends, tmp_path)
+    await owner.enable()
+    async with owner.client() as client:
+        values = client.kv("secrets")
+        real = (await values.get(GRANT_KEY)).body
+        await values.put(GRANT_KEY, forged)
+        assert await owner.run("sms", "status") != 0
+        assert await owner.run("sms", "disable") == 0
+        await values.put(GRANT_KEY, real)
+        assert _code(await owner.push_requester("one", b"1")) == _NOT_ENABLED
+        await values.put(GRANT_KEY, forged)
+    await owner.enable()
+    assert (await owner.push_requester("one", b"1")).status == 204
 
 
 async def test_another_wallet_pushes_nothing_for_an_owner(ends: Ends, tmp_path: Path) -> None:

@@ -194,8 +194,11 @@ def _count_refusal(
 ) -> None:
     if services is None:
         return
-    # Charge for refused tokens, and for valid ones whose space does not exist.
-    if "Authorization" in request.headers and (status in _REFUSED or code == "space-not-found"):
+    # Charge for refused tokens, for valid ones whose space does not exist, and for every refused
+    # push: whoever has seen it can repeat it (SM5).
+    if "Authorization" in request.headers and (
+        status in _REFUSED or code == "space-not-found" or code.startswith("sms-")
+    ):
         services.unauthenticated_rates.charge(
             client_address(request, services.config.http), now=services.clock.now()
         )

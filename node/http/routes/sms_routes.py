@@ -6,10 +6,11 @@ from functools import partial
 from aiohttp import web
 from msgspec import Struct
 
-from capabilities.abilities import KV_METADATA
+from capabilities.abilities import KV_METADATA, KV_PUT
 from capabilities.capability_errors import CapabilityError
 from capabilities.signatures import keccak256
 from sealspace.documents.iexec_names import (
+    USED_PREFIX,
     AddressKind,
     app_secret,
     dataset_secret,
@@ -93,12 +94,12 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     if not kind.published and owner != did_of(hex_bytes(address)):  # SM8
         raise Refusal("sms-unauthorized")
     message = message_of(request, services.config.http)
-    # Before the value is refused: only refusals with 401 are charged to the client (SM5).
     grant = await find_grant(services, owner)
-    secret = _secret(kind, address, name)
     try:
+        await grant.read(KV_PUT, USED_PREFIX)  # SM5: judged before name and value are examined
+        secret = _secret(kind, address, name)
         if kind.published:
-            await require_ownership(grant, kind.published, address, message)
+            await require_ownership(grant, kind.published, address, secret, message)
         if len(body) > 4096:  # SM6
             raise Refusal("sms-too-large")
         value = body.decode(errors="replace")

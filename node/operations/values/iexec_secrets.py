@@ -12,12 +12,13 @@ Example:
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capabilities.abilities import KV_GET, KV_PUT
-from capabilities.capability_errors import BadSignature, InvalidJson
+from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
+from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.principals import Principal, eip55
 from capabilities.resources import SpaceId
 from capabilities.signatures import (
@@ -118,14 +119,15 @@ class OwnerGrant(Struct, frozen=True):
         return admit_token(token, now=now, max_lifetime_s=max_lifetime_s)
 
     async def read(self, ability: str, path: str) -> Head | None:
-        """Return the row of a value, if the delegation grants the ability on its path (SM2)."""
-        key = head_key(self.space, path)
+        """Return the row of a value, if the wallet's delegation grants the ability on it (SM2)."""
+        key, invocation = head_key(self.space, path), self.invocation(ability, path)
         # The token never left this process, so it cannot be replayed. Without a replay record, a
         # stranger's request writes nothing.
-        call = await read_call(
-            self.services, self.invocation(ability, path), (key,), records_use=False
-        )
-        return head_of(call.records[0], key=key)
+        read = partial(read_call, self.services, invocation, records_use=False)
+        # SM10: without authority the row is not read, because its size takes time.
+        if any(one.parents for one in (await read()).cited):
+            raise Refusal("sms-not-enabled")  # SM2: by a session or a delegate, not by the wallet
+        return head_of((await read((key,))).records[0], key=key)
 
     async def put(
         self,
@@ -186,7 +188,11 @@ async def owner_at(services: Services, address: str) -> Principal:
 
 
 async def require_ownership(
-    grant: OwnerGrant, kind: iexec_names.AddressKind, address: str, message: Message
+    grant: OwnerGrant,
+    kind: iexec_names.AddressKind,
+    address: str,
+    secret: SecretName,
+    message: Message,
 ) -> None:
     """Check that the owner published what is at an address (SM9), and note the owner (SM11).
 
@@ -194,6 +200,7 @@ async def require_ownership(
         grant: of the wallet that signed the challenge.
         kind: of what is at the address.
         address: `0x` and 40 hex digits.
+        secret: name of the secret of the address.
         message: the HTTP request.
     Raises:
         Refusal: `sms-unauthorized`, the owner's record is absent or belongs to another address.
@@ -206,11 +213,15 @@ async def require_ownership(
         raise Refusal("sms-unauthorized") from None
     name = record.get("project" if kind == "app" else kind)
     owner, address = grant.space.owner, address.lower()
-    if iexec_names.address_of(kind, ProjectId(owner, str(name))) != address:
+    if not isinstance(name, str) or iexec_names.address_of(kind, ProjectId(owner, name)) != address:
         raise Refusal("sms-unauthorized")
     own = replace(grant, space=_own_space(grant.services), cid="")
-    with suppress(Refusal):  # this node does not host the service's space: no one can ask
-        await own.put(message, {address: owner.encode()})
+    # Refused if the owner does not want public checks, for which a note would change the time of a
+    # check (SM10), or if this node does not host the service's space.
+    with suppress(Refusal, CapabilityError):
+        await grant.read(KV_METADATA, secret.path)
+        if await owner_at(grant.services, address) != owner:  # copies of a push write nothing
+            await own.put(message, {address: owner.encode()})
 
 
 async def push_secret(

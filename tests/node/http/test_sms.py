@@ -16,9 +16,11 @@ from embedded_node import EmbeddedNode, embedded_node
 from running_node import Reply, send
 from sms_owner import K1, SmsOwner, challenge, keccak, new_owner, signed
 
+from capabilities.principals import Principal
 from capabilities.signatures import WalletSigner
 from node.config.tree import Config, Hosting, Http, Limits, PublicSpaces, Sms, Store
-from sealspace.documents.iexec_names import AddressKind, requester_secret
+from sealspace.documents.iexec_names import AddressKind, address_of, requester_secret
+from sealspace.documents.project_names import ProjectId
 from spaces.store.contract import check_commit, check_read
 
 OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
@@ -278,6 +280,14 @@ async def test_an_address_without_a_record(
     assert await owner.keys() == []
 
 
+@pytest.mark.parametrize(("name", "stored"), [("None", "null"), ("5", "5"), ("True", "true")])
+async def test_a_record_whose_name_is_not_text(owner: SmsOwner, name: str, stored: str) -> None:
+    """SM9: a value that only prints like a name is refused."""
+    address = address_of("app", ProjectId(Principal(owner.wallet.did), name))
+    await owner.write_record("app", address, f'{{"project":{stored}}}')
+    assert said(await owner.push_app(address, b"v")) == UNAUTHORIZED
+
+
 async def test_addresses_that_are_none(owner: SmsOwner) -> None:
     """SM9: nothing is published at a malformed address."""
     for address in ("0x", "0x12", f"0x{'1' * 42}"):
@@ -328,6 +338,14 @@ async def test_nothing_is_stored_without_a_grant(node: EmbeddedNode, tmp_path: P
     assert used == await owner.keys("iexec/")
     await owner.enable()
     assert (await owner.push_requester("two", b"2")).status == 204
+
+
+async def test_a_revoked_grant_is_reported_before_the_value(owner: SmsOwner) -> None:
+    """SM5: after `disable`, no name, size or kind of value is examined."""
+    assert await owner.run("sms", "disable") == 0
+    for name, value in (("one", b"x" * 5000), ("one", b" "), ("a" * 65, b"1")):
+        assert said(await owner.push_requester(name, value)) == NOT_ENABLED
+        assert said(await owner.push_result(name, value)) == NOT_ENABLED
 
 
 async def test_what_the_commands_print(
@@ -390,12 +408,15 @@ async def test_a_grant_that_another_owner_stored(
     assert await owner.keys() == []
 
 
-async def test_a_revoked_network(owner: SmsOwner) -> None:
+async def test_a_revoked_network(owner: SmsOwner, capsys: pytest.CaptureFixture[str]) -> None:
     """SM7: nothing is sealed to a network that opens nothing."""
     async with owner.client() as client:
         network = client.encryption.network()
         assert await owner.run("network", "revoke", network.name, "--yes") == 0
     assert said(await owner.push_requester("one", b"1")) == NOT_ENABLED
+    capsys.readouterr()
+    assert await owner.run("sms", "status") != 0
+    assert "the network is not active" in capsys.readouterr().err
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -445,11 +466,16 @@ def counted() -> Iterator[Counter[str]]:
         sys.setprofile(before)
 
 
-@pytest.mark.parametrize("options", [(), ("--public-checks",)], ids=["closed", "public"])
+@pytest.mark.parametrize(
+    ("options", "reads"), [((), 2), (("--public-checks",), 3)], ids=["closed", "public"]
+)
 async def test_checks_cost_the_same(
-    node: EmbeddedNode, tmp_path: Path, options: tuple[str, ...]
+    node: EmbeddedNode, tmp_path: Path, options: tuple[str, ...], reads: int
 ) -> None:
-    """SM10: present and absent secrets take the same reads, and a check commits nothing."""
+    """SM10: present and absent secrets take the same reads, and a check commits nothing.
+
+    The row of a secret, whose size takes time, is read in a read of its own, after the judgement.
+    """
     owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
     await owner.enable(*options)
     assert (await owner.push_requester("one", b"1")).status == 204
@@ -459,7 +485,43 @@ async def test_checks_cost_the_same(
         with counted() as cost:
             await owner.has_requester(name)
         costs.append(dict(cost))
-    assert costs == [{"reads": 2}] * 4
+    assert costs == [{"reads": reads}] * 4
+
+
+@pytest.mark.parametrize("kind", get_args(AddressKind))
+async def test_checks_by_address_cost_the_same(
+    node: EmbeddedNode, tmp_path: Path, kind: AddressKind
+) -> None:
+    """SM10, SM11: without public checks, nothing is noted that the time of a check would show."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    await owner.enable()
+    pushed, other = [await owner.publish(kind, name) for name in ("pushed", "other")]
+    push = owner.push_app if kind == "app" else owner.push_dataset
+    path = "/apps/{}/secrets" if kind == "app" else "/secrets/web3?secretAddress={}"
+    assert (await push(pushed, b"v")).status == 204
+    costs = []
+    for address in (pushed, other, pushed, other):
+        with counted() as cost:
+            assert await owner.head(path.format(address)) == 404
+        costs.append(dict(cost))
+    assert costs == [costs[0]] * 4
+    # With public checks, a push that is refused because the secret exists makes the note.
+    await owner.enable("--public-checks")
+    assert await owner.head(path.format(pushed)) == 404
+    assert said(await push(pushed, b"v")) == EXISTS
+    assert await owner.head(path.format(pushed)) == 204
+
+
+async def test_copies_of_a_push_write_nothing(owner: SmsOwner, node: EmbeddedNode) -> None:
+    """SM11, SM12: a repeated push causes no commit and no audit record."""
+    app = await owner.publish("app", "digest")
+    assert (await owner.push_app(app, b"v")).status == 204
+    before = len(await audit_records(node.services.store))
+    with counted() as cost:
+        for value in (b"v", b"v", b"v" * 5000):
+            assert (await owner.push_app(app, value)).status in (409, 413)
+    assert cost["commits"] == 0
+    assert len(await audit_records(node.services.store)) == before
 
 
 # --- routes ---------------------------------------------------------------------------------------
@@ -555,6 +617,22 @@ async def test_refused_signatures_are_limited(tmp_path: Path) -> None:
         stranger = SmsOwner(tmp_path / "home", node.url, node.sms_url)
         statuses = [(await stranger.push_requester("one", b"x" * 5000)).status for _ in range(40)]
     assert statuses[0] == 401 and statuses[-1] == 429
+
+
+async def test_copies_of_a_push_are_limited(tmp_path: Path) -> None:
+    """SM5: a push that is refused is charged, also if its signature is valid."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=Store(data=str(tmp_path / "data")),
+        limits=Limits(unauthenticated_per_minute=20),
+        sms=Sms(listen="127.0.0.1:0"),
+    )
+    async with embedded_node(config) as node:
+        owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+        await owner.enable()
+        assert (await owner.push_requester("one", b"1")).status == 204
+        statuses = [(await owner.push_requester("one", b"1")).status for _ in range(60)]
+    assert statuses[0] == 409 and statuses[-1] == 429
 
 
 async def test_checks_are_limited(tmp_path: Path) -> None:
