@@ -47,15 +47,19 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _SMS + "test_one_of_many_copies_of_a_replacement_wins",
         _SMS + "test_one_signature_raced_on_two_routes",
         "node/http/test_sms.py::test_a_deleted_secret_is_not_pushed_again_by_a_copy",
+        "node/http/test_sms.py::test_copies_of_a_push_write_nothing",
     ),
     "3.2 checks of iExec's client tell strangers which secrets an owner has": (
         _SMS + "test_probing_for_secrets",
         "node/http/test_sms.py::test_checks_tell_strangers_nothing",
+        "node/http/test_sms.py::test_checks_by_address_cost_the_same",
     ),
     "3.2 the service for iExec's clients stores what its owner did not grant, or for another "
     "owner": (
         _SMS + "test_nothing_is_written_without_authority",
         _SMS + "test_another_wallet_pushes_nothing_for_an_owner",
+        _SMS + "test_only_the_wallet_enables_the_service",
+        _SMS + "test_a_forged_id_does_not_keep_a_grant_in_force",
         "node/http/test_sms.py::test_a_grant_that_another_owner_stored",
     ),
     "3.2 a value that iExec's client pushed is read from disk, log or audit, or guessed from "
