@@ -177,7 +177,10 @@ def _origin(text: str) -> str:
     ),
 )
 @click.option(
-    "--tasks", type=click.IntRange(1, 2), default=1, help="Maximum number of tasks at one time."
+    "--tasks",
+    type=click.IntRange(1, 2),
+    default=1,
+    help="Maximum number of tasks at one time, besides one of all payers without an account.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")

@@ -92,7 +92,7 @@ class Calls:
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result
-            self._task_semaphore = FairSemaphore(tasks.places, beside=False)
+            self._task_semaphore = FairSemaphore(tasks.places, beside=True)  # RN162
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -138,8 +138,6 @@ class Calls:
         """Run a program for a caller who signed the request, or make a task (`parse_task`)."""
         parsed = parse(body)
         await self.runner.use_token(call, parsed.program, body)
-        if parsed.task is not None:
-            await self.runner.check_task(parsed, payer)  # TK5
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -246,6 +244,8 @@ class Calls:
                 )  # RN97
             bounds = self._queued if parsed.is_async else self._answered
             reservations.enter_context(bounds.reserve(payer, len(request)))
+            if parsed.task is not None:
+                await self.runner.check_task(parsed, payer)  # TK5
             # A free synchronous call is not recorded here, so only the run checks its limits.
             limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
             salt = self.runner.entropy.token(SALT_BYTES)
@@ -381,6 +381,7 @@ class Calls:
             answer=answer.body if record.is_async else None,
             now=SystemClock.now(),
             call=self.ledger.sealed_call(record, api_call(outcome, charged=charged)),
+            is_failed=is_task and facts.code is not None,
         )
         return answer
 

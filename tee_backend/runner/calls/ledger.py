@@ -101,6 +101,7 @@ _FORGET_OLD = (
     "DELETE FROM kept WHERE kind = 'answer' AND job IN (SELECT id FROM jobs WHERE state = 'done'"
     " AND done_at < ?)"
 )
+_FORGET_RESULT = "DELETE FROM contents WHERE job = ? AND kind LIKE 'result.%'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ class Ledger:
         answer: bytes | None,
         now: float,
         call: bytes | None = None,
+        is_failed: bool = False,
     ) -> None:
         """Charge the payer for a job, and store the result.
 
@@ -218,9 +220,13 @@ class Ledger:
             answer: the answer of an asynchronous call; None deletes the job.
             now: the current time in epoch seconds.
             call: the entry for `calls_of` (`sealed_call`), stored with the receipt.
+            is_failed: whether a task failed; what was stored of its result is removed.
         """
 
         def settled(connection: sqlite3.Connection) -> None:
+            if is_failed:  # TK8
+                connection.execute(_FORGET_RESULT, (job,))
+                self._replace(connection, job, "started", result_bytes=0)
             starts = range(0, len(answer or b""), PIECE_BYTES)
             record = self._replace(
                 connection, job, "started", state="done", reserved=0, pieces=len(starts)

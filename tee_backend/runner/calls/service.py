@@ -259,12 +259,17 @@ class Runner:
         No secret is opened. The run of the task judges and reads everything again.
 
         Raises:
-            RunRefused: a secret is missing, or the program was not found.
+            RunRefused: a secret is missing, the program was not found, or the node is too slow.
         """
-        version = await self.programs.find(body.project, None)
-        request = RunRequest(version.sha256, version.target, payer=payer)
-        wanted = [one._replace(opens=False) for one in self._wanted(body, payer.did, version)]
-        await self._prepared("", body, wanted, version.manifest, request)
+        try:
+            async with asyncio.timeout(START_S):  # RN220
+                version = await self.programs.find(body.project, None)
+                request = RunRequest(version.sha256, Target(version.target), payer=payer)
+                wanted = self._wanted(body, payer.did, version)
+                looked_for = [replace(one, opens=False) for one in wanted]
+                await self._prepared("", body, looked_for, version.manifest, request)
+        except TimeoutError as late:
+            raise RunRefused("runner-busy") from late
 
     def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
         """Return the secrets that a call or a task needs (RN212, TK3)."""

@@ -197,9 +197,15 @@ class TaskStages:
                     return result
                 self.stage_of[job] = POST
                 async with asyncio.timeout(STAGE_S):  # TK7
-                    file = folders.folder / "result.zip"
-                    seal = partial(seal_result, **_OUTPUT_BOUNDS)
-                    sealed = await asyncio.to_thread(seal, folders.output, pem, file)
+                    file = folders.output.parent / "result.zip"
+                    seal = partial(seal_result, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES)
+                    sealing = asyncio.create_task(
+                        asyncio.to_thread(seal, folders.output, pem, file)
+                    )
+                    try:
+                        sealed = await asyncio.shield(sealing)
+                    finally:  # TG9: the thread ends before its folder does
+                        await asyncio.gather(sealing, return_exceptions=True)
                     await self.keep(job, file)
             document = canonical_bytes(
                 {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}

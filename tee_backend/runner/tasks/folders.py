@@ -83,7 +83,9 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
     filled = asyncio.create_task(_watch(output, max_bytes, max_files))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # TG9: until this process ends, however it does
-        source.mkdir(parents=True)
+        # Without `parents`: a folder that was removed meanwhile would be made open to others.
+        source.parent.mkdir()
+        source.mkdir()
         output.mkdir()
         # One inode is the folder's own. Where this process may not mount, the watch is the limit.
         options = f"mode=0777,size={max_bytes},nr_inodes={max_files + 1}".encode()
@@ -119,7 +121,7 @@ def _is_within(folder: Path, max_bytes: int, max_files: int) -> bool:
                     max_bytes -= entry.lstat().st_blocks * 512
                 if max_files < 0 or max_bytes < 0:
                     return False
-                if entry.is_dir():
+                if entry.is_dir() and not entry.is_symlink():
                     folders.append(entry)
     return True
 
@@ -135,6 +137,7 @@ def _remove(folder: Path) -> None:
     for above in folders:
         for entry in [*above.iterdir()]:
             if entry.is_dir() and not entry.is_symlink():
+                entry.chmod(0o700)  # its program may have denied it to this process
                 folders.append(entry.rename(folder / f".{len(folders)}"))
             else:
                 entry.unlink()

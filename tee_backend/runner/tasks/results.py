@@ -121,8 +121,10 @@ def _archive(output: Path, archive: IO[bytes], left_bytes: int, left_files: int)
     with ZipFile(archive, "w", ZIP_DEFLATED) as to:
         for above, folders, files, opened in os.fwalk(output):
             inside = Path(above).relative_to(output)
-            left_files -= len(folders) + len(files)
-            if left_files < 0 or len(inside.parts) > _MAX_DEPTH:
+            inner = len(folders) + len(files)
+            left_files -= inner
+            left_bytes -= inner * len(bytes(inside))  # each member repeats the path of its folder
+            if min(left_files, left_bytes) < 0 or len(inside.parts) > _MAX_DEPTH:
                 raise ValueError
             if inside.name:
                 to.mkdir(str(inside))

@@ -203,6 +203,25 @@ async def test_results_of_tasks_are_kept_for_a_week(
     assert jobs == {"6", "7", "8"}
 
 
+async def test_a_task_that_fails_has_no_result(tmp_path: Path) -> None:
+    """TK8: a result that was stored before the task failed, as a whole or in part, is removed."""
+    file, path = tmp_path / "result.zip", tmp_path / "journal"
+    file.write_bytes(bytes(PIECE_BYTES + 5))
+    async with opened(path) as ledger:
+        await ledger.accept("job", record(later=True, beneficiary="bob"), request=b"{}")
+        await ledger.start("job")
+        await ledger.keep_result("job", file)
+    async with opened(path) as ledger:
+        await ledger.settle("job", charged=0, receipt=None, answer=b"{}", now=NOW, is_failed=True)
+        stored = await ledger.job("job")
+        assert stored is not None and (stored.state, stored.result_bytes) == ("done", 0)
+    connection = sqlite3.connect(path)
+    kinds = [kind for (kind,) in connection.execute("SELECT kind FROM contents")]
+    sizes = connection.execute("SELECT size_bytes FROM jobs").fetchall()
+    connection.close()
+    assert (kinds, sizes) == (["answer"], [(2,)])
+
+
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN98: old answers are deleted, and the oldest of a payer with too many."""
 

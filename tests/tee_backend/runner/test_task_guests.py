@@ -288,6 +288,24 @@ async def test_limits_without_a_mount(tmp_path: Path, arguments: tuple[str, ...]
     assert is_clean(tmp_path)
 
 
+async def test_folders_that_nobody_may_enter(tmp_path: Path) -> None:
+    """TG9: what a program hides from the runner's own user is removed too."""
+    own_uid = os.geteuid()
+    if not own_uid:
+        tmp_path.chmod(0o777)
+        for above in tmp_path.parents[:-2]:  # pytest's own folders are for root alone
+            above.chmod(above.stat().st_mode | 0o711)
+        os.seteuid(60_000)
+    try:
+        async with task_folders(tmp_path, max_bytes=1 << 20, max_files=100) as folders:
+            (folders.output / "outer" / "inner").mkdir(parents=True)
+            (folders.output / "outer" / "inner").chmod(0)
+            (folders.output / "outer").chmod(0)
+    finally:
+        os.seteuid(own_uid)
+    assert is_clean(tmp_path)
+
+
 async def test_without_landlock_no_task_runs(tmp_path: Path) -> None:
     """TG4: a kernel without Landlock refuses tasks, and runs other programs."""
     prelude = _NO_NEW_PRIVILEGES + "refuse('landlock_create_ruleset 444 444\\n')"

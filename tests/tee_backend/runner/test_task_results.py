@@ -206,7 +206,7 @@ def test_names_that_are_too_long(output: Path) -> None:
     assert "TOO_LONG_RESULT_FILE_NAME" == failure(output)
 
 
-@pytest.mark.parametrize("what", ["files", "bytes", "sparse", "levels", "a name"])
+@pytest.mark.parametrize("what", ["files", "bytes", "sparse", "levels", "paths", "a name"])
 def test_folders_that_are_too_large(output: Path, what: str) -> None:
     """TG12: too many files, bytes, levels, or a name that is no text, is an error."""
     if what == "files":
@@ -219,9 +219,15 @@ def test_folders_that_are_too_large(output: Path, what: str) -> None:
             stream.truncate(1 << 40)
     elif what == "levels":
         output.joinpath(*"d" * 33).mkdir(parents=True)
+    elif what == "paths":  # the archive would have more than 100 KB for files without a byte
+        inner = output.joinpath(*["d" * 250] * 10)
+        inner.mkdir(parents=True)
+        for number in range(20):
+            (inner / str(number)).touch()
     else:
         os.mkdir(os.fsencode(output) + b"/\xff")
-    assert "OUT_FOLDER_ZIP_FAILED" == failure(output)
+    max_bytes = 50_000 if what == "paths" else 1 << 20
+    assert "OUT_FOLDER_ZIP_FAILED" == failure(output, max_bytes=max_bytes)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 from https_service import Service, https_service
 from runner_stage import RunnerStage, runner_stage
+from task_parties import VALUES, Party, party
 from task_programs import ResultKey, reporting
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -23,10 +24,9 @@ from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Version
-from sealspace.apps.run_calls import call_headers, call_right
-from sealspace.client import Client, SignIn
-from sealspace.documents.call_conditions import AllowAll, Condition, Owner, Whitelist
-from sealspace.documents.dataset_format import DATASET_TYPE, Suite, dataset_key, encrypt
+from sealspace.apps.run_calls import call_headers
+from sealspace.documents.call_conditions import AllowAll, Owner, Whitelist
+from sealspace.documents.dataset_format import DATASET_TYPE, Suite, encrypt
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
     address_of,
@@ -40,14 +40,11 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.session import capability
-from sealspace.wallets import new_wallet
-from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.calls.run_receipts import verify_run
 from tee_backend.runner.guest.outbound import Outbound
 
 APP_VALUE, OTHER_APP = "secret of the application", "secret of another application"
-VALUES = {"my-key": "first of the requester", "My_Key": "second of the requester"}
 MEMORY = Path("/dev/shm")
 BLOBS: dict[str, bytes] = {}
 KEY = bytes(range(32))
@@ -56,78 +53,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
 ]
-
-
-class Party:
-    """An owner with secrets and grants, who can also make tasks."""
-
-    def __init__(self, stage: RunnerStage, client: Client, wallet: Any) -> None:
-        self.stage, self.client, self.wallet = stage, client, wallet
-        self.did, self.key = str(wallet.did), ResultKey(0)
-
-    async def put(self, secret: SecretName, value: str) -> None:
-        await self.client.secrets().put(secret.name, value, scope=secret.scope)
-
-    async def grant(
-        self, program: Version, *secrets: SecretName, callers: Condition | None = None
-    ) -> PortableDelegation:
-        run = RunStatement(
-            programs=(ByHash(program.sha256, program.project),), callers=callers or AllowAll()
-        )
-        seen = await self.stage.look()
-        labels = [one.label for one in secrets]
-        portable = await self.client.runners.grant(seen, labels, run, wallet=self.wallet)
-        await deliver(self.stage.url, portable)
-        return portable
-
-    async def ask(
-        self, method: str, path: str, about: str, body: bytes = b"", at: RunnerStage | None = None
-    ) -> tuple[int, bytes]:
-        stage = at or self.stage
-        headers = call_headers(
-            self.client.session,
-            runner=stage.at,
-            program=about,
-            body=body,
-            now=SystemClock().now(),
-            entropy=SystemEntropy(),
-        )
-        async with stage.http.request(
-            method, stage.url + path, headers=headers, data=body or None
-        ) as answer:
-            return answer.status, await answer.read()
-
-    async def make(self, app: str, **members: Any) -> tuple[int, dict[str, Any]]:
-        """Make a task; return status and answer."""
-        body = json.dumps({"app": app, **members}).encode()
-        status, answer = await self.ask("POST", "/tasks", app, body)
-        return status, json.loads(answer)
-
-    async def ended(self, job: str, at: RunnerStage | None = None) -> dict[str, Any]:
-        """Return the answer of a task that has ended."""
-        async with asyncio.timeout(60):
-            while True:
-                status, answer = await self.ask("GET", f"/tasks/{job}", f"calls/{job}", at=at)
-                assert status == 200, answer
-                task: dict[str, Any] = json.loads(answer)
-                if task["status"] != "pending":
-                    return task
-
-    async def done(self, app: str, **members: Any) -> dict[str, Any]:
-        """Make a task, and return the answer when it has ended."""
-        status, answer = await self.make(app, **members)
-        assert status == 200, answer
-        return await self.ended(answer["job"])
-
-    async def result(self, job: str) -> tuple[int, bytes]:
-        return await self.ask("GET", f"/tasks/{job}/result", f"calls/{job}")
-
-    async def report(self, task: dict[str, Any], folder: Path) -> list[str]:
-        """Return what the program read: variables, arguments and data set."""
-        assert task["state"] == "COMPLETED", task
-        _, sealed = await self.result(task["job"])
-        files = self.key.opened(sealed, folder / task["job"])
-        return files["result.txt"].decode().split("\0")
 
 
 async def _send_blob(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -158,18 +83,6 @@ async def stage(
         outbound = Outbound(loopback_ca=files.ca)
         folder = tmp_path_factory.mktemp("runner")
         yield await runner_stage(stack, folder, task_root=root, outbound=outbound)
-
-
-async def party(stage: RunnerStage, *, has_key: bool = True) -> Party:
-    client, wallet = await stage.client(), new_wallet()
-    await client.sign_in(wallet, SignIn(spaces=("public",)))
-    await client.delegations.add_right(wallet, [call_right(client.kv().space.text)])
-    one = Party(stage, client, wallet)
-    if has_key:
-        await one.put(wallet_secret(RESULT_KEY_NAME), one.key.secret)
-    for name, value in VALUES.items():
-        await one.put(requester_secret(name), value)
-    return one
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

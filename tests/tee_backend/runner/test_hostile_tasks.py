@@ -1,0 +1,134 @@
+"""Tasks of strangers, tasks that end in the middle of a stage, and a node that hangs."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from guest_programs import guest
+from patience import PATIENCE_S
+from relay import relay_before
+from runner_stage import RunnerStage, runner_stage
+from task_parties import Party, party
+from task_programs import reporting
+
+from sealspace.documents.iexec_names import RESULT_KEY_NAME, wallet_secret
+from tee_backend.runner.calls import calls, service
+from tee_backend.runner.tasks import results
+
+MEMORY = Path("/dev/shm")
+RESULT = wallet_secret(RESULT_KEY_NAME)
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing"),
+]
+
+
+@contextmanager
+def new_root() -> Iterator[Path]:
+    """Make a folder in memory for the files of tasks, which has to be empty at the end."""
+    folder = MEMORY / f"tasks-{token_hex(8)}"
+    folder.mkdir(0o700)
+    yield folder
+    folder.rmdir()
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Make a folder for the tasks of another runner."""
+    with new_root() as folder:
+        yield folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+    """One runner for the tests of this module."""
+    async with AsyncExitStack() as stack:
+        root = stack.enter_context(new_root())
+        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"), task_root=root)
+
+
+async def in_stage(one: Party, job: str, wanted: str) -> None:
+    """Wait until a task has reached a stage."""
+    async with asyncio.timeout(PATIENCE_S):
+        while json.loads((await one.ask("GET", f"/tasks/{job}", f"calls/{job}"))[1])["stage"] != (
+            wanted
+        ):
+            await asyncio.sleep(0)
+
+
+async def test_a_stranger_does_not_keep_others_waiting(stage: RunnerStage) -> None:
+    """RN162, TK7: with one place, a known payer's task runs beside that of an unknown payer."""
+    stranger, known = await party(stage), await party(stage)
+    await stage.credit(1, owner=known.did)
+    endless = await stage.publish("endless", reporting("endless", endless=True))
+    quick = await stage.publish("quick", reporting("quick"))
+    await stranger.grant(endless, RESULT)
+    await known.grant(quick, RESULT)
+    limits = {"maxInstructions": 500_000_000_000, "maxExecutionSeconds": 600}
+    _, made = await stranger.make(f"{stage.developer}/endless", resourceLimits=limits)
+    await in_stage(stranger, made["job"], "APP")
+    assert (await known.done(f"{stage.developer}/quick"))["state"] == "COMPLETED"
+    _, answer = await stranger.ask("GET", f"/tasks/{made['job']}", f"calls/{made['job']}")
+    assert json.loads(answer)["state"] == "ACTIVE"
+
+
+async def test_a_node_that_hangs(
+    stage: RunnerStage, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN163, RN220: tasks that are being checked are bounded in number and in time."""
+    monkeypatch.setattr(calls, "MOST_QUEUED", 4)  # one of each payer
+    quick = await stage.publish("held", reporting("held"))
+    free = asyncio.Event()
+
+    async def hold(request: web.Request) -> None:
+        if "/projects/held" in request.path:
+            await free.wait()
+
+    async with relay_before(stage.node.url) as relay, AsyncExitStack() as stack:
+        there = replace(stage, node=replace(stage.node, url=relay.url))
+        runner = await there.another(stack, tmp_path / "runner", task_root=root)
+        one, app = await party(stage), f"{stage.developer}/held"
+        one.stage = runner
+        await one.grant(quick, RESULT)
+        relay.hold = hold
+        monkeypatch.setattr(service, "START_S", 0.01)
+        status, answer = await one.make(app)
+        assert (status, answer["error"]["code"]) == (503, "runner-busy")
+        monkeypatch.setattr(service, "START_S", PATIENCE_S)
+        both = [asyncio.create_task(one.make(app)) for _ in range(2)]
+        (refused,), (waiting,) = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        status, answer = await refused
+        assert (status, answer["error"]["code"]) == (429, "too-many-calls")
+        free.set()
+        status, made = await waiting
+        assert status == 200, made
+        await one.ended(made["job"])
+
+
+async def test_a_runner_that_stops_while_it_seals(
+    stage: RunnerStage, root: Path, tmp_path: Path
+) -> None:
+    """TG9: the thread that seals a result ends before the task's folder is removed."""
+    many, one = guest("filer-wasip1"), await party(stage)
+    version = await stage.publish("many", many.data)
+    async with AsyncExitStack() as stack:
+        one.stage = await stage.another(stack, tmp_path / "runner", task_root=root)
+        await one.grant(version, RESULT)
+        _, made = await one.make(f"{stage.developer}/many", args="many 9000")
+        await in_stage(one, made["job"], "POST_COMPUTE")
+    frames = list(sys._current_frames().values())
+    while frames:
+        frame = frames.pop()
+        assert frame.f_code is not results.seal_result.__code__
+        if frame.f_back is not None:
+            frames.append(frame.f_back)
+    assert not list(root.iterdir())
