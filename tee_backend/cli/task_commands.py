@@ -253,6 +253,7 @@ async def _fetched(
     verifier.require(startup_evidence(proven))
     if (
         proven.stated["job"] != job
+        or "task" not in proven.stated  # TK9
         or ended.output.get("sha256") != sha256(sealed).hexdigest()
         or not proven.is_about(salt=decode_url(ended.salt) or b"", input=request, output=document)
     ):
@@ -267,7 +268,7 @@ async def _fetched(
     if request is not None:
         replace_file(folder / "request.json", request)
     replace_file(result, sealed)
-    tell(f"the receipt proves the result: {result}")
+    tell(f"the receipt proves the result of {proven.stated['project']}: {result}")
     if key_file := key_file or _own_key():
         key = read_named(key_file, most_bytes=_MAX_KEY_BYTES)
         await asyncio.to_thread(decrypt_result, result, key, folder / "iexec_out")

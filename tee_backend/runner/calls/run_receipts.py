@@ -67,10 +67,12 @@ class Start(Published):
     sha256: bytes
 
 
-class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """The contents of a receipt for a program run.
 
-    `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url.
+    `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url. `task` is only
+    in the receipt of a task. Without it, a run whose program prints the document about a result
+    would have the same receipt as a task (TK9).
     """
 
     job: str
@@ -88,6 +90,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     time_ms: int
     nonce: str | None
     at: str
+    task: bool = False
 
 
 _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
@@ -213,9 +216,9 @@ async def verify_run(
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
-    # RN206: receipts of former releases do not have the member
+    # RN206: receipts of former releases do not have `storage`
     if (
-        not members - {"storage"} <= stated.keys() <= members
+        not members - {"storage", "task"} <= stated.keys() <= members
         or stated["runner"] != read.statement.did
     ):
         raise StatementInvalid(

@@ -545,6 +545,7 @@ class Runner:
             time_ms=result.rounded_time_ms,
             nonce=record.nonce,
             at=iso_time(SystemClock.now()),
+            task=record.beneficiary is not None,
         )
         identity = self.identity
         receipt = sign_receipt(

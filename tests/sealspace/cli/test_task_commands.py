@@ -6,14 +6,20 @@ from contextlib import AsyncExitStack
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import pytest_asyncio
 import wasmtime
+from aiohttp import web
 from backend_desk import Desk
+from relay import Answer, relay_before
 from runner_stage import RunnerStage, runner_stage
 from task_programs import ResultKey, reporting
 
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
     address_of,
@@ -21,12 +27,23 @@ from sealspace.documents.iexec_names import (
     requester_secret,
     wallet_secret,
 )
+from sealspace.documents.iexec_results import encrypt_result
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.secret_names import SecretName
 from tee_backend.cli import task_commands
 
 MEMORY = Path("/dev/shm")
 SECRET = "a secret of the requester"
+_PRINTING = b"""
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const %d))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (data (i32.const 16) "%b"))
+"""
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -135,6 +152,51 @@ async def test_a_task_that_fails(desk: Desk, stage: RunnerStage, tmp_path: Path)
     assert failed.next.startswith(f"sealspace task show {stage.url} ")
     shown = await desk.run(*failed.next.split()[1:])
     assert "POST_COMPUTE_COMPUTED_FILE_NOT_FOUND" in shown.out and "FAILED" in shown.out
+
+
+async def test_the_receipt_of_a_run_is_not_that_of_a_task(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """TK11: whoever answers at the runner's address runs a program of their own with the same
+    request as its input, and offers its receipt for a result that they made."""
+    await desk.log_in("--space", "public")
+    app, key = await published(desk, tmp_path, "honest"), ResultKey()
+    await put(desk, wallet_secret(RESULT_KEY_NAME), key.secret)
+    grant = ("task", "grant", stage.url, "--app", app, "--result-key", "--yes")
+    assert (await desk.run(*grant)).status == 0
+    with (tmp_path / "archive").open("w+b") as archive, ZipFile(archive, "w") as files:
+        files.writestr("result.txt", "forged")
+    with (tmp_path / "archive").open("rb") as archive:
+        encrypt_result(archive, key.key.public_key(), tmp_path / "forged.zip")
+    forged = (tmp_path / "forged.zip").read_bytes()
+    output: dict[str, Json] = {"digest": f"0x{'0' * 64}", "sizeBytes": len(forged)}
+    document = canonical_bytes(output | {"sha256": sha256(forged).hexdigest()})
+    await stage.publish(
+        "forger", (_PRINTING % (len(document), document.replace(b'"', b'\\"'))).decode()
+    )
+    ended: dict[str, Any] = {}
+
+    async def hold(request: web.Request) -> None:
+        if request.method == "POST":
+            body = (await request.read()).decode()
+            status, run = await stage.call("forger", input=body, responseFormat="Json")
+            assert status == 200 and run["status"] == "completed", run
+            ended.update(run)
+
+    def twist(answer: Answer) -> None:
+        if answer.path.startswith("/tasks"):
+            answer.status = 200
+            answer.headers["Content-Type"] = "application/json"
+            answer.body = forged if answer.path.endswith("/result") else json.dumps(ended).encode()
+
+    async with relay_before(stage.url) as relay:
+        relay.hold, relay.twist = hold, twist
+        refused = await desk.run("task", "run", relay.url, app, "--watch", "--output", "result")
+        assert ended and refused.status != 0, refused
+        assert "the receipt is about another task, request or result" in refused.err
+        assert not (tmp_path / "result").exists()
+        refused = await desk.run("task", "download", relay.url, ended["job"])
+        assert "the receipt is about another task, request or result" in refused.err
 
 
 @pytest.mark.parametrize(
