@@ -149,7 +149,7 @@ def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> 
 class TaskStages:
     """The stages of tasks, and the folder below which each task has its files.
 
-    `keep` stores the sealed result of a job. `places` tasks run at one time.
+    `keep` stores the sealed result of a job. `places` tasks of known payers run at one time.
     """
 
     root: Path

@@ -1,6 +1,7 @@
 """Tasks of strangers, tasks that end in the middle of a stage, and a node that hangs."""
 
 import asyncio
+import errno
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -112,6 +113,27 @@ async def test_a_node_that_hangs(
         status, made = await waiting
         assert status == 200, made
         await one.ended(made["job"])
+
+
+async def test_a_task_that_fails_after_its_result_was_stored(
+    stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK8: there is no result of a task that failed, at whatever moment it failed."""
+    late, one = await stage.publish("late", reporting("late")), await party(stage)
+    tasks = stage.runner.tasks
+    assert tasks is not None
+    keep = tasks.keep
+
+    async def keep_and_fail(job: str, file: Path) -> None:
+        await keep(job, file)
+        raise OSError(errno.EIO, "the disk fails")
+
+    monkeypatch.setattr(tasks, "keep", keep_and_fail)
+    await stage.credit(1, owner=one.did)  # it waits for no stranger's task
+    await one.grant(late, RESULT)
+    task = await one.done(f"{stage.developer}/late")
+    assert task["cause"]["code"] == "POST_COMPUTE_FAILED_UNKNOWN_ISSUE"
+    assert (await one.result(task["job"]))[0] == 404
 
 
 async def test_a_runner_that_stops_while_it_seals(
