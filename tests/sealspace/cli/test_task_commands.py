@@ -164,7 +164,7 @@ async def test_the_receipt_of_a_run_is_not_that_of_a_task(
     await put(desk, wallet_secret(RESULT_KEY_NAME), key.secret)
     grant = ("task", "grant", stage.url, "--app", app, "--result-key", "--yes")
     assert (await desk.run(*grant)).status == 0
-    with (tmp_path / "archive").open("w+b") as archive, ZipFile(archive, "w") as files:
+    with ZipFile(tmp_path / "archive", "w") as files:
         files.writestr("result.txt", "forged")
     with (tmp_path / "archive").open("rb") as archive:
         encrypt_result(archive, key.key.public_key(), tmp_path / "forged.zip")
