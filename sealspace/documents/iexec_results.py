@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import IO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -106,10 +106,8 @@ def decrypt_result(
         try:
             key = load_pem_private_key(private_key_pem, None)
             with ZipFile(sealed) as outer, outer.open("iexec_out.zip.aes") as stream:
-                if (
-                    not isinstance(key, RSAPrivateKey)
-                    or outer.getinfo(stream.name).file_size > max_bytes
-                ):
+                _check_methods(outer)
+                if outer.getinfo(stream.name).file_size > max_bytes:
                     raise ValueError
                 with outer.open("aes-key.rsa") as wrapped:
                     aes_key = key.decrypt(wrapped.read(_MAX_KEY_BYTES), PKCS1v15())
@@ -119,6 +117,7 @@ def decrypt_result(
                     archive.write(unpadder.update(decryptor.update(piece)))
                 archive.write(unpadder.finalize())
             with ZipFile(archive) as files:
+                _check_methods(files)
                 # A member yields no more bytes than it states.
                 sizes = [member.file_size for member in files.infolist()]
                 if len(sizes) > max_files or sum(sizes) > max_bytes:
@@ -130,3 +129,12 @@ def decrypt_result(
                 "cannot decrypt the result: it is damaged or too large, or the key is not the RSA"
                 " private key in PEM, without a password, that it was encrypted to"
             ) from exc
+
+
+def _check_methods(archive: ZipFile) -> None:
+    """Refuse methods of compression that unpack without a bound on memory (TG15).
+
+    `zipfile` decompresses what it reads of LZMA and bzip2 at once, which can be gigabytes.
+    """
+    if {one.compress_type for one in archive.infolist()} - {ZIP_STORED, ZIP_DEFLATED}:
+        raise ValueError

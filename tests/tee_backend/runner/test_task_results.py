@@ -274,6 +274,27 @@ def test_paths_of_an_archive(tmp_path: Path) -> None:
     assert ["a", "b", "c", "e"] == sorted(os.listdir(tmp_path / "inner" / "folder"))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("is_outer", [True, False])
+def test_archives_that_unpack_into_memory(tmp_path: Path, is_outer: bool, method: int) -> None:
+    """TG15: methods of compression are refused whose reader makes gigabytes of a kilobyte."""
+    inner = tmp_path / "inner.zip"
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_STORED if is_outer else method) as files:
+        files.writestr("a", bytes(1000))
+    result = tmp_path / "crafted.zip"
+    with inner.open("rb") as archive:
+        encrypt_result(archive, public_key(public_pem()), result)
+    if is_outer:
+        with zipfile.ZipFile(result) as files:
+            members = {name: files.read(name) for name in files.namelist()}
+        with zipfile.ZipFile(result, "w", method) as files:
+            for name, data in members.items():
+                files.writestr(name, data)
+    with pytest.raises(InvalidInput, match="cannot decrypt the result"):
+        decrypt_result(result, PRIVATE, tmp_path / "folder")
+    assert not os.listdir(tmp_path / "folder")
+
+
 @pytest.mark.parametrize(
     "why", ["files", "bytes", "archive", "changed", "other key", "no key", "no result", "truncated"]
 )
