@@ -674,7 +674,8 @@ def _accepted(answer: Answer) -> dict[str, Json]:
         return members
     raise CallRefused(
         error_text(members.get("error"))[:600] or "the runner refused the request",
-        hint="correct what the message names, or ask the runner's operator",
+        hint="correct what the message names (a grant that is missing, has ended or is for another"
+        " version: sealspace task grant), or ask the runner's operator",
     )
 
 

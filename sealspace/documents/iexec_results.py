@@ -127,7 +127,8 @@ def decrypt_result(
         except _DAMAGED as exc:
             raise InvalidInput(
                 "cannot decrypt the result: it is damaged or too large, or the key is not the RSA"
-                " private key in PEM, without a password, that it was encrypted to"
+                " private key in PEM, without a password, that it was encrypted to",
+                hint="sealspace task download URL ID --result-key-file FILE --output NEW_FOLDER",
             ) from exc
 
 

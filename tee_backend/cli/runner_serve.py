@@ -349,7 +349,7 @@ def _tasks(
     try:
         if root is not None:
             prepare_root(root, is_sealed=False)
-            return TaskStages(root, executor, programs, given.tasks)
+            return TaskStages(root.resolve(), executor, programs, given.tasks)
     except (OSError, RuntimeError) as error:
         if given.task_folder is not None:
             raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None

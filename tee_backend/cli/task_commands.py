@@ -197,8 +197,12 @@ def _mapping(secrets: Sequence[str]) -> dict[str, str]:
 @click.argument("url")
 @click.argument("job", metavar="ID")
 def show(url: str, job: str) -> None:
-    """Show the state of the task ID."""
+    """Show the state of the task ID.
+
+    Its error output is shown too, if every secret of the task is yours.
+    """
     task = with_call_right(lambda client: client.runners.task(url, job))
+    tell(*str(task.get("stderr", "")).splitlines())
     cause = task.get("cause")
     shown = {name: task.get(name) for name in ("job", "state", "stage")}
     print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))

@@ -103,11 +103,12 @@ _SENTENCES = {
             " for an account."
         ),
         "access-denied": (
-            "The owner of the secrets does not allow this caller to run this program with them."
+            "An owner of secrets, or the developer, does not allow this caller to run this program."
         ),
         "access-unknown": "The runner could not decide whether the caller may use the secrets.",
         "secrets-not-granted": (
-            "The owner granted no secrets of this profile to this runner for this program."
+            "The owner granted no secrets of this profile (of a task: the application's) to this"
+            " runner for this program."
         ),
         "grant-no-project": (
             "The grant names no project, but states hosts or is for a run with secrets of the"

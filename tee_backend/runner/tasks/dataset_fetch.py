@@ -52,7 +52,7 @@ async def fetch_dataset(
         request = parse_request(message, hosts=None, any_port=any_port)
         async with own, own.response(request) as response:
             if response.status != 200:
-                raise RequestRefused(f"status-{response.status}")
+                raise RequestRefused(f"the address of the data set answered {response.status}")
             loop = asyncio.get_running_loop()
             saving = loop.run_in_executor(
                 None, _save, response.content, loop, record, key, destination

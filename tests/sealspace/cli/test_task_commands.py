@@ -102,6 +102,7 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     run = ("task", "run", stage.url, app, "--secret", "1=my-key")
     refused = await desk.run(*run)
     assert refused.status == 1 and "secrets 1 are not granted" in refused.err, refused
+    assert "sealspace task grant" in refused.next
     granted = await desk.run(
         *("task", "grant", stage.url, "--app", app, "--requester-secret", "my-key"),
         *("--app-secret", "--result-key", "--yes"),
@@ -128,6 +129,11 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     sealed = (tmp_path / "result" / "result.zip").read_bytes()
     assert stated["sha256"] == sha256(sealed).hexdigest()
 
+    (tmp_path / "other.pem").write_bytes(ResultKey(1).private_pem)
+    other = ("--watch", "--output", "other", "--result-key-file", "other.pem")
+    undecrypted = await desk.run(*run, *other)
+    assert undecrypted.next.startswith("sealspace task download"), undecrypted
+
     made = json.loads((await desk.run(*run, "--json")).out)
     job = made["job"]
     downloaded = await desk.run("task", "download", stage.url, job, "--json")
@@ -152,6 +158,7 @@ async def test_a_task_that_fails(desk: Desk, stage: RunnerStage, tmp_path: Path)
     assert failed.next.startswith(f"sealspace task show {stage.url} ")
     shown = await desk.run(*failed.next.split()[1:])
     assert "POST_COMPUTE_COMPUTED_FILE_NOT_FOUND" in shown.out and "FAILED" in shown.out
+    assert shown.err == "fails\n"  # what the program wrote, as all secrets are the requester's
 
 
 async def test_the_receipt_of_a_run_is_not_that_of_a_task(
