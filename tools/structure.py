@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 85_272,
-    "tee_backend": 87_716,
-    "sealspace": 100_954,
+    "node": 87_839,
+    "tee_backend": 95_542,
+    "sealspace": 103_324,
     "encryption_network": 15_642,
-    "spaces": 57_918,
-    "capabilities": 19_644,
+    "spaces": 57_669,
+    "capabilities": 19_613,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}
