@@ -137,7 +137,7 @@ async def test_nothing_is_written_without_authority(ends: Ends, tmp_path: Path) 
 
 
 async def test_a_forged_id_of_the_grant_revokes_nothing_else(ends: Ends, tmp_path: Path) -> None:
-    """SM3: whoever may write the stored id cannot have the owner revoke another grant."""
+    """SM3: a writer of the stored id cannot make the owner revoke another grant."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     async with owner.client() as client:

@@ -78,6 +78,6 @@ NOT_OFFERED: dict[str, str] = {
     "T19": "the node judges the evidence of a runner: see the rules AT and RL in conformance",
     "T21": "grants have no number of uses; they end, and are revoked",
     "D3": "the runner sets all variables itself",
-    "D8": "no worker is told of a task's end; its requester asks the runner",
+    "D8": "there is no worker: a task's requester asks the runner for its state",
 }
 """Id of a case -> why it has no test."""

@@ -77,7 +77,7 @@ _MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
 class Wanted(NamedTuple):
     """The secrets that a run needs of one owner.
 
-    `names` is None if the program's manifest lists none. `by_project` excludes grants that do not
+    Without a list of secrets in the program's manifest, `names` is None. `by_project` excludes grants that do not
     name the project. For a task, a stage gets the only secret as `variables`, and `code` is for the
     refusal if it is missing. Unless it `opens`, the secret is only looked for, and its value is
     empty.
