@@ -77,9 +77,9 @@ _MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
 class Wanted(NamedTuple):
     """The secrets that a run needs of one owner.
 
-    Without a list of secrets in the program's manifest, `names` is None. `by_project` excludes grants that do not
-    name the project. For a task, a stage gets the only secret as `variables`, and `code` is for the
-    refusal if it is missing. Unless it `opens`, the secret is only looked for, and its value is
+    `names` is None unless the program's manifest lists secrets. `by_project` excludes grants that do
+    not name the project. For a task, a stage gets the only secret as `variables`, and `code` is for
+    the refusal if it is missing. Unless it `opens`, the secret is only looked for, and its value is
     empty.
     """
 

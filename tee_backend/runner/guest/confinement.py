@@ -22,8 +22,8 @@ _RIGHTS = {"input": 0xC, "output": 0x61BE}
 
 0xC is to read files (0x4) and folders (0x8). The others are to write files (0x2), to remove folders
 (0x10) and files (0x20), to make folders (0x80) and files (0x100), to move both (0x2000), and to
-truncate files (0x4000). Rights to execute (0x1) are missing, and to make devices (0x40, 0x800), sockets
-(0x200), pipes (0x400) or links (0x1000).
+truncate files (0x4000). Not granted are the rights to execute (0x1), and to make devices (0x40,
+0x800), sockets (0x200), pipes (0x400) or links (0x1000).
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 

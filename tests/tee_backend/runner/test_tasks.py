@@ -242,7 +242,7 @@ async def test_the_secret_of_another_application(
 
 
 async def test_the_secret_of_another_requester(stage: RunnerStage, requester: Party) -> None:
-    """TK3, iexec-T10: the same names are the caller's own secrets, not those of other requesters."""
+    """TK3, iexec-T10: the same names are the caller's own secrets, never another requester's."""
     version, app = await published(stage, "requesters")
     await requester.grant(version, FIRST, SECOND, RESULT)
     stranger = await party(stage)
