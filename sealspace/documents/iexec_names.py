@@ -56,7 +56,7 @@ def address_of(kind: AddressKind, project: ProjectId) -> str:
 
 
 def owner_record_key(kind: AddressKind, address: str) -> str:
-    """Return the key of the record that names the application or data set at an address.
+    """Return the key of the record that names the project or data set at an address (DS10).
 
     The value is canonical JSON: `{"project": "<name>"}` or `{"dataset": "<name>"}`. It is stored in
     the owner's `secrets` space.

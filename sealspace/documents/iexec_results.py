@@ -10,73 +10,46 @@ Example:
     decrypt_result(Path("result.zip"), private_key_pem, Path("result"))
 """
 
-import os
 import secrets
 import tempfile
-import zlib
 from pathlib import Path
 from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES256
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-from cryptography.hazmat.primitives.padding import PKCS7
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
+from capabilities.clock_and_entropy import SystemEntropy
+
 from ..errors import InvalidInput
+from .dataset_format import decrypt, encrypt
 
 _MAX_KEY_BYTES = 16 * 1024
 _KEY_BITS = range(2048, 8001)
 """iExec's client reads at most 1000 bytes of an encrypted key."""
-_PIECE_BYTES = 1 << 20
-_DAMAGED = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    UnsupportedAlgorithm,
-    BadZipFile,
-    zlib.error,
-)
-"""Errors of keys and archives that are not valid."""
 
 
 def public_key(key_pem: bytes) -> RSAPublicKey:
     """Return the key of a beneficiary (TG14).
 
-    Raises InvalidInput unless it is an RSA key of 2048 to 8000 bits in PEM.
+    Raises:
+        ValueError, UnsupportedAlgorithm: not an RSA public key of 2048 to 8000 bits in PEM.
     """
-    try:
-        key = load_pem_public_key(key_pem[:_MAX_KEY_BYTES])
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if isinstance(key, RSAPublicKey) and key.key_size in _KEY_BITS:
-        return key
-    raise InvalidInput("not an RSA public key of 2048 to 8000 bits in PEM")
+    key = load_pem_public_key(key_pem[:_MAX_KEY_BYTES])
+    if not isinstance(key, RSAPublicKey) or key.key_size not in _KEY_BITS:
+        raise ValueError
+    return key
 
 
 def encrypt_result(archive: IO[bytes], key: RSAPublicKey, destination: Path) -> None:
-    """Encrypt an archive to the key of a beneficiary (TG14).
-
-    Padding is appended to the archive.
-    """
-    padding = 16 - archive.seek(0, os.SEEK_END) % 16
-    archive.write(bytes([padding]) * padding)
-    archive.seek(0)
-    aes_key, iv = secrets.token_bytes(32), secrets.token_bytes(16)
-    encryptor = Cipher(AES256(aes_key), CBC(iv)).encryptor()
+    """Encrypt an archive to the key of a beneficiary (TG14)."""
+    aes_key = secrets.token_bytes(32)
     with ZipFile(destination, "w") as outer:
-        with outer.open("aes-key.rsa", "w") as wrapped:
-            wrapped.write(key.encrypt(aes_key, PKCS1v15()))
+        outer.writestr("aes-key.rsa", key.encrypt(aes_key, PKCS1v15()))
         with outer.open("iexec_out.zip.aes", "w") as sealed:
-            sealed.write(iv)
-            while piece := archive.read(_PIECE_BYTES):
-                sealed.write(encryptor.update(piece))
+            archive.seek(0)
+            sealed.writelines(encrypt("iexec-cbc-v1", aes_key, archive.read, SystemEntropy()))
 
 
 def decrypt_result(
@@ -110,12 +83,9 @@ def decrypt_result(
                 if outer.getinfo(stream.name).file_size > max_bytes:
                     raise ValueError
                 with outer.open("aes-key.rsa") as wrapped:
+                    assert isinstance(key, RSAPrivateKey)
                     aes_key = key.decrypt(wrapped.read(_MAX_KEY_BYTES), PKCS1v15())
-                decryptor = Cipher(AES256(aes_key), CBC(stream.read(16))).decryptor()
-                unpadder = PKCS7(128).unpadder()
-                while piece := stream.read(_PIECE_BYTES):
-                    archive.write(unpadder.update(decryptor.update(piece)))
-                archive.write(unpadder.finalize())
+                archive.writelines(decrypt("iexec-cbc-v1", aes_key, stream.read))
             with ZipFile(archive) as files:
                 _check_methods(files)
                 # A member yields no more bytes than it states.
@@ -124,7 +94,9 @@ def decrypt_result(
                     raise ValueError
                 # It makes no links, and nothing outside the folder.
                 files.extractall(folder)
-        except _DAMAGED as exc:
+        except OSError:
+            raise
+        except Exception as exc:  # untrusted keys and archives raise errors of many kinds
             raise InvalidInput(
                 "cannot decrypt the result: it is damaged or too large, or the key is not the RSA"
                 " private key in PEM, without a password, that it was encrypted to",

@@ -174,6 +174,7 @@ SECTIONS: Sections = {
             {
                 "backend": "Inspect a backend, grant secrets to its code, revoke grants.",
                 "runner": "Run programs with your secrets in a TEE.",
+                "task": "Run applications with files on a runner.",
                 "project": "Publish programs for runners.",
                 "dataset": "Encrypt and publish data sets.",
                 "receipts": "See who received keys of your network.",

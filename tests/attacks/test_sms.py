@@ -74,7 +74,7 @@ def _code(reply: Reply) -> tuple[int, object]:
 
 
 async def test_one_of_many_creates_wins(ends: Ends, tmp_path: Path) -> None:
-    """X7.1 S14, SM7: one is answered 204 and all others 409, and the winner's value is stored."""
+    """iexec-S14, SM7: one is answered 204 and all others 409, and the winner's value is stored."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(_RACERS)]

@@ -141,7 +141,7 @@ def test_no_changed_file_is_accepted(change: str, chunks: int, more: int, at: in
 
 
 def test_nothing_is_decrypted_under_another_key() -> None:
-    """DS3, X7.1 D1: another key is refused by name before the first chunk."""
+    """DS3, iexec-D1: another key is refused by name before the first chunk."""
     blob = sealed("aead-chunked-v1", plaintext(10))
     with pytest.raises(DatasetInvalid, match="the header or key of the encrypted file is wrong"):
         opened("aead-chunked-v1", blob, bytes(32))
@@ -166,7 +166,7 @@ def test_each_encryption_is_another() -> None:
 
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=40).map(lambda b: b64encode(b).decode())))
 def test_keys_fuzz(text: str) -> None:
-    """DS1, X7.1 D1: a key is the canonical base64 of 32 bytes, or refused."""
+    """DS1, iexec-D1: a key is the canonical base64 of 32 bytes, or refused."""
     try:
         key = parse_dataset_key(text)
     except DatasetInvalid as refused:
@@ -177,7 +177,7 @@ def test_keys_fuzz(text: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
 def test_keys_of_another_length(size: int) -> None:
-    """DS1, X7.1 D1: 31 and 33 bytes are refused."""
+    """DS1, iexec-D1: 31 and 33 bytes are refused."""
     with pytest.raises(DatasetInvalid):
         parse_dataset_key(b64encode(bytes(size)).decode())
 

@@ -264,9 +264,9 @@ class Runner:
         try:
             async with asyncio.timeout(START_S):  # RN220
                 version = await self.programs.find(body.project, None)
-                request = RunRequest(version.sha256, Target(version.target), payer=payer)
+                request = RunRequest(version.sha256, version.target, payer=payer)
                 wanted = self._wanted(body, payer.did, version)
-                looked_for = [replace(one, opens=False) for one in wanted]
+                looked_for = [one._replace(opens=False) for one in wanted]
                 await self._prepared("", body, looked_for, version.manifest, request)
         except TimeoutError as late:
             raise RunRefused("runner-busy") from late

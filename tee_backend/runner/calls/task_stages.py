@@ -56,7 +56,8 @@ from .published_programs import PublishedPrograms
 
 STAGE_S = 600.0
 """Longest time of the stage before the program, and of the stage after it."""
-_OUTPUT_BOUNDS = {"max_bytes": 50 * 1024 * 1024, "max_files": 10_000}
+MAX_RESULT_BYTES = 50 * 1024 * 1024
+MAX_FILES = 10_000
 MAX_DATASET_BYTES = 1_000_000_000
 PRE, APP, POST = "PRE_COMPUTE", "APP", "POST_COMPUTE"
 
@@ -77,10 +78,10 @@ _MISSING = ("secrets-not-granted", "access-denied", "secret-missing")
 class Wanted(NamedTuple):
     """The secrets that a run needs of one owner.
 
-    `names` is None unless the program's manifest lists secrets. `by_project` excludes grants that do
-    not name the project. For a task, a stage gets the only secret as `variables`, and `code` is for
-    the refusal if it is missing. Unless it `opens`, the secret is only looked for, and its value is
-    empty.
+    `names` is None unless the program's manifest lists secrets. `by_project` excludes grants that
+    do not name the project. For a task, a stage gets the only secret as `variables`, and `code` is
+    for the refusal if it is missing. Unless it `opens`, the secret is only looked for, and its
+    value is empty.
     """
 
     owner: Principal
@@ -173,7 +174,9 @@ class TaskStages:
         """
         result, self.stage_of[job] = None, PRE
         try:
-            async with task_folders(self.root, **_OUTPUT_BOUNDS) as folders:
+            async with task_folders(
+                self.root, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES
+            ) as folders:
                 if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
                 if (data := order.dataset) is not None:

@@ -111,7 +111,7 @@ class Template:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         folder, file_bytes = (folders.input.parent, folders.max_bytes) if folders else ("/", 0)
-        request = os.fsencode(f"{module} {uid or 0} {file_bytes} {folder}")
+        request = os.fsencode(f"{module} {uid or 0} {self.is_tried:d} {file_bytes} {folder}")
         try:
             with theirs:
                 socket.send_fds(

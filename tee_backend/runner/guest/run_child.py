@@ -31,8 +31,7 @@ _SLACK_CPU_S = 5
 """CPU time beyond a run's own limit. It applies only if the runner fails to end the run itself."""
 _MAX_STDERR_BYTES = 64 * 1024
 _TABLE_ELEMENTS = 100_000
-_TASK_FILES = 256
-_TASK_THREADS = 64
+_TASK_FILES, _TASK_THREADS = 256, 64
 """Open files and threads of a task's process (TG6)."""
 _OWN_PROGRAM = r"""
 (module
@@ -118,42 +117,49 @@ class Guests:
         self._linkers = _wasm.linkers(self._engine, self._http, self._exchange)
         self._prepared: dict[str, _Prepared] = {}
         self._own_program = Module(self._engine, bytes(wat2wasm(_OWN_PROGRAM))).serialize()
-        self.is_tried = False
+        self.is_tried = False  # whether a child of this template has run the test program
 
     def _exchange(self, kind: int, message: bytes) -> bytes:
         return _frames.exchange(self._connection, kind, message)
 
-    def open_files(self, *, of_task: bool) -> socket.socket:
+    def warm_up(self) -> None:
+        """Run a part of a test program, so that children start with warm caches (RN138).
+
+        The template calls this, so it makes no `WasiConfig` (RN133).
+        """
+        for _ in range(_WARM_UPS):
+            self._run_own("nothing", None)
+
+    def try_out(self, *, of_task: bool) -> None:
+        """Run the test program (RN138)."""
+        request = {"environment": [], "arguments": ["program"] if of_task else []}
+        output = _Output(self._connection, 1)
+        self._run_own("_start", _wasi(request, b"", output))
+        if output.parts != [b"."]:
+            raise RuntimeError("the child process could not run the built-in test program")
+
+    def _run_own(self, start: str, wasi: WasiConfig | None) -> None:
+        program = self._load(_wasm.PREVIEW_1, self._own_program)
+        self._budget.set_budget(1 << 16)
+        store = self._store(_wasm.PREVIEW_1, 1000)
+        if wasi is not None:
+            store.set_wasi(wasi)
+        if self._execute(store, program._replace(start=start)) != (_frames.COMPLETED, 0):
+            raise RuntimeError("the built-in test program did not complete")
+        store.close()
+
+    def open_files(self, connection: socket.socket, *, of_task: bool) -> None:
         """Open the files needed for running programs.
 
         Call it before `limit`.
         """
+        self._connection = connection
         self._statm = open_statm()
-        first_file = os.devnull
         if of_task:
             restrict_to_folders()  # TG4: before any other thread begins, because it is per thread
-            first_file = "input"
         # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
         # can be started.
-        WasiConfig().stdin_file = first_file
-        program = os.memfd_create("own program")
-        os.write(program, self._own_program)
-        request = {
-            "program": "",
-            "target": _wasm.PREVIEW_1,
-            "environment": [],
-            "arguments": ["program"] if of_task else [],
-            "instructions": 1000,
-            "forget": [],
-            "memory_bytes": 1 << 16,
-            "output_bytes": 1,
-            "seconds": 1,
-        }
-        payload = _frames.pack_request(request, b"")
-        ours, self._connection = socket.socketpair()
-        socket.send_fds(ours, [_frames.LENGTH.pack(len(payload)) + payload], [program])
-        os.close(program)
-        return ours
+        WasiConfig().stdin_file = "input" if of_task else os.devnull
 
     def serve(self) -> None:
         """Run the requested programs until the runner disconnects."""
@@ -210,12 +216,7 @@ class Guests:
         # end of a function. With one unit more than the limit, some fuel is left exactly if the
         # program stayed within its limit.
         fuel = request["instructions"] + 1
-        store.set_fuel(fuel)  # RN10
-        instances, tables, memories = _MOST[request["target"]]
-        # RN15
-        store.set_limits(
-            table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
-        )
+        store = self._store(request["target"], fuel)
         store.set_wasi(_wasi(request, standard_input, output))
         begun = time.perf_counter_ns()
         ended, exit_code = self._execute(store, prepared)
@@ -298,13 +299,15 @@ def main(
         for path in [Path(), *Path().rglob("*")]:
             path.chmod(0o777)
     confine(uid, parent)
-    ours = guests.open_files(of_task=of_task)
+    guests.open_files(connection, of_task=of_task)
     if of_task:
         # Without a uid of its own, the limit would count the threads of the runner too.
         limit(file_bytes, _TASK_FILES, _TASK_THREADS if uid else None)  # TG6
     else:
         limit(file_bytes)
     refuse(ONCE_READY_FOR_TASK if of_task else ONCE_READY)  # TG5, RN181
-    guests.warm_up(ours)  # RN138: after all restrictions, so that it shows that runs work in them
+    if of_task or not guests.is_tried:
+        # RN138: after all restrictions, so that it shows that runs work in them
+        guests.try_out(of_task=of_task)
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     guests.serve()

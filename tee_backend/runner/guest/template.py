@@ -46,7 +46,8 @@ def main(connection: socket.socket, parent: int) -> None:
         connection.sendall(b"\0")
         while True:
             request, (file,) = _frames.receive(connection)
-            module, uid, file_bytes, folder = os.fsdecode(request).split(" ", 3)
+            module, uid, tried, file_bytes, folder = os.fsdecode(request).split(" ", 4)
+            guests.is_tried = tried == "1"
             with socket.socket(fileno=file) as of_child:
                 process = _fork()
                 if not process:

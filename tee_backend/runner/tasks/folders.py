@@ -22,9 +22,7 @@ from pathlib import Path
 
 from ..guest.runs import TaskFolders
 
-_IN_MEMORY = {0x01021994, 0x858458F6}
-"""The kernel's numbers of tmpfs and ramfs."""
-_NO_SUID_DEVICES_OR_PROGRAMS = 0x2 | 0x4 | 0x8
+_NO_SUID_DEVICES_OR_PROGRAMS = 0xE
 _DETACH = 2
 _WATCH_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -36,8 +36,7 @@ _MAX_DEPTH = 32
 """Most levels of folders in a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
+class TaskResult(NamedTuple):
     """A sealed result.
 
     Attributes:

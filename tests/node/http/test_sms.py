@@ -107,7 +107,7 @@ async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
 
 @pytest.mark.parametrize("name", ["db-password", "x"])
 async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -> None:
-    """X7.1 S3, SM8: another wallet, another value, name or address, a wrong v, no signature."""
+    """iexec-S3, SM8: another wallet, another value, name or address, a wrong v, no signature."""
     path, value = f"/requesters/{owner.address}/secrets/{name}", b"value"
     own = signed(owner.key, challenge(owner.address, name.encode(), value))
     others = [
@@ -129,7 +129,7 @@ async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -
 
 
 async def test_the_signature_is_checked_before_the_size(owner: SmsOwner) -> None:
-    """X7.1 S4: an invalid signature over a value that is too large is answered 401."""
+    """iexec-S4: an invalid signature over a value that is too large is answered 401."""
     value = b"x" * 5000
     refused = await owner.push_requester("large", value, sign_as=OTHER_KEY)
     assert said(refused) == UNAUTHORIZED
@@ -143,7 +143,7 @@ async def test_the_signature_is_checked_before_the_size(owner: SmsOwner) -> None
     ids=["4096", "4097", "4096 in characters of three bytes", "4098"],
 )
 async def test_the_size_in_bytes(owner: SmsOwner, value: str, status: int) -> None:
-    """X7.1 S5, SM6: at most 4096 bytes of UTF-8."""
+    """iexec-S5, SM6: at most 4096 bytes of UTF-8."""
     assert (await owner.push_result("sized", value.encode())).status == status
 
 
@@ -158,7 +158,7 @@ NAMES = ["a" * 64, "a" * 65, "a" * 66, "$", "a%20b", "%D9%A1", "a%0A", "a%00"]
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_of_requesters(owner: SmsOwner, name: str) -> None:
-    """X7.1 S6, S11: other names get 400 with the fixed text, in a check too."""
+    """iexec-S6, iexec-S11: other names get 400 with the fixed text, in a check too."""
     hashed = challenge(owner.address, unquote_to_bytes(name), b"v")
     path = f"/requesters/{owner.address}/secrets/{name}"
     reply = await owner.send("POST", path, b"v", signed(owner.key, hashed))
@@ -184,7 +184,7 @@ async def test_case_of_names_and_addresses(owner: SmsOwner) -> None:
 
 
 async def test_replacing_a_secret_of_a_wallet(owner: SmsOwner) -> None:
-    """X7.1 S10, SM12: 404 if absent; a new value replaces; a used signature does not."""
+    """iexec-S10, SM12: 404 if absent; a new value replaces; a used signature does not."""
     absent = await owner.push_result("token", b"one", "PUT")
     assert said(absent) == (404, "Secret not found", "sms-absent")
     assert (await owner.push_result("token", b"one")).status == 204
@@ -216,7 +216,7 @@ async def test_a_deleted_secret_is_not_pushed_again_by_a_copy(owner: SmsOwner) -
 async def test_requesters_are_independent(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """X7.1 S12, S11: two requesters may use one name; a stranger has no secret."""
+    """iexec-S12, iexec-S11: two requesters may use one name; a stranger has no secret."""
     second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
     await second.enable("--public-checks")
     assert (await owner.push_requester("same", b"one")).status == 204
@@ -228,7 +228,7 @@ async def test_requesters_are_independent(
 
 @pytest.mark.parametrize("value", ["", " ", "\t\r\n ", b"\xff\xfe", b"a\xc3"])
 async def test_values_that_are_refused(owner: SmsOwner, value: str | bytes) -> None:
-    """X7.1 S18, SM6: blank values and bytes that are not UTF-8 are refused."""
+    """iexec-S18, SM6: blank values and bytes that are not UTF-8 are refused."""
     sent = value.encode() if isinstance(value, str) else value
     reply = await owner.push_requester("name", sent)
     assert said(reply) == (400, "Secret should be UTF-8 text that is not blank", "sms-not-text")
@@ -237,13 +237,13 @@ async def test_values_that_are_refused(owner: SmsOwner, value: str | bytes) -> N
 
 @pytest.mark.parametrize("value", [" x ", "line\n", "a\0b", "\U0001f511", "\ufffd", "a\u2028"])
 async def test_values_are_kept_exactly(owner: SmsOwner, value: str) -> None:
-    """X7.1 S18: spaces, line ends, NUL and characters beyond the first plane are not changed."""
+    """iexec-S18: spaces, line ends, NUL and characters beyond the first plane are not changed."""
     assert (await owner.push_requester("exact", value.encode())).status == 204
     assert await owner.value("NAME_EXACT", "iexec-requester") == value
 
 
 async def test_a_storage_failure(owner: SmsOwner, node: EmbeddedNode) -> None:
-    """X7.1 S15: a failure of the store is 5xx, never 409."""
+    """iexec-S15: a failure of the store is 5xx, never 409."""
     assert (await owner.push_requester("one", b"1")).status == 204
     await node.services.store.close()
     assert (await owner.push_requester("two", b"2")).status >= 500
@@ -528,7 +528,7 @@ async def test_copies_of_a_push_write_nothing(owner: SmsOwner, node: EmbeddedNod
 
 
 async def test_no_route_returns_a_value(owner: SmsOwner) -> None:
-    """X7.1 S17, SM5: every other method is 405, every other path 404, and no body has a value."""
+    """iexec-S17, SM5: every other method is 405, every other path 404, and no body has a value."""
     secret = b"canary-of-the-scan"
     app = await owner.publish("app", "digest")
     assert (await owner.push_app(app, secret)).status == 204

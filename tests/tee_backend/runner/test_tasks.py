@@ -256,7 +256,7 @@ async def test_the_secret_of_another_requester(stage: RunnerStage, requester: Pa
 
 
 async def test_missing_secrets(stage: RunnerStage, requester: Party) -> None:
-    """TK5, X7.1 T6: a task is refused when it is made; the refusal names indexes, not names."""
+    """TK5, iexec-T6: a task is refused when it is made; the refusal names indexes, not names."""
     version, app = await published(stage, "missing")
     gone = requester_secret("gone")
     await requester.put(gone, "soon deleted")
@@ -273,7 +273,7 @@ async def test_missing_secrets(stage: RunnerStage, requester: Party) -> None:
 
 
 async def test_a_result_key_is_needed(stage: RunnerStage, requester: Party) -> None:
-    """TK3, X7.1 T12: without the beneficiary's key the task is refused when it is made."""
+    """TK3, iexec-T12: without the beneficiary's key the task is refused when it is made."""
     version, app = await published(stage, "keyless")
     missing = "POST_COMPUTE_GET_ENCRYPTION_TOKENS_FAILED_EMPTY_BENEFICIARY_KEY"
     assert code(await requester.make(app))[:2] == (403, missing)
@@ -346,13 +346,13 @@ async def test_a_grant_has_to_name_the_project(
 async def test_requests_that_are_refused(
     stage: RunnerStage, requester: Party, members: dict[str, Any]
 ) -> None:
-    """TK1, TK2, X7.1 T7, T8, T18: parameters are never skipped or reinterpreted."""
+    """TK1, TK2, iexec-T7, iexec-T8, iexec-T18: parameters are never skipped or reinterpreted."""
     app = f"{stage.developer}/strict"
     assert code(await requester.make(app, **members))[:2] == (400, "request-invalid")
 
 
 async def test_bodies_that_are_refused(stage: RunnerStage, requester: Party) -> None:
-    """TK1, X7.1 T18: broken JSON and repeated members."""
+    """TK1, iexec-T18: broken JSON and repeated members."""
     app = f"{stage.developer}/strict"
     for body in (
         b"",
@@ -431,10 +431,11 @@ async def test_result_keys_that_are_malformed(stage: RunnerStage, requester: Par
 
 
 async def test_a_grant_that_is_revoked_before_the_run(
-    stage: RunnerStage, requester: Party, tmp_path: Path
+    stage: RunnerStage,
 ) -> None:
-    """TK5, X7.1 T20: the run judges again; a task that waited longer than a grant fails."""
+    """TK5, iexec-T20: the run judges again; a task that waited longer than a grant fails."""
     version, app = await published(stage, "revoked")
+    requester = await party(stage)
     own, _ = await requester.grant(version, FIRST), await requester.grant(version, RESULT)
     slow, slow_app = await published(stage, "slow", endless=True)
     await requester.grant(slow, RESULT)
@@ -543,7 +544,7 @@ async def dataset(
         "publishedAt": "2026-01-01T00:00:00Z",
     }
     statement = sign_statement(DATASET_TYPE, stated, owner.wallet)
-    await owner.client.kv("public").put(dataset_key(found), statement)
+    await owner.client.kv("public").put(found.dataset_key, statement)
     secret = dataset_secret(address_of("dataset", found))
     await owner.put(secret, encode_standard(KEY))
     return found, secret
@@ -553,7 +554,7 @@ async def dataset(
 async def test_a_data_set(
     stage: RunnerStage, requester: Party, files: Service, tmp_path: Path, suite: Suite
 ) -> None:
-    """TK3, TK6, X7.1 T11: the program reads the decrypted data set, and never its key."""
+    """TK3, TK6, iexec-T11: the program reads the decrypted data set, and never its key."""
     owner = await party(stage)
     data, secret = await dataset(owner, files, suite, b"rows of the owner", suite=suite)
     address = address_of("dataset", data)
@@ -576,7 +577,7 @@ async def test_a_data_set(
 async def test_data_sets_that_are_refused(
     stage: RunnerStage, requester: Party, files: Service
 ) -> None:
-    """TK3, X7.1 T5: without a key, or under a grant for another application, nothing is made."""
+    """TK3, iexec-T5: without a key, or under a grant for another application, nothing is made."""
     owner = await party(stage)
     data, secret = await dataset(owner, files, "refused", b"rows")
     version, app = await published(stage, "unnamed")

@@ -60,7 +60,7 @@ def _challenge(address: str, texts: tuple[bytes, ...]) -> bytes:
 def test_vectors_of_challenges(
     address: str, texts: tuple[bytes, ...], expected: str, signature: str
 ) -> None:
-    """X7.1 S16: the hashes, signatures and signers of X8.2; the tests' own wallet agrees."""
+    """iexec-S16: the hashes, signatures and signers of X8.2; the tests' own wallet agrees."""
     hashed = _challenge(address, texts)
     assert hashed.hex() == expected == challenge(address.lower(), *texts).hex()
     assert signed(K1, hashed) == signature
@@ -69,7 +69,7 @@ def test_vectors_of_challenges(
 
 @pytest.mark.parametrize(("address", "texts", "expected"), EDGES)
 def test_edges_of_the_hash(address: str, texts: tuple[bytes, ...], expected: str) -> None:
-    """X7.1 S16: an empty address has no bytes, and an odd first digit is a byte of its own."""
+    """iexec-S16: an empty address has no bytes, and an odd first digit is a byte of its own."""
     assert _challenge(address, texts).hex() == expected
 
 

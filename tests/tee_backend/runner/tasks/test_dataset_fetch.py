@@ -137,7 +137,7 @@ async def test_a_data_set_arrives_in_http_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
-    """DS10, X7.1 D1: checksum, key, size and length of the file; nothing is left behind."""
+    """DS10, iexec-D1: checksum, key, size and length of the file; nothing is left behind."""
     blob = sealed(suite)
     async with files(tmp_path, answer(blob)) as service:
         record = service.record(suite, blob)
@@ -159,7 +159,7 @@ async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
 
 @pytest.mark.parametrize("size", [16, 33, 47])
 async def test_files_that_are_too_short_or_odd(tmp_path: Path, size: int) -> None:
-    """DS10, X7.1 D1: less than 32 bytes, or no multiple of 16."""
+    """DS10, iexec-D1: less than 32 bytes, or no multiple of 16."""
     blob = sealed("iexec-cbc-v1")[:size]
     async with files(tmp_path, answer(blob)) as service:
         await service.refused(service.record("iexec-cbc-v1", blob), DECRYPTION)
@@ -198,7 +198,7 @@ async def test_an_answer_without_the_file(tmp_path: Path, response: bytes) -> No
 
 
 async def test_a_service_that_is_down(tmp_path: Path) -> None:
-    """DS10, X7.1 D2: a closed port, an unknown name, and addresses that programs may not reach."""
+    """DS10, iexec-D2: a closed port, an unknown name, and addresses that programs may not reach."""
     async with files(tmp_path) as service:
         url = service.url
     for other in (
