@@ -49,7 +49,7 @@ def prepare_root(root: Path, *, is_sealed: bool) -> None:
         raise RuntimeError(
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
-            " /dev/shm, on a machine without swap, or state that the storage is sealed"
+            " /dev/shm, on a machine without swap"
         )
     for left in root.glob("sealspace-task-*"):
         with suppress(FileNotFoundError):
