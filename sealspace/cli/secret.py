@@ -224,8 +224,8 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
         ],
         {"name": "name", "scope": "scope", "changedAt": "last change"},
         nothing=(
-            f"no secrets {'yet' if scope is None else 'in this scope'}; next: sealspace secret put"
-            " NAME"
+            f"no secrets {'yet' if is_all else 'here (all scopes: sealspace secret list --all)'};"
+            " next: sealspace secret put NAME"
         ),
     )
 

@@ -63,6 +63,8 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     await values.put(GRANT_KEY, portable.cid)
     if former:
         await revoke_all(client, former)
+    if not public_checks:
+        tell("existence checks are now closed; to open them: sealspace sms enable --public-checks")
     print_granted(portable)
     print_result({"grant": portable.cid})
 

@@ -28,7 +28,13 @@ APP_SCOPE = "iexec-app"
 REQUESTER_SCOPE = "iexec-requester"
 DATASET_SCOPE = "iexec-dataset"
 RESULT_SCOPE = "iexec-result"
-SCOPES = (APP_SCOPE, REQUESTER_SCOPE, DATASET_SCOPE, RESULT_SCOPE)
+SCOPES: dict[str | None, str] = {
+    APP_SCOPE: "iexec app push-secret ADDRESS",
+    REQUESTER_SCOPE: "iexec requester push-secret NAME",
+    DATASET_SCOPE: "sealspace dataset push-key NAME FILE",
+    RESULT_SCOPE: "iexec result push-encryption-key",
+}
+"""The command that stores a secret of each scope."""
 RESULT_KEY_NAME = "iexec-result-encryption-public-key"
 """Wallet secret with the key that results are encrypted to: base64 of a PEM (X1.1)."""
 MAX_NAME_BYTES = 64

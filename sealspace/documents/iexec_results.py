@@ -65,7 +65,7 @@ def decrypt_result(
     Args:
         result: the result file, untrusted.
         private_key_pem: RSA private key without a password, as PEM.
-        folder: must not exist. If the call fails, it may contain a part of the files.
+        folder: must not exist. If the archive is damaged, it may contain a part of the files.
         max_bytes: largest archive, and largest total size of the files.
         max_files: most files and folders.
 
@@ -75,7 +75,6 @@ def decrypt_result(
         OSError: a file cannot be read or written, or the folder exists.
     """
     with result.open("rb") as sealed, tempfile.TemporaryFile(dir=result.parent) as archive:
-        folder.mkdir(0o700)
         try:
             key = load_pem_private_key(private_key_pem, None)
             with ZipFile(sealed) as outer, outer.open("iexec_out.zip.aes") as stream:
@@ -93,6 +92,7 @@ def decrypt_result(
                 if len(sizes) > max_files or sum(sizes) > max_bytes:
                     raise ValueError
                 # It makes no links, and nothing outside the folder.
+                folder.mkdir(0o700)
                 files.extractall(folder)
         except OSError:
             raise
@@ -100,7 +100,7 @@ def decrypt_result(
             raise InvalidInput(
                 "cannot decrypt the result: it is damaged or too large, or the key is not the RSA"
                 " private key in PEM, without a password, that it was encrypted to",
-                hint="sealspace task download URL ID --result-key-file FILE --output NEW_FOLDER",
+                hint="sealspace task download URL ID --result-key-file FILE",
             ) from exc
 
 

@@ -53,6 +53,7 @@ from sealspace.cli.terminal import (
 )
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
+from sealspace.documents.iexec_names import SCOPES
 from sealspace.documents.project_names import checked_project_name, checked_sha256
 from sealspace.documents.run_grants import (
     ByHash,
@@ -371,7 +372,7 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
     for secret in secrets:
         if secret.name not in stored[secret.scope]:
             named = secret.name if secret.scope is None else f"{secret.name} --scope {secret.scope}"
-            hint = f"sealspace secret put {named} < FILE"
+            hint = SCOPES.get(secret.scope, f"sealspace secret put {named} < FILE")
             if is_protected(secret.name):
                 hint = f"sealspace runner generate URL {named}"
             raise InvalidInput(f"there is no secret {named}", hint=hint)

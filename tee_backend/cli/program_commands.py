@@ -277,10 +277,12 @@ async def show(client: Client, project: str) -> None:
     active, versions = await _stated(client, found)
     if not versions:
         raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
-    tell(found.text)
+    address = address_of("app", found)
+    tell(found.text, f"address {address}")
     print_rows(
         {
             "project": found.text,
+            "address": address,
             "active": None if active is None else _active_json(active),
             "versions": [_version_json(one) for one in versions],
         },

@@ -372,11 +372,14 @@ async def test_what_the_commands_print(
     assert "sms enable" in capsys.readouterr().err
 
 
-async def test_enabling_again_revokes_the_former_grant(owner: SmsOwner) -> None:
-    """SM2: one grant is in force; without --public-checks the checks end."""
+async def test_enabling_again_revokes_the_former_grant(
+    owner: SmsOwner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SM2: one grant is in force; without --public-checks the checks end, and it says so."""
     assert (await owner.push_requester("one", b"1")).status == 204
     assert await owner.has_requester("one") == 204
     await owner.enable()
+    assert "existence checks are now closed" in capsys.readouterr().err
     assert await owner.has_requester("one") == 404
     async with owner.client() as client:
         did = (await client.info()).sms_did

@@ -19,6 +19,8 @@ from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
+from sealspace.documents.iexec_names import address_of
+from sealspace.documents.project_names import parse_project
 from sealspace.documents.published import EVIDENCE_PATH
 from tee_backend.runner.calls import service as calls_service
 from tee_backend.runner.guest.outbound import Outbound
@@ -257,7 +259,10 @@ async def test_versions_of_a_project(desk: Desk, tmp_path: Path) -> None:
     assert shown["active"] == {"sha256": first, "sequence": 1}
     assert {one["sha256"] for one in shown["versions"]} == {first, second["sha256"]}
     assert (await desk.run("project", "activate", "two", second["sha256"])).status == 0
-    table = (await desk.run("project", "show", "two")).out
+    address = address_of("app", parse_project(shown["project"]))
+    shown_text = await desk.run("project", "show", "two")
+    assert shown["address"] == address and f"address {address}" in shown_text.err
+    table = shown_text.out
     (row,) = (line for line in table.splitlines() if line.startswith("yes"))
     assert second["sha256"] in row and "API_KEY" in row and "api.example.com" in row
     listed = json.loads((await desk.run("project", "list", "--json")).out)

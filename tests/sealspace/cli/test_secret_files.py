@@ -274,7 +274,8 @@ async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
         env.write_text(f"A=1\n{last}\n")
         ran = await desk.run("secret", "import", str(env))
         assert (ran.status, CANARY in ran.err, ran.next != "") == (2, False, True), ran
-    assert (await desk.run("secret", "list")).out == ""
+    listed = await desk.run("secret", "list")
+    assert listed.out == "" and "all scopes: sealspace secret list --all" in listed.err
 
 
 @pytest.mark.parametrize(

@@ -103,16 +103,21 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     refused = await desk.run(*run)
     assert refused.status == 1 and "secrets 1 are not granted" in refused.err, refused
     assert "sealspace task grant" in refused.next
+    absent = await desk.run(
+        *("task", "grant", stage.url, "--app", app, "--requester-secret", "absent", "--yes")
+    )
+    assert absent.next == "iexec requester push-secret NAME", absent
     granted = await desk.run(
         *("task", "grant", stage.url, "--app", app, "--requester-secret", "my-key"),
         *("--app-secret", "--result-key", "--yes"),
     )
     assert granted.status == 0 and "callers: you alone" in granted.out, granted
-    owner = app.rpartition("/")[0]
-    keys = tmp_path / ".secrets" / "beneficiary"
-    keys.mkdir(parents=True)
-    (keys / f"{owner.rpartition(':')[2]}_key").write_bytes(key.private_pem)
-    done = await desk.run(*run, "--args", "one 'two three'", "--watch", "--output", "result")
+    (tmp_path / "key.pem").write_bytes(key.private_pem)
+    done = await desk.run(
+        *run,
+        *("--args", "one 'two three'", "--watch", "--output", "result"),
+        *("--result-key-file", "key.pem"),
+    )
     assert done.status == 0, done
     result = (tmp_path / "result" / "iexec_out" / "result.txt").read_text().split("\0")
     assert f"IEXEC_REQUESTER_SECRET_1={SECRET}" in result
@@ -133,6 +138,7 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     other = ("--watch", "--output", "other", "--result-key-file", "other.pem")
     undecrypted = await desk.run(*run, *other)
     assert undecrypted.next.startswith("sealspace task download"), undecrypted
+    assert not (tmp_path / "other" / "iexec_out").exists()
 
     made = json.loads((await desk.run(*run, "--json")).out)
     job = made["job"]

@@ -292,7 +292,7 @@ def test_archives_that_unpack_into_memory(tmp_path: Path, is_outer: bool, method
                 files.writestr(name, data)
     with pytest.raises(InvalidInput, match="cannot decrypt the result"):
         decrypt_result(result, PRIVATE, tmp_path / "folder")
-    assert not os.listdir(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 @pytest.mark.parametrize(
