@@ -176,12 +176,6 @@ def _origin(text: str) -> str:
         " --simulate, the default is /dev/shm."
     ),
 )
-@click.option(
-    "--tasks",
-    type=click.IntRange(1, 2),
-    default=1,
-    help="Maximum number of tasks at one time, besides one of all payers without an account.",
-)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
 def serve(**options: Any) -> None:
@@ -348,8 +342,8 @@ def _tasks(
     root = given.task_folder or (_MEMORY if given.platform_folder else None)
     try:
         if root is not None:
-            prepare_root(root, is_sealed=False)
-            return TaskStages(root.resolve(), executor, programs, given.tasks)
+            prepare_root(root)
+            return TaskStages(root.resolve(), executor, programs)
     except (OSError, RuntimeError) as error:
         if given.task_folder is not None:
             raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None

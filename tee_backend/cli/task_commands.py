@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.runners import error_text, start_of
 from sealspace.cli.command_errors import RunFailed
-from sealspace.cli.owner_profile import owner_home
 from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
 from sealspace.cli.terminal import facts, print_result, tell
 from sealspace.client import Client
@@ -39,7 +37,6 @@ from .granting import BackendVerifier, grant_runner, startup_evidence, verifier_
 from .program_commands import project_of
 
 _POLL_S = 1.0
-_KEYS = Path(".secrets/beneficiary")
 _MAX_KEY_BYTES = 16 * 1024
 
 
@@ -104,8 +101,8 @@ _private_key = click.option(
     "--result-key-file",
     "key_file",
     type=FILE,
-    help="Private key (PEM) that decrypts the result. Default: the one that `iexec result"
-    " generate-encryption-keypair` made for your wallet in .secrets/beneficiary, if it exists.",
+    help="Private key (PEM) that decrypts the result. `iexec result generate-encryption-keypair`"
+    " writes it to .secrets/beneficiary/0x…_key.",
 )
 
 
@@ -150,9 +147,17 @@ def run(
     The runner refuses the task at once if a secret is not granted.
     """
     project = project_of(app).text
+    mapping = {}
+    for text in secrets:  # the last one for an index counts
+        if (found := re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)) is None:
+            raise InvalidInput(
+                f"cannot pass the secret {text}: it is not INDEX=NAME with an index from 1",
+                hint="--secret 1=NAME, which is IEXEC_REQUESTER_SECRET_1 in the application",
+            )
+        mapping[found[1]] = found[2]
     asked = {
         "app": project,
-        "secrets": _mapping(secrets),
+        "secrets": mapping,
         "args": arguments,
         "dataset": dataset and project_of(dataset).text,
         "beneficiary": beneficiary,
@@ -168,29 +173,6 @@ def run(
         return await _fetched(client, url, job, request=body, **delivery)
 
     print_result(with_call_right(made))
-
-
-def _mapping(secrets: Sequence[str]) -> dict[str, str]:
-    """Parse the options `--secret` (X4.5); the last one for an index counts."""
-    mapping = {}
-    for text in secrets:
-        index, equals, name = text.partition("=")
-        for is_right, wrong in (
-            (
-                equals,
-                f"'{text}' is not a valid secret mapping syntax"
-                " (must be <appSecretKey>=<requesterSecretName>)",
-            ),
-            (
-                re.fullmatch("[1-9][0-9]*", index),
-                "requester secret mapping keys must be strictly positive integers",
-            ),
-            (name, "requester secret mapping names must be strings"),
-        ):
-            if not is_right:
-                raise InvalidInput(wrong)
-        mapping[index] = name
-    return mapping
 
 
 @click.command("show", epilog="Example: `sealspace task show https://runner.example ID`.")
@@ -216,13 +198,6 @@ def show(url: str, job: str) -> None:
 def download(url: str, job: str, **delivery: Any) -> None:
     """Wait for the end of the task ID, download its result, and verify the receipt."""
     print_result(with_call_right(lambda client: _fetched(client, url, job, **delivery)))
-
-
-def _own_key() -> Path | None:
-    """Return the key that iExec's client made for the owner's wallet, if there is one."""
-    address = owner_home().profile().owner.rpartition(":")[2].lower()
-    found = (one for one in _KEYS.glob("*_key") if one.name.lower() == f"{address}_key")
-    return next(found, None)
 
 
 class _Ended(msgspec.Struct):
@@ -273,7 +248,7 @@ async def _fetched(
         replace_file(folder / "request.json", request)
     replace_file(result, sealed)
     tell(f"the receipt proves the result of {proven.stated['project']}: {result}")
-    if key_file := key_file or _own_key():
+    if key_file is not None:
         key = read_named(key_file, most_bytes=_MAX_KEY_BYTES)
         await asyncio.to_thread(decrypt_result, result, key, folder / "iexec_out")
         tell(f"decrypted the result: {folder / 'iexec_out'}")

@@ -92,7 +92,7 @@ class Calls:
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result
-            self._task_semaphore = FairSemaphore(tasks.places, beside=True)  # RN162
+            self._task_semaphore = FairSemaphore(1, beside=True)  # RN162
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:

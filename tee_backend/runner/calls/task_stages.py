@@ -150,13 +150,12 @@ def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> 
 class TaskStages:
     """The stages of tasks, and the folder below which each task has its files.
 
-    `keep` stores the sealed result of a job. `places` tasks of known payers run at one time.
+    `keep` stores the sealed result of a job.
     """
 
     root: Path
     executor: Executor
     programs: PublishedPrograms
-    places: int = 1
     stage_of: dict[str, str] = field(default_factory=dict)
     keep: Callable[[str, Path], Awaitable[object]] = field(init=False)
 

@@ -1,11 +1,11 @@
-"""Folders of tasks: made in memory or on sealed storage, limited, and always removed.
+"""Folders of tasks: made in memory, limited, and always removed.
 
     <root>/sealspace-task-<random>/    mode 0700: no other user reaches what is below
         files/input                    read by the program as /iexec_in
         files/output                   written by the program as /iexec_out
 
 Example:
-    prepare_root(root, is_sealed=False)
+    prepare_root(root)
     async with task_folders(root, max_bytes=50 << 20, max_files=10_000) as folders:
         await executor.run(RunRequest(..., folders=folders), load)
 """
@@ -28,13 +28,11 @@ _WATCH_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def prepare_root(root: Path, *, is_sealed: bool) -> None:
+def prepare_root(root: Path) -> None:
     """Check the folder for tasks, and remove what ended runners left in it (TG7, TG9).
 
     Args:
         root: an existing folder.
-        is_sealed: whether the operator states that its storage is encrypted with a key that only
-            this machine has.
 
     Raises:
         OSError: what is left cannot be removed.
@@ -45,7 +43,7 @@ def prepare_root(root: Path, *, is_sealed: bool) -> None:
     # The numbers of tmpfs and ramfs.
     in_memory = struct.unpack_from("l", status)[0] in (0x01021994, 0x858458F6)
     swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1
-    if not is_sealed and (swap_areas or not in_memory):  # TG7
+    if swap_areas or not in_memory:  # TG7
         raise RuntimeError(
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"

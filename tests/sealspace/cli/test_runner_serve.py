@@ -110,7 +110,7 @@ async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
         stack.callback(root.rmdir)
         arguments = (
             *("--node", node.url, "--data", "kept", "--key", "file"),
-            *("--task-dir", os.path.relpath(root, tmp_path), "--tasks", "2"),
+            *("--task-dir", os.path.relpath(root, tmp_path)),
         )
         wallet = new_wallet()
         client = Client(node.url)

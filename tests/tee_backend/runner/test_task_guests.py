@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from guest_programs import are_gone, bounds_of, children, code, guest, ran
@@ -255,20 +257,31 @@ async def run(*arguments):
 """
 
 
-async def test_a_runner_that_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder on tmpfs for tasks."""
+    if Path("/proc/swaps").read_text().count("\n") > 1 or not re.search(
+        r"^\S+ /dev/shm tmpfs ", Path("/proc/mounts").read_text(), re.M
+    ):
+        pytest.skip("/dev/shm is not tmpfs, or this machine swaps")
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+async def test_a_runner_that_is_killed(memory: Path) -> None:
     """TG9: the folders of a killed runner are removed at the next start; those of others stay."""
-    with ran_apart('asyncio.run(run("wait"))', tmp_path) as runner:
+    with ran_apart('asyncio.run(run("wait"))', memory) as runner:
         started = runner.stdout.readline().split()
         assert "started" == started[0]
-        prepare_root(tmp_path, is_sealed=True)
-        (folder,) = tmp_path.glob("sealspace-task-*")
+        prepare_root(memory)
+        (folder,) = memory.glob("sealspace-task-*")
         assert sorted(os.listdir(folder / "files")) == ["input", "output"]
         runner.send_signal(signal.SIGKILL)
     assert are_gone([int(started[1])])
-    strange = tmp_path / "sealspace-task-strange"
+    strange = memory / "sealspace-task-strange"
     strange.mkdir(0o755)
-    prepare_root(tmp_path, is_sealed=True)
-    assert [strange] == list(tmp_path.glob("sealspace-task-*"))
+    prepare_root(memory)
+    assert [strange] == list(memory.glob("sealspace-task-*"))
     assert str(folder) not in Path("/proc/self/mounts").read_text()
 
 
@@ -332,13 +345,8 @@ async def test_a_child_that_is_not_restricted_does_not_start(
 
 
 async def test_the_root_of_tasks(tmp_path: Path) -> None:
-    """TG7: a folder on a disk is refused unless the operator says that it is sealed."""
+    """TG7: a folder that is missing or not in memory is refused."""
     with pytest.raises(RuntimeError, match="next: name a folder on tmpfs"):
-        prepare_root(Path("/proc"), is_sealed=False)
+        prepare_root(Path("/proc"))
     with pytest.raises(RuntimeError, match="cannot use"):
-        prepare_root(tmp_path / "missing", is_sealed=False)
-    prepare_root(tmp_path, is_sealed=True)
-    if Path("/proc/swaps").read_text().count("\n") == 1 and re.search(
-        r"^\S+ /dev/shm tmpfs ", Path("/proc/mounts").read_text(), re.M
-    ):
-        prepare_root(Path("/dev/shm"), is_sealed=False)
+        prepare_root(tmp_path / "missing")
