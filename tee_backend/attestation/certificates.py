@@ -141,7 +141,11 @@ def parse_certificate(der: bytes) -> Certificate:
             common_name=common_name_of(loaded.subject),
             subject=loaded.subject.public_bytes(),
             issuer=loaded.issuer.public_bytes(),
-            is_authority=_is_authority(loaded),
+            is_authority=any(
+                one.value.ca
+                for one in loaded.extensions
+                if isinstance(one.value, x509.BasicConstraints)
+            ),
             not_before=loaded.not_valid_before_utc.timestamp(),
             not_after=loaded.not_valid_after_utc.timestamp(),
         )
@@ -187,17 +191,32 @@ def common_name_of(name: x509.Name) -> str:
     return found[0].value
 
 
-def _is_authority(loaded: x509.Certificate) -> bool:
-    try:
-        return loaded.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
     """Read the machine identifiers in a platform (PCK) certificate."""
-    entries = _sgx_entries(leaf.der)
+    # The keys of the entries are the last numbers of their OIDs.
+    try:
+        extensions = load_certificate(leaf.der).extensions
+        extension = extensions.get_extension_for_oid(_SGX_EXTENSION).value
+        if not isinstance(extension, x509.UnrecognizedExtension):
+            raise MalformedCertificate("the platform extension has an unexpected encoding")
+        # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
+        wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
+        listed = asn1.decode_der(_Entries, wrapped).entries
+    except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
+        raise MalformedCertificate(
+            "the leaf certificate has no readable platform extension"
+        ) from exc
+    if len(listed) > _MAX_EXTENSION_ENTRIES:
+        raise MalformedCertificate(
+            f"the platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
+        )
+    entries: dict[str, asn1.TLV] = {}
+    for entry in listed:
+        prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
+        if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
+            raise MalformedCertificate("the platform extension has an unknown or repeated entry")
+        entries[suffix] = entry.value
     return Platform(
         fmspc=_octets(entries, "4", 6),
         pce_id=_octets(entries, "3", 2),
@@ -233,35 +252,6 @@ class _Entries:
 @asn1.sequence
 class _Wrapped:
     whole: asn1.TLV
-
-
-def _sgx_entries(der: bytes) -> dict[str, asn1.TLV]:
-    """Parse the SGX extension of a certificate.
-
-    The keys are the last numbers of the entries' OIDs.
-    """
-    try:
-        extension = load_certificate(der).extensions.get_extension_for_oid(_SGX_EXTENSION).value
-        if not isinstance(extension, x509.UnrecognizedExtension):
-            raise MalformedCertificate("the platform extension has an unexpected encoding")
-        # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
-        wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
-        listed = asn1.decode_der(_Entries, wrapped).entries
-    except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
-        raise MalformedCertificate(
-            "the leaf certificate has no readable platform extension"
-        ) from exc
-    if len(listed) > _MAX_EXTENSION_ENTRIES:
-        raise MalformedCertificate(
-            f"the platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
-        )
-    entries: dict[str, asn1.TLV] = {}
-    for entry in listed:
-        prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
-        if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
-            raise MalformedCertificate("the platform extension has an unknown or repeated entry")
-        entries[suffix] = entry.value
-    return entries
 
 
 def _octets(entries: dict[str, asn1.TLV], suffix: str, size_bytes: int) -> bytes:

@@ -178,7 +178,13 @@ async def _get(
     try:
         async with session.get(url, params=query, headers=headers, allow_redirects=False) as answer:
             _check_head(answer)
-            body = await _bounded_body(answer)
+            body = bytearray()
+            async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise CollateralUnusable(
+                        "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
+                    )
             # Without such a header, the issuer certificate chain is empty, which is refused later.
             encoded = next(
                 (answer.headers[one] for one in chain_headers if one in answer.headers), ""
@@ -188,7 +194,7 @@ async def _get(
                 raise CollateralUnusable(
                     "service-answer", "an issuer chain in a response header is not PEM"
                 )
-            return _Answer(body, pem.decode())
+            return _Answer(bytes(body), pem.decode())
     except TimeoutError:
         raise
     except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -222,17 +228,6 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
         )
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise CollateralUnusable("service-answer", "the response body is compressed")
-
-
-async def _bounded_body(answer: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise CollateralUnusable(
-                "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
-            )
-    return bytes(body)
 
 
 def _stored_form(

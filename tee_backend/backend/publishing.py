@@ -298,7 +298,8 @@ class BackendSurface:
         The quote is bound to the nonce in the request. Without a nonce, return the backend's
         description; the quote from which it names the code is not sent.
         """
-        text = _nonce_of(request.query)
+        pairs = parse_qsl(request.query[:_MAX_QUERY_CHARS], keep_blank_values=True)
+        text = next((value for name, value in pairs if name == "nonce"), None)
         nonce = bytes(NONCE_BYTES) if text is None else decode_url(text)
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
@@ -404,11 +405,6 @@ def _policy_of(quoted: Quoted) -> dict[str, Json]:
         "appIds": [claims.app_id.hex()],
         "keyProviders": [claims.key_provider.text],
     }
-
-
-def _nonce_of(query: str) -> str | None:
-    pairs = parse_qsl(query[:_MAX_QUERY_CHARS], keep_blank_values=True)
-    return next((value for name, value in pairs if name == "nonce"), None)
 
 
 async def _bounded_body(request: SurfaceRequest) -> bytes | None:

@@ -26,7 +26,6 @@ from sealspace.cli.terminal import facts, print_json, print_result, time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import (
     MAX_ATTESTATION_BYTES,
-    NodeAttestation,
     parse_node_attestation,
 )
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
@@ -379,7 +378,11 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
     shown: dict[str, Json] = {}
     verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
     try:
-        attestation = await _attestation(asked, str(given.nonce))
+        if isinstance(asked, bytes):
+            attestation = parse_node_attestation(asked, nonce=str(given.nonce))
+        else:
+            async with asked:
+                attestation = await ask_node(asked)
         now = SystemClock().now()
         seen = await verifier.examine(attestation, now=now)
         shown = as_json(attestation.statement, seen)
@@ -399,13 +402,6 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         ]
     print_result({"approved": reason is None, "refused": reason} | shown, lines)
     return 0 if reason is None else 1
-
-
-async def _attestation(asked: Client | bytes, nonce: str) -> NodeAttestation:
-    if isinstance(asked, bytes):
-        return parse_node_attestation(asked, nonce=nonce)
-    async with asked:
-        return await ask_node(asked)
 
 
 def _folder(path: Path | None) -> Path | None:

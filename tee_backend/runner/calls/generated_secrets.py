@@ -143,7 +143,19 @@ async def generate(
     )
     if caller != owner:  # RN142
         raise RunRefused("access-denied")
-    grant = _grant_for(runner, owner, wanted)
+    # RN143: for exactly these secrets. Of several live grants, the newest one comes first.
+    live = live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))
+    now = SystemClock.now()
+    grant = next(
+        (
+            grant
+            for grant, read in live()
+            if read.secrets == wanted.keys() and read.owner == owner and now < read.expires_at
+        ),
+        None,
+    )
+    if grant is None:
+        raise RunRefused("generation-not-granted")
     new, existing, failed = list[dict[str, Json]](), list[str](), None
     try:
         for secret, kind in wanted.items():
@@ -180,23 +192,6 @@ def refused(reason: Reason) -> Answer:
     return answer_with(
         {"status": "refused", "generated": [], "existing": [], "error": error_of(reason)}, reason
     )
-
-
-def _grant_for(runner: Runner, owner: Principal, wanted: Mapping[SecretName, str]) -> Grant:
-    """Return the owner's grant for exactly the requested secrets (RN143).
-
-    If there are several live grants, the newest one is returned.
-
-    Raises:
-        RunRefused: `generation-not-granted`.
-    """
-    for grant, read in live_grants(
-        runner.backend, partial(read_generation_grant, runner=runner.did)
-    )():
-        is_whole = read.secrets == wanted.keys() and SystemClock.now() < read.expires_at
-        if is_whole and read.owner == owner:
-            return grant
-    raise RunRefused("generation-not-granted")
 
 
 async def _write(

@@ -126,7 +126,16 @@ class Journal:
         self._path = path
         # All statements run in this one thread, so transactions never overlap.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._connection = self._open()
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
+            try:
+                self._prepare(self._connection)
+            except BaseException:
+                self._connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise FolderUnusable(f"cannot use the runner's journal {path}: {error}") from error
 
     async def __aenter__(self) -> Self:
         return self
@@ -203,23 +212,6 @@ class Journal:
             raise FolderUnusable(
                 f"cannot use the runner's journal {self._path}: {error}"
             ) from error
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            os.close(
-                os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            )
-            connection = sqlite3.connect(self._path, timeout=0, check_same_thread=False)
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        except (sqlite3.Error, OSError) as error:
-            raise FolderUnusable(
-                f"cannot use the runner's journal {self._path}: {error}"
-            ) from error
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Create or migrate the database tables.

@@ -268,7 +268,16 @@ class Outbound:
             RequestRefused: no valid response arrived.
         """
         async with self.response(request) as response:
-            return await _message(response)
+            head = [str(response.status).encode()]
+            for name, value in response.raw_headers:
+                head += [name.lower(), value]
+            body = bytearray()
+            left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
+            while len(body) <= left:
+                if not (piece := await response.content.readany()):
+                    return pack_parts([*head, bytes(body)])
+                body += piece
+        raise RequestRefused("response-too-large")  # RN109: the rest is not read
 
     @asynccontextmanager
     async def response(self, request: OutboundRequest) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -437,17 +446,3 @@ def _tls(loopback_ca: Path | None) -> ssl.SSLContext:
         if Path(path).exists():
             context.load_verify_locations(**{name: path})
     return context
-
-
-async def _message(response: aiohttp.ClientResponse) -> bytes:
-    """Read an HTTP response, and encode it for the program."""
-    head = [str(response.status).encode()]
-    for name, value in response.raw_headers:
-        head += [name.lower(), value]
-    body = bytearray()
-    left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
-    while len(body) <= left:
-        if not (piece := await response.content.readany()):
-            return pack_parts([*head, bytes(body)])
-        body += piece
-    raise RequestRefused("response-too-large")  # RN109: the rest is not read
