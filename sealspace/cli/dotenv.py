@@ -215,7 +215,13 @@ def _value(text: str, at: int) -> tuple[str, int]:
     """
     quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
     if quoted is None:
-        return _plain(text, at)
+        following = _next_line(text, at)
+        line = text[at:following].removesuffix("\n")
+        # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
+        if line.startswith("#") and text[at - 1] == "=":
+            raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
+        comment = _COMMENT.search(text[at - 1] + line)
+        return (line if comment is None else line[: comment.start()]).strip(" \t"), following
     found = quoted.match(text, at)
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
@@ -226,17 +232,6 @@ def _value(text: str, at: int) -> tuple[str, int]:
     if quoted is _DOUBLE:
         value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), value)
     return value, end.end()
-
-
-def _plain(text: str, at: int) -> tuple[str, int]:
-    following = _next_line(text, at)
-    line = text[at:following].removesuffix("\n")
-    # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
-    if line.startswith("#") and text[at - 1] == "=":
-        raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
-    comment = _COMMENT.search(text[at - 1] + line)
-    value = line if comment is None else line[: comment.start()]
-    return value.strip(" \t"), following
 
 
 def _of_member(member: Json) -> str | bytes:

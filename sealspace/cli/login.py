@@ -266,15 +266,13 @@ def _open_wallet(
                 f"{path} already exists", hint="omit --new to use the existing key"
             )
         tell(f"using the existing key file {path}, which was never used to log in")
-    wallet = profile.wallet()
-    return (key_session(seed_from_phrase(_read_phrase())) if wallet is None else wallet), None
-
-
-def _read_phrase() -> str:
-    """Read a recovery phrase from a prompt without echo, or from standard input."""
+    if (wallet := profile.wallet()) is not None:
+        return wallet, None
     if sys.stdin.isatty():
-        return ask_hidden("recovery phrase")
-    return sys.stdin.buffer.readline(_MAX_PHRASE_BYTES).decode("utf-8", "replace")
+        phrase = ask_hidden("recovery phrase")
+    else:
+        phrase = sys.stdin.buffer.readline(_MAX_PHRASE_BYTES).decode("utf-8", "replace")
+    return key_session(seed_from_phrase(phrase)), None
 
 
 async def _reach(node: str) -> None:

@@ -174,25 +174,17 @@ async def _fetch(
             continue
         for digest in receipt.policies:
             if digest not in paths:
-                paths[digest] = await _paths(client, digest, network)
+                paths[digest] = frozenset()  # as for a policy that is not available
+                with suppress(NotFound, CapabilityError, PolicyError):
+                    document = await client.receipts.document(digest, network)
+                    policy = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+                    paths[digest] = frozenset(policy.paths)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
         # Every policy of a release has to allow a path. Policies without paths allow them all.
         limits = [paths[one] for one in receipt.policies if paths[one]]
         allowed = frozenset.intersection(*limits) if limits else ()
         found.append(_Release(receipt, sorted(map(_label, allowed)), sorted(labels)))
     return found
-
-
-async def _paths(client: Client, digest: bytes, network: NetworkId) -> frozenset[str]:
-    """Return the paths that a policy allows.
-
-    Returns an empty set if the policy is not available.
-    """
-    try:
-        document = await client.receipts.document(digest, network)
-        return frozenset(parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths)
-    except (NotFound, CapabilityError, PolicyError):
-        return frozenset()
 
 
 def _label(resource: str) -> str:

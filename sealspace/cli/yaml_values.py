@@ -9,8 +9,6 @@ This module reads the parser's events and builds no objects. So a file cannot ca
 expand aliases or create Python classes.
 """
 
-from collections.abc import Iterator
-
 import yaml
 
 from capabilities.strict_base64 import decode_standard
@@ -39,8 +37,32 @@ def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | by
                 " (U+2029)"
             ),
         )
+    values: dict[str, str | bytes] = {}
     try:
-        return _values(iter(yaml.parse(text, Loader=yaml.SafeLoader)), upper=upper)
+        events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
+        first = [next(events, None) for _ in range(3)]  # start of stream, document and mapping
+        if not isinstance(first[1], yaml.DocumentStartEvent):
+            return values
+        if not isinstance(first[2], yaml.MappingStartEvent) or first[2].anchor is not None:
+            raise InvalidInput(
+                "the file is not a single YAML mapping", hint='write NAME: "VALUE", one per line'
+            )
+        for name in events:
+            if isinstance(name, yaml.MappingEndEvent):
+                break
+            try:
+                written = name.value if _is_scalar(name) and name.tag in _STR else ""
+                entry = new_entry(values, written, upper=upper)
+                values[entry] = _value(next(events))
+            except BrokenEntry as fault:
+                fault.message = f"line {name.start_mark.line + 1} {fault.message}"
+                raise
+        next(events)  # end of the document
+        if not isinstance(next(events), yaml.StreamEndEvent):
+            raise InvalidInput(
+                "the file contains several documents", hint="put each document into a separate file"
+            )
+        return values
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # `from None` drops the cause, which quotes the file. The parser itself raises ValueError
         # and OverflowError for numbers that are too large in an escape or in a version.
@@ -49,33 +71,6 @@ def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | by
         raise InvalidInput(
             f"{where} is not valid YAML", hint='write NAME: "VALUE", one per line'
         ) from None
-
-
-def _values(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, str | bytes]:
-    values: dict[str, str | bytes] = {}
-    first = [next(events, None) for _ in range(3)]  # start of stream, document and mapping
-    if not isinstance(first[1], yaml.DocumentStartEvent):
-        return values
-    if not isinstance(first[2], yaml.MappingStartEvent) or first[2].anchor is not None:
-        raise InvalidInput(
-            "the file is not a single YAML mapping", hint='write NAME: "VALUE", one per line'
-        )
-    for name in events:
-        if isinstance(name, yaml.MappingEndEvent):
-            break
-        try:
-            text = name.value if _is_scalar(name) and name.tag in _STR else ""
-            entry = new_entry(values, text, upper=upper)
-            values[entry] = _value(next(events))
-        except BrokenEntry as fault:
-            fault.message = f"line {name.start_mark.line + 1} {fault.message}"
-            raise
-    next(events)  # end of the document
-    if not isinstance(next(events), yaml.StreamEndEvent):
-        raise InvalidInput(
-            "the file contains several documents", hint="put each document into a separate file"
-        )
-    return values
 
 
 def _is_scalar(event: yaml.Event) -> bool:

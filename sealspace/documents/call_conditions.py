@@ -247,7 +247,10 @@ def _condition(value: Json, depth: int) -> Condition:
             return Owner()
         case ["Whitelist", ("accounts", list(accounts))]:
             return Whitelist(tuple(map(_account, accounts)))
-        case ["AccountPattern", ("pattern", str(pattern))] if _is_short(pattern):
+        # Bytes are compared, because DIDs are ASCII; a longer character would be several of them.
+        case ["AccountPattern", ("pattern", str(pattern))] if (
+            len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
+        ):
             _compiled(pattern)
             return AccountPattern(pattern)
         case ["ValidUntil", ("until", str(text))]:
@@ -295,11 +298,6 @@ _EXPECTED = {
     "Logic": 'the members "operator", "And" or "Or", and "conditions", a list',
     "Not": 'the member "condition"',
 }
-
-
-def _is_short(pattern: str) -> bool:
-    # Bytes are compared, because DIDs are ASCII; a longer character would be several of them.
-    return len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
 
 
 def _compiled(pattern: str) -> Any:

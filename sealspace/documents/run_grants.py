@@ -221,11 +221,17 @@ def parse_run_statement(value: Json) -> RunStatement:
         InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
     """
     stated = shaped_at("", value, _Stated, _refuse)
+    limits = stated.limits
+    if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in limits.items()):
+        most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
+        raise InvalidInput(
+            f"the limits in a run grant's terms must be at least 1; the maximums are {most}"
+        )
     return RunStatement(
         programs=tuple(map(_program, stated.programs)),
         callers=Owner() if stated.callers is UNSET else parse_condition(stated.callers),
         hosts=tuple(map(checked_host, stated.hosts)),
-        limits=_limits(stated.limits),
+        limits=GrantLimits(*map(limits.get, MOST)),
     )
 
 
@@ -289,15 +295,6 @@ def _program(stated: _StatedProgram) -> ProgramRule:
     if project is None:
         raise InvalidInput('a program must have "wasmSha256", "project" or both')
     return ByProject(project)
-
-
-def _limits(stated: Mapping[str, int]) -> GrantLimits:
-    if not all(name in MOST and 1 <= limit <= MOST[name] for name, limit in stated.items()):
-        most = ", ".join(f"{name} {limit}" for name, limit in MOST.items())
-        raise InvalidInput(
-            f"the limits in a run grant's terms must be at least 1; the maximums are {most}"
-        )
-    return GrantLimits(*map(stated.get, MOST))
 
 
 # --- the grant ------------------------------------------------------------------------------------
