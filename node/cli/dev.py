@@ -198,22 +198,17 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
         yield running
     finally:
         if process.returncode is None:
-            await _stop(process, running)
-
-
-async def _stop(process: asyncio.subprocess.Process, running: "_Process") -> None:
-    """Terminate a subprocess, and kill it after a timeout."""
-    reading = asyncio.create_task(running.read())  # a full pipe would block it
-    # A node that gets a second SIGTERM kills its processes.
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-        with suppress(TimeoutError, ProcessLookupError):
-            # `Process.terminate` could reap a process that has just ended, and the event loop would
-            # lose its status.
-            os.kill(process.pid, number)
-            async with asyncio.timeout(_STOP_LIMIT_S):
-                await process.wait()
-                break
-    await reading
+            reading = asyncio.create_task(running.read())  # a full pipe would block the process
+            # A node that gets a second SIGTERM kills its processes.
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+                with suppress(TimeoutError, ProcessLookupError):
+                    # `Process.terminate` could reap a process that has just ended, and the event
+                    # loop would lose its status.
+                    os.kill(process.pid, number)
+                    async with asyncio.timeout(_STOP_LIMIT_S):
+                        await process.wait()
+                        break
+            await reading
 
 
 class _Process:

@@ -137,21 +137,18 @@ class Scraping:
                 continue
             try:
                 with client:
-                    self._answer(client)
+                    status = _status_of(_read_head(client, self.deadline_s), self.host.lower())
+                    body = self.text() if status == HTTPStatus.OK else b""
+                    head = (
+                        f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\n"
+                        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                    )
+                    client.settimeout(self.deadline_s)
+                    client.sendall(head.encode() + body)
             except OSError:  # the client disconnected or is too slow
                 pass
             except Exception as error:  # one failed scrape must not end the thread
                 log_warning("scrape-failed", **describe(error))
-
-    def _answer(self, client: socket.socket) -> None:
-        status = _status_of(_read_head(client, self.deadline_s), self.host.lower())
-        body = self.text() if status == HTTPStatus.OK else b""
-        head = (
-            f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length:"
-            f" {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        client.settimeout(self.deadline_s)
-        client.sendall(head.encode() + body)
 
 
 def _read_head(client: socket.socket, within_s: float) -> bytes:

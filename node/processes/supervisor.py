@@ -334,18 +334,15 @@ class Supervisor:
         *lines, child.unread = (child.unread + received).split(b"\n")
         for line in lines:
             if line == READY:
-                self._ready(child)
+                child.ready = True
+                if not self._announced and all(worker.ready for worker in self._workers):
+                    self._announced = True
+                    self._tell_address()
+                    log_event("node-ready", workers=len(self._workers))
+                    report_to_manager(MANAGER_READY)
             elif line.startswith(REFUSED):
                 refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=StartRefusal)
                 raise ProcessFailed(refusal.text, hint=refusal.hint, code=refusal.code)
-
-    def _ready(self, child: NodeProcess) -> None:
-        child.ready = True
-        if not self._announced and all(worker.ready for worker in self._workers):
-            self._announced = True
-            self._tell_address()
-            log_event("node-ready", workers=len(self._workers))
-            report_to_manager(MANAGER_READY)
 
     def _tell_address(self) -> None:
         url, http = url_of(self._bound), self._config.http

@@ -190,6 +190,11 @@ async def restore_backup(
     rows: AbstractContextManager[Callable[[Any], object]] = (
         _new_file(place) if is_file else new_environment(staging)
     )
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in archive.pieces():
+            yield piece
+
     try:
         with rows as write:
             for member in backup.members:
@@ -202,7 +207,13 @@ async def restore_backup(
                     ):
                         write(part)
                 elif name := _body_name(member):
-                    await _restore_body(archive, bodies, name, restored)
+                    # Listed as skipped if its digest is wrong: it was damaged in the store already,
+                    # or the digest of the backup does not match.
+                    if (size_bytes := await store_body(bodies, name, pieces())) is None:
+                        restored.left_out.append(name.file_name)
+                    else:
+                        restored.bodies += 1
+                        restored.body_bytes += size_bytes
                 elif member != SETTINGS_NAME:
                     raise BackupDamaged(
                         "the backup was altered: it contains a member of an unknown type"
@@ -240,26 +251,6 @@ def _body_name(member: str) -> ObjectName | None:
     folder, _, rest = member.partition("/")
     name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
     return name if name is not None and rest[:3] == f"{name.digest[:1].hex()}/" else None
-
-
-async def _restore_body(
-    archive: ArchiveReader, bodies: ObjectFolder, name: ObjectName, restored: Restored
-) -> None:
-    """Restore one large value from a backup.
-
-    A value with a wrong digest is listed as skipped. It was damaged in the store already; otherwise
-    the digest of the backup does not match.
-    """
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for piece in archive.pieces():
-            yield piece
-
-    if (size_bytes := await store_body(bodies, name, pieces())) is None:
-        restored.left_out.append(name.file_name)
-    else:
-        restored.bodies += 1
-        restored.body_bytes += size_bytes
 
 
 def read_all(staging: Path) -> list[str]:

@@ -49,7 +49,12 @@ class GrantFilters(msgspec.Struct, frozen=True):
             row.ability for row in delegation.capabilities
         ):
             return False
-        return self.path is None or any(path.startswith(self.path) for path in _paths(delegation))
+        return self.path is None or any(
+            isinstance(one := row.resource, SpaceResource)
+            and one.path is not None
+            and one.path.startswith(self.path)
+            for row in delegation.capabilities
+        )
 
 
 class Chain(msgspec.Struct, frozen=True, tag="chain"):
@@ -77,13 +82,6 @@ def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
                 asked = msgspec.convert(fact.get(FACT), _List | Chain)
                 return asked if isinstance(asked, Chain) else asked.filters or GrantFilters()
     return GrantFilters()
-
-
-def _paths(delegation: Delegation) -> Iterable[str]:
-    resources = (row.resource for row in delegation.capabilities)
-    return (
-        one.path for one in resources if isinstance(one, SpaceResource) and one.path is not None
-    )
 
 
 _STEP = 16  # delegations between two iterations of the event loop: a few milliseconds

@@ -142,7 +142,16 @@ class _Keeper:
         It blocks the event loop on purpose: commits that arrive meanwhile form the next batch.
         """
         self._is_due = False
-        batch = self._next_batch()
+        # A batch contains whole frames, and at least one.
+        batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
+        taken = size_bytes = 0
+        while self._queue:
+            connection, requests, requests_bytes = self._queue[0]
+            taken, size_bytes = taken + len(requests), size_bytes + requests_bytes
+            if batch and (taken > BATCH_COMMITS or size_bytes > BATCH_BYTES):
+                break
+            self._queue.popleft()
+            batch.append((connection, requests))
         commits = [request for _, requests in batch for request in requests]
         try:
             # Workers check their commits too, but are not trusted.
@@ -168,22 +177,6 @@ class _Keeper:
             if not connection.transport.is_closing():
                 connection.transport.write(reply_frame(answered))
         self._schedule()
-
-    def _next_batch(self) -> list[tuple[FrameConnection, Sequence[CommitRequest]]]:
-        """Remove the next batch of commits from the queue.
-
-        A batch contains whole frames, and at least one.
-        """
-        batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
-        commits = size_bytes = 0
-        while self._queue:
-            connection, requests, requests_bytes = self._queue[0]
-            commits, size_bytes = commits + len(requests), size_bytes + requests_bytes
-            if batch and (commits > BATCH_COMMITS or size_bytes > BATCH_BYTES):
-                break
-            self._queue.popleft()
-            batch.append((connection, requests))
-        return batch
 
     def _break(self) -> None:
         """Abort all connections, and end the process.
