@@ -61,9 +61,9 @@ _HEAD = """
     (i32.store (i32.const 12) (i32.const {name_length}))
     (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))
     (drop (call $write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 16)))
-    {loop}
     (call $put (i32.const 1024) (i32.const 10) (i32.const 65536)
       (i32.sub (local.get $end) (i32.const 65536)))
+    {loop}
     {writes_computed}))
 """
 
@@ -74,7 +74,7 @@ def reporting(
     """Return a program that writes its environment, arguments and data set to `result.txt`.
 
     It writes `name` to both streams. `computed` is the content of `computed.json`, or None for no
-    such file.
+    such file. An endless program does not end after it has written `result.txt`.
     """
     values = {
         "computed": (computed or "").replace('"', '\\"'),

@@ -3,7 +3,10 @@
 import asyncio
 import errno
 import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
@@ -14,13 +17,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from guest_programs import guest
+from other_user import OPEN_TO_ALL, processes_of, search_as_other_user, spellings
 from patience import PATIENCE_S
 from relay import relay_before
 from runner_stage import RunnerStage, runner_stage
 from task_parties import Party, party
 from task_programs import reporting
 
-from sealspace.documents.iexec_names import RESULT_KEY_NAME, wallet_secret
+from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
 from tee_backend.runner.calls import calls, service
 from tee_backend.runner.tasks import results
 
@@ -154,3 +158,63 @@ async def test_a_runner_that_stops_while_it_seals(
         if frame.f_back is not None:
             frames.append(frame.f_back)
     assert not list(root.iterdir())
+
+
+def _holds(root: Path, value: str) -> bool:
+    """Return whether a file of a task contains a value."""
+    return any(value in one.read_text() for one in root.glob("**/output/result.txt"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can search as another user")
+async def test_another_user_finds_no_secret_of_a_task(
+    stage: RunnerStage, root: Path, tmp_path: Path
+) -> None:
+    """RN20, RN23, RN25, TG4, TG9: while a program has a secret, no other user of the machine finds
+    it in a process of the runner, in the task's folder, or in a file."""
+    since_ns, value = time.time_ns(), f"canary-{token_hex(16)}"
+    name, one = requester_secret("canary"), await party(stage)
+    version = await stage.publish("canary", reporting("canary", endless=True))
+    await one.put(name, value)
+    async with AsyncExitStack() as stack:
+        one.stage = await stage.another(stack, tmp_path / "runner", task_root=root)
+        await one.grant(version, name, RESULT)
+        limits = {"maxInstructions": 500_000_000_000, "maxExecutionSeconds": 600}
+        status, made = await one.make(
+            f"{stage.developer}/canary", secrets={"1": "canary"}, resourceLimits=limits
+        )
+        assert status == 200, made
+        await in_stage(one, made["job"], "APP")
+        async with asyncio.timeout(PATIENCE_S):
+            while not _holds(root, value):  # a guest sends no event
+                await asyncio.sleep(0)
+        processes = processes_of(os.getpid())
+        folders = (MEMORY, Path("/tmp"), root, *root.glob("*"))
+        search = await asyncio.to_thread(
+            search_as_other_user, processes, spellings(value), folders, since_ns=since_ns
+        )
+        assert _holds(root, value)  # the program is still running
+        alive = {*processes} & {*processes_of(os.getpid())}
+    assert os.getpid() in alive and len(alive) >= 3  # the runner, the template and a child
+    for process in alive:  # not environ, fd, io, maps or mem
+        files = {one for one in search.opened if one.startswith(f"/proc/{process}/")}
+        assert files == {f"/proc/{process}/{name}" for name in OPEN_TO_ALL}
+    assert {"/proc/mounts", str(MEMORY), "/tmp"} <= search.opened
+    assert not any(one.startswith(str(root)) for one in search.opened)
+    assert not search.found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can search as another user")
+@pytest.mark.parametrize("spelling", range(3))
+async def test_another_user_finds_a_secret_in_a_command_line(spelling: int, root: Path) -> None:
+    """The search of the last test finds a text, also in base64 and hex, that a process shows."""
+    since_ns, value = time.time_ns(), f"canary-{token_hex(16)}"
+    texts, file = spellings(value), root / "open.txt"
+    command = [sys.executable, "-c", "input()", texts[spelling]]
+    root.chmod(0o755)
+    file.write_text(texts[spelling])
+    file.chmod(0o644)
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as shown:
+        search = search_as_other_user([shown.pid], texts, [root], since_ns=since_ns)
+        shown.communicate(b"\n")
+    file.unlink()
+    assert search.found == {f"/proc/{shown.pid}/cmdline", str(file)}
