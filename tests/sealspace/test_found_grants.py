@@ -18,7 +18,7 @@ from sealspace.session import key_session
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.backend import Backend
 from tee_backend.backend.found_grants import LEAST_INTERVAL_S, PERIOD_S
-from tee_backend.backend.held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE, MOST_OF_AN_OWNER
+from tee_backend.backend.held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE
 from tee_backend.evidence.simulated import measurements_of
 
 APPROVED = measurements_of("approved")
@@ -261,9 +261,9 @@ async def test_strangers_do_not_displace_owners(
 
 
 async def test_many_grants_of_one_owner(bench, backend: Backend, minutes: Minutes) -> None:
-    """Of one owner, few grants a minute are kept, and no more than are kept of delivered ones."""
+    """Of one owner, few grants a minute are kept."""
     owner, other = await owner_of(bench), await owner_of(bench)
-    for _ in range(MOST_OF_AN_OWNER + 4):
+    for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 4):
         await approve(owner, backend.did)
     await approve(other, backend.did)
     backend.watch()

@@ -33,7 +33,6 @@ from sealspace.session import key_session, read_grant
 from sealspace.wire.portable import PortableDelegation, portable_of
 from tee_backend.backend import Backend
 from tee_backend.backend.grant_folder import GrantFolder
-from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.backend_errors import FolderUnusable
 from tee_backend.evidence.simulated import measurements_of
@@ -376,18 +375,19 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
 
 
 async def test_what_was_held_stays_where_the_disk_is_full(
-    machine: Machine, owner: Client, full, bench
+    machine: Machine, owner: Client, full, bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A grant that cannot be kept displaces none that could be, in this process and in the next
     one."""
     backend = await machine.start()
-    for _ in range(MOST_OF_AN_OWNER):
+    monkeypatch.setattr(backend._held, "_most_of_an_owner", 3)
+    for _ in range(3):
         await backend.accept(await granted(owner, backend))
     before = {one.grant.cid for one in backend.grants}
     full()
     with pytest.raises(FolderUnusable):
         await backend.accept(await granted(owner, backend))
-    assert before == {one.grant.cid for one in backend.grants} and MOST_OF_AN_OWNER == len(before)
+    assert before == {one.grant.cid for one in backend.grants} and 3 == len(before)
     assert "value" == await read(backend, owner)
 
 

@@ -18,15 +18,23 @@ from tee_backend.backend.held_grants import (
 NOW = 1_795_000_000.0
 
 
-def grant(name: str, owner: str = "o", *, expires_at: float | None = None) -> Grant:
+def grant(
+    name: str,
+    owner: str = "o",
+    *,
+    expires_at: float | None = None,
+    path: str = "x",
+    signer: str | None = None,
+) -> Grant:
     """A grant on one owner's network and space."""
     did = f"did:example:{owner}"
     resources = (
         f"urn:tinycloud:encryption:{did}:default",
-        f"tinycloud:example:{owner}:secrets/kv/x",
+        f"tinycloud:example:{owner}:secrets/kv/{path}",
     )
     capabilities = tuple(allow(resource, "tinycloud.kv/get") for resource in resources)
-    return Grant("header", name, Principal(did), Principal("did:key:x"), capabilities, expires_at)
+    signed_by = Principal(signer or did)
+    return Grant("header", name, signed_by, Principal("did:key:x"), capabilities, expires_at)
 
 
 def names(grants: tuple[Grant, ...]) -> list[str]:
@@ -114,6 +122,42 @@ def test_revoked_grants_give_way_first() -> None:
     held.mark_revoked("b")
     assert ["live", "revoked", "live"] == [held.with_state(one, now=NOW).state for one in grants]
     assert ["d", "c", "a"] == names(held.with_new(grant("d"), grants, now=NOW))
+
+
+def test_a_revoked_grant_that_nothing_replaced_stays() -> None:
+    """AT54, TK4: the owner's own revoked grant is dropped only for a newer one of the same
+    resources, or when it has ended."""
+    held = HeldGrants(most_of_an_owner=2, most=2)
+    grants = taken(held, grant("a", path="a", expires_at=NOW + 1), grant("b", path="b"))
+    held.mark_read("ab")
+    held.mark_revoked("a")
+    for new in (grant("c", path="c"), grant("c", "other")):
+        with pytest.raises(GrantsFull):
+            held.with_new(new, grants, now=NOW)
+    assert ["c", "b"] == names(held.with_new(grant("c", path="a"), grants, now=NOW))
+    assert ["c", "b"] == names(held.with_new(grant("c", path="c"), grants, now=NOW + 1))
+
+
+def test_a_delegate_s_grant_replaces_none_of_the_owner() -> None:
+    """AT54, TK4: only the owner's own grants replace a revoked one; those of delegates are dropped
+    as before."""
+    held = HeldGrants(most_of_an_owner=3)
+    delegated = [grant(name, path="a", signer="did:key:d") for name in "bc"]
+    grants = taken(held, grant("a", path="a"), *delegated)
+    held.mark_revoked("ab")
+    grants = held.with_new(grant("d", path="a", signer="did:key:d"), grants, now=NOW)
+    assert ["d", "c", "a"] == names(grants)
+    assert ["e", "d", "a"] == names(held.with_new(grant("e", path="e"), grants, now=NOW))
+
+
+def test_an_owner_s_unused_grants_are_not_displaced_by_its_others() -> None:
+    """AT54: above an owner's limit, a grant of other resources is refused, and displaces no unused
+    grant of the owner."""
+    held = HeldGrants(most_of_an_owner=2)
+    grants = taken(held, grant("a", path="a"), grant("b", path="b"))
+    with pytest.raises(GrantsFull):
+        held.with_new(grant("c", path="c"), grants, now=NOW)
+    assert ["c", "a"] == names(held.with_new(grant("c", path="b"), grants, now=NOW))
 
 
 def test_how_an_ended_grant_stands() -> None:

