@@ -1,4 +1,4 @@
-"""Expectations of iExec's users of secrets, tasks and data sets.
+"""Expectations of iExec's users of secrets, tasks and data sets, and the vectors of its formats.
 
 `spec/iexec-cases.md` shows them, each with the tests that name its id as `iexec-<id>`, or with the
 reason why it has no test.
@@ -58,6 +58,26 @@ CASES: dict[str, tuple[tuple[str, str], ...]] = {
         ("D7", "a result is decrypted with the right and with a wrong key"),
         ("D8", "the report to a worker"),
     ),
+    "Vectors": (
+        ("V1", "8.1 the address of the first key"),
+        ("V2", "8.1 the address of the second key"),
+        ("V3", "8.2 the challenge and signature of a requester's secret"),
+        ("V4", "8.2 the challenge and signature of an application's secret"),
+        ("V5", "8.2 the challenge and signature of a data set's secret"),
+        ("V6", "8.2 the request of a TEE challenge, and its signature"),
+        ("V7", "8.2 the hash of a session, and the signatures of pool and worker"),
+        ("V8", "8.2 the hash with an empty address and an odd number of digits"),
+        ("V9", "8.3 the blob of a data set, and its checksum"),
+        ("V10", "8.3 the name of an input file"),
+        ("V11", "8.3 a stored secret in AES-ECB, the former format"),
+        ("V12", "8.4 the digest of a file"),
+        ("V13", "8.4 the hash of a result"),
+        ("V14", "8.4 the seal of a result"),
+        ("V15", "8.4 the hash of both, and the signature of the enclave"),
+        ("V16", "8.4 the digest of callback data"),
+        ("V17", "8.4 the digest of a folder"),
+        ("V18", "8.4 the id of a task, from that of its deal"),
+    ),
 }
 
 _NO_CHAIN = "there is no chain: the grants of the owners are the orders"
@@ -65,6 +85,8 @@ _NO_SESSION = (
     "there are no sessions of a worker: the runner attests to the node, and reads each secret under"
     " its owner's grant"
 )
+
+_NO_WORKER = "there is no chain and no worker: the signed receipt of a run proves its result"
 
 NOT_OFFERED: dict[str, str] = {
     "T1": _NO_SESSION,
@@ -79,5 +101,13 @@ NOT_OFFERED: dict[str, str] = {
     "T21": "grants have no number of uses; they end, and are revoked",
     "D3": "the runner sets all variables itself",
     "D8": "there is no worker: a task's requester asks the runner for its state",
+    "V6": _NO_SESSION,
+    "V7": _NO_SESSION,
+    "V10": "a task has no input files: `IEXEC_INPUT_FILES_NUMBER` is 0",
+    "V11": "secrets are stored as envelopes, sealed to a network of their owner",
+    "V13": _NO_WORKER,
+    "V14": _NO_WORKER,
+    "V15": _NO_WORKER,
+    "V18": "there is no chain: the ids of deal and task are made from that of the runner's job",
 }
 """Id of a case -> why it has no test."""

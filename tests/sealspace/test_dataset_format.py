@@ -80,7 +80,7 @@ def plaintext(size: int) -> bytes:
 
 
 def test_the_vector_of_iexec() -> None:
-    """DS2, X8.3: the blob and its checksum, byte for byte."""
+    """DS2, iexec-V9: the blob and its checksum, byte for byte."""
     key = parse_dataset_key("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
     plain = b"Hello, enclave!\n"
     blob = b"".join(encrypt("iexec-cbc-v1", key, BytesIO(plain).read, Fixed(bytes(range(16)))))

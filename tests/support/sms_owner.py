@@ -27,7 +27,8 @@ from sealspace.documents.project_names import parse_project
 from sealspace.session import load_session
 
 K1 = bytes.fromhex("4ac3a22c914e3df08b496c9e2ddead6f29328072721d813af61547ea4f3ad8ea")
-"""The key of the vectors (X8.1)."""
+K2 = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
+"""The keys of the vectors."""
 DOMAIN = "0a26923d45a019b77e856d0001681f98ab9707ec15b2b98048cc91eed00b6793"
 
 

@@ -14,7 +14,7 @@ import pytest
 from audit_records import audit_records
 from embedded_node import EmbeddedNode, embedded_node
 from running_node import Reply, send
-from sms_owner import K1, SmsOwner, challenge, keccak, new_owner, signed
+from sms_owner import K1, K2, SmsOwner, challenge, keccak, new_owner, signed
 
 from capabilities.principals import Principal
 from capabilities.signatures import WalletSigner
@@ -23,7 +23,6 @@ from sealspace.documents.iexec_names import AddressKind, address_of, requester_s
 from sealspace.documents.project_names import ProjectId
 from spaces.store.contract import check_commit, check_read
 
-OTHER_KEY = bytes.fromhex("373f6e9a53092652280d1773577c5f0dc8a0aeaba5a1c9f3806136f5dd0c9449")
 UNAUTHORIZED = (401, "Invalid authorization", "sms-unauthorized")
 NOT_ENABLED = (401, "Invalid authorization", "sms-not-enabled")
 USED = (401, "Invalid authorization", "sms-challenge-used")
@@ -111,7 +110,7 @@ async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -
     path, value = f"/requesters/{owner.address}/secrets/{name}", b"value"
     own = signed(owner.key, challenge(owner.address, name.encode(), value))
     others = [
-        signed(OTHER_KEY, challenge(owner.address, name.encode(), value)),
+        signed(K2, challenge(owner.address, name.encode(), value)),
         signed(owner.key, challenge(owner.address, name.encode(), b"other")),
         signed(owner.key, challenge(owner.address, b"other", value)),
         signed(owner.key, challenge("0x" + "11" * 20, name.encode(), value)),
@@ -131,7 +130,7 @@ async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -
 async def test_the_signature_is_checked_before_the_size(owner: SmsOwner) -> None:
     """iexec-S4: an invalid signature over a value that is too large is answered 401."""
     value = b"x" * 5000
-    refused = await owner.push_requester("large", value, sign_as=OTHER_KEY)
+    refused = await owner.push_requester("large", value, sign_as=K2)
     assert said(refused) == UNAUTHORIZED
     assert said(await owner.push_requester("large", value)) == (400, SIZE, "sms-too-large")
     assert said(await owner.push_result("large", value)) == (413, SIZE, "sms-too-large")
@@ -217,7 +216,7 @@ async def test_requesters_are_independent(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
     """iexec-S12, iexec-S11: two requesters may use one name; a stranger has no secret."""
-    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable("--public-checks")
     assert (await owner.push_requester("same", b"one")).status == 204
     assert await second.has_requester("same") == 404
@@ -269,7 +268,7 @@ async def test_an_address_without_a_record(
 ) -> None:
     """SM9: only the owner whose record hashes to the address may push its secret."""
     push = owner.push_app if kind == "app" else owner.push_dataset
-    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable()
     theirs = await second.publish(kind, "digest")
     assert said(await push(theirs, b"v")) == UNAUTHORIZED
@@ -399,7 +398,7 @@ async def test_a_grant_that_another_owner_stored(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
     """SM3: a stored id is not believed: the grant of another owner gives no right here."""
-    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=OTHER_KEY)
+    second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable()
     async with second.client() as client:
         theirs = (await client.kv("secrets").get("vault/secrets/iexec-grant")).body

@@ -95,7 +95,7 @@ def test_a_result_is_encrypted_and_opens_again(output: Path) -> None:
 
 
 def test_the_digest_of_a_file(output: Path) -> None:
-    """iexec-8.4, TG13: the digest of a file is the SHA-256 of its content."""
+    """iexec-V12, TG13: the digest of a file is the SHA-256 of its content."""
     vector = "0xdffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f"
     assert vector == sealed(output).digest
     (output / "result.txt").write_bytes(b"")
@@ -108,7 +108,7 @@ def test_the_digest_of_a_file(output: Path) -> None:
 
 
 def test_the_digest_of_a_folder(output: Path) -> None:
-    """iexec-8.4, iexec-D5, TG13: the digest of a folder is that of its direct files, in order."""
+    """iexec-V17, iexec-D5, TG13: the digest of a folder is that of its direct files, in order."""
     folder = output / "folder"
     folder.mkdir()
     stated(output, "/iexec_out/folder")
@@ -129,7 +129,7 @@ def test_the_digest_of_a_folder(output: Path) -> None:
 
 
 def test_the_digest_of_callback_data(output: Path) -> None:
-    """iexec-8.4, TG13: the digest of callback data is its Keccak-256."""
+    """iexec-V16, TG13: the digest of callback data is its Keccak-256."""
     word = {"callback-data": "0x" + "00" * 31 + "01"}
     (output / "computed.json").write_text(json.dumps(word))
     vector = "0xb10e2d527612073b26eecdfd717e6a320cf44b4afac2b0732d9fcbe2b7fa0cf6"

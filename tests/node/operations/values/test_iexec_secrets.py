@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sms_owner import K1, challenge, signed
+from sms_owner import K1, K2, challenge, signed
 
 from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
@@ -60,7 +60,8 @@ def _challenge(address: str, texts: tuple[bytes, ...]) -> bytes:
 def test_vectors_of_challenges(
     address: str, texts: tuple[bytes, ...], expected: str, signature: str
 ) -> None:
-    """iexec-S16: the hashes, signatures and signers of X8.2; the tests' own wallet agrees."""
+    """iexec-S16, iexec-V1, iexec-V3, iexec-V4, iexec-V5: the hashes, signatures and signers; the
+    tests' own wallet agrees."""
     hashed = _challenge(address, texts)
     assert hashed.hex() == expected == challenge(address.lower(), *texts).hex()
     assert signed(K1, hashed) == signature
@@ -69,8 +70,14 @@ def test_vectors_of_challenges(
 
 @pytest.mark.parametrize(("address", "texts", "expected"), EDGES)
 def test_edges_of_the_hash(address: str, texts: tuple[bytes, ...], expected: str) -> None:
-    """iexec-S16: an empty address has no bytes, and an odd first digit is a byte of its own."""
+    """iexec-S16, iexec-V8: an empty address has no bytes, and an odd first digit is a byte of its
+    own."""
     assert _challenge(address, texts).hex() == expected
+
+
+def test_the_second_key() -> None:
+    """iexec-V2: a wallet's address is in the spelling of EIP-55."""
+    assert WalletSigner(K2).did == "did:pkh:eip155:1:0x1b0480a0cc187d1DF4E618141B1b1f5D2C6C78be"
 
 
 def test_values_of_v() -> None:
