@@ -41,6 +41,7 @@ from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import GrantNotTaken
 from sealspace.session import capability
+from tee_backend.runner.calls import task_stages
 from tee_backend.runner.calls.prices import Price
 from tee_backend.runner.calls.run_receipts import verify_run
 from tee_backend.runner.guest.outbound import Outbound
@@ -58,6 +59,10 @@ pytestmark = [
 
 async def _send_blob(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"GET /hanging "):
+        await reader.read()  # until the runner closes the connection
+        writer.close()
+        return
     blob = BLOBS[head.split(b" ", 2)[1].decode()]
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(blob) + blob)
     await writer.drain()
@@ -655,3 +660,34 @@ async def test_data_sets_that_cannot_be_read(
         task, stage_name, cause = await failed(requester, app, dataset=one.text)
         assert (stage_name, cause) == ("PRE_COMPUTE", expected)
         assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
+
+
+async def test_a_data_set_that_does_not_arrive(
+    stage: RunnerStage, requester: Party, files: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK7: the stage before the program ends after 600 s, also while a download hangs."""
+    assert task_stages.STAGE_S == 600
+    owner = await party(stage)
+    version, app = await published(stage, "hangs")
+    await requester.grant(version, RESULT)
+    data, secret = await dataset(owner, files, "hanging", b"rows")
+    await owner.grant(version, secret)
+    for bound_s in (0, 0.25):  # before the first request, and usually during the download
+        monkeypatch.setattr(task_stages, "STAGE_S", bound_s)
+        task, *cause = await failed(requester, app, dataset=data.text)
+        assert cause == ["PRE_COMPUTE", "PRE_COMPUTE_TIMEOUT"]
+        assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
+
+
+async def test_a_result_that_is_not_sealed_in_time(
+    stage: RunnerStage, requester: Party, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK7, TK8, TG9: the stage after the program ends after 600 s; there is no result, and the
+    program is charged."""
+    assert task_stages.STAGE_S == 600
+    version, app = await published(stage, "late")
+    await requester.grant(version, RESULT)
+    monkeypatch.setattr(task_stages, "STAGE_S", 0)
+    task, *cause = await failed(requester, app)
+    assert cause == ["POST_COMPUTE", "POST_COMPUTE_TIMEOUT"]
+    assert task["metrics"]["instructions"] > 0
