@@ -55,6 +55,7 @@
     │   └── GrantsFull                 it has no room for another grant
     ├── ReceiptInvalid                 a receipt, or a document that it names, is not valid
     ├── StatementInvalid               a signed statement is not valid
+    ├── ProvenanceInvalid              the origin of a program is not proven (claim)
     ├── DatasetInvalid                 an encrypted data set or its key is not valid
     ├── CallRefused                    a call to a runner is not authorised
     └── EncryptionError
@@ -450,6 +451,22 @@ class StatementInvalid(SealspaceError):
     """
 
     default_hint = "ask the signer to publish the statement again"
+
+
+class ProvenanceInvalid(SealspaceError):
+    """The provenance of a program is invalid, or names another origin than the wanted one.
+
+    Attributes:
+        claim: the stable name of the check that failed first: `bundle`, `root`, `signature`,
+            `statement`, `digest`, `issuer`, `signer`, `environment`, `trigger`, `repository`,
+            `repository-id`, `ref`, `commit`, `config` or `workflow`.
+    """
+
+    default_hint = "do not grant anything to this program until the cause is known"
+
+    def __init__(self, message: str, *, claim: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.claim = claim
 
 
 class DatasetInvalid(SealspaceError):

@@ -389,7 +389,8 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 def program_words(rule: ProgramRule) -> str:
     """Describe the program that a rule names."""
     if isinstance(rule, ByHash):
-        return f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
+        words = f"{rule.wasm_sha256} of {rule.project.text}" if rule.project else rule.wasm_sha256
+        return f"{words}, built from {rule.build.words}" if rule.build else words
     return f"{rule.project.text}, whatever version its developer makes the active one"
 
 

@@ -17,13 +17,14 @@ Example:
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType, json, to_builtins
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import Json, Sha256Hex, shaped
 
+from ..documents.builds import Build
 from ..documents.project_names import (
     PROJECTS_SPACE,
     PUBLIC_SPACE,
@@ -107,6 +108,8 @@ class Version:
         target: kind of WebAssembly module.
         published_at: RFC 3339 text, as stated.
         source: location of the source code, as stated; not verified.
+        build: origin of the program, which the developer verified with a provenance bundle before
+            publication; None: not stated. Readers who do not trust the developer verify the bundle.
         manifest: secrets and hosts that the program needs.
         statement_sha256: SHA-256 of the signed statement, 64 lower-case hex digits; "" before it is
             signed.
@@ -118,6 +121,7 @@ class Version:
     target: Target
     published_at: str
     source: str | None = None
+    build: Build | None = None
     manifest: ProgramManifest = _WANTS_NOTHING
     statement_sha256: str = ""
 
@@ -136,6 +140,13 @@ class Active:
     sha256: str
     sequence: int
     statement_sha256: str | None
+
+
+class Provenance(NamedTuple):
+    """The verified origin of a program, and the bundle that proves it."""
+
+    build: Build
+    bundle: bytes
 
 
 class Programs:
@@ -164,6 +175,7 @@ class Programs:
         target: Target,
         signer: StatementSigner,
         source: str | None = None,
+        provenance: Provenance | None = None,
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
@@ -178,6 +190,8 @@ class Programs:
             signer: the developer's key or wallet; signs the version, and the change of the active
                 one.
             source: location of the source code, for readers; at most 512 characters.
+            provenance: origin of the program and the bundle that proves it; the caller has verified
+                them with `sealspace.apps.provenance`.
             manifest: secrets and hosts that the program needs.
             activate: False keeps the active version as it is.
         Returns:
@@ -210,17 +224,34 @@ class Programs:
             target=target,
             published_at=iso_time(self._caller.clock.now()),
             source=source,
+            build=None if provenance is None else provenance.build,
             manifest=_checked_manifest(manifest or _WANTS_NOTHING),
         )
         statement = self._signed(VERSION_TYPE, version_json(version), signer)
-        # The bytes come first, so that a reader of the statement always finds the program.
-        await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
-        await self._kv.put(
-            project.version_key(version.sha256), statement, content_type="application/json"
-        )
+        await self._store(version, wasm, statement, provenance)
         if activate:
             await self.activate(name, version.sha256, signer=signer)
         return parse_version(statement, project, version.sha256)
+
+    async def _store(
+        self, version: Version, wasm: bytes, statement: bytes, provenance: Provenance | None
+    ) -> None:
+        """Store a version's program, its provenance and its signed statement."""
+        project = version.project
+        # The bytes come first, so that a reader of the statement always finds the program.
+        await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
+        if provenance is not None:  # PV12, PV13
+            await self._kv.put(
+                project.provenance_key(version.sha256),
+                provenance.bundle,
+                content_type="application/json",
+            )
+            await self._kv.put(
+                project.build_key(provenance.build.commit, version.target), version.sha256.encode()
+            )
+        await self._kv.put(
+            project.version_key(version.sha256), statement, content_type="application/json"
+        )
 
     async def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
         """Make one of a program's published versions active.
@@ -265,7 +296,11 @@ class Programs:
                     f"the version {sha256} of {name} is active",
                     hint="activate another version first, or remove the whole project",
                 )
-            keys = [project.version_key(sha256), project.code_key(sha256)]
+            keys = [
+                project.version_key(sha256),
+                project.code_key(sha256),
+                project.provenance_key(sha256),
+            ]
         await self._kv.delete_many(keys)
         return len(keys)
 
@@ -433,6 +468,7 @@ def version_json(version: Version) -> dict[str, Json]:
             version.target,
             version.published_at,
             version.source,
+            version.build,
         )
     )
     wanted = manifest_json(version.manifest)
@@ -446,6 +482,7 @@ class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_de
     target: Target
     published_at: str
     source: str | None = None
+    build: Build | None = None
     manifest: ProgramManifest = _WANTS_NOTHING
 
 
@@ -472,6 +509,7 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
         target=stated.target,
         published_at=stated.published_at,
         source=stated.source,
+        build=stated.build,
         manifest=manifest,
         statement_sha256=hashlib.sha256(data).hexdigest(),
     )

@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
     "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),
+    "provenance": ("sigstore", "sigstore_models"),
     "yaml": ("yaml", "_yaml"),
 }
 

@@ -5,6 +5,8 @@ In the developer's space `projects`, or in the space `public` for everybody:
     projects/<name>/code/<sha256>       the program's bytes
     projects/<name>/versions/<sha256>   the developer's statement about them
     projects/<name>/active              the developer's statement which version is active
+    projects/<name>/provenance/<sha256>       the provenance bundle of a version (PV12)
+    projects/<name>/builds/<commit>/<target>  the SHA-256 of the version built from a commit (PV13)
     datasets/<name>                     the owner's statement about a data set, always in `public`
 
 Example:
@@ -56,6 +58,14 @@ class ProjectId:
     def version_key(self, sha256: str) -> str:
         """Return the storage key of a program version's metadata."""
         return f"projects/{self.name}/versions/{sha256}"
+
+    def provenance_key(self, sha256: str) -> str:
+        """Return the storage key of a program version's provenance bundle."""
+        return f"projects/{self.name}/provenance/{sha256}"
+
+    def build_key(self, commit: str, target: str) -> str:
+        """Return the storage key of the hash of the version built from a commit."""
+        return f"projects/{self.name}/builds/{commit}/{target}"
 
 
 def parse_project(text: str) -> ProjectId:

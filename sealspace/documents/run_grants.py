@@ -6,7 +6,8 @@ A run grant is a delegation to a runner's DID that the owner signed directly, wi
 to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
 on the runner's code, and exactly one run statement:
 
-    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>"} | {"project": "<did>/<name>"}],
+    {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>", "build"?: {…}}
+                  | {"project": "<did>/<name>"}],
      "callers":  a condition, see `call_conditions`; absent: only the owner
      "hosts":    ["api.example.com", …]
      "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional}
@@ -29,7 +30,7 @@ from dataclasses import astuple, dataclass, field
 from itertools import chain
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
 
 from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_PUT
 from capabilities.cacao import Cacao
@@ -51,6 +52,7 @@ from encryption_network.policy import Policy, policies_of
 
 from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName
 from ..session import space_of
+from .builds import Build
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
@@ -94,10 +96,12 @@ class ByHash:
         wasm_sha256: 64 lower-case hex digits.
         project: the program must be called as a version of this project, whose manifest applies.
             None: it may be called in any way, and no manifest applies (RN176).
+        build: origin of the program, which the owner verified; a label for readers (PV14).
     """
 
     wasm_sha256: str
     project: ProjectId | None = None
+    build: Build | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +207,7 @@ class RunGrant:
 class _StatedProgram(Struct, forbid_unknown_fields=True):
     wasmSha256: Sha256Hex | UnsetType = UNSET
     project: str | UnsetType = UNSET
+    build: Build | None = None
 
 
 class _Stated(Struct, forbid_unknown_fields=True):
@@ -242,9 +247,11 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
     """
     programs: list[Json] = []
     for rule in statement.programs:
-        named: dict[str, Json] = (
-            {"wasmSha256": rule.wasm_sha256} if isinstance(rule, ByHash) else {}
-        )
+        named: dict[str, Json] = {}
+        if isinstance(rule, ByHash):
+            named["wasmSha256"] = rule.wasm_sha256
+            if rule.build is not None:
+                named["build"] = to_builtins(rule.build)
         programs.append(named | ({"project": rule.project.text} if rule.project else {}))
     value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
@@ -291,8 +298,8 @@ def _refuse(member: str, what: str) -> NoReturn:
 def _program(stated: _StatedProgram) -> ProgramRule:
     project = None if stated.project is UNSET else parse_project(stated.project)
     if stated.wasmSha256 is not UNSET:
-        return ByHash(stated.wasmSha256, project)
-    if project is None:
+        return ByHash(stated.wasmSha256, project, stated.build)
+    if project is None or stated.build is not None:
         raise InvalidInput('a program must have "wasmSha256", "project" or both')
     return ByProject(project)
 

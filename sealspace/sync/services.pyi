@@ -16,7 +16,7 @@ from encryption_network.receipt import Receipt
 from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
-from sealspace.apps.programs import Active, ProgramManifest, Target, Version
+from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
@@ -1259,6 +1259,7 @@ class Programs:
         target: Target,
         signer: StatementSigner,
         source: str | None = None,
+        provenance: Provenance | None = None,
         manifest: ProgramManifest | None = None,
         activate: bool = True,
     ) -> Version:
@@ -1273,6 +1274,8 @@ class Programs:
             signer: the developer's key or wallet; signs the version, and the change of the active
                 one.
             source: location of the source code, for readers; at most 512 characters.
+            provenance: origin of the program and the bundle that proves it; the caller has verified
+                them with `sealspace.apps.provenance`.
             manifest: secrets and hosts that the program needs.
             activate: False keeps the active version as it is.
         Returns:

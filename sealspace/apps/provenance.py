@@ -1,0 +1,294 @@
+"""Verification of where a program was built (PV1 to PV11).
+
+A provenance bundle is what `actions/attest-build-provenance` writes: a Sigstore bundle with a SLSA
+provenance statement, version 1. GitHub Actions gets a certificate for each job, and the certificate
+names the repository, the ref, the commit and the workflow. All claims are read from the
+certificate: the predicate of the statement is written by the workflow itself.
+
+This needs the extra `provenance`. It runs on the machines of developers and owners, never inside a
+trust domain.
+
+Example:
+    root = parse_trusted_root(Path("trusted_root.json").read_bytes())
+    build = verify_provenance(bundle, program_sha256, root)
+    require_build(build, repository="github.com/alice/project", ref="refs/heads/main")
+"""
+
+from datetime import datetime
+
+from cryptography.hazmat import asn1
+from cryptography.x509 import (
+    Certificate,
+    ObjectIdentifier,
+    SubjectAlternativeName,
+    UniformResourceIdentifier,
+)
+from msgspec import Struct, field
+from sigstore.models import Bundle, ClientTrustConfig, TrustedRoot
+from sigstore.verify import Verifier
+from sigstore_models.common.v1 import TimeRange
+from sigstore_models.trustroot import v1 as trusted_roots
+
+from capabilities.capability_errors import InvalidJson
+from capabilities.strict_json import parse_json, shaped
+
+from ..documents.builds import Build
+from ..errors import ProvenanceInvalid
+from ..printable import printable
+
+MAX_BUNDLE_BYTES = 256 * 1024
+MAX_TRUSTED_ROOT_BYTES = 1024 * 1024
+
+_ISSUER = "https://token.actions.githubusercontent.com"
+_PAYLOAD = "application/vnd.in-toto+json"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PREDICATE = "https://slsa.dev/provenance/v1"
+# Claim -> its last arc below Fulcio's 1.3.6.1.4.1.57264.1; the value is a DER UTF8String.
+_CLAIMS = {
+    "issuer": 8,
+    "signer": 9,
+    "environment": 11,
+    "repository": 12,
+    "commit": 13,
+    "ref": 14,
+    "repository-id": 15,
+    "config": 18,
+    "trigger": 20,
+}
+
+
+class _Subject(Struct):
+    digest: dict[str, str]
+
+
+class _Statement(Struct, rename="camel"):
+    kind: str = field(name="_type")
+    predicate_type: str
+    subject: list[_Subject]
+
+
+class _NoPolicy:
+    """A policy without conditions: `verify_provenance` checks the claims, after the signatures."""
+
+    def verify(self, cert: Certificate) -> None:
+        """Accept the certificate."""
+
+
+def parse_trusted_root(data: bytes) -> TrustedRoot:
+    """Parse a trusted root, the JSON file with Sigstore's authorities and logs.
+
+    Raises:
+        ProvenanceInvalid: it is malformed, or longer than MAX_TRUSTED_ROOT_BYTES.
+    """
+    try:
+        parse_json(data, max_bytes=MAX_TRUSTED_ROOT_BYTES)
+        return TrustedRoot(trusted_roots.TrustedRoot.from_json(data))
+    except Exception as exc:  # the library raises errors of many types
+        raise ProvenanceInvalid(
+            "the trusted root cannot be read",
+            claim="root",
+            hint="use the file trusted_root.json that `gh attestation trusted-root` prints, one of"
+            " its lines",
+        ) from exc
+
+
+def fetch_trusted_root() -> TrustedRoot:
+    """Download Sigstore's current trusted root, verified by TUF.
+
+    Raises:
+        ProvenanceInvalid: it cannot be downloaded, or its metadata have expired.
+    """
+    try:
+        return ClientTrustConfig.production().trusted_root
+    except Exception as exc:  # as above, and those of the network
+        raise ProvenanceInvalid(
+            "Sigstore's trusted root cannot be downloaded, or has expired",
+            claim="root",
+            hint="connect this machine to the internet, or name a file: --trusted-root FILE",
+        ) from exc
+
+
+def verify_provenance(bundle: bytes, sha256: str, root: TrustedRoot) -> Build:
+    """Verify that GitHub Actions built the bytes with a hash, and return where from.
+
+    Args:
+        bundle: a Sigstore bundle, JSON, untrusted.
+        sha256: hash of the program, 64 lower-case hex digits.
+        root: Sigstore's authorities and logs, trusted.
+    Returns:
+        The verified origin.
+    Raises:
+        ProvenanceInvalid: the bundle is invalid; its `claim` says which check failed first.
+    Does not check:
+        Whether this origin is the wanted one: see `require_build`.
+    """
+    certificate, kind, payload = _verified(bundle, root)
+    # PV4: a statement of SLSA provenance
+    try:
+        stated = shaped(parse_json(payload, max_bytes=MAX_BUNDLE_BYTES), _Statement)
+    except InvalidJson as exc:
+        raise ProvenanceInvalid("the signed statement is malformed", claim="statement") from exc
+    _require(
+        "statement", (kind, stated.kind, stated.predicate_type), (_PAYLOAD, _STATEMENT, _PREDICATE)
+    )
+    # PV5: about this program
+    if not any(one.digest.get("sha256") == sha256 for one in stated.subject):
+        raise ProvenanceInvalid(
+            f"the provenance is about other bytes than the program {sha256}", claim="digest"
+        )
+    return _origin(certificate)
+
+
+def require_build(
+    build: Build,
+    *,
+    repository: str,
+    ref: str,
+    repository_id: str | None = None,
+    workflow: str | None = None,
+) -> None:
+    """Check that a verified origin is the wanted one (PV11).
+
+    Args:
+        build: from `verify_provenance`.
+        repository: `github.com/OWNER/NAME`.
+        ref: full name of the branch or tag.
+        repository_id: number of the repository, if one is known from before.
+        workflow: file of the workflow as in `Build`; None: any of the repository itself.
+    Raises:
+        ProvenanceInvalid: a part differs; its `claim` says which is the first.
+    """
+    if repository_id == build.repository_id and repository != build.repository:
+        raise ProvenanceInvalid(
+            f"the repository {repository} is now named {build.repository}",
+            claim="repository",
+            hint=f"if you trust the new name, grant again: --repository {build.repository}",
+        )
+    _require("repository", build.repository, repository)
+    if repository_id not in (None, build.repository_id):
+        raise ProvenanceInvalid(
+            f"{repository} is another repository now: its number on GitHub is"
+            f" {build.repository_id}, and was {repository_id}",
+            claim="repository-id",
+            hint="the repository was deleted, renamed or transferred, and another one took its"
+            " name; revoke the old grant, and grant again only if you trust the new owner",
+        )
+    _require("ref", build.ref, ref)
+    if workflow is None and not build.workflow.startswith(f"{repository}/"):
+        raise ProvenanceInvalid(
+            f"the program was built by a workflow of another repository, {build.workflow}",
+            claim="workflow",
+            hint=f"if you trust this workflow: --workflow {build.workflow}",
+        )
+    _require("workflow", build.workflow, workflow or build.workflow)
+
+
+def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes]:
+    """Verify a bundle, and return its certificate, and the payload with its type."""
+    # PV1: bounds and repeated members, before the library parses anything
+    try:
+        parse_json(bundle, max_bytes=MAX_BUNDLE_BYTES)
+    except InvalidJson as exc:
+        raise ProvenanceInvalid(
+            f"the provenance bundle is longer than {MAX_BUNDLE_BYTES} bytes or is not a JSON"
+            " object",
+            claim="bundle",
+            hint="give one bundle, not a file with several lines",
+        ) from exc
+    # PV2: certificate chain and its log, inclusion proof, time of signing, signature
+    try:
+        signed = Bundle.from_json(bundle)
+        certificate = signed.signing_certificate
+        verifier = Verifier(
+            trusted_root=_valid_at(root, certificate.not_valid_before_utc)  # PV3
+        )
+        return certificate, *verifier.verify_dsse(signed, _NoPolicy())
+    except Exception as exc:  # the library raises errors of many types
+        raise ProvenanceInvalid(
+            f"the provenance bundle cannot be verified: {printable(str(exc), most=200)}",
+            claim="signature",
+        ) from exc
+
+
+def _origin(certificate: Certificate) -> Build:
+    """Return the origin that a verified certificate states."""
+    # PV6: one job of GitHub Actions
+    claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
+    _require("issuer", claims["issuer"], _ISSUER)
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    _require("signer", names.get_values_for_type(UniformResourceIdentifier), [claims["signer"]])
+    _require("environment", claims["environment"], "github-hosted")  # PV7
+    if claims["trigger"] == "pull_request_target":  # PV8
+        raise ProvenanceInvalid(
+            "the program was built for pull_request_target, which runs with the rights of the"
+            " repository on code of strangers",
+            claim="trigger",
+        )
+    # PV9: the workflow is of this repository and ref, or of another repository
+    repository, ref = claims["repository"], claims["ref"]
+    workflow, _, workflow_ref = claims["signer"].partition("@")
+    if not claims["config"].startswith(f"{repository}/") or (
+        workflow.startswith(f"{repository}/") and workflow_ref != ref
+    ):
+        raise ProvenanceInvalid(
+            "the workflow is of another repository or ref than the source", claim="workflow"
+        )
+    try:
+        return shaped(  # PV10
+            {
+                "repository": repository.removeprefix("https://"),
+                "repositoryId": claims["repository-id"],
+                "ref": ref,
+                "commit": claims["commit"],
+                "workflow": workflow.removeprefix("https://"),
+            },
+            Build,
+        )
+    except InvalidJson as exc:
+        raise ProvenanceInvalid(
+            f"the certificate names no repository on GitHub: {exc.text}", claim="repository"
+        ) from exc
+
+
+def _require(claim: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise ProvenanceInvalid(
+            f"the provenance names another {claim}: {printable(str(found), most=200)} instead of"
+            f" {wanted}",
+            claim=claim,
+        )
+
+
+def _claim(certificate: Certificate, name: str, arc: int) -> str:
+    """Return a claim of the certificate (PV6)."""
+    oid = ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{arc}")
+    try:
+        extension = certificate.extensions.get_extension_for_oid(oid).value
+        return asn1.decode_der(str, extension.public_bytes())
+    except Exception as exc:  # missing, repeated or of another type
+        raise ProvenanceInvalid(f"the certificate states no {name}", claim=name) from exc
+
+
+def _valid_at(root: TrustedRoot, moment: datetime) -> TrustedRoot:
+    """Return a trusted root with the authorities and logs of one moment (PV3).
+
+    The library also accepts those whose time in the trusted root had ended.
+    """
+
+    def lasts(during: TimeRange | None) -> bool:
+        return during is None or (
+            during.start <= moment and (during.end is None or moment <= during.end)
+        )
+
+    inner = root._inner
+    return TrustedRoot(
+        inner.model_copy(
+            update={
+                "certificate_authorities": [
+                    one for one in inner.certificate_authorities if lasts(one.valid_for)
+                ],
+                "tlogs": [one for one in inner.tlogs if lasts(one.public_key.valid_for)],
+                "ctlogs": [one for one in inner.ctlogs if lasts(one.public_key.valid_for)],
+            }
+        )
+    )
