@@ -347,7 +347,7 @@ def _span(lifetime_ms: int) -> str:
 
 # --- run grants -----------------------------------------------------------------------------------
 
-_MOST_FACT_CHARS = 200
+_MOST_FACT_CHARS = 500
 
 
 def run_words(run: RunStatement) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "network-key-changed",
         "response-signature-invalid",
         "statement-invalid",
+        "provenance-invalid",
     ),
     13: ("collateral is missing or stale", "collateral-needed"),
     14: (

@@ -41,7 +41,7 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     @property
     def words(self) -> str:
         """The origin as text for a person."""
-        return f"{self.repository} {self.ref} at {self.commit}"
+        return f"{self.repository} {self.ref} at {self.commit} by {self.workflow}"
 
 
 def repository_of(text: str) -> str:

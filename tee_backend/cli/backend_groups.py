@@ -54,6 +54,11 @@ project = LazyGroup(
                 "show": "Show a project's versions and their manifests.",
             },
         ),
+        "provenance": Row(
+            "tee_backend.cli.program_commands",
+            "Verify which repository and commit a version was built from.",
+            "provenance",
+        ),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
     },
     name="project",

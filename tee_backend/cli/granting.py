@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -52,14 +53,10 @@ from sealspace.cli.terminal import (
     time_text,
 )
 from sealspace.client import Client
-from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
-from sealspace.documents.iexec_names import SCOPES
-from sealspace.documents.project_names import checked_project_name, checked_sha256
+from sealspace.documents.call_conditions import Condition, Owner
+from sealspace.documents.project_names import checked_project_name
 from sealspace.documents.run_grants import (
-    ByHash,
-    ByProject,
     GrantLimits,
-    ProgramRule,
     RunStatement,
     checked_host,
     generation_body,
@@ -78,8 +75,9 @@ from sealspace.wire.portable import PortableDelegation
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..runner.calls.generated_secrets import verify_generated
 from ..runner.calls.run_receipts import VerifiedRun
-from .grants import limit_options
+from .grants import condition_options, limit_options
 from .program_commands import project_of, reader
+from .repository_grants import WantedBuild, build_options, program_rules, refresh
 from .trust_files import read_trust_root
 
 _SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
@@ -399,43 +397,15 @@ async def deliver(
 # --- runners --------------------------------------------------------------------------------------
 
 
-_MAX_CONDITION_FILE_BYTES = 64 * 1024
-
-
-def _condition(
-    callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
-) -> Condition:
-    """Convert the command options to a condition on who may call.
-
-    At most one option may be given.
-    """
-    if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
-        raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
-    if anybody:
-        return AllowAll()
-    if callers:
-        return parse_condition({"Whitelist": {"accounts": list(callers)}})
-    if file is None:
-        return Owner()
-    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
-    # Wrapped, because the parser accepts only objects, and a condition may be a string.
-    with suppress(InvalidJson):
-        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
-        if value.keys() == {"condition"}:
-            return parse_condition(value["condition"])
-    raise InvalidInput(
-        f"{file} must contain a condition on callers, as JSON",
-        hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
-    )
-
-
 @click.command(
     "grant",
     epilog=(
         "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
         " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
         " confirmation. The command does not ask if `--like` or `--expect` names every part of the"
-        " code; see `sealspace backend grant --help`."
+        " code; see `sealspace backend grant --help`. For a repository: `--repository"
+        " github.com/alice/digest --ref refs/heads/main`, and after a new build `sealspace runner"
+        " grant https://runner.example --refresh`."
     ),
 )
 @click.option(
@@ -443,7 +413,6 @@ def _condition(
     "secrets",
     metavar="NAME",
     multiple=True,
-    required=True,
     help="NAME or SCOPE/NAME; repeatable.",
 )
 @click.option(
@@ -451,7 +420,6 @@ def _condition(
     "programs",
     metavar="SHA256|DID/NAME",
     multiple=True,
-    required=True,
     help=(
         "Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
         " with the manifest of that version. SHA256: a program that has no manifest and no network"
@@ -464,22 +432,7 @@ def _condition(
     is_flag=True,
     help="Grant to the version that is active at each call. The developer chooses that version.",
 )
-@gathering(
-    "condition",
-    _condition,
-    click.option(
-        "--caller",
-        "callers",
-        metavar="DID",
-        multiple=True,
-        help="Allow calls only from this DID; repeat the option for more callers.",
-    ),
-    click.option("--anybody", is_flag=True, help="Allow calls from everyone."),
-    click.option(
-        "--owner", "is_owner", is_flag=True, help="Allow calls only from yourself (the default)."
-    ),
-    click.option("--condition", "file", type=FILE, help="JSON file with a condition on callers."),
-)
+@condition_options
 @click.option(
     "--host",
     "hosts",
@@ -488,6 +441,16 @@ def _condition(
     help="A host that the program may contact; repeatable. None by default.",
 )
 @limit_options(GrantLimits)
+@build_options
+@click.option(
+    "--refresh",
+    "refreshes",
+    is_flag=True,
+    help="Replace your grants to former builds of the repository by grants to the active build.",
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="With --refresh: refresh for all repositories."
+)
 @_expires_option
 @yes_option
 @verifier_options
@@ -502,15 +465,34 @@ async def grant_runner(
     condition: Condition,
     hosts: tuple[str, ...],
     limits: GrantLimits,
+    wanted: WantedBuild,
+    refreshes: bool,
+    everything: bool,
     ttl_s: float,
-) -> None:
+) -> int:
     """Verify the runner at URL and grant it secrets.
 
     The secrets are for the named programs and callers only. The node releases the secrets only to
     the runner's verified code. That code passes the secrets only to the named programs, and only
     when a named caller runs the program. The wallet signs the grant, and the runner receives the
     grant.
+
+    With --repository, the secrets are for a build of this repository on GitHub. With --refresh, a
+    new grant has the secrets, callers, hosts, limits and lifetime of the old one.
     """
+    if everything and (not refreshes or wanted.repository):
+        raise click.UsageError("--all is allowed only with --refresh, and without --repository")
+    if refreshes:
+        terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow)
+        if any(terms) or condition != Owner() or limits != GrantLimits():
+            raise click.UsageError("--refresh changes the build alone: leave out other terms")
+        seen = await verifier.verify(url)
+        grant = partial(_grant, client, url, verifier, seen)
+        return await refresh(
+            client, url, seen.did, wanted, grant, everything=everything, ttl_s=ttl_s
+        )
+    if not secrets or not programs:
+        raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
     named = [parse_secret_label(label) for label in secrets]
     for secret in named:
         if is_reserved(secret.name):
@@ -522,13 +504,31 @@ async def grant_runner(
         callers=condition,
         hosts=tuple(map(checked_host, hosts)),
         limits=limits,
-        programs=tuple([await _program(client, one, follows=follows) for one in programs]),
+        programs=await program_rules(client, programs, wanted, follows=follows),
     )
-    seen = await verifier.verify(url)
+    print_result(
+        await _grant(client, url, verifier, await verifier.verify(url), secrets, run, ttl_s)
+    )
+    return 0
+
+
+async def _grant(
+    client: Client,
+    url: str,
+    verifier: BackendVerifier,
+    seen: Seen,
+    secrets: Sequence[str],
+    run: RunStatement,
+    ttl_s: float,
+) -> dict[str, Json]:
+    """Grant secrets to a verified runner, after a confirmation."""
     await require_stored(client, secrets)
     # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
-    paths = [client.secrets().resource(secret.name, scope=secret.scope) for secret in named]
+    paths = [
+        client.secrets().resource(secret.name, scope=secret.scope)
+        for secret in map(parse_secret_label, secrets)
+    ]
     policy = verifier.policy(seen, paths, ttl_s=ttl_s)
     verifier.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
     portable = await client.runners.grant(
@@ -541,31 +541,7 @@ async def grant_runner(
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable)
-    print_result(kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}, ())
-
-
-async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
-    """Return a grant rule for a program.
-
-    The rule is for the program's current hash, or for all versions of its project.
-    """
-    if "/" not in text and len(text) == 64:
-        if follows:
-            raise InvalidInput(
-                "--follow needs a project name: a hash names only one version",
-                hint="write the project as DID/NAME",
-            )
-        return ByHash(checked_sha256(text, what="--program"))
-    project = project_of(text)
-    active = await read_active(reader(client, project), project)
-    if active is None:
-        raise NotThere(
-            f"no version of {project.text} is active", hint=f"sealspace project show {project.text}"
-        )
-    if follows:
-        return ByProject(project)
-    tell(f"granting version {active.sha256} of {project.text}; a later version needs a new grant")
-    return ByHash(active.sha256, project)
+    return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
 
 
 @click.command(

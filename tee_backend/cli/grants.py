@@ -2,20 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import click
 
+from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, parse_json
 from sealspace.apps.backends import deliver as deliver_grants
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
-from sealspace.cli.paths import FILE, read_grants
+from sealspace.cli.paths import FILE, read_grants, read_named
 from sealspace.cli.terminal import (
     confirm,
     is_interactive,
@@ -26,6 +28,7 @@ from sealspace.cli.terminal import (
     yes_option,
 )
 from sealspace.client import Client
+from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
 
@@ -233,6 +236,56 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
         for name, most, default in zip(names, MOST.values(), astuple(kind()), strict=False)
     ]
     return gathering("limits", kind, *options)
+
+
+_MAX_CONDITION_FILE_BYTES = 64 * 1024
+
+
+def _condition(
+    callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
+) -> Condition:
+    """Convert the command options to a condition on who may call.
+
+    At most one option may be given.
+    """
+    if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
+        raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
+    if anybody:
+        return AllowAll()
+    if callers:
+        return parse_condition({"Whitelist": {"accounts": list(callers)}})
+    if file is None:
+        return Owner()
+    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
+    # Wrapped, because the parser accepts only objects, and a condition may be a string.
+    with suppress(InvalidJson):
+        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
+        if value.keys() == {"condition"}:
+            return parse_condition(value["condition"])
+    raise InvalidInput(
+        f"{file} must contain a condition on callers, as JSON",
+        hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
+    )
+
+
+condition_options = gathering(
+    "condition",
+    _condition,
+    click.option(
+        "--caller",
+        "callers",
+        metavar="DID",
+        multiple=True,
+        help="Allow calls only from this DID; repeat the option for more callers.",
+    ),
+    click.option("--anybody", is_flag=True, help="Allow calls from everyone."),
+    click.option(
+        "--owner", "is_owner", is_flag=True, help="Allow calls only from yourself (the default)."
+    ),
+    click.option("--condition", "file", type=FILE, help="JSON file with a condition on callers."),
+)
+"""Adds the options for a condition on callers, passed to the command as one argument
+`condition`."""
 
 
 def hosts_words(stated: Json) -> str:

@@ -5,8 +5,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
 
 from capabilities.abilities import KV_PUT
 from capabilities.capability_errors import InvalidJson
@@ -22,6 +24,7 @@ from sealspace.apps.programs import (
     TARGETS,
     Active,
     ProgramManifest,
+    Provenance,
     Reader,
     Target,
     Version,
@@ -34,7 +37,7 @@ from sealspace.apps.programs import (
 from sealspace.cli.command_errors import AlreadyThere, KeyFileUnusable, NotThere
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
-from sealspace.cli.paths import FILE, FOLDER, read_named, require_free
+from sealspace.cli.paths import FILE, FOLDER, NEW_FILE, read_named, require_free
 from sealspace.cli.secret import store_secret
 from sealspace.cli.terminal import (
     confirm,
@@ -46,6 +49,7 @@ from sealspace.cli.terminal import (
     time_text,
     yes_option,
 )
+from sealspace.cli.trusted_root import load_trusted_root, trusted_root_option
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.dataset_format import (
@@ -86,6 +90,9 @@ from sealspace.private_files import make_file, read_key, replace_file
 from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
+if TYPE_CHECKING:
+    from sigstore.models import TrustedRoot
+
 _MAX_MANIFEST_BYTES = 64 * 1024
 _private = click.option(
     "--private",
@@ -111,7 +118,20 @@ _private = click.option(
     type=click.Choice(TARGETS),
     help="Compilation target of the file; detected by default.",
 )
-@click.option("--source", metavar="URL", help="Address of the source code.")
+@click.option(
+    "--source",
+    metavar="URL",
+    help="Address of the source code. Default: the commit that the provenance names.",
+)
+@click.option(
+    "--provenance",
+    "bundle_file",
+    metavar="BUNDLE",
+    type=FILE,
+    help="Provenance bundle of FILE, as `actions/attest-build-provenance` writes it. It is verified"
+    " and published beside the version.",
+)
+@trusted_root_option
 @click.option(
     "--manifest",
     "manifest_file",
@@ -133,6 +153,8 @@ async def publish(
     file: Path,
     target: Target | None,
     source: str | None,
+    bundle_file: Path | None,
+    trusted_root: Path | None,
     manifest_file: Path | None,
     no_activate: bool,
     is_app: bool,
@@ -151,6 +173,16 @@ async def publish(
             f"{file} is not a WebAssembly program",
             hint="build the program for wasm32-wasip1 or wasm32-wasip2",
         )
+    provenance = None
+    if bundle_file is not None:  # PV13
+        from sealspace.apps.provenance import MAX_BUNDLE_BYTES, verify_provenance
+
+        bundle = read_named(bundle_file, most_bytes=MAX_BUNDLE_BYTES)
+        root = load_trusted_root(trusted_root)
+        build = verify_provenance(bundle, sha256(wasm).hexdigest(), root)
+        tell(f"built from {build.words}")
+        source = source or f"https://{build.repository}/tree/{build.commit}"
+        provenance = Provenance(build, bundle)
     # Before the upload: a version that does not compile would be published and never run.
     if is_installed("runner"):
         from . import program_check  # needs the extra
@@ -169,6 +201,7 @@ async def publish(
             target=target,
             signer=wallet or client.session.signer,
             source=source,
+            provenance=provenance,
             manifest=manifest,
             activate=not no_activate,
         )
@@ -286,7 +319,7 @@ async def show(client: Client, project: str) -> None:
             "active": None if active is None else _active_json(active),
             "versions": [_version_json(one) for one in versions],
         },
-        ("active", "version", "published", "target", "bytes", "secrets", "hosts"),
+        ("active", "version", "published", "target", "bytes", "secrets", "hosts", "built from"),
         [
             (
                 "yes" if active is not None and one.sha256 == active.sha256 else "",
@@ -296,11 +329,49 @@ async def show(client: Client, project: str) -> None:
                 str(one.size_bytes),
                 _secrets_text(one.manifest),
                 ", ".join(one.manifest.hosts) or "none",
+                one.build.words if one.build else "its developer states nothing",
             )
             for one in versions
         ],
         nothing="there are no versions; next: sealspace project publish NAME FILE",
     )
+
+
+@click.command(
+    "provenance",
+    epilog="Example: `sealspace project provenance did:pkh:eip155:1:0x…/mail-digest`.",
+)
+@click.argument("project", metavar="NAME|DID/NAME")
+@click.option(
+    "--version", "version", metavar="SHA256", help="Version. Default: the active version."
+)
+@click.option("--output", type=NEW_FILE, help="Write the bundle to this new file.")
+@trusted_root_option
+@at_node
+async def provenance(
+    client: Client,
+    project: str,
+    version: str | None,
+    output: Path | None,
+    trusted_root: Path | None,
+) -> None:
+    """Verify where a version of a project was built.
+
+    The provenance bundle is read, and verified for the program's hash.
+    """
+    if output is not None:
+        require_free(output)
+    found = project_of(project)
+    build, bundle = await proven(
+        client,
+        found,
+        version or await active_hash(client, found),
+        load_trusted_root(trusted_root),
+    )
+    if output is not None:
+        make_file(output, bundle)
+    shown = to_builtins(build)
+    print_result(shown, facts(shown))
 
 
 # --- at the node ----------------------------------------------------------------------------------
@@ -342,16 +413,44 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
     ]
 
 
-def reader(client: Client, project: ProjectId) -> Reader:
+def reader(client: Client, project: ProjectId, *, most_bytes: int = MAX_STATEMENT_BYTES) -> Reader:
     """Return a function that reads the signed statements published by a project."""
 
     async def read(key: str) -> bytes | None:
         for place in _places(client, project):
             with suppress(NotFound, NotGranted):
-                return (await place.get(key, max_bytes=MAX_STATEMENT_BYTES)).body
+                return (await place.get(key, max_bytes=most_bytes)).body
         return None
 
     return read
+
+
+async def active_hash(client: Client, project: ProjectId) -> str:
+    """Return the hash of a project's active version."""
+    active = await read_active(reader(client, project), project)
+    if active is None:
+        raise NotThere(
+            f"no version of {project.text} is active", hint=f"sealspace project show {project.text}"
+        )
+    return active.sha256
+
+
+async def proven(
+    client: Client, project: ProjectId, version: str, root: "TrustedRoot"
+) -> Provenance:
+    """Return the verified origin of a version, with the bundle that is beside it (PV12)."""
+    from sealspace.apps.provenance import MAX_BUNDLE_BYTES, verify_provenance  # needs the extra
+
+    # A longer bundle is read too, so that the error says which rule it breaks.
+    read = reader(client, project, most_bytes=2 * MAX_BUNDLE_BYTES)
+    bundle = await read(project.provenance_key(version))
+    if bundle is None:
+        raise NotThere(
+            f"the version {version} of {project.text} has no provenance bundle",
+            hint=f"ask its developer: sealspace project publish {project.name} FILE --provenance"
+            " BUNDLE",
+        )
+    return Provenance(verify_provenance(bundle, version, root), bundle)
 
 
 async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:

@@ -42,7 +42,11 @@ _MAX_KEY_BYTES = 16 * 1024
 
 @click.command(
     "grant",
-    params=[one for one in grant_runner.params if one.name not in ("secrets", "programs")],
+    params=[
+        one
+        for one in grant_runner.params
+        if one.name not in ("secrets", "programs", "refreshes", "everything")
+    ],
     epilog=(
         "Example of a requester: `sealspace task grant https://runner.example --app DID/NAME"
         " --requester-secret my-key --result-key`. The other options are those of `sealspace"
