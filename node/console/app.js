@@ -39,7 +39,8 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "terminal", group: "node", icon: "terminal", load: () => import("./pages/terminal.js") },
   { path: "node", group: "node", icon: "node", load: () => import("./pages/node.js") },
 ]);
-const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }, { path: "link", load: () => import("./pages/link.js") }];
+const HIDDEN_PLACES = [{ path: "connect", load: () => import("./pages/connect.js") }, { path: "link", load: () => import("./pages/link.js") },
+  { path: "bind", load: () => import("./pages/bind.js") }];
 const START = "secrets";
 const THEME = "sealspace.theme";
 

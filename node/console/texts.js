@@ -603,6 +603,18 @@ export const programs = {
   unchecked: "Shown as it is stored. A runner checks who signed it, and that the bytes are these.",
 };
 
+export const builds = {
+  repository: "Repository, as stated",
+  ref: "Ref, as stated",
+  commit: "Commit, as stated",
+  workflow: "Workflow, as stated",
+  nothingStated: "its developer states nothing",
+  from: "for programs built from",
+  at: "at",
+  programs: "Programs",
+  terms: "Terms, as signed",
+};
+
 export const pages = {
   missingTitle: "No such page",
   missing: "The console has no page at this address.",

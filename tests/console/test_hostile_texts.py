@@ -38,6 +38,8 @@ CORPUS = (
     LONG,
 )
 ALL = " ".join(CORPUS)
+REF = "refs/<img/src=x/onerror=canary()>'&quot;{{canary()}}" + "W" * 190
+"""A ref as long as one may be, with every character that matters."""
 SAFE = "-._~!$&'()*+,;=:@"
 PLACES = (
     "secrets",
@@ -50,6 +52,7 @@ PLACES = (
     "node",
     "connect",
     "link",
+    "bind",
 )
 """Every page there is; a new one is added here and is visited with every trick below."""
 
@@ -140,12 +143,25 @@ def test_programs_and_names_of_files(
     sha256 = "ab" * 32
     stated: dict[str, Any] = dict.fromkeys(("bytes", "target", "publishedAt", "source"), ALL)
     lists = {"secrets": list(CORPUS), "hosts": list(CORPUS)}
-    value = json.dumps({"statement": {**stated, "sha256": sha256, "manifest": lists}})
+    stated |= {"sha256": sha256, "manifest": lists}
+    sound = {
+        "repository": "github.com/a/constructor",
+        "repositoryId": "1",
+        "ref": REF,
+        "commit": "a1" * 20,
+        "workflow": f"github.com/a/__proto__/{REF}",
+    }
+    builds: list[Any] = [{**sound, name: text} for name in sound for text in (ALL, f"x\n{REF}")]
+    builds += [{**sound, ALL: ALL}, ALL, [sound], dict.fromkeys(sound, None)]
 
     async def store() -> None:
         async with Client(node.url) as client:
             await client.sign_in(wallet.signer, SignIn(spaces=("public",)))
-            await client.kv("public").put(f"projects/x/versions/{sha256}", value)
+            for at, build in enumerate([*builds, sound]):
+                digest = sha256 if build is sound else f"{at:02x}" * 32
+                version = {**stated, "sha256": digest, "build": build}
+                value = json.dumps({"statement": version})
+                await client.kv("public").put(f"projects/x/versions/{digest}", value)
 
     browser.run(store())
     hostile.sign_in()
@@ -154,8 +170,11 @@ def test_programs_and_names_of_files(
     hostile.click("Test Wallet example.wallet", within="dialog")
     hostile.run(hostile.tab.get_by_role("button", name=re.compile("abab")).click())
     hostile.run(expect(hostile.tab.locator("dialog").get_by_text(CORPUS[0]).first).to_be_visible())
+    hostile.run(expect(hostile.tab.locator("dialog").get_by_text(REF, exact=True)).to_be_visible())
     hostile.shot("hostile-program")
     hostile.click("Close", within="dialog header")
+    # what is malformed is left out
+    hostile.run(expect(hostile.tab.locator(".versions li")).to_have_count(1))
     hostile.go("data")
     names = [f"{at}{text.replace('/', '|')[:200]}" for at, text in enumerate(CORPUS[:9])]
     files: list[FilePayload] = [

@@ -5,9 +5,17 @@ from console_stage import ConsolePage
 from embedded_node import EmbeddedNode
 from playwright.async_api import expect
 
-from sealspace.apps.programs import ProgramManifest
+from sealspace.apps.programs import ProgramManifest, Provenance
 from sealspace.client import Client, SignIn
+from sealspace.documents.builds import Build
 
+BUILD = Build(
+    repository="github.com/alice/project",
+    repository_id="1001",
+    ref="refs/heads/main",
+    commit="a1" * 20,
+    workflow="github.com/alice/project/.github/workflows/build.yml",
+)
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -23,7 +31,12 @@ def test_projects_and_their_versions(
             manifest = ProgramManifest(secrets=("API_KEY",), hosts=("api.example.com",))
             first, second = b"\0asm\1\0\0\0", b"\0asm\1\0\0\0\0\1\0"
             one = await programs.publish(
-                "digest", first, target="wasm32-wasip1", signer=wallet.signer, source=HOSTILE
+                "digest",
+                first,
+                target="wasm32-wasip1",
+                signer=wallet.signer,
+                source=HOSTILE,
+                provenance=Provenance(BUILD, b"{}"),
             )
             two = await programs.publish(
                 "digest", second, target="wasm32-wasip1", signer=wallet.signer, manifest=manifest
@@ -43,11 +56,17 @@ def test_projects_and_their_versions(
     console.run(rows.filter(has_text="active").get_by_role("button").click())
     console.see(second)
     console.see("api.example.com")
+    console.see("its developer states nothing")
     console.shot("program")
     console.click("Close", within="dialog header")
     console.run(rows.filter(has_not_text="active").get_by_role("button").click())
     console.see(first)
     console.see(HOSTILE)
+    for text in (BUILD.repository, BUILD.ref, BUILD.commit, BUILD.workflow):
+        console.run(
+            expect(console.tab.locator("dialog").get_by_text(text, exact=True)).to_be_visible()
+        )
+    console.shot("program-build")
 
 
 def test_an_older_statement_is_not_that_of_the_active_version(

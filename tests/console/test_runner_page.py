@@ -2,27 +2,33 @@
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 import pytest
+import wasmtime
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from console_wire import in_console
 from playwright.async_api import Request, Route, expect
-from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
+from runner_stage import ECHO, ENVIRONMENT, P1, RunnerStage, runner_stage
 
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_url
 from sealspace.apps.api_keys import new_api_key, parse_credential
+from sealspace.apps.programs import Provenance, Version
 from sealspace.apps.run_calls import call_headers
+from sealspace.documents.builds import Build
 from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import ByProject, RunStatement
+from sealspace.documents.run_grants import ByHash, ByProject, RunStatement, run_statement_json
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
+from tee_backend.evidence.simulated import measurements_of
 
 pytestmark = pytest.mark.xdist_group("runner")  # one node and one runner for all of them
 
@@ -256,6 +262,260 @@ def test_what_a_runner_says(console: ConsolePage, stage: RunnerStage) -> None:
     console.see("\ufffdjavascript:canary()")
     console.shot("hostile-runner")
     console.run(console.tab.unroute(f"{stage.url}/**"))
+
+
+REPOSITORY = "github.com/alice/project"
+BUILD = Build(
+    repository=REPOSITORY,
+    repository_id="1001",
+    ref="refs/heads/main",
+    commit="a1" * 20,
+    workflow=f"{REPOSITORY}/.github/workflows/build.yml",
+)
+
+
+@pytest.fixture(scope="module")
+def built(browser: Browser, stage: RunnerStage) -> Version:
+    """A program whose developer states its build. The owner has secrets, and the node has seen the
+    runner's code."""
+
+    async def published() -> Version:
+        await stage.owner.secrets().put("API_KEY", "k1")
+        await stage.owner.secrets().put("MAIL_KEY", "k2", scope="mail")
+        await stage.owner.secrets().put("SEEN", "k3")
+        version = await stage.owner.programs(public=True).publish(
+            "built",
+            bytes(wasmtime.wat2wasm(ENVIRONMENT.replace('"memory") 16', '"memory") 17'))),
+            target=P1,
+            signer=stage.wallet,
+            provenance=Provenance(BUILD, b"{}"),
+        )
+        by_hash = ByHash(stage.published["environment"].sha256)
+        await stage.grant(["SEEN"], RunStatement(programs=(by_hash,)))
+        session = await stage.calling_session()
+        assert (await stage.call("environment", session=session, secrets=stage.developer))[0] == 200
+        return version
+
+    return browser.run(published())
+
+
+def output(browser: Browser, stage: RunnerStage, name: str) -> str:
+    """Call a program as the owner, with its secrets, and return what it writes."""
+
+    async def ran() -> tuple[int, dict[str, Any]]:
+        session = await stage.calling_session()
+        return await stage.call(name, session=session, secrets=stage.developer)
+
+    status, answer = browser.run(ran())
+    return str(answer["output"]) if status == 200 else str(answer["error"]["code"])
+
+
+def bind(console: ConsolePage, kind: str, **fields: str) -> None:
+    """Open the page of grants to the runner, choose what the secrets are bound to, and type."""
+    console.go("bind")
+    console.run(console.tab.get_by_role("radio", name=kind, exact=True).check())
+    for label, text in fields.items():
+        console.type(label.replace("_", " "), text)
+
+
+def granted(console: ConsolePage) -> dict[str, Any]:
+    """Sign, and return the terms that were granted."""
+    console.run(console.tab.locator("form button.primary").click())
+    console.click(WALLET, within="dialog >> nth=-1")
+    console.see("See your grants")
+    terms: dict[str, Any] = json.loads(
+        console.run(console.tab.locator("code", has_text='{"callers"').inner_text())
+    )
+    console.shot("bind-granted")
+    console.click("See your grants", role="link")
+    return terms
+
+
+def test_secrets_for_a_repository(
+    console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
+) -> None:
+    """The active version is granted by hash and project if its developer states the repository and
+    ref. The label stays with the command, which the page shows."""
+    bind(console, "GitHub Repository", Names_of_secrets="API_KEY")
+    assert [
+        console.run(console.tab.get_by_role("radio", name=name, exact=True).count())
+        for name in ("GitHub Repository", "WASM Hash", "Project")
+    ] == [1, 1, 1]
+    console.type("Name of the project", "environment")
+    console.type("Repository", "https://github.com/alice/project.git")
+    console.type("Branch or tag", "refs/heads/main")
+    console.run(console.tab.locator("form button.primary").click())
+    console.see("Read the active version first.")
+    console.click("Read the active version")
+    console.see("Its developer states nothing")
+    console.type("Name of the project", "built")
+    for ref in ("refs/heads/next", "refs/heads/main$(x)'"):
+        console.type("Branch or tag", ref)
+        console.click("Read the active version")
+        console.see("Its developer states another repository or ref")
+        assert console.run(console.tab.locator("code", has_text="sealspace runner").count()) == 0
+        console.run(console.tab.locator("form button.primary").click())
+        console.see("This version cannot be granted by repository.")
+    console.type("Branch or tag", "refs/heads/main")
+    console.click("Read the active version")
+    console.see("Your browser does not verify Sigstore")
+    stated = console.tab.get_by_role("region", name="Its developer states")
+    for text in (built.sha256, REPOSITORY, BUILD.ref, BUILD.commit, BUILD.workflow):
+        console.run(expect(stated.get_by_text(text, exact=True).first).to_be_visible())
+    console.type("Names of secrets", "API_KEY mail/MAIL_KEY")
+    command = console.tab.locator("code", has_text="sealspace runner grant")
+    assert shlex.split(console.run(command.inner_text())) == [
+        *("sealspace", "runner", "grant", stage.url, "--repository", REPOSITORY),
+        *("--ref", "refs/heads/main", "--program", f"{stage.developer}/built"),
+        *("--secret", "API_KEY", "--secret", "mail/MAIL_KEY"),
+    ]
+    console.shot("bind-repository")
+    assert console.judged() == []
+    console.type("Names of secrets", "API_KEY")
+    terms = granted(console)
+    project = f"{stage.developer}/built"
+    assert terms["programs"] == [{"wasmSha256": built.sha256, "project": project}]
+    assert "API_KEY=k1" in output(browser, stage, "built")
+
+
+def test_secrets_for_a_program_and_for_a_project(
+    console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
+) -> None:
+    """A hash names one program, without hosts; a project names its active version, also later."""
+    bind(console, "WASM Hash")
+    assert not console.run(console.tab.get_by_label("Hosts", exact=True).is_visible())
+    digest = stage.published["environment"].sha256
+    for label, wrong, right in (
+        ("WASM SHA256 Hash", digest.upper(), digest),
+        ("Names of secrets", "API_KEY ABSENT", "mail/MAIL_KEY"),
+        ("Ends after", "367", "30"),
+    ):
+        console.type(label, wrong)
+        console.run(console.tab.locator("form button.primary").click())
+        field = console.tab.locator(".field", has=console.tab.get_by_label(label, exact=True))
+        console.run(expect(field.locator(".wrong")).not_to_be_empty())
+        console.type(label, right)
+    console.shot("bind-hash")
+    assert granted(console) == {"callers": {"Owner": {}}, "programs": [{"wasmSha256": digest}]}
+    bind(
+        console,
+        "Project",
+        Name_of_the_project="environment",
+        Names_of_secrets="API_KEY",
+        Hosts="https://a.example",
+    )
+    console.run(console.tab.locator("form button.primary").click())
+    console.see("Type names of hosts")
+    console.type("Hosts", "api.example.com")
+    console.shot("bind-project")
+    assert granted(console) == {
+        "callers": {"Owner": {}},
+        "hosts": ["api.example.com"],
+        "programs": [{"project": f"{stage.developer}/environment"}],
+    }
+    assert "API_KEY=k1" in output(browser, stage, "environment")
+
+
+def test_a_hostile_statement_about_a_build(
+    console: ConsolePage, browser: Browser, stage: RunnerStage
+) -> None:
+    """Whatever a developer states is text; in the command it is one word. Without an answer of the
+    node nothing is granted."""
+    ref = "refs/<img/src=x/onerror=canary()>'&quot;$(canary)`canary`;{{canary()}}" + "W" * 180
+    hostile = Build(
+        repository=REPOSITORY,
+        repository_id="1",
+        ref=ref,
+        commit="a1" * 20,
+        workflow=f"{REPOSITORY}/{ref}",
+    )
+    wasm = bytes(wasmtime.wat2wasm(ECHO.replace('"memory") 4', '"memory") 5')))
+    browser.run(
+        stage.owner.programs(public=True).publish(
+            "hostile", wasm, target=P1, signer=stage.wallet, provenance=Provenance(hostile, b"{}")
+        )
+    )
+    bind(console, "GitHub Repository", Name_of_the_project="hostile", Repository=REPOSITORY)
+    console.type("Branch or tag", ref)
+    console.click("Read the active version")
+    console.see("Your browser does not verify Sigstore")
+    console.run(expect(console.tab.get_by_text(hostile.workflow, exact=True).first).to_be_visible())
+    command = console.tab.locator("code", has_text="sealspace runner grant")
+    assert shlex.split(console.run(command.inner_text()))[7] == ref
+    console.shot("hostile-bind")
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(body=json.dumps({"type": ALL, "statement": {ALL: ALL}}))
+
+    console.run(console.tab.route("**/public/**", answer))
+    console.click("Read the active version")
+    console.see("The active version cannot be used.")
+    console.run(console.tab.unroute("**/public/**"))
+    console.run(console.tab.locator("form button.primary").click())
+    console.see("Read the active version first.")
+
+
+def test_grants_show_the_build_that_the_owners_client_verified(
+    console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
+) -> None:
+    """Repository, ref and commit of a grant's label, in the list, in its details, and beside the
+    secret; a copy of the terms has the label unchanged."""
+    rule = ByHash(built.sha256, built.project, BUILD)
+    browser.run(stage.grant(["mail/MAIL_KEY"], RunStatement(programs=(rule,))))
+    console.open("grants")
+    row = console.tab.locator("[role=row]", has_text=f"{REPOSITORY} refs/heads/main").first
+    console.run(expect(row).to_contain_text("a1a1a1a1a1a1"))
+    console.shot("grants-build")
+    console.run(row.get_by_role("button").click())
+    terms = console.tab.locator("dialog code", has_text='{"callers"')
+    stated = json.loads(console.run(terms.inner_text()))
+    assert stated == run_statement_json(RunStatement(programs=(rule,)))
+    console.shot("grant-build")
+    console.click("Close", within="dialog header")
+    console.go("secrets")
+    console.click("Open mail/MAIL_KEY")
+    console.see(f"{REPOSITORY} refs/heads/main")
+
+
+def test_a_grant_by_a_recovery_phrase(browser: Browser, stage: RunnerStage) -> None:
+    """An owner without a wallet signs with its key; the runner takes that grant too."""
+    with console_page(browser, stage.node.url) as console:
+        mine = key_session(bytes([7]) * 32)
+        console.open("node")
+        console.see("Identity")
+        terms = in_console(
+            console,
+            """
+            const runners = await at("runner"), { grantRun } = await at("run_grants");
+            const { Client } = await at("client"), { fromHex } = await at("bytes");
+            const { secretName } = await at("secrets"), { ensureNetwork } = await at("encryption");
+            const pkcs8 = fromHex("302e020100300506032b657004220420" + given.seed);
+            const privateKey = await crypto.subtle.importKey("pkcs8", pkcs8, "Ed25519", false, ["sign"]);
+            const owner = { did: given.did, kind: "phrase", keys: { privateKey } };
+            const client = Client(await session.signIn(owner)), runner = await runners.look(given.url);
+            await ensureNetwork(client, "default");
+            const wanted = { rule: given.rule, secrets: [secretName(null, "API_KEY")], hosts: [], expiresS: 600 };
+            const policy = { measurements: [given.measured] };
+            const refused = [];
+            for (const change of [{ policy: undefined }, { hosts: ["a.example"] }, { secrets: [] },
+              { secrets: [secretName(null, "API_KEY"), secretName(null, "PROTECTED_A")] }, { rule: { build: given.rule } }]) {
+              refused.push((await caught(() => grantRun(client, owner, runner, { ...wanted, policy, ...change }))).code);
+            }
+            return [refused, await grantRun(client, owner, runner, { ...wanted, policy })];
+            """,
+            {
+                "url": stage.url,
+                "did": mine.did,
+                "seed": (bytes([7]) * 32).hex(),
+                "rule": {"wasmSha256": "ab" * 32},
+                "measured": {
+                    name: value.hex() if isinstance(value, bytes) else value
+                    for name, value in asdict(measurements_of("runner")).items()
+                },
+            },
+        )
+    assert terms[0] == ["invalid-input"] * 5
+    assert terms[1]["programs"] == [{"wasmSha256": "ab" * 32}]
 
 
 class _Drawn:

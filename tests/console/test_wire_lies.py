@@ -11,6 +11,9 @@ from embedded_node import EmbeddedNode
 from node_js import Scripts
 
 from capabilities.tokens import Capability
+from sealspace.apps.programs import Provenance
+from sealspace.client import Client, SignIn
+from sealspace.documents.builds import Build
 from sealspace.session import capability, covers
 from sealspace.wallets import new_wallet
 
@@ -117,6 +120,72 @@ def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
     assert said["wrong"] == []
     assert set(said["counts"]) > {"grants", "values", "receipts", "decrypt"}
     assert all(said["counts"].values())
+
+
+def test_lies_about_programs_and_grants(
+    browser: Browser, scripts: Scripts, node: EmbeddedNode
+) -> None:
+    """No answer but the developer's own statements is an active version; terms of a grant that are
+    changed in any place are refused, or kept as they are."""
+    signer = new_wallet()
+    build = Build(
+        repository="github.com/alice/project",
+        repository_id="1001",
+        ref="refs/heads/main",
+        commit="a1" * 20,
+        workflow="github.com/alice/project/.github/workflows/build.yml",
+    )
+
+    async def published() -> str:
+        async with Client(node.url) as client:
+            await client.sign_in(signer, SignIn(spaces=("public",)))
+            version = await client.programs(public=True).publish(
+                "digest",
+                b"\0asm\1\0\0\0",
+                target="wasm32-wasip1",
+                signer=signer,
+                provenance=Provenance(build, b"{}"),
+            )
+            return version.project.text
+
+    said = in_page(
+        scripts,
+        _TWISTED
+        + r"""
+        const { readActive } = await at("published"), { parseRunStatement } = await at("builds");
+        const real = window.fetch, wrong = [], tried = { active: 0, version: 0, terms: 0 };
+        const answers = {}, which = (path) => (path.endsWith("/active") ? "active" : "version");
+        window.fetch = async (...asked) => {
+          const got = await real(...asked);
+          answers[which(asked[0])] = await got.clone().text();
+          return got;
+        };
+        const version = await readActive(given);
+        for (const name of ["active", "version"]) {
+          for (const [where, lie] of twisted(JSON.parse(answers[name]))) {
+            tried[name]++;
+            window.fetch = async (path) => new Response(which(path) === name ? JSON.stringify(lie) : answers[which(path)]);
+            const { code } = await caught(() => readActive(given));
+            if (code !== "version-unusable") wrong.push(`${name}${where}: ${code}`);
+          }
+        }
+        window.fetch = real;
+        const terms = { programs: [{ wasmSha256: version.sha256, project: version.project, build: version.build }],
+          callers: "AllowAll", hosts: ["a.example"], limits: { maxMemoryMb: 64 } };
+        for (const [where, lie] of twisted(terms)) {
+          tried.terms++;
+          const before = JSON.stringify(lie);
+          const read = await caught(async () => JSON.stringify(parseRunStatement(lie)));
+          if (read.code !== "invalid-input" && read !== before) wrong.push(`terms${where}: ${read.code ?? read}`);
+          if (where.includes(".build") && !read.code && !/\.build is (?:absent|junk 0)$/.test(where)) wrong.push(where);
+        }
+        return { wrong, tried, build: version.build };
+        """,
+        browser.run(published()),
+    )
+    assert said["wrong"] == []
+    assert min(said["tried"].values()) > 30
+    assert said["build"]["repository"] == build.repository
 
 
 def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:

@@ -1,6 +1,7 @@
 // @ts-check
 import { fill, h, icon } from "../elements.js";
 import { backendsPanel } from "../parts/backends.js";
+import { buildLabels } from "../parts/builds.js";
 import { openDialog } from "../parts/dialog.js";
 import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
@@ -9,7 +10,8 @@ import { rightWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
-import { grants as words } from "../texts.js";
+import { builds, grants as words } from "../texts.js";
+import { canonicalText } from "../wire/canonical_json.js";
 import * as wire from "../wire/grants.js";
 import { signOut } from "../wire/session.js";
 
@@ -66,7 +68,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
   const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(wire.rightOf(resource, abilities), owner), isConditioned && words.conditioned];
-  const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]));
+  const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]), buildLabels(wire.runOf(client, one)));
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;
     texts.set(one, known);
@@ -166,6 +168,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
       const now = h("div", { class: "row", "aria-live": "polite", tabIndex: -1 });
       const one = grant();
       const name = names.get(cid);
+      const run = wire.runOf(client, one);
       const mine = signIns(all, owner);
       const button = h("button", { class: "danger", on: { click: () => revoke(grant()) } }, words.revoke);
       const below = restingOn(all, one).size;
@@ -187,6 +190,8 @@ function grantsPanel({ client, signal, parameters }, first, names) {
         name && [words.calls, quoted(name)],
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
         [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
+        run && [builds.programs, run.programs.map((rule) => h("div", {}, [rule.wasmSha256, rule.project].map((text) => text && h("div", {}, quoted(text, { mono: true, most: 200 }))), buildLabels({ programs: [rule] })))],
+        run && [builds.terms, copyField(canonicalText(run), builds.terms)],
         one.issuedAt && [words.issued, time(one.issuedAt)],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],

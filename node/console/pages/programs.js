@@ -1,5 +1,6 @@
 // @ts-check
 import { h } from "../elements.js";
+import { buildFacts } from "../parts/builds.js";
 import { openDialog } from "../parts/dialog.js";
 import { runnerPanel } from "../parts/runner.js";
 import { runnerUrl } from "../parts/known_node.js";
@@ -8,6 +9,7 @@ import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, shortened, time } from "../parts/values.js";
 import { programs as words } from "../texts.js";
 import { hex, sha256, text } from "../wire/bytes.js";
+import { parseBuild } from "../wire/builds.js";
 import { strictJson } from "../wire/canonical_json.js";
 import * as kv from "../wire/kv.js";
 import * as spaces from "../wire/spaces.js";
@@ -21,7 +23,7 @@ const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
 /**
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {{ sha256: string, bytes: number, target: string, publishedAt: string, source?: string,
- *   manifest?: { secrets?: string[], hosts?: string[] }, statementSha256: string }} Version
+ *   build?: import("../wire/builds.js").Build, manifest?: { secrets?: string[], hosts?: string[] }, statementSha256: string }} Version
  * @typedef {{ name: string, space: string, active: unknown, versions: Version[] }} Project `active`: the hash of the statement
  *   that describes the active version (RN177)
  */
@@ -72,7 +74,8 @@ async function projectsIn(client, space) {
 function statementOf(body) {
   try {
     const { statement } = /** @type {any} */ (strictJson(text(body)));
-    return typeof statement === "object" ? statement : null;
+    if (statement === null || typeof statement !== "object") return null;
+    return { ...statement, build: parseBuild(statement.build) };
   } catch {
     return null;
   }
@@ -87,7 +90,7 @@ const projectPanel = ({ name, space, active, versions }) =>
     !versions.some(({ statementSha256 }) => statementSha256 === active) && h("p", { class: "dim" }, words.noneActive));
 
 /** @param {string} name @param {Version} version */
-function show(name, { sha256: hash, bytes, target, publishedAt, source, manifest }) {
+function show(name, { sha256: hash, bytes, target, publishedAt, source, build, manifest }) {
   const listed = (/** @type {string[] | undefined} */ names, /** @type {string} */ none) => (Array.isArray(names) && names.length ? names.map(String).join(", ") : none);
   return openDialog(name, () => h("div", { class: "stack" }, facts([
     [words.sha256, copyField(hash, words.sha256)],
@@ -95,6 +98,7 @@ function show(name, { sha256: hash, bytes, target, publishedAt, source, manifest
     [words.size, words.bytes(Number(bytes))],
     [words.target, String(target)],
     [words.source, source === undefined ? "–" : String(source)],
+    ...buildFacts(build),
     [words.secrets, manifest?.secrets ? listed(manifest.secrets, words.noSecrets) : words.anySecrets],
     [words.hosts, listed(manifest?.hosts, words.noHosts)],
   ]), h("p", { class: "dim small" }, words.unchecked)));

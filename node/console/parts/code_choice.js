@@ -13,9 +13,9 @@ import { copyField, facts, shortened, time } from "./values.js";
 
 /**
  * @typedef {import("../wire/policies.js").Policy} Policy
- * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed: unknown }} Known facts from the
+ * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed?: unknown, isRequired?: boolean }} Known facts from the
  *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's;
- *   `claimed`: the policy in the backend's own description, unproven; undefined: none
+ *   `claimed`: the policy in the backend's own description, unproven; undefined: none; `isRequired`: the grant has to name code
  */
 
 const MAX_BYTES = 256 * 1024;
@@ -90,14 +90,14 @@ export function codeChoice(known, didOf) {
 
   const ways = /** @type {[string, string, Element][]} */ ([
     ["paste", words.codePaste, h("div", { class: "stack tight" }, !known.seen && h("p", { class: "small dim" }, words.neverSeen), copyField(words.showCommand), pasted.element, file, read)],
-    ["none", words.codeNone, noCode(known.isSufficing)],
   ]);
+  if (!known.isRequired) ways.push(["none", words.codeNone, noCode(known.isSufficing)]);
   const claimed = known.claimed === undefined ? undefined : parseClaimed(known.claimed);
   if (claimed && !(known.seen && isSame(claimed, policyOf(known.seen).policy))) ways.unshift(["claimed", words.codeClaimed, claimedFacts(claimed)]);
   if (known.seen) ways.unshift(["seen", words.codeSeen, seenFacts(known.seen, known)]);
   const radios = ways.map(([value, label]) => ({ value, label, input: h("input", { type: "radio", name: "code", value, checked: value === (known.seen ? "seen" : "paste"), on: { change: () => draw() } }) })); // never what nothing proves
   const way = () => /** @type {string} */ (radios.find(({ input }) => input.checked)?.value);
-  const isOff = known.mode === "off";
+  const isOff = known.mode === "off" && !known.isRequired;
   const element = h("fieldset", { class: "stack tight" }, h("legend", {}, words.code), isOff ? h("p", {}, words.codeOff) : [
     h("p", { class: "dim" }, words.codeLead), claimed === null && banner({ kind: "warn", title: words.claimedBad, text: words.claimedBadText }),
     radios.map(({ value, label, input }, at) => h("div", { class: "stack tight" }, h("label", { class: "tick" }, input, h("span", {}, label)), h("div", { class: "under", data: { way: value } }, ways[at][2])))]);

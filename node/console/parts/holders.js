@@ -4,9 +4,10 @@ import { add, fill, h } from "../elements.js";
 import { grants as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
-import { appNames, approvesCode, DECRYPT, GET, gives, list } from "../wire/grants.js";
+import { appNames, approvesCode, DECRYPT, GET, gives, list, runOf } from "../wire/grants.js";
 import { networkOf } from "../wire/secrets.js";
 import { rootOf } from "../wire/session.js";
+import { buildLabels } from "./builds.js";
 import { nameBefore, quoted } from "./quoted.js";
 import { failure } from "./states.js";
 import { shortened, time } from "./values.js";
@@ -14,8 +15,9 @@ import { shortened, time } from "./values.js";
 /**
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {import("../wire/grants.js").Grant} Grant
- * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
- *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known
+ * @typedef {import("../wire/builds.js").Rule} Rule
+ * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[] }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
+ *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants
  */
 
 const MOST_PROVED = 10; // each costs a request
@@ -48,11 +50,11 @@ export async function holdersOf(client, path) {
     if (own.has(grant)) {
       if (mayOpen && grant.delegate !== did) sessions.add(grant.delegate);
     } else if (mayOpen || mayRead) {
-      const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false };
+      const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]) };
       const until = before.until === null || grant.expiresAt === null ? null : before.until > grant.expiresAt ? before.until : grant.expiresAt;
       const code = mayOpen ? approvesCode(all, grant) : false;
       found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? before.name, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
-        code: before.code || code || (before.code === null ? null : code) });
+        programs: before.programs.concat(runOf(client, grant)?.programs ?? []), code: before.code || code || (before.code === null ? null : code) });
     }
   }
   return { found: [...found.values()], sessions: sessions.size, network };
@@ -77,8 +79,8 @@ export function holders(client, path) {
     try {
       const { found, sessions, network } = await holdersOf(client, path);
       const isForeign = network !== null && rootOf(network) !== client.session.owner;
-      const item = (/** @type {Holder} */ { did, name, until, mayOpen, mayRead, code }) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
-        h("span", { class: "dim small" }, ` ${!mayOpen ? words.maySee : code === false ? words.noCode : !mayRead ? words.mayKey : code ? words.mayOpen : words.hasGrant}`, until ? [", ", words.ends, " ", time(until)] : null));
+      const item = (/** @type {Holder} */ { did, name, until, mayOpen, mayRead, code, programs }) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
+        h("span", { class: "dim small" }, ` ${!mayOpen ? words.maySee : code === false ? words.noCode : !mayRead ? words.mayKey : code ? words.mayOpen : words.hasGrant}`, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
       fill(body, found.length > 0 && [h("ul", { class: "holders", role: "list" }, found.map(item)), h("p", { class: "dim small" }, words.notListed)],
         h("p", { class: "dim small" }, isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !found.length && words.noHolders),
         sessions > 0 && h("p", { class: "dim small" }, words.ownToo(sessions)));

@@ -30,7 +30,7 @@ Object.assign(failed.words, failedAtRunner.words);
 Object.assign(failed.hints, failedAtRunner.hints);
 
 /** @returns {Promise<Runner>} the same as at the last visit, or ConsoleError `runner-changed`: the page signs nothing for another runner */
-async function known() {
+export async function known() {
   const found = await wire.look(runnerUrl);
   const change = knownNode(found.did, RUNNER);
   if (change) throw new ConsoleError("runner-changed", "another runner answered", { details: { change } });
@@ -62,7 +62,7 @@ export function runnerPanel({ client, signal }) {
     if (!listed) return [facts(who), askForCalls(client, reload)];
     const { account, keys: held } = listed;
     const amounts = /** @type {["balance" | "reserved" | "charged", string][]} */ (Object.entries(words.account)).map(([name, label]) => /** @type {[string, string]} */ ([label, words.micro(Number(account[name]))]));
-    return [facts([...who, ...amounts]), h("div", { class: "row spread" }, h("h3", {}, words.keys), h("button", { class: "primary", on: { click: () => create(client, found, reload) } }, words.create)),
+    return [facts([...who, ...amounts]), h("div", { class: "row" }, h("a", { class: "button", href: "#/bind" }, words.bind.title)), h("div", { class: "row spread" }, h("h3", {}, words.keys), h("button", { class: "primary", on: { click: () => create(client, found, reload) } }, words.create)),
       held.length ? h("ul", { class: "versions", role: "list" }, held.map((one) => keyRow(one, () => revoke(client, found, one, reload)))) : h("p", { class: "dim" }, words.noKeys)];
   }
 

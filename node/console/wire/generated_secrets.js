@@ -1,21 +1,19 @@
 // @ts-check
 /** Secrets that a runner generates, encrypted to a network that the owner cannot open in person. */
 
-import { tokenCid } from "./cid.js";
 import { networkId, spaceId } from "./did.js";
 import { ensureNetwork, networkPath } from "./encryption.js";
 import { canonicalHash } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
-import { grant, portableText } from "./grants.js";
-import { allowCalls, askSigned, send, unusable } from "./runner.js";
+import { grantAsOwner } from "./grants.js";
+import { allowCalls, askSigned, GRANTS_PATH, send, unusable } from "./runner.js";
 import { PROTECTED, secretName } from "./secrets.js";
-import { addRights, proofsFor, register, rows, SECRETS_SPACE, walletToken } from "./session.js";
+import { addRights, proofsFor, rows, SECRETS_SPACE } from "./session.js";
 import { jsonOf } from "./transport.js";
 
 /** @typedef {import("./client.js").Client} Client */
 
 const NETWORK = "protected";
-const GRANTS_PATH = "/.well-known/sealspace/backend/grants";
 const [GRANT_S, RIGHTS_S] = [600, 3600];
 const MAX_NAME_CHARS = 128;
 const POLICY = "sealspace.encryption/policy";
@@ -49,20 +47,6 @@ async function ensureProtected(client, owner) {
 }
 
 /**
- * Sign, as the owner, a grant that lets a runner write one secret and nothing else, for ten minutes.
- * @param {Client} client @param {import("./wallets.js").Owner} owner @param {string} did @param {string} path @returns {Promise<string>} the grant, to be sent to the runner
- */
-async function granted(client, owner, did, path) {
-  const { session } = client;
-  const capabilities = rows(`${spaceId(session.owner, SECRETS_SPACE)}/kv/${path}`, ["tinycloud.kv/put"]);
-  if (owner.kind === "phrase") return (await grant(client, did, capabilities, { expiresS: GRANT_S })).portable;
-  const { token, expiresAt } = await walletToken(owner, { uri: did, capabilities, ttlS: GRANT_S });
-  const skipped = await register(token, capabilities);
-  if (skipped.length) throw new ConsoleError("spaces-not-hosted", "the node does not host your secrets", { details: { spaces: skipped } });
-  return portableText({ cid: tokenCid(token), did, capabilities, expiresAt }, token, session.owner);
-}
-
-/**
  * Ask a runner to generate a secret. The owner's network `protected` is created if missing, with a policy against opening
  * in person. A wallet signs once, and up to twice more for rights that the session lacks.
  * @param {Client} client @param {import("./wallets.js").Owner} owner @param {import("./runner.js").Runner} runner
@@ -76,7 +60,9 @@ export async function generateAt(client, owner, runner, { scope, name, type }) {
   await client.checkNode();
   await allowCalls(session, owner);
   await ensureProtected(client, owner);
-  await send(runner, GRANTS_PATH, await granted(client, owner, runner.did, secret.path));
+  // The runner may write this one secret and nothing else, for ten minutes.
+  const write = rows(`${spaceId(session.owner, SECRETS_SPACE)}/kv/${secret.path}`, ["tinycloud.kv/put"]);
+  await send(runner, GRANTS_PATH, await grantAsOwner(client, owner, runner.did, write, { expiresS: GRANT_S }));
   const json = { owner: session.owner, profile: secret.scope ?? "default", new_secrets: [{ name: secret.name, generation_type: type }] };
   const said = await askSigned(session, runner, "secrets/generate", { method: "POST", path: "/secrets/generate", json });
   const [made, there] = [said?.generated, said?.existing].map((some) => Array.isArray(some) && some.length === 1 && some[0] === secret.name);

@@ -1,20 +1,23 @@
 // @ts-check
 /** Grants: listing them, granting what a manifest requests, and revoking. */
 
-import { fromBase64url, text as textOfBytes } from "./bytes.js";
-import { strictJson } from "./canonical_json.js";
+import { parseRunStatement } from "./builds.js";
+import { base64url, fromBase64, fromBase64url, text as textOfBytes } from "./bytes.js";
+import { decodeCbor } from "./cacao.js";
+import { canonicalBytes, strictJson } from "./canonical_json.js";
 import { tokenCid } from "./cid.js";
 import { addressOf, canonicalNetwork, checksummed, isDid, networkId, ownerOfSpace, principalOf, spaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { distinctCapabilities } from "./recap.js";
 import { secretAt } from "./secrets.js";
-import { addRights, nowS, proofsFor, register, rootOf, rows, sessionToken } from "./session.js";
+import { addRights, nowS, proofsFor, register, requireHosted, rootOf, rows, sessionToken, walletToken } from "./session.js";
 import { isoTime } from "./siwe.js";
 import { jsonOf, malformed } from "./transport.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
  * @typedef {import("./recap.js").Capability} Capability
+ * @typedef {import("./builds.js").RunStatement} RunStatement
  * @typedef {{ resource: string, service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full
  * @typedef {{ cid: string, direction: "granted" | "received", delegator: string, delegate: string,
  *   rights: { resource: string, abilities: string[], isConditioned: boolean }[], parents: string[], issuedAt: string | null,
@@ -29,7 +32,10 @@ const MAX_PAGES = 1000;
 const APP_FACT = "sealspace.app/v1";
 const MOST_NAME_CHARS = 60;
 const POLICY_FACT = "sealspace.attestation/v1";
-/** What tokens state, by cid; a token never changes. @type {Map<string, { name: string, hasCode: boolean } | null>} */
+const RUN_FACT = "sealspace.run/v1";
+/** Statements in a wallet's message: the fact with the same content, by the beginning of the resource. @type {{[urn: string]: string}} */
+const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT };
+/** What tokens state, by cid; a token never changes. @type {Map<string, { name: string, hasCode: boolean, run?: RunStatement } | null>} */
 const stated = new Map();
 export const GET = "tinycloud.kv/get";
 export const DECRYPT = "tinycloud.encryption/decrypt";
@@ -129,18 +135,44 @@ function grantOf(one, asked) {
   };
 }
 
-/** @param {string} token untrusted @param {string} cid @returns {{ name: string, hasCode: boolean } | null} the app's name, empty if none, and whether code is approved; null: not readable */
-function statedIn(token, cid) {
+/** @param {string} token a session's or a wallet's, untrusted @returns {any[]} the facts that it states */
+function factsIn(token) {
+  const json = (/** @type {string} */ text) => strictJson(textOfBytes(/** @type {any} */ (fromBase64url(text))));
+  const [, payload] = token.split(".");
+  if (payload !== undefined) return json(payload).fct ?? [];
+  const { resources = [] } = decodeCbor(/** @type {any} */ (fromBase64(token.replaceAll("-", "+").replaceAll("_", "/")))).p;
+  return resources.flatMap((/** @type {string} */ one) => Object.entries(URNS).flatMap(([urn, fact]) => (one.startsWith(urn) ? [{ [fact]: json(one.slice(urn.length)) }] : [])));
+}
+
+/** @param {any[]} facts @returns {RunStatement | undefined} the terms of a run grant; undefined: none, several, or malformed ones, which a runner refuses */
+function runIn(facts) {
+  const found = facts.filter((one) => one !== null && typeof one === "object" && Object.hasOwn(one, RUN_FACT));
   try {
-    const { fct: facts = [] } = /** @type {any} */ (strictJson(textOfBytes(/** @type {any} */ (fromBase64url(token.split(".")[1])))));
-    if (tokenCid(token) !== cid) return null;
-    const name = facts.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
-    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "",
-      hasCode: facts.some((/** @type {any} */ one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
+    return found.length === 1 ? parseRunStatement(found[0][RUN_FACT]) : undefined;
   } catch {
-    return null; // a wallet's message, or a token of another client
+    return undefined;
   }
 }
+
+/** @param {string} token untrusted @param {string} cid @returns {{ name: string, hasCode: boolean, run?: RunStatement } | null} the app's name, empty if none, whether code is approved, and the terms of a run grant; null: not readable */
+function statedIn(token, cid) {
+  try {
+    const facts = factsIn(token);
+    if (tokenCid(token) !== cid) return null;
+    const name = facts.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts),
+      hasCode: facts.some((/** @type {any} */ one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
+  } catch {
+    return null; // a token of another client
+  }
+}
+
+/**
+ * Return the terms of a run grant of this owner. Runners accept only those that the owner signed itself, without a parent (RN41).
+ * @param {Client} client @param {Grant} grant returned by `list`, after `appNames` @returns {RunStatement | undefined}
+ */
+export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
+  (direction === "granted" && delegator === session.owner && !parents.length ? stated.get(cid)?.run : undefined);
 
 /** @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant @returns {boolean | null} whether it, or a grant that it rests on, approves code; null: not known */
 export function approvesCode(all, { cid, parents }) {
@@ -244,12 +276,12 @@ export async function revoke(client, grants) {
 /**
  * Grant with the session's key, without the owner's signature. Rights that the session lacks must be added first (`addRights`).
  * @param {Client} client @param {string} did of the recipient @param {Capability[]} capabilities
- * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json, name?: string }} [how] never longer than the session;
+ * @param {{ expiresS?: number, policy?: import("./canonical_json.js").Json, name?: string, run?: RunStatement }} [how] never longer than the session;
  *   the policy says which code may receive keys under the grant (spec/release.md); the node refuses a malformed one; `name` is
  *   what the app calls itself, so that the owner recognises the grant later
  * @returns {Promise<Granted>}
  */
-export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy, name } = {}) {
+export async function grant(client, did, capabilities, { expiresS = 7 * 86400, policy, name, run } = {}) {
   const { session } = client;
   const recipient = principalOf(did);
   // The right to read capabilities marks a session as the owner in person, so it is never granted to others.
@@ -261,7 +293,7 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   const left = (session.kind === "phrase" ? Infinity : end) - nowS();
   if (left < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
-  const facts = [...(policy === undefined ? [] : [{ [POLICY_FACT]: policy }]),
+  const facts = [...(policy === undefined ? [] : [{ [POLICY_FACT]: policy }]), ...(run === undefined ? [] : [{ [RUN_FACT]: run }]),
     ...(name ? [{ [APP_FACT]: { name: [...name].slice(0, MOST_NAME_CHARS).join("") } }] : [])];
   const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
   // Whole seconds: rounding must not let a child outlive its parent.
@@ -271,8 +303,23 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   return { ...made, portable: portableText(made, token, session.owner) };
 }
 
+/**
+ * Grant with the owner's own signature, as runners demand it (RN41).
+ * @param {Client} client @param {import("./wallets.js").Owner} owner @param {string} did of the recipient @param {Capability[]} capabilities
+ * @param {{ expiresS: number, policy?: import("./canonical_json.js").Json, run?: RunStatement }} how as `grant` @returns {Promise<string>} the text for the recipient
+ */
+export async function grantAsOwner(client, owner, did, capabilities, how) {
+  if (owner.kind === "phrase") return (await grant(client, did, capabilities, how)).portable;
+  /** @type {{[fact: string]: any}} */
+  const stated = { [POLICY_FACT]: how.policy, [RUN_FACT]: how.run };
+  const resources = Object.entries(URNS).flatMap(([urn, fact]) => (stated[fact] === undefined ? [] : [urn + base64url(canonicalBytes(stated[fact]))]));
+  const { token, expiresAt } = await walletToken(owner, { uri: did, capabilities, ttlS: how.expiresS, resources });
+  requireHosted(await register(token, capabilities));
+  return portableText({ cid: tokenCid(token), did, capabilities, expiresAt }, token, client.session.owner);
+}
+
 /** @param {{ cid: string, did: string, capabilities: Capability[], expiresAt: number }} made @param {string} token @param {string} owner @returns {string} the text in the format of other clients */
-export function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
+function portableText({ cid, did, capabilities, expiresAt }, token, owner) {
   const resources = joined(capabilities.map(({ resource, ability }) => rightOf(resource, [ability])))
     .map(({ service, space, path, actions }) => ({ service: service.slice("tinycloud.".length), space, path, actions }));
   const space = resources.find((one) => one.space !== "encryption")?.space ?? spaceId(owner, "default");

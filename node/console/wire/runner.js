@@ -14,6 +14,7 @@ import { exchange, jsonOf } from "./transport.js";
  *   compares it with the known DID. `start` identifies one start of the runner: a call signed for it runs at no other (RN178)
  */
 
+export const GRANTS_PATH = "/.well-known/sealspace/backend/grants";
 const CALL = "sealspace.run/call";
 const CALL_FACT = "sealspace.run.call/v1";
 const SIGN_IN_HEADER = "Sealspace-Sign-In";

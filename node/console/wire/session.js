@@ -108,10 +108,10 @@ async function hostDid(space) {
 /**
  * Ask a wallet for one signature.
  * @param {Owner} owner a wallet
- * @param {{ uri: string, capabilities: Capability[], ttlS: number }} message
+ * @param {{ uri: string, capabilities: Capability[], ttlS: number, resources?: string[] }} message
  * @returns {Promise<{ token: string, expiresAt: number }>}
  */
-export async function walletToken(owner, { uri, capabilities, ttlS }) {
+export async function walletToken(owner, { uri, capabilities, ttlS, resources }) {
   if (!owner.signText || !owner.address || !owner.chainId) {
     throw new ConsoleError("wallet-absent", "this owner has no wallet");
   }
@@ -125,6 +125,7 @@ export async function walletToken(owner, { uri, capabilities, ttlS }) {
     nonce: newNonce(),
     issuedAt: isoTime(issued),
     expirationTime: isoTime(expiresAt),
+    resources,
   };
   const message = withRecap(bare, capabilities);
   return { token: encodeCacao(message, await owner.signText(siweText(message))), expiresAt };
