@@ -33,7 +33,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel test-wheel bench soak test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel release test-wheel bench soak test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -108,6 +108,14 @@ wheel: $(VENV)/.installed ## build the wheel into dist
 	@rm -rf dist
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	@ls dist/*.whl
+
+release: wheel ## also build the source archive, the list of the wheel's files, and the image, into dist (needs podman)
+	@$(BIN)/python -m build --sdist --no-isolation --outdir dist . >/dev/null
+	@$(BIN)/python tools/wheel_records.py dist/sealspace-*.whl >dist/sealspace-files.txt
+	@command -v podman >/dev/null || { echo "release needs podman; run: apt-get install --no-install-recommends podman" >&2; exit 1; }
+	@podman build --quiet --format docker --file examples/deploy/Containerfile --tag sealspace . >/dev/null
+	@podman save --quiet --format docker-archive --output dist/sealspace-image.tar sealspace
+	@ls dist
 
 test-wheel: ## install the wheel of dist into a fresh environment, and play the story with it
 	@$(PYTHON) -m venv --clear .cache/wheel

@@ -1,14 +1,26 @@
 """The commands `sealspace version` and `sealspace completion`."""
 
+import hashlib
 import platform
 import sys
+from glob import glob
+from importlib.metadata import distribution
+from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
+from capabilities.strict_base64 import encode_url
+
 from .. import __version__
+from ..documents.builds import repository_of
+from ..errors import ProvenanceInvalid
+from ..own_packages import DISTRIBUTION, PACKAGES
+from ..printable import printable
 from .lazy import EXTRAS, is_installed
+from .paths import FILE, read_named
 from .terminal import print_lines, print_result, tell
+from .trusted_root import load_trusted_root, trusted_root_option
 
 _FILES = {
     "bash": 'eval "$(sealspace completion bash)" to ~/.bashrc',
@@ -36,16 +48,69 @@ def completion(shell: str) -> None:
 
 
 @click.command()
-def version() -> None:
+@click.argument("file", type=FILE, required=False)
+@click.option("--verify", "bundle", type=FILE, help="Provenance bundle of a release.")
+@trusted_root_option
+@click.option("--repository", default="", help="Repository of the release, github.com/OWNER/NAME.")
+@click.option("--ref", default="", help="Full name of its tag, such as refs/tags/v1.0.0.")
+def version(
+    file: Path | None, bundle: Path | None, trusted_root: Path | None, repository: str, ref: str
+) -> None:
     """Print the version.
 
-    With `--json`, this also prints the Python version and the installed extras.
+    With `--json`, this also prints the Python version and the installed extras. With `--verify`,
+    verify that FILE is of a release; without FILE, the installed files.
     """
+    build, lines = None, [__version__]
+    if bundle is not None:
+        from ..apps.provenance import MAX_BUNDLE_BYTES, require_build, verify_provenance  # an extra
+
+        if file is not None:
+            data = file.read_bytes()
+        else:
+            found = distribution(DISTRIBUTION)
+            records = file_records(Path(str(found.locate_file(""))))
+            # The installer's list is not signed: it serves to name the first changed file.
+            recorded = (found.read_text("RECORD") or "").splitlines()
+            for line in records.splitlines() or ["all: none is installed"]:
+                if line not in recorded:
+                    raise ProvenanceInvalid(
+                        f"an installed file is not that of the wheel: {printable(line)}",
+                        claim="digest",
+                        hint="install a release's wheel in a new environment, not an editable one",
+                    )
+            data = records.encode()
+        build = verify_provenance(
+            read_named(bundle, most_bytes=MAX_BUNDLE_BYTES),
+            hashlib.sha256(data).hexdigest(),
+            load_trusted_root(trusted_root),
+        )
+        require_build(build, repository=repository_of(repository), ref=ref)
+        lines.append(f"{file or 'the installed files'}: built from {build.words}")
+    elif file or trusted_root or repository or ref:
+        raise click.UsageError("to verify a release, give its bundle: --verify BUNDLE")
     print_result(
         {
             "version": __version__,
             "python": platform.python_version(),
             "extras": list(filter(is_installed, EXTRAS)),
+            "build": build,
         },
-        [__version__],
+        lines,
+    )
+
+
+def file_records(folder: Path) -> str:
+    """List the files of the six packages in a folder as the RECORD of a wheel does, sorted.
+
+    Caches of compiled modules are left out. A release attests this text about its wheel.
+    """
+    return "".join(
+        sorted(
+            f"{name},sha256={encode_url(hashlib.sha256(data).digest())},{len(data)}\n"
+            for package in PACKAGES
+            for name in glob(f"{package}/**", root_dir=folder, recursive=True, include_hidden=True)  # noqa: PTH207  # follows links, as imports do
+            if "__pycache__" not in name and (folder / name).is_file()
+            for data in [(folder / name).read_bytes()]
+        )
     )

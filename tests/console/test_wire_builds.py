@@ -142,7 +142,7 @@ def test_builds_and_rules_are_read_as_strictly(shared_scripts: Scripts) -> None:
 
 
 def test_a_copied_rule_keeps_its_build(shared_scripts: Scripts) -> None:
-    """What the console copies is what the SDK wrote, with each member of the label."""
+    """A copy of a rule has each member of the label that the SDK wrote."""
     stated: dict[str, Any] = {
         "programs": [{"wasmSha256": HASH, "project": PROJECT, "build": BUILD}]
     }

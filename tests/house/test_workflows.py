@@ -41,10 +41,18 @@ def test_workflows_run_make_targets(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_have_few_rights(path: Path) -> None:
     """A workflow has no rights but those that a job names, which are to read; a checkout keeps no
-    credentials."""
+    credentials, and no job has secrets. Only the job that attests a release may write, and it runs
+    pinned actions alone."""
     text = path.read_text("utf-8")
     assert "\npermissions: {}\n" in text
-    assert "write" not in text
+    jobs = re.split(r"^  (?=[a-z-]+:$)", text.partition("\njobs:\n")[2], flags=re.MULTILINE)[1:]
+    (writing,) = [job for job in jobs if "write" in job] or [""]
+    expected = ["id-token", "attestations"] if path.name == "release.yml" else []
+    assert re.findall(r"^      ([a-z-]+): write$", writing, re.MULTILINE) == expected
+    assert text.count("write") == len(expected)
+    assert "run:" not in writing
+    assert "checkout" not in writing
+    assert "secrets." not in text
     assert "pull_request_target" not in text
     assert text.count("actions/checkout@") == text.count("persist-credentials: false")
 
@@ -56,6 +64,20 @@ def test_supported_versions_are_tested() -> None:
         _values((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text("utf-8"), "python")
     )
     assert matrices == [str(declared).replace("'", '"')] * 2
+
+
+def test_a_release_is_what_a_tag_builds() -> None:
+    """The workflow starts for tags alone, and attests all that `make release` leaves in dist: the
+    wheel, the source archive, the list of the wheel's files, and the image."""
+    text = (REPOSITORY / ".github" / "workflows" / "release.yml").read_text("utf-8")
+    assert 'on:\n  push:\n    tags: ["v*"]\n\n' in text
+    assert list(_values(text, "run")) == ["make release"]
+    assert list(_values(text, "subject-path")) == ["dist/*"]
+    assert text.index("  build:") < text.index("    needs: build") < text.index("attest-build")
+    recipe = (REPOSITORY / "Makefile").read_text("utf-8").split("\nrelease: wheel ")[1]
+    recipe = recipe.partition("\n\n")[0]
+    for made in ("--sdist", "dist/sealspace-files.txt", "dist/sealspace-image.tar"):
+        assert made in recipe
 
 
 def test_hooks_run_make_targets() -> None:

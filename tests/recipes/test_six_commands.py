@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from base_install import link_dependencies
+from base_install import built_wheel, link_dependencies
 from page_blocks import blocks_of
 from tests_support import REPOSITORY
 
@@ -79,23 +79,6 @@ class Machine:
             process.communicate(timeout=_WAIT_S)
 
 
-def _wheel(folder: Path) -> Path:
-    """Build what `pip install` of a clone builds."""
-    build = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(folder),
-        str(REPOSITORY),
-    ]
-    subprocess.run(build, check=True, capture_output=True, timeout=_WAIT_S)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
-
-
 def test_from_nothing_to_a_program_with_a_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +89,7 @@ def test_from_nothing_to_a_program_with_a_secret(
     environment, install, serve, login, put, run = commands
     machine = Machine(tmp_path)
     (tmp_path / "home").mkdir()
-    wheel = _wheel(tmp_path / "wheel")
+    wheel = built_wheel(tmp_path / "wheel")
     began = time.monotonic()
     machine.run(environment)
     (site,) = (tmp_path / "ENV").glob("lib/python*/site-packages")

@@ -163,6 +163,16 @@ def link_dependencies(site: Path, *extras: str) -> None:
             _link(site / name, Path(str(found.locate_file(name))))
 
 
+def built_wheel(folder: Path) -> Path:
+    """Build what `pip install` of a clone builds, into a folder, and return its path."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
+    subprocess.run(
+        [*build, str(folder), str(REPOSITORY)], check=True, capture_output=True, timeout=300
+    )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def _link(place: Path, package: Path) -> None:
     """Link a package or module, and its compiled files where those are stored elsewhere."""
     place.symlink_to(package)
