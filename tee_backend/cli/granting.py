@@ -480,8 +480,6 @@ async def grant_runner(
     With --repository, the secrets are for a build of this repository on GitHub. With --refresh, a
     new grant has the secrets, callers, hosts, limits and lifetime of the old one.
     """
-    if everything and (not refreshes or wanted.repository):
-        raise click.UsageError("--all is allowed only with --refresh, and without --repository")
     if refreshes:
         terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow)
         if any(terms) or condition != Owner() or limits != GrantLimits():
@@ -491,6 +489,8 @@ async def grant_runner(
         return await refresh(
             client, url, seen.did, wanted, grant, everything=everything, ttl_s=ttl_s
         )
+    if everything:
+        raise click.UsageError("--all requires --refresh")
     if not secrets or not programs:
         raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
     named = [parse_secret_label(label) for label in secrets]

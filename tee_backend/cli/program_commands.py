@@ -5,7 +5,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from msgspec import to_builtins
@@ -90,10 +89,9 @@ from sealspace.private_files import make_file, read_key, replace_file
 from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
-if TYPE_CHECKING:
-    from sigstore.models import TrustedRoot
-
 _MAX_MANIFEST_BYTES = 64 * 1024
+# More than PV1 allows, so that the error for a longer bundle names the rule.
+_MOST_BUNDLE_BYTES = 512 * 1024
 _private = click.option(
     "--private",
     is_flag=True,
@@ -174,15 +172,12 @@ async def publish(
             hint="build the program for wasm32-wasip1 or wasm32-wasip2",
         )
     provenance = None
-    if bundle_file is not None:  # PV13
-        from sealspace.apps.provenance import MAX_BUNDLE_BYTES, verify_provenance
-
-        bundle = read_named(bundle_file, most_bytes=MAX_BUNDLE_BYTES)
-        root = load_trusted_root(trusted_root)
-        build = verify_provenance(bundle, sha256(wasm).hexdigest(), root)
+    if bundle_file is not None:
+        bundle = read_named(bundle_file, most_bytes=_MOST_BUNDLE_BYTES)
+        provenance = _verified(bundle, sha256(wasm).hexdigest(), trusted_root)
+        build = provenance.build
         tell(f"built from {build.words}")
         source = source or f"https://{build.repository}/tree/{build.commit}"
-        provenance = Provenance(build, bundle)
     # Before the upload: a version that does not compile would be published and never run.
     if is_installed("runner"):
         from . import program_check  # needs the extra
@@ -359,15 +354,9 @@ async def provenance(
 
     The provenance bundle is read, and verified for the program's hash.
     """
-    if output is not None:
-        require_free(output)
     found = project_of(project)
-    build, bundle = await proven(
-        client,
-        found,
-        version or await active_hash(client, found),
-        load_trusted_root(trusted_root),
-    )
+    version = version or await active_hash(client, found)
+    build, bundle = await proven(client, found, version, trusted_root)
     if output is not None:
         make_file(output, bundle)
     shown = to_builtins(build)
@@ -436,13 +425,10 @@ async def active_hash(client: Client, project: ProjectId) -> str:
 
 
 async def proven(
-    client: Client, project: ProjectId, version: str, root: "TrustedRoot"
+    client: Client, project: ProjectId, version: str, trusted_root: Path | None
 ) -> Provenance:
     """Return the verified origin of a version, with the bundle that is beside it (PV12)."""
-    from sealspace.apps.provenance import MAX_BUNDLE_BYTES, verify_provenance  # needs the extra
-
-    # A longer bundle is read too, so that the error says which rule it breaks.
-    read = reader(client, project, most_bytes=2 * MAX_BUNDLE_BYTES)
+    read = reader(client, project, most_bytes=_MOST_BUNDLE_BYTES)
     bundle = await read(project.provenance_key(version))
     if bundle is None:
         raise NotThere(
@@ -450,7 +436,14 @@ async def proven(
             hint=f"ask its developer: sealspace project publish {project.name} FILE --provenance"
             " BUNDLE",
         )
-    return Provenance(verify_provenance(bundle, version, root), bundle)
+    return _verified(bundle, version, trusted_root)
+
+
+def _verified(bundle: bytes, version: str, trusted_root: Path | None) -> Provenance:
+    """Verify a provenance bundle of a version (PV13)."""
+    from sealspace.apps.provenance import verify_provenance  # needs the extra `provenance`
+
+    return Provenance(verify_provenance(bundle, version, load_trusted_root(trusted_root)), bundle)
 
 
 async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:
