@@ -17,12 +17,7 @@ Example:
 from datetime import datetime
 
 from cryptography.hazmat import asn1
-from cryptography.x509 import (
-    Certificate,
-    ObjectIdentifier,
-    SubjectAlternativeName,
-    UniformResourceIdentifier,
-)
+from cryptography.x509 import Certificate, ObjectIdentifier, SubjectAlternativeName
 from msgspec import Struct, field
 from sigstore.models import Bundle, ClientTrustConfig, TrustedRoot
 from sigstore.verify import Verifier
@@ -174,13 +169,14 @@ def require_build(
             " name; revoke the old grant, and grant again only if you trust the new owner",
         )
     _require("ref", build.ref, ref)
-    if workflow is None and not build.workflow.startswith(f"{repository}/"):
+    if workflow is not None:
+        _require("workflow", build.workflow, workflow)
+    elif not build.workflow.startswith(f"{repository}/"):
         raise ProvenanceInvalid(
             f"the program was built by a workflow of another repository, {build.workflow}",
             claim="workflow",
             hint=f"if you trust this workflow: --workflow {build.workflow}",
         )
-    _require("workflow", build.workflow, workflow or build.workflow)
 
 
 def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes]:
@@ -216,7 +212,7 @@ def _origin(certificate: Certificate) -> Build:
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
     _require("issuer", claims["issuer"], _ISSUER)
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    _require("signer", names.get_values_for_type(UniformResourceIdentifier), [claims["signer"]])
+    _require("signer", [one.value for one in names], [claims["signer"]])
     _require("environment", claims["environment"], "github-hosted")  # PV7
     if claims["trigger"] == "pull_request_target":  # PV8
         raise ProvenanceInvalid(

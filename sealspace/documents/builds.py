@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from ..errors import InvalidInput
 
 COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
-_REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}"
+_REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]{1,100}"
 
 
 class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -36,7 +36,7 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     repository_id: Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,19}\Z")]
     ref: Annotated[str, Meta(pattern=r"\Arefs/[!-~]{1,250}\Z")]
     commit: Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
-    workflow: Annotated[str, Meta(pattern=rf"\A{_REPOSITORY}/[!-~]{{1,250}}\Z")]
+    workflow: Annotated[str, Meta(pattern=rf"\A{_REPOSITORY}/[A-Za-z0-9._/-]{{1,250}}\Z")]
 
     @property
     def words(self) -> str:
@@ -52,7 +52,7 @@ def repository_of(text: str) -> str:
     Raises:
         InvalidInput: it is not the address of a repository on GitHub.
     """
-    name = re.sub(r"\A(?:https?://|ssh://)?(?:git@)?(?:github\.com[/:])?", "", text)
+    name = re.sub(r"\A(?:(?:https?://|(?:ssh://)?git@)?github\.com[/:])?", "", text)
     found = f"github.com/{name.removesuffix('/').removesuffix('.git')}"
     if re.fullmatch(_REPOSITORY, found) is None:
         raise InvalidInput(
