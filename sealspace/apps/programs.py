@@ -296,11 +296,8 @@ class Programs:
                     f"the version {sha256} of {name} is active",
                     hint="activate another version first, or remove the whole project",
                 )
-            keys = [
-                project.version_key(sha256),
-                project.code_key(sha256),
-                project.provenance_key(sha256),
-            ]
+            listed = self._kv.list(f"projects/{name}/")
+            keys = [key async for key in listed if key.endswith(f"/{sha256}")]
         await self._kv.delete_many(keys)
         return len(keys)
 

@@ -27,7 +27,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
     "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),
-    "provenance": ("sigstore", "sigstore_models"),
+    "provenance": ("sigstore",),
     "yaml": ("yaml", "_yaml"),
 }
 

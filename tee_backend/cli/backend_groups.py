@@ -52,12 +52,8 @@ project = LazyGroup(
                 "list": "Print the projects of a developer.",
                 "remove": "Remove a project, or one version.",
                 "show": "Show a project's versions and their manifests.",
+                "provenance": "Verify which repository and commit a version was built from.",
             },
-        ),
-        "provenance": Row(
-            "tee_backend.cli.program_commands",
-            "Verify which repository and commit a version was built from.",
-            "provenance",
         ),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
     },

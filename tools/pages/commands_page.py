@@ -51,6 +51,8 @@ _AT_TIMES = {
     "verify": "a login with `--require-node-evidence`, and what follows it",
     "postgres": "a store in a database: `store.url`",
     "s3": "large values in a bucket: `objects.url`",
+    "provenance": "`project publish --provenance`, `project provenance` and `runner grant"
+    " --repository`",
     "yaml": "`secret import` of YAML",
 }
 

@@ -117,6 +117,7 @@ CALLS: Mapping[str, Call] = {
     "project share": Call(f"{NOWHERE} digest --yes --home {{home}}"),
     "project list": HOME,
     "project show": Call("digest --home {home}", status=21),
+    "project provenance": Call("digest --home {home}", status=21),
     "dataset encrypt": Call("{folder}/program.wasm"),
     "dataset publish": Call(
         f"digest {{folder}}/program.wasm.enc --url {NOWHERE} --home {{home}}", status=2

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,20 +13,31 @@ import pytest
 import pytest_asyncio
 import wasmtime
 from backend_desk import Desk
+from msgspec import convert
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 from sigstore_authority import SigstoreAuthority
+from tests_support import FixedClock
 
+from capabilities.abilities import DECRYPT, KV_GET
+from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.siwe import parse_rfc3339
+from sealspace.apps.backends import policy_for
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.exit_status import EXIT_STATUS
-from sealspace.cli.owner_profile import read_wallet
+from sealspace.cli.owner_profile import OwnerHome, read_wallet
 from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.documents.builds import Build
+from sealspace.documents.project_names import parse_project
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import load_session
 
 SECRET = "open sesame, says the owner"
 REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
 FIRST, SECOND = "a1" * 20, "b2" * 20
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml"
+DAY = 86_400.0
 INVALID = EXIT_STATUS["provenance-invalid"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -58,14 +70,59 @@ class Person:
     def root(self) -> tuple[str, str]:
         return "--trusted-root", str(self.folder / "root.json")
 
-    def built(self, commit: str, **more: Any) -> tuple[str, str, str]:
-        """Write a program that differs for each commit, and a bundle about it."""
-        wasm = wasmtime.wat2wasm(ENVIRONMENT + f";; {commit}") + _section(commit)
-        program, bundle = self.folder / "program.wasm", self.folder / "bundle.json"
+    def built(
+        self,
+        commit: str,
+        *,
+        sha256: str = "",
+        cut: tuple[Any, ...] = (),
+        padding: int = 0,
+        hand_made: bool = False,
+        **more: Any,
+    ) -> tuple[str, str, str]:
+        """Write a program that differs for each commit, and a bundle about it or other bytes.
+
+        From the bundle, one member may be cut out, and it may be padded or made by hand.
+        """
+        wasm = wasmtime.wat2wasm(ENVIRONMENT) + _section(commit)
+        program, file = self.folder / "program.wasm", self.folder / "bundle.json"
         program.write_bytes(wasm)
         digest = hashlib.sha256(wasm).hexdigest()
-        bundle.write_bytes(self.authority.bundle(digest, commit=commit, **more))
-        return str(program), str(bundle), digest
+        bundle = json.loads(self.authority.bundle(sha256 or digest, commit=commit, **more))
+        if cut:
+            *path, last = cut
+            inner = bundle
+            for name in path:
+                inner = inner[name]
+            del inner[last]
+        if hand_made:
+            bundle = {"mediaType": bundle["mediaType"], "dsseEnvelope": bundle["dsseEnvelope"]}
+        file.write_text(json.dumps(bundle) + " " * padding)
+        return str(program), str(file), digest
+
+    def desk_client(self, clock: Clock | None = None) -> Client:
+        """Return a client with the stored session."""
+        session = load_session(self.desk.home / "session.json")
+        return Client(self.desk.node, session=session, clock=clock)
+
+    async def kept_grant(
+        self, version: dict[str, Any], *, ttl_s: float = 7 * DAY, age_s: float = 0
+    ) -> None:
+        """Make a grant for a version, some time ago, that is not sent to the runner."""
+        build = convert(version["build"], Build)
+        rule = ByHash(version["sha256"], parse_project(version["project"]), build)
+        wallet, seen = read_wallet(self.desk.home / "wallet.key"), await self.stage.look()
+        async with self.desk_client(FixedClock(SystemClock.now() - age_s)) as client:
+            secret = client.secrets().resource("API_KEY")
+            portable = await client.delegations.delegate(
+                seen.did,
+                [allow(secret, KV_GET), allow(client.encryption.network().text, DECRYPT)],
+                ttl_s=ttl_s,
+                policy=policy_for(seen, paths=[secret], ttl_s=ttl_s),
+                run=RunStatement(programs=(rule,)),
+                wallet=wallet,
+            )
+        OwnerHome(self.desk.home).keep_grant(portable, url=self.stage.url)
 
     async def publish(self, commit: str, name: str = "digest", **more: Any) -> dict[str, Any]:
         program, bundle, _ = self.built(commit, **more)
@@ -87,9 +144,7 @@ class Person:
 
     async def gets_the_secret(self, sha256: str, project: str = "digest") -> bool:
         """Call a version, and return whether it got the secret."""
-        async with Client(
-            self.desk.node, session=load_session(self.desk.home / "session.json")
-        ) as client:
+        async with self.desk_client() as client:
             wallet = read_wallet(self.desk.home / "wallet.key")
             await client.delegations.add_right(wallet, [call_right(client.kv().space.text)])
             answer = await call_runner(
@@ -168,3 +223,218 @@ async def test_from_a_build_to_the_next(person: Person) -> None:
     for command in (("runner", "list"), ("grant", "list"), ("backend", "show", stage.url)):
         listed = (await desk.run(*command)).out
         assert REPOSITORY in listed and REF in listed and SECOND in listed, command
+
+
+async def test_an_interrupted_refresh_is_completed(person: Person) -> None:
+    """A grant that the runner never got is sent again, and only then the old one is revoked."""
+    desk = person.desk
+    first = await person.publish(FIRST)
+    assert (await desk.run(*person.granting())).status == 0
+    second = await person.publish(SECOND)
+    (old,) = await person.grants()
+    await person.kept_grant(second)  # as after a refresh that did not reach the runner
+    assert not await person.gets_the_secret(second["sha256"])
+    for revoked in ([old["cid"]], []):
+        refreshed = await desk.run(*person.refreshing("--json"))
+        assert refreshed.status == 0, refreshed
+        found = json.loads(refreshed.out)
+        assert [one["revoked"] for one in found if "revoked" in one] == revoked
+        assert "granted" not in found[0], "the grant of the first attempt is used"
+    assert await person.gets_the_secret(second["sha256"])
+    assert not await person.gets_the_secret(first["sha256"])
+    assert len(await person.grants()) == 1
+
+
+async def test_a_grant_is_renewed(person: Person) -> None:
+    """A grant with less than half of its lifetime left is renewed for the same lifetime."""
+    version = await person.publish(FIRST)
+    await person.kept_grant(version, ttl_s=30 * DAY, age_s=20 * DAY)
+    for renewed in (True, False):
+        ran = await person.desk.run(*person.refreshing("--json"))
+        assert ran.status == 0, ran
+        found = json.loads(ran.out)
+        assert [one["change"] for one in found] == ["unchanged"] * (1 if renewed else 2)
+        assert ["granted" in one for one in found][:1] == [renewed]
+    *_, new = sorted(await person.grants(), key=lambda one: str(one["expiresAt"]))
+    left_s = parse_rfc3339(new["expiresAt"]) - SystemClock.now()
+    assert 29 * DAY < left_s <= 30 * DAY
+    assert await person.gets_the_secret(version["sha256"])
+
+
+async def test_a_repository_with_the_name_of_another(person: Person) -> None:
+    """PV11: a repository that took the name gets nothing until the old grants are revoked. The
+    others of `--all` are refreshed."""
+    desk = person.desk
+    await person.publish(FIRST)
+    other = "github.com/alice/other"
+    await person.publish(FIRST, "other", repository=other, repository_id="3003")
+    assert (await desk.run(*person.granting())).status == 0
+    grant = ("--repository", other, "--program", "other")
+    ran = await desk.run(*person.granting("--repository", other, project="other"))
+    assert ran.status == 0, (ran, grant)
+    one_name = await desk.run(*person.refreshing())
+    assert one_name.status == 2 and f"{other}, {REPOSITORY}" in one_name.err, one_name
+
+    taken = await person.publish(SECOND, repository_id="2002")
+    await person.publish(SECOND, "other", repository=other, repository_id="3003")
+    before = {one["cid"] for one in await person.grants()}
+    refreshed = await desk.run(*person.refreshing("--all", "--json"))
+    assert refreshed.status == 1 and "its number on GitHub is 2002, and was 1001" in refreshed.err
+    changes = {one["repository"]: one["change"] for one in json.loads(refreshed.out)}
+    assert changes[other] == f"{FIRST} → {SECOND}"
+    assert changes[REPOSITORY].startswith("failed: ")
+    assert len({one["cid"] for one in await person.grants()} & before) == 1
+    refused = await desk.run(*person.granting())
+    assert refused.status == INVALID and "another one took its name" in refused.next, refused
+    assert not await person.gets_the_secret(taken["sha256"])
+
+    assert (await desk.run("runner", "revoke", person.stage.url, "--yes")).status == 0
+    assert (await desk.run(*person.granting())).status == 0
+    assert await person.gets_the_secret(taken["sha256"])
+
+
+async def test_a_renamed_repository(person: Person) -> None:
+    """PV11: the same number under another name is explained, and refused."""
+    await person.publish(FIRST)
+    assert (await person.desk.run(*person.granting())).status == 0
+    renamed = "github.com/bob/project"
+    await person.publish(SECOND, repository=renamed)
+    ran = await person.desk.run(*person.refreshing())
+    assert ran.status == 1 and f"is now named {renamed}" in ran.err, ran
+    assert f"--repository {renamed}" in ran.next
+    assert (await person.desk.run(*person.granting("--repository", renamed))).status == 0
+
+
+OTHER_BYTES = hashlib.sha256(b"other bytes").hexdigest()
+OTHER = "github.com/eve/project"
+OTHER_WORKFLOW = f"{OTHER}/.github/workflows/x.yml"
+REUSABLE = {"workflow": OTHER_WORKFLOW, "config": f"{WORKFLOW}@{REF}"}
+
+
+@pytest.mark.parametrize(
+    ("claim", "more"),
+    [
+        ("about other bytes", {"sha256": OTHER_BYTES}),
+        ("another issuer", {"issuer": "https://issuer.example"}),
+        ("another environment", {"environment": "self-hosted"}),
+        ("pull_request_target", {"trigger": "pull_request_target"}),
+        ("another repository or ref", {"workflow_ref": "refs/heads/evil"}),
+        ("another repository", {"config": f"{OTHER}/.github/workflows/release.yml@{REF}"}),
+        (
+            "cannot be verified",
+            {"cut": ("verificationMaterial", "tlogEntries", 0, "inclusionProof")},
+        ),
+        ("cannot be verified", {"cut": ("dsseEnvelope", "signatures", 0, "sig")}),
+        ("longer than", {"padding": 256 * 1024}),
+        ("cannot be verified", {"hand_made": True}),
+    ],
+)
+async def test_bad_bundles(person: Person, claim: str, more: dict[str, Any]) -> None:
+    """PV1 to PV10: a bundle that proves nothing is not published, and opens nothing."""
+    program, bundle, sha256 = person.built(FIRST, **more)
+    publish = ("project", "publish", "digest", program)
+    ran = await person.desk.run(*publish, "--provenance", bundle, *person.root)
+    assert ran.status == INVALID and claim in ran.err, ran
+    assert (await person.desk.run("project", "show", "digest")).status != 0
+    # A developer can store any bundle without this command.
+    assert (await person.desk.run(*publish)).status == 0
+    async with person.desk_client() as client:
+        key = f"projects/digest/provenance/{sha256}"
+        await client.kv("public").put(key, Path(bundle).read_bytes())
+    for command in (person.granting(), ("project", "provenance", "digest", *person.root)):
+        ran = await person.desk.run(*command)
+        assert ran.status == INVALID and claim in ran.err, ran
+    assert await person.grants() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "options"),
+    [
+        ("another repository", {"repository": OTHER}, ()),
+        ("another ref", {"ref": "refs/heads/evil"}, ()),
+        ("a workflow of another repository", REUSABLE, ()),
+        ("another workflow", {}, ("--workflow", OTHER_WORKFLOW)),
+    ],
+)
+async def test_builds_that_are_not_wanted(
+    person: Person, said: str, more: dict[str, Any], options: tuple[str, ...]
+) -> None:
+    """PV11: another repository, ref or workflow than the owner names gets nothing."""
+    await person.publish(FIRST, **more)
+    ran = await person.desk.run(*person.granting(*options))
+    assert ran.status == INVALID and said in ran.err, ran
+    assert await person.grants() == []
+
+
+async def test_a_workflow_of_another_repository_is_named(person: Person) -> None:
+    """PV11: a reusable workflow is granted to if the owner names it."""
+    await person.publish(FIRST, **REUSABLE)
+    assert (await person.desk.run(*person.granting("--workflow", OTHER_WORKFLOW))).status == 0
+    assert (await person.desk.run(*person.refreshing())).status == 0
+
+
+async def test_where_a_version_was_built(person: Person) -> None:
+    """PV12: anybody reads the bundle of a version and verifies it; without one, no grant."""
+    desk = person.desk
+    first = await person.publish(FIRST)
+    assert FIRST in (await desk.run("project", "show", "digest")).out
+    saved = person.folder / "saved.json"
+    project = f"{person.owner}/digest"
+    shown = await desk.run("project", "provenance", project, "--output", str(saved), *person.root)
+    assert shown.status == 0 and WORKFLOW in shown.out, shown
+    assert saved.read_bytes() == (person.folder / "bundle.json").read_bytes()
+
+    program, _, _ = person.built(SECOND)
+    assert (await desk.run("project", "publish", "digest", program)).status == 0
+    assert "its developer states nothing" in (await desk.run("project", "show", project)).out
+    command = ("project", "provenance", project, *person.root)
+    for refused in (await desk.run(*command), await desk.run(*person.granting())):
+        assert refused.status == EXIT_STATUS["not-there"], refused
+        assert "project publish digest FILE --provenance BUNDLE" in refused.next
+    assert (await desk.run(*command, "--version", first["sha256"])).status == 0
+
+
+async def test_options_of_builds(person: Person) -> None:
+    """The options are complete, or refused with what is missing."""
+    desk, url = person.desk, person.stage.url
+    version = await person.publish(FIRST)
+    for said, words in (
+        ("--ref and --workflow require", ("--secret", "A", "--program", "digest", "--ref", REF)),
+        ("requires one --program", (*person.granting()[3:], "--program", "other")),
+        ("requires one --program", (*person.granting()[3:], "--follow")),
+        ("--all requires --refresh", (*person.granting()[3:], "--all")),
+        ("leave out other terms", ("--refresh", "--secret", "API_KEY")),
+        ("leave out other terms", ("--refresh", "--host", "api.test")),
+        ("leave out other terms", ("--refresh", "--anybody")),
+        ("name what to grant", ("--repository", REPOSITORY)),
+        ("of no repository", ("--refresh", "--all")),
+    ):
+        ran = await desk.run("runner", "grant", url, *words)
+        assert ran.status == 2 and said in ran.err.replace("builds of no", "of no"), (said, ran)
+    without = [word for word in person.granting() if word not in ("--ref", REF)]
+    ran = await desk.run(*without)
+    assert ran.status == 2 and ran.next.endswith(f"--ref {REF}"), ran
+    hashed = await desk.run(*person.granting(project=version["sha256"]))
+    assert hashed.status == EXIT_STATUS["not-there"], hashed
+
+
+async def test_trusted_roots(person: Person) -> None:
+    """The file may be old or have several lines; a root of others proves nothing."""
+    desk, root = person.desk, person.folder / "root.json"
+    await person.publish(FIRST)
+    command = ("project", "provenance", "digest", *person.root)
+    then = root.stat().st_mtime - 12 * DAY
+    os.utime(root, (then, then))
+    assert f"trusted root {root}, 12 days old" in (await desk.run(*command)).err
+    own, other = person.authority.trusted_root, SigstoreAuthority().trusted_root
+    for status, data in (
+        (0, own + b"\n" + other + b"\n"),
+        (0, json.dumps(json.loads(own), indent=2).encode()),
+        (INVALID, other + b"\n" + own),
+        (INVALID, b"{}"),
+        (INVALID, b"text"),
+        (INVALID, own + b"\n" + bytes(1024 * 1024)),
+    ):
+        root.write_bytes(data)
+        ran = await desk.run(*command)
+        assert ran.status == status, (data[:20], ran)
