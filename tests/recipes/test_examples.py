@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 from backend_process import serving
 from deviating_platform import SimulatedPlatform
 from owner_desk import OwnerDesk, owner_desk
@@ -78,7 +79,7 @@ def test_each_is_listed_and_run_here() -> None:
         "program/counter.py",  # both are built by tests/guests/test_toolchains.py
         "program/sign_jwt.py",
     }
-    for name in (*programs, "workflow.yml", "deploy/README.md"):
+    for name in (*programs, "workflow.yml", "program/build.yml", "deploy/README.md"):
         assert f"]({name})" in page
 
 
@@ -206,3 +207,42 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
     assert process.returncode == 0, printed
     assert "deployed with ***, no token" in printed and VALUE not in printed
     assert (tmp_path / "deployed").read_text() == VALUE
+
+
+def test_build_workflow(tmp_path: Path) -> None:
+    """PV6 to PV9: what the workflow builds is what it attests and uploads, with no more rights than
+    that takes."""
+    text = (EXAMPLES / "program" / "build.yml").read_text("utf-8")
+    assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", text) == []
+    workflow = yaml.safe_load(text)
+    assert workflow[True] == {"push": {"branches": ["main"]}}  # YAML's word for `on`
+    assert workflow["permissions"] == {}
+    (job,) = workflow["jobs"].values()
+    assert job["permissions"] == {"contents": "read", "id-token": "write", "attestations": "write"}
+    steps = job["steps"]
+    by_action = {step["uses"].partition("@")[0]: step for step in steps if "uses" in step}
+    assert by_action["actions/checkout"]["with"] == {"persist-credentials": False}
+    attested = by_action["actions/attest-build-provenance"]["with"]["subject-path"]
+    uploaded = by_action["actions/upload-artifact"]["with"]["path"].split()
+    assert uploaded == [attested, "bundle.json"]
+    order = [step.get("id") or step.get("run", "")[:5] for step in steps]
+    assert order.index("cargo") < order.index("attest")
+
+    built = "target/wasm32-wasip1/release"
+    for name, does in (("rustup", ":"), ("cargo", f"mkdir -p {built}; echo wasm > {built}/a.wasm")):
+        stand_in = tmp_path / name
+        stand_in.write_text(f"#!/bin/sh\n{does}\n")
+        stand_in.chmod(0o755)
+    (tmp_path / "attestation.json").write_text("{}")
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    for step in steps:
+        if "run" in step:
+            named = {"BUNDLE": "attestation.json"} if "env" in step else {}
+            subprocess.run(
+                ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+                check=True,
+                cwd=tmp_path,
+                env={"PATH": path, **named},
+            )
+    assert (tmp_path / attested).read_text() == "wasm\n"
+    assert (tmp_path / "bundle.json").read_text() == "{}"

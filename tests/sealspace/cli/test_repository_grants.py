@@ -14,8 +14,10 @@ import pytest_asyncio
 import wasmtime
 from backend_desk import Desk
 from msgspec import convert
+from page_blocks import blocks_of
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 from sigstore_authority import SigstoreAuthority
+from tests_support import REPOSITORY as CHECKOUT
 from tests_support import FixedClock
 
 from capabilities.abilities import DECRYPT, KV_GET
@@ -438,3 +440,29 @@ async def test_trusted_roots(person: Person) -> None:
         root.write_bytes(data)
         ran = await desk.run(*command)
         assert ran.status == status, (data[:20], ran)
+
+
+async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of the page do what it says, with this module's runner and trusted root."""
+    page = (CHECKOUT / "docs" / "how-to" / "secrets-for-a-repository.md").read_text("utf-8")
+    blocks = [block for block in blocks_of(page) if "test_repository_grants" in block.why]
+    monkeypatch.chdir(person.folder)
+    person.built(FIRST)
+    printed = []
+    for at, block in enumerate(blocks):
+        if at == 2:
+            await person.publish(SECOND)
+        for line in block.text.splitlines():
+            words, _, file = line.partition(" > ")
+            words = words.replace("http://127.0.0.1:8090", person.stage.url)
+            command = words.removeprefix("sealspace ").split()
+            if command[1] in ("grant", "publish"):
+                command += ["--trusted-root", "root.json"]
+            ran = await person.desk.run(*command)
+            assert ran.status == 0, (line, ran)
+            if file:
+                Path(file).write_text(ran.out)
+            printed.append(ran.out + ran.err)
+    assert f"{FIRST} → {SECOND}" in printed[4]
+    assert "unchanged" in printed[5]
+    assert "trusted root root.json, 0 days old" in printed[6] and SECOND in printed[6]
