@@ -40,7 +40,6 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://slsa.dev/provenance/v1"
 # Claim -> its last arc below Fulcio's 1.3.6.1.4.1.57264.1; the value is a DER UTF8String.
 _CLAIMS = {
-    "issuer": 8,
     "signer": 9,
     "environment": 11,
     "repository": 12,
@@ -200,17 +199,17 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
         )
         return certificate, *verifier.verify_dsse(signed, _NoPolicy())
     except Exception as exc:  # the library raises errors of many types
+        reason = printable(" ".join(str(exc)[:400].split()), most=200)
         raise ProvenanceInvalid(
-            f"the provenance bundle cannot be verified: {printable(str(exc), most=200)}",
-            claim="signature",
+            f"the provenance bundle cannot be verified: {reason}", claim="signature"
         ) from exc
 
 
 def _origin(certificate: Certificate) -> Build:
     """Return the origin that a verified certificate states."""
     # PV6: one job of GitHub Actions
+    _require("issuer", _claim(certificate, "issuer", 8), _ISSUER)
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
-    _require("issuer", claims["issuer"], _ISSUER)
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     _require("signer", [one.value for one in names], [claims["signer"]])
     _require("environment", claims["environment"], "github-hosted")  # PV7

@@ -314,6 +314,13 @@ def test_chain_log_time_and_signatures_are_verified(data: bytes) -> None:
     assert refused_claim(data) == "signature"
 
 
+def test_the_library_s_reason_is_one_line() -> None:
+    """PV2."""
+    with pytest.raises(ProvenanceInvalid) as refusal:
+        verify_provenance(b"{}", PROGRAM, ROOT)
+    assert "2 validation errors for Bundle mediaType Field required" in str(refusal.value)
+
+
 def root_with(part: str, position: int, **during: str) -> Any:
     """Return the trusted root with another period for an authority or log."""
     document = json.loads(AUTHORITY.trusted_root)
@@ -509,6 +516,11 @@ REFUSED_ORIGINS: list[tuple[str, str, bytes]] = [
     ("issuer", "enterprise", bundle(issuer="https://token.actions.githubusercontent.com/acme")),
     ("issuer", "case", bundle(issuer="https://Token.actions.githubusercontent.com")),
     ("issuer", "slash", bundle(issuer="https://token.actions.githubusercontent.com/")),
+    (
+        "issuer",
+        "a person's identity without other claims",
+        deviating(claims={8: asn1.encode_der("https://accounts.google.com"), 9: None, 14: None}),
+    ),
     ("signer", "claim", claimed("signer", f"https://{SHARED_WORKFLOW}@refs/heads/main")),
     (
         "signer",
