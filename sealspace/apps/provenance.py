@@ -81,8 +81,7 @@ def parse_trusted_root(data: bytes) -> TrustedRoot:
         raise ProvenanceInvalid(
             "the trusted root cannot be read",
             claim="root",
-            hint="use the file trusted_root.json that `gh attestation trusted-root` prints, one of"
-            " its lines",
+            hint="use the first line of what `gh attestation trusted-root` prints",
         ) from exc
 
 

@@ -44,7 +44,7 @@ _ECDSA_WITH_SHA256 = _OID("1.2.840.10045.4.3.2")
 
 @dataclass(frozen=True, kw_only=True)
 class Deviations:
-    """What a bundle has that an ordinary one has not.
+    """Deviations of a bundle from an ordinary one.
 
     Attributes:
         claims: last arc below 1.3.6.1.4.1.57264.1 -> DER of the value; None leaves the claim out.
