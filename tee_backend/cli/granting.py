@@ -33,9 +33,8 @@ from sealspace.apps.descriptions import (
     run_sentence,
     run_words,
 )
-from sealspace.apps.programs import read_active
 from sealspace.apps.runners import network_name, start_of
-from sealspace.cli.command_errors import AlreadyThere, ConfigurationError, NotThere, RunFailed
+from sealspace.cli.command_errors import AlreadyThere, ConfigurationError, RunFailed
 from sealspace.cli.durations import expires_option
 from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.node_terms import gathering
@@ -76,7 +75,7 @@ from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspec
 from ..runner.calls.generated_secrets import verify_generated
 from ..runner.calls.run_receipts import VerifiedRun
 from .grants import condition_options, limit_options
-from .program_commands import project_of, reader
+from .program_commands import active_hash, project_of
 from .repository_grants import WantedBuild, build_options, program_rules, refresh
 from .trust_files import read_trust_root
 
@@ -574,11 +573,7 @@ async def share(
     the runner's key read the program; the runner's platform protects this key from other code.
     """
     project = project_of(checked_project_name(name))
-    if await read_active(reader(client, project), project) is None:
-        raise NotThere(
-            f"no version of {project.text} is active",
-            hint=f"sealspace project publish {project.name} FILE --private",
-        )
+    await active_hash(client, project)
     seen = await verifier.verify(url)
     verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(

@@ -27,14 +27,11 @@ from sealspace.cli.trusted_root import trusted_root_option
 from sealspace.client import Client
 from sealspace.documents.builds import Build, repository_of
 from sealspace.documents.project_names import ProjectId, checked_sha256
-from sealspace.documents.run_grants import ByHash, ByProject, ProgramRule, RunGrant, RunStatement
+from sealspace.documents.run_grants import ByHash, ByProject, ProgramRule, RunGrant
 from sealspace.errors import InvalidInput, SealspaceError
 from sealspace.wire.portable import PortableDelegation
 
 from .program_commands import active_hash, project_of, proven
-
-Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[dict[str, Json]]]
-"""Grants secrets to the runner under a run statement for some seconds, and delivers the grant."""
 
 
 class WantedBuild(NamedTuple):
@@ -172,7 +169,7 @@ async def refresh(
     url: str,
     runner: str,
     wanted: WantedBuild,
-    grant: Granting,
+    grant: Callable[..., Awaitable[dict[str, Json]]],
     *,
     everything: bool,
     ttl_s: float,
@@ -181,6 +178,14 @@ async def refresh(
 
     A new grant differs from the old one in the build alone.
 
+    Args:
+        client: of the owner.
+        url: address of the runner.
+        runner: DID of the runner, whose code is verified.
+        wanted: the repository whose grants to refresh, and the trusted root.
+        grant: grants secrets under a run statement for some seconds, and delivers the grant.
+        everything: refresh the grants for all repositories.
+        ttl_s: lifetime of a new grant if the old one does not state when it began.
     Returns:
         The exit status. A grant whose new build is refused stays as it is.
     """
@@ -215,7 +220,8 @@ async def refresh(
             same = [
                 other
                 for other in await _labelled(client)
-                if (other.grant.statement, other.grant.secrets) == (run, terms.secrets)
+                if (other.portable.delegate_did, other.grant.statement, other.grant.secrets)
+                == (runner, run, terms.secrets)
             ]
             began = terms.delegation.issued_at
             life_s = ttl_s if began is None else terms.expires_at - began

@@ -22,6 +22,7 @@ from tests_support import FixedClock
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from sealspace.apps.backends import policy_for
 from sealspace.apps.run_calls import call_right
@@ -40,6 +41,7 @@ REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
 FIRST, SECOND = "a1" * 20, "b2" * 20
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml"
 DAY = 86_400.0
+OTHER_RUNNER = Ed25519Signer(bytes(range(32))).did
 INVALID = EXIT_STATUS["provenance-invalid"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -108,7 +110,12 @@ class Person:
         return Client(self.desk.node, session=session, clock=clock)
 
     async def kept_grant(
-        self, version: dict[str, Any], *, ttl_s: float = 7 * DAY, age_s: float = 0
+        self,
+        version: dict[str, Any],
+        *,
+        did: str | None = None,
+        ttl_s: float = 7 * DAY,
+        age_s: float = 0,
     ) -> None:
         """Make a grant for a version, some time ago, that is not sent to the runner."""
         build = convert(version["build"], Build)
@@ -117,7 +124,7 @@ class Person:
         async with self.desk_client(FixedClock(SystemClock.now() - age_s)) as client:
             secret = client.secrets().resource("API_KEY")
             portable = await client.delegations.delegate(
-                seen.did,
+                did or seen.did,
                 [allow(secret, KV_GET), allow(client.encryption.network().text, DECRYPT)],
                 ttl_s=ttl_s,
                 policy=policy_for(seen, paths=[secret], ttl_s=ttl_s),
@@ -466,3 +473,14 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
     assert f"{FIRST} → {SECOND}" in printed[4]
     assert "unchanged" in printed[5]
     assert "trusted root root.json, 0 days old" in printed[6] and SECOND in printed[6]
+
+
+async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> None:
+    """The same terms at another runner replace nothing here."""
+    await person.publish(FIRST)
+    assert (await person.desk.run(*person.granting())).status == 0
+    second = await person.publish(SECOND)
+    await person.kept_grant(second, did=OTHER_RUNNER, ttl_s=30 * DAY)
+    assert (await person.desk.run(*person.refreshing())).status == 0
+    assert await person.gets_the_secret(second["sha256"])
+    assert {one["did"] for one in await person.grants()} == {OTHER_RUNNER, person.stage.runner.did}
