@@ -75,7 +75,7 @@ from sealspace.documents.project_names import (
     parse_project,
 )
 from sealspace.documents.secret_names import SECRETS_SPACE
-from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES, sign_statement
+from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import (
     InvalidInput,
     NotFound,
@@ -90,8 +90,8 @@ from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
 _MAX_MANIFEST_BYTES = 64 * 1024
-# More than PV1 allows, so that the error for a longer bundle names the rule.
-_MOST_BUNDLE_BYTES = 512 * 1024
+# More than a statement or a bundle may have: who parses it names the limit that is exceeded.
+_MOST_READ_BYTES = 512 * 1024
 _private = click.option(
     "--private",
     is_flag=True,
@@ -173,7 +173,7 @@ async def publish(
         )
     provenance = None
     if bundle_file is not None:
-        bundle = read_named(bundle_file, most_bytes=_MOST_BUNDLE_BYTES)
+        bundle = read_named(bundle_file, most_bytes=_MOST_READ_BYTES)
         provenance = _verified(bundle, sha256(wasm).hexdigest(), trusted_root)
         build = provenance.build
         tell(f"built from {build.words}")
@@ -402,13 +402,13 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
     ]
 
 
-def reader(client: Client, project: ProjectId, *, most_bytes: int = MAX_STATEMENT_BYTES) -> Reader:
-    """Return a function that reads the signed statements published by a project."""
+def reader(client: Client, project: ProjectId) -> Reader:
+    """Return a function that reads what a project publishes beside its programs."""
 
     async def read(key: str) -> bytes | None:
         for place in _places(client, project):
             with suppress(NotFound, NotGranted):
-                return (await place.get(key, max_bytes=most_bytes)).body
+                return (await place.get(key, max_bytes=_MOST_READ_BYTES)).body
         return None
 
     return read
@@ -428,8 +428,7 @@ async def proven(
     client: Client, project: ProjectId, version: str, trusted_root: Path | None
 ) -> Provenance:
     """Return the verified origin of a version, with the bundle that is beside it (PV12)."""
-    read = reader(client, project, most_bytes=_MOST_BUNDLE_BYTES)
-    bundle = await read(project.provenance_key(version))
+    bundle = await reader(client, project)(project.provenance_key(version))
     if bundle is None:
         raise NotThere(
             f"the version {version} of {project.text} has no provenance bundle",

@@ -72,12 +72,13 @@ async def program_rules(
 
     With a repository, the build of the one program is verified, and is its label (PV14).
     """
-    if wanted.repository is None:
-        if wanted.ref or wanted.workflow:
-            raise click.UsageError("--ref and --workflow require --repository")
+    if not any(wanted[:3]):
         return tuple([await _program(client, one, follows=follows) for one in programs])
-    if follows or len(programs) > 1:
-        raise click.UsageError("--repository requires one --program DID/NAME, without --follow")
+    if wanted.repository is None or follows or len(programs) > 1:
+        raise click.UsageError(
+            "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
+            " --follow"
+        )
     project = project_of(programs[0])
     return (ByHash(*await _active_build(client, project, wanted)),)
 

@@ -232,6 +232,8 @@ async def test_from_a_build_to_the_next(person: Person) -> None:
     for command in (("runner", "list"), ("grant", "list"), ("backend", "show", stage.url)):
         listed = (await desk.run(*command)).out
         assert REPOSITORY in listed and REF in listed and SECOND in listed, command
+        described = (await desk.run(*command, "--json")).out
+        assert json.dumps(second["build"], separators=(",", ":")) in described, command
 
 
 async def test_an_interrupted_refresh_is_completed(person: Person) -> None:
@@ -408,9 +410,9 @@ async def test_options_of_builds(person: Person) -> None:
     desk, url = person.desk, person.stage.url
     version = await person.publish(FIRST)
     for said, words in (
-        ("--ref and --workflow require", ("--secret", "A", "--program", "digest", "--ref", REF)),
-        ("requires one --program", (*person.granting()[3:], "--program", "other")),
-        ("requires one --program", (*person.granting()[3:], "--follow")),
+        ("a grant for a build requires", ("--secret", "A", "--program", "digest", "--ref", REF)),
+        ("a grant for a build requires", (*person.granting()[3:], "--program", "other")),
+        ("a grant for a build requires", (*person.granting()[3:], "--follow")),
         ("--all requires --refresh", (*person.granting()[3:], "--all")),
         ("leave out other terms", ("--refresh", "--secret", "API_KEY")),
         ("leave out other terms", ("--refresh", "--host", "api.test")),
