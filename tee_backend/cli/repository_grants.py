@@ -27,11 +27,14 @@ from sealspace.cli.trusted_root import trusted_root_option
 from sealspace.client import Client
 from sealspace.documents.builds import Build, repository_of
 from sealspace.documents.project_names import ProjectId, checked_sha256
-from sealspace.documents.run_grants import ByHash, ByProject, ProgramRule, RunGrant
+from sealspace.documents.run_grants import ByHash, ByProject, ProgramRule, RunGrant, RunStatement
 from sealspace.errors import InvalidInput, SealspaceError
 from sealspace.wire.portable import PortableDelegation
 
 from .program_commands import active_hash, project_of, proven
+
+Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[dict[str, Json]]]
+"""Grants secrets to a runner under a run statement for some seconds, and delivers the grant."""
 
 
 class WantedBuild(NamedTuple):
@@ -170,21 +173,19 @@ async def refresh(
     url: str,
     runner: str,
     wanted: WantedBuild,
-    grant: Callable[..., Awaitable[dict[str, Json]]],
+    grant: Granting,
     *,
     everything: bool,
     ttl_s: float,
 ) -> int:
     """Replace the grants to former builds by grants to the active ones (PV11, PV14).
 
-    A new grant differs from the old one in the build alone.
-
     Args:
         client: of the owner.
         url: address of the runner.
         runner: DID of the runner, whose code is verified.
         wanted: the repository whose grants to refresh, and the trusted root.
-        grant: grants secrets under a run statement for some seconds, and delivers the grant.
+        grant: grants secrets to the runner.
         everything: refresh the grants for all repositories.
         ttl_s: lifetime of a new grant if the old one does not state when it began.
     Returns:
@@ -207,36 +208,44 @@ async def refresh(
         )
     found, status = [], 0
     for one in live:
-        terms, build = one.grant, one.build
+        build = one.build
         wanted = WantedBuild(build.repository, build.ref, build.workflow, wanted.trusted_root)
-        shown = to_builtins(build) | {"project": one.project.text, "change": "unchanged"}
-        found.append(shown)
+        shown = to_builtins(build) | {"project": one.project.text}
         try:
-            rule = await _active_build(client, one.project, wanted)
-            run = terms.statement
-            if rule[0] != one.sha256:
-                run = replace(run, programs=(ByHash(*rule),))
-                shown["change"] = f"{build.commit} → {rule[-1].commit}"
-            # Read again: the turn of an older grant may have made this one.
-            same = [
-                other
-                for other in await _labelled(client)
-                if (other.portable.delegate_did, other.grant.statement, other.grant.secrets)
-                == (runner, run, terms.secrets)
-            ]
-            began = terms.delegation.issued_at
-            life_s = ttl_s if began is None else terms.expires_at - began
-            if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
-                # Sent again: an earlier attempt may have failed before the runner got it.
-                await deliver(url, same[-1].portable)
-            else:
-                shown |= await grant([secret.label for secret in terms.secrets], run, life_s)
-            # Last, so that the runner always has a grant for one of the builds.
-            if run != terms.statement:
-                await revoke_all(client, [one.portable.cid])
-                shown["revoked"] = one.portable.cid
+            active = ByHash(*await _active_build(client, one.project, wanted))
+            shown |= await _refreshed(client, url, one, active, grant, ttl_s)
         except SealspaceError as error:
             status, shown["change"] = FAILED, f"failed: {what_happened(error)}"
             print_error(f"{build.repository}: the old grant stays: {error.message}", error.step)
+        found.append(shown)
     print_documents(found, {name: name for name in ("repository", "ref", "project", "change")})
     return status
+
+
+async def _refreshed(
+    client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
+) -> dict[str, Json]:
+    """Grant to the active build what an old grant allows, and revoke a grant to another build."""
+    terms, run, change = old.grant, old.grant.statement, "unchanged"
+    if active.wasm_sha256 != old.sha256 and active.build:
+        run = replace(run, programs=(active,))
+        change = f"{old.build.commit} → {active.build.commit}"
+    # Read again: the turn of an older grant may have made this one.
+    same = [
+        one
+        for one in await _labelled(client)
+        if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
+        == (old.portable.delegate_did, run, terms.secrets)
+    ]
+    began, shown = terms.delegation.issued_at, dict[str, Json]()
+    life_s = ttl_s if began is None else terms.expires_at - began
+    if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
+        # Sent again: an earlier attempt may have failed before the runner got it.
+        await deliver(url, same[-1].portable)
+    else:
+        shown = await grant([secret.label for secret in terms.secrets], run, life_s)
+    # Last, so that the runner always has a grant for one of the builds.
+    if run != terms.statement:
+        await revoke_all(client, [old.portable.cid])
+        shown["revoked"] = old.portable.cid
+    return shown | {"change": change}
