@@ -100,7 +100,7 @@ def test_every_part_of_the_origin_is_that_of_the_certificate() -> None:
     found = bundle(
         repository="github.com/Bob-2/x._-",
         repository_id="18446744073709551615",
-        ref="refs/tags/project@1.0",
+        ref="refs/tags/@bob/x@1.0+a_b#2,c=d%",
         commit="0f" * 32,
         workflow="github.com/Bob-2/x._-/.github/workflows/a.yaml",
         trigger="workflow_dispatch",
@@ -108,7 +108,7 @@ def test_every_part_of_the_origin_is_that_of_the_certificate() -> None:
     assert verify_provenance(found, PROGRAM, ROOT) == Build(
         repository="github.com/Bob-2/x._-",
         repository_id="18446744073709551615",
-        ref="refs/tags/project@1.0",
+        ref="refs/tags/@bob/x@1.0+a_b#2,c=d%",
         commit="0f" * 32,
         workflow="github.com/Bob-2/x._-/.github/workflows/a.yaml",
     )
@@ -606,6 +606,9 @@ REFUSED_ORIGINS: list[tuple[str, str, bytes]] = [
             "refs/heads/main\n",
             "refs/heads/\x1b[2J",
             "refs/heads/\x7f",
+            "refs/heads/$(id)",
+            "refs/heads/`id`",
+            "refs/heads/a;id",
             "Refs/heads/main",
             f"refs/heads/{'a' * 250}",
         )
