@@ -240,7 +240,7 @@ def _origin(certificate: Certificate) -> Build:
         )
     except InvalidJson as exc:
         raise ProvenanceInvalid(
-            f"the certificate names no repository on GitHub: {exc.text}", claim="repository"
+            f"the certificate states an unsupported {exc.text[2:].split()[0]}", claim="repository"
         ) from exc
 
 
