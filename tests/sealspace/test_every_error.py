@@ -11,6 +11,7 @@ from believing import believing
 from error_causes import BASES, CAUSES, World, cause
 
 from sealspace import errors
+from sealspace.apps.provenance import parse_trusted_root
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.dataset_format import parse_dataset_key
 from sealspace.documents.signed_statements import read_statement
@@ -21,6 +22,11 @@ from sealspace.wallets import new_wallet
 @cause(errors.StatementInvalid)
 async def _no_statement(_: World) -> None:
     read_statement(b"{}", "sealspace.example/v1", signer=new_wallet().did)
+
+
+@cause(errors.ProvenanceInvalid)
+async def _no_trusted_root(_: World) -> None:
+    parse_trusted_root(b"{}")
 
 
 @cause(errors.DatasetInvalid)
@@ -99,7 +105,7 @@ invalid-response invalid-secret-name invalid-secret-payload invalid-secret-scope
 invalid-secret-value invalid-session label-mismatch lifetime-too-long malformed-answer
 manifest-invalid network-key-changed network-not-active network-not-found node-evidence-refused
 node-failure node-mismatch node-refused node-timeout node-unreachable not-found not-granted
-not-signed-in precondition-failed quota-exceeded rate-limited receipt-invalid release-refused
+not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
 space-not-found spaces-not-hosted statement-invalid store-full token-outside-window transfer-broken
 transport
