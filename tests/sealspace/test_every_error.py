@@ -105,7 +105,8 @@ invalid-response invalid-secret-name invalid-secret-payload invalid-secret-scope
 invalid-secret-value invalid-session label-mismatch lifetime-too-long malformed-answer
 manifest-invalid network-key-changed network-not-active network-not-found node-evidence-refused
 node-failure node-mismatch node-refused node-timeout node-unreachable not-found not-granted
-not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid release-refused
+not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid
+release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
 space-not-found spaces-not-hosted statement-invalid store-full token-outside-window transfer-broken
 transport

@@ -41,6 +41,7 @@ REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
 FIRST, SECOND = "a1" * 20, "b2" * 20
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml"
 DAY = 86_400.0
+PHRASE = "006H M9SM 8575 PT3N GA7S SADP RF8D VTQQ XWAY"
 OTHER_RUNNER = Ed25519Signer(bytes(range(32))).did
 INVALID = EXIT_STATUS["provenance-invalid"]
 
@@ -486,3 +487,23 @@ async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> 
     assert (await person.desk.run(*person.refreshing())).status == 0
     assert await person.gets_the_secret(second["sha256"])
     assert {one["did"] for one in await person.grants()} == {OTHER_RUNNER, person.stage.runner.did}
+
+
+async def test_the_owner_of_a_phrase(person: Person) -> None:
+    """A grant by a key states no time of issue: it is renewed for the lifetime in `--expires`."""
+    desk = person.desk
+    desk.home = person.folder / "phrase"
+    trusted = desk.folder
+    trust = ("--trust-root", str(trusted / "root.pem"), "--collateral", str(trusted / "collateral"))
+    login = await desk.run("login", desk.node, "--phrase", *trust, given=f"{PHRASE}\n")
+    assert login.status == 0, login
+    assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
+    await person.publish(FIRST)
+    assert (await desk.run(*person.granting("--expires", "1d"))).status == 0
+    for expires, number in (("1d", 1), ("7d", 2), ("7d", 2)):
+        assert (await desk.run(*person.refreshing("--expires", expires))).status == 0
+        assert len(await person.grants()) == number
+    second = await person.publish(SECOND)
+    assert (await desk.run(*person.refreshing("--all"))).status == 0
+    ((*_, rule),) = [one["run"]["programs"] for one in await person.grants()]
+    assert rule["wasmSha256"] == second["sha256"]
