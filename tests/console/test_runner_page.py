@@ -335,7 +335,7 @@ def test_secrets_for_a_repository(
     console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
 ) -> None:
     """The active version is granted by hash and project if its developer states the repository and
-    ref. The label stays with the command, which the page shows."""
+    ref (CN10). The label stays with the command, which the page shows."""
     bind(console, "GitHub Repository", Names_of_secrets="API_KEY")
     assert [
         console.run(console.tab.get_by_role("radio", name=name, exact=True).count())

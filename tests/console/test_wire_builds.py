@@ -219,7 +219,8 @@ def test_signatures_of_wallets(shared_scripts: Scripts) -> None:
 
 
 def test_active_versions_are_verified(shared_scripts: Scripts) -> None:
-    """Only the developer's statements count, about this project, and the one that `active` names."""
+    """Only the developer's statements count, about this project, and the one that `active` names
+    (CN10)."""
     wallet = new_wallet()
     other = Ed25519Signer(bytes([1]) * 32)
     project = parse_project(PROJECT)
@@ -316,3 +317,29 @@ def test_a_copied_command_has_each_text_as_one_word(shared_scripts: Scripts) -> 
         assert shlex.split(command)[5:9] == ["github.com/alice/project", "--ref", ref, "--program"]
         assert shlex.split(command)[-4:] == ["--secret", "A", "--secret", "mail/B"]
     assert said[0].count("'") == 0
+
+
+def test_labels_count_only_in_the_owners_own_grants(scripts: Scripts) -> None:
+    """A session can state terms, but no runner accepts them; nor does the console show them as
+    verified by the owner's client (CN10)."""
+    said = in_page(
+        scripts,
+        """
+        const grants = await at("grants"), { Client } = await at("client");
+        const { owner, held } = await signedIn(), client = Client(held);
+        const rights = [{ resource: `${held.space}/kv/a`, ability: "tinycloud.kv/get" }];
+        const how = { run: given, expiresS: 600 };
+        const one = await grants.grant(client, "did:key:z6Mk", rights, how);
+        const portable = await grants.grantAsOwner(client, owner, "did:key:z6Mk", rights, how);
+        const twice = { ...held, owner: "did:key:z6Mk" };
+        const all = await grants.list(client, { direction: "granted", tokens: true });
+        const runs = (cid) => all.filter((grant) => grant.cid === cid).map((grant) =>
+          [grants.runOf(client, grant), grants.runOf({ session: twice }, grant)].map((run) => run ?? null));
+        return [runs(one.cid), runs(JSON.parse(portable).cid)];
+        """,
+        {"programs": [{"wasmSha256": HASH, "build": BUILD}]},
+    )
+    assert said == [
+        [[None, None]],
+        [[{"programs": [{"wasmSha256": HASH, "build": BUILD}]}, None]],
+    ]
