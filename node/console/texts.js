@@ -609,8 +609,7 @@ export const builds = {
   commit: "Commit, as stated",
   workflow: "Workflow, as stated",
   nothingStated: "its developer states nothing",
-  from: "for programs built from",
-  at: "at",
+  from: "build",
   programs: "Programs",
   terms: "Terms, as signed",
 };

@@ -89,7 +89,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
     chips.set(one, element);
     return element;
   };
-  const table = virtualTable({ label: words.title, widths: "minmax(0, 1.1fr) minmax(0, 2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
+  const table = virtualTable({ label: words.title, widths: "minmax(0, .9fr) minmax(0, 2.2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
     key: (one) => `${one.direction} ${one.cid}`, columns: [
       { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 10, 4)), h("span", { class: "narrow" }, textOf(one))] },
       { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },

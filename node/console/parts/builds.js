@@ -16,4 +16,4 @@ export const buildFacts = (build) => (build ? MEMBERS.map((member) => [words[mem
 
 /** The labels of a run grant, each once. @param {Pick<RunStatement, "programs"> | undefined} run */
 export const buildLabels = (run) => [...new Map((run?.programs ?? []).flatMap(({ build }) => (build ? [[JSON.stringify(build), build]] : []))).values()].map(
-  ({ repository, ref, commit }) => h("span", { class: "build" }, ` ${words.from} `, quoted(`${repository} ${ref}`, { mono: true }), ` ${words.at} `, h("code", { title: commit }, commit.slice(0, 12))));
+  ({ repository, ref, commit }) => h("span", { class: "build" }, ` ${words.from} `, quoted(`${repository} ${ref}`, { mono: true }), " ", h("code", { title: commit }, commit.slice(0, 8))));
