@@ -59,10 +59,11 @@ export function runnerPanel({ client, signal }) {
   /** @param {Runner} found @param {Awaited<ReturnType<typeof keys.list>> | null} listed */
   function content(found, listed) {
     const who = /** @type {[string, import("../elements.js").Child][]} */ ([[words.did, copyField(found.did, words.did)], [words.address, h("code", {}, found.url)]]);
-    if (!listed) return [facts(who), askForCalls(client, reload)];
+    const bind = h("div", { class: "row" }, h("a", { class: "button", href: "#/bind" }, words.bind.title));
+    if (!listed) return [facts(who), bind, askForCalls(client, reload)];
     const { account, keys: held } = listed;
     const amounts = /** @type {["balance" | "reserved" | "charged", string][]} */ (Object.entries(words.account)).map(([name, label]) => /** @type {[string, string]} */ ([label, words.micro(Number(account[name]))]));
-    return [facts([...who, ...amounts]), h("div", { class: "row" }, h("a", { class: "button", href: "#/bind" }, words.bind.title)), h("div", { class: "row spread" }, h("h3", {}, words.keys), h("button", { class: "primary", on: { click: () => create(client, found, reload) } }, words.create)),
+    return [facts([...who, ...amounts]), bind, h("div", { class: "row spread" }, h("h3", {}, words.keys), h("button", { class: "primary", on: { click: () => create(client, found, reload) } }, words.create)),
       held.length ? h("ul", { class: "versions", role: "list" }, held.map((one) => keyRow(one, () => revoke(client, found, one, reload)))) : h("p", { class: "dim" }, words.noKeys)];
   }
 
