@@ -30,6 +30,7 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.policy import Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
+from ..documents.builds import repository_of
 from ..documents.project_names import ProjectId
 from ..documents.run_grants import (
     GENERATE,
@@ -497,6 +498,8 @@ async def call_runner(
     match body.get("source"):
         case {"project": str(program)} | {"wasmSha256": str(program)} if program:
             pass
+        case {"GitHub": {"repo": str(repo), "commit": str(commit)}}:  # RN61
+            program = f"{repository_of(repo)}@{commit}"
         case _:
             raise InvalidInput(
                 "the call does not name a program",

@@ -12,6 +12,7 @@ from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json, parse_json
 from sealspace.apps.api_keys import MAX_AMOUNT, MAX_KEY_LIFE_S
+from sealspace.apps.programs import TARGETS
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
 from sealspace.cli.command_errors import KeyFileUnusable, RunFailed
@@ -53,7 +54,20 @@ _Result = TypeVar("_Result")
     ),
 )
 @click.argument("url")
-@click.argument("program", metavar="DID/NAME|SHA256")
+@click.argument("program", metavar="[DID/NAME|SHA256]", required=False)
+@click.option(
+    "--repository",
+    metavar="github.com/OWNER/NAME",
+    help="Run the version that was built from this repository; needs --commit.",
+)
+@click.option("--commit", metavar="HASH", help="Full hash of the commit.")
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default=TARGETS[0],
+    show_default=True,
+    help="Kind of module, with --commit.",
+)
 @click.option(
     "--input",
     "source",
@@ -79,7 +93,10 @@ _Result = TypeVar("_Result")
 )
 def call(
     url: str,
-    program: str,
+    program: str | None,
+    repository: str | None,
+    commit: str | None,
+    target: str,
     source: Path | None,
     secrets: str | None,
     receipt_file: Path | None,
@@ -91,6 +108,9 @@ def call(
     is logged in here. This command does not verify the runner; to verify it, use `sealspace backend
     show URL`.
     """
+    named: dict[str, Json] = {}
+    if repository or commit:
+        named["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
     if data is not None and len(data) > _MAX_INPUT_BYTES:
         raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
@@ -99,10 +119,12 @@ def call(
             raise click.UsageError(
                 "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
-        key, project, body = _key(key_file), project_of(program), _api_body(data, secrets)
+        key, project, body = _key(key_file), project_of(program or ""), _api_body(data, secrets)
+        if named:
+            body["source"] = named
         answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
     else:
-        body = _body(program, data, secrets)
+        body = _body(program, named, data, secrets)
         answer = with_call_right(
             lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
         )
@@ -165,15 +187,20 @@ def _show(answer: dict[str, Json], url: str) -> None:
         raise RunFailed(f"{code}: {error}", hint=hint)
 
 
-def _body(program: str, data: bytes | None, secrets: str | None) -> dict[str, Json]:
-    is_hash = "/" not in program and len(program) == 64
-    body: dict[str, Json] = {
-        "source": (
+def _body(
+    program: str | None,
+    named: dict[str, Json],
+    data: bytes | None,
+    secrets: str | None,
+) -> dict[str, Json]:
+    if program is not None:
+        is_hash = "/" not in program and len(program) == 64
+        named = named | (
             {"wasmSha256": checked_sha256(program, what="the program")}
             if is_hash
             else {"project": project_of(program).text}
         )
-    }
+    body: dict[str, Json] = {"source": named}
     if data is not None:
         try:
             body["input"] = data.decode()

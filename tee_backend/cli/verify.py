@@ -321,6 +321,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
         "MRTD": run.runner.evidence.mrtd.hex(),
         "program": stated["program"],
         "project": stated["project"] or "none; called by hash",
+        "built from": run.build and f"{run.build.words}, as the owner of the secrets verified it",
         "status": f"{stated['status']}{failed}",
         "secrets": stated["secrets"],
         "storage": stated.get("storage"),

@@ -134,7 +134,10 @@ _SENTENCES = {
         ),
     },
     404: {
-        "program-unknown": "The program was not found.",
+        "program-unknown": (
+            "The program was not found; its developer publishes a build of a repository with"
+            " `sealspace project publish NAME FILE --provenance BUNDLE`."
+        ),
         "tasks-off": "This runner runs no tasks; its operator starts it with `--task-dir`.",
     },
     408: {

@@ -35,6 +35,7 @@ from sealspace.apps.backends import Seen, deliver, fetch_evidence
 from sealspace.apps.programs import ProgramManifest, Target, Version
 from sealspace.apps.run_calls import RunnerAt, call_headers, call_right
 from sealspace.client import Client, SignIn
+from sealspace.documents.builds import repository_of
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import RunStatement
 from sealspace.session import Session, key_session
@@ -283,7 +284,10 @@ class RunnerStage:
         if secrets is not None:
             asked["secretsRef"] = {"profile": profile, "owner": secrets}
         source = asked["source"]
-        program = source.get("project") or source["wasmSha256"]
+        program = source.get("project") or source.get("wasmSha256")
+        if program is None:
+            github = source["GitHub"]
+            program = f"{repository_of(github['repo'])}@{github['commit']}"
         body = json.dumps(asked).encode()
         session = session or key_session(sha256(b"caller").digest())
         now, entropy = SystemClock().now(), SystemEntropy()

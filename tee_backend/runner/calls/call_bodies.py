@@ -2,7 +2,8 @@
 
     POST /run
 
-    {"source": {"project": "<did>/<name>", "version"?: sha256} | {"wasmSha256": sha256},
+    {"source": {"project": "<did>/<name>", "version"?: sha256} | {"wasmSha256": sha256}
+               | {"GitHub": {"repo", "commit", "build_target"?}, "project"?: "<did>/<name>"},
      "input"?: text, "inputBase64"?: base64      at most one of them; absent: nothing
      "responseFormat"?: "Text" | "Json" | "Bytes",
      "resourceLimits"?: {"maxInstructions"?, "maxMemoryMb"?, "maxExecutionSeconds"?},
@@ -15,7 +16,8 @@
     {"input": any JSON, which the program reads as compact JSON,
      "async"?: bool, "response_format"?: "Json" | "Text" | "Bytes",
      "resource_limits"?: {"max_instructions"?, "max_memory_mb"?, "max_execution_seconds"?},
-     "secrets_ref"?: {"profile", "account_id"}, "version_key"?: sha256,
+     "secrets_ref"?: {"profile", "account_id"},
+     "version_key"?: sha256 | "source"?: {"GitHub": {"repo", "commit", "build_target"?}},
      "use_bound_identity"?: false}
     or a JSON object with none of these members, which is the input itself
 
@@ -29,11 +31,12 @@ short. Their length is checked before they are parsed: ten megabytes of `[[],[],
 gigabyte of objects.
 """
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -42,6 +45,8 @@ from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, check_text, parse_json, shaped
 from sealspace.apps.api_keys import parse_owner
+from sealspace.apps.programs import Target
+from sealspace.documents.builds import COMMIT, repository_of
 from sealspace.documents.iexec_names import requester_secret
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
 from sealspace.documents.run_grants import MAX_SECRETS
@@ -64,6 +69,22 @@ class SecretsRef(NamedTuple):
 
     owner: Principal
     scope: str | None
+
+
+class BuildSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The repository, commit and target that a call names instead of a version (RN240)."""
+
+    repo: str
+    commit: str
+    build_target: Target = "wasm32-wasip1"
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(COMMIT, self.commit) is None:
+            raise RunRefused(
+                "request-invalid",
+                "commit: give the full hash, 40 or 64 lower-case hex digits; a branch or tag moves",
+            )
+        msgspec.structs.force_setattr(self, "repo", repository_of(self.repo))
 
 
 class TaskOrder(NamedTuple):
@@ -93,6 +114,7 @@ class CallBody:
     secrets: SecretsRef | None
     nonce: str | None
     is_async: bool
+    build: BuildSource | None = None
     task: TaskOrder | None = None
 
     def __post_init__(self) -> None:
@@ -101,11 +123,18 @@ class CallBody:
 
     @property
     def program(self) -> str:
-        """The project id or SHA-256 hash of the called program.
+        """The project id, SHA-256 hash, or repository and commit of the called program.
 
         The caller's token must name the same program.
         """
-        return self.project.text if self.project is not None else self.sha256 or ""
+        if self.project is not None:
+            return self.project.text
+        return self.sha256 or (f"{self.build.repo}@{self.build.commit}" if self.build else "")
+
+    @property
+    def active_of(self) -> ProjectId | None:
+        """The project whose active version is called, or None."""
+        return None if self.sha256 or self.build else self.project
 
 
 class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,8 +145,15 @@ class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
 _Nonce: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None
 
 
+class _Source(msgspec.Struct, forbid_unknown_fields=True):
+    project: str | None = None
+    version: str | None = None
+    wasmSha256: str | None = None
+    GitHub: BuildSource | None = None
+
+
 class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
-    source: dict[str, str | None]
+    source: _Source
     response_format: ResponseFormat = ResponseFormat.TEXT
     resource_limits: dict[str, int] = {}
     secrets_ref: _Secrets | None = None
@@ -173,11 +209,12 @@ def parse_body(data: bytes) -> CallBody:
     members = parse_json(data, max_bytes=MAX_BODY_BYTES)
     text, encoded = (members.pop(name, None) for name in _INPUTS)
     asked = shaped(members, _Body)
-    project, sha256 = _source(asked.source)
+    project, sha256, build = _selected(asked.source)
     ref = asked.secrets_ref
     return CallBody(
         project=project,
         sha256=sha256,
+        build=build,
         input=_input(text, encoded),
         response_format=asked.response_format,
         limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
@@ -189,14 +226,18 @@ def parse_body(data: bytes) -> CallBody:
     )
 
 
-def _source(value: Mapping[str, str | None]) -> tuple[ProjectId | None, str | None]:
-    if value.keys() == {"wasmSha256"}:
-        return None, checked_sha256(value["wasmSha256"], what="wasmSha256")
-    project, version = value.get("project"), value.get("version")
-    if project is None or not value.keys() <= {"project", "version"}:
+def _selected(source: _Source) -> tuple[ProjectId | None, str | None, BuildSource | None]:
+    """Return the project, SHA-256 and build that a request selects its program by."""
+    project, version, sha256, build = msgspec.structs.astuple(source)
+    if (sha256 is None) == (project is None and build is None) or (
+        version is not None and (project is None or build is not None)
+    ):
         raise RunRefused("request-invalid", "source")
-    return parse_project(project), None if version is None else checked_sha256(
-        version, what="version"
+    named = sha256 if version is None else version
+    return (
+        None if project is None else parse_project(project),
+        None if named is None else checked_sha256(named, what="the SHA-256 of the program"),
+        build,
     )
 
 
@@ -277,6 +318,7 @@ class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
     resource_limits: dict[str, int] | None = None
     secrets_ref: _ApiSecrets | None = None
     version_key: str | None = None
+    source: Annotated[dict[Literal["GitHub"], BuildSource], msgspec.Meta(min_length=1)] = {}
     use_bound_identity: bool | None = None
     is_async: bool | None = msgspec.field(name="async", default=None)
 
@@ -305,10 +347,12 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
         raise RunRefused("input-too-large")
     if asked.use_bound_identity:
         raise RunRefused("request-invalid", "use_bound_identity")
-    version, ref = asked.version_key, asked.secrets_ref
+    ref, github = asked.secrets_ref, asked.source.get("GitHub")
+    _, sha256, build = _selected(_Source(project.text, asked.version_key, GitHub=github))
     return CallBody(
         project=project,
-        sha256=None if version is None else checked_sha256(version, what="version_key"),
+        sha256=sha256,
+        build=build,
         input=given,
         response_format=ResponseFormat(asked.response_format or "Json"),
         limits=_limits_of(asked.resource_limits or {}, _API_LIMITS),

@@ -47,6 +47,7 @@ from .journal import keep_receipt
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, lower_limits
+from .published_programs import located
 from .run_receipts import SALT_BYTES, salted
 from .service import Outcome, Runner
 
@@ -138,6 +139,7 @@ class Calls:
         """Run a program for a caller who signed the request, or make a task (`parse_task`)."""
         parsed = parse(body)
         await self.runner.use_token(call, parsed.program, body)
+        parsed = located(parsed, payer.did, self.runner.run_grants())
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -340,6 +342,8 @@ class Calls:
                 parsed = parse_task(request)
             elif record.key is None:
                 parsed = parse_body(request)
+                if record.project is not None:  # RN242: it was found when the call was accepted
+                    parsed = replace(parsed, project=parse_project(record.project))
             else:
                 # RN89: the key may have ended or been revoked since the call was accepted
                 key = await self.keys.live_key(Principal(record.caller), record.key)

@@ -19,18 +19,22 @@ Example:
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+import msgspec
 
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import SystemClock
-from capabilities.principals import same_principal
+from capabilities.principals import Principal, same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
+    Active,
     ProgramManifest,
     Reader,
     Version,
@@ -39,8 +43,9 @@ from sealspace.apps.programs import (
     read_version,
 )
 from sealspace.client import Client
+from sealspace.documents.call_conditions import Call, judge_call
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
-from sealspace.documents.run_grants import read_program_grant
+from sealspace.documents.run_grants import ByHash, RunGrant, read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
     InvalidPortableDelegation,
@@ -56,6 +61,7 @@ from sealspace.session import Grant, space_of
 
 from ...backend import Backend
 from ..reasons import RunRefused
+from .call_bodies import BuildSource, CallBody
 from .journal import Journal
 
 FRESH_S = 5.0
@@ -73,6 +79,8 @@ _MOST_VALUES = 128
 _COMPONENT = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
+_Wanted: TypeAlias = str | BuildSource | None
+_Asked: TypeAlias = tuple[ProjectId, _Wanted]
 
 
 def grant_for(
@@ -90,6 +98,43 @@ def grant_for(
         ),
         None,
     )
+
+
+def located(
+    body: CallBody, caller: Principal, grants: Iterable[tuple[Grant, RunGrant]]
+) -> CallBody:
+    """Add the project that run grants name for the source of a call without one (RN242).
+
+    Only grants that admit the caller count, so that strangers learn nothing about others.
+
+    Raises:
+        RunRefused: `program-unknown`, or `request-invalid` if the grants name several projects.
+    """
+    if body.build is None or body.project is not None:
+        return body
+    owner = caller if body.secrets is None else body.secrets.owner
+    now = SystemClock.now()
+    projects = {
+        rule.project
+        for _, grant in grants
+        if grant.owner == owner and now < grant.expires_at
+        for rule in grant.statement.programs
+        if isinstance(rule, ByHash)
+        and rule.build is not None
+        and (rule.build.repository, rule.build.commit) == (body.build.repo, body.build.commit)
+        and judge_call(
+            grant.statement.callers,
+            Call(caller=caller, owner=owner, wasm_sha256=rule.wasm_sha256, now=now),
+        )
+    } - {None}
+    if len(projects) > 1:
+        raise RunRefused(
+            "request-invalid",
+            'source: grants name several projects for this commit; add "project": "<did>/<name>"',
+        )
+    if not projects:
+        raise RunRefused("program-unknown")
+    return replace(body, project=projects.pop())
 
 
 def live_grants(
@@ -130,55 +175,55 @@ class PublishedPrograms:
         self._grants = live_grants(
             self.backend, partial(read_program_grant, runner=self.backend.did)
         )
-        self._found = Recent[tuple[ProjectId, str | None], tuple[float, Version]](_MOST_REMEMBERED)
+        self._found = Recent[_Asked, tuple[float, Version]](_MOST_REMEMBERED)
         self._active = Recent[ProjectId, Value](_MOST_VALUES)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
-        self._reading: dict[tuple[ProjectId, str | None], asyncio.Task[Version]] = {}
+        self._reading: dict[_Asked, asyncio.Task[Version]] = {}
         self._refused_until_s = 0.0  # in the event loop's time
 
-    async def find(self, project: ProjectId | None, sha256: str | None) -> Version:
-        """Find a program version by project or by hash.
+    async def find(self, project: ProjectId | None, wanted: _Wanted) -> Version:
+        """Find a program version by project, and by hash or source.
 
-        Without a hash, the project's active version is returned. Without a project, only versions
-        that were loaded earlier are found.
+        If nothing is wanted, the project's active version is returned. Without a project, only
+        versions that were loaded earlier are found, by their hash.
 
         Raises:
             RunRefused: `program-unknown`, `program-older`, `program-statement` or
                 `node-unavailable`.
         """
         if project is None:
-            version = self._by_hash.get(sha256 or "")
+            version = self._by_hash.get(wanted if isinstance(wanted, str) else "")
             if version is None:
                 raise RunRefused("program-unknown")
             return version
-        key = (project, sha256)
+        key = (project, wanted)
         is_refused = asyncio.get_running_loop().time() < self._refused_until_s
         # RN53, RN223
-        within_s = FRESH_S if sha256 is None and not is_refused else CONFIRMED_S
+        within_s = FRESH_S if wanted is None and not is_refused else CONFIRMED_S
         if version := self._recent(key, within_s):
             return version
         # Concurrent calls for the same program share one read.
         task = self._reading.get(key)
         if task is None:
-            task = self._reading[key] = asyncio.create_task(self._find(project, sha256))
+            task = self._reading[key] = asyncio.create_task(self._find(project, wanted))
             task.add_done_callback(lambda _: self._reading.pop(key, None))
         return await asyncio.shield(task)
 
-    def _recent(self, key: tuple[ProjectId, str | None], within_s: float) -> Version | None:
+    def _recent(self, key: _Asked, within_s: float) -> Version | None:
         """Return a version that was confirmed within this time, or None."""
         at, version = self._found.get(key, (0.0, None))
         return version if 0 <= SystemClock.now() - at < within_s else None
 
-    async def _find(self, project: ProjectId, sha256: str | None) -> Version:
+    async def _find(self, project: ProjectId, wanted: _Wanted) -> Version:
         try:
-            return await self._read(project, sha256)
+            return await self._read(project, wanted)
         except StatementInvalid as exc:
             raise RunRefused("program-statement", exc.message) from exc
         except SealspaceError as exc:
             raise _unavailable(exc) from exc
 
-    async def _read(self, project: ProjectId, sha256: str | None) -> Version:
-        asked = project, sha256
+    async def _read(self, project: ProjectId, wanted: _Wanted) -> Version:
+        asked = project, wanted
         last = self._recent(asked, CONFIRMED_S)
         private = self._private_reader(project, MAX_STATEMENT_BYTES)
         public = self.public_reader(
@@ -191,7 +236,7 @@ class PublishedPrograms:
 
         try:
             async with asyncio.timeout(None if last is None else _REFRESH_S):
-                active = None if sha256 is not None else await read_active(read, project)
+                active = None if wanted is not None else await read_active(read, project)
         except StatementInvalid:
             raise
         except (SealspaceError, TimeoutError):
@@ -202,8 +247,11 @@ class PublishedPrograms:
             return last
         # Taken out, because another version may be active now.
         _, version = self._found.pop(asked, (0.0, None))
-        wanted = sha256 or active
-        if wanted is None:
+        named: _Wanted | Active = wanted or active
+        if isinstance(named, BuildSource):
+            found = await read(project.build_key(named.commit, named.build_target)) or b""
+            named = found.decode() if re.fullmatch(rb"[0-9a-f]{64}", found) else None
+        if named is None:
             raise RunRefused("program-unknown")
         if active is not None and not await self.journal.record_version(
             project.text, active.sequence, active.statement_sha256 or ""
@@ -211,8 +259,15 @@ class PublishedPrograms:
             raise RunRefused("program-older")
         # The active version names the statement's hash (RN177), so it is read once.
         if active is None or version is None or version.statement_sha256 != active.statement_sha256:
-            version = await read_version(read, project, wanted)
-        if version is None:
+            version = await read_version(read, project, named)
+        if version is None or (  # RN241: the index proves nothing, the signed statement does
+            isinstance(wanted, BuildSource)
+            and (
+                version.build is None
+                or (version.build.repository, version.build.commit, version.target)
+                != msgspec.structs.astuple(wanted)
+            )
+        ):
             raise RunRefused("program-unknown")
         self._found.put(asked, (SystemClock.now(), version))
         return version

@@ -15,6 +15,7 @@ A receipt, as a signed statement `sealspace.run.receipt/v1`:
      "code": text or null, "inputHash", "outputHash": base64url of SHA-256(salt ‖ bytes),
      "variablesHash": base64url, "secrets": "none" | "delivered",
      "storage": "none" | "written" | "unknown", "hosts": [], "limits": {…},
+     "build"?: origin of the program, "task"?: true,
      "instructions", "timeMs", "nonce": text or null, "runner": DID,
      "start": base64url of the SHA-256 of the startup document, "at": RFC 3339}
 
@@ -41,6 +42,7 @@ from capabilities.strict_base64 import decode_standard, decode_url, encode_stand
 from capabilities.strict_json import Json, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import Verified
+from sealspace.documents.builds import Build
 from sealspace.documents.published import MAX_PUBLISHED_BYTES, Published, parse_statement
 from sealspace.documents.signed_statements import read_statement, sign_statement
 from sealspace.errors import BackendAnswerInvalid, StatementInvalid
@@ -72,7 +74,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
 
     `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url. `task` is only
     in the receipt of a task. Without it, a run whose program prints the document about a result
-    would have the same receipt as a task (TK9).
+    would have the same receipt as a task (TK9). `build` is the label of each grant that a secret of
+    the run was read by (RN244).
     """
 
     job: str
@@ -91,6 +94,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     nonce: str | None
     at: str
     task: bool = False
+    build: Build | None = None
 
 
 _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
@@ -98,11 +102,15 @@ _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "s
 
 @dataclass(frozen=True, slots=True)
 class VerifiedRun:
-    """A verified receipt, with the runner's verified attestation."""
+    """A verified receipt, with the runner's verified attestation.
+
+    `build` is the origin of the program as the owners of the secrets verified it (RN244).
+    """
 
     stated: dict[str, Json]
     start: Start
     runner: Verified
+    build: Build | None
 
     def is_about(self, *, salt: bytes, input: bytes | None, output: bytes) -> bool:
         """Return whether the receipt matches the given input and output (RN74).
@@ -216,9 +224,9 @@ async def verify_run(
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
-    # RN206: receipts of former releases do not have `storage`
+    # RN206, RN244: receipts of former releases do not have `storage` and `build`
     if (
-        not members - {"storage", "task"} <= stated.keys() <= members
+        not members - {"storage", "task", "build"} <= stated.keys() <= members
         or stated["runner"] != read.statement.did
     ):
         raise StatementInvalid(
@@ -230,12 +238,13 @@ async def verify_run(
         )
     try:
         now = parse_rfc3339(str(stated["at"]))
+        build = shaped(stated["build"], Build) if "build" in stated else None
     except CapabilityError as exc:
-        raise StatementInvalid("the receipt's time is not valid") from exc
+        raise StatementInvalid("the receipt's time or origin is not valid") from exc
     binding = runner_binding(
         read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256
     )
     verified = await inspector.verify_bound(
         read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
     )
-    return VerifiedRun(stated, read, verified)
+    return VerifiedRun(stated, read, verified, build)

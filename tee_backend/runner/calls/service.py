@@ -29,12 +29,14 @@ from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
+from sealspace.documents.builds import Build
 from sealspace.documents.call_conditions import Call, Verdict, judge_call
 from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import (
     STORAGE_FOLDER,
+    ByHash,
     RunGrant,
     read_generation_grant,
     read_program_grant,
@@ -156,7 +158,7 @@ class Runner:
     def __post_init__(self) -> None:
         self.did = self.backend.did
         read = partial(read_run_grant, runner=self.did)
-        self._run_grants = live_grants(self.backend, read)
+        self.run_grants = live_grants(self.backend, read)
         self._ended_grants = live_grants(self.backend, read, states=("ended", "revoked"))
         self._read_storage_grant = partial(
             read_program_grant, runner=self.did, folder=STORAGE_FOLDER
@@ -289,8 +291,10 @@ class Runner:
         # TK4: the developer may have granted no secret. A grant that has ended, was revoked, or is
         # for another version refuses the task, because the developer wanted the secret there.
         is_granted = any(
-            grant.owner == app.developer and secret in grant.secrets
-            for _, grant in self._run_grants() + self._ended_grants()
+            grant.owner == app.developer
+            and secret in grant.secrets
+            and grant.statement.rules_for(version.sha256, app, app)
+            for _, grant in self.run_grants() + self._ended_grants()
         )
         return wanted if is_granted else wanted[1:]
 
@@ -327,7 +331,9 @@ class Runner:
         )
         try:
             async with asyncio.timeout_at(request.start_by_s):
-                version = await self.programs.find(body.project, body.sha256)
+                version = await self.programs.find(body.project, body.build or body.sha256)
+                if body.build is not None:  # RN243: from here on a call of this version
+                    body = replace(body, sha256=version.sha256)
                 request = replace(
                     request,
                     wasm_sha256=version.sha256,
@@ -398,11 +404,11 @@ class Runner:
         has_storage = (
             body.task is None and grant_for(body.project, self._storage_grants()) is not None
         )
-        grants = [grant for _, grant in self._run_grants()] if wanted else []
+        grants = [grant for _, grant in self.run_grants()] if wanted else []
         call = Call(
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
         )
-        chosen, missing = [], list[int]()
+        chosen, missing, builds = [], list[int](), set[Build | None]()
         try:
             for one in wanted:  # RN213: the grants of all owners are judged before any read
                 call = replace(call, owner=one.owner)
@@ -413,6 +419,12 @@ class Runner:
                     values = await self._values(call, candidates, one)
                     for name, (grant, value) in values.items():
                         secrets |= dict.fromkeys(one.variables or (name,), value)
+                        builds |= {
+                            rule.build if isinstance(rule, ByHash) else None
+                            for rule in grant.statement.rules_for(
+                                call.wasm_sha256, body.project, body.active_of
+                            )
+                        }
                         # RN103: a run may contact only hosts that the grant of every secret allows
                         hosts &= frozenset(grant.statement.hosts)
                         # RN207: otherwise a caller could choose the project that keeps the values
@@ -443,6 +455,7 @@ class Runner:
             limits=limits,
             hosts=hosts,
             secrets_delivered=bool(secrets),
+            build=builds.pop() if len(builds) == 1 else None,  # RN244
             has_storage=has_storage,
         )
         return request, secrets
@@ -544,6 +557,7 @@ class Runner:
             nonce=record.nonce,
             at=iso_time(SystemClock.now()),
             task=record.beneficiary is not None,
+            build=request.build if result.secrets_delivered else None,
         )
         identity = self.identity
         receipt = sign_receipt(
@@ -586,10 +600,9 @@ def _choose(
                 asks for secrets of the developer.
             `secret-missing`: the manifest lists a secret that is not granted.
     """
-    active_of = body.project if body.sha256 is None else None
     verdicts: dict[Verdict, list[tuple[RunGrant, bool]]] = {True: [], False: [], None: []}
     for grant in grants:
-        rules = grant.statement.rules_for(call.wasm_sha256, body.project, active_of)
+        rules = grant.statement.rules_for(call.wasm_sha256, body.project, body.active_of)
         # RN80: the grant must be of this owner, profile and program, and must not have ended
         if (
             grant.owner == call.owner

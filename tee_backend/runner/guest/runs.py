@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from sealspace.apps.programs import Target
+from sealspace.documents.builds import Build
 
 from ..reasons import Reason, RunRefused
 from ..shares import OPERATOR, Payer
@@ -127,6 +128,7 @@ class RunRequest:
     start_by_s: float | None = None
     storage: Handler | None = field(default=None, repr=False)
     has_storage: bool = False
+    build: Build | None = None
     arguments: tuple[str, ...] = field(default=(), repr=False)
     folders: TaskFolders | None = None
 
