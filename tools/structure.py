@@ -35,9 +35,9 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 87_839,
-    "tee_backend": 95_638,
-    "sealspace": 103_324,
+    "node": 87_744,
+    "tee_backend": 98_214,
+    "sealspace": 105_523,
     "encryption_network": 15_642,
     "spaces": 57_607,
     "capabilities": 19_613,

@@ -53,6 +53,7 @@ from sealspace.cli.terminal import (
 )
 from sealspace.client import Client
 from sealspace.documents.call_conditions import Condition, Owner
+from sealspace.documents.iexec_names import SCOPES
 from sealspace.documents.project_names import checked_project_name
 from sealspace.documents.run_grants import (
     GrantLimits,

@@ -52,7 +52,7 @@ build_options = gathering(
     click.option(
         "--repository",
         metavar="REPOSITORY",
-        callback=lambda _context, _option, text: text and repository_of(text),
+        callback=lambda _context, _option, text: None if text is None else repository_of(text),
         help="Grant only if this repository on GitHub built the active version of the project, as"
         " its provenance bundle proves: github.com/OWNER/NAME.",
     ),
@@ -75,7 +75,7 @@ async def program_rules(
 
     With a repository, the build of the one program is verified, and is its label (PV14).
     """
-    if not any(wanted[:3]):
+    if all(one is None for one in wanted[:3]):
         return tuple([await _program(client, one, follows=follows) for one in programs])
     if wanted.repository is None or follows or len(programs) > 1:
         raise click.UsageError(
@@ -103,7 +103,7 @@ async def _active_build(
         require_build(
             build,
             repository=wanted.repository or build.repository,
-            ref=wanted.ref or build.ref,
+            ref=build.ref if wanted.ref is None else wanted.ref,
             repository_id=repository_id,
             workflow=wanted.workflow,
         )

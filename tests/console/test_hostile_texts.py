@@ -38,8 +38,8 @@ CORPUS = (
     LONG,
 )
 ALL = " ".join(CORPUS)
-REF = "refs/<img/src=x/onerror=canary()>'&quot;{{canary()}}" + "W" * 190
-"""A ref as long as one may be, with every character that matters."""
+REF = "refs/__proto__/constructor@#%+=,-" + "W" * 200
+"""A ref as a developer may state one."""
 SAFE = "-._~!$&'()*+,;=:@"
 PLACES = (
     "secrets",
@@ -149,9 +149,12 @@ def test_programs_and_names_of_files(
         "repositoryId": "1",
         "ref": REF,
         "commit": "a1" * 20,
-        "workflow": f"github.com/a/__proto__/{REF}",
+        "workflow": "github.com/a/__proto__/.github/constructor" + "W" * 200,
     }
-    builds: list[Any] = [{**sound, name: text} for name in sound for text in (ALL, f"x\n{REF}")]
+    builds: list[Any] = [
+        {**sound, name: text} for name in sound for text in (ALL, f"{sound[name]}\n")
+    ]
+    builds += [{**sound, name: f"{sound[name]}{text}"} for name in sound for text in CORPUS[:3]]
     builds += [{**sound, ALL: ALL}, ALL, [sound], dict.fromkeys(sound, None)]
 
     async def store() -> None:

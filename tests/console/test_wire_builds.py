@@ -38,6 +38,11 @@ TEXTS = (
     "github.com/-a/b",
     "github.com/a/b/c",
     "github.com/a/..",
+    "github.com/a/.",
+    "github.com/a/...",
+    "github.com/a/../.github/workflows/x.yml",
+    "refs/@#%+=,-",
+    "refs/$(canary)",
     "github.com/a_b/c",
     "GitHub.com/a/b",
     f"github.com/{'a' * 39}/{'b' * 100}",
@@ -303,7 +308,12 @@ def _is_active(text: str, active: bytes, version: bytes) -> bool:
 
 def test_a_copied_command_has_each_text_as_one_word(shared_scripts: Scripts) -> None:
     """Whatever a ref has, a shell takes it as one word and runs nothing of it."""
-    refs = ["refs/heads/main", "refs/x$(canary)'`canary`", 'refs/";canary|&<>*?!#~\\', "refs/''"]
+    refs = [
+        "refs/heads/main",
+        "refs/@#%+=,-",
+        "refs/x$(canary)'`canary`",
+        'refs/";canary|&<>*?!~\\',
+    ]
     said = in_page(
         shared_scripts,
         """

@@ -14,6 +14,7 @@ import pytest
 from backend_site import Documents, Domain, Program, serving
 from deviating_platform import CollateralOptions
 from patience import PATIENCE_S
+from sigstore_authority import SigstoreAuthority
 from tests_support import REPOSITORY
 
 import sealspace
@@ -104,9 +105,12 @@ async def test_an_example_runs(
     (folder / "film.mp4").write_bytes(b"a film")
     (folder / "survey.csv").write_bytes(b"age,size\n")
     (folder / "mail-digest.wasm").write_bytes(b"\0asm\x01\0\0\0")
+    authority, program_sha256 = SigstoreAuthority(), "ab" * 32
+    (folder / "trusted_root.json").write_bytes(authority.trusted_root)
     monkeypatch.chdir(folder)
     async with AsyncExitStack() as stack:
         given = await presupposed(bench, stack)
+        given |= {"program_sha256": program_sha256, "bundle": authority.bundle(program_sha256)}
         module = import_module(f"sealspace.{name}" if name else "sealspace")
         package = {one: getattr(sealspace, one) for one in sealspace.__all__}
         program = f"async def example():\n{textwrap.indent(EXAMPLES[name], '    ')}\n"

@@ -48,7 +48,9 @@ _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
 _LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM|DS|PV|TG|TK|[PUXARECSTKVDIHMWQJ])"
-_ID = re.compile(rf"(?<![\w-])(enc-[WD]\d+|iexec-[STD]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])")
+_ID = re.compile(
+    rf"(?<![\w-])(enc-[WD]\d+|iexec-[STDV]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])"
+)
 _RANGE = re.compile(rf"(?<![\w-])({_LETTERS})(\d{{1,3}})(?: to |–|-)(?:\1)?(\d{{1,3}})(?!\w)")
 # Sections and cases of iExec's protocol, such as `X7.1 S5, S6`, which are no rules of ours.
 _CASE = re.compile(r"(?<![\w-])X\d+\.\d+(?: S\d+(?:, S\d+)*)?")

@@ -11,16 +11,16 @@ import { ConsoleError } from "./errors.js";
  * @typedef {{ programs: Rule[], [member: string]: any }} RunStatement
  */
 
-const REPOSITORY = "github\\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}";
+const REPOSITORY = "github\\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\\.\\.?(?:/|$))[A-Za-z0-9._-]{1,100}";
 export const SHA256 = /^[0-9a-f]{64}$/;
-export const REF = /^refs\/[!-~]{1,250}$/;
+export const REF = /^refs\/[A-Za-z0-9._/@#%+=,-]{1,250}$/;
 /** @type {{[member: string]: RegExp}} */
 const BUILD = {
   repository: new RegExp(`^${REPOSITORY}$`),
   repositoryId: /^[1-9][0-9]{0,19}$/,
   ref: REF,
   commit: /^[0-9a-f]{40}(?:[0-9a-f]{24})?$/,
-  workflow: new RegExp(`^${REPOSITORY}/[!-~]{1,250}$`),
+  workflow: new RegExp(`^${REPOSITORY}/[A-Za-z0-9._/-]{1,250}$`),
 };
 /** @type {{[limit: string]: number}} */
 const MOST = { maxInstructions: 500_000_000_000, maxMemoryMb: 512, maxExecutionSeconds: 180 };
@@ -84,7 +84,7 @@ export function parseRunStatement(value) {
 
 /** @param {string} text URL, address for SSH or `OWNER/NAME` @returns {string | null} `github.com/OWNER/NAME`; null: not a repository on GitHub */
 export function repositoryOf(text) {
-  const name = text.replace(/^(?:https?:\/\/|ssh:\/\/)?(?:git@)?(?:github\.com[/:])?/, "").replace(/\/$/, "").replace(/\.git$/, "");
+  const name = text.replace(/^(?:(?:https?:\/\/|(?:ssh:\/\/)?git@)?github\.com[/:])?/, "").replace(/\/$/, "").replace(/\.git$/, "");
   return BUILD.repository.test(`github.com/${name}`) ? `github.com/${name}` : null;
 }
 

@@ -12,6 +12,7 @@ from capability_cases import BOB
 from runner_stage import ENVIRONMENT, P1, RunnerStage, runner_stage
 from tests_support import altered
 
+from capabilities.strict_json import Json
 from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Provenance, Version
 from sealspace.apps.runners import call_runner
@@ -132,7 +133,12 @@ async def test_the_sdk_calls_by_repository_and_commit(stage: RunnerStage) -> Non
     ):
         answer = await call_runner(stage.url, session, body)
         assert answer["status"] == "completed", answer
-    for github in ({}, {"repo": REPOSITORY}, {"repo": "example.com/a/b", "commit": "1" * 40}):
+    unusable: tuple[dict[str, Json], ...] = (
+        {},
+        {"repo": REPOSITORY},
+        {"repo": "example.com/a/b", "commit": "1" * 40},
+    )
+    for github in unusable:
         with pytest.raises(InvalidInput):
             await call_runner(stage.url, session, {"source": {"GitHub": github}})
 
