@@ -8,6 +8,8 @@ _CONFINEMENT = "tee_backend/runner/test_confinement.py::"
 _TEMPLATE = "tee_backend/runner/test_template.py::"
 _SYSTEM_CALLS = "tee_backend/runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
+_BUILD_GRANTS = "attacks/test_build_grants.py::"
+_BUILDS = "tee_backend/runner/test_builds.py::"
 _CALLS = "tee_backend/runner/test_calls.py::"
 _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
 _TASKS = "tee_backend/runner/test_tasks.py::"
@@ -54,6 +56,15 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 the bytes of a granted program are published under another project, with other hosts": (
         _REPLAYS + "test_a_stranger_s_manifest_for_the_bytes_of_a_grant",
         _REPLAYS + "test_a_former_grant_of_hosts_without_a_project",
+    ),
+    "3.8 a developer states another repository for a version, or the node shows another index of "
+    "commits": (
+        _BUILD_GRANTS + "test_no_hash_gets_a_secret_that_no_bundle_proved",
+        _BUILDS + "test_the_index_proves_nothing",
+        _BUILDS + "test_a_stated_build_gets_no_secret_of_another_hash",
+    ),
+    "3.8 a stranger finds out by a call for a repository whether an owner granted for it": (
+        _BUILDS + "test_strangers_learn_nothing_about_grants",
     ),
     "3.8 a caller learns a secret from how many instructions a program spends on it": (
         _FUEL + "test_twenty_thousand_calls_tell_what_metrics_tell",

@@ -618,14 +618,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     # --- runner
     **TESTS_OF_RUNNER_THREATS,
-    "3.8 a developer states another repository for a version, or the node shows another index of "
-    "commits": (
-        "tee_backend/runner/test_builds.py::test_the_index_proves_nothing",
-        "tee_backend/runner/test_builds.py::test_a_stated_build_gets_no_secret_of_another_hash",
-    ),
-    "3.8 a stranger finds out by a call for a repository whether an owner granted for it": (
-        "tee_backend/runner/test_builds.py::test_strangers_learn_nothing_about_grants",
-    ),
 }
 
 

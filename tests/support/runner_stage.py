@@ -30,6 +30,7 @@ from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
+from node.config.tree import Limits as NodeLimits
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.backends import Seen, deliver, fetch_evidence
 from sealspace.apps.programs import ProgramManifest, Target, Version
@@ -307,13 +308,20 @@ async def runner_stage(
     outbound: Outbound | None = None,
     connections: ConnectionLimits = LIMITS,
     task_root: Path | None = None,
+    node_limits: NodeLimits | None = None,
 ) -> RunnerStage:
     """Start a runner, an owner, and a node whose console calls the runner; the stack stops them."""
     clock, entropy = SystemClock(), SystemEntropy()
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     bound = stack.enter_context(create_server(("127.0.0.1", 0)))
     listener = Http(port=0, drain_s=0, console_runner=f"http://127.0.0.1:{bound.getsockname()[1]}")
-    settings = believing(folder / "node", platform, public_spaces=MANY_READS, http=listener)
+    settings = believing(
+        folder / "node",
+        platform,
+        public_spaces=MANY_READS,
+        http=listener,
+        limits=node_limits or NodeLimits(),
+    )
     node, seed = await stack.enter_async_context(embedded_node(settings)), entropy.token(32)
     runner, url = await _started(
         stack,

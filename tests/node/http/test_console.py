@@ -19,7 +19,7 @@ Call = Callable[..., Awaitable[Reply]]
 
 FOLDER = REPOSITORY / "node" / "console"
 _ADDRESS = re.compile(r'"(/console/[0-9a-f]{32}/[^"]+)"')
-MOST_BYTES = 165_000
+MOST_BYTES = 178_500
 
 
 def _addresses(index: str) -> list[str]:

@@ -124,21 +124,20 @@ async def test_the_sdk_calls_by_repository_and_commit(stage: RunnerStage) -> Non
     version = await published(stage, "sdk", build)
     await granted(stage, ByHash(version.sha256, version.project, build))
     session = await stage.calling_session()
-    for body in (
-        {
-            "source": source_of(build),
-            "secretsRef": {"profile": "default", "owner": stage.developer},
-        },
+    ref: dict[str, Json] = {"profile": "default", "owner": stage.developer}
+    bodies: tuple[dict[str, Json], ...] = (
+        {"source": source_of(build), "secretsRef": ref},
         {"source": source_of(build) | {"project": version.project.text}},
-    ):
+    )
+    for body in bodies:
         answer = await call_runner(stage.url, session, body)
         assert answer["status"] == "completed", answer
-    unusable: tuple[dict[str, Json], ...] = (
+    wrong: tuple[dict[str, Json], ...] = (
         {},
         {"repo": REPOSITORY},
         {"repo": "example.com/a/b", "commit": "1" * 40},
     )
-    for github in unusable:
+    for github in wrong:
         with pytest.raises(InvalidInput):
             await call_runner(stage.url, session, {"source": {"GitHub": github}})
 
