@@ -68,8 +68,10 @@ for folder in orders["folders"]:
                 about = path.lstat()
             except OSError:
                 continue
-            # What did not change since the secret was made does not contain it.
-            if stat.S_ISREG(about.st_mode) and about.st_ctime_ns >= orders["since_ns"] - 20_000_000:  # file times lag by a tick
+            # What did not change since the secret was made does not contain it. Times of files lag
+            # behind the clock by a tick of the kernel.
+            changed_ns = about.st_ctime_ns + 20_000_000
+            if stat.S_ISREG(about.st_mode) and changed_ns >= orders["since_ns"]:
                 attempt(path)
 json.dump({"opened": opened, "found": found}, sys.stdout)
 """
