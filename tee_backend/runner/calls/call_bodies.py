@@ -46,7 +46,7 @@ from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import Json, check_text, parse_json, shaped
 from sealspace.apps.api_keys import parse_owner
 from sealspace.apps.programs import Target
-from sealspace.documents.builds import COMMIT, repository_of
+from sealspace.documents.builds import COMMIT, Build, repository_of
 from sealspace.documents.iexec_names import requester_secret
 from sealspace.documents.project_names import ProjectId, checked_sha256, parse_project
 from sealspace.documents.run_grants import MAX_SECRETS
@@ -85,6 +85,10 @@ class BuildSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "commit: give the full hash, 40 or 64 lower-case hex digits; a branch or tag moves",
             )
         msgspec.structs.force_setattr(self, "repo", repository_of(self.repo))
+
+    def is_of(self, build: Build | None) -> bool:
+        """Return whether an origin is of this repository and commit."""
+        return build is not None and (build.repository, build.commit) == (self.repo, self.commit)
 
 
 class TaskOrder(NamedTuple):
@@ -133,7 +137,10 @@ class CallBody:
 
     @property
     def active_of(self) -> ProjectId | None:
-        """The project whose active version is called, or None."""
+        """The project whose active version is called, or None.
+
+        A call of a build is a call of one version by its hash (RN243).
+        """
         return None if self.sha256 or self.build else self.project
 
 

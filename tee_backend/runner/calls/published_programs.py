@@ -26,8 +26,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-import msgspec
-
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal, same_principal
@@ -113,18 +111,21 @@ def located(
     if body.build is None or body.project is not None:
         return body
     owner = caller if body.secrets is None else body.secrets.owner
-    now = SystemClock.now()
     projects = {
         rule.project
         for _, grant in grants
-        if grant.owner == owner and now < grant.expires_at
+        if grant.owner == owner
         for rule in grant.statement.programs
         if isinstance(rule, ByHash)
-        and rule.build is not None
-        and (rule.build.repository, rule.build.commit) == (body.build.repo, body.build.commit)
+        and body.build.is_of(rule.build)
         and judge_call(
             grant.statement.callers,
-            Call(caller=caller, owner=owner, wasm_sha256=rule.wasm_sha256, now=now),
+            Call(
+                caller=caller,
+                owner=owner,
+                wasm_sha256=rule.wasm_sha256,
+                now=SystemClock.now(),
+            ),
         )
     } - {None}
     if len(projects) > 1:
@@ -262,11 +263,7 @@ class PublishedPrograms:
             version = await read_version(read, project, named)
         if version is None or (  # RN241: the index proves nothing, the signed statement does
             isinstance(wanted, BuildSource)
-            and (
-                version.build is None
-                or (version.build.repository, version.build.commit, version.target)
-                != msgspec.structs.astuple(wanted)
-            )
+            and not (wanted.is_of(version.build) and wanted.build_target == version.target)
         ):
             raise RunRefused("program-unknown")
         self._found.put(asked, (SystemClock.now(), version))

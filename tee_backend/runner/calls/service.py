@@ -330,8 +330,6 @@ class Runner:
         try:
             async with asyncio.timeout_at(request.start_by_s):
                 version = await self.programs.find(body.project, body.build or body.sha256)
-                if body.build is not None:  # RN243: from here on a call of this version
-                    body = replace(body, sha256=version.sha256)
                 request = replace(
                     request,
                     wasm_sha256=version.sha256,

@@ -241,8 +241,8 @@ async def test_the_index_proves_nothing(
     version = await published(stage, name, stated)
     space, source = stage.owner.kv("public"), source_of(asked) | {"project": version.project.text}
     key = version.project.build_key(asked.commit, P1)
-    for found in (version.sha256, "0" * 64, "../active", "\N{SNOWMAN}", ""):
-        await space.put(key, found.encode())
+    for found in (version.sha256.encode(), b"0" * 64, b"../active", b"\xff", b""):
+        await space.put(key, found)
         answered = await called(stage, source)
         assert code(answered) == (404, "program-unknown"), found
         assert COMMAND in answered[1]["error"]["message"]

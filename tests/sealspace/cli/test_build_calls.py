@@ -1,0 +1,87 @@
+"""`sealspace runner call --repository`: a build is called, and the receipt shows its origin."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import wasmtime
+from backend_desk import Desk
+from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
+
+from sealspace.apps.programs import Provenance
+from sealspace.documents.builds import Build
+from sealspace.documents.call_conditions import AllowAll
+from sealspace.documents.run_grants import ByHash, RunStatement
+
+SECRET = "open sesame, says the owner"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunnerStage]:
+    async with AsyncExitStack() as stack:
+        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"))
+
+
+@pytest.fixture
+def desk(
+    stage: RunnerStage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Desk:
+    """A caller."""
+    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    trusted = stage.folder / "node"
+    return Desk(
+        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
+    )
+
+
+async def test_a_call_by_repository_and_commit(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN240, RN244: the version of a build is called, and its receipt shows the origin."""
+    await desk.log_in()
+    await stage.owner.secrets().put("API_KEY", SECRET)
+    build = Build(
+        repository="github.com/alice/project",
+        repository_id="1001",
+        ref="refs/heads/main",
+        commit="a1" * 20,
+        workflow="github.com/alice/project/.github/workflows/release.yml",
+    )
+    version = await stage.owner.programs(public=True).publish(
+        "built",
+        bytes(wasmtime.wat2wasm(ENVIRONMENT)),
+        target="wasm32-wasip1",
+        signer=stage.wallet,
+        provenance=Provenance(build, b"{}"),
+    )
+    rule = ByHash(version.sha256, version.project, build)
+    await stage.grant(["API_KEY"], RunStatement(programs=(rule,), callers=AllowAll()))
+    kept, named = str(tmp_path / "receipt.json"), ("--repository", "alice/project")
+    call = ("runner", "call", stage.url, *named, "--commit", build.commit)
+    secrets = ("--secrets", stage.developer, "--receipt", kept)
+    called = await desk.run(*call, *secrets)
+    assert called.status == 0 and f"API_KEY={SECRET}" in called.out.split("\0"), called
+    shown = re.sub(r"\s+", " ", (await desk.run("verify", kept)).out)
+    assert f"built from {build.words}, as the owner of the secrets verified it" in shown
+    assert (await desk.run(*call, version.project.text)).status == 0
+    unknown = await desk.run(*call, version.project.text, "--target", "wasm32-wasip2")
+    assert unknown.status == 1 and "program-unknown" in unknown.err
+    assert "sealspace project publish NAME FILE --provenance BUNDLE" in unknown.err
+    (tmp_path / "key").write_text(await stage.key("built"))
+    (tmp_path / "key").chmod(0o600)
+    key = ("--key", str(tmp_path / "key"))
+    assert (await desk.run(*call, version.project.text, *key)).status == 1  # no JSON
+    unknown = await desk.run(*call[:-1], "b2" * 20, version.project.text, *key)
+    assert "program-unknown" in unknown.err
+    for wrong in (call[:-2], call[:3], (*call[:-1], "main"), (*call, *key)):
+        ran = await desk.run(*wrong)
+        assert ran.status in (1, 2) and len(ran.err.splitlines()) == 2, ran
