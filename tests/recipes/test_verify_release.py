@@ -4,6 +4,7 @@ provenance bundle."""
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -18,6 +19,7 @@ from sigstore_authority import SigstoreAuthority
 from tests_support import REPOSITORY
 
 from sealspace.cli.root import EXIT_STATUS, main
+from sealspace.own_packages import PACKAGES
 
 pytestmark = pytest.mark.slow
 TAG = "refs/tags/v1.0.0"
@@ -47,15 +49,18 @@ class Release:
         path.write_bytes(self.authority.bundle(hashlib.sha256(subject).hexdigest(), ref=ref))
         return "--verify", str(path), "--trusted-root", str(self.folder / "root.json")
 
-    def version(self, *arguments: str) -> tuple[int, str]:
-        """Call the installed command; return its status and what it prints."""
+    def version(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """Call the installed command; return its status and what it prints.
+
+        The variables are added to the environment.
+        """
         command = [str(self.python), "-P", "-m", "sealspace", "version", *arguments]
         ran = subprocess.run(
             command,
             capture_output=True,
             text=True,
             cwd=self.folder,
-            env={"HOME": str(self.folder), "PATH": os.defpath},
+            env={"HOME": str(self.folder), "PATH": os.defpath, **variables},
             timeout=_WAIT_S,
         )
         return ran.returncode, ran.stdout + ran.stderr
@@ -168,6 +173,17 @@ def test_a_linked_folder_is_refused(release: Release) -> None:
     assert "sealspace/linked/more.py" in said
 
 
+def test_the_files_that_run_are_verified(release: Release) -> None:
+    """Packages before the installed ones on the import path are others than those of the wheel."""
+    options, copy = release.bundle(listed(release)), release.folder / "copy"
+    for package in PACKAGES:
+        shutil.copytree(release.site / package, copy / package)
+    changed = copy / "capabilities" / "tokens.py"
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    status, said = release.version(*options, *ORIGIN, PYTHONPATH=str(copy))
+    assert (status, "capabilities/tokens.py" in said) == (REFUSED, True), said
+
+
 def test_a_changed_file_and_a_changed_record_are_refused(release: Release) -> None:
     """The installer's record is not trusted: the bundle decides."""
     subject = listed(release)
@@ -207,7 +223,7 @@ def test_an_editable_installation_is_refused(
 ) -> None:
     """Nothing says which files a checkout should have; not even a bundle about no files at all."""
     assert main(["version", *release.bundle(b""), *ORIGIN]) == REFUSED
-    assert "none is installed" in capsys.readouterr().err
+    assert "an installed file is not that of the wheel" in capsys.readouterr().err
 
 
 def test_options_that_verify_nothing_are_refused(release: Release) -> None:
