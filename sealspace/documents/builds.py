@@ -36,7 +36,9 @@ class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
     repository_id: Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,19}\Z")]
     ref: Annotated[str, Meta(pattern=r"\Arefs/[A-Za-z0-9._/@#%+=,-]{1,250}\Z")]
     commit: Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
-    workflow: Annotated[str, Meta(pattern=rf"\A{_REPOSITORY}/[A-Za-z0-9._/-]{{1,250}}\Z")]
+    workflow: Annotated[
+        str, Meta(pattern=rf"\A{_REPOSITORY}/\.github/workflows/[A-Za-z0-9._-]{{1,250}}\Z")
+    ]
 
     @property
     def words(self) -> str:

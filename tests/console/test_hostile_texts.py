@@ -149,7 +149,7 @@ def test_programs_and_names_of_files(
         "repositoryId": "1",
         "ref": REF,
         "commit": "a1" * 20,
-        "workflow": "github.com/a/__proto__/.github/constructor" + "W" * 200,
+        "workflow": "github.com/a/__proto__/.github/workflows/constructor" + "W" * 200,
     }
     builds: list[Any] = [
         {**sound, name: text} for name in sound for text in (ALL, f"{sound[name]}\n")

@@ -631,6 +631,10 @@ REFUSED_ORIGINS: list[tuple[str, str, bytes]] = [
             (REPOSITORY, ".github/workflows/`id`.yml"),
             (REPOSITORY, ".github/workflows/a;id.yml"),
             (REPOSITORY, f".github/workflows/{'a' * 250}.yml"),
+            # A workflow of GitHub itself, which is no file of the repository.
+            (REPOSITORY, "dynamic/dependabot/dependabot-updates"),
+            (REPOSITORY, ".github/workflows/../../a.yml"),
+            (REPOSITORY, ".github/workflows"),
             ("gitlab.com/builders/shared", "a.yml"),
             ("github.com/shared", "a.yml"),
         )

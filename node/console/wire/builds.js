@@ -20,7 +20,7 @@ const BUILD = {
   repositoryId: /^[1-9][0-9]{0,19}$/,
   ref: REF,
   commit: /^[0-9a-f]{40}(?:[0-9a-f]{24})?$/,
-  workflow: new RegExp(`^${REPOSITORY}/[A-Za-z0-9._/-]{1,250}$`),
+  workflow: new RegExp(`^${REPOSITORY}/\\.github/workflows/[A-Za-z0-9._-]{1,250}$`),
 };
 /** @type {{[limit: string]: number}} */
 const MOST = { maxInstructions: 500_000_000_000, maxMemoryMb: 512, maxExecutionSeconds: 180 };
