@@ -94,15 +94,17 @@ async def _active_build(
 
     sha256 = await active_hash(client, project)
     build = (await proven(client, project, sha256, wanted.trusted_root)).build
+    repository = wanted.repository or build.repository
     known = {
         one.build.repository_id
         for one in await _labelled(client)
-        if one.build.repository == wanted.repository
+        # GitHub ignores capitals: a repository with others may have taken the name.
+        if one.build.repository.lower() == repository.lower()
     }
     for repository_id in known or (None,):
         require_build(
             build,
-            repository=wanted.repository or build.repository,
+            repository=repository,
             ref=build.ref if wanted.ref is None else wanted.ref,
             repository_id=repository_id,
             workflow=wanted.workflow,
@@ -231,9 +233,12 @@ async def _refreshed(
         run = replace(run, programs=(active,))
         change = f"{old.build.commit} → {active.build.commit}"
     # Read again: the turn of an older grant may have made this one.
+    labelled = await _labelled(client)
+    if old not in labelled:  # PV15
+        return {"change": "revoked meanwhile"}
     same = [
         one
-        for one in await _labelled(client)
+        for one in labelled
         if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
         == (old.portable.delegate_did, run, terms.secrets)
     ]

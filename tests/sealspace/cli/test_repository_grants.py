@@ -1,5 +1,6 @@
 """Grants to builds of a repository: published with provenance, granted, run and refreshed."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -303,6 +304,44 @@ async def test_a_repository_with_the_name_of_another(person: Person) -> None:
     assert (await desk.run("runner", "revoke", person.stage.url, "--yes")).status == 0
     assert (await desk.run(*person.granting())).status == 0
     assert await person.gets_the_secret(taken["sha256"])
+
+
+async def test_a_namesake_with_other_capitals(person: Person) -> None:
+    """PV11: GitHub ignores capitals in names, so these are names of one repository."""
+    desk, capitals = person.desk, "github.com/Alice/Project"
+    await person.publish(FIRST)
+    assert (await desk.run(*person.granting())).status == 0
+    await person.publish(SECOND, repository=capitals, repository_id="2002")
+    refused = await desk.run(*person.granting("--repository", capitals))
+    assert refused.status == INVALID and "another one took its name" in refused.next, refused
+    await person.publish(SECOND, repository=capitals)
+    assert (await desk.run(*person.granting("--repository", capitals))).status == 0
+
+
+@pytest.mark.parametrize("by", ["revocation", "refresh"])
+async def test_a_grant_that_is_revoked_during_a_refresh(person: Person, by: str) -> None:
+    """PV15: the grant is not replaced, so no further build gets the secret."""
+    desk, pipe = person.desk, person.folder / "root.pipe"
+    os.mkfifo(pipe)
+    versions = [await person.publish(FIRST)]
+    assert (await desk.run(*person.granting())).status == 0
+    (old,) = await person.grants()
+    versions.append(await person.publish(SECOND))
+    # The command waits for its trusted root. It has read the grant and the active version.
+    command = asyncio.create_task(desk.run(*person.refreshing("--trusted-root", str(pipe))))
+    writing = await asyncio.to_thread(pipe.open, "wb")
+    with writing:
+        if by == "revocation":
+            async with person.desk_client() as client:
+                wallet = read_wallet(desk.home / "wallet.key")
+                await client.delegations.revoke_by_wallet(old["cid"], wallet)
+        else:
+            versions.append(await person.publish("c3" * 20))
+            assert (await desk.run(*person.refreshing())).status == 0
+        writing.write(person.authority.trusted_root)
+    assert (await command).status == 0
+    got = [await person.gets_the_secret(one["sha256"]) for one in versions]
+    assert got == [False, False, *([True] if by == "refresh" else [])]
 
 
 async def test_a_renamed_repository(person: Person) -> None:
