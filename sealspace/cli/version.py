@@ -109,7 +109,7 @@ def file_records(folder: Path) -> str:
             f"{name},sha256={encode_url(hashlib.sha256(data).digest())},{len(data)}\n"
             for package in PACKAGES
             for name in glob(f"{package}/**", root_dir=folder, recursive=True, include_hidden=True)  # noqa: PTH207  # follows links, as imports do
-            if "__pycache__" not in name and (folder / name).is_file()
+            if "/__pycache__/" not in name and (folder / name).is_file()
             for data in [(folder / name).read_bytes()]
         )
     )

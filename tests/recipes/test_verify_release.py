@@ -141,6 +141,7 @@ def test_a_missing_file_is_refused(release: Release) -> None:
         ("spaces/store.py", b""),
         ("encryption_network/more.so", b""),
         ("tee_backend/.hidden.py", b""),
+        ("sealspace/not__pycache__.py", b""),
         ("sealspace/\x1b[2J.pyc", b""),
     ],
 )
