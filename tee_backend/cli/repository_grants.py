@@ -95,20 +95,20 @@ async def _active_build(
     sha256 = await active_hash(client, project)
     build = (await proven(client, project, sha256, wanted.trusted_root)).build
     repository = wanted.repository or build.repository
-    known = {
+    known = [
         one.build.repository_id
         for one in await _labelled(client)
         # GitHub ignores capitals: a repository with others may have taken the name.
         if one.build.repository.lower() == repository.lower()
-    }
-    for repository_id in known or (None,):
-        require_build(
-            build,
-            repository=repository,
-            ref=build.ref if wanted.ref is None else wanted.ref,
-            repository_id=repository_id,
-            workflow=wanted.workflow,
-        )
+    ]
+    require_build(
+        build,
+        repository=repository,
+        ref=build.ref if wanted.ref is None else wanted.ref,
+        # The last one: the node forgets the revocation of a grant long after its end.
+        repository_id=known[-1] if known else None,
+        workflow=wanted.workflow,
+    )
     if wanted.ref is None:
         raise InvalidInput(
             "--repository requires --ref, the branch or tag that you trust",

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, SystemClock
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
+from node.housekeeping.schedule import sweep_delegations
 from sealspace.apps.backends import policy_for
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
@@ -36,6 +37,7 @@ from sealspace.documents.builds import Build
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import load_session
+from spaces.grants.retention import KEPT_AFTER_EXPIRY_S
 
 SECRET = "open sesame, says the owner"
 REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
@@ -342,6 +344,23 @@ async def test_a_grant_that_is_revoked_during_a_refresh(person: Person, by: str)
     assert (await command).status == 0
     got = [await person.gets_the_secret(one["sha256"]) for one in versions]
     assert got == [False, False, *([True] if by == "refresh" else [])]
+
+
+async def test_a_revocation_that_the_node_has_forgotten(person: Person) -> None:
+    """PV11: the node removes a revoked grant some time after its end. The newer grants count."""
+    desk, services = person.desk, person.stage.node.services
+    await person.publish(FIRST)
+    assert (await desk.run(*person.granting("--expires", "1h"))).status == 0
+    assert (await desk.run("runner", "revoke", person.stage.url, "--yes")).status == 0
+    await person.publish(SECOND, repository_id="2002")
+    assert (await desk.run(*person.granting())).status == 0
+    later = FixedClock(SystemClock.now() + KEPT_AFTER_EXPIRY_S + 2 * 3600)
+    assert await sweep_delegations(replace(services, clock=later)) > 0
+    await person.publish(FIRST, repository_id="2002")
+    refreshed = await desk.run(*person.refreshing())
+    assert (refreshed.status, f"{SECOND} → {FIRST}" in refreshed.out) == (0, True), refreshed
+    await person.publish(SECOND)
+    assert (await desk.run(*person.granting())).status == INVALID
 
 
 async def test_a_renamed_repository(person: Person) -> None:
