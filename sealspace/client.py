@@ -209,7 +209,7 @@ class Client:
             )
         session = read_token(line)
         with about_token(session):
-            session.proofs_for(session.grants[0].capabilities, now=SystemClock().now())
+            session.proofs_for(session.grants[0].capabilities, now=SystemClock.now())
         return cls(url, session=session)
 
     async def __aenter__(self) -> Self:

@@ -259,7 +259,7 @@ def restore(
         try:
             backup = OpenedBackup(stream)
             mark = backup.header.marked_at
-            if not future_mark and mark > SystemClock().now() + _MAX_AHEAD_S:
+            if not future_mark and mark > SystemClock.now() + _MAX_AHEAD_S:
                 # BK5: the restored node would refuse every token until that time.
                 raise ClockWrong(
                     f"the backup is dated {time_text(mark)}, more than a day ahead of this"

@@ -230,7 +230,7 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
         )
     if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()
-    end, now = home.session().expires_at, SystemClock().now()
+    end, now = home.session().expires_at, SystemClock.now()
     if end is not None and end <= now:
         raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
     if end is not None and end <= now + _SOON_S:
@@ -265,7 +265,7 @@ async def _node(url: str, home: OwnerHome) -> str:
                 " this address",
             )
         try:
-            skew_s = SystemClock().now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+            skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
         except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
             skew_s = 0.0
         if abs(skew_s) > _MAX_CLOCK_SKEW_S:

@@ -53,7 +53,7 @@ async def add(_: Config, store: Store, dids: Sequence[Principal]) -> None:
     """
     for owner in dids:
         is_new = await change_admission(
-            store, owner, admits=True, now=SystemClock().now(), entropy=SystemEntropy()
+            store, owner, admits=True, now=SystemClock.now(), entropy=SystemEntropy()
         )
         tell(f"{owner}: {'admitted' if is_new else 'was admitted already'}")
 
@@ -70,7 +70,7 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
     """
     for owner in dids:
         was_there = await change_admission(
-            store, owner, admits=False, now=SystemClock().now(), entropy=SystemEntropy()
+            store, owner, admits=False, now=SystemClock.now(), entropy=SystemEntropy()
         )
         tell(f"{owner}: {'removed' if was_there else 'was not admitted'}")
         if owner in map(_owner, config.hosting.listed):
@@ -180,7 +180,7 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
             f"{space} has the limit of all public spaces",
             hint="change the setting public_spaces.storage_limit_bytes",
         )
-    await set_quota(store, config, space, size, now=SystemClock().now(), entropy=SystemEntropy())
+    await set_quota(store, config, space, size, now=SystemClock.now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
 
@@ -192,7 +192,7 @@ async def clear(config: Config, store: Store, space: str) -> None:
 
     The change is audited.
     """
-    await set_quota(store, config, space, None, now=SystemClock().now(), entropy=SystemEntropy())
+    await set_quota(store, config, space, None, now=SystemClock.now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
 

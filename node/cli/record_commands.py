@@ -57,7 +57,7 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
             f"entries up to {cut} were removed from the store; the export starts with a signed head"
             " that covers the removed entries"
         )
-    now = SystemClock().now()
+    now = SystemClock.now()
     while (await seal_batch(store, chain, now=now, is_last=True)).more:
         pass
     async for line in exported_lines(store, chain, after=after):

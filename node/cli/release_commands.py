@@ -70,7 +70,7 @@ def withdraw(config: Config, **named: str | None) -> None:
     if len(given) != 1:
         raise click.UsageError("use exactly one of --measurement, --did or --evidence")
     try:
-        entry, now = parse_withdrawal(given), SystemClock().now()
+        entry, now = parse_withdrawal(given), SystemClock.now()
         listed = run_on_store(
             config,
             lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()),
@@ -166,7 +166,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
     former, stamp = await _stored(config, store)
     record = replace(former, **changes)
     audit = AuditRecord(
-        at=SystemClock().now(),
+        at=SystemClock.now(),
         action="release.set",
         actor="operator",
         subject="release record",

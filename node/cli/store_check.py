@@ -57,7 +57,7 @@ async def check_store(config: Config) -> str:
                 ) from error
             await refuse_unsafe_copy(config, store)  # BK6, ST18
             await _check_large_values(config, store, identity)
-            wait = await restore_wait(store, SystemClock().now())
+            wait = await restore_wait(store, SystemClock.now())
     except StoreMisused as error:
         if error.code == StoreMoved.code:
             async with opened_store(config, may_be_moved=True) as store:

@@ -66,7 +66,7 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     from .wallet_page import BrowserLink
 
     link = BrowserLink(client.url, address, opens=not no_open)
-    until = time_text(SystemClock().now() + days * 86_400)
+    until = time_text(SystemClock.now() + days * 86_400)
     print_lines(f"to sign in as {profile.owner} until {until}:", err=True)
     confirm(f"does the browser show the code {link.code}?")
     sign_in = await client.authorize_key(wallet, link.did, owner_sign_in(profile, days * 86_400))

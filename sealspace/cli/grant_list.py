@@ -254,7 +254,7 @@ class VerifiedGrant(NamedTuple):
 
     def state(self) -> str:
         """Return the grant's state: `active`, `expired` or `not valid yet`."""
-        token, now = self.token, SystemClock().now()
+        token, now = self.token, SystemClock.now()
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
         return "not valid yet" if now < (token.not_before or now) else "active"
@@ -509,7 +509,7 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
     """Accept a received grant for the rest of the session."""
     ends = client.session.expires_at
-    ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock().now()
+    ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock.now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
 
 

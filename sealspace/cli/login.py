@@ -347,7 +347,7 @@ async def _approved_code(node: str, demand: Demand) -> Policy:
     )
     async with Client(node) as client:
         attestation = await node_judging.ask_node(client)
-    facts = await verifier.examine(attestation, now=SystemClock().now())
+    facts = await verifier.examine(attestation, now=SystemClock.now())
     print_lines(*node_judging.in_words(attestation.statement, facts), err=True)
     confirm(
         "approve exactly this code?",
@@ -381,7 +381,7 @@ async def _sign_in(
                 wallet.seed or b"", spaces=("default", SECRETS_SPACE, *profile.spaces)
             )
             # An owner's own key has no end at the node.
-            client.use(dataclasses.replace(session, ends_at=int(SystemClock().now() + ttl_s)))
+            client.use(dataclasses.replace(session, ends_at=int(SystemClock.now() + ttl_s)))
         else:
             await client.sign_in(wallet, owner_sign_in(profile, ttl_s))
         await client.encryption.ensure_network()  # the stored session pins this network's key

@@ -82,7 +82,7 @@ def explain_(manifest: Manifest) -> None:
 
     The explanation includes the application, and how long the rights last.
     """
-    lines = explain(manifest, now=SystemClock().now())
+    lines = explain(manifest, now=SystemClock.now())
     print_result(lines, [one.text for one in lines])
 
 
@@ -139,7 +139,7 @@ async def grant(
     (target,) = request.delegation_targets
     lines = [
         one
-        for one in explain(request, features=features, now=SystemClock().now())
+        for one in explain(request, features=features, now=SystemClock.now())
         if (one.who == target.did or one.kind in ("app", "not-served", "note"))
     ]
     tell(*(one.text for one in lines))

@@ -177,7 +177,7 @@ async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
     """
     rights = [allow(network.text, one) for one in abilities]
     try:
-        client.session.proofs_for(rights, now=SystemClock().now())
+        client.session.proofs_for(rights, now=SystemClock.now())
     except NotGranted:
         await client.delegations.add_right(owner_home().wallet(), rights)
 

@@ -489,7 +489,7 @@ def at_node(
 
 def has_ended(session: Session) -> bool:
     """Return whether a session has expired."""
-    return session.expires_at is not None and session.expires_at <= SystemClock().now()
+    return session.expires_at is not None and session.expires_at <= SystemClock.now()
 
 
 def _again(profile: Profile) -> str:

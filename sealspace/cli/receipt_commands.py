@@ -200,7 +200,7 @@ def _label(resource: str) -> str:
 def _parse_since(text: str) -> float:
     """Convert a date, a time or an age to epoch seconds."""
     with suppress(InvalidInput):
-        return SystemClock().now() - ttl_s_of(text)
+        return SystemClock.now() - ttl_s_of(text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

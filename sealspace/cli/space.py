@@ -61,7 +61,7 @@ async def create(client: Client, name: str) -> None:
     whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
     ends_at = client.session.expires_at
     # The new right ends with the session.
-    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock().now()
+    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock.now()
     await client.delegations.add_right(wallet, whole, ttl_s=left_s)
     home.keep_session(client.session)
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())

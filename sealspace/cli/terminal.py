@@ -229,7 +229,7 @@ def end_text(at: float | None) -> str:
 
 def age_text(at: float) -> str:
     """Describe how long ago something happened: `3 days ago`."""
-    age_s = SystemClock().now() - at
+    age_s = SystemClock.now() - at
     for unit, unit_s in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if (number := int(age_s / unit_s)) > 0:
             return f"{number} {unit}{'s' * (number > 1)} ago"

@@ -29,7 +29,7 @@ def simulate(folder: Path) -> None:
             platform.save(folder)
         collateral = folder / "collateral"
         collateral.mkdir(exist_ok=True)
-        (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock().now()))
+        (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock.now()))
     except (OSError, PlatformFolderError) as error:
         reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
         raise ConfigurationError(

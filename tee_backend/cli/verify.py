@@ -252,7 +252,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     today: dict[str, str | None] = {}
     if given.collateral is not None:
         today = judge_with(
-            release, read_collateral_file(given.collateral), root=root, now=SystemClock().now()
+            release, read_collateral_file(given.collateral), root=root, now=SystemClock.now()
         )
         found["today"] = today
     shown = facts(
@@ -384,7 +384,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         else:
             async with asked:
                 attestation = await ask_node(asked)
-        now = SystemClock().now()
+        now = SystemClock.now()
         seen = await verifier.examine(attestation, now=now)
         shown = as_json(attestation.statement, seen)
         lines = ["ok       the quote is genuine, and names this node and nonce"]

@@ -323,6 +323,6 @@ async def test_a_program_with_two_variables(
 def test_a_token_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """An ended token is named without asking the node."""
     monkeypatch.setenv("SEALSPACE_TOKEN", token_line(SEED, NODE, _header()))
-    monkeypatch.setattr(SystemClock, "now", lambda _self: FixedClock().now() + 60)
+    monkeypatch.setattr(SystemClock, "now", lambda: FixedClock().now() + 60)
     with pytest.raises(SessionExpired, match="the machine token deploy was valid until 2026"):
         Client.from_environment("http://127.0.0.1:1")

@@ -197,7 +197,7 @@ async def test_a_restored_node_says_when_secrets_open_again(
             await own.encryption.ensure_network()
         clock.advance(refused.retry_after_s)
         assert await client.secrets().get("TOKEN") == "s3cret"
-    monkeypatch.setattr(store_check, "SystemClock", lambda: clock)
+    monkeypatch.setattr(store_check, "SystemClock", clock)
     assert wait in await store_check.check_store(config_of(there))
     clock.advance(open_from - clock.now())
     assert "until" not in await store_check.check_store(config_of(there))
