@@ -16,6 +16,7 @@ Example:
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -290,7 +291,7 @@ class Programs:
             if keys and active is not None:
                 await self._state(name, active.sha256, None, signer)
         else:
-            await self.version(name, sha256)
+            version = await self.version(name, sha256)
             if active is not None and active.sha256 == sha256:
                 raise InvalidInput(
                     f"the version {sha256} of {name} is active",
@@ -298,6 +299,11 @@ class Programs:
                 )
             listed = self._kv.list(f"projects/{name}/")
             keys = [key async for key in listed if key.endswith(f"/{sha256}")]
+            if version.build is not None:  # PV13
+                index = project.build_key(version.build.commit, version.target)
+                with suppress(NotFound):
+                    if (await self._kv.get(index)).body == sha256.encode():
+                        keys.append(index)
         await self._kv.delete_many(keys)
         return len(keys)
 
@@ -343,8 +349,7 @@ class Programs:
             StatementInvalid: a stored statement is not the developer's.
             NodeRefused, TransportError: a request failed.
         """
-        project = self._project(name)
-        prefix = project.version_key("")
+        prefix = self._project(name).version_key("")
         found = [
             await self.version(name, key.removeprefix(prefix))
             async for key in self._kv.list(prefix)

@@ -21,6 +21,7 @@ from sealspace.apps.programs import (
     VERSION_TYPE,
     Active,
     ProgramManifest,
+    Provenance,
     Reader,
     Version,
     parse_active,
@@ -32,6 +33,7 @@ from sealspace.apps.programs import (
     version_json,
 )
 from sealspace.client import Client, SignIn
+from sealspace.documents.builds import Build
 from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
@@ -108,6 +110,33 @@ async def test_what_is_not_there(bench) -> None:
         await programs.activate("digest", "ab" * 32, signer=wallet)
     await programs.publish("digest", OLD, target=P1, signer=wallet, activate=False)
     assert await programs.active("digest") is None
+
+
+async def test_the_index_of_builds_loses_a_removed_version(bench) -> None:
+    """PV13: with a version, the entry of its commit is removed if no other version took it."""
+    client, wallet = await bench.owner(PROJECTS)
+    programs, commit = client.programs(), "a1" * 20
+    repository = "github.com/alice/project"
+    build = Build(
+        repository=repository,
+        repository_id="1001",
+        ref="refs/heads/main",
+        commit=commit,
+        workflow=f"{repository}/.github/workflows/release.yml",
+    )
+    old, new = [
+        await programs.publish(
+            "digest", one, target=P1, signer=wallet, provenance=Provenance(build, b"{}")
+        )
+        for one in (OLD, NEW)
+    ]
+    index = old.project.build_key(commit, P1)
+    await programs.remove("digest", old.sha256, signer=wallet)
+    assert (await client.kv("projects").get(index)).body.decode() == new.sha256
+    await programs.publish("digest", OLD, target=P1, signer=wallet)
+    await programs.remove("digest", new.sha256, signer=wallet)
+    left = [key async for key in client.kv("projects").list("projects/digest/")]
+    assert [key for key in left if "/builds/" in key or key.endswith(new.sha256)] == []
 
 
 async def test_a_public_program_is_read_by_everybody(bench) -> None:
