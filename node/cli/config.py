@@ -28,7 +28,7 @@ _HEAD = """\
 """
 
 
-@click.command("show", epilog="Example: `sealspace config show --data ./data`.")
+@click.command(epilog="Example: `sealspace config show --data ./data`.")
 @configured
 def show(config: Config) -> None:
     """Print the effective settings as TOML, including the defaults.
@@ -74,7 +74,6 @@ def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
 
 
 @click.command(
-    "init",
     epilog="Example: `sealspace config init`, then `sealspace serve --config sealspace.toml`.",
 )
 @click.argument(

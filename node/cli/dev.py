@@ -49,7 +49,6 @@ _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
 
 
 @click.command(
-    "dev",
     epilog="Examples: `sealspace dev`; `sealspace dev --port 0 --secret DB_PASSWORD --data ./dev`.",
 )
 @click.option(

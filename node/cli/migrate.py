@@ -19,7 +19,7 @@ from .opened_store import as_node_error, has_store
 from .settings import configured, where_options
 
 
-@click.command("migrate-store")
+@click.command()
 @configured
 @click.option(
     "--store", "store__url", metavar="URL", help="Address of the database, without a password."
@@ -52,7 +52,7 @@ def migrate_store(config: Config, target: str, again: bool) -> None:
     )
 
 
-@click.command("migrate-objects")
+@click.command()
 @configured
 @where_options
 @click.option(

@@ -9,7 +9,6 @@ config = LazyGroup(
         "show": Row("node.cli.config", "Print the settings in force, as TOML."),
         "init": Row("node.cli.config", "Write a settings file that describes every setting."),
     },
-    name="config",
     help="Show a node's settings, or write a settings file.",
 )
 
@@ -58,7 +57,6 @@ admin = LazyGroup(
             "node",
         ),
     },
-    name="admin",
     help="Administer a node's store. Most commands also work while the node is running.",
 )
 

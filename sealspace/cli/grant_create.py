@@ -38,7 +38,6 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 
 
 @click.command(
-    "create",
     epilog=(
         "Examples: `sealspace grant create did:key:… --space notes --path todo --can get,list --out"
         " grant.json`; `sealspace grant create did:key:… --secret API_KEY --expires 12h >"

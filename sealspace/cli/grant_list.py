@@ -55,7 +55,6 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
 
 
 @click.command(
-    "list",
     epilog=(
         "Examples: `sealspace grant list`; `sealspace grant list --received` lists the grants to"
         " you."
@@ -99,7 +98,6 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 
 
 @click.command(
-    "show",
     epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json` (offline).",
 )
 @click.argument("grant", metavar="CID|FILE")
@@ -345,7 +343,6 @@ def _has_conditions(token: Delegation) -> bool:
 
 
 @click.command(
-    "revoke",
     epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.",
 )
 @click.argument("grant", metavar="CID|FILE")
@@ -413,7 +410,6 @@ async def revoke_all(client: Client, cids: Iterable[str]) -> None:
 
 
 @click.command(
-    "accept",
     epilog=(
         "Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace"
         " kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. To try it with a"

@@ -26,7 +26,6 @@ secret = LazyGroup(
             "generate": "Store a random value as a secret.",
         },
     ),
-    name="secret",
     help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog=(
         "People cannot share secrets with each other. A secret can be read by its owner, and by"
@@ -47,7 +46,6 @@ kv = LazyGroup(
             "delete": "Delete a value.",
         },
     ),
-    name="kv",
     help="Store and read values in the owner's spaces, without encryption.",
 )
 
@@ -60,7 +58,6 @@ space = LazyGroup(
             "info": "Show the id, age and size of a space.",
         },
     ),
-    name="space",
     help="List and create the owner's spaces on the node.",
 )
 
@@ -82,7 +79,6 @@ grant = LazyGroup(
             },
         ),
     },
-    name="grant",
     help="Grant secrets and values to other people and programs, and revoke grants.",
     epilog=(
         "To share a space with another person: they run `sealspace login URL --new` and send you"
@@ -102,7 +98,6 @@ manifest = LazyGroup(
             "grant": "Grant an application exactly what its manifest asks for.",
         },
     ),
-    name="manifest",
     help="Read an application's manifest, the file that lists the rights it needs, and grant them.",
 )
 
@@ -116,7 +111,6 @@ network = LazyGroup(
             "revoke": "Revoke a network permanently, with everything encrypted to it.",
         },
     ),
-    name="network",
     help=(
         "Manage encryption networks. A network is a key pair that secrets are encrypted with. The"
         " node stores the private key."
@@ -133,7 +127,6 @@ token = LazyGroup(
             "revoke": "Revoke a machine token permanently.",
         },
     ),
-    name="token",
     help=(
         "Let servers and CI jobs read a few secrets without your key. A machine token is one line"
         " of text, which reads the secrets that you name until it ends."
@@ -149,7 +142,6 @@ sms = LazyGroup(
             "status": "Show whether iExec's clients are enabled.",
         },
     ),
-    name="sms",
     help="Let iExec's client push secrets, as it does to iExec's secret management service.",
 )
 

@@ -39,7 +39,6 @@ _space = click.option(
 
 
 @click.command(
-    "put",
     epilog=(
         "Examples: `sealspace kv put notes/today < today.txt`; `sealspace kv put film --file"
         " film.mkv --type video/x-matroska`."
@@ -126,7 +125,7 @@ async def put(
     tell(f"stored {key}, version {version}")
 
 
-@click.command("get")
+@click.command()
 @_key
 @_space
 @click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
@@ -156,7 +155,7 @@ async def get(
         tell(f"wrote {key} to {out}")
 
 
-@click.command("head")
+@click.command()
 @_key
 @_space
 @at_node
@@ -184,7 +183,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
     print_result(document, facts(named))
 
 
-@click.command("list")
+@click.command()
 @click.argument("prefix", metavar="[PREFIX]", default="")
 @_space
 @at_node
@@ -200,7 +199,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
         tell("no values here yet; next: sealspace kv put KEY < FILE")
 
 
-@click.command("delete")
+@click.command()
 @_key
 @_space
 @yes_option

@@ -56,8 +56,8 @@ def is_installed(extra: str) -> bool:
 class Row(NamedTuple):
     """An entry in a table of commands.
 
-    The function in the module is called like the command (`list_` for `list`), unless `module` ends
-    with a colon and another name.
+    The table names the command. The function in the module is called like it (`list_` for `list`),
+    unless `module` ends with a colon and another name.
     """
 
     module: str
@@ -112,6 +112,7 @@ class LazyGroup(click.Group):
         module, _, named = row.module.partition(":")
         members, name = vars(import_module(module)), named or cmd_name.replace("-", "_")
         command: click.Command = members.get(f"{name}_") or members[name]
+        command.name = cmd_name
         return share_options(command)
 
     def resolve_command(

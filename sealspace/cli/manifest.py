@@ -59,7 +59,7 @@ def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> 
 _manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_parsed)
 
 
-@click.command("check", epilog="Example: `sealspace manifest check manifest.json`.")
+@click.command(epilog="Example: `sealspace manifest check manifest.json`.")
 @click.argument("file", type=FILE)
 def check(file: Path) -> int:
     """Check the manifest in FILE, and print the first error.
@@ -75,7 +75,7 @@ def check(file: Path) -> int:
     return 1 if faults else 0
 
 
-@click.command("explain", epilog="Example: `sealspace manifest explain manifest.json`.")
+@click.command(epilog="Example: `sealspace manifest explain manifest.json`.")
 @_manifest
 def explain_(manifest: Manifest) -> None:
     """Explain which rights the manifest in FILE requests.
@@ -87,7 +87,6 @@ def explain_(manifest: Manifest) -> None:
 
 
 @click.command(
-    "grant",
     epilog=(
         "Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for the"
         " application; `--hand-over URL` sends the grants to the application's backend instead."

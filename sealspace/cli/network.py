@@ -37,7 +37,6 @@ name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
 
 
 @click.command(
-    "show",
     epilog="Example: `sealspace network show` shows the network to which secrets are encrypted.",
 )
 @name_argument
@@ -76,7 +75,7 @@ async def show(client: Client, name: str) -> None:
     print_result(document, facts(named))
 
 
-@click.command("create", epilog="Example: `sealspace network create production`.")
+@click.command(epilog="Example: `sealspace network create production`.")
 @click.argument("name")
 @at_node
 async def create(client: Client, name: str) -> None:
@@ -95,7 +94,7 @@ async def create(client: Client, name: str) -> None:
     print_result({"network": network.text, "wasThereAlready": was_there})
 
 
-@click.command("revoke", epilog="Example: `sealspace network revoke production`.")
+@click.command(epilog="Example: `sealspace network revoke production`.")
 @click.argument("name")
 @yes_option
 @at_node
@@ -117,7 +116,6 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
 
 
 @click.command(
-    "policy",
     epilog=(
         "Examples: `sealspace network policy` shows the policy; `sealspace network policy --set"
         " policy.json` shows the changes, asks, and sets it. `--json` prints the policy in the"

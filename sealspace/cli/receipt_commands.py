@@ -57,7 +57,6 @@ class _Release(NamedTuple):
 
 
 @click.command(
-    "list",
     epilog=(
         "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, which"
         " saves the receipts in DIR. To verify a saved receipt again without the node, use the DID"

@@ -111,7 +111,6 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 
 
 @click.command(
-    "run",
     context_settings={"allow_interspersed_args": False},
     epilog=(
         "Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`;"
@@ -252,7 +251,6 @@ _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
 
 
 @click.command(
-    "template",
     epilog=(
         'Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace'
         " template app.yaml --out app.local.yaml`."

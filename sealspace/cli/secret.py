@@ -96,7 +96,6 @@ _number = click.IntRange(1)
 
 
 @click.command(
-    "put",
     epilog=(
         "Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY"
         " < key.txt`; `sealspace secret put TLS_KEY --file key.pem`."
@@ -142,7 +141,7 @@ async def put(
     tell(f"stored {name}")
 
 
-@click.command("get", epilog="Example: `sealspace secret get API_KEY | other-program`.")
+@click.command(epilog="Example: `sealspace secret get API_KEY | other-program`.")
 @_name
 @scope_option
 @click.option("--version", type=_number, help="Read this version; see `sealspace secret versions`.")
@@ -189,7 +188,6 @@ async def get(
 
 
 @click.command(
-    "list",
     epilog=(
         "The node states the time of the last change, which is not verified. `sealspace secret get"
         " NAME --json` prints the times that the writer encrypted together with the value."
@@ -230,7 +228,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
     )
 
 
-@click.command("delete")
+@click.command()
 @_name
 @scope_option
 @click.option(
@@ -253,7 +251,7 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     tell(f"deleted {what}{undo}")
 
 
-@click.command("versions")
+@click.command()
 @_name
 @scope_option
 @at_node
@@ -278,7 +276,7 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
     )
 
 
-@click.command("rollback", epilog="Example: `sealspace secret rollback API_KEY 3`.")
+@click.command(epilog="Example: `sealspace secret rollback API_KEY 3`.")
 @_name
 @click.argument("version", metavar="VERSION", type=_number)
 @scope_option
@@ -293,7 +291,7 @@ async def rollback(client: Client, name: str, version: int, scope: str | None) -
     tell(f"stored version {version} of {name} again")
 
 
-@click.command("restore")
+@click.command()
 @_name
 @scope_option
 @at_node
@@ -308,7 +306,6 @@ async def restore(client: Client, name: str, scope: str | None) -> None:
 
 
 @click.command(
-    "generate",
     epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.",
 )
 @_name
@@ -516,7 +513,6 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 
 
 @click.command(
-    "import",
     epilog=(
         "Examples: `sealspace secret import .env --dry-run`; `sealspace secret import values.json"
         " --scope staging`; `other-program | sealspace secret import - --format json`."
@@ -604,9 +600,7 @@ async def _store_all(
     tell(f"stored {len(values)}")
 
 
-@click.command(
-    "export", epilog="Example: `sealspace secret export --format json --out secrets.json`."
-)
+@click.command(epilog="Example: `sealspace secret export --format json --out secrets.json`.")
 @scope_option
 @click.option(
     "--format",

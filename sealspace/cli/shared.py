@@ -5,7 +5,7 @@ wins. The environment variables `SEALSPACE_NODE` and `SEALSPACE_HOME` are the de
 and `--home`. `node.config.loading` reads the settings of a node from other variables.
 
 Example:
-    @click.command("list")
+    @click.command()
     def list_() -> None:
         rows = asyncio.run(_list(owner_home()))
         if shared().as_json: ...

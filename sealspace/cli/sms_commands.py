@@ -22,7 +22,6 @@ _SECRETS = tuple(f"{SCOPED_PREFIX}{scope}/" for scope in SCOPES)
 
 
 @click.command(
-    "enable",
     epilog=(
         "Example: `sealspace sms enable --public-checks`. Then set `sms` of the chain in"
         " chain.json to the address of the node's service, and push a secret: `iexec"
@@ -69,7 +68,7 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     print_result({"grant": portable.cid})
 
 
-@click.command("disable")
+@click.command()
 @at_node
 async def disable(client: Client) -> None:
     """Revoke every grant to the service. Secrets that were pushed remain yours."""
@@ -80,7 +79,7 @@ async def disable(client: Client) -> None:
     tell(*(f"revoked: {cid}" for cid in live))
 
 
-@click.command("status")
+@click.command()
 def status() -> None:
     """Show whether iExec's clients may store secrets in your space, and by which grant."""
     show_by_id(at_node(_used)())

@@ -23,7 +23,7 @@ from .terminal import facts, print_result, print_rows, tell, time_text
 _name = click.argument("name", metavar="NAME")
 
 
-@click.command("list")
+@click.command()
 @at_node
 async def list_(client: Client) -> None:
     """List the owner's spaces and their creation times."""
@@ -38,7 +38,6 @@ async def list_(client: Client) -> None:
 
 
 @click.command(
-    "create",
     epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.",
 )
 @_name
@@ -69,7 +68,7 @@ async def create(client: Client, name: str) -> None:
     tell(f"next: sealspace kv put KEY --space {name} < FILE")
 
 
-@click.command("info")
+@click.command()
 @_name
 @at_node
 async def info(client: Client, name: str) -> None:

@@ -42,7 +42,6 @@ _MOST_PAGES = 50
 
 
 @click.command(
-    "create",
     epilog=(
         "Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci --ends"
         " 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
@@ -90,7 +89,7 @@ async def create(
     print_result(_json(token) | {"token": line}, [line])
 
 
-@click.command("list")
+@click.command()
 @at_node
 async def list_(client: Client) -> None:
     """List the machine tokens that are in force.
@@ -112,7 +111,7 @@ async def list_(client: Client) -> None:
     )
 
 
-@click.command("revoke")
+@click.command()
 @click.argument("token", metavar="NAME|ID")
 @yes_option
 @at_node

@@ -30,7 +30,6 @@ _FILES = {
 
 
 @click.command(
-    "completion",
     epilog=(
         'Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion fish >'
         " ~/.config/fish/completions/sealspace.fish`."

@@ -30,7 +30,6 @@ backend = LazyGroup(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
         ),
     },
-    name="backend",
     help=(
         "Inspect a backend, grant secrets to the exact code that the backend runs, and revoke"
         " grants."
@@ -57,7 +56,6 @@ project = LazyGroup(
         ),
         "share": Row("tee_backend.cli.granting", "Let a runner read a private program.", "verify"),
     },
-    name="project",
     help="Publish programs for runners, and choose the version that runs.",
 )
 
@@ -74,7 +72,6 @@ dataset = LazyGroup(
             "tee_backend.cli.program_commands:push_key", "Store the key as an encrypted secret."
         ),
     },
-    name="dataset",
     help="Encrypt and publish data sets for tasks on runners.",
     epilog=(
         "First steps: `sealspace dataset encrypt survey.csv`, upload `survey.csv.enc`, `sealspace"
@@ -92,7 +89,6 @@ keys = LazyGroup(
             "revoke": "Revoke an API key.",
         },
     ),
-    name="keys",
     help="Manage API keys of a runner. A key calls programs in your name and at your cost.",
 )
 runner = LazyGroup(
@@ -130,7 +126,6 @@ runner = LazyGroup(
             "tee_backend.cli.runner_credit", "Add credit to an owner's account (for operators)."
         ),
     },
-    name="runner",
     help=(
         "Run other people's programs with your secrets, on a runner that proves which code it runs."
     ),
@@ -152,7 +147,6 @@ task = LazyGroup(
         },
         "verify",
     ),
-    name="task",
     help="Run applications with secrets, a data set and files, on a runner.",
 )
 
@@ -163,7 +157,6 @@ receipts = LazyGroup(
             "Print the receipts of released keys, and verify the node's signatures.",
         )
     },
-    name="receipts",
     help="See who received keys of your network.",
 )
 

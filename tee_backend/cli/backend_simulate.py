@@ -12,7 +12,7 @@ from sealspace.cli.terminal import print_result, tell
 from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 
 
-@click.command("simulate")
+@click.command()
 @click.argument("folder", type=NEW_FOLDER)
 def simulate(folder: Path) -> None:
     """Create a simulated platform in DIR.

@@ -46,7 +46,6 @@ _Result = TypeVar("_Result")
 
 
 @click.command(
-    "call",
     epilog=(
         "Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
         " -`. With `--secrets me` the program gets the secrets that you granted to it. `--receipt"
@@ -267,7 +266,6 @@ def _secrets(text: str, member: str) -> dict[str, Json]:
 
 
 @click.command(
-    "create",
     epilog=(
         "Example: `sealspace runner keys create https://runner.example --project"
         " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
@@ -339,7 +337,7 @@ async def create(
         )
 
 
-@click.command("list")
+@click.command()
 @click.argument("url")
 def list_(url: str) -> None:
     """List your API keys for the runner at URL.
@@ -372,7 +370,7 @@ def list_(url: str) -> None:
     )
 
 
-@click.command("revoke")
+@click.command()
 @click.argument("url")
 @click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
 @yes_option

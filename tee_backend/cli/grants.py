@@ -34,7 +34,7 @@ from sealspace.errors import InvalidInput, NodeRefused
 
 
 @click.command(
-    "list", epilog="Example: `sealspace backend list --json`. Other grants: `sealspace grant list`."
+    epilog="Example: `sealspace backend list --json`. Other grants: `sealspace grant list`."
 )
 @at_node
 async def list_(client: Client) -> None:
@@ -70,7 +70,6 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tupl
 
 
 @click.command(
-    "deliver",
     epilog=(
         "Example: `sealspace backend deliver grants.json --to https://backend.example`. No login is"
         " needed. A backend that uses the node of the grants fetches the grants itself."
@@ -101,7 +100,7 @@ def deliver(file: Path, url: str | None) -> None:
     print_result({"url": url}, (f"handed over to {url}",))
 
 
-@click.command("revoke", epilog="Example: `sealspace backend revoke https://backend.example`.")
+@click.command(epilog="Example: `sealspace backend revoke https://backend.example`.")
 @click.argument("target", metavar="URL|DID")
 @yes_option
 @at_node
@@ -147,7 +146,6 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
 
 
 @click.command(
-    "withdraw",
     epilog=(
         "Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
         " withdraw --measurement HEX`, to deny keys to vulnerable code on every machine."
@@ -199,7 +197,7 @@ def _bytes(text: str) -> bytes:
         ) from None
 
 
-@click.command("list", epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
+@click.command(epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
 @at_node
 async def list_runs(client: Client) -> None:
     """List your grants to runners, as saved on this machine.

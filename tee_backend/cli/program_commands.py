@@ -101,7 +101,6 @@ _private = click.option(
 
 
 @click.command(
-    "publish",
     epilog=(
         "Example: `sealspace project publish mail-digest digest.wasm --source"
         " https://git.example/digest`. Published programs are public; with `--private`, only"
@@ -214,7 +213,6 @@ async def publish(
 
 
 @click.command(
-    "activate",
     epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older"
     " version.",
 )
@@ -236,7 +234,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
     print_result(_active_json(active), ())
 
 
-@click.command("list")
+@click.command()
 @click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
@@ -266,7 +264,6 @@ async def list_(client: Client, developer: str | None) -> None:
 
 
 @click.command(
-    "remove",
     epilog="Example: `sealspace project remove mail-digest --version SHA256`. Without `--version`,"
     " all versions are removed.",
 )
@@ -293,7 +290,7 @@ async def remove(client: Client, name: str, sha256: str | None, private: bool, y
     tell(f"removed {what}")
 
 
-@click.command("show", epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
+@click.command(epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
 @click.argument("project", metavar="NAME|DID/NAME")
 @at_node
 async def show(client: Client, project: str) -> None:
@@ -333,7 +330,6 @@ async def show(client: Client, project: str) -> None:
 
 
 @click.command(
-    "provenance",
     epilog="Example: `sealspace project provenance did:pkh:eip155:1:0x…/mail-digest`.",
 )
 @click.argument("project", metavar="NAME|DID/NAME")
@@ -512,7 +508,7 @@ _FORMATS: Mapping[str, Suite] = {"authenticated": "aead-chunked-v1", "iexec": "i
 _MAX_KEY_BYTES = 256
 
 
-@click.command("encrypt")
+@click.command()
 @click.argument("file", type=FILE)
 @click.option(
     "--output", "folder", type=FOLDER, help="Folder for the new files. Default: that of FILE."
@@ -542,7 +538,7 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
     print_result(found, facts(found))
 
 
-@click.command("publish")
+@click.command()
 @click.argument("name")
 @click.argument("encrypted", type=FILE)
 @click.option("--url", required=True, help="Address of the uploaded file, https://…")
@@ -565,7 +561,7 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     print_result(found, facts(found))
 
 
-@click.command("push-key")
+@click.command()
 @click.argument("name")
 @click.argument("keyfile", type=FILE)
 @at_node

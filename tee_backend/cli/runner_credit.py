@@ -14,7 +14,6 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
 
 
 @click.command(
-    "credit",
     epilog=(
         "Example: `sealspace runner credit did:key:z6Mk… 5000000 --data runner --reference"
         " invoice-7`. Without `--reference`, running the command twice adds the credit twice."

@@ -77,7 +77,6 @@ def _origin(text: str) -> str:
 
 
 @click.command(
-    "serve",
     context_settings={"show_default": True},
     epilog=(
         "Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee"

@@ -41,7 +41,6 @@ _MAX_KEY_BYTES = 16 * 1024
 
 
 @click.command(
-    "grant",
     params=[
         one
         for one in grant_runner.params
@@ -111,7 +110,6 @@ _private_key = click.option(
 
 
 @click.command(
-    "run",
     epilog=(
         "Example: `sealspace task run https://runner.example DID/NAME --secret 1=my-namespace"
         " --secret 2=my-key --args 'count 3' --watch`."
@@ -179,7 +177,7 @@ def run(
     print_result(with_call_right(made))
 
 
-@click.command("show", epilog="Example: `sealspace task show https://runner.example ID`.")
+@click.command(epilog="Example: `sealspace task show https://runner.example ID`.")
 @click.argument("url")
 @click.argument("job", metavar="ID")
 def show(url: str, job: str) -> None:
@@ -194,7 +192,7 @@ def show(url: str, job: str) -> None:
     print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))
 
 
-@click.command("download", epilog="Example: `sealspace task download https://runner.example ID`.")
+@click.command(epilog="Example: `sealspace task download https://runner.example ID`.")
 @_private_key
 @_output
 @verifier_options

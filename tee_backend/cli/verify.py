@@ -74,7 +74,6 @@ class _Options(NamedTuple):
 
 
 @click.command(
-    "verify",
     epilog=(
         "Examples: `sealspace receipts list --out kept`, then `sealspace verify"
         " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
