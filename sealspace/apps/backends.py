@@ -279,11 +279,10 @@ async def deliver(
         GrantNotTaken: the backend did not accept them; the message has its text.
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
-    headers = {"Content-Type": "application/json"}
     request = Request(
         "POST",
         GRANTS_PATH,
-        headers=headers,
+        headers={"Content-Type": "application/json"},
         body=encode_bundle(portables),
         max_answer_bytes=64 * 1024,
     )

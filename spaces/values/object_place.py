@@ -63,8 +63,7 @@ async def record_move(store: Store, location: str) -> None:
     All large values must have been copied there before.
     """
     row = await read_row(store, BODIES_PLACE_KEY)
-    put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
-    if not await commit_puts(store, put):
+    if not await commit_puts(store, Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))):
         raise StoreBusy(
             "the location of the large values could not be recorded: another process changed the"
             " location"

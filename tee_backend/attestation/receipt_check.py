@@ -157,7 +157,6 @@ def _policy(document: bytes) -> Policy:
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     if (receipt.evidence is None) == (receipt.ground == "attested"):
         raise _refuted("receipt", "the stated reason for the release does not match the evidence")
-    is_owner = same_principal(receipt.invoker, receipt.owner)
     match receipt.ground:
         case "attested":
             if not policies:
@@ -178,7 +177,7 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
                     "receipt",
                     "the attestation mode or a policy required evidence, but there is none",
                 )
-            if is_owner != (receipt.ground == "owner"):
+            if same_principal(receipt.invoker, receipt.owner) != (receipt.ground == "owner"):
                 raise _refuted(
                     "receipt",
                     "the receipt states another reason for the release than its caller allows",

@@ -105,8 +105,7 @@ class DstackSource:
             answer = self._exchange("/GetQuote", members)
         else:
             answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
-        quote = checked_quote(_hex(answer, "quote"), report_data)
-        return Quoted(quote, _event_log(answer))
+        return Quoted(checked_quote(_hex(answer, "quote"), report_data), _event_log(answer))
 
     def key(self, path: str) -> bytes:
         """Return this application's key for a derivation path.

@@ -175,10 +175,9 @@ def _raw_struct(
 
     The fields `inputs` are added. Other fields are errors or, if not `is_strict`, skipped.
     """
-    names = (*inputs, *body.__struct_encode_fields__)
     return msgspec.defstruct(
         "_Texts",
-        [(name, msgspec.Raw, msgspec.Raw()) for name in names],
+        [(name, msgspec.Raw, msgspec.Raw()) for name in (*inputs, *body.__struct_encode_fields__)],
         forbid_unknown_fields=is_strict,
     )
 

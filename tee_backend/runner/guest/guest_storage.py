@@ -64,8 +64,7 @@ def _call(
         else str(kind.convert_from_c(args[index])).encode()
         for index, (_, kind) in enumerate(function.params)
     ]
-    message = pack_parts([name.encode(), *parts])
-    error, *values = unpack_parts(exchange(STORAGE, message))
+    error, *values = unpack_parts(exchange(STORAGE, pack_parts([name.encode(), *parts])))
     result: Any = function.result
     kinds = getattr(result, "elements", [result])
     if isinstance(kinds[-1], components.String):  # after an error there are no other values

@@ -267,8 +267,7 @@ class RunnerSurface:
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         key = await self._key(request)
         self._calls.count(key)
-        calls = await self._calls.ledger.calls_of(key.owner, key.nonce)
-        answer = answer_with({"usage": calls})
+        answer = answer_with({"usage": await self._calls.ledger.calls_of(key.owner, key.nonce)})
         return await self._send(request, answer, owner=key.owner)
 
     async def _add_key(self, request: web.Request) -> web.Response:
