@@ -28,7 +28,7 @@ from msgspec import Meta, Struct
 from .capability_errors import AuditChainBroken, BadSignature, InvalidJson
 from .principals import ed25519_public_key
 from .signatures import verify_ed25519
-from .strict_json import Json, Sha256Hex, parse_json, shaped
+from .strict_json import Json, JsonObject, Sha256Hex, parse_json, shaped
 
 MAX_ENTRY_BYTES = 256 * 1024
 """Longest line that is read. An entry with four fully escaped texts, its detail in hex and the
@@ -186,7 +186,7 @@ class _Reader:
         if self._on_entry is not None:
             self._on_entry(export.number, line)
 
-    def _head(self, head: _Head, members: dict[str, Json]) -> None:
+    def _head(self, head: _Head, members: JsonObject) -> None:
         export, head_hash = self.export, bytes.fromhex(head.hash)
         if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
             raise ValueError("the signed head of the export belongs to another node or store")

@@ -18,6 +18,7 @@ from .capability_errors import InvalidJson
 
 Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+JsonObject: TypeAlias = dict[str, Json]
 
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A field of 64 lower-case hex digits, for use with `shaped`."""
@@ -37,7 +38,7 @@ _EXPECTED = re.compile(r"Expected (.+?)(?:, got| - at|\Z)")
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 
 
-def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
+def parse_json(data: bytes, *, max_bytes: int) -> JsonObject:
     """Parse one JSON object.
 
     Args:
@@ -53,7 +54,7 @@ def parse_json(data: bytes, *, max_bytes: int) -> dict[str, Json]:
     """
     check_text(data, max_bytes=max_bytes)
     try:
-        value: dict[str, Json] = _DECODER.decode(data)
+        value: JsonObject = _DECODER.decode(data)
     except (ValueError, RecursionError) as exc:
         also = " but a list" if data.lstrip().startswith(b"[") else ""
         raise InvalidJson(f"not a JSON object{also}") from exc

@@ -25,7 +25,7 @@ from .resources import has_valid_escapes
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
 from .strict_base64 import decode_url, encode_url
-from .strict_json import check_text, parse_json, repeats_member
+from .strict_json import JsonObject, check_text, parse_json, repeats_member
 
 if TYPE_CHECKING:
     from .strict_json import Json
@@ -87,7 +87,7 @@ class UcanHeader(msgspec.Struct, frozen=True, gc=False):
     """
 
     alg: str
-    jwk: dict[str, Json] | None = None
+    jwk: JsonObject | None = None
 
 
 class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -100,7 +100,7 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     nnc: str | None = None
     fct: list[Json] | None = None
     prf: list[str]
-    att: dict[str, dict[str, list[dict[str, Json]]]]
+    att: dict[str, dict[str, list[JsonObject]]]
 
 
 class UcanToken(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import msgspec
 
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import parse_network_id
-from capabilities.strict_json import Json, check_text
+from capabilities.strict_json import Json, JsonObject, check_text
 
 from .network_errors import RequestError
 
@@ -73,7 +73,7 @@ def read_body(data: bytes, *, max_bytes: int) -> Json:
     return value
 
 
-def check_members(value: Json, shape: Shape) -> dict[str, Json]:
+def check_members(value: Json, shape: Shape) -> JsonObject:
     """Check that a JSON value is an object with the required members.
 
     Raises:

@@ -23,7 +23,7 @@ from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, shaped
+from capabilities.strict_json import Json, JsonObject, shaped
 
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
@@ -239,7 +239,7 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
 _matching_pairs = Recent[bytes, None](4096)
 
 
-def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
+def descriptor_json(record: NetworkRecord, node_did: str) -> JsonObject:
     """Return an encryption network's public descriptor as JSON (enc 1.7)."""
     return {
         "networkId": record.network_id.text,
@@ -257,7 +257,7 @@ def descriptor_json(record: NetworkRecord, node_did: str) -> dict[str, Json]:
     }
 
 
-def well_known_json(record: NetworkRecord) -> dict[str, Json]:
+def well_known_json(record: NetworkRecord) -> JsonObject:
     """Return a network's descriptor for the well-known route (enc 1.7).
 
     The route sends only a part of the members.

@@ -46,7 +46,7 @@ from capabilities.facts import (
 )
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
-from capabilities.strict_json import Json, shaped
+from capabilities.strict_json import Json, JsonObject, shaped
 
 from .canonical_json import canonical_bytes
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
@@ -313,7 +313,7 @@ def parse_policy(value: Json) -> Policy:
     )
 
 
-def policy_json(policy: Policy) -> dict[str, Json]:
+def policy_json(policy: Policy) -> JsonObject:
     """Convert a release policy to a JSON object.
 
     Empty fields are left out. `parse_policy` parses the object.

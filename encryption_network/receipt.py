@@ -36,7 +36,7 @@ from capabilities.machine_tokens import MachineName
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
+from capabilities.strict_json import JsonObject, Sha256Hex, parse_json, shaped
 
 from .canonical_json import canonical_members
 from .network_errors import ReceiptError
@@ -136,9 +136,9 @@ def encode_receipt(receipt: Receipt) -> bytes:
     return canonical_members(receipt)
 
 
-def receipt_json(receipt: Receipt) -> dict[str, Json]:
+def receipt_json(receipt: Receipt) -> JsonObject:
     """Return a signed receipt as a JSON object."""
-    members: dict[str, Json] = msgspec.json.decode(encode_receipt(receipt))
+    members: JsonObject = msgspec.json.decode(encode_receipt(receipt))
     return members
 
 

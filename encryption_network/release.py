@@ -8,7 +8,7 @@ Example:
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 
 from .canonical_json import canonical_members
 from .gate import ReleasePermit
@@ -18,7 +18,7 @@ from .networks import private_key
 from .requests import RESULT_TYPE
 
 
-def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> dict[str, Json]:
+def open_key(permit: ReleasePermit, *, keyring: Keyring, entropy: Entropy) -> JsonObject:
     """Re-encrypt the requested content key for its receiver.
 
     Args:

@@ -41,7 +41,7 @@ from capabilities.resources import (
     parse_network_id,
 )
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Capability, Invocation
 
 from ._shapes import Kind, Shape, ShapeError, check_members
@@ -448,7 +448,7 @@ def decrypt_body_json(
     key_version: int,
     encrypted_symmetric_key: str,
     receiver_public_key: bytes,
-) -> dict[str, Json]:
+) -> JsonObject:
     """Return the JSON body of a decrypt request (enc 2.4)."""
     receiver = encode_standard(receiver_public_key)
     return {
@@ -464,7 +464,7 @@ def decrypt_body_json(
     }
 
 
-def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
+def decrypt_fact(body: JsonObject) -> JsonObject:
     """Return the UCAN fact that binds a token to a decrypt request (enc 2.4)."""
     shared = (
         "targetNode",
@@ -481,9 +481,7 @@ def decrypt_fact(body: dict[str, Json]) -> dict[str, Json]:
     }
 
 
-def admin_fact(
-    network: str, *, target_node: str, action: str, body: dict[str, Json]
-) -> dict[str, Json]:
+def admin_fact(network: str, *, target_node: str, action: str, body: JsonObject) -> JsonObject:
     """Return the UCAN fact for creating or revoking a network (enc 2.4)."""
     return {
         **change_fact(ADMIN_TYPE, network, target_node=target_node, body=body),
@@ -491,7 +489,7 @@ def admin_fact(
     }
 
 
-def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> dict[str, Json]:
+def change_fact(fact_type: str, network: str, *, target_node: str, body: Json) -> JsonObject:
     """Return the UCAN fact for changing an encryption network (RL17, RC22)."""
     return {
         "type": fact_type,

@@ -21,7 +21,7 @@ from capabilities.principals import ed25519_public_key, parse_principal
 from capabilities.resources import NetworkId
 from capabilities.signatures import verify_ed25519
 from capabilities.strict_base64 import decode_standard, encode_standard, encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import (
     InlineEnvelope,
@@ -86,7 +86,7 @@ _ECHOED = (
 
 def decrypt_body(
     envelope: InlineEnvelope, *, target_node: str, receiver_public_key: bytes
-) -> dict[str, Json]:
+) -> JsonObject:
     """Create the JSON body of a decrypt request.
 
     The node re-encrypts the envelope's content key to the given public key, an X25519 key of 32
@@ -102,9 +102,7 @@ def decrypt_body(
     )
 
 
-def verify_answer(
-    answer: Mapping[str, Json], body: dict[str, Json], *, invocation_cid: str
-) -> bytes:
+def verify_answer(answer: Mapping[str, Json], body: JsonObject, *, invocation_cid: str) -> bytes:
     """Verify the node's response to a decrypt request.
 
     Args:
@@ -124,7 +122,7 @@ def verify_answer(
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's response is not a decrypt result")
     # The node echoes the canonical id of the network, so the strings are equal.
-    expected: dict[str, Json] = {member: body[member] for member in _ECHOED}
+    expected: JsonObject = {member: body[member] for member in _ECHOED}
     expected["nodeId"] = body["targetNode"]
     expected["invocationCid"] = invocation_cid
     expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
@@ -201,7 +199,7 @@ class Withdrawals:
         """
         await self._withdraw({"evidence": sha256.hex()}, network)
 
-    async def _withdraw(self, value: dict[str, Json], network: NetworkId | None) -> None:
+    async def _withdraw(self, value: JsonObject, network: NetworkId | None) -> None:
         wanted = network or network_of_owner(self._caller.session.owner)
         try:
             entry = parse_withdrawal(value)
@@ -471,7 +469,7 @@ class Encryption:
                 "local decryption failed: the key or the ciphertext is damaged"
             ) from exc
 
-    async def _ask(self, body: dict[str, Json], network: NetworkId) -> bytes:
+    async def _ask(self, body: JsonObject, network: NetworkId) -> bytes:
         """Ask the node to wrap a content key for a receiver's public key.
 
         Verifies the response, and returns the wrapped key.
@@ -502,7 +500,7 @@ class Encryption:
 
     async def _create(self, network: NetworkId) -> None:
         node_id = await self._caller.node_id()
-        body: dict[str, Json] = {
+        body: JsonObject = {
             "name": network.name,
             "ownerDid": network.owner,
             "threshold": {"n": 1, "t": 1},
@@ -584,7 +582,7 @@ def _require_usable(descriptor: Descriptor) -> None:
 
 
 async def _administer(
-    caller: Caller, network: NetworkId, ability: str, request: Request, *facts: dict[str, Json]
+    caller: Caller, network: NetworkId, ability: str, request: Request, *facts: JsonObject
 ) -> Answer:
     """Send a request that requires a given ability on an encryption network.
 

@@ -44,7 +44,7 @@ from capabilities.resources import (
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import SiweMessage, siwe_text
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from capabilities.tokens import Capability, parse_delegation
 from capabilities.ucan import UcanPayload, encode_ucan
 from encryption_network.canonical_json import canonical_bytes
@@ -598,7 +598,7 @@ def encode_session(session: Session) -> bytes:
             "this session cannot be stored: its private key is not available",
             hint="create the session from a seed instead of a signer",
         )
-    value: dict[str, Json] = {
+    value: JsonObject = {
         "v": 2,
         "seed": encode_standard(session.seed),
         "owner": session.owner,

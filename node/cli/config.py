@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 import click
 import msgspec
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from sealspace.cli.terminal import print_lines, print_result, tell
 from sealspace.errors import InvalidInput
 
@@ -47,12 +47,12 @@ def settings_without_secrets(config: Config) -> str:
     return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
 
 
-def _shown(config: Config) -> dict[str, Json]:
+def _shown(config: Config) -> JsonObject:
     """Return the effective settings, with secrets masked as `…`.
 
     The keys are dotted paths.
     """
-    shown: dict[str, Json] = {}
+    shown: JsonObject = {}
     for path in setting_types():
         section, _, name = path.partition(".")
         value = getattr(getattr(config, section), name)
@@ -60,7 +60,7 @@ def _shown(config: Config) -> dict[str, Json]:
     return shown
 
 
-def _shown_lines(shown: dict[str, Json]) -> Iterator[str]:
+def _shown_lines(shown: JsonObject) -> Iterator[str]:
     return _by_section(
         {
             path: [

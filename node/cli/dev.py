@@ -23,7 +23,7 @@ from secrets import token_bytes
 import click
 from aiohttp import web
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from sealspace.cli.command_errors import ProcessFailed
 from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.cli.paths import NEW_FOLDER
@@ -274,7 +274,7 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
                 )
         return web.json_response({name: status})
 
-    manifest: dict[str, Json] = {
+    manifest: JsonObject = {
         "app_id": "com.example.backend",
         "name": "Example backend",
         "did": backend.did,

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from encryption_network.network_errors import RecordError, WithdrawalError
 from encryption_network.policy import policy_json
 from encryption_network.release_record import (
@@ -66,7 +66,7 @@ def withdraw(config: Config, **named: str | None) -> None:
 
     Prints all code, backends and evidence that this command has withdrawn so far.
     """
-    given: dict[str, Json] = {name: value for name, value in named.items() if value is not None}
+    given: JsonObject = {name: value for name, value in named.items() if value is not None}
     if len(given) != 1:
         raise click.UsageError("use exactly one of --measurement, --did or --evidence")
     try:
@@ -191,7 +191,7 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
     return decode_release_record(row.value), row.stamp
 
 
-def _shown(record: ReleaseRecord) -> dict[str, Json]:
+def _shown(record: ReleaseRecord) -> JsonObject:
     roots: list[Json] = [
         "intel" if root == INTEL_ROOT_SHA256 else root.hex() for root in record.trust_roots
     ]

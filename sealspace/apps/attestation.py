@@ -23,7 +23,7 @@ from capabilities.abilities import DECRYPT
 from capabilities.facts import SESSION_FACT
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.key_providers import is_accepted
 from encryption_network.policy import Evidence
@@ -138,13 +138,13 @@ class Attestation:
         Does not check:
             Whether an owner approves this code: the node decides that at each release.
         """
-        body: dict[str, Json] = {
+        body: JsonObject = {
             "quote": encode_standard(attested.quote),
             "eventLog": None if attested.event_log is None else list(attested.event_log),
             "receiverPublicKey": encode_standard(attested.receiver_public_key),
             "receiverMode": attested.receiver_mode,
         }
-        fact: dict[str, Json] = {
+        fact: JsonObject = {
             "type": SESSION_FACT,
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),

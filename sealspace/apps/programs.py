@@ -23,7 +23,7 @@ from typing import Annotated, Literal, NamedTuple
 from msgspec import UNSET, Meta, Struct, UnsetType, json, to_builtins
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, Sha256Hex, shaped
+from capabilities.strict_json import Json, JsonObject, Sha256Hex, shaped
 
 from ..documents.builds import Build
 from ..documents.project_names import (
@@ -460,9 +460,9 @@ async def read_code(read: Reader, version: Version) -> bytes | None:
 # --- statements -----------------------------------------------------------------------------------
 
 
-def version_json(version: Version) -> dict[str, Json]:
+def version_json(version: Version) -> JsonObject:
     """Return the metadata of a program version as JSON."""
-    value: dict[str, Json] = to_builtins(
+    value: JsonObject = to_builtins(
         _StatedVersion(
             version.project.text,
             version.sha256,
@@ -517,9 +517,9 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
     )
 
 
-def active_json(project: ProjectId, active: Active) -> dict[str, Json]:
+def active_json(project: ProjectId, active: Active) -> JsonObject:
     """Return the JSON statement that names a project's active version."""
-    value: dict[str, Json] = to_builtins(
+    value: JsonObject = to_builtins(
         _StatedActive(
             project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
         )
@@ -552,9 +552,9 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
     return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
 
 
-def manifest_json(manifest: ProgramManifest) -> dict[str, Json]:
+def manifest_json(manifest: ProgramManifest) -> JsonObject:
     """Return a program's manifest as JSON."""
-    value: dict[str, Json] = json.decode(json.encode(manifest))
+    value: JsonObject = json.decode(json.encode(manifest))
     return value
 
 

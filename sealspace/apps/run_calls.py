@@ -41,7 +41,7 @@ from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, root_of
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import (
     Capability,
     Delegation,
@@ -213,7 +213,7 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
     return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
 
 
-def _call_fact(program: str, body: bytes, runner: RunnerAt) -> dict[str, Json]:
+def _call_fact(program: str, body: bytes, runner: RunnerAt) -> JsonObject:
     """Return the UCAN fact that describes a signed call (RN62, RN178).
 
     The fact binds the call to its program, body and runner.

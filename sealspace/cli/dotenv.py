@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 
 from ..errors import InvalidInput
 from ..secrets import is_secret_name
@@ -150,7 +150,7 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
     return "".join(lines)
 
 
-def values_json(values: Mapping[str, str | bytes]) -> dict[str, Json]:
+def values_json(values: Mapping[str, str | bytes]) -> JsonObject:
     """Convert values to a JSON object.
 
     `parse_values` reads the values back unchanged.

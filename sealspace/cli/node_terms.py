@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import click
 import msgspec
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy, policy_json
@@ -201,7 +201,7 @@ class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
     store_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None
 
 
-def node_policy_json(policy: NodePolicy) -> dict[str, Json]:
+def node_policy_json(policy: NodePolicy) -> JsonObject:
     """Convert a node policy to JSON for storage."""
     return {
         "code": policy_json(policy.code),

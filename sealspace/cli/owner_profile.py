@@ -39,7 +39,7 @@ from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.signatures import WalletSigner
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 
 from ..client import Client
@@ -237,7 +237,7 @@ class OwnerHome:
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
         plain = replace(profile, key_file=key_file, node_policy=None)
-        value: dict[str, Json] = msgspec.to_builtins(plain, enc_hook=str) | {
+        value: JsonObject = msgspec.to_builtins(plain, enc_hook=str) | {
             "v": 1,
             "nodePolicy": (
                 None if profile.node_policy is None else node_policy_json(profile.node_policy)

@@ -14,7 +14,7 @@ from capabilities.capability_errors import AuditChainBroken, CapabilityError
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
@@ -146,8 +146,8 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
     return (*cells, "NOT in the audit chain" if place is None else f"audit entry {place}")
 
 
-def _json(one: _Release, places: dict[bytes, int] | None) -> dict[str, Json]:
-    shown: dict[str, Json] = {
+def _json(one: _Release, places: dict[bytes, int] | None) -> JsonObject:
+    shown: JsonObject = {
         **receipt_json(one.receipt),
         "at": time_text(one.receipt.at),
         "secrets": [*one.secrets],

@@ -20,7 +20,7 @@ from typing import Literal, get_args
 import click
 
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 
 from ..client import Client
 from ..errors import (
@@ -177,7 +177,7 @@ async def get(
     if not shared().as_json:
         print_value(value, raw=raw)
         return
-    encoded: dict[str, Json] = (
+    encoded: JsonObject = (
         {"value": value}
         if isinstance(value, str)
         else {"value": encode_standard(value), "encoding": "base64"}

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 
 from ..client import Client
 from ..delegations import allow
@@ -97,7 +97,7 @@ def _stored(entry: SpaceEntry) -> str:
     return f"{entry.usage_bytes:,} bytes, {limit}"
 
 
-def _described(entry: SpaceEntry) -> dict[str, Json]:
+def _described(entry: SpaceEntry) -> JsonObject:
     return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
 
 

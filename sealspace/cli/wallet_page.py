@@ -56,7 +56,7 @@ from capabilities.principals import (
 )
 from capabilities.signatures import recover_eip191
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 
 from ..errors import SealspaceError
 from ..printable import printable_line
@@ -120,7 +120,7 @@ class BrowserWallet:
                 hint="choose that account in the wallet; contract accounts are not supported",
             )
 
-        view: dict[str, Json] = {
+        view: JsonObject = {
             "kind": "sign",
             "owner": self.did,
             "address": eip55(self.address),

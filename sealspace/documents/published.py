@@ -28,7 +28,7 @@ from msgspec import Meta, Struct
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 
@@ -78,7 +78,7 @@ class Published:
     event_log: list[Json] | None = field(repr=False)
 
 
-def statement_json(did: str, manifest: dict[str, Json], compose: str | None) -> dict[str, Json]:
+def statement_json(did: str, manifest: JsonObject, compose: str | None) -> JsonObject:
     """Convert a backend's statement to JSON."""
     return {"did": did, "manifest": manifest, "compose": compose}
 
@@ -128,7 +128,7 @@ def _refuse(member: str, what: str) -> NoReturn:
 
 
 def encode_published(
-    nonce: bytes, statement: dict[str, Json], *, quote: bytes, event_log: list[Json] | None
+    nonce: bytes, statement: JsonObject, *, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
     """Encode a backend's attestation evidence as canonical JSON."""
     return canonical_bytes(

@@ -23,7 +23,7 @@ from capabilities.capability_errors import BadSignature, CapabilityError, Invali
 from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
 from capabilities.signatures import Ed25519Signer, recover_eip191, verify_ed25519
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, Shape, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, Shape, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 
@@ -46,7 +46,7 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
     else:
         wallet = wallet_of(signer)
         did, signature = wallet.did, signature_of(wallet, text)
-    document: dict[str, Json] = {
+    document: JsonObject = {
         "type": kind,
         "signer": did,
         "statement": dict(statement),
@@ -61,7 +61,7 @@ def sign_statement(kind: str, statement: Mapping[str, Json], signer: StatementSi
     return data
 
 
-def read_statement(data: bytes, kind: str, *, signer: str) -> dict[str, Json]:
+def read_statement(data: bytes, kind: str, *, signer: str) -> JsonObject:
     """Parse a signed statement and verify its signature.
 
     Args:

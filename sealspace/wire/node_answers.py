@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from capabilities.capability_errors import CapabilityError
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 
 from ..errors import MalformedAnswer
 from .transport import MAX_ANSWER_BYTES, Answer
@@ -29,7 +29,7 @@ def decoded(decoder: "msgspec.json.Decoder[Decoded]", answer: Answer, what: str)
         raise MalformedAnswer(f"{answer.asked}: the node's response is not {what}") from exc
 
 
-def json_object(answer: Answer) -> dict[str, Json]:
+def json_object(answer: Answer) -> JsonObject:
     """Parse a response whose body is a JSON object.
 
     Raises MalformedAnswer.

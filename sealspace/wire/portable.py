@@ -42,7 +42,7 @@ from capabilities.resources import (
     parse_space_id,
 )
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 from capabilities.tokens import Capability
 
 from ..documents.shapes import Text, below, shaped_at
@@ -328,7 +328,7 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     return tuple(found)
 
 
-def _object(data: bytes, at: str = "") -> dict[str, Json]:
+def _object(data: bytes, at: str = "") -> JsonObject:
     try:
         return parse_json(data, max_bytes=MAX_PORTABLE_BYTES)
     except CapabilityError:

@@ -29,7 +29,7 @@ from capabilities.audit_export import (
     entry_hash,
     genesis_hash,
 )
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 
 from .._codec import Codec
 from ..keyspace import (
@@ -237,7 +237,7 @@ async def _commit(
         is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S
     )
     if is_due:
-        members: dict[str, Json] = {
+        members: JsonObject = {
             "type": HEAD_TYPE,
             "node": chain.node_did,
             "store": chain.store_id.hex(),
@@ -293,7 +293,7 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
     """
     cut = (await read_pruning(store)).pruned
     after = max(after, cut)
-    opening: dict[str, Json] = {
+    opening: JsonObject = {
         "type": EXPORT_TYPE,
         "node": chain.node_did,
         "store": chain.store_id.hex(),

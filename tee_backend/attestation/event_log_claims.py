@@ -36,7 +36,7 @@ import sha3
 from msgspec import Meta, Struct
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.key_providers import is_key_source_accepted
 
@@ -169,7 +169,7 @@ def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
 
     MRCONFIGID has version 3. There are at most 32 such documents.
     """
-    always: dict[str, Json] = {
+    always: JsonObject = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
         "version": 3,

@@ -34,7 +34,7 @@ from aiohttp import web
 from capabilities.capability_errors import InvalidJson
 from capabilities.limits import counted_address
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.policy import REGISTERS
 from sealspace.documents.published import (
     DESCRIPTION_TYPE,
@@ -387,7 +387,7 @@ class BackendSurface:
         return SurfaceAnswer(status=204)
 
 
-def _policy_of(quoted: Quoted) -> dict[str, Json]:
+def _policy_of(quoted: Quoted) -> JsonObject:
     """Return the policy that admits exactly the code in this backend's quote (AT62).
 
     It equals the policy that an owner gets from the verified quote. Raises QuoteRefused if owners

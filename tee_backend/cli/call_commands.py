@@ -10,7 +10,7 @@ import click
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from sealspace.apps.api_keys import MAX_AMOUNT, MAX_KEY_LIFE_S
 from sealspace.apps.programs import TARGETS
 from sealspace.apps.run_calls import call_right
@@ -107,7 +107,7 @@ def call(
     is logged in here. This command does not verify the runner; to verify it, use `sealspace backend
     show URL`.
     """
-    named: dict[str, Json] = {}
+    named: JsonObject = {}
     if repository or commit:
         named["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
@@ -148,7 +148,7 @@ def _tell_waiting(code: str, pause_s: float) -> None:
     tell(f"the program could not start ({code}); trying again in {pause_s:g} s")
 
 
-def _show(answer: dict[str, Json], url: str) -> None:
+def _show(answer: JsonObject, url: str) -> None:
     """Print the output of a program call.
 
     Raises `RunFailed` if the response contains an error.
@@ -188,10 +188,10 @@ def _show(answer: dict[str, Json], url: str) -> None:
 
 def _body(
     program: str | None,
-    named: dict[str, Json],
+    named: JsonObject,
     data: bytes | None,
     secrets: str | None,
-) -> dict[str, Json]:
+) -> JsonObject:
     if program is not None:
         is_hash = "/" not in program and len(program) == 64
         named = named | (
@@ -199,7 +199,7 @@ def _body(
             if is_hash
             else {"project": project_of(program).text}
         )
-    body: dict[str, Json] = {"source": named}
+    body: JsonObject = {"source": named}
     if data is not None:
         try:
             body["input"] = data.decode()
@@ -240,10 +240,10 @@ def _key(file: Path) -> str:
         ) from None
 
 
-def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
+def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
     """Return the JSON request body for a call authorised by an API key."""
     try:
-        body: dict[str, Json] = {"input": None if data is None else json.loads(data)}
+        body: JsonObject = {"input": None if data is None else json.loads(data)}
     except ValueError:
         raise InvalidInput(
             "the input must be JSON if an API key is used", hint='put text in double quotes: "TEXT"'
@@ -253,7 +253,7 @@ def _api_body(data: bytes | None, secrets: str | None) -> dict[str, Json]:
     return body
 
 
-def _secrets(text: str, member: str) -> dict[str, Json]:
+def _secrets(text: str, member: str) -> JsonObject:
     """Convert `OWNER/PROFILE` to the JSON that selects a call's secrets.
 
     `me` means the logged-in owner.

@@ -11,7 +11,7 @@ import click
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 from sealspace.apps.backends import deliver as deliver_grants
 from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
 from sealspace.cli.grant_list import state_at_node
@@ -51,14 +51,14 @@ async def list_(client: Client) -> None:
     )
 
 
-async def _listed(client: Client, one: KeptGrant) -> tuple[dict[str, Json], tuple[str, ...]]:
+async def _listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str, ...]]:
     """Fetch and describe the state of a grant.
 
     The description is returned as JSON and as table cells.
     """
     portable, secrets = one.portable, granted_labels(one.portable)
     state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
-    shown: dict[str, Json] = {
+    shown: JsonObject = {
         "state": state,
         "url": one.url,
         "did": portable.delegate_did,

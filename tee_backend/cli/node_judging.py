@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import provider_text
 from encryption_network.policy import Evidence, Policy, policy_json
 from sealspace.apps.descriptions import MODE_WORDS, hex_of
@@ -77,7 +77,7 @@ def in_words(statement: NodeStatement, facts: Evidence) -> tuple[str, ...]:
     return (*lines, f"policy that approves exactly this code: {text}")
 
 
-def as_json(statement: NodeStatement, facts: Evidence) -> dict[str, Json]:
+def as_json(statement: NodeStatement, facts: Evidence) -> JsonObject:
     """Describe a node's verified evidence as JSON."""
     return {
         "node": statement.node_did,

@@ -15,7 +15,7 @@ from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
@@ -246,7 +246,7 @@ async def list_(client: Client, developer: str | None) -> None:
     project = project_of("x" if developer is None else f"{developer}/x")
     keys = await _keys(client, project, "projects/")
     names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
-    found: list[dict[str, Json]] = []
+    found: list[JsonObject] = []
     for name in names:
         found.append({"name": name})
         if developer is None:  # nodes limit the reads of another developer's public projects
@@ -490,14 +490,14 @@ def _secrets_text(manifest: ProgramManifest) -> str:
     return ", ".join([*manifest.secrets, *(f"{name} of the developer" for name in own)]) or "none"
 
 
-def _version_json(version: Version) -> dict[str, Json]:
+def _version_json(version: Version) -> JsonObject:
     return version_json(version) | {
         "source": version.source,
         "manifest": manifest_json(version.manifest),
     }
 
 
-def _active_json(active: Active) -> dict[str, Json]:
+def _active_json(active: Active) -> JsonObject:
     return {"sha256": active.sha256, "sequence": active.sequence}
 
 
@@ -576,7 +576,7 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
     tell(f"stored the key of {name} as the secret {secret.label}")
 
 
-def _examined(blob: Path) -> dict[str, Json]:
+def _examined(blob: Path) -> JsonObject:
     """Return the checksum, size and format of an encrypted file."""
     with blob.open("rb") as stream:
         checksum, size_bytes = file_digest(stream, sha256).hexdigest(), stream.tell()

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.runners import error_text, start_of
 from sealspace.cli.command_errors import RunFailed
@@ -166,7 +166,7 @@ def run(
     }
     body = json.dumps(asked).encode()
 
-    async def made(client: Client) -> dict[str, Json]:
+    async def made(client: Client) -> JsonObject:
         task = await client.runners.make_task(url, project, body)
         job = str(task["job"])
         tell(f"made the task {job}")
@@ -217,7 +217,7 @@ async def _fetched(
     key_file: Path | None,
     folder: Path | None,
     request: bytes | None = None,
-) -> dict[str, Json]:
+) -> JsonObject:
     """Wait for the end of a task, and download, verify and decrypt its result (TK11)."""
     shown: Json = ""
     while (task := await client.runners.task(url, job)).get("status") == "pending":

@@ -12,7 +12,7 @@ from capabilities.audit_export import EXPORT_TYPE, MAX_ENTRY_BYTES, verify_expor
 from capabilities.capability_errors import AuditChainBroken, InvalidJson
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
@@ -203,7 +203,7 @@ _NODE = {
 }
 
 
-def _members(data: bytes) -> dict[str, Json]:
+def _members(data: bytes) -> JsonObject:
     try:
         return parse_json(data, max_bytes=_MAX_DOCUMENT_BYTES)
     except InvalidJson:
@@ -275,7 +275,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
+def _run(kept: JsonObject, path: Path, given: _Options) -> int:
     """Verify the receipt of a program run.
 
     Everything must be valid at the time in the receipt. The receipt of unknown code proves nothing.
@@ -336,7 +336,7 @@ def _run(kept: dict[str, Json], path: Path, given: _Options) -> int:
     return 0 if is_approved and is_about is not False else 1
 
 
-def _start(kept: dict[str, Json], given: _Options) -> bytes:
+def _start(kept: JsonObject, given: _Options) -> bytes:
     if given.start is None:
         document = _canonical(kept["start"]) if "start" in kept else b""
     elif "://" in given.start:
@@ -375,7 +375,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         )
     lines: list[str] = []
     reason = None
-    shown: dict[str, Json] = {}
+    shown: JsonObject = {}
     verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
     try:
         if isinstance(asked, bytes):

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 
 from ..attestation.attestation_errors import QuoteRefused
 from ..attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
@@ -120,7 +120,7 @@ class DstackSource:
             )
         return key
 
-    def _exchange(self, target: str, members: dict[str, str]) -> dict[str, Json]:
+    def _exchange(self, target: str, members: dict[str, str]) -> JsonObject:
         """Send one request and return the JSON object in the response.
 
         Each request uses a new connection.
@@ -154,7 +154,7 @@ class DstackSource:
         return answer
 
 
-def _hex(answer: dict[str, Json], name: str) -> bytes:
+def _hex(answer: JsonObject, name: str) -> bytes:
     value = answer.get(name)
     try:
         return bytes.fromhex(value) if isinstance(value, str) else b""
@@ -164,7 +164,7 @@ def _hex(answer: dict[str, Json], name: str) -> bytes:
         ) from exc
 
 
-def _event_log(answer: dict[str, Json]) -> EventLog | None:
+def _event_log(answer: JsonObject) -> EventLog | None:
     text = answer.get("event_log")
     if not isinstance(text, str) or not text:
         return None

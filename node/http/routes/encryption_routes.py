@@ -5,7 +5,7 @@ They include the routes for receipts (RC14, RC15) and withdrawals (RC22).
 
 from aiohttp import web
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from encryption_network.requests import MAX_BODY_BYTES
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
@@ -58,7 +58,7 @@ async def post_withdrawal(request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-async def post_network(request: web.Request) -> dict[str, Json]:
+async def post_network(request: web.Request) -> JsonObject:
     """POST /encryption/networks: create an encryption network.
 
     The response is the descriptor of the network.
@@ -73,7 +73,7 @@ async def post_network(request: web.Request) -> dict[str, Json]:
     return {"descriptor": descriptor}
 
 
-async def get_network(request: web.Request) -> dict[str, Json]:
+async def get_network(request: web.Request) -> JsonObject:
     """GET /encryption/networks/<id>: return the descriptor of a network.
 
     The node signs the response if the query contains a nonce (EN28).
@@ -83,7 +83,7 @@ async def get_network(request: web.Request) -> dict[str, Json]:
     )
 
 
-async def get_well_known_network(request: web.Request) -> dict[str, Json]:
+async def get_well_known_network(request: web.Request) -> JsonObject:
     """GET /.well-known/encryption/network/<name>: return an owner's network.
 
     The query `ownerDid` names the owner.
@@ -102,7 +102,7 @@ async def post_revocation(request: web.Request) -> web.Response:
     return empty_answer(204)
 
 
-async def post_decrypt(request: web.Request) -> dict[str, Json]:
+async def post_decrypt(request: web.Request) -> JsonObject:
     """POST /encryption/networks/<id>/decrypt: return a content key wrapped for the receiver."""
     return await decrypt_on_route(
         request.app[SERVICES],

@@ -12,7 +12,7 @@ import asyncio
 
 import msgspec
 
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from encryption_network.canonical_json import canonical_bytes
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.documents.collateral_rows import (
@@ -211,14 +211,14 @@ async def report_alarms(services: Services) -> bool:
             log_warning(
                 f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at
             )
-            detail: dict[str, Json] = {"kind": alarm.kind, "part": alarm.part, "at": at}
+            detail: JsonObject = {"kind": alarm.kind, "part": alarm.part, "at": at}
             await services.store.commit(
                 Commit(puts=(_audit_put(services, ALARM, entry.family, detail),))
             )
     return False
 
 
-def _audit_put(services: Services, action: str, family: Family, detail: dict[str, Json]) -> Put:
+def _audit_put(services: Services, action: str, family: Family, detail: JsonObject) -> Put:
     record = AuditRecord(
         at=services.clock.now(),
         action=action,

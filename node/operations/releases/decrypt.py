@@ -9,7 +9,7 @@ creates its replay record.
 from capabilities.abilities import DECRYPT
 from capabilities.resources import NETWORK_PREFIX, NetworkId, OpaqueResource, Resource
 from capabilities.strict_base64 import decode_standard
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Invocation, parse_invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.gate import ReleasePermit, admit
@@ -39,7 +39,7 @@ from .release_receipts import NewReceipt, new_receipt
 
 async def decrypt_on_route(
     services: Services, header: str, *, path_id: str, body: bytes
-) -> dict[str, Json]:
+) -> JsonObject:
     """Answer a decrypt request on an encryption network's HTTP route (enc 2.7).
 
     The checks run in the order of the table's rows in enc 2.7.
@@ -74,7 +74,7 @@ def is_about_network(resource: Resource) -> bool:
 
 async def decrypt_invoked(
     services: Services, invocation: Invocation, message: Message
-) -> dict[str, Json]:
+) -> JsonObject:
     """Answer a decrypt request on the HTTP route `/invoke`.
 
     Its token has already passed rows 1 and 3.
@@ -91,7 +91,7 @@ async def decrypt_invoked(
 
 async def _decrypt(
     services: Services, invocation: Invocation, value: Json, network: NetworkId | None, path_id: str
-) -> dict[str, Json]:
+) -> JsonObject:
     keys: tuple[bytes, ...] = ()
     # These rows are read together with the call, before token and body are checked against each
     # other. A wrong receiver key only adds a row that is not used.
@@ -173,7 +173,7 @@ async def _record_refusal(
 
     The record contains the full cause; the caller learns only a coarse cause.
     """
-    detail: dict[str, Json]
+    detail: JsonObject
     if isinstance(refusal, ReleaseRefused):
         detail = {"reason": refusal.reason, "detail": refusal.detail}
     elif refusal.audit_outcome is not None:

@@ -8,7 +8,7 @@ from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.capability_errors import ChainError
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from capabilities.tokens import Invocation, UnverifiedInvocation, parse_invocation
 from encryption_network.network_errors import RequestError
 from encryption_network.networks import (
@@ -47,9 +47,7 @@ from ..attempts import until_committed
 from ..authorise import Call, admit_signed, read_call, refuse_after_restore
 
 
-async def read_descriptor(
-    services: Services, path_id: str, nonces: Sequence[str]
-) -> dict[str, Json]:
+async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str]) -> JsonObject:
     """Return the public description of an encryption network (EN28).
 
     The node signs the description if the request contains a nonce. Revoked networks have a
@@ -68,13 +66,13 @@ async def read_descriptor(
             "the request must contain one nonce, of 16 to 32 bytes in base64url without padding",
         )
     record = await _read(services, network)
-    answer: dict[str, Json] = {"descriptor": descriptor_json(record, services.keyring.node_did)}
+    answer: JsonObject = {"descriptor": descriptor_json(record, services.keyring.node_did)}
     if nonces:
         answer[SIGNATURE_MEMBER] = sign_descriptor(record, nonces[0], services.keyring.node_signer)
     return answer
 
 
-async def read_well_known(services: Services, name: str, owner_did: str | None) -> dict[str, Json]:
+async def read_well_known(services: Services, name: str, owner_did: str | None) -> JsonObject:
     """Return an encryption network's record as a flat JSON object (enc-W13).
 
     The owner's DID is required.
@@ -89,9 +87,7 @@ async def _read(services: Services, network: NetworkId) -> NetworkRecord:
     return decode_network(row.value)
 
 
-async def create(
-    services: Services, header: str, body: bytes, *, client: str | None
-) -> dict[str, Json]:
+async def create(services: Services, header: str, body: bytes, *, client: str | None) -> JsonObject:
     """Create an encryption network for its owner (enc 2.5, EN31).
 
     If a sign-in has already created the network, the network is claimed instead. A network can be
@@ -110,7 +106,7 @@ async def create(
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 2
     invocation = _admitted(services, unverified)  # rows 3, 4, with the chain below
 
-    async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
+    async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
         call = await read_call(services, invocation, records_use=False)
         asked = parse_create(value)  # rows 5, 6
         write = await _bind_write(
@@ -160,7 +156,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
     """
     invocation = _admitted(services, parse_invocation(header))
 
-    async def attempt(is_first: bool) -> tuple[Commit, dict[str, Json]]:
+    async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
         call = await read_call(services, invocation, records_use=False)
         write = await _bind_write(
             services,
@@ -242,7 +238,7 @@ def _plan(
     record: NetworkRecord,
     action: str,
     checks: tuple[Check, ...] = (),
-) -> tuple[Commit, dict[str, Json]]:
+) -> tuple[Commit, JsonObject]:
     """Prepare the commit that stores an encryption network.
 
     Returns:

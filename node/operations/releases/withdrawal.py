@@ -8,7 +8,7 @@ checks. So a withdrawal that was acknowledged before a release is durable takes 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import WITHDRAWAL_FACT
 from capabilities.principals import principal_of
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import WithdrawalError
 from encryption_network.networks import NetworkRecord, with_withdrawals
@@ -116,7 +116,7 @@ async def withdraw_everywhere(
     raise StoreBusy("other processes are changing the list of withdrawals of trust")
 
 
-def withdrawals_json(listed: Withdrawals) -> dict[str, Json]:
+def withdrawals_json(listed: Withdrawals) -> JsonObject:
     """List in JSON the code, DIDs and evidence that are no longer trusted.
 
     The entries are sorted.

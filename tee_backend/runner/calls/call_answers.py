@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 
 from ..reasons import Reason
 from .service import Outcome
@@ -129,9 +129,9 @@ def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> 
     return Answer(200 if reason is None else reason.status, msgspec.json.encode(members))
 
 
-def error_of(reason: Reason) -> dict[str, Json]:
+def error_of(reason: Reason) -> JsonObject:
     """Convert a failure reason to a JSON object."""
-    error: dict[str, Json] = {"code": reason.code, "message": reason.sentence}
+    error: JsonObject = {"code": reason.code, "message": reason.sentence}
     return error | ({"detail": reason.detail} if reason.detail else {})
 
 

@@ -26,7 +26,7 @@ import msgspec
 from capabilities.clock_and_entropy import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import JsonObject, parse_json, shaped
 from sealspace.documents.run_grants import (
     GENERATE,
     MAX_GENERATED,
@@ -156,7 +156,7 @@ async def generate(
     )
     if grant is None:
         raise RunRefused("generation-not-granted")
-    new, existing, failed = list[dict[str, Json]](), list[str](), None
+    new, existing, failed = list[JsonObject](), list[str](), None
     try:
         for secret, kind in wanted.items():
             version = await _write(runner, owner, secret, kind, grant)
@@ -167,7 +167,7 @@ async def generate(
     except RunRefused as refusal:
         failed = refusal.reason
     # RN149: the token's digest ties the statement to this request, so it cannot answer another.
-    stated: dict[str, Json] = {
+    stated: JsonObject = {
         "token": token_digest(authorization or ""),
         "owner": owner,
         "profile": scope or DEFAULT_PROFILE,

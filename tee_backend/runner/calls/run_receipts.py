@@ -39,7 +39,7 @@ from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import Verified
 from sealspace.documents.builds import Build
@@ -107,7 +107,7 @@ class VerifiedRun:
     `build` is the origin of the program as the owners of the secrets verified it (RN244).
     """
 
-    stated: dict[str, Json]
+    stated: JsonObject
     start: Start
     runner: Verified
     build: Build | None
@@ -151,7 +151,7 @@ class _StartDocument(
 
 
 def encode_start(
-    statement: dict[str, Json], receipt_key: str, quote: bytes, event_log: list[Json] | None
+    statement: JsonObject, receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
     """Encode a runner's startup document as canonical JSON."""
     document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
@@ -186,7 +186,7 @@ def parse_start(data: bytes) -> Start:
 
 def sign_receipt(facts: RunFacts, *, runner: str, start: str, key: Ed25519Signer) -> bytes:
     """Return the signed receipt of a program run (RN72)."""
-    stated: dict[str, Json] = msgspec.to_builtins(facts)
+    stated: JsonObject = msgspec.to_builtins(facts)
     stated |= {
         "status": "completed" if facts.code is None else "failed",
         "runner": runner,

@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from sealspace.apps.api_keys import MAX_AMOUNT, parse_owner
 from sealspace.errors import InvalidInput
 
@@ -83,7 +83,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
         (folder / SOCKET).unlink(missing_ok=True)
 
 
-async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> dict[str, Json]:
+async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> JsonObject:
     """Ask the runner to credit an account.
 
     Connects to the runner that uses `folder`, and returns the account.

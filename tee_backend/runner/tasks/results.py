@@ -24,7 +24,7 @@ from typing import IO, NamedTuple
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from capabilities.signatures import keccak256
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from sealspace.documents.iexec_results import encrypt_result, public_key
 
 from .stage_errors import StageFailed
@@ -49,7 +49,7 @@ class TaskResult(NamedTuple):
     digest: str
     sha256: str
     size_bytes: int
-    computed: dict[str, Json]
+    computed: JsonObject
 
 
 def seal_result(
@@ -139,7 +139,7 @@ def _archive(output: Path, archive: IO[bytes], left_bytes: int, left_files: int)
                         shutil.copyfileobj(stream, into)
 
 
-def _digest(files: ZipFile, computed: dict[str, Json], *, callback: bool) -> bytes:
+def _digest(files: ZipFile, computed: JsonObject, *, callback: bool) -> bytes:
     """Return iExec's digest of the deterministic output (TG13).
 
     Only paths that were archived are found, so none leads out of the folder (TG11).
