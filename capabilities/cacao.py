@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import libipld
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from .capability_errors import BadSignature, InvalidIdentifier, MalformedToken
 from .principals import parse_address, parse_chain_id
@@ -20,6 +20,7 @@ from .resources import is_authority, is_scheme, is_uri
 from .signatures import WalletSigner, recover_address
 from .siwe import SiweMessage, parse_rfc3339, siwe_text
 from .strict_base64 import decode_padded_url, encode_padded_url
+from .strict_json import StrictRecord
 
 # --- canonical DAG-CBOR ---------------------------------------------------------------------------
 # Every length and number is written in the fewest bytes; map keys are sorted by length, then by
@@ -88,7 +89,7 @@ _ISSUER_PREFIX = "did:pkh:eip155:"
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
-class _Payload(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+class _Payload(StrictRecord, frozen=True, omit_defaults=True, kw_only=True):
     domain: _Text
     iss: _Text
     aud: _Text
@@ -103,16 +104,16 @@ class _Payload(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     resources: list[_Text] | None = None
 
 
-class _Head(Struct, frozen=True, forbid_unknown_fields=True):
+class _Head(StrictRecord, frozen=True):
     t: Literal["eip4361"]
 
 
-class _Signature(Struct, frozen=True, forbid_unknown_fields=True):
+class _Signature(StrictRecord, frozen=True):
     t: Literal["eip191"]
     s: Annotated[bytes, Meta(min_length=65, max_length=65)]
 
 
-class _Envelope(Struct, frozen=True, forbid_unknown_fields=True):  # C3
+class _Envelope(StrictRecord, frozen=True):  # C3
     h: _Head
     p: _Payload
     s: _Signature

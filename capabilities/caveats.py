@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from .capability_errors import CaveatRefused, InvalidIdentifier
 from .resources import Resource, SpaceResource, extends, parse_resource
-from .strict_json import Json
+from .strict_json import Json, StrictRecord
 
 Caveats: TypeAlias = Mapping[str, Json]
 """Conditions in their stored form (T2): index text to object; an empty map means none."""
@@ -27,7 +27,7 @@ _SELECTOR = "xyz.tinycloud.resource/selector"
 _WHOLE = ("tinycloud:", "urn:")
 
 
-class _Selector(Struct, frozen=True, forbid_unknown_fields=True):
+class _Selector(StrictRecord, frozen=True):
     type: Literal["xyz.tinycloud.resource/selector"]
     kind: Literal["exact", "prefix"]
     value: str

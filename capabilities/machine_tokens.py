@@ -12,13 +12,13 @@ Example:
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from .abilities import DECRYPT, KV_GET
 from .capability_errors import InvalidJson, MalformedToken
 from .facts import MACHINE_FACT
 from .resources import Resource, SpaceResource, network_of, root_of
-from .strict_json import shaped
+from .strict_json import StrictRecord, shaped
 from .tokens import Delegation
 
 MAX_LIFE_S = 366 * 86_400
@@ -33,7 +33,7 @@ MachineName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 _Text = Annotated[str, Meta(max_length=4096)]
 
 
-class MachineGrant(Struct, frozen=True, forbid_unknown_fields=True):
+class MachineGrant(StrictRecord, frozen=True):
     """The statement of a machine token, which is what its owner grants (MT1).
 
     Attributes:

@@ -23,6 +23,18 @@ JsonObject: TypeAlias = dict[str, Json]
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A field of 64 lower-case hex digits, for use with `shaped`."""
 
+
+class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
+    """The base of JSON objects that refuse unknown members.
+
+    Otherwise a typo would be ignored.
+    """
+
+
+class StrictRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The base of immutable JSON objects that refuse unknown members."""
+
+
 MAX_NESTING = 64
 """Deepest nesting of arrays and objects, far below the interpreter's recursion limit."""
 

@@ -23,7 +23,7 @@ from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, principal_of
 from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, JsonObject, shaped
+from capabilities.strict_json import Json, JsonObject, StrictRecord, shaped
 
 from .keyring import NETWORK_SEAL, Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
@@ -48,7 +48,7 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 """All states of the protocol; this node makes networks active and revokes them (enc 1.8)."""
 
 
-class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Threshold(StrictRecord, array_like=True, frozen=True):
     """The number of nodes that must cooperate to decrypt.
 
     `t` of the `n` nodes that have a key are needed. Both numbers are stored and returned, but have
@@ -62,9 +62,7 @@ class Threshold(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
 _SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
-class NetworkRecord(
-    msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True
-):
+class NetworkRecord(StrictRecord, array_like=True, frozen=True, dict=True):
     """The stored record of an encryption network.
 
     The fields define the format of the row.

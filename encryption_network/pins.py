@@ -11,18 +11,16 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from msgspec import Struct
-
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, shaped
+from capabilities.strict_json import Json, StrictStruct, shaped
 
 from .networks import Descriptor
 
 _KEY_BYTES = 32
 
 
-class _PinJson(Struct, rename="camel", forbid_unknown_fields=True):
+class _PinJson(StrictStruct, rename="camel"):
     network: str
     public_encryption_key: str
     key_version: int

@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from operator import eq
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from msgspec import UNSET, Meta, Struct, UnsetType, msgpack, to_builtins
+from msgspec import UNSET, Meta, UnsetType, msgpack, to_builtins
 
 from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
@@ -46,7 +46,7 @@ from capabilities.facts import (
 )
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
-from capabilities.strict_json import Json, JsonObject, shaped
+from capabilities.strict_json import Json, JsonObject, StrictRecord, StrictStruct, shaped
 
 from .canonical_json import canonical_bytes
 from .key_providers import MAX_KEY_PROVIDERS, is_accepted, parse_key_provider
@@ -241,7 +241,7 @@ MAX_EVIDENCE_BYTES = 16_384
 """Longest stored evidence; it has some 1,200 bytes, and the advisories grow slowly."""
 
 
-class _EvidenceRow(Struct, array_like=True, forbid_unknown_fields=True):
+class _EvidenceRow(StrictStruct, array_like=True):
     version: Literal[1]
     evidence: Evidence
 
@@ -407,7 +407,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 _NOT_EMPTY = Meta(min_length=1)
 
 
-class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
+class _MeasurementsJson(StrictRecord, frozen=True):
     mrtd: _Register
     rtmr0: _Register
     rtmr1: _Register
@@ -415,7 +415,7 @@ class _MeasurementsJson(Struct, frozen=True, forbid_unknown_fields=True):
     rtmr3: _Register | UnsetType = UNSET
 
 
-class _PolicyJson(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class _PolicyJson(StrictRecord, frozen=True, rename="camel"):
     """The JSON members of a release policy.
 
     Null and unknown members are rejected (RL8).

@@ -28,7 +28,7 @@ Example:
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.structs import replace
 
 from capabilities.capability_errors import BadSignature, InvalidJson
@@ -36,7 +36,7 @@ from capabilities.machine_tokens import MachineName
 from capabilities.principals import ed25519_public_key
 from capabilities.signatures import Ed25519Signer, verify_ed25519
 from capabilities.strict_base64 import encode_standard
-from capabilities.strict_json import JsonObject, Sha256Hex, parse_json, shaped
+from capabilities.strict_json import JsonObject, Sha256Hex, StrictRecord, parse_json, shaped
 
 from .canonical_json import canonical_members
 from .network_errors import ReceiptError
@@ -60,9 +60,7 @@ class Digest(bytes):
     """A SHA-256 digest that is encoded as hex in JSON."""
 
 
-class QuoteVerdict(
-    Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
-):
+class QuoteVerdict(StrictRecord, frozen=True, kw_only=True, gc=False, rename="camel"):
     """Digests of the attestation documents that justified a key release.
 
     The nonce of the attestation is included.
@@ -75,9 +73,7 @@ class QuoteVerdict(
     nonce: Digest | None
 
 
-class Receipt(
-    Struct, frozen=True, kw_only=True, gc=False, rename="camel", forbid_unknown_fields=True
-):
+class Receipt(StrictRecord, frozen=True, kw_only=True, gc=False, rename="camel"):
     """A receipt for one key release.
 
     The module docstring describes its members.

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from capabilities.cache import memoize
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Sha256Hex, parse_json, shaped
+from capabilities.strict_json import Sha256Hex, StrictStruct, parse_json, shaped
 
 from .canonical_json import canonical_members
 from .key_providers import (
@@ -106,7 +106,7 @@ class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     collateral: CollateralUse | None = None
 
 
-class _Stored(Struct, rename="camel", forbid_unknown_fields=True):
+class _Stored(StrictStruct, rename="camel"):
     v: Literal[1]
     mode: Mode
     trust_roots: Annotated[list[Sha256Hex], Meta(max_length=MAX_TRUST_ROOTS)]

@@ -41,7 +41,7 @@ from capabilities.resources import (
     parse_network_id,
 )
 from capabilities.strict_base64 import decode_standard, encode_standard
-from capabilities.strict_json import Json, JsonObject
+from capabilities.strict_json import Json, JsonObject, StrictRecord
 from capabilities.tokens import Capability, Invocation
 
 from ._shapes import Kind, Shape, ShapeError, check_members
@@ -124,7 +124,7 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
 # --- decrypt --------------------------------------------------------------------------------------
 
 
-class DecryptRequest(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class DecryptRequest(StrictRecord, frozen=True, rename="camel", gc=False):
     """The JSON body of a decrypt request (enc 2.7).
 
     Hashes are hex SHA-256 over the base64 texts with their quotes.
@@ -145,7 +145,7 @@ _KINDS: dict[str, Kind] = dict.fromkeys(DecryptRequest.__struct_encode_fields__,
 _BODY_SHAPE = Shape(_KINDS | {"networkId": "network", "keyVersion": "i64"}, closed=True)
 
 
-class DecryptFacts(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class DecryptFacts(StrictRecord, frozen=True, rename="camel", gc=False):
     """The UCAN fact that binds a decrypt token to its request (enc 2.4).
 
     Facts with other members or types are ignored.

@@ -26,7 +26,7 @@ import msgspec
 from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.principals import Principal, parse_principal, principal_of
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, StrictRecord
 
 from .network_errors import RecordError, WithdrawalError
 from .policy import Evidence, encode_evidence
@@ -42,9 +42,7 @@ _DIGEST_BYTES = 32
 _MAX_DID_CHARS = 512
 
 
-class Withdrawals(
-    msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True
-):
+class Withdrawals(StrictRecord, array_like=True, frozen=True, kw_only=True):
     """Code, DIDs and evidence from which trust was withdrawn.
 
     No keys are released to such code or DIDs, or for such evidence. The fields define the format of

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from msgspec import Struct
-
+from capabilities.strict_json import StrictRecord
 from sealspace.cli.command_errors import ConfigurationError
 
 _PASSWORDS = frozenset({"password", "sslpassword"})
@@ -32,7 +31,7 @@ NOT_IN_A_FILE = {
 HIDDEN = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
-class Section(Struct, frozen=True, forbid_unknown_fields=True):
+class Section(StrictRecord, frozen=True):
     """A section of settings whose `repr` masks secrets."""
 
     def __repr__(self) -> str:

@@ -24,13 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, TypeAlias
 
-from msgspec import Meta, Struct, to_builtins
+from msgspec import Meta, to_builtins
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Sha256Hex, parse_json
+from capabilities.strict_json import Sha256Hex, StrictStruct, parse_json
 
 from ..documents.project_names import ProjectId, parse_project
 from ..documents.secret_names import scope_of_profile
@@ -61,7 +61,7 @@ _WALLET = re.compile(r"0x[0-9a-fA-F]{40}")
 _Few: TypeAlias = Annotated[list[str], Meta(max_length=MAX_NAMED)]
 
 
-class _Stated(Struct, forbid_unknown_fields=True, rename="camel"):
+class _Stated(StrictStruct, rename="camel"):
     nonce: Annotated[int, Meta(ge=0, le=_MAX_NONCE)]
     secret_sha256: Sha256Hex
     projects: Annotated[_Few, Meta(min_length=1)]

@@ -20,10 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
-from msgspec import UNSET, Meta, Struct, UnsetType, json, to_builtins
+from msgspec import UNSET, Meta, UnsetType, json, to_builtins
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, JsonObject, Sha256Hex, shaped
+from capabilities.strict_json import Json, JsonObject, Sha256Hex, StrictRecord, StrictStruct, shaped
 
 from ..documents.builds import Build
 from ..documents.project_names import (
@@ -66,7 +66,7 @@ Reader = Callable[[str], Awaitable[bytes | None]]
 none."""
 
 
-class DeveloperSecrets(Struct, frozen=True, forbid_unknown_fields=True):
+class DeveloperSecrets(StrictRecord, frozen=True):
     """The developer's own secrets that each run of a program gets (RN212).
 
     Attributes:
@@ -78,9 +78,7 @@ class DeveloperSecrets(Struct, frozen=True, forbid_unknown_fields=True):
     secrets: Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
-class ProgramManifest(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class ProgramManifest(StrictRecord, frozen=True, kw_only=True, omit_defaults=True):
     """The secrets and hosts that a program needs.
 
     Attributes:
@@ -477,7 +475,7 @@ def version_json(version: Version) -> JsonObject:
     return value | ({"manifest": wanted} if wanted else {})
 
 
-class _StatedVersion(Struct, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+class _StatedVersion(StrictStruct, rename="camel", omit_defaults=True):
     project: str
     sha256: str
     bytes: Annotated[int, Meta(ge=1, le=MAX_PROGRAM_BYTES)]
@@ -527,7 +525,7 @@ def active_json(project: ProjectId, active: Active) -> JsonObject:
     return value
 
 
-class _StatedActive(Struct, forbid_unknown_fields=True, rename="camel"):
+class _StatedActive(StrictStruct, rename="camel"):
     project: str
     sha256: Sha256Hex
     sequence: Annotated[int, Meta(ge=1, le=MAX_SEQUENCE)]

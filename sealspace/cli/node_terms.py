@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import click
 import msgspec
 
-from capabilities.strict_json import Json, JsonObject
+from capabilities.strict_json import Json, JsonObject, StrictStruct
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy, policy_json
@@ -187,7 +187,7 @@ demand_options = gathering(
 """Adds the options for node evidence; the command receives them as one object, `demand`."""
 
 
-class _StoredPolicy(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
+class _StoredPolicy(StrictStruct, rename="camel", kw_only=True):
     """The stored JSON form of a node policy.
 
     Attestation modes are not stored.

@@ -11,7 +11,9 @@ Example:
 import re
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from capabilities.strict_json import StrictRecord
 
 from ..errors import InvalidInput
 
@@ -19,7 +21,7 @@ COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
 _REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]{1,100}"
 
 
-class Build(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+class Build(StrictRecord, frozen=True, kw_only=True, rename="camel"):
     """The origin of a program.
 
     Attributes:

@@ -22,10 +22,11 @@ from typing import Annotated, Literal, TypeAlias
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, aead, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.strict_base64 import decode_standard
+from capabilities.strict_json import StrictRecord
 
 from ..errors import DatasetInvalid, StatementInvalid
 from .project_names import ProjectId
@@ -45,7 +46,7 @@ _HEADER_BYTES = 52
 _PREFIX_BYTES = 7
 
 
-class DatasetRecord(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class DatasetRecord(StrictRecord, frozen=True, rename="camel"):
     """The owner's signed statement about a data set (DS7).
 
     Attributes:

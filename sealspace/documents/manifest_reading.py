@@ -17,7 +17,7 @@ import msgspec
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import parse_principal
 from capabilities.resources import NETWORK_PREFIX, SpaceResource, parse_resource, parse_space_id
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, StrictRecord, StrictStruct
 
 from ..errors import Fault, InvalidInput, InvalidSecretName, InvalidSecretScope, ManifestInvalid
 from ..printable import printable
@@ -51,9 +51,7 @@ _TIERS: Mapping[Json, str] = {
 _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 
 
-class Permission(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"skip_prefix": "skipPrefix"}
-):
+class Permission(StrictRecord, frozen=True, rename={"skip_prefix": "skipPrefix"}):
     """A validated entry of a manifest's `permissions`.
 
     It is not yet converted to resources.
@@ -69,7 +67,7 @@ class Permission(
     caveats: tuple[dict[str, Any], ...] | None = None
 
 
-class _Secret(msgspec.Struct, forbid_unknown_fields=True):
+class _Secret(StrictStruct):
     name: str | None = None
     scope: str | None = None
     actions: Any = ("read",)
@@ -77,7 +75,7 @@ class _Secret(msgspec.Struct, forbid_unknown_fields=True):
     description: str | None = None
 
 
-class _Members(msgspec.Struct, forbid_unknown_fields=True):
+class _Members(StrictStruct):
     app_id: Text
     name: Text
     manifest_version: int | float = 1

@@ -23,12 +23,12 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, JsonObject, parse_json
+from capabilities.strict_json import Json, JsonObject, StrictStruct, parse_json
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 
@@ -83,7 +83,7 @@ def statement_json(did: str, manifest: JsonObject, compose: str | None) -> JsonO
     return {"did": did, "manifest": manifest, "compose": compose}
 
 
-class _Stated(Struct, forbid_unknown_fields=True):
+class _Stated(StrictStruct):
     did: Annotated[str, Meta(max_length=_MAX_DID_CHARS)]
     manifest: dict[str, Any]
     compose: Annotated[str, Meta(max_length=MAX_COMPOSE_CHARS)] | None

@@ -42,7 +42,7 @@ from capabilities.resources import (
     parse_space_id,
 )
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json, JsonObject, parse_json
+from capabilities.strict_json import Json, JsonObject, StrictStruct, parse_json
 from capabilities.tokens import Capability
 
 from ..documents.shapes import Text, below, shaped_at
@@ -234,11 +234,11 @@ _HINT = "use the complete original text of the delegation; if it fails again, as
 _COMPANION = "publicDelegation"
 
 
-class _Header(msgspec.Struct, forbid_unknown_fields=True):
+class _Header(StrictStruct):
     Authorization: str
 
 
-class _Resource(msgspec.Struct, forbid_unknown_fields=True):
+class _Resource(StrictStruct):
     service: str
     space: str
     path: str
@@ -257,7 +257,7 @@ class _Flat(msgspec.Struct):
     path: str = ""
 
 
-class _Form(msgspec.Struct, forbid_unknown_fields=True):
+class _Form(StrictStruct):
     cid: str
     delegationHeader: _Header
     delegateDID: str
@@ -283,7 +283,7 @@ class _Form(msgspec.Struct, forbid_unknown_fields=True):
     siweProof: Any = None
 
 
-class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
+class _Bundle(StrictStruct):
     delegations: Annotated[list[Any], msgspec.Meta(min_length=1, max_length=MAX_BUNDLED)]
     format: Any = None
     version: int | float = 0

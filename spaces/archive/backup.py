@@ -44,6 +44,7 @@ import msgspec
 from blake3 import blake3
 
 from capabilities.clock_and_entropy import Clock
+from capabilities.strict_json import StrictRecord
 
 from ..identity import recorded_identity
 from ..space_errors import BackupDamaged, RecordDamaged, StoreFull
@@ -72,7 +73,7 @@ _MAX_PATH_BYTES = 4095  # PATH_MAX less its final zero byte
 _MAX_FILE_NAME_BYTES = 255
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+class Header(StrictRecord, frozen=True, rename="camel", kw_only=True):
     """The header of a backup.
 
     The header is the first tar member, encoded as JSON. A change of its fields needs another

@@ -34,7 +34,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Shape, parse_json, shaped
+from capabilities.strict_json import Shape, StrictStruct, parse_json, shaped
 
 from .attestation_errors import CollateralCode, CollateralUnusable, MalformedCertificate
 from .certificates import (
@@ -234,7 +234,7 @@ _REMEMBERED = 64
 all stored documents, which are of a few dozen families. Validity is checked at each use anyway."""
 
 
-class _Document(Struct, forbid_unknown_fields=True):
+class _Document(StrictStruct):
     pck_crl_issuer_chain: str
     root_ca_crl: HexText
     pck_crl: HexText

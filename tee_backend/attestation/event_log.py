@@ -39,10 +39,10 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, StrictRecord, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 
 from .attestation_errors import QuoteRefused
@@ -66,7 +66,7 @@ _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
 _HEX = r"^(?:[0-9a-f]{2})*\Z"
 
 
-class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Event(StrictRecord, frozen=True, omit_defaults=True):
     """An unverified event log entry.
 
     The digest may be empty, and the preimage may be missing.
@@ -92,7 +92,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         return bytes.fromhex(self.payload_hex)
 
 
-class EventLog(Struct, frozen=True, forbid_unknown_fields=True):
+class EventLog(StrictRecord, frozen=True):
     """An unverified event log of a TDX guest."""
 
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]

@@ -33,10 +33,10 @@ from itertools import combinations
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import sha3
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.strict_json import Json, JsonObject, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, StrictStruct, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.key_providers import is_key_source_accepted
 
@@ -300,7 +300,7 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
     )
 
 
-class _StatedProvider(Struct, forbid_unknown_fields=True):
+class _StatedProvider(StrictStruct):
     name: KeyProviderName
     id: Annotated[str, Meta(pattern=r"^(?:[0-9A-Fa-f]{2})*\Z")]
 

@@ -37,7 +37,7 @@ from msgspec import Meta, Struct
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.principals import Principal
-from capabilities.strict_json import Shape, parse_json, shaped
+from capabilities.strict_json import Shape, StrictStruct, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes, canonical_members
 from encryption_network.pins import NetworkPin, parse_pins, pins_json
 from sealspace.documents.published import MAX_GRANT_BYTES
@@ -61,7 +61,7 @@ class _State(Struct):
     networks: Any = None  # as `parse_pins` takes it
 
 
-class _Row(Struct, rename="camel", forbid_unknown_fields=True):
+class _Row(StrictStruct, rename="camel"):
     v: Literal[1]
     number: Annotated[int, Meta(gt=0, lt=_MOST_NUMBER)]
     grant: str

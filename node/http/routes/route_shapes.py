@@ -9,13 +9,14 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from capabilities.strict_json import StrictStruct
 from encryption_network.networks import NetworkState
 
 _Hex = Annotated[str, Meta(pattern="^([0-9a-f][0-9a-f])*$")]
 _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
-class Threshold(msgspec.Struct, forbid_unknown_fields=True):
+class Threshold(StrictStruct):
     """The number of nodes that are needed to use a network's key.
 
     Of n nodes that have the key, t are needed.
@@ -94,7 +95,7 @@ class Released(msgspec.Struct, rename="camel", kw_only=True):
     node_signature: _Base64
 
 
-class Withdrawal(msgspec.Struct, forbid_unknown_fields=True):
+class Withdrawal(StrictStruct):
     """A request to withdraw trust in code, a backend or evidence.
 
     Exactly one member is set.

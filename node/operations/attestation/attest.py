@@ -22,7 +22,7 @@ from capabilities.facts import SESSION_FACT
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
-from capabilities.strict_json import shaped
+from capabilities.strict_json import StrictStruct, shaped
 from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.keyring import ATTESTATION_CHALLENGE
@@ -130,7 +130,7 @@ class SessionOpened(Struct, rename="camel"):
 _Base64 = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]*={0,2}$")]
 
 
-class SessionRequest(Struct, forbid_unknown_fields=True, rename="camel"):
+class SessionRequest(StrictStruct, rename="camel"):
     """A request with an attestation quote of a backend.
 
     The quote proves the code that the backend runs.

@@ -13,7 +13,7 @@ from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.cids import Digest, parse_cid
 from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import parse_json, shaped
+from capabilities.strict_json import StrictStruct, parse_json, shaped
 
 from ...refusal import Refusal
 from .status import Status
@@ -25,7 +25,7 @@ DEFAULT_ITEMS = 50
 Direction = Literal["granted", "received"]
 
 
-class QueryRequest(msgspec.Struct, forbid_unknown_fields=True):
+class QueryRequest(StrictStruct):
     """The JSON body of a delegation query.
 
     A null value counts as absent.

@@ -43,7 +43,14 @@ import msgspec
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
-from capabilities.strict_json import Json, check_text, parse_json, shaped
+from capabilities.strict_json import (
+    Json,
+    StrictRecord,
+    StrictStruct,
+    check_text,
+    parse_json,
+    shaped,
+)
 from sealspace.apps.api_keys import parse_owner
 from sealspace.apps.programs import Target
 from sealspace.documents.builds import COMMIT, Build, repository_of
@@ -71,7 +78,7 @@ class SecretsRef(NamedTuple):
     scope: str | None
 
 
-class BuildSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BuildSource(StrictRecord, frozen=True):
     """The repository, commit and target that a call names instead of a version (RN240)."""
 
     repo: str
@@ -144,7 +151,7 @@ class CallBody:
         return None if self.sha256 or self.build else self.project
 
 
-class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
+class _Secrets(StrictStruct):
     profile: str
     owner: str
 
@@ -152,17 +159,17 @@ class _Secrets(msgspec.Struct, forbid_unknown_fields=True):
 _Nonce: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None
 
 
-class _Source(msgspec.Struct, forbid_unknown_fields=True):
+class _Source(StrictStruct):
     project: str | None = None
     version: str | None = None
     wasmSha256: str | None = None
     GitHub: BuildSource | None = None
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class _Body(StrictStruct, rename="camel"):
     source: _Source
     response_format: ResponseFormat = ResponseFormat.TEXT
-    resource_limits: dict[str, int] = {}
+    resource_limits: Mapping[str, int] = {}
     secrets_ref: _Secrets | None = None
     nonce: _Nonce = None
     is_async: bool | None = msgspec.field(name="async", default=None)
@@ -265,13 +272,13 @@ def _input(text: Json, encoded: Json) -> bytes:
 # --- POST /tasks ----------------------------------------------------------------------------------
 
 
-class _TaskBody(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+class _TaskBody(StrictStruct, rename="camel"):
     app: str
     dataset: str | None = None
-    secrets: dict[Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,8}\Z")], str] = {}
+    secrets: Mapping[Annotated[str, msgspec.Meta(pattern=r"\A[1-9][0-9]{0,8}\Z")], str] = {}
     args: Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")] = ""
     beneficiary: str | None = None
-    resource_limits: dict[str, int] = {}
+    resource_limits: Mapping[str, int] = {}
     nonce: _Nonce = None
 
 
@@ -314,17 +321,17 @@ _API_LIMITS = {
 }
 
 
-class _ApiSecrets(msgspec.Struct, forbid_unknown_fields=True):
+class _ApiSecrets(StrictStruct):
     profile: str
     account_id: str
 
 
-class _ApiBody(msgspec.Struct, forbid_unknown_fields=True):
+class _ApiBody(StrictStruct):
     response_format: Any = None
     resource_limits: dict[str, int] | None = None
     secrets_ref: _ApiSecrets | None = None
     version_key: str | None = None
-    source: Annotated[dict[Literal["GitHub"], BuildSource], msgspec.Meta(min_length=1)] = {}
+    source: Annotated[Mapping[Literal["GitHub"], BuildSource], msgspec.Meta(min_length=1)] = {}
     use_bound_identity: bool | None = None
     is_async: bool | None = msgspec.field(name="async", default=None)
 

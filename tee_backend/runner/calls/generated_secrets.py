@@ -26,7 +26,7 @@ import msgspec
 from capabilities.clock_and_entropy import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import JsonObject, parse_json, shaped
+from capabilities.strict_json import JsonObject, StrictStruct, parse_json, shaped
 from sealspace.documents.run_grants import (
     GENERATE,
     MAX_GENERATED,
@@ -89,12 +89,12 @@ def draw_value(kind: str, entropy: Entropy) -> str:
     return found[:chars]
 
 
-class _NewSecret(msgspec.Struct, forbid_unknown_fields=True):
+class _NewSecret(StrictStruct):
     name: str
     generation_type: str
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
+class _Request(StrictStruct):
     owner: str
     profile: Any
     new_secrets: Annotated[list[_NewSecret], msgspec.Meta(min_length=1, max_length=MAX_GENERATED)]

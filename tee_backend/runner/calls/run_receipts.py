@@ -39,7 +39,7 @@ from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
-from capabilities.strict_json import Json, JsonObject, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, StrictStruct, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.backends import Verified
 from sealspace.documents.builds import Build
@@ -141,9 +141,7 @@ def names_hash(names: Iterable[str]) -> str:
     return encode_url(hashlib.sha256(canonical_bytes([*sorted(names)])).digest())
 
 
-class _StartDocument(
-    msgspec.Struct, forbid_unknown_fields=True, rename="camel", tag_field="type", tag=START_TYPE
-):
+class _StartDocument(StrictStruct, rename="camel", tag_field="type", tag=START_TYPE):
     statement: Any
     receipt_key: str
     quote: str
