@@ -19,8 +19,10 @@ from socket import create_server, socket
 from typing import Any
 
 import aiohttp
+import pytest
 import wasmtime
 from aiohttp import web
+from backend_desk import Desk
 from backend_site import LIMITS, Documents, Domain, serving
 from believing import believing
 from deviating_platform import SimulatedPlatform
@@ -125,6 +127,17 @@ class RunnerStage:
         """Return the DID of the programs' developer, which is the owner's. Grants do not depend on
         it."""
         return str(self.wallet.did)
+
+    def desk(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> Desk:
+        """Return the machine of an owner who is not logged in yet."""
+        for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
+            monkeypatch.delenv(variable, raising=False)
+        trusted = self.folder / "node"
+        return Desk(
+            self.node.url, folder / "home", trusted, self.platform, self.stack, capsys, monkeypatch
+        )
 
     async def another(
         self,

@@ -35,12 +35,7 @@ def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
     """A caller."""
-    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-    trusted = stage.folder / "node"
-    return Desk(
-        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
-    )
+    return stage.desk(tmp_path, capsys, monkeypatch)
 
 
 async def test_a_call_by_repository_and_commit(

@@ -193,13 +193,8 @@ async def person(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Person:
     """A logged-in owner with a secret, for each test."""
-    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
     (tmp_path / "root.json").write_bytes(authority.trusted_root)
-    trusted = stage.folder / "node"
-    desk = Desk(
-        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
-    )
+    desk = stage.desk(tmp_path, capsys, monkeypatch)
     await desk.log_in("--space", "public")
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
     owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])

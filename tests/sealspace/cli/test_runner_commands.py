@@ -64,12 +64,7 @@ def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
     """An owner of its own for each test."""
-    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-    trusted = stage.folder / "node"
-    return Desk(
-        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
-    )
+    return stage.desk(tmp_path, capsys, monkeypatch)
 
 
 def program(folder: Path, wat: str = ENVIRONMENT) -> str:

@@ -68,14 +68,9 @@ def desk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
     """An owner, who is developer, requester and beneficiary."""
-    for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
-        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(task_commands, "_POLL_S", 0.0)
     monkeypatch.chdir(tmp_path)
-    trusted = stage.folder / "node"
-    return Desk(
-        stage.node.url, tmp_path / "home", trusted, stage.platform, stage.stack, capsys, monkeypatch
-    )
+    return stage.desk(tmp_path, capsys, monkeypatch)
 
 
 async def put(desk: Desk, secret: SecretName, value: str) -> None:
