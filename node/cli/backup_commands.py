@@ -41,6 +41,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     ask_hidden,
     counter,
+    flag_option,
     is_interactive,
     print_json,
     print_lines,
@@ -101,9 +102,7 @@ _PASSPHRASE = click.option(
 @click.command()
 @configured
 @where_options
-@click.option(
-    "--with-secret", is_flag=True, help="Include the root secret, encrypted with a passphrase."
-)
+@flag_option("--with-secret", help="Include the root secret, encrypted with a passphrase.")
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path | None) -> int:
@@ -229,13 +228,9 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
     metavar="URL",
     help="Database to restore the rows into; it must be empty.",
 )
-@click.option(
-    "--as-new", is_flag=True, help="Restore as a separate node, with its own secret and id."
-)
-@click.option("--without-secret", is_flag=True, help="Do not restore the root secret.")
-@click.option(
-    "--future-mark", is_flag=True, help="Accept a backup dated more than a day in the future."
-)
+@flag_option("--as-new", help="Restore as a separate node, with its own secret and id.")
+@flag_option("--without-secret", help="Do not restore the root secret.")
+@flag_option("--future-mark", help="Accept a backup dated more than a day in the future.")
 @_PASSPHRASE
 @click.argument("file", type=click.Path(path_type=Path))
 def restore(
@@ -446,10 +441,9 @@ Decoded = TypeVar("Decoded")
 @click.command()
 @configured
 @where_options
-@click.option(
+@flag_option(
     "--open",
     "opens",
-    is_flag=True,
     help="Also check that the root secret decrypts the private key of each encryption network.",
 )
 def check(config: Config, opens: bool) -> int:

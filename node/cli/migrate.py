@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sealspace.cli.command_errors import ConfigurationError, StoreMisused
-from sealspace.cli.terminal import counter, print_json
+from sealspace.cli.terminal import counter, flag_option, print_json
 from spaces.archive.bodies import move_bodies
 from spaces.space_errors import SpaceError, StoreLocked
 from spaces.values.object_place import FOLDER
@@ -31,9 +31,7 @@ from .settings import configured, where_options
     required=True,
     help="Where to move the store.",
 )
-@click.option(
-    "--again", is_flag=True, help="Move the store again if the copy from an earlier move was lost."
-)
+@flag_option("--again", help="Move the store again if the copy from an earlier move was lost.")
 def migrate_store(config: Config, target: str, again: bool) -> None:
     """Copy every row of the store to another store.
 

@@ -22,7 +22,7 @@ from sealspace.cli.command_errors import CollateralRefused, ConfigurationError, 
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.paths import FILE
 from sealspace.cli.term_files import key_providers_named, read_node_policy
-from sealspace.cli.terminal import print_documents, print_json, time_text
+from sealspace.cli.terminal import flag_option, print_documents, print_json, time_text
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
@@ -106,9 +106,9 @@ async def show(config: Config, store: Store) -> None:
     " owner.",
 )
 @click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
-@click.option("--intel-root", is_flag=True, help="Trust Intel's root certificate.")
+@flag_option("--intel-root", help="Trust Intel's root certificate.")
 @click.option("--node-policy", type=FILE, help="Set the node's own policy, a JSON file.")
-@click.option("--no-node-policy", is_flag=True, help="Remove the node's own policy.")
+@flag_option("--no-node-policy", help="Remove the node's own policy.")
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
@@ -121,7 +121,7 @@ async def show(config: Config, store: Store) -> None:
     multiple=True,
     help="Accept applications that use this key provider. Repeatable.",
 )
-@click.option("--no-key-provider", is_flag=True, help="Remove all accepted key providers.")
+@flag_option("--no-key-provider", help="Remove all accepted key providers.")
 def set_terms(
     config: Config,
     attestation: AttestationMode | None,

@@ -16,7 +16,15 @@ from .durations import days_option
 from .listening_socket import console_url
 from .login import owner_sign_in
 from .owner_profile import at_node, owner_home
-from .terminal import confirm, is_interactive, print_lines, print_result, tell, time_text
+from .terminal import (
+    confirm,
+    flag_option,
+    is_interactive,
+    print_lines,
+    print_result,
+    tell,
+    time_text,
+)
 
 
 @click.command(
@@ -26,9 +34,7 @@ from .terminal import confirm, is_interactive, print_lines, print_result, tell, 
     )
 )
 @days_option("How many days the browser stays signed in.")
-@click.option(
-    "--no-open", is_flag=True, help="Only print the page's address; do not open a browser."
-)
+@flag_option("--no-open", help="Only print the page's address; do not open a browser.")
 @at_node
 async def console(client: Client, days: float, no_open: bool) -> None:
     """Open the node's console, signed in as you.

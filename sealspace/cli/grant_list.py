@@ -41,6 +41,7 @@ from .terminal import (
     confirm,
     end_text,
     facts,
+    flag_option,
     is_interactive,
     optional_time,
     print_json,
@@ -60,12 +61,11 @@ _Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
         " you."
     ),
 )
-@click.option(
+@flag_option(
     "--received",
-    is_flag=True,
     help="List the grants that you received instead of those that you made.",
 )
-@click.option("--all", "with_sessions", is_flag=True, help="Also list your own login sessions.")
+@flag_option("--all", "with_sessions", help="Also list your own login sessions.")
 @click.option(
     "--secret",
     metavar="NAME",
@@ -346,7 +346,7 @@ def _has_conditions(token: Delegation) -> bool:
     epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.",
 )
 @click.argument("grant", metavar="CID|FILE")
-@click.option("--only", is_flag=True, help="Revoke only this grant; keep the related ones.")
+@flag_option("--only", help="Revoke only this grant; keep the related ones.")
 @yes_option
 @at_node
 async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:

@@ -21,6 +21,7 @@ from .terminal import (
     confirm,
     confirm_replacing,
     facts,
+    flag_option,
     is_interactive,
     print_result,
     print_value,
@@ -56,7 +57,7 @@ _space = click.option(
     metavar="MIME",
     help="Content type to store with the value, like text/plain.",
 )
-@click.option("--if-absent", is_flag=True, help="Fail if the key already has a value.")
+@flag_option("--if-absent", help="Fail if the key already has a value.")
 @click.option(
     "--if-match",
     metavar="VERSION",

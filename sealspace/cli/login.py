@@ -46,6 +46,7 @@ from .terminal import (
     ask_hidden,
     confirm,
     facts,
+    flag_option,
     optional_time,
     print_lines,
     print_result,
@@ -119,33 +120,29 @@ class WalletOptions:
             f" {PASSWORD_VARIABLE}; if it is not set, the command asks for the password."
         ),
     ),
-    click.option(
+    flag_option(
         "--new",
         "is_new",
-        is_flag=True,
         help="Create a key, and write the key to the key file. Keep a backup of this file.",
     ),
-    click.option(
+    flag_option(
         "--browser",
         "in_browser",
-        is_flag=True,
         help=(
             "Sign with the wallet in your browser, on a local page whose address is printed. So do"
             " later commands that need the wallet's signature. No key is stored."
         ),
     ),
-    click.option(
+    flag_option(
         "--phrase",
-        is_flag=True,
         help=(
             "Sign in with the recovery phrase that you made in the console. The command asks"
             " for the phrase, or reads one line of standard input. The key made from the phrase is"
             " deleted by `sealspace logout`, and by the first command after the session ends."
         ),
     ),
-    click.option(
+    flag_option(
         "--no-open",
-        is_flag=True,
         help="With --browser, only print the page's address; do not open a browser.",
     ),
 )

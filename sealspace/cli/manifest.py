@@ -28,7 +28,15 @@ from .grant_create import hand_over_all, policy_option, print_granted, wallet_fo
 from .owner_profile import at_node, owner_home
 from .paths import FILE, grants_option, read_named, write_grants
 from .shared import shared
-from .terminal import confirm, print_exactly, print_json, print_result, tell, yes_option
+from .terminal import (
+    confirm,
+    flag_option,
+    print_exactly,
+    print_json,
+    print_result,
+    tell,
+    yes_option,
+)
 
 _MAX_MANIFEST_BYTES = 256 * 1024
 
@@ -97,9 +105,7 @@ def explain_(manifest: Manifest) -> None:
 @click.option(
     "--to", "did", metavar="DID", help="Grant to this DID instead of the DID in the manifest."
 )
-@click.option(
-    "--leave-out", is_flag=True, help="Leave out rights to services that this node does not offer."
-)
+@flag_option("--leave-out", help="Leave out rights to services that this node does not offer.")
 @policy_option
 @grants_option
 @click.option(

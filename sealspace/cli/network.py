@@ -28,7 +28,7 @@ from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
 from .paths import FILE
 from .term_files import read_node_policy
-from .terminal import confirm, facts, print_result, tell, yes_option
+from .terminal import confirm, facts, flag_option, print_result, tell, yes_option
 
 OWNER_ABILITIES = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
 """Abilities on a network that an owner's commands need."""
@@ -125,7 +125,7 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
 )
 @name_argument
 @click.option("--set", "file", type=FILE, help="Replace the policy with the one in this JSON file.")
-@click.option("--remove", is_flag=True, help="Remove the policy.")
+@flag_option("--remove", help="Remove the policy.")
 @yes_option
 @at_node
 async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:

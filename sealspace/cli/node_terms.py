@@ -26,6 +26,7 @@ from ..errors import InvalidPolicy
 from .command_errors import ConfigurationError
 from .paths import FILE, NamedFile
 from .term_files import key_providers_named
+from .terminal import flag_option
 
 _ROOT_BYTES = 32
 
@@ -109,10 +110,9 @@ def gathering(
 accepting_options = gathering(
     "accepted",
     Accepted,
-    click.option(
+    flag_option(
         "--accept-operator-secret",
         "operator_secret",
-        is_flag=True,
         help="Accept a node even if the operator knows the node's root secret.",
     ),
     click.option(
@@ -126,10 +126,9 @@ accepting_options = gathering(
             " quotes; repeatable."
         ),
     ),
-    click.option(
+    flag_option(
         "--accept-node-policy",
         "node_policy",
-        is_flag=True,
         help="Accept a node whose operator approves code on behalf of owners.",
     ),
     click.option(

@@ -29,7 +29,7 @@ from .durations import ttl_s_of
 from .network import right_to
 from .owner_profile import at_node, dids_of, owner_home
 from .paths import NEW_FOLDER, keep_receipt, make_receipt_folder
-from .terminal import print_rows, tell, time_text
+from .terminal import flag_option, print_rows, tell, time_text
 
 _HEADERS = ("time", "why", "secret", "network", "to")
 _GROUNDS: Mapping[str, str] = {
@@ -77,7 +77,7 @@ class _Release(NamedTuple):
     help="List only receipts since a date, a time (RFC 3339), or an age such as 12h.",
 )
 @click.option("--backend", metavar="URL|DID", help="List only receipts of this backend.")
-@click.option("--all", "with_own", is_flag=True, help="Also list the receipts of your own reads.")
+@flag_option("--all", "with_own", help="Also list the receipts of your own reads.")
 @click.option(
     "--out",
     type=NEW_FOLDER,

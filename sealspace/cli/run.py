@@ -22,7 +22,7 @@ from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_for, scope_option
-from .terminal import print_value, tell
+from .terminal import flag_option, print_value, tell
 
 
 def text_of(value: str | bytes) -> str:
@@ -128,17 +128,12 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
     metavar="A,B",
     help="Pass these secrets too, even those with names that control how programs run, like PATH.",
 )
-@click.option(
-    "--allow-empty", is_flag=True, help="Run the command even if there are no secrets to pass."
-)
-@click.option(
+@flag_option("--allow-empty", help="Run the command even if there are no secrets to pass.")
+@flag_option(
     "--no-masking",
-    is_flag=True,
     help="Run the command in place of this process, on the same terminal, with unmasked output.",
 )
-@click.option(
-    "--no-project", is_flag=True, help=f"Ignore the project file {FILE_NAME}, if there is one."
-)
+@flag_option("--no-project", help=f"Ignore the project file {FILE_NAME}, if there is one.")
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,

@@ -62,6 +62,7 @@ from .terminal import (
     ask_hidden,
     confirm,
     confirm_replacing,
+    flag_option,
     is_interactive,
     optional_time,
     print_documents,
@@ -90,7 +91,7 @@ scope_option = click.option(
         " secrets."
     ),
 )
-_if_absent = click.option("--if-absent", is_flag=True, help="Fail if the secret already exists.")
+_if_absent = flag_option("--if-absent", help="Fail if the secret already exists.")
 _name = click.argument("name", metavar="NAME")
 _number = click.IntRange(1)
 
@@ -105,12 +106,8 @@ _number = click.IntRange(1)
 @click.argument("value", metavar="", nargs=-1)
 @scope_option
 @click.option("--file", "source", type=FILE, help="Read the value from a file, byte for byte.")
-@click.option(
-    "--keep-newline", is_flag=True, help="Keep the line break at the end of standard input."
-)
-@click.option(
-    "--bytes", "is_bytes", is_flag=True, help="Store the value as bytes, even if it is valid text."
-)
+@flag_option("--keep-newline", help="Keep the line break at the end of standard input.")
+@flag_option("--bytes", "is_bytes", help="Store the value as bytes, even if it is valid text.")
 @_if_absent
 @yes_option
 @at_node
@@ -194,7 +191,7 @@ async def get(
     ),
 )
 @scope_option
-@click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
+@flag_option("--all", "is_all", help="List the secrets of all scopes.")
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool) -> None:
     """List secrets with their scope and last change.
@@ -231,9 +228,7 @@ async def list_(client: Client, scope: str | None, is_all: bool) -> None:
 @click.command()
 @_name
 @scope_option
-@click.option(
-    "--purge", is_flag=True, help="Delete all versions too, even if the secret is deleted already."
-)
+@flag_option("--purge", help="Delete all versions too, even if the secret is deleted already.")
 @yes_option
 @at_node
 async def delete(client: Client, name: str, scope: str | None, purge: bool, yes: bool) -> None:
@@ -324,7 +319,7 @@ async def restore(client: Client, name: str, scope: str | None) -> None:
     show_default=True,
     help="Characters to use.",
 )
-@click.option("--show", is_flag=True, help="Print the value instead of the name.")
+@flag_option("--show", help="Print the value instead of the name.")
 @_if_absent
 @yes_option
 @at_node
@@ -526,10 +521,8 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
     type=click.Choice(get_args(Format)),
     help="Format of FILE; by default, it is guessed from the file name.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Print the names that would be stored, and store nothing."
-)
-@click.option("--upper", is_flag=True, help="Store lower-case names as capitals: db_url as DB_URL.")
+@flag_option("--dry-run", help="Print the names that would be stored, and store nothing.")
+@flag_option("--upper", help="Store lower-case names as capitals: db_url as DB_URL.")
 @yes_option
 def import_(
     file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool

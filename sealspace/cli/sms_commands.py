@@ -16,7 +16,7 @@ from .durations import expires_option
 from .grant_create import print_granted, wallet_for
 from .grant_list import revoke_all, show_by_id
 from .owner_profile import at_node
-from .terminal import print_result, tell
+from .terminal import flag_option, print_result, tell
 
 _SECRETS = tuple(f"{SCOPED_PREFIX}{scope}/" for scope in SCOPES)
 
@@ -28,9 +28,8 @@ _SECRETS = tuple(f"{SCOPED_PREFIX}{scope}/" for scope in SCOPES)
         " requester push-secret my-secret`."
     ),
 )
-@click.option(
+@flag_option(
     "--public-checks",
-    is_flag=True,
     help="Let everyone ask whether a secret of yours exists, as iExec's own service does.",
 )
 @expires_option("90d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -348,12 +349,12 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-raw_option = click.option(
+flag_option = partial(click.option, is_flag=True)
+raw_option = flag_option(
     "--raw",
-    is_flag=True,
     help="Print control characters and binary data unchanged, even to a terminal.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+yes_option = flag_option("--yes", help="Do not ask for confirmation.")
 
 
 def ask_hidden(label: str, *, twice: bool = False) -> str:

@@ -23,6 +23,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     cell_text,
     confirm,
+    flag_option,
     print_json,
     print_lines,
     print_rows,
@@ -280,7 +281,7 @@ def _secrets(text: str, member: str) -> JsonObject:
     multiple=True,
     help="A project that the key may call; repeatable.",
 )
-@click.option("--any-project", is_flag=True, help="Allow the key to call every program.")
+@flag_option("--any-project", help="Allow the key to call every program.")
 @click.option(
     "--profile",
     "profiles",

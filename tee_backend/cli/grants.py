@@ -20,6 +20,7 @@ from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grant
 from sealspace.cli.paths import FILE, read_grants, read_named
 from sealspace.cli.terminal import (
     confirm,
+    flag_option,
     is_interactive,
     optional_time,
     print_result,
@@ -276,10 +277,8 @@ condition_options = gathering(
         multiple=True,
         help="Allow calls only from this DID; repeat the option for more callers.",
     ),
-    click.option("--anybody", is_flag=True, help="Allow calls from everyone."),
-    click.option(
-        "--owner", "is_owner", is_flag=True, help="Allow calls only from yourself (the default)."
-    ),
+    flag_option("--anybody", help="Allow calls from everyone."),
+    flag_option("--owner", "is_owner", help="Allow calls only from yourself (the default)."),
     click.option("--condition", "file", type=FILE, help="JSON file with a condition on callers."),
 )
 """Adds the options for a condition on callers, passed to the command as one argument

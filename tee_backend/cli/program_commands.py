@@ -41,6 +41,7 @@ from sealspace.cli.secret import store_secret
 from sealspace.cli.terminal import (
     confirm,
     facts,
+    flag_option,
     print_documents,
     print_result,
     print_rows,
@@ -92,9 +93,8 @@ from sealspace.wallets import Wallet
 _MAX_MANIFEST_BYTES = 64 * 1024
 # More than a statement or a bundle may have: who parses it names the limit that is exceeded.
 _MOST_READ_BYTES = 512 * 1024
-_private = click.option(
+_private = flag_option(
     "--private",
-    is_flag=True,
     help="Use your private space `projects`. A runner can read a private project only after"
     " `project share`.",
 )
@@ -135,11 +135,10 @@ _private = click.option(
     type=FILE,
     help="JSON file with the manifest, which lists the secrets and hosts that the program needs.",
 )
-@click.option("--no-activate", is_flag=True, help="Do not change the active version.")
-@click.option(
+@flag_option("--no-activate", help="Do not change the active version.")
+@flag_option(
     "--app",
     "is_app",
-    is_flag=True,
     help="Record and print the address of the project, by which tasks and iExec's tools name it.",
 )
 @_private
@@ -520,7 +519,7 @@ _MAX_KEY_BYTES = 256
     default="authenticated",
     help="Format of the encrypted file. Default: authenticated. Choose iexec for iExec's tools.",
 )
-@click.option("--force", is_flag=True, help="Replace existing files.")
+@flag_option("--force", help="Replace existing files.")
 def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> None:
     """Encrypt FILE as a data set, with a new key.
 

@@ -16,7 +16,7 @@ from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.runners import error_text, start_of
 from sealspace.cli.command_errors import RunFailed
 from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
-from sealspace.cli.terminal import facts, print_result, tell
+from sealspace.cli.terminal import facts, flag_option, print_result, tell
 from sealspace.client import Client
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
@@ -60,13 +60,9 @@ _MAX_KEY_BYTES = 16 * 1024
     multiple=True,
     help="A secret of yours as a requester; repeatable.",
 )
-@click.option(
-    "--app-secret", "has_app", is_flag=True, help="The secret of this application, if it is yours."
-)
+@flag_option("--app-secret", "has_app", help="The secret of this application, if it is yours.")
 @click.option("--dataset", metavar="NAME", help="The key of this data set of yours.")
-@click.option(
-    "--result-key", "has_key", is_flag=True, help="Your public key, which results are encrypted to."
-)
+@flag_option("--result-key", "has_key", help="Your public key, which results are encrypted to.")
 @click.pass_context
 def grant(
     context: click.Context,
@@ -127,9 +123,7 @@ _private_key = click.option(
     "--args", "arguments", default="", help="Arguments of the application, as in a shell."
 )
 @click.option("--beneficiary", metavar="DID", help="Who can decrypt the result. Default: you.")
-@click.option(
-    "--watch", is_flag=True, help="Wait for the end of the task, and download the result."
-)
+@flag_option("--watch", help="Wait for the end of the task, and download the result.")
 @_private_key
 @_output
 @verifier_options

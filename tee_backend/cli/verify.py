@@ -22,7 +22,7 @@ from sealspace.cli.node_terms import Accepted, accepting_options
 from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
 from sealspace.cli.shared import is_shared
 from sealspace.cli.term_files import read_node_policy
-from sealspace.cli.terminal import facts, print_json, print_result, time_text
+from sealspace.cli.terminal import facts, flag_option, print_json, print_result, time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import (
     MAX_ATTESTATION_BYTES,
@@ -132,9 +132,7 @@ class _Options(NamedTuple):
 @click.option(
     "--nonce", help="Nonce that was sent in the request, if FILE contains a node's response."
 )
-@click.option(
-    "--plain-http", is_flag=True, help="For nodes: allow unencrypted http:// to another machine."
-)
+@flag_option("--plain-http", help="For nodes: allow unencrypted http:// to another machine.")
 @accepting_options
 @click.argument("source", metavar="FILE|URL")
 def verify(source: str, **options: Any) -> int:
