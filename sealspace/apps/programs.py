@@ -54,12 +54,12 @@ MAX_SEQUENCE = 2**53 - 1
 
 Target = Literal["wasm32-wasip1", "wasm32-wasip2"]
 """A WASI preview 1 module, or a preview 2 component."""
-TARGETS: tuple[Target, ...] = ("wasm32-wasip1", "wasm32-wasip2")
 TARGET_OF: Mapping[bytes, Target] = {
     b"\0asm\x01\0\0\0": "wasm32-wasip1",
     b"\0asm\x0d\0\x01\0": "wasm32-wasip2",
 }
 """Kind of WebAssembly module by the first eight bytes of the file."""
+TARGETS = tuple(TARGET_OF.values())
 
 Reader = Callable[[str], Awaitable[bytes | None]]
 """Reads the value at a key in the developer's space, up to a limit; returns None if there is

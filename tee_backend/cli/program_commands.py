@@ -332,9 +332,7 @@ async def show(client: Client, project: str) -> None:
     epilog="Example: `sealspace project provenance did:pkh:eip155:1:0x…/mail-digest`.",
 )
 @click.argument("project", metavar="NAME|DID/NAME")
-@click.option(
-    "--version", "version", metavar="SHA256", help="Version. Default: the active version."
-)
+@click.option("--version", metavar="SHA256", help="Version. Default: the active version.")
 @click.option("--output", type=NEW_FILE, help="Write the bundle to this new file.")
 @trusted_root_option
 @at_node

@@ -369,10 +369,9 @@ class Calls:
         The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
         """
         facts, result = outcome.facts, outcome.result
-        is_charged = result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
         used = (
             self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
-            if is_charged
+            if result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
             else 0
         )
         charged = min(used + int(result.compile_s) * self.price.second, record.reserved)

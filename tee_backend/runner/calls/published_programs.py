@@ -32,6 +32,7 @@ from capabilities.principals import Principal, same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
+    TARGET_OF,
     Active,
     ProgramManifest,
     Reader,
@@ -74,7 +75,6 @@ _REFRESH_S = 5.0
 _MOST_REMEMBERED = 1024
 _MOST_VALUES = 128
 """Active versions that are read on condition; each has at most 128 KiB."""
-_COMPONENT = b"\0asm\x0d\0\x01\0"
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
 _Wanted: TypeAlias = str | BuildSource | None
@@ -291,7 +291,7 @@ class PublishedPrograms:
             raise RunRefused("program-unknown")
         # Calls by hash use only what the bytes themselves show: any developer may publish the same
         # bytes with another target or manifest.
-        if (code[:8] == _COMPONENT) is (version.target == "wasm32-wasip2"):
+        if TARGET_OF.get(code[:8]) == version.target:
             self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
         return code
 
