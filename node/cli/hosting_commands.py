@@ -125,7 +125,7 @@ def _bytes(text: str) -> int:
     return size_bytes
 
 
-_SPACE = click.argument("space", metavar="SPACE", type=_id)
+_SPACE = click.argument("space", type=_id)
 
 
 @click.group(cls=Verbs)
@@ -168,7 +168,7 @@ async def show(config: Config, store: Store, space: str) -> None:
 @quota.command("set")
 @on_store
 @_SPACE
-@click.argument("size", metavar="SIZE", type=_bytes)
+@click.argument("size", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
     """Set the storage limit of a space.
 

@@ -31,7 +31,7 @@ from .terminal import (
     yes_option,
 )
 
-_key = click.argument("key", metavar="KEY")
+_key = click.argument("key")
 _space = click.option(
     "--space",
     metavar="NAME",
@@ -185,7 +185,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
 
 
 @click.command()
-@click.argument("prefix", metavar="[PREFIX]", default="")
+@click.argument("prefix", default="")
 @_space
 @at_node
 async def list_(client: Client, prefix: str, space: str | None) -> None:

@@ -100,7 +100,7 @@ class WalletOptions:
         " runs that code; `sealspace verify URL` prints such a policy."
     )
 )
-@click.argument("url", metavar="[URL]", required=False)
+@click.argument("url", required=False)
 @gathering(
     "named",
     WalletOptions,

@@ -92,7 +92,7 @@ scope_option = click.option(
     ),
 )
 _if_absent = flag_option("--if-absent", help="Fail if the secret already exists.")
-_name = click.argument("name", metavar="NAME")
+_name = click.argument("name")
 _number = click.IntRange(1)
 
 

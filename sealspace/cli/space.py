@@ -20,7 +20,7 @@ from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
 from .terminal import facts, print_result, print_rows, tell, time_text
 
-_name = click.argument("name", metavar="NAME")
+_name = click.argument("name")
 
 
 @click.command()

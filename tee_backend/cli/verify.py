@@ -24,10 +24,7 @@ from sealspace.cli.shared import is_shared
 from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import facts, flag_option, print_json, print_result, time_text
 from sealspace.client import Client
-from sealspace.documents.node_evidence import (
-    MAX_ATTESTATION_BYTES,
-    parse_node_attestation,
-)
+from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, parse_node_attestation
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
