@@ -23,6 +23,7 @@ import pytest
 from blake3 import blake3
 from engines import is_on_postgresql
 from hypothesis import HealthCheck, settings
+from own_process import refuse_limits_for_all
 from pgbouncer import PGBOUNCER_ABSENT
 from postgres_server import PROGRAMS_ABSENT
 
@@ -155,6 +156,11 @@ class Input:
         if line == "y\n" and self.before_yes is not None:
             self.before_yes()
         return line
+
+
+def pytest_configure() -> None:
+    """Forbid limits that would apply to the nodes of other tests."""
+    refuse_limits_for_all()
 
 
 @pytest.hookimpl(wrapper=True)

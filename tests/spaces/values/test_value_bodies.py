@@ -15,6 +15,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_process import in_own_process
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
 from spaces.space_errors import (
@@ -478,16 +479,17 @@ async def test_any_number_of_pieces_is_written_at_once(files: ObjectFolder) -> N
         assert await body.read() == b"".join(pieces)
 
 
-async def test_write_that_ends_early(files: ObjectFolder, tmp_path: Path) -> None:
+@in_own_process
+def test_write_that_ends_early(tmp_path: Path) -> None:
     """A body that the disk wrote only in part fails and leaves no file."""
-    _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, hard))
-    try:
-        with pytest.raises(StoreUnavailable):
-            async with Staging(files) as staging:
-                await staging.keep(HUGE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+
+    async def kept() -> None:
+        async with Staging(ObjectFolder(tmp_path / "blobs")) as staging:
+            await staging.keep(HUGE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 1, PIECE_BYTES + 1))
+    with pytest.raises(StoreUnavailable):
+        asyncio.run(kept())
     assert left(tmp_path) == []
 
 

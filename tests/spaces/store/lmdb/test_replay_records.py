@@ -1,6 +1,7 @@
 """The record of first uses: exact among processes, while they die, and where there is no room."""
 
 import json
+import logging
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from own_process import in_own_process
 
 from spaces.space_errors import StoreFull
 from spaces.store.contract import ReplayRecord
@@ -49,9 +51,8 @@ def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) 
 
 
 _CLAIM = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import json
+import json, sys
+sys.path = {[str(Path(__file__).parent), *sys.path]!r}
 from pathlib import Path
 from test_replay_records import MANY, BOOT, ReplayRecords, claim, won
 record = ReplayRecords(Path(sys.argv[1]), BOOT)
@@ -148,6 +149,7 @@ def no_descriptor() -> AbstractContextManager[None]:
 @pytest.mark.parametrize(
     "most_bytes", [SOME_BYTES, SOME_BYTES + 1], ids=["whole pages", "part of a page"]
 )
+@in_own_process
 def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
     """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and
     room helps."""
@@ -167,13 +169,13 @@ def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
 @pytest.mark.parametrize(
     "short_of", [nullcontext, no_descriptor], ids=["room", "room and descriptors"]
 )
+@in_own_process
 def test_a_sweep_without_room_is_made_up_for(
-    tmp_path: Path,
-    short_of: Callable[[], AbstractContextManager[None]],
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, short_of: Callable[[], AbstractContextManager[None]]
 ) -> None:
     """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one,
     and says so."""
+    logging.basicConfig(filename=tmp_path / "log")
     with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(SOME_BYTES):
@@ -183,12 +185,13 @@ def test_a_sweep_without_room_is_made_up_for(
             with short_of():
                 swept = record.sweep(MINUTE + 1)
             assert swept < number
-            assert "expired replay records could not be deleted" in caplog.text
+            assert "expired replay records could not be deleted" in (tmp_path / "log").read_text()
             assert not record.add(claim(0))
         assert record.sweep(MINUTE + 1) == number - swept
         assert record.rows() == []
 
 
+@in_own_process
 def test_no_room_to_begin(tmp_path: Path) -> None:
     """Without room for the file the record does not open; with room it does."""
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from own_process import in_own_process
 from tests_support import FixedClock
 
 from spaces.space_errors import StoreFull
@@ -76,6 +77,7 @@ def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: F
     assert writer.sweep_tombstones(later) == 1
 
 
+@in_own_process
 def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: FixedClock) -> None:
     """After a failed write the writer acknowledges nothing more, even if the disk works again."""
     env = open_for_writing(tmp_path)
