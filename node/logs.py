@@ -3,10 +3,10 @@
 A log line is a JSON object, without tokens, secrets or values.
 
 Each line consists of named fields chosen in the code. Text from a request never becomes a field,
-except a method, a status and ids. An exception is logged as its class and source locations, because
-its message may quote request data. Messages of libraries are logged as templates without arguments
-for the same reason: aiohttp, for example, quotes the first hundred bytes of an over-long header,
-which may be a credential.
+except a method, a status and ids. An exception is logged as its class, number and source locations,
+because its message may quote request data. Messages of libraries are logged as templates without
+arguments for the same reason: aiohttp, for example, quotes the first hundred bytes of an over-long
+header, which may be a credential.
 
 Writing a line needs only memory, no import and no file, so it works when a process has run out of
 file descriptors.
@@ -81,7 +81,7 @@ def _json_message(*lines: str, level: str = "info") -> str:
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
     """Log a request that failed with an internal error.
 
-    The error's class and source locations are logged, but not its message.
+    The error's class, number and source locations are logged, but not its message.
     """
     _log(
         logging.ERROR,
@@ -90,17 +90,29 @@ def log_failure(request_id: str, method: str, error: BaseException) -> None:
     )
 
 
-def describe(error: BaseException) -> dict[str, str | list[str]]:
-    """Return the class and the source locations of an error.
+def describe(error: BaseException) -> dict[str, str | int | list[str]]:
+    """Return the class and the source locations of an error, and the class of its cause.
 
-    The innermost location is last. The error's message is left out.
+    The innermost location is last. The cause, or an error without one, has a number if it comes
+    from the system or from LMDB. Messages are left out.
     """
     # Not `traceback.extract_tb`: it reads the source files, which fails without free descriptors.
     frames = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)][-_FRAMES:]
     places = [
         f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in frames
     ]
-    return {"error": f"{type(error).__module__}.{type(error).__qualname__}", "places": places}
+    cause = error.__cause__ or error
+    number = getattr(cause, "errno", getattr(cause, "code", None))
+    return {
+        "error": _class_of(error),
+        "places": places,
+        **({} if cause is error else {"cause": _class_of(cause)}),
+        **({"number": number} if isinstance(number, int) else {}),
+    }
+
+
+def _class_of(error: BaseException) -> str:
+    return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 def _of_library(record: logging.LogRecord) -> dict[str, Field]:

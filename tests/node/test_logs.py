@@ -1,5 +1,6 @@
 """Logs: JSON lines without tokens, secrets or values."""
 
+import errno
 import io
 import json
 import logging
@@ -8,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from node.logs import configure_logs, describe, log_event, log_failure, log_warning
 from node.processes.supervisor import report_disk
+from spaces.space_errors import StoreUnavailable
 
 CANARY = "canary-c2VjcmV0"
 
@@ -56,6 +59,27 @@ def test_a_failure_has_no_message(lines: io.StringIO) -> None:
     assert CANARY not in lines.getvalue()
 
 
+def test_a_failure_has_the_class_and_the_number_of_its_cause(tmp_path: Path) -> None:
+    """An error of the store is logged with what the system or LMDB said, without its message."""
+    described = []
+    for failing in (
+        lambda: (tmp_path / CANARY).read_bytes(),
+        lambda: lmdb.open(str(tmp_path / CANARY), create=False),
+    ):
+        try:
+            try:
+                failing()
+            except (OSError, lmdb.Error) as cause:
+                raise StoreUnavailable(CANARY) from cause
+        except StoreUnavailable as error:
+            described.append(describe(error))
+    assert [(one["cause"], one["number"]) for one in described] == [
+        ("builtins.FileNotFoundError", errno.ENOENT),
+        ("lmdb.Error", errno.ENOENT),
+    ]
+    assert CANARY not in str(described)
+
+
 def test_describe_bounds_the_places() -> None:
     """Of a deep traceback only the innermost places are logged."""
 
@@ -67,7 +91,8 @@ def test_describe_bounds_the_places() -> None:
     try:
         deep(50)
     except ValueError as error:
-        assert len(describe(error)["places"]) == 12
+        places = describe(error)["places"]
+        assert isinstance(places, list) and len(places) == 12
 
 
 @pytest.mark.parametrize("logger", ["aiohttp.server", "asyncio", "anything"])

@@ -6,6 +6,7 @@ transaction, and with it every commit of the batch.
 """
 
 import errno
+import logging
 import os
 import time
 from collections import Counter
@@ -55,6 +56,7 @@ Outcome = Committed | Refused | StoreError
 _FULL = (lmdb.MapFullError, lmdb.DiskError)
 _COMMITTED = Committed()
 _REFUSED = Refused()
+_LOG = logging.getLogger(__name__)
 
 
 class FreeSpace(NamedTuple):
@@ -186,6 +188,8 @@ class Writer:
 
     def _break(self, exc: lmdb.Error) -> NoReturn:
         self._broken = True
+        # Logged here, because housekeeping and the storekeeper drop the exception.
+        _LOG.error("the store accepts no more commits: %s", exc, exc_info=exc)
         raise WriterBroken("writing or syncing the store failed") from exc
 
     def _apply_one(

@@ -137,8 +137,11 @@ async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(
 
 
 @pytest.mark.slow
-async def test_failed_write_ends_the_storekeeper(tmp_path: Path) -> None:
-    """When the disk refuses pages, nothing is acknowledged and the process ends with an error."""
+async def test_failed_write_ends_the_storekeeper(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """When the disk refuses pages, nothing is acknowledged. The process logs what failed, once, and
+    ends with an error."""
     with StorekeeperProcess(tmp_path / "data", file_limit=256 * 1024) as keeper:
         store = connect_lmdb(keeper.folder)
         acknowledged = 0
@@ -147,6 +150,7 @@ async def test_failed_write_ends_the_storekeeper(tmp_path: Path) -> None:
                 await store.commit(Commit(puts=(Put(b"K%d" % acknowledged, b"v" * 16_384),)))
                 acknowledged += 1
         assert keeper.wait() == EXIT_BROKEN
+        assert capfd.readouterr().err.count("no more commits: mdb_txn_commit: Input/output") == 1
         page = (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0]
         assert acknowledged == len(page.rows)
         await store.close()
