@@ -184,6 +184,23 @@ def test_a_manifest_is_granted_and_revoked(
     assert after == [True, 0]
 
 
+def test_a_grant_ends_no_later_than_the_session(scripts: Scripts) -> None:
+    """The node accepts a grant for as long as the session lasts, however long it takes to make."""
+    made, ends = in_page(
+        scripts,
+        """
+        const grants = await at("grants"), { Client } = await at("client"), { rows } = await at("session");
+        const { held } = await signedIn(), now = Date.now;
+        let passed = 0;
+        Date.now = () => now() + (passed += 1000);
+        const { expiresAt } = await grants.grant(Client(held), given, rows(held.space + "/kv/notes", ["tinycloud.kv/get"]));
+        return [expiresAt, held.expiresAt];
+        """,
+        key_session(bytes(31) + b"\1").did,
+    )
+    assert made == int(ends)
+
+
 def test_the_names_of_apps(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:

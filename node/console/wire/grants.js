@@ -289,15 +289,15 @@ export async function grant(client, did, capabilities, { expiresS = 7 * 86400, p
   if (!granted.length || !isDid(recipient) || !(expiresS > 0)) {
     throw new ConsoleError("invalid-input", "a grant names a DID, at least one right, and a time");
   }
-  const { proofs, expiresAt: end } = proofsFor(session, granted);
-  const left = (session.kind === "phrase" ? Infinity : end) - nowS();
-  if (left < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
+  const { proofs, expiresAt: parentEnd } = proofsFor(session, granted);
+  const end = session.kind === "phrase" ? Infinity : parentEnd;
+  if (end - nowS() < MARGIN_S) throw new ConsoleError("session-expired", "the session ends within a minute", { hint: "sign in again" });
   await client.checkNode();
   const facts = [...(policy === undefined ? [] : [{ [POLICY_FACT]: policy }]), ...(run === undefined ? [] : [{ [RUN_FACT]: run }]),
     ...(name ? [{ [APP_FACT]: { name: [...name].slice(0, MOST_NAME_CHARS).join("") } }] : [])];
   const claims = { aud: recipient, capabilities: granted, proofs, facts, bare: true };
-  // Whole seconds: rounding must not let a child outlive its parent.
-  const { token, expiresAt } = await sessionToken(session, { ...claims, expiresAt: Math.floor(nowS() + Math.min(expiresS, left)) });
+  // A child may not outlive its parent. Its end is rounded down, and not computed from the time that was left before the request above.
+  const { token, expiresAt } = await sessionToken(session, { ...claims, expiresAt: Math.floor(Math.min(nowS() + expiresS, end)) });
   await register(token, granted);
   const made = { cid: tokenCid(token), did: recipient, capabilities: granted, expiresAt };
   return { ...made, portable: portableText(made, token, session.owner) };
