@@ -225,9 +225,7 @@ async def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Fetch and verify a backend's attestation evidence.
-
-    The request contains a fresh nonce.
+    """Fetch and verify a backend's attestation evidence for a fresh nonce.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -265,7 +263,7 @@ async def fetch_evidence(
 
 async def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
-) -> None:
+) -> Answer:
     """Send grants to a backend.
 
     The node keeps the grants even if the backend rejects them.
@@ -274,6 +272,8 @@ async def deliver(
         url: address of the backend.
         portables: one grant, or several that the backend accepts together or not at all.
         settings: timeouts and retries.
+    Returns:
+        The answer, untrusted: the former grants of a job (RN247), or nothing.
     Raises:
         InvalidInput: the address is not valid, or there are too many grants.
         GrantNotTaken: the backend did not accept them; the message has its text.
@@ -291,6 +291,7 @@ async def deliver(
         raise GrantNotTaken("the backend does not accept grants over HTTP")
     if not answer.is_success:
         raise GrantNotTaken(f"the backend did not accept the grant: {_error_text(answer)}")
+    return answer
 
 
 def require_address(url: str) -> None:

@@ -9,6 +9,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -360,6 +361,7 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
         f"callers: {caller_words(run.callers)}",
         f"it may send to: {', '.join(run.hosts) or 'no host'}",
         f"limits of a run: {_limits(run) or 'those of the runner'}",
+        *(("a job with the token may grant later builds",) if run.refresh_for else ()),
     )
 
 
@@ -376,14 +378,14 @@ def run_sentence(run: RunStatement) -> str:
 
 
 def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
-    """Parse a grant that lets a runner use secrets.
+    """Parse a grant that lets a runner use secrets, or a job grant.
 
     Return None if the delegation is not such a grant.
     """
-    try:
-        return read_run_grant(portable.header, runner=portable.delegate_did)
-    except InvalidPortableDelegation:
-        return None
+    for runner in (portable.delegate_did, None):
+        with suppress(InvalidPortableDelegation):
+            return read_run_grant(portable.header, runner=runner)
+    return None
 
 
 def program_words(rule: ProgramRule) -> str:

@@ -93,7 +93,7 @@ class Generation:
     """A runner's unverified response to a request for new secrets.
 
     Attributes:
-        generated: names of the secrets that it made.
+        generated: names of the new secrets.
         existing: names of the secrets that existed already and were not changed.
         statement: signed with the runner's receipt key; None if it refused.
         authorization: token of the request, which the statement names.
@@ -133,6 +133,7 @@ class Runners:
         accept: Sequence[Leniency] = (),
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
+        job: str | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a runner for named programs and callers.
 
@@ -146,6 +147,7 @@ class Runners:
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
             wallet: the owner's wallet; None: the session's key is the owner.
+            job: key for which to make a job grant (RN245), with the runner as `run.refresh_for`.
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
@@ -174,9 +176,14 @@ class Runners:
             capability(network.text, DECRYPT),
         ]
         portable = await self._delegations.delegate(
-            seen.did, wanted, ttl_s=ttl_s, policy=policy, run=run, wallet=wallet
+            job or seen.did,
+            wanted,
+            ttl_s=ttl_s,
+            policy=policy,
+            run=run,
+            wallet=wallet,
         )
-        read_run_grant(portable.header, runner=seen.did)  # raises if a runner would refuse it
+        read_run_grant(portable.header, runner=None if job else seen.did)  # raises if refused
         return portable
 
     async def generate(

@@ -58,7 +58,7 @@ from ..private_files import file_fault, make_file, read_bounded, read_key, repla
 from ..session import Session, load_session, save_session
 from ..wallets import MAX_KEYSTORE_BYTES, Wallet, parse_keystore, wallet_from_keystore
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
-from ..wire.token_line import TOKEN_VARIABLE, read_token
+from ..wire.token_line import TOKEN_VARIABLE, read_token, token_of
 from .command_errors import KeyFileUnusable, NotThere
 from .lazy import provided
 from .node_terms import node_policy_json, parse_node_policy
@@ -81,6 +81,8 @@ _ACCEPTING = {
 
 _FOR_TOKENS = ("sealspace run", "sealspace template", "sealspace secret get")
 """Commands that a machine token may use (CL5)."""
+_FOR_JOBS = ("sealspace runner grant",)
+"""Commands that the token of a job may use (CL5)."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -460,12 +462,14 @@ def machine_token() -> Session | None:
     line = os.environ.get(TOKEN_VARIABLE)
     if line is None:
         return None
-    if click.get_current_context().command_path not in _FOR_TOKENS:
+    session = read_token(line)
+    allowed = _FOR_JOBS if token_of(session) is None else _FOR_TOKENS
+    if click.get_current_context().command_path not in allowed:
         raise NotGranted(
             "a machine token cannot do this: only the owner can",
             hint=f"to use your login, run the command without {TOKEN_VARIABLE}",
         )
-    return read_token(line)
+    return session
 
 
 def at_node(

@@ -37,8 +37,10 @@ def load_trusted_root(path: Path | None) -> "TrustedRoot":
     # Needs the extra `provenance`, which not every use of these commands does.
     from ..apps.provenance import MAX_TRUSTED_ROOT_BYTES, fetch_trusted_root, parse_trusted_root
 
-    if path is None:
-        return fetch_trusted_root()
+    if path is None:  # downloaded once for a command
+        meta = click.get_current_context().meta
+        root: TrustedRoot = meta.get(__name__) or meta.setdefault(__name__, fetch_trusted_root())
+        return root
     data = read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES)
     days = int((SystemClock.now() - path.stat().st_mtime) / 86_400)
     tell(f"trusted root {path}, {days} day{'s' * (days != 1)} old")

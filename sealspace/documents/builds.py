@@ -18,6 +18,7 @@ from capabilities.strict_json import StrictRecord
 from ..errors import InvalidInput
 
 COMMIT = r"[0-9a-f]{40}(?:[0-9a-f]{24})?"
+Commit = Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
 _REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]{1,100}"
 
 
@@ -37,7 +38,7 @@ class Build(StrictRecord, frozen=True, kw_only=True, rename="camel"):
     repository: Annotated[str, Meta(pattern=rf"\A{_REPOSITORY}\Z")]
     repository_id: Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,19}\Z")]
     ref: Annotated[str, Meta(pattern=r"\Arefs/[A-Za-z0-9._/@#%+=,-]{1,250}\Z")]
-    commit: Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
+    commit: Commit
     workflow: Annotated[
         str, Meta(pattern=rf"\A{_REPOSITORY}/\.github/workflows/[A-Za-z0-9._-]{{1,250}}\Z")
     ]

@@ -4,13 +4,15 @@ Other grants let runners read private projects, and write generated secrets.
 
 A run grant is a delegation to a runner's DID that the owner signed directly, without a parent (RN41
 to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
-on the runner's code, and exactly one run statement:
+on the runner's code, and exactly one run statement. Instead, the owner can sign a job grant to the
+key of a job, which then grants later builds of one program to the runner (RN245, RN246).
 
     {"programs": [{"wasmSha256": …, "project"?: "<did>/<name>", "build"?: {…}}
                   | {"project": "<did>/<name>"}],
      "callers":  a condition, see `call_conditions`; absent: only the owner
      "hosts":    ["api.example.com", …]
-     "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional}
+     "limits":   {"maxInstructions", "maxMemoryMb", "maxExecutionSeconds"}, each optional
+     "refreshFor": DID of the runner, only in a job grant}
 
 There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement as the fact
 `{"sealspace.run/v1": {…}}`. A sign-in text contains it as the resource
@@ -18,19 +20,16 @@ There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement 
 
 The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
 enforces programs, callers, hosts and limits, so the policy on its code is required.
-
-Example:
-    statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
-    assert parse_run_statement(run_statement_json(statement)) == statement
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, to_builtins
+from msgspec import UNSET, Meta, Struct, UnsetType, structs, to_builtins
 
 from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_PUT
 from capabilities.cacao import Cacao
@@ -38,7 +37,7 @@ from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, Sha256Hex, parse_json
+from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 from capabilities.tokens import (
     Delegation,
     UnverifiedDelegation,
@@ -52,7 +51,7 @@ from encryption_network.policy import Policy, policies_of
 
 from ..errors import InvalidInput, InvalidPortableDelegation, InvalidSecretName
 from ..session import space_of
-from .builds import Build
+from .builds import Build, Commit
 from .call_conditions import Condition, Owner, condition_json, parse_condition
 from .project_names import PROJECTS_SPACE, ProjectId, checked_project_name, parse_project
 from .secret_names import (
@@ -69,6 +68,8 @@ from .shapes import shaped_at
 
 RUN_FACT = "sealspace.run/v1"
 RUN_URN = "urn:sealspace:run:v1:"
+JOB_FACT = "sealspace.run.job/v1"
+"""Member of the only fact in a run grant that a job signed; contains the job grant."""
 MAX_STATEMENT_BYTES = 64 * 1024
 MAX_PROGRAMS = 64
 MAX_HOSTS = 64
@@ -148,12 +149,14 @@ class RunStatement:
         hosts: hosts to which a program with these secrets may send anything; lower case, no IP
             addresses. They apply only to programs of named projects (RN176).
         limits: limits of a run.
+        refresh_for: in a job grant, the DID of the runner to which the job may grant later builds.
     """
 
     programs: tuple[ProgramRule, ...]
     callers: Condition = field(default_factory=Owner)
     hosts: tuple[str, ...] = ()
     limits: GrantLimits = field(default_factory=GrantLimits)
+    refresh_for: str | None = None
 
     def rules_for(
         self, wasm_sha256: str, project: ProjectId | None, active_of: ProjectId | None
@@ -178,12 +181,12 @@ class RunStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunGrant:
-    """A verified grant that lets a runner use secrets.
+    """A verified grant that lets a runner use secrets, or a job grant.
 
     Attributes:
         header: the delegation as text.
         delegation: the verified delegation.
-        owner: owner of the secrets, who signed it.
+        owner: owner of the secrets, who signed it or the job grant.
         secrets: at least one, without duplicates.
         network: the network that opens them.
         statement: its programs, callers, hosts and limits.
@@ -215,6 +218,13 @@ class _Stated(Struct, forbid_unknown_fields=True):
     callers: Any = UNSET
     hosts: Annotated[list[str], Meta(max_length=MAX_HOSTS)] = []
     limits: dict[str, int] = {}
+    refreshFor: str | None = None
+
+
+class _Refresh(Struct, forbid_unknown_fields=True, rename={"grant": JOB_FACT}):
+    grant: str
+    wasmSha256: Sha256Hex
+    commit: Commit
 
 
 def parse_run_statement(value: Json) -> RunStatement:
@@ -237,6 +247,7 @@ def parse_run_statement(value: Json) -> RunStatement:
         callers=Owner() if stated.callers is UNSET else parse_condition(stated.callers),
         hosts=tuple(map(checked_host, stated.hosts)),
         limits=GrantLimits(*map(limits.get, MOST)),
+        refresh_for=stated.refreshFor,
     )
 
 
@@ -258,6 +269,8 @@ def run_statement_json(statement: RunStatement) -> dict[str, Json]:
         value["hosts"] = list(statement.hosts)
     if limits := statement.limits.stated:
         value["limits"] = limits
+    if statement.refresh_for:
+        value["refreshFor"] = statement.refresh_for
     return value
 
 
@@ -307,18 +320,23 @@ def _program(stated: _StatedProgram) -> ProgramRule:
 # --- the grant ------------------------------------------------------------------------------------
 
 
-def read_run_grant(header: str, *, runner: str) -> RunGrant:
+def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     """Parse and verify a grant that lets a runner use secrets (RN41 to RN46).
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID of the runner to which the grant must be issued.
+        runner: DID of the runner to which the grant must be issued; None: it must be a job grant,
+            to any key (RN245).
     Raises:
         InvalidPortableDelegation: a rule is broken; the message says which.
     Does not check:
         Expiry and revocation: the node does, for the reads of each run. Whether the policy approves
             the code: the node does.
     """
+    _, delegation = _verified(header)
+    with suppress(InvalidJson):
+        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
+        return _refreshed(delegation, stated, runner)
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
@@ -327,6 +345,11 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     except PolicyError as exc:
         raise InvalidPortableDelegation(f"the policy of the run grant is not valid: {exc}") from exc
     _require_policy(policies, delegation)
+    if (statement.refresh_for is None) is (runner is None):  # RN245
+        raise InvalidPortableDelegation(
+            "a run grant is for a runner, and a job grant for the key of a job",
+            hint="to use the token of a job: sealspace runner grant URL --refresh",
+        )
     return RunGrant(
         header=header,
         delegation=delegation,
@@ -339,25 +362,51 @@ def read_run_grant(header: str, *, runner: str) -> RunGrant:
     )
 
 
-def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Delegation, float]:
+def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
+    """Return the run grant that a job made for a later build (RN246).
+
+    The job chooses the hash and the commit. Everything else is what the job grant says.
+    """
+    job, expires_at = read_run_grant(stated.grant, runner=None), delegation.expires_at
+    match job.statement.programs:
+        case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
+            runner == delegation.audience == job.statement.refresh_for
+            and delegation.delegator == job.delegation.delegate
+            and [one.digest for one in delegation.parents] == [job.delegation.cid]
+            and delegation.capabilities == job.delegation.capabilities
+            and expires_at is not None
+            and expires_at <= job.expires_at
+        ):
+            build = structs.replace(build, commit=stated.commit)
+            rule = replace(rule, wasm_sha256=stated.wasmSha256, build=build)
+            return replace(
+                job,
+                header=delegation.header,
+                delegation=delegation,
+                statement=replace(job.statement, programs=(rule,), refresh_for=None),
+                expires_at=expires_at,
+            )
+    raise InvalidPortableDelegation(
+        "the job's grant differs from what the owner allowed",
+        hint="run `sealspace runner grant URL --refresh` for the runner that the owner named",
+    )
+
+
+def verified_own(
+    header: str, *, runner: str | None
+) -> tuple[UnverifiedDelegation, Delegation, float]:
     """Verify that an owner issued a grant directly to a runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
-        runner: DID of the runner to which the grant must be issued.
+        runner: DID of the runner to which the grant must be issued; None: any recipient.
     Returns:
         The delegation before and after verification, and its end, epoch seconds.
     Raises:
         InvalidPortableDelegation: the delegation is not such a grant.
     """
-    try:
-        unverified = parse_delegation(header)
-        delegation = verify_delegation(unverified)
-    except CapabilityError as exc:
-        raise InvalidPortableDelegation(
-            "the grant is malformed, or its signature is not valid"
-        ) from exc
-    if delegation.parents or delegation.audience != runner:  # RN41
+    unverified, delegation = _verified(header)
+    if delegation.parents or runner not in (None, delegation.audience):  # RN41
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner, have no parent delegation, and be for"
             " this runner's DID",
@@ -371,6 +420,16 @@ def verified_own(header: str, *, runner: str) -> tuple[UnverifiedDelegation, Del
             "the run grant must cover only the signer's own resources, and must have no caveats"
         )
     return unverified, delegation, delegation.expires_at
+
+
+def _verified(header: str) -> tuple[UnverifiedDelegation, Delegation]:
+    try:
+        unverified = parse_delegation(header)
+        return unverified, verify_delegation(unverified)
+    except CapabilityError as exc:
+        raise InvalidPortableDelegation(
+            "the grant is malformed, or its signature is not valid"
+        ) from exc
 
 
 def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...], NetworkId]:
@@ -405,10 +464,8 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
 def listed_secret(resource: SpaceResource) -> SecretName:
     """Return the secret named by a resource.
 
-    Folders are rejected. A folder would include secrets that are added later.
-
-    Raises:
-        InvalidPortableDelegation: the resource is not that of one secret.
+    Raises InvalidPortableDelegation for any other resource. A folder, for example, would include
+    secrets that are added later.
     """
     secret = secret_at(resource.path or "")
     # Compared as text, so that a query or fragment is rejected.
@@ -445,8 +502,7 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
     """Find the conditions in the token of a runner's grant.
 
-    They must be at the top level of a fact. Raises InvalidPortableDelegation for nested conditions,
-    and for conditions of an unknown version.
+    Raises InvalidPortableDelegation for nested conditions, or an unknown version of them.
     """
     if isinstance(value, dict):
         for name, member in value.items():
@@ -500,8 +556,6 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
 # --- private projects -----------------------------------------------------------------------------
 
 MAX_PROJECTS = 32
-
-
 STORAGE_FOLDER = "storage"
 """Folder of the space `projects` for what programs store; that for code is `projects`."""
 PROJECT_ABILITIES = {

@@ -32,7 +32,7 @@ from sealspace.wallets import AnyWallet
 from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Status
 from sealspace.wire.portable import PortableDelegation
 from sealspace.wire.transfers import Source
-from sealspace.wire.transport import Progress, TransportSettings
+from sealspace.wire.transport import Answer, Progress, TransportSettings
 from sealspace.wire.values import KeptVersion, Value
 
 def fetch_evidence(
@@ -43,9 +43,7 @@ def fetch_evidence(
     entropy: Entropy | None = None,
     settings: TransportSettings | None = None,
 ) -> Seen:
-    """Fetch and verify a backend's attestation evidence.
-
-    The request contains a fresh nonce.
+    """Fetch and verify a backend's attestation evidence for a fresh nonce.
 
     Args:
         url: address of the backend: `https://…`, or `http://…` on this machine.
@@ -67,7 +65,7 @@ def fetch_evidence(
 
 def deliver(
     url: str, *portables: PortableDelegation, settings: TransportSettings | None = None
-) -> None:
+) -> Answer:
     """Send grants to a backend.
 
     The node keeps the grants even if the backend rejects them.
@@ -76,6 +74,8 @@ def deliver(
         url: address of the backend.
         portables: one grant, or several that the backend accepts together or not at all.
         settings: timeouts and retries.
+    Returns:
+        The answer, untrusted: the former grants of a job (RN247), or nothing.
     Raises:
         InvalidInput: the address is not valid, or there are too many grants.
         GrantNotTaken: the backend did not accept them; the message has its text.
@@ -1363,6 +1363,7 @@ class Runners:
         accept: Sequence[Leniency] = ...,
         pin: Pin = "compose",
         wallet: AnyWallet | None = None,
+        job: str | None = None,
     ) -> PortableDelegation:
         """Grant secrets to a runner for named programs and callers.
 
@@ -1376,6 +1377,7 @@ class Runners:
             accept: terms to relax; see `policy_for`.
             pin: see `policy_for`.
             wallet: the owner's wallet; None: the session's key is the owner.
+            job: key for which to make a job grant (RN245), with the runner as `run.refresh_for`.
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:

@@ -1,7 +1,7 @@
 """Machine tokens as one line of text, for servers and CI jobs (MF21).
 
-A machine token is a key and a delegation to it (MT1). Its line is `sst_` and these bytes in
-unpadded base64url:
+A machine token is a key and a delegation to it (MT1). The token of a job is a key and a job grant
+to it (RN245). Its line is `sst_` and these bytes in unpadded base64url:
 
     1    version, 1
     32   seed of the token's Ed25519 key
@@ -29,6 +29,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import parse_delegation, verify_delegation
 
+from ..documents.run_grants import read_run_grant
 from ..documents.secret_names import SECRETS_SPACE, SecretName, secret_at
 from ..errors import (
     DecryptDenied,
@@ -135,7 +136,8 @@ def read_token(line: str) -> Session:
     Args:
         line: untrusted; white space around it is ignored.
     Returns:
-        A session for the token's key, bound to the node in the line; see `token_of`.
+        A session for the token's key, bound to the node in the line; see `token_of`. For
+        the token of a job, `token_of` returns None.
     Raises:
         InvalidSession: the line is not a machine token. The message contains no part of it.
     Does not check:
@@ -146,15 +148,14 @@ def read_token(line: str) -> Session:
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        token, seed = token_in(body[65:].decode("ascii", "replace")), body[1:33]
-        if token is not None:
-            with suppress(InvalidPortableDelegation):  # the delegation is for another key
-                return Session(
-                    Ed25519Signer(seed),
-                    token.grant.delegator,
-                    node_id=did_key(body[33:65]),
-                    seed=seed,
-                ).with_grant(token.grant)
+        header, seed = body[65:].decode("ascii", "replace"), body[1:33]
+        with suppress(InvalidPortableDelegation):  # the delegation is for another key
+            if token_in(header) is None:
+                read_run_grant(header, runner=None)  # a job grant
+            grant = read_grant(header)
+            return Session(
+                Ed25519Signer(seed), grant.delegator, node_id=did_key(body[33:65]), seed=seed
+            ).with_grant(grant)
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",

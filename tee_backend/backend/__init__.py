@@ -46,7 +46,7 @@ On a platform without a key service, pass `keys=KeyFile(Path("/data/backend.key"
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,6 +280,11 @@ class Backend:
                 `accept`.
         """
         await self._accept_all(portables, is_opening=False)
+
+    async def disuse(self, cids: Iterable[str]) -> None:
+        """Use grants no longer, as if the node had reported that they are revoked."""
+        self._held.mark_revoked(cids)
+        await self._store_states()
 
     async def _accept_all(
         self, portables: Sequence[PortableDelegation], *, is_opening: bool

@@ -135,7 +135,8 @@ class OnGrant(Protocol):
     def __call__(self, *portables: PortableDelegation) -> Awaitable[object]:
         """Accept all of the given grants or none of them.
 
-        Raises SealspaceError if a grant is unusable. The error's text is sent to the client.
+        A result of type bytes is JSON for the client. Raises SealspaceError if a grant is unusable.
+        The error's text is sent to the client.
         """
 
 
@@ -374,7 +375,7 @@ class BackendSurface:
             return _problem(503, "grants-busy", "too many grants at the moment; try again")
         self._grants_under_way += 1
         try:
-            await self._on_grant(*portables)
+            answer = await self._on_grant(*portables)
         except KeepingError as exc:  # its text names paths of this machine: logged, not sent
             _log.error("a grant cannot be stored: %s", exc)
             return _problem(503, exc.code, "the backend cannot store grants now")
@@ -384,6 +385,10 @@ class BackendSurface:
             return _problem(409, exc.code, exc.message)
         finally:
             self._grants_under_way -= 1
+        if isinstance(answer, bytes):
+            return SurfaceAnswer(
+                status=200, headers={"content-type": "application/json"}, body=answer
+            )
         return SurfaceAnswer(status=204)
 
 

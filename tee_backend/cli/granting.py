@@ -10,6 +10,8 @@ from typing import get_args
 import click
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import SystemEntropy
+from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, parse_json
 from encryption_network.network_errors import PolicyError
@@ -71,6 +73,7 @@ from sealspace.errors import (
 )
 from sealspace.secrets import is_protected, is_reserved, parse_secret_label
 from sealspace.wire.portable import PortableDelegation
+from sealspace.wire.token_line import token_line
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
 from ..runner.calls.generated_secrets import verify_generated
@@ -451,6 +454,12 @@ async def deliver(
 @click.option(
     "--all", "everything", is_flag=True, help="With --refresh: refresh for all repositories."
 )
+@click.option(
+    "--for-job",
+    is_flag=True,
+    help="With --repository: print a token with which a job grants the active build, and later ones"
+    " with --refresh. The token opens no secret.",
+)
 @_expires_option
 @yes_option
 @verifier_options
@@ -468,6 +477,7 @@ async def grant_runner(
     wanted: WantedBuild,
     refreshes: bool,
     everything: bool,
+    for_job: bool,
     ttl_s: float,
 ) -> int:
     """Verify the runner at URL and grant it secrets.
@@ -478,10 +488,11 @@ async def grant_runner(
     grant.
 
     With --repository, the secrets are for a build of this repository on GitHub. With --refresh, a
-    new grant has the secrets, callers, hosts, limits and lifetime of the old one.
+    new grant has the secrets, callers, hosts, limits and lifetime of the old one. A job sets
+    SEALSPACE_TOKEN to its token.
     """
     if refreshes:
-        terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow)
+        terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow, for_job)
         if any(terms) or condition != Owner() or limits != GrantLimits():
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
         seen = await verifier.verify(url)
@@ -491,6 +502,8 @@ async def grant_runner(
         )
     if everything:
         raise click.UsageError("--all requires --refresh")
+    if for_job and wanted.repository is None:
+        raise click.UsageError("--for-job requires --repository")
     if not secrets or not programs:
         raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
     named = [parse_secret_label(label) for label in secrets]
@@ -500,15 +513,17 @@ async def grant_runner(
                 f"{secret.label} is a reserved name", hint="store the secret under another name"
             )
     network_name(named)  # refuses secrets of two networks: one grant covers one network
+    rules = await program_rules(client, programs, wanted, follows=follows)
+    seen = await verifier.verify(url)
     run = RunStatement(
         callers=condition,
         hosts=tuple(map(checked_host, hosts)),
         limits=limits,
-        programs=await program_rules(client, programs, wanted, follows=follows),
+        programs=rules,
+        refresh_for=seen.did if for_job else None,
     )
-    print_result(
-        await _grant(client, url, verifier, await verifier.verify(url), secrets, run, ttl_s)
-    )
+    made = await _grant(client, url, verifier, seen, secrets, run, ttl_s)
+    print_result(made, [str(made["token"])] if for_job else ())
     return 0
 
 
@@ -521,7 +536,7 @@ async def _grant(
     run: RunStatement,
     ttl_s: float,
 ) -> dict[str, Json]:
-    """Grant secrets to a verified runner, after a confirmation."""
+    """Grant secrets to a verified runner or to a job, after a confirmation."""
     await require_stored(client, secrets)
     # before the question: a grant that the node would refuse to judge opens nothing
     await client.backends.require_judgeable(seen)
@@ -531,6 +546,7 @@ async def _grant(
     ]
     policy = verifier.policy(seen, paths, ttl_s=ttl_s)
     verifier.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
+    seed = SystemEntropy().token(32) if run.refresh_for else b""
     portable = await client.runners.grant(
         seen,
         secrets,
@@ -539,8 +555,11 @@ async def _grant(
         accept=verifier.accept,
         pin=verifier.pin,
         wallet=owner_home().wallet(),
+        job=Ed25519Signer(seed).did if seed else None,
     )
-    kept = await deliver(url, portable)
+    kept = await deliver(url, portable, hands_over=not seed)
+    if seed:
+        kept["token"] = token_line(seed, (await client.info()).node_id, portable.header)
     return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
 
 

@@ -2,7 +2,7 @@
 
 A command of the owner verifies the provenance bundle of a project's active version, and grants
 secrets to the hash that the bundle proves. After a new build, it does so again and revokes the old
-grant.
+grant. A job does the same with its token, if the owner made one (PV15).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from msgspec import to_builtins
+from msgspec import json, to_builtins
 
-from capabilities.clock_and_entropy import SystemClock
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json
 from sealspace.apps.backends import deliver
@@ -21,15 +21,24 @@ from sealspace.apps.descriptions import run_grant_of
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.grant_list import revoke_all
 from sealspace.cli.node_terms import gathering
-from sealspace.cli.owner_profile import owner_home
+from sealspace.cli.owner_profile import machine_token, owner_home
 from sealspace.cli.terminal import print_documents, print_error, tell, what_happened
 from sealspace.cli.trusted_root import trusted_root_option
 from sealspace.client import Client
-from sealspace.documents.builds import Build, repository_of
+from sealspace.documents.builds import Build, Commit, repository_of
 from sealspace.documents.project_names import ProjectId, checked_sha256
-from sealspace.documents.run_grants import ByHash, ByProject, ProgramRule, RunGrant, RunStatement
+from sealspace.documents.run_grants import (
+    JOB_FACT,
+    ByHash,
+    ByProject,
+    ProgramRule,
+    RunGrant,
+    RunStatement,
+)
 from sealspace.errors import InvalidInput, SealspaceError
-from sealspace.wire.portable import PortableDelegation
+from sealspace.session import mint, read_grant
+from sealspace.wire.node_answers import decoded
+from sealspace.wire.portable import PortableDelegation, portable_of
 
 from .program_commands import active_hash, project_of, proven
 
@@ -153,11 +162,17 @@ class _Labelled(NamedTuple):
 async def _labelled(client: Client) -> list[_Labelled]:
     """Return the owner's grants to builds that were made on this machine (PV14).
 
-    Revoked grants are left out. The grant that ends first comes first.
+    Revoked grants are left out. The grant that ends first comes first. For a job, this is the job
+    grant alone (PV15).
     """
-    records = client.delegations.query(direction="granted", status="revoked")
-    revoked, found = {one.cid async for one in records}, []
-    for _, portable in owner_home().grants():
+    session, revoked, found = client.session, set[str](), []
+    if machine_token():
+        kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
+    else:
+        records = client.delegations.query(direction="granted", status="revoked")
+        revoked = {one.cid async for one in records}
+        kept = [one.portable for one in owner_home().grants()]
+    for portable in kept:
         grant = run_grant_of(portable)
         if (
             grant is not None
@@ -196,7 +211,7 @@ async def refresh(
     live = [
         one
         for one in await _labelled(client)
-        if one.portable.delegate_did == runner
+        if one.portable.delegate_did in (runner, client.session.did)
         and one.grant.expires_at > SystemClock.now()
         and wanted.repository in (None, one.build.repository)
     ]
@@ -229,6 +244,9 @@ async def _refreshed(
 ) -> dict[str, Json]:
     """Grant to the active build what an old grant allows, and revoke a grant to another build."""
     terms, run, change = old.grant, old.grant.statement, "unchanged"
+    if active.build and run.refresh_for:
+        last = await _refreshed_by_job(client, url, old, active, active.build.commit)
+        return {"change": f"{last} → {active.build.commit}"}
     if active.wasm_sha256 != old.sha256 and active.build:
         run = replace(run, programs=(active,))
         change = f"{old.build.commit} → {active.build.commit}"
@@ -254,3 +272,31 @@ async def _refreshed(
         await revoke_all(client, [old.portable.cid])
         shown["revoked"] = old.portable.cid
     return shown | {"change": change}
+
+
+_FORMER = json.Decoder(dict[str, Commit])
+
+
+async def _refreshed_by_job(
+    client: Client, url: str, old: _Labelled, active: ByHash, commit: str
+) -> str:
+    """Grant to the active build by a job grant, and revoke the former grants (RN246, RN247).
+
+    Returns the commit of the build that was granted until now, or "none".
+    """
+    job, session = old.grant, client.session
+    header = mint(
+        session.signer,
+        SystemEntropy(),
+        audience=str(job.statement.refresh_for),
+        capabilities=job.delegation.capabilities,
+        proofs=[old.portable.cid],
+        expires_at=job.expires_at,
+        facts=[{JOB_FACT: job.header, "wasmSha256": active.wasm_sha256, "commit": commit}],
+        issuer=session.did,
+    )
+    # The runner registers it, so that it has each grant of the job that is in force at the node.
+    portable = portable_of(read_grant(header), owner=job.owner, host=client.url)
+    former = decoded(_FORMER, await deliver(url, portable), "the former grants of the job")
+    await client.delegations.revoke(*former)
+    return next(iter(former.values()), "none")

@@ -15,6 +15,7 @@ _GENERATED = "tee_backend/runner/test_generated_secrets.py::"
 _TASKS = "tee_backend/runner/test_tasks.py::"
 _SERVE = "sealspace/cli/test_runner_serve.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
+_REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
 _SHARES = "tee_backend/runner/test_fair_shares.py::"
@@ -62,6 +63,10 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _BUILD_GRANTS + "test_no_hash_gets_a_secret_that_no_bundle_proved",
         _BUILDS + "test_the_index_proves_nothing",
         _BUILDS + "test_a_stated_build_gets_no_secret_of_another_hash",
+    ),
+    "3.8 the token of a job that refreshes grants is stolen": (
+        _RUN_GRANTS + "test_what_a_job_may_not_grant",
+        _REPOSITORY_GRANTS + "test_the_token_of_a_job_opens_nothing",
     ),
     "3.8 a stranger finds out by a call for a repository whether an owner granted for it": (
         _BUILDS + "test_strangers_learn_nothing_about_grants",

@@ -3,22 +3,28 @@ statement."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from capability_cases import NOW, OWNER, SESSION, granted, ucan
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from capabilities.cacao import encode_cacao, header_text, sign_cacao
+from capabilities.cids import cid_text
 from capabilities.facts import ATTESTATION_FACT, statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import SiweMessage
 from capabilities.strict_base64 import encode_url
+from capabilities.tokens import parse_delegation
 from encryption_network.policy import Policy, policy_json
+from sealspace.documents.builds import Build
 from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.run_grants import (
+    JOB_FACT,
     RUN_FACT,
     RUN_URN,
     ByHash,
@@ -32,7 +38,7 @@ from sealspace.documents.run_grants import (
 )
 from sealspace.documents.secret_names import parse_secret_label
 from sealspace.errors import InvalidInput, InvalidPortableDelegation
-from sealspace.session import iso_time
+from sealspace.session import iso_time, token_cid
 from tee_backend.evidence.simulated import measurements_of
 
 KEY = SESSION
@@ -349,3 +355,158 @@ def test_which_programs_a_statement_names() -> None:
 def test_fuzz_run_grants(header: str) -> None:
     with pytest.raises(InvalidPortableDelegation):
         read_run_grant(header, runner=RUNNER.did)
+
+
+# --- grants that a job made -----------------------------------------------------------------------
+
+JOB = Ed25519Signer(bytes(range(60, 92)))
+BUILD = Build(
+    repository="github.com/alice/project",
+    repository_id="1001",
+    ref="refs/heads/main",
+    commit="a1" * 20,
+    workflow="github.com/alice/project/.github/workflows/release.yml",
+)
+RULE = ByHash(SHA256, parse_project(f"{BOB.did}/digest"), BUILD)
+OFFERED = replace(STATEMENT, programs=(RULE,), refresh_for=RUNNER.did)
+LATER = {"wasmSha256": "cd" * 32, "commit": "b2" * 20}
+
+
+def job_grant(statement: RunStatement = OFFERED, **more: Any) -> str:
+    """Return a grant of the owner to the job."""
+    facts = [{ATTESTATION_FACT: policy_for(KEY)}, {RUN_FACT: run_statement_json(statement)}]
+    return by_key(facts=facts, audience=JOB.did, **more)
+
+
+def by_job(parent: str, *, signer: Any = JOB, audience: str = RUNNER.did, **more: Any) -> str:
+    """Return the job's grant of a later build to the runner; `more` changes the token."""
+    stated: dict[str, Any] = {"fct": [{JOB_FACT: parent, **LATER}], "prf": [token_cid(parent)]}
+    return ucan(signer, audience, more.pop("att", att_of(KEY)), **(stated | more))
+
+
+def test_a_job_s_grant_has_the_owner_s_terms() -> None:
+    """RN245, RN246: the job chooses hash and commit; the rest is what the owner signed."""
+    parent = job_grant()
+    job = read_run_grant(parent, runner=None)
+    grant = read_run_grant(by_job(parent), runner=RUNNER.did)
+    later = structs.replace(BUILD, commit="b2" * 20)
+    rule = replace(RULE, wasm_sha256="cd" * 32, build=later)
+    assert grant.statement == replace(OFFERED, programs=(rule,), refresh_for=None)
+    assert (grant.owner, grant.secrets, grant.policies) == (KEY.did, job.secrets, job.policies)
+    assert grant.delegation.delegator == JOB.did
+    assert grant.expires_at == NOW + 3600
+    assert read_run_grant(by_job(parent, exp=NOW + 60), runner=RUNNER.did).expires_at == NOW + 60
+
+
+def test_a_job_s_grant_by_a_wallet() -> None:
+    stated = (statement_resource(policy_for(OWNER)), run_resource(OFFERED))
+    parent = by_wallet(*stated, audience=JOB.did)
+    cid = cid_text(parse_delegation(parent).cid)
+    grant = read_run_grant(by_job(parent, att=att_of(OWNER), prf=[cid]), runner=RUNNER.did)
+    assert grant.owner == OWNER.did
+
+
+PARENT = job_grant()
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        pytest.param(header, part, id=name)
+        for name, header, part in (
+            ("the job grant itself", PARENT, "this runner's DID"),
+            (
+                "a direct grant with its term",
+                by_key(
+                    facts=[
+                        {
+                            ATTESTATION_FACT: policy_for(KEY),
+                            RUN_FACT: {**run_statement_json(OFFERED)},
+                        }
+                    ]
+                ),
+                "for the key of a job",
+            ),
+            ("another job", by_job(PARENT, signer=BOB), "differs"),
+            ("another runner", by_job(PARENT, audience=BOB.did), "differs"),
+            (
+                "a grant for another runner",
+                by_job(job_grant(replace(OFFERED, refresh_for=BOB.did))),
+                "differs",
+            ),
+            ("another parent", by_job(PARENT, prf=[token_cid(job_grant(exp=NOW + 9))]), "differs"),
+            (
+                "a further parent",
+                by_job(PARENT, prf=[token_cid(PARENT), token_cid(job_grant(exp=NOW + 9))]),
+                "differs",
+            ),
+            ("no parent", by_job(PARENT, prf=[]), "differs"),
+            ("fewer rights", by_job(PARENT, att={at(KEY, "API_KEY"): [GET]}), "differs"),
+            ("more rights", by_job(PARENT, att=att_of(KEY, "API_KEY", "B")), "differs"),
+            ("a later end", by_job(PARENT, exp=NOW + 3601), "differs"),
+            (
+                "a job grant without a build",
+                by_job(job_grant(replace(OFFERED, programs=(replace(RULE, build=None),)))),
+                "differs",
+            ),
+            (
+                "a job grant without a project",
+                by_job(job_grant(replace(OFFERED, programs=(replace(RULE, project=None),)))),
+                "differs",
+            ),
+            (
+                "a job grant of two programs",
+                by_job(job_grant(replace(OFFERED, programs=(RULE, ByHash("ef" * 32))))),
+                "differs",
+            ),
+            (
+                "a parent that is no job grant",
+                by_job(job_grant(replace(OFFERED, refresh_for=None))),
+                "for the key of a job",
+            ),
+            (
+                "a job grant with a parent",
+                by_job(job_grant(prf=[token_cid(PARENT)])),
+                "have no parent delegation",
+            ),
+            ("a job grant that was altered", by_job(PARENT[:-8] + "AAAAAAAA"), "not valid"),
+            ("a grant of a grant by a job", by_job(by_job(PARENT)), "differs"),
+            (
+                "a run statement of the job",
+                by_job(PARENT, fct=[{JOB_FACT: PARENT, **LATER}, {RUN_FACT: STATED}]),
+                "have no parent delegation",
+            ),
+            (
+                "a policy of the job",
+                by_job(PARENT, fct=[{JOB_FACT: PARENT, **LATER, ATTESTATION_FACT: {}}]),
+                "",
+            ),
+            (
+                "two facts",
+                by_job(PARENT, fct=[{JOB_FACT: PARENT, **LATER}] * 2),
+                "have no parent delegation",
+            ),
+            (
+                "a hash in capitals",
+                by_job(PARENT, fct=[{JOB_FACT: PARENT, **LATER, "wasmSha256": "CD" * 32}]),
+                "have no parent delegation",
+            ),
+            (
+                "a branch for a commit",
+                by_job(PARENT, fct=[{JOB_FACT: PARENT, **LATER, "commit": "main"}]),
+                "have no parent delegation",
+            ),
+            ("no fact", by_job(PARENT, fct=[]), "have no parent delegation"),
+        )
+    ],
+)
+def test_what_a_job_may_not_grant(header: str, part: str) -> None:
+    """RN245, RN246: each rule with a grant that breaks exactly it."""
+    assert part in refused(header)
+
+
+def test_a_job_grant_is_read_as_such_alone() -> None:
+    """RN245: a run grant is no job grant, and neither is a grant of a job."""
+    for header in (by_key(), by_job(PARENT)):
+        with pytest.raises(InvalidPortableDelegation):
+            read_run_grant(header, runner=None)

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
+import msgspec
+
 from capabilities.abilities import DECRYPT, KV_LIST, KV_PUT
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
@@ -166,12 +168,14 @@ class Runner:
         self._storage_grants = live_grants(self.backend, self._read_storage_grant)
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
 
-    async def accept(self, *portables: PortableDelegation) -> None:
+    async def accept(self, *portables: PortableDelegation) -> bytes | None:
         """Verify and accept the given grants.
 
         If one grant is invalid, none is accepted. Run grants cannot be accepted together with
         grants of other kinds.
 
+        Returns:
+            After a grant by a job, the commits of the job's former grants by CID, as JSON.
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
                 RN152, RN201), or they are of both kinds.
@@ -193,6 +197,18 @@ class Runner:
                 other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
                 other_reader(portable.header, runner=self.did)
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
+        # RN247: of the grants by one job, the newest counts.
+        new, known = {one.cid for one in portables}, self.run_grants() + self._ended_grants()
+        jobs = {run.delegation.parents for grant, run in known if grant.cid in new} - {()}
+        former = {
+            grant.cid: rule.build.commit
+            for grant, run in known
+            for rule in run.statement.programs
+            if grant.cid not in new and run.delegation.parents in jobs
+            if isinstance(rule, ByHash) and rule.build
+        }
+        await self.backend.disuse(former)
+        return msgspec.json.encode(former) if jobs else None
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
         """Verify the token of a program call.

@@ -15,6 +15,7 @@ import pytest_asyncio
 import wasmtime
 from backend_desk import Desk
 from msgspec import convert
+from owner_desk import Ran
 from page_blocks import blocks_of
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
 from sigstore_authority import SigstoreAuthority
@@ -22,11 +23,11 @@ from tests_support import REPOSITORY as CHECKOUT
 from tests_support import FixedClock
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.clock_and_entropy import Clock, SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from node.housekeeping.schedule import sweep_delegations
-from sealspace.apps.backends import policy_for
+from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.exit_status import EXIT_STATUS
@@ -35,8 +36,12 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.builds import Build
 from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import ByHash, RunStatement
-from sealspace.session import load_session
+from sealspace.documents.run_grants import JOB_FACT, ByHash, RunStatement
+from sealspace.errors import DecryptDenied, NotGranted
+from sealspace.secrets import parse_secret_label
+from sealspace.session import load_session, mint, read_grant
+from sealspace.wire.portable import portable_of
+from sealspace.wire.token_line import read_token
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S
 
 SECRET = "open sesame, says the owner"
@@ -512,6 +517,7 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(person.folder)
     person.built(FIRST)
     printed = []
+    token = ""
     for at, block in enumerate(blocks):
         if at == 2:
             await person.publish(SECOND)
@@ -521,14 +527,17 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
             command = words.removeprefix("sealspace ").split()
             if command[1] in ("grant", "publish"):
                 command += ["--trusted-root", "root.json"]
-            ran = await person.desk.run(*command)
+            ran = await (job(person, token, *command) if at == 5 else person.desk.run(*command))
             assert ran.status == 0, (line, ran)
+            if "--for-job" in command:
+                token = ran.out.split()[-1]
             if file:
                 Path(file).write_text(ran.out)
             printed.append(ran.out + ran.err)
     assert f"{FIRST} → {SECOND}" in printed[4]
     assert "unchanged" in printed[5]
-    assert "trusted root root.json, 0 days old" in printed[6] and SECOND in printed[6]
+    assert f"none → {SECOND}" in printed[7]
+    assert "trusted root root.json, 0 days old" in printed[8] and SECOND in printed[8]
 
 
 async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> None:
@@ -560,3 +569,132 @@ async def test_the_owner_of_a_phrase(person: Person) -> None:
     assert (await desk.run(*person.refreshing("--all"))).status == 0
     ((*_, rule),) = [one["run"]["programs"] for one in await person.grants()]
     assert rule["wasmSha256"] == second["sha256"]
+
+
+# --- the token of a job ---------------------------------------------------------------------------
+
+
+async def token_of(person: Person) -> str:
+    """Make a token for a job."""
+    made = await person.desk.run(*person.granting("--for-job", "--json"))
+    assert made.status == 0, made
+    return str(json.loads(made.out)["token"])
+
+
+async def job(person: Person, token: str, *words: str, home: Path | None = None) -> Ran:
+    """Run a command as a job does, on a machine that has nothing but a token."""
+    trusted = person.desk.folder
+    trust = ("--trust-root", str(trusted / "root.pem"), "--collateral", str(trusted / "collateral"))
+    with person.desk.monkeypatch.context() as patch:
+        patch.setenv("SEALSPACE_NODE", person.desk.node)
+        patch.setenv("SEALSPACE_TOKEN", token)
+        machine = replace(person.desk, home=home or person.folder / "job")
+        machine.home.mkdir(exist_ok=True)
+        words = words or person.refreshing("--json")
+        return await machine.run(*words, *(trust if "grant" in words else ()))
+
+
+async def test_a_job_refreshes(person: Person) -> None:
+    """PV15, RN245 to RN247: the owner makes a token; a job without any state grants each build."""
+    desk, url = person.desk, person.stage.url
+    first = await person.publish(FIRST)
+    token = await token_of(person)
+    assert not await person.gets_the_secret(first["sha256"]), "the job grants, not its token"
+    ran = await job(person, token)
+    assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"none → {FIRST}", ran
+    assert await person.gets_the_secret(first["sha256"])
+
+    second = await person.publish(SECOND)
+    ran = await job(person, token, *person.refreshing("--json", "--all"))
+    assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"{FIRST} → {SECOND}", ran
+    assert await person.gets_the_secret(second["sha256"])
+    assert not await person.gets_the_secret(first["sha256"])
+    ran = await job(person, token)
+    assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"{SECOND} → {SECOND}", ran
+    assert await person.gets_the_secret(second["sha256"])
+
+    taken = await person.publish("c3" * 20, repository_id="2002")
+    ran = await job(person, token)
+    assert ran.status == 1 and "its number on GitHub is 2002, and was 1001" in ran.err, ran
+    assert await person.gets_the_secret(second["sha256"])
+    assert not await person.gets_the_secret(taken["sha256"])
+
+    (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
+    assert listed["run"]["refreshFor"] == person.stage.runner.did
+    assert (await desk.run("runner", "revoke", url, "--yes")).status == 0
+    assert not await person.gets_the_secret(second["sha256"])
+    assert (await job(person, token)).status == 1
+    assert not await person.gets_the_secret(second["sha256"])
+
+
+async def test_an_interrupted_job_is_completed(person: Person) -> None:
+    """RN247: the runner stops using the former grant; the next run revokes what was left."""
+    first = await person.publish(FIRST)
+    token = await token_of(person)
+    assert (await job(person, token)).status == 0
+    second = await person.publish(SECOND)
+    async with Client(person.desk.node, session=read_token(token)) as client:
+        offer = client.session.grants[0]
+        before = person.stage.runner.backend.grants
+        mine = [one.grant for one in before if one.grant.delegator == client.session.did]
+        header = mint(
+            client.session.signer,
+            SystemEntropy(),
+            audience=person.stage.runner.did,
+            capabilities=offer.capabilities,
+            proofs=[offer.cid],
+            expires_at=offer.expires_at or 0,
+            facts=[{JOB_FACT: offer.header, "wasmSha256": second["sha256"], "commit": SECOND}],
+            issuer=client.session.did,
+        )
+        portable = portable_of(read_grant(header), owner=offer.delegator, host=person.desk.node)
+        answer = json.loads((await deliver(person.stage.url, portable)).body)  # and no revocation
+        assert answer == {one.cid: FIRST for one in mine}
+        assert await person.gets_the_secret(second["sha256"])
+        assert not await person.gets_the_secret(first["sha256"])
+        assert [(await client.delegations.status(one.cid)).word for one in mine] == ["active"]
+        assert (await job(person, token)).status == 0
+        assert [(await client.delegations.status(one.cid)).word for one in mine] == ["revoked"]
+        assert (await client.delegations.status(portable.cid)).word == "revoked"
+    assert await person.gets_the_secret(second["sha256"])
+
+
+async def test_the_token_of_a_job_opens_nothing(person: Person) -> None:
+    """RN245: with the token alone, the node releases no key, and the value stays encrypted."""
+    await person.publish(FIRST)
+    token = await token_of(person)
+    async with Client(person.desk.node, session=read_token(token)) as client:
+        secrets = client.secrets()
+        with pytest.raises(DecryptDenied) as denied:
+            await secrets.get("API_KEY")
+        assert "not_attested" in str(denied.value.refusal)
+        path = parse_secret_label("API_KEY").path
+        stored = await client.kv(f"tinycloud:{person.owner[4:]}:secrets").get(path)
+        assert SECRET.encode() not in stored.body
+        with pytest.raises(NotGranted):
+            await secrets.put("API_KEY", "mine")
+    for words in (
+        ("secret", "get", "API_KEY"),
+        ("run", "--", "true"),
+        ("secret", "list"),
+        person.granting(project=f"{person.owner}/digest"),
+    ):
+        # Also on the owner's machine, the rights of the login are not taken for those of the job.
+        ran = await job(person, token, *words, home=person.desk.home)
+        assert ran.status == EXIT_STATUS["not-granted"] and SECRET not in ran.out, (words, ran)
+
+
+async def test_a_job_for_another_runner_or_repository(person: Person) -> None:
+    """RN246: the options of a job's token must name a repository; another one is not refreshed."""
+    await person.publish(FIRST)
+    ran = await person.desk.run(
+        *("runner", "grant", person.stage.url, "--for-job", "--yes"),
+        *("--secret", "API_KEY", "--program", "digest"),
+    )
+    assert ran.status == 2 and "--for-job requires --repository" in ran.err, ran
+    token = await token_of(person)
+    words = person.refreshing("--repository", "github.com/alice/other")
+    ran = await job(person, token, *words)
+    assert ran.status == 2 and "no repository" in ran.err, ran
+    ran = await person.desk.run(*person.refreshing("--for-job"))
+    assert ran.status == 2 and "--refresh changes the build alone" in ran.err, ran
