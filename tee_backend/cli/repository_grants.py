@@ -252,7 +252,7 @@ async def _refreshed(
         change = f"{old.build.commit} → {active.build.commit}"
     # Read again: the turn of an older grant may have made this one.
     labelled = await _labelled(client)
-    if old not in labelled:  # PV15
+    if old not in labelled:  # PV16
         return {"change": "revoked meanwhile"}
     same = [
         one

@@ -1,24 +1,29 @@
 """Any order of publications, grants and revocations: no hash gets a secret that no bundle proved.
 
 The owner grants as the commands do: it reads the active version, verifies its bundle, and grants to
-its hash (PV11, PV14). Developers publish anything, and state any origin.
+its hash (PV11, PV14). A job with a token of the owner does the same (PV15). Developers publish
+anything, and state any origin.
 """
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256 as hashed
+from secrets import token_bytes
 from typing import Any
 
 import pytest
 import wasmtime
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from job_grants import granted_by_job
 from loop_thread import LoopThread, loop_thread
 from runner_stage import ENVIRONMENT, P1, RunnerStage, runner_stage
 from sigstore_authority import SigstoreAuthority
 
+from capabilities.signatures import Ed25519Signer
 from node.config.tree import Limits
 from sealspace.apps.programs import Provenance, read_active
 from sealspace.apps.provenance import parse_trusted_root, require_build, verify_provenance
@@ -28,6 +33,7 @@ from sealspace.documents.call_conditions import AllowAll
 from sealspace.documents.project_names import ProjectId, parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import NotFound, ProvenanceInvalid
+from sealspace.session import Session, key_session, read_grant
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.backend.held_grants import MOST_OF_AN_OWNER
@@ -102,6 +108,7 @@ class Grants:
         self.developers = {"p": self.stage, "q": world.stranger}
         self.proven = set[str]()  # hashes in bundles of the wanted origin
         self.live = list[tuple[str, ProjectId, Build, PortableDelegation]]()
+        self.jobs = dict[str, Session]()
 
     def project(self, name: str) -> ProjectId:
         return parse_project(f"{self.developers[name].developer}/{name}{self.number}")
@@ -149,8 +156,8 @@ class Grants:
         )[how]
         self.publish(name, content, commit, bundle)
 
-    async def granted(self, project: ProjectId) -> bool:
-        """Grant to the active version of a project, if its bundle proves the wanted origin."""
+    async def proven_build(self, project: ProjectId) -> tuple[str, Build] | None:
+        """Return the active version of a project, if its bundle proves the wanted origin."""
         stage = self.stage
         space = stage.owner.public(f"tinycloud:{project.developer[4:]}:public")
 
@@ -161,24 +168,59 @@ class Grants:
                 return None
 
         if (active := await read_active(read, project)) is None or active.sha256 is None:
-            return False
+            return None
         if self.made == MOST_OF_AN_OWNER:  # further ones replace grants that are not used
-            return False
+            return None
         bundle = await read(project.provenance_key(active.sha256)) or b""
         try:
             build = verify_provenance(bundle, active.sha256, ROOT)
             require_build(build, repository=REPOSITORY, ref=REF, repository_id="1001")
         except ProvenanceInvalid:
+            return None
+        self.made += 1
+        return active.sha256, build
+
+    async def granted(self, project: ProjectId) -> bool:
+        """Grant to the active version of a project, if its bundle proves the wanted origin."""
+        if (proven := await self.proven_build(project)) is None:
             return False
-        rule_ = ByHash(active.sha256, project, build)
-        run = RunStatement(programs=(rule_,), callers=AllowAll())
+        stage, (sha256, build) = self.stage, proven
+        run = RunStatement(programs=(ByHash(sha256, project, build),), callers=AllowAll())
         portable = await stage.owner.runners.grant(
             self.world.seen, ["API_KEY"], run, wallet=stage.wallet
         )
         await stage.runner.accept(portable)
-        self.made += 1
-        self.live.append((active.sha256, project, build, portable))
+        self.live.append((sha256, project, build, portable))
         return True
+
+    async def granted_by_job(self, project: ProjectId, *, is_interrupted: bool) -> None:
+        """Let a job grant to the active version, as `granted`, and revoke its former grants."""
+        if (proven := await self.proven_build(project)) is None:
+            return
+        stage, (sha256, build) = self.stage, proven
+        if project.name not in self.jobs:
+            seed = token_bytes(32)
+            key = Ed25519Signer(seed)
+            run = RunStatement(
+                programs=(ByHash(sha256, project, build),),
+                callers=AllowAll(),
+                refresh_for=self.world.seen.did,
+            )
+            offer = await stage.owner.runners.grant(
+                self.world.seen, ["API_KEY"], run, wallet=stage.wallet, job=key.did
+            )
+            self.jobs[project.name] = key_session(seed).with_grant(read_grant(offer.header))
+        session = self.jobs[project.name]
+        portable = granted_by_job(session, sha256, build.commit)
+        former = json.loads(await stage.runner.accept(portable) or b"{}")
+        if not is_interrupted:
+            await (await stage.client(session)).delegations.revoke(*former)
+        self.live = [one for one in self.live if one[3].cid not in former]
+        self.live.append((sha256, project, build, portable))
+
+    def refresh_by_job(self, name: str, is_interrupted: bool) -> None:
+        project = self.project(name)
+        self.world.run(self.granted_by_job(project, is_interrupted=is_interrupted))
 
     def grant(self, name: str) -> None:
         self.world.run(self.granted(self.project(name)))
@@ -260,6 +302,7 @@ STEPS = st.one_of(
     step("grant", name=names),
     step("revoke", at=st.integers(0, 9)),
     step("refresh", at=st.integers(0, 9)),
+    step("refresh_by_job", name=names, is_interrupted=st.booleans()),
     step("publish_and_grant", name=names, content=contents, commit=commits),
     step("call", name=names, content=contents, commit=commits, by=ways),
     step("call_what_is_granted", at=st.integers(0, 9), by=ways),
@@ -268,7 +311,7 @@ STEPS = st.one_of(
 
 @pytest.mark.slow
 def test_no_hash_gets_a_secret_that_no_bundle_proved(world: World) -> None:
-    """RN240 to RN243, PV11, PV14."""
+    """RN240 to RN243, RN246, RN247, PV11, PV14, PV15."""
 
     @settings(
         max_examples=25,

@@ -8,26 +8,30 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import wasmtime
 from backend_desk import Desk
+from job_grants import granted_by_job
 from msgspec import convert
 from owner_desk import Ran
 from page_blocks import blocks_of
 from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
+from sigstore.models import ClientTrustConfig
 from sigstore_authority import SigstoreAuthority
 from tests_support import REPOSITORY as CHECKOUT
 from tests_support import FixedClock
 
 from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.clock_and_entropy import Clock, SystemClock, SystemEntropy
+from capabilities.clock_and_entropy import Clock, SystemClock
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from node.housekeeping.schedule import sweep_delegations
 from sealspace.apps.backends import deliver, policy_for
+from sealspace.apps.provenance import parse_trusted_root
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.exit_status import EXIT_STATUS
@@ -36,11 +40,10 @@ from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.builds import Build
 from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import JOB_FACT, ByHash, RunStatement
+from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import DecryptDenied, NotGranted
 from sealspace.secrets import parse_secret_label
-from sealspace.session import load_session, mint, read_grant
-from sealspace.wire.portable import portable_of
+from sealspace.session import load_session
 from sealspace.wire.token_line import read_token
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S
 
@@ -571,6 +574,29 @@ async def test_the_owner_of_a_phrase(person: Person) -> None:
     assert rule["wasmSha256"] == second["sha256"]
 
 
+async def test_the_trusted_root_is_downloaded_once(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that refreshes several grants downloads Sigstore's trusted root once."""
+    downloads = []
+
+    def production(**_: object) -> Any:
+        downloads.append(1)
+        return SimpleNamespace(trusted_root=parse_trusted_root(person.authority.trusted_root))
+
+    other = "github.com/alice/other"
+    await person.publish(FIRST)
+    await person.publish(FIRST, "other", repository=other, repository_id="3003")
+    assert (await person.desk.run(*person.granting())).status == 0
+    ran = await person.desk.run(*person.granting("--repository", other, project="other"))
+    assert ran.status == 0, ran
+    monkeypatch.setattr(ClientTrustConfig, "production", production)
+    words = [one for one in person.refreshing("--all") if one not in person.root]
+    for times in (1, 2):
+        assert (await person.desk.run(*words)).status == 0
+        assert len(downloads) == times
+
+
 # --- the token of a job ---------------------------------------------------------------------------
 
 
@@ -634,20 +660,9 @@ async def test_an_interrupted_job_is_completed(person: Person) -> None:
     assert (await job(person, token)).status == 0
     second = await person.publish(SECOND)
     async with Client(person.desk.node, session=read_token(token)) as client:
-        offer = client.session.grants[0]
         before = person.stage.runner.backend.grants
         mine = [one.grant for one in before if one.grant.delegator == client.session.did]
-        header = mint(
-            client.session.signer,
-            SystemEntropy(),
-            audience=person.stage.runner.did,
-            capabilities=offer.capabilities,
-            proofs=[offer.cid],
-            expires_at=offer.expires_at or 0,
-            facts=[{JOB_FACT: offer.header, "wasmSha256": second["sha256"], "commit": SECOND}],
-            issuer=client.session.did,
-        )
-        portable = portable_of(read_grant(header), owner=offer.delegator, host=person.desk.node)
+        portable = granted_by_job(client.session, second["sha256"], SECOND)
         answer = json.loads((await deliver(person.stage.url, portable)).body)  # and no revocation
         assert answer == {one.cid: FIRST for one in mine}
         assert await person.gets_the_secret(second["sha256"])
