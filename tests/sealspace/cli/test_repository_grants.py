@@ -697,6 +697,7 @@ async def test_the_token_of_a_job_opens_nothing(person: Person) -> None:
         # Also on the owner's machine, the rights of the login are not taken for those of the job.
         ran = await job(person, token, *words, home=person.desk.home)
         assert ran.status == EXIT_STATUS["not-granted"] and SECRET not in ran.out, (words, ran)
+        assert ("a machine token cannot do this" in ran.err) is (words[0] != "runner"), ran
 
 
 async def test_a_job_for_another_runner_or_repository(person: Person) -> None:
