@@ -30,7 +30,7 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import time_text
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import provider_text
 from encryption_network.policy import (
     DEFAULT_TD_ATTRIBUTES,
@@ -593,7 +593,7 @@ def warnings(seen: Seen) -> tuple[str, ...]:
     return tuple(found)
 
 
-def as_json(seen: Seen, policy: Policy | None = None) -> dict[str, Json]:
+def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:
     """Return a backend's description as JSON.
 
     Bytes are in hex, and times in RFC 3339.

@@ -23,7 +23,7 @@ from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_
 from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
@@ -368,7 +368,7 @@ class Runners:
         _accepted(await ask_backend(url, Request("POST", "/keys", body=statement)))
         return credential
 
-    async def keys(self, url: str) -> dict[str, Json]:
+    async def keys(self, url: str) -> JsonObject:
         """Fetch the owner's API keys and balance from a runner.
 
         Raises:
@@ -388,7 +388,7 @@ class Runners:
         """
         _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
-    async def make_task(self, url: str, app: str, body: bytes) -> dict[str, Json]:
+    async def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.
 
         Args:
@@ -401,7 +401,7 @@ class Runners:
         """
         return _accepted((await self._signed(url, "POST", "/tasks", app, body=body))[0])
 
-    async def task(self, url: str, job: str) -> dict[str, Json]:
+    async def task(self, url: str, job: str) -> JsonObject:
         """Fetch the state of a task of the session's owner.
 
         Raises the same errors as `make_task`.
@@ -482,7 +482,7 @@ Waiting = Callable[[str, float], object]
 
 async def call_runner(
     url: str, session: Session, body: Mapping[str, Json], *, on_wait: Waiting = lambda *_: None
-) -> dict[str, Json]:
+) -> JsonObject:
     """Run a program on a runner as the session's owner.
 
     If the program cannot start for now, the call is signed and sent again after a pause.
@@ -532,7 +532,7 @@ async def call_runner(
     return await _started(ask, on_wait)
 
 
-async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> dict[str, Json]:
+async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> JsonObject:
     """Call a program, and call it again while its runner cannot start it (RN224).
 
     Other codes with status 503 do not exclude that the program ran.
@@ -618,7 +618,7 @@ async def call_with_key(
     body: Mapping[str, Json],
     *,
     on_wait: Waiting = lambda *_: None,
-) -> dict[str, Json]:
+) -> JsonObject:
     """Run a program on a runner, authorised by an API key.
 
     If the program cannot start for now, the call is sent again after a pause.
@@ -677,7 +677,7 @@ async def runner_at(url: str) -> RunnerAt:
     raise BackendAnswerInvalid(f"there is no runner at {url}, or the runner's version is too old")
 
 
-def _accepted(answer: Answer) -> dict[str, Json]:
+def _accepted(answer: Answer) -> JsonObject:
     """Raise CallRefused unless the runner's response is successful."""
     members = _object(answer.body)
     if answer.is_success:
@@ -698,7 +698,7 @@ def error_text(error: Json) -> str:
     return ": ".join(one.rstrip(".") for one in texts if isinstance(one, str))
 
 
-def _object(data: bytes) -> dict[str, Json]:
+def _object(data: bytes) -> JsonObject:
     try:
         return parse_json(data, max_bytes=MAX_ANSWER_BYTES)
     except InvalidJson as exc:

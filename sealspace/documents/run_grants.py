@@ -29,7 +29,7 @@ from dataclasses import astuple, dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType, structs, to_builtins
+from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 
 from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_PUT
 from capabilities.cacao import Cacao
@@ -37,7 +37,7 @@ from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
+from capabilities.strict_json import Json, JsonObject, Sha256Hex, StrictStruct, parse_json, shaped
 from capabilities.tokens import (
     Delegation,
     UnverifiedDelegation,
@@ -130,7 +130,7 @@ class GrantLimits:
     max_execution_s: int | None = None
 
     @property
-    def stated(self) -> dict[str, Json]:
+    def stated(self) -> JsonObject:
         """The specified limits by JSON name."""
         return {
             name: limit
@@ -207,21 +207,21 @@ class RunGrant:
 # --- the statement --------------------------------------------------------------------------------
 
 
-class _StatedProgram(Struct, forbid_unknown_fields=True):
+class _StatedProgram(StrictStruct):
     wasmSha256: Sha256Hex | UnsetType = UNSET
     project: str | UnsetType = UNSET
     build: Build | None = None
 
 
-class _Stated(Struct, forbid_unknown_fields=True):
+class _Stated(StrictStruct):
     programs: Annotated[list[_StatedProgram], Meta(min_length=1, max_length=MAX_PROGRAMS)]
     callers: Any = UNSET
-    hosts: Annotated[list[str], Meta(max_length=MAX_HOSTS)] = []
-    limits: dict[str, int] = {}
+    hosts: Annotated[tuple[str, ...], Meta(max_length=MAX_HOSTS)] = ()
+    limits: Mapping[str, int] = {}
     refreshFor: str | None = None
 
 
-class _Refresh(Struct, forbid_unknown_fields=True, rename={"grant": JOB_FACT}):
+class _Refresh(StrictStruct, rename={"grant": JOB_FACT}):
     grant: str
     wasmSha256: Sha256Hex
     commit: Commit
@@ -251,20 +251,20 @@ def parse_run_statement(value: Json) -> RunStatement:
     )
 
 
-def run_statement_json(statement: RunStatement) -> dict[str, Json]:
+def run_statement_json(statement: RunStatement) -> JsonObject:
     """Encode the conditions of a grant made to a runner as JSON.
 
     `parse_run_statement` reads the JSON back.
     """
     programs: list[Json] = []
     for rule in statement.programs:
-        named: dict[str, Json] = {}
+        named: JsonObject = {}
         if isinstance(rule, ByHash):
             named["wasmSha256"] = rule.wasm_sha256
             if rule.build is not None:
                 named["build"] = to_builtins(rule.build)
         programs.append(named | ({"project": rule.project.text} if rule.project else {}))
-    value: dict[str, Json] = {"programs": programs, "callers": condition_json(statement.callers)}
+    value: JsonObject = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
     if limits := statement.limits.stated:
@@ -672,7 +672,7 @@ def checked_generated_name(name: str) -> str:
     return name
 
 
-def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> dict[str, Json]:
+def generation_body(owner: str, scope: str | None, wanted: Mapping[str, str]) -> JsonObject:
     """Return the body of a request for new secrets."""
     if not 1 <= len(wanted) <= MAX_GENERATED:
         raise InvalidInput(f"a request can generate 1 to {MAX_GENERATED} secrets")

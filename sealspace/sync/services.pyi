@@ -6,7 +6,7 @@ from typing import BinaryIO
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.machine_tokens import MachineGrant
 from capabilities.resources import NetworkId, SpaceId
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from capabilities.tokens import Capability
 from encryption_network.envelope import InlineEnvelope
 from encryption_network.networks import Descriptor
@@ -1477,7 +1477,7 @@ class Runners:
             BackendUnreachable, BackendAnswerInvalid: as `call_runner`.
         """
 
-    def keys(self, url: str) -> dict[str, Json]:
+    def keys(self, url: str) -> JsonObject:
         """Fetch the owner's API keys and balance from a runner.
 
         Raises:
@@ -1495,7 +1495,7 @@ class Runners:
             CallRefused: as `keys`, or if there is no such key.
         """
 
-    def make_task(self, url: str, app: str, body: bytes) -> dict[str, Json]:
+    def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.
 
         Args:
@@ -1507,7 +1507,7 @@ class Runners:
             CallRefused: as `keys`, or if the runner refused the task.
         """
 
-    def task(self, url: str, job: str) -> dict[str, Json]:
+    def task(self, url: str, job: str) -> JsonObject:
         """Fetch the state of a task of the session's owner.
 
         Raises the same errors as `make_task`.

@@ -13,7 +13,7 @@ from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
-from capabilities.strict_json import Json, parse_json
+from capabilities.strict_json import Json, JsonObject, parse_json
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
 from sealspace.apps.backends import (
@@ -47,6 +47,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     confirm,
     end_text,
+    flag_option,
     optional_time,
     print_lines,
     print_result,
@@ -296,9 +297,8 @@ def _read_approved(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
 
 
 _expires_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
-yes_option = click.option(
+yes_option = flag_option(
     "--yes",
-    is_flag=True,
     help="Grant without asking for confirmation, regardless of the code that runs at URL.",
 )
 
@@ -323,7 +323,7 @@ yes_option = click.option(
 )
 @_expires_option
 @yes_option
-@click.option("--no-hand-over", is_flag=True, help="Store the grant, but do not send it to URL.")
+@flag_option("--no-hand-over", help="Store the grant, but do not send it to URL.")
 @verifier_options
 @at_node
 async def grant(
@@ -379,9 +379,7 @@ async def require_stored(client: Client, labels: Sequence[str]) -> None:
             raise InvalidInput(f"there is no secret {named}", hint=hint)
 
 
-async def deliver(
-    url: str, portable: PortableDelegation, *, hands_over: bool = True
-) -> dict[str, Json]:
+async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> JsonObject:
     """Save a grant on this machine and send it to the backend.
 
     Returns the grant's CID, file and expiry time as JSON.
@@ -429,10 +427,9 @@ async def deliver(
         " access."
     ),
 )
-@click.option(
+@flag_option(
     "--follow",
     "follows",
-    is_flag=True,
     help="Grant to the version that is active at each call. The developer chooses that version.",
 )
 @condition_options
@@ -445,18 +442,14 @@ async def deliver(
 )
 @limit_options(GrantLimits)
 @build_options
-@click.option(
+@flag_option(
     "--refresh",
     "refreshes",
-    is_flag=True,
     help="Replace your grants to former builds of the repository by grants to the active build.",
 )
-@click.option(
-    "--all", "everything", is_flag=True, help="With --refresh: refresh for all repositories."
-)
-@click.option(
+@flag_option("--all", "everything", help="With --refresh: refresh for all repositories.")
+@flag_option(
     "--for-job",
-    is_flag=True,
     help="With --repository: print a token with which a job grants the active build, and later ones"
     " with --refresh. The token opens no secret.",
 )
@@ -535,7 +528,7 @@ async def _grant(
     secrets: Sequence[str],
     run: RunStatement,
     ttl_s: float,
-) -> dict[str, Json]:
+) -> JsonObject:
     """Grant secrets to a verified runner or to a job, after a confirmation."""
     await require_stored(client, secrets)
     # before the question: a grant that the node would refuse to judge opens nothing
@@ -617,9 +610,8 @@ _GENERATE_TTL_S = 600.0
     ),
 )
 @scope_option
-@click.option(
+@flag_option(
     "--yes",
-    is_flag=True,
     help="Generate without asking for confirmation, regardless of the code that runs at URL.",
 )
 @verifier_options

@@ -15,7 +15,7 @@ from msgspec import json, to_builtins
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json
+from capabilities.strict_json import JsonObject
 from sealspace.apps.backends import deliver
 from sealspace.apps.descriptions import run_grant_of
 from sealspace.cli.exit_status import FAILED
@@ -42,7 +42,7 @@ from sealspace.wire.portable import PortableDelegation, portable_of
 
 from .program_commands import active_hash, project_of, proven
 
-Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[dict[str, Json]]]
+Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[JsonObject]]
 """Grants secrets to a runner under a run statement for some seconds, and delivers the grant."""
 
 
@@ -241,7 +241,7 @@ async def refresh(
 
 async def _refreshed(
     client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
-) -> dict[str, Json]:
+) -> JsonObject:
     """Grant to the active build what an old grant allows, and revoke a grant to another build."""
     terms, run, change = old.grant, old.grant.statement, "unchanged"
     if active.build and run.refresh_for:
@@ -260,7 +260,7 @@ async def _refreshed(
         if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
         == (old.portable.delegate_did, run, terms.secrets)
     ]
-    began, shown = terms.delegation.issued_at, dict[str, Json]()
+    began, shown = terms.delegation.issued_at, JsonObject()
     life_s = ttl_s if began is None else terms.expires_at - began
     if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
         # Sent again: an earlier attempt may have failed before the runner got it.

@@ -26,7 +26,7 @@ from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.run_calls import Call as SignedCall
@@ -101,7 +101,7 @@ class Identity:
     start_hash: str
 
 
-def manifest_of(did: str, name: str) -> dict[str, Json]:
+def manifest_of(did: str, name: str) -> JsonObject:
     """Return a runner's application manifest.
 
     The manifest requests no permissions, because owners choose what they grant.

@@ -325,7 +325,7 @@ async def test_a_namesake_with_other_capitals(person: Person) -> None:
 
 @pytest.mark.parametrize("by", ["revocation", "refresh"])
 async def test_a_grant_that_is_revoked_during_a_refresh(person: Person, by: str) -> None:
-    """PV15: the grant is not replaced, so no further build gets the secret."""
+    """PV16: the grant is not replaced, so no further build gets the secret."""
     desk, pipe = person.desk, person.folder / "root.pipe"
     os.mkfifo(pipe)
     versions = [await person.publish(FIRST)]
