@@ -28,10 +28,11 @@ from spaces.audit.pruning import prune_batch
 from spaces.documents import receipt_rows
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
-from spaces.grants.retention import INDEX, plan_removal, removal_cutoff
+from spaces.grants.retention import plan_removal, removal_cutoff
 from spaces.keyspace import (
     ALIASES_PREFIX,
     EVIDENCE_PREFIX,
+    EXPIRY_PREFIX,
     delegation_key,
     evidence_inputs_key,
     marker_key,
@@ -99,14 +100,13 @@ async def prune_audit(services: Services) -> bool:
     if retention.audit_days == 0:
         return False
     now = services.clock.now()
-    pruned = await prune_batch(
+    return await prune_batch(
         services.store,
         until=now - retention.audit_days * DAY_S,
         needs_export=not retention.audit_unexported,
         now=now,
         entropy=services.entropy,
     )
-    return pruned.more
 
 
 async def sweep_evidence(services: Services) -> bool:
@@ -189,7 +189,8 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     """
     now = services.clock.now()
     done = 0
-    for due, row in await rows_until(services.store, INDEX, removal_cutoff(now), limit=limit):
+    until = removal_cutoff(now)
+    for due, row in await rows_until(services.store, EXPIRY_PREFIX, until, limit=limit):
         record = await read_row(services.store, delegation_key(ContentKey(row.value or b"")))
         try:
             stored = decode_delegation(record)

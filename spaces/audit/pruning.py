@@ -6,8 +6,6 @@ compared with the chain, unless the operator waived that. One row records the la
 last pruned entry. It is written before the first entry is removed.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
@@ -63,13 +61,6 @@ class _SignedHead(msgspec.Struct, frozen=True, rename="camel"):
     at_micros: int
 
 
-class Pruned(NamedTuple):
-    """The result of pruning a batch of audit log entries."""
-
-    through: int
-    more: bool
-
-
 async def read_pruning(store: Store) -> Pruning:
     """Read the progress of exporting and pruning the audit chain."""
     return pruning_of(await read_row(store, AUDIT_PRUNING_KEY))
@@ -104,11 +95,10 @@ async def note_exported(store: Store, *, number: int, entry: bytes) -> bool:
 
 async def prune_batch(
     store: Store, *, until: float, needs_export: bool, now: float, entropy: Entropy
-) -> Pruned:
-    """Delete some of the oldest audit log entries.
+) -> bool:
+    """Delete some of the oldest audit log entries, and return whether to call again.
 
-    Call again while `more` is True. The first call only records which entries will be removed. Each
-    further call removes a batch.
+    The first call only records which entries will be removed. Each further call removes a batch.
     """
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
@@ -116,17 +106,15 @@ async def prune_batch(
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         # The cut has to be durable before the first entry is removed: readers begin after it.
-        moved = await _write(
-            store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy)
-        )
-        return Pruned(cut if moved else state.pruned, more=True)
+        await _write(store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy))
+        return True
     if not cut:
-        return Pruned(0, more_heads)
+        return more_heads
     # First the entries up to the cut, then the heads below it.
     removed = await remove_until(
         store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH
     ) or await remove_until(store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH)
-    return Pruned(cut, more=more_heads or removed > 0)
+    return more_heads or removed > 0
 
 
 async def _find_cut(

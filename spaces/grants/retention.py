@@ -31,7 +31,6 @@ from capabilities.chain import Registered
 from capabilities.principals import Principal
 
 from ..keyspace import (
-    EXPIRY_PREFIX,
     client_bytes_counter,
     delegation_bytes_counter,
     delegation_key,
@@ -195,6 +194,3 @@ def removal_cutoff(now: float) -> bytes:
     Delegations that had expired by then are removed. The encoding is that of the expiry index.
     """
     return micros8(now - KEPT_AFTER_EXPIRY_S)
-
-
-INDEX = EXPIRY_PREFIX

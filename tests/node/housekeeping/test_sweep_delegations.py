@@ -4,8 +4,7 @@ from wire_replay import token_id
 
 from node.config.tree import Limits
 from node.housekeeping.schedule import sweep_delegations
-from spaces.grants.retention import INDEX
-from spaces.keyspace import delegation_key, expiry_key, micros8, newest8
+from spaces.keyspace import EXPIRY_PREFIX, delegation_key, expiry_key, micros8, newest8
 from spaces.store.contract import Commit, Put, Range
 
 GET = "tinycloud.kv/get"
@@ -66,5 +65,5 @@ async def test_a_damaged_record_does_not_stop_the_sweep(serve) -> None:
         await store.commit(Commit(puts=puts))
         node.clock.advance(30 * DAY_S + 61)
         assert await _sweep(node) == 1
-        (page,) = (await store.read(ranges=(Range(INDEX),))).pages
+        (page,) = (await store.read(ranges=(Range(EXPIRY_PREFIX),))).pages
         assert [record.value for _, record in page.rows] == [bytes(32)]

@@ -69,9 +69,9 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
             )
             await store.commit(Commit(puts=(audit_put(record, entropy=bench.entropy),)))
         await seal_batch(store, chain, now=NOW + day * DAY_S + 9, is_last=True)
-    while (
-        await prune_batch(store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy)
-    ).more:
+    while await prune_batch(
+        store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy
+    ):
         assert (await check(bench)).damages == 0
     await store.commit(
         Commit(puts=(Put(REPLAY_FLOOR_KEY, bytes(3) + b"\1"), Put(WITHDRAWALS_KEY, b"{}")))

@@ -8,10 +8,10 @@ from capabilities.chain import Registered
 from capabilities.principals import Principal
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation, registration_puts
-from spaces.grants.retention import INDEX, KEPT_AFTER_EXPIRY_S, plan_removal, removal_cutoff
+from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal, removal_cutoff
 from spaces.grants.revocations import Revoked, marker_keys, revocation_put
 from spaces.grants.sessions import session_row_key
-from spaces.keyspace import delegation_key, delegations_counter, x16
+from spaces.keyspace import EXPIRY_PREFIX, delegation_key, delegations_counter, x16
 from spaces.store.contract import Add, Commit, Committed, Put, Range, Refused, Store, counter_of
 
 KV = {f"{space_text(OWNER.did)}/kv": ["tinycloud.kv/get"]}
@@ -33,7 +33,7 @@ async def _kept(store: Store, signer: str) -> int:
 
 
 async def _sweep(store: Store, now: float) -> int:
-    rows = await rows_until(store, INDEX, removal_cutoff(now), limit=10)
+    rows = await rows_until(store, EXPIRY_PREFIX, removal_cutoff(now), limit=10)
     for due, row in rows:
         record = (await store.read((delegation_key(row.value or b""),))).records[0]
         await store.commit(plan_removal(due, decode_delegation(record), record, now=now))
@@ -70,8 +70,8 @@ async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     content = granted.delegation.content_key
-    ((due, row),) = (await one_store.read(ranges=(Range(INDEX),))).pages[0].rows
-    former = due[: len(INDEX) + 8] + content[:16]
+    ((due, row),) = (await one_store.read(ranges=(Range(EXPIRY_PREFIX),))).pages[0].rows
+    former = due[: len(EXPIRY_PREFIX) + 8] + content[:16]
     await one_store.commit(Commit(puts=(Put(due, None), Put(former, row.value))))
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 59) == 0
     assert await _sweep(one_store, NOW + KEPT_AFTER_EXPIRY_S + 61) == 1
@@ -136,7 +136,7 @@ async def test_two_sweeps_count_once(one_store: Store) -> None:
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     now = NOW + KEPT_AFTER_EXPIRY_S + 61
-    ((due, row),) = await rows_until(one_store, INDEX, removal_cutoff(now), limit=10)
+    ((due, row),) = await rows_until(one_store, EXPIRY_PREFIX, removal_cutoff(now), limit=10)
     record = (await one_store.read((delegation_key(row.value or b""),))).records[0]
     plan = plan_removal(due, decode_delegation(record), record, now=now)
     assert isinstance(await one_store.commit(plan), Committed)
