@@ -305,18 +305,14 @@ def require_pages(path: Path) -> None:
     Raises BackupDamaged if the file is shorter than its header says. LMDB maps the file into
     memory, and reading beyond its end ends the process by a signal.
     """
-    size_bytes = path.stat().st_size
+    size_bytes, page_bytes = path.stat().st_size, 0
     with path.open("rb") as stream:
-        first = stream.read(_META.size)
-        page_bytes = _META.unpack(first)[4] if len(first) == _META.size else 0
-        if page_bytes not in _PAGE_BYTES or size_bytes % page_bytes:
-            raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
         for page in range(_META_PAGES):
             stream.seek(page * page_bytes)
-            meta = stream.read(_META.size)
-            if len(meta) != _META.size:
-                raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
-            magic, version, _, map_bytes, its_page_bytes, free_root, last_page = _META.unpack(meta)
+            # Missing bytes are read as zeros, which are no page size and no magic number.
+            meta = _META.unpack(stream.read(_META.size).ljust(_META.size, b"\0"))
+            page_bytes = page_bytes or meta[4]
+            magic, version, _, map_bytes, its_page_bytes, free_root, last_page = meta
             # A copy made for a backup has no list of free pages. A forged one could make LMDB write
             # into any page, so it is refused.
             is_ours = (magic, version, its_page_bytes, free_root) == (
@@ -325,7 +321,13 @@ def require_pages(path: Path) -> None:
                 page_bytes,
                 _NO_PAGE,
             )
-            if not is_ours or map_bytes > MAP_BYTES or (last_page + 1) * page_bytes > size_bytes:
+            if (
+                not is_ours
+                or page_bytes not in _PAGE_BYTES
+                or size_bytes % page_bytes
+                or map_bytes > MAP_BYTES
+                or (last_page + 1) * page_bytes > size_bytes
+            ):
                 raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
 
 
