@@ -18,7 +18,7 @@ from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
-from spaces.grants.hosting import Bounds, HostingMode, HostingPolicy
+from spaces.grants.hosting import Bounds, HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
@@ -153,7 +153,7 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
         total=hosting.spaces_total,
         new_owners_per_hour=hosting.new_owners_per_hour,
     )
-    return HostingPolicy(mode=HostingMode(hosting.mode), listed=listed, bounds=bounds)
+    return HostingPolicy(mode=hosting.mode, listed=listed, bounds=bounds)
 
 
 async def load_collateral(services: Services) -> None:

@@ -25,8 +25,7 @@ Example:
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -54,12 +53,8 @@ MAX_NAME_BYTES = 255  # Q30
 _AUTOMATIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class HostingMode(Enum):
-    """The rule that decides which spaces a node hosts."""
-
-    AUTO = "auto"
-    EXPLICIT = "explicit"
-    PERMIT = "permit"
+HostingMode = Literal["auto", "explicit", "permit"]
+"""The rule that decides which spaces a node hosts."""
 
 
 class Bounds(NamedTuple):
@@ -78,21 +73,21 @@ class Bounds(NamedTuple):
 class HostingPolicy:
     """The node's settings for hosting spaces."""
 
-    mode: HostingMode = HostingMode.AUTO
+    mode: HostingMode = "auto"
     listed: frozenset[str] = frozenset()
     bounds: Bounds = field(default_factory=Bounds)
 
     @property
     def is_automatic(self) -> bool:
         """Whether spaces are hosted without an explicit grant."""
-        return self.mode is not HostingMode.EXPLICIT
+        return self.mode != "explicit"
 
     def needs_admission(self, owner: Principal) -> bool:
         """Return whether hosting an owner's spaces requires the operator's permission.
 
         If so, a row of the store records the permission.
         """
-        return self.mode is HostingMode.PERMIT and owner not in self.listed  # ST13, ST14
+        return self.mode == "permit" and owner not in self.listed  # ST13, ST14
 
 
 class HostingRequest(msgspec.Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.signatures import Ed25519Signer
-from spaces.grants.hosting import HostingMode, HostingPolicy, hosting_by_put, plan_hosting
+from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Add, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.object_folder import ObjectFolder
@@ -200,7 +200,7 @@ async def _plan(values: Values, space: SpaceId, numbers: Sequence[int], body: Bo
 
 
 async def _spaces(values: Values, count: int, body: Body) -> AsyncIterator[Commit]:
-    policy = HostingPolicy(HostingMode.AUTO)
+    policy = HostingPolicy("auto")
     each = _PUTS // (PER_SPACE + 2)
     for start in range(0, count, each):
         puts: list[Put] = []

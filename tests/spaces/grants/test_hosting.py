@@ -14,7 +14,6 @@ from capabilities.tokens import Delegation
 from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.grants.hosting import (
     Bounds,
-    HostingMode,
     HostingPlan,
     HostingPolicy,
     HostingRequest,
@@ -30,8 +29,8 @@ from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused, Store, check_of
 
 AUTO = HostingPolicy()
-EXPLICIT = HostingPolicy(HostingMode.EXPLICIT)
-PERMIT = HostingPolicy(HostingMode.PERMIT)
+EXPLICIT = HostingPolicy("explicit")
+PERMIT = HostingPolicy("permit")
 GET = "tinycloud.kv/get"
 HOST = "tinycloud.space/host"
 OWNER_P, FRIEND_P = Principal(OWNER.did), Principal(FRIEND.did)
@@ -142,7 +141,7 @@ async def test_host_grant_by_a_delegate(one_store: Store) -> None:
 async def test_listed_owners(one_store: Store) -> None:
     """In `permit` the spaces of listed DIDs host themselves, and others are not hosted in any way
     (ST13, Q20)."""
-    policy = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did}))
+    policy = HostingPolicy("permit", frozenset({OWNER.did}))
     assert await host(one_store, grant("default"), policy) == (["default"], [])
     assert await host(one_store, grant(host=("more",)), policy) == (["more"], [])
     friends = {f"{space(owner=FRIEND_P).text}/kv": [GET]}
@@ -246,7 +245,7 @@ def test_names_that_are_never_hosted() -> None:
         )
 
 
-LISTED = HostingPolicy(HostingMode.PERMIT, frozenset({OWNER.did, FRIEND.did}))
+LISTED = HostingPolicy("permit", frozenset({OWNER.did, FRIEND.did}))
 EVERY_MODE = pytest.mark.parametrize(
     "mode", [AUTO, EXPLICIT, LISTED, PERMIT], ids=["auto", "explicit", "listed", "permit"]
 )
