@@ -174,7 +174,7 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     return False
 
 
-async def sweep_documents(store: Store, *, until: float, now: float, limit: int = 64) -> int:
+async def sweep_documents(store: Store, *, until: float, now: float) -> int:
     """Delete documents that were last used before a given time.
 
     The time `until` is in epoch seconds. Returns the number of usage rows that were processed.
@@ -182,7 +182,7 @@ async def sweep_documents(store: Store, *, until: float, now: float, limit: int 
     last = document_span(until) - 1
     if last < 0:
         return 0
-    due = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=limit)
+    due = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=64)
     for key, record in due:
         await store.commit(await _document_removal(store, key, record, now=now))
     return len(due)

@@ -118,16 +118,14 @@ class ReplayRecords:
                 key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)
             ]
 
-    def sweep(self, before_minute: int) -> int:
+    def sweep(self, before_minute: int) -> None:
         """Delete replay records that expired before a given minute.
-
-        Returns how many were deleted.
 
         The transaction that deletes the first record of a minute also records that all tokens that
         expire in it are refused. Otherwise a token whose record was deleted would be accepted a
         second time.
         """
-        removed, rows = 0, _SWEEP_ROWS
+        rows = _SWEEP_ROWS
         try:
             while rows:
                 with self._env.begin(write=True) as txn:
@@ -136,10 +134,8 @@ class ReplayRecords:
                         txn.put(
                             _REFUSED_MINUTES, add_refused(txn.get(_REFUSED_MINUTES, b""), minutes)
                         )
-                removed += rows
         except lmdb.Error as exc:  # deleting needs free pages too; the next sweep continues
             _LOG.warning("expired replay records could not be deleted: %s", type(exc).__name__)
-        return removed
 
     def check_readers(self) -> None:
         """Free the LMDB reader slots of dead processes."""

@@ -135,9 +135,7 @@ def open_lmdb(
         )
 
 
-def connect_lmdb(
-    path: Path, socket_path: Path | None = None, *, clock: Clock | None = None
-) -> Store:
+def connect_lmdb(path: Path, socket_path: Path | None = None) -> Store:
     """Open an LMDB store whose writer is another process.
 
     Commits go to that process, the storekeeper. Each worker calls this once.
@@ -146,7 +144,7 @@ def connect_lmdb(
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
-        connection = StoreConnection(socket_path or socket_path_for(path), clock or SystemClock())
+        connection = StoreConnection(socket_path or socket_path_for(path), SystemClock())
         return _LmdbStore(env, replay_records, connection, opened.pop_all())
 
 

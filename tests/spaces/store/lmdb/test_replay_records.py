@@ -92,7 +92,7 @@ def test_threads_of_one_process_share_the_record(tmp_path: Path) -> None:
         found: list[list[int]] = []
         claiming = threading.Thread(target=lambda: found.append(won(record, range(2 * MANY))))
         claiming.start()
-        assert record.sweep(MINUTE - 8) == MANY
+        record.sweep(MINUTE - 8)
         claiming.join()
         assert found == [list(range(2 * MANY))]
         assert len(record.rows()) == 2 * MANY
@@ -183,11 +183,11 @@ def test_a_sweep_without_room_is_made_up_for(
                 while record.add(claim(number)):
                     number += 1
             with short_of():
-                swept = record.sweep(MINUTE + 1)
-            assert swept < number
+                record.sweep(MINUTE + 1)
+            assert record.rows()
             assert "expired replay records could not be deleted" in (tmp_path / "log").read_text()
             assert not record.add(claim(0))
-        assert record.sweep(MINUTE + 1) == number - swept
+        record.sweep(MINUTE + 1)
         assert record.rows() == []
 
 
