@@ -18,8 +18,3 @@ def loop_factory() -> LoopFactory | None:
         return None
     factory: LoopFactory = import_module("uvloop").new_event_loop
     return factory
-
-
-def loop_name(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the name of an event loop for the log."""
-    return type(loop).__module__.partition(".")[0]

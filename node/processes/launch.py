@@ -57,11 +57,6 @@ class StartRefusal(msgspec.Struct, frozen=True):
     hint: str
 
 
-def encode_launch(launch: Launch) -> bytes:
-    """Encode a child process's settings as a line of JSON."""
-    return msgspec.json.encode(launch) + b"\n"
-
-
 def receive_launch() -> Launch:
     """Read this process's settings from standard input.
 

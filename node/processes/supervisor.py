@@ -39,7 +39,7 @@ from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
-from .launch import READY, REFUSED, Launch, StartRefusal, encode_launch, own_program
+from .launch import READY, REFUSED, Launch, StartRefusal, own_program
 
 MANAGER_READY = b"READY=1\nSTATUS=accepting requests"
 MANAGER_STOPPING = b"STOPPING=1\nSTATUS=finishing requests"
@@ -120,7 +120,7 @@ class NodeProcess:
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
         with suppress(BrokenPipeError):  # it has ended, which its status pipe reports
-            self._process.stdin.write(encode_launch(launch))
+            self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
             self._process.stdin.flush()
 
     def reap(self) -> int:
@@ -200,7 +200,7 @@ class Supervisor:
         config: Config,
         bound: socket.socket,
         woken: socket.socket,
-        sms: socket.socket | None = None,
+        sms: socket.socket | None,
     ) -> None:
         self._config = config
         self._bound = bound

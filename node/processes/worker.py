@@ -20,7 +20,7 @@ from ..http.connection_counts import ConnectionCounts
 from ..http.listener import start_listener
 from ..logs import describe, log_event, log_warning
 from ..storage.stores import shared_store
-from .event_loop import loop_factory, loop_name
+from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
 from .start import claim_store, load_collateral, report_state
 
@@ -92,7 +92,8 @@ async def _work(launch: Launch) -> None:
                 if metrics is None
                 else metrics.of(services, listener, reads_store=is_first),
             ):
-                log_event("worker-started", event_loop=loop_name(asyncio.get_running_loop()))
+                loop = type(asyncio.get_running_loop())  # uvloop's or asyncio's
+                log_event("worker-started", event_loop=loop.__module__.partition(".")[0])
                 report_ready()
                 await stopped.wait()
                 await asyncio.gather(*[one.stop() for one in listeners])

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import msgspec
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 from node.config.tree import Config
-from node.processes.launch import Launch, encode_launch
+from node.processes.launch import Launch
 
 
 def _started(program: str) -> "subprocess.Popen[bytes]":
@@ -46,7 +47,7 @@ def test_the_collector_rests_until_a_process_is_launched() -> None:
     )
     with _started(program) as process:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(encode_launch(Launch(config=Config(), worker=3)))
+        process.stdin.write(msgspec.json.encode(Launch(config=Config(), worker=3)) + b"\n")
         process.stdin.flush()
         assert process.stdout.readline().split() == [b"True", b"True", b"3"]
         process.stdin.close()  # the supervisor is gone
