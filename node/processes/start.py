@@ -16,14 +16,13 @@ from encryption_network.network_errors import RecordError
 from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import Bounds, HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
-from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY
+from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
-from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts
+from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
 from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -118,7 +117,10 @@ async def _claim_rows(
         identity = await ensure_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
             await _claim_release_record(config, store)  # RL16
-            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))  # RC21
+            # RC21: the row exists from the first start on, so that a commit can check its stamp.
+            if await read_row(store, WITHDRAWALS_KEY) is None:
+                nothing = encode_withdrawals(NOTHING_WITHDRAWN)
+                await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
             if await recorded_text(store, HOSTING_MODE_KEY) != (mode := config.hosting.mode):
                 with suppress(StoreFull):  # a node also starts on a full disk, for reading
                     await store.commit(

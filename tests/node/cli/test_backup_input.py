@@ -32,9 +32,9 @@ from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
 from spaces.archive.backup import ArchiveReader, ArchiveWriter
 from spaces.documents.network_rows import network_put
-from spaces.documents.withdrawal_rows import ensure_withdrawals
 from spaces.identity import ensure_identity
-from spaces.store.contract import ANY, Commit
+from spaces.keyspace import WITHDRAWALS_KEY
+from spaces.store.contract import ANY, Commit, Put, commit_puts
 from spaces.store.lmdb.engine import open_lmdb
 
 pytestmark = needs_folder()
@@ -183,7 +183,8 @@ def test_the_root_secret_opens_each_network_of_a_copy(
     def store_networks(*records: NetworkRecord) -> None:
         async def write() -> None:
             store = open_lmdb(data)
-            await ensure_withdrawals(store, encode_withdrawals(NOTHING_WITHDRAWN))
+            nothing = encode_withdrawals(NOTHING_WITHDRAWN)
+            await commit_puts(store, Put(WITHDRAWALS_KEY, nothing))
             puts = [network_put(one.network_id, encode_network(one), expect=ANY) for one in records]
             await store.commit(Commit(puts=tuple(puts)))
             await store.close()
