@@ -17,22 +17,22 @@ config = LazyGroup(
 admin = LazyGroup(
     {
         "owners": Row("node.cli.hosting_commands", "Admit, remove and list owners.", "node"),
-        "release": Row(
+        **rows_of(
             "node.cli.release_commands",
-            "Show or set the terms under which keys are released.",
+            {
+                "release": "Show or set the terms under which keys are released.",
+                "collateral": "Import or list Intel's collateral for verifying quotes.",
+                "withdraw": "Withdraw trust in code, a backend or evidence.",
+            },
             "node",
         ),
-        "collateral": Row(
-            "node.cli.release_commands",
-            "Import or list Intel's collateral for verifying quotes.",
+        **rows_of(
+            "node.cli.record_commands",
+            {
+                "audit": "Export the audit chain.",
+                "receipts": "Print or export receipts of key releases.",
+            },
             "node",
-        ),
-        "audit": Row("node.cli.record_commands", "Export the audit chain.", "node"),
-        "receipts": Row(
-            "node.cli.record_commands", "Print or export receipts of key releases.", "node"
-        ),
-        "withdraw": Row(
-            "node.cli.release_commands", "Withdraw trust in code, a backend or evidence.", "node"
         ),
         "quota": Row(
             "node.cli.hosting_commands", "Show or set the storage limits of spaces.", "node"
