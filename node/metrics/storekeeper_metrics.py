@@ -1,12 +1,15 @@
 """Metrics of the storekeeper, the process that writes to the store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from spaces.space_errors import StoreError
 from spaces.store.contract import Committed, Refused
 
 from .series import ProcessMetrics
+
+_OUTCOMES: dict[type, str] = {Committed: "committed", Refused: "refused"}
 
 
 class StorekeeperMetrics(ProcessMetrics):
@@ -21,13 +24,11 @@ class StorekeeperMetrics(ProcessMetrics):
 
     def judged(self, outcomes: Sequence[Committed | Refused | StoreError]) -> None:
         """Count the commits of a batch by outcome."""
-        committed = sum([isinstance(outcome, Committed) for outcome in outcomes])
-        refused = sum([isinstance(outcome, Refused) for outcome in outcomes])
-        self.cells["sealspace_commits_total", "committed"].inc(committed)
-        self.cells["sealspace_commits_total", "refused"].inc(refused)
-        self.cells["sealspace_commits_total", "failed"].inc(len(outcomes) - committed - refused)
-        if committed:
-            self.cells["sealspace_batch_commits",].observe(committed)
+        counts = Counter([_OUTCOMES.get(type(outcome), "failed") for outcome in outcomes])
+        for outcome, count in counts.items():
+            self.cells["sealspace_commits_total", outcome].inc(count)
+        if "committed" in counts:
+            self.cells["sealspace_batch_commits",].observe(counts["committed"])
 
     def synced(self, took_ns: int) -> None:
         """Record how long it took to write and sync a transaction."""

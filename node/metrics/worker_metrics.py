@@ -34,10 +34,10 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
 
         With `reads_store`, the metrics of the store are recorded too.
         """
-        tasks = [asyncio.create_task(self.keep_sampling())]
-        tasks.append(asyncio.create_task(self._keep_sampling_resources(services, listener)))
+        loops = [self.keep_sampling(), self._keep_sampling_resources(services, listener)]
         if reads_store:
-            tasks.append(asyncio.create_task(self.keep_store_metrics_current(services)))
+            loops.append(self.keep_store_metrics_current(services))
+        tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             yield
         finally:
