@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 from shlex import quote
 
-from capabilities.clock_and_entropy import Clock
 from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from spaces.identity import recorded_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
@@ -23,17 +22,17 @@ from ..config.tree import Config
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
-def open_store(config: Config, *, clock: Clock | None = None) -> Store:
+def open_store(config: Config) -> Store:
     """Open the configured store for reading and writing in this process.
 
     The operator's commands do this, for example, while no node is running.
     """
     if config.is_shared:
-        return shared_store(config, clock=clock)
-    return open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
+        return shared_store(config)
+    return open_lmdb(config.data, max_bytes=config.store.max_bytes)
 
 
-def open_read_only(config: Config, *, may_be_moved: bool = False) -> Store:
+def open_read_only(config: Config, *, may_be_moved: bool) -> Store:
     """Open the store for reading only.
 
     A node may be running meanwhile. A store that was moved away is opened only with `may_be_moved`.
@@ -66,16 +65,13 @@ def start_refused(config: Config, error: StartRefused) -> StoreMisused:
     return StoreMisused(f"{store_location(config)}: {error}", hint=hint, code=error.code)
 
 
-def shared_store(
-    config: Config, *, clock: Clock | None = None, may_be_moved: bool = False
-) -> Store:
+def shared_store(config: Config, *, may_be_moved: bool = False) -> Store:
     """Open the PostgreSQL database at the configured URL."""
     assert config.store.url is not None  # the caller checks it
     from spaces.store.postgres.engine import open_postgres
 
     return open_postgres(
         config.store.url,
-        clock=clock,
         longest_life_s=longest_life_s(config),
         may_be_moved=may_be_moved,
     )

@@ -15,8 +15,9 @@ from node.http.routes.sms_routes import SMS_SERVED
 from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
-from node.storage.stores import open_store
+from node.storage.stores import longest_life_s
 from sealspace.cli.listening_socket import bind_socket, url_of
+from spaces.store.lmdb.engine import open_lmdb
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,13 @@ async def embedded_node(
     clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
     # it may call the platform
     keyring = Keyring(await asyncio.to_thread(load_root_secret, config, entropy))
-    store = open_store(config, clock=clock)
+    if config.store.url is None:
+        store = open_lmdb(config.data, max_bytes=config.store.max_bytes, clock=clock)
+    else:
+        from spaces.store.postgres.engine import open_postgres
+
+        lived_s = longest_life_s(config)
+        store = open_postgres(config.store.url, clock=clock, longest_life_s=lived_s)
     try:
         services = await claim_store(
             config, store=store, keyring=keyring, clock=clock, entropy=entropy
