@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_bytes
 
@@ -210,16 +211,16 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
             await reading
 
 
+@dataclass
 class _Process:
     """A sealspace subprocess whose standard error is logged to a file."""
 
-    def __init__(self, name: str, stderr: asyncio.StreamReader, log: Path) -> None:
-        self.name = name
-        self.url = ""
-        self._stderr = stderr
-        self._log = log
-        self._message = f"{name} ended"
-        self._next_step = "run sealspace dev again"
+    name: str
+    _stderr: asyncio.StreamReader
+    _log: Path
+    url: str = ""
+    _message: str = "ended"
+    _next_step: str = "run sealspace dev again"
 
     async def read(self, *, until: str | None = None) -> None:
         """Copy the subprocess's standard error to the log file.
@@ -238,7 +239,7 @@ class _Process:
                     return
                 kind, _, message = text.partition(": ")
                 if kind == "sealspace":
-                    self._message = f"{self.name} ended: {message}"
+                    self._message = f"ended: {message}"
                 elif kind == "next":
                     self._next_step = message
 
@@ -247,7 +248,7 @@ class _Process:
 
         It includes the hint of that error.
         """
-        return ProcessFailed(self._message, hint=self._next_step)
+        return ProcessFailed(f"{self.name} {self._message}", hint=self._next_step)
 
 
 async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name: str) -> str:

@@ -125,7 +125,7 @@ def _bytes(text: str) -> int:
     return size_bytes
 
 
-_SPACE = click.argument("space", type=_id)
+_SPACE = click.argument("space", metavar="SPACE", type=_id)
 
 
 @click.group(cls=Verbs)
@@ -168,7 +168,7 @@ async def show(config: Config, store: Store, space: str) -> None:
 @quota.command("set")
 @on_store
 @_SPACE
-@click.argument("size", type=_bytes)
+@click.argument("size", metavar="SIZE", type=_bytes)
 async def set_(config: Config, store: Store, space: str, size: int) -> None:
     """Set the storage limit of a space.
 
@@ -180,8 +180,7 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
             f"{space} has the limit of all public spaces",
             hint="change the setting public_spaces.storage_limit_bytes",
         )
-    await set_quota(store, config, space, size, now=SystemClock.now(), entropy=SystemEntropy())
-    await _show(config, store, space)
+    await _set(config, store, space, size)
 
 
 @quota.command("clear")
@@ -192,7 +191,11 @@ async def clear(config: Config, store: Store, space: str) -> None:
 
     The change is audited.
     """
-    await set_quota(store, config, space, None, now=SystemClock.now(), entropy=SystemEntropy())
+    await _set(config, store, space, None)
+
+
+async def _set(config: Config, store: Store, space: str, size: int | None) -> None:
+    await set_quota(store, config, space, size, now=SystemClock.now(), entropy=SystemEntropy())
     await _show(config, store, space)
 
 

@@ -25,13 +25,12 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     Returns:
         Findings as (severity, text, next step).
     """
-    if not config.is_shared:
+    if (url := config.store.url) is None:
         return []
     from spaces.store.postgres.requirements import examine
 
-    assert config.store.url is not None  # is_shared
     try:
-        return asyncio.run(examine(config.store.url))
+        return asyncio.run(examine(url))
     except SpaceError as error:
         return [
             ("wrong", str(error), "check the address in store.url and the database server's log")

@@ -64,7 +64,7 @@ async def keep_collateral(
     *,
     source: str,
     now: float,
-    rules: RefreshRules = DEFAULT_RULES,
+    rules: RefreshRules,
     beside: Sequence[Put] = (),
 ) -> bool:
     """Store verified collateral unless the store has a newer document (AT19).
@@ -141,14 +141,13 @@ async def import_folder(
     root: TrustRoot,
     clock: Clock,
     rules: RefreshRules = DEFAULT_RULES,
-) -> int:
-    """Import and count the collateral files in a folder.
+) -> None:
+    """Import the collateral files in a folder.
 
     Outdated documents, and those older than the stored one, are skipped. Otherwise a folder that
     was filled once would later prevent a node from starting.
     """
-    paths = _documents(folder)
-    for path in paths:
+    for path in _documents(folder):
         try:
             await import_collateral(
                 store,
@@ -163,7 +162,6 @@ async def import_folder(
             if code not in ("collateral-window", "collateral-rollback"):
                 raise
             log_warning("collateral-passed-over", file=path.name, code=code)
-    return len(paths)
 
 
 def _documents(folder: Path) -> list[Path]:
