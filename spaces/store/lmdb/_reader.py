@@ -1,16 +1,12 @@
-"""Reads from LMDB in short transactions.
-
-Reads run inline, and no transaction spans an await.
-"""
+"""The parts of a read from LMDB, inside its transaction."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice, repeat
 
 import lmdb
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ...space_errors import StoreUnavailable
 from ..contract import (
     MAX_KEY_BYTES,
     MAX_PAGE_BYTES,
@@ -19,64 +15,12 @@ from ..contract import (
     Range,
     Record,
     ReplayRecord,
-    Snapshot,
-    check_read,
 )
 from ._refused_minutes import is_refused
-from ._replay_records import ReplayRecords
-from ._rows import Row, record_of, records_of
+from ._rows import Row, record_of
 
 
-def read(
-    env: lmdb.Environment,
-    tombstones: "lmdb._Database",
-    replay_records: ReplayRecords | None,
-    keys: Sequence[bytes],
-    replay_record: ReplayRecord | None,
-    ranges: Sequence[Range],
-    follow: Follow | None,
-) -> Snapshot:
-    """Read rows and ranges from one snapshot.
-
-    If `replay_record` is given, the use of the token is recorded too (see `Store.read`).
-
-    The replay record is written before the transaction begins. So the transaction sees every commit
-    that was acknowledged before a second use of the token was refused.
-    """
-    check_read(keys, replay_record, ranges, follow)
-    is_first_use, is_use_unknown = None, False
-    if replay_record is not None:
-        if replay_records is None:
-            raise StoreUnavailable("the store is open read-only")
-        is_first_use = replay_records.add(replay_record)
-        is_use_unknown = not is_first_use and replay_records.is_minute_refused(replay_record)
-    try:
-        # Each read has its own transaction, which sees every commit acknowledged before now
-        # (ST1).
-        with env.begin() as txn:
-            if is_first_use and replay_record is not None:
-                is_first_use, is_use_unknown = _durable_first_use(txn, replay_record)
-            get = txn.get
-            records = records_of([get(key) or get(key, None, tombstones) for key in keys])
-            pages = tuple([_page(txn, range_) for range_ in ranges]) if ranges else ()
-            ends = (
-                [] if follow is None else [_followed_key(get(key), follow) for key in follow.keys]
-            )
-            followed = records_of(
-                [end and (get(end) or get(end, None, tombstones)) for end in ends]
-            )
-    except lmdb.Error as exc:
-        raise StoreUnavailable("the store cannot be read") from exc
-    return Snapshot(
-        is_first_use=is_first_use,
-        records=records,
-        pages=pages,
-        followed=followed,
-        is_use_unknown=is_use_unknown,
-    )
-
-
-def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
+def followed_key(row: Row | None, follow: Follow) -> bytes | None:
     """Build a row's key from the value of another row.
 
     The key is `follow.prefix` followed by that value. None means that `row` has no value, or that
@@ -90,7 +34,7 @@ def _followed_key(row: Row | None, follow: Follow) -> bytes | None:
     )
 
 
-def _durable_first_use(
+def durable_first_use(
     txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
 ) -> tuple[bool, bool]:
     """Search the durable replay records for an earlier use of a token.
@@ -110,7 +54,7 @@ _KEY_ALONE = Record(value=b"", stamp=b"")
 _KEYS_AT_ONCE = 32
 
 
-def _page(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
+def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
     first, end = range_.bounds
     cursor = txn.cursor()
     if not cursor.set_range(first):

@@ -36,6 +36,7 @@ from ..contract import (
     Snapshot,
     Store,
     check_commit,
+    check_read,
 )
 from ..durable import STORE_RESERVE_BYTES
 from ._connection import StoreConnection
@@ -43,8 +44,9 @@ from ._folder import open_for_reading, socket_path_for
 from ._folder import refuse_restoring as refuse_restoring
 from ._format import open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
-from ._reader import read
+from ._reader import durable_first_use, followed_key, read_range
 from ._replay_records import ReplayRecords, boot_id
+from ._rows import records_of
 from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 
 _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
@@ -201,8 +203,42 @@ class _LmdbStore:
     ) -> Snapshot:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        return read(
-            self.env, self._tombstones, self._replay_records, keys, replay_record, ranges, follow
+        check_read(keys, replay_record, ranges, follow)
+        is_first_use, is_use_unknown = None, False
+        if replay_record is not None:
+            if self._replay_records is None:
+                raise StoreUnavailable("the store is open read-only")
+            # Written before the transaction begins. So the transaction sees every commit that was
+            # acknowledged before a second use of the token was refused.
+            is_first_use = self._replay_records.add(replay_record)
+            is_use_unknown = not is_first_use and self._replay_records.is_minute_refused(
+                replay_record
+            )
+        try:
+            # Each read has its own transaction, which sees every commit acknowledged before now
+            # (ST1). No transaction spans an await.
+            with self.env.begin() as txn:
+                if is_first_use and replay_record is not None:
+                    is_first_use, is_use_unknown = durable_first_use(txn, replay_record)
+                get, tombstones = txn.get, self._tombstones
+                records = records_of([get(key) or get(key, None, tombstones) for key in keys])
+                pages = tuple([read_range(txn, range_) for range_ in ranges]) if ranges else ()
+                ends = (
+                    []
+                    if follow is None
+                    else [followed_key(get(key), follow) for key in follow.keys]
+                )
+                followed = records_of(
+                    [end and (get(end) or get(end, None, tombstones)) for end in ends]
+                )
+        except lmdb.Error as exc:
+            raise StoreUnavailable("the store cannot be read") from exc
+        return Snapshot(
+            is_first_use=is_first_use,
+            records=records,
+            pages=pages,
+            followed=followed,
+            is_use_unknown=is_use_unknown,
         )
 
     async def commit(self, commit: Commit) -> Committed | Refused:

@@ -104,11 +104,14 @@ class LmdbRows:
 
     @asynccontextmanager
     async def lock_bodies(self) -> AsyncIterator[None]:
-        """Block the deletion of value files during a `with` block.
+        """Block the deletion of value files during a `with` block (BK2).
 
-        See `RowSource`.
+        See `RowSource`. The collector removes a body at the earliest an hour after the last
+        reference to it was removed. So readers of bodies take the lock before they take their
+        snapshot. The kernel releases the lock when the process ends, so no clock is involved.
         """
-        with lock_bodies(self._folder):
+        # waits only while a collector tests the lock
+        with _locked(self._folder, fcntl.LOCK_SH):
             yield
 
     async def parts(self) -> AsyncGenerator[Part, None]:
@@ -128,19 +131,6 @@ class LmdbRows:
         """
         with snapshot_in(self._env) as snapshot:
             yield snapshot
-
-
-@contextmanager
-def lock_bodies(folder: Path) -> Iterator[None]:
-    """Block the deletion of value files during a `with` block (BK2).
-
-    Value files contain the bodies that are too large for a row. The collector removes a body at the
-    earliest an hour after the last reference to it was removed. So readers of bodies take the lock
-    before they take their snapshot. The kernel releases the lock when the process ends, so no clock
-    is involved.
-    """
-    with _locked(folder, fcntl.LOCK_SH):  # waits only while a collector tests the lock
-        yield
 
 
 def are_bodies_locked(folder: Path) -> bool:

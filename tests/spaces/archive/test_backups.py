@@ -40,7 +40,7 @@ from spaces.keyspace import RESTORED_KEY
 from spaces.space_errors import BackupDamaged, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put, Refused, ReplayRecord
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.store.lmdb.snapshots import LmdbRows, are_bodies_locked, lock_bodies
+from spaces.store.lmdb.snapshots import LmdbRows, are_bodies_locked
 from spaces.values.object_folder import ObjectFolder, OpenBody
 from spaces.values.object_records import ObjectName
 from spaces.values.value_heads import head_key, versions_in, versions_range
@@ -276,8 +276,9 @@ async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None
 
     await take(bench, tmp_path / "first", files=Meanwhile(bench, look))
     assert (seen, are_bodies_locked(folder)) == ([True] * 3, False)
-    with pytest.raises(ZeroDivisionError), lock_bodies(folder):
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        async with LmdbRows(bench.store, folder).lock_bodies():
+            raise ZeroDivisionError
     assert not are_bodies_locked(folder)
     assert not are_bodies_locked(tmp_path / "nothing")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from lmdb_reads import read
 from patience import PATIENCE_S
 from tests_support import FixedClock
 
@@ -13,9 +14,7 @@ from spaces.keyspace import replay_key, replay_minute4
 from spaces.store.contract import Commit, Committed, Put, Range, Refused, ReplayRecord, Snapshot
 from spaces.store.lmdb import engine
 from spaces.store.lmdb._folder import open_for_writing
-from spaces.store.lmdb._format import open_table
 from spaces.store.lmdb._housekeeping import REPLAY_GRACE_MINUTES, STEADY_S, Housekeeping
-from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._refused_minutes import MAX_SPANS, add_refused, is_refused
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Outcome, Writer
@@ -32,7 +31,6 @@ class Folder:
         self.clock, self._elapsed = clock, FixedClock(0.0)
         self._env = open_for_writing(folder)
         self.replay_records = ReplayRecords(folder, "boot")
-        self._tombstones = open_table(self._env)
         self._writer = Writer(self._env, FreeSpace(), clock)
         self._house = Housekeeping(
             self._writer, self.replay_records, clock, elapsed=self._elapsed.now
@@ -47,7 +45,7 @@ class Folder:
         ranges: Sequence[Range] = (),
     ) -> Snapshot:
         return read(
-            self._env, self._tombstones, self.replay_records, keys, replay_record, ranges, None
+            self._env, self.replay_records, keys, replay_record=replay_record, ranges=ranges
         )
 
     def commit(self, commit: Commit) -> Outcome:

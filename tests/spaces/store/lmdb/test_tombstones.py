@@ -8,12 +8,12 @@ import lmdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lmdb_reads import read
 from tests_support import FixedClock
 
 from spaces.store.contract import ABSENT, MAX_KEY_BYTES, Commit, Committed, Page, Put, Range, Store
 from spaces.store.lmdb._folder import environment_folder, open_for_reading, open_for_writing
 from spaces.store.lmdb._format import TABLE, open_table
-from spaces.store.lmdb._reader import read
 from spaces.store.lmdb._replay_records import ReplayRecords
 from spaces.store.lmdb._rows import encode_row, encode_tombstone, is_tombstone
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Writer
@@ -99,15 +99,11 @@ class Folder:
 
     def page(self, wanted: Range) -> Page:
         """Read one page."""
-        return read(
-            self.env, open_table(self.env), self._replay_records, (), None, (wanted,), None
-        ).pages[0]
+        return read(self.env, self._replay_records, ranges=(wanted,)).pages[0]
 
     def check(self) -> None:
         """Compare everything that can be read with the model."""
-        records = read(
-            self.env, open_table(self.env), self._replay_records, KEYS, None, (), None
-        ).records
+        records = read(self.env, self._replay_records, KEYS).records
         for key, record in zip(KEYS, records, strict=True):
             assert (record is None) == (key not in self.rows and key not in self.deleted)
             assert record is None or record.value == self.rows.get(key)
