@@ -25,6 +25,7 @@ from .collateral import (
     IssuerChain,
     RevocationList,
     SignedDocument,
+    Window,
     check_not_older,
     parse_collateral,
 )
@@ -42,9 +43,14 @@ def check_windows(collateral: Collateral, *, now: float) -> None:
     The library treats the end of revocation lists in the same way, and so does evidence.
     """
     for name, window in collateral.windows:
-        if not window.starts_at <= now < window.ends_at:  # written so that NaN is refused too
-            side = "has expired" if now >= window.ends_at else "is not valid yet"
-            raise CollateralUnusable("collateral-window", f"{name} {side}")
+        check_window(name, window, now=now)
+
+
+def check_window(name: str, window: Window, *, now: float) -> None:
+    """Check that one part of the collateral is valid at `now`."""
+    if not window.starts_at <= now < window.ends_at:  # written so that NaN is refused too
+        side = "has expired" if now >= window.ends_at else "is not valid yet"
+        raise CollateralUnusable("collateral-window", f"{name} {side}")
 
 
 def check_roles(collateral: Collateral, *, root: TrustRoot) -> None:
@@ -229,11 +235,8 @@ def verify_signed_text(
     chain = document.issuer_chain
     _check_chain_root(chain, root=root)
     _check_tcb_signer(chain.signer, root=root)
-    if not chain.signer.not_before <= now < chain.signer.not_after:
-        raise CollateralUnusable(
-            "collateral-window",
-            f"certificate {chain.signer.common_name[:80]!r} has expired or is not valid yet",
-        )
+    window = Window(chain.signer.not_before, chain.signer.not_after)
+    check_window(f"certificate {chain.signer.common_name[:80]!r}", window, now=now)
     _check_certified(chain.signer, root=root, root_crl=root_crl)
     r, s = document.signature[:32], document.signature[32:]
     signature = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))

@@ -31,7 +31,7 @@ from .collateral import (
     split_signed_body,
     time_of,
 )
-from .collateral_trust import verify_signed_text
+from .collateral_trust import check_window, verify_signed_text
 from .trust_root import TrustRoot
 
 MAX_NUMBERS = 64
@@ -123,11 +123,7 @@ def verify_evaluation_numbers(
 
     The signature and the validity period are checked.
     """
-    window = numbers.document.window
-    if not window.starts_at <= now < window.ends_at:
-        raise CollateralUnusable(
-            "collateral-window", "the list of evaluation numbers has expired or is not valid yet"
-        )
+    check_window("the list of evaluation numbers", numbers.document.window, now=now)
     verify_signed_text(numbers.document, root=root, root_crl=root_crl, now=now)
 
 

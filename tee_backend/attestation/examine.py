@@ -163,12 +163,8 @@ def check_trust_domain(report: TdReport) -> None:
         raise QuoteRefused(
             "td-attributes", "the TDX module is not a production module signed by Intel"
         )
-    if report.mr_service_td is not None and any(report.mr_service_td):
-        raise QuoteRefused(
-            "td-attributes",
-            "a service trust domain is bound to this trust domain, which is not allowed",
-        )
-    if any(report.extension[_SERVICE_AT_LAUNCH]) or any(report.extension[_SERVICE_NOW]):
+    launched, now = report.extension[_SERVICE_AT_LAUNCH], report.extension[_SERVICE_NOW]
+    if any((report.mr_service_td or b"") + launched + now):
         raise QuoteRefused(
             "td-attributes",
             "a service trust domain is or was bound to this trust domain, which is not allowed",

@@ -153,15 +153,9 @@ class Pki:
         return int.from_bytes(digest[:16], "big") | 1
 
     def _sgx_extension(self) -> bytes:
-        components = [
-            _entry(2, number, _der(0x02, bytes([svn])))
-            for number, svn in enumerate(SGX_COMPONENTS, 1)
-        ]
-        tcb = [
-            *components,
-            _entry(2, 17, _der(0x02, bytes([PCE_SVN]))),
-            _entry(2, 18, _der(0x04, bytes(SGX_COMPONENTS))),
-        ]
+        numbers = enumerate((*SGX_COMPONENTS, PCE_SVN), 1)
+        tcb = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in numbers]
+        tcb.append(_entry(2, 18, _der(0x04, bytes(SGX_COMPONENTS))))
         instance_id = hashlib.sha256(b"instance" + self.ppid).digest()[:16]
         flags = [_entry(7, number, _der(0x01, b"\xff")) for number in (1, 2, 3)]
         return _der(
@@ -197,8 +191,5 @@ def _entry(number: int, inner: int | None, value: bytes) -> bytes:
 def _der(tag: int, *contents: bytes) -> bytes:
     content = b"".join(contents)
     size = len(content)
-    if size < 0x80:
-        return bytes([tag, size]) + content
-    if size < 0x100:
-        return bytes([tag, 0x81, size]) + content
-    return bytes([tag, 0x82]) + size.to_bytes(2, "big") + content
+    head = [size] if size < 0x80 else [0x81, size] if size < 0x100 else [0x82, *divmod(size, 256)]
+    return bytes([tag, *head]) + content

@@ -273,9 +273,7 @@ class SimulatedPlatform:
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
         tcb_text, qe_text = (
-            json.dumps(
-                {"id": one["id"], "version": one["version"], **window, **one}, separators=(",", ":")
-            )
+            json.dumps(one | window, separators=(",", ":"))
             for one in (self.tcb_info(), qe_identity_document())
         )
         root_crl, pck_crl = (
