@@ -309,10 +309,6 @@ def _text(key: bytes, record: Record, get: Get) -> None:
         raise RecordDamaged("a row is not valid text") from exc
 
 
-def _schema(key: bytes, record: Record, get: Get) -> None:
-    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown")
-
-
 def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
     """Check one row, and yield the amounts that it adds to counters.
 
@@ -392,37 +388,6 @@ def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         yield key, -value
 
 
-def _document(key: bytes, record: Record, get: Get) -> None:
-    require(
-        hashlib.sha256(record.value or b"").digest() == key[1:],
-        "a document does not match its digest",
-    )
-
-
-def _network(key: bytes, record: Record, get: Get) -> None:
-    """Check the row of an encryption network.
-
-    The operator's list of withdrawals must exist too. A node writes that list at its first start
-    and reads it before each release.
-    """
-    require(
-        len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
-        "there are networks, but the row of withdrawals is missing",
-    )
-
-
-def _admission(key: bytes, record: Record, get: Get) -> None:
-    require(
-        key == admission_key(admission_of(record).owner),
-        "an admission is stored under the wrong key",
-    )
-
-
-def _audit_record(key: bytes, record: Record, get: Get) -> None:
-    is_own = key[1:9] == micros8(audit_record_of(record).at) and len(key) == 25
-    require(is_own, "an audit record is stored under the wrong time")
-
-
 def _of_lengths(key_bytes: int, value_bytes: int) -> _Kind:
     """Return a function that checks the key and value lengths of a row."""
     text, lengths = "a row has the wrong length for its type", (key_bytes, value_bytes)
@@ -459,21 +424,37 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"S": _space,
     b"s": _space,
     b"c": _counter,
-    b"D": _document,
+    b"D": lambda key, record, _: require(
+        hashlib.sha256(record.value or b"").digest() == key[1:],
+        "a document does not match its digest",
+    ),
     b"j": check_entry,
     b"y": check_head,
     **dict.fromkeys((ALIASES_PREFIX, *_INDEXES), index_accounting_entries),
     b"L": check_marker,
-    b"N": _network,
-    b"o": _admission,
+    # A node writes the operator's list of withdrawals at its first start and reads it before each
+    # release.
+    b"N": lambda key, _, get: require(
+        len(key) == 17 and get(WITHDRAWALS_KEY) is not None,
+        "there are networks, but the row of withdrawals is missing",
+    ),
+    b"o": lambda key, record, _: require(
+        key == admission_key(admission_of(record).owner),
+        "an admission is stored under the wrong key",
+    ),
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),
-    b"J": _audit_record,
+    b"J": lambda key, record, _: require(
+        key[1:9] == micros8(audit_record_of(record).at) and len(key) == 25,
+        "an audit record is stored under the wrong time",
+    ),
     b"a": _decoded(evidence_inputs_of),
     b"v": _decoded(state_of),
     b"T": _decoded(ticket_of),
     b"O": _decoded(override_of),
-    SCHEMA_KEY: _schema,
+    SCHEMA_KEY: lambda _, record, __: require(
+        record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown"
+    ),
     IDENTITY_KEY: _decoded(identity_of),
     CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
     REPLAY_FLOOR_KEY: _expired_minutes,
