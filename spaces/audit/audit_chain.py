@@ -16,8 +16,7 @@ UTF-8. Its hash is SHA-256(label ‖ entry). The hash before the first entry is 
 import hashlib
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
@@ -62,7 +61,7 @@ from ..store.contract import (
 from .audit_records import AuditRecord, audit_record_of
 from .pruning import read_pruning
 
-Sign: TypeAlias = Callable[[bytes], bytes]
+Sign = Callable[[bytes], bytes]
 """A function that signs bytes with the node's identity key; the signature has 64 bytes."""
 
 MAX_BATCH = 100
@@ -86,11 +85,10 @@ class Chain(NamedTuple):
     sign: Sign
 
 
-@dataclass(frozen=True, slots=True)
-class Chained:
+class Chained(NamedTuple):
     """The result of appending records to the audit chain."""
 
-    count: int
+    appended: int
     more: bool
     last_key: bytes | None = None
 

@@ -74,7 +74,7 @@ async def seal_all(
     count = 0
     while True:
         sealed = await seal_batch(store, CHAIN, now=now, is_last=is_last, limit=limit)
-        count += sealed.count
+        count += sealed.appended
         if not sealed.more:
             return count
 
@@ -201,7 +201,7 @@ async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]
     async def seal(store: Store) -> int:
         done = 0
         for _ in range(25):
-            done += (await seal_batch(store, CHAIN, now=NOW + 100, limit=4)).count
+            done += (await seal_batch(store, CHAIN, now=NOW + 100, limit=4)).appended
         return done
 
     _, *done = await asyncio.gather(come(), *(seal(store) for store in holders))
@@ -253,11 +253,11 @@ async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
     await write(one_store, record(5), entropy=entropy)
     await seal_all(one_store)
     await write(one_store, record(1), entropy=entropy)
-    assert (await seal_batch(one_store, CHAIN, now=NOW + 200, window_s=99)).count == 0
-    assert (await seal_batch(one_store, CHAIN, now=NOW + 200)).count == 1
+    assert (await seal_batch(one_store, CHAIN, now=NOW + 200, window_s=99)).appended == 0
+    assert (await seal_batch(one_store, CHAIN, now=NOW + 200)).appended == 1
     await write(one_store, record(2), entropy=entropy)
     # a clock that was set back
-    assert (await seal_batch(one_store, CHAIN, now=NOW, window_s=99)).count == 1
+    assert (await seal_batch(one_store, CHAIN, now=NOW, window_s=99)).appended == 1
 
 
 async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store) -> None:
@@ -272,7 +272,7 @@ async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store)
         entropy=entropy,
     )
     sealed = [
-        (await seal_batch(one_store, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).count
+        (await seal_batch(one_store, CHAIN, now=NOW + 10_000, window_s=10, limit=2)).appended
         for _ in range(3)
     ]
     assert sealed == [2, 2, 0]

@@ -662,7 +662,7 @@ async def test_what_lies_behind_deleted_rows_is_found(
         assert await rows_until(store, DUE_PREFIX, micros8(0.01), limit=9) == ()
         assert await collect(store, ObjectFolder(tmp_path), now=NOW + 1, entropy=entropy) == 1
         chain = Chain(node_did="did:key:zNode", store_id=b"i" * 16, sign=lambda _: b"-")
-        assert (await seal_batch(store, chain, now=NOW + 100, is_last=True)).count == 1
+        assert (await seal_batch(store, chain, now=NOW + 100, is_last=True)).appended == 1
 
 
 async def _until_waiting(connection: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
