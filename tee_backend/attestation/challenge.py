@@ -19,7 +19,7 @@ Example:
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from encryption_network.judgement import CLOCK_SKEW_S
 
@@ -37,8 +37,7 @@ _EXPIRY_BYTES = 4
 _MAC_BYTES = NONCE_BYTES - RANDOM_BYTES - _EXPIRY_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class ChallengeScope:
+class ChallengeScope(NamedTuple):
     """The parties and the store for which a nonce is valid.
 
     `holder` is the DID that attests, and `audience` is the DID of the node.

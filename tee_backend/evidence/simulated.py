@@ -28,7 +28,7 @@ import json
 from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -67,8 +67,7 @@ from .source import Quoted
 SIMULATED_KEY_PROVIDER = KeyProvider("kms", b"simulated key service")
 
 
-@dataclass(frozen=True, slots=True)
-class MintedLog:
+class MintedLog(NamedTuple):
     """A simulated event log and the resulting register value.
 
     The register is RTMR3.

@@ -172,7 +172,7 @@ async def test_a_forged_log(parties: Parties, source: DstackSource, agent: Agent
         altered(event, payload_hex=COMPOSE.hex()) if event.name == "compose-hash" else event
         for event in other.log.entries
     ]
-    agent.minted = replace(other, log=EventLog(tuple(entries)))
+    agent.minted = other._replace(log=EventLog(tuple(entries)))
     with pytest.raises(AttestationRefused) as refusal:
         await parties.attest(source)
     assert "event-log" == refusal.value.problem
@@ -183,7 +183,7 @@ async def test_a_log_that_ends_early(
 ) -> None:
     """A log with missing entries does not match the quote."""
     whole = agent.minted
-    agent.minted = replace(whole, log=EventLog(whole.log.entries[:-1]))
+    agent.minted = whole._replace(log=EventLog(whole.log.entries[:-1]))
     with pytest.raises(AttestationRefused) as refusal:
         await parties.attest(source)
     assert "event-log" == refusal.value.problem

@@ -1,7 +1,6 @@
 """Nonces that are verified without being stored."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -56,11 +55,11 @@ def test_made_by_a_clock_that_stood_ahead(ahead_s: int) -> None:
 @pytest.mark.parametrize(
     "scope",
     [
-        replace(SCOPE, holder="did:key:z6MkOther"),
-        replace(SCOPE, audience="did:key:z6MkOther"),
-        replace(SCOPE, store_id=b"t" * 16),
-        replace(SCOPE, holder=SCOPE.holder + SCOPE.audience[:1], audience=SCOPE.audience[1:]),
-        replace(SCOPE, holder="", audience=SCOPE.holder + SCOPE.audience),
+        SCOPE._replace(holder="did:key:z6MkOther"),
+        SCOPE._replace(audience="did:key:z6MkOther"),
+        SCOPE._replace(store_id=b"t" * 16),
+        SCOPE._replace(holder=SCOPE.holder + SCOPE.audience[:1], audience=SCOPE.audience[1:]),
+        SCOPE._replace(holder="", audience=SCOPE.holder + SCOPE.audience),
     ],
 )
 def test_good_for_one_scope(scope: ChallengeScope) -> None:

@@ -251,5 +251,5 @@ async def test_a_log_that_names_another_provider_than_the_register(staying: Stay
     async with staying() as here:
         owner, delegate = await here.granted(policy=APPLICATION)
         said, ran = log_by("kms", b"ours"), log_by("local-sgx", b"l")
-        reply = await here.attest_with_log(delegate, owner, replace(said, rtmr3=ran.rtmr3))
+        reply = await here.attest_with_log(delegate, owner, said._replace(rtmr3=ran.rtmr3))
         assert (reply.status, reply.value["code"]) == (403, "event-log")
