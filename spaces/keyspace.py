@@ -170,14 +170,13 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = x16(space.text)
-    versions, override = VERSION_BYTES_PREFIX + space16, OVERRIDES_PREFIX + space16
     return SpaceKeys(
         space16,
         space_key(space16),
         usage_counter(space16),
         rows_counter(space16),
-        versions,
-        override,
+        VERSION_BYTES_PREFIX + space16,
+        OVERRIDES_PREFIX + space16,
     )
 
 
@@ -237,15 +236,6 @@ def owned_space_key(owner16: bytes, space16: bytes = b"") -> bytes:
     Without the space, return the prefix of all spaces of the owner.
     """
     return b"s" + owner16 + space16
-
-
-def values_prefix(space16: bytes) -> bytes:
-    """Return the key prefix of a space's values.
-
-    Only values with paths of at most 400 bytes have this prefix, and the index rows of longer
-    paths.
-    """
-    return VALUES_PREFIX + space16
 
 
 def value_key(space16: bytes, path: str) -> bytes:

@@ -18,7 +18,7 @@ conditional: it fails if another process changed the row first.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from capabilities.cids import ContentKey
 from encryption_network.judgement import CLOCK_SKEW_S
@@ -40,7 +40,7 @@ from spaces.keyspace import (
 from spaces.lease import Lease
 from spaces.scans import walk_position, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
-from spaces.store.contract import Commit, Put, Range, Record, read_page, read_row
+from spaces.store.contract import Commit, Put, Range, Record, has_value, read_page, read_row
 from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished, sweep_versions
@@ -172,7 +172,7 @@ async def sweep_aliases(services: Services) -> bool:
     stray = [
         Put(key, None, expect=record.stamp)
         for (key, record), marker in zip(page.rows, markers, strict=True)
-        if marker is None or marker.value is None
+        if not has_value(marker)
     ]
     if stray or page.place != place:
         await services.store.commit(Commit(puts=(*stray, walk_put("aliases", page.place))))
@@ -223,8 +223,7 @@ _SEEN_EVERY_S = 60.0
 _BATCH = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A background job and its interval."""
 
     name: str
@@ -269,10 +268,6 @@ async def _sweep_orphans(services: Services) -> bool:
     return False
 
 
-async def _sweep_tickets(services: Services) -> bool:
-    return await sweep_tickets(services.store, now=services.clock.now(), limit=_BATCH) == _BATCH
-
-
 async def _sweep_delegations(services: Services) -> bool:
     return await sweep_delegations(services) == BATCH
 
@@ -283,7 +278,12 @@ JOBS: tuple[Job, ...] = (
     Job("seal-audit-late", 3600.0, seal_audit.seal_audit),
     Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
     Job("collect-bodies", 30.0, _collect_bodies),
-    Job("sweep-tickets", 60.0, _sweep_tickets, by_age=True),
+    Job(
+        "sweep-tickets",
+        60.0,
+        lambda one: sweep_tickets(one.store, now=one.clock.now()),
+        by_age=True,
+    ),
     Job("sweep-receipts", 60.0, sweep_receipts, by_age=True),
     Job("sweep-evidence", 60.0, sweep_evidence, by_age=True),
     Job("sweep-aliases", 60.0, sweep_aliases),

@@ -97,7 +97,7 @@ async def filled_database(
 
     The database opens as a store after the `async with` block has ended.
     """
-    async with session(url, may_migrate=True, may_be_moved=True) as database:
+    async with session(url, for_migration=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
             _refuse_moved(moved_to(env), describe_database(url), again=again)
             await _begin(database)
@@ -173,7 +173,7 @@ async def move_from_postgres(
         )
     staging, moved, place = folder / _STAGING, Moved(), describe_folder(folder)
     with folder_lock(folder):
-        async with session(url, may_migrate=True, may_be_moved=True) as database:
+        async with session(url, for_migration=True) as database:
             schema = await schema_of(database)
             if MIGRATING in schema:
                 raise MigrationRefused(

@@ -37,6 +37,7 @@ from ..store.contract import (
     Record,
     Store,
     commit_puts,
+    has_value,
     pages_of,
     read_page,
 )
@@ -199,7 +200,7 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
     found = (await store.read(later)).records
     gone = Put(key, None, expect=record.stamp)
-    if any(one is not None and one.value is not None for one in found):
+    if any(map(has_value, found)):
         return Commit(puts=(gone,))
     # RC26: a concurrent commit that refers to the document writes one of these rows, and the
     # document with it. So this commit is refused, or the other one comes later and writes the

@@ -13,7 +13,7 @@ from capabilities.principals import Principal
 
 from .._codec import Codec
 from ..keyspace import ADMISSIONS_PREFIX, x16
-from ..store.contract import ABSENT, Packed, Put, Range, Record, Store, pages_of
+from ..store.contract import ABSENT, Packed, Put, Range, Store, has_value, pages_of
 
 _PAGE_ROWS = 1000
 
@@ -34,12 +34,9 @@ def admission_key(owner: Principal) -> bytes:
     return ADMISSIONS_PREFIX + x16(owner)
 
 
-def is_admitted(record: Record | None) -> bool:
-    """Return whether the operator has allowed an owner to create spaces.
-
-    `record` is the row under `admission_key`.
-    """
-    return record is not None and record.value is not None
+is_admitted = has_value
+"""Return whether the operator has allowed an owner to create spaces, by the row under
+`admission_key`."""
 
 
 def admission_put(owner: Principal, *, now: float) -> Put:

@@ -24,7 +24,6 @@ Example:
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -46,7 +45,18 @@ from ..keyspace import (
     space_keys,
     x16,
 )
-from ..store.contract import ABSENT, Add, Check, Packed, Put, Range, Record, check_of, counter_of
+from ..store.contract import (
+    ABSENT,
+    Add,
+    Check,
+    Packed,
+    Put,
+    Range,
+    Record,
+    check_of,
+    counter_of,
+    has_value,
+)
 from .admissions import admission_key, is_admitted
 
 MAX_NAME_BYTES = 255  # Q30
@@ -69,13 +79,12 @@ class Bounds(NamedTuple):
     new_owners_per_hour: int = 60
 
 
-@dataclass(frozen=True, slots=True)
-class HostingPolicy:
+class HostingPolicy(NamedTuple):
     """The node's settings for hosting spaces."""
 
     mode: HostingMode = "auto"
     listed: frozenset[str] = frozenset()
-    bounds: Bounds = field(default_factory=Bounds)
+    bounds: Bounds = Bounds()
 
     @property
     def is_automatic(self) -> bool:
@@ -117,11 +126,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
         counters = [owner_counter(x16(owner)) for owner in self.owners]
-        tail = (
-            [TOTAL_SPACES_COUNTER]
-            if self.newcomers is None
-            else [TOTAL_SPACES_COUNTER, self.newcomers]
-        )
+        tail = filter(None, (TOTAL_SPACES_COUNTER, self.newcomers))
         return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
 
 
@@ -162,12 +167,8 @@ def space_row_key(space: SpaceId) -> bytes:
     return space_key(space_id16(space))
 
 
-def is_hosted(record: Record | None) -> bool:
-    """Return whether a space is hosted.
-
-    `record` is the row under `space_row_key`.
-    """
-    return record is not None and record.value is not None
+is_hosted = has_value
+"""Return whether a space is hosted, by the row under `space_row_key`."""
 
 
 def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
@@ -285,19 +286,16 @@ def plan_hosting(
         for owner in dict.fromkeys([space.owner for space in new])
         if owner in request.admitted
     ]
+    active = hosted | new
+    relied_on = (*map(space_row_key, hosted), *map(admission_key, admitted))
     return HostingPlan(
-        activated=tuple([space for space in request.mentioned if space in hosted or space in new]),
-        skipped=tuple(
-            [space for space in request.mentioned if space not in hosted and space not in new]
-        ),
+        activated=tuple([space for space in request.mentioned if space in active]),
+        skipped=tuple([space for space in request.mentioned if space not in active]),
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
         # Each counter refuses a commit that exceeds its limit.
         adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
-        checks=(
-            *[check_of(key, found[key]) for key in map(space_row_key, hosted)],
-            *[check_of(key, found[key]) for key in map(admission_key, admitted)],
-        ),
+        checks=tuple([check_of(key, found[key]) for key in relied_on]),
     )
 
 

@@ -12,7 +12,7 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -46,7 +46,7 @@ KEYS_END = b"\xff" * (MAX_KEY_BYTES + 1)  # greater than every key
 
 LIVE_MARK = b"L"  # the value that every row in `Commit.live` must have (ST2)
 
-Expect: TypeAlias = bytes
+Expect = bytes
 ANY: Expect = b""  # no condition
 # No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
 ABSENT: Expect = b"absent"
@@ -308,6 +308,11 @@ async def commit_puts(store: Store, *puts: Put) -> bool:
     return isinstance(await store.commit(Commit(puts=puts)), Committed)
 
 
+def has_value(record: Record | None) -> bool:
+    """Return whether a row exists and is not a tombstone."""
+    return record is not None and record.value is not None
+
+
 def stamp_of(record: Record | None) -> Expect:
     """Return a row's version stamp, or ABSENT if the row is missing.
 
@@ -451,12 +456,9 @@ def _check_disjoint(commit: Commit) -> None:
     written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
         raise CommitInvalid("a commit must not write the same key twice")
-    for add in commit.adds:
-        if add.counter in written:
-            raise CommitInvalid("a commit must not write and increment the same row")
-    for put in commit.puts:
-        if put.account in written:
-            raise CommitInvalid("a commit must not write and increment the same row")
+    counters = [*[add.counter for add in commit.adds], *[put.account for put in commit.puts]]
+    if not written.isdisjoint(counters):
+        raise CommitInvalid("a commit must not write and increment the same row")
 
 
 def _check_keys(keys: Iterable[bytes]) -> None:

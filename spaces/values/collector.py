@@ -38,15 +38,7 @@ from .object_records import (
     object_work_of,
 )
 from .object_store import ObjectStore
-from .value_heads import (
-    RESTORABLE_S,
-    Values,
-    Write,
-    head_key,
-    head_of,
-    versions_in,
-    versions_range,
-)
+from .value_heads import RESTORABLE_S, Values, Write, head_key, head_of, versions_in, versions_range
 
 ORPHAN_AFTER_S = 86_400.0
 UNFINISHED_AFTER_S = 3600.0

@@ -26,7 +26,7 @@ from ..keyspace import (
     last_segment,
     path_keys,
     space_id16,
-    values_prefix,
+    value_key,
 )
 from ..space_errors import CommitTooLarge
 from ..store.contract import MAX_PAGE_ROWS, Page, Range, Store, read_page
@@ -148,7 +148,9 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
     None means that the page needs the slower `_walk`: it is empty, or contains index rows, longer
     paths or lone surrogates.
     """
-    if not page.rows or not page.rows[0][0].startswith(values_prefix(space_id16(query.space))):
+    # The key of an empty path begins those of all paths of at most 400 bytes.
+    prefix = value_key(space_id16(query.space), "")
+    if not page.rows or not page.rows[0][0].startswith(prefix):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
         return None  # the listing begins in more than one group

@@ -84,11 +84,10 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
 
     None removes the limit. The space need not be hosted.
     """
-    if limit_bytes is None:
-        return Put(override_row_key(space), None)
-    return Put(
-        override_row_key(space), _CODEC.encode(_Override(limit_bytes, space.owner, space.name))
-    )
+    value = None
+    if limit_bytes is not None:
+        value = _CODEC.encode(_Override(limit_bytes, space.owner, space.name))
+    return Put(override_row_key(space), value)
 
 
 def override_of(record: Record | None) -> int | None:

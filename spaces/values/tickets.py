@@ -63,10 +63,10 @@ def ticket_put(ticket: bytes, row: Ticket) -> Put:
     return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
-async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> int:
+async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> bool:
     """Delete signed-URL tickets that expired over an hour ago.
 
-    Returns the number of deleted tickets. Run it again while it returns `limit`.
+    Returns whether more may be left.
     """
     end = replay_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
-    return await remove_until(store, TICKETS_PREFIX, end, limit=limit)
+    return await remove_until(store, TICKETS_PREFIX, end, limit=limit) == limit

@@ -15,7 +15,7 @@ from serving import own_node
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.keyspace import TOTAL_SPACES_COUNTER, values_prefix, x16
+from spaces.keyspace import TOTAL_SPACES_COUNTER, value_key, x16
 from spaces.store.contract import Range, counter_of
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.listing import ListingQuery, list_paths
@@ -107,7 +107,7 @@ async def test_loaded_spaces_are_hosted(tmp_path: Path) -> None:
         assert 45 == counter_of(total)
         assert [True] * 45 + [False] == [is_hosted(row) for row in rows]
         last = SpaceId(Principal(owner_of(44).did), "default")
-        page = (await store.read(ranges=(Range(values_prefix(x16(last.text))),))).pages[0]
+        page = (await store.read(ranges=(Range(value_key(x16(last.text), "")),))).pages[0]
         assert PER_SPACE == len(page.rows)
     finally:
         await store.close()

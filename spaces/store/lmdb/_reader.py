@@ -7,15 +7,7 @@ from itertools import islice, repeat
 import lmdb
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ..contract import (
-    MAX_KEY_BYTES,
-    MAX_PAGE_BYTES,
-    Follow,
-    Page,
-    Range,
-    Record,
-    ReplayRecord,
-)
+from ..contract import MAX_KEY_BYTES, MAX_PAGE_BYTES, Follow, Page, Range, Record, ReplayRecord
 from ._refused_minutes import is_refused
 from ._rows import Row, record_of
 

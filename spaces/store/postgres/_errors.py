@@ -1,8 +1,8 @@
 """Classification and conversion of database errors."""
 
-import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 import asyncpg
 
@@ -18,14 +18,14 @@ The client raises one of them when it loses an established connection.
 CONNECTION_ERRORS = (*CLIENT_ERRORS, OSError)
 
 
-class ErrorGroup(enum.Enum):
+class ErrorGroup(Enum):
     """A group of database errors that are handled alike."""
 
-    REPEAT = enum.auto()  # rolled back, may succeed now: a serialisation failure or a deadlock
-    OVERTAKEN = enum.auto()  # rolled back by our guard: rows appeared between snapshot and locks
-    OUT_OF_RANGE = enum.auto()  # rolled back: a counter does not fit its column
-    LOST = enum.auto()  # the connection was lost; the outcome of the statement is unknown
-    FAILED = enum.auto()  # rolled back, for a lasting reason
+    REPEAT = "repeat"  # rolled back, may succeed now: a serialisation failure or a deadlock
+    OVERTAKEN = "overtaken"  # rolled back by our guard: rows appeared between snapshot and locks
+    OUT_OF_RANGE = "out of range"  # rolled back: a counter does not fit its column
+    LOST = "lost"  # the connection was lost; the outcome of the statement is unknown
+    FAILED = "failed"  # rolled back, for a lasting reason
 
 
 _ERROR_GROUPS = {

@@ -34,9 +34,7 @@ _COUNTERS_PREFIX = b"c"  # the prefix of all counters (`keyspace`)
 
 
 @asynccontextmanager
-async def session(
-    url: str, *, may_migrate: bool = False, may_be_moved: bool = False
-) -> AsyncIterator[Session]:
+async def session(url: str, *, for_migration: bool = False) -> AsyncIterator[Session]:
     """Context manager that opens a database session.
 
     Raises StoreUnavailable, and the errors of `prepare_tables`.
@@ -46,7 +44,7 @@ async def session(
             url, timeout=_OPEN_WITHIN_S, server_settings=_SESSION, target_session_attrs="read-write"
         )
     try:
-        await prepare_tables(connection, may_migrate=may_migrate, may_be_moved=may_be_moved)
+        await prepare_tables(connection, may_migrate=for_migration, may_be_moved=for_migration)
         yield connection
     except CLIENT_ERRORS as exc:
         raise store_error_of(exc) from None

@@ -202,7 +202,7 @@ async def test_clock_that_leapt_removes_nothing_for_a_day(
 ) -> None:
     """After a clock jump age-based jobs wait a day, and others run (ST11)."""
     work = Work()
-    aged = replace(work.job("aged", 60.0), by_age=True)
+    aged = work.job("aged", 60.0)._replace(by_age=True)
     housekeeper = Housekeeper(services, (aged, work.job("other", 60.0)))
     assert await housekeeper.turn()
     assert work.done == ["aged", "other"]
@@ -222,7 +222,7 @@ async def test_clock_that_leapt_and_was_set_back(
 ) -> None:
     """After the clock is set right, age-based jobs wait another day (ST11)."""
     work = Work()
-    housekeeper = Housekeeper(services, (replace(work.job("aged", 3600.0), by_age=True),))
+    housekeeper = Housekeeper(services, (work.job("aged", 3600.0)._replace(by_age=True),))
     await housekeeper.turn()
     clock.advance(YEAR_S)
     await housekeeper.turn()
@@ -245,7 +245,7 @@ async def test_store_of_an_earlier_version_waits_too(services: Services, clock: 
     assert await lease.take(now=clock.now())
     await lease.note("sweep-orphans", now=clock.now())
     await lease.release()
-    housekeeper = Housekeeper(services, (replace(work.job("aged", 60.0), by_age=True),))
+    housekeeper = Housekeeper(services, (work.job("aged", 60.0)._replace(by_age=True),))
     assert await housekeeper.turn()
     assert work.done == []
     for _ in range(2):
@@ -262,7 +262,7 @@ async def test_two_processes_whose_clocks_differ_share_the_house(
     Neither removes records by age.
     """
     work, wrong_clock = Work(), FixedClock(clock.now() + YEAR_S)
-    jobs = (work.job("minutely", 60.0, rounds=0), replace(work.job("aged", 60.0), by_age=True))
+    jobs = (work.job("minutely", 60.0, rounds=0), work.job("aged", 60.0)._replace(by_age=True))
     right = Housekeeper(services, jobs)
     wrong = Housekeeper(replace(other_process(services), clock=wrong_clock), jobs)
     assert await wrong.turn()

@@ -61,6 +61,8 @@ async def test_expired_tickets_go_an_hour_later(one_store: Store, entropy: Count
     runs."""
     old = [await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S - 61 - at) for at in range(5)]
     young = await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S + 61)
-    assert [2, 2, 1, 0] == [await sweep_tickets(one_store, now=NOW, limit=2) for _ in range(4)]
+    assert [True, True, False, False] == [
+        await sweep_tickets(one_store, now=NOW, limit=2) for _ in range(4)
+    ]
     assert [await _kept(one_store, ticket) for ticket in old] == [None] * 5
     assert await _kept(one_store, young) is not None
