@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import msgspec
 
@@ -47,8 +47,8 @@ _NOT_SETTINGS = frozenset(
 # A settings file is a page of text. The limit keeps a wrong path from filling memory.
 _MAX_FILE_BYTES = 1 << 20
 
-Value: TypeAlias = bool | int | float | str | Sequence[str] | None
-_Flat: TypeAlias = dict[str, object]  # dotted path -> value
+Value = bool | int | float | str | Sequence[str] | None
+_Flat = dict[str, object]  # dotted path -> value
 
 _HINT = "to show every setting, run: sealspace config init -"
 _STANDARD_CREDENTIALS = {
@@ -66,10 +66,10 @@ def load_config(
 ) -> Config:
     """Load and check the settings of a node."""
     variables = os.environ if environment is None else environment
-    path = file or _file_of(variables, flags or {})
+    named = file or _file_of(variables, flags or {})
     settings = _from_environment(variables)
-    if path is not None:
-        settings = _from_file(path, flags or {}) | settings
+    if named is not None:
+        settings = _from_file(named, flags or {}) | settings
     given = _checked(
         {name: value for name, value in (flags or {}).items() if value is not None}, source="flags"
     )
@@ -78,7 +78,11 @@ def load_config(
     if settings.get("objects.url") is not None:
         settings = _standard_credentials(variables, settings) | settings
     settings["hosting.is_mode_stated"] = "hosting.mode" in settings  # ST18
-    config = msgspec.convert(_nested(settings), Config)
+    tree: dict[str, _Flat] = {}
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        tree.setdefault(section, {})[name] = value
+    config = msgspec.convert(tree, Config)
     refuse_contradictions(config)
     return config
 
@@ -192,11 +196,3 @@ def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str,
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _nested(settings: _Flat) -> dict[str, _Flat]:
-    tree: dict[str, _Flat] = {}
-    for path, value in settings.items():
-        section, _, name = path.partition(".")
-        tree.setdefault(section, {})[name] = value
-    return tree

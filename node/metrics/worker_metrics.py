@@ -56,10 +56,8 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             )
             misses_sampled = delegations.misses
             for pool, use in store.pools().items() if isinstance(store, SharedStore) else ():
-                for state in ("busy", "idle", "waiting"):
-                    self.cells["sealspace_database_connections", pool, state].set(
-                        getattr(use, state)
-                    )
+                for state, count in use._asdict().items():
+                    self.cells["sealspace_database_connections", pool, state].set(count)
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_store_metrics_current(self, services: Services) -> None:
