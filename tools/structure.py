@@ -35,11 +35,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 87_522,
-    "tee_backend": 97_791,
-    "sealspace": 105_114,
+    "node": 87_446,
+    "tee_backend": 98_356,
+    "sealspace": 105_536,
     "encryption_network": 15_539,
-    "spaces": 57_594,
+    "spaces": 57_155,
     "capabilities": 19_611,
 }
 # Limits on the entries and import pairs of a package.
