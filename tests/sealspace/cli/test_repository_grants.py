@@ -522,7 +522,7 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
     printed = []
     token = ""
     for at, block in enumerate(blocks):
-        if at == 2:
+        if at == 3:
             await person.publish(SECOND)
         for line in block.text.splitlines():
             words, _, file = line.partition(" > ")
@@ -530,17 +530,18 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
             command = words.removeprefix("sealspace ").split()
             if command[1] in ("grant", "publish"):
                 command += ["--trusted-root", "root.json"]
-            ran = await (job(person, token, *command) if at == 5 else person.desk.run(*command))
+            ran = await (job(person, token, *command) if at == 6 else person.desk.run(*command))
             assert ran.status == 0, (line, ran)
             if "--for-job" in command:
                 token = ran.out.split()[-1]
             if file:
                 Path(file).write_text(ran.out)
             printed.append(ran.out + ran.err)
-    assert f"{FIRST} → {SECOND}" in printed[4]
-    assert "unchanged" in printed[5]
-    assert f"none → {SECOND}" in printed[7]
-    assert "trusted root root.json, 0 days old" in printed[8] and SECOND in printed[8]
+    assert f"API_KEY={SECRET}" in printed[4]
+    assert f"{FIRST} → {SECOND}" in printed[5]
+    assert "unchanged" in printed[6]
+    assert f"none → {SECOND}" in printed[8]
+    assert "trusted root root.json, 0 days old" in printed[9] and SECOND in printed[9]
 
 
 async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> None:
