@@ -462,7 +462,7 @@ class ProvenanceInvalid(SealspaceError):
             `repository-id`, `ref`, `commit`, `config` or `workflow`.
     """
 
-    default_hint = "do not grant anything to this program until the cause is known"
+    default_hint = "compare the options; do not use this program until the cause is known"
 
     def __init__(self, message: str, *, claim: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)

@@ -164,7 +164,8 @@ def require_build(
             f" {build.repository_id}, and was {repository_id}",
             claim="repository-id",
             hint="the repository was deleted, renamed or transferred, and another one took its"
-            " name; revoke the old grant, and grant again only if you trust the new owner",
+            " name; only if you trust the new owner, run `sealspace runner revoke URL`, and grant"
+            " again",
         )
     _require("ref", build.ref, ref)
     if workflow is not None:

@@ -64,6 +64,7 @@ def version(
     if bundle is not None:
         from ..apps.provenance import MAX_BUNDLE_BYTES, require_build, verify_provenance  # an extra
 
+        repository = repository_of(repository)
         if file is not None:
             data = file.read_bytes()
         else:
@@ -83,7 +84,7 @@ def version(
             hashlib.sha256(data).hexdigest(),
             load_trusted_root(trusted_root),
         )
-        require_build(build, repository=repository_of(repository), ref=ref)
+        require_build(build, repository=repository, ref=ref)
         lines.append(f"{file or 'the installed files'}: built from {build.words}")
     elif file or trusted_root or repository or ref:
         raise click.UsageError("to verify a release, give its bundle: --verify BUNDLE")

@@ -164,7 +164,8 @@ def _show(answer: JsonObject, url: str) -> None:
         code, error = error.get("code"), error_text(error)
     if error is not None:
         hints = {
-            "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME",
+            "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME"
+            "; after a new build of a repository: --refresh",
             "access-denied": (
                 "ask the owner of the secrets, or the developer if the program has secrets of its"
                 " own, to allow your DID, which sealspace whoami prints"

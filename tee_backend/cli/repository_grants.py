@@ -65,7 +65,7 @@ build_options = gathering(
         help="Grant only if this repository on GitHub built the active version of the project, as"
         " its provenance bundle proves: github.com/OWNER/NAME.",
     ),
-    click.option("--ref", help="Branch or tag of the build, such as refs/heads/main."),
+    click.option("--ref", help="Full name of its branch or tag, such as refs/heads/main."),
     click.option(
         "--workflow",
         metavar="FILE",

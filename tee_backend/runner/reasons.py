@@ -135,8 +135,8 @@ _SENTENCES = {
     },
     404: {
         "program-unknown": (
-            "The program was not found; its developer publishes a build of a repository with"
-            " `sealspace project publish NAME FILE --provenance BUNDLE`."
+            "The program was not found; a commit that no grant names needs its project. A developer"
+            " publishes a build with `sealspace project publish NAME FILE --provenance BUNDLE`."
         ),
         "tasks-off": "This runner runs no tasks; its operator starts it with `--task-dir`.",
     },
