@@ -20,6 +20,10 @@ There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement 
 
 The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
 enforces programs, callers, hosts and limits, so the policy on its code is required.
+
+Example:
+    statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
+    assert parse_run_statement(run_statement_json(statement)) == statement
 """
 
 import re
