@@ -42,6 +42,7 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 
+from ..apps.descriptions import run_grant_of
 from ..client import Client
 from ..documents.node_evidence import NodePolicy, NodeRequirement
 from ..errors import (
@@ -348,7 +349,7 @@ class OwnerHome:
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
-        """Return the grants that a backend received.
+        """Return the grants that a backend received, and the job grants for it.
 
         `target` is the backend's address or DID.
         """
@@ -358,6 +359,7 @@ class OwnerHome:
             for one in self.grants()
             if one.portable.delegate_did == target
             or (one.url is not None and one.url.rstrip("/") == target)
+            or ((run := run_grant_of(one.portable)) and run.statement.refresh_for == target)
         )
 
     def keep_received(self, portable: PortableDelegation) -> None:

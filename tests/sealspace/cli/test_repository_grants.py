@@ -701,6 +701,16 @@ async def test_the_token_of_a_job_opens_nothing(person: Person) -> None:
         assert ("a machine token cannot do this" in ran.err) is (words[0] != "runner"), ran
 
 
+async def test_a_runner_s_did_ends_the_token_of_a_job(person: Person) -> None:
+    """RN245: a job grant is for the key of a job, but belongs to the grants to the runner."""
+    version = await person.publish(FIRST)
+    token, did = await token_of(person), person.stage.runner.did
+    assert (await job(person, token)).status == 0
+    assert (await person.desk.run("runner", "revoke", did, "--yes")).status == 0
+    assert (await job(person, token)).status == 1
+    assert not await person.gets_the_secret(version["sha256"])
+
+
 async def test_a_job_for_another_runner_or_repository(person: Person) -> None:
     """RN246: the options of a job's token must name a repository; another one is not refreshed."""
     await person.publish(FIRST)
