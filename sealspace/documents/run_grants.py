@@ -196,6 +196,8 @@ class RunGrant:
         statement: its programs, callers, hosts and limits.
         policies: policies on the runner's code, at least one.
         expires_at: epoch seconds.
+        job: content key of the job grant by which a job made it; empty: the owner made it.
+        commit: the commit that the job stated.
     """
 
     header: str
@@ -206,6 +208,8 @@ class RunGrant:
     statement: RunStatement
     policies: tuple[Policy, ...]
     expires_at: float
+    job: bytes = b""
+    commit: str = ""
 
 
 # --- the statement --------------------------------------------------------------------------------
@@ -389,6 +393,8 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
                 delegation=delegation,
                 statement=replace(job.statement, programs=(rule,), refresh_for=None),
                 expires_at=expires_at,
+                job=job.delegation.content_key,
+                commit=stated.commit,
             )
     raise InvalidPortableDelegation(
         "the job's grant differs from what the owner allowed",

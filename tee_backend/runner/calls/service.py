@@ -188,24 +188,25 @@ class Runner:
             for portable in portables
         ]
         is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
+        jobs = set[bytes]()
         for portable, abilities in zip(portables, abilities_of, strict=True):
             if is_releasing:
-                read_run_grant(portable.header, runner=self.did)
+                jobs.add(read_run_grant(portable.header, runner=self.did).job)
             elif KV_LIST in abilities:
                 self._read_storage_grant(portable.header)
             else:
                 other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
                 other_reader(portable.header, runner=self.did)
+        jobs.discard(b"")
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
-        # RN247: of the grants by one job, the newest counts.
-        new, known = {one.cid for one in portables}, self.run_grants() + self._ended_grants()
-        jobs = {run.delegation.parents for grant, run in known if grant.cid in new} - {()}
+        # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
+        # be replayed, or another delivery may have been accepted meanwhile.
+        known = self.run_grants() + self._ended_grants()
+        newest = {run.job: grant.cid for grant, run in reversed(known)}
         former = {
-            grant.cid: rule.build.commit
+            grant.cid: run.commit
             for grant, run in known
-            for rule in run.statement.programs
-            if grant.cid not in new and run.delegation.parents in jobs
-            if isinstance(rule, ByHash) and rule.build
+            if run.job in jobs and grant.cid != newest[run.job]
         }
         await self.backend.disuse(former)
         return msgspec.json.encode(former) if jobs else None
