@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from secrets import token_bytes, token_hex
 from typing import Any
 
@@ -155,3 +156,14 @@ async def test_another_spelling_of_the_parent(job: Job) -> None:
     second = portable_of(read_grant(header), owner=job.stage.owner.session.owner, host="")
     assert await job.delivered(second) == {first.cid: FIRST}
     assert await job.usable(1) and not await job.usable(0)
+
+
+async def test_a_replaced_grant_after_a_restart(job: Job, tmp_path: Path) -> None:
+    """RN247: a runner that restarts goes back to no former grant, also when it is replayed."""
+    first, second = job.grant(0), job.grant(1)
+    for delivered in ((first, second), (first,), ()):
+        async with AsyncExitStack() as stack:
+            stage = await job.stage.another(stack, tmp_path / "runner")
+            for portable in delivered:
+                await stage.runner.accept(portable)
+            assert await job.usable(1, stage) and not await job.usable(0, stage)
