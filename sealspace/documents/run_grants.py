@@ -236,9 +236,7 @@ class _Refresh(StrictStruct, rename={"grant": JOB_FACT}):
 
 
 def parse_run_statement(value: Json) -> RunStatement:
-    """Parse the conditions of a grant made to a runner (RN44).
-
-    The JSON is untrusted.
+    """Parse the untrusted conditions of a grant made to a runner (RN44).
 
     Raises:
         InvalidInput: a member is unknown, missing, of another type, or beyond its limit.
