@@ -36,8 +36,8 @@ PACKAGES = (
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
     "node": 87_446,
-    "tee_backend": 98_356,
-    "sealspace": 105_536,
+    "tee_backend": 98_341,
+    "sealspace": 105_593,
     "encryption_network": 15_539,
     "spaces": 57_155,
     "capabilities": 19_611,
