@@ -1,6 +1,4 @@
-"""Grants that let program runners use an owner's secrets.
-
-Other grants let runners read private projects, and write generated secrets.
+"""Grants that let program runners use secrets, read private projects, and write new secrets.
 
 A run grant is a delegation to a runner's DID that the owner signed directly, without a parent (RN41
 to RN46). It has `tinycloud.kv/get` on listed secrets, decrypt on one network of the owner, a policy
@@ -16,9 +14,7 @@ key of a job, which then grants later builds of one program to the runner (RN245
 
 There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement as the fact
 `{"sealspace.run/v1": {…}}`. A sign-in text contains it as the resource
-`urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap.
-
-The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
+`urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap. The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
 enforces programs, callers, hosts and limits, so the policy on its code is required.
 
 Example:
@@ -622,7 +618,6 @@ def read_program_grant(
 
 
 # --- generated secrets ----------------------------------------------------------------------------
-#
 # The owner grants `tinycloud.kv/put` on exactly the paths of the new secrets, and sends a request
 # with a token as for a call, whose program is the text `secrets/generate` (RN140 to RN144):
 #

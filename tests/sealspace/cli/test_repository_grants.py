@@ -188,8 +188,7 @@ class Person:
 
 def _section(text: str) -> bytes:
     """Return a custom section of WebAssembly, so that two programs differ."""
-    name = text.encode()
-    return bytes([0, len(name) + 1, len(name)]) + name
+    return bytes([0, len(text) + 1, len(text)]) + text.encode()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -598,9 +597,6 @@ async def test_the_trusted_root_is_downloaded_once(
         assert len(downloads) == times
 
 
-# --- the token of a job ---------------------------------------------------------------------------
-
-
 async def token_of(person: Person) -> str:
     """Make a token for a job."""
     made = await person.desk.run(*person.granting("--for-job", "--json"))
@@ -630,7 +626,6 @@ async def test_a_job_refreshes(person: Person) -> None:
     ran = await job(person, token)
     assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"none → {FIRST}", ran
     assert await person.gets_the_secret(first["sha256"])
-
     second = await person.publish(SECOND)
     ran = await job(person, token, *person.refreshing("--json", "--all"))
     assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"{FIRST} → {SECOND}", ran
@@ -639,13 +634,11 @@ async def test_a_job_refreshes(person: Person) -> None:
     ran = await job(person, token)
     assert ran.status == 0 and json.loads(ran.out)[0]["change"] == f"{SECOND} → {SECOND}", ran
     assert await person.gets_the_secret(second["sha256"])
-
     taken = await person.publish("c3" * 20, repository_id="2002")
     ran = await job(person, token)
     assert ran.status == 1 and "its number on GitHub is 2002, and was 1001" in ran.err, ran
     assert await person.gets_the_secret(second["sha256"])
     assert not await person.gets_the_secret(taken["sha256"])
-
     (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
     assert listed["run"]["refreshFor"] == person.stage.runner.did
     assert (await desk.run("runner", "revoke", url, "--yes")).status == 0
