@@ -14,8 +14,9 @@ key of a job, which then grants later builds of one program to the runner (RN245
 
 There are 1 to 64 programs, and at most 64 hosts. A UCAN contains the statement as the fact
 `{"sealspace.run/v1": {…}}`. A sign-in text contains it as the resource
-`urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap. The node enforces who may use the grant, which code opens keys, and which secrets. Only the runner
-enforces programs, callers, hosts and limits, so the policy on its code is required.
+`urn:sealspace:run:v1:<base64url of the canonical JSON>` before its ReCap. The node enforces who may
+use the grant, which code opens keys, and which secrets. Only the runner enforces programs, callers,
+hosts and limits, so the policy on its code is required.
 
 Example:
     statement = RunStatement(programs=(ByHash("ab" * 32),), hosts=("api.example.com",))
