@@ -180,12 +180,17 @@ SECTIONS: Sections = {
             "sms": "Let iExec's client push secrets.",
         },
     ),
-    "Use": rows_of(
-        "sealspace.cli.run",
-        {
-            "run": "Run a command with secrets as environment variables.",
-            "template": "Insert secrets into a file.",
-        },
-    ),
+    "Use": {
+        **rows_of(
+            "sealspace.cli.run",
+            {
+                "run": "Run a command with secrets as environment variables.",
+                "template": "Insert secrets into a file.",
+            },
+        ),
+        "mcp": Row(
+            "sealspace.cli.mcp_server", "Let agents use secrets without seeing them.", "mcp"
+        ),
+    },
 }
 """Heading in `sealspace --help` -> its commands."""

@@ -29,6 +29,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),
     "provenance": ("sigstore",),
     "yaml": ("yaml", "_yaml"),
+    "mcp": ("mcp", "pydantic"),
 }
 
 

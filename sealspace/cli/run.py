@@ -147,8 +147,8 @@ def run(
     """Run a command with secrets as environment variables.
 
     In the command's output, `***` replaces every secret value, including values that are
-    JSON-escaped, percent-encoded or in base64. Values under four bytes are not masked. Signals and
-    the exit status are passed on. No secret is written to a file.
+    JSON-escaped, percent-encoded, in base64 or in hex. Values under four bytes are not masked.
+    Signals and the exit status are passed on. No secret is written to a file.
 
     Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _TOKEN,
     _SECRET, _PASSWORD, _DSN or _CREDENTIALS, plus DATABASE_URL and REDIS_URL. A line on standard
@@ -193,7 +193,7 @@ def run(
             "output is masked, so the command is not connected to this terminal; to connect the"
             " command to the terminal without masking, add --no-masking"
         )
-    return run_masked(command, environment, _patterns(values))
+    return run_masked(command, environment, mask_patterns(values))
 
 
 def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
@@ -216,7 +216,7 @@ def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
     return chosen
 
 
-def _patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
+def mask_patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
     """Return the byte patterns to mask in the command's output.
 
     A warning is printed for each value that is too short to be masked.

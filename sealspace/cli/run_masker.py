@@ -31,7 +31,7 @@ _MIN_PART_BYTES = 8
 # occur in ordinary text.
 
 _ESCAPE = re.compile("%[0-9A-F]{2}")
-_HTML_SAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
+HTML_SAFE = str.maketrans({one: f"\\u{ord(one):04x}" for one in "<>&"})
 # Characters that percent-encoders leave unchanged: none (query strings), Python's quote,
 # JavaScript's encodeURIComponent, and its encodeURI.
 _NOT_PERCENT_ENCODED = ("", "/", "!'()*", ";/?:@&=+$,#!'()*")
@@ -44,8 +44,9 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
     - The value without line breaks at its ends, which shells and editors remove, and with line
       breaks inside it written as LF or as CR LF.
     - Each of its lines without surrounding blanks, because log formatters indent lines.
-    - The value as the content of a JSON string, percent-encoded, form-encoded, and in base64 at any
-      offset of a longer text. The base64 of the value alone also as lines of 64 or 76 characters.
+    - The value as the content of a JSON string, percent-encoded, form-encoded, in hex, and in
+      base64 at any offset of a longer text. The base64 of the value alone also as lines of 64 or 76
+      characters.
     """
     whole = value.strip(b"\r\n")
     if len(whole) < MIN_MASKED_BYTES:
@@ -61,13 +62,15 @@ def _encoded(value: bytes) -> Iterator[bytes]:
     text = value.decode("utf-8", "surrogateescape")
     for ascii_only in (True, False):
         encoded = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-        for variant in (encoded, encoded.replace("/", "\\/"), encoded.translate(_HTML_SAFE)):
+        for variant in (encoded, encoded.replace("/", "\\/"), encoded.translate(HTML_SAFE)):
             yield variant.encode("utf-8", "surrogateescape")
     for unchanged in _NOT_PERCENT_ENCODED:
         percent = quote(value, safe=unchanged)
         for variant in (percent, percent.replace("%20", "+")):
             yield variant.encode()
             yield _ESCAPE.sub(lambda escape: escape[0].lower(), variant).encode()
+    yield value.hex().encode()
+    yield value.hex().upper().encode()
     for before in range(3):
         # Drop the characters at both ends that also depend on neighbouring bytes.
         whole = base64.b64encode(bytes(before) + value)

@@ -70,6 +70,7 @@ CALLS: Mapping[str, Call] = {
     "secret import": Call("{folder}/.env --yes --home {home}"),
     "run": Call("--home {home} -- true"),
     "template": Call("- --home {home}", given='{{ secret "API_KEY" }}'),
+    "mcp": HOME,
     "secret versions": Call("API_KEY --home {home}"),
     "secret rollback": Call("API_KEY 1 --home {home}"),
     "secret delete": Call("API_KEY --home {home}"),
@@ -209,7 +210,7 @@ def test_the_table_of_extras_is_the_distribution_s() -> None:
 def test_every_command_has_an_entry() -> None:
     """A new command is called here too."""
     assert CALLS.keys() == NEEDS.keys()
-    assert set(NEEDS.values()) == {None, "verify", "node", "runner"}
+    assert set(NEEDS.values()) == {None, "verify", "node", "runner", "mcp"}
 
 
 @pytest.mark.parametrize("place", ["base", "verify", "node"])

@@ -164,10 +164,14 @@ VALUE = 'pass "word"/+é~\x7f with more'
         base64.b64encode(VALUE.encode()),
         _base64_inside(VALUE.encode()),
         base64.urlsafe_b64encode(b"a" + VALUE.encode()),
+        VALUE.encode().hex().encode(),
+        VALUE.encode().hex().upper().encode(),
     ],
 )
 def test_encoded_values_are_masked(shown: bytes) -> None:
-    """A value is masked as a JSON string, percent-encoded, and in base64 wherever it begins."""
+    """A value is masked as a JSON string, percent-encoded, in hex, and in base64.
+
+    The base64 may begin anywhere."""
     masker = Masker(patterns_of(VALUE.encode()))
     seen = masker.feed(shown) + masker.end()
     assert MASK in seen

@@ -1,0 +1,529 @@
+"""`sealspace mcp`: an agent's client, the server as a process of its own, and a real node."""
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from https_service import https_service
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp_types import ElicitRequestFormParams, ElicitResult, TextContent
+from owner_machine import Owner
+from pydantic import ValidationError
+from running_node import COMMAND, is_alive, until
+from tests_support import REPOSITORY
+
+from sealspace.cli.agent_rules import Command, FullRequest, read_rules
+from sealspace.errors import InvalidInput
+
+CANARY = "canary/7f3a91d4e2+of the owner"
+LEAKS = (
+    CANARY,
+    base64.b64encode(CANARY.encode()).decode(),
+    CANARY.encode().hex(),
+    quote(CANARY, safe=""),
+)
+SHOW = ("/bin/sh", "-c", "echo got $API_KEY")
+LISTED = {"program": SHOW[0], "arguments": SHOW[1:], "secrets": ["API_KEY"]}
+YES, NO = ElicitResult(action="accept", content={"allow": True}), ElicitResult(action="decline")
+
+
+@dataclass
+class Agent:
+    """An agent's connection, and all that it was told."""
+
+    client: Client
+    told: list[str] = field(default_factory=list)
+
+    async def calls(self, tool: str, **arguments: Any) -> str:
+        """Call a tool; return its text, with `error: ` before that of an error."""
+        found = await self.client.call_tool(tool, arguments)
+        (content,) = found.content
+        assert isinstance(content, TextContent)
+        self.told += [content.text, json.dumps(found.structured_content)]
+        return f"error: {content.text}" if found.is_error else content.text
+
+    async def runs(self, program: str, *arguments: str, **more: Any) -> str:
+        wanted = {"program": program, "arguments": arguments, "secrets": ["API_KEY"], **more}
+        return await self.calls("run_command", wanted=wanted)
+
+    async def requests(self, host: str, **more: Any) -> str:
+        wanted = {"secret": "API_KEY", "host": host, "prefix": "Bearer ", **more}
+        return await self.calls("https_request", wanted=wanted)
+
+
+@dataclass
+class Person:
+    """The person at the agent's host, who answers the questions in turn."""
+
+    answers: list[ElicitResult] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+    async def answer(self, context: object, params: object) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
+        self.questions.append(params.message)
+        return self.answers.pop(0)
+
+
+def rules_file(owner: Owner) -> Path:
+    return owner.folder / "home" / ".sealspace" / "agents.toml"
+
+
+def allow(owner: Owner, *lines: str, **tables: Sequence[dict[str, Any]]) -> None:
+    """Write agents.toml."""
+    text = list(lines)
+    for table, rules in tables.items():
+        for rule in rules:
+            text += [f"[[{table}]]", *(f"{name} = {json.dumps(it)}" for name, it in rule.items())]
+    rules_file(owner).write_text("\n".join(text))
+    rules_file(owner).chmod(0o600)
+
+
+@asynccontextmanager
+async def agent_of(
+    owner: Owner,
+    person: Person | None = None,
+    *,
+    mode: str = "auto",
+    variables: Mapping[str, str] = {},
+) -> AsyncIterator[Agent]:
+    """Connect an agent that works in the owner's current folder. Nothing it is told, and nothing in
+    the server's log, contains the canary."""
+    server = StdioServerParameters(
+        command=COMMAND[0],
+        args=[*COMMAND[1:], "mcp"],
+        env={**owner.environment, **variables},
+        cwd=owner.here,
+    )
+    with (owner.folder / "log").open("w+") as log:
+        stderr, sys.stderr = sys.stderr, log
+        try:
+            async with Client(
+                server,
+                mode=mode,
+                elicitation_callback=None if person is None else person.answer,
+            ) as client:
+                agent = Agent(client)
+                yield agent
+        finally:
+            sys.stderr = stderr
+        log.seek(0)
+        told = "\n".join([*agent.told, *(person.questions if person else ()), log.read()])
+    assert not [leak for leak in LEAKS if leak in told]
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+async def test_AG2_three_tools(owner: Owner) -> None:
+    """AG2: there are three tools; names are listed, values never."""
+    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
+    await owner.keeps("ci", SCOPED=CANARY)
+    async with agent_of(owner) as agent:
+        tools = (await agent.client.list_tools()).tools
+        assert [one.name for one in tools] == ["list_secrets", "run_command", "https_request"]
+        assert await agent.calls("list_secrets") == "API_KEY\nOTHER"
+        assert await agent.calls("list_secrets", scope="ci") == "SCOPED"
+
+
+async def test_AG3_listed_commands_run(owner: Owner) -> None:
+    """AG3, AG7: a listed command runs without a question, and its output is masked in the forms
+    that `sealspace run` masks. The exit status is part of the answer."""
+    await owner.keeps(API_KEY=CANARY)
+    script = 'echo "$API_KEY"; printf %s "$API_KEY" | base64; printf %s "$API_KEY" | od -An -tx1 |'
+    script += " tr -d ' \\n'; echo; echo bad >&2; exit 3"
+    allow(owner, commands=[{**LISTED, "arguments": ["-c", script]}])
+    async with agent_of(owner) as agent:
+        ran = await agent.runs("/bin/sh", "-c", script)
+    assert ran == "exit status 3\n***\n***\n***\nbad\n"
+
+
+async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
+    """AG3: other arguments, secrets, folders or scopes than those listed are asked about. Where
+    the host cannot ask, the answer has the lines that the owner could add, which then allow it."""
+    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
+    allow(owner, commands=[LISTED])
+    made = owner.folder / "made"
+    async with agent_of(owner) as agent:
+        for told in (
+            await agent.runs(*SHOW, "more"),
+            await agent.runs("/bin/sh", "-c", f"touch {made}"),
+            await agent.runs(*SHOW, secrets=["API_KEY", "OTHER"]),
+            await agent.runs(*SHOW, folder="/usr"),
+            await agent.runs(*SHOW, scope="ci"),
+            await agent.runs("//bin/sh", *SHOW[1:]),
+        ):
+            assert "agents.toml: the host cannot ask the owner" in told, told
+        assert not made.exists()
+        told = await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é")
+        rules_file(owner).write_text(told.partition("to the file:\n")[2])
+        assert (await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é")).startswith("exit")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
+    """AG5: what is not listed is asked. The question has every member, with control characters
+    escaped. A yes counts once."""
+    await owner.keeps(API_KEY=CANARY)
+    person = Person([YES, YES])
+    script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown -->"
+    async with agent_of(owner, person, mode=mode) as agent:
+        for _ in range(2):
+            assert "got" not in await agent.runs("/bin/sh", "-c", script)
+    assert len(person.questions) == 2
+    for question in person.questions:
+        title, _, rest = question.partition("\n")
+        assert title == "An agent wants to use your secrets for this:"
+        assert question.isascii() and not re.search("[\x1b\r<>]", question)
+        assert json.loads(rest) == {
+            "program": "/bin/sh",
+            "arguments": ["-c", script],
+            "secrets": ["API_KEY"],
+            "scope": "",
+            "folder": "/",
+        }
+    assert not rules_file(owner).exists()  # a yes is never written down
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
+    """AG5: without a yes nothing runs, and the same question is not asked again. A host that
+    accepts for its person, without the person's answer, allows nothing."""
+    await owner.keeps(API_KEY=CANARY)
+    answers = [NO, ElicitResult(action="cancel")]
+    contents: tuple[Any, ...] = ({"allow": False}, {"allow": "perhaps"}, {})
+    answers += [ElicitResult(action="accept", content=content) for content in contents]
+    person, made = Person([*answers]), owner.folder / "made"
+    async with agent_of(owner, person, mode=mode) as agent:
+        for number, answer in enumerate(answers):
+            told = await agent.runs("/usr/bin/touch", str(made), str(number))
+            is_answer = answer.action != "accept" or answer.content == {"allow": False}
+            assert ("the person said no" in told) == is_answer
+            assert told.startswith("error: ")
+        assert "already said no" in await agent.runs("/usr/bin/touch", str(made), "0")
+    assert (made.exists(), len(person.questions)) == (False, len(answers))
+
+
+async def test_AG5_questions_are_bounded(owner: Owner) -> None:
+    """AG5: a person is asked about five things without a yes, and about nothing too long to read.
+    The owner can turn questions off."""
+    await owner.keeps(API_KEY=CANARY)
+    person = Person([NO] * 9)
+    async with agent_of(owner, person) as agent:
+        assert "too long to be shown" in await agent.runs("/bin/echo", "x" * 5000)
+        for number in range(9):
+            told = await agent.runs("/bin/echo", str(number))
+        assert "too many questions" in told
+        assert len(person.questions) == 5
+    allow(owner, "ask = false")
+    async with agent_of(owner, person) as agent:
+        assert "the host cannot ask the owner" in await agent.runs("/bin/echo")
+    assert len(person.questions) == 5
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"program": "sh"},
+        {"program": "./sh"},
+        {"program": "/bin/sh\0"},
+        {"arguments": ["a\0b"]},
+        {"secrets": []},
+        {"secrets": ["API_KEY,OTHER"]},
+        {"secrets": ["API_KEY\n"]},
+        {"scope": "--allow-override=PATH"},
+        {"folder": "here"},
+        {"environment": {"LD_PRELOAD": "a.so"}},
+    ],
+    ids=str,
+)
+def test_AG3_malformed_commands(wanted: dict[str, Any]) -> None:
+    """AG3: programs and folders are absolute paths; unknown members are errors."""
+    Command.model_validate(LISTED)
+    with pytest.raises(ValidationError):
+        Command.model_validate({**LISTED, **wanted})
+
+
+async def test_AG4_the_environment_is_minimal(owner: Owner) -> None:
+    """AG4: a command gets HOME, PATH and LANG, and the secrets. It gets no variable of the agent's
+    host, and neither a terminal nor input."""
+    await owner.keeps(API_KEY=CANARY)
+    listed = ["-c", "env | cut -d= -f1 | sort; pwd; cat"]
+    allow(owner, commands=[{**LISTED, "arguments": listed}])
+    planted = {"LD_LIBRARY_PATH": "/x", "NODE_OPTIONS": "-r ./x", "GIT_SSH": "./x", "PATH": "."}
+    async with agent_of(owner, variables=planted) as agent:
+        ran = await agent.runs("/bin/sh", *listed)
+    assert ran == "exit status 0\nAPI_KEY\nHOME\nLANG\nPATH\nPWD\n/\n"
+
+
+async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
+    """AG4: an agent that writes files of its project gains nothing by it: what reads them is asked
+    about, even if it is listed; programs are not searched there, and its settings are not read."""
+    await owner.keeps(API_KEY=CANARY)
+    here, stolen = owner.here, owner.folder / "stolen"
+    steal = f"#!/bin/sh\necho $API_KEY > {stolen}\n"
+    for name in ("deploy.sh", "sh", "cat", "Makefile", "sealspace.py", "sitecustomize.py"):
+        (here / name).write_text(steal)
+        (here / name).chmod(0o755)
+    (here / ".sealspace.toml").write_text('secrets = ["API_KEY"]\n')
+    (here / ".sealspace").mkdir()
+    (here / ".sealspace" / "agents.toml").write_text("[[commands]]")
+    (owner.folder / "link").symlink_to(here)
+    listed: list[dict[str, Any]] = [
+        {"program": str(here / "deploy.sh")},
+        {"program": f"{owner.folder}/link/deploy.sh"},
+        {"program": "/bin/sh", "arguments": [str(here / "deploy.sh")]},
+        {"program": "/bin/sh", "arguments": ["./deploy.sh"], "folder": str(here)},
+        {"program": "/bin/sh", "arguments": ["here/deploy.sh"], "folder": str(owner.folder)},
+        {"program": "/bin/echo", "arguments": [f"--file={here}/Makefile"]},
+        {"program": "/bin/echo", "arguments": ["harmless"], "folder": str(here)},
+        # Every user can write to the folder.
+        {"program": "/bin/echo", "arguments": ["harmless"], "folder": "/tmp"},
+    ]
+    allow(owner, commands=[{**one, "secrets": ["API_KEY"]} for one in (*listed, LISTED)])
+    person = Person([NO] * len(listed))
+    for some in (listed[:4], listed[4:]):
+        async with agent_of(owner, person) as agent:
+            for one in some:
+                told = await agent.calls("run_command", wanted={**one, "secrets": ["API_KEY"]})
+                assert "the person said no" in told
+                assert "The agent can change files" in person.questions[-1]
+            assert await agent.runs(*SHOW) == "exit status 0\ngot ***\n"
+    assert not stolen.exists()
+
+
+async def test_AG8_long_output_is_cut_after_masking(owner: Owner) -> None:
+    """AG8: an answer is bounded; the command runs to its end. A value at the cut is not shown in
+    part."""
+    await owner.keeps(API_KEY=CANARY)
+    made = owner.folder / "made"
+    script = f"head -c 65530 /dev/zero | tr '\\0' x; head -c 999999 /dev/zero; touch {made}"
+    script = script.replace("x; head", 'x; printf %s "$API_KEY"; head')
+    async with agent_of(owner, Person([YES])) as agent:
+        ran = await agent.runs("/bin/sh", "-c", script)
+    assert ran.endswith("x***\0\0\0\n(the rest is left out)") and len(ran) < 66_000
+    assert made.exists()
+
+
+async def test_AG8_a_missing_secret_or_program(owner: Owner) -> None:
+    """AG8: the answer says what is missing, in the words of `sealspace run`."""
+    await owner.keeps(API_KEY=CANARY)
+    async with agent_of(owner, Person([YES] * 3)) as agent:
+        assert "there is no secret GONE" in await agent.runs("/bin/echo", secrets=["GONE"])
+        assert "command not found: /bin/gone" in await agent.runs("/bin/gone")
+        assert "No such file or directory: '/gone'" in await agent.runs("/bin/echo", folder="/gone")
+
+
+async def test_AG8_a_command_ends_with_the_connection(owner: Owner) -> None:
+    """AG8: if the agent's host ends the connection, the running command is ended too."""
+    await owner.keeps(API_KEY=CANARY)
+    made = owner.folder / "made"
+    script = f"echo $$ > {made}.new; mv {made}.new {made}; exec sleep 600"
+    async with agent_of(owner, Person([YES])) as agent:
+        running = asyncio.create_task(agent.runs("/bin/sh", "-c", script))
+        await asyncio.to_thread(until, made.exists)
+        number = int(made.read_text())
+        assert is_alive(number)
+    await asyncio.wait([running])
+    assert running.exception() is not None
+    await asyncio.to_thread(until, lambda: not is_alive(number))
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+async def _tell_the_header(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the secret that came in a header, in many forms, and with the request."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    (secret,) = re.findall("authorization: Bearer (.*)\r", head, re.IGNORECASE)
+    data = secret.encode()
+    forms = (secret, base64.b64encode(data).decode(), data.hex(), data.hex().upper())
+    lines = (*forms, quote(secret, safe=""), json.dumps(secret), head.splitlines()[0])
+    body = "\n".join(lines).encode()
+    writer.write(
+        f"HTTP/1.1 200 OK\r\nX-Seen: {secret}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    writer.close()
+
+
+async def test_AG6_a_listed_request(owner: Owner) -> None:
+    """AG6, AG7: the secret arrives in the header; the answer is masked, with its headers."""
+    await owner.keeps(API_KEY=CANARY)
+    async with https_service(owner.folder, "api.test", talk=_tell_the_header) as service:
+        host = f"api.test:{service.port}"
+        rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
+        allow(owner, f'loopback_ca = "{service.ca}"', requests=[rule])
+        async with agent_of(owner) as agent:
+            told = await agent.requests(host, path="/items?page=2")
+    head, _, body = told.partition("\n\n")
+    assert re.fullmatch(r"status 200\nX-Seen: \*\*\*\nContent-Length: \d+", head)
+    assert body.splitlines() == [*["***"] * 5, '"***"', "GET /items?page=2 HTTP/1.1"]
+
+
+async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
+    """AG6: another host, port, header, prefix, method or secret than those listed is asked about;
+    the question has the whole request."""
+    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
+    async with https_service(owner.folder, "api.test") as service:
+        host = f"api.test:{service.port}"
+        rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
+        allow(owner, f'loopback_ca = "{service.ca}"', requests=[rule])
+        others: list[dict[str, str]] = [
+            {"host": "api.test"},
+            {"host": f"evil.test:{service.port}"},
+            {"header": "X-Key"},
+            {"prefix": ""},
+            {"method": "POST", "body": "a\u202eb"},
+            {"secret": "OTHER"},
+            {"scope": "ci"},
+        ]
+        for some in (others[:4], others[4:]):
+            person = Person([NO] * len(some))
+            async with agent_of(owner, person) as agent:
+                for other in some:
+                    told = await agent.requests(**{"host": host, **other})
+                    assert "the person said no" in told
+                    shown = json.loads(person.questions[-1].partition("\n")[2])
+                    assert {name: shown[name] for name in other} == other
+                    assert person.questions[-1].isascii()
+        assert service.seen == []
+        async with agent_of(owner, Person([YES])) as agent:
+            told = await agent.requests(host, method="POST", body="given", path="/echo")
+        assert told.startswith("status 200\n") and told.endswith("\n\ngiven")
+        (seen,) = service.seen
+        assert (seen.headers["Authorization"], seen.headers["Content-Type"]) == (
+            f"Bearer {CANARY}",
+            "application/json",
+        )
+
+
+async def test_AG6_redirects_long_answers_and_refusals(owner: Owner) -> None:
+    """AG6, AG8: no redirect is followed, an answer is bounded, and a malformed request is not sent.
+    No error contains the header."""
+    await owner.keeps(
+        API_KEY=CANARY, LINES=f"{CANARY}\nX: y", SHORT="abc", BYTES=b"\xff\xfe\xfd\xfc"
+    )
+    async with https_service(owner.folder, "api.test") as service:
+        host = f"api.test:{service.port}"
+        allow(
+            owner,
+            f'loopback_ca = "{service.ca}"',
+            requests=[
+                {"secret": name, "host": host, "prefix": "Bearer "}
+                for name in ("API_KEY", "LINES", "SHORT", "GONE")
+            ],
+        )
+        async with agent_of(owner) as agent:
+            told = await agent.requests(host, path="/redirect?to=https://evil.test/")
+            assert told.startswith("status 302\n") and "Location: https://evil.test/" in told
+            told = await agent.requests(host, path="/large?size=900000")
+            assert told.endswith("(the rest is left out)") and len(told) < 66_000
+            sent = len(service.seen)
+            assert "request-invalid" in await agent.requests(host, secret="LINES")
+            assert "too short to be masked" in await agent.requests(host, secret="SHORT")
+            assert "there is no secret GONE" in await agent.requests(host, secret="GONE")
+            assert "request-invalid" in await agent.requests(host, path="/a b")
+            assert len(service.seen) == sent == 2
+
+
+async def test_AG6_only_public_addresses(owner: Owner) -> None:
+    """AG6: a request to this machine or its network is refused, however it is spelled."""
+    await owner.keeps(API_KEY=CANARY)
+    hosts = ("localhost", "127.0.0.1", "[::1]", "2130706433", "a@b", "A.TEST")
+    rules = [{"secret": "API_KEY", "host": host, "prefix": "Bearer "} for host in hosts]
+    allow(owner, requests=rules)
+    async with agent_of(owner) as agent:
+        for host in hosts:
+            told = await agent.requests(host)
+            assert re.search("(address|host)-refused|name-unknown|request-invalid", told), told
+
+
+def test_AG6_a_path_changes_no_port() -> None:
+    """AG6: a path begins with a slash, so it cannot continue the host or change its port."""
+    for path in (":8443/", "@evil.test/", ".evil.test/", ""):
+        with pytest.raises(ValidationError):
+            FullRequest(secret="API_KEY", host="api.test", path=path)
+
+
+# --- the file of rules ----------------------------------------------------------------------------
+
+
+async def refused(owner: Owner, *arguments: str, **variables: Any) -> str:
+    """Start a server that refuses; return its error."""
+    ran = await owner.ran(*arguments, "mcp", **variables)
+    assert (ran.returncode, ran.stdout) != (0, b"")
+    return ran.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ask = true\n[[commands]\n", "line 2"),
+        ("aks = false", "aks: Extra inputs are not permitted"),
+        ('[[commands]]\nprogram = "sh"\nsecrets = ["A"]', "commands.0.program"),
+        ('[[requests]]\nsecret = "A"', "requests.0.host: Field required"),
+        ("# " + "x" * 17_000, "longer than"),
+        ("a = " + "[" * 9000, "cannot use"),
+    ],
+)
+def test_AG1_a_malformed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    """AG1: a malformed file of rules is refused, and the error names the place."""
+    monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path))
+    (tmp_path / "agents.toml").write_text(text)
+    (tmp_path / "agents.toml").chmod(0o600)
+    with pytest.raises(InvalidInput) as raised:
+        read_rules()
+    assert reason in str(raised.value)
+
+
+async def test_AG1_a_file_that_becomes_malformed(owner: Owner) -> None:
+    """AG1: with a malformed file the server does not start. If the file becomes malformed later,
+    everything is refused."""
+    allow(owner, commands=[LISTED])
+    async with agent_of(owner, Person()) as agent:
+        allow(owner, "ask = true", "[[commands]")
+        assert "line 2" in await agent.runs(*SHOW)
+    assert "line 2" in await refused(owner)
+
+
+def test_AG1_only_the_owner_writes_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AG1: a file that other users can write to, or that is a link, is refused."""
+    monkeypatch.setenv("SEALSPACE_HOME", str(tmp_path))
+    rules = tmp_path / "agents.toml"
+    rules.touch()
+    rules.chmod(0o620)
+    with pytest.raises(InvalidInput, match="other users can write to the file"):
+        read_rules()
+    rules.unlink()
+    rules.symlink_to("/dev/null")
+    with pytest.raises(InvalidInput, match="cannot use"):
+        read_rules()
+
+
+async def test_AG1_the_file_is_out_of_the_agent_s_reach(owner: Owner) -> None:
+    """AG1: the server refuses to start where the agent could change the owner's folder, the home,
+    or the installation, and where variables or relative paths choose the folder."""
+    home = str(owner.folder / "home" / ".sealspace")
+    assert "SEALSPACE_HOME" in await refused(owner, SEALSPACE_HOME=home)
+    (owner.here / "home").symlink_to(owner.folder / "home")
+    reason = "where the agent can change it"
+    assert reason in await refused(owner, "--home", "home/.sealspace")
+    assert reason in await refused(owner, "--home", str(owner.here / "tricked"))
+    assert reason in await refused(owner, HOME=str(owner.here))
+    for place in (owner.folder, REPOSITORY):
+        ran = await owner.ran("mcp", "--project", str(place))
+        assert reason in ran.stderr.decode(), place
