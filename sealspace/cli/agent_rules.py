@@ -21,6 +21,8 @@ secret. It may change every file of its project, which is the current folder.
 """
 
 import json
+import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +38,6 @@ from .shared import shared
 _MAX_BYTES = 16 << 10  # see `project._MAX_BYTES`
 
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-_Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 _Path = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
 
 
@@ -56,7 +57,7 @@ class Command(Action, frozen=True):
 
     program: _Path
     """Absolute path of the program."""
-    arguments: tuple[_Text, ...] = ()
+    arguments: tuple[Annotated[str, Field(pattern=r"^[^\x00]*$")], ...] = ()
     """Arguments of the program, which is started without a shell."""
     secrets: Annotated[
         tuple[_Name, ...], Field(min_length=1), AfterValidator(lambda names: (*sorted({*names}),))
@@ -68,22 +69,21 @@ class Command(Action, frozen=True):
     def can_be_changed(self) -> bool:
         """Return whether the agent could change what the command runs (AG4).
 
-        Returns True if the program, its folder, or a file that an argument names is in the agent's
-        project, or if every user can write to the program or to its folder.
+        Returns True if the program, its folder, or a path in an argument is in the agent's project,
+        or below a folder that every user can write to.
         """
-        folder, program = Path(self.folder).resolve(), Path(self.program).resolve()
-        words = ("", self.program, *self.arguments)
-        try:
-            return any(
-                is_in_project(folder / part)
-                for word in words
-                for part in (word, word.rpartition("=")[2])
-            ) or any(
-                place.stat().st_mode & 0o002
-                for place in (program, *program.parents, folder, *folder.parents)
-            )
-        except OSError:
-            return True
+        # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
+        within = re.split(r"[\s=@:,;|&<>()`\"']+", " ".join(self.arguments))
+        paths = [
+            Path(self.folder, part)
+            for word in (".", self.program, *self.arguments, *within)
+            for part in (word, word[word.find("/") :])
+        ]
+        return any(map(is_in_project, paths)) or any(
+            os.path.isdir(place) and place.stat().st_mode & 0o002  # noqa: PTH112  # is_dir raises for a word that is too long for a name
+            for path in paths
+            for place in (path, *path.resolve().parents)
+        )
 
 
 class Request(Action, frozen=True):
@@ -129,11 +129,14 @@ class AgentRules(BaseModel, frozen=True, extra="forbid"):
 
 
 def is_in_project(path: Path) -> bool:
-    """Return whether a path is in the agent's project, the current folder.
-
-    Symbolic links are followed.
-    """
-    return path.resolve().is_relative_to(Path.cwd())
+    """Return whether a path leads into or through the agent's project, the current folder."""
+    # AG4: the agent can change a link of its project, also one that leads out of it. So each part
+    # of the path counts, and each link on the way.
+    return any(
+        place.resolve().is_relative_to(Path.cwd())
+        or (os.path.islink(place) and is_in_project(place.parent / place.readlink()))  # noqa: PTH114  # as in `can_be_changed`
+        for place in (path, *path.parents)
+    )
 
 
 def read_rules() -> AgentRules:
@@ -153,8 +156,7 @@ def read_rules() -> AgentRules:
     except OSError as error:
         reason = str(error.strerror)
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
     except (ValueError, RecursionError) as error:
         reason = str(error)
     raise InvalidInput(

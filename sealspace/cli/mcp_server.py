@@ -40,6 +40,7 @@ from .run_process import keep_out_of_core_dumps
 from .shared import HOME_VARIABLE, NODE_VARIABLE, shared
 
 _MAX_ANSWER_BYTES = 64 << 10
+_LEFT_OUT = "\n(the rest is left out)"
 _MAX_QUESTION_CHARS = 2000
 """Longest question. In a longer one a person would overlook something."""
 _MAX_REFUSED = 5
@@ -51,11 +52,10 @@ _asked: dict[Action, bool] = {}
 """Questions without a yes -> whether the person said no."""
 
 
-class Approval(BaseModel, use_attribute_docstrings=True):
+class Approval(BaseModel):
     """The person's answer to a question."""
 
     allow: bool
-    """Allow this once"""
 
 
 @contextmanager
@@ -76,8 +76,10 @@ async def _approve(wanted: Action, context: Context) -> Approval | Elicit[Approv
             return Approval(allow=True)
         # AG5: ASCII with escapes, so that no character or tag hides or moves another.
         shown = json.dumps(wanted.model_dump(mode="json"), indent=1).translate(HTML_SAFE)
-        warning = "\nThe agent can change files that this runs or reads." * wanted.can_be_changed()
-        question = f"An agent wants to use your secrets for this:\n{shown}{warning}"
+        question = f"An agent wants to use your secrets for this:\n{shown}"
+        question += (
+            "\nThe agent can change files that this runs or reads." * wanted.can_be_changed()
+        )
         if not (rules.ask and getattr(context.client_capabilities, "elicitation", None)):
             reason = "the host cannot ask the owner"
         elif _asked.get(wanted):
@@ -118,7 +120,8 @@ async def list_secrets(scope: str = "") -> str:
 async def run_command(wanted: Command, approval: Approved) -> str:
     """Run a program with secrets as environment variables. In its output, *** replaces values.
 
-    The program gets no other variables than HOME, PATH and LANG, and no standard input.
+    The program gets no other variables than HOME, PATH and LANG, and no standard input. Of its
+    output, the first 64 KiB are returned.
     """
     _require(approval, wanted)
     with _refusals():
@@ -147,8 +150,9 @@ async def run_command(wanted: Command, approval: Approved) -> str:
         try:
             async with asyncio.timeout(_MAX_RUN_S):
                 while piece := await process.stdout.read(_MAX_ANSWER_BYTES):
-                    shown += piece[: _MAX_ANSWER_BYTES + 1 - len(shown)]
-                return _cut(f"exit status {await process.wait()}\n".encode(), shown)
+                    shown += piece[: _MAX_ANSWER_BYTES - len(shown)]
+                end = _LEFT_OUT * (len(shown) == _MAX_ANSWER_BYTES)
+                return f"exit status {await process.wait()}\n{shown.decode(errors='replace')}{end}"
         finally:
             if process.returncode is None:
                 process.terminate()
@@ -156,7 +160,10 @@ async def run_command(wanted: Command, approval: Approved) -> str:
 
 @_server.tool()
 async def https_request(wanted: FullRequest, approval: Approved) -> str:
-    """Send an HTTPS request with a secret in a header. In the answer, *** replaces the value."""
+    """Send an HTTPS request with a secret in a header. In the answer, *** replaces the value.
+
+    Of the answer, the first 64 KiB are returned.
+    """
     _require(approval, wanted)
     requests = provided("https-requests")
     with _refusals():
@@ -164,13 +171,12 @@ async def https_request(wanted: FullRequest, approval: Approved) -> str:
             value = await client.secrets().get(wanted.secret, scope=wanted.scope or None)
         patterns = mask_patterns({wanted.secret: value})
         if not patterns:
-            raise InvalidInput(
-                f"{wanted.secret} is too short to be masked", hint="use a longer one"
-            )
-        secret = wanted.prefix + text_of(value)
-        url = f"https://{wanted.host}{wanted.path}"
-        headers = (wanted.header, secret, "Content-Type", wanted.content_type)
-        texts = (wanted.method, url, *headers, wanted.body)
+            raise InvalidInput(f"the secret {wanted.secret} is too short to be masked")
+        texts = (
+            *(wanted.method, f"https://{wanted.host}{wanted.path}"),
+            *(wanted.header, wanted.prefix + text_of(value)),
+            *("Content-Type", wanted.content_type, wanted.body),
+        )
         masker = Masker(patterns)
         try:
             request = requests.parse_request(
@@ -190,19 +196,15 @@ async def https_request(wanted: FullRequest, approval: Approved) -> str:
                         break
                 else:
                     shown += masker.end()
-                return _cut(f"status {response.status}\n".encode(), shown)
+                shown = shown[:_MAX_ANSWER_BYTES]
+                end = _LEFT_OUT * (len(shown) == _MAX_ANSWER_BYTES)
+                return f"status {response.status}\n{shown.decode(errors='replace')}{end}"
         except requests.RequestRefused as refused:
             # The code only: its cause could contain a part of the header.
             raise InvalidInput(
                 f"no answer from {wanted.host}: {refused.code}",
                 hint="check host, path and header; the host needs a public address",
             ) from None
-
-
-def _cut(first: bytes, shown: bytes) -> str:
-    """Return a bounded answer (AG8)."""
-    end = b"\n(the rest is left out)" if len(shown) > _MAX_ANSWER_BYTES else b""
-    return (first + shown[:_MAX_ANSWER_BYTES] + end).decode(errors="replace")
 
 
 @click.command("mcp")

@@ -140,7 +140,7 @@ async def test_AG3_listed_commands_run(owner: Owner) -> None:
     that `sealspace run` masks. The exit status is part of the answer."""
     await owner.keeps(API_KEY=CANARY)
     script = 'echo "$API_KEY"; printf %s "$API_KEY" | base64; printf %s "$API_KEY" | od -An -tx1 |'
-    script += " tr -d ' \\n'; echo; echo bad >&2; exit 3"
+    script += " tr -d ' \\n'; echo; echo bad >&2; exit 3 #" + "long" * 100
     allow(owner, commands=[{**LISTED, "arguments": ["-c", script]}])
     async with agent_of(owner) as agent:
         ran = await agent.runs("/bin/sh", "-c", script)
@@ -278,6 +278,9 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
     (here / ".sealspace").mkdir()
     (here / ".sealspace" / "agents.toml").write_text("[[commands]]")
     (owner.folder / "link").symlink_to(here)
+    # Links in the project that lead out of it now: the agent can change them later.
+    (here / "out").symlink_to("/usr/bin")
+    (owner.folder / "through").symlink_to(here / "out")
     listed: list[dict[str, Any]] = [
         {"program": str(here / "deploy.sh")},
         {"program": f"{owner.folder}/link/deploy.sh"},
@@ -285,13 +288,23 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
         {"program": "/bin/sh", "arguments": ["./deploy.sh"], "folder": str(here)},
         {"program": "/bin/sh", "arguments": ["here/deploy.sh"], "folder": str(owner.folder)},
         {"program": "/bin/echo", "arguments": [f"--file={here}/Makefile"]},
+        {"program": "/bin/sh", "arguments": ["-c", f"cd {here}&&./deploy.sh"]},
+        {"program": "/usr/bin/make", "arguments": [f"-C{owner.folder}/link", "deploy"]},
+        {"program": "/usr/bin/curl", "arguments": ["-d", f"@{here}/Makefile"]},
         {"program": "/bin/echo", "arguments": ["harmless"], "folder": str(here)},
-        # Every user can write to the folder.
+        {"program": str(here / "out" / "env")},
+        {"program": "/bin/cat", "arguments": [f"{owner.folder}/through/env"]},
+        {
+            "program": "/bin/cat",
+            "arguments": [f"{owner.folder}/../{owner.folder.name}/here/out/env"],
+        },
+        # Every user can write to these folders.
         {"program": "/bin/echo", "arguments": ["harmless"], "folder": "/tmp"},
+        {"program": "/bin/sh", "arguments": ["/tmp/planted.sh"]},
     ]
     allow(owner, commands=[{**one, "secrets": ["API_KEY"]} for one in (*listed, LISTED)])
     person = Person([NO] * len(listed))
-    for some in (listed[:4], listed[4:]):
+    for some in (listed[:4], listed[4:8], listed[8:12], listed[12:]):
         async with agent_of(owner, person) as agent:
             for one in some:
                 told = await agent.calls("run_command", wanted={**one, "secrets": ["API_KEY"]})
@@ -299,6 +312,38 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
                 assert "The agent can change files" in person.questions[-1]
             assert await agent.runs(*SHOW) == "exit status 0\ngot ***\n"
     assert not stolen.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "is_changeable"),
+    [
+        (["/usr/bin/env", "a", "b/c", "--d=/usr/bin"], "/", False),
+        (["/bin/sh", "-c", "cd /usr/bin && echo 'a' >/dev/null"], "/usr", False),
+        (["/bin/sh", "-c", "x" * 5000], "/", False),
+        (["/usr/lib/a"], "/", True),
+        (["/usr/bin/../lib/a"], "/", True),
+        (["/bin/a", "/b"], "/usr/lib", True),
+        (["/bin/sh", "/usr/lib"], "/", True),
+        (["/bin/sh", "lib/a"], "/usr", True),
+        (["/bin/sh", "../lib/a"], "/usr/bin", True),
+        (["/bin/a", "--file=/usr/lib/a"], "/", True),
+        (["/bin/a", "-C/usr/lib"], "/", True),
+        (["/bin/a", "--volume=/x:/usr/lib/a:ro"], "/", True),
+        (["/bin/a", "@/usr/lib/a"], "/", True),
+        (["/bin/sh", "-c", "cd /usr/lib&&make"], "/", True),
+        (["/bin/sh", "-c", "A='/usr/lib/a' b"], "/", True),
+        (["/bin/sh", "-c", "b <lib/a"], "/usr", True),
+    ],
+)
+def test_AG4_paths_that_lead_into_the_project(
+    words: list[str], folder: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AG4: paths of the project are found in each place of a command where one may be."""
+    monkeypatch.chdir("/usr/lib")
+    command = Command(
+        program=words[0], arguments=(*words[1:],), secrets=("API_KEY",), folder=folder
+    )
+    assert command.can_be_changed() == is_changeable
 
 
 async def test_AG8_long_output_is_cut_after_masking(owner: Owner) -> None:
