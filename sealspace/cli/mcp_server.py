@@ -76,21 +76,22 @@ async def _approve(wanted: Action, context: Context) -> Approval | Elicit[Approv
             return Approval(allow=True)
         # AG5: ASCII with escapes, so that no character or tag hides or moves another.
         shown = json.dumps(wanted.model_dump(mode="json"), indent=1).translate(HTML_SAFE)
-        question = f"An agent wants to use your secrets for this:\n{shown}"
-        question += (
-            "\nThe agent can change files that this runs or reads." * wanted.can_be_changed()
-        )
         if not (rules.ask and getattr(context.client_capabilities, "elicitation", None)):
             reason = "the host cannot ask the owner"
         elif _asked.get(wanted):
             reason = "the person already said no"
         elif len({*_asked, wanted}) > _MAX_REFUSED:
             reason = "too many questions were asked; after a restart of this server it asks again"
-        elif len(question) > _MAX_QUESTION_CHARS:
+        elif len(shown) > _MAX_QUESTION_CHARS:
             reason = "it is too long to be shown to a person"
         else:
             _asked[wanted] = False
-            return Elicit(question, Approval)
+            warning = "\nThe agent can change files that this runs or reads."
+            return Elicit(
+                f"An agent wants to use your secrets for this:\n{shown}"
+                + warning * wanted.can_be_changed(),
+                Approval,
+            )
         raise InvalidInput(
             f"this is not listed in agents.toml: {reason}",
             hint=f"the owner can add these lines to the file:\n{as_rule(wanted)}",
