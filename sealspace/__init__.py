@@ -53,6 +53,7 @@ _PLACES = {
         "apps.runners": "Runners",
         "secrets": "Secret Secrets",
         "session": "Session load_session save_session",
+        "apps.sharing": "Sharing",
         "spaces": "PublicKv Spaces",
         "wallets": "Wallet new_wallet wallet_from_key wallet_from_keystore",
     }.items()

@@ -3,6 +3,7 @@ from sealspace.apps.attestation import Attestation as Attestation
 from sealspace.apps.backends import Backends as Backends
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.runners import Runners as Runners
+from sealspace.apps.sharing import Sharing as Sharing
 from sealspace.client import Client as Client
 from sealspace.client import NodeInfo as NodeInfo
 from sealspace.client import SignIn as SignIn
@@ -66,6 +67,7 @@ __all__ = [
     "Secrets",
     "Session",
     "SessionExpired",
+    "Sharing",
     "SignIn",
     "Spaces",
     "TransportError",

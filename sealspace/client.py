@@ -26,6 +26,7 @@ from .apps.attestation import Attestation, Family, ReleaseTerms, fetch_terms
 from .apps.backends import Backends
 from .apps.programs import Programs
 from .apps.runners import Runners
+from .apps.sharing import Sharing
 from .delegations import Delegations
 from .documents.node_evidence import (
     MAX_ATTESTATION_BYTES,
@@ -441,6 +442,11 @@ class Client:
         """
         space = space_of(owner or self.session.owner, SECRETS_SPACE)
         return Secrets(self._caller, self._encryption, space, network=network)
+
+    @property
+    def sharing(self) -> Sharing:
+        """Methods for sharing secrets with people, and for reading what others shared."""
+        return Sharing(self._caller, self._encryption)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
         """Return an object for publishing and reading a developer's programs.

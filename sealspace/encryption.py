@@ -33,7 +33,12 @@ from encryption_network.envelope import (
 from encryption_network.keywrap import open_wrapped, public_key_of
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 from encryption_network.network_errors import WithdrawalError
-from encryption_network.networks import ALGORITHM, Descriptor, parse_descriptor
+from encryption_network.networks import (
+    ALGORITHM,
+    KEY_VERSION,
+    Descriptor,
+    parse_descriptor,
+)
 from encryption_network.pins import NetworkPin, pin_of
 from encryption_network.policy import Policy, parse_policy, policy_json
 from encryption_network.requests import (
@@ -328,7 +333,7 @@ class Encryption:
         except NetworkNotFound:
             await self._create(network)
             descriptor = await self.descriptor(network)
-        _require_usable(descriptor)
+        require_usable(descriptor)
         return descriptor
 
     async def revoke_network(self, network: NetworkId) -> None:
@@ -397,6 +402,7 @@ class Encryption:
         network: NetworkId,
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
+        key: bytes | None = None,
     ) -> InlineEnvelope:
         """Encrypt data with an encryption network's public key.
 
@@ -407,13 +413,17 @@ class Encryption:
             network: the network whose holders of decrypt can open it.
             label: stored unencrypted and unauthenticated; `decrypt` can compare it.
             metadata: stored unencrypted and unauthenticated.
+            key: public key of the network, which the owner has verified; None: the node is asked.
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).
             SealspaceError: as `descriptor`.
         """
-        descriptor = await self.descriptor(network)
-        _require_usable(descriptor)
+        if key is None:
+            descriptor = await self.descriptor(network)
+            require_usable(descriptor)
+        else:
+            descriptor = Descriptor(network, key, "active", ALGORITHM, KEY_VERSION, None)
         try:
             return seal_envelope(
                 descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata
@@ -456,7 +466,7 @@ class Encryption:
         if expected_label is not None and read.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
         descriptor = await self.descriptor(read.network)
-        _require_usable(descriptor)
+        require_usable(descriptor)
         receiver = receiver or new_receiver_key(self._caller.entropy)
         body = decrypt_body(
             read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key
@@ -576,7 +586,8 @@ def envelope_bytes(envelope: InlineEnvelope) -> bytes:
         raise InvalidInput("the envelope's label or metadata is not valid Unicode") from exc
 
 
-def _require_usable(descriptor: Descriptor) -> None:
+def require_usable(descriptor: Descriptor) -> None:
+    """Raise NetworkNotActive if nothing should be sealed to a network."""
     if descriptor.state not in _USABLE_STATES:
         raise NetworkNotActive(descriptor.state)
 

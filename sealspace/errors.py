@@ -16,6 +16,7 @@
     │   ├── NotSignedIn
     │   └── ClientClosed
     ├── NotGranted                     the session lacks a right; nothing was sent (missing)
+    ├── NotShared                      a secret is not shared, or does not exist
     ├── SessionExpired
     ├── LifetimeTooLong                the requested lifetime is too long (asked_s, possible_s)
     ├── NodeEvidenceRefused            the node's evidence was rejected (reason)
@@ -276,6 +277,15 @@ class NotGranted(SealspaceError):
     ) -> None:
         super().__init__(message, hint=hint, step=step)
         self.missing = missing
+
+
+class NotShared(SealspaceError):
+    """A secret is not shared with this person, or does not exist."""
+
+    default_hint = (
+        "ask the owner, who sees the shares with `sealspace team list`; if there are several teams,"
+        " name one"
+    )
 
 
 class SessionExpired(SealspaceError):

@@ -37,12 +37,13 @@ from encryption_network.envelope import InlineEnvelope, parse_envelope
 from encryption_network.network_errors import EncryptionError as NetworkLibraryError
 
 from .documents.secret_names import (
+    OWN_FOLDER,
     PROTECTED_NETWORK,
     PROTECTED_PREFIX,
-    SCOPED_PREFIX,
     SECRETS_SPACE,
     VAULT_PREFIX,
     SecretName,
+    SharedFolder,
     canonical_scope,
     is_protected,
     is_reserved,
@@ -163,6 +164,8 @@ class Secrets:
         space: the owner's `secrets` space.
         network: name of the owner's network to seal to. An envelope names the network that opens
             it.
+        folder: a folder with copies for another person, which are sealed to the key of that
+            person's network; None: the secrets themselves.
     """
 
     def __init__(
@@ -172,13 +175,17 @@ class Secrets:
         space: SpaceId,
         *,
         network: str = DEFAULT_NETWORK,
+        folder: SharedFolder | None = None,
     ) -> None:
         self._caller = caller
         self._encryption = encryption
         self._kv = Kv(caller, space)
         self._space = space
-        # Every envelope of a space belongs to a network of the space's owner.
-        self._network = network_of_owner(space.owner, network)
+        # Every envelope of a space belongs to a network of the space's owner, or of the person for
+        # whom it is a copy.
+        self._network = network_of_owner(space.owner if folder is None else folder.did, network)
+        self._key = None if folder is None else folder.key
+        self._folder = OWN_FOLDER if folder is None else folder.path
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
         """Return the resource URI of a secret.
@@ -264,13 +271,25 @@ class Secrets:
             BatchIncomplete: one commit failed after others succeeded; it lists the written paths.
             SealspaceError: as `put`; nothing was written.
         """
-        payloads = {
-            writable_name(name, scope): secret_payload(value, now=self._caller.clock.now())
-            for name, value in values.items()
-        }
         await self._kv.put_many(
-            {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
+            await self.sealed({self._named(name, scope): value for name, value in values.items()})
         )
+
+    async def sealed(self, values: Mapping[SecretName, str | bytes]) -> dict[str, bytes | str]:
+        """Encrypt secrets without storing them.
+
+        Returns:
+            Path to envelope, for `Kv.put_many`.
+        Raises:
+            SealspaceError: as `put`; nothing is sent.
+        """
+        payloads = {
+            writable_name(secret.name, secret.scope)._replace(folder=self._folder): secret_payload(
+                value, now=self._caller.clock.now()
+            )
+            for secret, value in values.items()
+        }
+        return {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
 
     async def get(
         self,
@@ -317,7 +336,7 @@ class Secrets:
         Raises:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
-        secrets = [parse_secret_name(name, scope=scope) for name in names]
+        secrets = [self._named(name, scope) for name in names]
         with about_token(self._caller.session):
             stored = await self._kv.get_many(
                 [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
@@ -366,7 +385,7 @@ class Secrets:
             DecryptDenied: the node does not release the key.
             NodeRefused, TransportError, EncryptionError: a request or the decryption failed.
         """
-        with self._about(parse_secret_name(name, scope=scope)) as secret:
+        with self._about(self._named(name, scope)) as secret:
             try:
                 stored = await self._kv.get(
                     secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version
@@ -493,7 +512,7 @@ class Secrets:
             InvalidSecretScope: the scope is not valid.
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        prefix = list_prefix(scope)
+        prefix = list_prefix(scope, self._folder)
         names = [key.removeprefix(prefix) async for key in self._kv.list(prefix)]
         return tuple(name for name in names if is_secret_name(name))
 
@@ -506,11 +525,15 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         found: dict[str, None] = {}
-        async for key in self._kv.list(SCOPED_PREFIX):
-            scope, _, name = key.removeprefix(SCOPED_PREFIX).partition("/")
+        prefix = f"{list_prefix(None, self._folder)}scoped/"
+        async for key in self._kv.list(prefix):
+            scope, _, name = key.removeprefix(prefix).partition("/")
             if is_secret_name(name) and is_scope(scope):
                 found[scope] = None
         return tuple(found)
+
+    def _named(self, name: str, scope: str | None) -> SecretName:
+        return parse_secret_name(name, scope=scope)._replace(folder=self._folder)
 
     async def _sealed(self, secret: SecretName, payload: bytes) -> str:
         envelope = await self._encryption.encrypt(
@@ -518,6 +541,7 @@ class Secrets:
             network=self._network,
             label=secret_label(self._space, secret),
             metadata=VAULT_METADATA,
+            key=self._key,
         )
         return envelope_bytes(envelope).decode()
 
@@ -538,7 +562,7 @@ class Secrets:
             raise InvalidEnvelope(f"{secret.label} is not a sealed secret: {exc}") from exc
         # J15: one owner could store an envelope of another owner's network. A reader with rights of
         # both would open it and take the value for the first owner's.
-        if not same_principal(envelope.network.owner, self._space.owner):
+        if not same_principal(envelope.network.owner, self._network.owner):
             raise InvalidEnvelope(f"{secret.path} is sealed to another owner's network")
         return envelope
 

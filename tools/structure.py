@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 87_446,
-    "tee_backend": 98_341,
-    "sealspace": 105_593,
-    "encryption_network": 15_539,
-    "spaces": 57_155,
-    "capabilities": 19_611,
+    "node": 87_744,
+    "tee_backend": 98_186,
+    "sealspace": 109_511,
+    "encryption_network": 15_642,
+    "spaces": 57_607,
+    "capabilities": 19_613,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

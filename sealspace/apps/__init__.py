@@ -1,1 +1,1 @@
-"""Client code for applications, backends and runners."""
+"""Client code for applications, backends, runners and people."""

@@ -99,6 +99,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "the secret, value, space, network, grant or backend does not exist",
         "not-there",
         "not-found",
+        "not-shared",
         "space-not-found",
         "network-not-found",
     ),

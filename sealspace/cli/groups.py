@@ -11,27 +11,35 @@ from .lazy import LazyGroup, Row, Sections, rows_of
 # --- keep -----------------------------------------------------------------------------------------
 
 secret = LazyGroup(
-    rows_of(
-        "sealspace.cli.secret",
-        {
-            "put": "Encrypt and store a secret.",
-            "get": "Print the value of a secret.",
-            "list": "List the names of secrets.",
-            "delete": "Delete a secret.",
-            "versions": "List the earlier values of a secret.",
-            "rollback": "Store an earlier value of a secret again.",
-            "restore": "Bring back a deleted secret.",
-            "import": "Import all secrets from a .env, JSON or YAML file.",
-            "export": "Write all secrets as .env or JSON.",
-            "generate": "Store a random value as a secret.",
-        },
-    ),
+    {
+        **rows_of(
+            "sealspace.cli.secret",
+            {
+                "put": "Encrypt and store a secret.",
+                "get": "Print the value of a secret.",
+                "list": "List the names of secrets.",
+                "delete": "Delete a secret.",
+                "versions": "List the earlier values of a secret.",
+                "rollback": "Store an earlier value of a secret again.",
+                "restore": "Bring back a deleted secret.",
+                "import": "Import all secrets from a .env, JSON or YAML file.",
+                "export": "Write all secrets as .env or JSON.",
+                "generate": "Store a random value as a secret.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.sharing",
+            {
+                "share": "Share secrets with a person or a team.",
+                "unshare": "Stop sharing secrets with a person or a team.",
+            },
+        ),
+    },
+    name="secret",
     help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog=(
-        "People cannot share secrets with each other. A secret can be read by its owner, and by"
-        " attested code to which the owner granted the secret with `sealspace backend grant`. The"
-        " node's operator can turn attestation off with `sealspace admin release set --attestation"
-        " off`."
+        "A secret can be read by its owner, by people who got a copy with `sealspace secret share`,"
+        " and by attested code to which the owner granted it with `sealspace backend grant`."
     ),
 )
 
@@ -84,7 +92,7 @@ grant = LazyGroup(
         "To share a space with another person: they run `sealspace login URL --new` and send you"
         " the DID that `sealspace whoami` prints. You run `sealspace grant create DID --space notes"
         " --out grant.json` and send them the file. They run `sealspace grant accept grant.json`."
-        " This does not work for secrets, which only attested code can read: see `sealspace backend"
+        " For secrets, use `sealspace secret share` or, for attested code, `sealspace backend"
         " grant`."
     ),
 )
@@ -117,6 +125,19 @@ network = LazyGroup(
     ),
 )
 
+
+team = LazyGroup(
+    rows_of(
+        "sealspace.cli.sharing",
+        {
+            "add": "Add a person to a team, or create it.",
+            "remove": "Remove a person from a team.",
+            "list": "List who can read which of your secrets.",
+        },
+    ),
+    name="team",
+    help="Share secrets with several people at once. A team is a named list of people.",
+)
 
 token = LazyGroup(
     rows_of(
@@ -174,6 +195,7 @@ SECTIONS: Sections = {
         "sealspace.cli.groups",
         {
             "grant": "Create, list, show, accept and revoke grants.",
+            "team": "List people to share secrets with, by team.",
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",
             "token": "Let servers and CI jobs read a few secrets.",

@@ -22,7 +22,8 @@ from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_for, scope_option
-from .terminal import flag_option, print_value, tell
+from .sharing import from_option, shared_secrets
+from .terminal import print_value, tell
 
 
 def text_of(value: str | bytes) -> str:
@@ -37,6 +38,7 @@ async def read_values(
     *,
     scope: str | None,
     project: Project | None = None,
+    source: str | None = None,
 ) -> dict[str, str | bytes]:
     """Read secrets by name.
 
@@ -46,18 +48,24 @@ async def read_values(
     """
     if project is not None:
         project.confirm_login(client)
-    secrets, token = client.secrets(), token_of(client.session)
-    scope = scope_for(client, scope)
-    if not callable(names):
-        selected = names
-    elif token is None:
-        selected = names(await secrets.list(scope=scope))
-    else:  # CL5: its owner chose the names
-        selected = [one.name for one in token.secrets if one.scope == scope]
-    found = await secrets.get_many(selected, scope=scope)
-    for name in selected:
-        if name not in found:
-            raise await no_secret(secrets, name, scope)
+    token, scope = token_of(client.session), scope_for(client, scope)
+    async with shared_secrets(client, source) as secrets:
+        if not callable(names):
+            selected = names
+        elif token is None:
+            selected = names(await secrets.list(scope=scope))
+            own = await client.secrets().list(scope=scope) if source else ()
+            if both := [name for name in selected if name in own]:  # SH8
+                raise InvalidInput(
+                    f"you have secrets of your own with the same names: {', '.join(both):.300}",
+                    hint=f"to pass the shared values, name them: --only {','.join(selected)}",
+                )
+        else:  # CL5: its owner chose the names
+            selected = [one.name for one in token.secrets if one.scope == scope]
+        found = await secrets.get_many(selected, scope=scope)
+        for name in selected:
+            if name not in found:
+                raise await no_secret(secrets, name, scope)
     return found
 
 
@@ -118,6 +126,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
     ),
 )
 @scope_option
+@from_option
 @click.option(
     "--only",
     metavar="A,B",
@@ -137,6 +146,7 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 @click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     scope: str | None,
+    source: str | None,
     only: str | None,
     allow_override: str | None,
     allow_empty: bool,
@@ -170,11 +180,15 @@ def run(
         variables, scope = project.select(named, scope)
         where = "" if scope is None else f", scope {scope}"
         tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
-        found = read_values(sorted({*variables.values()}), scope=scope, project=project)
+        found = read_values(
+            sorted({*variables.values()}), scope=scope, project=project, source=source
+        )
         values = {variable: found[secret] for variable, secret in variables.items()}
     else:
         values = read_values(
-            (lambda names: _chosen(names, allowed)) if named is None else named, scope=scope
+            (lambda names: _chosen(names, allowed)) if named is None else named,
+            scope=scope,
+            source=source,
         )
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not values and not allow_empty:

@@ -30,6 +30,7 @@ from ..errors import (
     InvalidSecretName,
     NotFound,
     NotGranted,
+    NotShared,
     PreconditionFailed,
     SealspaceError,
 )
@@ -57,6 +58,7 @@ from .dotenv import (
 from .owner_profile import at_node
 from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
 from .shared import shared
+from .sharing import from_option, label_of, shared_secrets
 from .terminal import (
     age_text,
     ask_hidden,
@@ -147,6 +149,7 @@ async def put(
     metavar="DID",
     help="Read a secret of another owner, who granted it to you; see `sealspace grant accept`.",
 )
+@from_option
 @raw_option
 @at_node
 async def get(
@@ -155,6 +158,7 @@ async def get(
     scope: str | None,
     version: int | None,
     owner: str | None,
+    source: str | None,
     raw: bool,
 ) -> None:
     """Print the value of a secret.
@@ -162,14 +166,16 @@ async def get(
     The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
     characters are shown, and binary values are refused.
     """
-    secrets, scope = client.secrets(owner), scope_for(client, scope)
-    try:
-        async with _about(secrets, name, scope):
-            secret = await secrets.read(name, scope=scope, version=version)
-    except InvalidSecretName as error:
-        if "/" not in name and (near := await _near_names(secrets, name, scope)):
-            error.step = f"did you mean {near}?"
-        raise
+    scope = scope_for(client, scope)
+    async with shared_secrets(client, source) as shared_:
+        secrets = client.secrets(owner) if owner else shared_
+        try:
+            async with _about(secrets, name, scope):
+                secret = await secrets.read(name, scope=scope, version=version)
+        except InvalidSecretName as error:
+            if "/" not in name and (near := await _near_names(secrets, name, scope)):
+                error.step = f"did you mean {near}?"
+            raise
     value = secret.value
     if not shared().as_json:
         print_value(value, raw=raw)
@@ -191,31 +197,33 @@ async def get(
     ),
 )
 @scope_option
-@flag_option("--all", "is_all", help="List the secrets of all scopes.")
+@click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
+@from_option
 @at_node
-async def list_(client: Client, scope: str | None, is_all: bool) -> None:
+async def list_(client: Client, scope: str | None, is_all: bool, source: str | None) -> None:
     """List secrets with their scope and last change.
 
     Without `--all` or `--scope`, only global secrets are listed.
     """
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
-    secrets = client.secrets()
-    scopes = [scope, *(await secrets.scopes())] if is_all else [scope]
-    found = [
-        parse_secret_name(name, scope=of) for of in scopes for name in await secrets.list(scope=of)
-    ]
-    stored = await _stored(client, found)
+    async with shared_secrets(client, source) as secrets:
+        found = [
+            parse_secret_name(name, scope=of)
+            for of in ([scope, *(await secrets.scopes())] if is_all else [scope])
+            for name in await secrets.list(scope=of)
+        ]
+    stored = {} if source else await _stored(client, found)
     # A secret that was deleted after it was listed is left out.
     print_documents(
         [
             {
                 "name": one.name,
                 "scope": one.scope,
-                "changedAt": optional_time(stored[one.path].stored_at),
+                "changedAt": None if source else optional_time(stored[one.path].stored_at),
             }
             for one in found
-            if one.path in stored
+            if source or one.path in stored
         ],
         {"name": "name", "scope": "scope", "changedAt": "last change"},
         nothing=(
@@ -242,6 +250,8 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
         confirm(f"delete the secret {what}?", yes=yes)
     async with _about(client.secrets(), name, scope) as secrets:
         await secrets.delete(name, scope=scope, purge=purge)
+    with suppress(NotShared):
+        await client.sharing.unshare([label_of(name, scope)])
     undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
     tell(f"deleted {what}{undo}")
 
@@ -283,6 +293,9 @@ async def rollback(client: Client, name: str, version: int, scope: str | None) -
     """
     async with _about(client.secrets(), name, scope) as secrets:
         await secrets.rollback(name, version, scope=scope)
+        await client.sharing.put_many(
+            {label_of(name, scope): await secrets.get(name, scope=scope)}, own=False
+        )
     tell(f"stored version {version} of {name} again")
 
 
@@ -411,14 +424,12 @@ async def store_secret(
         confirm(f"replace the existing secret {name}{age and f', stored {age}'}?")
     # A person agreed to replace this version only. Scripts replace any version.
     version = there.etag if there is not None and asks else None
+    is_new, value = if_absent or (asks and there is None), read_value()
     try:
-        await client.secrets().put(
-            name,
-            read_value(),
-            scope=scope,
-            if_absent=if_absent or (asks and there is None),
-            if_match=version,
-        )
+        # A commit of several values cannot be conditional, so the copies come second.
+        if conditional := is_new or version is not None:
+            await client.secrets().put(name, value, scope=scope, if_absent=is_new, if_match=version)
+        await client.sharing.put_many({secret.label: value}, own=not conditional)
     except PreconditionFailed:
         raise exists if if_absent else written_meanwhile(name) from None
     if there is not None:
@@ -584,7 +595,9 @@ async def _store_all(
         if changed := [name for name in values if now.get(name) != there.get(name)]:
             raise written_meanwhile(", ".join(changed))
     try:
-        await client.secrets().put_many(values, scope=scope)
+        await client.sharing.put_many(
+            {writable_name(name, scope).label: value for name, value in values.items()}
+        )
     except BatchIncomplete as error:
         written = sorted(key.rpartition("/")[2] for key in error.done)
         tell(f"written: {', '.join(written)}")

@@ -3,6 +3,9 @@
     name                 vault key                     path of the stored envelope
     NAME                 secrets/NAME                  vault/secrets/NAME
     NAME, scope "app"    secrets/scoped/app/NAME       vault/secrets/scoped/app/NAME
+    a copy of NAME for a person, and of app/NAME for a team's member
+                         secrets/shared/DID/KEY/NAME
+                         secrets/shared/team/DID/KEY/scoped/app/NAME
 
 The names follow the secrets convention, so clients in other languages find the same secrets.
 """
@@ -10,11 +13,16 @@ The names follow the secrets convention, so clients in other languages find the 
 import re
 from typing import NamedTuple
 
-from ..errors import InvalidSecretName, InvalidSecretScope
+from capabilities.principals import Principal, principal_of
+from capabilities.strict_base64 import decode_url, encode_url
+
+from ..errors import InvalidInput, InvalidSecretName, InvalidSecretScope
 
 SECRETS_SPACE = "secrets"
 VAULT_PREFIX = "vault/"
+OWN_FOLDER = "vault/secrets/"
 SCOPED_PREFIX = "vault/secrets/scoped/"
+SHARED_PREFIX = "vault/secrets/shared/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
 PROTECTED_PREFIX = "PROTECTED_"
 """Prefix of the names of secrets that only runners make (RN140)."""
@@ -49,10 +57,12 @@ class SecretName(NamedTuple):
     Attributes:
         name: `^[A-Z][A-Z0-9_]*$`.
         scope: canonical scope; None for a global secret.
+        folder: path of the folder. Copies for other people have folders of their own (SH1).
     """
 
     name: str
     scope: str | None
+    folder: str = OWN_FOLDER
 
     @property
     def label(self) -> str:
@@ -65,7 +75,7 @@ class SecretName(NamedTuple):
 
         An example is `secrets/NAME`. The label of the encrypted envelope contains this key.
         """
-        return f"secrets/{'' if self.scope is None else 'scoped/'}{self.label}"
+        return self.path.removeprefix(VAULT_PREFIX)
 
     @property
     def path(self) -> str:
@@ -73,7 +83,65 @@ class SecretName(NamedTuple):
 
         The path is in the `secrets` space. Grants contain this path.
         """
-        return VAULT_PREFIX + self.vault_key
+        return f"{self.folder}{'' if self.scope is None else 'scoped/'}{self.label}"
+
+
+_FOLDER = re.compile(
+    rf"{SHARED_PREFIX}(?:(?P<team>[a-z0-9][a-z0-9-]{{0,63}})/)?"
+    r"(?P<did>did:(?:key:z[1-9A-Za-z]{1,64}|pkh:eip155:[0-9]{1,20}:0x[0-9A-Fa-f]{40}))"
+    r"/(?P<key>[\w-]{43})/",
+    re.ASCII,
+)
+
+
+class SharedFolder(NamedTuple):
+    """A folder with copies of secrets for one person (SH1).
+
+    Attributes:
+        team: name of the team for which the copies are made; None: the person alone.
+        did: DID of the person.
+        key: public key of the person's network, 32 bytes.
+    """
+
+    team: str | None
+    did: Principal
+    key: bytes
+
+    @property
+    def path(self) -> str:
+        """The path of the folder, which grants contain."""
+        team = "" if self.team is None else f"{self.team}/"
+        return f"{SHARED_PREFIX}{team}{self.did}/{encode_url(self.key)}/"
+
+
+def shared_folder(team: str | None, did: str, key: bytes = bytes(32)) -> SharedFolder:
+    """Validate the parts of a folder.
+
+    Raises:
+        InvalidInput: the DID is not that of a wallet or a key, or the team's name is not valid.
+    """
+    folder = SharedFolder(team, principal_of(did), key)
+    if shared_folder_at(folder.path) != folder:
+        raise InvalidInput(
+            "a person is named by the DID of a wallet or a key, and a team by 1 to 64 lower-case"
+            " letters, digits and dashes",
+            hint="ask the person for the value of `client.session.owner`",
+            step="ask the person to run `sealspace whoami` and to send you the DID of the owner",
+        )
+    return folder
+
+
+def shared_folder_at(path: str) -> SharedFolder | None:
+    """Parse the path of a folder, or of a value in it.
+
+    Returns None for other paths, and for those in another spelling.
+    """
+    found = _FOLDER.match(path)
+    if found is None:
+        return None
+    key = decode_url(found["key"]) or b""
+    folder = SharedFolder(found["team"], principal_of(found["did"]), key)
+    return folder if folder.path == found[0] else None
 
 
 def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
@@ -170,14 +238,12 @@ def scope_of_profile(profile: str) -> str | None:
     return profile
 
 
-def list_prefix(scope: str | None) -> str:
+def list_prefix(scope: str | None, folder: str = OWN_FOLDER) -> str:
     """Return the path prefix of all secrets in a scope.
 
     A grant to list secrets needs this prefix.
     """
-    if scope is None:
-        return f"{VAULT_PREFIX}secrets/"
-    return f"{SCOPED_PREFIX}{canonical_scope(scope)}/"
+    return f"{folder}{'' if scope is None else f'scoped/{canonical_scope(scope)}/'}"
 
 
 def is_secret_name(text: str) -> bool:

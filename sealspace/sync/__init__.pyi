@@ -30,6 +30,7 @@ from sealspace.sync.services import PublicKv as PublicKv
 from sealspace.sync.services import Receipts as Receipts
 from sealspace.sync.services import Runners as Runners
 from sealspace.sync.services import Secrets as Secrets
+from sealspace.sync.services import Sharing as Sharing
 from sealspace.sync.services import Spaces as Spaces
 from sealspace.sync.services import Withdrawals as Withdrawals
 from sealspace.sync.services import deliver as deliver
@@ -68,6 +69,7 @@ __all__ = [
     "Secrets",
     "Session",
     "SessionExpired",
+    "Sharing",
     "SignIn",
     "Spaces",
     "TransportError",

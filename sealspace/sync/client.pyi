@@ -18,6 +18,7 @@ from sealspace.sync.services import (
     Receipts,
     Runners,
     Secrets,
+    Sharing,
     Spaces,
     Withdrawals,
 )
@@ -221,6 +222,10 @@ class Client:
             InvalidInput: the owner is not a DID, or the network's name is not valid.
             NotSignedIn: no owner is given, and no session is signed in.
         """
+
+    @property
+    def sharing(self) -> Sharing:
+        """Methods for sharing secrets with people, and for reading what others shared."""
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
         """Return an object for publishing and reading a developer's programs.

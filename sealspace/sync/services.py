@@ -39,6 +39,13 @@ class Secrets(Bridged, of=aio.Secrets):
     """
 
 
+class Sharing(Bridged, of=aio.Sharing):
+    """A client that shares secrets with people, and reads what others shared.
+
+    Use `Client.sharing` to get an instance. See `sealspace.sharing.Sharing`.
+    """
+
+
 class Spaces(Bridged, of=aio.Spaces):
     """A client that lists and creates an owner's spaces.
 

@@ -1,5 +1,5 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,9 +18,11 @@ from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
+from sealspace.apps.sharing import Share
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
+from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
@@ -511,6 +513,15 @@ class Secrets:
             SealspaceError: as `put`; nothing was written.
         """
 
+    def sealed(self, values: Mapping[SecretName, str | bytes]) -> dict[str, bytes | str]:
+        """Encrypt secrets without storing them.
+
+        Returns:
+            Path to envelope, for `Kv.put_many`.
+        Raises:
+            SealspaceError: as `put`; nothing is sent.
+        """
+
     def get(
         self,
         name: str,
@@ -672,6 +683,125 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
 
+class Sharing:
+    """A client that shares secrets with people, and reads what others shared.
+
+    Use `Client.sharing` to get an instance. See `sealspace.sharing.Sharing`.
+    """
+
+    def shares(self) -> tuple[Share, ...]:
+        """Return the live rights of others to read copies of the owner's secrets.
+
+        Raises:
+            SealspaceError: as `Delegations.query`.
+        """
+
+    def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
+        """Return the secrets that have copies, with the folder of each copy.
+
+        Raises:
+            SealspaceError: as `Kv.list`.
+        """
+
+    def share(
+        self,
+        labels: Collection[str] | None,
+        did: str,
+        *,
+        team: str | None = None,
+        wallet: Callable[[], AnyWallet | None] = ...,
+        ttl_s: float = ...,
+        encryption: Encryption | None = None,
+    ) -> Share:
+        """Share secrets with a person who has an encryption network.
+
+        The wallet signs once for each person and team. Later values are shared too, if they are
+        stored with `put_many`. What the person has read stays known after `unshare`.
+
+        Args:
+            labels: the secrets; None: all that the team has.
+            did: DID of the person.
+            team: name of the team for which the copies are made; None: the person alone.
+            wallet: see above.
+            ttl_s: lifetime of a new right to read, seconds.
+            encryption: encryption service of a client of the person's node; None: this node.
+        Returns:
+            The right to read. A person who has a network at another node needs it.
+        Raises:
+            InvalidInput: an argument is not valid, or the owner's wallet is missing.
+            NotShared: there is no such secret.
+            NetworkNotFound, NetworkNotActive: the person has no network at that node.
+            NetworkKeyChanged: earlier copies are sealed to another key of this person.
+            SealspaceError: as `Secrets.get_many`, `Encryption.descriptor`, `Kv.put_many` and
+                `Delegations.delegate`.
+        """
+
+    def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
+        """Encrypt and store several secrets, and renew their copies in the same commit.
+
+        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies that
+        nobody may read any more are left as they are.
+
+        Args:
+            values: label to text or bytes.
+            own: whether to store the secrets themselves; False: only renew the copies.
+        Raises:
+            BatchIncomplete: one commit failed after others succeeded; store the same values again.
+            SealspaceError: as `Secrets.put_many`, `copies` and `shares`.
+        """
+
+    def unshare(
+        self, labels: Collection[str] | None, *, did: str | None = None, team: str | None = None
+    ) -> tuple[str, ...]:
+        """Delete copies, and revoke the rights to read for which nothing is left.
+
+        A member of a team keeps the right to read what is shared with the team later, unless
+        `labels` is None.
+
+        Args:
+            labels: the secrets; None: all.
+            did: DID of the person; None: every person.
+            team: the team for which the copies were made. None: copies for a person alone, or all
+                copies if no person is given either.
+        Returns:
+            The labels of the secrets of which copies were deleted.
+        Raises:
+            InvalidInput: an argument is not valid.
+            NotShared: nothing of it is shared.
+            SealspaceError: as `copies`, `shares`, `Delegations.revoke` and `Kv.delete_many`.
+        """
+
+    def received(
+        self, owner: str, *, team: str | None = None, wallet: Callable[[], AnyWallet | None] = ...
+    ) -> Secrets:
+        """Return an object for reading what another owner at this node shared.
+
+        Args:
+            owner: DID of the person who shares.
+            team: name of the team, if they share with several teams of this session's owner.
+            wallet: see above; it signs once for each session and grant.
+        Raises:
+            NotShared: nothing is shared, or it is not clear which team is meant.
+            SealspaceError: as `Delegations.query` and `Delegations.accept`.
+        """
+
+    def opened(
+        self,
+        share: Share,
+        *,
+        wallet: Callable[[], AnyWallet | None] = ...,
+        encryption: Encryption | None = None,
+    ) -> Secrets:
+        """Return an object for reading what another owner shared.
+
+        Args:
+            share: a right to read; see `read_share`. This client is one of the owner's node.
+            wallet: see above; it signs once for each session and grant.
+            encryption: encryption service of a client of the person's node; None: this node.
+        Raises:
+            SealspaceError: as `Delegations.accept`.
+        """
+
 class Spaces:
     """A client that lists and creates an owner's spaces.
 
@@ -816,6 +946,7 @@ class Encryption:
         network: NetworkId,
         label: bytes | None = None,
         metadata: Mapping[str, str] | None = None,
+        key: bytes | None = None,
     ) -> InlineEnvelope:
         """Encrypt data with an encryption network's public key.
 
@@ -826,6 +957,7 @@ class Encryption:
             network: the network whose holders of decrypt can open it.
             label: stored unencrypted and unauthenticated; `decrypt` can compare it.
             metadata: stored unencrypted and unauthenticated.
+            key: public key of the network, which the owner has verified; None: the node is asked.
         Raises:
             NetworkNotActive: the network was revoked.
             InvalidResponse: the network's public key is not usable (low order).

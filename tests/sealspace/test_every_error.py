@@ -19,6 +19,12 @@ from sealspace.errors import SealspaceError
 from sealspace.wallets import new_wallet
 
 
+@cause(errors.NotShared)
+async def _nothing_shared(world: World) -> None:
+    owner, other = await world.owner(), await world.owner()
+    await other.sharing.received(owner.session.owner)
+
+
 @cause(errors.StatementInvalid)
 async def _no_statement(_: World) -> None:
     read_statement(b"{}", "sealspace.example/v1", signer=new_wallet().did)
@@ -105,6 +111,7 @@ invalid-response invalid-secret-name invalid-secret-payload invalid-secret-scope
 invalid-secret-value invalid-session label-mismatch lifetime-too-long malformed-answer
 manifest-invalid network-key-changed network-not-active network-not-found node-evidence-refused
 node-failure node-mismatch node-refused node-timeout node-unreachable not-found not-granted
+not-shared
 not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid
 release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired

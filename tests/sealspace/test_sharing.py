@@ -1,0 +1,420 @@
+"""Secrets that people share with each other, by the client against real nodes."""
+
+from base64 import b64encode
+from dataclasses import replace
+
+import pytest
+from believing import believing
+from relay import Answer, relay_before
+
+from capabilities.abilities import KV_GET
+from sealspace.apps.sharing import Share, read_share
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import (
+    DelegationRevoked,
+    InvalidEnvelope,
+    InvalidInput,
+    InvalidPortableDelegation,
+    InvalidSecretName,
+    LabelMismatch,
+    NetworkKeyChanged,
+    NetworkNotFound,
+    NotGranted,
+    NotShared,
+    ResponseSignatureInvalid,
+    SealspaceError,
+    Unauthorized,
+)
+from sealspace.secrets import Secrets
+from sealspace.session import key_session
+from sealspace.wallets import AnyWallet
+
+FOLDER = "vault/secrets/shared/"
+
+
+class Person:
+    """An owner with a wallet and a client."""
+
+    def __init__(self, client: Client, wallet: AnyWallet) -> None:
+        self.client, self.wallet, self.did = client, wallet, client.session.owner
+
+    async def source(self, owner: "Person", team: str | None = None) -> Secrets:
+        return await self.client.sharing.received(owner.did, team=team, wallet=lambda: self.wallet)
+
+    async def reads(self, owner: "Person", team: str | None = None) -> dict[str, str | bytes]:
+        """Read everything that an owner shares."""
+        source = await self.source(owner, team)
+        return {
+            name: value
+            for scope in (None, *await source.scopes())
+            for name, value in (
+                await source.get_many(await source.list(scope=scope), scope=scope)
+            ).items()
+        }
+
+    async def shares(self, person: "Person", *labels: str, team: str | None = None) -> Share:
+        sharing = self.client.sharing
+        return await sharing.share(labels, person.did, team=team, wallet=lambda: self.wallet)
+
+
+async def person(bench) -> Person:
+    return Person(*await bench.owner())
+
+
+@pytest.fixture
+async def alice(bench) -> Person:
+    """An owner with two secrets."""
+    alice = await person(bench)
+    await alice.client.secrets().put("API_KEY", "open sesame")
+    await alice.client.secrets().put("TOKEN", b"\0\1", scope="ci")
+    return alice
+
+
+@pytest.fixture
+async def bob(bench) -> Person:
+    return await person(bench)
+
+
+# --- two people -----------------------------------------------------------------------------------
+
+
+async def test_share_read_and_unshare(alice: Person, bob: Person) -> None:
+    """A person reads what is shared, with one signature of each wallet, and nothing afterwards."""
+    with pytest.raises(NotShared, match="shares secrets with others only"):
+        await bob.reads(alice)
+    await alice.shares(bob, "API_KEY")
+    await alice.shares(bob, "ci/TOKEN")
+    source = await bob.source(alice)
+    assert await bob.reads(alice) == {"API_KEY": "open sesame", "TOKEN": b"\0\1"}
+    assert (alice.wallet.signatures, bob.wallet.signatures) == (2, 2)
+    await alice.client.sharing.unshare(["API_KEY"], did=bob.did)
+    assert await bob.reads(alice) == {"TOKEN": b"\0\1"}
+    assert await alice.client.sharing.unshare(["ci/TOKEN"], did=bob.did) == ("ci/TOKEN",)
+    with pytest.raises(DelegationRevoked):
+        await source.list()
+    with pytest.raises(NotShared):
+        await bob.reads(alice)
+    assert await alice.client.sharing.shares() == ()
+    assert await alice.client.sharing.copies() == ()
+    with pytest.raises(NotShared):
+        await alice.client.sharing.unshare(None, did=bob.did)
+
+
+async def test_sharing_again_after_an_end(alice: Person, bob: Person) -> None:
+    """A session that used a revoked grant uses the new one."""
+    for _ in range(2):
+        await alice.shares(bob, "API_KEY")
+        assert await bob.reads(alice) == {"API_KEY": "open sesame"}
+        await alice.client.sharing.unshare(["API_KEY"], did=bob.did)
+
+
+async def test_SH1_where_a_copy_is(alice: Person, bob: Person) -> None:
+    """A copy is below the DID and the key of its reader, and in no list of secrets."""
+    share = await alice.shares(bob, "API_KEY", "ci/TOKEN")
+    kv = alice.client.kv("secrets")
+    assert [key async for key in kv.list(FOLDER)] == [
+        f"{share.folder.path}API_KEY",
+        f"{share.folder.path}scoped/ci/TOKEN",
+    ]
+    assert share.folder.path.startswith(f"{FOLDER}{bob.did}/")
+    assert await alice.client.secrets().list() == ("API_KEY",)
+    assert await alice.client.secrets().scopes() == ("ci",)
+    own = await bob.client.encryption.descriptor(bob.client.encryption.network())
+    assert share.folder.key == own.public_key
+    for path in ("", "x", f"{bob.did}/API_KEY", f"{bob.did.lower()}/{'A' * 43}/API_KEY"):
+        await kv.put(FOLDER + path, "ignored")
+    await kv.put(f"{share.folder.path}lower", "ignored")
+    assert {secret.label for _, secret in await alice.client.sharing.copies()} == {
+        "API_KEY",
+        "ci/TOKEN",
+    }
+
+
+@pytest.mark.parametrize(
+    "did",
+    [
+        "bob",
+        "did:web:example.com",
+        "did:key:z6Mk/../x",
+        "did:pkh:eip155:1:0x12",
+        "did:pkh:eip155:1:0xD9DFC431Bc277D91534f295393B7A922C5186e39/..",
+        "team:ops",
+    ],
+)
+async def test_a_recipient_that_is_no_person(alice: Person, did: str) -> None:
+    """Only DIDs that are safe in a path are accepted, before anything is sent."""
+    with pytest.raises(InvalidInput, match="a person is named by the DID"):
+        await alice.client.sharing.share(["API_KEY"], did, wallet=lambda: alice.wallet)
+
+
+@pytest.mark.parametrize("team", ["", "Ops", "a/b", "..", "-a", "a" * 65, "did:key:z6Mk"])
+async def test_the_name_of_a_team(alice: Person, bob: Person, team: str) -> None:
+    """A team's name is safe in a path."""
+    with pytest.raises(InvalidInput, match="a team by 1 to 64 lower-case"):
+        await alice.shares(bob, "API_KEY", team=team)
+
+
+async def test_SH2_what_is_not_shared(alice: Person, bob: Person) -> None:
+    """Generated secrets, reserved names and missing secrets are refused; nothing is granted."""
+    for label, error in (
+        ("PROTECTED_KEY", InvalidSecretName),
+        ("MISSING", NotShared),
+        ("../API_KEY", SealspaceError),
+    ):
+        with pytest.raises(error):
+            await alice.shares(bob, "API_KEY", label)
+    for label in ("PROTECTED_KEY", "NEAR_SENDER_ID"):
+        with pytest.raises(InvalidSecretName):
+            await alice.client.sharing.put_many({label: "x"})
+    assert await alice.client.sharing.shares() == ()
+
+
+async def test_a_session_key_cannot_share(alice: Person, bob: Person) -> None:
+    """A grant by the session's key alone would not count, so it is not made (SH3)."""
+    with pytest.raises(InvalidInput, match="only the owner's wallet"):
+        await alice.client.sharing.share(["API_KEY"], bob.did)
+
+
+async def test_owners_with_a_key_instead_of_a_wallet(bench) -> None:
+    """Two owners of recovery phrases share without a wallet."""
+    people = [await bench.client(), await bench.client()]
+    for number, client in enumerate(people):
+        await client.sign_in_with_key(bytes([number]) * 32, spaces=("secrets",))
+        await client.encryption.ensure_network()
+    anne, ben = people
+    await anne.secrets().put("API_KEY", "hers")
+    await anne.sharing.share(["API_KEY"], ben.session.owner)
+    received = await ben.sharing.received(anne.session.owner)
+    assert await received.get("API_KEY") == "hers"
+    await anne.sharing.unshare(["API_KEY"], did=ben.session.owner)
+    with pytest.raises(NotShared):
+        await ben.sharing.received(anne.session.owner)
+
+
+async def test_a_person_without_a_network(bench, alice: Person) -> None:
+    """The error says what the person should run."""
+    stranger = key_session(bytes(range(32))).owner
+    with pytest.raises(NetworkNotFound) as refused:
+        await alice.client.sharing.share(["API_KEY"], stranger, wallet=lambda: alice.wallet)
+    assert f"ask {stranger} to run `sealspace login`" in str(refused.value.step)
+    assert await alice.client.sharing.shares() == ()
+
+
+# --- new values -----------------------------------------------------------------------------------
+
+
+async def test_SH6_a_new_value_reaches_everybody(bench, alice: Person, bob: Person) -> None:
+    """A stored value renews every copy in the same commit, and only those of this secret."""
+    carol = await person(bench)
+    await alice.shares(bob, "API_KEY", "ci/TOKEN")
+    await alice.shares(carol, "API_KEY", team="ops")
+    await alice.client.sharing.put_many({"API_KEY": "new", "OTHER": "t"})
+    assert await alice.client.secrets().get("API_KEY") == "new"
+    assert await bob.reads(alice) == {"API_KEY": "new", "TOKEN": b"\0\1"}
+    assert await carol.reads(alice) == {"API_KEY": "new"}
+    await alice.client.sharing.put_many({"API_KEY": "copies"}, own=False)
+    assert await alice.client.secrets().get("API_KEY") == "new"
+    assert (await bob.reads(alice))["API_KEY"] == "copies"
+
+
+async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice: Person) -> None:
+    """A writer of the store adds a path with a key of its own; no value is sealed to that key."""
+    eve = await person(bench)
+    key = await eve.client.encryption.descriptor(eve.client.encryption.network())
+    folder = (await alice.shares(eve, "API_KEY")).folder
+    await alice.client.sharing.unshare(None, did=eve.did)
+    assert folder.key == key.public_key
+    await alice.client.kv("secrets").put(f"{folder.path}API_KEY", "planted")
+    await alice.client.sharing.put_many({"API_KEY": "new"})
+    assert (await alice.client.kv("secrets").get(f"{folder.path}API_KEY")).body == b"planted"
+
+
+async def test_SH3_only_the_owners_own_signature_counts(alice: Person, bob: Person) -> None:
+    """Grants by a session, by another owner, with other rights or to another person are none."""
+    share = await alice.shares(bob, "API_KEY")
+    assert read_share(share.grant.header, alice.did) == share
+    assert read_share(share.grant.header, bob.did) is None
+    assert read_share(share.grant.header[:-4], alice.did) is None
+    assert read_share("", alice.did) is None
+    space = alice.client.kv("secrets").space.text
+    place = f"{space}/kv/{share.folder.path}"
+    right = [allow(place, "tinycloud.kv/get"), allow(place, "tinycloud.kv/list")]
+    wide = [allow(f"{space}/kv/vault/secrets/", one.ability) for one in right]
+    for signing, to, rights in (
+        (None, bob.did, right),
+        (alice.wallet, alice.client.session.did, right),
+        (alice.wallet, bob.did, right[:1]),
+        (alice.wallet, bob.did, [*right, allow(place, "tinycloud.kv/put")]),
+        (alice.wallet, bob.did, wide),
+    ):
+        portable = await alice.client.delegations.delegate(to, rights, wallet=signing)
+        assert read_share(portable.header, alice.did) is None
+
+
+# --- the key --------------------------------------------------------------------------------------
+
+
+async def test_SH4_a_replaced_network_is_refused(
+    bench, bench_with, tmp_path, alice: Person
+) -> None:
+    """With another key nothing is sealed; the error has both fingerprints. After the owner ended
+    every share, the new key is used."""
+    bob = await person(bench)
+    former = (await alice.shares(bob, "API_KEY")).pin
+    await alice.shares(bob, "API_KEY", team="ops")
+    (tmp_path / "other").mkdir()
+    other = await bench_with(believing(tmp_path / "other", bench.platform))
+    there = await other.client()
+    await there.sign_in(bob.wallet)  # the same owner has another key at another node
+    visitor = await other.client()
+    with pytest.raises(NetworkKeyChanged) as refused:
+        await alice.client.sharing.share(
+            ["ci/TOKEN"], bob.did, wallet=lambda: alice.wallet, encryption=visitor.encryption
+        )
+    assert former.fingerprint in refused.value.message
+    assert refused.value.offered.fingerprint in str(refused.value.step)
+    assert await bob.reads(alice, "ops") == {"API_KEY": "open sesame"}
+    await alice.client.sharing.unshare(None, did=bob.did)
+    with pytest.raises(NetworkKeyChanged):  # still a member of the team
+        await alice.client.sharing.share([], bob.did, encryption=visitor.encryption)
+    await alice.client.sharing.unshare(None, did=bob.did, team="ops")
+    share = await alice.client.sharing.share(
+        ["API_KEY"], bob.did, wallet=lambda: alice.wallet, encryption=visitor.encryption
+    )
+    assert share.pin == refused.value.offered
+
+
+async def test_SH4_a_node_that_gives_another_descriptor(bench, alice: Person, bob: Person) -> None:
+    """A relay that swaps in a key of its own fails the node's signature; nothing is granted."""
+    eve = await person(bench)
+    own = await eve.client.encryption.descriptor(eve.client.encryption.network())
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
+    ):
+
+        def twist(answer: Answer) -> None:
+            if "/encryption/networks/" in answer.path and bob.did in answer.path:
+                answer.change(publicEncryptionKey=b64encode(own.public_key).decode())
+
+        relay.twist = twist
+        with pytest.raises(ResponseSignatureInvalid):
+            await client.sharing.share(["API_KEY"], bob.did, wallet=lambda: alice.wallet)
+    assert await alice.client.sharing.shares() == ()
+
+
+# --- teams ----------------------------------------------------------------------------------------
+
+
+async def test_SH7_a_member_who_joins_and_leaves(bench, alice: Person, bob: Person) -> None:
+    """A new member gets all that the team has; one who left gets nothing, also no new value."""
+    carol = await person(bench)
+    await alice.shares(bob, team="ops")
+    await alice.shares(bob, "API_KEY", "ci/TOKEN", team="ops")
+    sharing = alice.client.sharing
+    await sharing.share(None, carol.did, team="ops", wallet=lambda: alice.wallet)
+    assert await carol.reads(alice) == await bob.reads(alice)
+    assert len(await carol.reads(alice)) == 2
+    source = await bob.source(alice)
+    assert await sharing.unshare(None, did=bob.did, team="ops") == ("API_KEY", "ci/TOKEN")
+    await sharing.put_many({"API_KEY": "after bob"})
+    for failing in (source.get("API_KEY"), bob.reads(alice)):
+        with pytest.raises((DelegationRevoked, NotShared)):
+            await failing
+    assert (await carol.reads(alice))["API_KEY"] == "after bob"
+    await sharing.unshare(["API_KEY"], team="ops")
+    assert await carol.reads(alice) == {"TOKEN": b"\0\1"}
+    assert {one.folder.did for one in await sharing.shares()} == {carol.did}
+
+
+async def test_SH8_several_teams_are_told_apart(alice: Person, bob: Person) -> None:
+    """What is shared with a person and with teams is read from one of them, by name."""
+    await alice.shares(bob, "API_KEY")
+    await alice.shares(bob, "ci/TOKEN", team="ops")
+    with pytest.raises(NotShared, match="you alone") as refused:
+        await bob.source(alice)
+    assert "ops" in refused.value.message
+    assert await bob.reads(alice, "ops") == {"TOKEN": b"\0\1"}
+    await alice.client.sharing.unshare(["API_KEY"])
+    assert await bob.reads(alice) == {"TOKEN": b"\0\1"}
+
+
+# --- the reader -----------------------------------------------------------------------------------
+
+
+async def test_SH5_a_reader_gets_no_other_value(bench, alice: Person, bob: Person) -> None:
+    """The right covers the reader's own folder: no secret, no other folder, no writing."""
+    carol = await person(bench)
+    share = await alice.shares(bob, "API_KEY")
+    other = await alice.shares(carol, "API_KEY", team="ops")
+    await bob.source(alice)
+    kv = bob.client.kv(alice.client.kv("secrets").space.text)
+    assert (await kv.get(f"{share.folder.path}API_KEY")).body
+    for path in (
+        "vault/secrets/API_KEY",
+        f"{other.folder.path}API_KEY",
+        f"{FOLDER}{bob.did}",
+        f"{share.folder.path[:-2]}x/API_KEY",
+    ):
+        with pytest.raises((NotGranted, Unauthorized)):
+            await kv.get(path)
+        right = allow(f"{kv.space.text}/kv/{path}", KV_GET)
+        with pytest.raises((NotGranted, Unauthorized)):
+            await bob.client.delegations.delegate(carol.did, [right])
+    for failing in (kv.put(f"{share.folder.path}API_KEY", "x"), kv.delete(share.folder.path)):
+        with pytest.raises(NotGranted):
+            await failing
+    with pytest.raises(InvalidPortableDelegation):
+        await bob.client.sharing.opened(other, wallet=lambda: bob.wallet)
+
+
+async def test_SH8_a_copy_for_another_network_or_name_is_refused(
+    bench, alice: Person, bob: Person
+) -> None:
+    """An envelope that is moved to another name, or sealed to another owner, is not opened."""
+    carol = await person(bench)
+    path = (await alice.shares(bob, "API_KEY", "ci/TOKEN")).folder.path
+    others = (await alice.shares(carol, "API_KEY")).folder.path
+    source, kv = await bob.source(alice), alice.client.kv("secrets")
+    await kv.put(f"{path}MOVED", (await kv.get(f"{path}API_KEY")).body)
+    with pytest.raises(LabelMismatch):
+        await source.get("MOVED")
+    for body in ((await kv.get(f"{others}API_KEY")).body, b"no envelope"):
+        await kv.put(f"{path}FOREIGN", body)
+        with pytest.raises(InvalidEnvelope):
+            await source.get("FOREIGN")
+
+
+# --- two nodes ------------------------------------------------------------------------------------
+
+
+async def test_people_at_two_nodes(bench, bench_with, tmp_path, alice: Person) -> None:
+    """A copy is sealed to the network at the person's node; new values need only the owner's node,
+    so they are stored while the other one is down."""
+    (tmp_path / "other").mkdir()
+    other = await bench_with(believing(tmp_path / "other", bench.platform))
+    bob = Person(*await other.owner())
+    visitor = await other.client()
+    with pytest.raises(NetworkNotFound):
+        await alice.shares(bob, "API_KEY")
+    share = await alice.client.sharing.share(
+        ["API_KEY"], bob.did, wallet=lambda: alice.wallet, encryption=visitor.encryption
+    )
+    guest = await bench.client(replace(bob.client.session, node_id=None))
+    portable = share.portable(alice.client.url)
+    found = read_share(portable.header, portable.owner)
+    assert found == share
+    source = await guest.sharing.opened(
+        found, wallet=lambda: bob.wallet, encryption=bob.client.encryption
+    )
+    assert await source.get("API_KEY") == "open sesame"
+    await alice.client.sharing.put_many({"API_KEY": "new"})
+    await alice.shares(bob, "ci/TOKEN")  # the key in the grant is used
+    assert await source.get("API_KEY") == "new"
+    assert await source.get("TOKEN", scope="ci") == b"\0\1"
+    await alice.client.sharing.unshare(None, did=bob.did)
+    with pytest.raises(DelegationRevoked):
+        await source.get("API_KEY")
