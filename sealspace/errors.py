@@ -282,9 +282,10 @@ class NotGranted(SealspaceError):
 class NotShared(SealspaceError):
     """A secret is not shared with this person, or does not exist."""
 
-    default_hint = (
-        "ask the owner, who sees the shares with `sealspace team list`; if there are several teams,"
-        " name one"
+    default_hint = "ask the owner; if several teams are named, pass one, or '' for you alone"
+    default_step = (
+        "ask the owner; if several teams are named, choose one with --from DID/TEAM, or those for"
+        " you alone with --from DID/"
     )
 
 

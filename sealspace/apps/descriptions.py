@@ -63,7 +63,7 @@ from ..documents.manifests import (
     served,
 )
 from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
-from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at
+from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at, shared_folder_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..session import iso_time
@@ -159,6 +159,8 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
         return None
     below = path[len(prefix) :]
     label = below.removeprefix("scoped/")
+    if folder := shared_folder_at(path):
+        return label, f"copies of secrets for {folder.did}"
     every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
     return label, every if secret_at(path) is None else f"the secret {label}"
 

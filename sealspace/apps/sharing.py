@@ -16,12 +16,11 @@ Example:
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.capability_errors import CapabilityError
 from capabilities.principals import same_principal
-from capabilities.resources import SpaceId
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
 from encryption_network.networks import KEY_VERSION
 from encryption_network.pins import NetworkPin, pin_of
@@ -48,6 +47,7 @@ from ..wire.caller import Caller
 from ..wire.delegation_history import Direction
 from ..wire.portable import PortableDelegation, portable_of
 
+_Wallet: TypeAlias = Callable[[], AnyWallet | None]
 SHARE_TTL_S = 365 * 86_400.0
 """Default lifetime of a person's right to read, seconds."""
 
@@ -122,7 +122,7 @@ class Sharing:
         did: str,
         *,
         team: str | None = None,
-        wallet: Callable[[], AnyWallet | None] = lambda: None,
+        wallet: _Wallet = lambda: None,
         ttl_s: float = SHARE_TTL_S,
         encryption: Encryption | None = None,
     ) -> Share:
@@ -142,10 +142,10 @@ class Sharing:
             The right to read. A person who has a network at another node needs it.
         Raises:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
-            NotShared: there is no such secret.
+            NotFound: there is no such secret.
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
             NetworkKeyChanged: earlier copies are sealed to another key of this person.
-            SealspaceError: as `Secrets.get_many`, `Encryption.descriptor`, `Kv.put_many` and
+            SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
         session, person = self._caller.session, shared_folder(team, did).did
@@ -177,8 +177,8 @@ class Sharing:
     async def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
-        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies that
-        nobody may read any more are left as they are.
+        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies in a
+        folder that no live grant names are left as they are.
 
         Args:
             values: label to text or bytes.
@@ -203,24 +203,23 @@ class Sharing:
         """Delete copies, and revoke the rights to read for which nothing is left.
 
         A member of a team keeps the right to read what is shared with the team later, unless
-        `labels` is None.
+        everything is unshared.
 
         Args:
-            labels: the secrets; None: all.
+            labels: the secrets; without it, all.
             did: DID of the person; None: every person.
             team: the team for which the copies were made. None: copies for a person alone, or all
                 copies if no person is given either.
         Returns:
             The labels of the secrets of which copies were deleted.
         Raises:
-            InvalidInput: an argument is not valid.
             NotShared: nothing of it is shared.
             SealspaceError: as `copies`, `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
-        person = None if did is None else shared_folder(team, did).did
 
         def is_meant(folder: SharedFolder) -> bool:
-            return team is did is None or (folder.team == team and person in (None, folder.did))
+            is_one = did is None or same_principal(did, folder.did)
+            return is_one and (team is did is None or folder.team == team)
 
         copies = [one for one in await self.copies() if is_meant(one[0])]
         ended = [one for one in copies if labels is None or one[1].label in labels]
@@ -231,7 +230,10 @@ class Sharing:
             if is_meant(folder) and (labels is None or (folder.team is None and folder not in kept))
         ]
         if not ended and not revoked:
-            raise NotShared("these secrets are not shared, or not with this person or team")
+            raise NotShared(
+                "these secrets are not shared, or not with this person or team",
+                hint="list what is shared: sealspace team list",
+            )
         # SH5: the right first. A copy that another command renews meanwhile cannot be read then.
         await Delegations(self._caller).revoke(*revoked)
         await self._kv.delete_many(one._replace(folder=to.path).path for to, one in ended)
@@ -242,13 +244,13 @@ class Sharing:
         owner: str,
         *,
         team: str | None = None,
-        wallet: Callable[[], AnyWallet | None] = lambda: None,
+        wallet: _Wallet = lambda: None,
     ) -> Secrets:
         """Return an object for reading what another owner at this node shared.
 
         Args:
             owner: DID of the person who shares.
-            team: name of the team, if they share with several teams of this session's owner.
+            team: name of the team, or "" for this session's owner alone; None: the only one.
             wallet: see above; it signs once for each session and grant.
         Raises:
             NotShared: nothing is shared, or it is not clear which team is meant.
@@ -256,10 +258,10 @@ class Sharing:
         """
         found = dict[SharedFolder, Grant]()
         async for folder, grant in self._shares("received", owner):
-            if folder.did == self._caller.session.owner and team in (None, folder.team):
+            if folder.did == self._caller.session.owner and team in (None, folder.team or ""):
                 found.setdefault(folder, grant)  # the latest comes first
         if len(found) != 1:
-            teams = ", ".join(one.team or "you alone" for one in found) or "others only"
+            teams = " and ".join(one.team or "you alone" for one in found) or "others only"
             raise NotShared(f"{owner} shares secrets with {teams}")
         return await self.opened(Share(*found.popitem()), wallet=wallet)
 
@@ -267,7 +269,7 @@ class Sharing:
         self,
         share: Share,
         *,
-        wallet: Callable[[], AnyWallet | None] = lambda: None,
+        wallet: _Wallet = lambda: None,
         encryption: Encryption | None = None,
     ) -> Secrets:
         """Return an object for reading what another owner shared.
@@ -279,8 +281,7 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.accept`.
         """
-        folder, grant = share
-        session = self._caller.session
+        (folder, grant), session = share, self._caller.session
 
         def is_use(one: Grant) -> bool:
             parents = parse_delegation(one.header).parents
@@ -296,32 +297,26 @@ class Sharing:
             session = self._caller.session
         # Without grants that the owner has revoked: the session would cite the first that fits.
         caller = self._caller.acting(replace(session, grants=tuple(filter(is_use, session.grants))))
-        space = _space(grant.delegator)
+        space = space_of(grant.delegator, SECRETS_SPACE)
         return Secrets(caller, encryption or self._encryption, space, folder=folder)
 
     @property
     def _kv(self) -> Kv:
-        return Kv(self._caller, _space(self._caller.session.owner))
+        return Kv(self._caller, self._caller.session.own_space(SECRETS_SPACE))
 
     def _secrets(self, folder: SharedFolder | None = None) -> Secrets:
         return Secrets(self._caller, self._encryption, self._kv.space, folder=folder)
 
     async def _values(self, labels: Collection[str]) -> dict[SecretName, str | bytes]:
         """Read the owner's secrets to share (SH2)."""
-        named = [parse_secret_label(label) for label in labels]
         values = dict[SecretName, str | bytes]()
-        for secret in named:
+        for secret in map(parse_secret_label, labels):
             if is_protected(secret.name):
                 raise InvalidSecretName(
                     f"{secret.label} cannot be shared: only attested programs can read it",
                     hint="leave out names that begin with PROTECTED_",
                 )
-        for scope in {one.scope for one in named}:
-            names = [one.name for one in named if one.scope == scope]
-            found = await self._secrets().get_many(names, scope=scope)
-            values |= {SecretName(name, scope): value for name, value in found.items()}
-        if absent := [one.label for one in named if one not in values]:
-            raise NotShared(f"there is no secret {absent[0]}")
+            values[secret] = await self._secrets().get(secret.name, scope=secret.scope)
         return values
 
     async def _pin(
@@ -376,7 +371,7 @@ def read_share(token: str, owner: str) -> Share | None:
         parents = verify_delegation(parse_delegation(token)).parents
     except CapabilityError:
         return None
-    grant, place = read_grant(token), f"{_space(owner).text}/kv/"
+    grant, place = read_grant(token), f"{space_of(owner, SECRETS_SPACE).text}/kv/"
     folder = shared_folder_at(grant.capabilities[0].resource.text.removeprefix(place))
     if (
         folder is not None
@@ -390,9 +385,5 @@ def read_share(token: str, owner: str) -> Share | None:
 
 
 def _rights(owner: str, folder: SharedFolder) -> tuple[Capability, ...]:
-    place = _space(owner)
+    place = space_of(owner, SECRETS_SPACE)
     return tuple(space_capability(place, "kv", folder.path, one) for one in (KV_GET, KV_LIST))
-
-
-def _space(owner: str) -> SpaceId:
-    return space_of(owner, SECRETS_SPACE)

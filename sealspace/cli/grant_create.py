@@ -90,8 +90,9 @@ async def create(
 
     Only attested code that --policy or the network's policy approves can decrypt granted secrets. A
     person cannot read a secret that was granted to them, unless the node's operator ran `sealspace
-    admin release set --attestation off`. To share a secret with a backend, use `sealspace backend
-    grant`; to share data with a person, grant values of a space.
+    admin release set --attestation off`. To share a secret with a person, use `sealspace secret
+    share`; to share a secret with a backend, use `sealspace backend grant`; to share other data
+    with a person, grant values of a space.
 
     The grant is in force as soon as the command ends. Only DID can use it. `sealspace grant revoke`
     ends it.

@@ -54,10 +54,18 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
     if source is None:
         yield client.secrets()
     elif source.startswith("did:"):
-        owner, _, team = source.partition("/")
-        found = await client.sharing.received(owner, team=team or None, wallet=home.wallet)
+        owner, slash, team = source.partition("/")
+        found = await client.sharing.received(
+            owner, team=team if slash else None, wallet=home.wallet
+        )
         home.keep_session(client.session)
-        yield found
+        try:
+            yield found
+        except NotThere as error:
+            error.step = (
+                f"list what is shared with you: sealspace secret list --all --from {source}"
+            )
+            raise
     else:
         portable, own = read_grants(Path(source))[0], client.session
         share = read_share(portable.header, portable.owner)

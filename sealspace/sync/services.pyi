@@ -1,5 +1,5 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
-from sealspace.apps.sharing import Share
+from sealspace.apps.sharing import Share, _Wallet
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
@@ -709,7 +709,7 @@ class Sharing:
         did: str,
         *,
         team: str | None = None,
-        wallet: Callable[[], AnyWallet | None] = ...,
+        wallet: _Wallet = ...,
         ttl_s: float = ...,
         encryption: Encryption | None = None,
     ) -> Share:
@@ -729,18 +729,18 @@ class Sharing:
             The right to read. A person who has a network at another node needs it.
         Raises:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
-            NotShared: there is no such secret.
+            NotFound: there is no such secret.
             NetworkNotFound, NetworkNotActive: the person has no network at that node.
             NetworkKeyChanged: earlier copies are sealed to another key of this person.
-            SealspaceError: as `Secrets.get_many`, `Encryption.descriptor`, `Kv.put_many` and
+            SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
 
     def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
-        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies that
-        nobody may read any more are left as they are.
+        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies in a
+        folder that no live grant names are left as they are.
 
         Args:
             values: label to text or bytes.
@@ -756,29 +756,26 @@ class Sharing:
         """Delete copies, and revoke the rights to read for which nothing is left.
 
         A member of a team keeps the right to read what is shared with the team later, unless
-        `labels` is None.
+        everything is unshared.
 
         Args:
-            labels: the secrets; None: all.
+            labels: the secrets; without it, all.
             did: DID of the person; None: every person.
             team: the team for which the copies were made. None: copies for a person alone, or all
                 copies if no person is given either.
         Returns:
             The labels of the secrets of which copies were deleted.
         Raises:
-            InvalidInput: an argument is not valid.
             NotShared: nothing of it is shared.
             SealspaceError: as `copies`, `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
 
-    def received(
-        self, owner: str, *, team: str | None = None, wallet: Callable[[], AnyWallet | None] = ...
-    ) -> Secrets:
+    def received(self, owner: str, *, team: str | None = None, wallet: _Wallet = ...) -> Secrets:
         """Return an object for reading what another owner at this node shared.
 
         Args:
             owner: DID of the person who shares.
-            team: name of the team, if they share with several teams of this session's owner.
+            team: name of the team, or "" for this session's owner alone; None: the only one.
             wallet: see above; it signs once for each session and grant.
         Raises:
             NotShared: nothing is shared, or it is not clear which team is meant.
@@ -786,11 +783,7 @@ class Sharing:
         """
 
     def opened(
-        self,
-        share: Share,
-        *,
-        wallet: Callable[[], AnyWallet | None] = ...,
-        encryption: Encryption | None = None,
+        self, share: Share, *, wallet: _Wallet = ..., encryption: Encryption | None = None
     ) -> Secrets:
         """Return an object for reading what another owner shared.
 

@@ -26,6 +26,7 @@ _RELEASE = "attacks/test_release.py::"
 _STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
+_SHARING = "sealspace/test_sharing.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
@@ -43,32 +44,25 @@ _SMS = "attacks/test_sms.py::"
 _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
-    # --- agents
-    "3.5 a web page tells an agent to steal a secret, and the agent calls `sealspace mcp`": (
-        _MCP + "test_AG3_what_is_not_exactly_listed_is_refused",
-        _MCP + "test_AG5_the_person_sees_what_runs",
-        _MCP + "test_AG6_a_listed_request",
-        _MCP + "test_AG8_long_output_is_cut_after_masking",
+    # --- secrets that people share
+    "3.5 a person reads on after a share has ended, or a member after leaving a team": (
+        "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
+        _SHARING + "test_SH7_a_member_who_joins_and_leaves",
     ),
-    "3.5 an agent edits files of its project, so that an allowed command runs its code with the "
-    "secret": (
-        _MCP + "test_AG4_edited_project_files_gain_nothing",
-        _MCP + "test_AG4_the_environment_is_minimal",
+    "3.5 a node, a relay or a writer of the store offers its own key for the network of a person, "
+    "to receive a secret": (
+        _SHARING + "test_SH4_a_node_that_gives_another_descriptor",
+        _SHARING + "test_SH4_a_replaced_network_is_refused",
     ),
-    "3.5 an agent allows itself more: by its project's files, a variable, a relative path or a "
-    "link": (
-        _MCP + "test_AG1_the_file_is_out_of_the_agent_s_reach",
-        _MCP + "test_AG1_only_the_owner_writes_the_file",
+    "3.5 a path or a grant is planted, so that new values are sealed to an attacker's key": (
+        _SHARING + "test_SH3_a_copy_that_somebody_else_planted_is_not_renewed",
+        _SHARING + "test_SH3_only_the_owners_own_signature_counts",
     ),
-    "3.5 an agent sends a secret to a host of its own: by redirect, port, DNS or a header": (
-        _MCP + "test_AG6_other_requests_are_asked",
-        _MCP + "test_AG6_redirects_long_answers_and_refusals",
-        _MCP + "test_AG6_only_public_addresses",
-        _MCP + "test_AG6_a_path_changes_no_port",
+    "3.5 a person with a share tries other names, folders or teams, or writes": (
+        "attacks/test_sharing.py::test_SH5_a_reader_who_tries_other_paths",
     ),
-    "3.5 an agent tires a person with questions until one is answered yes": (
-        _MCP + "test_AG5_no_is_no",
-        _MCP + "test_AG5_questions_are_bounded",
+    "3.5 a shared secret takes the place of one's own in a program": (
+        "sealspace/cli/test_sharing.py::test_SH8_a_name_that_one_has_too",
     ),
     # --- iExec's clients
     "3.2 a party that saw a push of iExec's client sends it again, to bring a former value back": (
@@ -659,6 +653,8 @@ UNHELD_THREATS: dict[str, str] = {
     "3.3 files of the store replaced by older ones": (
         "the node cannot tell; an exported audit head can"
     ),
+    "3.5 a hostile node lists a revoked grant as live, to get new values for a person who was "
+    "removed": "only the node knows what was revoked",
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
     **UNHELD_RUNNER_THREATS,

@@ -20,6 +20,7 @@ from sealspace.errors import (
     LabelMismatch,
     NetworkKeyChanged,
     NetworkNotFound,
+    NotFound,
     NotGranted,
     NotShared,
     ResponseSignatureInvalid,
@@ -159,7 +160,7 @@ async def test_SH2_what_is_not_shared(alice: Person, bob: Person) -> None:
     """Generated secrets, reserved names and missing secrets are refused; nothing is granted."""
     for label, error in (
         ("PROTECTED_KEY", InvalidSecretName),
-        ("MISSING", NotShared),
+        ("MISSING", NotFound),
         ("../API_KEY", SealspaceError),
     ):
         with pytest.raises(error):
@@ -231,7 +232,7 @@ async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice
 
 
 async def test_SH3_only_the_owners_own_signature_counts(alice: Person, bob: Person) -> None:
-    """Grants by a session, by another owner, with other rights or to another person are none."""
+    """Grants by sessions or other owners, with other rights or recipients, do not count."""
     share = await alice.shares(bob, "API_KEY")
     assert read_share(share.grant.header, alice.did) == share
     assert read_share(share.grant.header, bob.did) is None
@@ -331,7 +332,7 @@ async def test_SH7_a_member_who_joins_and_leaves(bench, alice: Person, bob: Pers
 
 
 async def test_SH8_several_teams_are_told_apart(alice: Person, bob: Person) -> None:
-    """What is shared with a person and with teams is read from one of them, by name."""
+    """If a secret is shared with a person and with a team, the reader names one of the two."""
     await alice.shares(bob, "API_KEY")
     await alice.shares(bob, "ci/TOKEN", team="ops")
     with pytest.raises(NotShared, match="you alone") as refused:

@@ -1,14 +1,22 @@
 """The commands for sharing secrets between people, each at a login of their own."""
 
+import asyncio
 import json
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from embedded_node import EmbeddedNode, embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
+from running_node import COMMAND
+from tests_support import REPOSITORY
+
+from node.config.tree import Config, Http, Store
 
 
 class Office:
-    """Alice and Bob at one node."""
+    """Alice and Bob, each with a home."""
 
     def __init__(self, desk: OwnerDesk) -> None:
         self.desk, self.bobs = desk, desk.home.with_name("bob")
@@ -22,37 +30,157 @@ class Office:
         assert ran.status == 0, ran
         return ran
 
+    async def bob_reads(self, name: str, *more: str) -> str:
+        """Return the value that Bob reads from Alice, or what happened instead."""
+        ran = await self.as_bob("secret", "get", name, "--from", self.alice, *more)
+        return ran.out if ran.status == 0 else ran.happened
+
+
+async def opened(desk: OwnerDesk, bobs_node: str) -> Office:
+    """Alice has two secrets; Bob has logged in."""
+    office = Office(desk)
+    await desk.log_in()
+    assert (await office.as_bob("login", bobs_node, "--new")).status == 0
+    office.alice = json.loads((await desk.run("whoami", "--json")).out)["owner"]
+    office.bob = json.loads((await office.as_bob("whoami", "--json")).out)["owner"]
+    await office.as_alice("secret", "put", "API_KEY", given="open sesame")
+    await office.as_alice("secret", "put", "DB_URL", "--scope", "prod", given="postgres")
+    return office
+
 
 @pytest.fixture
-async def office(tmp_path: Path, capsys, monkeypatch):
-    """Alice has two secrets; Bob has logged in."""
+async def office(tmp_path: Path, capsys, monkeypatch) -> AsyncIterator[Office]:
+    """Alice and Bob at one node."""
     async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
-        office = Office(desk)
-        await desk.log_in()
-        assert (await office.as_bob("login", desk.node, "--new")).status == 0
-        office.alice = json.loads((await desk.run("whoami", "--json")).out)["owner"]
-        office.bob = json.loads((await office.as_bob("whoami", "--json")).out)["owner"]
-        await office.as_alice("secret", "put", "API_KEY", given="open sesame")
-        await office.as_alice("secret", "put", "DB_URL", given="postgres")
-        yield office
+        yield await opened(desk, desk.node)
+
+
+@pytest.fixture
+async def second(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
+    """Another node."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")))
+    async with embedded_node(config) as node:
+        yield node
 
 
 async def test_share_read_and_unshare(office: Office) -> None:
-    """A shared secret is read, listed and passed to a program until it is unshared."""
+    """A shared secret is read and listed until it is unshared; the fingerprint is shown."""
     shared = await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     shown = json.loads((await office.as_bob("network", "show", "--json")).out)
     assert shown["fingerprint"] in shared.err
-    source = ("--from", office.alice)
-    assert (await office.as_bob("secret", "get", "API_KEY", *source)).out == "open sesame"
-    assert "API_KEY" in (await office.as_bob("secret", "list", *source)).out
-    await office.as_alice("secret", "put", "API_KEY", given="second")
-    assert (await office.as_bob("secret", "get", "API_KEY", *source)).out == "second"
-    missing = await office.as_bob("secret", "get", "DB_URL", *source)
-    assert missing.status == 21, missing
+    assert await office.bob_reads("API_KEY") == "open sesame"
+    listed = await office.as_bob("secret", "list", "--all", "--from", office.alice, "--json")
+    assert json.loads(listed.out) == [{"name": "API_KEY", "scope": None, "changedAt": None}]
+    missing = await office.as_bob("secret", "get", "DB_URL", "--from", office.alice)
+    assert missing.happened == "there is no secret DB_URL"
+    assert missing.next.endswith(f"sealspace secret list --all --from {office.alice}")
+    grants = (await office.as_alice("grant", "list")).out
+    assert f"read, list copies of secrets for {office.bob}" in grants
     ended = await office.as_alice("secret", "unshare", "API_KEY", "--with", office.bob)
-    assert "copies of: API_KEY" in ended.err and "stays known" in ended.err
-    gone = await office.as_bob("secret", "get", "API_KEY", *source)
-    assert (gone.status, gone.happened) == (
-        21,
-        f"{office.alice} shares secrets with others only",
+    assert "copies of: API_KEY" in ended.err and "what was read stays known" in ended.err
+    assert await office.bob_reads("API_KEY") == f"{office.alice} shares secrets with others only"
+    again = await office.desk.run("secret", "unshare", "API_KEY", "--with", office.bob)
+    assert (again.status, again.next) == (21, "list what is shared: sealspace team list")
+
+
+async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -> None:
+    """put (in a script and on a terminal), import, generate and rollback renew the copy, and a
+    deletion deletes it."""
+    await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
+    await office.as_alice("secret", "put", "API_KEY", given="script")
+    assert await office.bob_reads("API_KEY") == "script"
+    await office.as_alice("secret", "put", "API_KEY", typed="y\nterminal\nterminal\n")
+    assert await office.bob_reads("API_KEY") == "terminal"
+    (tmp_path / "values.env").write_text("API_KEY=imported\nOTHER=x\n")
+    await office.as_alice("secret", "import", str(tmp_path / "values.env"), "--yes")
+    assert await office.bob_reads("API_KEY") == "imported"
+    made = await office.as_alice("secret", "generate", "API_KEY", "--show")
+    assert await office.bob_reads("API_KEY") == made.out.strip()
+    await office.as_alice("secret", "rollback", "API_KEY", "1")
+    assert await office.bob_reads("API_KEY") == "open sesame"
+    await office.as_alice("secret", "delete", "API_KEY")
+    assert await office.bob_reads("API_KEY") == f"{office.alice} shares secrets with others only"
+
+
+async def test_SH7_a_team(office: Office) -> None:
+    """A member gets what the team has; one who was removed gets nothing."""
+    unknown = await office.desk.run("secret", "share", "API_KEY", "--with", "team:ops")
+    assert (unknown.happened, unknown.next) == (
+        "there is no team ops",
+        "sealspace team add ops DID",
     )
+    await office.as_alice("team", "add", "ops", office.bob)
+    scoped = ("--scope", "prod")
+    await office.as_alice("secret", "share", "DB_URL", *scoped, "--with", "team:ops")
+    assert await office.bob_reads("DB_URL", *scoped) == "postgres"
+    await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
+    several = await office.as_bob("secret", "get", "API_KEY", "--from", office.alice)
+    assert several.happened.endswith("shares secrets with you alone and ops")
+    for source, name, value in (("/", "API_KEY", "open sesame"), ("/ops", "DB_URL", "postgres")):
+        more = scoped if name == "DB_URL" else ()
+        ran = await office.as_bob("secret", "get", name, "--from", office.alice + source, *more)
+        assert ran.out == value
+    rows = json.loads((await office.as_alice("team", "list", "--json")).out)
+    assert {(one["team"], *one["secrets"]) for one in rows} == {
+        ("ops", "prod/DB_URL"),
+        (None, "API_KEY"),
+    }
+    await office.as_alice("team", "remove", "ops", office.bob)
+    await office.as_alice("secret", "put", "DB_URL", *scoped, given="after bob")
+    gone = await office.as_bob("secret", "get", "DB_URL", "--from", f"{office.alice}/ops", *scoped)
+    assert (gone.status, gone.out) == (21, "")
+    assert await office.bob_reads("API_KEY") == "open sesame"
+
+
+async def test_SH8_a_name_that_one_has_too(office: Office) -> None:
+    """`run --from` passes the shared values only; a name of one's own needs a choice."""
+    await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
+    await office.as_bob("secret", "put", "MY_TOKEN", given="my own")
+    program = ("--", "sh", "-c", 'test "$API_KEY" = "open sesame" && test -z "$MY_TOKEN"')
+
+    async def ran(*options: str) -> tuple[int | None, str]:
+        started = await asyncio.create_subprocess_exec(
+            *(*COMMAND, "run", "--home", str(office.bobs), "--from", office.alice),
+            *(*options, *program),
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+            cwd=office.bobs,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, told = await started.communicate()
+        return started.returncode, told.decode()
+
+    assert (await ran())[0] == 0
+    await office.as_bob("secret", "put", "API_KEY", given="my own")
+    status, told = await ran()
+    assert status == 2
+    assert "you have secrets of your own with the same names: API_KEY" in told
+    assert "to pass the shared values, name them: --only API_KEY" in told
+    assert (await ran("--only", "API_KEY"))[0] == 0
+
+
+async def test_people_at_two_nodes(
+    tmp_path: Path, capsys, monkeypatch, second: EmbeddedNode
+) -> None:
+    """The owner names the person's node, and hands over a file that serves for all later values."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        office = await opened(desk, second.url)
+        share = ("secret", "share", "API_KEY", "--with", office.bob)
+        nowhere = await desk.run(*share)
+        assert nowhere.status == 21 and "sealspace login" in nowhere.next
+        assert "add --at" in nowhere.next
+        file = tmp_path / "alice.json"
+        await office.as_alice(*share, "--at", second.url, "--out", str(file))
+        get = ("secret", "get", "API_KEY", "--from", str(file))
+        assert (await office.as_bob(*get)).out == "open sesame"
+        await office.as_alice("secret", "put", "API_KEY", given="second")
+        assert (await office.as_bob(*get)).out == "second"
+        await office.as_alice("secret", "unshare", "--with", office.bob)
+        assert (await office.as_bob(*get)).status == 22
+        other = tmp_path / "other.json"
+        await office.as_alice(
+            "grant", "create", office.bob, "--space", "default", "--out", str(other)
+        )
+        refused = await office.as_bob("secret", "get", "API_KEY", "--from", str(other))
+        assert refused.happened == f"the grant in {other} does not share secrets"
