@@ -9,6 +9,7 @@ one module of this package never loads the HTTP library.
 The services of a client, each a class of its own:
     client.kv(space): Kv. Values: singly or in batches, as streams, under conditions.
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
+    client.sharing: Sharing. Secrets that people share with each other.
     client.spaces(): Spaces. The owner's spaces.
     client.public(space): PublicKv. Values of public spaces; needs no session.
     client.delegations: Delegations. Grant, accept and revoke rights, and list grants.

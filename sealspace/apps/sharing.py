@@ -6,15 +6,16 @@ recipient are in a folder of the owner's space `secrets`, and the owner signs a 
 The folder's path names the recipient's public key, so the signature covers the key too.
 
 Example:
+    await friend.encryption.ensure_network()
     await client.secrets().put("API_KEY", "open sesame")
     await client.sharing.share(["API_KEY"], friend.session.owner, wallet=lambda: wallet)
-    received = await friend.sharing.received(client.session.owner, wallet=lambda: wallet_2)
+    received = await friend.sharing.received(client.session.owner)
     assert await received.get("API_KEY") == "open sesame"
     await client.sharing.put_many({"API_KEY": "changed"})  # renews the copies too
     await client.sharing.unshare(["API_KEY"], did=friend.session.owner)
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -99,7 +100,7 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.query`.
         """
-        return tuple([one async for one in self._shares("granted", self._caller.session.owner)])
+        return await self._shares("granted", self._caller.session.owner)
 
     async def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
         """Return the secrets that have copies, with the folder of each copy.
@@ -167,6 +168,10 @@ class Sharing:
                     "cannot share: only the owner's wallet can sign the grant, not a session's key",
                     hint="sign it with the owner's wallet",
                 )
+            # SH5: copies that an expired right left behind would be readable again.
+            await self._kv.delete_many(
+                one._replace(folder=to.path).path for to, one in await self.copies() if to == folder
+            )
             portable = await Delegations(self._caller).delegate(
                 person, _rights(session.owner, folder), ttl_s=ttl_s, wallet=signing
             )
@@ -256,14 +261,16 @@ class Sharing:
             NotShared: nothing is shared, or it is not clear which team is meant.
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
-        found = dict[SharedFolder, Grant]()
-        async for folder, grant in self._shares("received", owner):
-            if folder.did == self._caller.session.owner and team in (None, folder.team or ""):
-                found.setdefault(folder, grant)  # the latest comes first
+        found = {
+            one.folder: one
+            for one in reversed(await self._shares("received", owner))  # the latest counts
+            if one.folder.did == self._caller.session.owner
+            and team in (None, one.folder.team or "")
+        }
         if len(found) != 1:
             teams = " and ".join(one.team or "you alone" for one in found) or "others only"
             raise NotShared(f"{owner} shares secrets with {teams}")
-        return await self.opened(Share(*found.popitem()), wallet=wallet)
+        return await self.opened(found.popitem()[1], wallet=wallet)
 
     async def opened(
         self,
@@ -281,24 +288,24 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.accept`.
         """
-        (folder, grant), session = share, self._caller.session
-
-        def is_use(one: Grant) -> bool:
-            parents = parse_delegation(one.header).parents
-            return grant.cid in (one.cid, *(parent.echo for parent in parents))
-
-        if not any(map(is_use, session.grants)):
+        session, cid = self._caller.session, share.grant.cid
+        used = [
+            one
+            for one in session.grants
+            if cid in (one.cid, *(to.echo for to in parse_delegation(one.header).parents))
+        ]
+        if not used:
             now = self._caller.clock.now()
             await Delegations(self._caller).accept(
                 share.portable(self._caller.transport.url),
                 wallet=wallet(),
                 ttl_s=(session.expires_at or now + SHARE_TTL_S) - now,
             )
-            session = self._caller.session
+            used = [self._caller.session.grants[-1]]
         # Without grants that the owner has revoked: the session would cite the first that fits.
-        caller = self._caller.acting(replace(session, grants=tuple(filter(is_use, session.grants))))
-        space = space_of(grant.delegator, SECRETS_SPACE)
-        return Secrets(caller, encryption or self._encryption, space, folder=folder)
+        caller = self._caller.acting(replace(self._caller.session, grants=tuple(used)))
+        space = space_of(share.grant.delegator, SECRETS_SPACE)
+        return Secrets(caller, encryption or self._encryption, space, folder=share.folder)
 
     @property
     def _kv(self) -> Kv:
@@ -346,14 +353,15 @@ class Sharing:
                 raise changed
         return offered
 
-    async def _shares(self, direction: Direction, owner: str) -> AsyncIterator[Share]:
-        """Yield the live grants to read copies that an owner signed, latest first."""
-        async for one in Delegations(self._caller).query(
-            direction=direction, status="active", tokens=True
-        ):
-            share = read_share(one.token or "", owner)
-            if share is not None:
-                yield share
+    async def _shares(self, direction: Direction, owner: str) -> tuple[Share, ...]:
+        """Return the live grants to read copies that an owner signed, latest first."""
+        account = None if self._caller.session.space else SECRETS_SPACE
+        query = Delegations(self._caller).query(
+            direction=direction, status="active", account=account, tokens=True
+        )
+        return tuple(
+            [share async for one in query if (share := read_share(one.token or "", owner))]
+        )
 
 
 def read_share(token: str, owner: str) -> Share | None:

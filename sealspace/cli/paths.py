@@ -99,13 +99,15 @@ grants_option = click.option(
 )
 
 
-def write_grants(path: Path, portables: Sequence[PortableDelegation]) -> None:
+def write_grants(
+    path: Path, portables: Sequence[PortableDelegation], use: str = "grant accept"
+) -> None:
     """Write grants to a new file.
 
-    The file has mode 0600. A message says how the recipient accepts the grants.
+    The file has mode 0600. A message says with which command the recipient uses the grants.
     """
     make_file(path, encode_bundle(portables) + b"\n")
-    tell(f"wrote {path} for the recipient, who runs: sealspace grant accept {path.name}")
+    tell(f"wrote {path} for the recipient, who runs: sealspace {use} {path.name}")
 
 
 def make_receipt_folder(folder: Path) -> None:

@@ -166,6 +166,8 @@ async def get(
     The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
     characters are shown, and binary values are refused.
     """
+    if owner and source:
+        raise click.UsageError("--owner and --from cannot be combined")
     scope = scope_for(client, scope)
     async with shared_secrets(client, source) as shared_:
         secrets = client.secrets(owner) if owner else shared_
@@ -425,13 +427,18 @@ async def store_secret(
     # A person agreed to replace this version only. Scripts replace any version.
     version = there.etag if there is not None and asks else None
     is_new, value = if_absent or (asks and there is None), read_value()
+    conditional = is_new or version is not None
     try:
-        # A commit of several values cannot be conditional, so the copies come second.
-        if conditional := is_new or version is not None:
+        if conditional:
             await client.secrets().put(name, value, scope=scope, if_absent=is_new, if_match=version)
-        await client.sharing.put_many({secret.label: value}, own=not conditional)
     except PreconditionFailed:
         raise exists if if_absent else written_meanwhile(name) from None
+    try:
+        # A commit of several values cannot be conditional, so the copies come second.
+        await client.sharing.put_many({secret.label: value}, own=not conditional)
+    except SealspaceError as error:
+        error.step = "run the command again: copies for other people may have the earlier value"
+        raise
     if there is not None:
         undo = ""
         with suppress(SealspaceError):  # the value is stored, whether or not versions are kept

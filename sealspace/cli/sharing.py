@@ -29,7 +29,6 @@ from_option = click.option(
         " the FILE that `sealspace secret share --out` wrote."
     ),
 )
-_names = click.argument("names", metavar="NAME", nargs=-1)
 _with = click.option(
     "--with", "person", metavar="DID|team:NAME", required=True, help="The person or the team."
 )
@@ -85,7 +84,7 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
         " API_KEY DB_URL --scope prod --with team:ops`."
     ),
 )
-@_names
+@click.argument("names", metavar="NAME", nargs=-1, required=True)
 @_with
 @_scope
 @_at
@@ -111,6 +110,8 @@ async def share(
     after `unshare`.
     """
     team = _team_in(person)
+    if team and out:
+        raise click.UsageError("--out requires --with DID; for a team: sealspace team add --out")
     shares = await client.sharing.shares()
     dids = {one.folder.did for one in shares if one.folder.team == team} if team else {person}
     if not dids:
@@ -120,7 +121,7 @@ async def share(
 
 
 @click.command("unshare")
-@_names
+@click.argument("names", metavar="[NAME]", nargs=-1)
 @_with
 @_scope
 @at_node
@@ -212,7 +213,7 @@ async def _share(
         f" network: {made.pin.fingerprint}"
     )
     if out is not None:
-        write_grants(out, [made.portable(client.url)])
+        write_grants(out, [made.portable(client.url)], "secret get NAME --from")
 
 
 async def _unshare(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from believing import believing
+from embedded_node import embedded_node
 from relay import Answer, relay_before
 
 from capabilities.abilities import KV_GET
@@ -28,8 +29,8 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import Secrets
-from sealspace.session import key_session
-from sealspace.wallets import AnyWallet
+from sealspace.session import Session, key_session
+from sealspace.wallets import AnyWallet, new_wallet
 
 FOLDER = "vault/secrets/shared/"
 
@@ -392,30 +393,55 @@ async def test_SH8_a_copy_for_another_network_or_name_is_refused(
 # --- two nodes ------------------------------------------------------------------------------------
 
 
-async def test_people_at_two_nodes(bench, bench_with, tmp_path, alice: Person) -> None:
-    """A copy is sealed to the network at the person's node; new values need only the owner's node,
-    so they are stored while the other one is down."""
+async def test_people_at_two_nodes(bench, tmp_path, alice: Person) -> None:
+    """A copy is sealed to the network at the person's node. New values need only the owner's node:
+    they are stored while the other one is down, and read when it is back."""
     (tmp_path / "other").mkdir()
-    other = await bench_with(believing(tmp_path / "other", bench.platform))
-    bob = Person(*await other.owner())
-    visitor = await other.client()
-    with pytest.raises(NetworkNotFound):
-        await alice.shares(bob, "API_KEY")
-    share = await alice.client.sharing.share(
-        ["API_KEY"], bob.did, wallet=lambda: alice.wallet, encryption=visitor.encryption
-    )
-    guest = await bench.client(replace(bob.client.session, node_id=None))
+    config = believing(tmp_path / "other", bench.platform)
+
+    def visitor(node, session: Session | None = None) -> Client:
+        return Client(node.url, session=session, clock=bench.clock, entropy=bench.entropy)
+
+    sharing, wallet = alice.client.sharing, new_wallet(entropy=bench.entropy)
+    async with embedded_node(config, clock=bench.clock) as node, visitor(node) as there:
+        session = await there.sign_in(wallet)
+        with pytest.raises(NetworkNotFound):
+            await sharing.share(["API_KEY"], wallet.did, wallet=lambda: alice.wallet)
+        async with visitor(node) as asked:
+            share = await sharing.share(
+                ["API_KEY"],
+                wallet.did,
+                wallet=lambda: alice.wallet,
+                encryption=asked.encryption,
+            )
     portable = share.portable(alice.client.url)
     found = read_share(portable.header, portable.owner)
     assert found == share
-    source = await guest.sharing.opened(
-        found, wallet=lambda: bob.wallet, encryption=bob.client.encryption
-    )
-    assert await source.get("API_KEY") == "open sesame"
-    await alice.client.sharing.put_many({"API_KEY": "new"})
-    await alice.shares(bob, "ci/TOKEN")  # the key in the grant is used
-    assert await source.get("API_KEY") == "new"
-    assert await source.get("TOKEN", scope="ci") == b"\0\1"
-    await alice.client.sharing.unshare(None, did=bob.did)
-    with pytest.raises(DelegationRevoked):
-        await source.get("API_KEY")
+    for value in ("while it is down", "again"):
+        await sharing.put_many({"API_KEY": value})
+    await sharing.share(["ci/TOKEN"], wallet.did)  # the key in the grant is used
+    guest = await bench.client(replace(session, node_id=None))
+    async with (
+        embedded_node(config, clock=bench.clock) as node,
+        visitor(node, replace(session, node_id=None)) as there,
+    ):
+        source = await guest.sharing.opened(
+            share, wallet=lambda: wallet, encryption=there.encryption
+        )
+        assert await source.get("API_KEY") == "again"
+        assert await source.get("TOKEN", scope="ci") == b"\0\1"
+        await sharing.unshare(None, did=wallet.did)
+        with pytest.raises(DelegationRevoked):
+            await source.get("API_KEY")
+
+
+async def test_SH5_a_new_right_revives_no_earlier_copy(bench, alice: Person, bob: Person) -> None:
+    """A right ends with its time. A later one does not include what was shared before."""
+    sharing = alice.client.sharing
+    await sharing.share(["API_KEY"], bob.did, wallet=lambda: alice.wallet, ttl_s=3600)
+    bench.clock.advance(3601)
+    with pytest.raises(NotShared):
+        await bob.reads(alice)
+    await sharing.put_many({"API_KEY": "later"})
+    await alice.shares(bob, "ci/TOKEN")
+    assert await bob.reads(alice) == {"TOKEN": b"\0\1"}

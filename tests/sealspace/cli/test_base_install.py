@@ -75,6 +75,11 @@ CALLS: Mapping[str, Call] = {
     "secret rollback": Call("API_KEY 1 --home {home}"),
     "secret delete": Call("API_KEY --home {home}"),
     "secret restore": Call("API_KEY --home {home}"),
+    "team add": Call(f"ops {BACKEND} --home {{home}}", status=21),  # it has no network
+    "team list": HOME,
+    "team remove": Call(f"ops {BACKEND} --home {{home}}", status=21),
+    "secret share": Call("API_KEY --with team:ops --home {home}", status=21),
+    "secret unshare": Call("API_KEY --with team:ops --home {home}", status=21),
     "kv put": Call("a --home {home}", given="value"),
     "kv get": Call("a --home {home}"),
     "kv head": Call("a --home {home}"),

@@ -389,14 +389,15 @@ async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
 
 
 async def test_where_secrets_are_shared(desk: Desk) -> None:
-    """The help of each command that could be taken for it says that it is not between people, and
-    what to do."""
+    """The help of each command that could be taken for it says for whom it is, and which command
+    shares a secret with a person."""
     for noun in (("secret",), ("grant", "create")):
         ran = await desk.run(*noun, "--help", home=False)
         said = " ".join(ran.out.split())
         assert all(
             one in said
             for one in (
+                "secret share",
                 "backend grant",
                 "release set --attestation off",
                 "node's operator",

@@ -117,7 +117,7 @@ async def test_SH7_a_team(office: Office) -> None:
     assert await office.bob_reads("DB_URL", *scoped) == "postgres"
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     several = await office.as_bob("secret", "get", "API_KEY", "--from", office.alice)
-    assert several.happened.endswith("shares secrets with you alone and ops")
+    assert several.happened.endswith("shares secrets with ops and you alone")
     for source, name, value in (("/", "API_KEY", "open sesame"), ("/ops", "DB_URL", "postgres")):
         more = scoped if name == "DB_URL" else ()
         ran = await office.as_bob("secret", "get", name, "--from", office.alice + source, *more)
