@@ -437,7 +437,8 @@ async def store_secret(
         # A commit of several values cannot be conditional, so the copies come second.
         await client.sharing.put_many({secret.label: value}, own=not conditional)
     except SealspaceError as error:
-        error.step = "run the command again: copies for other people may have the earlier value"
+        if conditional:
+            error.step = "run the command again: copies for other people have the earlier value"
         raise
     if there is not None:
         undo = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from embedded_node import EmbeddedNode, embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
+from relay import Answer, relay_before
 from running_node import COMMAND
 from tests_support import REPOSITORY
 
@@ -184,3 +185,23 @@ async def test_people_at_two_nodes(
         )
         refused = await office.as_bob("secret", "get", "API_KEY", "--from", str(other))
         assert refused.happened == f"the grant in {other} does not share secrets"
+
+
+async def test_SH6_a_copy_that_was_not_renewed(office: Office) -> None:
+    """If the second commit fails, the message says that copies are stale; the same command again
+    renews them."""
+    await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
+    put = ("secret", "put", "API_KEY")
+    async with relay_before(office.desk.node) as relay:
+
+        def twist(answer: Answer) -> None:
+            if office.bob.encode() in answer.asked:
+                answer.status = 503
+
+        relay.twist = twist
+        ran = await office.desk.run(*put, "--node", relay.url, typed="y\nnew\nnew\n")
+    assert ran.status != 0
+    assert ran.next == "run the command again: copies for other people have the earlier value"
+    assert (await office.as_alice("secret", "get", "API_KEY")).out == "new"
+    await office.as_alice(*put, typed="y\nnew\nnew\n")
+    assert await office.bob_reads("API_KEY") == "new"
