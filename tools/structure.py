@@ -37,7 +37,7 @@ PACKAGES = (
 BUDGETS = {
     "node": 87_744,
     "tee_backend": 98_186,
-    "sealspace": 109_543,
+    "sealspace": 109_560,
     "encryption_network": 15_642,
     "spaces": 57_607,
     "capabilities": 19_613,

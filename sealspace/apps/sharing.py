@@ -360,7 +360,12 @@ class Sharing:
             direction=direction, status="active", account=account, tokens=True
         )
         return tuple(
-            [share async for one in query if (share := read_share(one.token or "", owner))]
+            [
+                share
+                async for one in query
+                if (share := read_share(one.token or "", owner))
+                and share.grant.is_live(self._caller.clock.now())  # the node could hide the end
+            ]
         )
 
 

@@ -445,3 +445,31 @@ async def test_SH5_a_new_right_revives_no_earlier_copy(bench, alice: Person, bob
     await sharing.put_many({"API_KEY": "later"})
     await alice.shares(bob, "ci/TOKEN")
     assert await bob.reads(alice) == {"TOKEN": b"\0\1"}
+
+
+async def test_SH3_a_node_that_hides_the_end_of_a_right(bench, alice: Person, bob: Person) -> None:
+    """A grant that a node lists as active after its end is not used."""
+    listed: list[bytes] = []
+
+    def twist(answer: Answer) -> None:
+        if answer.path == "/delegation/query":
+            listed.append(answer.body)
+            answer.body = listed[0]
+
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
+    ):
+        share = await client.sharing.share(
+            ["API_KEY"], bob.did, wallet=lambda: alice.wallet, ttl_s=3600
+        )
+        relay.twist = twist
+        assert await client.sharing.shares() == (share,)
+        former = (await client.kv("secrets").get(f"{share.folder.path}API_KEY")).etag
+        bench.clock.advance(3601)
+        assert await client.sharing.shares() == ()
+        await client.sharing.put_many({"API_KEY": "after the end"})
+        assert (await client.kv("secrets").get(f"{share.folder.path}API_KEY")).etag == former
+    assert len(listed) == 3
