@@ -1,12 +1,13 @@
 """Facts, which are additional statements in a token.
 
-The node reads four kinds: a delegation that may not be passed on (3.4), policy objects that are
-not ordinary grants (3.8), an owner's conditions on who may open keys, and the statement of a
-machine token. The release gate evaluates the last two, which are only extracted here.
+The node reads five kinds: a delegation that may not be passed on (3.4), policy objects that are
+not ordinary grants (3.8), an owner's conditions on who may open keys, the statement of a machine
+token, and that of a trust in an issuer. The release gate evaluates the last three, which are only
+extracted here.
 
 A UCAN states a policy as the fact `{"sealspace.attestation/v1": {...}}`, a sign-in text as a
 resource `urn:sealspace:attestation:v1:<base64url of the JSON>` before its ReCap. A machine token
-is stated likewise, with `machine` for `attestation`.
+is stated likewise, with `machine` for `attestation`, and a trust with `oidc`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,11 @@ ATTESTATION_URN = "urn:sealspace:attestation:v1:"
 MACHINE_FACT = "sealspace.machine/v1"
 """Member of a delegation's fact that makes it a machine token (`machine_tokens`)."""
 MACHINE_URN = "urn:sealspace:machine:v1:"
+OIDC_FACT = "sealspace.oidc/v1"
+"""Member of a delegation's fact that makes it a trust in an issuer (`machine_tokens`)."""
+OIDC_URN = "urn:sealspace:oidc:v1:"
+MACHINE_FACTS = (MACHINE_FACT, OIDC_FACT)
+"""The two statements that let somebody read secrets without evidence."""
 MAX_STATEMENT_BYTES = 65_536
 
 SESSION_FACT = "sealspace.attestation.session/v1"
@@ -33,10 +39,11 @@ POLICY_FACT = "sealspace.encryption.policy/v1"
 WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 """`type` of the fact that binds a token to a withdrawal on a network."""
 
-_FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/")
+_FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/", "sealspace.oidc/")
 _URNS = {
     "urn:sealspace:attestation:": (ATTESTATION_URN, ATTESTATION_FACT),
     "urn:sealspace:machine:": (MACHINE_URN, MACHINE_FACT),
+    "urn:sealspace:oidc:": (OIDC_URN, OIDC_FACT),
 }
 _DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
 _ROOT_ROLES = ("policy-authority", "policy-enforcement")
@@ -45,10 +52,15 @@ _SESSION_PROFILE = "policy-session-ucan/v1"
 
 def is_terminal(facts: Iterable[Json]) -> bool:
     """Return whether a delegation's facts forbid further delegation (3.4, MT3)."""
+    return states_machine(facts) or any(
+        isinstance(fact, dict) and fact.get(_DELEGATION_MODE) == "terminal" for fact in facts
+    )
+
+
+def states_machine(facts: Iterable[Json]) -> bool:
+    """Return whether a fact has the statement of a machine token or of a trust, valid or not."""
     return any(
-        isinstance(fact, dict)
-        and (fact.get(_DELEGATION_MODE) == "terminal" or MACHINE_FACT in fact)
-        for fact in facts
+        isinstance(fact, dict) and not fact.keys().isdisjoint(MACHINE_FACTS) for fact in facts
     )
 
 
@@ -72,7 +84,7 @@ def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:
 
 
 def contains_statement(facts: Iterable[Json]) -> bool:
-    """Return whether a token's facts contain a release policy or the statement of a machine token.
+    """Return whether facts contain a release policy, a machine token's statement or a trust.
 
     The facts are searched at any depth. Statements are read only from direct members of a fact,
     with the exact name. Callers reject a statement anywhere else, so that no condition is ignored
@@ -91,7 +103,7 @@ def contains_statement(facts: Iterable[Json]) -> bool:
 
 
 def is_statement_name(name: str) -> bool:
-    """Return whether a JSON member name denotes a release policy or a machine token.
+    """Return whether a JSON member name denotes a release policy, a machine token or a trust.
 
     Version and case are ignored.
     """
@@ -99,14 +111,15 @@ def is_statement_name(name: str) -> bool:
 
 
 def statement_resource(statement: Mapping[str, Json], *, urn: str = ATTESTATION_URN) -> str:
-    """Encode a release policy or a machine token's statement as a URN for a sign-in message."""
+    """Encode a release policy or another statement as a URN for a sign-in message."""
     return urn + encode_url(msgspec.json.encode(statement, order="deterministic"))
 
 
 def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
     """Convert the statements in a sign-in message to UCAN facts.
 
-    Each release policy, and the statement of a machine token, is one of the message's resources.
+    Each release policy, and the statement of a machine token or a trust, is one of the message's
+    resources.
     """
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
@@ -126,7 +139,7 @@ def _fact(resource: str, urn: str, name: str) -> Json:
         return {name: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:
         # Texts that an earlier version stored have to stay readable. Registration and the gate
-        # refuse a machine token with this statement (MT2, MT4).
-        if name == MACHINE_FACT:
+        # refuse a machine token or trust with this statement (MT2, MT4).
+        if name in MACHINE_FACTS:
             return {name: None}
         raise MalformedToken(f"a policy is not {urn} and a JSON object in base64url") from exc

@@ -1,28 +1,36 @@
-"""The statement that makes a delegation a machine token (MT1 to MT3).
+"""The statements that make a delegation a machine token, or a trust in an issuer.
 
 A machine token lets a server or a CI job read a few secrets of an owner without the owner's key. It
-is a key and one delegation to that key. The delegation states what it is in its only fact:
+is a key and one delegation to that key. The delegation states what it is in its only fact (MT1):
 
     {"sealspace.machine/v1": {"key": "did:key:z6Mk…", "paths": ["tinycloud:…:secrets/kv/…"],
                               "end": 1790000000, "name": "deploy"}}
+
+A trust lets the node make such tokens for jobs that present an ID token of an issuer (OX1). It is a
+delegation to the node's exchange key, with the fact `sealspace.oidc/v1`. A token that the node made
+under it is the only delegation that may cite it; it states the `claims` that were presented (OX4).
 
 Example:
     grant = machine_grant(delegation, registered_at=now)  # None: not a machine token
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
 from .abilities import DECRYPT, KV_GET
 from .capability_errors import InvalidJson, MalformedToken
-from .facts import MACHINE_FACT
+from .facts import OIDC_FACT, states_machine
+from .principals import Principal
 from .resources import Resource, SpaceResource, network_of, root_of
-from .strict_json import StrictRecord, shaped
+from .strict_json import Json, shaped
 from .tokens import Delegation
 
 MAX_LIFE_S = 366 * 86_400
-"""Longest life of a machine token, from its registration."""
+"""Longest life of a machine token or a trust, from its registration."""
+MAX_EXCHANGED_S = 900
+"""Longest life of a machine token that the node made for a job, from its registration (OX4)."""
 MAX_MACHINE_PATHS = 64
 """Most secrets of one machine token; each release reads a row for every one."""
 
@@ -31,13 +39,17 @@ MachineName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 """The name of a machine token, which is safe to print."""
 
 _Text = Annotated[str, Meta(max_length=4096)]
+_Document = Annotated[str, Meta(max_length=16_384)]
+_Claim = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:/-]{1,64}\Z")]
+ClaimValue: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,512}\Z")] | int | bool
+"""A value of a claim. Values are equal only if their types are."""
 
 
-class MachineGrant(StrictRecord, frozen=True):
-    """The statement of a machine token, which is what its owner grants (MT1).
+class _Statement(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The statement of a delegation that reads secrets, which is what its owner grants (MT1).
 
     Attributes:
-        key: did:key of the token.
+        key: did:key of the delegate.
         paths: resources of the secrets, in canonical form.
         end: of the delegation, epoch seconds.
         name: chosen by the owner, for lists and receipts.
@@ -49,13 +61,47 @@ class MachineGrant(StrictRecord, frozen=True):
     name: MachineName
 
 
+class MachineGrant(_Statement, frozen=True):
+    """The statement of a machine token.
+
+    Attributes:
+        claims: what a job presented to the node for it; None if the owner made the token.
+    """
+
+    claims: Annotated[dict[_Claim, ClaimValue], Meta(max_length=11)] | None = None
+
+
+class OidcTrust(_Statement, frozen=True, kw_only=True, rename="camel"):
+    """The statement of a trust in the ID tokens of an issuer (OX1).
+
+    Attributes:
+        issuer: its address, exactly as in its tokens.
+        claims: the values that each of these claims may have.
+        jwks: the issuer's keys, as a JSON Web Key Set; None if the node fetches them.
+        issuer_ca: certificates in PEM for the issuer's address; None for those of the system.
+    """
+
+    issuer: Annotated[
+        str,
+        Meta(pattern=r"^https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,512})?\Z"),
+    ]
+    claims: Annotated[
+        dict[_Claim, Annotated[tuple[ClaimValue, ...], Meta(min_length=1, max_length=16)]],
+        Meta(min_length=1, max_length=8),
+    ]
+    jwks: _Document | None = None
+    issuer_ca: _Document | None = None
+
+
 def is_machine_token(delegation: Delegation) -> bool:
-    """Return whether a delegation has the statement of a machine token, valid or not."""
-    return any(isinstance(fact, dict) and MACHINE_FACT in fact for fact in delegation.facts)
+    """Return whether a delegation has the statement of a machine token or a trust, valid or not."""
+    return states_machine(delegation.facts)
 
 
-def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGrant | None:
-    """Return what a machine token grants, or None for any other delegation (MT2).
+def machine_grant(
+    delegation: Delegation, *, registered_at: float
+) -> MachineGrant | OidcTrust | None:
+    """Return what a machine token or a trust grants, or None for any other delegation (MT2, OX2).
 
     Args:
         delegation: verified.
@@ -63,28 +109,30 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     Raises:
         MalformedToken: the statement is invalid, or differs from what the delegation grants.
     Does not check:
-        That the delegation is live; who presents it.
+        That the delegation is live; who presents it; for a token with claims, the trust that it
+        cites (`exchanged_grant`).
     """
     if not is_machine_token(delegation):
         return None
-    fact, *others = delegation.facts
-    if others or not isinstance(fact, dict) or len(fact) != 1 or delegation.parents:
-        raise MalformedToken("a machine token has exactly one fact and cites no proof")
-    try:
-        stated = shaped(fact[MACHINE_FACT], MachineGrant)
-    except InvalidJson as exc:
-        raise MalformedToken(f"its statement is invalid: {exc.text}") from exc
+    stated = _stated(delegation.facts)
+    owner = issuing_owner(delegation)
+    exchanged = isinstance(stated, MachineGrant) and bool(stated.claims)  # OX4
+    most_s = MAX_EXCHANGED_S if exchanged else MAX_LIFE_S
+    if len(delegation.parents) != exchanged or (owner == delegation.delegator) == exchanged:
+        raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
     if stated.key != delegation.delegate or not stated.key.startswith("did:key:"):
         raise MalformedToken("the machine token is for another key than it states")
     if stated.end != delegation.expires_at:
         raise MalformedToken("the machine token ends at another time than it states")
-    if stated.end > registered_at + MAX_LIFE_S:
-        raise MalformedToken(f"a machine token ends within {MAX_LIFE_S // 86_400} days")
-    # It grants exactly what it states, on resources of its signer. Otherwise its key could also
+    if stated.end > registered_at + most_s:
+        raise MalformedToken(
+            f"a machine token ends within {most_s // 86_400 or 'less than 1'} days"
+        )
+    # It grants exactly what it states, on resources of its owner. Otherwise its key could also
     # write or list.
     granted, networks = list[str](), 0
     for one in delegation.capabilities:
-        if one.caveats or root_of(one.resource) != delegation.delegator:
+        if one.caveats or root_of(one.resource) != owner:
             raise MalformedToken("a machine token grants its signer's own values, without caveats")
         if one.ability == KV_GET and _is_value(one.resource):
             granted.append(one.resource.text)
@@ -95,6 +143,73 @@ def machine_grant(delegation: Delegation, *, registered_at: float) -> MachineGra
     if networks != 1 or sorted(granted) != sorted(stated.paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
     return stated
+
+
+def exchanged_grant(
+    token: Delegation, trust: Delegation, *, registered_at: float, trusted_at: float
+) -> MachineGrant:
+    """Return what a machine token grants that a node made under a trust (OX4).
+
+    Args:
+        token: verified.
+        trust: the only delegation that the token cites.
+        registered_at: when the token was registered here, epoch seconds.
+        trusted_at: when the trust was registered here.
+    Raises:
+        MalformedToken: one of them is invalid, or the token is not inside the trust.
+    Does not check:
+        That both are live, and that the key that signed the token is this node's.
+    """
+    made = machine_grant(token, registered_at=registered_at)
+    allowed = machine_grant(trust, registered_at=trusted_at)
+    if not isinstance(made, MachineGrant) or not isinstance(allowed, OidcTrust) or not made.claims:
+        raise MalformedToken("only a machine token that the node made may cite a trust")
+    if token.delegator != allowed.key or made.name != allowed.name:
+        raise MalformedToken("the machine token was made for another trust")
+    if made.end > allowed.end or not {*made.paths} <= {*allowed.paths}:
+        raise MalformedToken("the machine token is not inside its trust")
+    check_claims(made.claims, allowed)
+    return made
+
+
+def check_claims(presented: Mapping[str, object], trust: OidcTrust) -> None:
+    """Check the claims of an ID token against a trust (OX3).
+
+    Raises:
+        MalformedToken: a claim has no value that the trust allows.
+    """
+    # Such a workflow runs with the rights of the repository for a request by anybody, and its ID
+    # token names the repository's own branch.
+    if presented.get("event_name") == "pull_request_target":
+        raise MalformedToken("event_name is pull_request_target")
+    wanted: Mapping[str, tuple[ClaimValue, ...]] = {**trust.claims, "iss": (trust.issuer,)}
+    for name, values in wanted.items():
+        value = presented.get(name)
+        if not any(type(one) is type(value) and one == value for one in values):  # True == 1
+            raise MalformedToken(f"the claim {name} has no value that the trust allows")
+
+
+def _stated(facts: tuple[Json, ...]) -> MachineGrant | OidcTrust:
+    """Return the statement in the facts of a machine token or a trust (MT1, OX1)."""
+    fact, *others = facts
+    if others or not isinstance(fact, dict) or len(fact) != 1:
+        raise MalformedToken("a machine token has exactly one fact")
+    ((kind, value),) = fact.items()
+    try:
+        return shaped(value, OidcTrust) if kind == OIDC_FACT else shaped(value, MachineGrant)
+    except InvalidJson as exc:
+        raise MalformedToken(f"its statement is invalid: {exc.text}") from exc
+
+
+def issuing_owner(delegation: Delegation) -> Principal:
+    """Return the principal on whose behalf a delegation was signed.
+
+    It is the signer. For a machine token that a node signed under a trust, it is the owner (OX4).
+    """
+    owner = None
+    if delegation.parents and delegation.capabilities and is_machine_token(delegation):
+        owner = root_of(delegation.capabilities[0].resource)
+    return owner or delegation.delegator
 
 
 def _is_value(resource: Resource) -> bool:

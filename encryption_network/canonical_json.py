@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct, ValidationError, convert
@@ -59,7 +59,9 @@ def canonical_bytes(value: Json) -> bytes:
         raise InvalidCanonicalJson("text is not Unicode") from exc
 
 
-def canonical_members(members: Struct | Mapping[str, str | int | Sequence[str] | None]) -> bytes:
+def canonical_members(
+    members: Struct | Mapping[str, str | int | Sequence[str] | Mapping[str, Any] | None],
+) -> bytes:
     """Encode an object as canonical JSON without type checks.
 
     Its members must be of types that msgspec encodes in canonical form.

@@ -9,7 +9,8 @@ measurements that the owner declared: in the network's policy, or in a delegatio
 authority to decrypt. That delegation is signed by O or by O's session key in person.
 
 A machine token (MT4) needs no evidence either, where the owner in person needs none. It opens only
-keys that are stored at the paths that O listed in it.
+keys that are stored at the paths that O listed in it, or in the trust under which this node made
+it.
 
 In force are the policies of the node, of the owner and of every delegation in every cited closure.
 A release has to satisfy all of them, so a further policy, delegation or proof can only narrow.
@@ -46,7 +47,12 @@ from capabilities.abilities import DECRYPT, satisfies
 from capabilities.capability_errors import MalformedToken
 from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
-from capabilities.machine_tokens import MachineGrant, is_machine_token, machine_grant
+from capabilities.machine_tokens import (
+    MachineGrant,
+    exchanged_grant,
+    is_machine_token,
+    machine_grant,
+)
 from capabilities.principals import Principal
 from capabilities.resources import network_of
 from capabilities.sign_ins import (
@@ -139,6 +145,7 @@ class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
     decrypt: CheckedDecrypt
     authority: Authority
     owner: OwnerAuthority
+    exchange_key: str
     release_record: ReleaseRecord
     network_row: RowStamp
     record_row: RowStamp
@@ -189,7 +196,7 @@ class ReleasePermit:
     live: tuple[ContentKey, ...]
     checks: tuple[RowStamp, ...]
     chain: tuple[str, ...]
-    machine_name: str | None
+    machine: MachineGrant | None
     policies: tuple[Policy, ...]
     policy_sha256: tuple[str, ...]
     evidence: Evidence | None
@@ -225,7 +232,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
     mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
-    machine = machine_grant_of(request.owner)
+    machine = machine_grant_of(request.owner, request.exchange_key)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
     rows = _check_paths(request, in_force, machine)  # 3
     session = request.owner.in_person
@@ -262,7 +269,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
         live=tuple(dict.fromkeys((*request.authority.live, *relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
         chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
-        machine_name=None if machine is None else machine.name,
+        machine=machine,
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
         evidence=evidence,
@@ -352,29 +359,42 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     return found.values()
 
 
-def machine_grant_of(owner: OwnerAuthority) -> MachineGrant | None:
+def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:
     """Return the machine token with which a caller requests a key (MT4).
 
     None is returned for the owner, whose authority does not come from its proofs, and for requests
     that cite no machine token. A request that cites one has no other authority: it cites nothing
-    else, and the owner of the network itself signed the token for the invoker.
+    else. The owner of the network itself signed the token for the invoker; or it signed a trust for
+    this node's exchange key, with which the node signed the token (OX4).
 
     Raises ReleaseRefused if the request has a machine token and is not of this form.
     """
     facts = owner.facts
-    links = [link for link in facts.links.values() if is_machine_token(link.delegation)]
-    if not links or facts.invoker == facts.owner:
+    links = facts.links.values()
+    if facts.invoker == facts.owner or not any(is_machine_token(one.delegation) for one in links):
         return None
-    link = links[0]
-    token = link.delegation
-    if len(facts.links) > 1 or facts.cited != (token.content_key,):
+    link, *above = links  # the cited delegation is first
+    token, trust = link.delegation, [*above, link][0].delegation
+    if len(above) > 1 or facts.cited != (token.content_key,):
         raise _refused("chain", "a machine token is cited beside or below another delegation")
-    if (token.delegator, token.delegate) != (facts.owner, facts.invoker):
+    if (trust.delegator, token.delegate) != (facts.owner, facts.invoker):
         raise _refused("chain", "the owner of the network did not issue the machine token")
+    if trust is not token and trust.delegate != exchange_key:
+        raise _refused("chain", "the machine token was made by another node")
     try:
-        return machine_grant(token, registered_at=link.registered_at)
+        if above:
+            return exchanged_grant(
+                token,
+                trust,
+                registered_at=link.registered_at,
+                trusted_at=above[0].registered_at,
+            )
+        grant = machine_grant(token, registered_at=link.registered_at)
     except MalformedToken as exc:
         raise _refused("chain", exc.text) from exc
+    if not isinstance(grant, MachineGrant):
+        raise _refused("chain", "a trust is no machine token")
+    return grant
 
 
 # --- step 3 ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Contexts that only this node uses.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
 REQUEST_LOG = "sealspace/request-log"
+OIDC_EXCHANGE = "sealspace/oidc/exchange"
 
 
 class Keyring:
@@ -38,7 +39,14 @@ class Keyring:
     The secret itself is not exposed.
     """
 
-    __slots__ = ("_network_seal", "_secret", "invitation_public_key", "node_did", "node_signer")
+    __slots__ = (
+        "_network_seal",
+        "_secret",
+        "exchange_signer",
+        "invitation_public_key",
+        "node_did",
+        "node_signer",
+    )
 
     def __init__(self, secret: bytes) -> None:
         """Create a keyring from a root secret of at least 32 bytes."""
@@ -50,6 +58,7 @@ class Keyring:
         self._network_seal = self.derive(NETWORK_SEAL)  # derived once, since every release uses it
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did: str = self.node_signer.did
+        self.exchange_signer = Ed25519Signer(self.derive(OIDC_EXCHANGE))  # OX2
         self.invitation_public_key: str = encode_url(
             Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key
         )

@@ -40,7 +40,7 @@ from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import (
     ATTESTATION_FACT,
-    MACHINE_FACT,
+    MACHINE_FACTS,
     contains_statement,
     is_statement_name,
 )
@@ -356,6 +356,9 @@ def policy_digest(policy: Policy) -> str:
     return hashlib.sha256(encode_policy(policy)).hexdigest()
 
 
+_STATEMENTS = " or ".join((ATTESTATION_FACT, *MACHINE_FACTS))
+
+
 def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     """Parse every release policy in a delegation's facts."""
     policies = []
@@ -366,17 +369,15 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
                 policies.append(parse_policy(value))
             # A policy that this version does not read is rejected: ignoring it would drop the
             # owner's condition and release the key to more code than intended.
-            elif is_statement_name(name) and name != MACHINE_FACT:
+            elif is_statement_name(name) and name not in MACHINE_FACTS:
                 raise PolicyError(
                     "",
-                    f"the name of the fact must be exactly {ATTESTATION_FACT} or {MACHINE_FACT},"
-                    " in lower case",
+                    f"the name of the fact must be exactly {_STATEMENTS}, in lower case",
                 )
             elif contains_statement((value,)):
                 raise PolicyError(
                     "",
-                    f"{ATTESTATION_FACT} and {MACHINE_FACT} must be direct members of a fact, not"
-                    " nested deeper",
+                    f"{_STATEMENTS} must be a direct member of a fact, not nested deeper",
                 )
     if len(policies) > MAX_POLICIES:
         raise PolicyError("", f"a delegation may have at most {MAX_POLICIES} policies")

@@ -92,6 +92,8 @@ REFUSALS = {
     "bad-query": "Invalid delegation query: {}",
     # A delegation states that it is a machine token, and is no valid one (MT2).
     "machine-token-refused": "Invalid machine token: {}",
+    # No machine token is made for the ID token. The audit log has the reason (OX3).
+    "oidc-refused": "The ID token was refused",
     # A delegation is not given as a valid CID (wire 4.5).
     "bad-delegation-cid": "Invalid delegation CID: {}",
     # The name is not valid for a space.

@@ -15,6 +15,7 @@ from tee_backend.attestation.trust_root import TrustRoot
 
 from .cohort import Cohort
 from .collateral.collateral_source import CollateralSource
+from .collateral.issuer_keys import IssuerKeys
 from .collateral.quotes import Quotes
 from .config.tree import Config
 from .counts import RequestCounter
@@ -47,6 +48,7 @@ class Services:
     trust_root: TrustRoot
     own_quotes: QuoteQueue | None
     own_quote_rates: Rates
+    issuer_keys: IssuerKeys = field(default_factory=IssuerKeys)
     cohort: Cohort = field(default_factory=Cohort)
     counter: RequestCounter | None = None
 

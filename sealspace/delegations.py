@@ -16,8 +16,9 @@ Example:
 """
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 
 import msgspec
@@ -32,12 +33,20 @@ from capabilities.abilities import (
     satisfies,
 )
 from capabilities.capability_errors import CapabilityError
-from capabilities.facts import ATTESTATION_FACT, MACHINE_FACT, MACHINE_URN, statement_resource
+from capabilities.facts import (
+    ATTESTATION_FACT,
+    MACHINE_FACT,
+    MACHINE_URN,
+    OIDC_FACT,
+    OIDC_URN,
+    statement_resource,
+)
 from capabilities.machine_tokens import (
     MAX_LIFE_S,
     MAX_MACHINE_PATHS,
     NAME_PATTERN,
     MachineGrant,
+    OidcTrust,
 )
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
@@ -136,7 +145,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
-        machine: MachineGrant | None = None,
+        machine: MachineGrant | OidcTrust | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -154,7 +163,7 @@ class Delegations:
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
-            machine: statement of a machine token; see `create_token`.
+            machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -279,6 +288,72 @@ class Delegations:
             NotGranted: the wallet is not the owner's.
             NodeRefused, TransportError: the node did not register the token.
         """
+        seed, node_id = self._caller.entropy.token(32), await self._caller.node_id()
+        portable = await self._read_only(
+            Ed25519Signer(seed).did, MachineGrant, name, secrets, scope, ttl_s, wallet, domain
+        )
+        return token_line(seed, node_id, portable.header)
+
+    async def trust_issuer(
+        self,
+        name: str,
+        secrets: Sequence[str],
+        *,
+        issuer: str,
+        claims: Mapping[str, Sequence[str | int | bool]],
+        jwks: str | None = None,
+        issuer_ca: str | None = None,
+        scope: str | None = None,
+        ttl_s: float = TOKEN_TTL_S,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
+    ) -> str:
+        """Let the node make machine tokens for CI jobs that present an ID token of an issuer.
+
+        The trust ends at its own time, like a machine token. To revoke it and all tokens that the
+        node made under it, pass its cid to `revoke`.
+
+        Args:
+            name, secrets, scope, ttl_s, wallet, domain: as in `create_token`.
+            issuer: address of the issuer, exactly as in its tokens.
+            claims: 1 to 8 claims, each with the values that it may have.
+            jwks: the issuer's keys, as a JSON Web Key Set; None: the node fetches them.
+            issuer_ca: certificates in PEM for the issuer's address; None: those of the node.
+        Returns:
+            The cid of the trust, for SEALSPACE_TRUST.
+        Raises:
+            InvalidInput, NotGranted, NodeRefused, TransportError: as `create_token`.
+        """
+        portable = await self._read_only(
+            (await self._caller.info()).oidc_did,
+            partial(
+                OidcTrust,
+                issuer=issuer,
+                claims={claim: tuple(values) for claim, values in claims.items()},
+                jwks=jwks,
+                issuer_ca=issuer_ca,
+            ),
+            name,
+            secrets,
+            scope,
+            ttl_s,
+            wallet,
+            domain,
+        )
+        return portable.cid
+
+    async def _read_only(
+        self,
+        key: str,
+        statement: Callable[..., MachineGrant | OidcTrust],
+        name: str,
+        secrets: Sequence[str],
+        scope: str | None,
+        ttl_s: float,
+        wallet: AnyWallet | None,
+        domain: str,
+    ) -> PortableDelegation:
+        """Grant a key the right to read secrets, with a statement of exactly that (MT1, OX1)."""
         session = self._caller.session
         owned = [parse_secret_name(one, scope=scope) for one in secrets]
         if wallet is None and session.did != session.owner:
@@ -288,22 +363,22 @@ class Delegations:
                 hint="sign it with the owner's wallet",
             )
         _check_token(name, owned, ttl_s)
-        seed, ends_at = self._caller.entropy.token(32), int(self._caller.clock.now() + ttl_s)
-        key = Ed25519Signer(seed).did
-        space, node_id = session.own_space(SECRETS_SPACE), await self._caller.node_id()
+        ends_at, space = int(self._caller.clock.now() + ttl_s), session.own_space(SECRETS_SPACE)
         values = [space_capability(space, "kv", one.path, KV_GET) for one in owned]
-        portable = await self.delegate(
+        return await self.delegate(
             key,
             [*values, capability(network_of_owner(session.owner).text, DECRYPT)],
             # The delegation has to end in the stated second, at whatever moment it is signed.
             ttl_s=ends_at + 0.5 - self._caller.clock.now(),
-            machine=MachineGrant(
-                key, tuple(sorted({one.resource.text for one in values})), ends_at, name
+            machine=statement(
+                key=key,
+                paths=tuple(sorted({one.resource.text for one in values})),
+                end=ends_at,
+                name=name,
             ),
             wallet=wallet,
             domain=domain,
         )
-        return token_line(seed, node_id, portable.header)
 
     async def accept(
         self,
@@ -637,7 +712,7 @@ class Delegations:
 
 
 def _statements(
-    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | None
+    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
     facts, resources = list[Json](), list[str]()
@@ -649,8 +724,9 @@ def _statements(
         resources.append(run_resource(run))
     if machine is not None:
         stated = msgspec.to_builtins(machine)
-        facts.append({MACHINE_FACT: stated})
-        resources.append(statement_resource(stated, urn=MACHINE_URN))
+        is_trust = isinstance(machine, OidcTrust)
+        facts.append({OIDC_FACT if is_trust else MACHINE_FACT: stated})
+        resources.append(statement_resource(stated, urn=OIDC_URN if is_trust else MACHINE_URN))
     return facts, resources
 
 

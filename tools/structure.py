@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 87_744,
+    "node": 89_893,
     "tee_backend": 98_186,
-    "sealspace": 109_560,
-    "encryption_network": 15_642,
-    "spaces": 57_607,
-    "capabilities": 19_613,
+    "sealspace": 107_537,
+    "encryption_network": 15_766,
+    "spaces": 57_621,
+    "capabilities": 20_293,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

@@ -534,6 +534,18 @@ class Sms(Listening, frozen=True):
     ] = None
 
 
+class Oidc(Section, frozen=True):
+    """The issuers whose ID tokens CI jobs exchange."""
+
+    issuers: Annotated[
+        tuple[str, ...],
+        about(
+            "Issuers, like `https://gitlab.example`, that may be at addresses that are not public."
+            " The keys of every other issuer are fetched from public addresses only."
+        ),
+    ] = ()
+
+
 class Secret(Section, frozen=True):
     """The source of the node's root secret.
 
@@ -577,6 +589,7 @@ class Config(Section, frozen=True):
     log: Log = Log()
     metrics: Metrics = Metrics()
     sms: Sms = Sms()
+    oidc: Oidc = Oidc()
     secret: Secret = Secret()
 
     @property

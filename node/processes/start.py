@@ -27,6 +27,7 @@ from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder
+from ..collateral.issuer_keys import IssuerKeys
 from ..collateral.quotes import Quotes
 from ..config.tree import Config, Hosting
 from ..counts import RequestCounter
@@ -102,6 +103,7 @@ async def claim_store(
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
+        issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
     )
 

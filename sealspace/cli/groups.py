@@ -156,6 +156,30 @@ token = LazyGroup(
     ),
 )
 
+ci = LazyGroup(
+    {
+        **rows_of(
+            "sealspace.cli.ci_commands",
+            {
+                "trust": "Say which CI jobs may read which secrets.",
+                "login": "Exchange a job's ID token for a machine token.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.token_commands",
+            {
+                "list": "List trusts: issuer, claims, secrets and last use.",
+                "revoke": "Revoke a trust permanently.",
+            },
+        ),
+    },
+    name="ci",
+    help=(
+        "Let CI jobs read secrets without storing one. A job proves with an ID token which"
+        " repository and branch it belongs to."
+    ),
+)
+
 sms = LazyGroup(
     rows_of(
         "sealspace.cli.sms_commands",
@@ -201,6 +225,7 @@ SECTIONS: Sections = {
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",
             "token": "Let servers and CI jobs read a few secrets.",
+            "ci": "Let CI jobs read secrets without storing one.",
             "sms": "Let iExec's client push secrets.",
         },
     ),

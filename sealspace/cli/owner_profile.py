@@ -58,6 +58,7 @@ from ..errors import (
 from ..private_files import file_fault, make_file, read_bounded, read_key, replace_file
 from ..session import Session, load_session, save_session
 from ..wallets import MAX_KEYSTORE_BYTES, Wallet, parse_keystore, wallet_from_keystore
+from ..wire.id_tokens import TRUST_VARIABLE, exchange_id_token
 from ..wire.portable import MAX_PORTABLE_BYTES, PortableDelegation, decode_portable, encode_portable
 from ..wire.token_line import TOKEN_VARIABLE, read_token, token_of
 from .command_errors import KeyFileUnusable, NotThere
@@ -200,7 +201,7 @@ class OwnerHome:
 
         The session may have expired.
         """
-        machine_token()
+        uses_machine_token()
         profile = self.profile()
         reason = "the session of the last login cannot be read"
         try:
@@ -285,7 +286,9 @@ class OwnerHome:
         The node must satisfy the stored node policy. A machine token counts before the session, and
         needs no folder.
         """
-        if machine_token() is not None:
+        if uses_machine_token():
+            if TOKEN_VARIABLE not in os.environ:
+                os.environ[TOKEN_VARIABLE] = await exchange_id_token(self.node)
             async with Client.from_environment(self.node) as client:
                 yield client
             return
@@ -456,22 +459,22 @@ def own_did() -> str:
     return ""
 
 
-def machine_token() -> Session | None:
-    """Return the session of the machine token in SEALSPACE_TOKEN, or None (CL5).
+def uses_machine_token() -> bool:
+    """Return whether the command uses a machine token (CL5).
+
+    SEALSPACE_TOKEN contains it, or the node makes it for the CI job with SEALSPACE_TRUST.
 
     Raises NotGranted if only an owner may use the running command.
     """
-    line = os.environ.get(TOKEN_VARIABLE)
-    if line is None:
-        return None
-    session = read_token(line)
-    allowed = _FOR_JOBS if token_of(session) is None else _FOR_TOKENS
-    if click.get_current_context().command_path not in allowed:
+    variables = [one for one in (TOKEN_VARIABLE, TRUST_VARIABLE) if one in os.environ]
+    if variables and click.get_current_context().command_path not in _FOR_TOKENS:
         raise NotGranted(
             "a machine token cannot do this: only the owner can",
-            hint=f"to use your login, run the command without {TOKEN_VARIABLE}",
+            hint=f"to use your login, run the command without {' and '.join(variables)}",
         )
-    return session
+    if TOKEN_VARIABLE in variables:
+        read_token(os.environ[TOKEN_VARIABLE])  # a mistyped token is reported first
+    return bool(variables)
 
 
 def at_node(

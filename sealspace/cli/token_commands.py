@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import click
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.machine_tokens import MachineGrant, OidcTrust
 
 from ..client import Client
 from ..wire.token_line import (
@@ -41,6 +42,24 @@ _MOST_PAGES = 50
 """Most pages of receipts that are read for it, of 100 receipts each."""
 
 
+secrets_option = click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    help="A secret that the token reads. For several: `--secret A --secret B`.",
+)
+
+
+async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | None) -> None:
+    """Check that secrets are stored, before the wallet signs."""
+    stored = await client.secrets().list(scope=scope)
+    for one in secrets:
+        if one not in stored:
+            raise await no_secret(client.secrets(), one, scope)
+
+
 @click.command(
     epilog=(
         "Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci --ends"
@@ -50,14 +69,7 @@ _MOST_PAGES = 50
     ),
 )
 @click.argument("name")
-@click.option(
-    "--secret",
-    "secrets",
-    metavar="NAME",
-    multiple=True,
-    required=True,
-    help="A secret that the token reads. For several: `--secret A --secret B`.",
-)
+@secrets_option
 @scope_option
 @expires_option("30d", "How long the token lasts, at most 366d.", option="--ends", most_days=366)
 @at_node
@@ -70,10 +82,7 @@ async def create(
     token is printed once and stored nowhere. The line alone is enough to read these secrets.
     """
     # First: after the wallet signed, no failed request may keep the line from being printed.
-    stored = await client.secrets().list(scope=scope)
-    for one in secrets:
-        if one not in stored:
-            raise await no_secret(client.secrets(), one, scope)
+    await require_stored(client, secrets, scope)
     line = await client.delegations.create_token(
         name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
@@ -92,14 +101,14 @@ async def create(
 @click.command()
 @at_node
 async def list_(client: Client) -> None:
-    """List the machine tokens that are in force.
+    """List the machine tokens, or below `ci` the trusts, that are in force.
 
     The last use is the time of the newest receipt, if it is at most 30 days ago.
     """
     tokens = await _live_tokens(client)
     used = await _last_uses(client) if tokens else {}
     print_documents(
-        [_json(one, used.get(one.grant.delegate)) for one in tokens],
+        [_json(one, used.get(one.grant.cid)) for one in tokens],
         {
             "name": "name",
             "secrets": "secrets",
@@ -116,7 +125,7 @@ async def list_(client: Client) -> None:
 @yes_option
 @at_node
 async def revoke(client: Client, token: str, yes: bool) -> None:
-    """Revoke a machine token permanently.
+    """Revoke a machine token, or below `ci` a trust, permanently.
 
     Programs that use the token fail from their next request on. On a terminal, you are asked to
     confirm.
@@ -137,16 +146,23 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
 
 
 async def _live_tokens(client: Client) -> list[MachineToken]:
-    """Fetch the machine tokens that are in force from the node."""
+    """Fetch the machine tokens that are in force from the node.
+
+    Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.
+    """
+    context = click.get_current_context().parent
+    kind = OidcTrust if context and context.info_name == "ci" else MachineGrant
     return [
         token
         async for one in client.delegations.query(direction="granted", status="active", tokens=True)
         if (token := token_in(one.token or "")) is not None
+        and isinstance(token.granted, kind)
+        and token.owner == token.grant.delegator
     ]
 
 
 async def _last_uses(client: Client) -> Mapping[str, float]:
-    """Return when the keys of machine tokens last opened a secret.
+    """Return when machine tokens last opened a secret, by the id of the owner's delegation.
 
     Receipts are listed from the oldest on. If there are more than are read, a time may be too
     early.
@@ -155,17 +171,22 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
     after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"  # RC14
     for _ in range(_MOST_PAGES):
         page = await client.receipts.page(after=after)
-        found |= {one.invoker: one.at for one in page.receipts if one.ground == "machine"}
+        found |= {
+            cid: one.at for one in page.receipts if one.ground == "machine" for cid in one.chain
+        }
         if (after := page.after) is None:
             break
     return found
 
 
 def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:
-    return {
+    found: dict[str, object] = {
         "name": token.name,
         "secrets": [one.label for one in token.secrets],
         "expiresAt": optional_time(token.grant.expires_at),
         "lastUsedAt": optional_time(used_at),
         "id": token.grant.cid,
     }
+    if isinstance(token.granted, OidcTrust):
+        found |= {"issuer": token.granted.issuer, "claims": token.granted.claims}
+    return found

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from capabilities.clock_and_entropy import Clock, Entropy
-from capabilities.machine_tokens import MachineGrant
+from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import JsonObject
 from capabilities.tokens import Capability
@@ -1001,7 +1001,7 @@ class Delegations:
         at_most: bool = False,
         policy: Policy | None = None,
         run: RunStatement | None = None,
-        machine: MachineGrant | None = None,
+        machine: MachineGrant | OidcTrust | None = None,
         wallet: AnyWallet | None = None,
         domain: str = "localhost",
     ) -> PortableDelegation:
@@ -1019,7 +1019,7 @@ class Delegations:
             at_most: accept a shorter lifetime if the cited grants end before `ttl_s`.
             policy: code that may receive keys under this grant; None: no restriction by this grant.
             run: programs and callers for which a runner may use the grant; None: not a run grant.
-            machine: statement of a machine token; see `create_token`.
+            machine: statement of a machine token or a trust; see `create_token`, `trust_issuer`.
             wallet: sign with the owner's wallet instead of the session's key.
             domain: the requesting authority, which the wallet shows to the person who signs.
         Returns:
@@ -1091,6 +1091,37 @@ class Delegations:
             InvalidInput: an argument is not valid, or the owner's wallet is missing.
             NotGranted: the wallet is not the owner's.
             NodeRefused, TransportError: the node did not register the token.
+        """
+
+    def trust_issuer(
+        self,
+        name: str,
+        secrets: Sequence[str],
+        *,
+        issuer: str,
+        claims: Mapping[str, Sequence[str | int | bool]],
+        jwks: str | None = None,
+        issuer_ca: str | None = None,
+        scope: str | None = None,
+        ttl_s: float = ...,
+        wallet: AnyWallet | None = None,
+        domain: str = "localhost",
+    ) -> str:
+        """Let the node make machine tokens for CI jobs that present an ID token of an issuer.
+
+        The trust ends at its own time, like a machine token. To revoke it and all tokens that the
+        node made under it, pass its cid to `revoke`.
+
+        Args:
+            name, secrets, scope, ttl_s, wallet, domain: as in `create_token`.
+            issuer: address of the issuer, exactly as in its tokens.
+            claims: 1 to 8 claims, each with the values that it may have.
+            jwks: the issuer's keys, as a JSON Web Key Set; None: the node fetches them.
+            issuer_ca: certificates in PEM for the issuer's address; None: those of the node.
+        Returns:
+            The cid of the trust, for SEALSPACE_TRUST.
+        Raises:
+            InvalidInput, NotGranted, NodeRefused, TransportError: as `create_token`.
         """
 
     def accept(

@@ -37,6 +37,7 @@ class NodeInfo:
     features: tuple[str, ...]
     in_tee: bool
     sms_did: str = ""
+    oidc_did: str = ""
 
 
 @dataclass(kw_only=True)
@@ -111,6 +112,7 @@ class Caller:
                 features=texts_of(value, "features"),
                 in_tee=value.get("inTEE") is True,
                 sms_did=str(value.get("smsDid", "")),
+                oidc_did=str(value.get("oidcDid", "")),
             )
         return self._info
 

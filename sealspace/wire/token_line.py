@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 from capabilities.abilities import KV_GET
 from capabilities.capability_errors import CapabilityError
-from capabilities.machine_tokens import machine_grant
-from capabilities.principals import did_key, ed25519_public_key
+from capabilities.machine_tokens import MachineGrant, OidcTrust, issuing_owner, machine_grant
+from capabilities.principals import Principal, did_key, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import parse_delegation, verify_delegation
@@ -54,17 +54,24 @@ _VERSION = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class MachineToken:
-    """A machine token, without its key.
+    """A machine token without its key, or a trust in the ID tokens of CI jobs.
 
     Attributes:
-        name: chosen by its owner.
+        owner: DID of the owner of its secrets.
+        granted: its statement.
         secrets: the secrets that it reads.
-        grant: the delegation, signed by the owner.
+        grant: the delegation.
     """
 
-    name: str
+    owner: Principal
+    granted: MachineGrant | OidcTrust
     secrets: tuple[SecretName, ...]
     grant: Grant
+
+    @property
+    def name(self) -> str:
+        """Its name, chosen by the owner."""
+        return self.granted.name
 
     @property
     def labels(self) -> str:
@@ -88,27 +95,29 @@ class MachineToken:
         named = "".join(f" --secret {one.name}" for one in self.secrets)
         return SessionExpired(
             f"the machine token {self.name} {state}",
-            hint=f"ask the owner {self.grant.delegator} for a new one: sealspace token create"
+            hint=f"ask the owner {self.owner} for a new one: sealspace token create"
             f" {self.name}{named}{f' --scope {self.scope}' if self.scope else ''}",
         )
 
 
 def token_in(header: str) -> MachineToken | None:
-    """Parse a delegation that makes a machine token.
+    """Parse a delegation that makes a machine token or a trust.
 
     The signature is verified. Returns None for any other delegation.
     """
     try:
         # The node checks the life from the registration, whose time only the node knows.
-        granted = machine_grant(verify_delegation(parse_delegation(header)), registered_at=math.inf)
+        verified = verify_delegation(parse_delegation(header))
+        granted = machine_grant(verified, registered_at=math.inf)
     except CapabilityError:
         return None
     if granted is None:
         return None
-    grant = read_grant(header)
-    folder = f"{space_of(grant.delegator, SECRETS_SPACE).text}/kv/"
+    owner = issuing_owner(verified)
+    folder = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
     found = (secret_at(path.removeprefix(folder)) for path in granted.paths)
-    return MachineToken(granted.name, tuple(one for one in found if one is not None), grant)
+    secrets = tuple(one for one in found if one is not None)
+    return MachineToken(owner, granted, secrets, read_grant(header))
 
 
 def token_of(session: Session) -> MachineToken | None:
@@ -148,14 +157,15 @@ def read_token(line: str) -> Session:
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        header, seed = body[65:].decode("ascii", "replace"), body[1:33]
-        with suppress(InvalidPortableDelegation):  # the delegation is for another key
-            if token_in(header) is None:
-                read_run_grant(header, runner=None)  # a job grant
-            grant = read_grant(header)
-            return Session(
-                Ed25519Signer(seed), grant.delegator, node_id=did_key(body[33:65]), seed=seed
-            ).with_grant(grant)
+        token, seed = token_in(body[65:].decode("ascii", "replace")), body[1:33]
+        if token is not None:
+            with suppress(InvalidPortableDelegation):  # the delegation is for another key
+                return Session(
+                    Ed25519Signer(seed),
+                    token.owner,
+                    node_id=did_key(body[33:65]),
+                    seed=seed,
+                ).with_grant(token.grant)
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",

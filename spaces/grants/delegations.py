@@ -24,6 +24,7 @@ from capabilities.abilities import DELEGATION_LIST, satisfies
 from capabilities.capability_errors import CapabilityError
 from capabilities.chain import Ancestor, Registered, mentioned_spaces
 from capabilities.cids import ContentKey, Digest, cid_text
+from capabilities.machine_tokens import issuing_owner
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId, SpaceResource
 from capabilities.tokens import Delegation, restore_delegation
@@ -131,7 +132,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     puts[0] = replace(
         puts[0],
         weight_bytes=size_bytes,
-        account=delegation_bytes_counter(x16(delegation.delegator)),
+        account=delegation_bytes_counter(x16(issuing_owner(delegation))),
     )
     if client_account is not None:
         puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)

@@ -28,6 +28,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from capabilities.chain import Registered
+from capabilities.machine_tokens import issuing_owner
 from capabilities.principals import Principal
 
 from ..keyspace import (
@@ -185,7 +186,7 @@ def plan_removal(
         # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
-    return Commit(puts=puts, adds=(Add(delegations_counter(x16(delegation.delegator)), -1),))
+    return Commit(puts=puts, adds=(Add(delegations_counter(x16(issuing_owner(delegation))), -1),))
 
 
 def removal_cutoff(now: float) -> bytes:

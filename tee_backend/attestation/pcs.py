@@ -164,14 +164,19 @@ class CollateralService:
         """
         try:
             async with asyncio.timeout(self.settings.timeout_s), aiohttp.ClientSession() as session:
-                yield partial(_get, session)
+                yield partial(bounded_get, session)
         except TimeoutError as exc:
             raise CollateralUnusable("service-unavailable", "the request timed out") from exc
 
 
-async def _get(
+async def bounded_get(
     session: aiohttp.ClientSession, url: str, query: Mapping[str, str], *chain_headers: str
 ) -> _Answer:
+    """Fetch a small document, and the issuer chain in the first of some headers.
+
+    Raises:
+        CollateralUnusable: the status is not 200, the answer is too large, or there is none.
+    """
     # AT30: the size of a compressed body is unknown before it is decompressed, and a redirect could
     # lead to any host.
     headers = {"Accept-Encoding": "identity"}

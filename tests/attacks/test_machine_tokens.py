@@ -181,7 +181,7 @@ async def test_MT3_its_key_passes_nothing_on(stage: Stage) -> None:
         (holder.grant(other.did, {owner.secret: [GET]}), "terminal-parent"),
         (machine_token(holder.signer, other.did, paths, network), "its signer's own values"),
         (machine_token(holder.signer, holder.did, paths, network), "its signer's own values"),
-        (machine_token(holder.signer, other.did, paths, network, proofs=holder.proofs), ONE_FACT),
+        (machine_token(holder.signer, other.did, paths, network, proofs=holder.proofs), NO_PROOF),
     ):
         reply = await stage.post("/delegate", token)
         assert reply.status in (400, 401) and said in reply.said[1], reply.said
@@ -198,6 +198,7 @@ async def test_MT3_it_does_not_speak_for_the_owner(stage: Stage) -> None:
 # --- its form -------------------------------------------------------------------------------------
 
 
+NO_PROOF = "cites no proof, unless"
 ONE_FACT, RIGHTS, EXACTLY = "has exactly one fact", "may only read values", "grants exactly its"
 INVALID = "its statement is invalid"
 
@@ -216,7 +217,7 @@ def forms(owner: Owner, did: str) -> Mapping[str, tuple[str, str]]:
 
     return {
         "a policy beside it": (made(policy=policy_for("approved")), ONE_FACT),
-        "a proof": (made(proofs=owner.session.proofs[:1]), ONE_FACT),
+        "a proof": (made(proofs=owner.session.proofs[:1]), NO_PROOF),
         "a right to write": (made(also={f"{secret}2": [PUT]}), RIGHTS),
         "a session's right": (
             made(also={f"{owner.space()}/capabilities/all": [READ_CAPABILITIES]}),

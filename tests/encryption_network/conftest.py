@@ -334,6 +334,7 @@ class World:
                     now=self.now,
                 )
             ),
+            exchange_key=self.keyring.exchange_signer.did,
             release_record=self.record,
             network_row=row("network"),
             record_row=row("record"),

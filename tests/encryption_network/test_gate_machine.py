@@ -29,7 +29,7 @@ def test_MT4_a_machine_token_opens_its_paths(world: Any, mode: str) -> None:
     world.record = altered(world.record, mode=mode)
     token = world.machine(world.backend, "ONE", "TWO")
     permit = admit(ask(world, token, name="TWO"))
-    assert (permit.ground, permit.machine_name, permit.mode) == ("machine", "deploy", mode)
+    assert (permit.ground, permit.machine.name, permit.mode) == ("machine", "deploy", mode)
     assert permit.live == (token.delegation.content_key,)
     rows = [world.row(name) for name in ("network", "record", "withdrawals", "TWO")]
     assert list(permit.checks) == rows
@@ -60,7 +60,7 @@ def test_MT4_no_evidence_is_read_or_helps(world: Any) -> None:
     world.record = altered(world.record, mode="everyone")
     request = ask(world, token, evidence=evidence)
     assert world.reason_of(request) == "mode"
-    grant = machine_grant_of(request.owner)
+    grant = machine_grant_of(request.owner, request.exchange_key)
     assert not needs_evidence(request.owner, request.release_record, (), grant)
 
 
@@ -73,7 +73,7 @@ def test_MT4_a_policy_with_paths_narrows_it(world: Any) -> None:
     assert world.reason_of(request) == "path"
     links = request.owner.facts.links.values()
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)
-    listed = paths_in_force(in_force, machine_grant_of(request.owner))
+    listed = paths_in_force(in_force, machine_grant_of(request.owner, request.exchange_key))
     assert listed == {world.path("ONE"), world.path("TWO")}
 
 

@@ -301,6 +301,7 @@ class MiniNode:
                         now=self.now,
                     )
                 ),
+                exchange_key=self.keyring.exchange_signer.did,
                 release_record=ReleaseRecord(mode="off"),
                 network_row=RowStamp(b"n", b"1"),
                 record_row=RowStamp(b"r", b"1"),

@@ -256,6 +256,7 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
                 now=now,
             )
         ),
+        exchange_key=keyring.exchange_signer.did,
         release_record=ReleaseRecord(),
         network_row=row,
         record_row=row,

@@ -40,6 +40,7 @@ class Service:
     seen: list[web.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     server_names: list[str | None] = field(default_factory=list)
+    documents: dict[str, bytes] = field(default_factory=dict)
 
     async def resolve(self, host: str) -> list[str]:
         """Resolve a name to the next of its addresses."""
@@ -98,8 +99,8 @@ async def https_service(
 ) -> AsyncIterator[Service]:
     """Serve under names; the first is the service's. With `talk`, that function replaces HTTP.
 
-    Paths: `/echo` answers with the body, `/redirect?to=URL`, `/large?size=N`, `/slow` never
-    answers.
+    Paths: those of `documents`; `/echo` answers with the body, `/redirect?to=URL`,
+    `/large?size=N`, `/slow` never answers.
     """
     ca, chain = _certificates(folder, list(names))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -111,6 +112,8 @@ async def https_service(
     async def handle(request: web.Request) -> web.StreamResponse:
         service.seen.append(request)
         service.bodies.append(await request.read())
+        if request.path in service.documents:
+            return web.Response(body=service.documents[request.path])
         match request.path:
             case "/redirect":
                 return web.Response(status=302, headers={"Location": request.query["to"]})

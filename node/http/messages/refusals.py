@@ -303,6 +303,13 @@ _VALUES = {
 
 _DELEGATIONS = {
     "machine-token-refused": _untitled(400, "create the machine token again"),
+    "oidc-refused": ErrorResponse(
+        401,
+        "The ID token was refused",
+        "compare the claims of the job with those in `sealspace ci list`; request a new ID token"
+        " for each exchange, with the node's DID as audience; the node's operator can look up the"
+        " reason in the audit log",
+    ),
     "status-token-refused": _untitled(401, "sign a new status invocation"),
     "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
     "status-cid-invalid": _untitled(400, "send the cid that `/delegate` returned"),

@@ -65,6 +65,7 @@ class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename
     attestation: str
     trust_roots: tuple[str, ...] = ()
     sms_did: str | None = None
+    oidc_did: str = ""
 
 
 _LOOPBACK = re.compile(r"(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]{1,5})?", re.ASCII)
@@ -103,6 +104,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
         sms_did=services.config.sms.listen and services.keyring.sms_signer.did,
+        oidc_did=services.keyring.exchange_signer.did,
     )
 
 

@@ -33,6 +33,12 @@ from ...operations.attestation.own_evidence import OwnEvidence
 from ...operations.delegations.delegate import Registration, register
 from ...operations.delegations.delegation_query import DelegationPage, query_delegations
 from ...operations.delegations.delegation_status import StatusReport, delegation_status
+from ...operations.delegations.exchange import (
+    MAX_EXCHANGE_BODY_BYTES,
+    Exchanged,
+    ExchangeRequest,
+    exchange,
+)
 from ...operations.delegations.query_filters import MAX_QUERY_BYTES, QueryRequest
 from ...operations.delegations.revoke import revoke
 from ...operations.readiness import Readiness
@@ -41,7 +47,13 @@ from ...operations.values.signed_urls import SignedUrlRequest
 from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.http_answers import empty_answer, json_answer, text_answer
-from ..messages.http_requests import client_address, json_body, limited_body, token_of
+from ..messages.http_requests import (
+    check_rate_limit,
+    client_address,
+    json_body,
+    limited_body,
+    token_of,
+)
 from ..messages.refusals import DESCRIPTION, GROUPS
 from ..messages.route import Handler, RequestBody, ResponseShape, Route, Surface
 from . import (
@@ -63,6 +75,14 @@ async def get_host_did(request: web.Request) -> web.Response:
     """
     space = parse_space_id(request.match_info["space"])
     return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
+
+
+async def post_exchange(request: web.Request) -> Exchanged:
+    """POST /oidc/exchange: make a machine token for a job that presents an ID token (OX3)."""
+    services = request.app[SERVICES]
+    check_rate_limit(request, services, services.unauthenticated_rates)
+    asked = await json_body(request, ExchangeRequest, max_bytes=MAX_EXCHANGE_BODY_BYTES)
+    return await exchange(services, asked, client=client_address(request, services.config.http))
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):
@@ -260,6 +280,13 @@ ROUTES: tuple[Route, ...] = (
         refuses=_WRITES
         | {"too-many-delegations", "too-many-spaces", "invalid-record", "invalid-policy"}
         | {"machine-token-refused"},
+    ),
+    _own(
+        "POST",
+        "/oidc/exchange",
+        post_exchange,
+        takes=RequestBody(MAX_EXCHANGE_BODY_BYTES, ExchangeRequest),
+        refuses=_WRITES | {"wrong-shape", "oidc-refused", "too-many-delegations"},
     ),
     Route(
         "POST",

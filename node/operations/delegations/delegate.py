@@ -14,11 +14,12 @@ from capabilities.capability_errors import ChainError, MalformedToken
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.limits import counted_client
-from capabilities.machine_tokens import machine_grant
+from capabilities.machine_tokens import MachineGrant, OidcTrust, issuing_owner, machine_grant
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.token_kinds import check_granting
 from capabilities.tokens import Delegation, check_window, parse_delegation, verify_delegation
+from encryption_network.canonical_json import canonical_members
 from encryption_network.networks import create_network, encode_network
 from encryption_network.policy import policies_of
 from spaces.audit.audit_records import AuditRecord, audit_put
@@ -34,7 +35,7 @@ from spaces.grants.retention import (
 )
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Commit, Record, check_of
+from spaces.store.contract import Commit, Record, ReplayRecord, check_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -113,7 +114,13 @@ class Registration(Struct, frozen=True, gc=False):
     skipped: tuple[str, ...]
 
 
-async def register(services: Services, header: str, *, client: str | None) -> Registration:
+async def register(
+    services: Services,
+    header: str,
+    *,
+    client: str | None,
+    replay_record: ReplayRecord | None = None,
+) -> Registration:
     """Verify and store the delegation in an `Authorization` header.
 
     Repeating the registration of a live delegation returns the current lists of spaces (Q6).
@@ -122,6 +129,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
         header: untrusted text of the `Authorization` header.
         client: the caller's network address for the limits on new owners, on unauthenticated
             clients and on bytes of delegations; None is not counted.
+        replay_record: written with a new delegation, if it was made for something that serves once.
 
     Raises:
         MalformedToken: it cannot be parsed (D1).
@@ -130,7 +138,7 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
         ChainError: it cannot be registered (D6 to D30), or it repeats a delegation, in any
             encoding, that is no longer in force (Q6).
         PolicyError: a fact has an attestation policy that cannot be parsed.
-        Refusal: `machine-token-refused`, it is an invalid machine token (MT2).
+        Refusal: `machine-token-refused`, it is an invalid machine token (MT2) or trust (OX2).
         TooManyDelegations: the signer or the address has reached a limit.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
@@ -140,7 +148,9 @@ async def register(services: Services, header: str, *, client: str | None) -> Re
     check_granting(delegation, services.keyring.node_did)  # T10
     await services.cohort.yield_to_cohort()
 
-    done = await until_committed(services, lambda _: _attempt(services, delegation, client))
+    done = await until_committed(
+        services, lambda _: _attempt(services, delegation, client, replay_record)
+    )
     if done.stored is not None:
         services.delegations.add(done.stored, done.stored.delegation.cid)
     if done.is_counted:  # wire 5.13
@@ -166,7 +176,10 @@ class _Outcome(Struct, frozen=True, gc=False):
 
 
 async def _attempt(
-    services: Services, delegation: Delegation, client: str | None
+    services: Services,
+    delegation: Delegation,
+    client: str | None,
+    replay_record: ReplayRecord | None,
 ) -> tuple[Commit, _Outcome]:
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
@@ -185,7 +198,13 @@ async def _attempt(
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
     try:
-        machine_grant(delegation, registered_at=now)  # MT2
+        grant = machine_grant(delegation, registered_at=now)  # MT2
+        claims = grant.claims if isinstance(grant, MachineGrant) else None
+        if claims or isinstance(grant, OidcTrust):
+            # OX2: the owner trusts this node to check ID tokens, and no other
+            bound = delegation.delegator if claims else delegation.delegate
+            if bound != services.keyring.exchange_signer.did:
+                raise MalformedToken("the trust is in the exchange key of another node")
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
     registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
@@ -198,6 +217,7 @@ async def _attempt(
         subject=state.answer.cid,
         token=delegation.cid,
         authority=ancestors,
+        detail=canonical_members({"claims": claims}) if claims else b"",  # OX5
     )
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
@@ -205,6 +225,7 @@ async def _attempt(
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
         adds=(*hosting.adds, *usage.adds(charged_bytes(rows))),  # D12
+        replay_record=replay_record,
     )
     return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)
 
@@ -230,7 +251,7 @@ async def _read_state(
     """Read the rows needed to register a delegation, and plan the writes."""
     now, limits = services.clock.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
-    counters = delegation_usage_keys(delegation.delegator, counted_client(client))
+    counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
     wanted = hosting_by_grant(
         delegation, services.hosting, client=client, now=now, is_new=known is None
     )

@@ -141,11 +141,12 @@ def _release_audit(
     The record is durable before the key is decrypted. It contains the SHA-256 of the receipt in
     hex, so that the hash chain of the audit log also covers receipts (RC8).
     """
-    decrypt, evidence = permit.decrypt, permit.evidence
+    decrypt, evidence, machine = permit.decrypt, permit.evidence, permit.machine
     detail = canonical_members(
         {
             "ground": permit.ground,
-            "machine": permit.machine_name,  # MT5
+            "machine": None if machine is None else machine.name,  # MT5
+            "claims": None if machine is None else machine.claims,  # OX5
             "mode": permit.mode,
             "owner": decrypt.network.owner,
             "requestHash": decrypt.request_hash,

@@ -101,7 +101,7 @@ async def read_release(
         raise RecordDamaged("the store has no list of withdrawals of trust")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
-    machine = machine_grant_of(owner)
+    machine = machine_grant_of(owner, services.keyring.exchange_signer.did)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies, machine)
     evidence, evidence_row = None, None
@@ -114,6 +114,7 @@ async def read_release(
         decrypt=checked,
         authority=call.authority,
         owner=owner,
+        exchange_key=services.keyring.exchange_signer.did,
         release_record=release_record,
         evidence=evidence,
         evidence_row=evidence_row,

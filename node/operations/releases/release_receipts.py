@@ -131,7 +131,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         chain=permit.chain,
         policies=tuple([Digest.fromhex(digest) for digest in permit.policy_sha256]),
         ground=permit.ground,
-        machine=UNSET if permit.machine_name is None else permit.machine_name,
+        machine=UNSET if permit.machine is None else permit.machine.name,
         mode=permit.mode,
         at_micros=int(permit.decided_at * 1_000_000),
         evidence=judged,

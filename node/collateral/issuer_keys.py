@@ -1,0 +1,140 @@
+"""The keys of issuers of ID tokens (OX3).
+
+Owners name the addresses of issuers, so the addresses are untrusted: the node connects by HTTPS
+only, and only to public addresses. No redirect is followed, and answers are bounded.
+
+Example:
+    key = await services.issuer_keys.find(trust, kid, now=now)
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import aiohttp
+import jwt
+from msgspec import Meta, Struct, field
+
+from capabilities.capability_errors import MalformedToken
+from capabilities.machine_tokens import OidcTrust
+from capabilities.strict_json import parse_json, shaped
+from tee_backend.attestation.attestation_errors import CollateralUnusable
+from tee_backend.attestation.pcs import MAX_BODY_BYTES, bounded_get
+from tee_backend.runner.guest.outbound import is_public
+
+TIMEOUT_S = 5.0
+"""Time limit for both documents of an issuer together."""
+KEPT_S = 600.0
+"""How long fetched keys are used. A key that its issuer withdraws is accepted for so long."""
+RETRY_S = 60.0
+"""Shortest time between two attempts to fetch an issuer's keys."""
+_MOST_ISSUERS = 256
+
+
+class _Issuer(Struct):
+    """The keys of one issuer, and when they were requested and received."""
+
+    keys: tuple[jwt.PyJWK, ...] = ()
+    asked_at: float = float("-inf")
+    fetched_at: float = float("-inf")
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Configuration(Struct):
+    """The members that are read of an issuer's configuration document."""
+
+    issuer: str
+    jwks_uri: str
+
+
+class _KeySet(Struct):
+    """A JSON Web Key Set."""
+
+    keys: Annotated[list[dict[str, Any]], Meta(max_length=64)]
+
+
+class IssuerKeys:
+    """A cache of the keys of issuers.
+
+    The issuers in `named` may be at addresses that are not public.
+    """
+
+    def __init__(self, named: Collection[str] = ()) -> None:
+        self._named = named
+        self._issuers: OrderedDict[tuple[str, str | None], _Issuer] = OrderedDict()
+
+    async def find(self, trust: OidcTrust, kid: object, *, now: float) -> jwt.PyJWK:
+        """Return the key of an issuer that signed a token.
+
+        Args:
+            trust: names the issuer; with keys, nothing is fetched.
+            kid: the key's id in the token, untrusted; None if it has none, and the issuer's only
+                key counts.
+            now: epoch seconds.
+        Raises:
+            MalformedToken: the issuer has no such key, or its keys cannot be fetched.
+        """
+        if trust.jwks is not None:
+            return _found(_key_set(trust.jwks.encode()), kid)
+        issuer = self._issuers.setdefault((trust.issuer, trust.issuer_ca), _Issuer())
+        if len(self._issuers) > _MOST_ISSUERS:
+            self._issuers.popitem(last=False)
+        async with issuer.lock:
+            is_known = kid in [one.key_id for one in issuer.keys]
+            # A caller chooses `kid`, so an unknown one is no reason to fetch at once.
+            if now >= issuer.asked_at + RETRY_S and not (
+                is_known and now < issuer.fetched_at + KEPT_S
+            ):
+                issuer.asked_at = now
+                issuer.keys, issuer.fetched_at = await self._fetch(trust), now
+            return _found(issuer.keys if now < issuer.fetched_at + KEPT_S else (), kid)
+
+    async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
+        try:
+            connector = aiohttp.TCPConnector(
+                ssl=ssl.create_default_context(cadata=trust.issuer_ca),
+                socket_factory=None if trust.issuer in self._named else _public_socket,
+            )
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                aiohttp.ClientSession(connector=connector) as session,
+            ):
+                where = f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration"
+                answer = parse_json(
+                    (await bounded_get(session, where, {})).body, max_bytes=MAX_BODY_BYTES
+                )
+                found = shaped(answer, _Configuration)
+                if found.issuer != trust.issuer or not found.jwks_uri.startswith("https://"):
+                    raise MalformedToken("the issuer's configuration is for another issuer")
+                return _key_set((await bounded_get(session, found.jwks_uri, {})).body)
+        except (CollateralUnusable, OSError, ValueError) as exc:
+            # Only the type is reported: the error's text may contain bytes of the answer.
+            raise MalformedToken(
+                f"the issuer's keys cannot be fetched: {type(exc.__cause__ or exc).__name__}"
+            ) from exc
+
+
+def _public_socket(found: tuple[Any, ...]) -> socket.socket:
+    """Return a socket for a public address; an issuer's name may lead inward."""
+    if not is_public(found[4][0]):
+        raise OSError("the issuer's address is not public")
+    return socket.socket(*found[:3])
+
+
+def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
+    """Parse a JSON Web Key Set; keys of unknown types are left out."""
+    try:
+        found = shaped(parse_json(document, max_bytes=MAX_BODY_BYTES), _KeySet)
+        return tuple(jwt.PyJWKSet(found.keys).keys)
+    except (jwt.PyJWTError, TypeError, ValueError) as exc:
+        raise MalformedToken("the issuer's keys are not a JSON Web Key Set") from exc
+
+
+def _found(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:
+    found = [one for one in keys if kid is None or one.key_id == kid]
+    if len(found) != 1:
+        raise MalformedToken("the issuer has no key with the id that the ID token names")
+    return found[0]

@@ -1,0 +1,180 @@
+"""The exchange of a job's ID token for a machine token (OX3 to OX6).
+
+A CI system gives each job an ID token that states which repository, branch and workflow the job
+belongs to. The owner signed a trust that says which of them may read which secrets. So the job
+stores no secret: it draws a key, and the node signs a machine token of a few minutes for it.
+"""
+
+import hashlib
+
+import jwt
+from msgspec import Struct
+
+from capabilities.abilities import DECRYPT
+from capabilities.capability_errors import CapabilityError, MalformedToken
+from capabilities.chain import is_in_force
+from capabilities.cids import parse_cid
+from capabilities.facts import MACHINE_FACT
+from capabilities.machine_tokens import (
+    MAX_EXCHANGED_S,
+    OidcTrust,
+    check_claims,
+    machine_grant,
+)
+from capabilities.strict_json import Json, parse_json, shaped
+from encryption_network.canonical_json import canonical_members
+from sealspace.session import mint
+from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.grants.replay_records import replay_record_of
+from spaces.store.contract import Commit
+
+from ...logs import log_event
+from ...refusal import Refusal
+from ...services import Services
+from ..authorise import read_markers
+from .delegate import register
+
+MAX_EXCHANGE_BODY_BYTES = 16 * 1024
+MAX_TOKEN_LIFE_S = 86_400
+"""Longest life of an ID token; its replay record is kept for so long."""
+MAX_AHEAD_S = 60
+"""How far ahead an issuer's clock may be."""
+ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+"""Signatures that are accepted. None of them uses a shared secret (OX3)."""
+
+_NOTED = ("iss", "sub", "event_name")
+"""Claims that a machine token states beside those that its trust restricts."""
+
+
+class ExchangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request of a job.
+
+    Attributes:
+        token: the job's ID token.
+        key: did:key that the job drew.
+        trust: CID of the owner's trust.
+        paths: resources of the secrets that the job needs; none for all of the trust.
+    """
+
+    token: str
+    key: str
+    trust: str
+    paths: tuple[str, ...] = ()
+
+
+class Exchanged(Struct, frozen=True, rename="camel"):
+    """The machine token that the node made.
+
+    Attributes:
+        delegation: it, as for an `Authorization` header.
+        expires_at: epoch seconds.
+    """
+
+    delegation: str
+    cid: str
+    expires_at: int
+
+
+class _IdToken(Struct, frozen=True):
+    """The claims that every ID token must have (OX3)."""
+
+    iss: str
+    sub: str
+    aud: str | tuple[str, ...]
+    iat: float
+    exp: float
+    nbf: float = 0
+
+
+async def exchange(services: Services, asked: ExchangeRequest, *, client: str | None) -> Exchanged:
+    """Check an ID token, and make the machine token that its claims allow.
+
+    Args:
+        asked: untrusted.
+        client: the caller's network address, for the limits on bytes of delegations.
+    Raises:
+        Refusal: `oidc-refused`, for whatever reason; the reason is logged and, for a token that the
+            issuer signed, in the audit log.
+        SpaceError: the store does not answer, or one of its limits is reached.
+    """
+    claims: dict[str, Json] = {}
+    try:
+        return await _exchange(services, asked, claims, client)
+    except (CapabilityError, Refusal, jwt.PyJWTError, ValueError, RecursionError) as exc:
+        cause = exc.__cause__ or exc
+        # The text of a library's error may quote the token.
+        reason = cause.text if isinstance(cause, CapabilityError) else type(cause).__name__
+    log_event("id-token-refused", reason=reason)
+    if claims:  # others cost nothing to make, and would fill the log
+        record = AuditRecord(
+            at=services.clock.now(),
+            action="oidc.refused",
+            actor=services.keyring.exchange_signer.did,
+            subject=asked.trust[:128],
+            detail=canonical_members(
+                {"reason": reason, "iss": str(claims["iss"]), "sub": str(claims["sub"])}
+            ),
+        )
+        await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),)))
+    raise Refusal("oidc-refused")
+
+
+async def _exchange(
+    services: Services, asked: ExchangeRequest, claims: dict[str, Json], client: str | None
+) -> Exchanged:
+    now, node, token = services.clock.now(), services.keyring.node_did, asked.token
+    # The trust first: nothing is fetched for one that was revoked.
+    (stored,) = await services.delegations.by_cid([parse_cid(asked.trust).digest32])
+    trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
+    if stored is None or not isinstance(trust, OidcTrust):
+        raise MalformedToken("there is no such trust")
+    marks = await read_markers(services, [stored.delegation.content_key])
+    if not is_in_force(stored, marks, now=now):
+        raise MalformedToken("the trust was revoked, or has ended")
+    kid = jwt.get_unverified_header(token).get("kid")
+    key = await services.issuer_keys.find(trust, kid, now=now)
+    # OX3: the key says which signature it makes. The token's header does not choose.
+    payload = jwt.PyJWS(options={"enforce_minimum_key_length": True}).decode(
+        token, key, algorithms=[*ALGORITHMS & {key.algorithm_name}]
+    )
+    claims |= parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
+    stated = shaped(claims, _IdToken)
+    check_claims(claims, trust)
+    if stated.aud not in (node, (node,)):
+        raise MalformedToken("the ID token is for another audience than this node")
+    if not max(stated.iat, stated.nbf) <= now + MAX_AHEAD_S or not now < stated.exp:
+        raise MalformedToken("the ID token is not valid yet, or has expired")
+    if stated.exp > stated.iat + MAX_TOKEN_LIFE_S:
+        raise MalformedToken("the ID token is valid for more than a day")
+    # OX4: without the signature, which a holder of the token may be able to change
+    signed = token.rpartition(".")[0].encode()
+    replay_record = replay_record_of(hashlib.sha256(signed).digest(), expires_at=stated.exp)
+    snapshot = await services.store.read(replay_record=replay_record)
+    if snapshot.is_first_use is False:
+        raise MalformedToken("the ID token was used before")
+    paths, end = sorted(asked.paths or trust.paths), min(int(now) + MAX_EXCHANGED_S, trust.end)
+    machine: dict[str, Json] = {
+        "key": asked.key,
+        "paths": [*paths],
+        "end": end,
+        "name": trust.name,
+        "claims": {name: claims[name] for name in {*_NOTED, *trust.claims} & claims.keys()},
+    }
+    header = mint(
+        services.keyring.exchange_signer,
+        services.entropy,
+        audience=asked.key,
+        capabilities=[
+            one
+            for one in stored.delegation.capabilities
+            if one.ability == DECRYPT or one.resource.text in paths
+        ],
+        proofs=[asked.trust],
+        expires_at=end,
+        facts=[{MACHINE_FACT: machine}],
+    )
+    # OX4: the same rules as for any machine token
+    made = await register(services, header, client=client, replay_record=replay_record)
+    return Exchanged(header, made.cid, end)

@@ -1,0 +1,89 @@
+"""The exchange of a CI job's ID token for a machine token (OX7).
+
+The job needs two variables: SEALSPACE_NODE, and in SEALSPACE_TRUST the id that `sealspace ci trust`
+printed. GitHub makes an ID token on request. Elsewhere the token is in the variable
+SEALSPACE_ID_TOKEN, or in the file that SEALSPACE_ID_TOKEN_FILE names.
+
+Example:
+    line = await exchange_id_token()
+    client = Client(url, session=read_token(line))
+"""
+
+import os
+from pathlib import Path
+
+import aiohttp
+
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
+from encryption_network.canonical_json import canonical_bytes
+
+from ..errors import NotSignedIn
+from ..private_files import read_bounded
+from .caller import Caller
+from .node_answers import json_object, required_text
+from .token_line import NODE_VARIABLE, token_line
+from .transport import Transport, json_request
+
+TRUST_VARIABLE = "SEALSPACE_TRUST"
+ID_TOKEN_VARIABLE = "SEALSPACE_ID_TOKEN"  # noqa: S105  # the name of a variable
+MAX_ID_TOKEN_BYTES = 16_384
+
+
+async def exchange_id_token(url: str | None = None) -> str:
+    """Exchange the ID token of this CI job for a machine token.
+
+    Args:
+        url: address of the node; None: the one in the variable SEALSPACE_NODE.
+    Returns:
+        The line for SEALSPACE_TOKEN, which is valid for at most 15 minutes.
+    Raises:
+        NotSignedIn: a variable is not set, or there is no ID token.
+        NodeRefused, TransportError: the node did not exchange it.
+    """
+    url, trust = url or os.environ.get(NODE_VARIABLE), os.environ.get(TRUST_VARIABLE)
+    if not url or not trust:
+        raise NotSignedIn(
+            f"the environment variable {TRUST_VARIABLE if url else NODE_VARIABLE} is not set",
+            hint=f"set {NODE_VARIABLE} to the node's address, and {TRUST_VARIABLE} to the id that"
+            " `sealspace ci trust` printed",
+        )
+    entropy = SystemEntropy()
+    seed = entropy.token(32)
+    async with Transport(url) as transport:
+        caller = Caller(transport=transport, clock=SystemClock(), entropy=entropy)
+        node_id = await caller.node_id()
+        asked: dict[str, Json] = {
+            "token": await _id_token(node_id),
+            "key": Ed25519Signer(seed).did,
+            "trust": trust,
+        }
+        answer = await transport.require(
+            json_request("POST", "/oidc/exchange", canonical_bytes(asked), serves_once=True)
+        )
+    return token_line(seed, node_id, required_text(json_object(answer), "delegation"))
+
+
+async def _id_token(node_id: str) -> str:
+    """Return the job's ID token, with the node as audience."""
+    reason = "this CI job has no ID token"
+    try:
+        if path := os.environ.get(f"{ID_TOKEN_VARIABLE}_FILE"):
+            return read_bounded(Path(path), most_bytes=MAX_ID_TOKEN_BYTES).decode().strip()
+        if token := os.environ.get(ID_TOKEN_VARIABLE):
+            return token.strip()
+        if address := os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
+            right = {"Authorization": f"bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
+            async with (
+                aiohttp.ClientSession(raise_for_status=True) as session,
+                session.get(f"{address}&audience={node_id}", headers=right) as answer,
+            ):
+                return str((await answer.json())["value"])
+    except (aiohttp.ClientError, KeyError, OSError, ValueError) as error:
+        reason = f"the ID token of this CI job cannot be read: {type(error).__name__}"
+    raise NotSignedIn(
+        reason,
+        hint=f"on GitHub, add `permissions: id-token: write` to the job; elsewhere, set"
+        f" {ID_TOKEN_VARIABLE} to an ID token with the audience {node_id}",
+    )
