@@ -144,8 +144,14 @@ def judge_registration(
     _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
     if dependent:  # D20: the signer is root of everything else, so parents need not support it
         for parent in known:
-            if parent.delegation.terminal or is_machine_token(delegation):  # D24
-                _check_exchanged(delegation, parent, now)
+            proof = parent.delegation
+            if proof.terminal or is_machine_token(delegation):  # D24, but for OX4
+                try:
+                    exchanged_grant(
+                        delegation, proof, registered_at=now, trusted_at=parent.registered_at
+                    )
+                except MalformedToken as refusal:
+                    raise ChainError("parent-terminal") from refusal
         # D25: only parents that outlive the delegation remain. D6 checked its own window, so they
         # are valid now (D26).
         supporting = _containing_window(delegation, known)
@@ -503,16 +509,6 @@ def _check_covered(
         if reason is not None:
             code = "capability-unauthorized" if boundary == "delegation" else "action-unauthorized"
             raise ChainError(code, capability.resource.text, capability.ability)
-
-
-def _check_exchanged(delegation: Delegation, parent: Registered, now: float) -> None:
-    """Check that a delegation is the one link that D24 allows below a trust (OX4)."""
-    try:
-        exchanged_grant(
-            delegation, parent.delegation, registered_at=now, trusted_at=parent.registered_at
-        )
-    except MalformedToken as refusal:
-        raise ChainError("parent-terminal") from refusal
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:

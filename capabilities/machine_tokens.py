@@ -86,7 +86,7 @@ class OidcTrust(_Statement, frozen=True, kw_only=True, rename="camel"):
         Meta(pattern=r"^https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,512})?\Z"),
     ]
     claims: Annotated[
-        dict[_Claim, Annotated[tuple[ClaimValue, ...], Meta(min_length=1, max_length=16)]],
+        dict[_Claim, Annotated[list[ClaimValue], Meta(min_length=1, max_length=16)]],
         Meta(min_length=1, max_length=8),
     ]
     jwks: _Document | None = None
@@ -182,8 +182,7 @@ def check_claims(presented: Mapping[str, object], trust: OidcTrust) -> None:
     # token names the repository's own branch.
     if presented.get("event_name") == "pull_request_target":
         raise MalformedToken("event_name is pull_request_target")
-    wanted: Mapping[str, tuple[ClaimValue, ...]] = {**trust.claims, "iss": (trust.issuer,)}
-    for name, values in wanted.items():
+    for name, values in (trust.claims | {"iss": [trust.issuer]}).items():
         value = presented.get(name)
         if not any(type(one) is type(value) and one == value for one in values):  # True == 1
             raise MalformedToken(f"the claim {name} has no value that the trust allows")

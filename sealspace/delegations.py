@@ -15,13 +15,10 @@ Example:
     await client.delegations.revoke(portable)
 """
 
-import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-
-import msgspec
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -33,21 +30,7 @@ from capabilities.abilities import (
     satisfies,
 )
 from capabilities.capability_errors import CapabilityError
-from capabilities.facts import (
-    ATTESTATION_FACT,
-    MACHINE_FACT,
-    MACHINE_URN,
-    OIDC_FACT,
-    OIDC_URN,
-    statement_resource,
-)
-from capabilities.machine_tokens import (
-    MAX_LIFE_S,
-    MAX_MACHINE_PATHS,
-    NAME_PATTERN,
-    MachineGrant,
-    OidcTrust,
-)
+from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
@@ -56,11 +39,10 @@ from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
-from encryption_network.policy import Policy, policy_json
+from encryption_network.policy import Policy
 
 from .documents.manifests import DelegationTarget, target_grants
-from .documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
-from .documents.secret_names import SECRETS_SPACE, SecretName, is_protected, parse_secret_name
+from .documents.run_grants import RunStatement
 from .errors import (
     InvalidInput,
     LifetimeTooLong,
@@ -73,7 +55,6 @@ from .session import (
     Grant,
     capability,
     mint,
-    network_of_owner,
     read_grant,
     require_recipient,
     sign_message,
@@ -95,8 +76,8 @@ from .wire.delegation_history import (
 )
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.portable import PortableDelegation, grant_of, portable_of
-from .wire.sign_in import pass_on, register, sign_grant
-from .wire.token_line import token_line
+from .wire.sign_in import pass_on, register, sign_grant, statements
+from .wire.token_line import reading_rights, token_line
 from .wire.transport import Request, json_request
 
 DELEGATION_TTL_S = 7 * 86_400.0
@@ -184,7 +165,7 @@ class Delegations:
             capabilities if recipient == self._caller.session.did else _grantable(capabilities)
         )
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
-        facts, resources = _statements(policy, run, machine)
+        facts, resources = statements(policy, run, machine)
         if wallet is None:
             grant = self._grant_by_session(
                 recipient, granted, facts, ttl_s=life_s, at_most=at_most or ttl_s is None
@@ -300,7 +281,7 @@ class Delegations:
         secrets: Sequence[str],
         *,
         issuer: str,
-        claims: Mapping[str, Sequence[str | int | bool]],
+        claims: dict[str, list[str | int | bool]],
         jwks: str | None = None,
         issuer_ca: str | None = None,
         scope: str | None = None,
@@ -320,16 +301,14 @@ class Delegations:
             jwks: the issuer's keys, as a JSON Web Key Set; None: the node fetches them.
             issuer_ca: certificates in PEM for the issuer's address; None: those of the node.
         Returns:
-            The cid of the trust, for SEALSPACE_TRUST.
-        Raises:
-            InvalidInput, NotGranted, NodeRefused, TransportError: as `create_token`.
+            The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
         portable = await self._read_only(
             (await self._caller.info()).oidc_did,
             partial(
                 OidcTrust,
                 issuer=issuer,
-                claims={claim: tuple(values) for claim, values in claims.items()},
+                claims=claims,
                 jwks=jwks,
                 issuer_ca=issuer_ca,
             ),
@@ -354,28 +333,17 @@ class Delegations:
         domain: str,
     ) -> PortableDelegation:
         """Grant a key the right to read secrets, with a statement of exactly that (MT1, OX1)."""
-        session = self._caller.session
-        owned = [parse_secret_name(one, scope=scope) for one in secrets]
-        if wallet is None and session.did != session.owner:
-            raise InvalidInput(
-                "cannot create a machine token: only the owner's wallet can sign it, not a"
-                " session's key",
-                hint="sign it with the owner's wallet",
-            )
-        _check_token(name, owned, ttl_s)
-        ends_at, space = int(self._caller.clock.now() + ttl_s), session.own_space(SECRETS_SPACE)
-        values = [space_capability(space, "kv", one.path, KV_GET) for one in owned]
+        now = self._caller.clock.now()
+        rights = reading_rights(
+            self._caller.session, name, secrets, scope, ttl_s, wallet is not None
+        )
+        paths = {one.resource.text for one in rights if one.ability == KV_GET}
         return await self.delegate(
             key,
-            [*values, capability(network_of_owner(session.owner).text, DECRYPT)],
+            rights,
             # The delegation has to end in the stated second, at whatever moment it is signed.
-            ttl_s=ends_at + 0.5 - self._caller.clock.now(),
-            machine=statement(
-                key=key,
-                paths=tuple(sorted({one.resource.text for one in values})),
-                end=ends_at,
-                name=name,
-            ),
+            ttl_s=int(now + ttl_s) + 0.5 - now,
+            machine=statement(key=key, paths=tuple(sorted(paths)), end=int(now + ttl_s), name=name),
             wallet=wallet,
             domain=domain,
         )
@@ -708,42 +676,6 @@ class Delegations:
                 facts=facts,
                 issuer=session.did,
             )
-        )
-
-
-def _statements(
-    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
-) -> tuple[list[Json], list[str]]:
-    """Return the statements of a grant, as facts of a token and as resources of a message."""
-    facts, resources = list[Json](), list[str]()
-    if policy is not None:
-        facts.append({ATTESTATION_FACT: policy_json(policy)})
-        resources.append(statement_resource(policy_json(policy)))
-    if run is not None:
-        facts.append({RUN_FACT: run_statement_json(run)})
-        resources.append(run_resource(run))
-    if machine is not None:
-        stated = msgspec.to_builtins(machine)
-        is_trust = isinstance(machine, OidcTrust)
-        facts.append({OIDC_FACT if is_trust else MACHINE_FACT: stated})
-        resources.append(statement_resource(stated, urn=OIDC_URN if is_trust else MACHINE_URN))
-    return facts, resources
-
-
-def _check_token(name: str, secrets: Sequence[SecretName], ttl_s: float) -> None:
-    """Check the arguments of a machine token before anything is signed."""
-    for one in secrets:
-        if is_protected(one.name):
-            raise InvalidInput(
-                f"{one.name} cannot be in a machine token: only attested runners can open protected"
-                " secrets",
-                hint="leave out names that begin with PROTECTED_",
-            )
-    is_bounded = 0 < len(secrets) <= MAX_MACHINE_PATHS and 60 <= ttl_s <= MAX_LIFE_S
-    if not is_bounded or re.fullmatch(NAME_PATTERN, name) is None:
-        raise InvalidInput(
-            f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
-            " has a name of at most 64 letters, digits, dots, dashes and underscores"
         )
 
 

@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_893,
+    "node": 89_728,
     "tee_backend": 98_186,
-    "sealspace": 107_537,
-    "encryption_network": 15_766,
+    "sealspace": 107_380,
+    "encryption_network": 15_745,
     "spaces": 57_621,
-    "capabilities": 20_293,
+    "capabilities": 20_251,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

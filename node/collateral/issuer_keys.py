@@ -1,4 +1,4 @@
-"""The keys of issuers of ID tokens (OX3).
+"""The keys of issuers of ID tokens (OX7).
 
 Owners name the addresses of issuers, so the addresses are untrusted: the node connects by HTTPS
 only, and only to public addresses. No redirect is followed, and answers are bounded.
@@ -10,17 +10,16 @@ Example:
 import asyncio
 import socket
 import ssl
-from collections import OrderedDict
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Any
 
 import aiohttp
 import jwt
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 
 from capabilities.capability_errors import MalformedToken
 from capabilities.machine_tokens import OidcTrust
-from capabilities.strict_json import parse_json, shaped
+from capabilities.strict_json import parse_json
 from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, bounded_get
 from tee_backend.runner.guest.outbound import is_public
@@ -35,25 +34,11 @@ _MOST_ISSUERS = 256
 
 
 class _Issuer(Struct):
-    """The keys of one issuer, and when they were requested and received."""
+    """The keys of one issuer, and when they were requested."""
 
     keys: tuple[jwt.PyJWK, ...] = ()
     asked_at: float = float("-inf")
-    fetched_at: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Configuration(Struct):
-    """The members that are read of an issuer's configuration document."""
-
-    issuer: str
-    jwks_uri: str
-
-
-class _KeySet(Struct):
-    """A JSON Web Key Set."""
-
-    keys: Annotated[list[dict[str, Any]], Meta(max_length=64)]
 
 
 class IssuerKeys:
@@ -64,7 +49,7 @@ class IssuerKeys:
 
     def __init__(self, named: Collection[str] = ()) -> None:
         self._named = named
-        self._issuers: OrderedDict[tuple[str, str | None], _Issuer] = OrderedDict()
+        self._issuers: dict[tuple[str, str | None], _Issuer] = {}
 
     async def find(self, trust: OidcTrust, kid: object, *, now: float) -> jwt.PyJWK:
         """Return the key of an issuer that signed a token.
@@ -81,16 +66,14 @@ class IssuerKeys:
             return _found(_key_set(trust.jwks.encode()), kid)
         issuer = self._issuers.setdefault((trust.issuer, trust.issuer_ca), _Issuer())
         if len(self._issuers) > _MOST_ISSUERS:
-            self._issuers.popitem(last=False)
+            self._issuers.pop(next(iter(self._issuers)))
         async with issuer.lock:
             is_known = kid in [one.key_id for one in issuer.keys]
             # A caller chooses `kid`, so an unknown one is no reason to fetch at once.
-            if now >= issuer.asked_at + RETRY_S and not (
-                is_known and now < issuer.fetched_at + KEPT_S
-            ):
-                issuer.asked_at = now
-                issuer.keys, issuer.fetched_at = await self._fetch(trust), now
-            return _found(issuer.keys if now < issuer.fetched_at + KEPT_S else (), kid)
+            if now >= issuer.asked_at + (KEPT_S if is_known else RETRY_S):
+                issuer.asked_at, issuer.keys = now, ()
+                issuer.keys = await self._fetch(trust)
+            return _found(issuer.keys, kid)
 
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
         try:
@@ -106,10 +89,10 @@ class IssuerKeys:
                 answer = parse_json(
                     (await bounded_get(session, where, {})).body, max_bytes=MAX_BODY_BYTES
                 )
-                found = shaped(answer, _Configuration)
-                if found.issuer != trust.issuer or not found.jwks_uri.startswith("https://"):
+                keys_at = str(answer.get("jwks_uri"))
+                if answer.get("issuer") != trust.issuer or not keys_at.startswith("https://"):
                     raise MalformedToken("the issuer's configuration is for another issuer")
-                return _key_set((await bounded_get(session, found.jwks_uri, {})).body)
+                return _key_set((await bounded_get(session, keys_at, {})).body)
         except (CollateralUnusable, OSError, ValueError) as exc:
             # Only the type is reported: the error's text may contain bytes of the answer.
             raise MalformedToken(
@@ -118,7 +101,7 @@ class IssuerKeys:
 
 
 def _public_socket(found: tuple[Any, ...]) -> socket.socket:
-    """Return a socket for a public address; an issuer's name may lead inward."""
+    """Return a socket for a public address (OX7); an issuer's name may lead inward."""
     if not is_public(found[4][0]):
         raise OSError("the issuer's address is not public")
     return socket.socket(*found[:3])
@@ -127,9 +110,9 @@ def _public_socket(found: tuple[Any, ...]) -> socket.socket:
 def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
     """Parse a JSON Web Key Set; keys of unknown types are left out."""
     try:
-        found = shaped(parse_json(document, max_bytes=MAX_BODY_BYTES), _KeySet)
-        return tuple(jwt.PyJWKSet(found.keys).keys)
-    except (jwt.PyJWTError, TypeError, ValueError) as exc:
+        found = parse_json(document, max_bytes=MAX_BODY_BYTES)
+        return tuple(jwt.PyJWKSet.from_dict(found).keys)
+    except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as exc:
         raise MalformedToken("the issuer's keys are not a JSON Web Key Set") from exc
 
 

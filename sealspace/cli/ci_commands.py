@@ -5,52 +5,48 @@ The owner's trust says which jobs may read which secrets. `token_commands` lists
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 import click
-import msgspec
 
 from ..client import Client
 from ..errors import InvalidInput
-from ..private_files import read_bounded
 from ..wire.id_tokens import TRUST_VARIABLE, exchange_id_token
 from ..wire.token_line import NODE_VARIABLE
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
-from .paths import NamedFile
 from .secret import scope_option
 from .shared import shared
 from .terminal import print_result, tell
 from .token_commands import require_stored, secrets_option
 
-_MAX_FILE_BYTES = 16_384
+_MOST_CHARS = 16_385
+"""Characters of a file that are read: one more than the node accepts."""
 _SYSTEMS: dict[str, tuple[str, ...]] = {
     "github": (
         "https://token.actions.githubusercontent.com",
+        "ref",
         "repository_id={repository_id}",
         "repository_owner_id={owner_id}",
     ),
     "gitlab": (
         "https://gitlab.com",
+        "ref_path",
         "project_id={repository_id}",
         "namespace_id={owner_id}",
         "ref_protected=true",
     ),
-    "kubernetes": ("{issuer}", "sub=system:serviceaccount:{namespace}:{service_account}"),
-    "other": ("{issuer}",),
+    "kubernetes": ("{issuer}", "", "sub=system:serviceaccount:{namespace}:{service_account}"),
+    "other": ("{issuer}", ""),
 }
-"""System -> its issuer, and the claims that are required. Options are inserted."""
-_REFS = {
-    ("github", "branch"): ("ref=refs/heads/{branch}", "ref_type=branch"),
-    ("github", "tag"): ("ref=refs/tags/{tag}", "ref_type=tag"),
-    ("gitlab", "branch"): ("ref={branch}", "ref_type=branch"),
-    ("gitlab", "tag"): ("ref={tag}", "ref_type=tag"),
-    ("github", "environment"): ("environment={environment}",),
-    ("gitlab", "environment"): ("environment={environment}",),
+"""System -> its issuer, its claim of the full ref, and required claims with options inserted."""
+_NARROWING = {
+    "branch": "{ref}=refs/heads/{branch}",
+    "tag": "{ref}=refs/tags/{tag}",
+    "environment": "environment={environment}",
 }
-"""System and option -> its claims. At least one of a system's options is required."""
+"""Option -> its claim. At least one is required where a system has a claim of the ref."""
 _OPTIONS = {
     "name": "A name for lists and receipts. Default: the system.",
     "repository": "On GitHub: owner/name. Its numbers are looked up there.",
@@ -88,10 +84,10 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     "claims",
     metavar="NAME=VALUE",
     multiple=True,
-    help="A further claim; NAME:=VALUE for true, false or a number. Repeat it for more values.",
+    help="A further claim. Repeat it for more claims, or for more values of one.",
 )
-@click.option("--jwks", type=NamedFile(), help="File with the issuer's keys. Default: fetched.")
-@click.option("--issuer-ca", type=NamedFile(), help="PEM file of the issuer's certificates.")
+@click.option("--jwks", type=click.File(), help="File with the issuer's keys. Default: fetched.")
+@click.option("--issuer-ca", type=click.File(), help="PEM file of the issuer's certificates.")
 @scope_option
 @expires_option("90d", "How long the trust lasts, at most 366d.", option="--ends", most_days=366)
 @at_node
@@ -101,8 +97,8 @@ async def trust(
     system: str,
     secrets: tuple[str, ...],
     claims: tuple[str, ...],
-    jwks: Path | None,
-    issuer_ca: Path | None,
+    jwks: TextIO | None,
+    issuer_ca: TextIO | None,
     scope: str | None,
     ttl_s: float,
     **options: str | None,
@@ -115,68 +111,47 @@ async def trust(
     """
     await require_stored(client, secrets, scope)
     given = {"name": system} | {option: text for option, text in options.items() if text}
-    if "repository" in given and "repository_id" not in given:
-        given |= await _github_ids(given["repository"])
-    issuer, *stated = _SYSTEMS[system]
-    refs = {option: more for (of, option), more in _REFS.items() if of == system}
-    for option, more in refs.items():
-        stated += more if option in given else ()
-    if refs and given.keys().isdisjoint(refs):
+    issuer, given["ref"], *stated = _SYSTEMS[system]
+    narrowing = [claim for option, claim in _NARROWING.items() if option in given]
+    if bool(given["ref"]) != bool(narrowing):
         raise InvalidInput(
-            "the trust would include jobs for every branch",
-            hint=f"add one of these options: --{', --'.join(refs)}",
+            "GitHub and GitLab need a branch, a tag or an environment; other systems have none",
+            hint="use --branch, --tag or --environment with github and gitlab, --claim with others",
         )
     wanted: dict[str, list[str | int | bool]] = {}
     try:
+        if "repository" in given:  # OX8: no rename changes the numbers
+            where = f"https://api.github.com/repos/{given['repository']}"
+            async with aiohttp.request("GET", where, raise_for_status=True) as answer:
+                found = await answer.json()
+            given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
         issuer = given.get("issuer") or issuer.format_map(given)
-        for text in (*[one.format_map(given) for one in stated], *claims):
+        for text in (*[one.format_map(given) for one in (*stated, *narrowing)], *claims):
             claim, _, value = text.partition("=")
-            wanted.setdefault(claim.removesuffix(":"), []).append(
-                msgspec.json.decode(value, type=int | bool) if claim.endswith(":") else value
-            )
-    except (KeyError, msgspec.DecodeError) as error:
+            wanted.setdefault(claim, []).append(value)
+    except (aiohttp.ClientError, KeyError) as error:
         raise InvalidInput(
-            f"an option of a trust in {system} is missing or not valid: {error.args[0]}",
-            hint="sealspace ci trust --help",
+            f"an option is missing for jobs of {system}: {error!r}",
+            hint="see sealspace ci trust --help; to see the numbers of a private repository: gh api"
+            " repos/OWNER/NAME --jq .id,.owner.id",
         ) from None
-    keys, certificates = [
-        None if one is None else read_bounded(one, most_bytes=_MAX_FILE_BYTES).decode()
-        for one in (jwks, issuer_ca)
-    ]
     cid = await client.delegations.trust_issuer(
         given["name"],
         secrets,
         issuer=issuer,
         claims=wanted,
-        jwks=keys,
-        issuer_ca=certificates,
+        jwks=jwks.read(_MOST_CHARS) if jwks else None,
+        issuer_ca=issuer_ca.read(_MOST_CHARS) if issuer_ca else None,
         scope=scope,
         ttl_s=ttl_s,
         wallet=owner_home().wallet(),
     )
     tell(
-        f"jobs of {issuer} with these claims can read {', '.join(secrets)}: {wanted}",
-        f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
+        f"jobs with these claims can read {', '.join(secrets)}: {wanted}; in the job, set"
+        f" {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
         " sealspace run -- COMMAND",
     )
-    print_result({"id": cid, "issuer": issuer, "claims": wanted}, [cid])
-
-
-async def _github_ids(repository: str) -> dict[str, str]:
-    """Look up the numbers of a repository and its owner, which no rename changes (OX8)."""
-    try:
-        async with (
-            aiohttp.ClientSession(raise_for_status=True) as session,
-            session.get(f"https://api.github.com/repos/{repository}") as answer,
-        ):
-            found = await answer.json()
-            return {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
-    except (aiohttp.ClientError, OSError, LookupError) as error:
-        raise InvalidInput(
-            f"cannot look up the repository {repository}: {type(error).__name__}",
-            hint="add --repository-id and --owner-id; to see them: gh api"
-            f" repos/{repository} --jq .id,.owner.id",
-        ) from None
+    print_result({"id": cid}, [cid])
 
 
 @click.command("login", epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')

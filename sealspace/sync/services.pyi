@@ -1099,7 +1099,7 @@ class Delegations:
         secrets: Sequence[str],
         *,
         issuer: str,
-        claims: Mapping[str, Sequence[str | int | bool]],
+        claims: dict[str, list[str | int | bool]],
         jwks: str | None = None,
         issuer_ca: str | None = None,
         scope: str | None = None,
@@ -1119,9 +1119,7 @@ class Delegations:
             jwks: the issuer's keys, as a JSON Web Key Set; None: the node fetches them.
             issuer_ca: certificates in PEM for the issuer's address; None: those of the node.
         Returns:
-            The cid of the trust, for SEALSPACE_TRUST.
-        Raises:
-            InvalidInput, NotGranted, NodeRefused, TransportError: as `create_token`.
+            The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
 
     def accept(

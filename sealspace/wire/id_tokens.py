@@ -1,4 +1,4 @@
-"""The exchange of a CI job's ID token for a machine token (OX7).
+"""The exchange of a CI job's ID token for a machine token (OX8).
 
 The job needs two variables: SEALSPACE_NODE, and in SEALSPACE_TRUST the id that `sealspace ci trust`
 printed. GitHub makes an ID token on request. Elsewhere the token is in the variable
@@ -10,14 +10,14 @@ Example:
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
-from capabilities.strict_json import Json
-from encryption_network.canonical_json import canonical_bytes
 
 from ..errors import NotSignedIn
 from ..private_files import read_bounded
@@ -54,21 +54,20 @@ async def exchange_id_token(url: str | None = None) -> str:
     async with Transport(url) as transport:
         caller = Caller(transport=transport, clock=SystemClock(), entropy=entropy)
         node_id = await caller.node_id()
-        asked: dict[str, Json] = {
+        asked = {
             "token": await _id_token(node_id),
             "key": Ed25519Signer(seed).did,
             "trust": trust,
         }
         answer = await transport.require(
-            json_request("POST", "/oidc/exchange", canonical_bytes(asked), serves_once=True)
+            json_request("POST", "/oidc/exchange", msgspec.json.encode(asked), serves_once=True)
         )
     return token_line(seed, node_id, required_text(json_object(answer), "delegation"))
 
 
 async def _id_token(node_id: str) -> str:
     """Return the job's ID token, with the node as audience."""
-    reason = "this CI job has no ID token"
-    try:
+    with suppress(aiohttp.ClientError, KeyError, OSError, ValueError):
         if path := os.environ.get(f"{ID_TOKEN_VARIABLE}_FILE"):
             return read_bounded(Path(path), most_bytes=MAX_ID_TOKEN_BYTES).decode().strip()
         if token := os.environ.get(ID_TOKEN_VARIABLE):
@@ -80,10 +79,8 @@ async def _id_token(node_id: str) -> str:
                 session.get(f"{address}&audience={node_id}", headers=right) as answer,
             ):
                 return str((await answer.json())["value"])
-    except (aiohttp.ClientError, KeyError, OSError, ValueError) as error:
-        reason = f"the ID token of this CI job cannot be read: {type(error).__name__}"
     raise NotSignedIn(
-        reason,
+        "this CI job has no ID token, or it cannot be read",
         hint=f"on GitHub, add `permissions: id-token: write` to the job; elsewhere, set"
         f" {ID_TOKEN_VARIABLE} to an ID token with the audience {node_id}",
     )

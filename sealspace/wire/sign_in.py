@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from capabilities.abilities import (
     CAPABILITIES_READ,
     DECRYPT,
@@ -22,11 +24,22 @@ from capabilities.abilities import (
     SPACE_LIST,
 )
 from capabilities.capability_errors import CapabilityError
+from capabilities.facts import (
+    ATTESTATION_FACT,
+    MACHINE_FACT,
+    MACHINE_URN,
+    OIDC_FACT,
+    OIDC_URN,
+    statement_resource,
+)
+from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.principals import Principal, did_key, ed25519_public_key, parse_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
+from capabilities.strict_json import Json
 from capabilities.tokens import Capability
+from encryption_network.policy import Policy, policy_json
 
 from ..documents.manifests import (
     ACCOUNT_SPACE,
@@ -35,6 +48,7 @@ from ..documents.manifests import (
     requested_capabilities,
     served,
 )
+from ..documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
 from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
@@ -402,3 +416,22 @@ def _delegation_capabilities(space: SpaceId) -> list[Capability]:
 def _require_hosted(skipped: Sequence[SpaceId]) -> None:
     if skipped:
         raise SpacesNotHosted(tuple(space.text for space in skipped))
+
+
+def statements(
+    policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
+) -> tuple[list[Json], list[str]]:
+    """Return the statements of a grant, as facts of a token and as resources of a message."""
+    facts, resources = list[Json](), list[str]()
+    if policy is not None:
+        facts.append({ATTESTATION_FACT: policy_json(policy)})
+        resources.append(statement_resource(policy_json(policy)))
+    if run is not None:
+        facts.append({RUN_FACT: run_statement_json(run)})
+        resources.append(run_resource(run))
+    if machine is not None:
+        stated = msgspec.to_builtins(machine)
+        is_trust = isinstance(machine, OidcTrust)
+        facts.append({OIDC_FACT if is_trust else MACHINE_FACT: stated})
+        resources.append(statement_resource(stated, urn=OIDC_URN if is_trust else MACHINE_URN))
+    return facts, resources

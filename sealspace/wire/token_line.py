@@ -17,20 +17,34 @@ Example:
 
 import hashlib
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from capabilities.abilities import KV_GET
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.capability_errors import CapabilityError
-from capabilities.machine_tokens import MachineGrant, OidcTrust, issuing_owner, machine_grant
+from capabilities.machine_tokens import (
+    MAX_LIFE_S,
+    MAX_MACHINE_PATHS,
+    NAME_PATTERN,
+    MachineGrant,
+    OidcTrust,
+    issuing_owner,
+    machine_grant,
+)
 from capabilities.principals import Principal, did_key, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
-from capabilities.tokens import parse_delegation, verify_delegation
+from capabilities.tokens import Capability, parse_delegation, verify_delegation
 
-from ..documents.run_grants import read_run_grant
-from ..documents.secret_names import SECRETS_SPACE, SecretName, secret_at
+from ..documents.secret_names import (
+    SECRETS_SPACE,
+    SecretName,
+    is_protected,
+    parse_secret_name,
+    secret_at,
+)
 from ..errors import (
     DecryptDenied,
     DelegationRevoked,
@@ -41,7 +55,16 @@ from ..errors import (
     NotGranted,
     SessionExpired,
 )
-from ..session import Grant, Session, read_grant, space_of, until
+from ..session import (
+    Grant,
+    Session,
+    capability,
+    network_of_owner,
+    read_grant,
+    space_capability,
+    space_of,
+    until,
+)
 
 NODE_VARIABLE = "SEALSPACE_NODE"
 TOKEN_VARIABLE = "SEALSPACE_TOKEN"  # noqa: S105  # the name of a variable
@@ -137,6 +160,45 @@ def token_line(seed: bytes, node_id: str, header: str) -> str:
             "the machine token would be too long", hint="make two tokens with fewer secrets each"
         )
     return line
+
+
+def reading_rights(
+    session: Session,
+    name: str,
+    secrets: Sequence[str],
+    scope: str | None,
+    ttl_s: float,
+    has_wallet: bool,
+) -> list[Capability]:
+    """Return the rights of a machine token or a trust, before the owner's wallet signs it.
+
+    Raises InvalidInput if an argument is not valid.
+    """
+    owned = [parse_secret_name(one, scope=scope) for one in secrets]
+    if not has_wallet and session.did != session.owner:
+        raise InvalidInput(
+            "cannot create a machine token: only the owner's wallet can sign it, not a session's"
+            " key",
+            hint="sign it with the owner's wallet",
+        )
+    for one in owned:
+        if is_protected(one.name):
+            raise InvalidInput(
+                f"{one.name} cannot be in a machine token: only attested runners can open protected"
+                " secrets",
+                hint="leave out names that begin with PROTECTED_",
+            )
+    is_bounded = 0 < len(owned) <= MAX_MACHINE_PATHS and 60 <= ttl_s <= MAX_LIFE_S
+    if not is_bounded or re.fullmatch(NAME_PATTERN, name) is None:
+        raise InvalidInput(
+            f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
+            " has a name of at most 64 letters, digits, dots, dashes and underscores"
+        )
+    space = session.own_space(SECRETS_SPACE)
+    return [
+        *[space_capability(space, "kv", one.path, KV_GET) for one in owned],
+        capability(network_of_owner(session.owner).text, DECRYPT),
+    ]
 
 
 def read_token(line: str) -> Session:

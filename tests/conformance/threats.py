@@ -28,6 +28,7 @@ _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _SHARING = "sealspace/test_sharing.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
+_ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
 _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
@@ -140,6 +141,26 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MACHINES + "test_MT3_it_reads_and_does_nothing_else",
         _MACHINES + "test_MT3_its_key_passes_nothing_on",
         _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
+    ),
+    "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
+        _ID_TOKENS + "test_OX3_each_claim_counts",
+        _ID_TOKENS + "test_OX3_forged_tokens",
+        _ID_TOKENS + "test_OX5_a_token_serves_once",
+        _ID_TOKENS + "test_OX5_at_once_one_wins",
+        _ID_TOKENS + "test_OX3_another_node_accepts_neither_token_nor_trust",
+    ),
+    "3.1 the node's exchange key, or that of another node, signs more than the owner trusts "
+    "it with": (
+        _ID_TOKENS + "test_D24_a_trust_has_one_link_below",
+        _ID_TOKENS + "test_OX2_another_key_signs_nothing",
+        "encryption_network/test_gate_trusts.py::test_OX4_the_gate_compares_it_with_its_trust",
+        "encryption_network/test_gate_trusts.py::test_OX2_another_node_s_exchange_key",
+    ),
+    "3.1 a trust names an issuer at an inner address, or an issuer answers with a redirect or "
+    "without end": (
+        _ID_TOKENS + "test_OX7_an_issuer_leads_nowhere_inward",
+        _ID_TOKENS + "test_OX7_answers_of_issuers_are_checked",
+        "node/collateral/test_issuer_keys.py::test_OX7_sockets_for_public_addresses_only",
     ),
     "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of "
     "what is canonical": (

@@ -41,14 +41,14 @@ PAGES = (
     "provenance",
     "operations/backup",
     "sms",
-    "sharing",
+    "oidc",
 )
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96
 _RULE = re.compile(r"^- \*\*([A-Z]{1,2}\d+a?)\*\* ?(\*Describes:\*)? ?(.*)$")
 _ROW = re.compile(r"^\| (Q\d+|enc-[WD]\d+) \| (.*) \|$")
 _HEADING = re.compile(r"^#+ (\d+(?:\.\d+)*)(?: to (\d+(?:\.\d+)*))?[. ] ?(.*)$")
-_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM|DS|PV|TG|TK|SH|[PUXARECSTKVDIHMWQJ])"
+_LETTERS = r"(?:EN|AT|RC|RL|RN|IP|ST|MF|MT|BK|SM|OX|DS|PV|TG|TK|[PUXARECSTKVDIHMWQJ])"
 _ID = re.compile(
     rf"(?<![\w-])(enc-[WD]\d+|iexec-[STDV]\d+|RN\d{{3}}|{_LETTERS}\d{{1,2}}a?)(?![\w])"
 )

@@ -82,7 +82,7 @@ async def post_exchange(request: web.Request) -> Exchanged:
     services = request.app[SERVICES]
     check_rate_limit(request, services, services.unauthenticated_rates)
     asked = await json_body(request, ExchangeRequest, max_bytes=MAX_EXCHANGE_BODY_BYTES)
-    return await exchange(services, asked, client=client_address(request, services.config.http))
+    return await exchange(services, asked)
 
 
 class Revoked(msgspec.Struct, omit_defaults=True):

@@ -200,11 +200,11 @@ async def _attempt(
     try:
         grant = machine_grant(delegation, registered_at=now)  # MT2
         claims = grant.claims if isinstance(grant, MachineGrant) else None
-        if claims or isinstance(grant, OidcTrust):
-            # OX2: the owner trusts this node to check ID tokens, and no other
-            bound = delegation.delegator if claims else delegation.delegate
-            if bound != services.keyring.exchange_signer.did:
-                raise MalformedToken("the trust is in the exchange key of another node")
+        # OX2: the owner trusts this node to check ID tokens, and no other
+        if (claims or isinstance(grant, OidcTrust)) and (
+            services.keyring.exchange_signer.did not in (delegation.delegate, delegation.delegator)
+        ):
+            raise MalformedToken("the trust is in the exchange key of another node")
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
     registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30

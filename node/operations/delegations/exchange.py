@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import CapabilityError, MalformedToken
-from capabilities.chain import is_in_force
 from capabilities.cids import parse_cid
 from capabilities.facts import MACHINE_FACT
 from capabilities.machine_tokens import (
@@ -31,7 +30,6 @@ from spaces.store.contract import Commit
 from ...logs import log_event
 from ...refusal import Refusal
 from ...services import Services
-from ..authorise import read_markers
 from .delegate import register
 
 MAX_EXCHANGE_BODY_BYTES = 16 * 1024
@@ -64,17 +62,10 @@ class ExchangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     paths: tuple[str, ...] = ()
 
 
-class Exchanged(Struct, frozen=True, rename="camel"):
-    """The machine token that the node made.
-
-    Attributes:
-        delegation: it, as for an `Authorization` header.
-        expires_at: epoch seconds.
-    """
+class Exchanged(Struct, frozen=True):
+    """The machine token that the node made, as for an `Authorization` header."""
 
     delegation: str
-    cid: str
-    expires_at: int
 
 
 class _IdToken(Struct, frozen=True):
@@ -88,12 +79,11 @@ class _IdToken(Struct, frozen=True):
     nbf: float = 0
 
 
-async def exchange(services: Services, asked: ExchangeRequest, *, client: str | None) -> Exchanged:
+async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     """Check an ID token, and make the machine token that its claims allow.
 
     Args:
         asked: untrusted.
-        client: the caller's network address, for the limits on bytes of delegations.
     Raises:
         Refusal: `oidc-refused`, for whatever reason; the reason is logged and, for a token that the
             issuer signed, in the audit log.
@@ -101,7 +91,7 @@ async def exchange(services: Services, asked: ExchangeRequest, *, client: str | 
     """
     claims: dict[str, Json] = {}
     try:
-        return await _exchange(services, asked, claims, client)
+        return await _exchange(services, asked, claims)
     except (CapabilityError, Refusal, jwt.PyJWTError, ValueError, RecursionError) as exc:
         cause = exc.__cause__ or exc
         # The text of a library's error may quote the token.
@@ -114,7 +104,7 @@ async def exchange(services: Services, asked: ExchangeRequest, *, client: str | 
             actor=services.keyring.exchange_signer.did,
             subject=asked.trust[:128],
             detail=canonical_members(
-                {"reason": reason, "iss": str(claims["iss"]), "sub": str(claims["sub"])}
+                {"reason": reason, "claims": {name: str(claims.get(name))[:512] for name in _NOTED}}
             ),
         )
         await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),)))
@@ -122,33 +112,29 @@ async def exchange(services: Services, asked: ExchangeRequest, *, client: str | 
 
 
 async def _exchange(
-    services: Services, asked: ExchangeRequest, claims: dict[str, Json], client: str | None
+    services: Services, asked: ExchangeRequest, claims: dict[str, Json]
 ) -> Exchanged:
     now, node, token = services.clock.now(), services.keyring.node_did, asked.token
-    # The trust first: nothing is fetched for one that was revoked.
     (stored,) = await services.delegations.by_cid([parse_cid(asked.trust).digest32])
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
-    if stored is None or not isinstance(trust, OidcTrust):
+    if not stored or not isinstance(trust, OidcTrust):
         raise MalformedToken("there is no such trust")
-    marks = await read_markers(services, [stored.delegation.content_key])
-    if not is_in_force(stored, marks, now=now):
-        raise MalformedToken("the trust was revoked, or has ended")
-    kid = jwt.get_unverified_header(token).get("kid")
-    key = await services.issuer_keys.find(trust, kid, now=now)
+    header = jwt.get_unverified_header(token)
+    key = await services.issuer_keys.find(trust, header.get("kid"), now=now)
     # OX3: the key says which signature it makes. The token's header does not choose.
     payload = jwt.PyJWS(options={"enforce_minimum_key_length": True}).decode(
         token, key, algorithms=[*ALGORITHMS & {key.algorithm_name}]
     )
-    claims |= parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
-    stated = shaped(claims, _IdToken)
+    presented = parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
+    stated = shaped(presented, _IdToken)
+    claims |= presented
     check_claims(claims, trust)
     if stated.aud not in (node, (node,)):
         raise MalformedToken("the ID token is for another audience than this node")
-    if not max(stated.iat, stated.nbf) <= now + MAX_AHEAD_S or not now < stated.exp:
-        raise MalformedToken("the ID token is not valid yet, or has expired")
-    if stated.exp > stated.iat + MAX_TOKEN_LIFE_S:
-        raise MalformedToken("the ID token is valid for more than a day")
-    # OX4: without the signature, which a holder of the token may be able to change
+    begins = max(stated.iat, stated.nbf)
+    if not begins - MAX_AHEAD_S <= now < stated.exp <= stated.iat + MAX_TOKEN_LIFE_S:
+        raise MalformedToken("the ID token is not valid now, or is valid for more than a day")
+    # OX5: without the signature, which a holder of the token may be able to change
     signed = token.rpartition(".")[0].encode()
     replay_record = replay_record_of(hashlib.sha256(signed).digest(), expires_at=stated.exp)
     snapshot = await services.store.read(replay_record=replay_record)
@@ -162,7 +148,7 @@ async def _exchange(
         "name": trust.name,
         "claims": {name: claims[name] for name in {*_NOTED, *trust.claims} & claims.keys()},
     }
-    header = mint(
+    made = mint(
         services.keyring.exchange_signer,
         services.entropy,
         audience=asked.key,
@@ -175,6 +161,6 @@ async def _exchange(
         expires_at=end,
         facts=[{MACHINE_FACT: machine}],
     )
-    # OX4: the same rules as for any machine token
-    made = await register(services, header, client=client, replay_record=replay_record)
-    return Exchanged(header, made.cid, end)
+    # OX4: the same rules as for any machine token; a trust that was revoked or has ended is refused
+    await register(services, made, client=None, replay_record=replay_record)
+    return Exchanged(made)

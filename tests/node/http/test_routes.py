@@ -24,7 +24,15 @@ async def test_information(caller, path: str) -> None:
     reply = await caller.send("GET", path)
     said = json.loads(reply.body)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
-    assert list(said) == ["protocol", "version", "features", "nodeId", "inTEE", "attestation"]
+    assert list(said) == [
+        "protocol",
+        "version",
+        "features",
+        "nodeId",
+        "inTEE",
+        "attestation",
+        "oidcDid",
+    ]
     assert (said["protocol"], said["inTEE"], said["attestation"]) == (1, False, "delegates")
     assert caller.node.services.keyring.node_did == said["nodeId"]
 

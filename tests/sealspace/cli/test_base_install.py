@@ -98,6 +98,13 @@ CALLS: Mapping[str, Call] = {
     "token create": Call("deploy --secret API_KEY --home {home}"),
     "token list": HOME,
     "token revoke": Call("deploy --home {home}"),
+    "ci trust": Call(
+        "other --issuer https://ci.test --claim a=b --jwks {folder}/manifest.json --secret API_KEY"
+        " --home {home}"
+    ),
+    "ci list": HOME,
+    "ci revoke": Call("other --home {home}"),
+    "ci login": Call("", status=10),  # it is in no job
     # the node has no such service
     "sms enable": Call("--home {home}", status=21),
     "sms status": Call("--home {home}", status=21),
