@@ -29,7 +29,7 @@ OIDC_FACT = "sealspace.oidc/v1"
 """Member of a delegation's fact that makes it a trust in an issuer (`machine_tokens`)."""
 OIDC_URN = "urn:sealspace:oidc:v1:"
 MACHINE_FACTS = (MACHINE_FACT, OIDC_FACT)
-"""The two statements that let somebody read secrets without evidence."""
+"""The two statements of delegations that read secrets without evidence."""
 MAX_STATEMENT_BYTES = 65_536
 
 SESSION_FACT = "sealspace.attestation.session/v1"

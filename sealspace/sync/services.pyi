@@ -1110,10 +1110,9 @@ class Delegations:
         """Let the node make machine tokens for CI jobs that present an ID token of an issuer.
 
         The trust ends at its own time, like a machine token. To revoke it and all tokens that the
-        node made under it, pass its cid to `revoke`.
+        node made under it, pass its cid to `revoke`. The other arguments are as in `create_token`.
 
         Args:
-            name, secrets, scope, ttl_s, wallet, domain: as in `create_token`.
             issuer: address of the issuer, exactly as in its tokens.
             claims: 1 to 8 claims, each with the values that it may have.
             jwks: the issuer's keys, as a JSON Web Key Set; None: the node fetches them.

@@ -15,6 +15,7 @@ _PARTS = (
     "CONTRIBUTING.md",
     "CODE_OF_CONDUCT.md",
     "SECURITY.md",
+    "action.yml",
     "LICENSE",
 )
 _FOLDERS = ("docs", "spec", "examples")
