@@ -35,11 +35,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_728,
+    "node": 89_716,
     "tee_backend": 98_186,
-    "sealspace": 107_380,
+    "sealspace": 107_388,
     "encryption_network": 15_745,
-    "spaces": 57_621,
+    "spaces": 57_628,
     "capabilities": 20_251,
 }
 # Limits on the entries and import pairs of a package.

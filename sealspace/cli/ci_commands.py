@@ -21,8 +21,6 @@ from .shared import shared
 from .terminal import print_result, tell
 from .token_commands import require_stored, secrets_option
 
-_MOST_CHARS = 16_385
-"""Characters of a file that are read: one more than the node accepts."""
 _SYSTEMS: dict[str, tuple[str, ...]] = {
     "github": (
         "https://token.actions.githubusercontent.com",
@@ -140,8 +138,8 @@ async def trust(
         secrets,
         issuer=issuer,
         claims=wanted,
-        jwks=jwks.read(_MOST_CHARS) if jwks else None,
-        issuer_ca=issuer_ca.read(_MOST_CHARS) if issuer_ca else None,
+        jwks=jwks.read() if jwks else None,
+        issuer_ca=issuer_ca.read() if issuer_ca else None,
         scope=scope,
         ttl_s=ttl_s,
         wallet=owner_home().wallet(),

@@ -150,8 +150,7 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
 
     Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.
     """
-    context = click.get_current_context().parent
-    kind = OidcTrust if context and context.info_name == "ci" else MachineGrant
+    kind = OidcTrust if " ci " in click.get_current_context().command_path else MachineGrant
     return [
         token
         async for one in client.delegations.query(direction="granted", status="active", tokens=True)

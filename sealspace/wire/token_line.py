@@ -115,6 +115,8 @@ class MachineToken:
 
         Its hint says who can make a new one, and how.
         """
+        if self.owner != self.grant.delegator:
+            return SessionExpired(f"this job's token {state}", hint="run: sealspace ci login")
         named = "".join(f" --secret {one.name}" for one in self.secrets)
         return SessionExpired(
             f"the machine token {self.name} {state}",

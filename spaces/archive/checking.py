@@ -38,6 +38,7 @@ from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
+from capabilities.machine_tokens import issuing_owner
 
 from ..audit.audit_chain import chain_head
 from ..audit.audit_records import audit_record_of
@@ -129,7 +130,7 @@ def delegation_accounting_entries(
     if found is None:
         return
     delegation = found.delegation
-    yield delegations_counter(x16(delegation.delegator)), 1
+    yield delegations_counter(x16(issuing_owner(delegation))), 1
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )

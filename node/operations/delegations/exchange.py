@@ -101,8 +101,8 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
         record = AuditRecord(
             at=services.clock.now(),
             action="oidc.refused",
-            actor=services.keyring.exchange_signer.did,
-            subject=asked.trust[:128],
+            actor=services.keyring.node_did,
+            subject=asked.trust,
             detail=canonical_members(
                 {"reason": reason, "claims": {name: str(claims.get(name))[:512] for name in _NOTED}}
             ),
@@ -131,14 +131,18 @@ async def _exchange(
     check_claims(claims, trust)
     if stated.aud not in (node, (node,)):
         raise MalformedToken("the ID token is for another audience than this node")
-    begins = max(stated.iat, stated.nbf)
-    if not begins - MAX_AHEAD_S <= now < stated.exp <= stated.iat + MAX_TOKEN_LIFE_S:
+    if not (
+        max(stated.iat, stated.nbf) - MAX_AHEAD_S
+        <= now
+        < stated.exp
+        <= stated.iat + MAX_TOKEN_LIFE_S
+    ):
         raise MalformedToken("the ID token is not valid now, or is valid for more than a day")
     # OX5: without the signature, which a holder of the token may be able to change
-    signed = token.rpartition(".")[0].encode()
-    replay_record = replay_record_of(hashlib.sha256(signed).digest(), expires_at=stated.exp)
-    snapshot = await services.store.read(replay_record=replay_record)
-    if snapshot.is_first_use is False:
+    replay_record = replay_record_of(
+        hashlib.sha256(token.rpartition(".")[0].encode()).digest(), expires_at=stated.exp
+    )
+    if not (await services.store.read(replay_record=replay_record)).is_first_use:
         raise MalformedToken("the ID token was used before")
     paths, end = sorted(asked.paths or trust.paths), min(int(now) + MAX_EXCHANGED_S, trust.end)
     machine: dict[str, Json] = {
