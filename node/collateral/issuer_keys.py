@@ -78,7 +78,8 @@ class IssuerKeys:
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
         try:
             connector = aiohttp.TCPConnector(
-                ssl=ssl.create_default_context(cadata=trust.issuer_ca),
+                # aiohttp has a context with the system's certificates; reading them takes 30 ms
+                ssl=not trust.issuer_ca or ssl.create_default_context(cadata=trust.issuer_ca),
                 socket_factory=None if trust.issuer in self._named else _public_socket,
             )
             async with (
@@ -93,7 +94,7 @@ class IssuerKeys:
                 if answer.get("issuer") != trust.issuer or not keys_at.startswith("https://"):
                     raise MalformedToken("the issuer's configuration is for another issuer")
                 return _key_set((await bounded_get(session, keys_at, {})).body)
-        except (CollateralUnusable, OSError, ValueError) as exc:
+        except (CollateralUnusable, OSError, TypeError, ValueError) as exc:
             # Only the type is reported: the error's text may contain bytes of the answer.
             raise MalformedToken(
                 f"the issuer's keys cannot be fetched: {type(exc.__cause__ or exc).__name__}"
@@ -108,11 +109,12 @@ def _public_socket(found: tuple[Any, ...]) -> socket.socket:
 
 
 def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
-    """Parse a JSON Web Key Set; keys of unknown types are left out."""
+    """Parse a JSON Web Key Set; private keys and keys of unknown types are left out."""
     try:
-        found = parse_json(document, max_bytes=MAX_BODY_BYTES)
-        return tuple(jwt.PyJWKSet.from_dict(found).keys)
-    except (jwt.PyJWTError, AttributeError, TypeError, ValueError) as exc:
+        keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
+        # A private RSA key can take minutes to check.
+        return tuple(jwt.PyJWKSet([one for one in keys if "d" not in one]).keys)
+    except (jwt.PyJWTError, NotImplementedError, TypeError, ValueError) as exc:
         raise MalformedToken("the issuer's keys are not a JSON Web Key Set") from exc
 
 

@@ -21,9 +21,12 @@ from .shared import shared
 from .terminal import print_result, tell
 from .token_commands import require_stored, secrets_option
 
+_MOST_CHARS = 16_385
+"""Characters of a file that are read: one more than the node accepts."""
+_GITHUB = "https://token.actions.githubusercontent.com"
 _SYSTEMS: dict[str, tuple[str, ...]] = {
     "github": (
-        "https://token.actions.githubusercontent.com",
+        _GITHUB,
         "ref",
         "repository_id={repository_id}",
         "repository_owner_id={owner_id}",
@@ -47,7 +50,7 @@ _NARROWING = {
 """Option -> its claim. At least one is required where a system has a claim of the ref."""
 _OPTIONS = {
     "name": "A name for lists and receipts. Default: the system.",
-    "repository": "On GitHub: owner/name. Its numbers are looked up there.",
+    "repository": "On github.com: owner/name. Its numbers are looked up there.",
     "repository-id": "The number of the repository, on GitLab of the project.",
     "owner-id": "The number of its owner, on GitLab of the namespace.",
     "branch": "Only jobs for this branch.",
@@ -118,7 +121,8 @@ async def trust(
         )
     wanted: dict[str, list[str | int | bool]] = {}
     try:
-        if "repository" in given:  # OX8: no rename changes the numbers
+        # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
+        if "repository" in given and given.get("issuer", issuer).startswith(_GITHUB):
             where = f"https://api.github.com/repos/{given['repository']}"
             async with aiohttp.request("GET", where, raise_for_status=True) as answer:
                 found = await answer.json()

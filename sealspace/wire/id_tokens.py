@@ -54,19 +54,16 @@ async def exchange_id_token(url: str | None = None) -> str:
     async with Transport(url) as transport:
         caller = Caller(transport=transport, clock=SystemClock(), entropy=entropy)
         node_id = await caller.node_id()
-        asked = {
-            "token": await _id_token(node_id),
-            "key": Ed25519Signer(seed).did,
-            "trust": trust,
-        }
+        key = Ed25519Signer(seed).did
+        asked = {"token": await _id_token(node_id, key), "key": key, "trust": trust}
         answer = await transport.require(
             json_request("POST", "/oidc/exchange", msgspec.json.encode(asked), serves_once=True)
         )
     return token_line(seed, node_id, required_text(json_object(answer), "delegation"))
 
 
-async def _id_token(node_id: str) -> str:
-    """Return the job's ID token, with the node as audience."""
+async def _id_token(node_id: str, key: str) -> str:
+    """Return the job's ID token, with the node as audience, and the key too if possible."""
     with suppress(aiohttp.ClientError, KeyError, OSError, ValueError):
         if path := os.environ.get(f"{ID_TOKEN_VARIABLE}_FILE"):
             return read_bounded(Path(path), most_bytes=MAX_ID_TOKEN_BYTES).decode().strip()
@@ -76,7 +73,7 @@ async def _id_token(node_id: str) -> str:
             right = {"Authorization": f"bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
             async with (
                 aiohttp.ClientSession(raise_for_status=True) as session,
-                session.get(f"{address}&audience={node_id}", headers=right) as answer,
+                session.get(f"{address}&audience={node_id}%23{key}", headers=right) as answer,
             ):
                 return str((await answer.json())["value"])
     raise NotSignedIn(

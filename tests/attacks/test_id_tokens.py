@@ -39,6 +39,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from deviating_platform import SimulatedPlatform
 from https_service import https_service
 from oidc_issuer import SHOP, Issuer, ec_key, github_claims, public_jwk, rsa_key
+from patience import AT_ONCE_S
 from running_node import Reply, key_token, send
 from tests_support import FixedClock
 
@@ -195,6 +196,19 @@ async def test_OX3_the_audience_is_this_node_alone(stage: Stage) -> None:
     for audience in ([stage.node_did, "https://other.test"], [stage.node_did] * 2):
         token = issuer.token(github_claims(), audience=audience)
         assert is_refused(await exchange(stage, trust, token, Delegate()))
+
+
+async def test_OX3_a_token_for_one_key(stage: Stage) -> None:
+    """If the audience names a key, a proxy that reads the token cannot use another key."""
+    owner, issuer, job = await stage.owner(), Issuer(GITHUB), Delegate()
+    trust, node = await trust_of(owner, issuer), stage.node_did
+    token = issuer.token(github_claims(), audience=f"{node}#{job.did}")
+    assert is_refused(await exchange(stage, trust, token, Delegate()))
+    for audience in (f"{node}#", f"{node}{job.did}", f"#{job.did}", job.did, node.upper()):
+        other = issuer.token(github_claims(), audience=audience)
+        assert is_refused(await exchange(stage, trust, other, job)), audience
+    assert (await exchange(stage, trust, token, job)).status == 200
+    assert opens(await stage.ask(job, owner), job, owner)
 
 
 async def test_OX3_a_number_is_no_truth(stage: Stage) -> None:
@@ -688,7 +702,7 @@ async def test_OX7_an_issuer_leads_nowhere_inward(
 async def test_OX7_the_certificate_is_checked(fetched: Fetched) -> None:
     """Without its authority, an issuer's certificate is refused; a text that is none, too."""
     owner = await fetched.stage.owner()
-    for ca in (None, "no certificate", ""):
+    for ca in (None, "no certificate", "no certificaté", ""):
         trust = await trust_of(owner, fetched.issuer, jwks=None, issuer_ca=ca)
         assert is_refused(await fetched.ask(trust))
     assert fetched.service.seen == []
@@ -704,3 +718,18 @@ async def test_no_log_has_a_token(stage: Stage) -> None:
     stage.node.wait_for("id-token-refused.*the claim ref has no value")
     lines = "\n".join(stage.node.lines)
     assert not any(part in lines for part in token.split("."))
+
+
+async def test_OX7_the_keys_of_a_set_are_cheap_and_public(stage: Stage) -> None:
+    """A private RSA key takes minutes to read, so it is left out, as is a key of another kind."""
+    owner, issuer = await stage.owner(), Issuer(GITHUB)
+    (key,) = json.loads(issuer.jwks)["keys"]
+    long = base64.urlsafe_b64encode(b"\xff" * 5000).decode()
+    private = {"kty": "RSA", "kid": "two", "n": long, "d": long, "e": "AQAB"}
+    trust = await trust_of(owner, issuer, jwks=json.dumps({"keys": [key, private]}))
+    token = issuer.token(github_claims(), audience=stage.node_did)
+    async with asyncio.timeout(AT_ONCE_S):
+        assert (await exchange(stage, trust, token, Delegate())).status == 200
+    for keys in (private, key | {"d": "AQAB"}, key | {"alg": "none"}):
+        trust = await trust_of(owner, issuer, jwks=json.dumps({"keys": [keys]}))
+        assert is_refused(await exchange(stage, trust, token, Delegate()))

@@ -129,7 +129,8 @@ async def _exchange(
     stated = shaped(presented, _IdToken)
     claims |= presented
     check_claims(claims, trust)
-    if stated.aud not in (node, (node,)):
+    # OX8: a proxy that reads a token for `key` cannot use it for another
+    if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
     if not (
         max(stated.iat, stated.nbf) - MAX_AHEAD_S

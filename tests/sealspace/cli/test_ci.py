@@ -119,3 +119,13 @@ async def test_list_and_revoke(desk: OwnerDesk) -> None:
     refused = await in_job(desk, "secret", "get", "API_KEY", TOKEN=made.out)
     assert refused.status != 0 and "revoked" in refused.err
     assert json.loads((await desk.run("ci", "list", "--json")).out) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "issuer"), [("github", "https://github.test"), ("gitlab", "https://gitlab.com")]
+)
+async def test_OX8_numbers_of_another_system(desk: OwnerDesk, system: str, issuer: str) -> None:
+    """GitHub's number of a repository would name a stranger's at another issuer; it is not used."""
+    options = ("--issuer", issuer, "--repository", "acme/shop", "--branch", "main")
+    made = await desk.run("ci", "trust", system, *options, "--secret", "API_KEY")
+    assert made.status != 0 and "KeyError('repository_id')" in made.err
