@@ -26,6 +26,7 @@ async def token_service(issuer: Issuer) -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "bearer the right"
         audience = request.query["audience"]
+        assert [one[:12] for one in audience.split("#")] == ["did:key:z6Mk"] * 2
         return web.json_response(
             {"count": 1, "value": issuer.token(github_claims(), audience=audience)}
         )
@@ -55,6 +56,11 @@ async def test_OX8_the_action_passes_masked_values(
     """Each line of each value is masked before the values are passed on."""
     tools, variables = tmp_path / "sealspace" / "bin", tmp_path / "variables"
     tools.mkdir(parents=True)
+    # Modules of the repository have names of standard modules. None of them is imported.
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    for name in ("json", "secrets", "subprocess"):
+        (checkout / f"{name}.py").write_text("raise SystemExit(3)")
     here = Path(sys.executable).parent
     (tools / "sealspace").symlink_to(here / "sealspace")
     (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -82,6 +88,7 @@ async def test_OX8_the_action_passes_masked_values(
                 ),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                cwd=checkout,
                 env={
                     "HOME": str(tmp_path / "home"),
                     "PATH": os.environ["PATH"],
