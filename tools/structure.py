@@ -35,9 +35,9 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_753,
+    "node": 89_768,
     "tee_backend": 98_186,
-    "sealspace": 107_405,
+    "sealspace": 107_397,
     "encryption_network": 15_745,
     "spaces": 57_628,
     "capabilities": 20_251,

@@ -34,10 +34,11 @@ _MOST_ISSUERS = 256
 
 
 class _Issuer(Struct):
-    """The keys of one issuer, and when they were requested."""
+    """The keys of one issuer, and when they were last requested and received."""
 
     keys: tuple[jwt.PyJWK, ...] = ()
     asked_at: float = float("-inf")
+    fetched_at: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -68,11 +69,14 @@ class IssuerKeys:
         if len(self._issuers) > _MOST_ISSUERS:
             self._issuers.pop(next(iter(self._issuers)))
         async with issuer.lock:
-            is_known = kid in [one.key_id for one in issuer.keys]
-            # A caller chooses `kid`, so an unknown one is no reason to fetch at once.
-            if now >= issuer.asked_at + (KEPT_S if is_known else RETRY_S):
-                issuer.asked_at, issuer.keys = now, ()
+            if now >= issuer.fetched_at + KEPT_S:
+                issuer.keys = ()
+            # A caller chooses `kid`, so an unknown one is no reason to fetch at once. A failed
+            # attempt keeps the keys: otherwise a stranger could end them.
+            if now >= issuer.asked_at + RETRY_S and kid not in [one.key_id for one in issuer.keys]:
+                issuer.asked_at = now
                 issuer.keys = await self._fetch(trust)
+                issuer.fetched_at = now
             return _found(issuer.keys, kid)
 
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:

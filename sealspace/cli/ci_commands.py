@@ -23,10 +23,9 @@ from .token_commands import require_stored, secrets_option
 
 _MOST_CHARS = 16_385
 """Characters of a file that are read: one more than the node accepts."""
-_GITHUB = "https://token.actions.githubusercontent.com"
 _SYSTEMS: dict[str, tuple[str, ...]] = {
     "github": (
-        _GITHUB,
+        "https://token.actions.githubusercontent.com",
         "ref",
         "repository_id={repository_id}",
         "repository_owner_id={owner_id}",
@@ -122,7 +121,7 @@ async def trust(
     wanted: dict[str, list[str | int | bool]] = {}
     try:
         # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
-        if "repository" in given and given.get("issuer", issuer).startswith(_GITHUB):
+        if "repository" in given and system == "github" and "issuer" not in given:
             where = f"https://api.github.com/repos/{given['repository']}"
             async with aiohttp.request("GET", where, raise_for_status=True) as answer:
                 found = await answer.json()

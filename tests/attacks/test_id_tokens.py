@@ -572,6 +572,11 @@ async def test_OX5_refusals_are_recorded(held: HeldStage) -> None:
     assert is_refused(await exchange(held, trust, token, Delegate()))
     unsigned = Issuer(GITHUB).token(github_claims(), audience=held.node_did)
     assert is_refused(await exchange(held, trust, unsigned, Delegate()))
+    # A stranger with one token of the same issuer adds one record, and none with an old token.
+    late = issuer.token(github_claims(ref="x"), audience=held.node_did, now=time.time() - 900)
+    elsewhere = issuer.token(github_claims(ref="x"), audience="https://other.test")
+    for again in (token, late, elsewhere):
+        assert is_refused(await exchange(held, trust, again, Delegate()))
     records = await audit_records(held.services.store)
     (record,) = [one for one in records if one.action == "oidc.refused"]
     assert record.subject == trust
@@ -635,6 +640,13 @@ async def test_OX7_keys_are_fetched_and_rotated(fetched: Fetched) -> None:
     issuer.keys = {"two": rsa_key(), **issuer.keys}
     fetched.publish()
     assert is_refused(await fetched.ask(trust, kid="two"))  # within the minute
+    # A stranger can cause attempts with any id. One that fails leaves the keys as they are.
+    documents = fetched.service.documents.copy()
+    fetched.service.documents.clear()
+    stage.clock.advance(61)
+    assert is_refused(await fetched.ask(trust, kid="two"))
+    assert (await fetched.ask(trust, kid="one")).status == 200
+    fetched.service.documents |= documents
     assert (await fetched.ask(trust, kid="one")).status == 200
     stage.clock.advance(61)
     assert (await fetched.ask(trust, kid="two")).status == 200
@@ -645,7 +657,7 @@ async def test_OX7_keys_are_fetched_and_rotated(fetched: Fetched) -> None:
     assert is_refused(await exchange(stage, trust, token, Delegate()))
     stage.clock.advance(601)
     assert (await fetched.ask(trust)).status == 200
-    assert len(fetched.service.seen) == 6
+    assert len(fetched.service.seen) == 7
     # An issuer that no longer answers: its keys are used until they are too old.
     fetched.service.documents.clear()
     stage.clock.advance(300)

@@ -85,8 +85,8 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     Args:
         asked: untrusted.
     Raises:
-        Refusal: `oidc-refused`, for whatever reason; the reason is logged and, for a token that the
-            issuer signed, in the audit log.
+        Refusal: `oidc-refused`, for whatever reason; the reason is logged and, at the first use of
+            a token that the issuer signed for this node, in the audit log.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
     claims: dict[str, Json] = {}
@@ -97,7 +97,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
         # The text of a library's error may quote the token.
         reason = cause.text if isinstance(cause, CapabilityError) else type(cause).__name__
     log_event("id-token-refused", reason=reason)
-    if claims:  # others cost nothing to make, and would fill the log
+    if claims:  # OX5: others would fill the log, since anybody can repeat them
         record = AuditRecord(
             at=services.clock.now(),
             action="oidc.refused",
@@ -127,8 +127,6 @@ async def _exchange(
     )
     presented = parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
     stated = shaped(presented, _IdToken)
-    claims |= presented
-    check_claims(claims, trust)
     # OX8: a proxy that reads a token for `key` cannot use it for another
     if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
@@ -145,6 +143,8 @@ async def _exchange(
     )
     if not (await services.store.read(replay_record=replay_record)).is_first_use:
         raise MalformedToken("the ID token was used before")
+    claims |= presented
+    check_claims(claims, trust)
     paths, end = sorted(asked.paths or trust.paths), min(int(now) + MAX_EXCHANGED_S, trust.end)
     machine: dict[str, Json] = {
         "key": asked.key,
