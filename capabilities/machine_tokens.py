@@ -24,7 +24,7 @@ from .capability_errors import InvalidJson, MalformedToken
 from .facts import OIDC_FACT, states_machine
 from .principals import Principal
 from .resources import Resource, SpaceResource, network_of, root_of
-from .strict_json import Json, shaped
+from .strict_json import Json, StrictRecord, shaped
 from .tokens import Delegation
 
 MAX_LIFE_S = 366 * 86_400
@@ -45,7 +45,7 @@ ClaimValue: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,512}\Z")] | int |
 """A value of a claim. Values are equal only if their types are."""
 
 
-class _Statement(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Statement(StrictRecord, frozen=True, omit_defaults=True):
     """The statement of a delegation that reads secrets, which is what its owner grants (MT1).
 
     Attributes:

@@ -35,12 +35,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_768,
-    "tee_backend": 98_186,
-    "sealspace": 107_397,
-    "encryption_network": 15_745,
-    "spaces": 57_628,
-    "capabilities": 20_251,
+    "node": 89_441,
+    "tee_backend": 98_341,
+    "sealspace": 113_515,
+    "encryption_network": 15_642,
+    "spaces": 57_176,
+    "capabilities": 20_249,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

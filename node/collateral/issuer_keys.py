@@ -118,7 +118,7 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
         keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
         # A private RSA key can take minutes to check.
         return tuple(jwt.PyJWKSet([one for one in keys if "d" not in one]).keys)
-    except (jwt.PyJWTError, NotImplementedError, TypeError, ValueError) as exc:
+    except (jwt.PyJWTError, RuntimeError, TypeError, ValueError) as exc:  # also of `alg: none`
         raise MalformedToken("the issuer's keys are not a JSON Web Key Set") from exc
 
 

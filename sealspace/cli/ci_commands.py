@@ -21,8 +21,6 @@ from .shared import shared
 from .terminal import print_result, tell
 from .token_commands import require_stored, secrets_option
 
-_MOST_CHARS = 16_385
-"""Characters of a file that are read: one more than the node accepts."""
 _SYSTEMS: dict[str, tuple[str, ...]] = {
     "github": (
         "https://token.actions.githubusercontent.com",
@@ -155,7 +153,7 @@ async def trust(
     print_result({"id": cid}, [cid])
 
 
-@click.command("login", epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')
+@click.command(epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')
 def login() -> None:
     """Exchange the ID token of this CI job for a machine token, and print its line.
 

@@ -35,7 +35,6 @@ secret = LazyGroup(
             },
         ),
     },
-    name="secret",
     help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog=(
         "A secret can be read by its owner, by people who got a copy with `sealspace secret share`,"

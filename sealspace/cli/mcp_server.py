@@ -208,7 +208,7 @@ async def https_request(wanted: FullRequest, approval: Approved) -> str:
             ) from None
 
 
-@click.command("mcp")
+@click.command()
 @click.option(
     "--project",
     type=FOLDER,

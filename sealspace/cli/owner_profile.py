@@ -466,15 +466,16 @@ def uses_machine_token() -> bool:
 
     Raises NotGranted if only an owner may use the running command.
     """
-    variables = [one for one in (TOKEN_VARIABLE, TRUST_VARIABLE) if one in os.environ]
-    if variables and click.get_current_context().command_path not in _FOR_TOKENS:
+    allowed: tuple[str, ...] = _FOR_TOKENS
+    found = [one for one in (TOKEN_VARIABLE, TRUST_VARIABLE) if one in os.environ]
+    if TOKEN_VARIABLE in found and token_of(read_token(os.environ[TOKEN_VARIABLE])) is None:
+        allowed = _FOR_JOBS
+    if found and click.get_current_context().command_path not in allowed:
         raise NotGranted(
             "a machine token cannot do this: only the owner can",
-            hint=f"to use your login, run the command without {' and '.join(variables)}",
+            hint=f"to use your login, run the command without {' and '.join(found)}",
         )
-    if TOKEN_VARIABLE in variables:
-        read_token(os.environ[TOKEN_VARIABLE])  # a mistyped token is reported first
-    return bool(variables)
+    return bool(found)
 
 
 def at_node(

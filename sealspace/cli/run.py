@@ -23,7 +23,7 @@ from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
 from .secret import no_secret, scope_for, scope_option
 from .sharing import from_option, shared_secrets
-from .terminal import print_value, tell
+from .terminal import flag_option, print_value, tell
 
 
 def text_of(value: str | bytes) -> str:

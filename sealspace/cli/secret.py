@@ -199,7 +199,7 @@ async def get(
     ),
 )
 @scope_option
-@click.option("--all", "is_all", is_flag=True, help="List the secrets of all scopes.")
+@flag_option("--all", "is_all", help="List the secrets of all scopes.")
 @from_option
 @at_node
 async def list_(client: Client, scope: str | None, is_all: bool, source: str | None) -> None:

@@ -120,7 +120,7 @@ async def share(
         await _share(client, [label_of(one, scope) for one in names], did, team, node, ttl_s, out)
 
 
-@click.command("unshare")
+@click.command()
 @click.argument("names", metavar="[NAME]", nargs=-1)
 @_with
 @_scope
@@ -135,7 +135,7 @@ async def unshare(client: Client, names: tuple[str, ...], person: str, scope: st
     await _unshare(client, labels or None, None if team else person, team)
 
 
-@click.command("add", epilog="Example: `sealspace team add ops did:pkh:…`.")
+@click.command(epilog="Example: `sealspace team add ops did:pkh:…`.")
 @_team
 @_did
 @_at
@@ -152,7 +152,7 @@ async def add(
     await _share(client, None, did, team, node, ttl_s, out)
 
 
-@click.command("remove")
+@click.command()
 @_team
 @_did
 @at_node
@@ -164,7 +164,7 @@ async def remove(client: Client, team: str, did: str) -> None:
     await _unshare(client, None, did, team)
 
 
-@click.command("list")
+@click.command()
 @at_node
 async def list_(client: Client) -> None:
     """List the people who may read copies of your secrets, by team."""

@@ -38,6 +38,7 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
 
+from ..documents.run_grants import read_run_grant
 from ..documents.secret_names import (
     SECRETS_SPACE,
     SecretName,
@@ -221,15 +222,18 @@ def read_token(line: str) -> Session:
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        token, seed = token_in(body[65:].decode("ascii", "replace")), body[1:33]
-        if token is not None:
-            with suppress(InvalidPortableDelegation):  # the delegation is for another key
-                return Session(
-                    Ed25519Signer(seed),
-                    token.owner,
-                    node_id=did_key(body[33:65]),
-                    seed=seed,
-                ).with_grant(token.grant)
+        header, seed = body[65:].decode("ascii", "replace"), body[1:33]
+        with suppress(InvalidPortableDelegation):  # the delegation is for another key
+            token = token_in(header)
+            if token is None:
+                read_run_grant(header, runner=None)  # a job grant
+            grant = read_grant(header)
+            return Session(
+                Ed25519Signer(seed),
+                token.owner if token else grant.delegator,
+                node_id=did_key(body[33:65]),
+                seed=seed,
+            ).with_grant(grant)
     raise InvalidSession(
         f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",

@@ -21,7 +21,7 @@ from sealspace.apps.descriptions import run_grant_of
 from sealspace.cli.exit_status import FAILED
 from sealspace.cli.grant_list import revoke_all
 from sealspace.cli.node_terms import gathering
-from sealspace.cli.owner_profile import machine_token, owner_home
+from sealspace.cli.owner_profile import owner_home, uses_machine_token
 from sealspace.cli.terminal import print_documents, print_error, tell, what_happened
 from sealspace.cli.trusted_root import trusted_root_option
 from sealspace.client import Client
@@ -166,7 +166,7 @@ async def _labelled(client: Client) -> list[_Labelled]:
     grant alone (PV15).
     """
     session, revoked, found = client.session, set[str](), []
-    if machine_token():
+    if uses_machine_token():
         kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
     else:
         records = client.delegations.query(direction="granted", status="revoked")

@@ -62,7 +62,7 @@ def _information(attestation: str) -> Difference:
         "wire 5.1: own version and features",
         200,
         f'{{"attestation":"{attestation}","features":["kv","delegation","sharing","signed-urls","encryption","attestation"],'
-        f'"inTEE":false,"nodeId":"{{node}}","protocol":1,"version":"{__version__}"}}',
+        f'"inTEE":false,"nodeId":"{{node}}","oidcDid":"{{oidcDid}}","protocol":1,"version":"{__version__}"}}',
     )
 
 

@@ -58,7 +58,8 @@ _REPRODUCIBLE = (
     "raw",
 )
 _TIMES = ("createdAt", "updatedAt", "expiresAt", "issuedAt", "revokedAt")
-_MASKED = frozenset((*_CRYPTOGRAPHIC, *_REPRODUCIBLE, *_TIMES))
+# `oidcDid`: each node derives that key from its own secret.
+_MASKED = frozenset((*_CRYPTOGRAPHIC, *_REPRODUCIBLE, *_TIMES, "oidcDid"))
 
 _BASE32_CID = re.compile(r"^ba[a-z2-7]{50,80}$")
 _RANDOM_NETWORK_NAME = re.compile(r"\bn-[a-z]{6}\b")

@@ -20,7 +20,7 @@ from capabilities.machine_tokens import (
     check_claims,
     machine_grant,
 )
-from capabilities.strict_json import Json, parse_json, shaped
+from capabilities.strict_json import JsonObject, StrictRecord, parse_json, shaped
 from encryption_network.canonical_json import canonical_members
 from sealspace.session import mint
 from spaces.audit.audit_records import AuditRecord, audit_put
@@ -46,7 +46,7 @@ _NOTED = ("iss", "sub", "event_name")
 """Claims that a machine token states beside those that its trust restricts."""
 
 
-class ExchangeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class ExchangeRequest(StrictRecord, frozen=True):
     """A request of a job.
 
     Attributes:
@@ -89,7 +89,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
             a token that the issuer signed for this node, in the audit log.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
-    claims: dict[str, Json] = {}
+    claims: JsonObject = {}
     try:
         return await _exchange(services, asked, claims)
     except (CapabilityError, Refusal, jwt.PyJWTError, ValueError, RecursionError) as exc:
@@ -111,9 +111,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     raise Refusal("oidc-refused")
 
 
-async def _exchange(
-    services: Services, asked: ExchangeRequest, claims: dict[str, Json]
-) -> Exchanged:
+async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
     now, node, token = services.clock.now(), services.keyring.node_did, asked.token
     (stored,) = await services.delegations.by_cid([parse_cid(asked.trust).digest32])
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
@@ -146,7 +144,7 @@ async def _exchange(
     claims |= presented
     check_claims(claims, trust)
     paths, end = sorted(asked.paths or trust.paths), min(int(now) + MAX_EXCHANGED_S, trust.end)
-    machine: dict[str, Json] = {
+    machine: JsonObject = {
         "key": asked.key,
         "paths": [*paths],
         "end": end,
