@@ -175,7 +175,7 @@ async def bounded_get(
     """Fetch a small document, and the issuer chain in the first of some headers.
 
     Raises:
-        CollateralUnusable: the status is not 200, the answer is too large, or there is none.
+        CollateralUnusable: the status is not 200, the answer is too large, or no answer comes.
     """
     # AT30: the size of a compressed body is unknown before it is decompressed, and a redirect could
     # lead to any host.

@@ -148,7 +148,7 @@ async def test_OX7_an_issuer_leads_nowhere_inward(
 
 
 async def test_OX7_the_certificate_is_checked(fetched: Fetched) -> None:
-    """Without its authority, an issuer's certificate is refused; a text that is none, too."""
+    """An issuer's certificate is refused without its authority, or with a malformed one."""
     owner = await fetched.stage.owner()
     for ca in (None, "no certificate", "no certificaté", ""):
         trust = await trust_of(owner, fetched.issuer, jwks=None, issuer_ca=ca)

@@ -132,7 +132,7 @@ def test_OX4_the_gate_compares_it_with_its_trust(owned: Any, changes: Mapping[st
 
 
 def reason(world: Any, *proofs: Registered) -> str:
-    """Return why the gate refuses, whoever the chain rules would let ask."""
+    """Return why the gate refuses, for any rules of chains."""
     request = ask(world, made(world, trust_of(world), claims=PRESENTED | {"sub": "another"}))
     keys = {one.content_key: world.links[one.content_key] for p in proofs for one in p.closure}
     cited = tuple(one.delegation.content_key for one in proofs)

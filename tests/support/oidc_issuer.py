@@ -111,7 +111,7 @@ class Issuer:
 
     @property
     def documents(self) -> dict[str, bytes]:
-        """What the issuer serves: its configuration and its keys."""
+        """The documents of the issuer: its configuration and its keys."""
         where = f"{self.address}/keys"
         configuration = {"issuer": self.address, "jwks_uri": where, "other": [1]}
         return {

@@ -1,4 +1,4 @@
-"""What machine tokens that the node signed for jobs leave in a store."""
+"""Rows in a store for the machine tokens that a node signed for jobs."""
 
 from pathlib import Path
 
