@@ -285,7 +285,7 @@ class NotShared(SealspaceError):
     default_hint = "ask the owner; if several teams are named, pass one, or '' for you alone"
     default_step = (
         "ask the owner; if several teams are named, choose one with --from DID/TEAM, or those for"
-        " you alone with --from DID/"
+        " you alone with --from DID/; if the owner uses another node, use --from FILE"
     )
 
 

@@ -268,8 +268,8 @@ class Sharing:
             and team in (None, one.folder.team or "")
         }
         if len(found) != 1:
-            teams = " and ".join(one.team or "you alone" for one in found) or "others only"
-            raise NotShared(f"{owner} shares secrets with {teams}")
+            teams = " and ".join(one.team or "you alone" for one in found) or "nothing"
+            raise NotShared(f"{owner} shares with you at this node: {teams}")
         return await self.opened(found.popitem()[1], wallet=wallet)
 
     async def opened(

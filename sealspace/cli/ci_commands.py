@@ -130,9 +130,10 @@ async def trust(
             wanted.setdefault(claim, []).append(value)
     except (aiohttp.ClientError, KeyError) as error:
         raise InvalidInput(
-            f"an option is missing for jobs of {system}: {error!r}",
-            hint="see sealspace ci trust --help; to see the numbers of a private repository: gh api"
-            " repos/OWNER/NAME --jq .id,.owner.id",
+            f"an option is missing, or GitHub does not answer: {error}",
+            hint="see sealspace ci trust --help; for a private repository, use --repository-id and"
+            " --owner-id in place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id`"
+            " prints them",
         ) from None
     cid = await client.delegations.trust_issuer(
         given["name"],

@@ -77,7 +77,7 @@ async def _approve(wanted: Action, context: Context) -> Approval | Elicit[Approv
         # AG5: ASCII with escapes, so that no character or tag hides or moves another.
         shown = json.dumps(wanted.model_dump(mode="json"), indent=1).translate(HTML_SAFE)
         if not (rules.ask and getattr(context.client_capabilities, "elicitation", None)):
-            reason = "the host cannot ask the owner"
+            reason = "the host cannot ask the owner, or the file says `ask = false`"
         elif _asked.get(wanted):
             reason = "the person already said no"
         elif len({*_asked, wanted}) > _MAX_REFUSED:

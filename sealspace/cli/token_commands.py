@@ -116,7 +116,8 @@ async def list_(client: Client) -> None:
             "lastUsedAt": "last use",
             "id": "id",
         },
-        nothing="no machine tokens; next: sealspace token create NAME --secret NAME",
+        nothing="no machine tokens or trusts; next: sealspace token create NAME --secret NAME, or"
+        " sealspace ci trust --help",
     )
 
 
@@ -132,7 +133,7 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     """
     found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
     if len(found) != 1:
-        named = " or ".join(one.grant.cid for one in found) or "see sealspace token list"
+        named = " or ".join(one.grant.cid for one in found) or "see `token list` or `ci list`"
         raise NotThere(
             f"{len(found) or 'no'} machine tokens in force are named {token}",
             hint=f"name one by its id: {named}",

@@ -83,7 +83,7 @@ async def bob(bench) -> Person:
 
 async def test_share_read_and_unshare(alice: Person, bob: Person) -> None:
     """A person reads what is shared, with one signature of each wallet, and nothing afterwards."""
-    with pytest.raises(NotShared, match="shares secrets with others only"):
+    with pytest.raises(NotShared, match="shares with you at this node: nothing"):
         await bob.reads(alice)
     await alice.shares(bob, "API_KEY")
     await alice.shares(bob, "ci/TOKEN")

@@ -15,6 +15,8 @@ from tests_support import REPOSITORY
 
 from node.config.tree import Config, Http, Store
 
+NOTHING = "shares with you at this node: nothing"
+
 
 class Office:
     """Alice and Bob, each with a home."""
@@ -81,7 +83,7 @@ async def test_share_read_and_unshare(office: Office) -> None:
     assert f"read, list copies of secrets for {office.bob}" in grants
     ended = await office.as_alice("secret", "unshare", "API_KEY", "--with", office.bob)
     assert "copies of: API_KEY" in ended.err and "what was read stays known" in ended.err
-    assert await office.bob_reads("API_KEY") == f"{office.alice} shares secrets with others only"
+    assert await office.bob_reads("API_KEY") == f"{office.alice} {NOTHING}"
     again = await office.desk.run("secret", "unshare", "API_KEY", "--with", office.bob)
     assert (again.status, again.next) == (21, "list what is shared: sealspace team list")
 
@@ -102,7 +104,7 @@ async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -
     await office.as_alice("secret", "rollback", "API_KEY", "1")
     assert await office.bob_reads("API_KEY") == "open sesame"
     await office.as_alice("secret", "delete", "API_KEY")
-    assert await office.bob_reads("API_KEY") == f"{office.alice} shares secrets with others only"
+    assert await office.bob_reads("API_KEY") == f"{office.alice} {NOTHING}"
 
 
 async def test_SH7_a_team(office: Office) -> None:
@@ -118,7 +120,7 @@ async def test_SH7_a_team(office: Office) -> None:
     assert await office.bob_reads("DB_URL", *scoped) == "postgres"
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     several = await office.as_bob("secret", "get", "API_KEY", "--from", office.alice)
-    assert several.happened.endswith("shares secrets with ops and you alone")
+    assert several.happened.endswith("shares with you at this node: ops and you alone")
     for source, name, value in (("/", "API_KEY", "open sesame"), ("/ops", "DB_URL", "postgres")):
         more = scoped if name == "DB_URL" else ()
         ran = await office.as_bob("secret", "get", name, "--from", office.alice + source, *more)
