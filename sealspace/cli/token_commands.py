@@ -133,7 +133,7 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     """
     found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
     if len(found) != 1:
-        named = " or ".join(one.grant.cid for one in found) or "see `token list` or `ci list`"
+        named = " or ".join(one.grant.cid for one in found) or "see sealspace token list or ci list"
         raise NotThere(
             f"{len(found) or 'no'} machine tokens in force are named {token}",
             hint=f"name one by its id: {named}",
