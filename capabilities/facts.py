@@ -40,10 +40,10 @@ WITHDRAWAL_FACT = "sealspace.encryption.withdrawal/v1"
 """`type` of the fact that binds a token to a withdrawal on a network."""
 
 _FACT_FAMILIES = ("sealspace.attestation/", "sealspace.machine/", "sealspace.oidc/")
-_URNS = {
-    "urn:sealspace:attestation:": (ATTESTATION_URN, ATTESTATION_FACT),
-    "urn:sealspace:machine:": (MACHINE_URN, MACHINE_FACT),
-    "urn:sealspace:oidc:": (OIDC_URN, OIDC_FACT),
+URNS = {
+    ATTESTATION_FACT: ATTESTATION_URN,
+    MACHINE_FACT: MACHINE_URN,
+    OIDC_FACT: OIDC_URN,
 }
 _DELEGATION_MODE = "xyz.tinycloud.policy/delegationMode"
 _ROOT_ROLES = ("policy-authority", "policy-enforcement")
@@ -124,10 +124,10 @@ def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
     # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
     # owner's condition.
     return tuple(
-        _fact(text, *expected)
+        _fact(text, urn, name)
         for text in resources
-        for family, expected in _URNS.items()
-        if text[: len(family)].lower() == family
+        for name, urn in URNS.items()
+        if text.lower().startswith(urn.removesuffix("v1:"))
     )
 
 

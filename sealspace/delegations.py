@@ -15,10 +15,11 @@ Example:
     await client.delegations.revoke(portable)
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
+
+import msgspec
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -271,7 +272,12 @@ class Delegations:
         """
         seed, node_id = self._caller.entropy.token(32), await self._caller.node_id()
         portable = await self._read_only(
-            Ed25519Signer(seed).did, MachineGrant, name, secrets, scope, ttl_s, wallet, domain
+            MachineGrant(Ed25519Signer(seed).did, (), 0, name),
+            secrets,
+            scope,
+            ttl_s,
+            wallet,
+            domain,
         )
         return token_line(seed, node_id, portable.header)
 
@@ -303,15 +309,16 @@ class Delegations:
             The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
         portable = await self._read_only(
-            (await self._caller.info()).oidc_did,
-            partial(
-                OidcTrust,
+            OidcTrust(
+                (await self._caller.info()).oidc_did,
+                (),
+                0,
+                name,
                 issuer=issuer,
                 claims=claims,
                 jwks=jwks,
                 issuer_ca=issuer_ca,
             ),
-            name,
             secrets,
             scope,
             ttl_s,
@@ -322,27 +329,30 @@ class Delegations:
 
     async def _read_only(
         self,
-        key: str,
-        statement: Callable[..., MachineGrant | OidcTrust],
-        name: str,
+        stated: MachineGrant | OidcTrust,
         secrets: Sequence[str],
         scope: str | None,
         ttl_s: float,
         wallet: AnyWallet | None,
         domain: str,
     ) -> PortableDelegation:
-        """Grant a key the right to read secrets, with a statement of exactly that (MT1, OX1)."""
+        """Grant a key the right to read secrets, with a statement of exactly that (MT1, OX1).
+
+        `stated` is complete but for the paths and the end.
+        """
         now = self._caller.clock.now()
         rights = reading_rights(
-            self._caller.session, name, secrets, scope, ttl_s, wallet is not None
+            self._caller.session, stated.name, secrets, scope, ttl_s, wallet is not None
         )
         paths = {one.resource.text for one in rights if one.ability == KV_GET}
         return await self.delegate(
-            key,
+            stated.key,
             rights,
             # The delegation has to end in the stated second, at whatever moment it is signed.
             ttl_s=int(now + ttl_s) + 0.5 - now,
-            machine=statement(key=key, paths=tuple(sorted(paths)), end=int(now + ttl_s), name=name),
+            machine=msgspec.structs.replace(
+                stated, paths=tuple(sorted(paths)), end=int(now + ttl_s)
+            ),
             wallet=wallet,
             domain=domain,
         )

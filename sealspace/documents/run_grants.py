@@ -37,7 +37,7 @@ from capabilities.cacao import Cacao
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
-from capabilities.strict_base64 import decode_url, encode_url
+from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import Json, JsonObject, Sha256Hex, StrictStruct, parse_json, shaped
 from capabilities.tokens import (
     Delegation,
@@ -275,14 +275,6 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
     if statement.refresh_for:
         value["refreshFor"] = statement.refresh_for
     return value
-
-
-def run_resource(statement: RunStatement) -> str:
-    """Encode the conditions in a runner's grant as a URN.
-
-    The URN is part of the resource list of a sign-in message.
-    """
-    return RUN_URN + encode_url(canonical_bytes(run_statement_json(statement)))
 
 
 def checked_host(value: Json) -> str:

@@ -27,9 +27,8 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.facts import (
     ATTESTATION_FACT,
     MACHINE_FACT,
-    MACHINE_URN,
     OIDC_FACT,
-    OIDC_URN,
+    URNS,
     statement_resource,
 )
 from capabilities.machine_tokens import MachineGrant, OidcTrust
@@ -37,7 +36,7 @@ from capabilities.principals import Principal, did_key, ed25519_public_key, pars
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import Capability
 from encryption_network.policy import Policy, policy_json
 
@@ -48,7 +47,7 @@ from ..documents.manifests import (
     requested_capabilities,
     served,
 )
-from ..documents.run_grants import RUN_FACT, RunStatement, run_resource, run_statement_json
+from ..documents.run_grants import RUN_FACT, RUN_URN, RunStatement, run_statement_json
 from ..errors import InvalidInput, MalformedAnswer, NotGranted, SpacesNotHosted
 from ..session import (
     SECRETS_SPACE,
@@ -422,16 +421,15 @@ def statements(
     policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
-    facts, resources = list[Json](), list[str]()
+    stated, urns = dict[str, JsonObject](), URNS | {RUN_FACT: RUN_URN}
     if policy is not None:
-        facts.append({ATTESTATION_FACT: policy_json(policy)})
-        resources.append(statement_resource(policy_json(policy)))
+        stated[ATTESTATION_FACT] = policy_json(policy)
     if run is not None:
-        facts.append({RUN_FACT: run_statement_json(run)})
-        resources.append(run_resource(run))
+        stated[RUN_FACT] = run_statement_json(run)
     if machine is not None:
-        stated = msgspec.to_builtins(machine)
-        is_trust = isinstance(machine, OidcTrust)
-        facts.append({OIDC_FACT if is_trust else MACHINE_FACT: stated})
-        resources.append(statement_resource(stated, urn=OIDC_URN if is_trust else MACHINE_URN))
-    return facts, resources
+        name = OIDC_FACT if isinstance(machine, OidcTrust) else MACHINE_FACT
+        stated[name] = msgspec.to_builtins(machine)
+    return (
+        [{name: value} for name, value in stated.items()],
+        [statement_resource(value, urn=urns[name]) for name, value in stated.items()],
+    )

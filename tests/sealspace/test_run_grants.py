@@ -33,7 +33,6 @@ from sealspace.documents.run_grants import (
     RunStatement,
     parse_run_statement,
     read_run_grant,
-    run_resource,
     run_statement_json,
 )
 from sealspace.documents.secret_names import parse_secret_label
@@ -47,6 +46,10 @@ SHA256 = "ab" * 32
 GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 STATEMENT = RunStatement(programs=(ByHash(SHA256),), hosts=("api.example.com",))
 STATED: dict[str, Any] = run_statement_json(STATEMENT)
+
+
+def _run_resource(statement: RunStatement) -> str:
+    return statement_resource(run_statement_json(statement), urn=RUN_URN)
 
 
 def space_of(signer: Any) -> str:
@@ -92,7 +95,7 @@ def by_wallet(*resources: str, audience: str = RUNNER.did) -> str:
         nonce="abcdefgh12345678",
         issued_at=iso_time(NOW),
         expiration_time=iso_time(NOW + 3600),
-        resources=resources or (statement_resource(policy_for(OWNER)), run_resource(STATEMENT)),
+        resources=resources or (statement_resource(policy_for(OWNER)), _run_resource(STATEMENT)),
     )
     held: Any = granted(att_of(OWNER))
     return header_text(encode_cacao(sign_cacao(attach(message, Recap(held, ())), OWNER)))
@@ -222,7 +225,7 @@ def test_statement_and_policy(facts: list[Any], part: str) -> None:
 
 
 def test_statements_in_a_sign_in_text() -> None:
-    policy, run = statement_resource(policy_for(OWNER)), run_resource(STATEMENT)
+    policy, run = statement_resource(policy_for(OWNER)), _run_resource(STATEMENT)
     assert "states them 0 times" in refused(by_wallet(policy))
     assert "states them 2 times" in refused(by_wallet(policy, run, run))
     spaced = RUN_URN + encode_url(json.dumps(STATED).encode())
@@ -399,7 +402,7 @@ def test_a_job_s_grant_has_the_owner_s_terms() -> None:
 
 
 def test_a_job_s_grant_by_a_wallet() -> None:
-    stated = (statement_resource(policy_for(OWNER)), run_resource(OFFERED))
+    stated = (statement_resource(policy_for(OWNER)), _run_resource(OFFERED))
     parent = by_wallet(*stated, audience=JOB.did)
     cid = cid_text(parse_delegation(parent).cid)
     grant = read_run_grant(by_job(parent, att=att_of(OWNER), prf=[cid]), runner=RUNNER.did)
