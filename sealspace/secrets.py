@@ -641,7 +641,7 @@ def writable_name(name: str, scope: str | None) -> SecretName:
     if is_protected(secret.name):
         raise InvalidSecretName(
             f"{secret.name} begins with {PROTECTED_PREFIX}: only a runner can make secrets"
-            " with this prefix",
+            " with this prefix, and they cannot be shared",
             hint="choose another name, or run: sealspace runner generate URL NAME",
         )
     return secret

@@ -28,24 +28,21 @@ from encryption_network.pins import NetworkPin, pin_of
 
 from ..delegations import Delegations
 from ..documents.secret_names import (
-    OWN_FOLDER,
     SHARED_PREFIX,
     SecretName,
     SharedFolder,
-    is_protected,
     parse_secret_label,
     secret_at,
     shared_folder,
     shared_folder_at,
 )
 from ..encryption import Encryption, require_usable
-from ..errors import InvalidInput, InvalidSecretName, NetworkKeyChanged, NetworkNotFound, NotShared
+from ..errors import InvalidInput, NetworkKeyChanged, NetworkNotFound, NotShared
 from ..kv import Kv
-from ..secrets import SECRETS_SPACE, Secrets
+from ..secrets import SECRETS_SPACE, Secrets, writable_name
 from ..session import Grant, network_of_owner, read_grant, space_capability, space_of
 from ..wallets import AnyWallet
 from ..wire.caller import Caller
-from ..wire.delegation_history import Direction
 from ..wire.portable import PortableDelegation, portable_of
 
 _Wallet: TypeAlias = Callable[[], AnyWallet | None]
@@ -100,20 +97,19 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.query`.
         """
-        return await self._shares("granted", self._caller.session.owner)
+        return await self._shares(self._caller.session.owner)
 
     async def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
-        """Return the secrets that have copies, with the folder of each copy.
+        """Return all copies of secrets, with the folder of each copy.
 
         Raises:
             SealspaceError: as `Kv.list`.
         """
         return tuple(
             [
-                (folder, secret)
+                (folder, copy)
                 async for path in self._kv.list(SHARED_PREFIX)
-                if (folder := shared_folder_at(path))
-                and (secret := secret_at(path.replace(folder.path, OWN_FOLDER, 1)))
+                if (folder := shared_folder_at(path)) and (copy := secret_at(path, folder.path))
             ]
         )
 
@@ -152,7 +148,9 @@ class Sharing:
         session, person = self._caller.session, shared_folder(team, did).did
         if labels is None:
             labels = {one.label for folder, one in await self.copies() if folder.team == team}
-        values = await self._values(labels)
+        # Names first (SH2): protected and reserved ones are not shared.
+        named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
+        values = {one: await self._secrets().get(one.name, scope=one.scope) for one in named}
         shares = await self.shares()
         pin = await self._pin(
             [one.pin for one in shares if one.folder.did == person],
@@ -169,9 +167,7 @@ class Sharing:
                     hint="sign it with the owner's wallet",
                 )
             # SH5: copies that an expired right left behind would be readable again.
-            await self._kv.delete_many(
-                one._replace(folder=to.path).path for to, one in await self.copies() if to == folder
-            )
+            await self._kv.delete_many(one.path for to, one in await self.copies() if to == folder)
             portable = await Delegations(self._caller).delegate(
                 person, _rights(session.owner, folder), ttl_s=ttl_s, wallet=signing
             )
@@ -194,12 +190,12 @@ class Sharing:
         """
         named = {parse_secret_label(label): value for label, value in values.items()}
         texts = await self._secrets().sealed(named) if own else {}
-        if copies := [one for one in await self.copies() if one[1] in named]:
+        if copies := [one for one in await self.copies() if one[1].label in values]:
             # SH3: anyone who can write to the store can make a copy's path.
             live = {one.folder for one in await self.shares()}
             for folder, secret in copies:
                 if folder in live:
-                    texts |= await self._secrets(folder).sealed({secret: named[secret]})
+                    texts |= await self._secrets(folder).sealed({secret: values[secret.label]})
         await self._kv.put_many(texts)
 
     async def unshare(
@@ -241,7 +237,7 @@ class Sharing:
             )
         # SH5: the right first. A copy that another command renews meanwhile cannot be read then.
         await Delegations(self._caller).revoke(*revoked)
-        await self._kv.delete_many(one._replace(folder=to.path).path for to, one in ended)
+        await self._kv.delete_many(one.path for _, one in ended)
         return tuple(dict.fromkeys(secret.label for _, secret in ended))
 
     async def received(
@@ -263,7 +259,7 @@ class Sharing:
         """
         found = {
             one.folder: one
-            for one in reversed(await self._shares("received", owner))  # the latest counts
+            for one in reversed(await self._shares(owner))  # the latest counts
             if one.folder.did == self._caller.session.owner
             and team in (None, one.folder.team or "")
         }
@@ -314,18 +310,6 @@ class Sharing:
     def _secrets(self, folder: SharedFolder | None = None) -> Secrets:
         return Secrets(self._caller, self._encryption, self._kv.space, folder=folder)
 
-    async def _values(self, labels: Collection[str]) -> dict[SecretName, str | bytes]:
-        """Read the owner's secrets to share (SH2)."""
-        values = dict[SecretName, str | bytes]()
-        for secret in map(parse_secret_label, labels):
-            if is_protected(secret.name):
-                raise InvalidSecretName(
-                    f"{secret.label} cannot be shared: only attested programs can read it",
-                    hint="leave out names that begin with PROTECTED_",
-                )
-            values[secret] = await self._secrets().get(secret.name, scope=secret.scope)
-        return values
-
     async def _pin(
         self, known: Collection[NetworkPin], *, did: str, encryption: Encryption
     ) -> NetworkPin:
@@ -353,12 +337,10 @@ class Sharing:
                 raise changed
         return offered
 
-    async def _shares(self, direction: Direction, owner: str) -> tuple[Share, ...]:
+    async def _shares(self, owner: str) -> tuple[Share, ...]:
         """Return the live grants to read copies that an owner signed, latest first."""
         account = None if self._caller.session.space else SECRETS_SPACE
-        query = Delegations(self._caller).query(
-            direction=direction, status="active", account=account, tokens=True
-        )
+        query = Delegations(self._caller).query(status="active", account=account, tokens=True)
         return tuple(
             [
                 share

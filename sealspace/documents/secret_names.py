@@ -174,17 +174,15 @@ def parse_secret_label(label: str) -> SecretName:
     return secret
 
 
-def secret_at(path: str) -> SecretName | None:
-    """Parse the path of a secret into scope and name.
+def secret_at(path: str, folder: str = OWN_FOLDER) -> SecretName | None:
+    """Parse the path of a secret, or of a copy in another folder, into scope and name.
 
     Returns None for other paths.
     """
-    scope, slash, name = (
-        path.removeprefix(SCOPED_PREFIX).removeprefix(f"{VAULT_PREFIX}secrets/").rpartition("/")
-    )
+    scope, slash, name = path.removeprefix(folder).removeprefix("scoped/").rpartition("/")
     if not is_secret_name(name) or (slash and not is_scope(scope)):
         return None
-    secret = SecretName(name, scope or None)
+    secret = SecretName(name, scope or None, folder)
     return secret if secret.path == path else None
 
 

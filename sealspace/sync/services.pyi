@@ -697,7 +697,7 @@ class Sharing:
         """
 
     def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
-        """Return the secrets that have copies, with the folder of each copy.
+        """Return all copies of secrets, with the folder of each copy.
 
         Raises:
             SealspaceError: as `Kv.list`.
