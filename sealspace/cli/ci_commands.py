@@ -4,8 +4,7 @@ The owner's trust says which jobs may read which secrets. `token_commands` lists
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
 import aiohttp
 import click
@@ -59,15 +58,9 @@ _OPTIONS = {
 }
 
 
-def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that take a text."""
-    for option in reversed(_OPTIONS):
-        command = click.option(f"--{option}", help=_OPTIONS[option])(command)
-    return command
-
-
 @click.command(
     "trust",
+    params=[click.Option([f"--{name}"], help=text) for name, text in _OPTIONS.items()],
     epilog=(
         "Examples: `sealspace ci trust github --repository acme/shop --branch main --secret"
         " API_KEY`; `sealspace ci trust kubernetes --issuer https://k8s.example --jwks keys.json"
@@ -76,7 +69,6 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("system", type=click.Choice([*_SYSTEMS]))
 @secrets_option
-@_options
 @click.option(
     "--claim",
     "claims",
