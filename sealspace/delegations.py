@@ -44,13 +44,7 @@ from encryption_network.policy import Policy
 
 from .documents.manifests import DelegationTarget, target_grants
 from .documents.run_grants import RunStatement
-from .errors import (
-    InvalidInput,
-    LifetimeTooLong,
-    MalformedAnswer,
-    NotGranted,
-    SessionExpired,
-)
+from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SessionExpired
 from .session import (
     REVOCATION_TTL_S,
     Grant,
@@ -336,10 +330,7 @@ class Delegations:
         wallet: AnyWallet | None,
         domain: str,
     ) -> PortableDelegation:
-        """Grant a key the right to read secrets, with a statement of exactly that (MT1, OX1).
-
-        `stated` is complete but for the paths and the end.
-        """
+        """Grant the right to read secrets, and add paths and end to its statement (MT1, OX1)."""
         now = self._caller.clock.now()
         rights = reading_rights(
             self._caller.session, stated.name, secrets, scope, ttl_s, wallet is not None
