@@ -47,7 +47,6 @@ from .documents.secret_names import (
     canonical_scope,
     is_protected,
     is_reserved,
-    is_scope,
     is_secret_name,
     list_prefix,
     parse_secret_label,
@@ -524,13 +523,10 @@ class Secrets:
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        found: dict[str, None] = {}
-        prefix = f"{list_prefix(None, self._folder)}scoped/"
-        async for key in self._kv.list(prefix):
-            scope, _, name = key.removeprefix(prefix).partition("/")
-            if is_secret_name(name) and is_scope(scope):
-                found[scope] = None
-        return tuple(found)
+        found = [
+            secret_at(key, self._folder) async for key in self._kv.list(f"{self._folder}scoped/")
+        ]
+        return tuple(dict.fromkeys(one.scope for one in found if one and one.scope))
 
     def _named(self, name: str, scope: str | None) -> SecretName:
         return parse_secret_name(name, scope=scope)._replace(folder=self._folder)

@@ -63,7 +63,7 @@ from ..documents.manifests import (
     served,
 )
 from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
-from ..documents.secret_names import SECRETS_SPACE, list_prefix, secret_at, shared_folder_at
+from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, secret_at, shared_folder_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..session import iso_time
@@ -154,10 +154,9 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
 
     Return None for other paths.
     """
-    prefix = list_prefix(None)
-    if space != SECRETS_SPACE or not f"{path}/".startswith(prefix):
+    if space != SECRETS_SPACE or not f"{path}/".startswith(OWN_FOLDER):
         return None
-    below = path[len(prefix) :]
+    below = path[len(OWN_FOLDER) :]
     label = below.removeprefix("scoped/")
     if folder := shared_folder_at(path):
         return label, f"copies of secrets for {folder.did}"

@@ -180,9 +180,10 @@ def secret_at(path: str, folder: str = OWN_FOLDER) -> SecretName | None:
     Returns None for other paths.
     """
     scope, slash, name = path.removeprefix(folder).removeprefix("scoped/").rpartition("/")
-    if not is_secret_name(name) or (slash and not is_scope(scope)):
+    try:
+        secret = parse_secret_name(name, scope=scope if slash else None)._replace(folder=folder)
+    except InvalidInput:
         return None
-    secret = SecretName(name, scope or None, folder)
     return secret if secret.path == path else None
 
 
@@ -250,11 +251,3 @@ def is_secret_name(text: str) -> bool:
     A scope in front of the name is not allowed.
     """
     return _NAME.fullmatch(text) is not None
-
-
-def is_scope(text: str) -> bool:
-    """Return whether a string is a scope in canonical form."""
-    try:
-        return canonical_scope(text) == text
-    except InvalidSecretScope:
-        return False
