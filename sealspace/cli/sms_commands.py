@@ -9,7 +9,7 @@ from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
 from ..client import Client
 from ..delegations import allow
 from ..documents.iexec_names import GRANT_KEY, SCOPES, USED_PREFIX
-from ..documents.secret_names import SCOPED_PREFIX, SECRETS_SPACE
+from ..documents.secret_names import SECRETS_SPACE, list_prefix
 from ..errors import NotFound
 from .command_errors import NotThere
 from .durations import expires_option
@@ -18,7 +18,7 @@ from .grant_list import revoke_all, show_by_id
 from .owner_profile import at_node
 from .terminal import flag_option, print_result, tell
 
-_SECRETS = tuple(f"{SCOPED_PREFIX}{scope}/" for scope in SCOPES)
+_SECRETS = tuple(map(list_prefix, SCOPES))
 
 
 @click.command(

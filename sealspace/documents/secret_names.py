@@ -21,7 +21,6 @@ from ..errors import InvalidInput, InvalidSecretName, InvalidSecretScope
 SECRETS_SPACE = "secrets"
 VAULT_PREFIX = "vault/"
 OWN_FOLDER = "vault/secrets/"
-SCOPED_PREFIX = "vault/secrets/scoped/"
 SHARED_PREFIX = "vault/secrets/shared/"
 NAME_PATTERN = "^[A-Z][A-Z0-9_]*$"
 PROTECTED_PREFIX = "PROTECTED_"
@@ -114,13 +113,13 @@ class SharedFolder(NamedTuple):
         return f"{SHARED_PREFIX}{team}{self.did}/{encode_url(self.key)}/"
 
 
-def shared_folder(team: str | None, did: str, key: bytes = bytes(32)) -> SharedFolder:
-    """Validate the parts of a folder.
+def shared_folder(team: str | None, did: str) -> SharedFolder:
+    """Validate the person and the team of a folder, whose key is not known yet.
 
     Raises:
         InvalidInput: the DID is not that of a wallet or a key, or the team's name is not valid.
     """
-    folder = SharedFolder(team, principal_of(did), key)
+    folder = SharedFolder(team, principal_of(did), bytes(32))
     if shared_folder_at(folder.path) != folder:
         raise InvalidInput(
             "a person is named by the DID of a wallet or a key, and a team by 1 to 64 lower-case"
