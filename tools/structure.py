@@ -37,10 +37,10 @@ PACKAGES = (
 BUDGETS = {
     "node": 89_441,
     "tee_backend": 98_341,
-    "sealspace": 113_515,
+    "sealspace": 113_294,
     "encryption_network": 15_642,
     "spaces": 57_176,
-    "capabilities": 20_249,
+    "capabilities": 20_239,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}
