@@ -546,8 +546,8 @@ class Secrets:
     ) -> Secret:
         envelope = self._envelope_of(secret, stored.body)
         # The label is not authenticated, so this check finds mix-ups, not forgery. Some writers
-        # leave it out.
-        label = None if envelope.aad is None else secret_label(self._space, secret)
+        # leave it out, but not in copies (SH8).
+        label = secret_label(self._space, secret) if envelope.aad or self._key else None
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
         return read_payload(opened, stored.etag)
 

@@ -146,19 +146,23 @@ class Sharing:
                 `Delegations.delegate`.
         """
         session, person = self._caller.session, shared_folder(team, did).did
+        shares = await self.shares()
+        live = dict(reversed(shares))  # the latest counts
         if labels is None:
-            labels = {one.label for folder, one in await self.copies() if folder.team == team}
+            # SH7: as in `put_many`, a path alone does not count.
+            labels = {
+                one.label for to, one in await self.copies() if to.team == team and to in live
+            }
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
         values = {one: await self._secrets().get(one.name, scope=one.scope) for one in named}
-        shares = await self.shares()
         pin = await self._pin(
             [one.pin for one in shares if one.folder.did == person],
             did=person,
             encryption=encryption or self._encryption,
         )
         folder = SharedFolder(team, person, pin.public_key)
-        grant = next((one.grant for one in shares if one.folder == folder), None)
+        grant = live.get(folder)
         if grant is None:
             signing = wallet()
             if signing is None and session.did != session.owner:  # SH3
@@ -192,7 +196,7 @@ class Sharing:
         texts = await self._secrets().sealed(named) if own else {}
         if copies := [one for one in await self.copies() if one[1].label in values]:
             # SH3: anyone who can write to the store can make a copy's path.
-            live = {one.folder for one in await self.shares()}
+            live = dict(await self.shares())
             for folder, secret in copies:
                 if folder in live:
                     texts |= await self._secrets(folder).sealed({secret: values[secret.label]})

@@ -73,7 +73,11 @@ class Command(Action, frozen=True):
         or below a folder that every user can write to.
         """
         # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
-        within = re.split(r"[\s=@:,;|&<>()`\"']+", " ".join(self.arguments))
+        # `~` counts without a shell too, because git and others expand it themselves.
+        within = re.split(
+            r"[\s=@:,;|&<>()`\"']+",
+            re.sub(r"~\w*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), " ".join(self.arguments)),
+        )
         paths = [
             Path(self.folder, part)
             for word in (".", self.program, *self.arguments, *within)
@@ -150,7 +154,10 @@ def read_rules() -> AgentRules:
     path = shared().home_folder / "agents.toml"
     try:
         text = read_file(path, most_bytes=_MAX_BYTES, denied=0o022).decode()
-        return AgentRules.model_validate(tomllib.loads(text))
+        rules = AgentRules.model_validate(tomllib.loads(text))
+        if is_in_project(rules.loopback_ca or path):  # AG1, AG6
+            raise ValueError("loopback_ca is in the project, where the agent can change it")
+        return rules
     except FileNotFoundError:
         return AgentRules()
     except OSError as error:

@@ -250,10 +250,11 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     what = f"{name} and all its versions for good" if purge else name
     if is_interactive():
         confirm(f"delete the secret {what}?", yes=yes)
-    async with _about(client.secrets(), name, scope) as secrets:
-        await secrets.delete(name, scope=scope, purge=purge)
+    # SH6: the copies first. If the second step fails, the same command can be run again.
     with suppress(NotShared):
         await client.sharing.unshare([label_of(name, scope)])
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.delete(name, scope=scope, purge=purge)
     undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
     tell(f"deleted {what}{undo}")
 

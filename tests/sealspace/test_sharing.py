@@ -12,6 +12,7 @@ from capabilities.abilities import KV_GET
 from sealspace.apps.sharing import Share, read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     DelegationRevoked,
     InvalidEnvelope,
@@ -232,6 +233,17 @@ async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice
     assert (await alice.client.kv("secrets").get(f"{folder.path}API_KEY")).body == b"planted"
 
 
+async def test_SH7_a_planted_name_reaches_no_new_member(bench, alice: Person, bob: Person) -> None:
+    """A writer of the store adds the path of a copy for nobody; a new member does not get that
+    secret."""
+    eve = await person(bench)
+    await alice.shares(bob, "API_KEY", team="ops")
+    planted = f"{FOLDER}ops/{eve.did}/{'A' * 43}/scoped/ci/TOKEN"
+    await alice.client.kv("secrets").put(planted, "planted")
+    await alice.client.sharing.share(None, eve.did, team="ops", wallet=lambda: alice.wallet)
+    assert await eve.reads(alice, "ops") == {"API_KEY": "open sesame"}
+
+
 async def test_SH3_only_the_owners_own_signature_counts(alice: Person, bob: Person) -> None:
     """Grants by sessions or other owners, with other rights or recipients, do not count."""
     share = await alice.shares(bob, "API_KEY")
@@ -388,6 +400,11 @@ async def test_SH8_a_copy_for_another_network_or_name_is_refused(
         await kv.put(f"{path}FOREIGN", body)
         with pytest.raises(InvalidEnvelope):
             await source.get("FOREIGN")
+    network = bob.client.encryption.network()
+    unlabelled = await bob.client.encryption.encrypt(b"{}", network=network)
+    await kv.put(f"{path}UNLABELLED", envelope_bytes(unlabelled))
+    with pytest.raises(LabelMismatch):
+        await source.get("UNLABELLED")
 
 
 # --- two nodes ------------------------------------------------------------------------------------

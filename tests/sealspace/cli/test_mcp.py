@@ -175,7 +175,7 @@ async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
     escaped. A yes counts once."""
     await owner.keeps(API_KEY=CANARY)
     person = Person([YES, YES])
-    script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown -->"
+    script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown --> [ls](evil)"
     async with agent_of(owner, person, mode=mode) as agent:
         for _ in range(2):
             assert "got" not in await agent.runs("/bin/sh", "-c", script)
@@ -183,7 +183,7 @@ async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
     for question in person.questions:
         title, _, rest = question.partition("\n")
         assert title == "An agent wants to use your secrets for this:"
-        assert question.isascii() and not re.search("[\x1b\r<>]", question)
+        assert question.isascii() and not re.search("[\x1b\r<>]|[]][(]", question)
         assert json.loads(rest) == {
             "program": "/bin/sh",
             "arguments": ["-c", script],
@@ -333,6 +333,12 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
         (["/bin/sh", "-c", "cd /usr/lib&&make"], "/", True),
         (["/bin/sh", "-c", "A='/usr/lib/a' b"], "/", True),
         (["/bin/sh", "-c", "b <lib/a"], "/usr", True),
+        (["/bin/sh", "-c", "cd ~/lib && make"], "/", True),
+        (["/bin/sh", "-c", "~anyone/lib/a"], "/", True),
+        (["/bin/sh", "-c", "$HOME/lib/a"], "/", True),
+        (["/bin/sh", "-c", '"${HOME}"/lib/a'], "/", True),
+        (["/usr/bin/git", "-c", "core.hooksPath=~/lib"], "/", True),
+        (["/bin/sh", "-c", "~/bin/a $HOME/share"], "/", False),
     ],
 )
 def test_AG4_paths_that_lead_into_the_project(
@@ -340,6 +346,7 @@ def test_AG4_paths_that_lead_into_the_project(
 ) -> None:
     """AG4: paths of the project are found in each place of a command where one may be."""
     monkeypatch.chdir("/usr/lib")
+    monkeypatch.setenv("HOME", "/usr")
     command = Command(
         program=words[0], arguments=(*words[1:],), secrets=("API_KEY",), folder=folder
     )
@@ -541,6 +548,25 @@ async def test_AG1_a_file_that_becomes_malformed(owner: Owner) -> None:
         allow(owner, "ask = true", "[[commands]")
         assert "line 2" in await agent.runs(*SHOW)
     assert "line 2" in await refused(owner)
+
+
+def test_AG6_an_authority_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AG6: an agent that could replace the authority could answer for every listed host."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("SEALSPACE_HOME", str(home))
+    monkeypatch.chdir(here)
+    (home / "link").symlink_to(here)
+    rules = home / "agents.toml"
+    for place in ("ca.pem", f"{here}/ca.pem", f"{home}/link/ca.pem", f"{home}/ca.pem"):
+        rules.write_text(f'loopback_ca = "{place}"')
+        rules.chmod(0o600)
+        if place == f"{home}/ca.pem":
+            assert read_rules().loopback_ca == home / "ca.pem"
+        else:
+            with pytest.raises(InvalidInput, match="loopback_ca is in the project"):
+                read_rules()
 
 
 def test_AG1_only_the_owner_writes_the_file(

@@ -207,3 +207,19 @@ async def test_SH6_a_copy_that_was_not_renewed(office: Office) -> None:
     assert (await office.as_alice("secret", "get", "API_KEY")).out == "new"
     await office.as_alice(*put, typed="y\nnew\nnew\n")
     assert await office.bob_reads("API_KEY") == "new"
+
+
+async def test_SH6_a_deletion_that_fails_halfway(office: Office) -> None:
+    """If the copies cannot be deleted, the secret stays too, and the same command deletes both."""
+    await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
+    delete = ("secret", "delete", "API_KEY")
+    async with relay_before(office.desk.node) as relay:
+
+        def twist(answer: Answer) -> None:
+            if answer.path == "/delegation/query":
+                answer.status = 503
+
+        relay.twist = twist
+        assert (await office.desk.run(*delete, "--node", relay.url)).status != 0
+    await office.as_alice(*delete)
+    assert await office.bob_reads("API_KEY") == f"{office.alice} shares secrets with others only"
