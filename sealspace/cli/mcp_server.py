@@ -75,8 +75,11 @@ async def _approve(wanted: Action, context: Context) -> Approval | Elicit[Approv
         if rules.allows(wanted):
             return Approval(allow=True)
         # AG5: ASCII with escapes, so that no character, tag or Markdown link hides another.
-        shown = json.dumps(wanted.model_dump(mode="json"), indent=1)
-        shown = shown.translate(HTML_SAFE).replace("](", "]\\u0028")
+        shown = (
+            json.dumps(wanted.model_dump(mode="json"), indent=1)
+            .translate(HTML_SAFE)
+            .replace("](", "]\\u0028")
+        )
         if not (rules.ask and getattr(context.client_capabilities, "elicitation", None)):
             reason = "the host cannot ask the owner, or the file says `ask = false`"
         elif _asked.get(wanted):

@@ -234,7 +234,7 @@ async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice
 
 
 async def test_SH7_a_planted_name_reaches_no_new_member(bench, alice: Person, bob: Person) -> None:
-    """A writer of the store adds the path of a copy for nobody; a new member does not get that
+    """A writer of the store adds a path that no grant names; a new member does not get that
     secret."""
     eve = await person(bench)
     await alice.shares(bob, "API_KEY", team="ops")
