@@ -37,7 +37,7 @@ PACKAGES = (
 BUDGETS = {
     "node": 89_441,
     "tee_backend": 98_341,
-    "sealspace": 113_294,
+    "sealspace": 113_336,
     "encryption_network": 15_642,
     "spaces": 57_176,
     "capabilities": 20_239,
