@@ -222,4 +222,6 @@ async def test_SH6_a_deletion_that_fails_halfway(office: Office) -> None:
         relay.twist = twist
         assert (await office.desk.run(*delete, "--node", relay.url)).status != 0
     await office.as_alice(*delete)
-    assert await office.bob_reads("API_KEY") == f"{office.alice} shares with you at this node: nothing"
+    assert (
+        await office.bob_reads("API_KEY") == f"{office.alice} shares with you at this node: nothing"
+    )
