@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import wasmtime
-from guest_programs import Guest, asked, children, code, detail_of, guest, ran
+from guest_programs import Guest, are_gone, asked, children, code, detail_of, guest, ran
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 
@@ -492,8 +492,12 @@ async def test_who_ends_while_a_service_is_waited_for(service: Service, ends: st
         async with asyncio.timeout(PATIENCE_S):
             await begun.wait()
             if ends == "the child":
-                for process in children(kind="_run_child"):
+                killed = children(kind="_run_child")
+                for process in killed:
                     os.kill(process, signal.SIGKILL)
+                # Idle children of the module's executor are among them. One that has not ended yet
+                # would be given the next run.
+                assert are_gone(killed)
                 assert "run-crashed" == code(await run)
             else:
                 await stack.aclose()
