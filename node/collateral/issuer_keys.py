@@ -11,18 +11,19 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
 import jwt
 from msgspec import Struct, field
 
-from capabilities.capability_errors import MalformedToken
+from capabilities.capability_errors import CapabilityError, MalformedToken
 from capabilities.machine_tokens import OidcTrust
 from capabilities.strict_json import parse_json
 from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, bounded_get
-from tee_backend.runner.guest.outbound import is_public
+from tee_backend.runner.guest.outbound import CheckedResolver, RequestRefused, is_public
 
 TIMEOUT_S = 5.0
 """Time limit for both documents of an issuer together."""
@@ -31,6 +32,10 @@ KEPT_S = 600.0
 RETRY_S = 60.0
 """Shortest time between two attempts to fetch an issuer's keys."""
 _MOST_ISSUERS = 256
+_MOST_KEYS = 64
+"""Most keys of an issuer. An answer has room for 800, which would take 2 MB and 40 ms."""
+_LOOKUPS = 64
+"""Names that are looked up at once. A slow one occupies its thread for up to half a minute."""
 
 
 class _Issuer(Struct):
@@ -50,7 +55,9 @@ class IssuerKeys:
 
     def __init__(self, named: Collection[str] = ()) -> None:
         self._named = named
-        self._issuers: dict[tuple[str, str | None], _Issuer] = {}
+        # A full cache drops the issuer that was not used for the longest time.
+        self._issuer = lru_cache(_MOST_ISSUERS)(lambda *named: _Issuer())
+        self._resolver = CheckedResolver(_LOOKUPS)
 
     async def find(self, trust: OidcTrust, kid: object, *, now: float) -> jwt.PyJWK:
         """Return the key of an issuer that signed a token.
@@ -65,9 +72,7 @@ class IssuerKeys:
         """
         if trust.jwks is not None:
             return _found(_key_set(trust.jwks.encode()), kid)
-        issuer = self._issuers.setdefault((trust.issuer, trust.issuer_ca), _Issuer())
-        if len(self._issuers) > _MOST_ISSUERS:
-            self._issuers.pop(next(iter(self._issuers)))
+        issuer = self._issuer(trust.issuer, trust.issuer_ca)
         async with issuer.lock:
             if now >= issuer.fetched_at + KEPT_S:
                 issuer.keys = ()
@@ -80,11 +85,13 @@ class IssuerKeys:
             return _found(issuer.keys, kid)
 
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
+        is_named = trust.issuer in self._named
         try:
             connector = aiohttp.TCPConnector(
                 # aiohttp has a context with the system's certificates; reading them takes 30 ms
                 ssl=not trust.issuer_ca or ssl.create_default_context(cadata=trust.issuer_ca),
-                socket_factory=None if trust.issuer in self._named else _public_socket,
+                resolver=None if is_named else self._resolver,
+                socket_factory=None if is_named else _public_socket,
             )
             async with (
                 asyncio.timeout(TIMEOUT_S),
@@ -98,11 +105,16 @@ class IssuerKeys:
                 if answer.get("issuer") != trust.issuer or not keys_at.startswith("https://"):
                     raise MalformedToken("the issuer's configuration is for another issuer")
                 return _key_set((await bounded_get(session, keys_at, {})).body)
-        except (CollateralUnusable, OSError, TypeError, ValueError) as exc:
-            # Only the type is reported: the error's text may contain bytes of the answer.
-            raise MalformedToken(
-                f"the issuer's keys cannot be fetched: {type(exc.__cause__ or exc).__name__}"
-            ) from exc
+        except (
+            CollateralUnusable,
+            CapabilityError,
+            RequestRefused,
+            OSError,
+            TypeError,
+            ValueError,
+        ) as exc:
+            why = getattr(exc, "detail", str(exc)) or "no answer in time"
+            raise MalformedToken(f"the issuer's keys cannot be fetched: {why}") from exc
 
 
 def _public_socket(found: tuple[Any, ...]) -> socket.socket:
@@ -116,10 +128,20 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
     """Parse a JSON Web Key Set; private keys and keys of unknown types are left out."""
     try:
         keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
+        if len(keys) > _MOST_KEYS:
+            raise ValueError
         # A private RSA key can take minutes to check.
         return tuple(jwt.PyJWKSet([one for one in keys if "d" not in one]).keys)
-    except (jwt.PyJWTError, RuntimeError, TypeError, ValueError) as exc:  # also of `alg: none`
-        raise MalformedToken("the issuer's keys are not a JSON Web Key Set") from exc
+    except (
+        CapabilityError,
+        jwt.PyJWTError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as exc:  # also of `alg: none`
+        raise MalformedToken(
+            f"the issuer's keys are not a JSON Web Key Set of at most {_MOST_KEYS} keys"
+        ) from exc
 
 
 def _found(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:

@@ -210,27 +210,17 @@ async def bounded_get(
 
 
 def _check_head(answer: aiohttp.ClientResponse) -> None:
+    status = f"the service responded with status {answer.status}"
     if answer.status == 404:
-        raise CollateralUnusable(
-            "platform-unknown", "the service has no collateral for this platform family"
-        )
+        raise CollateralUnusable("platform-unknown", status)
     if answer.status == 410:
-        raise CollateralUnusable(
-            "evaluation-withdrawn",
-            "the service no longer provides collateral with this evaluation number",
-        )
+        raise CollateralUnusable("evaluation-withdrawn", status)
     if answer.status in _BUSY:
         after = answer.headers.get("Retry-After", "")
         retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
-        raise CollateralUnusable(
-            "service-unavailable",
-            f"Intel's service responded with status {answer.status}",
-            retry_after_s=retry_after_s,
-        )
+        raise CollateralUnusable("service-unavailable", status, retry_after_s=retry_after_s)
     if answer.status != 200:
-        raise CollateralUnusable(
-            "service-answer", f"Intel's service responded with status {answer.status}"
-        )
+        raise CollateralUnusable("service-answer", status)
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise CollateralUnusable("service-answer", "the response body is compressed")
 

@@ -585,5 +585,10 @@ async def test_no_log_has_a_token(stage: Stage) -> None:
     assert is_refused(await exchange(stage, trust, token, Delegate()))
     assert stage.node is not None
     stage.node.wait_for("id-token-refused.*the claim ref has no value")
+    silent = Issuer("https://127.0.0.1:1", issuer.keys)
+    token = silent.token(github_claims(), audience=stage.node_did)
+    silently = await trust_of(owner, silent, jwks=None)
+    assert is_refused(await exchange(stage, silently, token, Delegate()))
+    stage.node.wait_for("id-token-refused.*the issuer's keys cannot be fetched: the request failed")
     lines = "\n".join(stage.node.lines)
     assert not any(part in lines for part in token.split("."))

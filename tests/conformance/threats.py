@@ -184,10 +184,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "encryption_network/test_gate_trusts.py::test_OX2_another_node_s_exchange_key",
     ),
     "3.1 a trust names an issuer at an inner address, or an issuer answers with a redirect or "
-    "without end": (
+    "without end, or its name is answered slowly": (
         "attacks/test_issuer_keys.py::test_OX7_an_issuer_leads_nowhere_inward",
         "attacks/test_issuer_keys.py::test_OX7_answers_of_issuers_are_checked",
         "node/collateral/test_issuer_keys.py::test_OX7_sockets_for_public_addresses_only",
+        "node/collateral/test_issuer_keys.py::test_OX7_slow_names_delay_nothing_else",
     ),
     "3.1 a library's canonical form differs for some bytes: two readers, or a refusal of "
     "what is canonical": (

@@ -93,9 +93,8 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     try:
         return await _exchange(services, asked, claims)
     except (CapabilityError, Refusal, jwt.PyJWTError, ValueError, RecursionError) as exc:
-        cause = exc.__cause__ or exc
         # The text of a library's error may quote the token.
-        reason = cause.text if isinstance(cause, CapabilityError) else type(cause).__name__
+        reason = str(exc) if isinstance(exc, CapabilityError | Refusal) else type(exc).__name__
     log_event("id-token-refused", reason=reason)
     if claims:  # OX5: others would fill the log, since anybody can repeat them
         record = AuditRecord(

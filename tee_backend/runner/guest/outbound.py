@@ -226,9 +226,7 @@ class Outbound:
 
     def __post_init__(self) -> None:
         self._tls = _tls(self.loopback_ca)
-        self._lookups = ThreadPoolExecutor(_LOOKUPS, "lookup")
-        resolve = self._addresses if self.loopback_ca is None else _this_machine
-        self._resolver = _CheckedResolver(self.resolve or resolve, self.loopback_ca is not None)
+        self._resolver = CheckedResolver(_LOOKUPS, self.resolve, self.loopback_ca is not None)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -259,7 +257,7 @@ class Outbound:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
+        await self._resolver.close()
 
     async def send(self, request: OutboundRequest) -> bytes:
         """Send an HTTP request, and return the encoded response.
@@ -308,15 +306,6 @@ class Outbound:
         except (aiohttp.ClientError, ValueError) as invalid:
             raise RequestRefused("response-invalid") from invalid
 
-    async def _addresses(self, host: str) -> list[str]:
-        # The final dot makes the name absolute, so that no search domain is appended to it and no
-        # entry of /etc/hosts answers.
-        look_up = asyncio.get_running_loop().run_in_executor(
-            self._lookups,
-            lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM),
-        )
-        return [str(address[0]) for _, _, _, _, address in await look_up]
-
 
 class RunClient:
     """An HTTPS client that may contact only the given hosts.
@@ -359,19 +348,34 @@ class RunClient:
             return pack_parts([refused.code.encode()])
 
 
-class _CheckedResolver(AbstractResolver):
+class CheckedResolver(AbstractResolver):
     """A DNS resolver that refuses forbidden addresses (RN106).
 
     aiohttp connects to the returned addresses, so DNS rebinding after the check has no effect.
+    Names are looked up in at most `threads` threads. The event loop's own threads also read files,
+    and would be blocked by slow names.
     """
 
-    def __init__(self, resolve: Resolve, loopback: bool) -> None:
-        self._resolve = resolve
+    def __init__(
+        self, threads: int, resolve: Resolve | None = None, loopback: bool = False
+    ) -> None:
+        self._threads = ThreadPoolExecutor(threads, "lookup")
+        self._resolve = resolve or (_this_machine if loopback else self._addresses)
         self._is_allowed = is_loopback if loopback else is_public
+
+    async def _addresses(self, host: str) -> list[str]:
+        # The final dot makes the name absolute, so that no search domain is appended to it and no
+        # entry of /etc/hosts answers.
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            lambda: socket.getaddrinfo(f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM),
+        )
+        return [str(address[0]) for _, _, _, _, address in await look_up]
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
+        """Return the addresses of a name, or raise RequestRefused."""
         try:
             found = list(dict.fromkeys(await self._resolve(host)))[:_MOST_ADDRESSES]
         except (OSError, UnicodeError) as unknown:
@@ -394,7 +398,8 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing, because this resolver holds no resources."""
+        """Cancel the look-ups that have not begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _this_machine(host: str) -> list[str]:

@@ -3,25 +3,31 @@
 import asyncio
 import json
 import socket
+import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fuzz_strategies import json_values
+from https_service import https_service
 from hypothesis import given
 from hypothesis import strategies as st
 from oidc_issuer import Issuer, ec_key
+from patience import AT_ONCE_S, PATIENCE_S
 from tests_support import fuzzed
 
-from capabilities.capability_errors import CapabilityError
+from capabilities.capability_errors import CapabilityError, MalformedToken
 from capabilities.machine_tokens import OidcTrust
 from node.collateral.issuer_keys import IssuerKeys, _public_socket
 
 ISSUER = Issuer("https://ci.test", {"one": ec_key()})
 
 
-def trust(jwks: str) -> OidcTrust:
+def trust(jwks: str | None, issuer: str = ISSUER.address, ca: str | None = None) -> OidcTrust:
     """Return a trust with these keys."""
+    claims: dict[str, list[str | int | bool]] = {"a": ["b"]}
     return OidcTrust(
-        "did:key:z6Mk", ("a",), 1, "a", issuer=ISSUER.address, claims={"a": ["b"]}, jwks=jwks
+        *("did:key:z6Mk", ("a",), 1, "a"), issuer=issuer, claims=claims, jwks=jwks, issuer_ca=ca
     )
 
 
@@ -58,3 +64,101 @@ def test_OX7_sockets_for_public_addresses_only(address: str) -> None:
     with pytest.raises(OSError, match="not public"):
         _public_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))
     _public_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 443))).close()
+
+
+async def test_OX7_a_set_has_at_most_64_keys() -> None:
+    """A set with more keys would take memory and time, and is refused."""
+    (key,) = json.loads(ISSUER.jwks)["keys"]
+    for count in (64, 65):
+        keys = json.dumps({"keys": [key, *[key | {"kid": str(n)} for n in range(1, count)]]})
+        assert await _is_refused(keys, "one") is (count == 65)
+
+
+async def _reason(keys: IssuerKeys, asked: OidcTrust, now: float = 0) -> str:
+    """Return why an issuer's key is not found; "" if it is."""
+    try:
+        await keys.find(asked, "one", now=now)
+    except MalformedToken as refused:
+        return refused.text
+    return ""
+
+
+async def test_OX7_many_issuers_do_not_evict_one_in_use(tmp_path: Path) -> None:
+    """The keys of the 256 issuers that were used last are kept, so an issuer in use is fetched
+    once."""
+    async with https_service(tmp_path, "localhost") as service:
+        issuer = Issuer(service.url("").rstrip("/"), ISSUER.keys)
+        service.documents |= issuer.documents
+        keys = IssuerKeys([issuer.address])
+        asked = trust(None, issuer.address, service.ca.read_text())
+        for number in range(600):
+            if number % 200 == 0:
+                assert await _reason(keys, asked) == ""
+            assert await _reason(keys, trust(None, f"https://127.0.0.1:1/{number}"))
+        assert len(service.seen) == 2
+
+
+async def test_OX7_slow_names_delay_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked up in threads of their own, at most 64: a node reads files in others."""
+    answered, asked, look_up = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **more: Any) -> Any:
+        if not host.startswith("slow"):
+            return look_up(host, *arguments, **more)
+        asked.release()
+        answered.wait(PATIENCE_S)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    keys = IssuerKeys()
+    finding = [
+        asyncio.create_task(_reason(keys, trust(None, f"https://slow{number}.test")))
+        for number in range(100)
+    ]
+    try:
+        async with asyncio.timeout(AT_ONCE_S):
+            for _ in range(64):
+                assert await asyncio.to_thread(asked.acquire, timeout=PATIENCE_S)
+        assert not asked.acquire(blocking=False)
+    finally:
+        answered.set()
+        reasons = await asyncio.gather(*finding)
+    assert {*reasons} <= {
+        f"the issuer's keys cannot be fetched: {why}"
+        for why in ("name-unknown", "no answer in time")
+    }
+
+
+async def test_OX7_the_reason_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason says what the issuer answers, or why it does not."""
+    async with https_service(tmp_path, "localhost") as service:
+        address, ca = service.url("").rstrip("/"), service.ca.read_text()
+        configuration = "/.well-known/openid-configuration"
+        for document, more, reason in (
+            (b"{", "", "not a JSON object"),
+            (b"{}", "", "the issuer's configuration is for another issuer"),
+            (bytes(128 * 1024 + 1), "", "the response has more than 131072 bytes"),
+            (None, "/redirect?to=https://a.test&x=", "the service responded with status 302"),
+        ):
+            service.documents.clear()
+            if document is not None:
+                service.documents[configuration] = document
+            where = f"{address}{more}"
+            assert reason in await _reason(IssuerKeys([where]), trust(None, where, ca))
+
+    def look_up(host: str, *_: Any, **__: Any) -> Any:
+        if not host.startswith("inner"):
+            raise socket.gaierror
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.1", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for issuer, named, reason in (
+        ("https://127.0.0.1:1", (), "the request failed: ClientConnectorError"),
+        ("https://inner.test", (), "address-refused"),
+        ("https://a.test", (), "name-unknown"),
+        ("https://a.test", ("https://a.test",), "ClientConnectorDNSError"),
+    ):
+        found = await _reason(IssuerKeys(named), trust(None, issuer))
+        assert found.startswith("the issuer's keys cannot be fetched: ") and reason in found
+    found = await _reason(IssuerKeys(), trust(None, "https://a.test", "no certificate"))
+    assert found.startswith("the issuer's keys cannot be fetched: ")
