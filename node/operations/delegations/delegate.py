@@ -14,7 +14,7 @@ from capabilities.capability_errors import ChainError, MalformedToken
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
 from capabilities.limits import counted_client
-from capabilities.machine_tokens import MachineGrant, OidcTrust, issuing_owner, machine_grant
+from capabilities.machine_tokens import issuing_owner, machine_grant
 from capabilities.principals import is_wallet, same_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.token_kinds import check_granting
@@ -199,11 +199,10 @@ async def _attempt(
     policies_of(delegation.facts)
     try:
         grant = machine_grant(delegation, registered_at=now)  # MT2
-        claims = grant.claims if isinstance(grant, MachineGrant) else None
+        claims = grant and grant.claims
         # OX2: the owner trusts this node to check ID tokens, and no other
-        if (claims or isinstance(grant, OidcTrust)) and (
-            services.keyring.exchange_signer.did not in (delegation.delegate, delegation.delegator)
-        ):
+        own = services.keyring.exchange_signer.did
+        if claims and own not in (delegation.delegate, delegation.delegator):
             raise MalformedToken("the trust is in the exchange key of another node")
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
@@ -217,7 +216,7 @@ async def _attempt(
         subject=state.answer.cid,
         token=delegation.cid,
         authority=ancestors,
-        detail=canonical_members({"claims": claims}) if claims else b"",  # OX5
+        detail=canonical_members({"claims": claims}) if claims and ancestors else b"",  # OX5
     )
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
