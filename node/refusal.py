@@ -92,7 +92,8 @@ REFUSALS = {
     "bad-query": "Invalid delegation query: {}",
     # A delegation states that it is a machine token, and is no valid one (MT2).
     "machine-token-refused": "Invalid machine token: {}",
-    # No machine token is made for the ID token. The audit log has the reason (OX3).
+    # No machine token is made for the ID token. The node's log has the reason. The audit log has it
+    # for the first refusal of a token that is valid and for this node (OX5).
     "oidc-refused": "The ID token was refused",
     # A delegation is not given as a valid CID (wire 4.5).
     "bad-delegation-cid": "Invalid delegation CID: {}",

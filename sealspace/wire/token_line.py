@@ -74,6 +74,7 @@ MAX_TOKEN_CHARS = 98_304
 
 _PREFIX = "sst_"
 _VERSION = b"\x01"
+_REVOKED = "was revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,14 @@ class MachineToken:
 
         Its hint says who can make a new one, and how.
         """
-        if self.owner != self.grant.delegator:
+        is_job = self.owner != self.grant.delegator
+        if is_job and state != _REVOKED:
             return SessionExpired(f"this job's token {state}", hint="run: sealspace ci login")
+        create = "ci trust SYSTEM --name" if is_job else "token create"
         named = "".join(f" --secret {one.name}" for one in self.secrets)
         return SessionExpired(
             f"the machine token {self.name} {state}",
-            hint=f"ask the owner {self.owner} for a new one: sealspace token create"
+            hint=f"ask the owner {self.owner} for a new one: sealspace {create}"
             f" {self.name}{named}{f' --scope {self.scope}' if self.scope else ''}",
         )
 
@@ -141,9 +144,8 @@ def token_in(header: str) -> MachineToken | None:
         return None
     owner = issuing_owner(verified)
     folder = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
-    found = (secret_at(path.removeprefix(folder)) for path in granted.paths)
-    secrets = tuple(one for one in found if one is not None)
-    return MachineToken(owner, granted, secrets, read_grant(header))
+    secrets = filter(None, (secret_at(path.removeprefix(folder)) for path in granted.paths))
+    return MachineToken(owner, granted, tuple(secrets), read_grant(header))
 
 
 def token_of(session: Session) -> MachineToken | None:
@@ -191,8 +193,11 @@ def reading_rights(
                 " secrets",
                 hint="leave out names that begin with PROTECTED_",
             )
-    is_bounded = 0 < len(owned) <= MAX_MACHINE_PATHS and 60 <= ttl_s <= MAX_LIFE_S
-    if not is_bounded or re.fullmatch(NAME_PATTERN, name) is None:
+    if not (
+        0 < len(owned) <= MAX_MACHINE_PATHS
+        and 60 <= ttl_s <= MAX_LIFE_S
+        and re.fullmatch(NAME_PATTERN, name)
+    ):
         raise InvalidInput(
             f"a machine token has 1 to {MAX_MACHINE_PATHS} secrets, lasts 1 minute to 366 days, and"
             " has a name of at most 64 letters, digits, dots, dashes and underscores"
@@ -250,7 +255,7 @@ def about_token(session: Session) -> Iterator[None]:
             raise
         match error:
             case DelegationRevoked() | DecryptDenied(refusal=DelegationRevoked()):
-                raise token.ended("was revoked") from error
+                raise token.ended(_REVOKED) from error
             case NodeMismatch():
                 error.step = (
                     f"set {NODE_VARIABLE} to the address of the node where the machine token"

@@ -306,9 +306,10 @@ _DELEGATIONS = {
     "oidc-refused": ErrorResponse(
         401,
         "The ID token was refused",
-        "compare the claims of the job with those in `sealspace ci list --json`; request a new ID"
-        " token for each exchange, with the node's DID as audience; the node's operator can look"
-        " up the reason in its log",
+        "compare the claims of the job with those in `sealspace ci list --json`; if the trust is"
+        " not listed, make a new one with `sealspace ci trust`; request a new ID token for each"
+        " exchange, with the node's DID as audience; the node's operator can look up the reason in"
+        " its log",
     ),
     "status-token-refused": _untitled(401, "sign a new status invocation"),
     "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
