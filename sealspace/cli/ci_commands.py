@@ -4,15 +4,16 @@ The owner's trust says which jobs may read which secrets. `token_commands` lists
 """
 
 import asyncio
-from typing import TextIO
+from typing import Any, TextIO
 
-import aiohttp
 import click
 
 from ..client import Client
-from ..errors import InvalidInput
+from ..errors import InvalidInput, SealspaceError
 from ..wire.id_tokens import TRUST_VARIABLE, exchange_id_token
+from ..wire.node_answers import json_object
 from ..wire.token_line import NODE_VARIABLE
+from ..wire.transport import Request, Transport
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .secret import scope_option
@@ -108,25 +109,30 @@ async def trust(
             "GitHub and GitLab need a branch, a tag or an environment; other systems have none",
             hint="use --branch, --tag or --environment with github and gitlab, --claim with others",
         )
-    wanted: dict[str, list[str | int | bool]] = {}
     try:
         # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
         if "repository" in given and system == "github" and "issuer" not in given:
-            where = f"https://api.github.com/repos/{given['repository']}"
-            async with aiohttp.request("GET", where, raise_for_status=True) as answer:
-                found = await answer.json()
+            request = Request("GET", f"/repos/{given['repository']}", repeatable=True)
+            async with Transport("https://api.github.com") as transport:
+                found: Any = json_object(await transport.require(request))
             given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
         issuer = given.get("issuer") or issuer.format_map(given)
-        for text in (*[one.format_map(given) for one in (*stated, *narrowing)], *claims):
-            claim, _, value = text.partition("=")
-            wanted.setdefault(claim, []).append(value)
-    except (aiohttp.ClientError, KeyError) as error:
+        texts = (*[one.format_map(given) for one in (*stated, *narrowing)], *claims)
+    except KeyError as missing:
         raise InvalidInput(
-            f"an option is missing, or GitHub does not answer: {error}",
-            hint="see sealspace ci trust --help; for a private repository, use --repository-id and"
-            " --owner-id in place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id`"
-            " prints them",
+            f"{system} needs the option --{missing.args[0].replace('_', '-')}",
+            hint="see sealspace ci trust --help",
         ) from None
+    except (SealspaceError, TypeError) as error:
+        raise InvalidInput(
+            f"cannot look up the repository at GitHub: {getattr(error, 'message', 'no owner')}",
+            hint="correct its name; for a private repository, use --repository-id and --owner-id in"
+            " place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id` prints them",
+        ) from None
+    wanted: dict[str, list[str | int | bool]] = {}
+    for text in texts:
+        claim, _, value = text.partition("=")
+        wanted.setdefault(claim, []).append(value)
     cid = await client.delegations.trust_issuer(
         given["name"],
         secrets,
@@ -139,8 +145,8 @@ async def trust(
         wallet=owner_home().wallet(),
     )
     tell(
-        f"jobs with these claims can read {', '.join(secrets)}: {wanted}; in the job, set"
-        f" {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
+        f"jobs with {' '.join(texts)} can read {', '.join(secrets)}",
+        f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
         " sealspace run -- COMMAND",
     )
     print_result({"id": cid}, [cid])

@@ -1,10 +1,16 @@
 """`sealspace ci`: an owner's trusts in issuers, and the commands of a CI job without a secret."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import connector
+from aiohttp.abc import ResolveResult
+from https_service import Service, https_service
 from oidc_issuer import Issuer, github_claims, gitlab_claims, kubernetes_claims
 from owner_desk import OwnerDesk, Ran, owner_desk
 
@@ -116,16 +122,101 @@ async def test_list_and_revoke(desk: OwnerDesk) -> None:
     (used,) = json.loads((await desk.run("ci", "list", "--json")).out)
     assert used["lastUsedAt"]
     assert (await desk.run("ci", "revoke", "github")).status == 0
-    refused = await in_job(desk, "secret", "get", "API_KEY", TOKEN=made.out)
-    assert refused.status != 0 and "revoked" in refused.err
+    # A job cannot repair that, so the next step is the owner's.
+    for variables in ({"TOKEN": made.out}, {"TRUST": cid, "ID_TOKEN": token}):
+        refused = await in_job(desk, "secret", "get", "API_KEY", **variables)
+        assert refused.status != 0 and "sealspace ci trust" in refused.err
+        assert "sealspace ci login" not in refused.err
+        assert ("was revoked" in refused.err) is ("TOKEN" in variables)
     assert json.loads((await desk.run("ci", "list", "--json")).out) == []
 
 
+async def test_the_claims_are_named(desk: OwnerDesk) -> None:
+    """The owner reads the claims in the form of the option --claim."""
+    (desk.home / "keys.json").write_text(Issuer(GITHUB).jwks)
+    options = of_github("--branch", "main", "--jwks", str(desk.home / "keys.json"))
+    made = await desk.run("ci", "trust", *options, "--secret", "API_KEY", "--claim", "actor=ann")
+    said = "repository_id=74 repository_owner_id=65 ref=refs/heads/main actor=ann"
+    assert f"jobs with {said} can read API_KEY" in made.err, made
+
+
 @pytest.mark.parametrize(
-    ("system", "issuer"), [("github", "https://github.test"), ("gitlab", "https://gitlab.com")]
+    ("options", "missing"),
+    [
+        (("github", "--repository-id", "74", "--branch", "main"), "--owner-id"),
+        (("gitlab", "--repository", "acme/shop", "--branch", "main"), "--repository-id"),
+        (
+            ("github", "--issuer", "https://github.test", "--repository", "a/b", "--tag", "1"),
+            "--repository-id",
+        ),
+        (("kubernetes", "--namespace", "shop", "--service-account", "deploy"), "--issuer"),
+    ],
 )
-async def test_OX8_numbers_of_another_system(desk: OwnerDesk, system: str, issuer: str) -> None:
-    """GitHub's number of a repository would name a stranger's at another issuer; it is not used."""
-    options = ("--issuer", issuer, "--repository", "acme/shop", "--branch", "main")
-    made = await desk.run("ci", "trust", system, *options, "--secret", "API_KEY")
-    assert made.status != 0 and "missing, or GitHub does not answer: 'repository_id'" in made.err
+async def test_OX8_a_missing_option_is_named(
+    desk: OwnerDesk, options: tuple[str, ...], missing: str
+) -> None:
+    """Without all options of a system nothing is signed. GitHub's numbers are not used elsewhere:
+    they would name a stranger's repository there."""
+    made = await desk.run("ci", "trust", *options, "--secret", "API_KEY")
+    assert made.status != 0 and f"{options[0]} needs the option {missing}\n" in made.err
+
+
+@pytest.fixture
+async def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
+    """A service on loopback that aiohttp finds under the name of GitHub's interface."""
+    async with https_service(tmp_path, "api.github.com") as service:
+
+        async def resolve(self: object, host: str, *_: Any, **__: Any) -> list[ResolveResult]:
+            assert host == "api.github.com"
+            found = {"hostname": host, "host": "127.0.0.1", "port": service.port}
+            return [ResolveResult(**found, family=2, proto=0, flags=0)]  # type: ignore[typeddict-item]  # the three others
+
+        monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
+        tls = ssl.create_default_context(cafile=service.ca)
+        monkeypatch.setattr(connector, "_SSL_CONTEXT_VERIFIED", tls)
+        yield service
+
+
+LOOKED_UP = ("ci", "trust", "github", "--repository", "acme/shop", "--branch", "main")
+
+
+async def test_OX8_numbers_are_looked_up_at_github(desk: OwnerDesk, github: Service) -> None:
+    """The trust has the numbers of the repository and its owner; no credential is sent."""
+    answer = {"id": 74, "name": "shop", "owner": {"login": "acme", "id": 65}}
+    github.documents["/repos/acme/shop"] = json.dumps(answer).encode()
+    made = await desk.run(*LOOKED_UP, "--secret", "API_KEY")
+    assert made.status == 0 and "repository_id=74 repository_owner_id=65" in made.err, made
+    (request,) = github.seen
+    assert (request.method, request.path_qs) == ("GET", "/repos/acme/shop")
+    assert {"Authorization", "Cookie"}.isdisjoint(request.headers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"[]", "not a JSON object"),
+        (b'{"id":74,"owner":null}', "no owner"),
+        (b"{" + b" " * 16 * 1024 * 1024, "is longer than"),
+        (None, "not a JSON object"),
+    ],
+    ids=["a list", "no owner", "too long", "nothing"],
+)
+async def test_answers_of_github_are_checked(
+    desk: OwnerDesk, github: Service, answer: bytes | None, said: str
+) -> None:
+    """After an answer of another form or size nothing is signed; the error has the next step."""
+    if answer is not None:
+        github.documents["/repos/acme/shop"] = answer
+    made = await desk.run(*LOOKED_UP, "--secret", "API_KEY")
+    assert made.status != 0 and "cannot look up the repository at GitHub" in made.err
+    assert said in made.err and "use --repository-id and --owner-id" in made.err, made.err
+
+
+async def test_a_repository_that_moved_is_not_followed(desk: OwnerDesk, github: Service) -> None:
+    """A redirect, with which GitHub answers for a former name, gives no numbers."""
+    moved = "/repos/../redirect?to=https://api.github.com/repos/acme/new"
+    made = await desk.run(
+        *("ci", "trust", "github", "--repository", moved.removeprefix("/repos/")),
+        *("--branch", "main", "--secret", "API_KEY"),
+    )
+    assert made.status != 0 and "cannot look up the repository at GitHub" in made.err, made
