@@ -1,13 +1,14 @@
 #!/bin/sh
-# The steps of the Containerfile as plain commands; they also serve a machine without containers, as in sealspace.service.
+# The steps of the Containerfile as plain commands; they also serve a machine without containers, as in sealspace.service,
+# and the action for GitHub, action.yml.
 #
-#   install.sh wheel SOURCE WHEELS          builds the wheel of the source into the folder WHEELS
-#   install.sh environment LOCK WHEELS ENV  makes an environment with that wheel, and of the lock file what it needs
+#   install.sh wheel SOURCE WHEELS                   builds the wheel of the source into the folder WHEELS
+#   install.sh environment LOCK WHEELS ENV [EXTRAS]  makes an environment with that wheel, and of the lock file what it needs
 #
 # Every package from an index has to match a hash of the lock file. Needs Python 3.11 to 3.15 with venv.
 set -eu
 
-EXTRAS=node,postgres,s3,fast
+extras=${5-node,postgres,s3,fast}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
@@ -46,7 +47,7 @@ wheel)
 environment)
     wheel=$(echo "$3"/sealspace-*.whl)
     python3 -m venv "$4"
-    install_locked "$4/bin/python" "$2" "$wheel[$EXTRAS]"
+    install_locked "$4/bin/python" "$2" "$wheel${extras:+[$extras]}"
     "$4/bin/pip" install --quiet --no-deps --no-index "$wheel"
     # What runs installs nothing.
     "$4/bin/python" -m pip uninstall --quiet --yes pip setuptools 2> /dev/null

@@ -1,21 +1,44 @@
-"""The action for GitHub: its program reads the secrets of a trust with the job's own ID token."""
+"""The action for GitHub, whose steps run here as they are.
+
+The first step installs from an index. Here the index is a folder, with small packages in place of
+sealspace and of what it needs.
+"""
 
 import asyncio
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 from oidc_issuer import Issuer, github_claims
 from owner_desk import owner_desk
+from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
 ACTION = (REPOSITORY / "action.yml").read_text("utf-8")
+STEPS = {one["name"]: one for one in yaml.safe_load(ACTION)["runs"]["steps"]}
+BASH = ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c")
+"""How GitHub runs a step with `shell: bash`."""
+BACKEND = """
+import zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "sealspace-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as made:
+        for path in FILES:
+            made.writestr(path, FILES[path])
+    return name
+"""
+"""A build backend in place of hatchling; FILES has the contents of its wheel."""
 VALUES = {"API_KEY": "alpha-4711", "SIGNING_KEY": "first line\nsecond 50% line\r\n\n"}
 
 
@@ -44,10 +67,93 @@ async def token_service(issuer: Issuer) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def program() -> str:
-    """Return the lines of the action's last step."""
-    block = re.findall(r"^      run: \|\n((?:        .*\n|\n)+)", ACTION, re.MULTILINE)[-1]
-    return re.sub(r"^        ", "", block, flags=re.MULTILINE)
+def shadowing(folder: Path) -> Path:
+    """Make a checkout with modules that have names of standard modules and must not be imported."""
+    folder.mkdir()
+    for name in ("json", "secrets", "subprocess", "venv"):
+        (folder / f"{name}.py").write_text("raise SystemExit(3)")
+    return folder
+
+
+def wheel_files(name: str, code: str, metadata: str = "") -> dict[str, str]:
+    """Return the contents of a wheel with one module and, for `main` in it, one command."""
+    about = f"{name}-1.0.dist-info"
+    return {
+        f"{name}.py": code,
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{metadata}",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+        f"{about}/RECORD": "",
+    }
+
+
+def write_wheel(folder: Path, name: str, files: dict[str, str]) -> bytes:
+    """Write a wheel, and return its bytes."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as made:
+        for member, text in files.items():
+            made.writestr(member, text)
+    return path.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["", "hatchling"])
+def test_the_action_installs_what_is_locked(tmp_path: Path, changed: str) -> None:
+    """The lock file of the action has the hash of every package that is installed, and of what
+    builds sealspace. A package with other contents is refused. Extras are left out."""
+    action, index, temporary = (tmp_path / name for name in ("action", "index", "temporary"))
+    (action / "examples" / "deploy").mkdir(parents=True)
+    for folder in (index, temporary):
+        folder.mkdir()
+    installer = "examples/deploy/install.sh"
+    shutil.copy(REPOSITORY / installer, action / installer)
+    (action / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling"\n'
+    )
+    itself = wheel_files(
+        "sealspace",
+        "import needed\n\ndef main():\n    print(needed.TEXT)\n",
+        "Requires-Dist: needed\nProvides-Extra: node\nRequires-Dist: absent; extra == 'node'\n",
+    )
+    packages = {
+        "needed": wheel_files("needed", "TEXT = 'as locked'"),
+        "hatchling": wheel_files("hatchling", f"FILES = {itself!r}\n{BACKEND}"),
+    }
+    lock = ""
+    for name, files in packages.items():
+        digest = hashlib.sha256(write_wheel(index, name, files)).hexdigest()
+        lock += f"{name}==1.0 \\\n    --hash=sha256:{digest}\n"
+        if name == changed:
+            write_wheel(index, name, files | {"more.py": ""})
+    (action / "requirements.lock").write_text(lock)
+    checkout = shadowing(tmp_path / "checkout")
+    ran = subprocess.run(
+        [*BASH, STEPS["Install"]["run"]],
+        cwd=checkout,
+        env={
+            "HOME": str(tmp_path),
+            "PATH": os.environ["PATH"],
+            "PIP_FIND_LINKS": str(index),
+            "PIP_NO_INDEX": "1",
+            "PYTHONPATH": str(checkout),
+            "RUNNER_TEMP": str(temporary),
+            "GITHUB_ACTION_PATH": str(action),
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    if changed:
+        assert ran.returncode != 0 and "DO NOT MATCH THE HASHES" in ran.stderr
+        assert not (temporary / "sealspace" / "bin" / "sealspace").exists()
+        return
+    assert ran.returncode == 0, ran.stderr
+    command = [temporary / "sealspace" / "bin" / "sealspace"]
+    said = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True)
+    assert said.stdout == b"as locked\n"
+    # The next step runs this Python, which has no pip.
+    assert sorted(one.name for one in (temporary / "sealspace" / "bin").glob("p*3")) == ["python3"]
 
 
 async def test_OX8_the_action_passes_masked_values(
@@ -56,11 +162,7 @@ async def test_OX8_the_action_passes_masked_values(
     """Each line of each value is masked before the values are passed on."""
     tools, variables = tmp_path / "sealspace" / "bin", tmp_path / "variables"
     tools.mkdir(parents=True)
-    # Modules of the repository have names of standard modules. None of them is imported.
-    checkout = tmp_path / "checkout"
-    checkout.mkdir()
-    for name in ("json", "secrets", "subprocess"):
-        (checkout / f"{name}.py").write_text("raise SystemExit(3)")
+    checkout = shadowing(tmp_path / "checkout")
     here = Path(sys.executable).parent
     (tools / "sealspace").symlink_to(here / "sealspace")
     (tools / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -78,14 +180,7 @@ async def test_OX8_the_action_passes_masked_values(
         )
         async with token_service(issuer) as address:
             ran = await asyncio.create_subprocess_exec(
-                *(
-                    "bash",
-                    "-e",
-                    "-o",
-                    "pipefail",
-                    "-c",
-                    program().replace("os.path.dirname(sys.executable)", f"{str(tools)!r}"),
-                ),
+                *(*BASH, STEPS["Read"]["run"]),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=checkout,
@@ -112,6 +207,6 @@ async def test_OX8_the_action_passes_masked_values(
 
 
 def test_the_action_has_no_other_inputs() -> None:
-    """It takes an address and an id, neither of them secret, and writes to no repository."""
+    """It takes an address and an id, neither of them secret, and uses no other action."""
     assert re.findall(r"^  (\w+):\n    description", ACTION, re.MULTILINE) == ["node", "trust"]
     assert "${{ secrets" not in ACTION and "uses:" not in ACTION
