@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from tests_support import REPOSITORY
 
@@ -20,7 +21,7 @@ from capabilities.chain import (
     judge_revocation,
 )
 from capabilities.cids import ContentKey, Digest, cid_text, parse_cid
-from capabilities.machine_tokens import machine_grant
+from capabilities.machine_tokens import exchanged_grant, machine_grant
 from capabilities.principals import parse_principal, principal_of, same_principal
 from capabilities.references import CitedDelegation
 from capabilities.resources import (
@@ -43,6 +44,7 @@ from capabilities.tokens import (
 
 FOLDER = REPOSITORY / "spec" / "vectors" / "capabilities"
 CHAIN = json.loads((FOLDER / "chain.json").read_text("utf-8"))
+TRUSTS = json.loads((FOLDER / "trusts.json").read_text("utf-8"))["trusts"]
 
 
 def _cases(name: str) -> list[Any]:
@@ -198,6 +200,27 @@ def test_machine_token(case: Any) -> None:
     assert granted is not None
     machine = {"name": granted.name, "paths": [*granted.paths]}
     assert expect == {"terminal": token.terminal, "machine": machine}
+
+
+@pytest.mark.parametrize("case", _cases("trusts.json"))
+def test_trust(case: Any) -> None:
+    """A trust, and a machine token that cites it, grant what the vector says or are refused."""
+    expect, at = case["expect"], case["registered_at"]
+    token, under = _read("delegation", case["token"]), case.get("under")
+
+    def grant() -> Any:
+        if under is None:
+            return machine_grant(token, registered_at=at)
+        trust = _read("delegation", TRUSTS[under])
+        return exchanged_grant(token, trust, registered_at=at, trusted_at=at)
+
+    if "code" in expect:
+        with pytest.raises(CapabilityError) as refused:
+            grant()
+        _check_refusal(refused.value, expect)
+        return
+    granted = json.loads(msgspec.json.encode(grant()))
+    assert expect == {name: granted[name] for name in expect}
 
 
 class _Registry:

@@ -17,6 +17,7 @@ from . import (
     portables,
     requests,
     tokens,
+    trusts,
 )
 from .cases import Case
 
@@ -48,6 +49,9 @@ def all_files() -> Files:
         folder / "tokens.json": _document("one token, read and verified", tokens.cases()),
         folder / "machine_tokens.json": _document(
             "what a machine token grants", machine_tokens.cases()
+        ),
+        folder / "trusts.json": _document(
+            "what a trust grants, and what a machine token below it", *trusts.document()
         ),
         folder / "chain.json": _document("a token against what is registered", *chain.cases()),
     }
