@@ -97,10 +97,10 @@ class IssuerKeys:
                 asyncio.timeout(TIMEOUT_S),
                 aiohttp.ClientSession(connector=connector) as session,
             ):
-                where = f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration"
-                answer = parse_json(
-                    (await bounded_get(session, where, {})).body, max_bytes=MAX_BODY_BYTES
+                found = await bounded_get(
+                    session, f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration", {}
                 )
+                answer = parse_json(found.body, max_bytes=MAX_BODY_BYTES)
                 keys_at = str(answer.get("jwks_uri"))
                 if answer.get("issuer") != trust.issuer or not keys_at.startswith("https://"):
                     raise MalformedToken("the issuer's configuration is for another issuer")

@@ -112,9 +112,10 @@ async def trust(
     try:
         # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
         if "repository" in given and system == "github" and "issuer" not in given:
-            request = Request("GET", f"/repos/{given['repository']}", repeatable=True)
             async with Transport("https://api.github.com") as transport:
-                found: Any = json_object(await transport.require(request))
+                found: Any = json_object(
+                    await transport.require(Request("GET", f"/repos/{given['repository']}"))
+                )
             given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
         issuer = given.get("issuer") or issuer.format_map(given)
         texts = (*[one.format_map(given) for one in (*stated, *narrowing)], *claims)

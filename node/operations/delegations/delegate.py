@@ -201,8 +201,10 @@ async def _attempt(
         grant = machine_grant(delegation, registered_at=now)  # MT2
         claims = grant and grant.claims
         # OX2: the owner trusts this node to check ID tokens, and no other
-        own = services.keyring.exchange_signer.did
-        if claims and own not in (delegation.delegate, delegation.delegator):
+        if claims and services.keyring.exchange_signer.did not in (
+            delegation.delegate,
+            delegation.delegator,
+        ):
             raise MalformedToken("the trust is in the exchange key of another node")
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
