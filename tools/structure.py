@@ -35,9 +35,9 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_441,
-    "tee_backend": 98_341,
-    "sealspace": 113_336,
+    "node": 89_450,
+    "tee_backend": 98_357,
+    "sealspace": 113_381,
     "encryption_network": 15_642,
     "spaces": 57_176,
     "capabilities": 20_239,
