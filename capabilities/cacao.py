@@ -89,7 +89,7 @@ _ISSUER_PREFIX = "did:pkh:eip155:"
 _Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f]*\Z")]
 
 
-class _Payload(StrictRecord, frozen=True, omit_defaults=True, kw_only=True):
+class _Payload(StrictRecord, omit_defaults=True, kw_only=True):
     domain: _Text
     iss: _Text
     aud: _Text
@@ -104,16 +104,16 @@ class _Payload(StrictRecord, frozen=True, omit_defaults=True, kw_only=True):
     resources: list[_Text] | None = None
 
 
-class _Head(StrictRecord, frozen=True):
+class _Head(StrictRecord):
     t: Literal["eip4361"]
 
 
-class _Signature(StrictRecord, frozen=True):
+class _Signature(StrictRecord):
     t: Literal["eip191"]
     s: Annotated[bytes, Meta(min_length=65, max_length=65)]
 
 
-class _Envelope(StrictRecord, frozen=True):  # C3
+class _Envelope(StrictRecord):  # C3
     h: _Head
     p: _Payload
     s: _Signature

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
 
 from .capability_errors import CaveatRefused, InvalidIdentifier
+from .frozen_struct import FrozenStruct
 from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json, StrictRecord
 
@@ -27,7 +27,7 @@ _SELECTOR = "xyz.tinycloud.resource/selector"
 _WHOLE = ("tinycloud:", "urn:")
 
 
-class _Selector(StrictRecord, frozen=True):
+class _Selector(StrictRecord):
     type: Literal["xyz.tinycloud.resource/selector"]
     kind: Literal["exact", "prefix"]
     value: str
@@ -67,7 +67,7 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
         raise CaveatRefused("invocation-caveats-not-subset-of-chain")
 
 
-class Selection(Struct, frozen=True, gc=False):
+class Selection(FrozenStruct, gc=False):
     """The resources that a caveat allows.
 
     They are one resource alone, if `is_exact`, or that resource with everything below it.

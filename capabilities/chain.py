@@ -17,13 +17,12 @@ from enum import Enum
 from math import floor
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
-
 from .abilities import HOST, REVOKE, sufficient_for
 from .capability_errors import CaveatRefused, ChainError, MalformedToken
 from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .facts import policy_profile_refusal
+from .frozen_struct import FrozenStruct
 from .machine_tokens import exchanged_grant, is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
@@ -60,14 +59,14 @@ Markers: TypeAlias = Mapping[ContentKey, Marker]
 """The markers that the caller read, by content key; a delegation without one is unknown."""
 
 
-class Ancestor(Struct, frozen=True, gc=False):
+class Ancestor(FrozenStruct, gc=False):
     """The identifiers of one delegation in a chain."""
 
     content_key: ContentKey
     cid: Digest
 
 
-class Registered(Struct, frozen=True, gc=False):
+class Registered(FrozenStruct, gc=False):
     """A stored delegation with its ancestors.
 
     Attributes:
@@ -90,7 +89,7 @@ class Registered(Struct, frozen=True, gc=False):
     accounts: tuple[Principal, ...] = ()
 
 
-class Authority(Struct, frozen=True, gc=False):
+class Authority(FrozenStruct, gc=False):
     """The delegations that authorise an invocation.
 
     Attributes:

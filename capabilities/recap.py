@@ -20,6 +20,7 @@ import msgspec
 from .abilities import parse_ability
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .cids import parse_cid
+from .frozen_struct import FrozenStruct
 from .resources import is_uri
 from .siwe import SiweMessage
 from .strict_base64 import encode_url
@@ -34,7 +35,7 @@ Attenuations = Mapping[str, Mapping[str, Sequence[Mapping[str, None]]]]
 """Resource to ability to caveat list; the caveats of a wallet contain only null (S5)."""
 
 
-class Recap(msgspec.Struct, frozen=True):
+class Recap(FrozenStruct):
     """The capabilities granted in a sign-in message.
 
     Attributes:

@@ -8,11 +8,10 @@ Example:
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from msgspec import Struct
-
 from .cache import memoize
 from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
+from .frozen_struct import FrozenStruct
 
 MAX_PARENTS = 256
 """Most proofs that are parsed; the chain rules allow fewer and return a clear error (D30)."""
@@ -29,7 +28,7 @@ ST6)."""
 _MEMOISED_PROOF_CHARS = 128
 
 
-class CitedDelegation(Struct, frozen=True, gc=False):
+class CitedDelegation(FrozenStruct, gc=False):
     """A delegation that a token cites by CID.
 
     It is cited as a proof, or as the target of a revocation.

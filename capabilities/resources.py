@@ -12,10 +12,9 @@ Example:
 import re
 from typing import TypeAlias
 
-from msgspec import Struct
-
 from .cache import memoize
 from .capability_errors import InvalidIdentifier
+from .frozen_struct import FrozenStruct
 from .principals import Principal, parse_principal, principal_of
 
 NETWORK_PREFIX = "urn:tinycloud:encryption:"
@@ -26,7 +25,7 @@ _MEMOISED_CHARS = 512
 """Longest text whose result is cached, so that unauthenticated clients cannot fill the caches."""
 
 
-class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
+class SpaceId(FrozenStruct, gc=False, cache_hash=True):
     """The identifier of a space.
 
     Attributes:
@@ -43,7 +42,7 @@ class SpaceId(Struct, frozen=True, gc=False, cache_hash=True):
         return f"{_SCHEME}{self.owner[4:]}:{self.name}"
 
 
-class SpaceResource(Struct, frozen=True, gc=False):
+class SpaceResource(FrozenStruct, gc=False):
     """A resource inside a space.
 
     Attributes:
@@ -73,7 +72,7 @@ class SpaceResource(Struct, frozen=True, gc=False):
         return text
 
 
-class OpaqueResource(Struct, frozen=True, gc=False):
+class OpaqueResource(FrozenStruct, gc=False):
     """A URI that does not refer to a space (U16).
 
     It is stored exactly as written.
@@ -82,7 +81,7 @@ class OpaqueResource(Struct, frozen=True, gc=False):
     text: str
 
 
-class NetworkId(Struct, frozen=True, gc=False):
+class NetworkId(FrozenStruct, gc=False):
     """The identifier of an encryption network.
 
     Attributes:

@@ -31,11 +31,10 @@ Example:
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass
 
-from msgspec import Struct
-
 from .abilities import CAPABILITIES_READ, satisfies
 from .chain import Markers, Registered, is_in_force
 from .cids import ContentKey
+from .frozen_struct import FrozenStruct
 from .principals import Principal, is_wallet
 from .resources import SpaceResource
 from .tokens import Delegation
@@ -107,7 +106,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
     return False
 
 
-class AuthorityFacts(Struct, frozen=True, kw_only=True, gc=False):
+class AuthorityFacts(FrozenStruct, kw_only=True, gc=False):
     """The input for deciding whether the owner made a request."""
 
     owner: Principal

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 
 from .capability_errors import InvalidJson
+from .frozen_struct import FrozenStruct
 
 Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -31,7 +32,7 @@ class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
     """
 
 
-class StrictRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StrictRecord(FrozenStruct, forbid_unknown_fields=True):
     """The base of immutable JSON objects that refuse unknown members."""
 
 

@@ -13,7 +13,6 @@ Example:
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
 from msgspec.structs import astuple
 
 from .abilities import REVOKE
@@ -30,6 +29,7 @@ from .capability_errors import ChainError, InvalidIdentifier, MalformedToken, Wr
 from .caveats import Caveats, caveats_of, same_json
 from .cids import ContentKey, Digest, content_key_of_cacao, content_key_of_ucan, digest_of
 from .facts import is_terminal, statement_facts
+from .frozen_struct import FrozenStruct
 from .principals import Principal, principal_of
 from .recap import recap_of
 from .references import (
@@ -56,7 +56,7 @@ MAX_FACTS = 256
 Form: TypeAlias = Literal["cacao", "ucan"]
 
 
-class Capability(Struct, frozen=True, gc=False):
+class Capability(FrozenStruct, gc=False):
     """Permission for one kind of action on one resource.
 
     Attributes:
@@ -70,7 +70,7 @@ class Capability(Struct, frozen=True, gc=False):
     caveats: Caveats
 
 
-class _Token(Struct, frozen=True, gc=False):
+class _Token(FrozenStruct, gc=False):
     """The fields common to all kinds of tokens.
 
     Attributes:
@@ -98,7 +98,7 @@ class _Token(Struct, frozen=True, gc=False):
 _HIDDEN = frozenset({"header", "envelope"})
 
 
-class _StoredToken(_Token, frozen=True, gc=False):
+class _StoredToken(_Token):
     """The fields common to delegations and revocations.
 
     Unlike invocations, these tokens are stored.
@@ -114,7 +114,7 @@ class _StoredToken(_Token, frozen=True, gc=False):
     expires_at: float | None
 
 
-class _DelegationFields(_StoredToken, frozen=True, gc=False):
+class _DelegationFields(_StoredToken):
     """The contents of a delegation.
 
     Attributes:
@@ -136,7 +136,7 @@ class _DelegationFields(_StoredToken, frozen=True, gc=False):
     facts: tuple[Json, ...]
 
 
-class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
+class UnverifiedDelegation(_DelegationFields):
     """A delegation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
@@ -145,14 +145,14 @@ class UnverifiedDelegation(_DelegationFields, frozen=True, gc=False):
     envelope: Cacao | UcanToken
 
 
-class Delegation(_DelegationFields, frozen=True, gc=False):
+class Delegation(_DelegationFields):
     """A delegation whose signature was verified.
 
     Obtain it with `verify_delegation` or `restore_delegation`.
     """
 
 
-class _InvocationFields(_Token, frozen=True, gc=False):
+class _InvocationFields(_Token):
     """The contents of an invocation.
 
     An invocation is a token that can be used only once.
@@ -181,7 +181,7 @@ class _InvocationFields(_Token, frozen=True, gc=False):
         return digest_of(self.header.encode())
 
 
-class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
+class UnverifiedInvocation(_InvocationFields):
     """An invocation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
@@ -190,14 +190,14 @@ class UnverifiedInvocation(_InvocationFields, frozen=True, gc=False):
     envelope: UcanToken
 
 
-class Invocation(_InvocationFields, frozen=True, gc=False):
+class Invocation(_InvocationFields):
     """An invocation whose signature was verified.
 
     Obtain it with `verify_invocation`.
     """
 
 
-class _RevocationFields(_StoredToken, frozen=True, gc=False):
+class _RevocationFields(_StoredToken):
     """The contents of a revocation.
 
     Attributes:
@@ -212,7 +212,7 @@ class _RevocationFields(_StoredToken, frozen=True, gc=False):
     targets: tuple[CitedDelegation, ...]
 
 
-class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
+class UnverifiedRevocation(_RevocationFields):
     """A revocation whose signature has not been verified yet.
 
     Verification uses the `envelope`.
@@ -221,7 +221,7 @@ class UnverifiedRevocation(_RevocationFields, frozen=True, gc=False):
     envelope: Cacao | UcanToken
 
 
-class Revocation(_RevocationFields, frozen=True, gc=False):
+class Revocation(_RevocationFields):
     """A revocation whose signature was verified.
 
     Obtain it with `verify_revocation`.

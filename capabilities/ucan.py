@@ -19,6 +19,7 @@ from .abilities import parse_ability
 from .cache import memoize
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import contains_statement
+from .frozen_struct import FrozenStruct
 from .issuers import verify_jws
 from .principals import Principal, principal_of
 from .resources import has_valid_escapes
@@ -78,7 +79,7 @@ _DID = re.compile(_DID_TEXT)
 _DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
-class UcanHeader(msgspec.Struct, frozen=True, gc=False):
+class UcanHeader(FrozenStruct, gc=False):
     """The header fields that are used to verify a UCAN.
 
     Attributes:
@@ -90,7 +91,7 @@ class UcanHeader(msgspec.Struct, frozen=True, gc=False):
     jwk: JsonObject | None = None
 
 
-class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class UcanPayload(FrozenStruct, kw_only=True, omit_defaults=True, gc=False):
     """The claims of a UCAN."""
 
     iss: str
@@ -103,7 +104,7 @@ class UcanPayload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     att: dict[str, dict[str, list[JsonObject]]]
 
 
-class UcanToken(msgspec.Struct, frozen=True, gc=False):
+class UcanToken(FrozenStruct, gc=False):
     """A parsed UCAN whose signature has not been verified yet.
 
     Attributes:

@@ -48,7 +48,7 @@ NetworkState = Literal["pending", "generating", "active", "rotating", "revoked",
 """All states of the protocol; this node makes networks active and revokes them (enc 1.8)."""
 
 
-class Threshold(StrictRecord, array_like=True, frozen=True):
+class Threshold(StrictRecord, array_like=True):
     """The number of nodes that must cooperate to decrypt.
 
     `t` of the `n` nodes that have a key are needed. Both numbers are stored and returned, but have
@@ -62,7 +62,7 @@ class Threshold(StrictRecord, array_like=True, frozen=True):
 _SEALED_BYTES = BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
-class NetworkRecord(StrictRecord, array_like=True, frozen=True, dict=True):
+class NetworkRecord(StrictRecord, array_like=True, dict=True):
     """The stored record of an encryption network.
 
     The fields define the format of the row.

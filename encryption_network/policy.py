@@ -408,7 +408,7 @@ _Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
 _NOT_EMPTY = Meta(min_length=1)
 
 
-class _MeasurementsJson(StrictRecord, frozen=True):
+class _MeasurementsJson(StrictRecord):
     mrtd: _Register
     rtmr0: _Register
     rtmr1: _Register
@@ -416,7 +416,7 @@ class _MeasurementsJson(StrictRecord, frozen=True):
     rtmr3: _Register | UnsetType = UNSET
 
 
-class _PolicyJson(StrictRecord, frozen=True, rename="camel"):
+class _PolicyJson(StrictRecord, rename="camel"):
     """The JSON members of a release policy.
 
     Null and unknown members are rejected (RL8).

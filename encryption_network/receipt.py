@@ -60,7 +60,7 @@ class Digest(bytes):
     """A SHA-256 digest that is encoded as hex in JSON."""
 
 
-class QuoteVerdict(StrictRecord, frozen=True, kw_only=True, gc=False, rename="camel"):
+class QuoteVerdict(StrictRecord, kw_only=True, gc=False, rename="camel"):
     """Digests of the attestation documents that justified a key release.
 
     The nonce of the attestation is included.
@@ -73,7 +73,7 @@ class QuoteVerdict(StrictRecord, frozen=True, kw_only=True, gc=False, rename="ca
     nonce: Digest | None
 
 
-class Receipt(StrictRecord, frozen=True, kw_only=True, gc=False, rename="camel"):
+class Receipt(StrictRecord, kw_only=True, gc=False, rename="camel"):
     """A receipt for one key release.
 
     The module docstring describes its members.

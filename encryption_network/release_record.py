@@ -12,10 +12,11 @@ Example:
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from capabilities.cache import memoize
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.strict_json import Sha256Hex, StrictStruct, parse_json, shaped
 
 from .canonical_json import canonical_members
@@ -92,7 +93,7 @@ the node fetches it. missing: it is absent.
 """
 
 
-class ReleaseTerms(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class ReleaseTerms(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
     """A node's conditions for releasing keys to backends.
 
     They are not signed.

@@ -28,11 +28,12 @@ from collections.abc import Sequence
 from typing import TypeVar, cast
 
 from blake3 import blake3
-from msgspec import Struct, ValidationError, convert
+from msgspec import ValidationError, convert
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.cids import cid_text
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import (
     NETWORK_PREFIX,
     NetworkId,
@@ -124,7 +125,7 @@ def _check_capability(invocation: Invocation, network: NetworkId, action: str) -
 # --- decrypt --------------------------------------------------------------------------------------
 
 
-class DecryptRequest(StrictRecord, frozen=True, rename="camel", gc=False):
+class DecryptRequest(StrictRecord, rename="camel", gc=False):
     """The JSON body of a decrypt request (enc 2.7).
 
     Hashes are hex SHA-256 over the base64 texts with their quotes.
@@ -145,7 +146,7 @@ _KINDS: dict[str, Kind] = dict.fromkeys(DecryptRequest.__struct_encode_fields__,
 _BODY_SHAPE = Shape(_KINDS | {"networkId": "network", "keyVersion": "i64"}, closed=True)
 
 
-class DecryptFacts(StrictRecord, frozen=True, rename="camel", gc=False):
+class DecryptFacts(StrictRecord, rename="camel", gc=False):
     """The UCAN fact that binds a decrypt token to its request (enc 2.4).
 
     Facts with other members or types are ignored.
@@ -161,7 +162,7 @@ class DecryptFacts(StrictRecord, frozen=True, rename="camel", gc=False):
     key_version: Int64
 
 
-class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
+class AdminFacts(FrozenStruct, rename="camel", gc=False):
     """The UCAN fact for creating or revoking a network (enc 2.4)."""
 
     type: str
@@ -174,7 +175,7 @@ class AdminFacts(Struct, frozen=True, rename="camel", gc=False):
 Fact = TypeVar("Fact", DecryptFacts, AdminFacts)
 
 
-class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
+class DecryptBody(FrozenStruct, kw_only=True, gc=False):
     """The parsed body of a decrypt request."""
 
     stated: DecryptRequest
@@ -185,7 +186,7 @@ class DecryptBody(Struct, frozen=True, kw_only=True, gc=False):
         return f"DecryptBody(network_id={self.network_id.text!r}, body_hash={self.body_hash!r})"
 
 
-class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
+class BoundDecrypt(FrozenStruct, kw_only=True, gc=False):
     """A decrypt request that was checked against its token.
 
     It passed the checks of `bind_decrypt`: the token matches the body, the path and this node.
@@ -196,7 +197,7 @@ class BoundDecrypt(Struct, frozen=True, kw_only=True, gc=False):
     facts: DecryptFacts
 
 
-class CheckedDecrypt(Struct, frozen=True, kw_only=True, gc=False):
+class CheckedDecrypt(FrozenStruct, kw_only=True, gc=False):
     """A decrypt request whose network exists and is active (enc 2.7).
 
     It passed the checks of `bind_decrypt` and `check_decrypt`.
@@ -340,7 +341,7 @@ def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, Network
 # --- create and revoke ----------------------------------------------------------------------------
 
 
-class CreateBody(Struct, frozen=True):
+class CreateBody(FrozenStruct):
     """The parsed body of a request to create a network (enc 2.5)."""
 
     network_id: NetworkId

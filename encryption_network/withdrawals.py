@@ -42,7 +42,7 @@ _DIGEST_BYTES = 32
 _MAX_DID_CHARS = 512
 
 
-class Withdrawals(StrictRecord, array_like=True, frozen=True, kw_only=True):
+class Withdrawals(StrictRecord, array_like=True, kw_only=True):
     """Code, DIDs and evidence from which trust was withdrawn.
 
     No keys are released to such code or DIDs, or for such evidence. The fields define the format of

@@ -16,7 +16,7 @@ from .store.contract import ABSENT, Packed, Put, Store, commit_puts
 STORE_ID_BYTES = 16
 
 
-class Identity(Packed, frozen=True):
+class Identity(Packed):
     """A store's random id, and the DID of its node."""
 
     node_did: str

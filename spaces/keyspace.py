@@ -74,9 +74,9 @@ and a missing time last. `cid59` is the text of a cid; rows of equal times are i
 from functools import lru_cache
 
 from blake3 import blake3
-from msgspec import Struct
 
 from capabilities.cache import memoize
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 
 SCHEMA_VERSION = 2
@@ -145,7 +145,7 @@ def space_id16(space: SpaceId) -> bytes:
     return space_keys(space).space16
 
 
-class SpaceKeys(Struct, frozen=True, gc=False):
+class SpaceKeys(FrozenStruct, gc=False):
     """The database keys for one space.
 
     Almost every request uses them.

@@ -19,7 +19,7 @@ from .store.contract import Packed, Put, Record, Store, commit_puts, read_row, s
 from .store.observing import MAX_CLOCK_SKEW_S
 
 
-class _LeaseRow(Packed, frozen=True):
+class _LeaseRow(Packed):
     owner: bytes
     expires_at: float
     begun: dict[str, float]

@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from msgspec import Struct
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.frozen_struct import FrozenStruct
 from sealspace.cli.command_errors import (
     ConfigurationError,
     ExtraMissing,
@@ -50,7 +50,7 @@ _MAX_CLOCK_SKEW_S = 60.0  # the node checks the times of tokens by its own clock
 _SOON_S = 86_400.0
 
 
-class Diagnosis(Struct, frozen=True, rename={"name": "check", "next_step": "next"}):
+class Diagnosis(FrozenStruct, rename={"name": "check", "next_step": "next"}):
     """The result of one check by `sealspace doctor`."""
 
     name: str

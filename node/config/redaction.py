@@ -31,7 +31,7 @@ NOT_IN_A_FILE = {
 HIDDEN = {*NOT_IN_A_FILE, "store.url", "objects.key_id"}
 
 
-class Section(StrictRecord, frozen=True):
+class Section(StrictRecord):
     """A section of settings whose `repr` masks secrets."""
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ def about(description: str, **bounds: Any) -> Meta:
     return Meta(description=description, **bounds)
 
 
-class Http(Section, frozen=True):
+class Http(Section):
     """The HTTP listener and its limits."""
 
     host: Annotated[str, about("Address to listen on.", min_length=1)] = "127.0.0.1"
@@ -109,7 +109,7 @@ class Http(Section, frozen=True):
     ] = 10.0
 
 
-class Store(Section, frozen=True):
+class Store(Section):
     """The key-value store of the node."""
 
     data: Annotated[
@@ -148,7 +148,7 @@ class Store(Section, frozen=True):
     ] = ("secrets/vault/secrets/=10",)
 
 
-class Objects(Section, frozen=True):
+class Objects(Section):
     """An S3 bucket for large values, used instead of the data folder."""
 
     url: Annotated[str | None, about("Bucket for large values: `s3://bucket/prefix`.")] = None
@@ -176,7 +176,7 @@ class Objects(Section, frozen=True):
     ] = None
 
 
-class Hosting(Section, frozen=True):
+class Hosting(Section):
     """The spaces that this node hosts, and their limits."""
 
     mode: Annotated[
@@ -205,7 +205,7 @@ class Hosting(Section, frozen=True):
     ] = 1 << 30
 
 
-class Release(Section, frozen=True):
+class Release(Section):
     """The conditions under which the node releases a key."""
 
     attestation: Annotated[
@@ -244,7 +244,7 @@ class Release(Section, frozen=True):
     ] = 600
 
 
-class Collateral(Section, frozen=True):
+class Collateral(Section):
     """The source and the maximum age of Intel's platform collateral."""
 
     service_url: Annotated[
@@ -301,7 +301,7 @@ class Collateral(Section, frozen=True):
     ] = 2_592_000
 
 
-class Platform(Section, frozen=True):
+class Platform(Section):
     """The trusted execution environment of the node, if any."""
 
     source: Annotated[
@@ -328,7 +328,7 @@ class Platform(Section, frozen=True):
     ] = 30
 
 
-class Invocation(Section, frozen=True):
+class Invocation(Section):
     """Limits of a single invocation."""
 
     max_lifetime_s: Annotated[
@@ -336,7 +336,7 @@ class Invocation(Section, frozen=True):
     ] = 300
 
 
-class PublicSpaces(Section, frozen=True):
+class PublicSpaces(Section):
     """The limits of the world-readable spaces named `public`."""
 
     storage_limit_bytes: Annotated[
@@ -353,7 +353,7 @@ class PublicSpaces(Section, frozen=True):
     ] = 10
 
 
-class Admin(Section, frozen=True):
+class Admin(Section):
     """The operator's HTTP routes below `/admin`.
 
     Without an operator secret, they answer 503.
@@ -368,7 +368,7 @@ class Admin(Section, frozen=True):
     ] = None
 
 
-class Limits(Section, frozen=True):
+class Limits(Section):
     """Limits that prevent a single client from exhausting the node."""
 
     ready_s: Annotated[
@@ -433,7 +433,7 @@ class Limits(Section, frozen=True):
     ] = 64
 
 
-class Retention(Section, frozen=True):
+class Retention(Section):
     """The retention periods of old records."""
 
     receipts_days: Annotated[
@@ -463,7 +463,7 @@ class Retention(Section, frozen=True):
     ] = False
 
 
-class Log(Section, frozen=True):
+class Log(Section):
     """The log that the node writes to standard error."""
 
     level: Annotated[LogLevel, about("Lowest level that is logged.")] = "info"
@@ -484,7 +484,7 @@ class Log(Section, frozen=True):
     ] = "off"
 
 
-class Listening(Section, frozen=True):
+class Listening(Section):
     """A service that is off unless an address is set."""
 
     listen: str | None = None
@@ -503,7 +503,7 @@ class Listening(Section, frozen=True):
         return host, int(port)
 
 
-class Metrics(Listening, frozen=True):
+class Metrics(Listening):
     """The Prometheus metrics of the node.
 
     Metrics are recorded only if an address is set.
@@ -522,7 +522,7 @@ class Metrics(Listening, frozen=True):
     ] = False
 
 
-class Sms(Listening, frozen=True):
+class Sms(Listening):
     """The service that stores secrets pushed by iExec's clients."""
 
     listen: Annotated[
@@ -534,7 +534,7 @@ class Sms(Listening, frozen=True):
     ] = None
 
 
-class Oidc(Section, frozen=True):
+class Oidc(Section):
     """The issuers whose ID tokens CI jobs exchange."""
 
     issuers: Annotated[
@@ -546,7 +546,7 @@ class Oidc(Section, frozen=True):
     ] = ()
 
 
-class Secret(Section, frozen=True):
+class Secret(Section):
     """The source of the node's root secret.
 
     By default, this is a file that the node creates in the data folder.
@@ -571,7 +571,7 @@ class Secret(Section, frozen=True):
     ] = "tinycloud/keys/primary"
 
 
-class Config(Section, frozen=True):
+class Config(Section):
     """All settings of a node."""
 
     http: Http = Http()

@@ -9,8 +9,6 @@ formats the result by its type.
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from msgspec import Struct
-
 from capabilities.abilities import (
     CAPABILITIES_READ,
     DECRYPT,
@@ -27,6 +25,7 @@ from capabilities.abilities import (
     resolve_alias,
 )
 from capabilities.capability_errors import WrongKind
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import OpaqueResource, Resource, SpaceResource
 from capabilities.tokens import Invocation
 
@@ -66,7 +65,7 @@ _OWN = "sealspace."
 Run: TypeAlias = Callable[[Request], Awaitable[object]]
 
 
-class Batch(Struct, frozen=True, eq=False):
+class Batch(FrozenStruct, eq=False):
     """An operation on several values with a single response.
 
     Attributes:
@@ -82,7 +81,7 @@ class Batch(Struct, frozen=True, eq=False):
     check: Callable[[Request], None] | None = None
 
 
-class InvokeOperation(Struct, frozen=True, eq=False):
+class InvokeOperation(FrozenStruct, eq=False):
     """An operation that `/invoke` can run.
 
     Attributes:
@@ -217,7 +216,7 @@ def check_call(invocation: Invocation) -> None:
             raise WrongKind
 
 
-class Plan(Struct, frozen=True):
+class Plan(FrozenStruct):
     """A requested operation that is ready to run."""
 
     row: InvokeOperation

@@ -7,9 +7,9 @@ ended, /healthz still answers.
 import asyncio
 from collections.abc import Awaitable
 
-import msgspec
 from aiohttp import web
 
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.network_errors import EncryptionError
 from spaces.grants.replay_records import restore_wait
 from spaces.keyspace import CANARY_KEY, SCHEMA_KEY
@@ -23,7 +23,7 @@ from ..services import Services
 _SHARED_S = 1.0
 
 
-class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+class Readiness(FrozenStruct, omit_defaults=True):
     """The JSON response of `/readyz`.
 
     Attributes:

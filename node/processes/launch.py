@@ -17,6 +17,7 @@ import threading
 
 import msgspec
 
+from capabilities.frozen_struct import FrozenStruct
 from sealspace.cli.command_errors import NodeError
 
 from ..config.tree import Config
@@ -28,7 +29,7 @@ REFUSED = b"refused "
 _MAX_LAUNCH_BYTES = 16 << 20
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
+class Launch(FrozenStruct, kw_only=True):
     """The settings that the supervisor sends to a child process."""
 
     config: Config
@@ -49,7 +50,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class StartRefusal(msgspec.Struct, frozen=True):
+class StartRefusal(FrozenStruct):
     """A permanent reason why a process cannot start."""
 
     code: str

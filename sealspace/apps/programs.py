@@ -66,7 +66,7 @@ Reader = Callable[[str], Awaitable[bytes | None]]
 none."""
 
 
-class DeveloperSecrets(StrictRecord, frozen=True):
+class DeveloperSecrets(StrictRecord):
     """The developer's own secrets that each run of a program gets (RN212).
 
     Attributes:
@@ -78,7 +78,7 @@ class DeveloperSecrets(StrictRecord, frozen=True):
     secrets: Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
-class ProgramManifest(StrictRecord, frozen=True, kw_only=True, omit_defaults=True):
+class ProgramManifest(StrictRecord, kw_only=True, omit_defaults=True):
     """The secrets and hosts that a program needs.
 
     Attributes:

@@ -37,6 +37,7 @@ from msgspec.structs import replace
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject, parse_json
@@ -90,7 +91,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Profile(FrozenStruct, kw_only=True, rename="camel"):
     """The settings of an owner's last login."""
 
     node: str

@@ -18,9 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
-import msgspec
+from msgspec import field
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import same_principal
 from capabilities.strict_json import shaped
 
@@ -38,7 +39,7 @@ _MAX_BYTES = 16 << 10
 _WITHOUT = "to run the command without the project file, add --no-project"
 
 
-class Project(msgspec.Struct, frozen=True):
+class Project(FrozenStruct):
     """The content of a project file."""
 
     path: str = ""
@@ -46,7 +47,7 @@ class Project(msgspec.Struct, frozen=True):
     owner: str = ""
     scope: str = ""
     secrets: tuple[str, ...] = ()
-    rename: dict[str, str] = {}
+    rename: dict[str, str] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, str]:

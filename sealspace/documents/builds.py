@@ -22,7 +22,7 @@ Commit = Annotated[str, Meta(pattern=rf"\A{COMMIT}\Z")]
 _REPOSITORY = r"github\.com/[A-Za-z0-9][A-Za-z0-9-]{0,38}/(?!\.\.?(?:/|\Z))[A-Za-z0-9._-]{1,100}"
 
 
-class Build(StrictRecord, frozen=True, kw_only=True, rename="camel"):
+class Build(StrictRecord, kw_only=True, rename="camel"):
     """The origin of a program.
 
     Attributes:

@@ -46,7 +46,7 @@ _HEADER_BYTES = 52
 _PREFIX_BYTES = 7
 
 
-class DatasetRecord(StrictRecord, frozen=True, rename="camel"):
+class DatasetRecord(StrictRecord, rename="camel"):
     """The owner's signed statement about a data set (DS7).
 
     Attributes:

@@ -51,7 +51,7 @@ _TIERS: Mapping[Json, str] = {
 _Few = msgspec.Meta(max_length=MAX_PERMISSIONS)
 
 
-class Permission(StrictRecord, frozen=True, rename={"skip_prefix": "skipPrefix"}):
+class Permission(StrictRecord, rename={"skip_prefix": "skipPrefix"}):
     """A validated entry of a manifest's `permissions`.
 
     It is not yet converted to resources.

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import principal_of, same_principal
 from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
 
@@ -37,7 +38,7 @@ LIVE = ("active", "pending")
 MAX_PAGE_ITEMS = 100
 
 
-class DelegationStatus(msgspec.Struct, frozen=True):
+class DelegationStatus(FrozenStruct):
     """The status of a delegation."""
 
     cid: str
@@ -52,7 +53,7 @@ class DelegationStatus(msgspec.Struct, frozen=True):
         return self.word == "active"
 
 
-class HeldRight(msgspec.Struct, frozen=True):
+class HeldRight(FrozenStruct):
     """A delegation's rights on one resource."""
 
     resource: str
@@ -73,7 +74,7 @@ class HeldRight(msgspec.Struct, frozen=True):
         return capability(self.resource, KV_GET).resource
 
 
-class DelegationRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class DelegationRecord(FrozenStruct, kw_only=True, rename="camel"):
     """A delegation in an account's history.
 
     Times are UTC strings in the node's format, or None. `token` is None unless the query asked for
@@ -174,7 +175,7 @@ def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
     return found
 
 
-class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class HistoryPage(FrozenStruct, kw_only=True, rename="camel"):
     """A page of an account's delegations.
 
     `cursor` points to the next page, if there is one.

@@ -14,6 +14,8 @@ from typing import Annotated
 import msgspec
 from blake3 import blake3
 
+from capabilities.frozen_struct import FrozenStruct
+
 from ..errors import InvalidInput, MalformedAnswer, TransferBroken
 from .transport import Answer, Stream
 
@@ -46,7 +48,7 @@ class Value:
 _Time = Annotated[float, msgspec.Meta(ge=0, le=1 << 37)] | None
 
 
-class KeptVersion(msgspec.Struct, frozen=True, rename="camel"):
+class KeptVersion(FrozenStruct, rename="camel"):
     """A version of a value that the node keeps.
 
     Attributes:

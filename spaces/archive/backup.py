@@ -73,7 +73,7 @@ _MAX_PATH_BYTES = 4095  # PATH_MAX less its final zero byte
 _MAX_FILE_NAME_BYTES = 255
 
 
-class Header(StrictRecord, frozen=True, rename="camel", kw_only=True):
+class Header(StrictRecord, rename="camel", kw_only=True):
     """The header of a backup.
 
     The header is the first tar member, encoded as JSON. A change of its fields needs another

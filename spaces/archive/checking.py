@@ -38,6 +38,7 @@ from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
 from capabilities.chain import Registered
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import issuing_owner
 
 from ..audit.audit_chain import chain_head
@@ -481,7 +482,7 @@ _ADD = (
 )
 
 
-class Damage(Struct, frozen=True):
+class Damage(FrozenStruct):
     """A problem found by the consistency check.
 
     `what` is "row", "counter", "body" or "store"; `name` is a readable name.

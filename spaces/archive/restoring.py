@@ -21,6 +21,7 @@ import lmdb
 from msgspec import Struct
 
 from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.frozen_struct import FrozenStruct
 
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import (
@@ -331,7 +332,7 @@ def require_pages(path: Path) -> None:
                 raise BackupDamaged("the LMDB file in the backup is not valid or was cut short")
 
 
-class FinishedRestore(Struct, frozen=True):
+class FinishedRestore(FrozenStruct):
     """The result of a successful restore.
 
     It contains the first expiry minute of accepted tokens, the missing large values, and the

@@ -93,7 +93,7 @@ class Chained(NamedTuple):
     last_key: bytes | None = None
 
 
-class ChainHead(Packed, frozen=True):
+class ChainHead(Packed):
     """The current end of the audit chain.
 
     Attributes:

@@ -15,7 +15,7 @@ from ..store.contract import ABSENT, Packed, Put, too_large
 MAX_DETAIL_BYTES = 16 * 1024
 
 
-class AuditRecord(Packed, frozen=True, kw_only=True):
+class AuditRecord(Packed, kw_only=True):
     """An event in the audit log.
 
     The record names the actor who caused the event, and the authority of the actor.

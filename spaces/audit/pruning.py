@@ -9,6 +9,7 @@ last pruned entry. It is written before the first entry is removed.
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen_struct import FrozenStruct
 
 from .._codec import Codec
 from ..expiry import remove_until
@@ -38,7 +39,7 @@ _BATCH = 200
 _TRIES = 8
 
 
-class Pruning(Packed, frozen=True):
+class Pruning(Packed):
     """The progress of exporting and pruning the audit chain.
 
     The fields are the numbers of the last exported and the last pruned entry. 0 means that there is
@@ -54,7 +55,7 @@ class Pruning(Packed, frozen=True):
 _CODEC = Codec(Pruning)
 
 
-class _SignedHead(msgspec.Struct, frozen=True, rename="camel"):
+class _SignedHead(FrozenStruct, rename="camel"):
     """A signed hash of the audit chain."""
 
     number: int

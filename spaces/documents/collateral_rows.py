@@ -25,7 +25,7 @@ Family = tuple[bytes, str]
 """The FMSPC of 6 bytes, and the name of a PCK authority."""
 
 
-class CollateralState(Packed, frozen=True, kw_only=True):
+class CollateralState(Packed, kw_only=True):
     """The download status of attestation collateral.
 
     There is one status for each platform family. Times are in epoch seconds.

@@ -90,7 +90,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
             yield record.value or b""
 
 
-class EvidenceInputs(Packed, frozen=True, kw_only=True):
+class EvidenceInputs(Packed, kw_only=True):
     """The data needed to verify attestation evidence again."""
 
     evidence_sha256: bytes

@@ -18,7 +18,7 @@ from ..store.contract import ABSENT, Packed, Put, Range, Store, has_value, pages
 _PAGE_ROWS = 1000
 
 
-class Admission(Packed, frozen=True):
+class Admission(Packed):
     """An owner whom the operator has allowed to create spaces."""
 
     owner: Principal

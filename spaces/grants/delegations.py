@@ -69,7 +69,7 @@ _COST_OF_ALIAS = 250
 _SHARE_OF_ALIASES = 4  # aliases keep a quarter of the memory when it is full
 
 
-class _Row(Packed, frozen=True):
+class _Row(Packed):
     header: str
     closure: list[bytes]
     not_before: float | None

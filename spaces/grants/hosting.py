@@ -29,6 +29,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from capabilities.chain import hosted_spaces, mentioned_spaces
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.limits import counted_client
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
@@ -99,7 +100,7 @@ class HostingPolicy(NamedTuple):
         return self.mode == "permit" and owner not in self.listed  # ST13, ST14
 
 
-class HostingRequest(msgspec.Struct, frozen=True, gc=False):
+class HostingRequest(FrozenStruct, gc=False):
     """A request to host spaces.
 
     `mentioned` contains all spaces that the request names. `wanted` contains those that the node
@@ -130,7 +131,7 @@ class HostingRequest(msgspec.Struct, frozen=True, gc=False):
         return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
 
 
-class HostingPlan(msgspec.Struct, frozen=True, gc=False):
+class HostingPlan(FrozenStruct, gc=False):
     """The spaces to host, and the rows to write for them.
 
     After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.
@@ -144,7 +145,7 @@ class HostingPlan(msgspec.Struct, frozen=True, gc=False):
     checks: tuple[Check, ...]
 
 
-class HostedSpace(Packed, frozen=True):
+class HostedSpace(Packed):
     """The database row of a hosted space."""
 
     owner: Principal

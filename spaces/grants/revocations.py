@@ -36,7 +36,7 @@ class Revoked(NamedTuple):
     by: Principal
 
 
-class _Details(Packed, frozen=True):
+class _Details(Packed):
     at: float
     by: str
 

@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
+
+from capabilities.frozen_struct import FrozenStruct
 
 from ..keyspace import replay_minute4
 from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
@@ -52,14 +53,14 @@ ANY: Expect = b""  # no condition
 ABSENT: Expect = b"absent"
 
 
-class Packed(Struct, frozen=True, array_like=True, gc=False):
+class Packed(FrozenStruct, array_like=True, gc=False):
     """The base of records that are encoded as an array of their fields.
 
     They must not refer to themselves: the garbage collector does not look at them.
     """
 
 
-class ReplayRecord(Packed, frozen=True):
+class ReplayRecord(Packed):
     """A record of the use of a token, nonce or ticket.
 
     Attributes:
@@ -80,7 +81,7 @@ class ReplayRecord(Packed, frozen=True):
         return replay_minute4(self.expires_at) + self.key[:16]
 
 
-class Range(Packed, frozen=True):
+class Range(Packed):
     """A range of rows whose keys start with `prefix`.
 
     Rows are in byte order.
@@ -102,7 +103,7 @@ class Range(Packed, frozen=True):
         return self.prefix if self.after is None else max(self.prefix, self.after + b"\0"), end
 
 
-class Follow(Packed, frozen=True):
+class Follow(Packed):
     """A lookup of rows whose keys are stored in other rows.
 
     `keys` are the keys of the first rows. The key of a second row is `prefix` followed by the value
@@ -113,7 +114,7 @@ class Follow(Packed, frozen=True):
     prefix: bytes
 
 
-class Record(Packed, frozen=True):
+class Record(Packed):
     """The value and version stamp of a row.
 
     The value is None in a tombstone (ST5). Each write gives the row a new stamp of 16 random bytes.
@@ -123,7 +124,7 @@ class Record(Packed, frozen=True):
     stamp: bytes
 
 
-class Page(Packed, frozen=True):
+class Page(Packed):
     """One page of the rows in a range."""
 
     rows: tuple[tuple[bytes, Record], ...]
@@ -136,7 +137,7 @@ class Page(Packed, frozen=True):
         return self.last_key if self.more else None
 
 
-class Snapshot(Packed, frozen=True):
+class Snapshot(Packed):
     """The result of a read, as of one point in time.
 
     Attributes:
@@ -157,7 +158,7 @@ class Snapshot(Packed, frozen=True):
     is_use_unknown: bool = False
 
 
-class Put(Packed, frozen=True):
+class Put(Packed):
     """A row to write.
 
     Attributes:
@@ -175,7 +176,7 @@ class Put(Packed, frozen=True):
     account: bytes | None = None
 
 
-class Add(Packed, frozen=True):
+class Add(Packed):
     """An amount to add to a counter.
 
     `at_most` is an optional upper limit of the counter.
@@ -186,14 +187,14 @@ class Add(Packed, frozen=True):
     at_most: int | None = None
 
 
-class Check(Packed, frozen=True):
+class Check(Packed):
     """A commit condition that requires a row to be unchanged."""
 
     key: bytes
     stamp: bytes
 
 
-class Commit(Packed, frozen=True):
+class Commit(Packed):
     """A set of rows to write atomically, with conditions.
 
     Attributes:
@@ -223,7 +224,7 @@ class Commit(Packed, frozen=True):
         return bool(self.puts or self.adds or self.replay_record)
 
 
-class Committed(Packed, frozen=True):
+class Committed(Packed):
     """The result of a commit that succeeded.
 
     The commit is durable.
@@ -232,7 +233,7 @@ class Committed(Packed, frozen=True):
     already_applied: bool = False
 
 
-class Refused(Packed, frozen=True):
+class Refused(Packed):
     """The result of a commit whose condition was not met.
 
     Nothing was written. Read again to find out why (ST3).

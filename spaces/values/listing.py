@@ -13,8 +13,7 @@ index row for every 400 bytes of a path.
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 
 from ..keyspace import (
@@ -37,7 +36,7 @@ _TEXT = ("utf-8", "surrogatepass")
 _BEHIND_ALL = b"\xff\xff"
 
 
-class Listing(Struct, frozen=True, gc=False):
+class Listing(FrozenStruct, gc=False):
     """A page of paths."""
 
     paths: tuple[str, ...]
@@ -71,7 +70,7 @@ class _Cursor:
         self.more, self.after = page.more, page.last_key
 
 
-class ListingQuery(Struct, frozen=True, gc=False):
+class ListingQuery(FrozenStruct, gc=False):
     """The parameters of a path listing."""
 
     space: SpaceId

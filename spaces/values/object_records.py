@@ -27,7 +27,7 @@ GENERATION_BYTES = 16
 UNLINK_AFTER_S = 3600.0
 
 
-class ObjectName(Packed, frozen=True):
+class ObjectName(Packed):
     """The name of a file that contains a large value."""
 
     space16: bytes
@@ -53,7 +53,7 @@ def parse_file_name(name: str) -> ObjectName | None:
     return found if found.file_name == name else None
 
 
-class ObjectRecord(Packed, frozen=True):
+class ObjectRecord(Packed):
     """The database row that counts the references to an object.
 
     Attributes:
@@ -72,7 +72,7 @@ class ObjectRecord(Packed, frozen=True):
         return self.references > self.kept
 
 
-class ObjectWork(ObjectName, frozen=True):
+class ObjectWork(ObjectName):
     """A task that deletes an unused object.
 
     If `unlink` is true, the file is deleted, otherwise the record.

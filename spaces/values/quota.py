@@ -22,8 +22,7 @@ Example:
 import heapq
 from collections.abc import Mapping
 
-import msgspec
-
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 
@@ -45,14 +44,14 @@ PUBLIC_NAME = "public"
 _STEP_ROWS = 1024
 
 
-class QuotaPolicy(msgspec.Struct, frozen=True, gc=False):
+class QuotaPolicy(FrozenStruct, gc=False):
     """The configured storage limits of spaces."""
 
     default_bytes: int | None
     public_bytes: int
 
 
-class _Override(Packed, frozen=True):
+class _Override(Packed):
     limit_bytes: int
     owner: str
     name: str
@@ -131,7 +130,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
     return limits, False
 
 
-class SpaceUsage(msgspec.Struct, frozen=True):
+class SpaceUsage(FrozenStruct):
     """The storage used by one space (M54).
 
     Value contents are counted separately from paths and metadata.
@@ -142,7 +141,7 @@ class SpaceUsage(msgspec.Struct, frozen=True):
     row_bytes: int
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(FrozenStruct):
     """The largest spaces on a node, and the total number of spaces."""
 
     spaces: tuple[SpaceUsage, ...]

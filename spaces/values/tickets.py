@@ -31,7 +31,7 @@ _ID_BYTES = 16
 KEPT_AFTER_EXPIRY_S = 3600
 
 
-class Ticket(Packed, frozen=True):
+class Ticket(Packed):
     """The stored data of a signed URL."""
 
     value_key: bytes

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
 from blake3 import blake3
-from msgspec import Struct
+
+from capabilities.frozen_struct import FrozenStruct
 
 from ..space_errors import CommitInvalid, CommitTooLarge, IntakeFull, StoreBusy, StoreFull
 from .object_store import PIECE_BYTES, IncomingBody, ObjectStore
@@ -39,7 +40,7 @@ _MUCH_FREE_SHARE = 8
 _NOTHING_WRITTEN = (StoreFull, StoreBusy, CommitTooLarge, CommitInvalid)
 
 
-class Body(Struct, frozen=True):
+class Body(FrozenStruct):
     """The uploaded contents of a value, in memory or in a file."""
 
     digest: bytes

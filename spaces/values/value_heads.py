@@ -27,10 +27,10 @@ from email.utils import formatdate
 from functools import partial
 from heapq import nsmallest
 
-import msgspec
 from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
@@ -97,7 +97,7 @@ _EXAMINED_OF_A_SPACE = 65_536
 _OTHER_BYTES = 128 * 1024
 
 
-class Head(msgspec.Struct, frozen=True, gc=False):
+class Head(FrozenStruct, gc=False):
     """The decoded database row of a value."""
 
     stamp: bytes
@@ -129,7 +129,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
         return self.size_bytes + row_bytes(self.path, self.metadata)
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(FrozenStruct):
     """A value to be written or deleted.
 
     The value is deleted if `body` is None.
@@ -141,7 +141,7 @@ class Write(msgspec.Struct, frozen=True):
     sealed_key: bytes | None = None
 
 
-class WritePlan(msgspec.Struct, frozen=True, gc=False):
+class WritePlan(FrozenStruct, gc=False):
     """The writes and conditions that make up a commit."""
 
     puts: tuple[Put, ...]
@@ -152,7 +152,7 @@ class WritePlan(msgspec.Struct, frozen=True, gc=False):
 NO_LIMIT = 1 << 62
 
 
-class VersionRoom(msgspec.Struct, frozen=True, gc=False):
+class VersionRoom(FrozenStruct, gc=False):
     """The limits on the versions that a commit keeps (ST20).
 
     Attributes:
@@ -171,7 +171,7 @@ class VersionRoom(msgspec.Struct, frozen=True, gc=False):
 _ANY_ROOM = VersionRoom()
 
 
-class _HeadRow(Packed, frozen=True):
+class _HeadRow(Packed):
     digest: bytes
     size_bytes: int
     metadata: dict[str, bytes]

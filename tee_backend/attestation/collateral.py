@@ -34,6 +34,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.strict_json import Shape, StrictStruct, parse_json, shaped
 
 from .attestation_errors import CollateralCode, CollateralUnusable, MalformedCertificate
@@ -72,7 +73,7 @@ class Window(NamedTuple):
     ends_at: float
 
 
-class CommonMembers(Struct, frozen=True, rename="camel"):
+class CommonMembers(FrozenStruct, rename="camel"):
     """The JSON members common to all signed collateral documents.
 
     Other members are ignored.
@@ -247,13 +248,13 @@ class _Document(StrictStruct):
     pck_certificate_chain: str | UnsetType = UNSET
 
 
-class QeIdentity(CommonMembers, frozen=True, rename="camel"):
+class QeIdentity(CommonMembers):
     """The signed document that identifies the quoting enclave (QE)."""
 
     evaluation_number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
 
 
-class TcbInfo(QeIdentity, frozen=True, rename="camel"):
+class TcbInfo(QeIdentity):
     """The signed list of TCB levels for a platform family.
 
     FMSPC and PCEID are in hex.

@@ -16,7 +16,9 @@ Source: Intel PCS API v4, TCB evaluation data numbers.
 from operator import attrgetter
 from typing import Annotated, NamedTuple
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
+
+from capabilities.frozen_struct import FrozenStruct
 
 from .attestation_errors import CollateralUnusable
 from .collateral import (
@@ -42,7 +44,7 @@ EDITION_GRACE_S = 3 * 86_400.0
 hour, and documents are renewed daily, well within this time."""
 
 
-class Evaluation(Struct, frozen=True, rename="camel"):
+class Evaluation(FrozenStruct, rename="camel"):
     """An entry in Intel's list of TCB evaluation numbers."""
 
     number: EvaluationNumber = field(name="tcbEvaluationDataNumber")
@@ -59,7 +61,7 @@ class Evaluation(Struct, frozen=True, rename="camel"):
         return time_of(self.tcb_recovery_event_date) + YEAR_S
 
 
-class _NumberListMembers(CommonMembers, frozen=True, rename="camel"):
+class _NumberListMembers(CommonMembers):
     tcb_eval_numbers: Annotated[list[Evaluation], Meta(min_length=1, max_length=MAX_NUMBERS)]
 
 

@@ -66,7 +66,7 @@ _RUNTIME_NAME = re.compile(r"[ -9;-~]+")
 _HEX = r"^(?:[0-9a-f]{2})*\Z"
 
 
-class Event(StrictRecord, frozen=True, omit_defaults=True):
+class Event(StrictRecord, omit_defaults=True):
     """An unverified event log entry.
 
     The digest may be empty, and the preimage may be missing.
@@ -92,7 +92,7 @@ class Event(StrictRecord, frozen=True, omit_defaults=True):
         return bytes.fromhex(self.payload_hex)
 
 
-class EventLog(StrictRecord, frozen=True):
+class EventLog(StrictRecord):
     """An unverified event log of a TDX guest."""
 
     entries: Annotated[tuple[Event, ...], Meta(max_length=MAX_ENTRIES)]

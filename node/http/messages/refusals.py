@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Literal, TypeAlias, get_args
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from capabilities.capability_errors import CHAIN_TEXTS, CapabilityError
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.network_errors import EncryptionError
 from spaces.space_errors import SpaceError
 from tee_backend.attestation.attestation_errors import AttestationError, QuoteCode
@@ -51,7 +51,7 @@ Body = Literal["title", "message", "problem"]
 caller's input but never a secret; or `application/problem+json` (H2)."""
 
 
-class RouteAnswer(Struct, frozen=True):
+class RouteAnswer(FrozenStruct):
     """A plain-text error response that is specific to a route.
 
     It replaces the default response, and has no `Retry-After`.
@@ -61,7 +61,7 @@ class RouteAnswer(Struct, frozen=True):
     text: str | None = None
 
 
-class ErrorResponse(Struct, frozen=True):
+class ErrorResponse(FrozenStruct):
     """The HTTP response for one kind of error.
 
     Some routes have a response of their own.

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Literal, get_type_hints
 
 from aiohttp import web
-from msgspec import Struct
+
+from capabilities.frozen_struct import FrozenStruct
 
 from ...cohort import Cohort
 from ...counts import Operation
@@ -38,14 +39,14 @@ OPERATION: web.RequestKey[Operation] = web.RequestKey("operation", str)  # type:
 """Set if the token, not the route, determines the operation. Used for metrics and logs only."""
 
 
-class RequestBody(Struct, frozen=True):
+class RequestBody(FrozenStruct):
     """The type and the size limit of a request body."""
 
     max_bytes: int | None
     shape: object = None
 
 
-class ResponseShape(Struct, frozen=True):
+class ResponseShape(FrozenStruct):
     """The status, headers and body type of a response."""
 
     shape: object
@@ -54,7 +55,7 @@ class ResponseShape(Struct, frozen=True):
     media: str | None = None
 
 
-class Route(Struct, frozen=True):
+class Route(FrozenStruct):
     """The definition of an HTTP route.
 
     Attributes:

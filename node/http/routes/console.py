@@ -15,7 +15,8 @@ from functools import cache
 
 from aiohttp import web
 from blake3 import blake3
-from msgspec import Struct
+
+from capabilities.frozen_struct import FrozenStruct
 
 from ...console_files import TYPES, headers_with, read_files, suffix
 from ...operations.values.conditions import matches_weakly
@@ -32,7 +33,7 @@ _IMMUTABLE = {
 }
 
 
-class ConsoleFiles(Struct, frozen=True):
+class ConsoleFiles(FrozenStruct):
     """The files of the web console, loaded into memory."""
 
     digest: str

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 from blake3 import blake3
 
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
 from sealspace.cli.listening_socket import console_url
@@ -51,7 +52,7 @@ sealspace --help. The documentation is in README.md and the folder spec of the p
 """The text of /; where a console is served, its address follows."""
 
 
-class ServiceInformation(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+class ServiceInformation(FrozenStruct, omit_defaults=True, rename="camel"):
     """The response body of /info.
 
     The field order is fixed, because existing clients rely on it.

@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import parse_space_id
 from capabilities.tokens import parse_invocation
 from encryption_network.policy import MAX_POLICY_BYTES
@@ -119,7 +120,7 @@ async def post_delegation(request: web.Request) -> Registration:
 MAX_STATUS_BODY_BYTES = 1024 * 1024
 
 
-class StatusRequest(msgspec.Struct, frozen=True):
+class StatusRequest(FrozenStruct):
     """A request for the status of a delegation.
 
     It names the same delegation as the token.

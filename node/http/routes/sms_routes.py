@@ -4,10 +4,10 @@ from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
-from msgspec import Struct
 
 from capabilities.abilities import KV_METADATA, KV_PUT
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.signatures import keccak256
 from sealspace.documents.iexec_names import (
     USED_PREFIX,
@@ -38,7 +38,7 @@ from .invoke import message_of
 from .route_table import no_route, wrong_method_routes
 
 
-class Kind(Struct, frozen=True):
+class Kind(FrozenStruct):
     """A kind of secret.
 
     Attributes:

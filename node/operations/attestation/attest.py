@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.facts import SESSION_FACT
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import NetworkId, network_of
 from capabilities.strict_base64 import decode_standard, decode_url, encode_url
@@ -142,7 +143,7 @@ class SessionRequest(StrictStruct, rename="camel"):
     event_log: list[Any] | None = None
 
 
-class _DecodedRequest(Struct, frozen=True):
+class _DecodedRequest(FrozenStruct):
     """A decoded request with an attestation quote.
 
     The sizes of its members are checked, but nothing is verified yet.

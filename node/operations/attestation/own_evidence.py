@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.networks import timestamp
 from sealspace.documents.node_evidence import LABEL, MAX_NONCE_BYTES, NodeStatement, SecretOrigin
 from tee_backend.attestation.attestation_errors import AttestationError
@@ -31,7 +32,7 @@ _MODES: dict[PlatformSource, str] = {"dstack": "dstack", "tappd": "dstack", "tsm
 _KEY_BINDING = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
-class OwnEvidence(msgspec.Struct, frozen=True, kw_only=True):
+class OwnEvidence(FrozenStruct, kw_only=True):
     """The node's own attestation evidence, as sent to clients.
 
     Bytes are in lower-case hexadecimal.

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 
-from msgspec import Struct
-
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.capability_errors import ChainError, MalformedToken
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.limits import counted_client
 from capabilities.machine_tokens import issuing_owner, machine_grant
 from capabilities.principals import is_wallet, same_principal
@@ -100,7 +99,7 @@ def _network_commit(
     )
 
 
-class Registration(Struct, frozen=True, gc=False):
+class Registration(FrozenStruct, gc=False):
     """The response to a delegation registration.
 
     Attributes:
@@ -158,7 +157,7 @@ async def register(
     return done.answer
 
 
-class _Outcome(Struct, frozen=True, gc=False):
+class _Outcome(FrozenStruct, gc=False):
     """The result of an attempt to register a delegation.
 
     It is valid only if the attempt's commit succeeds.
@@ -231,7 +230,7 @@ async def _attempt(
     return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)
 
 
-class _State(Struct, frozen=True):
+class _State(FrozenStruct):
     """The rows and the planned writes of a delegation registration."""
 
     now: float

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
-import msgspec
-
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.chain import Registered
 from capabilities.cids import cid_text
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.tokens import Delegation
 
 from .query_filters import Direction
@@ -19,7 +18,7 @@ _FIRST_S = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
 _LAST_S = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
 
 
-class Entries(msgspec.Struct, frozen=True):
+class Entries(FrozenStruct):
     """A list that may be truncated.
 
     `truncated` states whether entries were left out.
@@ -29,7 +28,7 @@ class Entries(msgspec.Struct, frozen=True):
     truncated: bool
 
 
-class ListedResource(msgspec.Struct, frozen=True):
+class ListedResource(FrozenStruct):
     """The actions that are granted on one resource.
 
     Each action is listed with its conditions.
@@ -40,7 +39,7 @@ class ListedResource(msgspec.Struct, frozen=True):
     caveats: tuple[Mapping[str, object], ...]
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class Listed(FrozenStruct, kw_only=True, omit_defaults=True, rename="camel"):
     """One entry in a list of delegations.
 
     The fields after `status` are set only after a revocation, and `token` only on request.

@@ -24,6 +24,7 @@ from capabilities.abilities import DELEGATION_LIST
 from capabilities.capability_errors import CapabilityError, WrongKind
 from capabilities.chain import Registered, mentioned_spaces
 from capabilities.cids import ContentKey
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource
 from capabilities.strict_base64 import encode_url
@@ -68,7 +69,7 @@ _LEAST_STEP = 8  # near the end of a page: delegations beyond it are examined fo
 SCHEMA_VERSION = 2
 
 
-class DelegationPage(Struct, frozen=True, omit_defaults=True, rename="camel"):
+class DelegationPage(FrozenStruct, omit_defaults=True, rename="camel"):
     """A page in a list of delegations."""
 
     schema_version: int
@@ -125,7 +126,7 @@ async def query_delegations(
     return await _page(services, view, _merge(services.store, sources), most_examined)
 
 
-class _View(Struct, frozen=True):
+class _View(FrozenStruct):
     """The account, parties and filters of a query for delegations.
 
     Attributes:

@@ -6,12 +6,11 @@ Every other caller gets the same response as for a delegation that does not exis
 
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from capabilities.abilities import DELEGATION_STATUS
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import acting_principal, may_manage
 from capabilities.cids import parse_cid
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.references import CID_URN
 from capabilities.resources import OpaqueResource
 from capabilities.token_kinds import check_addressed
@@ -27,7 +26,7 @@ from .status import verdict_of
 _WORDS: Mapping[str, str] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
-class StatusReport(Struct, frozen=True):
+class StatusReport(FrozenStruct):
     """The status of one delegation.
 
     The fields are in the order of the JSON response.

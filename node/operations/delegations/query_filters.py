@@ -6,11 +6,11 @@ They are the body of `/delegation/query`.
 from contextlib import suppress
 from typing import Annotated, Literal, get_args
 
-import msgspec
 from msgspec import Meta
 
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.cids import Digest, parse_cid
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import StrictStruct, parse_json, shaped
@@ -51,7 +51,7 @@ _REASONS = {
 }
 
 
-class Filters(msgspec.Struct, frozen=True):
+class Filters(FrozenStruct):
     """The parsed filters of a delegation query."""
 
     direction: Direction | None

@@ -16,6 +16,7 @@ import msgspec
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
 from capabilities.cids import cid_text, parse_cid
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.strict_json import Json
@@ -33,7 +34,7 @@ from .status import status_at
 FACT = "capabilitiesReadParams"
 
 
-class GrantFilters(msgspec.Struct, frozen=True):
+class GrantFilters(FrozenStruct):
     """Filters for the delegations on a space."""
 
     direction: str | None = None
@@ -57,7 +58,7 @@ class GrantFilters(msgspec.Struct, frozen=True):
         )
 
 
-class Chain(msgspec.Struct, frozen=True, tag="chain"):
+class Chain(FrozenStruct, tag="chain"):
     """A request for one delegation and its ancestors.
 
     `cid` is untrusted.
@@ -66,7 +67,7 @@ class Chain(msgspec.Struct, frozen=True, tag="chain"):
     cid: str = msgspec.field(name="delegation_cid")
 
 
-class _List(msgspec.Struct, frozen=True, tag="list"):
+class _List(FrozenStruct, tag="list"):
     filters: GrantFilters | None = None
 
 
@@ -89,7 +90,7 @@ _STEP = 16  # delegations between two iterations of the event loop: a few millis
 _CID_PREFIX = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
 
 
-class ListBounds(msgspec.Struct, frozen=True):
+class ListBounds(FrozenStruct):
     """Limits on the cost of one response.
 
     A longer list is cut and marked as truncated.

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from capabilities.capability_errors import InvalidIdentifier
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource, parse_space_id
 from capabilities.tokens import Invocation
@@ -40,7 +41,7 @@ MAX_LISTED = 1000
 """Most spaces in a list; in modes with automatic hosting an owner has far fewer."""
 
 
-class SpaceEntry(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+class SpaceEntry(FrozenStruct, omit_defaults=True, rename="camel"):
     """The JSON description of a space."""
 
     id: str

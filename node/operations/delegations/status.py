@@ -10,10 +10,9 @@ This is for reports only. Whether a delegation may be used is judged by `capabil
 from collections.abc import Mapping
 from typing import Literal
 
-from msgspec import Struct
-
 from capabilities.chain import Ancestor, Registered
 from capabilities.cids import ContentKey
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.tokens import Delegation
 from spaces.grants.revocations import Revoked, revocation_of
 from spaces.store.contract import Record
@@ -35,7 +34,7 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
     return "active"
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(FrozenStruct):
     """The status of a delegation, with any revocation.
 
     `ancestor` is set if the revocation is an ancestor's.

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from capabilities.abilities import NETWORK_CREATE, NETWORK_REVOKE
 from capabilities.capability_errors import ChainError
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import principal_of
 from capabilities.resources import NetworkId
 from capabilities.strict_json import JsonObject
@@ -181,7 +180,7 @@ def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocatio
     return admit_signed(unverified, now=services.clock.now())
 
 
-class _Write(Struct, frozen=True):
+class _Write(FrozenStruct):
     """A verified request to create or revoke an encryption network."""
 
     call: Call

@@ -12,6 +12,7 @@ from functools import partial
 from msgspec import UNSET, Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
+from capabilities.frozen_struct import FrozenStruct
 from encryption_network.gate import ReleasePermit
 from encryption_network.policy import Evidence, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
@@ -87,7 +88,7 @@ async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dic
     }
 
 
-class NewReceipt(Struct, frozen=True, gc=False):
+class NewReceipt(FrozenStruct, gc=False):
     """A signed key-release receipt that is not stored yet.
 
     Attributes:

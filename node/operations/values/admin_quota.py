@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen_struct import FrozenStruct
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
 from spaces.keyspace import space_keys
@@ -27,7 +28,7 @@ from .public_values import valid_space
 MAX_OVERRIDES = 10_000
 
 
-class QuotaView(msgspec.Struct, frozen=True, omit_defaults=True):
+class QuotaView(FrozenStruct, omit_defaults=True):
     """The storage limits and the current usage of one space."""
 
     space_id: str

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
 from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal, eip55
 from capabilities.resources import SpaceId
 from capabilities.signatures import (
@@ -89,7 +89,7 @@ def _body_of(record: Record | None, key: bytes) -> bytes:
     return b"" if head is None or head.body is None else head.body
 
 
-class OwnerGrant(Struct, frozen=True):
+class OwnerGrant(FrozenStruct):
     """An owner's delegation to the service, which has not been judged yet.
 
     Attributes:

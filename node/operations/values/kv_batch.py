@@ -4,8 +4,7 @@ A batch write is a single commit, which stores all of the values or none (M5). A
 single snapshot.
 """
 
-from msgspec import Struct
-
+from capabilities.frozen_struct import FrozenStruct
 from spaces.store.contract import MAX_COMMIT_BYTES, too_large
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
@@ -21,7 +20,7 @@ from .sealed_values import sealed_key_of
 MAX_BATCH_READ_BYTES = 64 * 1024 * 1024
 
 
-class BatchWritten(Struct, frozen=True):
+class BatchWritten(FrozenStruct):
     """The paths of all values stored by a request.
 
     They are in the order of the token's capabilities.
@@ -83,7 +82,7 @@ async def put_all(request: Request) -> BatchWritten:
     return BatchWritten(paths, len(paths))
 
 
-class BatchFound(Struct, frozen=True, gc=False):
+class BatchFound(FrozenStruct, gc=False):
     """The result of reading several values.
 
     Attributes:

@@ -1,7 +1,6 @@
 """Operations that read a value or its metadata (wire §4.4.1, §4.4.2)."""
 
-from msgspec import Struct
-
+from capabilities.frozen_struct import FrozenStruct
 from spaces.values.object_store import OpenedBody
 from spaces.values.value_heads import Head, head_key, head_of
 
@@ -12,7 +11,7 @@ from .kv_versions import version
 from .plan import Request
 
 
-class Value(Struct, frozen=True, gc=False):
+class Value(FrozenStruct, gc=False):
     """A value that was read from the store.
 
     Its body is None if the caller already has this version.

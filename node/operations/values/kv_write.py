@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 
-from msgspec import Struct
-
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 from spaces.keyspace import space_keys
 from spaces.store.contract import Add, Check, Commit, Put, Record
@@ -28,7 +27,7 @@ from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
 
-class Written(Struct, frozen=True):
+class Written(FrozenStruct):
     """The result of a write."""
 
     etag: str | None

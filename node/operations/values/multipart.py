@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
+from capabilities.frozen_struct import FrozenStruct
+
 from ...refusal import Refusal
 
 # A part's name is a path that also fits into a token's header line, here percent-encoded once more.
@@ -29,7 +31,7 @@ _CRLF = b"\r\n"
 _HEAD_END = b"\r\n\r\n"
 
 
-class MultipartPart(Struct, frozen=True):
+class MultipartPart(FrozenStruct):
     """One part of a multipart form."""
 
     name: str

@@ -5,9 +5,8 @@ Every batch is checked before anything runs.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from msgspec import Struct
-
 from capabilities.abilities import KV_PUT
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Invocation
 from spaces.values.value_heads import Head
@@ -22,7 +21,7 @@ _STORED = frozenset({"content-type", "content-encoding", "content-language", "co
 _STORED_PREFIX = "x-tinycloud-meta-"
 
 
-class OperationTarget(Struct, frozen=True, gc=False):
+class OperationTarget(FrozenStruct, gc=False):
     """The space and path to which one capability applies (U13).
 
     The path is exactly as signed in the token.
@@ -32,7 +31,7 @@ class OperationTarget(Struct, frozen=True, gc=False):
     path: str
 
 
-class Message(Struct, frozen=True):
+class Message(FrozenStruct):
     """An untrusted HTTP request whose body is read on demand (I11).
 
     The request's token is not included.
@@ -75,7 +74,7 @@ def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class Request(Struct, frozen=True):
+class Request(FrozenStruct):
     """A parsed request to `/invoke`, or one that the node makes itself.
 
     Attributes:

@@ -13,9 +13,8 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
-from msgspec import Struct
-
 from capabilities.clock_and_entropy import Clock
+from capabilities.frozen_struct import FrozenStruct
 
 from ...space_errors import StoreBusy, StoreError, StoreUnavailable
 from ..contract import Commit, Committed, Refused
@@ -33,7 +32,7 @@ _WATCH_S = 1.0
 _KEYS = 1 << 128
 
 
-class _Waiting(Struct, frozen=True):
+class _Waiting(FrozenStruct):
     request: bytes
     future: "asyncio.Future[Committed | Refused]"
     since: float

@@ -46,7 +46,7 @@ class Kind(IntEnum):
     INVALID = 3
 
 
-class CommitReply(Packed, frozen=True):
+class CommitReply(Packed):
     """A reply with the outcome of one commit."""
 
     number: int

@@ -69,7 +69,7 @@ class FreeSpace(NamedTuple):
     reserve_bytes: int = STORE_RESERVE_BYTES
 
 
-class CommitRequest(Packed, frozen=True):
+class CommitRequest(Packed):
     """A request to write a commit.
 
     Attributes:

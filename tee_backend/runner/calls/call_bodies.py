@@ -78,7 +78,7 @@ class SecretsRef(NamedTuple):
     scope: str | None
 
 
-class BuildSource(StrictRecord, frozen=True):
+class BuildSource(StrictRecord):
     """The repository, commit and target that a call names instead of a version (RN240)."""
 
     repo: str

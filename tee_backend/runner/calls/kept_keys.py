@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import ApiKey, read_api_key
 from sealspace.errors import StatementInvalid
@@ -34,7 +35,7 @@ SELECT count(*), count(*) FILTER (WHERE owner = ?),
 _MAX_NONCE = (1 << 63) - 1
 
 
-class _StoredKey(msgspec.Struct, frozen=True):
+class _StoredKey(FrozenStruct):
     statement: bytes
     is_revoked: bool
 

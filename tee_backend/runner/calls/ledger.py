@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
 
@@ -59,7 +60,7 @@ class Account(NamedTuple):
         return {name: str(amount) for name, amount in self._asdict().items()}
 
 
-class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+class JobRecord(FrozenStruct, kw_only=True):
     """The stored record of a job, without the job's input.
 
     The record suffices to write the receipt of an interrupted job. Only a task has a beneficiary.

@@ -9,13 +9,13 @@ Example:
 
 from collections.abc import Mapping
 
-import msgspec
+from capabilities.frozen_struct import FrozenStruct
 
 from ..guest.frames import MAX_COMPILE_S
 from ..guest.runs import MILLION, Limits
 
 
-class Price(msgspec.Struct, frozen=True, rename="camel"):
+class Price(FrozenStruct, rename="camel"):
     """A runner's prices for program runs.
 
     Prices are in micro-units. Runs are free if all prices are 0.

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
@@ -69,7 +70,7 @@ class Start(Published):
     sha256: bytes
 
 
-class RunFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class RunFacts(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
     """The contents of a receipt for a program run.
 
     `program` is a SHA-256 in hexadecimal digits. All other hashes are in base64url. `task` is only
