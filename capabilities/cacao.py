@@ -7,7 +7,7 @@ has few encodings: `v` of 0 or 27, the case of an address, null for an absent me
 the same content key.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal
 
 import libipld
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from .capability_errors import BadSignature, InvalidIdentifier, MalformedToken
+from .frozen import frozen
 from .principals import parse_address, parse_chain_id
 from .resources import is_authority, is_scheme, is_uri
 from .signatures import WalletSigner, recover_address
@@ -119,7 +120,7 @@ class _Envelope(StrictRecord):  # C3
     s: _Signature
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cacao:
     """A sign-in message with the wallet's signature."""
 

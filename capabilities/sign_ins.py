@@ -29,11 +29,12 @@ Example:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar
 
 from .abilities import CAPABILITIES_READ, satisfies
 from .chain import Markers, Registered, is_in_force
 from .cids import ContentKey
+from .frozen import frozen
 from .frozen_struct import FrozenStruct
 from .principals import Principal, is_wallet
 from .resources import SpaceResource
@@ -118,7 +119,7 @@ class AuthorityFacts(FrozenStruct, kw_only=True, gc=False):
     now: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnerAuthority:
     """The result of checking whether the owner made a request.
 

@@ -6,10 +6,10 @@ outside checks this (see `cacao`).
 """
 
 import re
-from dataclasses import dataclass
 from datetime import date
 
 from .capability_errors import InvalidIdentifier
+from .frozen import frozen
 from .principals import eip55
 from .signatures import eip191_digest
 
@@ -28,7 +28,7 @@ YEAR_10000_S = 253_402_300_800
 """First second after the last valid time (Q28)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SiweMessage:
     """The fields of a sign-in message."""
 

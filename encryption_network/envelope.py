@@ -10,7 +10,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen import frozen
 from capabilities.resources import NetworkId, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import parse_json, shaped
@@ -35,7 +36,7 @@ MAX_ENVELOPE_BYTES = 67_108_864
 """Longest envelope that is parsed by default: 64 MiB of JSON, for 48 MiB of payload."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class InlineEnvelope:
     """An encrypted payload with its wrapped content key."""
 

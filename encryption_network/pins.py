@@ -9,9 +9,9 @@ Example:
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, StrictStruct, shaped
 
@@ -26,7 +26,7 @@ class _PinJson(StrictStruct, rename="camel"):
     key_version: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkPin:
     """The pinned public key of one encryption network."""
 

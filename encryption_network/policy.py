@@ -30,7 +30,7 @@ Example:
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import eq
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -44,6 +44,7 @@ from capabilities.facts import (
     contains_statement,
     is_statement_name,
 )
+from capabilities.frozen import frozen
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, parse_resource
 from capabilities.strict_json import Json, JsonObject, StrictRecord, StrictStruct, shaped
@@ -87,7 +88,7 @@ Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Register = Annotated[bytes, Meta(min_length=48, max_length=48)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Evidence:
     """Facts about running code, taken from a verified quote."""
 
@@ -130,7 +131,7 @@ class Evidence:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Measurements:
     """Measurement registers that identify approved code (RL10)."""
 
@@ -155,7 +156,7 @@ class Measurements:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Policy:
     """The requirements for code that receives a key.
 
@@ -439,7 +440,9 @@ class _PolicyJson(StrictRecord, rename="camel"):
 
 
 # Both classes have their members in the same order.
-_JSON_NAMES = dict(zip(Policy.__slots__, _PolicyJson.__struct_encode_fields__, strict=True))
+_JSON_NAMES = dict(
+    zip(Policy.__dataclass_fields__, _PolicyJson.__struct_encode_fields__, strict=True)
+)
 
 
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:

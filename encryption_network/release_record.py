@@ -9,13 +9,13 @@ Example:
         refuse_to_start()
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
 from capabilities.cache import memoize
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.strict_json import Sha256Hex, StrictStruct, parse_json, shaped
 
@@ -49,7 +49,7 @@ _MAX_BYTES = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 40
 _VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleaseRecord:
     """The node's own requirements for releasing a key."""
 

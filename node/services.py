@@ -1,10 +1,11 @@
 """The services that all operations of a process share."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from aiohttp import web
 
 from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.frozen import frozen
 from encryption_network.keyring import Keyring
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import HostingPolicy
@@ -25,7 +26,7 @@ from .platform.own_quotes import QuoteQueue
 from .rates import Rates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Services:
     """The components of one node process."""
 

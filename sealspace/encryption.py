@@ -11,12 +11,13 @@ Example:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from capabilities.abilities import DECRYPT, NETWORK_CREATE, NETWORK_REVOKE, SET_POLICY
 from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import Entropy
 from capabilities.facts import POLICY_FACT, WITHDRAWAL_FACT
+from capabilities.frozen import frozen
 from capabilities.principals import ed25519_public_key, parse_principal
 from capabilities.resources import NetworkId
 from capabilities.signatures import verify_ed25519
@@ -226,7 +227,7 @@ _USABLE_STATES = frozenset({"active", "rotating"})
 _MOST_ANSWERED_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReceiverKey:
     """An X25519 key pair for receiving a content key from the node.
 

@@ -85,8 +85,9 @@ Example:
 """
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from capabilities.frozen import frozen
 
 from ._node_errors import *  # noqa: F403  # classes of the tree above
 from ._node_errors import SealspaceError as SealspaceError
@@ -192,7 +193,7 @@ class InvalidSession(InvalidInput):
     default_hint = "sign in again and store the new session"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """An error in an app manifest.
 

@@ -16,7 +16,7 @@ Example:
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -26,6 +26,7 @@ from blake3 import blake3
 
 from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.capability_errors import InvalidIdentifier
+from capabilities.frozen import frozen
 from capabilities.resources import SpaceId
 from capabilities.siwe import parse_rfc3339
 from capabilities.tokens import Capability
@@ -116,7 +117,7 @@ _VERSION = "x-sealspace-version"
 _VERSIONS = msgspec.json.Decoder(Annotated[tuple[KeptVersion, ...], msgspec.Meta(min_length=1)])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page:
     """A page of keys.
 
@@ -129,7 +130,7 @@ class Page:
     cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedUrl:
     """A URL that lets anyone read one version of a value.
 

@@ -14,12 +14,12 @@ Example:
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.resources import NetworkId
 from capabilities.strict_json import Json, parse_json
 from encryption_network.canonical_json import canonical_bytes
@@ -39,7 +39,7 @@ _MAX_DETAIL_BYTES = 64 * 1024
 _AUTHORISED = "release.authorised"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReceiptPage:
     """A page of key-release receipts, oldest first.
 

@@ -22,13 +22,14 @@ Example:
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import msgspec
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
@@ -108,7 +109,7 @@ VAULT_METADATA = {
 """Metadata of every secret's envelope."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generated:
     """Metadata of a generated secret (EN26).
 
@@ -125,7 +126,7 @@ class Generated:
     tag: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Secret:
     """A decrypted secret.
 

@@ -14,7 +14,7 @@ Example:
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from capabilities.cacao import Cacao, encode_cacao, header_text
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.cids import cid_text, digest_of, parse_cid
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal, principal_of, same_principal
 from capabilities.recap import Recap, attach
 from capabilities.resources import (
@@ -272,7 +273,7 @@ _MAX_SESSION_BYTES = 8 * 1024 * 1024
 _MOST_NAMED, _MOST_NOTED = 4, 20
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@frozen(repr=False)
 class Grant:
     """A delegation that a session can cite as proof.
 
@@ -348,7 +349,7 @@ def require_recipient(grant: Grant, *ours: str, holder: str = "session") -> None
         )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@frozen(repr=False)
 class Session:
     """A client's signing key and delegations.
 

@@ -17,7 +17,6 @@ Example:
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Literal
 
@@ -25,6 +24,7 @@ import msgspec
 
 from capabilities.abilities import SPACE_CREATE, SPACE_INFO, SPACE_LIST
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.resources import SpaceId, parse_space_id
 from capabilities.tokens import Capability
 
@@ -142,7 +142,7 @@ class PublicKv:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SpaceEntry:
     """A space that the node hosts.
 

@@ -17,12 +17,13 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeVar
 
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from capabilities.frozen import frozen
 from capabilities.limits import counted_address
 
 MAX_TARGET_BYTES = 65_534
@@ -86,7 +87,7 @@ _REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ConnectionLimits:
     """Limits on the HTTP connections of one process.
 
@@ -451,7 +452,7 @@ class _OwnTaskLoop:
         return self._loop.create_task(answering) if self._waiting else answering
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Acceptor:
     """The accept loop of an HTTP server.
 

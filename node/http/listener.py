@@ -14,11 +14,11 @@ Rules kept here and in `tee_backend.listener` (H5, H6):
 
 import asyncio
 import socket
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import web
 
+from capabilities.frozen import frozen
 from capabilities.limits import counted_address
 from sealspace.cli.listening_socket import begin_to_listen
 from tee_backend import listener
@@ -146,7 +146,7 @@ class Connection(listener.Connection):
         return response
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listener:
     """A running HTTP server for one application.
 

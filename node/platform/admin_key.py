@@ -3,12 +3,13 @@
 The secret is stored as a digest and compared in constant time.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from hmac import compare_digest
 from pathlib import Path
 
 from blake3 import blake3
 
+from capabilities.frozen import frozen
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.private_files import read_setting
 
@@ -17,7 +18,7 @@ from ..config.tree import Admin
 _MAX_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdminKey:
     """The digest of the operator's secret."""
 

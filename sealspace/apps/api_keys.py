@@ -21,13 +21,14 @@ import hmac
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta, to_builtins
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Sha256Hex, StrictStruct, parse_json
@@ -71,7 +72,7 @@ class _Stated(StrictStruct, rename="camel"):
     runner: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credential:
     """The bearer credential of an API key.
 
@@ -91,7 +92,7 @@ class Credential:
         return f"{self.owner}:{self.nonce}:{self.secret}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ApiKey:
     """The verified rights and limits of an API key.
 

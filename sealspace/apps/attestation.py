@@ -14,13 +14,14 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import msgspec
 
 from capabilities.abilities import DECRYPT
 from capabilities.facts import SESSION_FACT
+from capabilities.frozen import frozen
 from capabilities.resources import NetworkId
 from capabilities.strict_base64 import decode_url, encode_standard, encode_url
 from capabilities.strict_json import Json, JsonObject
@@ -44,7 +45,7 @@ _ABOUT_THE_EVIDENCE = frozenset({400, 403, 409, 422})
 """Statuses of refusals of the evidence; a 401 is about the token, and a 503 about the node."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Challenge:
     """A nonce from the node for one attestation.
 
@@ -61,7 +62,7 @@ class Challenge:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attested:
     """The attestation evidence that a backend submits to a node.
 
@@ -79,7 +80,7 @@ class Attested:
     event_log: Sequence[Json] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttestationSession:
     """A session for which the node has accepted attestation evidence.
 
@@ -181,7 +182,7 @@ PlatformCa = Literal["platform", "processor"]
 _MAX_TERMS_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Family:
     """Intel platforms with the same attestation collateral."""
 

@@ -17,11 +17,12 @@ Example:
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from typing import Literal, Protocol, TypeAlias
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.strict_base64 import encode_url
 from encryption_network.judgement import Refusal, judge
 from encryption_network.key_providers import NAMES, is_accepted, parse_key_provider
@@ -91,7 +92,7 @@ _LENIENCY_OF: dict[Refusal, Leniency] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValidWindow:
     """The validity period of one part of the collateral.
 
@@ -103,7 +104,7 @@ class ValidWindow:
     ends_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Verified:
     """The result of verifying a backend's attestation evidence.
 
@@ -145,7 +146,7 @@ WantedSecret: TypeAlias = SecretName
 `secrets`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Seen:
     """A backend whose attestation evidence was verified.
 

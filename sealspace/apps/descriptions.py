@@ -10,7 +10,6 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Literal
 
 from capabilities.abilities import (
@@ -28,6 +27,7 @@ from capabilities.abilities import (
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import time_text
+from capabilities.frozen import frozen
 from capabilities.principals import same_principal
 from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import JsonObject
@@ -208,7 +208,7 @@ _MAX_LINE_CHARS = 600
 _SPANS_MS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExplainedLine:
     """One line in the description of a manifest."""
 

@@ -17,12 +17,12 @@ Example:
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, UnsetType, json, to_builtins
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.strict_json import Json, JsonObject, Sha256Hex, StrictRecord, StrictStruct, shaped
 
 from ..documents.builds import Build
@@ -96,7 +96,7 @@ class ProgramManifest(StrictRecord, kw_only=True, omit_defaults=True):
 _WANTS_NOTHING = ProgramManifest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Version:
     """The signed metadata of one version of a program.
 
@@ -125,7 +125,7 @@ class Version:
     statement_sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Active:
     """A signed statement that names a project's active version.
 

@@ -25,7 +25,6 @@ Example:
 """
 
 import hashlib
-from dataclasses import dataclass
 
 from capabilities.cache import memoize
 from capabilities.capability_errors import CapabilityError
@@ -38,6 +37,7 @@ from capabilities.chain import (
 )
 from capabilities.cids import ContentKey
 from capabilities.clock_and_entropy import Entropy
+from capabilities.frozen import frozen
 from capabilities.principals import Principal
 from capabilities.resources import SpaceResource, root_of
 from capabilities.strict_base64 import encode_url
@@ -66,7 +66,7 @@ MAX_TOKEN_CHARS = 32 * 1024
 _CLOCKS_APART_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunnerAt:
     """The unverified identity of a runner.
 
@@ -79,7 +79,7 @@ class RunnerAt:
     start: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A verified call to a program on a runner.
 

@@ -16,12 +16,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
 from capabilities.capability_errors import InvalidJson
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.principals import same_principal
 from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from capabilities.tokens import Capability
@@ -88,7 +89,7 @@ GENERATION_GRANT_TTL_S = 600.0
 """Lifetime of a grant to write generated secrets, seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Generation:
     """A runner's unverified response to a request for new secrets.
 

@@ -5,13 +5,13 @@ import dataclasses
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.signatures import WalletSigner
 from encryption_network.policy import Policy
 
@@ -59,7 +59,7 @@ _CONSOLE_PAGE = re.compile(r"(\w+://[^/?#]+)/console(?:[/?#].*)?")
 """Address of a page of the console; its first group is the node's."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WalletOptions:
     """The options of `sealspace login` that select a wallet."""
 

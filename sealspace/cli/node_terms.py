@@ -7,7 +7,6 @@ Example:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce, wraps
 from inspect import signature
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, get_args
 import click
 import msgspec
 
+from capabilities.frozen import frozen
 from capabilities.strict_json import Json, JsonObject, StrictStruct
 from encryption_network.key_providers import DEFAULT_KEY_PROVIDERS
 from encryption_network.network_errors import PolicyError
@@ -55,7 +55,7 @@ class Accepted(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Demand:
     """The options of `sealspace login` that require attestation of the node."""
 

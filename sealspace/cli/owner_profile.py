@@ -25,7 +25,6 @@ import os
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from shlex import quote
@@ -37,6 +36,7 @@ from msgspec.structs import replace
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import is_wallet, principal_of, same_principal
 from capabilities.signatures import WalletSigner
@@ -132,7 +132,7 @@ class KeptGrant(NamedTuple):
     portable: PortableDelegation
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnerHome:
     """The folder that contains an owner's files.
 

@@ -12,12 +12,14 @@ Example:
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+
+from capabilities.frozen import frozen
 
 NODE_VARIABLE = "SEALSPACE_NODE"
 HOME_VARIABLE = "SEALSPACE_HOME"
@@ -35,7 +37,7 @@ _KINDS = {
 """Type of a parameter without a metavar -> its metavar in help."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shared:
     """The values of the options that every command accepts."""
 

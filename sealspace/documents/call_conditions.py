@@ -29,10 +29,10 @@ Example:
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json
@@ -58,7 +58,7 @@ _NANOSECONDS = re.compile(r"[0-9]{1,20}")
 _ON_CHAIN = frozenset({"NearBalance", "FtBalance", "NftOwned", "DaoMember", "Predecessor"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Call:
     """A program call, with the properties used in conditions.
 
@@ -75,17 +75,17 @@ class Call:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AllowAll:
     """A condition that allows every caller."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """A condition that allows calls by the owner of the secrets."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Whitelist:
     """A condition that allows only calls by the listed DIDs.
 
@@ -95,14 +95,14 @@ class Whitelist:
     accounts: tuple[Principal, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AccountPattern:
     """A condition that allows calls by the DIDs that a regular expression matches as a whole."""
 
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValidUntil:
     """A condition that allows calls until a given time.
 
@@ -114,7 +114,7 @@ class ValidUntil:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WasmHash:
     """A condition that allows calls to the program with a given hash.
 
@@ -124,7 +124,7 @@ class WasmHash:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Logic:
     """A conjunction or a disjunction of several conditions.
 
@@ -135,7 +135,7 @@ class Logic:
     conditions: tuple["Condition", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Not:
     """A condition that negates another condition.
 

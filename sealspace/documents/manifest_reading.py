@@ -9,12 +9,13 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import parse_principal
 from capabilities.resources import NETWORK_PREFIX, SpaceResource, parse_resource, parse_space_id
 from capabilities.strict_json import Json, StrictRecord, StrictStruct
@@ -93,7 +94,7 @@ class _Members(StrictStruct):
     secrets: Annotated[dict[str, Any], _Few] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """A validated app manifest."""
 

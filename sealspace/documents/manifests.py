@@ -15,11 +15,12 @@ Example:
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 from typing import Literal
 
 from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, satisfies
+from capabilities.frozen import frozen
 from capabilities.resources import parse_network_id, root_of
 from capabilities.tokens import Capability
 
@@ -72,7 +73,7 @@ _DELEGATION = "tinycloud.delegation"
 Origin = Literal["stated", "defaults", "account", "capabilities"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResourceRequest:
     """A resource that an app requests.
 
@@ -97,7 +98,7 @@ class ResourceRequest:
     origin: Origin = field(default="stated", compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegationTarget:
     """A recipient for whom a manifest requests a delegation.
 
@@ -114,7 +115,7 @@ class DelegationTarget:
     expiry_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ManifestRequest:
     """The rights that one or more app manifests request at sign-in.
 
@@ -292,7 +293,7 @@ _EVERY_NODE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotServed:
     """A requested service that the node does not offer.
 
@@ -402,7 +403,7 @@ def requested_capabilities(
     return tuple(capability(resource, action) for resource, action in stated)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetGrant:
     """A grant requested by a manifest for one recipient.
 

@@ -18,13 +18,14 @@ Example:
 Source: spec/attestation.md AT40 to AT45.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import ed25519_public_key
 from capabilities.strict_json import Json, Sha256Hex, parse_json, shaped
 from encryption_network.key_providers import (
@@ -57,7 +58,7 @@ _MAX_LOG_CHARS = 512 * 1024
 _WRAPPED = "log"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeStatement:
     """A node's statement about its identity and settings.
 
@@ -73,7 +74,7 @@ class NodeStatement:
     key_providers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeAttestation:
     """The parsed but unverified attestation evidence of a node."""
 
@@ -83,7 +84,7 @@ class NodeAttestation:
     event_log: tuple[Json, ...] | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodePolicy:
     """A client's requirements for a node's code and settings.
 
@@ -148,7 +149,7 @@ class NodeVerifier(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeRequirement:
     """Settings for the verification of a node."""
 

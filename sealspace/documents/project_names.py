@@ -15,9 +15,9 @@ Example:
 """
 
 import re
-from dataclasses import dataclass
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal
 
 from ..errors import InvalidInput
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProjectId:
     """The developer and the name that identify a project."""
 

@@ -20,12 +20,13 @@ Example:
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, NoReturn
 
 from msgspec import Meta
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.strict_base64 import decode_standard, decode_url, encode_standard, encode_url
 from capabilities.strict_json import Json, JsonObject, StrictStruct, parse_json
@@ -55,7 +56,7 @@ _MAX_DID_CHARS = 512
 _MEMBERS = frozenset({"type", "nonce", "statement", "quote", "eventLog"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Statement:
     """A backend's statement about its identity and its code.
 
@@ -68,7 +69,7 @@ class Statement:
     sha256: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Published:
     """The parsed but unverified attestation evidence of a backend."""
 

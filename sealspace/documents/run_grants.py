@@ -26,7 +26,7 @@ Example:
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, field, replace
 from itertools import chain
 from typing import Annotated, Any, NoReturn, TypeAlias
 
@@ -35,6 +35,7 @@ from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_PUT
 from capabilities.cacao import Cacao
 from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.frozen import frozen
 from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceResource, network_of, root_of
 from capabilities.strict_base64 import decode_url
@@ -90,7 +91,7 @@ _HOST = re.compile(
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByHash:
     """A rule that allows the program with a given hash.
 
@@ -106,7 +107,7 @@ class ByHash:
     build: Build | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByProject:
     """A rule that allows the active version of a project.
 
@@ -119,7 +120,7 @@ class ByProject:
 ProgramRule: TypeAlias = ByHash | ByProject
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantLimits:
     """Resource limits for programs that use granted secrets.
 
@@ -140,7 +141,7 @@ class GrantLimits:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunStatement:
     """The conditions under which a runner may use granted secrets.
 
@@ -180,7 +181,7 @@ class RunStatement:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunGrant:
     """A verified grant that lets a runner use secrets, or a job grant.
 
@@ -629,7 +630,7 @@ _TYPE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GenerationGrant:
     """A verified grant that lets a runner write generated secrets."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.frozen import frozen
 from capabilities.principals import ed25519_public_key
 from capabilities.strict_json import Json
 from capabilities.tokens import Capability
@@ -28,7 +29,7 @@ _CHECK_ADDRESS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeInfo:
     """Public information about a node."""
 

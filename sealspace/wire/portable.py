@@ -20,12 +20,12 @@ Example:
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import msgspec
 
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
+from capabilities.frozen import frozen
 from capabilities.principals import (
     Principal,
     eip55,
@@ -61,7 +61,7 @@ _ROUNDING_S = 1.0
 """Tolerance between the token's expiry and the member `expiry`, which may be in whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GrantedResource:
     """A resource and its granted abilities.
 
@@ -78,7 +78,7 @@ class GrantedResource:
     actions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class PortableDelegation:
     """A delegation that can be sent to its recipient as JSON.
 

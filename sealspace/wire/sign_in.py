@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import msgspec
 
@@ -31,6 +31,7 @@ from capabilities.facts import (
     URNS,
     statement_resource,
 )
+from capabilities.frozen import frozen
 from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.principals import Principal, did_key, ed25519_public_key, parse_principal
 from capabilities.resources import SpaceId, SpaceResource, root_of
@@ -83,7 +84,7 @@ NETWORK_ABILITIES = (DECRYPT, NETWORK_CREATE)
 _HOST_GRANT_TTL_S = 3_600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SignIn:
     """The requested rights and lifetime of a sign-in.
 

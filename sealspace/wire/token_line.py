@@ -20,10 +20,10 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.machine_tokens import (
     MAX_LIFE_S,
     MAX_MACHINE_PATHS,
@@ -77,7 +77,7 @@ _VERSION = b"\x01"
 _REVOKED = "was revoked"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MachineToken:
     """A machine token without its key, or a trust in the ID tokens of CI jobs.
 

@@ -26,6 +26,8 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from capabilities.frozen import frozen
+
 from ..errors import (
     ClientClosed,
     InvalidInput,
@@ -159,7 +161,7 @@ MAX_HEADER_LINE_BYTES = 32 * 1024
 _MAX_ASKED_CHARS = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransportSettings:
     """Settings for timeouts and retries.
 
@@ -179,7 +181,7 @@ class TransportSettings:
     user_agent: str = "sealspace"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """A request to a node.
 
@@ -218,7 +220,7 @@ def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = 
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A complete response from a node."""
 

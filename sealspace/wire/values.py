@@ -6,7 +6,7 @@ The headers contain the version and the metadata of a value.
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Annotated
@@ -14,6 +14,7 @@ from typing import Annotated
 import msgspec
 from blake3 import blake3
 
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 
 from ..errors import InvalidInput, MalformedAnswer, TransferBroken
@@ -24,7 +25,7 @@ _MAX_METADATA_BYTES = 16 * 1024
 _DIGEST = re.compile(r'"blake3-([0-9a-f]{64})"', re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Value:
     """A stored value.
 

@@ -39,6 +39,8 @@ from blake3 import blake3
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 from obstore.store import S3Store
 
+from capabilities.frozen import frozen
+
 from ..space_errors import BodiesElsewhere, RecordDamaged, StoreUnavailable
 from .object_records import ObjectName, parse_file_name
 from .object_store import PIECE_BYTES, OpenedBody, Piece
@@ -129,7 +131,7 @@ _BODIES_FOLDER = re.compile(r"[0-9a-f]{2}")
 _ERRORS = (BaseError, OSError, ValueError)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BucketLocation:
     """The bucket and key prefix for large values."""
 
@@ -141,7 +143,7 @@ class BucketLocation:
             raise ValueError(f"the prefix must not contain the path segment {INCOMING}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BucketAccess:
     """The address and credentials of a bucket."""
 

@@ -25,7 +25,7 @@ collateral structure.
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
@@ -34,6 +34,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.strict_json import Shape, StrictStruct, parse_json, shaped
 
@@ -99,7 +100,7 @@ class IssuerChain(NamedTuple):
     root: Certificate
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedDocument(Generic[AnyMembers]):
     """A signed JSON document that has not been verified."""
 
@@ -275,7 +276,7 @@ class RevocationList(NamedTuple):
     window: Window
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collateral:
     """A parsed collateral document.
 

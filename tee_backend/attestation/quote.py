@@ -31,9 +31,10 @@ Source: Intel TDX DCAP Quoting Library API, quote formats 4 and 5.
 
 import hashlib
 import struct
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
+
+from capabilities.frozen import frozen
 
 from .attestation_errors import MalformedCertificate, QuoteRefused
 from .certificates import Certificate, Platform, parse_pem_chain, parse_platform
@@ -75,7 +76,7 @@ _BODY_FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TdReport:
     """The unverified fields of a trust domain report."""
 

@@ -21,10 +21,11 @@ Example:
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from capabilities.clock_and_entropy import Entropy, SystemEntropy
+from capabilities.frozen import frozen
 from sealspace.private_files import make_file, read_file
 
 from ..backend_errors import KeyUnusable
@@ -54,7 +55,7 @@ def backend_seed(keys: KeySource) -> bytes:
     return hmac.digest(_SEED_LABEL, keys.key(KEY_PATH), hashlib.sha256)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyFile:
     """A key file for platforms without a key service.
 

@@ -24,7 +24,7 @@ Source: ASGI specification, versions 2.0 to 3.0, HTTP and lifespan.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -32,6 +32,7 @@ import msgspec
 from aiohttp import web
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.limits import counted_address
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import JsonObject, parse_json
@@ -77,7 +78,7 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApplication = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SurfaceRequest:
     """An HTTP request received through aiohttp or ASGI.
 
@@ -105,7 +106,7 @@ class SurfaceRequest:
         return next((value for given, value in self.headers if given == name.lower()), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SurfaceAnswer:
     """An HTTP response sent through aiohttp or ASGI.
 

@@ -6,7 +6,7 @@ has the same certificates, byte for byte.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
+
+from capabilities.frozen import frozen
 
 NAME_PREFIX = "sealspace simulated SGX "
 ROLES = {
@@ -69,7 +71,7 @@ def pem_of(*certificates: x509.Certificate) -> str:
     return "".join(c.public_bytes(serialization.Encoding.PEM).decode() for c in certificates)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pki:
     """The keys and certificates of one simulated platform."""
 

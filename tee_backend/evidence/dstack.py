@@ -31,12 +31,12 @@ import http.client
 import json
 import socket
 import time
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from capabilities.capability_errors import InvalidJson
+from capabilities.frozen import frozen
 from capabilities.strict_json import JsonObject, parse_json
 
 from ..attestation.attestation_errors import QuoteRefused
@@ -68,7 +68,7 @@ _KEY_REQUESTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DstackSource:
     """A client of the dstack guest agent, for quotes and keys."""
 

@@ -25,7 +25,7 @@ Source: Intel TDX DCAP quote formats 4 and 5; Intel PCS API v4; Intel SGX PCK Ce
 import hashlib
 import hmac
 import json
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -33,6 +33,7 @@ from typing import NamedTuple, Self
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from capabilities.frozen import frozen
 from encryption_network.policy import REGISTERS, Measurements
 
 from ..attestation.attestation_errors import MalformedCertificate
@@ -334,7 +335,7 @@ class SimulatedPlatform:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SimulatedSource:
     """A simulated source of quotes and keys, for demos and tests.
 

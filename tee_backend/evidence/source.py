@@ -7,9 +7,10 @@ Example:
     backend = Backend(client, source)
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, runtime_checkable
 
+from capabilities.frozen import frozen
 from capabilities.strict_json import Json
 
 from ..attestation.attestation_errors import QuoteRefused
@@ -19,7 +20,7 @@ from ..attestation.report_data import REPORT_DATA_BYTES
 from .evidence_errors import SourceMalformed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quoted:
     """An attestation quote and its event log."""
 

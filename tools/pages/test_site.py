@@ -100,6 +100,8 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> Non
         "tee_backend.backend.Backend.open",
     ):
         assert f'id="{name}"' in pages["docs/reference/sdk.html"]
+    # Only the extension tells mkdocs which classes are dataclasses.
+    assert "doc-label-dataclass" in pages["docs/reference/sdk.html"]
 
 
 @pytest.mark.slow

@@ -13,11 +13,12 @@ and machine and across restarts, but a reader without that secret cannot test gu
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from aiohttp import web
 from blake3 import blake3
 
+from capabilities.frozen import frozen
 from capabilities.limits import parsed_address
 from encryption_network.keyring import REQUEST_LOG as KEY_CONTEXT
 from encryption_network.keyring import Keyring
@@ -37,7 +38,7 @@ _METHODS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestLog:
     """The request log of one worker process.
 

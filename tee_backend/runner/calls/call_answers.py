@@ -8,11 +8,12 @@ Example:
 """
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import msgspec
 
+from capabilities.frozen import frozen
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import JsonObject
 
@@ -21,7 +22,7 @@ from .service import Outcome
 from .task_stages import APP, POST, PRE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """An HTTP response to a program call.
 

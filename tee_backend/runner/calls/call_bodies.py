@@ -35,12 +35,13 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from capabilities.capability_errors import CapabilityError
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import (
@@ -110,7 +111,7 @@ class TaskOrder(NamedTuple):
     beneficiary: Principal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CallBody:
     """The parsed request body of a program call.
 

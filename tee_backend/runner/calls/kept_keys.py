@@ -11,11 +11,11 @@ Example:
 
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import ApiKey, read_api_key
@@ -43,7 +43,7 @@ class _StoredKey(FrozenStruct):
 _DECODER = msgspec.json.Decoder(_StoredKey)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeptKeys:
     """The API keys in the runner's database."""
 

@@ -18,13 +18,13 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import MAX_AMOUNT
@@ -105,7 +105,7 @@ _FORGET_OLD = (
 _FORGET_RESULT = "DELETE FROM contents WHERE job = ? AND kind LIKE 'result.%'"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ledger:
     """The payment accounts and jobs in the runner's database."""
 

@@ -29,12 +29,12 @@ Example:
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from capabilities.capability_errors import CapabilityError, InvalidJson
+from capabilities.frozen import frozen
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal, ed25519_public_key
 from capabilities.signatures import Ed25519Signer
@@ -59,7 +59,7 @@ RECEIPT_TYPE = "sealspace.run.receipt/v1"
 SALT_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Start(Published):
     """A runner's startup document, parsed but not verified; its nonce is empty.
 
@@ -101,7 +101,7 @@ class RunFacts(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
 _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifiedRun:
     """A verified receipt, with the runner's verified attestation.
 

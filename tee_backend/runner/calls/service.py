@@ -23,6 +23,7 @@ import msgspec
 
 from capabilities.abilities import DECRYPT, KV_LIST, KV_PUT
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.principals import Principal, same_principal
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
@@ -89,7 +90,7 @@ _MOST_VERIFYING = 2
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """A runner's signing key and attested startup document.
 
@@ -125,7 +126,7 @@ async def begin(
     return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """The result and the signed receipt of a job.
 

@@ -30,6 +30,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from capabilities.frozen import frozen
+
 from .frames import MAX_MESSAGE_BYTES, pack_parts, unpack_parts
 
 # --- requests of a guest (RN101 to RN105) ---------------------------------------------------------
@@ -70,7 +72,7 @@ class RequestRefused(Exception):
         super().__init__(code)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutboundRequest:
     """A checked HTTP request from a guest program.
 

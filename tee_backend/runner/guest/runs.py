@@ -12,13 +12,14 @@ import asyncio
 import base64
 import codecs
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from capabilities.frozen import frozen
 from sealspace.apps.programs import Target
 from sealspace.documents.builds import Build
 
@@ -61,7 +62,7 @@ class ResponseFormat(StrEnum):
     BYTES = "Bytes"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """The resource limits of a program run."""
 
@@ -105,7 +106,7 @@ class TaskFolders(NamedTuple):
     filled: "asyncio.Task[object]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRequest:
     """An authorised request to run a program.
 
@@ -133,7 +134,7 @@ class RunRequest:
     folders: TaskFolders | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunResult:
     """The result of a program run.
 
