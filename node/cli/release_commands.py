@@ -20,9 +20,15 @@ from encryption_network.release_record import (
 from encryption_network.withdrawals import parse_withdrawal
 from sealspace.cli.command_errors import CollateralRefused, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.paths import FILE
+from sealspace.cli.paths import FILE, file_option
 from sealspace.cli.term_files import key_providers_named, read_node_policy
-from sealspace.cli.terminal import flag_option, print_documents, print_json, time_text
+from sealspace.cli.terminal import (
+    flag_option,
+    print_documents,
+    print_json,
+    repeatable_option,
+    time_text,
+)
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
@@ -105,20 +111,19 @@ async def show(config: Config, store: Store) -> None:
     help="Callers that must prove which code they run. `delegates` means all callers except the"
     " owner.",
 )
-@click.option("--trust-root", type=FILE, help="Trust this root certificate instead of Intel's.")
+@file_option("--trust-root", help="Trust this root certificate instead of Intel's.")
 @flag_option("--intel-root", help="Trust Intel's root certificate.")
-@click.option("--node-policy", type=FILE, help="Set the node's own policy, a JSON file.")
+@file_option("--node-policy", help="Set the node's own policy, a JSON file.")
 @flag_option("--no-node-policy", help="Remove the node's own policy.")
 @click.option(
     "--node-policy-suffices/--owner-policy-needed",
     default=None,
     help="Whether a key release needs only the node's own policy, or also a policy of the owner.",
 )
-@click.option(
+@repeatable_option(
     "--key-provider",
     "key_providers",
     metavar="PROVIDER",
-    multiple=True,
     help="Accept applications that use this key provider. Repeatable.",
 )
 @flag_option("--no-key-provider", help="Remove all accepted key providers.")

@@ -21,16 +21,15 @@ from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
-from .paths import FILE, grants_option, write_grants
+from .paths import file_option, grants_option, write_grants
 from .space import require_own_space
 from .term_files import read_node_policy
-from .terminal import end_text, optional_time, print_exactly, print_result, tell
+from .terminal import end_text, optional_time, print_exactly, print_result, repeatable_option, tell
 
 ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""
-policy_option = click.option(
+policy_option = file_option(
     "--policy",
-    type=FILE,
     callback=lambda _context, _option, file: file and read_node_policy(file),
     help="JSON policy. Only attested code that this policy approves can read the secrets.",
 )
@@ -46,9 +45,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
     ),
 )
 @click.argument("did")
-@click.option(
-    "--secret", "secrets", metavar="NAME", multiple=True, help="A secret to grant; repeatable."
-)
+@repeatable_option("--secret", "secrets", metavar="NAME", help="A secret to grant; repeatable.")
 @click.option("--scope", metavar="SCOPE", help="The scope that the secrets are in.")
 @click.option(
     "--space",

@@ -15,7 +15,7 @@ from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, Spa
 from ..kv import Kv
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
-from .paths import FILE, NEW_FILE
+from .paths import NEW_FILE, file_option
 from .space import require_own_space
 from .terminal import (
     confirm,
@@ -48,9 +48,7 @@ _space = click.option(
 @_key
 @click.argument("value", metavar="", nargs=-1)
 @_space
-@click.option(
-    "--file", "source", type=FILE, help="Read the value from a file instead of standard input."
-)
+@file_option("--file", "source", help="Read the value from a file instead of standard input.")
 @click.option(
     "--type",
     "content_type",

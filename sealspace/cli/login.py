@@ -38,7 +38,7 @@ from .owner_profile import (
     owner_home,
     write_wallet,
 )
-from .paths import FILE, NEW_FILE, require_readable
+from .paths import NEW_FILE, file_option, require_readable
 from .project import find_project
 from .shared import NODE_VARIABLE, shared
 from .term_files import read_node_policy
@@ -50,6 +50,7 @@ from .terminal import (
     optional_time,
     print_lines,
     print_result,
+    repeatable_option,
     tell,
     what_happened,
 )
@@ -112,9 +113,8 @@ class WalletOptions:
             " the last login used, or wallet.key in the owner's folder."
         ),
     ),
-    click.option(
+    file_option(
         "--keystore",
-        type=FILE,
         help=(
             "Web3 keystore (version 3) to use instead of a key file. The password is read from"
             f" {PASSWORD_VARIABLE}; if it is not set, the command asks for the password."
@@ -146,11 +146,10 @@ class WalletOptions:
         help="With --browser, only print the page's address; do not open a browser.",
     ),
 )
-@click.option(
+@repeatable_option(
     "--space",
     "spaces",
     metavar="NAME",
-    multiple=True,
     help="Sign in to your space NAME in addition to the default space; repeatable.",
 )
 @days_option("How many days the session lasts.")

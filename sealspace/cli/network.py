@@ -26,7 +26,7 @@ from ..errors import NetworkNotFound, NotGranted
 from ..session import DEFAULT_NETWORK
 from .grant_create import node_terms
 from .owner_profile import at_node, owner_home
-from .paths import FILE
+from .paths import file_option
 from .term_files import read_node_policy
 from .terminal import confirm, facts, flag_option, print_result, tell, yes_option
 
@@ -124,7 +124,7 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     ),
 )
 @name_argument
-@click.option("--set", "file", type=FILE, help="Replace the policy with the one in this JSON file.")
+@file_option("--set", "file", help="Replace the policy with the one in this JSON file.")
 @flag_option("--remove", help="Remove the policy.")
 @yes_option
 @at_node

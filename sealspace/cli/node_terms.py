@@ -24,9 +24,9 @@ from encryption_network.policy import Policy, parse_policy, policy_json
 from ..documents.node_evidence import NodePolicy, SecretOrigin
 from ..errors import InvalidPolicy
 from .command_errors import ConfigurationError
-from .paths import FILE, NamedFile
+from .paths import NamedFile, file_option
 from .term_files import key_providers_named
-from .terminal import flag_option
+from .terminal import flag_option, repeatable_option
 
 _ROOT_BYTES = 32
 
@@ -115,10 +115,9 @@ accepting_options = gathering(
         "operator_secret",
         help="Accept a node even if the operator knows the node's root secret.",
     ),
-    click.option(
+    repeatable_option(
         "--accept-root",
         "release_roots",
-        multiple=True,
         metavar="HEX",
         type=_root,
         help=(
@@ -131,10 +130,9 @@ accepting_options = gathering(
         "node_policy",
         help="Accept a node whose operator approves code on behalf of owners.",
     ),
-    click.option(
+    repeatable_option(
         "--accept-key-provider",
         "key_providers",
-        multiple=True,
         default=DEFAULT_KEY_PROVIDERS,
         show_default=True,
         metavar="PROVIDER",
@@ -161,10 +159,9 @@ demand_options = gathering(
             " `--no-node-evidence` removes this requirement."
         ),
     ),
-    click.option(
+    file_option(
         "--node-policy",
         "code_file",
-        type=FILE,
         help=(
             "JSON policy: the code that the node may run. Without it, you are shown the node's code"
             " and asked to approve it."

@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ FILE_OR_DASH = NamedFile(allow_dash=True)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
+file_option = partial(click.option, type=FILE)
 
 
 def read_named(path: Path, *, most_bytes: int) -> bytes:

@@ -56,7 +56,7 @@ from .dotenv import (
     values_json,
 )
 from .owner_profile import at_node
-from .paths import FILE, FILE_OR_DASH, NEW_FILE, read_named
+from .paths import FILE_OR_DASH, NEW_FILE, file_option, read_named
 from .shared import shared
 from .sharing import from_option, label_of, shared_secrets
 from .terminal import (
@@ -107,7 +107,7 @@ _number = click.IntRange(1)
 @_name
 @click.argument("value", metavar="", nargs=-1)
 @scope_option
-@click.option("--file", "source", type=FILE, help="Read the value from a file, byte for byte.")
+@file_option("--file", "source", help="Read the value from a file, byte for byte.")
 @flag_option("--keep-newline", help="Keep the line break at the end of standard input.")
 @flag_option("--bytes", "is_bytes", help="Store the value as bytes, even if it is valid text.")
 @_if_absent

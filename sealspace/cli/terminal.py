@@ -350,6 +350,7 @@ def interruptible() -> Iterator[None]:
 
 
 flag_option = partial(click.option, is_flag=True)
+repeatable_option = partial(click.option, multiple=True)
 raw_option = flag_option(
     "--raw",
     help="Print control characters and binary data unchanged, even to a terminal.",

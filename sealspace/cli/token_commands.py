@@ -32,6 +32,7 @@ from .terminal import (
     optional_time,
     print_documents,
     print_result,
+    repeatable_option,
     tell,
     yes_option,
 )
@@ -42,11 +43,10 @@ _MOST_PAGES = 50
 """Most pages of receipts that are read for it, of 100 receipts each."""
 
 
-secrets_option = click.option(
+secrets_option = repeatable_option(
     "--secret",
     "secrets",
     metavar="NAME",
-    multiple=True,
     required=True,
     help="A secret that the token reads. For several: `--secret A --secret B`.",
 )

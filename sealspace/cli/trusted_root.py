@@ -14,15 +14,14 @@ import click
 
 from capabilities.clock_and_entropy import SystemClock
 
-from .paths import FILE, read_named
+from .paths import file_option, read_named
 from .terminal import tell
 
 if TYPE_CHECKING:
     from sigstore.models import TrustedRoot
 
-trusted_root_option = click.option(
+trusted_root_option = file_option(
     "--trusted-root",
-    type=FILE,
     help="File with Sigstore's authorities and logs, such as the output of `gh attestation"
     " trusted-root`. Default: the current one, downloaded from Sigstore.",
 )

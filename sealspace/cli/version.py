@@ -18,7 +18,7 @@ from ..errors import ProvenanceInvalid
 from ..own_packages import DISTRIBUTION, PACKAGES
 from ..printable import printable
 from .lazy import EXTRAS, is_installed
-from .paths import FILE, read_named
+from .paths import FILE, file_option, read_named
 from .terminal import print_lines, print_result, tell
 from .trusted_root import load_trusted_root, trusted_root_option
 
@@ -48,7 +48,7 @@ def completion(shell: str) -> None:
 
 @click.command()
 @click.argument("file", type=FILE, required=False)
-@click.option("--verify", "bundle", type=FILE, help="Provenance bundle of a release.")
+@file_option("--verify", "bundle", help="Provenance bundle of a release.")
 @trusted_root_option
 @click.option("--repository", default="", help="Repository of the release, github.com/OWNER/NAME.")
 @click.option("--ref", default="", help="Full name of its tag, such as refs/tags/v1.0.0.")

@@ -28,6 +28,7 @@ from sealspace.cli.terminal import (
     print_lines,
     print_rows,
     print_value,
+    repeatable_option,
     tell,
     yes_option,
 )
@@ -275,19 +276,17 @@ def _secrets(text: str, member: str) -> JsonObject:
     ),
 )
 @click.argument("url")
-@click.option(
+@repeatable_option(
     "--project",
     "projects",
     metavar="DID/NAME",
-    multiple=True,
     help="A project that the key may call; repeatable.",
 )
 @flag_option("--any-project", help="Allow the key to call every program.")
-@click.option(
+@repeatable_option(
     "--profile",
     "profiles",
     metavar="NAME",
-    multiple=True,
     help=(
         "Scope of secrets that calls may use, or `default` for secrets without a scope; repeatable."
         " Without this option, calls may use no secrets."

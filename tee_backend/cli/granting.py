@@ -41,7 +41,7 @@ from sealspace.cli.durations import expires_option
 from sealspace.cli.grant_create import hand_over_all
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import at_node, owner_home
-from sealspace.cli.paths import FILE, FOLDER, read_named
+from sealspace.cli.paths import FOLDER, file_option, read_named
 from sealspace.cli.secret import scope_option
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
@@ -51,6 +51,7 @@ from sealspace.cli.terminal import (
     optional_time,
     print_lines,
     print_result,
+    repeatable_option,
     tell,
     time_text,
 )
@@ -172,27 +173,24 @@ verifier_options = gathering(
     "verifier",
     BackendVerifier,
     click.argument("url", type=_address),
-    click.option(
+    repeatable_option(
         "--expect",
         metavar="TEXT",
-        multiple=True,
         help=(
             "Code or key provider to require: a compose hash (64 hex digits), a measurement (96 hex"
             " digits), or a key provider as `show` prints it (`kms:<hex>`); repeatable."
         ),
     ),
-    click.option(
+    file_option(
         "--like",
-        type=FILE,
         help=(
             "Require the code that FILE describes. FILE is a policy, or the output of `show --json`"
             " that you saved when you approved the code."
         ),
     ),
-    click.option(
+    repeatable_option(
         "--accept",
         type=click.Choice(get_args(Leniency)),
-        multiple=True,
         help=(
             "Accept the platform's current value of this property, even if the value is refused by"
             " default; repeatable."
@@ -208,9 +206,8 @@ verifier_options = gathering(
             " to the running instance."
         ),
     ),
-    click.option(
+    file_option(
         "--trust-root",
-        type=FILE,
         help="Root certificate. Default: the one of the last login; if none was given, Intel's.",
     ),
     click.option(
@@ -314,11 +311,10 @@ yes_option = flag_option(
         " provider, and `--secret` names the secrets."
     ),
 )
-@click.option(
+@repeatable_option(
     "--secret",
     "secrets",
     metavar="NAME",
-    multiple=True,
     help="A secret to grant; repeatable. Default: everything the backend requests.",
 )
 @_expires_option
@@ -409,18 +405,16 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
         " grant https://runner.example --refresh`."
     ),
 )
-@click.option(
+@repeatable_option(
     "--secret",
     "secrets",
     metavar="NAME",
-    multiple=True,
     help="NAME or SCOPE/NAME; repeatable.",
 )
-@click.option(
+@repeatable_option(
     "--program",
     "programs",
     metavar="SHA256|DID/NAME",
-    multiple=True,
     help=(
         "Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
         " with the manifest of that version. SHA256: a program that has no manifest and no network"
@@ -433,11 +427,10 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
     help="Grant to the version that is active at each call. The developer chooses that version.",
 )
 @condition_options
-@click.option(
+@repeatable_option(
     "--host",
     "hosts",
     metavar="HOST",
-    multiple=True,
     help="A host that the program may contact; repeatable. None by default.",
 )
 @limit_options(GrantLimits)

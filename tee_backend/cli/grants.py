@@ -17,7 +17,7 @@ from sealspace.apps.descriptions import caller_words, granted_labels, program_wo
 from sealspace.cli.grant_list import state_at_node
 from sealspace.cli.node_terms import gathering
 from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
-from sealspace.cli.paths import FILE, read_grants, read_named
+from sealspace.cli.paths import FILE, file_option, read_grants, read_named
 from sealspace.cli.terminal import (
     confirm,
     flag_option,
@@ -25,6 +25,7 @@ from sealspace.cli.terminal import (
     optional_time,
     print_result,
     print_rows,
+    repeatable_option,
     tell,
     yes_option,
 )
@@ -270,16 +271,15 @@ def _condition(
 condition_options = gathering(
     "condition",
     _condition,
-    click.option(
+    repeatable_option(
         "--caller",
         "callers",
         metavar="DID",
-        multiple=True,
         help="Allow calls only from this DID; repeat the option for more callers.",
     ),
     flag_option("--anybody", help="Allow calls from everyone."),
     flag_option("--owner", "is_owner", help="Allow calls only from yourself (the default)."),
-    click.option("--condition", "file", type=FILE, help="JSON file with a condition on callers."),
+    file_option("--condition", "file", help="JSON file with a condition on callers."),
 )
 """Adds the options for a condition on callers, passed to the command as one argument
 `condition`."""

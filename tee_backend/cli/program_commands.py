@@ -36,7 +36,7 @@ from sealspace.apps.programs import (
 from sealspace.cli.command_errors import AlreadyThere, KeyFileUnusable, NotThere
 from sealspace.cli.lazy import is_installed
 from sealspace.cli.owner_profile import at_node, owner_home
-from sealspace.cli.paths import FILE, FOLDER, NEW_FILE, read_named, require_free
+from sealspace.cli.paths import FILE, FOLDER, NEW_FILE, file_option, read_named, require_free
 from sealspace.cli.secret import store_secret
 from sealspace.cli.terminal import (
     confirm,
@@ -120,19 +120,17 @@ _private = flag_option(
     metavar="URL",
     help="Address of the source code. Default: the commit that the provenance names.",
 )
-@click.option(
+@file_option(
     "--provenance",
     "bundle_file",
     metavar="BUNDLE",
-    type=FILE,
     help="Provenance bundle of FILE, as `actions/attest-build-provenance` writes it. It is verified"
     " and published beside the version.",
 )
 @trusted_root_option
-@click.option(
+@file_option(
     "--manifest",
     "manifest_file",
-    type=FILE,
     help="JSON file with the manifest, which lists the secrets and hosts that the program needs.",
 )
 @flag_option("--no-activate", help="Do not change the active version.")

@@ -21,9 +21,9 @@ from aiohttp import web
 
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
-from sealspace.cli.paths import FILE, FOLDER, NEW_FOLDER, read_named
+from sealspace.cli.paths import FOLDER, NEW_FOLDER, file_option, read_named
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_lines
+from sealspace.cli.terminal import print_lines, repeatable_option
 from sealspace.client import Client, TransportSettings
 from sealspace.errors import BackendAnswerInvalid
 
@@ -118,17 +118,13 @@ def _origin(text: str) -> str:
 @click.option(
     "--price-second", type=_PRICE, default=0, help="Price per full second of a run, in micro-units."
 )
-@click.option(
+@file_option(
     "--tls-certificate",
-    type=FILE,
     help="TLS certificate (PEM). Without a certificate, remote calls with API keys are refused.",
 )
-@click.option(
-    "--tls-key", type=FILE, help="Private key of the TLS certificate (PEM, without a password)."
-)
-@click.option(
+@file_option("--tls-key", help="Private key of the TLS certificate (PEM, without a password).")
+@file_option(
     "--loopback-ca",
-    type=FILE,
     help=(
         "For trials, only with --simulate: send all requests of programs to this machine, and"
         " accept certificates issued by the authority in FILE."
@@ -148,18 +144,16 @@ def _origin(text: str) -> str:
     default="dstack",
     help="Source of quotes: a guest agent, the kernel, or the platform in the --simulate folder.",
 )
-@click.option(
+@file_option(
     "--compose",
     "compose_file",
-    type=FILE,
     help="Compose file to publish. With --simulate, this file is also measured as the runner's"
     " code.",
 )
-@click.option(
+@repeatable_option(
     "--call-origin",
     "origins",
     metavar="ORIGIN",
-    multiple=True,
     type=_origin,
     help=(
         "Origin of web pages that may call programs with API keys, such as https://app.example."

@@ -15,8 +15,8 @@ from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.runners import error_text, start_of
 from sealspace.cli.command_errors import RunFailed
-from sealspace.cli.paths import FILE, NEW_FOLDER, read_named
-from sealspace.cli.terminal import facts, flag_option, print_result, tell
+from sealspace.cli.paths import NEW_FOLDER, file_option, read_named
+from sealspace.cli.terminal import facts, flag_option, print_result, repeatable_option, tell
 from sealspace.client import Client
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
@@ -53,11 +53,10 @@ _MAX_KEY_BYTES = 16 * 1024
     ),
 )
 @click.option("--app", metavar="DID/NAME", required=True, help="The application.")
-@click.option(
+@repeatable_option(
     "--requester-secret",
     "names",
     metavar="NAME",
-    multiple=True,
     help="A secret of yours as a requester; repeatable.",
 )
 @flag_option("--app-secret", "has_app", help="The secret of this application, if it is yours.")
@@ -96,10 +95,9 @@ _output = click.option(
     type=NEW_FOLDER,
     help="Folder for the result and its receipt. Default: a folder with the id of the task.",
 )
-_private_key = click.option(
+_private_key = file_option(
     "--result-key-file",
     "key_file",
-    type=FILE,
     help="Private key (PEM) that decrypts the result. `iexec result generate-encryption-keypair`"
     " writes it to .secrets/beneficiary/0x…_key.",
 )
@@ -111,11 +109,10 @@ _private_key = click.option(
         " --secret 2=my-key --args 'count 3' --watch`."
     ),
 )
-@click.option(
+@repeatable_option(
     "--secret",
     "secrets",
     metavar="INDEX=NAME",
-    multiple=True,
     help="A secret that the application reads as IEXEC_REQUESTER_SECRET_<INDEX>; repeatable.",
 )
 @click.option("--dataset", metavar="DID/NAME", help="Data set that the application reads.")

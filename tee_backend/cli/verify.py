@@ -19,10 +19,17 @@ from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.runners import start_of
 from sealspace.cli.command_errors import AuditRefuted
 from sealspace.cli.node_terms import Accepted, accepting_options
-from sealspace.cli.paths import FILE, FILE_OR_DASH, FOLDER, read_named, require_readable
+from sealspace.cli.paths import FILE_OR_DASH, FOLDER, file_option, read_named, require_readable
 from sealspace.cli.shared import is_shared
 from sealspace.cli.term_files import read_node_policy
-from sealspace.cli.terminal import facts, flag_option, print_json, print_result, time_text
+from sealspace.cli.terminal import (
+    facts,
+    flag_option,
+    print_json,
+    print_result,
+    repeatable_option,
+    time_text,
+)
 from sealspace.client import Client
 from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, parse_node_attestation
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
@@ -92,7 +99,7 @@ class _Options(NamedTuple):
         " relative to the receipt's folder."
     ),
 )
-@click.option("--trust-root", type=FILE, help="Root certificate; by default Intel's.")
+@file_option("--trust-root", help="Root certificate; by default Intel's.")
 @click.option(
     "--collateral",
     metavar="FILE|DIR",
@@ -107,25 +114,19 @@ class _Options(NamedTuple):
     metavar="FILE|URL",
     help="For run receipts: the runner's startup document, if FILE does not contain one.",
 )
-@click.option(
-    "--input", "input_file", type=FILE, help="For run receipts: file with the input of the run."
-)
-@click.option(
-    "--output", "output_file", type=FILE, help="For run receipts: file with the output of the run."
-)
-@click.option(
+@file_option("--input", "input_file", help="For run receipts: file with the input of the run.")
+@file_option("--output", "output_file", help="For run receipts: file with the output of the run.")
+@repeatable_option(
     "--expect",
     metavar="TEXT",
-    multiple=True,
     help="For run receipts: require this code or key provider, as `backend show --expect` does;"
     " repeatable.",
 )
-@click.option(
+@file_option(
     "--like",
-    type=FILE,
     help="For run receipts: check the code against a file that `backend show --json` wrote.",
 )
-@click.option("--policy", type=FILE, help="For nodes: JSON policy that lists the approved code.")
+@file_option("--policy", help="For nodes: JSON policy that lists the approved code.")
 @click.option(
     "--nonce", help="Nonce that was sent in the request, if FILE contains a node's response."
 )
