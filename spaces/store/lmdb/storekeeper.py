@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.clock_and_entropy import SystemClock
 
 from ...space_errors import CommitInvalid, CommitTooLarge, StoreUnavailable
 from ..contract import Commit, check_commit
@@ -44,11 +44,9 @@ _LOG = logging.getLogger(__name__)
 
 def run_storekeeper(
     path: Path,
-    socket_path: Path | None = None,
     *,
     max_bytes: int | None = None,
     reserve_bytes: int = STORE_RESERVE_BYTES,
-    clock: Clock | None = None,
     ready: Callable[[], None] | None = None,
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
@@ -57,12 +55,10 @@ def run_storekeeper(
 
     Returns the exit status.
     """
-    place = socket_path or socket_path_for(path)
+    place = socket_path_for(path)
     with ExitStack() as opened:
         folder = opened.enter_context(
-            owned_folder(
-                path, FreeSpace(max_bytes, reserve_bytes), clock or SystemClock(), observer
-            )
+            owned_folder(path, FreeSpace(max_bytes, reserve_bytes), SystemClock(), observer)
         )
         opened.callback(place.unlink, missing_ok=True)
         # This process has the lock on the folder, so a socket found there was left by a process
