@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from .capability_errors import CaveatRefused, InvalidIdentifier
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json, StrictRecord
 
@@ -67,7 +67,7 @@ def check_invoked(parent: Caveats, invoked: Caveats) -> None:
         raise CaveatRefused("invocation-caveats-not-subset-of-chain")
 
 
-class Selection(FrozenStruct, gc=False):
+class Selection(AcyclicStruct):
     """The resources that a caveat allows.
 
     They are one resource alone, if `is_exact`, or that resource with everything below it.

@@ -22,7 +22,7 @@ from .capability_errors import CaveatRefused, ChainError, MalformedToken
 from .caveats import Caveats, check_delegated, check_invoked, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .facts import policy_profile_refusal
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .machine_tokens import exchanged_grant, is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
@@ -59,14 +59,14 @@ Markers: TypeAlias = Mapping[ContentKey, Marker]
 """The markers that the caller read, by content key; a delegation without one is unknown."""
 
 
-class Ancestor(FrozenStruct, gc=False):
+class Ancestor(AcyclicStruct):
     """The identifiers of one delegation in a chain."""
 
     content_key: ContentKey
     cid: Digest
 
 
-class Registered(FrozenStruct, gc=False):
+class Registered(AcyclicStruct):
     """A stored delegation with its ancestors.
 
     Attributes:
@@ -89,7 +89,7 @@ class Registered(FrozenStruct, gc=False):
     accounts: tuple[Principal, ...] = ()
 
 
-class Authority(FrozenStruct, gc=False):
+class Authority(AcyclicStruct):
     """The delegations that authorise an invocation.
 
     Attributes:

@@ -15,7 +15,7 @@ import libipld
 from blake3 import blake3
 
 from .capability_errors import InvalidIdentifier
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 
 Digest = NewType("Digest", bytes)
 """32 bytes: the BLAKE3-256 of bytes as received."""
@@ -33,7 +33,7 @@ _CACAO_LABEL = b"sealspace/content/cacao/v1\0"
 _UCAN_LABEL = b"sealspace/content/ucan/v1\0"
 
 
-class Cid(FrozenStruct, gc=False):
+class Cid(AcyclicStruct):
     """A parsed content identifier."""
 
     codec: int

@@ -11,7 +11,7 @@ from contextlib import suppress
 from .cache import memoize
 from .capability_errors import InvalidIdentifier, MalformedToken
 from .cids import Cid, Digest, cid_text, parse_cid
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 
 MAX_PARENTS = 256
 """Most proofs that are parsed; the chain rules allow fewer and return a clear error (D30)."""
@@ -28,7 +28,7 @@ ST6)."""
 _MEMOISED_PROOF_CHARS = 128
 
 
-class CitedDelegation(FrozenStruct, gc=False):
+class CitedDelegation(AcyclicStruct):
     """A delegation that a token cites by CID.
 
     It is cited as a proof, or as the target of a revocation.

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from .cache import memoize
 from .capability_errors import InvalidIdentifier
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .principals import Principal, parse_principal, principal_of
 
 NETWORK_PREFIX = "urn:tinycloud:encryption:"
@@ -25,7 +25,7 @@ _MEMOISED_CHARS = 512
 """Longest text whose result is cached, so that unauthenticated clients cannot fill the caches."""
 
 
-class SpaceId(FrozenStruct, gc=False, cache_hash=True):
+class SpaceId(AcyclicStruct, cache_hash=True):
     """The identifier of a space.
 
     Attributes:
@@ -42,7 +42,7 @@ class SpaceId(FrozenStruct, gc=False, cache_hash=True):
         return f"{_SCHEME}{self.owner[4:]}:{self.name}"
 
 
-class SpaceResource(FrozenStruct, gc=False):
+class SpaceResource(AcyclicStruct):
     """A resource inside a space.
 
     Attributes:
@@ -72,7 +72,7 @@ class SpaceResource(FrozenStruct, gc=False):
         return text
 
 
-class OpaqueResource(FrozenStruct, gc=False):
+class OpaqueResource(AcyclicStruct):
     """A URI that does not refer to a space (U16).
 
     It is stored exactly as written.
@@ -81,7 +81,7 @@ class OpaqueResource(FrozenStruct, gc=False):
     text: str
 
 
-class NetworkId(FrozenStruct, gc=False):
+class NetworkId(AcyclicStruct):
     """The identifier of an encryption network.
 
     Attributes:

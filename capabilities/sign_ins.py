@@ -35,7 +35,7 @@ from .abilities import CAPABILITIES_READ, satisfies
 from .chain import Markers, Registered, is_in_force
 from .cids import ContentKey
 from .frozen import frozen
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .principals import Principal, is_wallet
 from .resources import SpaceResource
 from .tokens import Delegation
@@ -107,7 +107,7 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
     return False
 
 
-class AuthorityFacts(FrozenStruct, kw_only=True, gc=False):
+class AuthorityFacts(AcyclicStruct, kw_only=True):
     """The input for deciding whether the owner made a request."""
 
     owner: Principal

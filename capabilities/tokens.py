@@ -29,7 +29,7 @@ from .capability_errors import ChainError, InvalidIdentifier, MalformedToken, Wr
 from .caveats import Caveats, caveats_of, same_json
 from .cids import ContentKey, Digest, content_key_of_cacao, content_key_of_ucan, digest_of
 from .facts import is_terminal, statement_facts
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .principals import Principal, principal_of
 from .recap import recap_of
 from .references import (
@@ -56,7 +56,7 @@ MAX_FACTS = 256
 Form: TypeAlias = Literal["cacao", "ucan"]
 
 
-class Capability(FrozenStruct, gc=False):
+class Capability(AcyclicStruct):
     """Permission for one kind of action on one resource.
 
     Attributes:
@@ -70,7 +70,7 @@ class Capability(FrozenStruct, gc=False):
     caveats: Caveats
 
 
-class _Token(FrozenStruct, gc=False):
+class _Token(AcyclicStruct):
     """The fields common to all kinds of tokens.
 
     Attributes:

@@ -19,7 +19,7 @@ from .abilities import parse_ability
 from .cache import memoize
 from .capability_errors import InvalidIdentifier, InvalidJson, MalformedToken
 from .facts import contains_statement
-from .frozen_struct import FrozenStruct
+from .frozen_struct import AcyclicStruct
 from .issuers import verify_jws
 from .principals import Principal, principal_of
 from .resources import has_valid_escapes
@@ -79,7 +79,7 @@ _DID = re.compile(_DID_TEXT)
 _DID_URL = re.compile(rf"{_DID_TEXT}(?:[/?]{_TAIL})?(?:#{_TAIL})?")
 
 
-class UcanHeader(FrozenStruct, gc=False):
+class UcanHeader(AcyclicStruct):
     """The header fields that are used to verify a UCAN.
 
     Attributes:
@@ -91,7 +91,7 @@ class UcanHeader(FrozenStruct, gc=False):
     jwk: JsonObject | None = None
 
 
-class UcanPayload(FrozenStruct, kw_only=True, omit_defaults=True, gc=False):
+class UcanPayload(AcyclicStruct, kw_only=True, omit_defaults=True):
     """The claims of a UCAN."""
 
     iss: str
@@ -104,7 +104,7 @@ class UcanPayload(FrozenStruct, kw_only=True, omit_defaults=True, gc=False):
     att: dict[str, dict[str, list[JsonObject]]]
 
 
-class UcanToken(FrozenStruct, gc=False):
+class UcanToken(AcyclicStruct):
     """A parsed UCAN whose signature has not been verified yet.
 
     Attributes:

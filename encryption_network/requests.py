@@ -33,7 +33,7 @@ from msgspec import ValidationError, convert
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.cids import cid_text
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.resources import (
     NETWORK_PREFIX,
     NetworkId,
@@ -162,7 +162,7 @@ class DecryptFacts(StrictRecord, rename="camel", gc=False):
     key_version: Int64
 
 
-class AdminFacts(FrozenStruct, rename="camel", gc=False):
+class AdminFacts(AcyclicStruct, rename="camel"):
     """The UCAN fact for creating or revoking a network (enc 2.4)."""
 
     type: str
@@ -175,7 +175,7 @@ class AdminFacts(FrozenStruct, rename="camel", gc=False):
 Fact = TypeVar("Fact", DecryptFacts, AdminFacts)
 
 
-class DecryptBody(FrozenStruct, kw_only=True, gc=False):
+class DecryptBody(AcyclicStruct, kw_only=True):
     """The parsed body of a decrypt request."""
 
     stated: DecryptRequest
@@ -186,7 +186,7 @@ class DecryptBody(FrozenStruct, kw_only=True, gc=False):
         return f"DecryptBody(network_id={self.network_id.text!r}, body_hash={self.body_hash!r})"
 
 
-class BoundDecrypt(FrozenStruct, kw_only=True, gc=False):
+class BoundDecrypt(AcyclicStruct, kw_only=True):
     """A decrypt request that was checked against its token.
 
     It passed the checks of `bind_decrypt`: the token matches the body, the path and this node.
@@ -197,7 +197,7 @@ class BoundDecrypt(FrozenStruct, kw_only=True, gc=False):
     facts: DecryptFacts
 
 
-class CheckedDecrypt(FrozenStruct, kw_only=True, gc=False):
+class CheckedDecrypt(AcyclicStruct, kw_only=True):
     """A decrypt request whose network exists and is active (enc 2.7).
 
     It passed the checks of `bind_decrypt` and `check_decrypt`.

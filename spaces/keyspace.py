@@ -76,7 +76,7 @@ from functools import lru_cache
 from blake3 import blake3
 
 from capabilities.cache import memoize
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
 SCHEMA_VERSION = 2
@@ -145,7 +145,7 @@ def space_id16(space: SpaceId) -> bytes:
     return space_keys(space).space16
 
 
-class SpaceKeys(FrozenStruct, gc=False):
+class SpaceKeys(AcyclicStruct):
     """The database keys for one space.
 
     Almost every request uses them.

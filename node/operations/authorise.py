@@ -27,7 +27,7 @@ from capabilities.chain import (
 )
 from capabilities.cids import ContentKey
 from capabilities.facts import POLICY_FACT, SESSION_FACT, WITHDRAWAL_FACT
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.references import CitedDelegation
 from capabilities.resources import SpaceId
 from capabilities.token_kinds import check_addressed
@@ -100,7 +100,7 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
 _BINDING_FACTS = (ADMIN_TYPE, SESSION_FACT, POLICY_FACT, WITHDRAWAL_FACT)
 
 
-class Call(FrozenStruct, gc=False):
+class Call(AcyclicStruct):
     """An authorised invocation, with the rows that its operation needs.
 
     The rows are from the same snapshot as the authorisation.

@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from capabilities.chain import hosted_spaces, mentioned_spaces
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.limits import counted_client
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
@@ -100,7 +100,7 @@ class HostingPolicy(NamedTuple):
         return self.mode == "permit" and owner not in self.listed  # ST13, ST14
 
 
-class HostingRequest(FrozenStruct, gc=False):
+class HostingRequest(AcyclicStruct):
     """A request to host spaces.
 
     `mentioned` contains all spaces that the request names. `wanted` contains those that the node
@@ -131,7 +131,7 @@ class HostingRequest(FrozenStruct, gc=False):
         return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
 
 
-class HostingPlan(FrozenStruct, gc=False):
+class HostingPlan(AcyclicStruct):
     """The spaces to host, and the rows to write for them.
 
     After the commit, the spaces in `activated` are hosted. Those in `new` were not hosted before.

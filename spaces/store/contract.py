@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 
 from ..keyspace import replay_minute4
 from ..space_errors import CommitInvalid, CommitTooLarge, RecordDamaged
@@ -53,11 +53,8 @@ ANY: Expect = b""  # no condition
 ABSENT: Expect = b"absent"
 
 
-class Packed(FrozenStruct, array_like=True, gc=False):
-    """The base of records that are encoded as an array of their fields.
-
-    They must not refer to themselves: the garbage collector does not look at them.
-    """
+class Packed(AcyclicStruct, array_like=True):
+    """The base of records that are encoded as an array of their fields."""
 
 
 class ReplayRecord(Packed):

@@ -13,7 +13,7 @@ index row for every 400 bytes of a path.
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
 from ..keyspace import (
@@ -36,7 +36,7 @@ _TEXT = ("utf-8", "surrogatepass")
 _BEHIND_ALL = b"\xff\xff"
 
 
-class Listing(FrozenStruct, gc=False):
+class Listing(AcyclicStruct):
     """A page of paths."""
 
     paths: tuple[str, ...]
@@ -70,7 +70,7 @@ class _Cursor:
         self.more, self.after = page.more, page.last_key
 
 
-class ListingQuery(FrozenStruct, gc=False):
+class ListingQuery(AcyclicStruct):
     """The parameters of a path listing."""
 
     space: SpaceId

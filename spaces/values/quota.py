@@ -22,7 +22,7 @@ Example:
 import heapq
 from collections.abc import Mapping
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
 
@@ -44,7 +44,7 @@ PUBLIC_NAME = "public"
 _STEP_ROWS = 1024
 
 
-class QuotaPolicy(FrozenStruct, gc=False):
+class QuotaPolicy(AcyclicStruct):
     """The configured storage limits of spaces."""
 
     default_bytes: int | None

@@ -30,7 +30,7 @@ from heapq import nsmallest
 from msgspec.structs import replace
 
 from capabilities.clock_and_entropy import Entropy
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
@@ -97,7 +97,7 @@ _EXAMINED_OF_A_SPACE = 65_536
 _OTHER_BYTES = 128 * 1024
 
 
-class Head(FrozenStruct, gc=False):
+class Head(AcyclicStruct):
     """The decoded database row of a value."""
 
     stamp: bytes
@@ -141,7 +141,7 @@ class Write(FrozenStruct):
     sealed_key: bytes | None = None
 
 
-class WritePlan(FrozenStruct, gc=False):
+class WritePlan(AcyclicStruct):
     """The writes and conditions that make up a commit."""
 
     puts: tuple[Put, ...]
@@ -152,7 +152,7 @@ class WritePlan(FrozenStruct, gc=False):
 NO_LIMIT = 1 << 62
 
 
-class VersionRoom(FrozenStruct, gc=False):
+class VersionRoom(AcyclicStruct):
     """The limits on the versions that a commit keeps (ST20).
 
     Attributes:

@@ -11,7 +11,7 @@ from capabilities.abilities import NETWORK_CREATE
 from capabilities.capability_errors import ChainError, MalformedToken
 from capabilities.chain import Marker, Registered, judge_registration
 from capabilities.cids import ContentKey, cid_text
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.limits import counted_client
 from capabilities.machine_tokens import issuing_owner, machine_grant
 from capabilities.principals import is_wallet, same_principal
@@ -99,7 +99,7 @@ def _network_commit(
     )
 
 
-class Registration(FrozenStruct, gc=False):
+class Registration(AcyclicStruct):
     """The response to a delegation registration.
 
     Attributes:
@@ -157,7 +157,7 @@ async def register(
     return done.answer
 
 
-class _Outcome(FrozenStruct, gc=False):
+class _Outcome(AcyclicStruct):
     """The result of an attempt to register a delegation.
 
     It is valid only if the attempt's commit succeeds.

@@ -12,7 +12,7 @@ from functools import partial
 from msgspec import UNSET, Raw, Struct
 
 from capabilities.abilities import READ_RECEIPTS
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from encryption_network.gate import ReleasePermit
 from encryption_network.policy import Evidence, encode_evidence, encode_policy
 from encryption_network.receipt import Digest, QuoteVerdict, Receipt, signed_text
@@ -88,7 +88,7 @@ async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dic
     }
 
 
-class NewReceipt(FrozenStruct, gc=False):
+class NewReceipt(AcyclicStruct):
     """A signed key-release receipt that is not stored yet.
 
     Attributes:

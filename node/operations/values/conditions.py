@@ -3,7 +3,7 @@
 import re
 from collections.abc import Container, Mapping
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 
 from ...refusal import Refusal
 
@@ -22,7 +22,7 @@ _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
 _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
 
-class Options(FrozenStruct, gc=False):
+class Options(AcyclicStruct):
     """The preconditions and limits of one request."""
 
     create_only: bool = False

@@ -4,7 +4,7 @@ A batch write is a single commit, which stores all of the values or none (M5). A
 single snapshot.
 """
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from spaces.store.contract import MAX_COMMIT_BYTES, too_large
 from spaces.values.value_bodies import Staging
 from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
@@ -82,7 +82,7 @@ async def put_all(request: Request) -> BatchWritten:
     return BatchWritten(paths, len(paths))
 
 
-class BatchFound(FrozenStruct, gc=False):
+class BatchFound(AcyclicStruct):
     """The result of reading several values.
 
     Attributes:

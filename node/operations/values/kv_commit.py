@@ -8,7 +8,7 @@ depends on has changed.
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
 from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
@@ -46,7 +46,7 @@ def quota_exceeded(used_bytes: int, limit_bytes: int) -> Refusal:
     return Refusal(code, used_bytes, limit_bytes)
 
 
-class PutReading(FrozenStruct, gc=False):
+class PutReading(AcyclicStruct):
     """A snapshot of the rows that a write is checked against.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Operations that read a value or its metadata (wire §4.4.1, §4.4.2)."""
 
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from spaces.values.object_store import OpenedBody
 from spaces.values.value_heads import Head, head_key, head_of
 
@@ -11,7 +11,7 @@ from .kv_versions import version
 from .plan import Request
 
 
-class Value(FrozenStruct, gc=False):
+class Value(AcyclicStruct):
     """A value that was read from the store.
 
     Its body is None if the caller already has this version.

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from capabilities.abilities import KV_LIST, satisfies, sufficient_for
 from capabilities.caveats import Caveats, same_json, selection_of
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import Resource, SpaceResource, extends
 from capabilities.strict_base64 import decode_url, encode_url
 from encryption_network.keyring import Keyring
@@ -61,7 +61,7 @@ def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
     return blake3(framed, key=keyring.derive(_CONTEXT)).digest()
 
 
-class Paths(FrozenStruct, gc=False):
+class Paths(AcyclicStruct):
     """One page of a listing of paths."""
 
     paths: Sequence[str]

@@ -6,7 +6,7 @@ Every batch is checked before anything runs.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from capabilities.abilities import KV_PUT
-from capabilities.frozen_struct import FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.resources import Resource, SpaceId, SpaceResource
 from capabilities.tokens import Invocation
 from spaces.values.value_heads import Head
@@ -21,7 +21,7 @@ _STORED = frozenset({"content-type", "content-encoding", "content-language", "co
 _STORED_PREFIX = "x-tinycloud-meta-"
 
 
-class OperationTarget(FrozenStruct, gc=False):
+class OperationTarget(AcyclicStruct):
     """The space and path to which one capability applies (U13).
 
     The path is exactly as signed in the token.
