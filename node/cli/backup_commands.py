@@ -301,7 +301,7 @@ def _opened(file: Path) -> BinaryIO:
     Pipes and devices are refused.
     """
     # O_NONBLOCK: opening a pipe without a writer would wait for ever.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileUnreadable(

@@ -400,7 +400,7 @@ class OwnerHome:
     def _lock(self) -> Iterator[None]:
         """Lock the folder against changes by other commands."""
         # The kernel releases the lock of a command that is killed.
-        folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        folder = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield

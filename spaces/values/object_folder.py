@@ -299,7 +299,7 @@ class IncomingFile:
         No commit refers to the file yet, so an incomplete file does no harm.
         """
         self._files.require_free_space()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._path = path  # so that `discard` removes the file if the next steps fail
         try:
             self._write(descriptor, (data,))
@@ -358,7 +358,7 @@ class OpenBody(OpenedBody):
             if self._is_closed:
                 return
             try:
-                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self._path, os.O_RDONLY)
             except FileNotFoundError as exc:
                 raise RecordDamaged("the file for a large value is missing") from exc
             if os.fstat(self._descriptor).st_size != self.size_bytes:

@@ -107,9 +107,7 @@ class GrantFolder:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._require_own(folder)
             # O_NOFOLLOW: the host may own the disk, and a link could lead to any file.
-            lock = os.open(
-                path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._lock: int | None = lock
         try:
             with self._using():

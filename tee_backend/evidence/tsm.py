@@ -62,7 +62,7 @@ class ReportFiles:
 
         The kernel would treat the data of a second call as a new value.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_WRONLY)
         try:
             os.write(descriptor, data)
         finally:

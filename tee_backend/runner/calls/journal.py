@@ -127,7 +127,7 @@ class Journal:
         # All statements run in this one thread, so transactions never overlap.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
             self._connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
             try:
                 self._prepare(self._connection)

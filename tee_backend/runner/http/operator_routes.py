@@ -113,7 +113,7 @@ def _short(folder: Path) -> Iterator[str]:
 
     The kernel accepts paths of only some 100 characters.
     """
-    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{opened}/{SOCKET}"
     finally:
