@@ -48,6 +48,5 @@ def simulate(folder: Path) -> None:
             "folder": str(folder),
             "trustRoot": f"{folder}/root-ca.pem",
             "collateral": str(collateral),
-        },
-        (),
+        }
     )

@@ -356,7 +356,7 @@ async def grant(
         wallet=owner_home().wallet(),
     )
     kept = await deliver(url, portable, hands_over=not no_hand_over)
-    print_result(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)}, ())
+    print_result(kept | {"handedOver": not no_hand_over, "seen": as_json(seen, policy)})
 
 
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
@@ -585,7 +585,7 @@ async def share(
     portable = await client.runners.share_project(
         seen, name, folder=folder, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
-    print_result(await deliver(url, portable), ())
+    print_result(await deliver(url, portable))
 
 
 # The policy is used for the question and for checking the answer, not for a grant.

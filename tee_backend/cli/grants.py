@@ -144,7 +144,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     if refusals:
         raise refusals[-1]
     tell(f"revoked {number}" if left else "all grants were already revoked")
-    print_result({"revoked": left}, ())
+    print_result({"revoked": left})
 
 
 @click.command(

@@ -206,7 +206,7 @@ async def publish(
     if is_app:
         found["address"] = await _record_address(client, wallet, "app", version.project)
         tell(f"address {found['address']}")
-    print_result(found, ())
+    print_result(found)
 
 
 @click.command(
@@ -228,7 +228,7 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
             name, sha256, signer=owner_home().wallet() or client.session.signer
         )
     tell(f"activated version {active.sha256} (activation number {active.sequence})")
-    print_result(_active_json(active), ())
+    print_result(_active_json(active))
 
 
 @click.command()
