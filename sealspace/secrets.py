@@ -578,6 +578,7 @@ class Secrets:
                         f'list the names with `client.secrets("{self._space.owner}").list({scope})`'
                     ),
                 )
+                error.step = "sealspace secret list --all"
             error.add_note(f"this is about the secret {secret.label}")
             raise
 

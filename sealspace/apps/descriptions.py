@@ -63,7 +63,13 @@ from ..documents.manifests import (
     served,
 )
 from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
-from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, secret_at, shared_folder_at
+from ..documents.secret_names import (
+    OWN_FOLDER,
+    SECRETS_SPACE,
+    secret_at,
+    shared_folder_at,
+    shared_name_at,
+)
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..session import iso_time
@@ -160,6 +166,8 @@ def _secrets(space: str, path: str) -> tuple[str, str] | None:
     label = below.removeprefix("scoped/")
     if folder := shared_folder_at(path):
         return label, f"copies of secrets for {folder.did}"
+    if named := shared_name_at(path):
+        return label, f"the secret {named.label}, as shared with {named.folder.split('/')[-2]}"
     every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
     return label, every if secret_at(path) is None else f"the secret {label}"
 

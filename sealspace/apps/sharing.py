@@ -3,7 +3,8 @@
 A shared secret is a copy that is encrypted for the recipient's own network. The recipient opens it
 as the owner of that network, so nothing that the owner keeps is granted. The copies of one
 recipient are in a folder of the owner's space `secrets`, and the owner signs a grant to read it.
-The folder's path names the recipient's public key, so the signature covers the key too.
+The folder's path names the recipient's public key, so the signature covers the key too. The owner
+also signs the name of each shared secret, and only these are copied, whatever is in the store.
 
 Example:
     await friend.encryption.ensure_network()
@@ -15,7 +16,7 @@ Example:
     await client.sharing.unshare(["API_KEY"], did=friend.session.owner)
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -35,6 +36,7 @@ from ..documents.secret_names import (
     secret_at,
     shared_folder,
     shared_folder_at,
+    shared_name_at,
 )
 from ..encryption import Encryption, require_usable
 from ..errors import InvalidInput, NetworkKeyChanged, NetworkNotFound, NotShared
@@ -43,6 +45,7 @@ from ..secrets import SECRETS_SPACE, Secrets, writable_name
 from ..session import Grant, network_of_owner, read_grant, space_capability, space_of
 from ..wallets import AnyWallet
 from ..wire.caller import Caller
+from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.portable import PortableDelegation, portable_of
 
 _Wallet: TypeAlias = Callable[[], AnyWallet | None]
@@ -56,10 +59,12 @@ class Share(NamedTuple):
     Attributes:
         folder: the folder, which names the person and the key.
         grant: the grant, signed by the owner.
+        labels: the secrets that the owner shares with the person or the team, in `Sharing.shares`.
     """
 
     folder: SharedFolder
     grant: Grant
+    labels: tuple[str, ...] = ()
 
     @property
     def pin(self) -> NetworkPin:
@@ -97,25 +102,17 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.query`.
         """
-        return await self._shares(self._caller.session.owner)
-
-    async def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
-        """Return all copies of secrets, with the folder of each copy.
-
-        Raises:
-            SealspaceError: as `Kv.list`.
-        """
+        folders, names = await self._signed(self._caller.session.owner)
         return tuple(
-            [
-                (folder, copy)
-                async for path in self._kv.list(SHARED_PREFIX)
-                if (folder := shared_folder_at(path)) and (copy := secret_at(path, folder.path))
-            ]
+            Share(
+                to, grants[0], tuple(sorted(one.label for one in names if one.folder == to.group))
+            )
+            for to, grants in folders.items()
         )
 
     async def share(
         self,
-        labels: Collection[str] | None,
+        labels: Collection[str],
         did: str,
         *,
         team: str | None = None,
@@ -125,11 +122,13 @@ class Sharing:
     ) -> Share:
         """Share secrets with a person who has an encryption network.
 
-        The wallet signs once for each person and team. Later values are shared too, if they are
-        stored with `put_many`. What the person has read stays known after `unshare`.
+        The wallet signs once for each person, and once for each secret of a person or team. Later
+        values are shared too, if they are stored with `put_many`. What the person has read stays
+        known after `unshare`.
 
         Args:
-            labels: the secrets; None: all that the team has.
+            labels: the secrets. A new member of a team also gets those that the team has. Other
+                members get copies of new ones with the next value, or by a call for each member.
             did: DID of the person.
             team: name of the team for which the copies are made; None: the person alone.
             wallet: see above.
@@ -145,104 +144,114 @@ class Sharing:
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
-        session, person = self._caller.session, shared_folder(team, did).did
-        shares = await self.shares()
-        live = dict(reversed(shares))  # the latest counts
-        if labels is None:
-            # SH7: as in `put_many`, a path alone does not count.
-            labels = {
-                one.label for to, one in await self.copies() if to.team == team and to in live
-            }
+        owner, folder = self._caller.session.owner, shared_folder(team, did)
+        folders, names = await self._signed(owner)
+        pin = await self._pin(
+            [Share(to, of[0]).pin for to, of in folders.items() if to.did == folder.did],
+            did=folder.did,
+            encryption=encryption or self._encryption,
+        )
+        folder = folder._replace(key=pin.public_key)
+        grants = folders.get(folder, [])
+        shared = {to: of for to, of in names.items() if to.folder == folder.group}
+        if all(to.group != folder.group for to in folders):
+            # SH5: names that outlived the last right to read would come back with the next one.
+            cids = [of.cid for one in shared.values() for of in one]
+            await Delegations(self._caller).revoke(*cids)
+            shared.clear()
+        unsigned: list[SharedFolder | SecretName] = []
+        if not grants:
+            # SH5: so would copies that an expired right left behind.
+            await self._kv.delete_many([path async for path in self._kv.list(folder.path)])
+            labels = {*labels, *(to.label for to in shared)}
+            unsigned.append(folder)
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
         values = {one: await self._secrets().get(one.name, scope=one.scope) for one in named}
-        pin = await self._pin(
-            [one.pin for one in shares if one.folder.did == person],
-            did=person,
-            encryption=encryption or self._encryption,
-        )
-        folder = SharedFolder(team, person, pin.public_key)
-        grant = live.get(folder)
-        if grant is None:
-            signing = wallet()
-            if signing is None and session.did != session.owner:  # SH3
-                raise InvalidInput(
-                    "cannot share: only the owner's wallet can sign the grant, not a session's key",
-                    hint="sign it with the owner's wallet",
-                )
-            # SH5: copies that an expired right left behind would be readable again.
-            await self._kv.delete_many(one.path for to, one in await self.copies() if to == folder)
-            portable = await Delegations(self._caller).delegate(
-                person, _rights(session.owner, folder), ttl_s=ttl_s, wallet=signing
-            )
-            grant = read_grant(portable.header)
-        await self._kv.put_many(await self._secrets(folder).sealed(values))
-        return Share(folder, grant)
+        now = self._caller.clock.now()
+        ends_at = (grants and grants[0].expires_at) or now + ttl_s
+        for one in named:
+            to = one._replace(folder=folder.group)
+            # SH3: a name does not end before the right to read. Ends are rounded to seconds.
+            if not any(of.is_live(ends_at - 2) for of in shared.get(to, ())):
+                unsigned.append(to)
+        grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
+        await self._store({}, values, folder)
+        return Share(folder, grants[0])
 
     async def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
-        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies in a
-        folder that no live grant names are left as they are.
+        The owner signed the names and the keys of the copies, so no other node is needed.
 
         Args:
             values: label to text or bytes.
             own: whether to store the secrets themselves; False: only renew the copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
-            SealspaceError: as `Secrets.put_many`, `copies` and `shares`.
+            SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
         named = {parse_secret_label(label): value for label, value in values.items()}
-        texts = await self._secrets().sealed(named) if own else {}
-        if copies := [one for one in await self.copies() if one[1].label in values]:
-            # SH3: anyone who can write to the store can make a copy's path.
-            live = dict(await self.shares())
-            for folder, secret in copies:
-                if folder in live:
-                    texts |= await self._secrets(folder).sealed({secret: values[secret.label]})
-        await self._kv.put_many(texts)
+        await self._store(await self._secrets().sealed(named) if own else {}, named)
 
     async def unshare(
         self, labels: Collection[str] | None, *, did: str | None = None, team: str | None = None
     ) -> tuple[str, ...]:
-        """Delete copies, and revoke the rights to read for which nothing is left.
+        """Delete copies, and revoke the names and rights to read for which nothing is left.
 
         A member of a team keeps the right to read what is shared with the team later, unless
         everything is unshared.
 
         Args:
-            labels: the secrets; without it, all.
+            labels: the secrets; None: all.
             did: DID of the person; None: every person.
-            team: the team for which the copies were made. None: copies for a person alone, or all
-                copies if no person is given either.
+            team: the team. None: what is shared with a person alone, or everything if no person is
+                given either.
         Returns:
-            The labels of the secrets of which copies were deleted.
+            The labels of the secrets of which names were revoked or copies deleted.
         Raises:
+            InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.
-            SealspaceError: as `copies`, `shares`, `Delegations.revoke` and `Kv.delete_many`.
+            SealspaceError: as `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
-
-        def is_meant(folder: SharedFolder) -> bool:
-            is_one = did is None or same_principal(did, folder.did)
-            return is_one and (team is did is None or folder.team == team)
-
-        copies = [one for one in await self.copies() if is_meant(one[0])]
-        ended = [one for one in copies if labels is None or one[1].label in labels]
-        kept = {folder for folder, _ in set(copies) - set(ended)}
-        revoked = [
-            grant.cid
-            for folder, grant in await self.shares()
-            if is_meant(folder) and (labels is None or (folder.team is None and folder not in kept))
+        if labels is not None and did and team:
+            raise InvalidInput("a team's secrets are for all its members; unshare with one of both")
+        owner = self._caller.session.owner
+        meant = shared_folder(team, did or owner)
+        prefix = meant.group if team or did else SHARED_PREFIX
+        if team and did:
+            prefix += f"{meant.did}/"
+        folders, names = await self._signed(owner)
+        ended = [
+            to
+            for to in names
+            if to.path.startswith(prefix) and (labels is None or to.label in labels)
         ]
-        if not ended and not revoked:
+        without = {to.folder for to in ended} - {to.folder for to in names if to not in ended}
+        over = [
+            to
+            for to in folders
+            if to.path.startswith(prefix)
+            and (labels is None or (to.team is None and to.group in without))
+        ]
+        # SH5: the rights first. Copies that another command made before are found then.
+        await Delegations(self._caller).revoke(
+            *(of.cid for to in over for of in folders[to]),
+            *(of.cid for to in ended for of in names[to]),
+        )
+        copies = {
+            path: copy.label
+            async for path in self._kv.list(prefix)
+            if (folder := shared_folder_at(path)) and (copy := secret_at(path, folder.path))
+            if labels is None or copy.label in labels
+        }
+        await self._kv.delete_many(copies)
+        if not (over or ended or copies):
             raise NotShared(
                 "these secrets are not shared, or not with this person or team",
                 hint="list what is shared: sealspace team list",
             )
-        # SH5: the right first. A copy that another command renews meanwhile cannot be read then.
-        await Delegations(self._caller).revoke(*revoked)
-        await self._kv.delete_many(one.path for _, one in ended)
-        return tuple(dict.fromkeys(secret.label for _, secret in ended))
+        return tuple(sorted({*copies.values(), *(to.label for to in ended)}))
 
     async def received(
         self,
@@ -261,16 +270,15 @@ class Sharing:
             NotShared: nothing is shared, or it is not clear which team is meant.
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
-        found = {
-            one.folder: one
-            for one in reversed(await self._shares(owner))  # the latest counts
-            if one.folder.did == self._caller.session.owner
-            and team in (None, one.folder.team or "")
-        }
+        found = [
+            Share(to, grants[0])
+            for to, grants in (await self._signed(owner))[0].items()
+            if to.did == self._caller.session.owner and team in (None, to.team or "")
+        ]
         if len(found) != 1:
-            teams = " and ".join(one.team or "you alone" for one in found) or "nothing"
-            raise NotShared(f"{owner} shares with you at this node: {teams}")
-        return await self.opened(found.popitem()[1], wallet=wallet)
+            teams = " and ".join(sorted(one.folder.team or "you alone" for one in found))
+            raise NotShared(f"{owner} shares with you at this node: {teams or 'nothing'}")
+        return await self.opened(found[0], wallet=wallet)
 
     async def opened(
         self,
@@ -341,18 +349,72 @@ class Sharing:
                 raise changed
         return offered
 
-    async def _shares(self, owner: str) -> tuple[Share, ...]:
-        """Return the live grants to read copies that an owner signed, latest first."""
-        account = None if self._caller.session.space else SECRETS_SPACE
-        query = Delegations(self._caller).query(status="active", account=account, tokens=True)
-        return tuple(
-            [
-                share
-                async for one in query
-                if (share := read_share(one.token or "", owner))
-                and share.grant.is_live(self._caller.clock.now())  # the node could hide the end
-            ]
+    async def _sign(
+        self, unsigned: Sequence[SharedFolder | SecretName], ttl_s: float, wallet: _Wallet
+    ) -> list[Grant]:
+        """Grant folders and names with the owner's signature (SH3)."""
+        session, delegations = self._caller.session, Delegations(self._caller)
+        signing = wallet() if unsigned else None
+        if unsigned and signing is None and session.did != session.owner:
+            raise InvalidInput(
+                "cannot share: only the owner's wallet can sign the grant, not a session's key",
+                hint="sign it with the owner's wallet",
+            )
+        portables = [
+            await delegations.delegate(*_terms(to, session.owner), ttl_s=ttl_s, wallet=signing)
+            for to in unsigned
+        ]
+        return [read_grant(one.header) for one in portables]
+
+    async def _store(
+        self,
+        texts: dict[str, bytes | str],
+        values: Mapping[SecretName, str | bytes],
+        only: SharedFolder | None = None,
+    ) -> None:
+        """Store values together with copies of secrets in the folders that have them (SH6)."""
+
+        async def named() -> dict[str, tuple[SharedFolder, SecretName]]:
+            return {
+                one._replace(folder=to.path).path: (to, one)
+                for to, _, labels in await self.shares()
+                for one in values
+                if one.label in labels and only in (None, to)
+            }
+
+        copies = await named()
+        for to, one in copies.values():
+            texts |= await self._secrets(to).sealed({one: values[one]})
+        await self._kv.put_many(texts)
+        if copies:
+            # `unshare` could have listed the copies before they were stored.
+            await self._kv.delete_many(copies.keys() - (await named()).keys())
+
+    async def _signed(
+        self, owner: str
+    ) -> tuple[dict[SharedFolder, list[Grant]], dict[SecretName, list[Grant]]]:
+        """Return the folders and names in an owner's live grants, the latest first (SH3)."""
+        session, now = self._caller.session, self._caller.clock.now()
+        query = Delegations(self._caller).query(
+            # What strangers send to the owner must not delay the owner's commands.
+            direction="granted" if same_principal(owner, session.owner) else "received",
+            status="active",
+            space=space_of(owner, SECRETS_SPACE).text,
+            account=None if session.space else SECRETS_SPACE,
+            tokens=True,
+            page_items=MAX_PAGE_ITEMS,
         )
+        folders: dict[SharedFolder, list[Grant]] = {}
+        names: dict[SecretName, list[Grant]] = {}
+        async for one in query:
+            found = _read(one.token or "", owner)
+            if found and found[1].is_live(now):  # the node could hide the end
+                to, grant = found
+                if isinstance(to, SharedFolder):
+                    folders.setdefault(to, []).append(grant)
+                else:
+                    names.setdefault(to, []).append(grant)
+        return folders, names
 
 
 def read_share(token: str, owner: str) -> Share | None:
@@ -366,23 +428,34 @@ def read_share(token: str, owner: str) -> Share | None:
     Does not check:
         Its times and revocation, which the node judges.
     """
+    found = _read(token, owner)
+    return Share(found[0], found[1]) if found and isinstance(found[0], SharedFolder) else None
+
+
+def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | None:
+    """Parse a grant for a folder or a name, and verify its signature as `read_share` (SH3)."""
     try:
-        parents = verify_delegation(parse_delegation(token)).parents
+        unverified = parse_delegation(token)
+        path = "".join(one.resource.text for one in unverified.capabilities[:1]).removeprefix(
+            f"{space_of(owner, SECRETS_SPACE).text}/kv/"
+        )
+        to = shared_folder_at(path) or shared_name_at(path)
+        if to is None or unverified.parents or not same_principal(unverified.delegator, owner):
+            return None
+        reader, rights = _terms(to, owner)
+        if unverified.capabilities != rights or not same_principal(unverified.delegate, reader):
+            return None
+        verify_delegation(unverified)
     except CapabilityError:
         return None
-    grant, place = read_grant(token), f"{space_of(owner, SECRETS_SPACE).text}/kv/"
-    folder = shared_folder_at(grant.capabilities[0].resource.text.removeprefix(place))
-    if (
-        folder is not None
-        and not parents
-        and same_principal(grant.delegator, owner)
-        and grant.delegate == folder.did
-        and grant.capabilities == _rights(owner, folder)
-    ):
-        return Share(folder, grant)
-    return None
+    return to, read_grant(token)
 
 
-def _rights(owner: str, folder: SharedFolder) -> tuple[Capability, ...]:
+def _terms(to: SharedFolder | SecretName, owner: str) -> tuple[str, tuple[Capability, ...]]:
+    """Return the recipient and the rights of a grant for a folder or a name (SH3)."""
+    # A name is granted to its owner, who has this right anyway, so nobody gets a right by it.
+    did, abilities = owner, [KV_GET]
+    if isinstance(to, SharedFolder):
+        did, abilities = to.did, [KV_GET, KV_LIST]
     place = space_of(owner, SECRETS_SPACE)
-    return tuple(space_capability(place, "kv", folder.path, one) for one in (KV_GET, KV_LIST))
+    return did, tuple(space_capability(place, "kv", to.path, one) for one in abilities)

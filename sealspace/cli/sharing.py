@@ -18,7 +18,7 @@ from .command_errors import NotThere
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .paths import grants_option, read_grants, write_grants
-from .terminal import end_text, optional_time, print_documents, tell
+from .terminal import confirm, end_text, optional_time, print_documents, tell, yes_option
 
 from_option = click.option(
     "--from",
@@ -124,14 +124,19 @@ async def share(
 @click.argument("names", metavar="[NAME]", nargs=-1)
 @_with
 @_scope
+@yes_option
 @at_node
-async def unshare(client: Client, names: tuple[str, ...], person: str, scope: str | None) -> None:
+async def unshare(
+    client: Client, names: tuple[str, ...], person: str, scope: str | None, yes: bool
+) -> None:
     """Stop sharing secrets with a person or a team.
 
-    Without names, this ends everything that is shared with them. The copies are deleted. What was
-    read stays known, so store other values afterwards.
+    Without names, this ends everything that is shared with them, after you confirm. The copies are
+    deleted. What was read stays known, so store other values afterwards.
     """
     team, labels = _team_in(person), [label_of(one, scope) for one in names]
+    if not labels:
+        confirm(f"stop sharing everything with {person}?", yes=yes)
     await _unshare(client, labels or None, None if team else person, team)
 
 
@@ -149,7 +154,7 @@ async def add(
 
     The person gets a copy of each secret that is shared with the team.
     """
-    await _share(client, None, did, team, node, ttl_s, out)
+    await _share(client, (), did, team, node, ttl_s, out)
 
 
 @click.command()
@@ -168,7 +173,6 @@ async def remove(client: Client, team: str, did: str) -> None:
 @at_node
 async def list_(client: Client) -> None:
     """List the people who may read copies of your secrets, by team."""
-    copies = await client.sharing.copies()
     columns = ("team", "person", "fingerprint", "secrets", "until")
     print_documents(
         [
@@ -176,7 +180,7 @@ async def list_(client: Client) -> None:
                 "team": one.folder.team,
                 "person": one.folder.did,
                 "fingerprint": one.pin.fingerprint,
-                "secrets": [secret.label for folder, secret in copies if folder == one.folder],
+                "secrets": one.labels,
                 "until": optional_time(one.grant.expires_at),
             }
             for one in await client.sharing.shares()
@@ -192,7 +196,7 @@ def _team_in(person: str) -> str | None:
 
 async def _share(
     client: Client,
-    labels: Collection[str] | None,
+    labels: Collection[str],
     did: str,
     team: str | None,
     node: str | None,

@@ -107,10 +107,15 @@ class SharedFolder(NamedTuple):
     key: bytes
 
     @property
+    def group(self) -> str:
+        """The path of the team or person, below which grants name the secrets (SH3)."""
+        return f"{SHARED_PREFIX}{self.team or self.did}/"
+
+    @property
     def path(self) -> str:
         """The path of the folder, which grants contain."""
-        team = "" if self.team is None else f"{self.team}/"
-        return f"{SHARED_PREFIX}{team}{self.did}/{encode_url(self.key)}/"
+        did = f"{self.did}/" if self.team else ""
+        return f"{self.group}{did}{encode_url(self.key)}/"
 
 
 def shared_folder(team: str | None, did: str) -> SharedFolder:
@@ -141,6 +146,17 @@ def shared_folder_at(path: str) -> SharedFolder | None:
     key = decode_url(found["key"]) or b""
     folder = SharedFolder(found["team"], principal_of(found["did"]), key)
     return folder if folder.path == found[0] else None
+
+
+def shared_name_at(path: str) -> SecretName | None:
+    """Parse the path by which a grant names a secret that a team or a person has (SH3).
+
+    Returns None for other paths, and for secrets that are not shared (SH2).
+    """
+    group = path.removeprefix(SHARED_PREFIX).partition("/")[0]
+    secret = secret_at(path, f"{SHARED_PREFIX}{group}/")
+    is_shared = secret and not is_protected(secret.name) and not is_reserved(secret.name)
+    return secret if is_shared else None
 
 
 def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:

@@ -22,7 +22,7 @@ from sealspace.apps.sharing import Share, _Wallet
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
-from sealspace.documents.secret_names import SecretName, SharedFolder
+from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
@@ -696,16 +696,9 @@ class Sharing:
             SealspaceError: as `Delegations.query`.
         """
 
-    def copies(self) -> tuple[tuple[SharedFolder, SecretName], ...]:
-        """Return all copies of secrets, with the folder of each copy.
-
-        Raises:
-            SealspaceError: as `Kv.list`.
-        """
-
     def share(
         self,
-        labels: Collection[str] | None,
+        labels: Collection[str],
         did: str,
         *,
         team: str | None = None,
@@ -715,11 +708,13 @@ class Sharing:
     ) -> Share:
         """Share secrets with a person who has an encryption network.
 
-        The wallet signs once for each person and team. Later values are shared too, if they are
-        stored with `put_many`. What the person has read stays known after `unshare`.
+        The wallet signs once for each person, and once for each secret of a person or team. Later
+        values are shared too, if they are stored with `put_many`. What the person has read stays
+        known after `unshare`.
 
         Args:
-            labels: the secrets; None: all that the team has.
+            labels: the secrets. A new member of a team also gets those that the team has. Other
+                members get copies of new ones with the next value, or by a call for each member.
             did: DID of the person.
             team: name of the team for which the copies are made; None: the person alone.
             wallet: see above.
@@ -739,35 +734,35 @@ class Sharing:
     def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
-        Copies are sealed to the keys that the owner signed, so no other node is needed. Copies in a
-        folder that no live grant names are left as they are.
+        The owner signed the names and the keys of the copies, so no other node is needed.
 
         Args:
             values: label to text or bytes.
             own: whether to store the secrets themselves; False: only renew the copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
-            SealspaceError: as `Secrets.put_many`, `copies` and `shares`.
+            SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
 
     def unshare(
         self, labels: Collection[str] | None, *, did: str | None = None, team: str | None = None
     ) -> tuple[str, ...]:
-        """Delete copies, and revoke the rights to read for which nothing is left.
+        """Delete copies, and revoke the names and rights to read for which nothing is left.
 
         A member of a team keeps the right to read what is shared with the team later, unless
         everything is unshared.
 
         Args:
-            labels: the secrets; without it, all.
+            labels: the secrets; None: all.
             did: DID of the person; None: every person.
-            team: the team for which the copies were made. None: copies for a person alone, or all
-                copies if no person is given either.
+            team: the team. None: what is shared with a person alone, or everything if no person is
+                given either.
         Returns:
-            The labels of the secrets of which copies were deleted.
+            The labels of the secrets of which names were revoked or copies deleted.
         Raises:
+            InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.
-            SealspaceError: as `copies`, `shares`, `Delegations.revoke` and `Kv.delete_many`.
+            SealspaceError: as `shares`, `Delegations.revoke` and `Kv.delete_many`.
         """
 
     def received(self, owner: str, *, team: str | None = None, wallet: _Wallet = ...) -> Secrets:

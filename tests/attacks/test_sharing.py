@@ -5,13 +5,14 @@ import time
 from contextlib import AsyncExitStack
 
 import aiohttp
+import pytest
 from running_node import RunningNode
 
 from capabilities.abilities import KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.clock_and_entropy import SystemEntropy
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import DelegationRevoked, SealspaceError
+from sealspace.errors import DelegationRevoked, InvalidEnvelope, SealspaceError
 from sealspace.session import Session, mint
 from sealspace.wallets import new_wallet
 
@@ -107,3 +108,28 @@ async def test_SH5_a_reader_who_tries_other_paths(attacked_node: RunningNode) ->
                 assert await status(path, ability) in (401, 403), path
         for path in ("../API_KEY", "%2e%2e/API_KEY", "../" * 4 + "API_KEY"):
             assert await status(folder + path, KV_GET) in (400, 401, 403, 404)
+
+
+async def test_SH6_names_that_a_writer_plants_are_not_copied(attacked_node: RunningNode) -> None:
+    """A recipient who may also write below `vault/secrets/` adds a path to the own folder, and so
+    does the node itself. The owner never shared these secrets, so their values are not copied."""
+    url, wallets = attacked_node.url, (new_wallet(), new_wallet())
+    async with AsyncExitStack() as stack:
+        alice, eve = [await stack.enter_async_context(Client(url)) for _ in wallets]
+        for client, wallet in zip((alice, eve), wallets, strict=True):
+            await client.sign_in(wallet)
+        await alice.secrets().put_many({"API_KEY": "open sesame", "CARD": "1", "BANK": "1"})
+        await alice.sharing.share(["API_KEY"], eve.session.owner, wallet=lambda: wallets[0])
+        space = alice.kv("secrets").space.text
+        right = [allow(f"{space}/kv/vault/secrets/", KV_PUT)]
+        await eve.delegations.accept(await alice.delegations.delegate(eve.session.did, right))
+        source = await eve.sharing.received(alice.session.owner, wallet=lambda: wallets[1])
+        (path,) = [one async for one in alice.kv("secrets").list("vault/secrets/shared/")]
+        folder = path.removesuffix("API_KEY")
+        await eve.kv(space).put(f"{folder}CARD", "planted")
+        await alice.kv("secrets").put(f"{folder}BANK", "planted")  # as the node could
+        await alice.sharing.put_many({"API_KEY": "new", "CARD": "4111", "BANK": "DE89"})
+        assert await source.get("API_KEY") == "new"
+        for name in ("CARD", "BANK"):
+            with pytest.raises(InvalidEnvelope):
+                await source.get(name)

@@ -86,6 +86,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _SHARING + "test_SH3_a_copy_that_somebody_else_planted_is_not_renewed",
         _SHARING + "test_SH3_only_the_owners_own_signature_counts",
     ),
+    "3.5 a recipient who may also write below `vault/secrets/`, another delegate or the node "
+    "plants names in a shared folder, to get secrets that were never shared": (
+        "attacks/test_sharing.py::test_SH6_names_that_a_writer_plants_are_not_copied",
+        _SHARING + "test_SH3_only_names_that_the_owner_signed_count",
+    ),
     "3.5 a person with a share tries other names, folders or teams, or writes": (
         "attacks/test_sharing.py::test_SH5_a_reader_who_tries_other_paths",
     ),

@@ -86,6 +86,8 @@ async def test_share_read_and_unshare(office: Office) -> None:
     assert await office.bob_reads("API_KEY") == f"{office.alice} {NOTHING}"
     again = await office.desk.run("secret", "unshare", "API_KEY", "--with", office.bob)
     assert (again.status, again.next) == (21, "list what is shared: sealspace team list")
+    missing = await office.desk.run("secret", "share", "NOTHING", "--with", office.bob)
+    assert (missing.status, missing.next) == (21, "sealspace secret list --all")
 
 
 async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -> None:
@@ -179,7 +181,10 @@ async def test_people_at_two_nodes(
         assert (await office.as_bob(*get)).out == "open sesame"
         await office.as_alice("secret", "put", "API_KEY", given="second")
         assert (await office.as_bob(*get)).out == "second"
-        await office.as_alice("secret", "unshare", "--with", office.bob)
+        everything = ("secret", "unshare", "--with", office.bob)
+        asked = await desk.run(*everything)
+        assert (asked.status, asked.next) == (2, "add --yes")
+        await office.as_alice(*everything, "--yes")
         assert (await office.as_bob(*get)).status == 22
         other = tmp_path / "other.json"
         await office.as_alice(
