@@ -17,6 +17,7 @@ Example:
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -59,12 +60,12 @@ class Share(NamedTuple):
     Attributes:
         folder: the folder, which names the person and the key.
         grant: the grant, signed by the owner.
-        labels: the secrets that the owner shares with the person or the team, in `Sharing.shares`.
+        copies: the names of the copies, for which the owner signed; only in `Sharing.shares`.
     """
 
     folder: SharedFolder
     grant: Grant
-    labels: tuple[str, ...] = ()
+    copies: tuple[SecretName, ...] = ()
 
     @property
     def pin(self) -> NetworkPin:
@@ -105,7 +106,9 @@ class Sharing:
         folders, names = await self._signed(self._caller.session.owner)
         return tuple(
             Share(
-                to, grants[0], tuple(sorted(one.label for one in names if one.folder == to.group))
+                to,
+                grants[0],
+                tuple(one._replace(folder=to.path) for one in names if one.folder == to.group),
             )
             for to, grants in folders.items()
         )
@@ -152,22 +155,21 @@ class Sharing:
             encryption=encryption or self._encryption,
         )
         folder = folder._replace(key=pin.public_key)
-        grants = folders.get(folder, [])
-        shared = {to: of for to, of in names.items() if to.folder == folder.group}
-        if all(to.group != folder.group for to in folders):
-            # SH5: names that outlived the last right to read would come back with the next one.
-            cids = [of.cid for one in shared.values() for of in one]
-            await Delegations(self._caller).revoke(*cids)
-            shared.clear()
+        grants, has_members = (
+            folders.get(folder, []),
+            any(to.group == folder.group for to in folders),
+        )
+        shared = {to: of for to, of in names.items() if to.folder == folder.group and has_members}
         unsigned: list[SharedFolder | SecretName] = []
         if not grants:
-            # SH5: so would copies that an expired right left behind.
-            await self._kv.delete_many([path async for path in self._kv.list(folder.path)])
+            # SH5: what an ended right left behind would come back with the new one.
+            with suppress(NotShared):
+                await self.unshare(None, did=None if team and not has_members else did, team=team)
             labels = {*labels, *(to.label for to in shared)}
             unsigned.append(folder)
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
-        values = {one: await self._secrets().get(one.name, scope=one.scope) for one in named}
+        values = {one.label: await self._secrets().get(one.name, scope=one.scope) for one in named}
         now = self._caller.clock.now()
         ends_at = (grants and grants[0].expires_at) or now + ttl_s
         for one in named:
@@ -176,10 +178,16 @@ class Sharing:
             if not any(of.is_live(ends_at - 2) for of in shared.get(to, ())):
                 unsigned.append(to)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
-        await self._store({}, values, folder)
+        await self.put_many(values, own=False, only=folder)
         return Share(folder, grants[0])
 
-    async def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
+    async def put_many(
+        self,
+        values: Mapping[str, str | bytes],
+        *,
+        own: bool = True,
+        only: SharedFolder | None = None,
+    ) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
         The owner signed the names and the keys of the copies, so no other node is needed.
@@ -187,12 +195,23 @@ class Sharing:
         Args:
             values: label to text or bytes.
             own: whether to store the secrets themselves; False: only renew the copies.
+            only: the folder whose copies are renewed; None: all copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
             SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
         """
         named = {parse_secret_label(label): value for label, value in values.items()}
-        await self._store(await self._secrets().sealed(named) if own else {}, named)
+        texts = await self._secrets().sealed(named) if own else {}
+        for to, _, copies in await self.shares():
+            if only in (None, to):
+                texts |= await self._secrets(to).sealed(
+                    {one: values[one.label] for one in copies if one.label in values}
+                )
+        await self._kv.put_many(texts)
+        if copied := {path for path in texts if path.startswith(SHARED_PREFIX)}:
+            # SH6: `unshare` could have deleted these copies before they were stored.
+            live = {copy.path for one in await self.shares() for copy in one.copies}
+            await self._kv.delete_many(copied - live)
 
     async def unshare(
         self, labels: Collection[str] | None, *, did: str | None = None, team: str | None = None
@@ -361,34 +380,15 @@ class Sharing:
                 hint="sign it with the owner's wallet",
             )
         portables = [
-            await delegations.delegate(*_terms(to, session.owner), ttl_s=ttl_s, wallet=signing)
+            await delegations.delegate(
+                _reader(to, session.owner),
+                _rights(to, session.owner),
+                ttl_s=ttl_s,
+                wallet=signing,
+            )
             for to in unsigned
         ]
         return [read_grant(one.header) for one in portables]
-
-    async def _store(
-        self,
-        texts: dict[str, bytes | str],
-        values: Mapping[SecretName, str | bytes],
-        only: SharedFolder | None = None,
-    ) -> None:
-        """Store values together with copies of secrets in the folders that have them (SH6)."""
-
-        async def named() -> dict[str, tuple[SharedFolder, SecretName]]:
-            return {
-                one._replace(folder=to.path).path: (to, one)
-                for to, _, labels in await self.shares()
-                for one in values
-                if one.label in labels and only in (None, to)
-            }
-
-        copies = await named()
-        for to, one in copies.values():
-            texts |= await self._secrets(to).sealed({one: values[one]})
-        await self._kv.put_many(texts)
-        if copies:
-            # `unshare` could have listed the copies before they were stored.
-            await self._kv.delete_many(copies.keys() - (await named()).keys())
 
     async def _signed(
         self, owner: str
@@ -399,7 +399,6 @@ class Sharing:
             # What strangers send to the owner must not delay the owner's commands.
             direction="granted" if same_principal(owner, session.owner) else "received",
             status="active",
-            space=space_of(owner, SECRETS_SPACE).text,
             account=None if session.space else SECRETS_SPACE,
             tokens=True,
             page_items=MAX_PAGE_ITEMS,
@@ -440,10 +439,13 @@ def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | N
             f"{space_of(owner, SECRETS_SPACE).text}/kv/"
         )
         to = shared_folder_at(path) or shared_name_at(path)
-        if to is None or unverified.parents or not same_principal(unverified.delegator, owner):
-            return None
-        reader, rights = _terms(to, owner)
-        if unverified.capabilities != rights or not same_principal(unverified.delegate, reader):
+        if (
+            to is None
+            or unverified.parents
+            or not same_principal(unverified.delegator, owner)
+            or not same_principal(unverified.delegate, _reader(to, owner))
+            or unverified.capabilities != _rights(to, owner)
+        ):
             return None
         verify_delegation(unverified)
     except CapabilityError:
@@ -451,11 +453,11 @@ def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | N
     return to, read_grant(token)
 
 
-def _terms(to: SharedFolder | SecretName, owner: str) -> tuple[str, tuple[Capability, ...]]:
-    """Return the recipient and the rights of a grant for a folder or a name (SH3)."""
-    # A name is granted to its owner, who has this right anyway, so nobody gets a right by it.
-    did, abilities = owner, [KV_GET]
-    if isinstance(to, SharedFolder):
-        did, abilities = to.did, [KV_GET, KV_LIST]
+def _reader(to: SharedFolder | SecretName, owner: str) -> str:
+    # SH3: a name is granted to the owner, who has the right anyway, so nobody gets a right by it.
+    return to.did if isinstance(to, SharedFolder) else owner
+
+
+def _rights(to: SharedFolder | SecretName, owner: str) -> tuple[Capability, ...]:
     place = space_of(owner, SECRETS_SPACE)
-    return did, tuple(space_capability(place, "kv", to.path, one) for one in abilities)
+    return tuple(space_capability(place, "kv", to.path, one) for one in (KV_GET, KV_LIST))

@@ -173,19 +173,18 @@ async def remove(client: Client, team: str, did: str) -> None:
 @at_node
 async def list_(client: Client) -> None:
     """List the people who may read copies of your secrets, by team."""
-    columns = ("team", "person", "fingerprint", "secrets", "until")
     print_documents(
         [
             {
                 "team": one.folder.team,
                 "person": one.folder.did,
                 "fingerprint": one.pin.fingerprint,
-                "secrets": one.labels,
+                "secrets": sorted(copy.label for copy in one.copies),
                 "until": optional_time(one.grant.expires_at),
             }
             for one in await client.sharing.shares()
         ],
-        dict(zip(columns, columns, strict=True)),
+        {one: one for one in ("team", "person", "fingerprint", "secrets", "until")},
         nothing="nothing is shared; next: sealspace secret share NAME --with DID",
     )
 

@@ -151,12 +151,10 @@ def shared_folder_at(path: str) -> SharedFolder | None:
 def shared_name_at(path: str) -> SecretName | None:
     """Parse the path by which a grant names a secret that a team or a person has (SH3).
 
-    Returns None for other paths, and for secrets that are not shared (SH2).
+    Returns None for other paths.
     """
     group = path.removeprefix(SHARED_PREFIX).partition("/")[0]
-    secret = secret_at(path, f"{SHARED_PREFIX}{group}/")
-    is_shared = secret and not is_protected(secret.name) and not is_reserved(secret.name)
-    return secret if is_shared else None
+    return secret_at(path, f"{SHARED_PREFIX}{group}/")
 
 
 def parse_secret_name(name: str, *, scope: str | None = None) -> SecretName:
