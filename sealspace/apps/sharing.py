@@ -103,14 +103,19 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.query`.
         """
-        folders, names = await self._signed(self._caller.session.owner)
+        signed = await self._signed(self._caller.session.owner)
         return tuple(
             Share(
                 to,
                 grants[0],
-                tuple(one._replace(folder=to.path) for one in names if one.folder == to.group),
+                tuple(
+                    one._replace(folder=to.path)
+                    for one in signed
+                    if isinstance(one, SecretName) and one.folder == to.group
+                ),
             )
-            for to, grants in folders.items()
+            for to, grants in signed.items()
+            if isinstance(to, SharedFolder)
         )
 
     async def share(
@@ -147,35 +152,30 @@ class Sharing:
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
-        owner, folder = self._caller.session.owner, shared_folder(team, did)
-        folders, names = await self._signed(owner)
+        folder, shares = shared_folder(team, did), await self.shares()
         pin = await self._pin(
-            [Share(to, of[0]).pin for to, of in folders.items() if to.did == folder.did],
+            [one.pin for one in shares if one.folder.did == folder.did],
             did=folder.did,
             encryption=encryption or self._encryption,
         )
         folder = folder._replace(key=pin.public_key)
-        grants, has_members = (
-            folders.get(folder, []),
-            any(to.group == folder.group for to in folders),
-        )
-        shared = {to: of for to, of in names.items() if to.folder == folder.group and has_members}
-        unsigned: list[SharedFolder | SecretName] = []
-        if not grants:
+        members = {one.folder: one for one in shares if one.folder.group == folder.group}
+        if folder not in members:
             # SH5: what an ended right left behind would come back with the new one.
             with suppress(NotShared):
-                await self.unshare(None, did=None if team and not has_members else did, team=team)
-            labels = {*labels, *(to.label for to in shared)}
-            unsigned.append(folder)
+                await self.unshare(None, did=did if members or not team else None, team=team)
+            labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
         values = {one.label: await self._secrets().get(one.name, scope=one.scope) for one in named}
-        now = self._caller.clock.now()
+        signed, now = await self._signed(self._caller.session.owner), self._caller.clock.now()
+        grants = signed.get(folder, [])
+        unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
         ends_at = (grants and grants[0].expires_at) or now + ttl_s
         for one in named:
             to = one._replace(folder=folder.group)
             # SH3: a name does not end before the right to read. Ends are rounded to seconds.
-            if not any(of.is_live(ends_at - 2) for of in shared.get(to, ())):
+            if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
                 unsigned.append(to)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         await self.put_many(values, own=False, only=folder)
@@ -227,7 +227,7 @@ class Sharing:
             team: the team. None: what is shared with a person alone, or everything if no person is
                 given either.
         Returns:
-            The labels of the secrets of which names were revoked or copies deleted.
+            The labels of the secrets of which copies were deleted.
         Raises:
             InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.
@@ -240,24 +240,20 @@ class Sharing:
         prefix = meant.group if team or did else SHARED_PREFIX
         if team and did:
             prefix += f"{meant.did}/"
-        folders, names = await self._signed(owner)
-        ended = [
-            to
-            for to in names
-            if to.path.startswith(prefix) and (labels is None or to.label in labels)
-        ]
-        without = {to.folder for to in ended} - {to.folder for to in names if to not in ended}
-        over = [
-            to
-            for to in folders
-            if to.path.startswith(prefix)
-            and (labels is None or (to.team is None and to.group in without))
-        ]
+        signed = await self._signed(owner)
+        over = [to for to in signed if to.path.startswith(prefix)]
+        if labels is not None:
+            names = [to for to in signed if isinstance(to, SecretName)]
+            ended = [to for to in names if to in over and to.label in labels]
+            without = {to.folder for to in ended} - {to.folder for to in names if to not in ended}
+            over = [
+                to
+                for to in signed
+                if to in ended
+                or (isinstance(to, SharedFolder) and to.team is None and to.group in without)
+            ]
         # SH5: the rights first. Copies that another command made before are found then.
-        await Delegations(self._caller).revoke(
-            *(of.cid for to in over for of in folders[to]),
-            *(of.cid for to in ended for of in names[to]),
-        )
+        await Delegations(self._caller).revoke(*(of.cid for to in over for of in signed[to]))
         copies = {
             path: copy.label
             async for path in self._kv.list(prefix)
@@ -265,12 +261,12 @@ class Sharing:
             if labels is None or copy.label in labels
         }
         await self._kv.delete_many(copies)
-        if not (over or ended or copies):
+        if not (over or copies):
             raise NotShared(
                 "these secrets are not shared, or not with this person or team",
                 hint="list what is shared: sealspace team list",
             )
-        return tuple(sorted({*copies.values(), *(to.label for to in ended)}))
+        return tuple(sorted(set(copies.values())))
 
     async def received(
         self,
@@ -291,8 +287,10 @@ class Sharing:
         """
         found = [
             Share(to, grants[0])
-            for to, grants in (await self._signed(owner))[0].items()
-            if to.did == self._caller.session.owner and team in (None, to.team or "")
+            for to, grants in (await self._signed(owner)).items()
+            if isinstance(to, SharedFolder)
+            and to.did == self._caller.session.owner
+            and team in (None, to.team or "")
         ]
         if len(found) != 1:
             teams = " and ".join(sorted(one.folder.team or "you alone" for one in found))
@@ -390,9 +388,7 @@ class Sharing:
         ]
         return [read_grant(one.header) for one in portables]
 
-    async def _signed(
-        self, owner: str
-    ) -> tuple[dict[SharedFolder, list[Grant]], dict[SecretName, list[Grant]]]:
+    async def _signed(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
         """Return the folders and names in an owner's live grants, the latest first (SH3)."""
         session, now = self._caller.session, self._caller.clock.now()
         query = Delegations(self._caller).query(
@@ -403,17 +399,12 @@ class Sharing:
             tokens=True,
             page_items=MAX_PAGE_ITEMS,
         )
-        folders: dict[SharedFolder, list[Grant]] = {}
-        names: dict[SecretName, list[Grant]] = {}
+        signed: dict[SharedFolder | SecretName, list[Grant]] = {}
         async for one in query:
             found = _read(one.token or "", owner)
             if found and found[1].is_live(now):  # the node could hide the end
-                to, grant = found
-                if isinstance(to, SharedFolder):
-                    folders.setdefault(to, []).append(grant)
-                else:
-                    names.setdefault(to, []).append(grant)
-        return folders, names
+                signed.setdefault(found[0], []).append(found[1])
+        return signed
 
 
 def read_share(token: str, owner: str) -> Share | None:

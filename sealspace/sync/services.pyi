@@ -22,7 +22,7 @@ from sealspace.apps.sharing import Share, _Wallet
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
-from sealspace.documents.secret_names import SecretName
+from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
@@ -731,7 +731,13 @@ class Sharing:
                 `Delegations.delegate`.
         """
 
-    def put_many(self, values: Mapping[str, str | bytes], *, own: bool = True) -> None:
+    def put_many(
+        self,
+        values: Mapping[str, str | bytes],
+        *,
+        own: bool = True,
+        only: SharedFolder | None = None,
+    ) -> None:
         """Encrypt and store several secrets, and renew their copies in the same commit.
 
         The owner signed the names and the keys of the copies, so no other node is needed.
@@ -739,6 +745,7 @@ class Sharing:
         Args:
             values: label to text or bytes.
             own: whether to store the secrets themselves; False: only renew the copies.
+            only: the folder whose copies are renewed; None: all copies.
         Raises:
             BatchIncomplete: one commit failed after others succeeded; store the same values again.
             SealspaceError: as `Secrets.put_many`, `Kv.delete_many` and `shares`.
@@ -758,7 +765,7 @@ class Sharing:
             team: the team. None: what is shared with a person alone, or everything if no person is
                 given either.
         Returns:
-            The labels of the secrets of which names were revoked or copies deleted.
+            The labels of the secrets of which copies were deleted.
         Raises:
             InvalidInput: a DID or team is not valid, or it is about some secrets of one member.
             NotShared: nothing of it is shared.

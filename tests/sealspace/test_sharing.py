@@ -10,10 +10,13 @@ from embedded_node import embedded_node
 from relay import Answer, relay_before
 
 from capabilities.abilities import KV_GET, KV_LIST, KV_PUT
+from capabilities.principals import Principal
+from capabilities.signatures import Ed25519Signer
 from capabilities.tokens import Capability
 from sealspace.apps.sharing import Share, read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.documents.secret_names import SharedFolder
 from sealspace.encryption import envelope_bytes
 from sealspace.errors import (
     DelegationRevoked,
@@ -32,7 +35,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import Secrets
-from sealspace.session import Session, key_session, sign_message
+from sealspace.session import Session, key_session, mint, read_grant, sign_message
 from sealspace.wallets import AnyWallet, new_wallet
 
 FOLDER = "vault/secrets/shared/"
@@ -67,6 +70,13 @@ async def labels(owner: Person) -> tuple[str, ...]:
     """Return what an owner shares with the only recipient."""
     ((_, _, copies),) = await owner.client.sharing.shares()
     return tuple(sorted(one.label for one in copies))
+
+
+async def etags(owner: Person) -> dict[str, str]:
+    """Return the versions of all copies by path."""
+    kv = owner.client.kv("secrets")
+    found = await kv.metadata_many([path async for path in kv.list(FOLDER)])
+    return {path: value.etag for path, value in found.items()}
 
 
 async def person(bench) -> Person:
@@ -299,6 +309,33 @@ async def test_SH3_only_names_that_the_owner_signed_count(alice: Person, bob: Pe
     assert await bob.reads(alice) == {"API_KEY": "open sesame", "TOKEN": "new"}
 
 
+def test_SH3_a_forged_grant_does_not_count(entropy) -> None:
+    """A signature by another key, over another text or under another grant does not count."""
+    owner, other = (Ed25519Signer(bytes([number]) * 32) for number in (1, 2))
+    folder = SharedFolder(None, Principal(other.did), bytes(32))
+    place = f"tinycloud:{owner.did.removeprefix('did:')}:secrets/kv/{folder.path}"
+    rights = [allow(place, KV_GET), allow(place, KV_LIST)]
+
+    def made(signer: Ed25519Signer, issuer: str, *proofs: str) -> str:
+        return mint(
+            signer,
+            entropy,
+            audience=folder.did,
+            capabilities=rights,
+            proofs=proofs,
+            expires_at=4e9,
+            issuer=issuer,
+        )
+
+    good = made(owner, owner.did)
+    share = read_share(good, owner.did)
+    assert share is not None and share.folder == folder
+    forged = ".".join([*good.split(".")[:2], made(owner, owner.did).split(".")[2]])
+    for token in (forged, made(other, other.did), made(owner, owner.did, share.grant.cid)):
+        assert read_grant(token).capabilities == share.grant.capabilities
+        assert read_share(token, owner.did) is None
+
+
 def test_SH3_a_token_without_rights_is_ignored(entropy) -> None:
     """A node that lists other tokens among the grants does not break the client."""
     wallet = new_wallet(entropy=entropy)
@@ -316,9 +353,11 @@ async def test_SH3_a_name_does_not_end_before_the_right_to_read(
     sharing, wallet = alice.client.sharing, (lambda: alice.wallet)
     await sharing.share(["API_KEY"], bob.did, team="ops", wallet=wallet, ttl_s=3600)
     await sharing.share((), carol.did, team="ops", wallet=wallet)
-    before = alice.wallet.signatures
+    before, copies = alice.wallet.signatures, await etags(alice)
     await sharing.share(["API_KEY"], carol.did, team="ops", wallet=wallet)
     assert alice.wallet.signatures == before
+    changed = [path for path, etag in (await etags(alice)).items() if copies[path] != etag]
+    assert len(changed) == 1 and carol.did in changed[0]  # the other key was not looked up
     bench.clock.advance(3601)
     await sharing.put_many({"API_KEY": "new"})
     assert [one.folder.did for one in await sharing.shares()] == [carol.did]
@@ -335,6 +374,15 @@ async def test_SH5_a_new_right_revives_no_earlier_name(alice: Person, bob: Perso
     await alice.shares(bob, "ci/TOKEN")
     await sharing.put_many({"API_KEY": "later", "ci/TOKEN": "new"})
     assert await bob.reads(alice) == {"TOKEN": "new"}
+    assert await labels(alice) == ("ci/TOKEN",)
+
+
+async def test_SH5_a_new_team_has_no_earlier_names(bench, alice: Person, bob: Person) -> None:
+    """After the last member left, a team of the same name begins without secrets."""
+    carol = await person(bench)
+    await alice.shares(bob, "API_KEY", team="ops")
+    await alice.client.sharing.unshare(None, did=bob.did, team="ops")
+    await alice.shares(carol, "ci/TOKEN", team="ops")
     assert await labels(alice) == ("ci/TOKEN",)
 
 
@@ -584,6 +632,7 @@ async def test_SH3_a_node_that_hides_the_end_of_a_right(bench, alice: Person, bo
 
     def twist(answer: Answer) -> None:
         if answer.path == "/delegation/query":
+            assert b'"direction":"granted"' in answer.asked  # not what strangers sent to her
             listed.append(answer.body)
             answer.body = listed[0]
 
