@@ -411,7 +411,7 @@ async def test_SH6_a_put_that_meets_an_unshare(bench, alice: Person, bob: Person
 
 
 async def test_SH7_equal_names_for_a_person_and_a_team(alice: Person, bob: Person) -> None:
-    """What is shared in two ways is copied twice, and each way ends alone."""
+    """A secret that is shared in two ways is copied twice, and each way ends alone."""
     sharing = alice.client.sharing
     await alice.shares(bob, "API_KEY")
     await alice.shares(bob, "API_KEY", team="ops")
