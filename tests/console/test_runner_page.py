@@ -32,8 +32,6 @@ from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.evidence.simulated import measurements_of
 
-pytestmark = pytest.mark.xdist_group("runner")  # one node and one runner for all of them
-
 WALLET = "Test Wallet example.wallet"
 CORPUS = (
     "<img src=x onerror=canary()>",

@@ -267,7 +267,6 @@ def test_errors_name_no_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("caddy")  # one node for all of them
 @needs_postgres()
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
 class TestPlayed:

@@ -67,7 +67,6 @@ def starts_a_node(block: Block) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize("name", RUN)
 def test_every_block_does_what_it_says(
     name: str,
@@ -99,7 +98,6 @@ def test_every_block_does_what_it_says(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.xdist_group("pages")
 def test_the_tutorial_holds_after_the_quick_start(tmp_path: Path, programs: Path) -> None:
     """As on its own: what the quick start leaves in the home and in the clone is not in its way,
     and stays as it is."""
@@ -161,7 +159,6 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
         blocks_of(page)
 
 
-@pytest.mark.xdist_group("pages")
 @pytest.mark.parametrize(
     ("page", "found"),
     [

@@ -14,7 +14,6 @@ from pages import conformance_page
 from pages.conformance_page import Held, held_of, is_held, naming_tests, rules, sections, threats
 from tests_support import REPOSITORY
 
-pytestmark = pytest.mark.xdist_group("conformance")  # all files of tests are parsed once
 _FUNCTION = re.compile(r"^ *(?:async )?def (\w+)", re.MULTILINE)
 
 
