@@ -9,7 +9,8 @@ import asyncio
 import base64
 import os
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from owner_desk import OwnerDesk
@@ -22,9 +23,15 @@ LIMIT_S = PATIENCE_S
 
 @dataclass(frozen=True)
 class Machine:
-    """A home, a temporary folder and a current folder, without a login."""
+    """A home, a temporary folder and a current folder, without a login.
+
+    Attributes:
+        folder: where these are.
+        command: starts `sealspace`.
+    """
 
     folder: Path
+    command: Sequence[str] = field(default=COMMAND, kw_only=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,7 +49,7 @@ class Machine:
         pipe = subprocess.PIPE
         environment = {**self.environment, **variables}
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*self.command, *arguments],
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,

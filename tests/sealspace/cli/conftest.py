@@ -1,7 +1,8 @@
 """Fixtures of the owner's commands."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from backend_desk import Desk
 from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
+from forked_programs import forked_programs
 from owner_desk import owner_desk
 from owner_machine import Owner, new_machine
 
@@ -36,3 +38,16 @@ async def owner(
         desk.home = machine.folder / "home" / ".sealspace"
         await desk.log_in()
         yield Owner(machine.folder, desk)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a folder with `sealspace` and `python`, which are forks of one process."""
+    with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def forking_owner(owner: Owner, programs: Path) -> Owner:
+    """The same owner, whose commands are forks: none imports for a second first."""
+    return replace(owner, command=(str(programs / "sealspace"),))

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,6 +74,12 @@ class Person:
         return self.answers.pop(0)
 
 
+@pytest.fixture
+def owner(forking_owner: Owner) -> Owner:
+    """The owner of most tests: a start from nothing takes two seconds."""
+    return forking_owner
+
+
 def rules_file(owner: Owner) -> Path:
     return owner.folder / "home" / ".sealspace" / "agents.toml"
 
@@ -99,8 +105,8 @@ async def agent_of(
     """Connect an agent that works in the owner's current folder. Nothing it is told, and nothing in
     the server's log, contains the canary."""
     server = StdioServerParameters(
-        command=COMMAND[0],
-        args=[*COMMAND[1:], "mcp"],
+        command=owner.command[0],
+        args=[*owner.command[1:], "mcp"],
         env={**owner.environment, **variables},
         cwd=owner.here,
     )
@@ -128,7 +134,7 @@ async def test_AG2_three_tools(owner: Owner) -> None:
     """AG2: there are three tools; names are listed, values never."""
     await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
     await owner.keeps("ci", SCOPED=CANARY)
-    async with agent_of(owner) as agent:
+    async with agent_of(replace(owner, command=COMMAND)) as agent:
         tools = (await agent.client.list_tools()).tools
         assert [one.name for one in tools] == ["list_secrets", "run_command", "https_request"]
         assert await agent.calls("list_secrets") == "API_KEY\nOTHER"
@@ -394,7 +400,7 @@ async def test_AG8_a_command_ends_with_the_connection(owner: Owner) -> None:
     await owner.keeps(API_KEY=CANARY)
     made = owner.folder / "made"
     script = f"echo $$ > {made}.new; mv {made}.new {made}; exec sleep 600"
-    async with agent_of(owner, Person([YES])) as agent:
+    async with agent_of(replace(owner, command=COMMAND), Person([YES])) as agent:
         running = asyncio.create_task(agent.runs("/bin/sh", "-c", script))
         await asyncio.to_thread(until, made.exists)
         number = int(made.read_text())
