@@ -20,6 +20,7 @@ import io
 import sys
 import tokenize
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,11 +70,17 @@ def read_modules() -> dict[str, ast.Module]:
     return found
 
 
+@cache
+def nodes_of(tree: ast.Module) -> list[ast.AST]:
+    """Return all nodes of a tree."""
+    return list(ast.walk(tree))
+
+
 def count_tokens(module: str, tree: ast.Module) -> int:
     """Return the number of tokens in a module, without layout, comments and docstrings."""
     docstrings = {
         (statement.lineno, statement.col_offset)
-        for holder in ast.walk(tree)
+        for holder in nodes_of(tree)
         if isinstance(body := getattr(holder, "body", None), list)
         for statement in body
         if isinstance(statement, ast.Expr)
@@ -92,7 +99,7 @@ def imported_by(module: str, tree: ast.Module, modules: dict[str, ast.Module]) -
     """Return the product's modules that a module imports anywhere."""
     package = module if path_of(module).name == "__init__.py" else module.rpartition(".")[0]
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -145,7 +152,7 @@ def exceptions_of(modules: dict[str, ast.Module]) -> int:
             },
         )
         for tree in modules.values()
-        for node in ast.walk(tree)
+        for node in nodes_of(tree)
         if isinstance(node, ast.ClassDef)
     ]
     errors = {
@@ -171,7 +178,7 @@ def main() -> int:
     names: defaultdict[str, set[str]] = defaultdict(set)
     for name, tree in modules.items():
         tokens[name.split(".")[0]] += count_tokens(name, tree)
-        for node in ast.walk(tree):
+        for node in nodes_of(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 names[node.name].add(name)
     over = [package for package in PACKAGES if tokens[package] > BUDGETS[package]]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,7 @@ def _members(cls: Any) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
+@cache
 def _imports(module: Any) -> dict[str, str]:
     """Return, for each imported name of a module, the absolute module that it comes from."""
     found = {}
