@@ -54,12 +54,17 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: $(VENV)/.installed ## play the story: a secret is stored, granted, opened by approved code and by nobody else
 	@$(BIN)/python examples/demo.py
 
+# pytest compiles files of tests in its own way. Done once here, or every process of a first run would compile all of them.
+.cache/.compiled-tests: $(VENV)/.installed
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true
+	@touch $@
+
 # What checks is one process most of the time, so it runs beside the pass on PostgreSQL.
 test: $(VENV)/.installed ## check, then run the whole test suite
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync check test-postgresql
 	@$(PYTEST)
 
-test-postgresql: $(VENV)/.installed ## stores, races and forty requests, with every store in PostgreSQL where that is installed
+test-postgresql: .cache/.compiled-tests ## stores, races and forty requests, with every store in PostgreSQL where that is installed
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
 	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
