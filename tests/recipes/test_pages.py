@@ -79,7 +79,12 @@ def test_every_block_does_what_it_says(
     if name == "docs/how-to/iexec.md":
         if not IEXEC.exists() or shutil.which("node") is None:
             pytest.skip("iExec's client is not installed: make iexec-client")
-        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{IEXEC.parent}")
+        # As `iexec NOUN` does, which first loads the client for itself.
+        (tmp_path / "iexec").write_text(
+            f'#!/bin/sh\nnoun=$1; shift; exec node {IEXEC.resolve().parent}/iexec-$noun.js "$@"\n'
+        )
+        (tmp_path / "iexec").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path}")
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "ENV").symlink_to(sys.prefix)  # as the README's installation leaves it

@@ -82,8 +82,12 @@ def _serve(place: str) -> NoReturn:
 
 
 def _answer(line: socket.socket) -> NoReturn:
-    """Run the requested program in this process, and report how it ended."""
+    """Run the requested program in a process of its own, and report how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if (program := os.fork()) != 0:  # a program may become another one, which reports nothing
+        status = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+        line.sendall(str(status).encode())
+        os._exit(0)
     status = 255
     try:
         head, streams, _, _ = socket.recv_fds(line, 4, 3)
@@ -108,8 +112,7 @@ def _answer(line: socket.socket) -> NoReturn:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        line.sendall(str(status).encode())
-        os._exit(0)
+        os._exit(status)
 
 
 def _ended(name: str, arguments: list[str]) -> int:

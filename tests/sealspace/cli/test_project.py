@@ -34,6 +34,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def owner(forking_owner: Owner) -> Owner:
+    """The owner of most tests, for whom a command need not import everything first."""
+    return forking_owner
+
+
 def written(folder: Path, text: str) -> Path:
     """Write a project file."""
     path = folder / FILE_NAME

@@ -9,6 +9,7 @@ import os
 import signal
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from running_node import COMMAND, is_alive, until
 from sealspace.cli.program_variables import directs_programs
 
 CANARY = "canary-7f3a91d4e2-of-the-owner"
+
+
+@pytest.fixture
+def owner(forking_owner: Owner) -> Owner:
+    """The owner of most tests, for whom a command need not import everything first."""
+    return forking_owner
 
 
 def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
@@ -246,7 +253,7 @@ async def test_values_that_no_variable_holds(owner: Owner) -> None:
 async def test_without_masking(owner: Owner) -> None:
     """`--no-masking` becomes the command: same process, same streams, nothing masked."""
     await owner.keeps(API_KEY=CANARY)
-    with owner.started(
+    with replace(owner, command=COMMAND).started(
         "run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42'
     ) as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
@@ -278,7 +285,7 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
     """No file and no argument contains the value, while the command runs and after its parent is
     killed."""
     await owner.keeps(API_KEY=CANARY)
-    with owner.started(
+    with replace(owner, command=COMMAND).started(
         "run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300"
     ) as process:
         assert process.stdout is not None

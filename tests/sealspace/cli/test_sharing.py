@@ -10,7 +10,6 @@ import pytest
 from embedded_node import EmbeddedNode, embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
 from relay import Answer, relay_before
-from running_node import COMMAND
 from tests_support import REPOSITORY
 
 from node.config.tree import Config, Http, Store
@@ -139,7 +138,7 @@ async def test_SH7_a_team(office: Office) -> None:
     assert await office.bob_reads("API_KEY") == "open sesame"
 
 
-async def test_SH8_a_name_that_one_has_too(office: Office) -> None:
+async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> None:
     """`run --from` passes the shared values only; a name of one's own needs a choice."""
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     await office.as_bob("secret", "put", "MY_TOKEN", given="my own")
@@ -147,7 +146,7 @@ async def test_SH8_a_name_that_one_has_too(office: Office) -> None:
 
     async def ran(*options: str) -> tuple[int | None, str]:
         started = await asyncio.create_subprocess_exec(
-            *(*COMMAND, "run", "--home", str(office.bobs), "--from", office.alice),
+            *(programs / "sealspace", "run", "--home", str(office.bobs), "--from", office.alice),
             *(*options, *program),
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
             cwd=office.bobs,
