@@ -134,10 +134,9 @@ async def client(tmp_path: Path, chain: Chain) -> AsyncIterator[IexecClient]:
         }
         document = {"default": "local", "chains": {"local": settings}}
         (folder / "chain.json").write_text(json.dumps(document))
-        client = IexecClient(folder, owner)
-        imported = ("wallet", "import", f"0x{owner.key.hex()}", "--unencrypted", "--force")
-        await client.succeeds(*imported, "--keystoredir", "local")
-        yield client
+        wallet = {"privateKey": f"0x{owner.key.hex()}", "address": owner.address}
+        (folder / "wallet.json").write_text(json.dumps(wallet))
+        yield IexecClient(folder, owner)
 
 
 LOCAL = ("--keystoredir", "local")
