@@ -24,6 +24,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +39,7 @@ from .shared import shared
 _MAX_BYTES = 16 << 10  # see `project._MAX_BYTES`
 
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+_SEPARATORS = r"[\s=@:,;|&<>()`\"']+"
 _Path = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
 
 
@@ -74,19 +76,19 @@ class Command(Action, frozen=True):
         """
         # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
         # `~` counts without a shell too, because git and others expand it themselves.
-        within = re.split(
-            r"[\s=@:,;|&<>()`\"']+",
-            re.sub(r"~\w*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), " ".join(self.arguments)),
-        )
-        paths = [
-            Path(self.folder, part)
-            for word in (".", self.program, *self.arguments, *within)
-            for part in (word, word[word.find("/") :])
-        ]
-        return any(map(is_in_project, paths)) or any(
-            os.path.isdir(place) and place.stat().st_mode & 0o002  # noqa: PTH112  # is_dir raises for a word that is too long for a name
-            for path in paths
-            for place in (path, *path.resolve().parents)
+        text = " ".join(self.arguments)
+        text += re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), f" {text}")
+        text += re.sub(r"[\\'\"]", "", f" {text}")  # a shell reads /pro"ject" as /project
+        # The name of the project may contain separators.
+        return (
+            bool(re.search(rf"{re.escape(str(Path.cwd()))}(?![\w.-])", text))
+            or any(
+                place.is_relative_to(Path.cwd())
+                or (os.path.isdir(place) and place.stat().st_mode & 0o002)  # noqa: PTH112  # is_dir raises for a word that is too long for a name
+                for word in {".", self.program, *self.arguments, *re.split(_SEPARATORS, text)}
+                for part in {word, word[word.find("/") :]}
+                for place in _way_to(Path(self.folder, part))
+            )
         )
 
 
@@ -134,13 +136,22 @@ class AgentRules(BaseModel, frozen=True, extra="forbid"):
 
 def is_in_project(path: Path) -> bool:
     """Return whether a path leads into or through the agent's project, the current folder."""
-    # AG4: the agent can change a link of its project, also one that leads out of it. So each part
-    # of the path counts, and each link on the way.
-    return any(
-        place.resolve().is_relative_to(Path.cwd())
-        or (os.path.islink(place) and is_in_project(place.parent / place.readlink()))  # noqa: PTH114  # as in `can_be_changed`
-        for place in (path, *path.parents)
-    )
+    return any(place.is_relative_to(Path.cwd()) for place in _way_to(path))
+
+
+def _way_to(path: Path) -> Iterator[Path]:
+    """Yield the folders and links that lead to a path, and the path, as Linux follows them."""
+    # AG4: the agent can change a link of its project, also one that leads out of it.
+    place, left, links = Path("/"), [*reversed((Path.cwd() / path).parts)], 0
+    while left and links <= 40:  # Linux follows no more; they could name each other for ever
+        part = left.pop().replace("//", "/")
+        here = place.parent if part == ".." else place / part
+        yield here
+        if os.path.islink(here):  # noqa: PTH114  # as in `can_be_changed`
+            links += 1
+            left += reversed(here.readlink().parts)
+        else:
+            place = here
 
 
 def read_rules() -> AgentRules:
@@ -175,9 +186,12 @@ def read_rules() -> AgentRules:
 def as_rule(action: Action) -> str:
     """Return the lines of `agents.toml` that allow an action."""
     table = "commands" if isinstance(action, Command) else "requests"
-    # A string in JSON is one in TOML too.
-    lines = (f"{name} = {json.dumps(value)}" for name, value in _members(action).items())
-    return "\n".join((f"[[{table}]]", *lines))
+    lines = "\n".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        for name, value in _members(action).items()
+    )
+    # TOML does not know JSON's pairs of surrogates.
+    return f"[[{table}]]\n" + re.sub("[^ -~\n]", lambda one: f"\\U{ord(one[0]):08x}", lines)
 
 
 # Any: of each member, as in pydantic

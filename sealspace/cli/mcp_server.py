@@ -136,7 +136,8 @@ async def run_command(wanted: Command, approval: Approved) -> str:
             *(sys.executable, "-P", "-m", "sealspace", "run", "--no-project"),
             f"--only={','.join(wanted.secrets)}",
             *((f"--scope={wanted.scope}",) if wanted.scope else ()),
-            *("--", wanted.program, *wanted.arguments),
+            # AG8: a command that ignores SIGTERM is killed with its process group.
+            *("--", "timeout", "-k2", str(_MAX_RUN_S), wanted.program, *wanted.arguments),
             # AG4: no variable of the agent's host, such as LD_PRELOAD or GIT_SSH.
             env={
                 "HOME": str(Path.home()),
@@ -236,7 +237,7 @@ def mcp(project: Path) -> None:
                 f"this command does not accept the variable {variable}",
                 hint="use options: sealspace mcp --home DIR --node URL",
             )
-    for place in (Path.home(), shared().home_folder, Path(sys.prefix), Path(__file__)):
+    for place in (Path.home(), shared().home_folder, Path(sys.executable), Path(__file__)):
         if not place.is_absolute() or is_in_project(place):
             raise InvalidInput(
                 f"{place} is in the folder {Path.cwd()}, where the agent can change it",

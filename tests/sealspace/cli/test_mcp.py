@@ -170,9 +170,11 @@ async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
         ):
             assert "agents.toml: the host cannot ask the owner" in told, told
         assert not made.exists()
-        told = await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é")
+        told = await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")
         rules_file(owner).write_text(told.partition("to the file:\n")[2])
-        assert (await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é")).startswith("exit")
+        assert (await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")).startswith(
+            "exit"
+        )
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -339,6 +341,12 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
         (["/bin/sh", "-c", "cd /usr/lib&&make"], "/", True),
         (["/bin/sh", "-c", "A='/usr/lib/a' b"], "/", True),
         (["/bin/sh", "-c", "b <lib/a"], "/usr", True),
+        (["//usr/lib/a"], "/", True),
+        (["/bin/sh", "-c", "/usr/li'b'/a"], "/", True),
+        (["/bin/sh", "-c", "'/usr'/lib/a"], "/", True),
+        (["/bin/sh", "-c", "/usr/li\\b/a"], "/", True),
+        (["/bin/sh", "-c", "a /usr/lib64/b /usr/lib-a"], "/", False),
+        (["/bin/a", "/a" * 950], "/", False),
     ],
 )
 def test_AG4_paths_that_lead_into_the_project(
@@ -350,6 +358,38 @@ def test_AG4_paths_that_lead_into_the_project(
         program=words[0], arguments=(*words[1:],), secrets=("API_KEY",), folder=folder
     )
     assert command.can_be_changed() == is_changeable
+
+
+@pytest.mark.parametrize(
+    ("text", "is_changeable"),
+    [
+        ("cd '/home/ann.b/my ~ (shop)'&&make", True),
+        ("cd /home/ann.b/my\\ ~\\ \\(shop\\)/a", True),
+        ("a:/home/ann.b/my ~ (shop)/a:ro", True),
+        ("a '/home/ann.b/my ~ (shop)-a' ~ann.b/a", False),
+        ("make -C ~ann.b/shop", True),
+    ],
+)
+def test_AG4_unusual_names(text: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AG4: the names of the project and the home may have blanks, dots and separators."""
+    project = "/home/ann.b/shop" if "-C" in text else "/home/ann.b/my ~ (shop)"
+    monkeypatch.setattr(Path, "cwd", lambda: Path(project))
+    monkeypatch.setenv("HOME", "/home/ann.b")
+    command = Command(program="/bin/sh", arguments=("-c", text), secrets=("API_KEY",))
+    assert command.can_be_changed() == is_changeable
+
+
+@pytest.mark.parametrize("name", ["40/a", "loop/a", "bin/sh"])
+def test_AG4_links_of_every_user(tmp_path: Path, name: str) -> None:
+    """AG4: a link in a folder that every user can write to counts, wherever it leads. Links that
+    name each other end the search."""
+    tmp_path.chmod(0o777)
+    for number in range(40):
+        (tmp_path / f"{number + 1}").symlink_to(f"{number}/{number}")
+    (tmp_path / "0").symlink_to(".")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "bin").symlink_to("/bin")
+    assert Command(program=f"{tmp_path}/{name}", secrets=("API_KEY",)).can_be_changed()
 
 
 @pytest.mark.parametrize(
@@ -391,15 +431,16 @@ async def test_AG8_a_missing_secret_or_program(owner: Owner) -> None:
     await owner.keeps(API_KEY=CANARY)
     async with agent_of(owner, Person([YES] * 3)) as agent:
         assert "there is no secret GONE" in await agent.runs("/bin/echo", secrets=["GONE"])
-        assert "command not found: /bin/gone" in await agent.runs("/bin/gone")
+        assert "/bin/gone’: No such file" in await agent.runs("/bin/gone")
         assert "No such file or directory: '/gone'" in await agent.runs("/bin/echo", folder="/gone")
 
 
 async def test_AG8_a_command_ends_with_the_connection(owner: Owner) -> None:
-    """AG8: if the agent's host ends the connection, the running command is ended too."""
+    """AG8: if the agent's host ends the connection, the running command is ended too, also if it
+    ignores SIGTERM."""
     await owner.keeps(API_KEY=CANARY)
     made = owner.folder / "made"
-    script = f"echo $$ > {made}.new; mv {made}.new {made}; exec sleep 600"
+    script = f"trap '' TERM; echo $$ > {made}.new; mv {made}.new {made}; exec sleep 600"
     async with agent_of(replace(owner, command=COMMAND), Person([YES])) as agent:
         running = asyncio.create_task(agent.runs("/bin/sh", "-c", script))
         await asyncio.to_thread(until, made.exists)
