@@ -167,7 +167,8 @@ class Sharing:
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
-        values = {one.label: await self._secrets().get(one.name, scope=one.scope) for one in named}
+        for one in named:
+            await self._secrets().envelope(one.name, scope=one.scope)  # exists, before one signs
         signed, now = await self._signed(self._caller.session.owner), self._caller.clock.now()
         grants = signed.get(folder, [])
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
@@ -178,7 +179,14 @@ class Sharing:
             if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
                 unsigned.append(to)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
-        await self.put_many(values, own=False, only=folder)
+        values: dict[str, str | bytes] = {}
+        # SH6: until nobody stored another value meanwhile, such as while the wallet was asked.
+        while values != (
+            values := {
+                one.label: await self._secrets().get(one.name, scope=one.scope) for one in named
+            }
+        ):
+            await self.put_many(values, own=False, only=folder)
         return Share(folder, grants[0])
 
     async def put_many(

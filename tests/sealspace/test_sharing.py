@@ -410,6 +410,26 @@ async def test_SH6_a_put_that_meets_an_unshare(bench, alice: Person, bob: Person
     ]
 
 
+async def test_SH6_a_share_that_meets_a_put(bench, alice: Person, bob: Person) -> None:
+    """A value that is stored while somebody shares the secret is the one that is copied."""
+    left = [*range(16)]
+
+    async def hold(request: web.Request) -> None:
+        if request.path in ("/invoke", "/delegate") and left:
+            await alice.client.sharing.put_many({"API_KEY": f"{left.pop()}"})
+
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
+    ):
+        relay.hold = hold
+        await client.sharing.share(["API_KEY"], bob.did, wallet=lambda: alice.wallet)
+    value = await alice.client.secrets().get("API_KEY")
+    assert await bob.reads(alice) == {"API_KEY": value} != {"API_KEY": "open sesame"}
+
+
 async def test_SH7_equal_names_for_a_person_and_a_team(alice: Person, bob: Person) -> None:
     """A secret that is shared in two ways is copied twice, and each way ends alone."""
     sharing = alice.client.sharing
