@@ -403,6 +403,7 @@ class Sharing:
             # What strangers send to the owner must not delay the owner's commands.
             direction="granted" if same_principal(owner, session.owner) else "received",
             status="active",
+            space=space_of(owner, SECRETS_SPACE).text,
             account=None if session.space else SECRETS_SPACE,
             tokens=True,
             page_items=MAX_PAGE_ITEMS,

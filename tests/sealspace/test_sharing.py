@@ -540,6 +540,31 @@ async def test_SH8_several_teams_are_told_apart(alice: Person, bob: Person) -> N
 # --- the reader -----------------------------------------------------------------------------------
 
 
+async def test_SH8_grants_of_strangers_are_not_fetched(bench, alice: Person, bob: Person) -> None:
+    """A stranger who sends many grants does not delay the reader, who asks for one page."""
+    await alice.shares(bob, "API_KEY")
+    eve, pages = await person(bench), []
+    space = eve.client.kv("secrets").space.text
+    for number in range(101):
+        right = [allow(f"{space}/kv/{number}", KV_GET)]
+        await eve.client.delegations.delegate(bob.did, right, wallet=eve.wallet)
+
+    async def hold(request: web.Request) -> None:
+        if request.path == "/delegation/query":
+            pages.append(request)
+
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url, session=bob.client.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
+    ):
+        relay.hold = hold
+        source = await client.sharing.received(alice.did, wallet=lambda: bob.wallet)
+        assert await source.get("API_KEY") == "open sesame"
+    assert len(pages) == 1
+
+
 async def test_SH5_a_reader_gets_no_other_value(bench, alice: Person, bob: Person) -> None:
     """The right covers the reader's own folder: no secret, no other folder, no writing."""
     carol = await person(bench)
