@@ -200,9 +200,8 @@ async def https_request(wanted: FullRequest, approval: Approved) -> str:
                     shown += masker.feed(piece)
                     if len(shown) > _MAX_ANSWER_BYTES:
                         break
-                else:
-                    shown += masker.end()
-                shown = shown[:_MAX_ANSWER_BYTES]
+                # Not `end`: where the connection broke, it would return the beginning of a value.
+                shown = (shown + masker.flush())[:_MAX_ANSWER_BYTES]
                 end = _LEFT_OUT * (len(shown) == _MAX_ANSWER_BYTES)
                 return f"status {response.status}\n{shown.decode(errors='replace')}{end}"
         except requests.RequestRefused as refused:

@@ -483,6 +483,23 @@ async def test_AG6_a_listed_request(owner: Owner) -> None:
     assert body.splitlines() == [*["***"] * 5, '"***"', "GET /items?page=2 HTTP/1.1"]
 
 
+async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
+    """AG7: the beginning of a value at the end of an answer is left out."""
+    await owner.keeps(API_KEY=CANARY)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\n\r\nit is {CANARY[:-1]}".encode())
+        writer.close()
+
+    async with https_service(owner.folder, "api.test", talk=talk) as service:
+        host = f"api.test:{service.port}"
+        rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
+        allow(owner, f'loopback_ca = "{service.ca}"', requests=[rule])
+        async with agent_of(owner) as agent:
+            assert await agent.requests(host) == "status 200\n\nit is "
+
+
 async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
     """AG6: another host, port, header, prefix, method or secret than those listed is asked about;
     the question has the whole request."""
