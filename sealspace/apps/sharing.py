@@ -167,8 +167,8 @@ class Sharing:
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
-        for one in named:
-            await self._secrets().envelope(one.name, scope=one.scope)  # exists, before one signs
+        for one in named:  # NotFound, before the wallet signs
+            await self._secrets().envelope(one.name, scope=one.scope)
         signed, now = await self._signed(self._caller.session.owner), self._caller.clock.now()
         grants = signed.get(folder, [])
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
@@ -180,7 +180,7 @@ class Sharing:
                 unsigned.append(to)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         values: dict[str, str | bytes] = {}
-        # SH6: until nobody stored another value meanwhile, such as while the wallet was asked.
+        # SH6: again, if another value was stored meanwhile, such as while the wallet signed.
         while values != (
             values := {
                 one.label: await self._secrets().get(one.name, scope=one.scope) for one in named

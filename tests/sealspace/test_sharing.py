@@ -411,7 +411,7 @@ async def test_SH6_a_put_that_meets_an_unshare(bench, alice: Person, bob: Person
 
 
 async def test_SH6_a_share_that_meets_a_put(bench, alice: Person, bob: Person) -> None:
-    """A value that is stored while somebody shares the secret is the one that is copied."""
+    """A value that is stored while the secret is being shared is copied too."""
     left = [*range(16)]
 
     async def hold(request: web.Request) -> None:
