@@ -38,7 +38,7 @@ PACKAGES = (
 BUDGETS = {
     "node": 89_184,
     "tee_backend": 97_988,
-    "sealspace": 113_440,
+    "sealspace": 113_609,
     "encryption_network": 15_539,
     "spaces": 56_904,
     "capabilities": 20_101,
