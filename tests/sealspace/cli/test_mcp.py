@@ -363,18 +363,18 @@ def test_AG4_paths_that_lead_into_the_project(
 @pytest.mark.parametrize(
     ("text", "is_changeable"),
     [
-        ("cd '/home/ann.b/my ~ (shop)'&&make", True),
-        ("cd /home/ann.b/my\\ ~\\ \\(shop\\)/a", True),
-        ("a:/home/ann.b/my ~ (shop)/a:ro", True),
-        ("a '/home/ann.b/my ~ (shop)-a' ~ann.b/a", False),
+        ("cd '/srv/ann.b/my ~ (shop)'&&make", True),
+        ("cd /srv/ann.b/my\\ ~\\ \\(shop\\)/a", True),
+        ("a:/srv/ann.b/my ~ (shop)/a:ro", True),
+        ("a '/srv/ann.b/my ~ (shop)-a' ~ann.b/a", False),
         ("make -C ~ann.b/shop", True),
     ],
 )
 def test_AG4_unusual_names(text: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """AG4: the names of the project and the home may have blanks, dots and separators."""
-    project = "/home/ann.b/shop" if "-C" in text else "/home/ann.b/my ~ (shop)"
+    project = "/srv/ann.b/shop" if "-C" in text else "/srv/ann.b/my ~ (shop)"
     monkeypatch.setattr(Path, "cwd", lambda: Path(project))
-    monkeypatch.setenv("HOME", "/home/ann.b")
+    monkeypatch.setenv("HOME", "/srv/ann.b")
     command = Command(program="/bin/sh", arguments=("-c", text), secrets=("API_KEY",))
     assert command.can_be_changed() == is_changeable
 
