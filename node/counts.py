@@ -16,6 +16,7 @@ Operation = Literal[
     "kv_put",
     "kv_delete",
     "kv_batch",
+    "sql",
     "delegate",
     "revoke",
     "decrypt",

@@ -139,6 +139,16 @@ REFUSALS = {
     "sms-exists": "",
     # The secret to replace does not exist.
     "sms-absent": "",
+    # None of the token's abilities for SQL is known.
+    "sql-no-ability": "No supported sql capabilities found",
+    # A PRAGMA needs the ability `tinycloud.sql/admin`; clients parse the text.
+    "sql-admin-needed": "Unauthorized Action: {} / tinycloud.sql/admin",
+    # The body of an SQL request exceeds its limit.
+    "sql-too-large": "SQL request exceeds {} bytes",
+    # The space has the maximum number of databases.
+    "sql-too-many-databases": "Too many databases in this space",
+    # Nothing was ever written to the database.
+    "sql-no-database": "Database not found",
 }
 """The message template of each refusal code; clients parse some of the messages.
 

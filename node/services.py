@@ -9,6 +9,7 @@ from capabilities.frozen import frozen
 from encryption_network.keyring import Keyring
 from spaces.grants.delegations import Delegations
 from spaces.grants.hosting import HostingPolicy
+from spaces.sql.databases import Databases
 from spaces.store.contract import Store
 from spaces.values.quota import QuotaPolicy
 from spaces.values.value_heads import Values
@@ -28,7 +29,11 @@ from .rates import Rates
 
 @frozen(kw_only=True)
 class Services:
-    """The components of one node process."""
+    """The components of one node process.
+
+    Attributes:
+        databases: the SQL databases; None if the store is a database server (SQ2).
+    """
 
     config: Config
     clock: Clock
@@ -49,6 +54,7 @@ class Services:
     trust_root: TrustRoot
     own_quotes: QuoteQueue | None
     own_quote_rates: Rates
+    databases: Databases | None
     issuer_keys: IssuerKeys = field(default_factory=IssuerKeys)
     cohort: Cohort = field(default_factory=Cohort)
     counter: RequestCounter | None = None

@@ -50,6 +50,7 @@ order is numeric order.
     "V" fmspc6 kind                 collateral
     "v" fmspc6 kind                 state of the fetches of that collateral
     "T" minute4 id16                ticket of a signed URL, under the minute of its expiry
+    "q" space16 path16              an SQL database: its path and its size
     "O" space16                     a space's own limit of bytes, set by the operator
     "o" owner16                     an owner whom the operator admitted
     "c" "U" space16                 counter: bytes of the values in a space
@@ -123,6 +124,7 @@ NETWORKS_PREFIX = b"N"
 COLLATERAL_PREFIX = b"V"
 COLLATERAL_STATE_PREFIX = b"v"
 TICKETS_PREFIX = b"T"
+DATABASES_PREFIX = b"q"
 OVERRIDES_PREFIX = b"O"
 ADMISSIONS_PREFIX = b"o"
 USAGE_PREFIX = b"cU"

@@ -170,3 +170,32 @@ class PathTooLong(SpaceError):
     """The path of a value is longer than allowed."""
 
     code = "path-too-long"
+
+
+class SqlError(SpaceError):
+    """A statement or request for a database was refused.
+
+    The message is for the caller. It may repeat the caller's SQL, so it is never logged.
+    """
+
+    code = "sql-invalid"
+
+
+class SqlForbidden(SqlError):
+    """The statement needs an ability that the token lacks, or is never allowed."""
+
+    code = "sql-forbidden"
+
+
+class SqlAdminNeeded(SqlForbidden):
+    """A PRAGMA needs the ability `tinycloud.sql/admin`."""
+
+
+class SqlAnswerTooLarge(SqlError):
+    """The rows of a query exceed a limit on the answer."""
+
+    code = "sql-answer-too-large"
+
+
+class SqlQuotaExceeded(SqlError):
+    """A write does not fit into the quota of the space."""

@@ -36,12 +36,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 89_184,
-    "tee_backend": 97_988,
-    "sealspace": 113_609,
-    "encryption_network": 15_539,
-    "spaces": 56_904,
-    "capabilities": 20_101,
+    "node": 92_046,
+    "tee_backend": 98_341,
+    "sealspace": 113_336,
+    "encryption_network": 15_642,
+    "spaces": 61_894,
+    "capabilities": 20_239,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

@@ -205,7 +205,18 @@ class Hosting(Section):
     ] = 1 << 30
 
 
-class Release(Section):
+class Sql(Section, frozen=True):
+    """The limits of SQL databases."""
+
+    read_s: Annotated[
+        float, about("Seconds that a request which only reads may run.", gt=0, le=60)
+    ] = 2.0
+    write_s: Annotated[
+        float, about("Seconds that a request which writes may wait and run.", gt=0, le=60)
+    ] = 10.0
+
+
+class Release(Section, frozen=True):
     """The conditions under which the node releases a key."""
 
     attestation: Annotated[
@@ -578,6 +589,7 @@ class Config(Section):
     store: Store = Store()
     objects: Objects = Objects()
     hosting: Hosting = Hosting()
+    sql: Sql = Sql()
     release: Release = Release()
     collateral: Collateral = Collateral()
     platform: Platform = Platform()

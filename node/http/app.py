@@ -66,6 +66,8 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
+    if (databases := services.databases) is not None and routes is SERVED:
+        app.on_cleanup.append(lambda _: databases.close())
     if serves_console(services.config.http):
         app[CONSOLE] = load_console(services.config.http.console_runner)
     log = request_log(services.config, services.keyring)

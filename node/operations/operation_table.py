@@ -42,6 +42,7 @@ from .delegations.space_service import (
     read_space,
 )
 from .releases.decrypt import decrypt_invoked, is_about_network
+from .sql.sql_run import run_sql
 from .values.conditions import NO_OPTIONS, asks, parse_options
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
@@ -184,7 +185,7 @@ TABLE = (
     ),
     # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
     OPEN_KEY,
-    InvokeOperation("tinycloud.sql/", _is_of("sql"), _not_enabled("SQL"), takes_all=True),
+    InvokeOperation("tinycloud.sql/", _is_of("sql"), run_sql, "sql", takes_all=True),
     InvokeOperation("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
 )
 _NOTHING = InvokeOperation("", lambda _: False, _authorise)

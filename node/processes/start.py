@@ -22,6 +22,7 @@ from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
+from spaces.sql.databases import DATABASES_FOLDER, Databases
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
 from spaces.values.value_heads import Values
 
@@ -103,6 +104,7 @@ async def claim_store(
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
+        databases=None if config.is_shared else Databases(config.data / DATABASES_FOLDER),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
     )

@@ -75,6 +75,16 @@ class Owner:
             att.setdefault(resource, {})[f"tinycloud.kv/{name}"] = [{}]
         for resource, ability in (more or {}).items():
             att.setdefault(resource, {})[ability] = [{}]
+        return self.token_of(att, audience=audience, proofs=proofs)
+
+    def token_of(
+        self,
+        att: dict[str, dict[str, list[dict[str, Json]]]],
+        *,
+        audience: str | None = None,
+        proofs: Sequence[str] = (),
+    ) -> str:
+        """Return an invocation, or a delegation to an audience, with the given capabilities."""
         payload = UcanPayload(
             iss=self.signer.did_url,
             aud=audience or self.signer.did,

@@ -150,9 +150,9 @@ class Case:
 # --- reading
 
 
-def load_cases(groups: Sequence[str] = ()) -> list[Case]:
-    """Return the recorded cases in order; all of them, or those of some groups."""
-    path = shared_vectors("wire/probes.jsonl")
+def load_cases(groups: Sequence[str] = (), *, file: str = "probes.jsonl") -> list[Case]:
+    """Return the recorded cases of a file in order; all of them, or those of some groups."""
+    path = shared_vectors(f"wire/{file}")
     if not path.exists():
         return []
     cases = (_case(line) for line in json_lines(path))

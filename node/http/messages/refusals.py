@@ -493,6 +493,18 @@ _SMS = {
 }
 """Codes of iExec's secret management service."""
 
+_SQL = {
+    "sql-invalid": _untitled(400, "correct the statement or the request"),
+    "sql-forbidden": _untitled(403, "ask the owner for a delegation that allows the statement"),
+    "sql-no-ability": _untitled(401, "request sql/read, sql/write, sql/schema or sql/admin"),
+    "sql-admin-needed": _untitled(401, "ask the owner for a delegation with sql/admin"),
+    "sql-no-database": _untitled(404, "write to the database first"),
+    "sql-too-large": _untitled(413, "send the statements in several requests"),
+    "sql-answer-too-large": _untitled(413, "select fewer rows or columns"),
+    "sql-too-many-databases": _untitled(429, "use tables of an existing database"),
+}
+"""Codes of SQL databases."""
+
 SECTIONS: Mapping[str, Mapping[str, ErrorResponse]] = {
     "Any route": _SERVER,
     "Tokens and chains": _TOKENS,
@@ -502,12 +514,14 @@ SECTIONS: Mapping[str, Mapping[str, ErrorResponse]] = {
     "Encryption networks": _NETWORKS,
     "Attestation, policies and receipts": _ATTESTATION,
     "iExec's secret management service": _SMS,
+    "SQL databases": _SQL,
 }
 """The table, in the order of its page."""
 
 GROUPS: Mapping[str, frozenset[str]] = {
     "tokens": frozenset(_TOKENS),
     "values": frozenset(_VALUES),
+    "sql": frozenset(_SQL),
     "networks": frozenset(_NETWORKS),
     "attestation": frozenset(_ATTESTATION),
 }

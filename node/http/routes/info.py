@@ -99,7 +99,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
     return ServiceInformation(
         protocol=PROTOCOL,
         version=__version__,
-        features=FEATURES,
+        features=FEATURES if services.databases is None else (*FEATURES, "sql"),
         node_id=services.keyring.node_did,
         in_tee=services.own_quotes is not None,
         attestation=in_force(services.config.release, record).mode,

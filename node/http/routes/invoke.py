@@ -10,6 +10,7 @@ from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
 from ...operations.operation_table import OPEN_KEY, plan_call
+from ...operations.sql.sql_run import SqlAnswer
 from ...operations.values.kv_batch import BatchFound
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
@@ -76,6 +77,8 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
                 if isinstance(body, bytes)
                 else await value_answer(request, body, headers)
             )
+        case SqlAnswer(body):
+            return WholeAnswer(body, {"Content-Type": "application/json"})
         case Written(etag):
             return empty_answer() if etag is None else WholeAnswer(b"", {"ETag": etag})
         case Paths():

@@ -258,6 +258,7 @@ ROUTES: tuple[Route, ...] = (
         takes=RequestBody(None),
         gives=(_VALUE, _UNCHANGED),
         refuses=_WRITES
+        | GROUPS["sql"]
         | GROUPS["values"]
         - {
             "ticket-refused",

@@ -1,0 +1,160 @@
+"""Parsing of SQL requests: their scope in a token, and their bodies (SQ3 to SQ6)."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from capabilities.abilities import resolve_alias
+from capabilities.resources import SpaceResource
+from capabilities.strict_json import parse_json, shaped
+from capabilities.tokens import Invocation
+from spaces.space_errors import PathTooLong, SqlError
+from spaces.sql.connection import MAX_SQL_BYTES, SqlValue, Statement
+from spaces.sql.database_rows import DEFAULT_DATABASE, MAX_PATH_CHARS, DatabaseName
+from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE
+
+from ...refusal import Refusal
+
+_PREFIX = "tinycloud.sql/"
+_ALL = frozenset({READ, WRITE, SCHEMA, ADMIN})
+# SQ10: what an ability allows. Administration includes everything.
+_RIGHTS = {
+    "read": frozenset({READ}),
+    "write": frozenset({READ, WRITE, SCHEMA}),
+    "schema": frozenset({SCHEMA}),
+    "admin": _ALL,
+    "*": _ALL,
+}
+MAX_ROWS = 1000
+MAX_BYTES = 4_194_304
+
+
+class Scope(Struct, frozen=True):
+    """The database that a token is for, and what its abilities allow there."""
+
+    name: DatabaseName
+    rights: frozenset[str]
+
+
+def scope_of(invocation: Invocation) -> Scope:
+    """Return the database that a token's capabilities name (SQ3).
+
+    Raises:
+        SqlError, Refusal, PathTooLong: they name several databases, none of the abilities is known,
+            or the path is not valid.
+    """
+    asked = [
+        (capability.resource, resolve_alias(capability.ability).removeprefix(_PREFIX))
+        for capability in invocation.capabilities
+        if isinstance(capability.resource, SpaceResource)
+        and capability.resource.service == "sql"
+        and capability.ability.startswith(_PREFIX)
+    ]
+    known = [(resource, name) for resource, name in asked if name in _RIGHTS]
+    if not known:
+        raise Refusal("sql-no-ability")
+    if len({resource.space for resource, _ in known}) > 1:
+        raise SqlError("Ambiguous sql capabilities span multiple spaces")
+    paths = {resource.path for resource, _ in known} - {None}
+    if len(paths) > 1:
+        raise SqlError("Ambiguous sql capabilities span multiple database paths")
+    path = paths.pop() if paths else DEFAULT_DATABASE
+    if not path or path.endswith("/"):
+        raise SqlError("Invalid statement: the database has no name")
+    if len(path) > MAX_PATH_CHARS:
+        raise PathTooLong(f"the path of a database has at most {MAX_PATH_CHARS} characters")
+    rights = frozenset[str]().union(*[_RIGHTS[name] for _, name in known])
+    return Scope(DatabaseName(known[0][0].space, path), rights)
+
+
+class _Statement(Struct):
+    sql: str
+    params: list[Any] = []
+
+
+class Query(_Statement, tag_field="action", tag="query"):
+    """A statement whose rows are returned, with limits on the answer."""
+
+    max_rows: int | None = msgspec.field(default=None, name="maxRows")
+    max_bytes: int | None = msgspec.field(default=None, name="maxBytes")
+
+
+class Execute(_Statement, tag_field="action", tag="execute"):
+    """A statement without rows, after statements that define tables."""
+
+    schema: list[str] = []
+
+
+class Batch(Struct, tag_field="action", tag="batch"):
+    """Statements without rows."""
+
+    statements: list[_Statement]
+
+
+class Named(Struct, tag_field="action", tag="executeStatement"):
+    """A statement of the grant, by its name."""
+
+    name: str
+    params: list[Any] = []
+
+
+class Export(Struct, tag_field="action", tag="export"):
+    """The whole database as a file."""
+
+
+SqlRequest: TypeAlias = Query | Execute | Batch | Named | Export
+
+
+def parse_request(body: bytes) -> SqlRequest:
+    """Parse the body of a request (SQ4).
+
+    Raises:
+        InvalidJson: it is not a JSON object of a known form.
+        SqlError: a limit is out of range.
+    """
+    value = parse_json(body, max_bytes=MAX_SQL_BYTES)
+    if value.get("action") == "execute_statement":  # the spelling of TinyCloud's SDK
+        value["action"] = "executeStatement"
+    request: SqlRequest = shaped(value, SqlRequest)  # type: ignore[arg-type]  # a union
+    if isinstance(request, Query):
+        for name, given, most in (
+            ("maxRows", request.max_rows, MAX_ROWS),
+            ("maxBytes", request.max_bytes, MAX_BYTES),
+        ):
+            if given is not None and not 1 <= given <= most:
+                raise SqlError(f"Invalid statement: {name} must be between 1 and {most}")
+    return request
+
+
+def statement_of(sql: str, params: Sequence[object]) -> Statement:
+    """Return a statement with its parameters converted from JSON (SQ5).
+
+    Raises SqlError for a value that has no SQL type.
+    """
+    return Statement(sql, [_value_of(param) for param in params])
+
+
+def _value_of(value: Any) -> SqlValue:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        if -(1 << 63) <= value < 1 << 63:
+            return value
+        if 0 < value < 1 << 64:
+            raise SqlError("SQLite integers must fit in signed 64 bits")
+        value = float(value)
+    if isinstance(value, dict):  # TinyCloud's SDK sends the bytes of a batch like this
+        if list(value) != [str(index) for index in range(len(value))]:
+            raise SqlError(
+                "invalid type: map, expected a SQL value (null, integer, real, string, or byte"
+                " array)"
+            )
+        value = list(value.values())
+    if isinstance(value, list):
+        try:
+            return bytes(value)
+        except (TypeError, ValueError):
+            raise SqlError("a list in the parameters must contain bytes, from 0 to 255") from None
+    return value  # type: ignore[no-any-return]  # None, a float or a string

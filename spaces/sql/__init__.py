@@ -1,0 +1,1 @@
+"""SQL databases of spaces, one SQLite file each."""

@@ -1,0 +1,361 @@
+"""A connection to one SQLite database, which runs the statements of one request at a time.
+
+Its methods block, so they are called in a thread.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from ..space_errors import (
+    RecordDamaged,
+    SqlAnswerTooLarge,
+    SqlError,
+    SqlQuotaExceeded,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
+from .guard import Guard
+
+MAX_LENGTH_BYTES = 10_000_000
+MAX_SQL_BYTES = 1_000_000
+MAX_ANSWER_BYTES = 10_485_760
+MAX_PAGES = 0xFFFFFFFE
+_STEPS = 1000  # between two looks at the clock
+_HEAP_BYTES = 256 * 1024 * 1024
+
+SqlValue: TypeAlias = int | float | str | bytes | None
+
+_LIMITS = {
+    apsw.SQLITE_LIMIT_ATTACHED: 0,
+    apsw.SQLITE_LIMIT_COLUMN: 500,
+    apsw.SQLITE_LIMIT_COMPOUND_SELECT: 100,
+    apsw.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    apsw.SQLITE_LIMIT_LENGTH: MAX_LENGTH_BYTES,
+    apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    apsw.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
+    apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
+    apsw.SQLITE_LIMIT_VDBE_OP: 250_000,
+    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
+}
+_SWITCHES = {
+    apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
+    apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE: 0,
+    apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE: 0,
+    apsw.SQLITE_DBCONFIG_ENABLE_FKEY: 1,
+    apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION: 0,
+    apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA: 0,
+    apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA: 0,
+}
+_COUNTS = re.compile(r"uses (\d+) and there are (-?\d+) supplied")
+_BLANK = re.compile(r"(?:\s|;|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)*+")
+_SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Statement(Struct, frozen=True):
+    """An SQL statement with its parameters, in their order."""
+
+    sql: str
+    params: Sequence[SqlValue] = ()
+
+
+class Changed(Struct, frozen=True, rename={"last_insert_row_id": "lastInsertRowId"}):
+    """The effect of one statement."""
+
+    changes: int
+    last_insert_row_id: int | None
+
+
+class Connection:
+    """A connection to a database.
+
+    Args:
+        path: its file; None for an empty database in memory.
+        creates: whether a missing file is created.
+    Raises:
+        RecordDamaged: the file is missing or is not a database.
+    """
+
+    def __init__(self, path: Path | None, *, creates: bool = False) -> None:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+        if creates or path is None:
+            flags |= apsw.SQLITE_OPEN_CREATE
+        apsw.hard_heap_limit(_HEAP_BYTES)
+        name = ":memory:" if path is None else str(path)
+        try:
+            # Without a cache of statements, so that the guard sees every one.
+            self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
+            self._configure()
+        except (apsw.CantOpenError, apsw.NotADBError, apsw.CorruptError) as exc:
+            raise RecordDamaged("an SQL database cannot be opened") from exc
+        if creates and path is not None:
+            _sync_folder(path.parent)
+        self._deadline = 0.0
+        self._time_s = 0.0
+        self._is_interrupted = False
+        self._in_read = True
+        self._is_limited = False
+
+    def _configure(self) -> None:
+        connection = self._apsw
+        for switch, value in _SWITCHES.items():
+            connection.config(switch, value)
+        for limit, most in _LIMITS.items():
+            connection.limit(limit, most)
+        connection.drop_modules(("json_each", "json_tree"))
+        for pragma in (
+            "auto_vacuum = INCREMENTAL",  # before the first table
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "temp_store = MEMORY",
+            "recursive_triggers = OFF",
+            "cell_size_check = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.set_progress_handler(self._is_over, _STEPS)
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back."""
+        self._apsw.close()
+
+    def interrupt(self) -> None:
+        """Stop the running statement; may be called from another thread."""
+        self._is_interrupted = True
+
+    def _is_over(self) -> bool:
+        return self._is_interrupted or time.monotonic() > self._deadline
+
+    # --- transactions
+
+    def begin(self, *, writes: bool, time_s: float) -> None:
+        """Begin the transaction of a request, after rolling back a former one.
+
+        Raises:
+            StoreBusy: another process is writing for too long.
+        """
+        self.roll_back()
+        self._in_read, self._time_s = not writes, time_s
+        self._deadline, self._is_interrupted = time.monotonic() + time_s, False
+        self._apsw.set_busy_timeout(int(time_s * 1000))
+        self._apsw.set_last_insert_rowid(0)
+        with self._translated():
+            self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def roll_back(self) -> None:
+        """Undo the open transaction, if any."""
+        if self._apsw.in_transaction:
+            self._deadline = time.monotonic() + 60.0
+            self._is_interrupted = False
+            self._apsw.execute("ROLLBACK")
+
+    def commit(self) -> None:
+        """Commit the transaction durably."""
+        self._deadline, self._is_interrupted = time.monotonic() + 60.0, False
+        with self._translated():
+            self._apsw.execute("COMMIT")
+
+    def size_bytes(self) -> int:
+        """Return the size of the database's pages, including uncommitted ones."""
+        return self._pragma("page_count") * self._pragma("page_size")
+
+    def limit_growth(self, free_bytes: int | None) -> None:
+        """Let the database grow by at most this number of bytes (SQ14)."""
+        most, self._is_limited = MAX_PAGES, free_bytes is not None
+        if free_bytes is not None:
+            page_bytes = self._pragma("page_size")
+            most = self._pragma("page_count") + max(free_bytes, 0) // page_bytes
+        self._apsw.execute(f"PRAGMA max_page_count = {max(most, 1)}")
+
+    def release_pages(self) -> None:
+        """Return free pages to the file system, if they are more than an eighth."""
+        if self._pragma("freelist_count") * 8 > self._pragma("page_count"):
+            self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def _pragma(self, name: str) -> int:
+        return int(self._apsw.pragma(name))
+
+    # --- statements
+
+    def query(
+        self,
+        statement: Statement,
+        guard: Guard,
+        *,
+        max_rows: int | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> bytes:
+        """Run a statement and return its rows as JSON (SQ5).
+
+        Raises:
+            SqlAnswerTooLarge: there are more rows or bytes than allowed.
+            Errors of `_run`.
+        """
+        columns: list[str] = []
+        pieces: list[bytes] = []
+        size_bytes = 0
+        for row in self._run(statement, guard, columns):
+            # A byte takes at least two characters; a list of them takes much memory.
+            least_bytes = sum(2 * len(value) for value in row if isinstance(value, bytes))
+            if least_bytes > max_bytes:
+                raise SqlAnswerTooLarge(f"Response too large: {least_bytes} bytes")
+            pieces.append(_ENCODE([list(v) if isinstance(v, bytes) else v for v in row]))
+            size_bytes += len(pieces[-1]) + 1
+            if max_rows is not None and len(pieces) > max_rows:
+                size_bytes = len(_rows(columns, pieces[:-1]))
+                raise SqlAnswerTooLarge(f"Response too large: {size_bytes} bytes")
+            if size_bytes > max_bytes:
+                break
+        answer = _rows(columns, pieces)
+        if len(answer) > max_bytes:
+            raise SqlAnswerTooLarge(f"Response too large: {len(answer)} bytes")
+        return answer
+
+    def execute(self, statement: Statement, guard: Guard) -> Changed:
+        """Run a statement that returns no rows.
+
+        Raises:
+            SqlError: the statement returns rows.
+            Errors of `_run`.
+        """
+        before = self._apsw.last_insert_rowid()
+        for _ in self._run(statement, guard, [], inserts=True):
+            raise SqlError("SQLite error: Execute returned results - did you mean to call query?")
+        is_change = guard.is_change
+        inserted = None
+        if apsw.SQLITE_INSERT in guard.kinds and is_change:
+            inserted = self._apsw.last_insert_rowid() or None
+            if inserted is None:
+                self._apsw.set_last_insert_rowid(before)
+        return Changed(self._apsw.changes() if is_change else 0, inserted)
+
+    def define(self, sql: str, guard: Guard) -> None:
+        """Run one statement that comes before the main one; its rows are ignored.
+
+        Raises errors of `_run`; those of SQLite begin with `Schema error`.
+        """
+        try:
+            for _ in self._run(Statement(sql), guard, []):
+                pass
+        except SqlError as exc:
+            prefix, separator, text = str(exc).partition("SQLite error: ")
+            if prefix or not separator:
+                raise
+            raise SqlError(f"Schema error: {text}") from exc
+
+    def _run(
+        self, statement: Statement, guard: Guard, columns: list[str], *, inserts: bool = False
+    ) -> Iterator[tuple[SqlValue, ...]]:
+        """Yield the rows of exactly one statement, which the guard has judged.
+
+        Raises:
+            SqlError: it is not one statement, is not allowed, or SQLite reports an error.
+            WriteNeeded: it writes in a transaction for reading; nothing was done.
+            SqlQuotaExceeded, StoreBusy, StoreFull, RecordDamaged
+        """
+        is_judged = False
+
+        def judge(cursor: apsw.Cursor, sql: str, _: object) -> bool:
+            nonlocal is_judged
+            if is_judged:
+                return False  # a comment after the statement
+            if _BLANK.fullmatch(statement.sql):
+                raise SqlError("Parse error: Empty SQL statement")
+            if not _BLANK.fullmatch(statement.sql, len(sql)):
+                raise SqlError("Invalid statement: Exactly one SQL statement is required")
+            is_judged = True
+            guard.judge(
+                is_read_only=cursor.is_readonly,
+                is_explain=cursor.is_explain,
+                in_read=self._in_read,
+            )
+            columns.extend(name for name, *_ in cursor.get_description())
+            if inserts and apsw.SQLITE_INSERT in guard.kinds and not guard.calls_last_rowid:
+                self._apsw.set_last_insert_rowid(0)
+            return True
+
+        guard.begin(statement.sql)
+        cursor = self._apsw.cursor()
+        cursor.exec_trace = judge
+        self._apsw.authorizer = guard.authorise
+        try:
+            with self._translated(statement, guard), suppress(apsw.ExecTraceAbort):
+                yield from cursor.execute(statement.sql, statement.params)
+        finally:
+            cursor.close(True)
+            self._apsw.authorizer = None
+
+    @contextmanager
+    def _translated(
+        self, statement: Statement | None = None, guard: Guard | None = None
+    ) -> Iterator[None]:
+        """Convert errors of SQLite to those of this package."""
+        try:
+            yield
+        except apsw.BusyError as exc:
+            raise StoreBusy("another request is writing to the SQL database") from exc
+        except apsw.InterruptError as exc:
+            raise SqlError(
+                f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
+            ) from exc
+        except apsw.FullError as exc:
+            if self._is_limited:
+                raise SqlQuotaExceeded("the write does not fit into the quota") from exc
+            raise StoreFull("the disk is full") from exc
+        except (apsw.CorruptError, apsw.NotADBError) as exc:
+            raise RecordDamaged("an SQL database is damaged") from exc
+        except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as exc:
+            raise StoreUnavailable("an SQL database cannot be read or written") from exc
+        except UnicodeDecodeError as exc:
+            raise SqlError("SQLite error: text is not UTF-8") from exc
+        except apsw.BindingsError as exc:
+            counts = _COUNTS.search(str(exc))
+            needed = counts[1] if counts else "others"
+            got = len(statement.params) if statement else 0
+            raise SqlError(
+                "SQLite error: Wrong number of parameters passed to query."
+                f" Got {got}, needed {needed}"
+            ) from exc
+        except (apsw.Error, MemoryError) as exc:
+            raise _error_of(exc, statement, guard) from exc
+
+
+def _error_of(exc: Exception, statement: Statement | None, guard: Guard | None) -> SqlError:
+    """Return the error for a statement that SQLite or the guard refused."""
+    if guard is not None and guard.error is not None:
+        if type(guard.error) is not SqlError:
+            return guard.error
+        text = str(guard.error)
+    else:
+        kind = "Parse error" if _SYNTAX.search(str(exc)) else "SQLite error"
+        text = f"{kind}: {str(exc) or 'out of memory'}"
+    offset = getattr(exc, "error_offset", -1)
+    if statement is not None and offset >= 0:
+        text += f" in {statement.sql} at offset {offset}"
+    return SqlError(text)
+
+
+def _rows(columns: Sequence[str], rows: Sequence[bytes]) -> bytes:
+    return b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
+        _ENCODE(columns),
+        b",".join(rows),
+        len(rows),
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the name of a new file durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,59 @@
+"""Rows that describe the SQL databases of a space (SQ2)."""
+
+from typing import NamedTuple
+
+from capabilities.resources import SpaceId
+
+from .._codec import Codec
+from ..keyspace import DATABASES_PREFIX, space_keys, x16
+from ..store.contract import Packed, Put, Range
+
+MAX_DATABASES = 64
+MAX_PATH_CHARS = 1024
+DEFAULT_DATABASE = "default"
+
+
+class DatabaseName(NamedTuple):
+    """The space and the full path of a database (SQ1)."""
+
+    space: SpaceId
+    path: str
+
+    @property
+    def key(self) -> bytes:
+        """The key of the database's row. Its file is named after it."""
+        return databases_of(self.space).prefix + x16(self.path)
+
+
+class DatabaseRow(Packed, frozen=True):
+    """A database that exists.
+
+    Attributes:
+        path: the path of the database in its space.
+        size_bytes: the size of its pages after the last write, which counts on the quota.
+    """
+
+    path: str
+    size_bytes: int
+
+
+DATABASE_ROWS = Codec(DatabaseRow)
+
+
+def databases_of(space: SpaceId) -> Range:
+    """Return the range of the rows of a space's databases."""
+    return Range(DATABASES_PREFIX + space_keys(space).space16, limit=MAX_DATABASES)
+
+
+def database_put(name: DatabaseName, size_bytes: int, *, expect: bytes) -> Put:
+    """Return the write operation that stores a database's row.
+
+    Its size counts on the quota of the space (SQ14).
+    """
+    return Put(
+        name.key,
+        DATABASE_ROWS.encode(DatabaseRow(name.path, size_bytes)),
+        expect=expect,
+        weight_bytes=size_bytes,
+        account=space_keys(name.space).usage,
+    )

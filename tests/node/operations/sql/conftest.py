@@ -1,0 +1,15 @@
+"""Fixtures: owners of databases who call a node on loopback."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sql_caller import Databases, databases_at
+from tests_support import FixedClock
+
+
+@pytest.fixture
+async def owner(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Databases]:
+    """An owner of databases without a quota."""
+    async with databases_at(tmp_path, clock) as made:
+        yield made

@@ -1,0 +1,76 @@
+"""Requests for the SQL databases of an owner's space."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from embedded_node import embedded_node
+from engines import store_at
+from kv_client import Owner
+from running_node import Reply
+from tests_support import FixedClock
+
+from capabilities.strict_json import Json
+from node.config.tree import Config, Hosting, Http, Sql
+
+
+class Databases(Owner):
+    """An owner whose space is hosted, and who uses its databases."""
+
+    async def ask(
+        self,
+        request: object,
+        abilities: str | Sequence[str] = ("read", "write"),
+        path: str | None = "app",
+        *,
+        space: str = "default",
+    ) -> Reply:
+        """Send one request with a token for a database."""
+        names = [abilities] if isinstance(abilities, str) else abilities
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        resource = f"{self.space_named(space).text}/sql" + ("" if path is None else f"/{path}")
+        grants: dict[str, dict[str, list[dict[str, Json]]]] = {
+            resource: {f"tinycloud.sql/{name}": [{}] for name in names}
+        }
+        return await self.invoke(token=self.token_of(grants), body=body)
+
+    async def query(self, sql: str, *params: object, path: str = "app", **options: object) -> Any:
+        """Return the rows of a query that must succeed."""
+        reply = await self.ask(
+            {"action": "query", "sql": sql, "params": params, **options}, path=path
+        )
+        assert reply.status == 200, reply.body
+        return json.loads(reply.body)["rows"]
+
+    async def execute(self, sql: str, *params: object, path: str = "app") -> Any:
+        """Run a statement that must succeed."""
+        reply = await self.ask({"action": "execute", "sql": sql, "params": params}, path=path)
+        assert reply.status == 200, reply.body
+        return json.loads(reply.body)
+
+    async def refused(
+        self, sql: str, abilities: str | Sequence[str] = ("read", "write"), action: str = "query"
+    ) -> tuple[int, str]:
+        """Return the status and text of the answer to one statement."""
+        reply = await self.ask({"action": action, "sql": sql}, abilities)
+        return reply.status, reply.body.decode()
+
+
+@asynccontextmanager
+async def databases_at(
+    folder: Path, clock: FixedClock, *, sql: Sql | None = None, quota_bytes: int = 0
+) -> AsyncIterator[Databases]:
+    """Return an owner of databases at a new node in this process."""
+    config = Config(
+        http=Http(port=0, drain_s=0),
+        store=store_at(folder),
+        hosting=Hosting(default_quota_bytes=quota_bytes),
+        sql=sql or Sql(),
+    )
+    async with embedded_node(config, clock=clock) as node, aiohttp.ClientSession() as session:
+        owner = Databases(node, session, clock)
+        assert (await owner.put("a", b"")).status == 200  # hosts the space
+        yield owner
