@@ -149,6 +149,8 @@ class Connection:
         self._apsw.set_busy_timeout(int(time_s * 1000))
         self._apsw.set_last_insert_rowid(0)
         with self._translated():
+            # A second guard: SQLite itself refuses writes.
+            self._apsw.pragma("query_only", not writes)
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def roll_back(self) -> None:
@@ -232,7 +234,7 @@ class Connection:
             raise SqlError("SQLite error: Execute returned results - did you mean to call query?")
         is_change = guard.is_change
         inserted = None
-        if apsw.SQLITE_INSERT in guard.kinds and is_change:
+        if "INSERT" in guard.actions and is_change:
             inserted = self._apsw.last_insert_rowid() or None
             if inserted is None:
                 self._apsw.set_last_insert_rowid(before)
@@ -273,13 +275,9 @@ class Connection:
             if not _BLANK.fullmatch(statement.sql, len(sql)):
                 raise SqlError("Invalid statement: Exactly one SQL statement is required")
             is_judged = True
-            guard.judge(
-                is_read_only=cursor.is_readonly,
-                is_explain=cursor.is_explain,
-                in_read=self._in_read,
-            )
+            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read)
             columns.extend(name for name, *_ in cursor.get_description())
-            if inserts and apsw.SQLITE_INSERT in guard.kinds and not guard.calls_last_rowid:
+            if inserts and "INSERT" in guard.actions and not guard.calls("last_insert_rowid"):
                 self._apsw.set_last_insert_rowid(0)
             return True
 

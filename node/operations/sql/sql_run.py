@@ -215,10 +215,8 @@ class _Run(Struct, frozen=True):
 
         Return the answer, the size of the database and the names of the changed tables.
         """
-        free_bytes, full = reading.free_bytes, None
-        if free_bytes is not None and free_bytes <= 0:
-            full = SqlQuotaExceeded("the space is full")
-        guard = Guard(self.scope.rights, full=full)
+        free_bytes = reading.free_bytes
+        guard = Guard(self.scope.rights, is_full=free_bytes is not None and free_bytes <= 0)
         try:
             connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
             connection.limit_growth(free_bytes)
