@@ -31,7 +31,9 @@ MAX_SQL_BYTES = 1_000_000
 MAX_ANSWER_BYTES = 10_485_760
 MAX_PAGES = 0xFFFFFFFE
 _STEPS = 1000  # between two looks at the clock
-_HEAP_BYTES = 256 * 1024 * 1024
+_COPIED_PAGES = 256  # at once
+_COPY_S = 600.0
+_HEAP_BYTES = 512 * 1024 * 1024
 
 SqlValue: TypeAlias = int | float | str | bytes | None
 
@@ -120,6 +122,8 @@ class Connection:
             "temp_store = MEMORY",
             "recursive_triggers = OFF",
             "cell_size_check = ON",
+            "journal_size_limit = 4194304",
+            "cache_size = -512",  # 256 of them are 128 MiB
         ):
             connection.execute(f"PRAGMA {pragma}")
         connection.set_progress_handler(self._is_over, _STEPS)
@@ -166,6 +170,22 @@ class Connection:
         with self._translated():
             self._apsw.execute("COMMIT")
 
+    def copy_to(self, path: str) -> None:
+        """Copy the database as of one moment to an empty file (SQ13)."""
+        with self._translated():
+            copy = apsw.Connection(path)
+            try:
+                self.begin(writes=False, time_s=_COPY_S)
+                self._pragma("schema_version")  # the moment that is copied
+                with copy.backup("main", self._apsw, "main") as backup:
+                    while not backup.done and not self._is_over():
+                        backup.step(_COPIED_PAGES)
+                    if not backup.done:
+                        raise StoreBusy("copying an SQL database took too long")
+                copy.pragma("journal_mode", "delete")  # one file, without a write-ahead log
+            finally:
+                copy.close()
+
     def size_bytes(self) -> int:
         """Return the size of the database's pages, including uncommitted ones."""
         return self._pragma("page_count") * self._pragma("page_size")
@@ -194,7 +214,7 @@ class Connection:
         guard: Guard,
         *,
         max_rows: int | None = None,
-        max_bytes: int = MAX_ANSWER_BYTES,
+        max_bytes: int | None = None,
     ) -> bytes:
         """Run a statement and return its rows as JSON (SQ5).
 
@@ -204,7 +224,7 @@ class Connection:
         """
         columns: list[str] = []
         pieces: list[bytes] = []
-        size_bytes = 0
+        size_bytes, max_bytes = 0, max_bytes or MAX_ANSWER_BYTES
         for row in self._run(statement, guard, columns):
             # A byte takes at least two characters; a list of them takes much memory.
             least_bytes = sum(2 * len(value) for value in row if isinstance(value, bytes))

@@ -1,58 +1,79 @@
 """The open SQL databases of one process.
 
-Requests of one database run one after another. A space runs few statements at once, so a slow
+Requests for one database run one after another. A space runs few statements at once, so a slow
 database leaves threads for other spaces.
 """
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from tempfile import NamedTemporaryFile
+from typing import IO, TypeVar
+from weakref import WeakValueDictionary
 
+from ..space_errors import StoreBusy
 from .connection import Connection
 from .database_rows import DatabaseName
 
 Result = TypeVar("Result")
 
 DATABASES_FOLDER = "sql"
+PIECE_BYTES = 256 * 1024
 _THREADS = 4
 _RUNNING_PER_SPACE = 2
 _OPEN = 256
 _OPEN_PER_SPACE = 8
-
-
-class _Space:
-    """The requests for the databases of one space."""
-
-    def __init__(self) -> None:
-        self.places = asyncio.Semaphore(_RUNNING_PER_SPACE)
-        self.users = 0
+_LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
 
 
 class OpenDatabase:
     """A database that one request uses alone."""
 
-    def __init__(self, connection: Connection, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, connection: Connection, pool: ThreadPoolExecutor, is_gone: Callable[[], bool]
+    ) -> None:
         self.connection = connection
         self._pool = pool
+        self._is_gone = is_gone
 
     async def run(self, work: Callable[[Connection], Result]) -> Result:
         """Run a function in a thread.
 
-        If the request is cancelled, the running statement is stopped first.
+        Its statement is stopped if the client disconnects or the request is cancelled.
         """
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._pool, work, self.connection)
+        done = asyncio.get_running_loop().run_in_executor(self._pool, work, self.connection)
         try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            self.connection.interrupt()
-            with suppress(Exception):
-                await done
-            raise
+            while not done.done():
+                await asyncio.wait((done,), timeout=_LOOK_S)
+                if self._is_gone():
+                    self.connection.interrupt()
+        finally:
+            if not done.done():
+                self.connection.interrupt()
+                await asyncio.wait((done,))
+        return done.result()
+
+
+class DatabaseCopy:
+    """A copy of a database in a file without a name, which vanishes when it is closed."""
+
+    def __init__(self, file: IO[bytes], closing: ExitStack) -> None:
+        self._file = file
+        self._closing = closing
+        self.size_bytes = os.fstat(file.fileno()).st_size
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of the copy."""
+        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+            yield piece
+
+    def close(self) -> None:
+        """Delete the copy."""
+        self._closing.close()
 
 
 class Databases:
@@ -65,18 +86,24 @@ class Databases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pool = ThreadPoolExecutor(_THREADS, "sql")
-        self._locks: dict[bytes, tuple[asyncio.Lock, int]] = {}
-        self._spaces: dict[bytes, _Space] = {}
-        self._open: OrderedDict[bytes, Connection] = OrderedDict()
+        self._locks = WeakValueDictionary[bytes, asyncio.Lock]()
+        self._places = WeakValueDictionary[bytes, asyncio.Semaphore]()
+        self._open = OrderedDict[bytes, Connection]()
+        self._copied = set[bytes]()
 
     def file_of(self, name: DatabaseName) -> Path:
         """Return the path of a database's file (SQ2)."""
-        space, database = name.key[1:17].hex(), name.key[17:].hex()
-        return self._folder / space / f"{database}.db"
+        return self._folder / name.key[1:17].hex() / f"{name.key[17:].hex()}.db"
 
     @asynccontextmanager
     async def use(
-        self, name: DatabaseName, *, exists: bool, creates: bool = False
+        self,
+        name: DatabaseName,
+        *,
+        exists: bool,
+        creates: bool = False,
+        wait_s: float,
+        is_gone: Callable[[], bool],
     ) -> AsyncIterator[OpenDatabase]:
         """Use a database alone; what is not committed is rolled back.
 
@@ -84,65 +111,66 @@ class Databases:
             name: the database.
             exists: whether it exists; if not, an empty one in memory is used.
             creates: whether a missing database is created.
+            wait_s: seconds to wait for other requests.
+            is_gone: returns whether the client has disconnected.
         Raises:
             RecordDamaged: the file is missing or damaged.
+            StoreBusy: other requests took too long (SQ15).
         """
-        key, space16 = name.key, name.key[1:17]
-        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
-        self._locks[key] = lock, users + 1
-        space = self._spaces.setdefault(space16, _Space())
-        space.users += 1
-        try:
-            async with (
-                lock,
-                space.places,
-                self._opened(name, exists=exists, creates=creates) as database,
-            ):
-                yield database
-        finally:
-            lock, users = self._locks.pop(key)
-            if users > 1:
-                self._locks[key] = lock, users - 1
-            space.users -= 1
-            if not space.users:
-                del self._spaces[space16]
+        key, space16, loop = name.key, name.key[1:17], asyncio.get_running_loop()
+        async with AsyncExitStack() as held:
+            lock = self._locks.setdefault(key, asyncio.Lock())
+            places = self._places.setdefault(space16, asyncio.Semaphore(_RUNNING_PER_SPACE))
+            try:
+                async with asyncio.timeout(wait_s):
+                    await held.enter_async_context(lock)
+                    await held.enter_async_context(places)
+            except TimeoutError:
+                raise StoreBusy("other requests use the SQL databases of this space") from None
+            is_file = exists or creates
+            connection = self._open.pop(key, None) if is_file else None
+            if connection is None:
+                path = self.file_of(name) if is_file else None
+                connection = await loop.run_in_executor(self._pool, _open, path, creates)
+            try:
+                yield OpenDatabase(connection, self._pool, is_gone)
+            finally:
+                await loop.run_in_executor(self._pool, connection.roll_back)
+                surplus = [connection]
+                if is_file:
+                    self._open[key] = connection
+                    own = [other for other in self._open if other[1:17] == space16]
+                    # The least recently used come first.
+                    keys = own[:-_OPEN_PER_SPACE] or list(self._open)[:-_OPEN]
+                    surplus = [self._open.pop(other) for other in keys]
+                for connection in surplus:
+                    await loop.run_in_executor(self._pool, connection.close)
 
-    @asynccontextmanager
-    async def _opened(
-        self, name: DatabaseName, *, exists: bool, creates: bool
-    ) -> AsyncIterator[OpenDatabase]:
-        key, is_file = name.key, exists or creates
-        connection = self._open.pop(key, None) if is_file else None
-        loop = asyncio.get_running_loop()
-        if connection is None:
-            path = self.file_of(name) if is_file else None
-            connection = await loop.run_in_executor(self._pool, _open, path, creates)
-        try:
-            yield OpenDatabase(connection, self._pool)
-        finally:
-            await loop.run_in_executor(self._pool, connection.roll_back)
-            if is_file:
-                self._open[key] = connection
-                await self._close_some(key[1:17])
-            else:
-                await loop.run_in_executor(self._pool, connection.close)
+    async def copy(self, name: DatabaseName, database: OpenDatabase) -> DatabaseCopy:
+        """Copy a database as of one moment (SQ13).
 
-    async def _close_some(self, space16: bytes) -> None:
-        """Close idle connections above the limits, the least recently used first."""
-        loop = asyncio.get_running_loop()
-        own = [key for key in self._open if key[1:17] == space16]
-        surplus = own[: max(len(own) - _OPEN_PER_SPACE, 0)]
-        if not surplus and len(self._open) > _OPEN:
-            surplus = [next(iter(self._open))]
-        for key in surplus:
-            await loop.run_in_executor(self._pool, self._open.pop(key).close)
+        Raises:
+            StoreBusy: another copy of a database of this space is still in use.
+        """
+        space16 = name.key[1:17]
+        if space16 in self._copied:
+            raise StoreBusy("another database of this space is being exported")
+        with ExitStack() as held:
+            self._copied.add(space16)
+            held.callback(self._copied.discard, space16)
+            file = held.enter_context(await database.run(self._copy))
+            return DatabaseCopy(file, held.pop_all())
+
+    def _copy(self, connection: Connection) -> IO[bytes]:
+        with NamedTemporaryFile(dir=self._folder, prefix="copy-") as file:
+            connection.copy_to(file.name)
+            return Path(file.name).open("rb")
 
     async def close(self) -> None:
         """Close all databases and end the threads."""
-        loop = asyncio.get_running_loop()
-        while self._open:
-            _, connection = self._open.popitem()
-            await loop.run_in_executor(self._pool, connection.close)
+        for connection in self._open.values():
+            await asyncio.get_running_loop().run_in_executor(self._pool, connection.close)
+        self._open.clear()
         self._pool.shutdown()
 
 

@@ -16,29 +16,53 @@ from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden, SqlQuotaExcee
 READ, WRITE, SCHEMA, ADMIN = "read", "write", "schema", "admin"
 
 _CHANGES = frozenset({"DELETE", "INSERT", "UPDATE"})
-_DROPS = frozenset("DROP_INDEX DROP_TABLE DROP_TRIGGER DROP_VIEW".split())
+_DROPS = frozenset(["DROP_INDEX", "DROP_TABLE", "DROP_TRIGGER", "DROP_VIEW"])
 _DEFINES = _DROPS.union(
-    "ALTER_TABLE ANALYZE CREATE_INDEX CREATE_TABLE CREATE_TRIGGER CREATE_VIEW REINDEX".split()
+    [
+        "ALTER_TABLE",
+        "ANALYZE",
+        "CREATE_INDEX",
+        "CREATE_TABLE",
+        "CREATE_TRIGGER",
+        "CREATE_VIEW",
+        "REINDEX",
+    ]
 )
-_ALLOWED = _CHANGES.union(_DEFINES, "FUNCTION PRAGMA READ RECURSIVE SELECT".split())
+_ALLOWED = _CHANGES.union(_DEFINES, ["FUNCTION", "PRAGMA", "READ", "RECURSIVE", "SELECT"])
 # Pragmas that describe tables. As table functions, they need only `read`.
 _DESCRIBING = frozenset(
-    "database_list foreign_key_list index_info index_list index_xinfo table_info table_list"
-    " table_xinfo".split()
+    [
+        "database_list",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    ]
 )
 # `database_list` shows a path of the node.
 _PRAGMAS = _DESCRIBING - {"database_list"} | frozenset(
-    "application_id foreign_key_check integrity_check quick_check user_version".split()
+    ["application_id", "foreign_key_check", "integrity_check", "quick_check", "user_version"]
 )
 # With an argument, these would change how the database is stored.
 _PRAGMAS_TO_READ = frozenset(
-    "encoding freelist_count journal_mode optimize page_count page_size schema_version".split()
+    [
+        "encoding",
+        "freelist_count",
+        "journal_mode",
+        "optimize",
+        "page_count",
+        "page_size",
+        "schema_version",
+    ]
 )
 _SETTING = frozenset({"application_id", "user_version"})
 _INNOCUOUS = 0x00200000
 _OF_EXTENSIONS = ("sqlite_", "fts", "geopoly")
 _OWN = "sqlite_"
-_ONLY_DEFINES = "Permission denied: Schema ability only permits DDL operations"
+ONLY_DEFINES = "Permission denied: Schema ability only permits DDL operations"
 
 
 class Reported(NamedTuple):
@@ -199,9 +223,9 @@ class Guard:
                     "Permission denied: DDL operations require admin, schema, or write ability"
                 )
             if WRITE not in rights and self._touches_rows():
-                raise SqlForbidden(_ONLY_DEFINES)
+                raise SqlForbidden(ONLY_DEFINES)
         elif (WRITE if is_write else READ) not in rights:
-            raise SqlForbidden("Read-only violation" if READ in rights else _ONLY_DEFINES)
+            raise SqlForbidden("Read-only violation" if READ in rights else ONLY_DEFINES)
         if is_write and not is_explain:
             if self.is_full and not self._only_deletes():
                 raise SqlQuotaExceeded("the space is full")

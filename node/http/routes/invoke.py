@@ -1,16 +1,17 @@
 """The route POST /invoke, which runs the operation requested by a token (wire §4)."""
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 from aiohttp import web
 
+from spaces.sql.databases import DatabaseCopy
 from spaces.values.value_heads import Head
 
 from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
 from ...operations.operation_table import OPEN_KEY, plan_call
-from ...operations.sql.sql_run import SqlAnswer
 from ...operations.values.kv_batch import BatchFound
 from ...operations.values.kv_get import Value
 from ...operations.values.kv_list import Paths
@@ -23,6 +24,7 @@ from ..messages.http_answers import (
     batch_read_answer,
     empty_answer,
     json_answer,
+    stream_answer,
     value_answer,
 )
 from ..messages.http_requests import (
@@ -59,9 +61,15 @@ def message_of(request: web.Request, http: Http) -> Message:
         except Refusal:
             return None
 
-    return Message(request.headers, client_address(request, http), at_hand, pieces, whole_body)
+    def is_gone() -> "bool":
+        return request.transport is None or request.transport.is_closing()
+
+    return Message(
+        request.headers, client_address(request, http), at_hand, pieces, whole_body, is_gone
+    )
 
 
+_SQLITE = {"Content-Type": "application/x-sqlite3"}
 _CACHE = {"Cache-Control": "private, no-cache"}
 
 
@@ -77,8 +85,13 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
                 if isinstance(body, bytes)
                 else await value_answer(request, body, headers)
             )
-        case SqlAnswer(body):
-            return WholeAnswer(body, {"Content-Type": "application/json"})
+        case bytes():  # rows of a database, as JSON
+            return WholeAnswer(result, {"Content-Type": "application/json"})
+        case DatabaseCopy():
+            with closing(result):
+                return await stream_answer(
+                    request, result.pieces(), _SQLITE, size_bytes=result.size_bytes
+                )
         case Written(etag):
             return empty_answer() if etag is None else WholeAnswer(b"", {"ETag": etag})
         case Paths():

@@ -4,18 +4,25 @@ A write is authorised, run without committing, recorded in the store on conditio
 was revoked, and then committed in its database.
 """
 
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
 from spaces.keyspace import space_keys
-from spaces.space_errors import SpaceError, SqlAdminNeeded, SqlError, SqlQuotaExceeded
-from spaces.sql.connection import MAX_ANSWER_BYTES, MAX_SQL_BYTES, Connection
+from spaces.space_errors import (
+    SpaceError,
+    SqlAdminNeeded,
+    SqlError,
+    SqlForbidden,
+    SqlQuotaExceeded,
+)
+from spaces.sql.connection import MAX_SQL_BYTES, Connection
 from spaces.sql.database_rows import DATABASE_ROWS, MAX_DATABASES, database_put, databases_of
-from spaces.sql.databases import Databases
-from spaces.sql.guard import Guard, WriteNeeded
-from spaces.store.contract import ABSENT, ANY, Add, Commit, counter_of, has_value
+from spaces.sql.databases import DatabaseCopy, Databases, OpenDatabase
+from spaces.sql.guard import ONLY_DEFINES, READ, SCHEMA, Guard, WriteNeeded
+from spaces.store.contract import ABSENT, ANY, Add, Commit, Put, counter_of, has_value
 from spaces.values.quota import effective_limit
 
 from ...refusal import Refusal
@@ -40,56 +47,51 @@ _FRESH_S = 1.0
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class SqlAnswer(Struct, frozen=True):
-    """The answer to an SQL request, as JSON."""
-
-    body: bytes
-
-
 class _Reading(Struct, frozen=True):
-    """The rows that a request depends on, with its authorisation."""
+    """The authorisation of a request, and the rows that it depends on.
+
+    Attributes:
+        old_bytes: the size of the database, or None if it does not exist.
+        databases: the number of databases in the space.
+    """
 
     call: Call
-    exists: bool
-    old_bytes: int
+    old_bytes: int | None
     used_bytes: int
     limit_bytes: int | None
     databases: int
 
-    @property
-    def free_bytes(self) -> int | None:
-        return None if self.limit_bytes is None else self.limit_bytes - self.used_bytes
 
+async def run_sql(request: Request) -> bytes | DatabaseCopy:
+    """Run the statements of a request, or export a database (SQ11, SQ13).
 
-async def run_sql(request: Request) -> SqlAnswer:
-    """Run the statements of a request (SQ11).
+    Returns:
+        The answer as JSON, or the exported file.
 
     Raises:
-        SqlError, Refusal: see `refusals.md`.
-        Errors of `read_call`.
+        SqlError, Refusal: the request is not valid or not allowed.
+        Errors of `read_call` and `Databases.use`.
     """
     services = request.services
-    databases = services.databases
-    if databases is None:
-        await _authorise(request)
-        raise Refusal("not-enabled", "SQL")
+    began = services.clock.now()
     try:
         scope = scope_of(request.invocation)
+        if services.databases is None:
+            raise Refusal("not-enabled", "SQL")
     except (Refusal, SpaceError):
-        await _authorise(request)  # its refusals come first
+        (await read_call(services, request.invocation)).require_hosted()  # its errors come first
         raise
-    began = services.clock.now()
     reading = await _read(request, scope, records_use=True)
-    whole = await request.message.whole_body(MAX_SQL_BYTES)
-    if whole is None:
+    body = await request.message.whole_body(MAX_SQL_BYTES)
+    if body is None:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
-    work = parse_request(whole)
-    judge_caveats(reading.call, work)
+    run = _Run(request, services.databases, scope, parse_request(body), reading, began)
+    judge_caveats(reading.call, run.work)
     try:
-        return await _Run(request, databases, scope, work, reading, began).answer()
+        return await run.answer()
     except SqlAdminNeeded:
-        name = scope.name
-        raise Refusal("sql-admin-needed", f"{name.space.text}/sql/{name.path}") from None
+        resource = f"{scope.name.space.text}/sql/{scope.name.path}"
+        raise Refusal("sql-admin-needed", resource) from None
 
 
 def judge_caveats(call: Call, work: SqlRequest) -> None:
@@ -102,20 +104,15 @@ def judge_caveats(call: Call, work: SqlRequest) -> None:
         raise SqlError("Invalid statement: No caveats found")
 
 
-async def _authorise(request: Request) -> None:
-    call = await read_call(request.services, request.invocation)
-    call.require_hosted()
-
-
 async def _read(request: Request, scope: Scope, *, records_use: bool) -> _Reading:
     """Authorise a request, and read the rows of its database and quota."""
-    services, name = request.services, scope.name
-    own = space_keys(name.space)
+    services, space = request.services, scope.name.space
+    own = space_keys(space)
     call = await read_call(
         services,
         request.invocation,
-        (name.key, own.usage, own.override),
-        (databases_of(name.space),),
+        (scope.name.key, own.usage, own.override),
+        (databases_of(space),),
         records_use=records_use,
     )
     call.require_hosted()
@@ -123,10 +120,9 @@ async def _read(request: Request, scope: Scope, *, records_use: bool) -> _Readin
     row = DATABASE_ROWS.read(record)
     return _Reading(
         call,
-        row is not None,
-        0 if row is None else row.size_bytes,
+        None if row is None else row.size_bytes,
         counter_of(usage),
-        effective_limit(name.space, override, services.quota),
+        effective_limit(space, override, services.quota),
         sum(has_value(found) for _, found in call.pages[0].rows),
     )
 
@@ -141,110 +137,129 @@ class _Run(Struct, frozen=True):
     reading: _Reading
     began: float
 
-    async def answer(self) -> SqlAnswer:
-        work = self.work
-        if isinstance(work, Export):
-            raise Refusal("not-enabled", "export")
-        reads = isinstance(work, Query) or self.scope.rights == {"read"}
-        if reads:
+    async def answer(self) -> bytes | DatabaseCopy:
+        if isinstance(self.work, Export):
+            return await self._export()
+        if isinstance(self.work, Query) or SCHEMA not in self.scope.rights:
             try:
-                return await self._read_only()
+                async with self._use(exists=self.reading.old_bytes is not None) as database:
+                    return await database.run(self._read_rows)
             except WriteNeeded:
                 pass
         return await self._write()
 
-    async def _read_only(self) -> SqlAnswer:
+    def _read_rows(self, connection: Connection) -> bytes:
         time_s = self.request.services.config.sql.read_s
-        guard = Guard(self.scope.rights)
+        connection.begin(writes=False, time_s=time_s)
+        return self._run(connection, Guard(self.scope.rights))
 
-        def run(connection: Connection) -> bytes:
-            connection.begin(writes=False, time_s=time_s)
-            return self._run(connection, guard)
-
-        async with self.databases.use(self.scope.name, exists=self.reading.exists) as database:
-            return SqlAnswer(await database.run(run))
-
-    async def _write(self) -> SqlAnswer:
+    async def _write(self) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
         services, name = self.request.services, self.scope.name
-        if not self.reading.exists:
+        exists = self.reading.old_bytes is not None
+        if not exists:
             # Nothing is created for statements that fail.
-            async with self.databases.use(name, exists=False) as trial:
-                await trial.run(partial(self._attempt, reading=self.reading))
+            async with self._use(exists=False) as trial:
+                await trial.run(partial(self._change_rows, reading=self.reading))
             if self.reading.databases >= MAX_DATABASES:
                 raise Refusal("sql-too-many-databases")
-        async with self.databases.use(
-            name, exists=self.reading.exists, creates=not self.reading.exists
-        ) as database:
+        async with self._use(exists=exists, creates=not exists) as database:
 
-            async def attempt(is_first: bool) -> tuple[Commit, SqlAnswer]:
-                is_fresh = is_first and services.clock.now() - self.began <= _FRESH_S
-                reading = (
-                    self.reading
-                    if is_fresh
-                    else await _read(self.request, self.scope, records_use=False)
-                )
+            async def attempt(is_first: bool) -> tuple[Commit, bytes]:
+                reading = await self._again(is_first)
                 body, size_bytes, tables = await database.run(
-                    partial(self._attempt, reading=reading)
+                    partial(self._change_rows, reading=reading)
                 )
-                call, growth = reading.call, size_bytes - reading.old_bytes
-                adds = list[Add]()
-                if growth > 0 and reading.limit_bytes is not None:
-                    adds.append(Add(space_keys(name.space).usage, 0, at_most=reading.limit_bytes))
-                audit = call.audit(
-                    services,
-                    "sql.write",
-                    f"{name.space.text}/sql/{name.path}",
-                    paths_detail(sorted(tables)),
+                row = database_put(
+                    name, size_bytes, expect=ABSENT if reading.old_bytes is None else ANY
                 )
-                row = database_put(name, size_bytes, expect=ANY if reading.exists else ABSENT)
-                commit = Commit(
-                    puts=(row, audit),
-                    live=call.live,
-                    adds=tuple(adds),
-                    replay_record=durable_replay_record(services, call),
-                )
-                return commit, SqlAnswer(body)
+                adds = tuple[Add, ...]()
+                if size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
+                    usage = space_keys(name.space).usage
+                    adds = (Add(usage, 0, at_most=reading.limit_bytes),)
+                detail = paths_detail(sorted(tables))
+                return self._commit(reading.call, "sql.write", detail, adds, row), body
 
-            answer = await until_committed(services, attempt)
+            body = await until_committed(services, attempt)
             await database.run(Connection.commit)
-            return answer
+            return body
 
-    def _attempt(self, connection: Connection, *, reading: _Reading) -> tuple[bytes, int, set[str]]:
+    async def _export(self) -> DatabaseCopy:
+        """Copy the database for its caller (SQ13)."""
+        if READ not in self.scope.rights:
+            raise SqlForbidden(ONLY_DEFINES)
+        if self.reading.old_bytes is None:
+            raise Refusal("sql-no-database")
+
+        async def attempt(is_first: bool) -> tuple[Commit, None]:
+            return self._commit((await self._again(is_first)).call, "sql.export"), None
+
+        await until_committed(self.request.services, attempt)
+        async with self._use(exists=True) as database:
+            return await self.databases.copy(self.scope.name, database)
+
+    def _use(
+        self, *, exists: bool, creates: bool = False
+    ) -> AbstractAsyncContextManager[OpenDatabase]:
+        return self.databases.use(
+            self.scope.name,
+            exists=exists,
+            creates=creates,
+            wait_s=self.request.services.config.sql.write_s,
+            is_gone=self.request.message.is_gone,
+        )
+
+    async def _again(self, is_first: bool) -> _Reading:
+        """Return the first reading while it is fresh, or read again."""
+        # A commit checks revocations, but only a read checks time windows (I33).
+        if is_first and self.request.services.clock.now() - self.began <= _FRESH_S:
+            return self.reading
+        return await _read(self.request, self.scope, records_use=False)
+
+    def _commit(
+        self, call: Call, action: str, detail: bytes = b"", adds: tuple[Add, ...] = (), *puts: Put
+    ) -> Commit:
+        """Return the commit that records an action, unless its authority was revoked."""
+        services, name = self.request.services, self.scope.name
+        audit = call.audit(services, action, f"{name.space.text}/sql/{name.path}", detail)
+        return Commit(
+            puts=(*puts, audit),
+            live=call.live,
+            adds=adds,
+            replay_record=durable_replay_record(services, call),
+        )
+
+    def _change_rows(
+        self, connection: Connection, *, reading: _Reading
+    ) -> tuple[bytes, int, set[str]]:
         """Run the statements without committing them.
 
         Return the answer, the size of the database and the names of the changed tables.
         """
-        free_bytes = reading.free_bytes
+        used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
+        free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
         guard = Guard(self.scope.rights, is_full=free_bytes is not None and free_bytes <= 0)
+        connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
+        connection.limit_growth(free_bytes)
         try:
-            connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
-            connection.limit_growth(free_bytes)
             body = self._run(connection, guard)
-            connection.release_pages()
-            return body, connection.size_bytes(), guard.tables
-        except SqlQuotaExceeded:
-            raise quota_exceeded(reading.used_bytes, reading.limit_bytes or 0) from None
+        except SqlQuotaExceeded:  # SQ14
+            raise quota_exceeded(used_bytes, limit_bytes or 0) from None
+        connection.release_pages()
+        return body, connection.size_bytes(), guard.tables
 
     def _run(self, connection: Connection, guard: Guard) -> bytes:
         """Run the statements in the open transaction, and return the answer."""
         match self.work:
             case Query(sql, params, max_rows, max_bytes):
-                return connection.query(
-                    statement_of(sql, params),
-                    guard,
-                    max_rows=max_rows,
-                    max_bytes=max_bytes or MAX_ANSWER_BYTES,
-                )
+                limits = {"max_rows": max_rows, "max_bytes": max_bytes}
+                return connection.query(statement_of(sql, params), guard, **limits)
             case Execute(sql, params, schema):
                 statement = statement_of(sql, params)
                 for text in schema:
                     connection.define(text, guard)
                 return _ENCODE(connection.execute(statement, guard))
             case Batch(statements):
-                results = [
-                    connection.execute(statement_of(one.sql, one.params), guard)
-                    for one in statements
-                ]
-                return _ENCODE({"results": results})
+                listed = [statement_of(one.sql, one.params) for one in statements]
+                return _ENCODE({"results": [connection.execute(one, guard) for one in listed]})
         raise AssertionError(self.work)

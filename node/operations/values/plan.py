@@ -42,6 +42,7 @@ class Message(FrozenStruct):
         at_hand: returns the body if it has arrived completely, else None.
         pieces: returns the body as it arrives.
         whole_body: reads a body of at most the given size; None if it is longer or does not arrive.
+        is_gone: returns whether the client has disconnected.
     """
 
     headers: Mapping[str, str]
@@ -49,6 +50,7 @@ class Message(FrozenStruct):
     at_hand: Callable[[], bytes | None]
     pieces: Callable[[], AsyncIterator[bytes]]
     whole_body: Callable[[int], Awaitable[bytes | None]]
+    is_gone: Callable[[], bool]
 
     @property
     def declared_bytes(self) -> int | None:

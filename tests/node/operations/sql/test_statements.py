@@ -2,6 +2,7 @@
 
 import json
 
+import apsw
 from sql_caller import Databases
 
 NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT, score REAL)"
@@ -73,3 +74,21 @@ async def test_a_body_over_the_limit_is_refused(owner: Databases) -> None:
     body = json.dumps({"action": "query", "sql": "SELECT 1", "x": "x" * 1_000_000}).encode()
     reply = await owner.ask(body)
     assert (reply.status, reply.body) == (413, b"SQL request exceeds 1000000 bytes")
+
+
+async def test_an_export_is_the_whole_database_as_a_file(owner: Databases) -> None:
+    """An export opens as a database with the same rows, and leaves no copy behind (SQ13)."""
+    await owner.execute(NOTES)
+    await owner.execute("INSERT INTO notes (body) VALUES ('x')")
+    reply = await owner.ask({"action": "export"}, "read")
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/x-sqlite3"
+    copy = apsw.Connection(":memory:")
+    copy.deserialize("main", reply.body)
+    assert list(copy.execute("SELECT body FROM notes")) == [("x",)]
+    folder = owner.node.services.config.data / "sql"
+    assert [place.name for place in folder.iterdir() if place.is_file()] == []
+    assert (await owner.ask({"action": "export"}, "schema")).status == 403
+    assert (await owner.ask({"action": "export"}, path="other")).body == b"Database not found"
+    again = await owner.ask({"action": "export"}, "read")
+    assert again.status == 200
