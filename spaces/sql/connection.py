@@ -222,23 +222,20 @@ class Connection:
             SqlAnswerTooLarge: there are more rows or bytes than allowed.
             Errors of `_run`.
         """
-        columns: list[str] = []
-        pieces: list[bytes] = []
-        size_bytes, max_bytes = 0, max_bytes or MAX_ANSWER_BYTES
+        columns = list[str]()
+        rows, count, is_cut = bytearray(), 0, False
+        max_bytes = max_bytes or MAX_ANSWER_BYTES
         for row in self._run(statement, guard, columns):
-            # A byte takes at least two characters; a list of them takes much memory.
+            # A byte takes at least two characters, and much memory as a member of a list.
             least_bytes = sum(2 * len(value) for value in row if isinstance(value, bytes))
-            if least_bytes > max_bytes:
-                raise SqlAnswerTooLarge(f"Response too large: {least_bytes} bytes")
-            pieces.append(_ENCODE([list(v) if isinstance(v, bytes) else v for v in row]))
-            size_bytes += len(pieces[-1]) + 1
-            if max_rows is not None and len(pieces) > max_rows:
-                size_bytes = len(_rows(columns, pieces[:-1]))
-                raise SqlAnswerTooLarge(f"Response too large: {size_bytes} bytes")
-            if size_bytes > max_bytes:
+            is_cut = count == max_rows or least_bytes > max_bytes
+            if is_cut or len(rows) > max_bytes:
                 break
-        answer = _rows(columns, pieces)
-        if len(answer) > max_bytes:
+            rows += b"," if count else b""
+            rows += _ENCODE([list(v) if isinstance(v, bytes) else v for v in row])
+            count += 1
+        answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (_ENCODE(columns), rows, count)
+        if is_cut or len(answer) > max_bytes:
             raise SqlAnswerTooLarge(f"Response too large: {len(answer)} bytes")
         return answer
 
@@ -360,14 +357,6 @@ def _error_of(exc: Exception, statement: Statement | None, guard: Guard | None) 
     if statement is not None and offset >= 0:
         text += f" in {statement.sql} at offset {offset}"
     return SqlError(text)
-
-
-def _rows(columns: Sequence[str], rows: Sequence[bytes]) -> bytes:
-    return b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
-        _ENCODE(columns),
-        b",".join(rows),
-        len(rows),
-    )
 
 
 def _sync_folder(folder: Path) -> None:
