@@ -33,7 +33,7 @@ MAX_PAGES = 0xFFFFFFFE
 _STEPS = 1000  # between two looks at the clock
 _COPIED_PAGES = 256  # at once
 _COPY_S = 600.0
-_HEAP_BYTES = 512 * 1024 * 1024
+_HEAP_BYTES = 256 * 1024 * 1024
 
 SqlValue: TypeAlias = int | float | str | bytes | None
 
@@ -84,6 +84,10 @@ class Connection:
     Args:
         path: its file; None for an empty database in memory.
         creates: whether a missing file is created.
+
+    Attributes:
+        is_interrupted: set by another thread to stop the running statement.
+
     Raises:
         RecordDamaged: the file is missing or is not a database.
     """
@@ -104,7 +108,7 @@ class Connection:
             _sync_folder(path.parent)
         self._deadline = 0.0
         self._time_s = 0.0
-        self._is_interrupted = False
+        self.is_interrupted = False
         self._in_read = True
         self._is_limited = False
 
@@ -132,12 +136,8 @@ class Connection:
         """Close the connection; an open transaction is rolled back."""
         self._apsw.close()
 
-    def interrupt(self) -> None:
-        """Stop the running statement; may be called from another thread."""
-        self._is_interrupted = True
-
     def _is_over(self) -> bool:
-        return self._is_interrupted or time.monotonic() > self._deadline
+        return self.is_interrupted or time.monotonic() > self._deadline
 
     # --- transactions
 
@@ -149,7 +149,7 @@ class Connection:
         """
         self.roll_back()
         self._in_read, self._time_s = not writes, time_s
-        self._deadline, self._is_interrupted = time.monotonic() + time_s, False
+        self._deadline = time.monotonic() + time_s
         self._apsw.set_busy_timeout(int(time_s * 1000))
         self._apsw.set_last_insert_rowid(0)
         with self._translated():
@@ -160,13 +160,10 @@ class Connection:
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
         if self._apsw.in_transaction:
-            self._deadline = time.monotonic() + 60.0
-            self._is_interrupted = False
             self._apsw.execute("ROLLBACK")
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._deadline, self._is_interrupted = time.monotonic() + 60.0, False
         with self._translated():
             self._apsw.execute("COMMIT")
 
@@ -223,7 +220,7 @@ class Connection:
             Errors of `_run`.
         """
         columns = list[str]()
-        rows, count, is_cut = bytearray(), 0, False
+        rows, count, is_cut, least_bytes = bytearray(), 0, False, 0
         max_bytes = max_bytes or MAX_ANSWER_BYTES
         for row in self._run(statement, guard, columns):
             # A byte takes at least two characters, and much memory as a member of a list.
@@ -234,9 +231,13 @@ class Connection:
             rows += b"," if count else b""
             rows += _ENCODE([list(v) if isinstance(v, bytes) else v for v in row])
             count += 1
-        answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (_ENCODE(columns), rows, count)
+        answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
+            _ENCODE(columns),
+            bytes(rows),
+            count,
+        )
         if is_cut or len(answer) > max_bytes:
-            raise SqlAnswerTooLarge(f"Response too large: {len(answer)} bytes")
+            raise SqlAnswerTooLarge(f"Response too large: {max(len(answer), least_bytes)} bytes")
         return answer
 
     def execute(self, statement: Statement, guard: Guard) -> Changed:
@@ -340,7 +341,7 @@ class Connection:
                 "SQLite error: Wrong number of parameters passed to query."
                 f" Got {got}, needed {needed}"
             ) from exc
-        except (apsw.Error, MemoryError) as exc:
+        except (apsw.Error, MemoryError, ValueError) as exc:
             raise _error_of(exc, statement, guard) from exc
 
 

@@ -50,10 +50,10 @@ class OpenDatabase:
             while not done.done():
                 await asyncio.wait((done,), timeout=_LOOK_S)
                 if self._is_gone():
-                    self.connection.interrupt()
+                    self.connection.is_interrupted = True
         finally:
             if not done.done():
-                self.connection.interrupt()
+                self.connection.is_interrupted = True
                 await asyncio.wait((done,))
         return done.result()
 
@@ -133,6 +133,7 @@ class Databases:
                 path = self.file_of(name) if is_file else None
                 connection = await loop.run_in_executor(self._pool, _open, path, creates)
             try:
+                connection.is_interrupted = False
                 yield OpenDatabase(connection, self._pool, is_gone)
             finally:
                 await loop.run_in_executor(self._pool, connection.roll_back)
@@ -171,7 +172,7 @@ class Databases:
         for connection in self._open.values():
             await asyncio.get_running_loop().run_in_executor(self._pool, connection.close)
         self._open.clear()
-        self._pool.shutdown()
+        await asyncio.to_thread(self._pool.shutdown)
 
 
 def _open(path: Path | None, creates: bool) -> Connection:

@@ -169,10 +169,13 @@ class Guard:
 
     def _error_of(self, reported: Reported) -> SqlError | None:
         """Return the error for an action that no ability allows (SQ8), or that needs ADMIN."""
-        action, one, two, *_ = reported
+        action, one, two, database, _ = reported
         if action == "ATTACH":
             return SqlForbidden("Permission denied: ATTACH is not allowed")
-        if action not in _ALLOWED:
+        # Temporary tables are in another database; SQLite reads the schema of that one too.
+        place = one if action == "ALTER_TABLE" else database
+        is_own = place in ("", "main") or (place == "temp" and one.startswith(_OWN))
+        if action not in _ALLOWED or not is_own:
             return self._not_allowed()
         if action == "PRAGMA" and not (self._is_running and one in _DESCRIBING):
             if ADMIN not in self.rights:

@@ -225,9 +225,9 @@ async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
         assert answer.text.startswith("decrypt request body is malformed: ")
 
 
-@pytest.mark.parametrize(("service", "name"), [("sql", "SQL"), ("duckdb", "DuckDB")])
+@pytest.mark.parametrize(("service", "name"), [("duckdb", "DuckDB")])
 async def test_services_that_are_not_offered(nodes: Nodes, service: str, name: str) -> None:
-    """SQL and DuckDB answer 501 to authorised callers and 401 to others (I7, I8)."""
+    """DuckDB answers 501 to authorised callers and 401 to others (I8, Q18)."""
     att = {f"{SPACE}/{service}/db": plain(f"tinycloud.{service}/read")}
     grant = sign_in({f"{SPACE}/{service}": plain(f"tinycloud.{service}/read")})
     async with nodes() as node:

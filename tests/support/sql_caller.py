@@ -27,15 +27,29 @@ class Databases(Owner):
         path: str | None = "app",
         *,
         space: str = "default",
+        grant: str | None = None,
+        owner: Owner | None = None,
     ) -> Reply:
-        """Send one request with a token for a database."""
+        """Send one request with a token for a database.
+
+        `grant` is the token of a delegation by `owner`, if the database is not one's own.
+        """
         names = [abilities] if isinstance(abilities, str) else abilities
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        resource = f"{self.space_named(space).text}/sql" + ("" if path is None else f"/{path}")
+        resource = f"{(owner or self).space_named(space).text}/sql" + (
+            "" if path is None else f"/{path}"
+        )
         grants: dict[str, dict[str, list[dict[str, Json]]]] = {
             resource: {f"tinycloud.sql/{name}": [{}] for name in names}
         }
-        return await self.invoke(token=self.token_of(grants), body=body)
+        proofs = [] if grant is None else [grant]
+        return await self.invoke(token=self.token_of(grants, proofs=proofs), body=body)
+
+    async def post(self, route: str, token: str) -> None:
+        """Send a token to a route that must accept it."""
+        headers = {"Authorization": token}
+        async with self.session.post(f"{self.node.url}/{route}", headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
 
     async def query(self, sql: str, *params: object, path: str = "app", **options: object) -> Any:
         """Return the rows of a query that must succeed."""

@@ -28,7 +28,7 @@ from spaces.values.quota import effective_limit
 from ...refusal import Refusal
 from ..attempts import until_committed
 from ..authorise import Call, read_call
-from ..values.kv_commit import durable_replay_record, paths_detail, quota_exceeded
+from ..values.kv_commit import durable_replay_record, paths_detail
 from ..values.plan import Request
 from .sql_request import (
     Batch,
@@ -244,7 +244,7 @@ class _Run(Struct, frozen=True):
         try:
             body = self._run(connection, guard)
         except SqlQuotaExceeded:  # SQ14
-            raise quota_exceeded(used_bytes, limit_bytes or 0) from None
+            raise Refusal("quota-exceeded", used_bytes, limit_bytes) from None
         connection.release_pages()
         return body, connection.size_bytes(), guard.tables
 
