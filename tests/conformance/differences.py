@@ -40,7 +40,8 @@ class OtherHeaders:
         return tuple(sorted([*kept, *self.added]))
 
 
-def _several(difference: Difference, *cases: str) -> dict[str, Difference]:
+def several(difference: Difference, *cases: str) -> dict[str, Difference]:
+    """Return one difference for several cases."""
     return dict.fromkeys(cases, difference)
 
 
@@ -90,7 +91,7 @@ def _release(number: int) -> str:
 
 DIFFERENCES: dict[str, Difference] = {
     # --- one signature, one spelling (capabilities §2.6)
-    **_several(
+    **several(
         Difference("Q25", 401, PAGE),
         "cacao.version-wide",
         "cacao.extra-deep-200",
@@ -105,7 +106,7 @@ DIFFERENCES: dict[str, Difference] = {
         "cacao.key-order",
         "cacao.request-id-camel",
     ),
-    **_several(
+    **several(
         Difference("Q25", 401, _BAD_SIGNATURE),
         "cacao.v-54",
         "ucan.es256-high-s",
@@ -118,10 +119,8 @@ DIFFERENCES: dict[str, Difference] = {
         200,
         '{"activated":[],"cid":"{cid1}","skipped":["tinycloud:pkh:eip155:1:{owner}:default"]}',
     ),
-    **_several(
-        Difference("Q33", 401, _BAD_SIGNATURE), "ucan.alg-rs256", "ucan.alg-es256-on-ed-key"
-    ),
-    **_several(
+    **several(Difference("Q33", 401, _BAD_SIGNATURE), "ucan.alg-rs256", "ucan.alg-es256-on-ed-key"),
+    **several(
         Difference("Q28", 401, PAGE),
         "ucan.exp-milliseconds",
         "ucan.exp-30-digits",
@@ -135,7 +134,7 @@ DIFFERENCES: dict[str, Difference] = {
     "delegate.root-unknown-prf": Difference("Q13", 401, _NO_PARENT),
     "delegate.prf-twice": Difference("Q26", 401, _NO_PARENT),
     # --- a token is of one kind
-    **_several(
+    **several(
         Difference("T8: a request addresses this node or its own signer", 401, _OTHER_KIND),
         "invoke.aud-any",
         "invoke.wallet-signs",
@@ -148,14 +147,14 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     # --- invoking
     "invoke.root-unknown-prf-write": Difference("Q13", 401, _NO_PARENT),
-    **_several(
+    **several(
         Difference("I39", 401, "invocation-caveats-not-subset-of-chain: caveat-not-understood"),
         "invoke.caveat-equal",
         "invoke.caveat-added",
     ),
     "invoke.precondition-stranger": Difference("Q5", 401, _NO_PARENT),
     "invoke.mixed.put-get-effect": Difference("Q3", 200, "a"),
-    **_several(
+    **several(
         Difference("Q3", 400, _NOT_ONE_KIND),
         "invoke.mixed.put-and-get-one-key",
         "invoke.mixed.list-get",
@@ -203,23 +202,23 @@ DIFFERENCES: dict[str, Difference] = {
     "decrypt.invoke.key-version-byte-0": _key_error(
         "enc-W6", 403, "unknown version of sealed data"
     ),
-    **_several(
+    **several(
         _key_error("enc-W8", 500, "invalid content key length"),
         "decrypt.route.content-16-bytes",
         "decrypt.route.content-empty",
     ),
-    **_several(
+    **several(
         _key_error("enc-W8", 403, "invalid content key length"),
         "decrypt.invoke.content-16-bytes",
         "decrypt.invoke.content-1000-bytes",
     ),
-    **_several(
+    **several(
         _key_error("enc-W5", 500, "low-order public key"),
         "decrypt.route.ephemeral-low-order",
         "decrypt.route.receiver-zero",
         "decrypt.route.receiver-low-order",
     ),
-    **_several(
+    **several(
         _key_error("enc-W5", 403, "low-order public key"),
         "decrypt.invoke.ephemeral-low-order",
         "decrypt.invoke.receiver-low-order",
@@ -228,7 +227,7 @@ DIFFERENCES: dict[str, Difference] = {
     # Beside a decrypt capability others are judged and never executed, so their spaces need not be
     # hosted.
     "decrypt.route.att-with-kv": Difference("enc-W18", 200, _release(2)),
-    **_several(
+    **several(
         Difference("ST4: the first read claims the token, whatever follows", 409, _DUPLICATE),
         "decrypt.invoke.after-route",
         "decrypt.invoke.retry-after-403",
@@ -236,7 +235,7 @@ DIFFERENCES: dict[str, Difference] = {
     # --- signed URLs and quotas
     "signed.survives-revocation": Difference("Q24", 401, "signed URL ticket is invalid"),
     "quota.stranger": Difference("Q5", 401, _NO_PARENT),
-    **_several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
+    **several(Difference("Q5", 404, "Space not found"), "quota.unhosted", "quota.public-unhosted"),
     "quota.not-refunded": Difference("ST7: a deleted value gives its weight back", 200, ""),
     "quota.dedup": Difference(
         "ST7: a small value is weighed under each of its keys", 200, _quota("default", used=10)
@@ -252,7 +251,7 @@ DIFFERENCES: dict[str, Difference] = {
         _quota("public", limit=10 << 20, own=1, used=0),
     ),
     # --- services that are not offered
-    **_several(
+    **several(
         Difference("wire 7.2: no hooks", 501, "Hooks support is not enabled on this node"),
         "header.missing.hooks-tickets",
         "hooks.ticket",
@@ -261,7 +260,7 @@ DIFFERENCES: dict[str, Difference] = {
         "hooks.webhooks-stranger",
     ),
     # --- the node itself
-    **_several(_information("off"), "info.info", "info.version", "cors.info", "cors.no-origin"),
+    **several(_information("off"), "info.info", "info.version", "cors.info", "cors.no-origin"),
     "http.root": Difference("wire 5.1: a text for a person", 200, FRONT),
 }
 
@@ -381,7 +380,7 @@ _REFUSED = "release refused: no_policy"
 # default settings.
 DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
     "invoke.unhosted-write": Difference("store §6: the owner's own put hosts the space", 200, ""),
-    **_several(
+    **several(
         Difference("store §6: the owner's own put hosts the space", 200, ""),
         "quota.unhosted",
         "quota.public-unhosted",
@@ -390,10 +389,10 @@ DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
     "admin.put-delete": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30)),
     "admin.get-unhosted": Difference(_DEFAULT_QUOTA, 200, _quota("other", limit=1 << 30)),
     "quota.dedup": Difference(_DEFAULT_QUOTA, 200, _quota("default", limit=1 << 30, used=10)),
-    **_several(
+    **several(
         _information("delegates"), "info.info", "info.version", "cors.info", "cors.no-origin"
     ),
-    **_several(
+    **several(
         Difference(_NOT_IN_PERSON, 401, _REFUSED),
         "decrypt.route.lower-path",
         "decrypt.route.lower-fact",
@@ -401,7 +400,7 @@ DEFAULT_SETTINGS_DIFFERENCES: dict[str, Difference] = {
         "decrypt.route.granted",
         "decrypt.route.sub-delegated",
     ),
-    **_several(
+    **several(
         Difference(_NOT_IN_PERSON, 403, _REFUSED),
         "decrypt.invoke.lower-path",
         "decrypt.invoke.lower-body",

@@ -55,7 +55,10 @@ class Statements:
         memory = apsw.Connection(":memory:")
         listed = memory.execute("SELECT name, narg FROM pragma_function_list").fetchall()
         # Each function with its number of arguments; -1 is any number.
-        self.functions = sorted({*listed, *((name, 1) for name in HOSTILE.split())})
+        self.functions = sorted(
+            {(str(name), int(str(count))) for name, count in listed}
+            | {(name, 1) for name in HOSTILE.split()}
+        )
         self.pragmas = [name for (name,) in memory.execute("SELECT name FROM pragma_pragma_list")]
         self.modules = [name for (name,) in memory.execute("SELECT name FROM pragma_module_list")]
         memory.close()
