@@ -32,6 +32,7 @@ MAX_ANSWER_BYTES = 10_485_760
 MAX_PAGES = 0xFFFFFFFE
 _STEPS = 1000  # between two looks at the clock
 _COPIED_PAGES = 256  # at once
+_OPENING_MS = 2000
 _COPY_S = 600.0
 _HEAP_BYTES = 256 * 1024 * 1024
 
@@ -90,6 +91,7 @@ class Connection:
 
     Raises:
         RecordDamaged: the file is missing or is not a database.
+        StoreBusy: another process creates it at the same time.
     """
 
     def __init__(self, path: Path | None, *, creates: bool = False) -> None:
@@ -98,19 +100,17 @@ class Connection:
             flags |= apsw.SQLITE_OPEN_CREATE
         apsw.hard_heap_limit(_HEAP_BYTES)
         name = ":memory:" if path is None else str(path)
-        try:
-            # Without a cache of statements, so that the guard sees every one.
-            self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
-            self._configure()
-        except (apsw.CantOpenError, apsw.NotADBError, apsw.CorruptError) as exc:
-            raise RecordDamaged("an SQL database cannot be opened") from exc
-        if creates and path is not None:
-            _sync_folder(path.parent)
         self._deadline = 0.0
         self._time_s = 0.0
         self.is_interrupted = False
         self._in_read = True
         self._is_limited = False
+        with self._translated():
+            # Without a cache of statements, so that the guard sees every one.
+            self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
+            self._configure()
+        if creates and path is not None:
+            _sync_folder(path.parent)
 
     def _configure(self) -> None:
         connection = self._apsw
@@ -118,6 +118,7 @@ class Connection:
             connection.config(switch, value)
         for limit, most in _LIMITS.items():
             connection.limit(limit, most)
+        connection.set_busy_timeout(_OPENING_MS)  # another process may create it at the same time
         connection.drop_modules(("json_each", "json_tree"))
         for pragma in (
             "auto_vacuum = INCREMENTAL",  # before the first table
@@ -327,9 +328,9 @@ class Connection:
             if self._is_limited:
                 raise SqlQuotaExceeded("the write does not fit into the quota") from exc
             raise StoreFull("the disk is full") from exc
-        except (apsw.CorruptError, apsw.NotADBError) as exc:
-            raise RecordDamaged("an SQL database is damaged") from exc
-        except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as exc:
+        except (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError) as exc:
+            raise RecordDamaged("an SQL database is missing or damaged") from exc
+        except (apsw.IOError, apsw.ReadOnlyError) as exc:
             raise StoreUnavailable("an SQL database cannot be read or written") from exc
         except UnicodeDecodeError as exc:
             raise SqlError("SQLite error: text is not UTF-8") from exc
