@@ -3,7 +3,6 @@
 Its methods block, so they are called in a thread.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from msgspec import Struct
 
 from ..space_errors import (
     RecordDamaged,
+    SpaceError,
     SqlAnswerTooLarge,
     SqlError,
     SqlQuotaExceeded,
@@ -52,14 +52,12 @@ _LIMITS = {
 }
 _SWITCHES = {
     apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
-    apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE: 0,
-    apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE: 0,
     apsw.SQLITE_DBCONFIG_ENABLE_FKEY: 1,
     apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION: 0,
     apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA: 0,
     apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA: 0,
 }
-_COUNTS = re.compile(r"uses (\d+) and there are (-?\d+) supplied")
+_NEEDED = re.compile(r"uses (\d+) and")
 _BLANK = re.compile(r"(?:\s|;|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
 _ENCODE = msgspec.json.Encoder().encode
@@ -70,6 +68,9 @@ class Statement(Struct, frozen=True):
 
     sql: str
     params: Sequence[SqlValue] = ()
+
+
+_NO_STATEMENT = Statement("")
 
 
 class Changed(Struct, frozen=True, rename={"last_insert_row_id": "lastInsertRowId"}):
@@ -109,8 +110,6 @@ class Connection:
             # Without a cache of statements, so that the guard sees every one.
             self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
             self._configure()
-        if creates and path is not None:
-            _sync_folder(path.parent)
 
     def _configure(self) -> None:
         connection = self._apsw
@@ -165,6 +164,7 @@ class Connection:
 
     def commit(self) -> None:
         """Commit the transaction durably."""
+        self._is_limited = False
         with self._translated():
             self._apsw.execute("COMMIT")
 
@@ -255,8 +255,7 @@ class Connection:
         inserted = None
         if "INSERT" in guard.actions and is_change:
             inserted = self._apsw.last_insert_rowid() or None
-            if inserted is None:
-                self._apsw.set_last_insert_rowid(before)
+            self._apsw.set_last_insert_rowid(inserted or before)
         return Changed(self._apsw.changes() if is_change else 0, inserted)
 
     def define(self, sql: str, guard: Guard) -> None:
@@ -313,58 +312,43 @@ class Connection:
 
     @contextmanager
     def _translated(
-        self, statement: Statement | None = None, guard: Guard | None = None
+        self, statement: Statement = _NO_STATEMENT, guard: Guard | None = None
     ) -> Iterator[None]:
         """Convert errors of SQLite to those of this package."""
         try:
             yield
-        except apsw.BusyError as exc:
-            raise StoreBusy("another request is writing to the SQL database") from exc
-        except apsw.InterruptError as exc:
-            raise SqlError(
-                f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
-            ) from exc
-        except apsw.FullError as exc:
-            if self._is_limited:
-                raise SqlQuotaExceeded("the write does not fit into the quota") from exc
-            raise StoreFull("the disk is full") from exc
-        except (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError) as exc:
-            raise RecordDamaged("an SQL database is missing or damaged") from exc
-        except (apsw.IOError, apsw.ReadOnlyError) as exc:
-            raise StoreUnavailable("an SQL database cannot be read or written") from exc
-        except UnicodeDecodeError as exc:
-            raise SqlError("SQLite error: text is not UTF-8") from exc
-        except apsw.BindingsError as exc:
-            counts = _COUNTS.search(str(exc))
-            needed = counts[1] if counts else "others"
-            got = len(statement.params) if statement else 0
-            raise SqlError(
-                "SQLite error: Wrong number of parameters passed to query."
-                f" Got {got}, needed {needed}"
-            ) from exc
         except (apsw.Error, MemoryError, ValueError) as exc:
-            raise _error_of(exc, statement, guard) from exc
+            raise self._error_of(exc, statement, guard) from exc
 
-
-def _error_of(exc: Exception, statement: Statement | None, guard: Guard | None) -> SqlError:
-    """Return the error for a statement that SQLite or the guard refused."""
-    if guard is not None and guard.error is not None:
-        if type(guard.error) is not SqlError:
-            return guard.error
-        text = str(guard.error)
-    else:
-        kind = "Parse error" if _SYNTAX.search(str(exc)) else "SQLite error"
-        text = f"{kind}: {str(exc) or 'out of memory'}"
-    offset = getattr(exc, "error_offset", -1)
-    if statement is not None and offset >= 0:
-        text += f" in {statement.sql} at offset {offset}"
-    return SqlError(text)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the name of a new file durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _error_of(self, exc: Exception, statement: Statement, guard: Guard | None) -> SpaceError:
+        match exc:
+            case apsw.BusyError():
+                return StoreBusy("another request is writing to the SQL database")
+            case apsw.InterruptError():
+                text = f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
+            case apsw.FullError() if self._is_limited:
+                return SqlQuotaExceeded("the write does not fit into the quota")
+            case apsw.FullError():
+                return StoreFull("the disk is full")
+            case apsw.CantOpenError() | apsw.CorruptError() | apsw.NotADBError():
+                return RecordDamaged("an SQL database is missing or damaged")
+            case apsw.IOError() | apsw.ReadOnlyError():
+                return StoreUnavailable("an SQL database cannot be read or written")
+            case UnicodeDecodeError():
+                text = "SQLite error: text is not UTF-8"
+            case apsw.BindingsError():
+                needed = _NEEDED.search(str(exc))
+                text = (
+                    "SQLite error: Wrong number of parameters passed to query."
+                    f" Got {len(statement.params)}, needed {needed and needed[1]}"
+                )
+            case _ if guard is not None and guard.error is not None:
+                if type(guard.error) is not SqlError:
+                    return guard.error
+                text = str(guard.error)
+            case _:
+                kind = "Parse error" if _SYNTAX.search(str(exc)) else "SQLite error"
+                text = f"{kind}: {str(exc) or 'out of memory'}"
+        if (offset := getattr(exc, "error_offset", -1)) >= 0:
+            text += f" in {statement.sql} at offset {offset}"
+        return SqlError(text)

@@ -16,6 +16,7 @@ from typing import IO, TypeVar
 from weakref import WeakValueDictionary
 
 from ..space_errors import StoreBusy
+from ..store.durable import sync_folder
 from .connection import Connection
 from .database_rows import DatabaseName
 
@@ -176,6 +177,10 @@ class Databases:
 
 
 def _open(path: Path | None, creates: bool) -> Connection:
-    if path is not None and creates:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Connection(path, creates=creates)
+    if path is None or not creates:
+        return Connection(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connection = Connection(path, creates=True)
+    for folder in path.parents[:3]:  # so that the name of the new file is durable
+        sync_folder(folder)
+    return connection
