@@ -324,6 +324,8 @@ class Connection:
         match exc:
             case apsw.BusyError():
                 return StoreBusy("another request is writing to the SQL database")
+            case MemoryError() | apsw.NoMemError():  # perhaps of another request
+                return StoreBusy("SQL statements need too much memory")
             case apsw.InterruptError():
                 text = f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
             case apsw.FullError() if self._is_limited:
@@ -348,7 +350,7 @@ class Connection:
                 text = str(guard.error)
             case _:
                 kind = "Parse error" if _SYNTAX.search(str(exc)) else "SQLite error"
-                text = f"{kind}: {str(exc) or 'out of memory'}"
+                text = f"{kind}: {exc}"
         if (offset := getattr(exc, "error_offset", -1)) >= 0:
             text += f" in {statement.sql} at offset {offset}"
         return SqlError(text)

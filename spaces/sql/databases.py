@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 DATABASES_FOLDER = "sql"
 PIECE_BYTES = 256 * 1024
-_THREADS = 4
+_THREADS = 16  # most of them wait: for locks of other processes, or for the disk
 _RUNNING_PER_SPACE = 2
 _OPEN = 256
 _OPEN_PER_SPACE = 8

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from embedded_node import embedded_node
-from engines import store_at
+from engines import is_on_postgresql, store_at
 from kv_client import Owner
 from running_node import Reply
 from tests_support import FixedClock
@@ -78,6 +79,8 @@ async def databases_at(
     folder: Path, clock: FixedClock, *, sql: Sql | None = None, quota_bytes: int = 0
 ) -> AsyncIterator[Databases]:
     """Return an owner of databases at a new node in this process."""
+    if is_on_postgresql():
+        pytest.skip("databases need the store in the data folder")
     config = Config(
         http=Http(port=0, drain_s=0),
         store=store_at(folder),
