@@ -60,6 +60,22 @@ _SWITCHES = {
 _NEEDED = re.compile(r"uses (\d+) and")
 _BLANK = re.compile(r"(?:\s|;|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
+# The errors that no statement causes.
+_FAULTS: tuple[tuple[tuple[type[Exception], ...], type[SpaceError], str], ...] = (
+    ((apsw.BusyError,), StoreBusy, "another request is writing to the SQL database"),
+    ((apsw.NoMemError, MemoryError), StoreBusy, "SQL statements need too much memory"),
+    ((apsw.FullError,), StoreFull, "the disk is full"),
+    (
+        (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError),
+        RecordDamaged,
+        "an SQL database is missing or damaged",
+    ),
+    (
+        (apsw.IOError, apsw.ReadOnlyError),
+        StoreUnavailable,
+        "an SQL database cannot be read or written",
+    ),
+)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -321,21 +337,14 @@ class Connection:
             raise self._error_of(exc, statement, guard) from exc
 
     def _error_of(self, exc: Exception, statement: Statement, guard: Guard | None) -> SpaceError:
+        if isinstance(exc, apsw.FullError) and self._is_limited:
+            return SqlQuotaExceeded("the write does not fit into the quota")
+        for kinds, error, text in _FAULTS:
+            if isinstance(exc, kinds):
+                return error(text)
         match exc:
-            case apsw.BusyError():
-                return StoreBusy("another request is writing to the SQL database")
-            case MemoryError() | apsw.NoMemError():  # perhaps of another request
-                return StoreBusy("SQL statements need too much memory")
             case apsw.InterruptError():
                 text = f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
-            case apsw.FullError() if self._is_limited:
-                return SqlQuotaExceeded("the write does not fit into the quota")
-            case apsw.FullError():
-                return StoreFull("the disk is full")
-            case apsw.CantOpenError() | apsw.CorruptError() | apsw.NotADBError():
-                return RecordDamaged("an SQL database is missing or damaged")
-            case apsw.IOError() | apsw.ReadOnlyError():
-                return StoreUnavailable("an SQL database cannot be read or written")
             case UnicodeDecodeError():
                 text = "SQLite error: text is not UTF-8"
             case apsw.BindingsError():

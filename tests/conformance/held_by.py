@@ -182,7 +182,6 @@ HELD_BY: dict[str, tuple[str, ...]] = {
         "node/http/messages/test_problems.py::test_passing_trouble_says_when_to_try_again",
         "spaces/store/test_durability.py::test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on",
     ),
-    "Q18": ("spec/test_node_rules.py::test_services_that_are_not_offered",),
     "Q21": ("spec/test_node_rules.py::test_hosting_by_a_delegate",),
     "Q22": ("node/operations/values/test_kv_batch.py::test_batch_of_gets",),
     "Q29": (

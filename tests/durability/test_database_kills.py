@@ -8,8 +8,10 @@ import json
 import os
 import random
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -145,7 +147,7 @@ class Load:
             for writer in self.writers:
                 await writer.check(session, url)
 
-    async def run(self, url: str, *, more: int, kill: object) -> None:
+    async def run(self, url: str, *, more: int, kill: Callable[[], object]) -> None:
         """Write until so many more writes were acknowledged, then kill and end."""
         ended, aim = asyncio.Event(), self.acknowledged + more
         async with new_session() as session:
@@ -157,7 +159,7 @@ class Load:
                 async with asyncio.timeout(PATIENCE_S):
                     while self.acknowledged < aim and not all(task.done() for task in tasks):
                         await asyncio.wait(tasks, timeout=0.002)
-                await asyncio.to_thread(kill)  # type: ignore[arg-type]
+                await asyncio.to_thread(kill)
             finally:
                 ended.set()
                 await asyncio.gather(*tasks)
@@ -178,7 +180,7 @@ async def test_kills_of_a_node_with_databases(tmp_path: Path) -> None:
                 await load.run(
                     node.url,
                     more=chance.randrange(5, 40),
-                    kill=lambda worker=worker: os.kill(worker, signal.SIGKILL),
+                    kill=partial(os.kill, worker, signal.SIGKILL),
                 )
                 until(lambda: len(node.children("worker")) == 2)
                 await load.check(node.url)
