@@ -173,9 +173,14 @@ class Connection:
             self._apsw.pragma("query_only", not writes)
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._apsw.in_transaction
+
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
-        if self._apsw.in_transaction:
+        if self.in_transaction:
             self._apsw.execute("ROLLBACK")
 
     def commit(self) -> None:
@@ -248,6 +253,8 @@ class Connection:
             rows += b"," if count else b""
             rows += _ENCODE([list(v) if isinstance(v, bytes) else v for v in row])
             count += 1
+        if self._in_read:  # here and not in a further call, because each one changes threads
+            self.roll_back()
         answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
             _ENCODE(columns),
             bytes(rows),

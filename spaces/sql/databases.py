@@ -137,7 +137,8 @@ class Databases:
                 connection.is_interrupted = False
                 yield OpenDatabase(connection, self._pool, is_gone)
             finally:
-                await loop.run_in_executor(self._pool, connection.roll_back)
+                if connection.in_transaction:
+                    await loop.run_in_executor(self._pool, connection.roll_back)
                 surplus = [connection]
                 if is_file:
                     self._open[key] = connection
