@@ -3,12 +3,14 @@
 Its methods block, so they are called in a thread.
 """
 
+import math
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import apsw
 import msgspec
@@ -30,7 +32,16 @@ MAX_LENGTH_BYTES = 10_000_000
 MAX_SQL_BYTES = 1_000_000
 MAX_ANSWER_BYTES = 10_485_760
 MAX_PAGES = 0xFFFFFFFE
-_STEPS = 1000  # between two looks at the clock
+_STEPS = 200  # between two looks at the clock
+# These functions of SQLite compare each part of one argument with each part of another, and cannot
+# be interrupted: trim('z…', 'a…z') of 200,000 and 100,000 characters took 151 s.
+_SLOW = {
+    **dict.fromkeys(["glob", "instr", "json_patch", "jsonb_patch", "ltrim"], (2,)),
+    **dict.fromkeys(["rtrim", "trim", "unhex"], (2,)),
+    "like": (2, 3),
+    "replace": (3,),
+}
+_MOST_COMPARED = 100_000_000  # pairs of bytes in one call: less than a second
 _COPIED_PAGES = 256  # at once
 _OPENING_MS = 2000
 _COPY_S = 600.0
@@ -79,6 +90,17 @@ _FAULTS: tuple[tuple[tuple[type[Exception], ...], type[SpaceError], str], ...] =
 _ENCODE = msgspec.json.Encoder().encode
 
 
+class _Plain(threading.local):
+    """A connection of each thread with SQLite's own functions."""
+
+    def __init__(self) -> None:
+        self.connection = apsw.Connection(":memory:")
+        self.connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_LENGTH_BYTES)
+
+
+_PLAIN = _Plain()
+
+
 class Statement(Struct, frozen=True):
     """An SQL statement with its parameters, in their order."""
 
@@ -117,7 +139,7 @@ class Connection:
             flags |= apsw.SQLITE_OPEN_CREATE
         apsw.hard_heap_limit(_HEAP_BYTES)
         name = ":memory:" if path is None else str(path)
-        self._deadline = 0.0
+        self._deadline = math.inf
         self._time_s = 0.0
         self.is_interrupted = False
         self._in_read = True
@@ -146,14 +168,47 @@ class Connection:
             "cache_size = -512",  # 256 of them are 128 MiB
         ):
             connection.execute(f"PRAGMA {pragma}")
+        for name, counts in _SLOW.items():
+            for count in counts:
+                connection.create_scalar_function(
+                    name,
+                    self._bounded(name, count),
+                    count,
+                    deterministic=True,
+                    flags=apsw.SQLITE_INNOCUOUS,
+                )
         connection.set_progress_handler(self._is_over, _STEPS)
+
+    def _bounded(self, name: str, count: int) -> Callable[..., SqlValue]:
+        """Return a function of SQLite that refuses calls which take long (SQ16)."""
+        sql = f"SELECT {name}({', '.join('?' * count)})"
+
+        def call(*values: SqlValue) -> SqlValue:
+            if self._is_over():
+                raise apsw.InterruptError
+            one, other = [len(v) if isinstance(v, str | bytes) else 1 for v in values[:2]]
+            if one * other > _MOST_COMPARED:
+                raise ValueError(f"the arguments of {name} are too long")
+            return cast("SqlValue", _PLAIN.connection.execute(sql, values).get)
+
+        return call
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._apsw.close()
 
+    def stop_if_over(self) -> None:
+        """Stop the running statement after its time; called from another thread.
+
+        SQLite looks at the clock only after a number of steps, and some of them are slow.
+        """
+        if self._is_over():
+            self._apsw.interrupt()
+
     def _is_over(self) -> bool:
-        return self.is_interrupted or time.monotonic() > self._deadline
+        # Nothing stops a commit or rollback, for which there is no deadline.
+        now = time.monotonic()
+        return now > self._deadline or (self.is_interrupted and self._deadline < math.inf)
 
     # --- transactions
 
@@ -180,12 +235,13 @@ class Connection:
 
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
+        self._deadline = math.inf
         if self.in_transaction:
             self._apsw.execute("ROLLBACK")
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._is_limited = False
+        self._is_limited, self._deadline = False, math.inf
         with self._translated():
             self._apsw.execute("COMMIT")
 

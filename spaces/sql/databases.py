@@ -50,8 +50,8 @@ class OpenDatabase:
         try:
             while not done.done():
                 await asyncio.wait((done,), timeout=_LOOK_S)
-                if self._is_gone():
-                    self.connection.is_interrupted = True
+                self.connection.is_interrupted |= self._is_gone()
+                self.connection.stop_if_over()
         finally:
             if not done.done():
                 self.connection.is_interrupted = True

@@ -88,8 +88,8 @@ class WriteNeeded(Exception):
 
 
 @cache
-def _functions() -> frozenset[str]:
-    """Return the names of the functions that statements may call (SQ9).
+def _functions() -> dict[str, bool]:
+    """Return the functions that exist, and whether statements may call them (SQ9).
 
     SQLite marks its own functions without side effects as innocuous. Those of its extensions, and
     those that describe how it was built, are excluded.
@@ -98,9 +98,7 @@ def _functions() -> frozenset[str]:
     flags: dict[str, int] = {}
     for name, its in listed:
         flags[name] = flags.get(name, _INNOCUOUS) & its
-    return frozenset(
-        name for name, its in flags.items() if its and not name.startswith(_OF_EXTENSIONS)
-    )
+    return {name: bool(its) and not name.startswith(_OF_EXTENSIONS) for name, its in flags.items()}
 
 
 class Guard:
@@ -153,10 +151,10 @@ class Guard:
 
         The reason for a denial is in `error`.
         """
-        name = apsw.mapping_authorizer_function[action]
-        reported = Reported(
-            str(name).removeprefix("SQLITE_"), one or "", two or "", database or "", via or ""
-        )
+        name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
+        reported = Reported(name, one or "", two or "", database or "", via or "")
+        if name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
+            reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
         error = self._error_of(reported) or self.may_touch(reported)
         if error is not None:
             self.error = self.error or error
@@ -182,12 +180,9 @@ class Guard:
                 return SqlAdminNeeded("PRAGMA needs the ability admin")
             if one not in _PRAGMAS and (two or one not in _PRAGMAS_TO_READ):
                 return self._not_allowed()
-        # SQLite calls functions of its own to rewrite the schema; statements cannot call them.
-        if (
-            action == "FUNCTION"
-            and two.lower() not in _functions()
-            and not (two.startswith(_OWN) and "ALTER_TABLE" in self.actions)
-        ):
+        # SQLite calls unlisted functions to rewrite the schema; statements cannot call those.
+        is_rewriting = two.startswith(_OWN) and "ALTER_TABLE" in self.actions
+        if action == "FUNCTION" and not _functions().get(two.lower(), is_rewriting):
             return SqlError(f"SQLite error: not authorized to use function: {two}")
         is_hidden = one == "carray" or (
             one.startswith("pragma_") and one.removeprefix("pragma_") not in _DESCRIBING

@@ -73,6 +73,8 @@ class Statements:
             return f"/* {self._name()} */ {text} -- {self._name()}"
         if kind < 0.2:
             return self._damaged(text)
+        if kind < 0.25:
+            return text.upper()
         return text
 
     def _pick(self, *texts: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
+import msgspec
 import pytest
 
 from spaces.space_errors import SpaceError, SqlForbidden
@@ -161,8 +163,9 @@ def test_statements_that_writers_may_run(connection: Connection, sql: str) -> No
 
 def test_paths_of_the_node_are_not_shown(connection: Connection) -> None:
     """The list of databases has no path (SQ9)."""
-    text = answer(connection, "SELECT name, file FROM pragma_database_list")
-    assert text == '{"columns":["name","file"],"rows":[["main",null]],"rowCount":1}'
+    for table in ("pragma_database_list", "PRAGMA_Database_List"):
+        text = answer(connection, f"SELECT name, FILE AS file FROM {table}")
+        assert text == '{"columns":["name","file"],"rows":[["main",null]],"rowCount":1}'
 
 
 @pytest.mark.parametrize(
@@ -239,3 +242,69 @@ def test_a_write_is_noticed_before_it_runs(connection: Connection) -> None:
             answer(connection, sql, ALL, writes=False)
     assert answer(connection, "SELECT count(*) FROM notes").endswith('[[2]],"rowCount":1}')
     assert answer(connection, "PRAGMA optimize", ALL).startswith('{"columns":')
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "trim(z, a || 'z')",
+        "ltrim(z, a || 'z')",
+        "rtrim(z, a || 'z')",
+        "unhex(z, a || 'z')",
+        "instr(z || z, z || 'a')",
+        "replace(z || z, z || 'a', '')",
+        "z || z LIKE '%' || substr(z, 1, 900) || 'a'",
+        "z || z GLOB '*' || substr(z, 1, 900) || 'a'",
+        "json_patch(j, replace(j, 'k', 'l'))",
+    ],
+)
+def test_no_function_runs_for_long(connection: Connection, call: str) -> None:
+    """A call that compares much with much is refused at once (SQ16)."""
+    sql = (
+        "WITH v AS (SELECT replace(hex(zeroblob(200000)), '0', 'z') AS z,"
+        " replace(hex(zeroblob(50000)), '0', 'a') AS a,"
+        " (SELECT json_group_object('k' || value, 1) FROM"
+        " (WITH RECURSIVE c(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM c LIMIT 20000)"
+        " SELECT value FROM c)) AS j)"
+        f" SELECT length({call}) FROM v"
+    )
+    text = answer(connection, sql)
+    assert text.startswith("SQLite error: "), text[:100]
+    assert "too long" in text or "too complex" in text
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "trim('xxaxx', 'x')",
+        "ltrim(12, 1)",
+        "rtrim(NULL, 'x')",
+        "unhex('00 ff', ' ')",
+        "instr('é𝄞b', 'b')",
+        "instr(x'000102', x'02')",
+        "instr(1.5, '.')",
+        "replace('aXbX', 'X', 12)",
+        "'aBc' LIKE 'ABC'",
+        "'a%c' LIKE 'a\\%c' ESCAPE '\\'",
+        "NULL LIKE 'a'",
+        "'aBc' GLOB 'a[A-Z]*'",
+        'json_patch(\'{"a":1}\', \'{"b":null,"c":2}\')',
+        "hex(jsonb_patch('{\"a\":1}', '{\"c\":2}'))",
+    ],
+)
+def test_limited_functions_answer_as_before(connection: Connection, call: str) -> None:
+    """Functions with limits have the results of SQLite's own (SQ9)."""
+    expected = apsw.Connection(":memory:").execute(f"SELECT quote({call})").get
+    rows = msgspec.json.decode(answer(connection, f"SELECT quote({call})"))["rows"]
+    assert rows == [[expected]]
+
+
+def test_names_of_pragmas_are_read_in_any_case(connection: Connection) -> None:
+    """PRAGMA names have no case, for what they allow too (SQ9)."""
+    assert answer(connection, "PRAGMA USER_VERSION", ALL).endswith('[[0]],"rowCount":1}')
+    with pytest.raises(WriteNeeded):
+        answer(connection, "PRAGMA User_Version = 3", ALL, writes=False)
+    assert "not allowed" in answer(connection, "PRAGMA Writable_Schema = 1", ALL)
+    assert answer(connection, "SELECT NAME FROM PRAGMA_TABLE_INFO('notes')").startswith("{")
+    for table in ("PRAGMA_COMPILE_OPTIONS", "CARRAY(1, 2)"):
+        assert answer(connection, f"SELECT * FROM {table}", ALL) == "SQLite error: not authorized"

@@ -80,7 +80,7 @@ async def test_a_space_has_a_limited_number_of_databases(owner: Databases) -> No
         "SELECT " + "+".join(["1"] * 1000),
         " UNION ALL ".join(["SELECT 1"] * 101),
         "SELECT " + ",".join(["1"] * 501),
-        "SELECT '" + "a" * 5000 + "' LIKE '" + "%a" * 5000 + "b'",
+        "SELECT '" + "a" * 50000 + "' LIKE '" + "%a" * 5000 + "b'",
         "SELECT replace(hex(zeroblob(4000000)), '0', 'aaaaaaaaaaaaaaaa')",
         "SELECT group_concat(hex(randomblob(5000))) FROM json_each('[" + "1," * 3000 + "1]')",
     ],
