@@ -36,11 +36,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 92_046,
+    "node": 92_308,
     "tee_backend": 98_341,
     "sealspace": 113_336,
     "encryption_network": 15_642,
-    "spaces": 61_894,
+    "spaces": 62_071,
     "capabilities": 20_239,
 }
 # Limits on the entries and import pairs of a package.
