@@ -40,7 +40,7 @@ BUDGETS = {
     "tee_backend": 98_341,
     "sealspace": 113_336,
     "encryption_network": 15_642,
-    "spaces": 62_071,
+    "spaces": 62_107,
     "capabilities": 20_239,
 }
 # Limits on the entries and import pairs of a package.

@@ -6,6 +6,7 @@ database leaves threads for other spaces.
 
 import asyncio
 import os
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ _THREADS = 16  # most of them wait: for locks of other processes, or for the dis
 _RUNNING_PER_SPACE = 2
 _OPEN = 256
 _OPEN_PER_SPACE = 8
+_LEFT_S = 3600
 _LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
 
 
@@ -165,6 +167,9 @@ class Databases:
             return DatabaseCopy(file, held.pop_all())
 
     def _copy(self, connection: Connection) -> IO[bytes]:
+        for left in self._folder.glob("copy-*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                left.unlink(missing_ok=True)
         with NamedTemporaryFile(dir=self._folder, prefix="copy-") as file:
             connection.copy_to(file.name)
             return Path(file.name).open("rb")

@@ -1,6 +1,7 @@
 """SQL requests to a whole node: actions, answers and refusals."""
 
 import json
+import os
 
 import apsw
 from sql_caller import Databases
@@ -90,5 +91,8 @@ async def test_an_export_is_the_whole_database_as_a_file(owner: Databases) -> No
     assert [place.name for place in folder.iterdir() if place.is_file()] == []
     assert (await owner.ask({"action": "export"}, "schema")).status == 403
     assert (await owner.ask({"action": "export"}, path="other")).body == b"Database not found"
+    (left := folder / "copy-left").write_bytes(b"")  # by a process that was killed
+    os.utime(left, (0, 0))
     again = await owner.ask({"action": "export"}, "read")
     assert again.status == 200
+    assert not left.exists()
