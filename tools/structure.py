@@ -38,7 +38,7 @@ PACKAGES = (
 BUDGETS = {
     "node": 92_308,
     "tee_backend": 98_341,
-    "sealspace": 113_336,
+    "sealspace": 113_338,
     "encryption_network": 15_642,
     "spaces": 62_107,
     "capabilities": 20_239,

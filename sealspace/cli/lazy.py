@@ -23,7 +23,7 @@ from .shared import share_options
 # first: the first match is what an error tells the user to install.
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "verify": ("dcap_qvl",),
-    "node": ("lmdb", "dcap_qvl", "prometheus_client", "jwt"),
+    "node": ("apsw", "lmdb", "dcap_qvl", "prometheus_client", "jwt"),
     "postgres": ("asyncpg",),
     "s3": ("obstore",),
     "runner": ("wasmtime", "re2") if sys.version_info < (3, 15) else ("wasmtime",),

@@ -15,7 +15,7 @@ from tests_support import REPOSITORY
 
 from sealspace.session import Session
 
-SERVER_ONLY = ("lmdb", "dcap_qvl", "node", "spaces", "aiohttp.web")
+SERVER_ONLY = ("apsw", "lmdb", "dcap_qvl", "node", "spaces", "aiohttp.web")
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def _names_the_extra(ended: Ended, extra: str) -> bool:
 def test_the_environments_hold_what_they_say(environments: dict[str, Environment]) -> None:
     """The base install has nothing of an extra or of the tests, and each extra brings its own
     modules alone."""
-    beyond = ("asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
+    beyond = ("apsw", "asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
     assert environments["base"].absent("aiohttp", "node", *beyond) == list(beyond)
     assert environments["verify"].absent(*beyond) == [name for name in beyond if name != "dcap_qvl"]
     assert environments["node"].absent(*beyond) == ["asyncpg", "obstore", "pytest", "uvloop"]
