@@ -121,7 +121,7 @@ def test_attach_has_its_own_text(connection: Connection, tmp_path: Path) -> None
     ],
 )
 def test_views_and_triggers_are_judged_when_they_run(connection: Connection, body: str) -> None:
-    """What a view or trigger does is judged as if the caller did it (SQ8, SQ9)."""
+    """Statements in views and triggers are judged as if the caller sent them (SQ8, SQ9)."""
     connection.begin(writes=True, time_s=10)
     connection.execute(Statement(f"CREATE VIEW hidden AS {body}"), Guard(ALL))
     trigger = f"CREATE TRIGGER spy AFTER INSERT ON notes BEGIN {body}; END"
