@@ -72,6 +72,15 @@ class CaveatRefused(CapabilityError):
     code = "caveat-refused"
 
 
+class SqlRefused(CaveatRefused):
+    """A caveat on a database does not permit the request, or is not understood (SQ20 to SQ27).
+
+    The message is one of the codes that clients of databases know.
+    """
+
+    code = "sql-refused"
+
+
 CHAIN_TEXTS = {
     # The delegation is a policy root or a policy session; neither is an ordinary grant (3.8).
     "policy-profile-refused": "{}",

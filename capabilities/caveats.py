@@ -45,7 +45,7 @@ def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
     """Check that a delegation does not weaken its parent's caveats (3.5)."""
-    if _mentions_selector(parent) or _mentions_selector(child):  # 3.5 rule 1
+    if mentions_selector(parent) or mentions_selector(child):  # 3.5 rule 1
         if not _selector_within(parent, child):
             raise CaveatRefused("selector-caveat-not-contained")
     elif parent and not same_json(dict(parent), dict(child)):  # 3.5 rules 4 and 3
@@ -118,7 +118,8 @@ def same_json(one: Json, other: Json) -> bool:
     return one == other
 
 
-def _mentions_selector(caveats: Caveats) -> bool:
+def mentions_selector(caveats: Caveats) -> bool:
+    """Return whether a caveat is a resource selector, valid or not."""
     return any(
         isinstance(value, dict) and value.get("type") == _SELECTOR for value in caveats.values()
     )

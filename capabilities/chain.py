@@ -27,6 +27,7 @@ from .machine_tokens import exchanged_grant, is_machine_token
 from .principals import Principal, is_wallet
 from .references import CID_URN, CitedDelegation
 from .resources import OpaqueResource, SpaceId, SpaceResource, extends, root_of
+from .sql_caveats import check_understood, contains, is_sql
 from .tokens import MAX_CAPABILITIES, Capability, Delegation, Invocation, Revocation, check_window
 
 MAX_CHAIN_NODES = 64
@@ -155,6 +156,8 @@ def judge_registration(
         # are valid now (D26).
         supporting = _containing_window(delegation, known)
         _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
+    # D32: a root's grants are checked too
+    _check_conditions(delegation.capabilities, check_understood, boundary="delegation")
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
     accounts = _listing_accounts(delegation, known)
@@ -201,13 +204,11 @@ def judge_invocation(
         # I34, I35, I37
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
     # I39: repeating a caveat (I35) restricts nothing, so the request itself has to meet it.
-    for capability in invocation.capabilities:
-        try:
-            selection_of(capability.resource, capability.caveats)
-        except CaveatRefused as refusal:
-            raise ChainError(
-                "caveats-not-contained", BOUNDARIES["invocation"], refusal.text
-            ) from refusal
+    _check_conditions(
+        invocation.capabilities,
+        lambda capability: selection_of(capability.resource, capability.caveats),
+        boundary="invocation",
+    )
     return Authority(tuple(members) if dependent else (), dependent)
 
 
@@ -510,6 +511,22 @@ def _check_covered(
             raise ChainError(code, capability.resource.text, capability.ability)
 
 
+def _check_conditions(
+    capabilities: Iterable[Capability],
+    check: Callable[[Capability], object],
+    *,
+    boundary: Literal["delegation", "invocation"],
+) -> None:
+    """Check each capability's own caveats; `check` raises CaveatRefused."""
+    for capability in capabilities:
+        try:
+            check(capability)
+        except CaveatRefused as refusal:
+            raise ChainError(
+                "caveats-not-contained", BOUNDARIES[boundary], refusal.text
+            ) from refusal
+
+
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
     """Return the parents whose validity window contains the child's (D25)."""
     supporting, expiry_failed = [], False
@@ -551,7 +568,8 @@ def _reason_not_covered(
                 if not (row.caveats or caveats):
                     return None
                 try:
-                    check_caveats(row.caveats, caveats)
+                    if not (is_sql(capability) and contains(row.caveats, caveats)):  # SQ28
+                        check_caveats(row.caveats, caveats)
                 except CaveatRefused as refusal:
                     reason = refusal.text
                 else:

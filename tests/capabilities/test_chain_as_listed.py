@@ -173,6 +173,8 @@ def listed_call(
 def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
     """Judge an invocation by I39, for the caveats that are drawn here."""
     for capability in capabilities:
+        if is_on_database(capability):
+            continue
         for condition in capability.caveats.values():
             value = condition.get("value") if isinstance(condition, dict) else None
             if not isinstance(value, str):
@@ -188,6 +190,14 @@ def refuse_unmet_conditions(capabilities: Iterable[Capability]) -> None:
                 raise ChainError(
                     "caveats-not-contained", BOUNDARIES["invocation"], "selector-caveat-not-met"
                 )
+
+
+def is_on_database(capability: Capability) -> bool:
+    """Return whether the caveats of a capability are those of a database (D32)."""
+    resource = capability.resource
+    return getattr(resource, "service", "") == "sql" and capability.ability.split("/")[0] == (
+        "tinycloud.sql"
+    )
 
 
 @given(cases())
@@ -206,7 +216,7 @@ def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], M
 def listed_grant(
     delegation: Delegation, found: Sequence[Registered | None], marks: Markers
 ) -> Registered:
-    """Judge a delegation by D6 and D20 to D30."""
+    """Judge a delegation by D6, D20 to D30 and D32."""
     check_window(delegation, NOW)
     dependent = dependent_on_proofs(delegation.delegator, delegation.capabilities)
     parents = found_all(found) if found or not dependent else not_found()
@@ -242,6 +252,9 @@ def listed_grant(
                 raise ChainError(
                     "caveats-not-contained", BOUNDARIES["delegation"], refusals[-1] or ""
                 )
+    if any(is_on_database(one) and one.caveats for one in delegation.capabilities):
+        # D32: no caveat that is drawn here is one of a database
+        raise ChainError("caveats-not-contained", BOUNDARIES["delegation"], "sql-caveat-unknown")
     itself = Ancestor(delegation.content_key, delegation.cid)
     signer = delegation.delegator
     has_account = is_wallet(signer) or signer in [

@@ -17,6 +17,7 @@ SPACE = f"tinycloud:pkh:eip155:1:{ALICE.address}:default"
 DAVES = f"tinycloud:{DAVE.did[4:]}:default"
 NETWORK = f"urn:tinycloud:encryption:{ALICE.did}:default"
 GET, PUT, LIST = "tinycloud.kv/get", "tinycloud.kv/put", "tinycloud.kv/list"
+SQL_READ = "tinycloud.sql/read"
 REVOKE = "tinycloud.delegation/revoke"
 HOUR, YEAR = 3600, 365 * 86_400
 _MAX_NODES = 64
@@ -491,6 +492,99 @@ def _caveats(book: _Book) -> None:
     child("selector-dropped", "dave-to-bob-prefix", [{}], "selector-caveat-not-contained")
 
 
+def _sql_caveats(book: _Book) -> None:
+    resource = f"{DAVES}/sql/main"
+    reason = "child-caveats-not-subset-of-parent"
+
+    def fixed(value: object) -> dict[str, Any]:
+        return {"name": "a", "sql": "SELECT ?", "fixedParams": [{"index": 0, "value": value}]}
+
+    def only(*statements: dict[str, Any]) -> dict[str, Any]:
+        return {"mode": "constrained-statements", "readOnly": True, "statements": [*statements]}
+
+    def member(name: str, signer: Key, audience: Key, caveat: dict[str, Any], *prf: Token) -> Token:
+        att = {resource: {SQL_READ: [caveat]}}
+        proofs = [one.cid for one in prf]
+        jwt = Jwt(issuer=signer, audience=audience.did, att=att, exp=NOW + HOUR, prf=proofs)
+        return book.add(name, jwt)
+
+    plain_a: dict[str, Any] = {"name": "a", "sql": "SELECT ?"}
+    granted: dict[str, dict[str, Any]] = {
+        "all": {},
+        "tables": {"tables": ["notes", "tags"]},
+        "read-only": {"readOnly": True},
+        "statement": only(fixed(1)),
+    }
+    parents = {
+        f"dave-to-bob-sql-{name}": member(f"dave-to-bob-sql-{name}", DAVE, BOB, caveat)
+        for name, caveat in granted.items()
+    }
+    children: tuple[tuple[str, str, dict[str, Any], str | None], ...] = (
+        ("tables-added", "all", {"tables": ["notes"]}, None),
+        ("tables-fewer", "tables", {"tables": ["tags"], "columns": ["name"]}, None),
+        ("tables-more", "tables", {"tables": ["tags", "private"]}, reason),
+        ("tables-dropped", "tables", {}, reason),
+        ("read-only-dropped", "read-only", {"readOnly": False}, reason),
+        ("statement-nested", "statement", {"constrained-statements": only(fixed(1))}, None),
+        ("statement-dropped", "statement", {}, "containment-caveat-required"),
+        (
+            "statement-more",
+            "statement",
+            only(fixed(1), {"name": "b", "sql": "SELECT 1"}),
+            "containment-sql-statement-added",
+        ),
+        (
+            "statement-changed",
+            "statement",
+            only(plain_a | {"sql": "SELECT ?, 1"}),
+            "containment-sql-statement-added",
+        ),
+        (
+            "parameter-dropped",
+            "statement",
+            only(plain_a),
+            "containment-sql-fixed-param-dropped",
+        ),
+        (
+            "parameter-changed",
+            "statement",
+            only(fixed(1.0)),
+            "containment-sql-fixed-param-mismatch",
+        ),
+        ("misspelt", "all", {"tabels": ["notes"]}, "sql-caveat-unknown"),
+        (
+            "index-too-far",
+            "all",
+            only(plain_a | {"fixedParams": [{"index": 1000, "value": 1}]}),
+            "sql-caveat-unknown",
+        ),
+        (
+            "statement-writes",
+            "all",
+            only(fixed(1)) | {"readOnly": False},
+            "sql-non-readonly-not-permitted",
+        ),
+    )
+    for name, cited, caveat, refused in children:
+        parent = f"dave-to-bob-sql-{cited}"
+        token = f"bob-to-carol-sql-{name}"
+        member(token, BOB, CAROL, caveat, parents[parent])
+        expect = _closure(token, parent)
+        if refused is not None:
+            expect = dict(
+                _failed("caveats-not-contained", f"child-caveats-not-subset-of-parent: {refused}")
+            )
+        book.delegates(token, "D27 D32 3.5", token, parent, expect=expect)
+    member("dave-to-bob-sql-misspelt", DAVE, BOB, {"tabels": ["notes"]})
+    text = "child-caveats-not-subset-of-parent: sql-caveat-unknown"
+    book.delegates(
+        "dave-to-bob-sql-misspelt",
+        "D32",
+        "dave-to-bob-sql-misspelt",
+        expect=_failed("caveats-not-contained", text),
+    )
+
+
 def _size(book: _Book) -> None:
     """Add cases with one more token than a closure may have, as parents side by side.
 
@@ -867,6 +961,7 @@ _PARTS: tuple[Callable[[_Book], None], ...] = (
     _time_containment,
     _capabilities,
     _caveats,
+    _sql_caveats,
     _size,
     _hosting,
     _invocation_windows,

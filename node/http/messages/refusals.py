@@ -495,6 +495,7 @@ _SMS = {
 
 _SQL = {
     "sql-invalid": _untitled(400, "correct the statement or the request"),
+    "sql-refused": _untitled(403, "ask the owner for a grant that allows the request"),
     "sql-forbidden": _untitled(403, "ask the owner for a delegation that allows the statement"),
     "sql-no-ability": _untitled(401, "request sql/read, sql/write, sql/schema or sql/admin"),
     "sql-admin-needed": _untitled(401, "ask the owner for a delegation with sql/admin"),

@@ -1,0 +1,243 @@
+"""SQL caveats, which limit what a grant on a database allows (SQ20 to SQ28).
+
+The list of caveats on an ability `tinycloud.sql/…` contains one object of one of these two forms:
+
+    {"tables": ["notes"], "columns": ["id", "body"], "readOnly": true}
+
+    {"mode": "constrained-statements", "readOnly": true, "statements": [
+        {"name": "by-id", "sql": "SELECT body FROM notes WHERE id = ? AND owner = ?",
+         "fixedParams": [{"index": 1, "value": "bob"}]}]}
+
+Every member of the first form is optional, and the second may also have `tables` and `columns`. A
+caveat that does not parse completely is refused; otherwise a typo would lift the limit.
+
+The module knows nothing of SQLite. The operation asks `may_read` and `may_write` for each table and
+column that SQLite reports, so the limits also apply inside views, triggers and cascades.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from .capability_errors import CaveatRefused, SqlRefused
+from .caveats import Caveats, mentions_selector, same_json, selection_of
+from .resources import SpaceResource
+from .strict_json import Json, StrictRecord
+from .tokens import Capability, Invocation
+
+MAX_LISTED = 1_000
+"""Most tables, columns or statements in a caveat."""
+
+_FACT = "sqlCaveats"
+_CONSTRAINED = "constrained-statements"
+_Names: TypeAlias = (
+    Annotated[frozenset[Annotated[str, Meta(min_length=1)]], Meta(max_length=MAX_LISTED)] | None
+)
+
+
+class FixedParam(StrictRecord, frozen=True):
+    """A parameter of a named statement that the caller cannot choose.
+
+    Attributes:
+        index: Position of the parameter, from 0. Its limit bounds the list of parameters.
+        value: The value to bind; arrays and objects are refused.
+    """
+
+    index: Annotated[int, Meta(ge=0, le=999)]
+    value: bool | int | float | str | None
+
+
+class Statement(StrictRecord, frozen=True, rename="camel"):
+    """A statement that callers execute by its name."""
+
+    name: str
+    sql: str
+    fixed_params: Annotated[tuple[FixedParam, ...], Meta(max_length=100)] = ()
+
+
+class SqlLimits(StrictRecord, frozen=True, rename="camel"):
+    """The limits of a grant on a database.
+
+    Attributes:
+        tables: The permitted tables; None for all tables.
+        columns: The permitted columns, in every table; None for all columns.
+        read_only: Whether only reading is permitted.
+        mode: If it is set, nothing but the statements may run.
+        statements: The statements that can be executed by name.
+    """
+
+    tables: _Names = None
+    columns: _Names = None
+    read_only: bool = False
+    mode: Literal["constrained-statements"] | None = None
+    statements: Annotated[tuple[Statement, ...], Meta(max_length=MAX_LISTED)] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the whole database may be read, as an export or a pragma does (SQ25)."""
+        return self.tables is None and self.columns is None and not self.mode
+
+    def may_read(self, table: str, column: str) -> bool:
+        """Return whether a column may be read (SQ21).
+
+        SQLite reports an empty column if it reads the rows of a table and no column of them.
+        """
+        return _is_listed(self.tables, table) and _is_listed(self.columns, column)
+
+    def may_write(self, table: str, column: str = "") -> bool:
+        """Return whether a column may be updated or, without `column`, rows be changed (SQ22)."""
+        return not self.read_only and self.may_read(table, column)
+
+    def bind(self, name: str, given: Sequence[Json]) -> tuple[str, list[Json]]:
+        """Return a named statement with its parameters (SQ26).
+
+        Args:
+            name: The statement.
+            given: The caller's parameters. At the position of a fixed parameter, null is replaced.
+
+        Returns:
+            The text of the statement, and its parameters. Positions without a value are null.
+
+        Raises:
+            SqlRefused: The statement is unknown, or a parameter is fixed or not a plain value.
+        """
+        found = {one.name: one for one in self.statements}.get(name)
+        if found is None:
+            raise SqlRefused("sql-statement-not-allowed")
+        if self.mode and any(isinstance(value, list | dict) for value in given):
+            raise SqlRefused("sql-non-primitive-bind")
+        bound = list(given)
+        for fixed in found.fixed_params:
+            bound += [None] * (fixed.index + 1 - len(bound))
+            if bound[fixed.index] is not None:
+                raise SqlRefused("sql-fixed-param-override")
+            bound[fixed.index] = fixed.value
+        return found.sql, bound
+
+
+UNLIMITED = SqlLimits()
+
+
+def is_sql(capability: Capability) -> bool:
+    """Return whether a capability is about a database, so that its caveats are SQL caveats."""
+    resource = capability.resource
+    is_service = isinstance(resource, SpaceResource) and resource.service == "sql"
+    return is_service and capability.ability.startswith("tinycloud.sql/")
+
+
+def check_understood(capability: Capability) -> None:
+    """Check that the caveat of a capability on a database has one of the known forms (SQ20).
+
+    Raises:
+        SqlRefused: It has another form.
+
+    Does not check:
+        Selectors, which limit the resource instead (I39), and capabilities of other services.
+    """
+    if is_sql(capability) and not mentions_selector(capability.caveats):
+        _limits(capability.caveats)
+
+
+def contains(outer: Caveats, inner: Caveats) -> bool:
+    """Return whether an SQL caveat allows no more than another one (SQ28).
+
+    The result is False for caveats of other forms; the rules for all services apply to them.
+
+    Raises:
+        CaveatRefused: `outer` permits certain statements only, and `inner` permits others.
+    """
+    try:
+        most, limits = _limits(outer), _limits(inner)
+    except SqlRefused:
+        return False
+    if most.mode:
+        if not limits.mode:
+            raise CaveatRefused("containment-caveat-required")
+        known = {one.name: one for one in most.statements}
+        for one in limits.statements:
+            original = known.get(one.name)
+            if original is None or original.sql != one.sql:
+                raise CaveatRefused("containment-sql-statement-added")
+            kept = {fixed.index: fixed.value for fixed in one.fixed_params}
+            for fixed in original.fixed_params:
+                if fixed.index not in kept:
+                    raise CaveatRefused("containment-sql-fixed-param-dropped")
+                if not same_json(fixed.value, kept[fixed.index]):
+                    raise CaveatRefused("containment-sql-fixed-param-mismatch")
+    return _narrowed(limits, most) == limits
+
+
+def limits_of(
+    invocation: Invocation, database: SpaceResource
+) -> Iterator[tuple[Capability, SqlLimits]]:
+    """Yield an invocation's capabilities on a database, with what each one allows (SQ23).
+
+    The chain rules require that an invocation's caveats allow no more than those of its grant, and
+    those of each grant no more than its parent's. The last caveat is therefore the intersection.
+
+    Args:
+        invocation: Authorised.
+        database: The database that the operation works on.
+
+    Raises:
+        SqlRefused: A caveat, or the invoker's own limits, are not understood.
+        CaveatRefused: A selector does not select the database.
+    """
+    own = UNLIMITED
+    for fact in invocation.facts:
+        if isinstance(fact, dict) and _FACT in fact:  # SQ24
+            own = _narrowed(own, _parsed(fact[_FACT], has_mode=False))
+    for capability in filter(is_sql, invocation.capabilities):
+        limits = UNLIMITED
+        if mentions_selector(capability.caveats):
+            selection_of(database, capability.caveats)
+        else:
+            limits = _limits(capability.caveats)
+        yield capability, _narrowed(limits, own)
+
+
+def _limits(caveats: Caveats) -> SqlLimits:
+    if not caveats:
+        return UNLIMITED
+    if len(caveats) > 1:  # it is unclear whether one or all of them apply
+        raise SqlRefused("sql-caveat-unknown")
+    stated = caveats["0"]
+    assert isinstance(stated, dict)
+    if stated.keys() == {_CONSTRAINED}:
+        return _parsed(stated[_CONSTRAINED], has_mode=True)
+    return _parsed(stated, has_mode=not {"mode", "statements"}.isdisjoint(stated))
+
+
+def _parsed(stated: Json, *, has_mode: bool) -> SqlLimits:
+    try:
+        limits = msgspec.convert(stated, SqlLimits)
+    except msgspec.ValidationError as exc:
+        raise SqlRefused("sql-caveat-unknown") from exc
+    if bool(limits.mode) != has_mode:  # a list of statements alone would limit nothing
+        raise SqlRefused("sql-caveat-unknown")
+    if has_mode and not limits.read_only:
+        raise SqlRefused("sql-non-readonly-not-permitted")
+    return limits
+
+
+def _narrowed(limits: SqlLimits, outer: SqlLimits) -> SqlLimits:
+    """Return limits without the tables, columns and writing that others do not permit."""
+    tables, columns = [
+        theirs if mine is None else mine if theirs is None else mine & theirs
+        for mine, theirs in ((limits.tables, outer.tables), (limits.columns, outer.columns))
+    ]
+    return replace(
+        limits,
+        tables=tables,
+        columns=columns,
+        read_only=limits.read_only or outer.read_only,
+        statements=limits.statements if limits.mode else outer.statements,
+    )
+
+
+def _is_listed(names: _Names, name: str) -> bool:
+    # SQLite ignores the case of ASCII letters alone, as the methods of bytes do.
+    return names is None or name.encode().lower() in [one.encode().lower() for one in names]
