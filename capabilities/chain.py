@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from .abilities import HOST, REVOKE, sufficient_for
 from .capability_errors import CaveatRefused, ChainError, MalformedToken
-from .caveats import Caveats, check_delegated, check_invoked, selection_of
+from .caveats import Caveats, check_delegated, check_invoked, mentions_selector, selection_of
 from .cids import ContentKey, Digest, cid_text
 from .facts import policy_profile_refusal
 from .frozen_struct import AcyclicStruct
@@ -204,11 +204,7 @@ def judge_invocation(
         # I34, I35, I37
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
     # I39: repeating a caveat (I35) restricts nothing, so the request itself has to meet it.
-    _check_conditions(
-        invocation.capabilities,
-        lambda capability: selection_of(capability.resource, capability.caveats),
-        boundary="invocation",
-    )
+    _check_conditions(invocation.capabilities, _check_met, boundary="invocation")
     return Authority(tuple(members) if dependent else (), dependent)
 
 
@@ -525,6 +521,15 @@ def _check_conditions(
             raise ChainError(
                 "caveats-not-contained", BOUNDARIES[boundary], refusal.text
             ) from refusal
+
+
+def _check_met(capability: Capability) -> None:
+    """Check that a requested resource meets its capability's caveat (I39).
+
+    SQL caveats are met by the statements; the operation checks them (SQ20).
+    """
+    if not is_sql(capability) or mentions_selector(capability.caveats):
+        selection_of(capability.resource, capability.caveats)
 
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:

@@ -11,8 +11,8 @@ The list of caveats on an ability `tinycloud.sql/…` contains one object of one
 Every member of the first form is optional, and the second may also have `tables` and `columns`. A
 caveat that does not parse completely is refused; otherwise a typo would lift the limit.
 
-The module knows nothing of SQLite. The operation asks `may_read` and `may_write` for each table and
-column that SQLite reports, so the limits also apply inside views, triggers and cascades.
+The module knows nothing of SQLite. The operation checks each table and column that SQLite reports,
+so the limits also apply inside views, triggers and cascades.
 """
 
 from collections.abc import Iterator, Sequence
@@ -80,16 +80,16 @@ class SqlLimits(StrictRecord, frozen=True, rename="camel"):
         """Return whether the whole database may be read, as an export or a pragma does (SQ25)."""
         return self.tables is None and self.columns is None and not self.mode
 
-    def may_read(self, table: str, column: str) -> bool:
-        """Return whether a column may be read (SQ21).
+    def excluded(self, table: str, column: str) -> str:
+        """Return what the lists exclude: the table, the column, or "" for nothing (SQ21, SQ22).
 
-        SQLite reports an empty column if it reads the rows of a table and no column of them.
+        SQLite reports an empty column if a statement inserts, deletes or only counts rows.
         """
-        return _is_listed(self.tables, table) and _is_listed(self.columns, column)
-
-    def may_write(self, table: str, column: str = "") -> bool:
-        """Return whether a column may be updated or, without `column`, rows be changed (SQ22)."""
-        return not self.read_only and self.may_read(table, column)
+        if not _is_listed(self.tables, table):
+            return f"table '{table}'"
+        if not _is_listed(self.columns, column):
+            return f"column '{column}'" if column else f"the rows of table '{table}'"
+        return ""
 
     def bind(self, name: str, given: Sequence[Json]) -> tuple[str, list[Json]]:
         """Return a named statement with its parameters (SQ26).

@@ -45,6 +45,7 @@ PAGES = (
     "sharing",
     "sql",
     "oidc",
+    "sql-caveats",
 )
 
 _MOST_TESTS, _TITLE_CHARS = 4, 96

@@ -31,6 +31,11 @@ MAX_ROWS = 1000
 MAX_BYTES = 4_194_304
 
 
+def rights_of(ability: str) -> frozenset[str]:
+    """Return what an ability allows, which is nothing if it is unknown."""
+    return _RIGHTS.get(resolve_alias(ability).removeprefix(_PREFIX), frozenset())
+
+
 class Scope(Struct, frozen=True):
     """The database that a token is for, and what its abilities allow there."""
 

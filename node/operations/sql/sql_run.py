@@ -10,11 +10,11 @@ from functools import partial
 import msgspec
 from msgspec import Struct
 
+from capabilities.capability_errors import SqlRefused
 from spaces.keyspace import space_keys
 from spaces.space_errors import (
     SpaceError,
     SqlAdminNeeded,
-    SqlError,
     SqlForbidden,
     SqlQuotaExceeded,
 )
@@ -30,11 +30,11 @@ from ..attempts import until_committed
 from ..authorise import Call, read_call
 from ..values.kv_commit import durable_replay_record, paths_detail
 from ..values.plan import Request
+from .sql_permits import Permit, permits_of
 from .sql_request import (
     Batch,
     Execute,
     Export,
-    Named,
     Query,
     Scope,
     SqlRequest,
@@ -85,23 +85,19 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     body = await request.message.whole_body(MAX_SQL_BYTES)
     if body is None:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
-    run = _Run(request, services.databases, scope, parse_request(body), reading, began)
-    judge_caveats(reading.call, run.work)
-    try:
-        return await run.answer()
-    except SqlAdminNeeded:
+    work, refused = parse_request(body), list[Exception]()
+    for permit in permits_of(request.invocation, scope.name):  # SQ23
+        try:
+            run = _Run(
+                request, services.databases, scope, permit.applied(work), permit, reading, began
+            )
+            return await run.answer()
+        except (SqlForbidden, SqlRefused) as exc:
+            refused.append(exc)
+    if isinstance(refused[0], SqlAdminNeeded):
         resource = f"{scope.name.space.text}/sql/{scope.name.path}"
-        raise Refusal("sql-admin-needed", resource) from None
-
-
-def judge_caveats(call: Call, work: SqlRequest) -> None:
-    """Check the caveats of the grant against a request.
-
-    Raises:
-        SqlError: no caveat lists statements, so there is none to run by name.
-    """
-    if isinstance(work, Named):
-        raise SqlError("Invalid statement: No caveats found")
+        raise Refusal("sql-admin-needed", resource)
+    raise refused[0]
 
 
 async def _read(request: Request, scope: Scope, *, records_use: bool) -> _Reading:
@@ -134,13 +130,14 @@ class _Run(Struct, frozen=True):
     databases: Databases
     scope: Scope
     work: SqlRequest
+    permit: Permit
     reading: _Reading
     began: float
 
     async def answer(self) -> bytes | DatabaseCopy:
         if isinstance(self.work, Export):
             return await self._export()
-        if isinstance(self.work, Query) or SCHEMA not in self.scope.rights:
+        if isinstance(self.work, Query) or SCHEMA not in self.permit.rights:
             try:
                 async with self._use(exists=self.reading.old_bytes is not None) as database:
                     return await database.run(self._read_rows)
@@ -151,7 +148,7 @@ class _Run(Struct, frozen=True):
     def _read_rows(self, connection: Connection) -> bytes:
         time_s = self.request.services.config.sql.read_s
         connection.begin(writes=False, time_s=time_s)
-        return self._run(connection, Guard(self.scope.rights))
+        return self._run(connection, self.permit.guard())
 
     async def _write(self) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
@@ -186,7 +183,7 @@ class _Run(Struct, frozen=True):
 
     async def _export(self) -> DatabaseCopy:
         """Copy the database for its caller (SQ13)."""
-        if READ not in self.scope.rights:
+        if READ not in self.permit.rights:
             raise SqlForbidden(ONLY_DEFINES)
         if self.reading.old_bytes is None:
             raise Refusal("sql-no-database")
@@ -238,7 +235,7 @@ class _Run(Struct, frozen=True):
         """
         used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
         free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-        guard = Guard(self.scope.rights, is_full=free_bytes is not None and free_bytes <= 0)
+        guard = self.permit.guard(is_full=free_bytes is not None and free_bytes <= 0)
         connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
         connection.limit_growth(free_bytes)
         try:

@@ -1,0 +1,73 @@
+"""The rights of a token's abilities on a database, within the limits of its caveats (SQ20)."""
+
+from msgspec import Struct
+
+from capabilities.capability_errors import SqlRefused
+from capabilities.resources import SpaceResource
+from capabilities.sql_caveats import SqlLimits, limits_of
+from capabilities.tokens import Invocation
+from spaces.space_errors import SqlError, SqlForbidden
+from spaces.sql.database_rows import DatabaseName
+from spaces.sql.guard import ADMIN, READ, SCHEMA, Guard, Reported
+
+from .sql_request import Execute, Export, Named, Query, SqlRequest, rights_of
+
+_MAX_PERMITS = 8  # a refused request is tried with each
+_ON_COLUMNS = ("DELETE", "INSERT", "READ", "UPDATE")
+
+
+class Permit(Struct, frozen=True):
+    """Rights that apply within the same limits."""
+
+    rights: frozenset[str]
+    limits: SqlLimits
+
+    def guard(self, *, is_full: bool = False) -> Guard:
+        """Return a guard that applies the rights and the limits."""
+        return Guard(self.rights, may_touch=self._refusal_of, is_full=is_full)
+
+    def _refusal_of(self, reported: Reported) -> SqlError | None:
+        """Return the error for an action on a table or column that is not listed (SQ21, SQ22)."""
+        excluded = self.limits.excluded(reported.one, reported.two)
+        if excluded and reported.action in _ON_COLUMNS:
+            return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
+        return None
+
+    def applied(self, work: SqlRequest) -> SqlRequest:
+        """Return a request with its named statement in full (SQ25, SQ26).
+
+        Raises:
+            SqlRefused: the limits do not permit the request.
+            SqlError: there is no statement with this name.
+        """
+        limits = self.limits
+        if isinstance(work, Named):
+            if not limits.mode and all(work.name != one.name for one in limits.statements):
+                raise SqlError(f"Invalid statement: Statement '{work.name}' not found")
+            return Query(*limits.bind(work.name, work.params))
+        if isinstance(work, Export) and not limits.is_whole:
+            raise SqlRefused("sql-export-blocked")
+        if limits.mode:
+            kinds = {Query: "raw-query", Execute: "raw-execute"}
+            raise SqlRefused(f"sql-{kinds.get(type(work), 'batch')}-blocked")
+        return work
+
+
+def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
+    """Return what an authorised token allows in a database, one permit for equal limits (SQ23).
+
+    Raises:
+        CaveatRefused: see `limits_of`.
+        SqlRefused: the token states too many different caveats.
+    """
+    found: dict[SqlLimits, frozenset[str]] = {}
+    for capability, limits in limits_of(invocation, SpaceResource(name.space, "sql", name.path)):
+        rights = rights_of(capability.ability)
+        if limits.read_only:
+            rights &= {READ}
+        if not limits.is_whole:
+            rights -= {SCHEMA, ADMIN}
+        found[limits] = rights.union(found.get(limits, ()))
+    if len(found) > _MAX_PERMITS:
+        raise SqlRefused("sql-caveat-unknown")
+    return [Permit(rights, limits) for limits, rights in found.items()]
