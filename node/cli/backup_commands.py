@@ -108,7 +108,7 @@ _PASSPHRASE = click.option(
 def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path | None) -> int:
     """Write a backup of the store to a new FILE.
 
-    The backup contains every row and every large value.
+    The backup contains every row, large value and SQL database.
 
     The node may be running and is not interrupted: every write that it acknowledged before the
     backup began is in the file. The settings are in it too, without secrets. The root secret is in
@@ -131,7 +131,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
     )
     tell(
         f"{file}: {taken.size_bytes:,} bytes in total; number of large values:"
-        f" {taken.bodies:,}; digest: {taken.digest}",
+        f" {taken.bodies:,}; databases: {taken.databases:,}; digest: {taken.digest}",
         f"the backup contains every write acknowledged before {time_text(taken.marked_at)}",
         (
             "the backup contains the root secret, encrypted with the passphrase"
@@ -411,7 +411,7 @@ def _print_restored(
     )
     tell(
         f"{data}: restored as of {mark}; large values: {restored.bodies:,} ({restored.body_bytes:,}"
-        " bytes)",
+        f" bytes); databases: {restored.databases:,}",
         f"all writes, revocations and withdrawals after {mark} are lost; next: repeat the"
         " revocations and withdrawals",
         RESTORE_WAIT.format(shown["tokensExpireFrom"]),
@@ -450,9 +450,9 @@ def check(config: Config, opens: bool) -> int:
     """Find damaged rows and large values in the store.
 
     One line is printed for each damaged item. The command checks that all rows can be decoded and
-    are consistent with each other, that counters are correct, and that every large value exists and
-    has the right digest. Nothing is written, and the node may be running. The exit status is 1 if
-    an item is damaged.
+    are consistent with each other, that counters are correct, that every large value exists and has
+    the right digest, and that SQLite finds no damage in the databases. Nothing is written, and the
+    node may be running. The exit status is 1 if an item is damaged.
 
     With --open the command also proves that secrets can be opened here: the root secret decrypts
     each network's private key, and the private key matches the public key. No key is printed. Use
@@ -469,7 +469,10 @@ def check(config: Config, opens: bool) -> int:
         print_lines(
             *[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings]
         )
-    tell(f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes)")
+    tell(
+        f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes);"
+        f" databases: {checked.databases:,}"
+    )
     if checked.networks is not None:
         tell(
             f"encryption networks whose private key the root secret decrypts: {checked.networks:,}"
@@ -522,7 +525,10 @@ async def _check(config: Config, opens: bool) -> Checked:
 
             readers[NETWORKS_PREFIX] = _reader(opened_network, _network_key)
         checked = await check_store(
-            rows_of(config, store), await stored_objects(config, store), readers=readers
+            rows_of(config, store),
+            await stored_objects(config, store),
+            config.data,
+            readers=readers,
         )
     checked.networks = len(networks) if opens else None
     return checked

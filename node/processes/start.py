@@ -22,7 +22,8 @@ from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSecret
-from spaces.sql.databases import DATABASES_FOLDER, Databases
+from spaces.sql.database_rows import DATABASES_FOLDER
+from spaces.sql.databases import Databases
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
 from spaces.values.value_heads import Values
 

@@ -9,6 +9,7 @@ The store may be in use while a backup is taken. Any tar program lists and unpac
     settings.toml            the settings in force, without secrets
     rows/00000 and on        all rows of a snapshot, in parts (`store.lmdb.snapshots`), MessagePack
     blobs/<2 hex>/<name>     a body, named as in a data folder: space, BLAKE3, generation
+    sql/<space>/<path>.db    an SQL database, named as in a data folder by two hashes
     digest                   BLAKE3 in hexadecimal of all bytes before this member, and a line feed
 
 An earlier version wrote format 1, for stores on LMDB only. It has no settings, and contains the
@@ -20,7 +21,8 @@ keeps every member in memory, reads headers of any length, follows links, and ta
 for the end.
 
 A backup is made in this order: lock the bodies against removal; note the time; read the rows in one
-read transaction; then, after the transaction, read the bodies that those rows refer to.
+read transaction; then, after the transaction, read the bodies and databases that those rows refer
+to.
 
 Example:
     archive = ArchiveWriter(stream, require_space, made_at=header.marked_at)
@@ -54,6 +56,7 @@ from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
 from .bodies import note_bodies, noted_bodies
+from .databases import database_copy, database_files
 
 MAX_HEADER_BYTES = 16 * 1024
 HEADER_NAME = "backup.json"
@@ -314,6 +317,7 @@ class BackupSummary(msgspec.Struct, rename="camel"):
     marked_at: float
     bodies: int = 0
     body_bytes: int = 0
+    databases: int = 0
     left_out: list[str] = []  # msgspec copies the default for each instance
     size_bytes: int = 0
     digest: str = ""
@@ -377,7 +381,7 @@ async def write_backup(
     """
     if (identity := await recorded_identity(store)) is None:
         raise RecordDamaged("no node has used this store yet")
-    with tempfile.TemporaryFile() as names:
+    with tempfile.TemporaryFile() as names, tempfile.TemporaryFile("w+") as databases:
         async with rows.lock_bodies():  # BK2: before the time is noted
             # BK1: every write that was acknowledged until now is in the snapshot
             taken = BackupSummary(marked_at=clock.now())
@@ -400,12 +404,17 @@ async def write_backup(
                 async for part in parts:
                     archive.add(f"{ROWS_PREFIX[2]}{number:05}", encode_part(part))
                     note_bodies(part, names)
+                    databases.writelines(f"{file}\n" for file in database_files(part))
                     number += 1
                     done(archive.size_bytes)
                     await asyncio.sleep(0)
             for name, size_bytes in noted_bodies(names):
                 await _add_body(objects, archive, name, size_bytes, taken)
                 done(archive.size_bytes)
+        databases.seek(0)
+        for line in databases:
+            _add_database(folder, archive, line.rstrip(), taken)
+            done(archive.size_bytes)
     taken.digest = archive.close()
     taken.size_bytes = archive.size_bytes
     return taken
@@ -427,6 +436,20 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
             )
 
     return require_space
+
+
+def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: BackupSummary) -> None:
+    """Copy an SQL database into the archive (BK10)."""
+    try:
+        with database_copy(folder / file) as copy, copy.open("rb") as contents:
+            archive.begin(file, copy.stat().st_size)
+            while piece := contents.read(_PIECE_BYTES):
+                archive.write(piece)
+            archive.end()
+    except RecordDamaged:
+        taken.left_out.append(file)
+    else:
+        taken.databases += 1
 
 
 async def _add_body(

@@ -28,8 +28,9 @@ import hashlib
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
@@ -59,6 +60,7 @@ from ..keyspace import (
     BODIES_COUNTER,
     BODIES_PLACE_KEY,
     CANARY_KEY,
+    DATABASES_PREFIX,
     EXPIRY_PREFIX,
     HOSTING_MODE_KEY,
     IDENTITY_KEY,
@@ -98,6 +100,7 @@ from ..keyspace import (
 )
 from ..lease import check_lease
 from ..space_errors import RecordDamaged, TooManySpaces
+from ..sql.database_rows import DATABASE_ROWS, DATABASES_FOLDER, file_of
 from ..store.contract import LIVE_MARK, Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
 from ..values.object_records import ObjectRecord, object_record_of, object_work_of
@@ -106,6 +109,7 @@ from ..values.quota import override_of
 from ..values.tickets import ticket_of
 from ..values.value_heads import head_of, row_bytes
 from .bodies import note_bodies, noted_bodies
+from .databases import check_database
 
 AccountingEntry = tuple[bytes, int]
 Get = Callable[[bytes], Record | None]
@@ -354,6 +358,12 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
 
 
+def _database(key: bytes, record: Record, get: Get) -> None:
+    row = DATABASE_ROWS.read(record)
+    is_own = row is None or key[17:] == x16(row.path)
+    require(is_own, "a database is stored under the wrong path")
+
+
 def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     found = object_record_of(record)
     if found is not None:
@@ -422,6 +432,7 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"w": _value,
     b"B": _object,
     b"Q": _pending_deletion,
+    DATABASES_PREFIX: _database,
     b"G": delegation_accounting_entries,
     b"S": _space,
     b"s": _space,
@@ -503,6 +514,7 @@ class Checked(Struct, rename="camel"):
     rows: int = 0
     bodies: int = 0
     body_bytes: int = 0
+    databases: int = 0
     damages: int = 0
     networks: int | None = None
     findings: list[Damage] = []  # msgspec copies the default for each instance
@@ -515,18 +527,18 @@ class Checked(Struct, rename="camel"):
 
 
 async def check_store(
-    rows: RowSource, objects: ObjectStore, *, readers: Readers | None = None
+    rows: RowSource, objects: ObjectStore, folder: Path, *, readers: Readers | None = None
 ) -> Checked:
-    """Check the consistency of a store.
+    """Check the consistency of a store in a data folder.
 
-    Every row, every counter and every large value is checked.
+    Every row, every counter, every large value and every database is checked.
     """
     checked = Checked()
     try:
         with tempfile.TemporaryFile() as notes:
             async with rows.lock_bodies():
                 async with rows.snapshot() as snapshot:
-                    _check_rows(snapshot, checked, readers or {}, notes)
+                    _check_rows(snapshot, checked, readers or {}, notes, folder)
                 for name, size_bytes in noted_bodies(notes):
                     checked.bodies += 1
                     checked.body_bytes += size_bytes
@@ -542,7 +554,7 @@ async def check_store(
 
 
 def _check_rows(
-    snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO
+    snapshot: StoreSnapshot, checked: Checked, readers: Readers, notes: BinaryIO, folder: Path
 ) -> None:
     # "" is a temporary file of SQLite, so that memory does not grow with the number of accounts.
     with closing(sqlite3.connect("", isolation_level=None)) as sums:
@@ -561,6 +573,9 @@ def _check_rows(
                     read = readers.get(key) or readers.get(key[:1])
                     if read is not None and parsed[0].value is not None:
                         require(read(parsed[0].value) == key, "a row is stored under the wrong key")
+                    if key[:1] == DATABASES_PREFIX:
+                        checked.databases += 1
+                        check_database(folder / DATABASES_FOLDER / file_of(key))
                 except RecordDamaged as exc:
                     checked.add("row", _name_of(key, snapshot), str(exc))
         if checked.rows and (
@@ -597,6 +612,12 @@ def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
         )
     if key[:1] == OBJECTS_PREFIX:
         return f"references to the body {key[17:49].hex()} of {_space_name(key[1:17], snapshot)}"
+    if key[:1] == DATABASES_PREFIX:
+        row = None
+        with suppress(RecordDamaged):
+            row = DATABASE_ROWS.read(snapshot.get(key))
+        path = row and row.path
+        return f"database {path!r} of {_space_name(key[1:17], snapshot)}, file {file_of(key)}"
     return f"{key[:1].decode('ascii', 'replace')!r} {key[1:].hex()}"
 
 

@@ -34,6 +34,7 @@ from urllib.parse import parse_qsl, urlsplit
 from blake3 import blake3
 
 from ..space_errors import StoreError
+from ..sql.database_rows import DATABASES_FOLDER
 from ..store.contract import ReplayRecord
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import environment_folder, folder_lock, open_environment, open_for_reading
@@ -97,6 +98,14 @@ async def filled_database(
 
     The database opens as a store after the `async with` block has ended.
     """
+    if any((folder / DATABASES_FOLDER).glob("*/*.db")):  # SQ2
+        raise MigrationRefused(
+            "the store contains SQL databases, which a node on a database server does not offer",
+            next_step=(
+                "keep the store in a data folder; or export the databases that are needed, then"
+                f" remove the folder {DATABASES_FOLDER} and run the command again"
+            ),
+        )
     async with session(url, for_migration=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
             _refuse_moved(moved_to(env), describe_database(url), again=again)

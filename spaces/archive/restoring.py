@@ -34,6 +34,7 @@ from ..keyspace import (
     RESTORED_KEY,
 )
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
+from ..sql.database_rows import DATABASES_FOLDER
 from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
@@ -57,6 +58,7 @@ from .backup import (
     parse_part,
 )
 from .bodies import note_bodies, noted_bodies, store_body
+from .databases import DATABASE_MEMBER, database_files
 
 MAX_SEALED_SECRET_BYTES = 16 * 1024
 _MOST_SHOWN = 1000  # large values that are listed by name
@@ -78,7 +80,7 @@ _OF_SYSTEM = (
     lmdb.ReadonlyError,
 )
 _STORE = "store"
-_MOVED = ("secret", BODIES_FOLDER, _STORE)
+_MOVED = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE)
 # BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
 # those, audit records, their chain and its heads (`keyspace`).
 _OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
@@ -87,11 +89,12 @@ _OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
 class Restored(Struct, rename="camel"):
     """The result of restoring a backup.
 
-    It has totals of the restored large values, and the names of the skipped files.
+    It has totals of the restored large values and databases, and the names of the skipped files.
     """
 
     bodies: int = 0
     body_bytes: int = 0
+    databases: int = 0
     left_out: list[str] = []  # msgspec copies the default for each instance
 
 
@@ -215,6 +218,9 @@ async def restore_backup(
                     else:
                         restored.bodies += 1
                         restored.body_bytes += size_bytes
+                elif DATABASE_MEMBER.fullmatch(member):
+                    _restore_file(staging / member, archive)
+                    restored.databases += 1
                 elif member != SETTINGS_NAME:
                     raise BackupDamaged(
                         "the backup was altered: it contains a member of an unknown type"
@@ -230,17 +236,25 @@ async def restore_backup(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
-    """Create a file in a new folder.
+    """Create a file, and its folders.
 
     Yields the file's `write` function. File and folder are durable when the block ends.
     """
-    path.parent.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         yield stream.write
         stream.flush()
         os.fsync(stream.fileno())
     sync_folder(path.parent)
+    sync_folder(path.parent.parent)
+
+
+def _restore_file(path: Path, archive: ArchiveReader) -> None:
+    """Write the current member of an archive to a new file."""
+    with _new_file(path) as write:
+        for piece in archive.pieces():
+            write(piece)
 
 
 def _body_name(member: str) -> ObjectName | None:
@@ -257,8 +271,9 @@ def _body_name(member: str) -> ObjectName | None:
 def read_all(staging: Path) -> list[str]:
     """Read a restored LMDB file in full, to detect damage.
 
-    Returns the file names of large values that are missing. LMDB trusts its file: one that is cut
-    short or overwritten can end the process by a signal. Run this in a process of its own.
+    Returns the file names of large values and databases that are missing. LMDB trusts its file: one
+    that is cut short or overwritten can end the process by a signal. Run this in a process of its
+    own.
     """
     missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
@@ -276,6 +291,8 @@ def read_all(staging: Path) -> list[str]:
                     )
                 former = keys[-1]
                 note_bodies(part, notes)
+                missing += [file for file in database_files(part) if not (staging / file).is_file()]
+                del missing[_MOST_SHOWN:]
         for name, size_bytes in noted_bodies(notes):
             place = bodies.place_of(name)
             if len(missing) < _MOST_SHOWN and not (

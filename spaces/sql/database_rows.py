@@ -8,6 +8,7 @@ from .._codec import Codec
 from ..keyspace import DATABASES_PREFIX, space_keys, x16
 from ..store.contract import Packed, Put, Range
 
+DATABASES_FOLDER = "sql"
 MAX_DATABASES = 64
 MAX_PATH_CHARS = 1024
 DEFAULT_DATABASE = "default"
@@ -23,6 +24,11 @@ class DatabaseName(NamedTuple):
     def key(self) -> bytes:
         """The key of the database's row. Its file is named after it."""
         return databases_of(self.space).prefix + x16(self.path)
+
+
+def file_of(key: bytes) -> str:
+    """Return the path of a database's file in the folder of databases, by the key of its row."""
+    return f"{key[1:17].hex()}/{key[17:].hex()}.db"
 
 
 class DatabaseRow(Packed, frozen=True):

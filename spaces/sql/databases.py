@@ -19,11 +19,10 @@ from weakref import WeakValueDictionary
 from ..space_errors import StoreBusy
 from ..store.durable import sync_folder
 from .connection import Connection
-from .database_rows import DatabaseName
+from .database_rows import DatabaseName, file_of
 
 Result = TypeVar("Result")
 
-DATABASES_FOLDER = "sql"
 PIECE_BYTES = 256 * 1024
 _THREADS = 16  # most of them wait: for locks of other processes, or for the disk
 _RUNNING_PER_SPACE = 2
@@ -96,7 +95,7 @@ class Databases:
 
     def file_of(self, name: DatabaseName) -> Path:
         """Return the path of a database's file (SQ2)."""
-        return self._folder / name.key[1:17].hex() / f"{name.key[17:].hex()}.db"
+        return self._folder / file_of(name.key)
 
     @asynccontextmanager
     async def use(

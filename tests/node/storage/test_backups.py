@@ -87,7 +87,7 @@ async def restore_into(
 async def damages(folder: Path) -> int:
     store = read_lmdb(folder)
     try:
-        checked = await check_store(LmdbRows(store, folder), ObjectFolder(folder / "blobs"))
+        checked = await check_store(LmdbRows(store, folder), ObjectFolder(folder / "blobs"), folder)
         assert checked.rows > 20
         return checked.damages
     finally:

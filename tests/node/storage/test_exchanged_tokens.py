@@ -36,7 +36,9 @@ async def test_OX6_counters_agree(tmp_path: Path) -> None:
             assert (await send(node.url, "POST", "/oidc/exchange", body=asked)).status == 200
     store = read_lmdb(tmp_path)
     try:
-        checked = await check_store(LmdbRows(store, tmp_path), ObjectFolder(tmp_path / "blobs"))
+        checked = await check_store(
+            LmdbRows(store, tmp_path), ObjectFolder(tmp_path / "blobs"), tmp_path
+        )
     finally:
         await store.close()
     assert checked.findings == []

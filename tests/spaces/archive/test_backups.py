@@ -136,7 +136,9 @@ class Reopened:
 
 
 async def damages(bench: Bench) -> list[str]:
-    checked = await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
+    checked = await check_store(
+        LmdbRows(bench.store, bench.folder.parent), bench.files, bench.folder.parent
+    )
     assert checked.rows > 0
     return [found.text for found in checked.findings]
 

@@ -30,7 +30,9 @@ async def fill(bench: Bench) -> None:
 
 
 async def check(bench: Bench) -> Checked:
-    return await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
+    return await check_store(
+        LmdbRows(bench.store, bench.folder.parent), bench.files, bench.folder.parent
+    )
 
 
 async def found(bench: Bench) -> list[str]:

@@ -80,7 +80,9 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
 
 
 async def check(bench: Bench) -> Checked:
-    return await check_store(LmdbRows(bench.store, bench.folder.parent), bench.files)
+    return await check_store(
+        LmdbRows(bench.store, bench.folder.parent), bench.files, bench.folder.parent
+    )
 
 
 async def rows_of(store: Store, kinds: bytes) -> Sequence[tuple[bytes, Record]]:
@@ -181,6 +183,9 @@ async def test_readers_of_opaque_rows(bench: Bench) -> None:
     for named, count in ((key, 0), (flipped(key), 1)):
         readers = {b"N": {key: named}.__getitem__}
         found = await check_store(
-            LmdbRows(bench.store, bench.folder.parent), bench.files, readers=readers
+            LmdbRows(bench.store, bench.folder.parent),
+            bench.files,
+            bench.folder.parent,
+            readers=readers,
         )
         assert found.damages == count

@@ -232,7 +232,7 @@ async def test_versions_equal_a_model(
                 model.sweep(now)
         await keeping.collect(now)
         await assert_equal(keeping, model)
-    assert (await check_store(one_rows, keeping.files)).findings == []
+    assert (await check_store(one_rows, keeping.files, keeping.folder.parent)).findings == []
 
 
 async def test_racing_writes_keep_each_value_once(keeping: Bench) -> None:
@@ -361,5 +361,6 @@ async def test_damaged_versions_are_found(keeping: Bench, one_rows: RowSource) -
         Put(key, None),
         Put(moved, record.value, weight_bytes=weight_bytes, account=own.versions),
     )
-    texts = [one.text for one in (await check_store(one_rows, keeping.files)).findings]
+    checked = await check_store(one_rows, keeping.files, keeping.folder.parent)
+    texts = [one.text for one in checked.findings]
     assert texts == ["a version is stored under the wrong path"]

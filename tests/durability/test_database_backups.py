@@ -1,0 +1,226 @@
+"""SQL databases in backups, restores, checks and moves, by the operator's commands."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from durability.backups import said
+from engines import needs_folder
+from running_node import COMMAND, Reply, key_token, new_key, running_node, send
+
+from capabilities.resources import parse_space_id
+from spaces.sql.database_rows import DatabaseName, file_of
+
+pytestmark = [pytest.mark.slow, needs_folder()]
+
+OWNER = new_key()
+SPACE = f"tinycloud:{OWNER.did.removeprefix('did:')}:default"
+
+
+def shown(*arguments: str) -> tuple[int, list[str], str]:
+    """Run a command; return its status, the lines of its output, and its messages."""
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
+    return ended.returncode, ended.stdout.splitlines(), ended.stderr
+
+
+class Caller:
+    """The owner of databases on a running node."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    async def host(self) -> None:
+        """Host the space of databases."""
+        token = key_token(OWNER, OWNER.did, {f"{SPACE}/kv/a": ["tinycloud.kv/put"]})
+        reply = await send(self.url, "POST", "/invoke", token=token, body=b"")
+        assert reply.status == 200, reply.said
+
+    async def ask(self, request: object, path: str) -> Reply:
+        """Send a request with a token for everything."""
+        token = key_token(OWNER, OWNER.did, {f"{SPACE}/sql/{path}": ["tinycloud.sql/*"]})
+        body = json.dumps(request).encode()
+        return await send(self.url, "POST", "/invoke", token=token, body=body)
+
+    async def run(self, *statements: str, path: str) -> None:
+        """Run statements in one transaction, which must succeed."""
+        batch = {"action": "batch", "statements": [{"sql": sql} for sql in statements]}
+        reply = await self.ask(batch, path)
+        assert reply.status == 200, reply.said
+
+    async def rows(self, sql: str, path: str) -> Any:
+        """Return the rows of a query that must succeed."""
+        reply = await self.ask({"action": "query", "sql": sql}, path)
+        assert reply.status == 200, reply.said
+        return json.loads(reply.body)["rows"]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Caller]:
+    """Serve a folder that may contain a data folder."""
+    with running_node(folder, workers=1) as node:
+        yield Caller(node.url)
+        assert node.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a node with two databases, which was stopped."""
+    folder = tmp_path_factory.mktemp("used")
+
+    async def use() -> None:
+        with served(folder) as caller:
+            await caller.host()
+            for path in ("one", "two/deep"):
+                await caller.run(
+                    "CREATE TABLE t (n INTEGER PRIMARY KEY, v TEXT UNIQUE)",
+                    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 900)"
+                    " INSERT INTO t SELECT n, hex(randomblob(20)) FROM c",
+                    path=path,
+                )
+
+    asyncio.run(use())
+    return folder / "data"
+
+
+def files(data: Path) -> list[Path]:
+    return sorted((data / "sql").glob("*/*.db"))
+
+
+async def test_BK10_a_backup_of_databases_in_use(tmp_path: Path) -> None:
+    """A backup has what was acknowledged before it, and each transaction whole or not at all."""
+    with served(tmp_path / "node") as caller:
+        await caller.host()
+        await caller.run("CREATE TABLE t (n INTEGER, half INTEGER)", path="app")
+        written, is_over = 0, asyncio.Event()
+
+        async def write() -> None:
+            nonlocal written
+            while not is_over.is_set():
+                halves = [f"INSERT INTO t VALUES ({written + 1}, {half})" for half in (1, 2)]
+                await caller.run(*halves, path="app")
+                written += 1
+
+        writing = asyncio.create_task(write())
+        taken: list[tuple[Path, int, int]] = []
+        try:
+            for number in range(3):
+                file, least = tmp_path / f"backup-{number}", written
+                arguments = ("admin", "backup", str(file), "--data", str(tmp_path / "node/data"))
+                document = await asyncio.to_thread(said, *arguments)
+                assert (document["databases"], document["leftOut"]) == (1, [])
+                taken.append((file, least, written + 1))
+        finally:
+            is_over.set()
+            await writing
+    assert written > 0
+    for file, least, most in taken:
+        data = tmp_path / f"restored-{file.name}" / "data"
+        assert (
+            said("admin", "restore", str(file), "--data", str(data), "--as-new")["databases"] == 1
+        )
+        assert said("admin", "check", "--data", str(data))["findings"] == []
+        (database,) = files(data)
+        copy = rows_of_file(database)
+        numbers = [n for n, _ in copy]
+        assert least <= len(numbers) // 2 <= most
+        assert copy == [(n, half) for n in range(1, len(numbers) // 2 + 1) for half in (1, 2)]
+
+
+def rows_of_file(database: Path) -> list[Any]:
+    """Return the rows of the table `t` of a file."""
+    with apsw.Connection(str(database)) as connection:
+        rows: list[tuple[int, int]] = list(
+            connection.execute("SELECT n, half FROM t ORDER BY 1, 2")
+        )
+    return rows
+
+
+def test_BK10_restored_databases_are_in_their_places(used: Path, tmp_path: Path) -> None:
+    """Databases have the same names and contents after a restore, and mode 0600."""
+    file, data = tmp_path / "backup", tmp_path / "data"
+    assert said("admin", "backup", str(file), "--data", str(used))["databases"] == 2
+    assert said("admin", "restore", str(file), "--data", str(data), "--as-new")["leftOut"] == []
+    assert {named(data, place) for place in files(data)} == {"one", "two/deep"}
+    assert {place.stat().st_mode & 0o777 for place in files(data)} == {0o600}
+    for place in files(data):
+        with (
+            apsw.Connection(str(place)) as there,
+            apsw.Connection(str(used / place.relative_to(data))) as here,
+        ):
+            rows = here.execute("SELECT * FROM t").fetchall()
+            assert len(rows) == 900
+            assert there.execute("SELECT * FROM t").fetchall() == rows
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "header", "page"])
+async def test_a_damaged_database_is_named(used: Path, tmp_path: Path, how: str) -> None:
+    """`check` names it, and the node answers 500 for that database alone (BK9)."""
+    shutil.copytree(used.parent, tmp_path / "node")
+    data = tmp_path / "node" / "data"
+    with served(tmp_path / "node") as caller:
+        await caller.rows("SELECT 1", "one")
+    for leftover in (data / "sql").rglob("*.db-*"):
+        leftover.unlink()
+    place = max(files(data), key=lambda file: named(data, file) == "one")
+    whole = place.read_bytes()
+    contents = {
+        "missing": None,
+        "cut": whole[: len(whole) // 2],
+        "header": b"x" * 100 + whole[100:],
+        "page": whole[:4096] + b"\xff" * (len(whole) - 4096),
+    }[how]
+    place.unlink() if contents is None else place.write_bytes(contents)
+    status, lines, _ = shown("admin", "check", "--data", str(data))
+    assert (status, len(lines)) == (1, 1)
+    assert lines[0].startswith(f"damage: row database 'one' of {SPACE}, file ")
+    with served(tmp_path / "node") as caller:
+        reply = await caller.ask({"action": "query", "sql": "SELECT sum(length(v)) FROM t"}, "one")
+        assert reply.status == 500, reply.said
+        assert await caller.rows("SELECT count(*) FROM t", "two/deep") == [[900]]
+
+
+def named(data: Path, file: Path) -> str:
+    """Return the path of a database in its space."""
+    for path in ("one", "two/deep"):
+        if file_of(DatabaseName(parse_space_id(SPACE), path).key) == str(
+            file.relative_to(data / "sql")
+        ):
+            return path
+    raise AssertionError(file)
+
+
+def test_a_missing_database_is_left_out_of_a_backup(used: Path, tmp_path: Path) -> None:
+    """A backup has the other databases and names the one that it lacks; so does the restore."""
+    data, file = tmp_path / "data", tmp_path / "backup"
+    shutil.copytree(used, data)
+    missing = files(data)[0]
+    missing.unlink()
+    name = str(missing.relative_to(data))
+    status, _, messages = shown("admin", "backup", str(file), "--data", str(data))
+    assert (status, f"left out: {name}: missing or damaged in the store" in messages) == (1, True)
+    status, _, messages = shown("admin", "restore", str(file), "--data", str(tmp_path / "there"))
+    assert (status, f"missing: {name}: " in messages) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["migrate-store", "restore"])
+def test_a_store_with_databases_does_not_move_to_a_database_server(
+    used: Path, tmp_path: Path, command: str
+) -> None:
+    """The move is refused before anything is written, and says what to do."""
+    url = "postgresql://nowhere.example/none"
+    arguments: Sequence[str] = ("--data", str(used), "--to", "postgresql")
+    if command == "restore":
+        said("admin", "backup", str(tmp_path / "backup"), "--data", str(used))
+        arguments = (str(tmp_path / "backup"), "--data", str(tmp_path / "there"))
+    status, _, messages = shown("admin", command, *arguments, "--store", url)
+    assert status != 0
+    assert "the store contains SQL databases" in messages
+    assert "export the databases that are needed" in messages
+    assert not (tmp_path / "there").exists()
