@@ -1,11 +1,13 @@
 """Recorded requests for databases that this node answers differently on purpose.
 
-The rules are those of spec/sql.md; see `differences` for the form.
+The rules are those of spec/sql.md and spec/sql-caveats.md; see `differences` for the form.
 """
 
 from conformance.differences import Difference, several
+from conformance.sql_caveat_differences import SQL_CAVEAT_DIFFERENCES
 
 SQL_DIFFERENCES: dict[str, Difference] = {
+    **SQL_CAVEAT_DIFFERENCES,
     **several(
         Difference(
             "SQ5: one text for all lists",
@@ -40,7 +42,7 @@ SQL_DIFFERENCES: dict[str, Difference] = {
     "sql.body-action-sdk-name": Difference(
         "SQ4: the spelling of TinyCloud's SDK is known too",
         400,
-        "Invalid statement: No caveats found",
+        "Invalid statement: Statement 'a' not found",
     ),
     "sql.body-action-number": Difference(
         "SQ4: the text of the own parser", 400, "$.action must be str"
@@ -352,6 +354,3 @@ SQL_KEPT_FAULTS = {
     "sql.kept-half-batch": "SQ11: nothing of a failed request remains, at once",
     "sql.db-path-lent-ability": "SQ3: a capability without a path counts for the one with a path",
 }
-
-# Prefixes of cases that wait for the caveats of databases.
-SQL_NOT_YET = ("sql.caveat-", "sql.fact-")

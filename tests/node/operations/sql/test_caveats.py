@@ -267,7 +267,7 @@ async def test_SQ24_a_fact_limits_its_call(owner: Databases) -> None:
     assert await asked(named("b"), mine) == await asked(named("b")) == not_found
 
 
-async def test_SQ26_only_named_statements_run(owner: Databases) -> None:
+async def test_SQ26_SQ27_only_named_statements_run(owner: Databases) -> None:
     """Under constrained statements nothing but these runs, with the fixed parameters."""
     held: Held = {"read": ONLY}
     holder = await holder_of(owner, held)
