@@ -6,6 +6,7 @@ table fails a test.
 """
 
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
+from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
 _BACKENDS = "sealspace/test_backends.py::"
 _CALLER = "sealspace/test_addressing.py::"
@@ -694,6 +695,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     ),
     # --- runner
     **TESTS_OF_RUNNER_THREATS,
+    **TESTS_OF_SQL_THREATS,
 }
 
 

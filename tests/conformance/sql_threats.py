@@ -1,0 +1,36 @@
+"""Tests for the threat model's rows about SQL databases, in the form of `threats.py`."""
+
+_SQL = "node/operations/sql/"
+
+TESTS_OF_SQL_THREATS: dict[str, tuple[str, ...]] = {
+    "3.3 a statement reaches a file, another database, or the memory or settings of the node": (
+        "spaces/sql/test_guard.py::test_functions_and_tables_outside_the_database_are_refused",
+        "spaces/sql/test_guard_fuzz.py::test_no_statement_leaves_its_database",
+    ),
+    "3.3 a holder of a limited grant reads or changes more: by a view, a trigger, a foreign key, "
+    "a CTE, another spelling, a second caveat or an export": (
+        _SQL + "test_caveats.py::test_SQ21_tables_limit_what_is_read",
+        _SQL + "test_caveats.py::test_SQ22_tables_limit_what_is_written",
+        _SQL + "test_caveats.py::test_SQ23_a_request_runs_under_one_caveat",
+        _SQL + "test_caveats.py::test_SQ25_a_limited_grant_exports_nothing",
+        _SQL + "test_caveat_fuzz.py::test_random_statements_stay_within_a_caveat",
+    ),
+    "3.3 a misspelt caveat limits nothing, or a delegate passes on more than it has": (
+        _SQL + "test_caveats.py::test_SQ20_a_caveat_that_is_not_understood",
+        _SQL + "test_caveats.py::test_SQ28_a_grant_is_passed_on_with_less",
+        "capabilities/test_sql_caveats.py::"
+        "test_SQ28_a_child_allows_nothing_that_its_parent_does_not",
+    ),
+    "3.3 values of a caller become part of a named statement, or replace its fixed parameters": (
+        _SQL + "test_caveats.py::test_SQ26_SQ27_only_named_statements_run",
+    ),
+    "3.3 statements without an end, with large values or on many databases occupy the node": (
+        _SQL + "test_limits.py::test_a_statement_ends_by_its_deadline",
+        _SQL + "test_limits.py::test_a_slow_space_leaves_threads_for_others",
+        _SQL + "test_limits.py::test_values_and_expressions_are_limited",
+    ),
+    "3.3 a file of a database is damaged or lost": (
+        "durability/test_database_backups.py::test_a_damaged_database_is_named",
+        "durability/test_database_backups.py::test_BK10_a_backup_of_databases_in_use",
+    ),
+}
