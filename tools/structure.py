@@ -36,11 +36,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 92_828,
+    "node": 92_747,
     "tee_backend": 98_341,
     "sealspace": 113_338,
     "encryption_network": 15_642,
-    "spaces": 62_893,
+    "spaces": 62_872,
     "capabilities": 21_482,
 }
 # Limits on the entries and import pairs of a package.

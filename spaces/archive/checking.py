@@ -358,12 +358,6 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
 
 
-def _database(key: bytes, record: Record, get: Get) -> None:
-    row = DATABASE_ROWS.read(record)
-    is_own = row is None or key[17:] == x16(row.path)
-    require(is_own, "a database is stored under the wrong path")
-
-
 def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     found = object_record_of(record)
     if found is not None:
@@ -432,7 +426,10 @@ _KINDS: Mapping[bytes, _Kind] = {
     b"w": _value,
     b"B": _object,
     b"Q": _pending_deletion,
-    DATABASES_PREFIX: _database,
+    DATABASES_PREFIX: lambda key, record, _: require(
+        key[17:] == x16(DATABASE_ROWS.of(record).path),
+        "a database is stored under the wrong path",
+    ),
     b"G": delegation_accounting_entries,
     b"S": _space,
     b"s": _space,

@@ -24,8 +24,8 @@ from running_node import Reply, exchange, key_token, new_key, running_node, unti
 
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
-from spaces.sql.database_rows import DatabaseName
-from spaces.sql.databases import DATABASES_FOLDER, Databases
+from spaces.sql.database_rows import DATABASES_FOLDER, DatabaseName
+from spaces.sql.databases import Databases
 from spaces.store.contract import counter_of
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.quota import usage_key

@@ -45,11 +45,9 @@ class Permit(Struct, frozen=True):
             if not limits.mode and all(work.name != one.name for one in limits.statements):
                 raise SqlError(f"Invalid statement: Statement '{work.name}' not found")
             return Query(*limits.bind(work.name, work.params))
-        if isinstance(work, Export) and not limits.is_whole:
-            raise SqlRefused("sql-export-blocked")
-        if limits.mode:
-            kinds = {Query: "raw-query", Execute: "raw-execute"}
-            raise SqlRefused(f"sql-{kinds.get(type(work), 'batch')}-blocked")
+        if limits.mode or (isinstance(work, Export) and not limits.is_whole):
+            raw = "raw-" if isinstance(work, Query | Execute) else ""
+            raise SqlRefused(f"sql-{raw}{work.__struct_config__.tag}-blocked")
         return work
 
 
@@ -70,4 +68,6 @@ def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
         found[limits] = rights.union(found.get(limits, ()))
     if len(found) > _MAX_PERMITS:
         raise SqlRefused("sql-caveat-unknown")
-    return [Permit(rights, limits) for limits, rights in found.items()]
+    # Constrained ones first: others have no statement of the name that is asked for.
+    listed = sorted(found.items(), key=lambda one: not one[0].mode)
+    return [Permit(rights, limits) for limits, rights in listed]

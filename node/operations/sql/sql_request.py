@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from capabilities.abilities import resolve_alias
 from capabilities.resources import SpaceResource
+from capabilities.sql_caveats import is_sql
 from capabilities.strict_json import parse_json, shaped
 from capabilities.tokens import Invocation
 from spaces.space_errors import PathTooLong, SqlError
@@ -17,7 +18,6 @@ from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE
 
 from ...refusal import Refusal
 
-_PREFIX = "tinycloud.sql/"
 _ALL = frozenset({READ, WRITE, SCHEMA, ADMIN})
 # SQ10: what an ability allows. Administration includes everything.
 _RIGHTS = {
@@ -33,36 +33,26 @@ MAX_BYTES = 4_194_304
 
 def rights_of(ability: str) -> frozenset[str]:
     """Return what an ability allows, which is nothing if it is unknown."""
-    return _RIGHTS.get(resolve_alias(ability).removeprefix(_PREFIX), frozenset())
+    return _RIGHTS.get(resolve_alias(ability).partition("/")[2], frozenset())
 
 
-class Scope(Struct, frozen=True):
-    """The database that a token is for, and what its abilities allow there."""
-
-    name: DatabaseName
-    rights: frozenset[str]
-
-
-def scope_of(invocation: Invocation) -> Scope:
+def database_of(invocation: Invocation) -> DatabaseName:
     """Return the database that a token's capabilities name (SQ3).
 
     Raises:
         SqlError, Refusal, PathTooLong: they name several databases, none of the abilities is known,
             or the path is not valid.
     """
-    asked = [
-        (capability.resource, resolve_alias(capability.ability).removeprefix(_PREFIX))
-        for capability in invocation.capabilities
-        if isinstance(capability.resource, SpaceResource)
-        and capability.resource.service == "sql"
-        and capability.ability.startswith(_PREFIX)
+    known = [
+        capability.resource
+        for capability in filter(is_sql, invocation.capabilities)
+        if isinstance(capability.resource, SpaceResource) and rights_of(capability.ability)
     ]
-    known = [(resource, name) for resource, name in asked if name in _RIGHTS]
     if not known:
         raise Refusal("sql-no-ability")
-    if len({resource.space for resource, _ in known}) > 1:
+    if len({resource.space for resource in known}) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple spaces")
-    paths = {resource.path for resource, _ in known} - {None}
+    paths = {resource.path for resource in known} - {None}
     if len(paths) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple database paths")
     path = paths.pop() if paths else DEFAULT_DATABASE
@@ -70,8 +60,7 @@ def scope_of(invocation: Invocation) -> Scope:
         raise SqlError("Invalid statement: the database has no name")
     if len(path) > MAX_PATH_CHARS:
         raise PathTooLong(f"the path of a database has at most {MAX_PATH_CHARS} characters")
-    rights = frozenset[str]().union(*[_RIGHTS[name] for _, name in known])
-    return Scope(DatabaseName(known[0][0].space, path), rights)
+    return DatabaseName(known[0].space, path)
 
 
 class _Statement(Struct):

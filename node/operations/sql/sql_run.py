@@ -19,7 +19,13 @@ from spaces.space_errors import (
     SqlQuotaExceeded,
 )
 from spaces.sql.connection import MAX_SQL_BYTES, Connection
-from spaces.sql.database_rows import DATABASE_ROWS, MAX_DATABASES, database_put, databases_of
+from spaces.sql.database_rows import (
+    DATABASE_ROWS,
+    MAX_DATABASES,
+    DatabaseName,
+    database_put,
+    databases_of,
+)
 from spaces.sql.databases import DatabaseCopy, Databases, OpenDatabase
 from spaces.sql.guard import ONLY_DEFINES, READ, SCHEMA, Guard, WriteNeeded
 from spaces.store.contract import ABSENT, ANY, Add, Commit, Put, counter_of, has_value
@@ -36,10 +42,9 @@ from .sql_request import (
     Execute,
     Export,
     Query,
-    Scope,
     SqlRequest,
+    database_of,
     parse_request,
-    scope_of,
     statement_of,
 )
 
@@ -75,39 +80,39 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     services = request.services
     began = services.clock.now()
     try:
-        scope = scope_of(request.invocation)
+        name = database_of(request.invocation)
         if services.databases is None:
             raise Refusal("not-enabled", "SQL")
     except (Refusal, SpaceError):
         (await read_call(services, request.invocation)).require_hosted()  # its errors come first
         raise
-    reading = await _read(request, scope, records_use=True)
+    reading = await _read(request, name, records_use=True)
     body = await request.message.whole_body(MAX_SQL_BYTES)
     if body is None:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
     work, refused = parse_request(body), list[Exception]()
-    for permit in permits_of(request.invocation, scope.name):  # SQ23
+    for permit in permits_of(request.invocation, name):  # SQ23
         try:
             run = _Run(
-                request, services.databases, scope, permit.applied(work), permit, reading, began
+                request, services.databases, name, permit.applied(work), permit, reading, began
             )
             return await run.answer()
         except (SqlForbidden, SqlRefused) as exc:
             refused.append(exc)
     if isinstance(refused[0], SqlAdminNeeded):
-        resource = f"{scope.name.space.text}/sql/{scope.name.path}"
+        resource = f"{name.space.text}/sql/{name.path}"
         raise Refusal("sql-admin-needed", resource)
     raise refused[0]
 
 
-async def _read(request: Request, scope: Scope, *, records_use: bool) -> _Reading:
+async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _Reading:
     """Authorise a request, and read the rows of its database and quota."""
-    services, space = request.services, scope.name.space
+    services, space = request.services, name.space
     own = space_keys(space)
     call = await read_call(
         services,
         request.invocation,
-        (scope.name.key, own.usage, own.override),
+        (name.key, own.usage, own.override),
         (databases_of(space),),
         records_use=records_use,
     )
@@ -128,7 +133,7 @@ class _Run(Struct, frozen=True):
 
     request: Request
     databases: Databases
-    scope: Scope
+    name: DatabaseName
     work: SqlRequest
     permit: Permit
     reading: _Reading
@@ -152,7 +157,7 @@ class _Run(Struct, frozen=True):
 
     async def _write(self) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
-        services, name = self.request.services, self.scope.name
+        services, name = self.request.services, self.name
         exists = self.reading.old_bytes is not None
         if not exists:
             # Nothing is created for statements that fail.
@@ -193,13 +198,13 @@ class _Run(Struct, frozen=True):
 
         await until_committed(self.request.services, attempt)
         async with self._use(exists=True) as database:
-            return await self.databases.copy(self.scope.name, database)
+            return await self.databases.copy(self.name, database)
 
     def _use(
         self, *, exists: bool, creates: bool = False
     ) -> AbstractAsyncContextManager[OpenDatabase]:
         return self.databases.use(
-            self.scope.name,
+            self.name,
             exists=exists,
             creates=creates,
             wait_s=self.request.services.config.sql.write_s,
@@ -211,13 +216,13 @@ class _Run(Struct, frozen=True):
         # A commit checks revocations, but only a read checks time windows (I33).
         if is_first and self.request.services.clock.now() - self.began <= _FRESH_S:
             return self.reading
-        return await _read(self.request, self.scope, records_use=False)
+        return await _read(self.request, self.name, records_use=False)
 
     def _commit(
         self, call: Call, action: str, detail: bytes = b"", adds: tuple[Add, ...] = (), *puts: Put
     ) -> Commit:
         """Return the commit that records an action, unless its authority was revoked."""
-        services, name = self.request.services, self.scope.name
+        services, name = self.request.services, self.name
         audit = call.audit(services, action, f"{name.space.text}/sql/{name.path}", detail)
         return Commit(
             puts=(*puts, audit),

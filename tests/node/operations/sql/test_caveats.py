@@ -231,6 +231,32 @@ async def test_SQ23_a_request_runs_under_one_caveat(owner: Databases) -> None:
     assert await owner.query("SELECT * FROM watched") == [[1]]
 
 
+async def test_SQ23_named_statements_beside_another_capability(owner: Databases) -> None:
+    """A named statement runs under the constrained capability, and others under the other one."""
+    held: Held = {"write": {"tables": ["plain"]}, "read": ONLY}
+    holder = await holder_of(owner, held)
+    assert await holder.ask(named("get"), held) == (200, [[1, "one"]])
+    assert await holder.ask(query("SELECT count(*) FROM plain"), held) == (200, [[2]])
+    assert (await holder.ask(query("SELECT count(*) FROM notes"), held))[0] == 403
+    many: Held = {name: {"tables": [name]} for name in ("read", "write", "schema", "admin", "*")}
+    assert await Holder(owner, owner.signer).ask(query("SELECT 1"), many) == (200, [[1]])
+
+
+@pytest.mark.parametrize(("count", "status"), [(8, 200), (9, 403)])
+async def test_SQ23_a_token_has_few_different_limits(
+    owner: Databases, count: int, status: int
+) -> None:
+    """A request is tried with at most eight different limits."""
+    resource = f"{owner.space.text}/sql/app"
+    att: dict[str, Any] = {
+        f"{resource}?{number}": {"tinycloud.sql/read": [{"tables": [str(number)]}]}
+        for number in range(count)
+    }
+    body = json.dumps(query("SELECT 1")).encode()
+    reply = await owner.invoke(token=owner.token_of(att), body=body)
+    assert reply.status == status, reply.body
+
+
 async def test_SQ23_a_caveat_on_another_resource_does_not_apply(owner: Databases) -> None:
     """A caveat on another database, ability or service limits nothing here."""
     for sql in SCHEMA:
