@@ -880,6 +880,42 @@ def _invocation_caveats(book: _Book) -> None:
         book.invokes(f"bob-{name}", "I35 I39 3.5", f"bob-gets-{name}", cited, expect=expect)
 
 
+def _sql_invocation_caveats(book: _Book) -> None:
+    resource = f"{DAVES}/sql/main"
+    statement = {"name": "a", "sql": "SELECT 1"}
+    only = {"mode": "constrained-statements", "readOnly": True, "statements": [statement]}
+    granted: dict[str, dict[str, Any]] = {
+        "all": {},
+        "tables": {"tables": ["notes", "tags"]},
+        "only": only,
+    }
+    parents = {
+        name: book.add(
+            f"dave-to-bob-sql-call-{name}",
+            Jwt(
+                issuer=DAVE, audience=BOB.did, att={resource: {SQL_READ: [caveat]}}, exp=NOW + HOUR
+            ),
+        )
+        for name, caveat in granted.items()
+    }
+    widened = "invocation-caveats-not-subset-of-chain"
+    calls: tuple[tuple[str, str, dict[str, Any], str | None], ...] = (
+        ("tables-fewer", "tables", {"tables": ["tags"]}, None),
+        ("tables-added", "all", {"tables": ["tags"], "readOnly": True}, None),
+        ("tables-more", "tables", {"tables": ["tags", "private"]}, widened),
+        ("tables-dropped", "tables", {}, widened),
+        ("statement-repeated", "only", only, None),
+        ("statement-dropped", "only", {}, "containment-caveat-required"),
+    )
+    for name, cited, caveat, refused in calls:
+        token, parent = f"bob-queries-{name}", f"dave-to-bob-sql-call-{cited}"
+        _invoke(book, token, BOB, {resource: {SQL_READ: [caveat]}}, [parents[cited].cid])
+        expect: dict[str, Any] = {"live": [parent], "dependent": 1}
+        if refused is not None:
+            expect = _failed("caveats-not-contained", f"{widened}: {refused}")
+        book.invokes(f"bob-sql-{name}", "I35 I39 3.5", token, parent, expect=expect)
+
+
 def _revocations(book: _Book) -> None:
     session, bob = _session(book), _bob(book)
 
@@ -968,5 +1004,6 @@ _PARTS: tuple[Callable[[_Book], None], ...] = (
     _invocations,
     _chain_windows,
     _invocation_caveats,
+    _sql_invocation_caveats,
     _revocations,
 )
