@@ -15,7 +15,7 @@ Example:
     await client.delegations.revoke(portable)
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -88,7 +88,7 @@ _SESSION_MARGIN_S = 60.0
 _REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
-def allow(resource: str, ability: str) -> Capability:
+def allow(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Capability:
     """Create a capability from a resource and an ability.
 
     Capabilities are the content of a grant.
@@ -97,10 +97,11 @@ def allow(resource: str, ability: str) -> Capability:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of
             a network.
         ability: full ability (`tinycloud.kv/get`).
+        caveats: conditions (SQ rules of spec/sql.md); a wallet cannot sign them.
     Raises:
         InvalidInput: the resource is not a URI, or the ability is malformed.
     """
-    return capability(resource, ability)
+    return capability(resource, ability, *caveats)
 
 
 class Delegations:

@@ -12,7 +12,7 @@ Example:
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ import msgspec
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.cacao import Cacao, encode_cacao, header_text
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
+from capabilities.caveats import caveats_of, same_json
 from capabilities.cids import cid_text, digest_of, parse_cid
 from capabilities.clock_and_entropy import Entropy
 from capabilities.frozen import frozen
@@ -64,7 +65,7 @@ from .private_files import read_key, replace_file
 from .wallets import SiteWallet, Wallet, signature_of
 
 
-def capability(resource: str, ability: str) -> Capability:
+def capability(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Capability:
     """Create a capability from a resource URI and an ability.
 
     Network ids are normalised.
@@ -72,6 +73,7 @@ def capability(resource: str, ability: str) -> Capability:
     Args:
         resource: a whole URI (`tinycloud:…:notes/kv/KEY`), or the id of a network.
         ability: a full ability (`tinycloud.kv/get`).
+        caveats: its conditions, as in a token.
     Raises:
         InvalidInput: the resource is not a URI, or the ability is malformed.
     """
@@ -85,7 +87,8 @@ def capability(resource: str, ability: str) -> Capability:
             " an ability, such as tinycloud.kv/get",
         ) from exc
     network = network_of(parsed)
-    return Capability(parsed if network is None else OpaqueResource(network.text), ability, {})
+    named = parsed if network is None else OpaqueResource(network.text)
+    return Capability(named, ability, caveats_of(caveats))
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
@@ -114,24 +117,25 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
 def covers(held: Capability, wanted: Capability) -> bool:
     """Return whether one capability includes another.
 
-    Nodes use the same rule. A capability with caveats covers nothing here: only the node judges
-    caveats.
+    Nodes use the same rule. A capability with caveats covers only one with the same caveats.
     """
     return (
-        not held.caveats
+        (not held.caveats or same_json(dict(held.caveats), dict(wanted.caveats)))
         and satisfies(held.ability, wanted.ability)
         and extends(wanted.resource, held.resource)
     )
 
 
-def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list[Any]]]:
     """Convert capabilities to their JSON form.
 
-    Tokens and ReCap messages use this form. Each resource maps its abilities to one empty caveat.
+    Tokens and ReCap messages use this form. Each resource maps its abilities to their caveats, or
+    to one empty caveat.
     """
-    granted: dict[str, dict[str, list[dict[str, Any]]]] = {}  # Any: caveats, all empty
+    granted: dict[str, dict[str, list[Any]]] = {}  # Any: the caveats
     for one in capabilities:
-        granted.setdefault(one.resource.text, {})[one.ability] = [{}]
+        listed = [*one.caveats.values()] or [{}]
+        granted.setdefault(one.resource.text, {})[one.ability] = listed
     return granted
 
 
@@ -220,8 +224,8 @@ def sign_message(
         resources: further resources of the text.
         statement: a sentence for the person who signs.
     Raises:
-        InvalidInput: a parent is not a cid, the text contains unprintable characters, or another
-            key signed it.
+        InvalidInput: a capability has caveats, a parent is not a cid, the text contains
+            unprintable characters, or another key signed it.
     """
     siwe = SiweMessage(
         domain=wallet.domain if isinstance(wallet, SiteWallet) else domain,
@@ -235,6 +239,11 @@ def sign_message(
         statement=statement,
         resources=tuple(resources),
     )
+    if any(one.caveats for one in capabilities):  # S5
+        raise InvalidInput(
+            "a wallet cannot sign a grant with conditions",
+            hint="sign the grant with the session's key: leave out `wallet`",
+        )
     if capabilities:
         try:
             # Parents in a ReCap are written in base58btc (S6).
