@@ -20,6 +20,11 @@ KV_LIST = "tinycloud.kv/list"
 KV_PUT = "tinycloud.kv/put"
 KV_DELETE = "tinycloud.kv/del"
 
+SQL_READ = "tinycloud.sql/read"
+SQL_WRITE = "tinycloud.sql/write"
+SQL_SCHEMA = "tinycloud.sql/schema"
+SQL_ADMIN = "tinycloud.sql/admin"
+
 HOST = "tinycloud.space/host"
 SPACE_LIST = "tinycloud.space/list"
 SPACE_CREATE = "tinycloud.space/create"

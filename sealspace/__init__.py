@@ -8,6 +8,7 @@ one module of this package never loads the HTTP library.
 
 The services of a client, each a class of its own:
     client.kv(space): Kv. Values: singly or in batches, as streams, under conditions.
+    client.sql(database): Sql. SQLite databases: queries, changes in transactions, copies.
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
     client.spaces(): Spaces. The owner's spaces.
@@ -56,6 +57,7 @@ _PLACES = {
         "session": "Session load_session save_session",
         "apps.sharing": "Sharing",
         "spaces": "PublicKv Spaces",
+        "sql": "Sql",
         "wallets": "Wallet new_wallet wallet_from_key wallet_from_keystore",
     }.items()
     for name in names.split()

@@ -33,6 +33,7 @@ from sealspace.session import load_session as load_session
 from sealspace.session import save_session as save_session
 from sealspace.spaces import PublicKv as PublicKv
 from sealspace.spaces import Spaces as Spaces
+from sealspace.sql import Sql as Sql
 from sealspace.wallets import Wallet as Wallet
 from sealspace.wallets import new_wallet as new_wallet
 from sealspace.wallets import wallet_from_key as wallet_from_key
@@ -70,6 +71,7 @@ __all__ = [
     "Sharing",
     "SignIn",
     "Spaces",
+    "Sql",
     "TransportError",
     "TransportSettings",
     "Unauthorized",

@@ -311,6 +311,13 @@ class PreconditionFailed(NodeRefused):
     reason_in_words = "the stored value is not the one that the condition names"
 
 
+class SqlRefused(NodeRefused):
+    """The statement or its parameters are not valid, or the statement failed (status 400)."""
+
+    default_hint = "correct the statement: the message has the database's own text"
+    default_step = "correct the statement; to list the tables: sealspace sql tables DATABASE"
+
+
 class QuotaExceeded(NodeRefused):
     """The write would exceed the storage quota of the space."""
 

@@ -42,6 +42,7 @@ from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Grant, Session, space_of
 from .spaces import PublicKv, Spaces
+from .sql import DEFAULT_DATABASE, Sql
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
 from .wire.sign_in import SignIn, authorize_key, key_sign_in, wallet_sign_in
@@ -394,6 +395,18 @@ class Client:
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
         return Kv(self._caller, self.session.chosen_space(space))
+
+    def sql(self, database: str = DEFAULT_DATABASE, *, space: str | None = None) -> Sql:
+        """Return an object for using an SQLite database of a space.
+
+        Args:
+            database: name of the database.
+            space: as in `kv`.
+        Raises:
+            InvalidInput: the text for the space is neither a name nor an id.
+            ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
+        """
+        return Sql(self._caller, self.session.chosen_space(space), database)
 
     def spaces(self, space: str | None = None) -> Spaces:
         """Return an object for listing and creating an owner's spaces.

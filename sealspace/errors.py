@@ -40,6 +40,7 @@
     │   ├── DuplicateRequest           409: the token was used before
     │   ├── PreconditionFailed         412, or a concurrent write won
     │   ├── QuotaExceeded              402
+    │   ├── SqlRefused                 400: a statement is not valid, or failed
     │   ├── ValueTooLarge              413
     │   ├── RateLimited                429
     │   └── NodeFailure                5xx

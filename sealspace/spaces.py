@@ -16,7 +16,8 @@ Example:
     assert (await public.get("posts/1")).body == b"hello"
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Literal
 
@@ -152,6 +153,7 @@ class SpaceEntry:
         is_own: whether the session's owner owns it; None, as below, if the node does not say.
         usage_bytes: bytes stored in it.
         limit_bytes: most bytes that it may store; None also means no limit.
+        databases: name of each of its databases -> size in bytes.
     """
 
     space: SpaceId
@@ -159,6 +161,7 @@ class SpaceEntry:
     is_own: bool | None = None
     usage_bytes: int | None = None
     limit_bytes: int | None = None
+    databases: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Entry(msgspec.Struct, rename="camel"):
@@ -168,6 +171,7 @@ class _Entry(msgspec.Struct, rename="camel"):
     type: Literal["owned", "delegated"] | None = None
     usage_bytes: int | None = None
     limit_bytes: int | None = None
+    databases: dict[str, int] = {}
 
 
 _ONE = msgspec.json.Decoder(_Entry)
@@ -264,5 +268,10 @@ def _entry(answered: _Entry) -> SpaceEntry:
         raise MalformedAnswer("the node's response has an invalid space id") from exc
     is_own = None if answered.type is None else answered.type == "owned"
     return SpaceEntry(
-        space, answered.created_at, is_own, answered.usage_bytes, answered.limit_bytes
+        space,
+        answered.created_at,
+        is_own,
+        answered.usage_bytes,
+        answered.limit_bytes,
+        answered.databases,
     )

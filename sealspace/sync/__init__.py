@@ -36,7 +36,7 @@ import sealspace
 
 _SERVICES = (
     "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets"
-    " Sharing Spaces Withdrawals deliver fetch_evidence"
+    " Sharing Spaces Sql Withdrawals deliver fetch_evidence"
 )
 _OWN = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
 

@@ -32,6 +32,7 @@ from sealspace.sync.services import Runners as Runners
 from sealspace.sync.services import Secrets as Secrets
 from sealspace.sync.services import Sharing as Sharing
 from sealspace.sync.services import Spaces as Spaces
+from sealspace.sync.services import Sql as Sql
 from sealspace.sync.services import Withdrawals as Withdrawals
 from sealspace.sync.services import deliver as deliver
 from sealspace.sync.services import fetch_evidence as fetch_evidence
@@ -72,6 +73,7 @@ __all__ = [
     "Sharing",
     "SignIn",
     "Spaces",
+    "Sql",
     "TransportError",
     "TransportSettings",
     "Unauthorized",

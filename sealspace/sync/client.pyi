@@ -20,6 +20,7 @@ from sealspace.sync.services import (
     Secrets,
     Sharing,
     Spaces,
+    Sql,
     Withdrawals,
 )
 from sealspace.wallets import AnyWallet
@@ -186,6 +187,17 @@ class Client:
                 space.
         Raises:
             InvalidInput: the text is neither a name nor an id.
+            ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
+        """
+
+    def sql(self, database: str = ..., *, space: str | None = None) -> Sql:
+        """Return an object for using an SQLite database of a space.
+
+        Args:
+            database: name of the database.
+            space: as in `kv`.
+        Raises:
+            InvalidInput: the text for the space is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
 

@@ -46,6 +46,13 @@ class Sharing(Bridged, of=aio.Sharing):
     """
 
 
+class Sql(Bridged, of=aio.Sql):
+    """A client that uses a database of a space.
+
+    Use `Client.sql` to get an instance. See `sealspace.sql.Sql`.
+    """
+
+
 class Spaces(Bridged, of=aio.Spaces):
     """A client that lists and creates an owner's spaces.
 

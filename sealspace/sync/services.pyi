@@ -30,6 +30,7 @@ from sealspace.receipts import ReceiptPage
 from sealspace.secrets import Generated, Secret
 from sealspace.session import Grant
 from sealspace.spaces import SpaceEntry
+from sealspace.sql import Changes, Rows, SqlValue, Statement
 from sealspace.wallets import AnyWallet
 from sealspace.wire.delegation_history import DelegationRecord, DelegationStatus, Direction, Status
 from sealspace.wire.portable import PortableDelegation
@@ -795,6 +796,91 @@ class Sharing:
             encryption: encryption service of a client of the person's node; None: this node.
         Raises:
             SealspaceError: as `Delegations.accept`.
+        """
+
+class Sql:
+    """A client that uses a database of a space.
+
+    Use `Client.sql` to get an instance. See `sealspace.sql.Sql`.
+    """
+
+    def query(
+        self,
+        sql: str,
+        params: Sequence[SqlValue] = ...,
+        *,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Rows:
+        """Run one statement, and return its rows.
+
+        A database that does not exist is empty. Reading does not create it.
+
+        Args:
+            sql: the statement, with `?` for each value.
+            params: the values of its parameters.
+            max_rows: most rows that the node may send, 1 to 1000; None: no limit.
+            max_bytes: longest answer that the node may send, at most 4 MiB; None: 10 MiB.
+        Raises:
+            SqlRefused: the statement is not valid, or failed.
+            ValueTooLarge: the result is larger than the limits.
+            InvalidInput: a value is not of a type that a database stores.
+            NotGranted, Unauthorized: the session may not run this statement.
+            SpaceNotFound: the node does not host the space.
+        """
+
+    def execute(self, sql: str, params: Sequence[SqlValue] = ...) -> Changes:
+        """Run one statement that has no rows, such as INSERT or CREATE TABLE.
+
+        The change is durable when the call returns. The first change creates the database.
+
+        Args:
+            sql: the statement, with `?` for each value.
+            params: the values of its parameters.
+        Raises:
+            QuotaExceeded: the space has no room for the change.
+            SealspaceError: as `query`.
+        """
+
+    def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
+        """Run several statements without rows in one transaction.
+
+        The changes are durable when the call returns. If one statement fails, none takes effect.
+
+        Raises:
+            SealspaceError: as `execute`.
+        """
+
+    def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows | Changes:
+        """Run a statement that a grant names.
+
+        A grant can allow only the statements that it contains. See `allow` for an example.
+
+        Args:
+            name: name of the statement in the grant.
+            params: the values of the parameters that the grant does not set.
+        Raises:
+            NotGranted: the session has no grant for this database.
+            SealspaceError: as `query`.
+        """
+
+    def export(
+        self, to: str | Path | BinaryIO, *, progress: Progress | None = None, max_bytes: int = ...
+    ) -> int:
+        """Write a copy of the database to a file, which SQLite can open.
+
+        Args:
+            to: a path, which is replaced atomically at the end, or an open binary file.
+            progress: called with the bytes so far and the total.
+            max_bytes: largest accepted copy.
+        Returns:
+            The size of the copy in bytes.
+        Raises:
+            NotFound: the database does not exist.
+            TransferBroken: the copy was cut off; the file at the path is unchanged.
+            OSError: the file cannot be written.
+            InvalidInput: the path is not a regular file.
+            SealspaceError: as `query`.
         """
 
 class Spaces:

@@ -22,6 +22,10 @@ from capabilities.abilities import (
     SPACE_CREATE,
     SPACE_INFO,
     SPACE_LIST,
+    SQL_ADMIN,
+    SQL_READ,
+    SQL_SCHEMA,
+    SQL_WRITE,
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.facts import (
@@ -78,6 +82,7 @@ MAX_SESSION_TTL_S = float(MAX_LIFE_S)
 """Longest lifetime of a session key that a node treats as its owner in person, seconds (IP2)."""
 
 KV_ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
+SQL_ABILITIES = (SQL_READ, SQL_WRITE, SQL_SCHEMA, SQL_ADMIN)
 DELEGATION_ABILITIES = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
 SPACES_ABILITIES = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
 NETWORK_ABILITIES = (DECRYPT, NETWORK_CREATE)
@@ -316,7 +321,7 @@ def sign_in_capabilities(
     primary = space_of(owner, _primary_space(asked))
     wanted: list[Capability] = []
     if asked.request is None:
-        wanted += _whole_space(primary)
+        wanted += _whole_space(primary, features)
     else:
         resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
         wanted += requested_capabilities(
@@ -324,7 +329,7 @@ def sign_in_capabilities(
         )
         wanted += _delegation_capabilities(primary)
     for name in asked.spaces:
-        wanted += _whole_space(space_of(owner, name))
+        wanted += _whole_space(space_of(owner, name), features)
     if asked.spaces_rights:
         wanted += [
             space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES
@@ -398,10 +403,17 @@ def _primary_space(asked: SignIn) -> str:
     return next((space for space in spaces if space != ACCOUNT_SPACE), DEFAULT_SPACE)
 
 
-def _whole_space(space: SpaceId) -> list[Capability]:
+def _whole_space(space: SpaceId, features: Sequence[str] = ()) -> list[Capability]:
+    return [*data_rights(space, features), *_delegation_capabilities(space)]
+
+
+def data_rights(space: SpaceId, features: Sequence[str]) -> list[Capability]:
+    """Return the rights to the values of a space, and to its databases if the node serves SQL."""
+    services = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
     return [
-        *(space_capability(space, "kv", None, ability) for ability in KV_ABILITIES),
-        *_delegation_capabilities(space),
+        space_capability(space, service, None, ability)
+        for service, abilities in services.items()
+        for ability in abilities
     ]
 
 

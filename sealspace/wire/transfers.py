@@ -224,9 +224,19 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
     does not match.
     """
     digest = blake3()
+    async for piece in unbroken(stream):
+        digest.update(piece)
+        yield piece
+    require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
+
+
+async def unbroken(stream: Stream) -> AsyncIterator[bytes]:
+    """Yield the pieces of a response.
+
+    Raises TransferBroken if the transfer was cut off.
+    """
     try:
         async for piece in stream.pieces():
-            digest.update(piece)
             yield piece
     except (TimeoutError, aiohttp.ClientError) as exc:
         of = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
@@ -235,16 +245,20 @@ async def checked(stream: Stream) -> AsyncIterator[bytes]:
             f"{stream.asked}: the transfer was cut off after {moved_bytes}{of} bytes",
             moved_bytes=moved_bytes,
         ) from exc
-    require_version_of(digest.hexdigest(), stream, moved_bytes=stream.moved_bytes)
 
 
-async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | None) -> None:
+async def save(
+    stream: Stream,
+    to: str | Path | BinaryIO,
+    progress: Progress | None,
+    read: Callable[[Stream], AsyncIterator[bytes]] = checked,
+) -> None:
     """Write a value to a file.
 
-    If `to` is a path, the file is replaced atomically at the end.
+    If `to` is a path, the file is replaced atomically at the end. `read` yields the bytes.
     """
     if not isinstance(to, str | Path):
-        await _copy(stream, to, progress)
+        await _copy(stream, to, progress, read)
         return
     path = Path(to)
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
@@ -256,7 +270,7 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
     file = await asyncio.to_thread(draft.open, "xb")
     try:
         with file:
-            await _copy(stream, file, progress)
+            await _copy(stream, file, progress, read)
             await asyncio.to_thread(os.fsync, file.fileno())
         await asyncio.to_thread(draft.replace, path)
     except BaseException:
@@ -264,9 +278,14 @@ async def save(stream: Stream, to: str | Path | BinaryIO, progress: Progress | N
         raise
 
 
-async def _copy(stream: Stream, file: BinaryIO, progress: Progress | None) -> None:
+async def _copy(
+    stream: Stream,
+    file: BinaryIO,
+    progress: Progress | None,
+    read: Callable[[Stream], AsyncIterator[bytes]],
+) -> None:
     buffer = bytearray()
-    async for piece in checked(stream):
+    async for piece in read(stream):
         buffer += piece
         if len(buffer) >= PIECE_BYTES:  # fewer and larger writes: each one changes the thread
             await asyncio.to_thread(file.write, bytes(buffer))
