@@ -1,11 +1,22 @@
 """The command `sealspace grant create`, which writes a grant to a file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
+from capabilities.abilities import (
+    DECRYPT,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    SQL_ADMIN,
+    SQL_READ,
+    SQL_SCHEMA,
+    SQL_WRITE,
+)
 from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
@@ -28,7 +39,8 @@ from .terminal import end_text, optional_time, print_exactly, print_result, repe
 
 ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""
-policy_option = file_option(
+DATABASE_ACTIONS = {"read": SQL_READ, "write": SQL_WRITE, "schema": SQL_SCHEMA, "admin": SQL_ADMIN}
+policy_option = click.option(
     "--policy",
     callback=lambda _context, _option, file: file and read_node_policy(file),
     help="JSON policy. Only attested code that this policy approves can read the secrets.",
@@ -59,10 +71,16 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
     help="Grant only the value with this key, and values whose keys begin with `PATH/`.",
 )
 @click.option(
+    "--database",
+    metavar="NAME",
+    help="Grant only this database of the space, and databases whose names begin with `NAME/`.",
+)
+@click.option(
     "--can",
     metavar="ACTIONS",
     help=(
         f"One or more of {','.join(ACTIONS)}; default: `get` for secrets, `get,list` for a space."
+        f" For a database: {','.join(DATABASE_ACTIONS)}; default: `read`."
     ),
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
@@ -76,12 +94,13 @@ async def create(
     scope: str | None,
     space: str | None,
     path: str,
+    database: str | None,
     can: str | None,
     ttl_s: float,
     policy: Policy | None,
     out: Path | None,
 ) -> None:
-    """Grant a recipient access to secrets, or to values of a space.
+    """Grant a recipient access to secrets, or to values or a database of a space.
 
     DID is the recipient. The grant is written to a file for it.
 
@@ -96,11 +115,16 @@ async def create(
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    if path and space is None:
-        raise click.UsageError("--path requires --space")
+    if (path or database) and space is None:
+        raise click.UsageError("--path and --database require --space")
+    if path and database:
+        raise click.UsageError("specify --path for values, or --database")
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")
-    actions = _actions(can or ("get" if space is None else "get,list"))
+    if database:
+        actions = _actions(can or "read", DATABASE_ACTIONS)
+    else:
+        actions = _actions(can or ("get" if space is None else "get,list"), ACTIONS)
     if space is None:
         wanted = [
             allow(client.secrets().resource(name, scope=scope), ability)
@@ -114,7 +138,8 @@ async def create(
         # id is not checked: it may belong to another owner.
         if ":" not in space:
             await require_own_space(client, space)
-        place = f"{client.kv(space).space.text}/kv" + (f"/{path}" if path else "")
+        below = f"sql/{database}" if database else f"kv/{path}" if path else "kv"
+        place = f"{client.kv(space).space.text}/{below}"
         wanted = [allow(place, ability) for ability in actions]
     portable = await client.delegations.delegate(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
@@ -212,13 +237,12 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _actions(text: str) -> tuple[str, ...]:
+def _actions(text: str, known: Mapping[str, str]) -> tuple[str, ...]:
     """Parse the comma-separated value of the option `--can`."""
     named = [one.strip() for one in text.split(",")]
-    unknown = [one for one in named if one not in ACTIONS]
+    unknown = [one for one in named if one not in known]
     if unknown:
         raise InvalidInput(
-            f"--can: {unknown[0][:20]!r} is not an action",
-            hint=f"one or more of {','.join(ACTIONS)}",
+            f"--can: {unknown[0][:20]!r} is not an action", hint=f"one or more of {','.join(known)}"
         )
-    return tuple(dict.fromkeys(ACTIONS[one] for one in named))
+    return tuple(dict.fromkeys(known[one] for one in named))

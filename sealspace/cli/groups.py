@@ -58,6 +58,19 @@ kv = LazyGroup(
     help="Store and read values in the owner's spaces, without encryption.",
 )
 
+sql = LazyGroup(
+    rows_of(
+        "sealspace.cli.sql_commands",
+        {
+            "query": "Print the rows of a statement.",
+            "execute": "Run statements that change a database.",
+            "export": "Write a copy of a database to a file.",
+            "list": "List databases and their sizes.",
+        },
+    ),
+    help="Use SQLite databases in the owner's spaces, without encryption.",
+)
+
 space = LazyGroup(
     rows_of(
         "sealspace.cli.space",
@@ -213,6 +226,7 @@ SECTIONS: Sections = {
         {
             "secret": "Store and read secrets, encrypted on this machine.",
             "kv": "Store and read values, without encryption.",
+            "sql": "Use SQLite databases, without encryption.",
             "space": "List and create spaces.",
         },
     ),

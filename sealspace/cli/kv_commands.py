@@ -11,7 +11,14 @@ from pathlib import Path
 import click
 
 from ..client import Client
-from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
+from ..errors import (
+    InvalidInput,
+    NotFound,
+    NotGranted,
+    PreconditionFailed,
+    SealspaceError,
+    SpaceNotFound,
+)
 from ..kv import Kv
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
@@ -32,7 +39,7 @@ from .terminal import (
 )
 
 _key = click.argument("key")
-_space = click.option(
+space_option = click.option(
     "--space",
     metavar="NAME",
     help="The name of one of your spaces, or a full space id; `default` if omitted.",
@@ -47,8 +54,10 @@ _space = click.option(
 )
 @_key
 @click.argument("value", metavar="", nargs=-1)
-@_space
-@file_option("--file", "source", help="Read the value from a file instead of standard input.")
+@space_option
+@click.option(
+    "--file", "source", type=FILE, help="Read the value from a file instead of standard input."
+)
 @click.option(
     "--type",
     "content_type",
@@ -126,7 +135,7 @@ async def put(
 
 @click.command()
 @_key
-@_space
+@space_option
 @click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
 @raw_option
 @yes_option
@@ -156,7 +165,7 @@ async def get(
 
 @click.command()
 @_key
-@_space
+@space_option
 @at_node
 async def head(client: Client, key: str, space: str | None) -> None:
     """Print the version, size, content type and metadata of a value."""
@@ -184,7 +193,7 @@ async def head(client: Client, key: str, space: str | None) -> None:
 
 @click.command()
 @click.argument("prefix", default="")
-@_space
+@space_option
 @at_node
 async def list_(client: Client, prefix: str, space: str | None) -> None:
     """List the keys that begin with PREFIX.
@@ -200,7 +209,7 @@ async def list_(client: Client, prefix: str, space: str | None) -> None:
 
 @click.command()
 @_key
-@_space
+@space_option
 @yes_option
 @at_node
 async def delete(client: Client, key: str, space: str | None, yes: bool) -> None:
@@ -223,16 +232,27 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
     Errors raised in the `with` block get a hint.
     """
     named = "" if space is None else f" --space {space}"
-    try:
+    missing = NotThere(f"there is no value with the key {key}", hint=f"sealspace kv list{named}")
+    async with next_steps(client, space, missing):
         yield client.kv(space)
+
+
+@asynccontextmanager
+async def next_steps(
+    client: Client, space: str | None, missing: SealspaceError
+) -> AsyncIterator[None]:
+    """Add next steps to the errors about a space.
+
+    `missing` replaces NotFound errors about its content.
+    """
+    try:
+        yield
     except SpaceNotFound:
         raise NotThere(
             f"this node has no space {space or 'default'}", hint="sealspace space list"
         ) from None
     except NotFound:
-        raise NotThere(
-            f"there is no value with the key {key}", hint=f"sealspace kv list{named}"
-        ) from None
+        raise missing from None
     except NotGranted as refusal:
         # One of the owner's spaces that this login did not ask for: signing in again adds it.
         if space is not None and ":" not in space:

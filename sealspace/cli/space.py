@@ -12,10 +12,9 @@ from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import JsonObject
 
 from ..client import Client
-from ..delegations import allow
 from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ..spaces import SpaceEntry
-from ..wire.sign_in import KV_ABILITIES
+from ..wire.sign_in import data_rights
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
 from .terminal import facts, print_result, print_rows, tell, time_text
@@ -57,7 +56,7 @@ async def create(client: Client, name: str) -> None:
         raise AlreadyThere(
             f"the space {name} already exists", hint=f"to use it: sealspace login --space {name}"
         ) from None
-    whole = [allow(f"{made.space.text}/kv", ability) for ability in KV_ABILITIES]
+    whole = data_rights(made.space, (await client.info()).features)
     ends_at = client.session.expires_at
     # The new right ends with the session.
     left_s = 86_400.0 if ends_at is None else ends_at - SystemClock.now()

@@ -1,0 +1,148 @@
+"""The commands `sealspace sql`, which use the databases of a space."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import reduce
+from pathlib import Path
+from sqlite3 import complete_statement
+from typing import Any
+
+import click
+import msgspec
+
+from ..client import Client
+from ..errors import InvalidInput
+from ..sql import SqlValue, without_comments
+from .command_errors import NotThere
+from .kv_commands import next_steps, space_option
+from .owner_profile import at_node
+from .paths import NEW_FILE
+from .terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
+
+_database = click.argument("database")
+
+
+def _parameter(text: str) -> SqlValue:
+    """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
+    try:
+        value: SqlValue = msgspec.json.decode(text, type=bool | int | float | str | None)
+    except msgspec.MsgspecError:
+        return text
+    return value
+
+
+# Any: a decorated function, as in click
+def _statement(command: Any) -> Any:
+    """Add the arguments and options of a command that runs SQL."""
+    parameters: tuple[Callable[..., Any], ...] = (
+        at_node,
+        space_option,
+        click.option(
+            "--param",
+            "params",
+            metavar="VALUE",
+            multiple=True,
+            callback=lambda _context, _option, texts: [_parameter(one) for one in texts],
+            help=(
+                "The value of the next `?`: a number, true, false, null, or a text. Repeatable. A"
+                " text in double quotes is always a text: `--param '\"5\"'`."
+            ),
+        ),
+        click.argument(
+            "sql",
+            callback=lambda _context, _argument, text: sys.stdin.read() if text == "-" else text,
+        ),
+        _database,
+    )
+    return reduce(lambda decorated, add: add(decorated), parameters, command)
+
+
+@click.command(
+    epilog='Example: `sealspace sql query app "SELECT * FROM note WHERE id = ?" --param 5`.',
+)
+@_statement
+async def query(
+    client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
+) -> None:
+    """Print the rows of one SQL statement.
+
+    SQL is the statement, or `-` for standard input. Blobs are printed in hexadecimal; with --json,
+    in base64.
+    """
+    async with next_steps(client, space, _missing(database)):
+        found = await client.sql(database, space=space).query(sql, params)
+    shown = [
+        [one.hex() if isinstance(one, bytes) else cell_text(one) for one in row]
+        for row in found.rows
+    ]
+    print_rows(found, found.columns, shown, nothing="no rows")
+
+
+@click.command(
+    epilog=(
+        'Examples: `sealspace sql execute app "DELETE FROM note WHERE id = ?" --param 5`;'
+        " `sealspace sql execute app - < schema.sql`."
+    ),
+)
+@_statement
+async def execute(
+    client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
+) -> None:
+    """Run SQL statements that change a database.
+
+    SQL is one or more statements with semicolons between them, or `-` for standard input. They are
+    one transaction: all of them take effect, or none. --param is for a single statement. The first
+    change creates the database.
+    """
+    statements, begun = list[str](), ""
+    for part in f"{sql}\n;".split(";"):
+        begun += f"{part};"
+        if complete_statement(begun):
+            statements.append(begun)
+            begun = ""
+    asked = [(one, params) for one in statements if without_comments(one).strip("; ")]
+    if params and len(asked) > 1:
+        raise click.UsageError("--param requires a single statement")
+    async with next_steps(client, space, _missing(database)):
+        done = await client.sql(database, space=space).batch(asked)
+    print_result(done)
+    tell(f"changed rows: {sum(one.changes for one in done)}")
+
+
+@click.command(epilog="Example: `sealspace sql export app --out app.sqlite`.")
+@_database
+@space_option
+@click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
+@yes_option
+@at_node
+async def export(
+    client: Client, database: str, space: str | None, out: Path | None, yes: bool
+) -> None:
+    """Write a copy of a database, as an SQLite file."""
+    if out is None and sys.stdout.isatty():
+        raise InvalidInput(
+            "the copy is not printed to a terminal: it is binary", hint="add --out FILE"
+        )
+    confirm_replacing(out, yes=yes)
+    async with next_steps(client, space, _missing(database)):
+        size_bytes = await client.sql(database, space=space).export(out or sys.stdout.buffer)
+    tell(f"wrote {size_bytes} bytes")
+
+
+@click.command()
+@space_option
+@at_node
+async def list_(client: Client, space: str | None) -> None:
+    """List the databases of a space and their sizes in bytes."""
+    async with next_steps(client, space, _missing("")):
+        found = await client.spaces().info(client.kv(space).space.text)
+    print_rows(
+        found.databases,
+        ("name", "bytes"),
+        [*found.databases.items()],
+        nothing="no databases here yet; next: sealspace sql execute NAME SQL",
+    )
+
+
+def _missing(database: str) -> NotThere:
+    return NotThere(f"there is no database {database}", hint="sealspace sql list")
