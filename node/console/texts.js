@@ -496,6 +496,8 @@ export const data = {
   count: (n) => `${n} ${n === 1 ? "entry" : "entries"}`,
   /** @param {number} n */
   tooMany: (n) => `The first ${n.toLocaleString("en")} values of this folder are shown. Open a narrower folder to see the rest.`,
+  databases: "Databases",
+  databasesText: "The command sealspace sql queries, changes and copies them.",
   /** @param {string} used */
   used: (used) => `${used} stored`,
   /** @param {string} used @param {string} most */

@@ -41,6 +41,7 @@ export async function render(context) {
 
   const body = h("div", { class: "stack" });
   const use = h("p", { class: "dim small" });
+  const databases = h("div", {});
   const chosen = h("select", { "aria-label": words.space, on: { change: () => visit("", chosen.value) } },
     all.map((one) => h("option", { value: one.name, selected: one.name === name }, one.name)));
 
@@ -49,8 +50,13 @@ export async function render(context) {
     await loading(body, () => keysOf(client, name, path), content, { signal });
   };
   async function showUse() {
-    const { usageBytes, limitBytes } = await spaces.get(client, name).catch(() => ({ usageBytes: null, limitBytes: null }));
-    if (usageBytes === null || signal.aborted) return;
+    const found = await spaces.get(client, name).catch(() => null);
+    if (found === null || found.usageBytes === null || signal.aborted) return;
+    const { usageBytes, limitBytes } = found;
+    if (path === "" && found.databases.length) {
+      fill(databases, h("section", { class: "panel stack" }, h("h2", {}, words.databases), facts(found.databases.map(([one, bytes]) => [one, size(bytes)])),
+        h("p", { class: "dim small" }, words.databasesText)));
+    }
     const said = limitBytes === null ? words.used(size(usageBytes)) : words.usedOf(size(usageBytes), size(limitBytes));
     fill(use, said, limitBytes !== null && h("meter", { min: 0, max: limitBytes, high: limitBytes * 0.9, value: usageBytes, "aria-label": said }));
   }
@@ -92,7 +98,7 @@ export async function render(context) {
   return h("div", { class: "page" },
     h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), h("div", { class: "row" },
       h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("upload"), words.upload), upload)),
-    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), body);
+    h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), body, databases);
 }
 
 /** @param {Client} client @param {string} space @param {string} prefix */

@@ -7,8 +7,9 @@ import { jsonOf, malformed } from "./transport.js";
 
 /**
  * @typedef {import("./client.js").Client} Client
- * @typedef {{ id: string, name: string, createdAt: string | null, usageBytes: number | null, limitBytes: number | null }} Space
- *     the last two are null unless `get` fetched them; the limit is also null if there is no limit
+ * @typedef {{ id: string, name: string, createdAt: string | null, usageBytes: number | null, limitBytes: number | null, databases: [string, number][] }} Space
+ *     usage and limit are null unless `get` fetched them; the limit is also null if there is no limit. The databases, by name
+ *     with their sizes in bytes, are empty unless `get` fetched them
  */
 
 const ID = /^tinycloud:[a-z0-9]+:[!-~]+:[A-Za-z0-9\-._~]+$/;
@@ -19,7 +20,9 @@ function spaceOf({ session }, entry, asked) {
   if (!isOwn) throw malformed(asked, "it names no space of the owner");
   const createdAt = typeof entry.createdAt === "string" ? entry.createdAt : null;
   const [usageBytes, limitBytes] = [entry.usageBytes, entry.limitBytes].map((one) => (Number.isSafeInteger(one) ? one : null));
-  return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt, usageBytes, limitBytes };
+  const databases = /** @type {[string, number][]} */ (Object.entries(entry.databases ?? {}));
+  if (!databases.every(([, bytes]) => Number.isSafeInteger(bytes))) throw malformed(asked, "a database has no size");
+  return { id: entry.id, name: entry.id.slice(entry.id.lastIndexOf(":") + 1), createdAt, usageBytes, limitBytes, databases };
 }
 
 /** @param {Client} client @param {string} path @param {string} word */
