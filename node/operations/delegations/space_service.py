@@ -27,6 +27,7 @@ from spaces.grants.hosting import (
     space_row_key,
 )
 from spaces.keyspace import space_keys
+from spaces.sql.database_rows import DATABASE_ROWS, databases_of
 from spaces.store.contract import Commit, counter_of
 from spaces.values.quota import effective_limit, override_row_key, usage_key
 
@@ -52,6 +53,7 @@ class SpaceEntry(FrozenStruct, omit_defaults=True, rename="camel"):
     usage_bytes: int | None = None
     versions_bytes: int = 0
     limit_bytes: int | None = None
+    databases: dict[str, int] = {}
 
 
 def is_about_spaces(resource: Resource) -> bool:
@@ -103,7 +105,8 @@ async def read_space(
             space_keys(space).versions,
         )
     )
-    call = await read_call(services, invocation, keys)
+    ranges = () if space is None else (databases_of(space),)
+    call = await read_call(services, invocation, keys, ranges)
     call.require_hosted()
     hosted, usage, override, versions = call.records or (None, None, None, None)
     found = space_of(hosted)
@@ -116,6 +119,11 @@ async def read_space(
         usage_bytes=counter_of(usage),
         versions_bytes=counter_of(versions),
         limit_bytes=effective_limit(found.space, override, services.quota),
+        databases={
+            row.path: row.size_bytes
+            for _, record in call.pages[0].rows
+            if (row := DATABASE_ROWS.read(record)) is not None
+        },
     )
 
 
