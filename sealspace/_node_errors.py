@@ -315,7 +315,10 @@ class SqlRefused(NodeRefused):
     """The statement or its parameters are not valid, or the statement failed (status 400)."""
 
     default_hint = "correct the statement: the message has the database's own text"
-    default_step = "correct the statement; to list the tables: sealspace sql tables DATABASE"
+    default_step = (
+        "correct the statement; to list the tables, run:"
+        ' sealspace sql query DATABASE "SELECT name FROM sqlite_master"'
+    )
 
 
 class QuotaExceeded(NodeRefused):

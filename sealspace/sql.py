@@ -9,9 +9,9 @@ Example:
     added = await notes.execute("INSERT INTO note (text) VALUES (?)", ["buy milk"])
     assert added == Changes(changes=1, last_insert_row_id=1)
     insert = "INSERT INTO note VALUES (?, ?, ?)"
-    await notes.batch([("DELETE FROM note WHERE id > ?", [1]), (insert, [2, "smile", b"\x89PNG"])])
+    await notes.batch([("DELETE FROM note WHERE id > ?", [1]), (insert, [2, "smile", b"PNG"])])
     found = await notes.query("SELECT id, photo FROM note ORDER BY id")
-    assert found == Rows(columns=("id", "photo"), rows=((1, None), (2, b"\x89PNG")))
+    assert found == Rows(columns=("id", "photo"), rows=((1, None), (2, b"PNG")))
     await notes.export("notes.sqlite")
 """
 
@@ -51,7 +51,8 @@ Statement: TypeAlias = str | tuple[str, Sequence[SqlValue]]
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _ABILITIES = {
     "pragma": (SQL_ADMIN,),
-    **dict.fromkeys(("alter", "create", "drop"), (SQL_SCHEMA,)),
+    # A trigger needs the right to write, and that right includes definitions.
+    **dict.fromkeys(("alter", "create", "drop"), (SQL_WRITE, SQL_SCHEMA)),
     **dict.fromkeys(("delete", "insert", "replace", "update"), (SQL_WRITE,)),
 }
 

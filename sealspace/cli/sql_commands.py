@@ -1,11 +1,9 @@
 """The commands `sealspace sql`, which use the databases of a space."""
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from pathlib import Path
 from sqlite3 import complete_statement
-from typing import Any
 
 import click
 import msgspec
@@ -16,10 +14,10 @@ from ..sql import SqlValue, without_comments
 from .command_errors import NotThere
 from .kv_commands import next_steps, space_option
 from .owner_profile import at_node
-from .paths import NEW_FILE
+from .paths import NEW_FILE, read_named
 from .terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
 
-_database = click.argument("database")
+_MOST_SQL_BYTES = 1_000_000
 
 
 def _parameter(text: str) -> SqlValue:
@@ -31,36 +29,36 @@ def _parameter(text: str) -> SqlValue:
     return value
 
 
-# Any: a decorated function, as in click
-def _statement(command: Any) -> Any:
-    """Add the arguments and options of a command that runs SQL."""
-    parameters: tuple[Callable[..., Any], ...] = (
-        at_node,
-        space_option,
-        click.option(
-            "--param",
-            "params",
-            metavar="VALUE",
-            multiple=True,
-            callback=lambda _context, _option, texts: [_parameter(one) for one in texts],
-            help=(
-                "The value of the next `?`: a number, true, false, null, or a text. Repeatable. A"
-                " text in double quotes is always a text: `--param '\"5\"'`."
-            ),
-        ),
-        click.argument(
-            "sql",
-            callback=lambda _context, _argument, text: sys.stdin.read() if text == "-" else text,
-        ),
-        _database,
-    )
-    return reduce(lambda decorated, add: add(decorated), parameters, command)
+def _piped() -> str:
+    # The node refuses what is not UTF-8, and longer texts.
+    return read_named(Path("-"), most_bytes=_MOST_SQL_BYTES).decode(errors="surrogateescape")
+
+
+_database = click.argument("database")
+_sql = click.argument(
+    "sql", callback=lambda _context, _argument, text: _piped() if text == "-" else text
+)
+_params = click.option(
+    "--param",
+    "params",
+    metavar="VALUE",
+    multiple=True,
+    callback=lambda _context, _option, texts: [_parameter(one) for one in texts],
+    help=(
+        "The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
+        " double quotes is always a text: `--param '\"5\"'`."
+    ),
+)
 
 
 @click.command(
     epilog='Example: `sealspace sql query app "SELECT * FROM note WHERE id = ?" --param 5`.',
 )
-@_statement
+@_database
+@_sql
+@_params
+@space_option
+@at_node
 async def query(
     client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
 ) -> None:
@@ -84,7 +82,11 @@ async def query(
         " `sealspace sql execute app - < schema.sql`."
     ),
 )
-@_statement
+@_database
+@_sql
+@_params
+@space_option
+@at_node
 async def execute(
     client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
 ) -> None:

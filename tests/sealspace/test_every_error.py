@@ -45,6 +45,11 @@ async def _no_call(_: World) -> None:
     read_call("", None, runner=new_wallet().did, now=0)
 
 
+@cause(errors.SqlRefused)
+async def _no_such_table(world: World) -> None:
+    await (await world.owner()).sql().query("SELECT * FROM nowhere")
+
+
 def every_class() -> Iterator[type[SealspaceError]]:
     """Each class of the package, the base too; those of other packages and of tests are not its
     own."""

@@ -1,0 +1,127 @@
+"""The commands `sql`, and grants for databases."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from owner_desk import OwnerDesk, owner_desk
+
+
+@pytest.fixture
+async def desk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OwnerDesk]:
+    """An owner who has logged in."""
+    async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
+        await desk.log_in()
+        yield desk
+
+
+SCHEMA = """
+CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT); -- one table; of notes
+CREATE TRIGGER added AFTER INSERT ON note BEGIN
+  UPDATE note SET text = text || ';' WHERE id = new.id;
+END;
+/* the end */
+"""
+
+
+async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
+    """Semicolons in texts, comments and triggers do not end a statement; all are one
+    transaction."""
+    made = await desk.run("sql", "execute", "app", "-", "--json", given=SCHEMA.encode())
+    assert made.status == 0, made
+    assert (made.status, json.loads(made.out)) == (
+        0,
+        [{"changes": 0, "lastInsertRowId": None}] * 2,
+    )
+    both = "INSERT INTO note (text) VALUES ('a;b'); INSERT INTO note (text) VALUES ('c')"
+    assert (await desk.run("sql", "execute", "app", both)).err == "changed rows: 2\n"
+    failed = await desk.run("sql", "execute", "app", f"DELETE FROM note; {both}; nonsense")
+    assert (failed.status, failed.next.startswith("correct the statement")) == (15, True), failed
+    rows = await desk.run("sql", "query", "app", "SELECT id, text FROM note ORDER BY id")
+    assert rows.out == "1  a;b;\n2  c;\n"
+
+
+async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
+    """A number is a number, unless it is in quotes; another text is taken as it is."""
+    given = ["5", "-0.5", "true", "null", '"5"', "it's", "{}", ""]
+    sql = f"VALUES ({', '.join('?' * len(given))})"
+    options = [part for one in given for part in ("--param", one)]
+    found = json.loads((await desk.run("sql", "query", "app", sql, *options, "--json")).out)
+    assert found["rows"] == [[5, -0.5, 1, None, "5", "it's", "{}", ""]]
+    several = await desk.run("sql", "execute", "app", "SELECT 1; SELECT 2", "--param", "1")
+    assert several.status == 2
+    shown = await desk.run("sql", "query", "app", "SELECT x'00ff', NULL, 1.5")
+    assert shown.out == "00ff  -  1.5\n"
+
+
+async def test_a_table_on_a_terminal(desk: OwnerDesk) -> None:
+    """It has headers, and no control characters from the database."""
+    desk.shows_a_terminal()
+    shown = await desk.run("sql", "query", "app", "SELECT 1 AS one, char(27) || '[2J' AS two")
+    assert (shown.out.splitlines()[0], "\x1b" in shown.out) == ("ONE  TWO", False)
+    nothing = await desk.run("sql", "query", "app", "SELECT 1 WHERE 0")
+    assert (nothing.out, nothing.err) == ("", "no rows\n")
+
+
+async def test_sizes_and_a_copy(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Databases are listed with their sizes; a copy is a file that SQLite opens."""
+    assert (await desk.run("sql", "list")).err.startswith("no databases here yet")
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
+    listed = json.loads((await desk.run("sql", "list", "--json")).out)
+    assert (list(listed), listed["app"] > 0) == (["app"], True)
+    copy = tmp_path / "copy.sqlite"
+    ran = await desk.run("sql", "export", "app", "--out", str(copy))
+    assert (ran.status, ran.err) == (0, f"wrote {copy.stat().st_size} bytes\n")
+    assert sqlite3.connect(copy).execute("SELECT * FROM note").fetchall() == []
+    assert await desk.read("sql", "export", "app") == copy.read_bytes()
+    missing = await desk.run("sql", "export", "other", "--out", str(tmp_path / "other"))
+    assert (missing.status, missing.next) == (21, "sealspace sql list")
+    desk.shows_a_terminal()
+    assert (await desk.run("sql", "export", "app")).next == "add --out FILE"
+
+
+async def test_another_space(desk: OwnerDesk) -> None:
+    """A space that the command creates has databases at once."""
+    assert (await desk.run("space", "create", "notes")).status == 0
+    made = await desk.run("sql", "execute", "app", "CREATE TABLE a (b)", "--space", "notes")
+    assert made.status == 0, made
+    assert (await desk.run("sql", "query", "app", "SELECT * FROM a")).status == 15
+    unknown = await desk.run("sql", "query", "app", "SELECT 1", "--space", "nowhere")
+    assert (unknown.status, unknown.next) == (21, "sealspace space create nowhere")
+
+
+async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:
+    """The recipient reads this database alone."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
+    other, file = tmp_path / "other", tmp_path / "grant.json"
+    await desk.run("login", desk.node, "--new", home=other)
+    did = json.loads((await desk.run("whoami", "--json", home=other)).out)["owner"]
+    granted = await desk.run(
+        "grant", "create", did, "--space", "default", "--database", "app", "--out", str(file)
+    )
+    assert "read app and what is below it in the space default (sql)" in granted.err, granted
+    assert (await desk.run("grant", "accept", str(file), home=other)).status == 0
+    space = json.loads((await desk.run("space", "info", "default", "--json")).out)["id"]
+    theirs = ("--space", space)
+    read = await desk.run("sql", "query", "app", "SELECT * FROM note", *theirs, home=other)
+    assert (read.status, read.err) == (0, "no rows\n"), read
+    for words in (("execute", "app", "DELETE FROM note"), ("query", "other", "SELECT 1")):
+        refused = await desk.run("sql", *words, *theirs, home=other)
+        assert (refused.status, "this session may not" in refused.err) == (22, True), refused
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--database", "app"),
+        ("--space", "default", "--database", "app", "--path", "a"),
+        ("--space", "default", "--database", "app", "--can", "get"),
+    ],
+)
+async def test_a_grant_that_contradicts_itself(desk: OwnerDesk, words: tuple[str, ...]) -> None:
+    """Actions are those of databases; a grant is for values or for a database."""
+    assert (await desk.run("grant", "create", "did:key:z6Mk", *words)).status == 2

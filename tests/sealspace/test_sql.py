@@ -1,0 +1,178 @@
+"""Databases of a space, through the client."""
+
+import io
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from relay import relay_before
+
+from sealspace.client import Client, SignIn
+from sealspace.delegations import allow
+from sealspace.errors import (
+    InvalidInput,
+    MalformedAnswer,
+    NotFound,
+    NotGranted,
+    SpaceNotFound,
+    SqlRefused,
+    Unauthorized,
+    ValueTooLarge,
+)
+from sealspace.sql import Changes, Rows
+from sealspace.wire.transport import TransportSettings
+
+TABLE = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)"
+ADD = "INSERT INTO note (text) VALUES (?)"
+ALL = "SELECT id, text FROM note ORDER BY id"
+
+
+async def test_values_come_back_as_they_were(bench: Any) -> None:
+    """Each type of SQL is one of Python; a bool is an integer."""
+    owner, _ = await bench.owner()
+    values = [None, -(2**63), 2**63 - 1, 1.0, -1e300, "it's\0ü", b"", bytes(range(256)), True]
+    places = ", ".join("?" * len(values))
+    (row,) = (await owner.sql().query(f"VALUES ({places})", values)).rows
+    assert row == (*values[:-1], 1)
+    assert [type(one) for one in row[:-1]] == [type(one) for one in values[:-1]]
+    assert (await owner.sql().query("SELECT 1e999")).rows == ((None,),)
+    for value in (math.inf, math.nan, object()):
+        with pytest.raises(InvalidInput):
+            await owner.sql().query("SELECT ?", [value])  # type: ignore[list-item]
+
+
+async def test_a_batch_is_one_transaction(bench: Any) -> None:
+    """Texts and pairs; a failure leaves nothing."""
+    owner, _ = await bench.owner()
+    app = owner.sql("app")
+    done = await app.batch([TABLE, (ADD, ["a"]), (ADD, ["b"]), "DELETE FROM note WHERE id = 1"])
+    assert done == (Changes(0, None), Changes(1, 1), Changes(1, 2), Changes(1, None))
+    with pytest.raises(SqlRefused) as refusal:
+        await app.batch([(ADD, ["c"]), "INSERT INTO nowhere VALUES (1)"])
+    assert "no such table: nowhere" in refusal.value.text
+    assert (await app.query(ALL)) == Rows(("id", "text"), ((2, "b"),))
+    assert await app.batch([]) == ()
+
+
+async def test_a_query_may_return_what_it_writes(bench: Any) -> None:
+    """The first word, behind comments, decides which right the token has."""
+    owner, _ = await bench.owner()
+    app = owner.sql("app")
+    await app.execute(f"-- a table\n/* of\nnotes */ {TABLE}")
+    assert (await app.query(f"{ADD} RETURNING id", ["a"])).rows == ((1,),)
+    assert (await app.query("PRAGMA user_version")).rows == ((0,),)
+    with pytest.raises(SqlRefused, match="did you mean to call query"):
+        await app.execute(ALL)
+
+
+async def test_limits_of_an_answer(bench: Any) -> None:
+    """More rows or bytes than asked for are refused as a whole."""
+    owner, _ = await bench.owner()
+    assert len((await owner.sql().query("VALUES (1), (2)", max_rows=2)).rows) == 2
+    for limit in ({"max_rows": 1}, {"max_bytes": 10}):
+        with pytest.raises(ValueTooLarge):
+            await owner.sql().query("VALUES (1), (2)", **limit)
+    with pytest.raises(SqlRefused, match="between 1 and 1000"):
+        await owner.sql().query("VALUES (1)", max_rows=0)
+
+
+async def test_databases_of_a_space_and_their_sizes(bench: Any) -> None:
+    """Reading creates nothing. A name may be a path. Another space has databases of its own."""
+    owner, _ = await bench.owner(SignIn(spaces=("notes",), spaces_rights=True))
+    with pytest.raises(SqlRefused, match="no such table"):
+        await owner.sql("app").query(ALL)
+    assert (await owner.spaces().info("default")).databases == {}
+    for name in ("app", "de.example/app"):
+        await owner.sql(name).execute(TABLE)
+    found = await owner.spaces().info("default")
+    assert list(found.databases) == ["app", "de.example/app"]
+    assert sum(found.databases.values()) == found.usage_bytes
+    assert (await owner.spaces().info("notes")).databases == {}
+    assert (await owner.sql("app", space="notes").query("SELECT * FROM sqlite_master")).rows == ()
+
+
+async def test_a_copy_of_a_database(bench: Any, tmp_path: Path) -> None:
+    """It is a file that SQLite opens; a file at the path stays if there is no database."""
+    owner, _ = await bench.owner()
+    path, progress = tmp_path / "copy", list[tuple[int, int | None]]()
+    path.write_bytes(b"before")
+    with pytest.raises(NotFound):
+        await owner.sql("app").export(path)
+    assert path.read_bytes() == b"before"
+    await owner.sql("app").batch([TABLE, (ADD, ["a"])])
+    size_bytes = await owner.sql("app").export(
+        path, progress=lambda done, whole: progress.append((done, whole))
+    )
+    assert (progress[-1], path.stat().st_size) == ((size_bytes, size_bytes), size_bytes)
+    assert sqlite3.connect(path).execute(ALL).fetchall() == [(1, "a")]
+    await owner.sql("app").export(opened := io.BytesIO())
+    assert opened.getvalue() == path.read_bytes()
+
+
+async def shared(owner: Client, friend: Client, *abilities: str, **given: Any) -> Client:
+    """Return the friend with a grant for the owner's database `app`."""
+    place = f"{owner.kv().space.text}/sql/app"
+    caveats = given.pop("caveats", ())
+    rights = [allow(place, f"tinycloud.sql/{one}", *caveats) for one in abilities]
+    portable = await owner.delegations.delegate(friend.session.did, rights, **given)
+    await friend.delegations.accept(portable)
+    return friend
+
+
+async def test_a_friend_who_may_read(bench: Any) -> None:
+    """Reads and copies the database, and nothing else; the client does not ask in vain."""
+    (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
+    await owner.sql("app").batch([TABLE, (ADD, ["a"])])
+    await shared(owner, friend, "read", wallet=wallet)
+    space = owner.kv().space.text
+    app = friend.sql("app", space=space)
+    assert (await app.query(ALL)).rows == ((1, "a"),)
+    for sql in (ADD, "DROP TABLE note", "PRAGMA user_version"):
+        with pytest.raises(NotGranted):
+            await app.execute(sql, ["b"])
+    with pytest.raises(Unauthorized, match="Read-only violation"):
+        await app.query("WITH one AS (SELECT 1) DELETE FROM note")
+    with pytest.raises(NotGranted):
+        await friend.sql("other", space=space).query("SELECT 1")
+
+
+async def test_a_friend_who_may_write(bench: Any) -> None:
+    """A grant to write suffices for reading."""
+    (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
+    await owner.sql("app").execute(TABLE)
+    await shared(owner, friend, "write", wallet=wallet)
+    app = friend.sql("app", space=owner.kv().space.text)
+    await app.execute(ADD, ["b"])
+    assert (await app.query(ALL)).rows == ((1, "b"),)
+
+
+async def test_a_wallet_signs_no_conditions(bench: Any) -> None:
+    """They would be lost in the message."""
+    (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
+    with pytest.raises(InvalidInput, match="wallet cannot sign"):
+        await shared(owner, friend, "read", wallet=wallet, caveats=[{"tables": ["note"]}])
+    assert wallet.signatures == 1
+
+
+async def test_a_space_that_is_not_hosted(bench: Any) -> None:
+    """It is named as such, and not as a missing database."""
+    client = await bench.client()
+    await client.sign_in_with_key(bytes(range(32)), spaces=("home",))
+    with pytest.raises(SpaceNotFound):
+        await client.sql(space="nowhere").query("SELECT 1")
+
+
+@pytest.mark.parametrize("lie", [{"rows": [[]]}, {"rows": [[[256]]]}, {"rows": 1}])
+async def test_an_answer_of_another_form(bench: Any, lie: dict[str, Any]) -> None:
+    """Rows have a value for each column, and a blob is a list of bytes."""
+    owner, _ = await bench.owner()
+    async with relay_before(bench.node.url) as relay:
+        settings = TransportSettings(tries=1)
+        client = Client(relay.url, session=owner.session, settings=settings, clock=bench.clock)
+        async with client:
+            assert (await client.sql().query("SELECT x'ff'")).rows == ((b"\xff",),)
+            relay.twist = lambda answer: answer.change(**lie) if answer.path == "/invoke" else None
+            with pytest.raises(MalformedAnswer, match="is not the result of a statement"):
+                await client.sql().query("SELECT 1")
