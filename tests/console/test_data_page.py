@@ -152,3 +152,28 @@ def test_a_name_that_hides_something(
     data.click("Open two words")
     data.see("text/plain")
     data.run(expect(data.tab.get_by_text("change the direction")).to_have_count(0))
+
+
+def test_databases_and_their_sizes(
+    data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """The databases of the space are listed below its values, at the top and not in folders."""
+    data.see("Nothing is stored here")
+    data.run(expect(data.tab.get_by_text("Databases")).to_have_count(0))
+
+    async def write() -> None:
+        async with Client(node.url) as client:
+            await client.sign_in(wallet.signer)
+            await client.kv().put("notes/a", b"")
+            for name in ("app", "%3Cb%3E"):
+                await client.sql(name).execute("CREATE TABLE note (text)")
+
+    browser.run(write())
+    data.click("Secrets", role="link")
+    data.click("Data", role="link")
+    data.see("%3Cb%3E")
+    data.run(expect(data.tab.locator("dd").first).to_contain_text("KiB"))
+    data.shot("data-databases")
+    data.click("Show folder notes/")
+    data.run(expect(data.tab.get_by_role("button", name="Open a")).to_be_visible())
+    data.run(expect(data.tab.get_by_text("Databases")).to_have_count(0))
