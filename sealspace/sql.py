@@ -51,8 +51,6 @@ Statement: TypeAlias = str | tuple[str, Sequence[SqlValue]]
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _ABILITIES = {
     "pragma": (SQL_ADMIN,),
-    # A trigger needs the right to write, and that right includes definitions.
-    **dict.fromkeys(("alter", "create", "drop"), (SQL_WRITE, SQL_SCHEMA)),
     **dict.fromkeys(("delete", "insert", "replace", "update"), (SQL_WRITE,)),
 }
 
@@ -159,7 +157,9 @@ class Sql:
             SealspaceError: as `query`.
         """
         asked = {"action": "execute", "sql": sql, "params": params}
-        return decoded(_CHANGES, await self._answer(asked, self._rights([sql], SQL_WRITE)), _WHAT)
+        return decoded(
+            _CHANGES, await self._answer(asked, self._rights([sql], SQL_WRITE, SQL_SCHEMA)), _WHAT
+        )
 
     async def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
         """Run several statements without rows in one transaction.
@@ -171,14 +171,14 @@ class Sql:
         """
         pairs = [(one, ()) if isinstance(one, str) else one for one in statements]
         asked = [{"sql": sql, "params": params} for sql, params in pairs]
-        wanted = self._rights([sql for sql, _ in pairs], SQL_WRITE)
+        wanted = self._rights([sql for sql, _ in pairs], SQL_WRITE, SQL_SCHEMA)
         answer = await self._answer({"action": "batch", "statements": asked}, wanted)
         return decoded(_RESULTS, answer, _WHAT).results
 
     async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows | Changes:
         """Run a statement that a grant names.
 
-        A grant can allow only the statements that it contains. See `allow` for an example.
+        The conditions of a grant can list statements (spec/sql.md); others are then refused.
 
         Args:
             name: name of the statement in the grant.
