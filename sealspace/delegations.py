@@ -89,9 +89,7 @@ _REVOCATION = Request("POST", "/revoke", repeatable=True)
 
 
 def allow(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Capability:
-    """Create a capability from a resource and an ability.
-
-    Capabilities are the content of a grant.
+    """Create a capability, which is the content of a grant, from a resource and an ability.
 
     Args:
         resource: a resource of a space (`tinycloud:…:secrets/kv/vault/secrets/NAME`), or the id of

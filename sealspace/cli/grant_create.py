@@ -115,16 +115,15 @@ async def create(
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    if (path or database) and space is None:
-        raise click.UsageError("--path and --database require --space")
-    if path and database:
-        raise click.UsageError("specify --path for values, or --database")
+    if (path or database) and (space is None or (path and database)):
+        raise click.UsageError("--path and --database require --space, and exclude each other")
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")
-    if database:
-        actions = _actions(can or "read", DATABASE_ACTIONS)
-    else:
-        actions = _actions(can or ("get" if space is None else "get,list"), ACTIONS)
+    actions = (
+        _actions(can or "read", DATABASE_ACTIONS)
+        if database
+        else _actions(can or ("get" if space is None else "get,list"), ACTIONS)
+    )
     if space is None:
         wanted = [
             allow(client.secrets().resource(name, scope=scope), ability)
@@ -139,8 +138,7 @@ async def create(
         if ":" not in space:
             await require_own_space(client, space)
         below = f"sql/{database}" if database else f"kv/{path}" if path else "kv"
-        place = f"{client.kv(space).space.text}/{below}"
-        wanted = [allow(place, ability) for ability in actions]
+        wanted = [allow(f"{client.kv(space).space.text}/{below}", one) for one in actions]
     portable = await client.delegations.delegate(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
     )

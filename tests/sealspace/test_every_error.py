@@ -120,7 +120,7 @@ not-shared
 not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid
 release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
-space-not-found spaces-not-hosted statement-invalid store-full token-outside-window transfer-broken
+space-not-found spaces-not-hosted sql-refused statement-invalid store-full token-outside-window transfer-broken
 transport
 unauthorized value-too-large wrong-password
 """
