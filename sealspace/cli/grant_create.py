@@ -1,6 +1,6 @@
 """The command `sealspace grant create`, which writes a grant to a file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -115,15 +115,13 @@ async def create(
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    if (path or database) and (space is None or (path and database)):
-        raise click.UsageError("--path and --database require --space, and exclude each other")
+    if path and space is None:
+        raise click.UsageError("--path requires --space")
+    if database and (path or space is None):
+        raise click.UsageError("--database requires --space, and excludes --path")
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")
-    actions = (
-        _actions(can or "read", DATABASE_ACTIONS)
-        if database
-        else _actions(can or ("get" if space is None else "get,list"), ACTIONS)
-    )
+    actions = _actions(can, space, database)
     if space is None:
         wanted = [
             allow(client.secrets().resource(name, scope=scope), ability)
@@ -235,8 +233,10 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _actions(text: str, known: Mapping[str, str]) -> tuple[str, ...]:
+def _actions(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
     """Parse the comma-separated value of the option `--can`."""
+    known = DATABASE_ACTIONS if database else ACTIONS
+    text = text or ("read" if database else "get" if space is None else "get,list")
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in known]
     if unknown:

@@ -120,8 +120,8 @@ not-shared
 not-signed-in precondition-failed provenance-invalid quota-exceeded rate-limited receipt-invalid
 release-refused
 response-binding-mismatch response-signature-invalid response-too-large sealspace session-expired
-space-not-found spaces-not-hosted sql-refused statement-invalid store-full token-outside-window transfer-broken
-transport
+space-not-found spaces-not-hosted sql-refused statement-invalid store-full
+token-outside-window transfer-broken transport
 unauthorized value-too-large wrong-password
 """
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,7 @@ def figures(took_s: float, cpu_s: float, latencies_s: list[float]) -> Figures:
 # --- the node -------------------------------------------------------------------------------------
 
 
-def asked(place: Place, database: int, ability: str, body: dict[str, object]) -> bytes:
+def asked(place: Place, database: int, ability: str, body: Mapping[str, object]) -> bytes:
     """Return a request for one of the databases."""
     held = {f"{place.space}/sql/bench{database}": [f"tinycloud.sql/{ability}"]}
     authorization = token(place.session, held, audience=place.node_did)
@@ -145,13 +146,13 @@ async def measure(folder: Path, arguments: argparse.Namespace) -> list[dict[str,
                 rounds.setdefault(("node", databases), []).append(ours)
                 rounds.setdefault(("sqlite", databases), []).append(plain)
     return [
-        {
-            "side": side,
-            "databases": databases,
-            **max(found, key=lambda one: one["statements_per_s"]),
-        }
+        {"side": side, "databases": databases, **_best(found)}
         for (side, databases), found in rounds.items()
     ]
+
+
+def _best(rounds: list[Figures]) -> Figures:
+    return max(rounds, key=lambda one: one["statements_per_s"])
 
 
 def main() -> int:
