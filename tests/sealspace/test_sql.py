@@ -148,6 +148,60 @@ async def test_a_friend_who_may_write(bench: Any) -> None:
     assert (await app.query(ALL)).rows == ((1, "b"),)
 
 
+async def test_a_friend_with_named_statements(bench: Any) -> None:
+    """The statements of a grant run by their names, and nothing else runs."""
+    (owner, _), (friend, _) = await bench.owner(), await bench.owner()
+    await owner.sql("app").batch([TABLE, (ADD, ["a"]), (ADD, ["b"])])
+    statements = [
+        {"name": "by-id", "sql": "SELECT text FROM note WHERE id = ?"},
+        {
+            "name": "first",
+            "sql": "SELECT text FROM note WHERE id = ?",
+            "fixedParams": [{"index": 0, "value": 1}],
+        },
+    ]
+    limits = {"mode": "constrained-statements", "readOnly": True, "statements": statements}
+    await shared(owner, friend, "read", caveats=[limits])
+    app = friend.sql("app", space=owner.kv().space.text)
+    assert await app.execute_statement("by-id", [2]) == Rows(("text",), (("b",),))
+    assert await app.execute_statement("first") == Rows(("text",), (("a",),))
+    for name in ("other", "by"):
+        with pytest.raises(Unauthorized, match="sql-statement-not-allowed"):
+            await app.execute_statement(name)
+    with pytest.raises(Unauthorized, match="sql-raw-query-blocked"):
+        await app.query(ALL)
+    with pytest.raises(Unauthorized, match="sql-export-blocked"):
+        await app.export(io.BytesIO())
+
+
+async def test_the_grant_that_names_the_statement(bench: Any) -> None:
+    """Of several grants, the client cites the one for the call."""
+    (owner, _), (friend, _) = await bench.owner(), await bench.owner()
+    await owner.sql("app").batch([TABLE, (ADD, ["a"])])
+    for name in ("one", "two"):
+        statement = {"name": name, "sql": "SELECT text FROM note"}
+        limits = {"mode": "constrained-statements", "readOnly": True, "statements": [statement]}
+        await shared(owner, friend, "read", caveats=[limits])
+    app = friend.sql("app", space=owner.kv().space.text)
+    for name in ("one", "two"):
+        assert (await app.execute_statement(name)) == Rows(("text",), (("a",),))
+    await shared(owner, friend, "read")
+    assert (await app.query(ALL)).rows == ((1, "a"),)
+    assert (await app.execute_statement("one")) == Rows(("text",), (("a",),))
+
+
+async def test_a_friend_with_one_table(bench: Any) -> None:
+    """A grant can name the tables that it allows."""
+    (owner, _), (friend, _) = await bench.owner(), await bench.owner()
+    await owner.sql("app").batch([TABLE, "CREATE TABLE private (text)"])
+    await shared(owner, friend, "write", caveats=[{"tables": ["note"]}])
+    app = friend.sql("app", space=owner.kv().space.text)
+    assert (await app.execute(ADD, ["a"])).changes == 1
+    assert (await app.query(ALL)).rows == ((1, "a"),)
+    with pytest.raises(Unauthorized, match="private"):
+        await app.query("SELECT * FROM private")
+
+
 async def test_a_wallet_signs_no_conditions(bench: Any) -> None:
     """They would be lost in the message."""
     (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
