@@ -333,7 +333,7 @@ def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: Bro
                 "actions": ["get", "put"],
                 "description": "your notes",
             },
-            {"service": "tinycloud.sql", "path": "/", "actions": ["read"]},
+            {"service": "tinycloud.duckdb", "path": "/", "actions": ["read"]},
             {
                 "service": "tinycloud.kv",
                 "path": "x",
@@ -535,7 +535,7 @@ def test_what_axe_finds(console: ConsolePage) -> None:
             {
                 **MANIFEST,
                 "secrets": {"API_KEY": True},
-                "permissions": [{"service": "tinycloud.sql", "path": "/", "actions": ["read"]}],
+                "permissions": [{"service": "tinycloud.duckdb", "path": "/", "actions": ["read"]}],
             }
         )
     )

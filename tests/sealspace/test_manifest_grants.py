@@ -129,25 +129,25 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
 async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
     """Unserved defaults are left out; unserved permissions are refused unless left out by name
     (MF9)."""
-    owner, _ = await bench.owner(SignIn(request=request_of(defaults=True)))
-    assert not [one for one in owner.session.grants[0].capabilities if "sql" in one.ability]
+    owner, _ = await bench.owner(SignIn(request=request_of(defaults="all")))
+    assert not [one for one in owner.session.grants[0].capabilities if "duckdb" in one.ability]
     granted = await owner.delegations.delegate_to_target(
-        request_of(defaults=True).delegation_targets[0]
+        request_of(defaults="all").delegation_targets[0]
     )
-    assert {row.service for one in granted for row in one.resources} == {"kv"}
-    needs_sql = request_of(
-        permissions=[{"service": "tinycloud.sql", "path": "db", "actions": ["read"]}]
+    assert {row.service for one in granted for row in one.resources} == {"kv", "sql"}
+    needs_duckdb = request_of(
+        permissions=[{"service": "tinycloud.duckdb", "path": "db", "actions": ["read"]}]
     )
     client, wallet = await bench.client(), (await bench.owner())[1]
     asked = wallet.signatures
     with pytest.raises(
-        InvalidInput, match=r"tinycloud\.sql is not served by this node: read on applications/"
+        InvalidInput, match=r"tinycloud\.duckdb is not served by this node: read on applications/"
     ):
-        await client.sign_in(wallet, SignIn(request=needs_sql))
-    with pytest.raises(InvalidInput, match=r"tinycloud\.sql"):
-        await owner.delegations.delegate_to_target(needs_sql.delegation_targets[0])
+        await client.sign_in(wallet, SignIn(request=needs_duckdb))
+    with pytest.raises(InvalidInput, match=r"tinycloud\.duckdb"):
+        await owner.delegations.delegate_to_target(needs_duckdb.delegation_targets[0])
     assert wallet.signatures == asked
-    await client.sign_in(wallet, SignIn(request=needs_sql, leave_out_unserved=True))
+    await client.sign_in(wallet, SignIn(request=needs_duckdb, leave_out_unserved=True))
     nothing = request_of(permissions=[], secrets={}).delegation_targets[0]
     with pytest.raises(InvalidInput, match="nothing that can be granted"):
         await client.delegations.delegate_to_target(nothing)

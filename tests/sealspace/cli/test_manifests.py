@@ -111,9 +111,9 @@ async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
             "nothing that can be granted",
         ),
         (
-            {"permissions": [{"service": "tinycloud.sql", "path": "/", "actions": ["read"]}]},
+            {"permissions": [{"service": "tinycloud.duckdb", "path": "/", "actions": ["read"]}]},
             ("--to", SOMEBODY, "--yes"),
-            "tinycloud.sql is not served",
+            "tinycloud.duckdb is not served",
         ),
     ],
 )
