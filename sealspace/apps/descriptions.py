@@ -24,6 +24,10 @@ from capabilities.abilities import (
     NETWORK_REVOKE,
     READ_RECEIPTS,
     SET_POLICY,
+    SQL_ADMIN,
+    SQL_READ,
+    SQL_SCHEMA,
+    SQL_WRITE,
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import time_text
@@ -88,6 +92,10 @@ _VERBS: Mapping[str, str] = {
     SET_POLICY: "set the terms of",
     READ_RECEIPTS: "read the receipts of",
     DELEGATION_STATUS: "look up",
+    SQL_READ: "query",
+    SQL_WRITE: "change",
+    SQL_SCHEMA: "define the tables of",
+    SQL_ADMIN: "administer",
 }
 """Ability to verb; other abilities are shown by their own name."""
 
@@ -145,7 +153,9 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
         if right.path
         else "everything"
     )
-    service = "" if right.service == "kv" else f" ({right.service})"
+    if right.service == "sql":
+        where = f"the database {where}" if right.path else "every database"
+    service = "" if right.service in ("kv", "sql") else f" ({right.service})"
     return f"{where} in the space {space.name}{whose}{service}"
 
 

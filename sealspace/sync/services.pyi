@@ -854,7 +854,7 @@ class Sql:
     def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows | Changes:
         """Run a statement that a grant names.
 
-        A grant can allow only the statements that it contains. See `allow` for an example.
+        The conditions of a grant can list statements (spec/sql.md); others are then refused.
 
         Args:
             name: name of the statement in the grant.

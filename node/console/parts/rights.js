@@ -43,6 +43,7 @@ function placeOf(right, owner, isDeed) {
   const where = [isYours ? words.inSpace : words.inOther, named(isYours ? space.slice(space.lastIndexOf(":") + 1) : space)];
   const what = isWhole ? words.allValues : path.endsWith("/") ? [words.below, named(path)] : [named(path), words.andBelow];
   if (service === "tinycloud.kv") return [what, " ", where];
+  if (service === "tinycloud.sql") return [isWhole ? words.allDatabases : [words.database, what], " ", where];
   if (isDeed) return [!isWhole && [words.at, named(path), " "], where];
   return [words.service, named(service.slice("tinycloud.".length)), " ", !isWhole && [what, " "], where];
 }

@@ -103,7 +103,9 @@ async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:
     granted = await desk.run(
         "grant", "create", did, "--space", "default", "--database", "app", "--out", str(file)
     )
-    assert "read app and what is below it in the space default (sql)" in granted.err, granted
+    assert "query the database app and what is below it in the space default" in granted.err, (
+        granted
+    )
     assert (await desk.run("grant", "accept", str(file), home=other)).status == 0
     space = json.loads((await desk.run("space", "info", "default", "--json")).out)["id"]
     theirs = ("--space", space)
