@@ -97,12 +97,13 @@ async def execute(
     change creates the database.
     """
     statements, begun = list[str](), ""
-    for part in f"{sql}\n;".split(";"):
+    for part in sql.split(";"):
         begun += f"{part};"
         if complete_statement(begun):
             statements.append(begun)
             begun = ""
-    asked = [(one, params) for one in statements if without_comments(one).strip("; ")]
+    # The rest is a last statement without a semicolon, or one that the node refuses.
+    asked = [(one, params) for one in (*statements, begun) if without_comments(one).strip("; ")]
     if params and len(asked) > 1:
         raise click.UsageError("--param requires a single statement")
     async with next_steps(client, space, _missing(database)):

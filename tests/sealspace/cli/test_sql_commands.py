@@ -41,6 +41,9 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
     assert (await desk.run("sql", "execute", "app", both)).err == "changed rows: 2\n"
     failed = await desk.run("sql", "execute", "app", f"DELETE FROM note; {both}; nonsense")
     assert (failed.status, failed.next.startswith("correct the statement")) == (15, True), failed
+    for unfinished in ("DELETE FROM note WHERE text = 'a", "DELETE FROM note; SELECT ("):
+        failed = await desk.run("sql", "execute", "app", unfinished)
+        assert (failed.status, failed.err.count("\n")) == (15, 2), failed
     rows = await desk.run("sql", "query", "app", "SELECT id, text FROM note ORDER BY id")
     assert rows.out == "1  a;b;\n2  c;\n"
 
