@@ -68,10 +68,11 @@ class Rows(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Convert blobs to bytes, and check the number of values in each row."""
-        if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError("a row has another number of values than there are columns")
         rows = (
-            tuple(bytes(cell) if isinstance(cell, list) else cell for cell in row)
+            tuple(
+                bytes(cell) if isinstance(cell, list) else cell
+                for _, cell in zip(self.columns, row, strict=True)
+            )
             for row in self.rows
         )
         structs.force_setattr(self, "rows", tuple(rows))
@@ -139,10 +140,15 @@ class Sql:
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
         """
-        asked = {"action": "query", "sql": sql, "params": params}
-        limits = {"maxRows": max_rows, "maxBytes": max_bytes}
+        asked = {
+            "action": "query",
+            "sql": sql,
+            "params": params,
+            "maxRows": max_rows,
+            "maxBytes": max_bytes,
+        }
         wanted = self._rights([sql], SQL_READ, SQL_WRITE)
-        return decoded(_ROWS, await self._answer({**asked, **limits}, wanted), _WHAT)
+        return decoded(_ROWS, await self._answer(asked, wanted), _WHAT)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
         """Run one statement that has no rows, such as INSERT or CREATE TABLE.

@@ -29,14 +29,15 @@ def _parameter(text: str) -> SqlValue:
     return value
 
 
-def _piped() -> str:
-    # The node refuses what is not UTF-8, and longer texts.
-    return read_named(Path("-"), most_bytes=_MOST_SQL_BYTES).decode(errors="surrogateescape")
-
-
 _database = click.argument("database")
 _sql = click.argument(
-    "sql", callback=lambda _context, _argument, text: _piped() if text == "-" else text
+    "sql",
+    # The node refuses what is not UTF-8, and longer texts.
+    callback=lambda _context, _argument, text: (
+        read_named(Path(text), most_bytes=_MOST_SQL_BYTES).decode(errors="surrogateescape")
+        if text == "-"
+        else text
+    ),
 )
 _params = click.option(
     "--param",
