@@ -147,7 +147,7 @@ class Sql:
             "maxRows": max_rows,
             "maxBytes": max_bytes,
         }
-        wanted = self._rights([sql], SQL_READ, SQL_WRITE)
+        wanted = await self._rights([sql], SQL_READ, SQL_WRITE)
         return decoded(_ROWS, await self._answer(asked, wanted), _WHAT)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
@@ -163,9 +163,8 @@ class Sql:
             SealspaceError: as `query`.
         """
         asked = {"action": "execute", "sql": sql, "params": params}
-        return decoded(
-            _CHANGES, await self._answer(asked, self._rights([sql], SQL_WRITE, SQL_SCHEMA)), _WHAT
-        )
+        wanted = await self._rights([sql], SQL_WRITE, SQL_SCHEMA)
+        return decoded(_CHANGES, await self._answer(asked, wanted), _WHAT)
 
     async def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
         """Run several statements without rows in one transaction.
@@ -177,7 +176,7 @@ class Sql:
         """
         pairs = [(one, ()) if isinstance(one, str) else one for one in statements]
         asked = [{"sql": sql, "params": params} for sql, params in pairs]
-        wanted = self._rights([sql for sql, _ in pairs], SQL_WRITE, SQL_SCHEMA)
+        wanted = await self._rights([sql for sql, _ in pairs], SQL_WRITE, SQL_SCHEMA)
         answer = await self._answer({"action": "batch", "statements": asked}, wanted)
         return decoded(_RESULTS, answer, _WHAT).results
 
@@ -194,7 +193,9 @@ class Sql:
             SealspaceError: as `query`.
         """
         body = {"action": "executeStatement", "name": name, "params": params}
-        wanted = self._rights((), SQL_READ, SQL_WRITE, named=b'"name":' + msgspec.json.encode(name))
+        wanted = await self._rights(
+            (), SQL_READ, SQL_WRITE, named=b'"name":' + msgspec.json.encode(name)
+        )
         answer = await self._answer(body, wanted)
         # The result of a statement without rows has no text, so it cannot contain this one.
         if b'"columns"' in answer.body:
@@ -224,7 +225,7 @@ class Sql:
             SealspaceError: as `query`.
         """
         request = replace(_request({"action": "export"}), max_answer_bytes=max_bytes)
-        asked = await self._caller.invocation(self._rights((), SQL_READ, SQL_WRITE), request)
+        asked = await self._caller.invocation(await self._rights((), SQL_READ, SQL_WRITE), request)
         with closing(await self._caller.transport.stream(asked)) as stream:
             await save(stream, to, progress, unbroken)
             return stream.moved_bytes
@@ -235,9 +236,15 @@ class Sql:
         answer = await self._caller.invoke(wanted, replace(_request(body), repeatable=only_reads))
         if answer.status == 400:
             raise SqlRefused(400, answer.refusal().text, asked=answer.asked)
+        if answer.status == 413:
+            refusal = answer.refusal()
+            refusal.hint = refusal.step = (
+                "select fewer rows or columns, or send a shorter statement"
+            )
+            raise refusal
         return answer.require()
 
-    def _rights(
+    async def _rights(
         self, statements: Sequence[str], *others: str, named: bytes = b""
     ) -> list[Capability]:
         """Return the capabilities for statements, by their first words (I35).
@@ -246,6 +253,11 @@ class Sql:
         repeat the conditions of its grant. Grants whose conditions contain `named` are preferred,
         then grants without conditions.
         """
+        if "sql" not in (await self._caller.info()).features:
+            raise InvalidInput(
+                "this node has no SQL databases",
+                hint="use a node that stores its data in a folder, not in PostgreSQL",
+            )
         now, session = self._caller.clock.now(), self._caller.session
         granted = [
             one for grant in session.grants if grant.is_live(now) for one in grant.capabilities

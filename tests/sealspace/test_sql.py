@@ -22,6 +22,7 @@ from sealspace.errors import (
     ValueTooLarge,
 )
 from sealspace.sql import Changes, Rows
+from sealspace.wallets import new_wallet
 from sealspace.wire.transport import TransportSettings
 
 TABLE = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)"
@@ -72,8 +73,9 @@ async def test_limits_of_an_answer(bench: Any) -> None:
     owner, _ = await bench.owner()
     assert len((await owner.sql().query("VALUES (1), (2)", max_rows=2)).rows) == 2
     for limit in ({"max_rows": 1}, {"max_bytes": 10}):
-        with pytest.raises(ValueTooLarge):
+        with pytest.raises(ValueTooLarge) as refusal:
             await owner.sql().query("VALUES (1), (2)", **limit)
+        assert refusal.value.hint.startswith("select fewer rows")
     with pytest.raises(SqlRefused, match="between 1 and 1000"):
         await owner.sql().query("VALUES (1)", max_rows=0)
 
@@ -229,4 +231,19 @@ async def test_an_answer_of_another_form(bench: Any, lie: dict[str, Any]) -> Non
             assert (await client.sql().query("SELECT x'ff'")).rows == ((b"\xff",),)
             relay.twist = lambda answer: answer.change(**lie) if answer.path == "/invoke" else None
             with pytest.raises(MalformedAnswer, match="is not the result of a statement"):
+                await client.sql().query("SELECT 1")
+
+
+async def test_a_node_without_databases(bench: Any) -> None:
+    """A sign-in requests no rights to databases, and a use of one says what is missing."""
+    async with relay_before(bench.node.url) as relay:
+        relay.twist = lambda answer: (
+            answer.change(features=["kv"]) if answer.path == "/info" else None
+        )
+        async with Client(relay.url, clock=bench.clock, entropy=bench.entropy) as client:
+            await client.sign_in(new_wallet())
+            assert not [
+                one for one in client.session.grants[0].capabilities if "sql" in one.ability
+            ]
+            with pytest.raises(InvalidInput, match="no SQL databases"):
                 await client.sql().query("SELECT 1")
