@@ -24,6 +24,7 @@ SQL_READ = "tinycloud.sql/read"
 SQL_WRITE = "tinycloud.sql/write"
 SQL_SCHEMA = "tinycloud.sql/schema"
 SQL_ADMIN = "tinycloud.sql/admin"
+SQL_ALL = "tinycloud.sql/*"
 
 HOST = "tinycloud.space/host"
 SPACE_LIST = "tinycloud.space/list"
@@ -47,15 +48,13 @@ READ_RECEIPTS = "sealspace.encryption/receipts"
 # A3
 _ALIASES = {
     "tinycloud.kv/delete": KV_DELETE,
-    "tinycloud.sql/select": "tinycloud.sql/read",
+    "tinycloud.sql/select": SQL_READ,
     "tinycloud.duckdb/select": "tinycloud.duckdb/read",
 }
 # A4. Implications of implications are listed too, so one lookup is enough.
 _IMPLIED = {
-    "tinycloud.sql/admin": frozenset({"tinycloud.sql/schema"}),
-    "tinycloud.sql/*": frozenset(
-        f"tinycloud.sql/{name}" for name in ("read", "write", "schema", "admin")
-    ),
+    SQL_ADMIN: frozenset({SQL_SCHEMA}),
+    SQL_ALL: frozenset({SQL_READ, SQL_WRITE, SQL_SCHEMA, SQL_ADMIN}),
     "tinycloud.duckdb/*": frozenset(
         f"tinycloud.duckdb/{name}" for name in ("read", "write", "admin", "import", "export")
     ),
