@@ -38,7 +38,7 @@ _Names: TypeAlias = (
 )
 
 
-class FixedParam(StrictRecord, frozen=True):
+class FixedParam(StrictRecord):
     """A parameter of a named statement that the caller cannot choose.
 
     Attributes:
@@ -50,7 +50,7 @@ class FixedParam(StrictRecord, frozen=True):
     value: bool | int | float | str | None
 
 
-class Statement(StrictRecord, frozen=True, rename="camel"):
+class Statement(StrictRecord, rename="camel"):
     """A statement that callers execute by its name."""
 
     name: str
@@ -58,7 +58,7 @@ class Statement(StrictRecord, frozen=True, rename="camel"):
     fixed_params: Annotated[tuple[FixedParam, ...], Meta(max_length=100)] = ()
 
 
-class SqlLimits(StrictRecord, frozen=True, rename="camel"):
+class SqlLimits(StrictRecord, rename="camel"):
     """The limits of a grant on a database.
 
     Attributes:

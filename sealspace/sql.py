@@ -27,6 +27,7 @@ import msgspec
 from msgspec import structs
 
 from capabilities.abilities import SQL_ADMIN, SQL_READ, SQL_SCHEMA, SQL_WRITE
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
 from capabilities.tokens import Capability
 
@@ -55,7 +56,7 @@ _ABILITIES = {
 }
 
 
-class Rows(msgspec.Struct, frozen=True):
+class Rows(FrozenStruct):
     """The result of a query.
 
     Attributes:
@@ -78,7 +79,7 @@ class Rows(msgspec.Struct, frozen=True):
         structs.force_setattr(self, "rows", tuple(rows))
 
 
-class Changes(msgspec.Struct, frozen=True, rename="camel"):
+class Changes(FrozenStruct, rename="camel"):
     """The result of a statement without rows.
 
     Attributes:

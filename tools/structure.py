@@ -36,12 +36,12 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 92_747,
-    "tee_backend": 98_341,
-    "sealspace": 113_338,
-    "encryption_network": 15_642,
-    "spaces": 62_872,
-    "capabilities": 21_482,
+    "node": 92_568,
+    "tee_backend": 97_988,
+    "sealspace": 116_362,
+    "encryption_network": 15_539,
+    "spaces": 62_590,
+    "capabilities": 21_343,
 }
 # Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (22, 90)}

@@ -205,7 +205,7 @@ class Hosting(Section):
     ] = 1 << 30
 
 
-class Sql(Section, frozen=True):
+class Sql(Section):
     """The limits of SQL databases."""
 
     read_s: Annotated[
@@ -216,7 +216,7 @@ class Sql(Section, frozen=True):
     ] = 10.0
 
 
-class Release(Section, frozen=True):
+class Release(Section):
     """The conditions under which the node releases a key."""
 
     attestation: Annotated[

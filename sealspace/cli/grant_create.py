@@ -40,7 +40,7 @@ from .terminal import end_text, optional_time, print_exactly, print_result, repe
 ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""
 DATABASE_ACTIONS = {"read": SQL_READ, "write": SQL_WRITE, "schema": SQL_SCHEMA, "admin": SQL_ADMIN}
-policy_option = click.option(
+policy_option = file_option(
     "--policy",
     callback=lambda _context, _option, file: file and read_node_policy(file),
     help="JSON policy. Only attested code that this policy approves can read the secrets.",

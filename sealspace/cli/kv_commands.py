@@ -55,9 +55,7 @@ space_option = click.option(
 @_key
 @click.argument("value", metavar="", nargs=-1)
 @space_option
-@click.option(
-    "--file", "source", type=FILE, help="Read the value from a file instead of standard input."
-)
+@file_option("--file", "source", help="Read the value from a file instead of standard input.")
 @click.option(
     "--type",
     "content_type",

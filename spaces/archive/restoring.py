@@ -241,7 +241,7 @@ def _new_file(path: Path) -> Iterator[Callable[[bytes], object]]:
     Yields the file's `write` function. File and folder are durable when the block ends.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         yield stream.write
         stream.flush()

@@ -14,7 +14,8 @@ from typing import TypeAlias, cast
 
 import apsw
 import msgspec
-from msgspec import Struct
+
+from capabilities.frozen_struct import FrozenStruct
 
 from ..space_errors import (
     RecordDamaged,
@@ -100,7 +101,7 @@ class _Plain(threading.local):
 _PLAIN = _Plain()
 
 
-class Statement(Struct, frozen=True):
+class Statement(FrozenStruct):
     """An SQL statement with its parameters, in their order."""
 
     sql: str
@@ -110,7 +111,7 @@ class Statement(Struct, frozen=True):
 _NO_STATEMENT = Statement("")
 
 
-class Changed(Struct, frozen=True, rename={"last_insert_row_id": "lastInsertRowId"}):
+class Changed(FrozenStruct, rename={"last_insert_row_id": "lastInsertRowId"}):
     """The effect of one statement."""
 
     changes: int

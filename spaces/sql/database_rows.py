@@ -31,7 +31,7 @@ def file_of(key: bytes) -> str:
     return f"{key[1:17].hex()}/{key[17:].hex()}.db"
 
 
-class DatabaseRow(Packed, frozen=True):
+class DatabaseRow(Packed):
     """A database that exists.
 
     Attributes:

@@ -7,6 +7,7 @@ The resource names any space of the owner; the rest of its path names the space 
     tinycloud.space/info     <space>/space/<target>   a space of the owner, by its id or by its name
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, TypeGuard
 from urllib.parse import unquote
@@ -53,7 +54,7 @@ class SpaceEntry(FrozenStruct, omit_defaults=True, rename="camel"):
     usage_bytes: int | None = None
     versions_bytes: int = 0
     limit_bytes: int | None = None
-    databases: dict[str, int] = {}
+    databases: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 def is_about_spaces(resource: Resource) -> bool:

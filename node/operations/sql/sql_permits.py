@@ -1,8 +1,7 @@
 """The rights of a token's abilities on a database, within the limits of its caveats (SQ20)."""
 
-from msgspec import Struct
-
 from capabilities.capability_errors import SqlRefused
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceResource
 from capabilities.sql_caveats import SqlLimits, limits_of
 from capabilities.tokens import Invocation
@@ -16,7 +15,7 @@ _MAX_PERMITS = 8  # a refused request is tried with each
 _ON_COLUMNS = ("DELETE", "INSERT", "READ", "UPDATE")
 
 
-class Permit(Struct, frozen=True):
+class Permit(FrozenStruct):
     """Rights that apply within the same limits."""
 
     rights: frozenset[str]

@@ -8,9 +8,9 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import msgspec
-from msgspec import Struct
 
 from capabilities.capability_errors import SqlRefused
+from capabilities.frozen_struct import FrozenStruct
 from spaces.keyspace import space_keys
 from spaces.space_errors import (
     SpaceError,
@@ -52,7 +52,7 @@ _FRESH_S = 1.0
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class _Reading(Struct, frozen=True):
+class _Reading(FrozenStruct):
     """The authorisation of a request, and the rows that it depends on.
 
     Attributes:
@@ -128,7 +128,7 @@ async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _
     )
 
 
-class _Run(Struct, frozen=True):
+class _Run(FrozenStruct):
     """One request and what it needs."""
 
     request: Request
