@@ -312,11 +312,11 @@ class PreconditionFailed(NodeRefused):
 
 
 class SqlRefused(NodeRefused):
-    """The statement or its parameters are not valid, or the statement failed (status 400)."""
+    """The statement is not valid, failed (status 400), or has too long a text or result (413)."""
 
-    default_hint = "correct the statement: the message has the database's own text"
+    default_hint = "correct or shorten the statement, or select fewer rows: the message says which"
     default_step = (
-        "correct the statement; to list the tables, run:"
+        "correct or shorten the statement; to list the tables, run:"
         ' sealspace sql query DATABASE "SELECT name FROM sqlite_master"'
     )
 

@@ -42,7 +42,7 @@ from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Grant, Session, space_of
 from .spaces import PublicKv, Spaces
-from .sql import DEFAULT_DATABASE, Sql
+from .sql import Sql
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
 from .wire.sign_in import SignIn, authorize_key, key_sign_in, wallet_sign_in
@@ -396,7 +396,7 @@ class Client:
         """
         return Kv(self._caller, self.session.chosen_space(space))
 
-    def sql(self, database: str = DEFAULT_DATABASE, *, space: str | None = None) -> Sql:
+    def sql(self, database: str = "default", *, space: str | None = None) -> Sql:
         """Return an object for using an SQLite database of a space.
 
         Args:

@@ -419,7 +419,7 @@ class Kv:
         """
         with closing(await self._opened(key, max_bytes)) as stream:
             head = value_of(stream)
-            await save(stream, to, progress)
+            await save(checked(stream), stream, to, progress)
         return head
 
     async def upload(

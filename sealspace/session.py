@@ -25,7 +25,7 @@ import msgspec
 from capabilities.abilities import parse_ability, satisfies
 from capabilities.cacao import Cacao, encode_cacao, header_text
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
-from capabilities.caveats import caveats_of, same_json
+from capabilities.caveats import caveats_of
 from capabilities.cids import cid_text, digest_of, parse_cid
 from capabilities.clock_and_entropy import Entropy
 from capabilities.frozen import frozen
@@ -120,7 +120,7 @@ def covers(held: Capability, wanted: Capability) -> bool:
     Nodes use the same rule. A capability with caveats covers only one with the same caveats.
     """
     return (
-        (not held.caveats or same_json(dict(held.caveats), dict(wanted.caveats)))
+        held.caveats in ({}, wanted.caveats)
         and satisfies(held.ability, wanted.ability)
         and extends(wanted.resource, held.resource)
     )

@@ -17,29 +17,27 @@ Example:
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 from msgspec import structs
 
-from capabilities.abilities import SQL_ADMIN, SQL_READ, SQL_SCHEMA, SQL_WRITE
+from capabilities.abilities import SQL_READ
 from capabilities.frozen_struct import FrozenStruct
-from capabilities.resources import SpaceId
+from capabilities.resources import SpaceId, root_of
 from capabilities.tokens import Capability
 
 from .errors import InvalidInput, SqlRefused
 from .kv import MAX_STREAM_BYTES
 from .session import covers, space_capability
 from .wire.caller import Caller
-from .wire.node_answers import decoded
+from .wire.node_answers import Decoded, decoded
+from .wire.sign_in import SQL_ABILITIES
 from .wire.transfers import save, unbroken
-from .wire.transport import Answer, Progress, Request, json_request
-
-DEFAULT_DATABASE = "default"
+from .wire.transport import Progress, Request
 
 __all__ = ["Changes", "Rows", "Sql", "SqlValue", "Statement"]
 
@@ -49,11 +47,10 @@ SqlValue: TypeAlias = bool | int | float | str | bytes | None
 Statement: TypeAlias = str | tuple[str, Sequence[SqlValue]]
 """The text of a statement, alone or with the values of its parameters."""
 
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_ABILITIES = {
-    "pragma": (SQL_ADMIN,),
-    **dict.fromkeys(("delete", "insert", "replace", "update"), (SQL_WRITE,)),
-}
+BLANK = r"(?>[\s;]|--.*|/\*[\s\S]*?\*/)*+"
+"""Pattern of white space, semicolons and comments."""
+
+_CHANGE = re.compile(BLANK + r"(delete|insert|pragma|replace|update)\b", re.IGNORECASE)
 
 
 class Rows(FrozenStruct):
@@ -95,7 +92,6 @@ class _Results(msgspec.Struct):
     results: tuple[Changes, ...]
 
 
-_WHAT = "the result of a statement"
 _ROWS = msgspec.json.Decoder(Rows)
 _CHANGES = msgspec.json.Decoder(Changes)
 _RESULTS = msgspec.json.Decoder(_Results)
@@ -117,14 +113,7 @@ class Sql:
         self._space = space
         self._database = database
 
-    async def query(
-        self,
-        sql: str,
-        params: Sequence[SqlValue] = (),
-        *,
-        max_rows: int | None = None,
-        max_bytes: int | None = None,
-    ) -> Rows:
+    async def query(self, sql: str, params: Sequence[SqlValue] = ()) -> Rows:
         """Run one statement, and return its rows.
 
         A database that does not exist is empty. Reading does not create it.
@@ -132,24 +121,14 @@ class Sql:
         Args:
             sql: the statement, with `?` for each value.
             params: the values of its parameters.
-            max_rows: most rows that the node may send, 1 to 1000; None: no limit.
-            max_bytes: longest answer that the node may send, at most 4 MiB; None: 10 MiB.
         Raises:
-            SqlRefused: the statement is not valid, or failed.
-            ValueTooLarge: the result is larger than the limits.
+            SqlRefused: the statement is not valid, failed, or has a result of more than 10 MiB.
             InvalidInput: a value is not of a type that a database stores.
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
         """
-        asked = {
-            "action": "query",
-            "sql": sql,
-            "params": params,
-            "maxRows": max_rows,
-            "maxBytes": max_bytes,
-        }
-        wanted = await self._rights([sql], SQL_READ, SQL_WRITE)
-        return decoded(_ROWS, await self._answer(asked, wanted), _WHAT)
+        changes = bool(_CHANGE.match(sql))
+        return await self._run(_ROWS, changes, action="query", sql=sql, params=params)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
         """Run one statement that has no rows, such as INSERT or CREATE TABLE.
@@ -163,9 +142,7 @@ class Sql:
             QuotaExceeded: the space has no room for the change.
             SealspaceError: as `query`.
         """
-        asked = {"action": "execute", "sql": sql, "params": params}
-        wanted = await self._rights([sql], SQL_WRITE, SQL_SCHEMA)
-        return decoded(_CHANGES, await self._answer(asked, wanted), _WHAT)
+        return await self._run(_CHANGES, True, action="execute", sql=sql, params=params)
 
     async def batch(self, statements: Sequence[Statement]) -> tuple[Changes, ...]:
         """Run several statements without rows in one transaction.
@@ -177,11 +154,9 @@ class Sql:
         """
         pairs = [(one, ()) if isinstance(one, str) else one for one in statements]
         asked = [{"sql": sql, "params": params} for sql, params in pairs]
-        wanted = await self._rights([sql for sql, _ in pairs], SQL_WRITE, SQL_SCHEMA)
-        answer = await self._answer({"action": "batch", "statements": asked}, wanted)
-        return decoded(_RESULTS, answer, _WHAT).results
+        return (await self._run(_RESULTS, True, action="batch", statements=asked)).results
 
-    async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows | Changes:
+    async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows:
         """Run a statement that a grant names.
 
         The conditions of a grant can list statements (spec/sql.md); others are then refused.
@@ -193,15 +168,7 @@ class Sql:
             NotGranted: the session has no grant for this database.
             SealspaceError: as `query`.
         """
-        body = {"action": "executeStatement", "name": name, "params": params}
-        wanted = await self._rights(
-            (), SQL_READ, SQL_WRITE, named=b'"name":' + msgspec.json.encode(name)
-        )
-        answer = await self._answer(body, wanted)
-        # The result of a statement without rows has no text, so it cannot contain this one.
-        if b'"columns"' in answer.body:
-            return decoded(_ROWS, answer, _WHAT)
-        return decoded(_CHANGES, answer, _WHAT)
+        return await self._run(_ROWS, False, action="executeStatement", name=name, params=params)
 
     async def export(
         self,
@@ -225,82 +192,62 @@ class Sql:
             InvalidInput: the path is not a regular file.
             SealspaceError: as `query`.
         """
-        request = replace(_request({"action": "export"}), max_answer_bytes=max_bytes)
-        asked = await self._caller.invocation(await self._rights((), SQL_READ, SQL_WRITE), request)
+        request = Request(body=b'{"action":"export"}', max_answer_bytes=max_bytes)
+        asked = await self._caller.invocation(await self._rights(changes=False), request)
         with closing(await self._caller.transport.stream(asked)) as stream:
-            await save(stream, to, progress, unbroken)
+            await save(unbroken(stream), stream, to, progress)
             return stream.moved_bytes
 
-    async def _answer(self, body: Mapping[str, object], wanted: Sequence[Capability]) -> Answer:
+    async def _run(
+        self, decoder: "msgspec.json.Decoder[Decoded]", changes: bool, **asked: object
+    ) -> Decoded:
+        try:
+            # Bytes become a list of numbers.
+            text = json.dumps(asked, default=lambda blob: [*memoryview(blob)], allow_nan=False)
+        except (TypeError, ValueError) as exc:
+            raise InvalidInput(
+                "a parameter has a value that a database cannot store",
+                hint="pass None, a bool, an int, a finite float, a str or bytes",
+            ) from exc
+        wanted = await self._rights(changes=changes, name=asked.get("name"))
         # The node runs no statement that writes for a token that may only read.
-        only_reads = all(one.ability == SQL_READ for one in wanted)
-        answer = await self._caller.invoke(wanted, replace(_request(body), repeatable=only_reads))
-        if answer.status == 400:
-            raise SqlRefused(400, answer.refusal().text, asked=answer.asked)
-        if answer.status == 413:
-            refusal = answer.refusal()
-            refusal.hint = refusal.step = (
-                "select fewer rows or columns, or send a shorter statement"
-            )
-            raise refusal
-        return answer.require()
+        request = Request(body=text.encode(), repeatable=wanted[0].ability == SQL_READ)
+        answer = await self._caller.invoke(wanted, request)
+        if answer.status in (400, 413):
+            raise SqlRefused(answer.status, answer.refusal().text, asked=answer.asked)
+        return decoded(decoder, answer.require(), "the result of a statement")
 
-    async def _rights(
-        self, statements: Sequence[str], *others: str, named: bytes = b""
-    ) -> list[Capability]:
-        """Return the capabilities for statements, by their first words (I35).
+    async def _rights(self, *, changes: bool, name: object = None) -> list[Capability]:
+        """Return the capabilities of a request: one to read, or all that allow changes.
 
-        For words without an ability of their own, the session needs one of `others`. A token has to
-        repeat the conditions of its grant. Grants whose conditions contain `named` are preferred,
-        then grants without conditions.
+        A token has to repeat the conditions of its grants (I35). Grants whose conditions contain
+        the statement `name` are preferred, then grants without conditions.
         """
         if "sql" not in (await self._caller.info()).features:
             raise InvalidInput(
                 "this node has no SQL databases",
                 hint="use a node that stores its data in a folder, not in PostgreSQL",
             )
-        now, session = self._caller.clock.now(), self._caller.session
-        granted = [
-            one for grant in session.grants if grant.is_live(now) for one in grant.capabilities
+        plain = [
+            space_capability(self._space, "sql", self._database, one)
+            for one in SQL_ABILITIES[changes:]
         ]
-        words = (without_comments(sql).lower().partition(" ")[0] for sql in statements)
-        found = []
-        for abilities in dict.fromkeys(_ABILITIES.get(word, others) for word in words) or (others,):
-            plain = [space_capability(self._space, "sql", self._database, one) for one in abilities]
-            held = [
+        now, session = self._caller.clock.now(), self._caller.session
+        grants = [grant.capabilities for grant in session.grants if grant.is_live(now)]
+        if root_of(plain[0].resource) == session.did:
+            grants = [tuple(plain)]
+        named = msgspec.json.encode({"name": name})[1:-1]
+        held = sorted(
+            (
                 wanted
                 for one in plain
-                for have in granted
+                for capabilities in grants
+                for have in capabilities
                 if covers(have, wanted := structs.replace(one, caveats=have.caveats))
-            ]
-            found.append(
-                min(
-                    held,
-                    key=lambda one: (
-                        named not in msgspec.json.encode(one.caveats),
-                        len(one.caveats),
-                    ),
-                    default=plain[0],
-                )
-            )
-        return found
-
-
-def without_comments(sql: str) -> str:
-    """Remove the comments of a statement, and make its white space single blanks.
-
-    Quoted texts are changed too.
-    """
-    return " ".join(_COMMENT.sub(" ", sql).split())
-
-
-def _request(body: Mapping[str, object]) -> Request:
-    try:
-        # Bytes become a list of numbers.
-        text = json.dumps(body, default=lambda blob: [*memoryview(blob)], allow_nan=False)
-    except (TypeError, ValueError) as exc:
-        raise InvalidInput(
-            "a parameter has a value that a database cannot store",
-            hint="pass None, a bool, an int, a finite float, a str or bytes",
-        ) from exc
-    return json_request("POST", "/invoke", text.encode())
+            ),
+            key=lambda one: (named not in msgspec.json.encode(one.caveats), len(one.caveats)),
+        )
+        best = dict[str, Capability]()
+        for one in held if changes else held[:1]:
+            best.setdefault(one.ability, one)
+        return [*best.values()] or plain[:1]

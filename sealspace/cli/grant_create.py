@@ -5,18 +5,7 @@ from pathlib import Path
 
 import click
 
-from capabilities.abilities import (
-    DECRYPT,
-    KV_DELETE,
-    KV_GET,
-    KV_LIST,
-    KV_METADATA,
-    KV_PUT,
-    SQL_ADMIN,
-    SQL_READ,
-    SQL_SCHEMA,
-    SQL_WRITE,
-)
+from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
 from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
@@ -30,6 +19,7 @@ from ..delegations import allow
 from ..errors import BackendError, InvalidInput, NotFound
 from ..wallets import Wallet
 from ..wire.portable import PortableDelegation, encode_portable
+from ..wire.sign_in import SQL_ABILITIES
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .paths import file_option, grants_option, write_grants
@@ -39,7 +29,7 @@ from .terminal import end_text, optional_time, print_exactly, print_result, repe
 
 ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""
-DATABASE_ACTIONS = {"read": SQL_READ, "write": SQL_WRITE, "schema": SQL_SCHEMA, "admin": SQL_ADMIN}
+DATABASE_ACTIONS = {ability.rpartition("/")[2]: ability for ability in SQL_ABILITIES}
 policy_option = file_option(
     "--policy",
     callback=lambda _context, _option, file: file and read_node_policy(file),

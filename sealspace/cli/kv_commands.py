@@ -11,14 +11,7 @@ from pathlib import Path
 import click
 
 from ..client import Client
-from ..errors import (
-    InvalidInput,
-    NotFound,
-    NotGranted,
-    PreconditionFailed,
-    SealspaceError,
-    SpaceNotFound,
-)
+from ..errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, SpaceNotFound
 from ..kv import Kv
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node
@@ -229,19 +222,17 @@ async def _values(client: Client, space: str | None, key: str) -> AsyncIterator[
 
     Errors raised in the `with` block get a hint.
     """
-    named = "" if space is None else f" --space {space}"
-    missing = NotThere(f"there is no value with the key {key}", hint=f"sealspace kv list{named}")
-    async with next_steps(client, space, missing):
+    async with next_steps(client, space, "kv", f"there is no value with the key {key}"):
         yield client.kv(space)
 
 
 @asynccontextmanager
 async def next_steps(
-    client: Client, space: str | None, missing: SealspaceError
+    client: Client, space: str | None, group: str, missing: str
 ) -> AsyncIterator[None]:
     """Add next steps to the errors about a space.
 
-    `missing` replaces NotFound errors about its content.
+    Other things that are not found are described by `missing`; `sealspace GROUP list` lists them.
     """
     try:
         yield
@@ -250,7 +241,8 @@ async def next_steps(
             f"this node has no space {space or 'default'}", hint="sealspace space list"
         ) from None
     except NotFound:
-        raise missing from None
+        named = "" if space is None else f" --space {space}"
+        raise NotThere(missing, hint=f"sealspace {group} list{named}") from None
     except NotGranted as refusal:
         # One of the owner's spaces that this login did not ask for: signing in again adds it.
         if space is not None and ":" not in space:

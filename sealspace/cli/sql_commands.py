@@ -1,7 +1,9 @@
 """The commands `sealspace sql`, which use the databases of a space."""
 
-import sys
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from sqlite3 import complete_statement
 
@@ -9,24 +11,22 @@ import click
 import msgspec
 
 from ..client import Client
-from ..errors import InvalidInput
-from ..sql import SqlValue, without_comments
-from .command_errors import NotThere
+from ..sql import BLANK, SqlValue
 from .kv_commands import next_steps, space_option
 from .owner_profile import at_node
 from .paths import NEW_FILE, read_named
 from .terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
 
 _MOST_SQL_BYTES = 1_000_000
+_next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
 
 
 def _parameter(text: str) -> SqlValue:
     """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
-    try:
+    with suppress(msgspec.MsgspecError):
         value: SqlValue = msgspec.json.decode(text, type=bool | int | float | str | None)
-    except msgspec.MsgspecError:
-        return text
-    return value
+        return value
+    return text
 
 
 _database = click.argument("database")
@@ -44,7 +44,7 @@ _params = click.option(
     "params",
     metavar="VALUE",
     multiple=True,
-    callback=lambda _context, _option, texts: [_parameter(one) for one in texts],
+    type=_parameter,
     help=(
         "The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
         " double quotes is always a text: `--param '\"5\"'`."
@@ -68,7 +68,7 @@ async def query(
     SQL is the statement, or `-` for standard input. Blobs are printed in hexadecimal; with --json,
     in base64.
     """
-    async with next_steps(client, space, _missing(database)):
+    async with _next_steps(client, space):
         found = await client.sql(database, space=space).query(sql, params)
     shown = [
         [one.hex() if isinstance(one, bytes) else cell_text(one) for one in row]
@@ -104,10 +104,10 @@ async def execute(
             statements.append(begun)
             begun = ""
     # The rest is a last statement without a semicolon, or one that the node refuses.
-    asked = [(one, params) for one in (*statements, begun) if without_comments(one).strip("; ")]
+    asked = [(one, params) for one in (*statements, begun) if not re.fullmatch(BLANK, one)]
     if params and len(asked) > 1:
         raise click.UsageError("--param requires a single statement")
-    async with next_steps(client, space, _missing(database)):
+    async with _next_steps(client, space):
         done = await client.sql(database, space=space).batch(asked)
     print_result(done)
     tell(f"changed rows: {sum(one.changes for one in done)}")
@@ -116,20 +116,14 @@ async def execute(
 @click.command(epilog="Example: `sealspace sql export app --out app.sqlite`.")
 @_database
 @space_option
-@click.option("--out", type=NEW_FILE, help="Write to a file instead of standard output.")
+@click.option("--out", type=NEW_FILE, required=True, help="Write to this file.")
 @yes_option
 @at_node
-async def export(
-    client: Client, database: str, space: str | None, out: Path | None, yes: bool
-) -> None:
+async def export(client: Client, database: str, space: str | None, out: Path, yes: bool) -> None:
     """Write a copy of a database, as an SQLite file."""
-    if out is None and sys.stdout.isatty():
-        raise InvalidInput(
-            "the copy is not printed to a terminal: it is binary", hint="add --out FILE"
-        )
     confirm_replacing(out, yes=yes)
-    async with next_steps(client, space, _missing(database)):
-        size_bytes = await client.sql(database, space=space).export(out or sys.stdout.buffer)
+    async with _next_steps(client, space):
+        size_bytes = await client.sql(database, space=space).export(out)
     tell(f"wrote {size_bytes} bytes")
 
 
@@ -138,7 +132,7 @@ async def export(
 @at_node
 async def list_(client: Client, space: str | None) -> None:
     """List the databases of a space and their sizes in bytes."""
-    async with next_steps(client, space, _missing("")):
+    async with _next_steps(client, space):
         found = await client.spaces().info(client.kv(space).space.text)
     print_rows(
         found.databases,
@@ -146,7 +140,3 @@ async def list_(client: Client, space: str | None) -> None:
         [*found.databases.items()],
         nothing="no databases here yet; next: sealspace sql execute NAME SQL",
     )
-
-
-def _missing(database: str) -> NotThere:
-    return NotThere(f"there is no database {database}", hint="sealspace sql list")

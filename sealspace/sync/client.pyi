@@ -190,7 +190,7 @@ class Client:
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
 
-    def sql(self, database: str = ..., *, space: str | None = None) -> Sql:
+    def sql(self, database: str = "default", *, space: str | None = None) -> Sql:
         """Return an object for using an SQLite database of a space.
 
         Args:

@@ -804,14 +804,7 @@ class Sql:
     Use `Client.sql` to get an instance. See `sealspace.sql.Sql`.
     """
 
-    def query(
-        self,
-        sql: str,
-        params: Sequence[SqlValue] = ...,
-        *,
-        max_rows: int | None = None,
-        max_bytes: int | None = None,
-    ) -> Rows:
+    def query(self, sql: str, params: Sequence[SqlValue] = ...) -> Rows:
         """Run one statement, and return its rows.
 
         A database that does not exist is empty. Reading does not create it.
@@ -819,11 +812,8 @@ class Sql:
         Args:
             sql: the statement, with `?` for each value.
             params: the values of its parameters.
-            max_rows: most rows that the node may send, 1 to 1000; None: no limit.
-            max_bytes: longest answer that the node may send, at most 4 MiB; None: 10 MiB.
         Raises:
-            SqlRefused: the statement is not valid, or failed.
-            ValueTooLarge: the result is larger than the limits.
+            SqlRefused: the statement is not valid, failed, or has a result of more than 10 MiB.
             InvalidInput: a value is not of a type that a database stores.
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
@@ -851,7 +841,7 @@ class Sql:
             SealspaceError: as `execute`.
         """
 
-    def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows | Changes:
+    def execute_statement(self, name: str, params: Sequence[SqlValue] = ...) -> Rows:
         """Run a statement that a grant names.
 
         The conditions of a grant can list statements (spec/sql.md); others are then refused.

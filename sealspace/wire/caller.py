@@ -204,10 +204,11 @@ class Caller:
 def in_words(wanted: Sequence[Capability]) -> str:
     """Describe capabilities in a short string.
 
-    The string has the first capability, and how many more there are.
+    The string has the first capability, and how many more resources there are.
     """
     first = f"{wanted[0].ability} on {wanted[0].resource.text}"
-    return first if len(wanted) == 1 else f"{first} and {len(wanted) - 1} more"
+    more = len({one.resource.text for one in wanted}) - 1
+    return f"{first} and {more} more" if more else first
 
 
 def _require_made_at(node_id: str, session: Session, url: str) -> None:

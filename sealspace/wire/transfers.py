@@ -248,17 +248,17 @@ async def unbroken(stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def save(
+    pieces: AsyncIterator[bytes],
     stream: Stream,
     to: str | Path | BinaryIO,
     progress: Progress | None,
-    read: Callable[[Stream], AsyncIterator[bytes]] = checked,
 ) -> None:
-    """Write a value to a file.
+    """Write the pieces of a response to a file.
 
-    If `to` is a path, the file is replaced atomically at the end. `read` yields the bytes.
+    If `to` is a path, the file is replaced atomically at the end.
     """
     if not isinstance(to, str | Path):
-        await _copy(stream, to, progress, read)
+        await _copy(pieces, stream, to, progress)
         return
     path = Path(to)
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
@@ -270,7 +270,7 @@ async def save(
     file = await asyncio.to_thread(draft.open, "xb")
     try:
         with file:
-            await _copy(stream, file, progress, read)
+            await _copy(pieces, stream, file, progress)
             await asyncio.to_thread(os.fsync, file.fileno())
         await asyncio.to_thread(draft.replace, path)
     except BaseException:
@@ -279,13 +279,10 @@ async def save(
 
 
 async def _copy(
-    stream: Stream,
-    file: BinaryIO,
-    progress: Progress | None,
-    read: Callable[[Stream], AsyncIterator[bytes]],
+    pieces: AsyncIterator[bytes], stream: Stream, file: BinaryIO, progress: Progress | None
 ) -> None:
     buffer = bytearray()
-    async for piece in read(stream):
+    async for piece in pieces:
         buffer += piece
         if len(buffer) >= PIECE_BYTES:  # fewer and larger writes: each one changes the thread
             await asyncio.to_thread(file.write, bytes(buffer))

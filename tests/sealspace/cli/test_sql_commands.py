@@ -40,7 +40,10 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
     both = "INSERT INTO note (text) VALUES ('a;b'); INSERT INTO note (text) VALUES ('c')"
     assert (await desk.run("sql", "execute", "app", both)).err == "changed rows: 2\n"
     failed = await desk.run("sql", "execute", "app", f"DELETE FROM note; {both}; nonsense")
-    assert (failed.status, failed.next.startswith("correct the statement")) == (15, True), failed
+    assert (failed.status, failed.next.startswith("correct or shorten the statement")) == (
+        15,
+        True,
+    ), failed
     for unfinished in ("DELETE FROM note WHERE text = 'a", "DELETE FROM note; SELECT ("):
         failed = await desk.run("sql", "execute", "app", unfinished)
         assert (failed.status, failed.err.count("\n")) == (15, 2), failed
@@ -80,11 +83,8 @@ async def test_sizes_and_a_copy(desk: OwnerDesk, tmp_path: Path) -> None:
     ran = await desk.run("sql", "export", "app", "--out", str(copy))
     assert (ran.status, ran.err) == (0, f"wrote {copy.stat().st_size} bytes\n")
     assert sqlite3.connect(copy).execute("SELECT * FROM note").fetchall() == []
-    assert await desk.read("sql", "export", "app") == copy.read_bytes()
     missing = await desk.run("sql", "export", "other", "--out", str(tmp_path / "other"))
     assert (missing.status, missing.next) == (21, "sealspace sql list")
-    desk.shows_a_terminal()
-    assert (await desk.run("sql", "export", "app")).next == "add --out FILE"
 
 
 async def test_another_space(desk: OwnerDesk) -> None:
