@@ -233,16 +233,17 @@ class Sql:
             for one in SQL_ABILITIES[changes:]
         ]
         now, session = self._caller.clock.now(), self._caller.session
-        grants = [grant.capabilities for grant in session.grants if grant.is_live(now)]
+        granted = [
+            one for grant in session.grants if grant.is_live(now) for one in grant.capabilities
+        ]
         if root_of(plain[0].resource) == session.did:
-            grants = [tuple(plain)]
+            granted = plain
         named = msgspec.json.encode({"name": name})[1:-1]
         held = sorted(
             (
                 wanted
                 for one in plain
-                for capabilities in grants
-                for have in capabilities
+                for have in granted
                 if covers(have, wanted := structs.replace(one, caveats=have.caveats))
             ),
             key=lambda one: (named not in msgspec.json.encode(one.caveats), len(one.caveats)),

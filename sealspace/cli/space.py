@@ -14,7 +14,7 @@ from capabilities.strict_json import JsonObject
 from ..client import Client
 from ..errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ..spaces import SpaceEntry
-from ..wire.sign_in import data_rights
+from ..wire.sign_in import whole_space
 from .command_errors import AlreadyThere, NotThere
 from .owner_profile import at_node, owner_home
 from .terminal import facts, print_result, print_rows, tell, time_text
@@ -56,7 +56,7 @@ async def create(client: Client, name: str) -> None:
         raise AlreadyThere(
             f"the space {name} already exists", hint=f"to use it: sealspace login --space {name}"
         ) from None
-    whole = data_rights(made.space, (await client.info()).features)
+    whole = whole_space(made.space, (await client.info()).features)
     ends_at = client.session.expires_at
     # The new right ends with the session.
     left_s = 86_400.0 if ends_at is None else ends_at - SystemClock.now()

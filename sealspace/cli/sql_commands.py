@@ -17,24 +17,23 @@ from .owner_profile import at_node
 from .paths import NEW_FILE, read_named
 from .terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
 
-_MOST_SQL_BYTES = 1_000_000
 _next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
 
 
 def _parameter(text: str) -> SqlValue:
     """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
+    value: SqlValue = text
     with suppress(msgspec.MsgspecError):
-        value: SqlValue = msgspec.json.decode(text, type=bool | int | float | str | None)
-        return value
-    return text
+        value = msgspec.json.decode(text, type=bool | int | float | str | None)
+    return value
 
 
 _database = click.argument("database")
 _sql = click.argument(
     "sql",
-    # The node refuses what is not UTF-8, and longer texts.
+    # The node refuses longer texts, and what is not UTF-8.
     callback=lambda _context, _argument, text: (
-        read_named(Path(text), most_bytes=_MOST_SQL_BYTES).decode(errors="surrogateescape")
+        read_named(Path(text), most_bytes=1_000_000).decode(errors="surrogateescape")
         if text == "-"
         else text
     ),

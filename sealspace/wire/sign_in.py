@@ -265,7 +265,7 @@ async def key_sign_in(
         return session
     owned = [space_of(session.owner, name) for name in spaces]
     wanted = _own_capabilities(
-        session.owner, [one for space in owned for one in _whole_space(space)], ()
+        session.owner, [one for space in owned for one in whole_space(space, ())], ()
     )
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
     if skipped:
@@ -321,7 +321,7 @@ def sign_in_capabilities(
     primary = space_of(owner, _primary_space(asked))
     wanted: list[Capability] = []
     if asked.request is None:
-        wanted += _whole_space(primary, features)
+        wanted += whole_space(primary, features)
     else:
         resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
         wanted += requested_capabilities(
@@ -329,7 +329,7 @@ def sign_in_capabilities(
         )
         wanted += _delegation_capabilities(primary)
     for name in asked.spaces:
-        wanted += _whole_space(space_of(owner, name), features)
+        wanted += whole_space(space_of(owner, name), features)
     if asked.spaces_rights:
         wanted += [
             space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES
@@ -403,18 +403,15 @@ def _primary_space(asked: SignIn) -> str:
     return next((space for space in spaces if space != ACCOUNT_SPACE), DEFAULT_SPACE)
 
 
-def _whole_space(space: SpaceId, features: Sequence[str] = ()) -> list[Capability]:
-    return [*data_rights(space, features), *_delegation_capabilities(space)]
-
-
-def data_rights(space: SpaceId, features: Sequence[str]) -> list[Capability]:
-    """Return the rights to the values of a space, and to its databases if the node serves SQL."""
+def whole_space(space: SpaceId, features: Sequence[str]) -> list[Capability]:
+    """Return the rights to everything in a space; to databases only if the node has the feature."""
     services = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
-    return [
+    data = [
         space_capability(space, service, None, ability)
         for service, abilities in services.items()
         for ability in abilities
     ]
+    return data + _delegation_capabilities(space)
 
 
 def _delegation_capabilities(space: SpaceId) -> list[Capability]:
