@@ -24,10 +24,6 @@ from capabilities.abilities import (
     NETWORK_REVOKE,
     READ_RECEIPTS,
     SET_POLICY,
-    SQL_ADMIN,
-    SQL_READ,
-    SQL_SCHEMA,
-    SQL_WRITE,
 )
 from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import time_text
@@ -78,6 +74,7 @@ from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..session import iso_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
+from ..wire.sign_in import SQL_ABILITIES
 from .backends import Seen
 
 _VERBS: Mapping[str, str] = {
@@ -92,10 +89,7 @@ _VERBS: Mapping[str, str] = {
     SET_POLICY: "set the terms of",
     READ_RECEIPTS: "read the receipts of",
     DELEGATION_STATUS: "look up",
-    SQL_READ: "query",
-    SQL_WRITE: "change",
-    SQL_SCHEMA: "define the tables of",
-    SQL_ADMIN: "administer",
+    **dict(zip(SQL_ABILITIES, ("query", "change", "define tables in", "administer"), strict=True)),
 }
 """Ability to verb; other abilities are shown by their own name."""
 

@@ -119,7 +119,7 @@ async def shared(owner: Client, friend: Client, *abilities: str, **given: Any) -
 
 
 async def test_a_friend_who_may_read(bench: Any) -> None:
-    """Reads and copies the database, and nothing else; the client does not ask in vain."""
+    """Reads and copies the database, and nothing else."""
     (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").batch([TABLE, (ADD, ["a"])])
     await shared(owner, friend, "read", wallet=wallet)
