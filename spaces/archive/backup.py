@@ -50,13 +50,13 @@ from capabilities.strict_json import StrictRecord
 
 from ..identity import recorded_identity
 from ..space_errors import BackupDamaged, RecordDamaged, StoreFull
+from ..sql.database_files import database_copy, database_files
 from ..store.contract import MAX_KEY_BYTES, MAX_VALUE_BYTES, Store
 from ..store.durable import NO_SPACE, RESERVE_BYTES, sync_folder
 from ..store.lmdb.snapshots import PART_ROWS, Part, RowSource
 from ..values.object_records import ObjectName
 from ..values.object_store import ObjectStore
 from .bodies import note_bodies, noted_bodies
-from .databases import database_copy, database_files
 
 MAX_HEADER_BYTES = 16 * 1024
 HEADER_NAME = "backup.json"
@@ -441,9 +441,9 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
 def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: BackupSummary) -> None:
     """Copy an SQL database into the archive (BK10)."""
     try:
-        with database_copy(folder / file) as copy, copy.open("rb") as contents:
-            archive.begin(file, copy.stat().st_size)
-            while piece := contents.read(_PIECE_BYTES):
+        with database_copy(folder / file) as copy:
+            archive.begin(file, os.fstat(copy.fileno()).st_size)
+            while piece := copy.read(_PIECE_BYTES):
                 archive.write(piece)
             archive.end()
     except RecordDamaged:

@@ -100,6 +100,7 @@ from ..keyspace import (
 )
 from ..lease import check_lease
 from ..space_errors import RecordDamaged, TooManySpaces
+from ..sql.database_files import check_database
 from ..sql.database_rows import DATABASE_ROWS, DATABASES_FOLDER, file_of
 from ..store.contract import LIVE_MARK, Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
@@ -109,7 +110,6 @@ from ..values.quota import override_of
 from ..values.tickets import ticket_of
 from ..values.value_heads import head_of, row_bytes
 from .bodies import note_bodies, noted_bodies
-from .databases import check_database
 
 AccountingEntry = tuple[bytes, int]
 Get = Callable[[bytes], Record | None]

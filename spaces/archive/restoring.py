@@ -34,6 +34,7 @@ from ..keyspace import (
     RESTORED_KEY,
 )
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
+from ..sql.database_files import DATABASE_MEMBER, database_files
 from ..sql.database_rows import DATABASES_FOLDER
 from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page
 from ..store.durable import sync_folder
@@ -58,7 +59,6 @@ from .backup import (
     parse_part,
 )
 from .bodies import note_bodies, noted_bodies, store_body
-from .databases import DATABASE_MEMBER, database_files
 
 MAX_SEALED_SECRET_BYTES = 16 * 1024
 _MOST_SHOWN = 1000  # large values that are listed by name

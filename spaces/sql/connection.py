@@ -43,9 +43,7 @@ _SLOW = {
     "replace": (3,),
 }
 _MOST_COMPARED = 100_000_000  # pairs of bytes in one call: less than a second
-_COPIED_PAGES = 256  # at once
 _OPENING_MS = 2000
-_COPY_S = 600.0
 _HEAP_BYTES = 256 * 1024 * 1024
 
 SqlValue: TypeAlias = int | float | str | bytes | None
@@ -68,7 +66,7 @@ _SWITCHES = {
     apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA: 0,
     apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA: 0,
 }
-_NEEDED = re.compile(r"uses (\d+) and")
+_NUMBER = re.compile(r"\d+")
 _BLANK = re.compile(r"(?:\s|;|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
 # The errors that no statement causes.
@@ -101,16 +99,6 @@ class _Plain(threading.local):
 _PLAIN = _Plain()
 
 
-class Statement(FrozenStruct):
-    """An SQL statement with its parameters, in their order."""
-
-    sql: str
-    params: Sequence[SqlValue] = ()
-
-
-_NO_STATEMENT = Statement("")
-
-
 class Changed(FrozenStruct, rename={"last_insert_row_id": "lastInsertRowId"}):
     """The effect of one statement."""
 
@@ -127,6 +115,7 @@ class Connection:
 
     Attributes:
         is_interrupted: set by another thread to stop the running statement.
+        is_gone: returns whether the client of the request has disconnected.
 
     Raises:
         RecordDamaged: the file is missing or is not a database.
@@ -142,6 +131,7 @@ class Connection:
         self._deadline = math.inf
         self._time_s = 0.0
         self.is_interrupted = False
+        self.is_gone: Callable[[], bool] = bool
         self._in_read = True
         self._is_limited = False
         with self._translated():
@@ -245,22 +235,6 @@ class Connection:
         with self._translated():
             self._apsw.execute("COMMIT")
 
-    def copy_to(self, path: str) -> None:
-        """Copy the database as of one moment to an empty file (SQ13)."""
-        with self._translated():
-            copy = apsw.Connection(path)
-            try:
-                self.begin(writes=False, time_s=_COPY_S)
-                self._pragma("schema_version")  # the moment that is copied
-                with copy.backup("main", self._apsw, "main") as backup:
-                    while not backup.done and not self._is_over():
-                        backup.step(_COPIED_PAGES)
-                    if not backup.done:
-                        raise StoreBusy("copying an SQL database took too long")
-                copy.pragma("journal_mode", "delete")  # one file, without a write-ahead log
-            finally:
-                copy.close()
-
     def size_bytes(self) -> int:
         """Return the size of the database's pages, including uncommitted ones."""
         return self._pragma("page_count") * self._pragma("page_size")
@@ -285,9 +259,9 @@ class Connection:
 
     def query(
         self,
-        statement: Statement,
+        sql: str,
         guard: Guard,
-        *,
+        params: Sequence[SqlValue] = (),
         max_rows: int | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
@@ -298,13 +272,14 @@ class Connection:
             Errors of `_run`.
         """
         columns = list[str]()
-        rows, count, is_cut, least_bytes = bytearray(), 0, False, 0
+        rows, count, size_bytes = bytearray(), 0, 0
         max_bytes = max_bytes or MAX_ANSWER_BYTES
-        for row in self._run(statement, guard, columns):
+        is_cut = False
+        for row in self._run(sql, guard, params, columns):
             # A byte takes at least two characters, and much memory as a member of a list.
-            least_bytes = sum(2 * len(value) for value in row if isinstance(value, bytes))
-            is_cut = count == max_rows or least_bytes > max_bytes
-            if is_cut or len(rows) > max_bytes:
+            size_bytes = len(rows) + sum(2 * len(one) for one in row if isinstance(one, bytes))
+            is_cut = count == max_rows or size_bytes > max_bytes
+            if is_cut:
                 break
             rows += b"," if count else b""
             rows += _ENCODE([list(v) if isinstance(v, bytes) else v for v in row])
@@ -317,10 +292,10 @@ class Connection:
             count,
         )
         if is_cut or len(answer) > max_bytes:
-            raise SqlAnswerTooLarge(f"Response too large: {max(len(answer), least_bytes)} bytes")
+            raise SqlAnswerTooLarge(f"Response too large: {max(len(answer), size_bytes)} bytes")
         return answer
 
-    def execute(self, statement: Statement, guard: Guard) -> Changed:
+    def execute(self, sql: str, guard: Guard, params: Sequence[SqlValue] = ()) -> Changed:
         """Run a statement that returns no rows.
 
         Raises:
@@ -328,7 +303,7 @@ class Connection:
             Errors of `_run`.
         """
         before = self._apsw.last_insert_rowid()
-        for _ in self._run(statement, guard, [], inserts=True):
+        for _ in self._run(sql, guard, params, [], inserts=True):
             raise SqlError("SQLite error: Execute returned results - did you mean to call query?")
         is_change = guard.is_change
         inserted = None
@@ -337,22 +312,14 @@ class Connection:
             self._apsw.set_last_insert_rowid(inserted or before)
         return Changed(self._apsw.changes() if is_change else 0, inserted)
 
-    def define(self, sql: str, guard: Guard) -> None:
-        """Run one statement that comes before the main one; its rows are ignored.
-
-        Raises errors of `_run`; those of SQLite begin with `Schema error`.
-        """
-        try:
-            for _ in self._run(Statement(sql), guard, []):
-                pass
-        except SqlError as exc:
-            prefix, separator, text = str(exc).partition("SQLite error: ")
-            if prefix or not separator:
-                raise
-            raise SqlError(f"Schema error: {text}") from exc
-
     def _run(
-        self, statement: Statement, guard: Guard, columns: list[str], *, inserts: bool = False
+        self,
+        text: str,
+        guard: Guard,
+        params: Sequence[SqlValue],
+        columns: list[str],
+        *,
+        inserts: bool = False,
     ) -> Iterator[tuple[SqlValue, ...]]:
         """Yield the rows of exactly one statement, which the guard has judged.
 
@@ -367,9 +334,9 @@ class Connection:
             nonlocal is_judged
             if is_judged:
                 return False  # a comment after the statement
-            if _BLANK.fullmatch(statement.sql):
+            if _BLANK.fullmatch(text):
                 raise SqlError("Parse error: Empty SQL statement")
-            if not _BLANK.fullmatch(statement.sql, len(sql)):
+            if not _BLANK.fullmatch(text, len(sql)):
                 raise SqlError("Invalid statement: Exactly one SQL statement is required")
             is_judged = True
             guard.judge(is_explain=cursor.is_explain, in_read=self._in_read)
@@ -378,51 +345,49 @@ class Connection:
                 self._apsw.set_last_insert_rowid(0)
             return True
 
-        guard.begin(statement.sql)
+        guard.begin(text)
         cursor = self._apsw.cursor()
         cursor.exec_trace = judge
         self._apsw.authorizer = guard.authorise
         try:
-            with self._translated(statement, guard), suppress(apsw.ExecTraceAbort):
-                yield from cursor.execute(statement.sql, statement.params)
+            with self._translated(guard), suppress(apsw.ExecTraceAbort):
+                yield from cursor.execute(text, params)
         finally:
             cursor.close(True)
             self._apsw.authorizer = None
 
     @contextmanager
-    def _translated(
-        self, statement: Statement = _NO_STATEMENT, guard: Guard | None = None
-    ) -> Iterator[None]:
+    def _translated(self, guard: Guard | None = None) -> Iterator[None]:
         """Convert errors of SQLite to those of this package."""
         try:
             yield
         except (apsw.Error, MemoryError, ValueError) as exc:
-            raise self._error_of(exc, statement, guard) from exc
+            raise self._error_of(exc, guard) from exc
 
-    def _error_of(self, exc: Exception, statement: Statement, guard: Guard | None) -> SpaceError:
+    def _error_of(self, exc: Exception, guard: Guard | None) -> SpaceError:
         if isinstance(exc, apsw.FullError) and self._is_limited:
             return SqlQuotaExceeded("the write does not fit into the quota")
         for kinds, error, text in _FAULTS:
             if isinstance(exc, kinds):
                 return error(text)
+        text = f"SQLite error: {exc}"
         match exc:
             case apsw.InterruptError():
                 text = f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
             case UnicodeDecodeError():
                 text = "SQLite error: text is not UTF-8"
             case apsw.BindingsError():
-                needed = _NEEDED.search(str(exc))
+                needed, given, *_ = _NUMBER.findall(str(exc))
                 text = (
                     "SQLite error: Wrong number of parameters passed to query."
-                    f" Got {len(statement.params)}, needed {needed and needed[1]}"
+                    f" Got {given}, needed {needed}"
                 )
-            case _ if guard is not None and guard.error is not None:
+            case _ if guard and guard.error:
                 if type(guard.error) is not SqlError:
                     return guard.error
                 text = str(guard.error)
-            case _:
-                kind = "Parse error" if _SYNTAX.search(str(exc)) else "SQLite error"
-                text = f"{kind}: {exc}"
-        if (offset := getattr(exc, "error_offset", -1)) >= 0:
-            text += f" in {statement.sql} at offset {offset}"
+            case _ if _SYNTAX.search(str(exc)):
+                text = f"Parse error: {exc}"
+        if guard and (offset := getattr(exc, "error_offset", -1)) >= 0:
+            text += f" in {guard.sql} at offset {offset}"
         return SqlError(text)

@@ -51,7 +51,7 @@ def databases_of(space: SpaceId) -> Range:
     return Range(DATABASES_PREFIX + space_keys(space).space16, limit=MAX_DATABASES)
 
 
-def database_put(name: DatabaseName, size_bytes: int, *, expect: bytes) -> Put:
+def database_put(name: DatabaseName, size_bytes: int) -> Put:
     """Return the write operation that stores a database's row.
 
     Its size counts on the quota of the space (SQ14).
@@ -59,7 +59,6 @@ def database_put(name: DatabaseName, size_bytes: int, *, expect: bytes) -> Put:
     return Put(
         name.key,
         DATABASE_ROWS.encode(DatabaseRow(name.path, size_bytes)),
-        expect=expect,
         weight_bytes=size_bytes,
         account=space_keys(name.space).usage,
     )

@@ -6,19 +6,17 @@ database leaves threads for other spaces.
 
 import asyncio
 import os
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, TypeVar
 from weakref import WeakValueDictionary
 
 from ..space_errors import StoreBusy
 from ..store.durable import sync_folder
 from .connection import Connection
+from .database_files import database_copy
 from .database_rows import DatabaseName, file_of
 
 Result = TypeVar("Result")
@@ -28,40 +26,11 @@ _THREADS = 16  # most of them wait: for locks of other processes, or for the dis
 _RUNNING_PER_SPACE = 2
 _OPEN = 256
 _OPEN_PER_SPACE = 8
-_LEFT_S = 3600
 _LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
 
 
-class OpenDatabase:
-    """A database that one request uses alone."""
-
-    def __init__(
-        self, connection: Connection, pool: ThreadPoolExecutor, is_gone: Callable[[], bool]
-    ) -> None:
-        self.connection = connection
-        self._pool = pool
-        self._is_gone = is_gone
-
-    async def run(self, work: Callable[[Connection], Result]) -> Result:
-        """Run a function in a thread.
-
-        Its statement is stopped if the client disconnects or the request is cancelled.
-        """
-        done = asyncio.get_running_loop().run_in_executor(self._pool, work, self.connection)
-        try:
-            while not done.done():
-                await asyncio.wait((done,), timeout=_LOOK_S)
-                self.connection.is_interrupted |= self._is_gone()
-                self.connection.stop_if_over()
-        finally:
-            if not done.done():
-                self.connection.is_interrupted = True
-                await asyncio.wait((done,))
-        return done.result()
-
-
 class DatabaseCopy:
-    """A copy of a database in a file without a name, which vanishes when it is closed."""
+    """A copy of a database, which is deleted when it is closed."""
 
     def __init__(self, file: IO[bytes], closing: ExitStack) -> None:
         self._file = file
@@ -90,7 +59,7 @@ class Databases:
         self._pool = ThreadPoolExecutor(_THREADS, "sql")
         self._locks = WeakValueDictionary[bytes, asyncio.Lock]()
         self._places = WeakValueDictionary[bytes, asyncio.Semaphore]()
-        self._open = OrderedDict[bytes, Connection]()
+        self._open = dict[bytes, Connection]()
         self._copied = set[bytes]()
 
     def file_of(self, name: DatabaseName) -> Path:
@@ -106,7 +75,7 @@ class Databases:
         creates: bool = False,
         wait_s: float,
         is_gone: Callable[[], bool],
-    ) -> AsyncIterator[OpenDatabase]:
+    ) -> AsyncIterator[Connection]:
         """Use a database alone; what is not committed is rolled back.
 
         Args:
@@ -135,8 +104,8 @@ class Databases:
                 path = self.file_of(name) if is_file else None
                 connection = await loop.run_in_executor(self._pool, _open, path, creates)
             try:
-                connection.is_interrupted = False
-                yield OpenDatabase(connection, self._pool, is_gone)
+                connection.is_gone, connection.is_interrupted = is_gone, False
+                yield connection
             finally:
                 if connection.in_transaction:
                     await loop.run_in_executor(self._pool, connection.roll_back)
@@ -150,7 +119,24 @@ class Databases:
                 for connection in surplus:
                     await loop.run_in_executor(self._pool, connection.close)
 
-    async def copy(self, name: DatabaseName, database: OpenDatabase) -> DatabaseCopy:
+    async def run(self, connection: Connection, work: Callable[[Connection], Result]) -> Result:
+        """Run a function in a thread.
+
+        Its statement is stopped if the client disconnects or the request is cancelled.
+        """
+        done = asyncio.get_running_loop().run_in_executor(self._pool, work, connection)
+        try:
+            while not done.done():
+                await asyncio.wait((done,), timeout=_LOOK_S)
+                connection.is_interrupted |= connection.is_gone()
+                connection.stop_if_over()
+        finally:
+            if not done.done():
+                connection.is_interrupted = True
+                await asyncio.wait((done,))
+        return done.result()
+
+    async def copy(self, name: DatabaseName) -> DatabaseCopy:
         """Copy a database as of one moment (SQ13).
 
         Raises:
@@ -162,16 +148,10 @@ class Databases:
         with ExitStack() as held:
             self._copied.add(space16)
             held.callback(self._copied.discard, space16)
-            file = held.enter_context(await database.run(self._copy))
+            copy = database_copy(self.file_of(name))
+            loop = asyncio.get_running_loop()
+            file = await loop.run_in_executor(self._pool, held.enter_context, copy)
             return DatabaseCopy(file, held.pop_all())
-
-    def _copy(self, connection: Connection) -> IO[bytes]:
-        for left in self._folder.glob("copy-*"):  # by a process that was killed
-            if time.time() - left.stat().st_mtime > _LEFT_S:
-                left.unlink(missing_ok=True)
-        with NamedTemporaryFile(dir=self._folder, prefix="copy-") as file:
-            connection.copy_to(file.name)
-            return Path(file.name).open("rb")
 
     async def close(self) -> None:
         """Close all databases and end the threads."""

@@ -5,17 +5,20 @@ it prepares it or a part of it while it runs. Actions that are not listed here a
 statement needs is decided from all of its actions, before its first step.
 """
 
-from collections.abc import Callable
+from collections.abc import Set
 from functools import cache
 from typing import NamedTuple
 
 import apsw
+
+from capabilities.sql_caveats import UNLIMITED, SqlLimits
 
 from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden, SqlQuotaExceeded
 
 READ, WRITE, SCHEMA, ADMIN = "read", "write", "schema", "admin"
 
 _CHANGES = frozenset({"DELETE", "INSERT", "UPDATE"})
+_ON_ROWS = _CHANGES | {"READ"}
 _DROPS = frozenset(["DROP_INDEX", "DROP_TABLE", "DROP_TRIGGER", "DROP_VIEW"])
 _DEFINES = _DROPS.union(
     [
@@ -59,8 +62,13 @@ _PRAGMAS_TO_READ = frozenset(
     ]
 )
 _SETTING = frozenset({"application_id", "user_version"})
-_INNOCUOUS = 0x00200000
-_OF_EXTENSIONS = ("sqlite_", "fts", "geopoly")
+# SQLite marks its own functions without side effects as innocuous (0x200000). Those of its
+# extensions, and those that tell how it was built, are excluded.
+_FUNCTIONS = """
+    SELECT name, min(flags & 0x200000) AND NOT (
+        name GLOB 'sqlite_*' OR name GLOB 'fts*' OR name GLOB 'geopoly*'
+    ) FROM pragma_function_list GROUP BY name
+"""
 _OWN = "sqlite_"
 ONLY_DEFINES = "Permission denied: Schema ability only permits DDL operations"
 
@@ -73,14 +81,12 @@ class Reported(NamedTuple):
         one: for most actions the name of a table.
         two: for `READ` and `UPDATE` the name of a column, which is empty for `count(*)`.
         database: `main`, `temp` or empty.
-        via: the view or trigger that contains the action, or empty.
     """
 
     action: str
     one: str
     two: str
     database: str
-    via: str
 
 
 class WriteNeeded(Exception):
@@ -89,16 +95,8 @@ class WriteNeeded(Exception):
 
 @cache
 def _functions() -> dict[str, bool]:
-    """Return the functions that exist, and whether statements may call them (SQ9).
-
-    SQLite marks its own functions without side effects as innocuous. Those of its extensions, and
-    those that describe how it was built, are excluded.
-    """
-    listed = apsw.Connection(":memory:").execute("SELECT name, flags FROM pragma_function_list")
-    flags: dict[str, int] = {}
-    for name, its in listed:
-        flags[name] = flags.get(name, _INNOCUOUS) & its
-    return {name: bool(its) and not name.startswith(_OF_EXTENSIONS) for name, its in flags.items()}
+    """Return the functions that exist, and whether statements may call them (SQ9)."""
+    return dict(apsw.Connection(":memory:").execute(_FUNCTIONS))
 
 
 class Guard:
@@ -106,19 +104,19 @@ class Guard:
 
     Args:
         rights: what the token's abilities allow, of READ, WRITE, SCHEMA and ADMIN.
-        may_touch: returns an error for an action that a caveat forbids.
+        limits: those of a caveat.
         is_full: whether the space is full, so that statements may only delete.
     """
 
     def __init__(
         self,
         rights: frozenset[str],
+        limits: SqlLimits = UNLIMITED,
         *,
-        may_touch: Callable[[Reported], SqlError | None] = lambda _: None,
         is_full: bool = False,
     ) -> None:
         self.rights = rights
-        self.may_touch = may_touch
+        self.limits = limits
         self.is_full = is_full
         self.tables: set[str] = set()
         self.begin("")
@@ -145,17 +143,17 @@ class Guard:
         return any(r.action == "FUNCTION" and r.two == function for r in self.reported)
 
     def authorise(
-        self, action: int, one: str | None, two: str | None, database: str | None, via: str | None
+        self, action: int, one: str | None, two: str | None, database: str | None, _: str | None
     ) -> int:
         """Judge one action; SQLite calls this.
 
         The reason for a denial is in `error`.
         """
         name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
-        reported = Reported(name, one or "", two or "", database or "", via or "")
+        reported = Reported(name, one or "", two or "", database or "")
         if name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
             reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
-        error = self._error_of(reported) or self.may_touch(reported)
+        error = self._error_of(reported)
         if error is not None:
             self.error = self.error or error
             return apsw.SQLITE_DENY
@@ -166,8 +164,9 @@ class Guard:
         return apsw.SQLITE_OK
 
     def _error_of(self, reported: Reported) -> SqlError | None:
-        """Return the error for an action that no ability allows (SQ8), or that needs ADMIN."""
-        action, one, two, database, _ = reported
+        """Return the error for an action that no ability allows (SQ8), that needs ADMIN, or on a
+        table or column that is not listed (SQ21, SQ22)."""
+        action, one, two, database = reported
         if action == "ATTACH":
             return SqlForbidden("Permission denied: ATTACH is not allowed")
         # Temporary tables are in another database; SQLite reads the schema of that one too.
@@ -191,7 +190,11 @@ class Guard:
         is_new = self._is_running and action in _ALLOWED - {"FUNCTION", "PRAGMA", "SELECT"}
         if is_new and action != "ANALYZE" and not one.startswith(_OWN):
             is_hidden |= reported not in self.reported
-        return SqlError("SQLite error: not authorized") if is_hidden else None
+        if is_hidden:
+            return SqlError("SQLite error: not authorized")
+        if action in _ON_ROWS and (excluded := self.limits.excluded(one, two)):
+            return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
+        return None
 
     def _not_allowed(self) -> SqlForbidden:
         return SqlForbidden(f"Permission denied: Statement type not allowed: {self.sql[:200]}")
@@ -211,6 +214,9 @@ class Guard:
         if not actions or is_explain == 1:  # VACUUM reports no action
             raise self._not_allowed()
         is_write = bool(actions & (_CHANGES | _DEFINES))
+        defined = {
+            name for r in self.reported if r.action in _DEFINES for name in (r.one, r.two) if name
+        }
         if "PRAGMA" in actions:
             is_write = any(
                 r.one == "optimize" or (r.one in _SETTING and r.two) for r in self.reported
@@ -220,39 +226,21 @@ class Guard:
                 raise SqlForbidden(
                     "Permission denied: DDL operations require admin, schema, or write ability"
                 )
-            if WRITE not in rights and self._touches_rows():
+            # A trigger touches rows of other tables later, when others write.
+            touched = "CREATE_TRIGGER" in actions or self._named(_ON_ROWS) - defined
+            if WRITE not in rights and touched:
                 raise SqlForbidden(ONLY_DEFINES)
         elif (WRITE if is_write else READ) not in rights:
             raise SqlForbidden("Read-only violation" if READ in rights else ONLY_DEFINES)
         if is_write and not is_explain:
-            if self.is_full and not self._only_deletes():
+            grows = actions & (_DEFINES - _DROPS) or self._named({"INSERT", "UPDATE"})
+            if self.is_full and grows:  # SQ14
                 raise SqlQuotaExceeded("the space is full")
             if in_read:
                 raise WriteNeeded
-            self.tables |= self._defined() | {
-                r.one for r in self.reported if r.action in _CHANGES and not r.one.startswith(_OWN)
-            }
+            self.tables |= defined | self._named(_CHANGES)
         self._is_running = True
 
-    def _defined(self) -> set[str]:
-        """Return the names of the tables, indexes, views and triggers that are defined."""
-        return {
-            name for r in self.reported if r.action in _DEFINES for name in (r.one, r.two) if name
-        }
-
-    def _touches_rows(self) -> bool:
-        """Return whether a definition reads or changes rows of other tables.
-
-        A trigger does so later, when others write.
-        """
-        known = self._defined()
-        return "CREATE_TRIGGER" in self.actions or any(
-            r.action in _CHANGES | {"READ"} and r.one not in known and not r.one.startswith(_OWN)
-            for r in self.reported
-        )
-
-    def _only_deletes(self) -> bool:
-        """Return whether a statement only deletes rows or drops definitions (SQ14)."""
-        return not self.actions & (_DEFINES - _DROPS) and not any(
-            r.action in ("INSERT", "UPDATE") and not r.one.startswith(_OWN) for r in self.reported
-        )
+    def _named(self, actions: Set[str]) -> set[str]:
+        """Return the names of the tables, other than SQLite's own, that these actions are on."""
+        return {r.one for r in self.reported if r.action in actions and not r.one.startswith(_OWN)}

@@ -5,14 +5,13 @@ from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceResource
 from capabilities.sql_caveats import SqlLimits, limits_of
 from capabilities.tokens import Invocation
-from spaces.space_errors import SqlError, SqlForbidden
+from spaces.space_errors import SqlError
 from spaces.sql.database_rows import DatabaseName
-from spaces.sql.guard import ADMIN, READ, SCHEMA, Guard, Reported
+from spaces.sql.guard import ADMIN, READ, SCHEMA
 
 from .sql_request import Execute, Export, Named, Query, SqlRequest, rights_of
 
 _MAX_PERMITS = 8  # a refused request is tried with each
-_ON_COLUMNS = ("DELETE", "INSERT", "READ", "UPDATE")
 
 
 class Permit(FrozenStruct):
@@ -20,17 +19,6 @@ class Permit(FrozenStruct):
 
     rights: frozenset[str]
     limits: SqlLimits
-
-    def guard(self, *, is_full: bool = False) -> Guard:
-        """Return a guard that applies the rights and the limits."""
-        return Guard(self.rights, may_touch=self._refusal_of, is_full=is_full)
-
-    def _refusal_of(self, reported: Reported) -> SqlError | None:
-        """Return the error for an action on a table or column that is not listed (SQ21, SQ22)."""
-        excluded = self.limits.excluded(reported.one, reported.two)
-        if excluded and reported.action in _ON_COLUMNS:
-            return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
-        return None
 
     def applied(self, work: SqlRequest) -> SqlRequest:
         """Return a request with its named statement in full (SQ25, SQ26).

@@ -1,6 +1,5 @@
 """Parsing of SQL requests: their scope in a token, and their bodies (SQ3 to SQ6)."""
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,7 +11,7 @@ from capabilities.sql_caveats import is_sql
 from capabilities.strict_json import parse_json, shaped
 from capabilities.tokens import Invocation
 from spaces.space_errors import PathTooLong, SqlError
-from spaces.sql.connection import MAX_SQL_BYTES, SqlValue, Statement
+from spaces.sql.connection import MAX_SQL_BYTES, SqlValue
 from spaces.sql.database_rows import DEFAULT_DATABASE, MAX_PATH_CHARS, DatabaseName
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE
 
@@ -63,19 +62,21 @@ def database_of(invocation: Invocation) -> DatabaseName:
     return DatabaseName(known[0].space, path)
 
 
-class _Statement(Struct):
+class Statement(Struct):
+    """A statement with its parameters."""
+
     sql: str
     params: list[Any] = []
 
 
-class Query(_Statement, tag_field="action", tag="query"):
+class Query(Statement, tag_field="action", tag="query"):
     """A statement whose rows are returned, with limits on the answer."""
 
     max_rows: int | None = msgspec.field(default=None, name="maxRows")
     max_bytes: int | None = msgspec.field(default=None, name="maxBytes")
 
 
-class Execute(_Statement, tag_field="action", tag="execute"):
+class Execute(Statement, tag_field="action", tag="execute"):
     """A statement without rows, after statements that define tables."""
 
     schema: list[str] = []
@@ -84,7 +85,7 @@ class Execute(_Statement, tag_field="action", tag="execute"):
 class Batch(Struct, tag_field="action", tag="batch"):
     """Statements without rows."""
 
-    statements: list[_Statement]
+    statements: list[Statement]
 
 
 class Named(Struct, tag_field="action", tag="executeStatement"):
@@ -122,15 +123,11 @@ def parse_request(body: bytes) -> SqlRequest:
     return request
 
 
-def statement_of(sql: str, params: Sequence[object]) -> Statement:
-    """Return a statement with its parameters converted from JSON (SQ5).
+def value_of(value: Any) -> SqlValue:
+    """Return a parameter converted from JSON (SQ5).
 
     Raises SqlError for a value that has no SQL type.
     """
-    return Statement(sql, [_value_of(param) for param in params])
-
-
-def _value_of(value: Any) -> SqlValue:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):

@@ -18,7 +18,7 @@ from spaces.space_errors import (
     SqlForbidden,
     SqlQuotaExceeded,
 )
-from spaces.sql.connection import MAX_SQL_BYTES, Connection
+from spaces.sql.connection import MAX_SQL_BYTES, Changed, Connection
 from spaces.sql.database_rows import (
     DATABASE_ROWS,
     MAX_DATABASES,
@@ -26,9 +26,9 @@ from spaces.sql.database_rows import (
     database_put,
     databases_of,
 )
-from spaces.sql.databases import DatabaseCopy, Databases, OpenDatabase
+from spaces.sql.databases import DatabaseCopy, Databases
 from spaces.sql.guard import ONLY_DEFINES, READ, SCHEMA, Guard, WriteNeeded
-from spaces.store.contract import ABSENT, ANY, Add, Commit, Put, counter_of, has_value
+from spaces.store.contract import Add, Commit, Put, counter_of, has_value
 from spaces.values.quota import effective_limit
 
 from ...refusal import Refusal
@@ -43,9 +43,10 @@ from .sql_request import (
     Export,
     Query,
     SqlRequest,
+    Statement,
     database_of,
     parse_request,
-    statement_of,
+    value_of,
 )
 
 _FRESH_S = 1.0
@@ -93,9 +94,8 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     work, refused = parse_request(body), list[Exception]()
     for permit in permits_of(request.invocation, name):  # SQ23
         try:
-            run = _Run(
-                request, services.databases, name, permit.applied(work), permit, reading, began
-            )
+            applied = permit.applied(work)
+            run = _Run(request, services.databases, name, applied, permit, reading, began)
             return await run.answer()
         except (SqlForbidden, SqlRefused) as exc:
             refused.append(exc)
@@ -144,8 +144,9 @@ class _Run(FrozenStruct):
             return await self._export()
         if isinstance(self.work, Query) or SCHEMA not in self.permit.rights:
             try:
-                async with self._use(exists=self.reading.old_bytes is not None) as database:
-                    return await database.run(self._read_rows)
+                exists = self.reading.old_bytes is not None
+                async with self._use(exists=exists) as connection:
+                    return await self.databases.run(connection, self._read_rows)
             except WriteNeeded:
                 pass
         return await self._write()
@@ -153,37 +154,33 @@ class _Run(FrozenStruct):
     def _read_rows(self, connection: Connection) -> bytes:
         time_s = self.request.services.config.sql.read_s
         connection.begin(writes=False, time_s=time_s)
-        return self._run(connection, self.permit.guard())
+        return self._run(connection, Guard(self.permit.rights, self.permit.limits))
 
     async def _write(self) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
-        services, name = self.request.services, self.name
+        services, name, run = self.request.services, self.name, self.databases.run
         exists = self.reading.old_bytes is not None
         if not exists:
             # Nothing is created for statements that fail.
             async with self._use(exists=False) as trial:
-                await trial.run(partial(self._change_rows, reading=self.reading))
+                await run(trial, partial(self._change_rows, reading=self.reading))
             if self.reading.databases >= MAX_DATABASES:
                 raise Refusal("sql-too-many-databases")
-        async with self._use(exists=exists, creates=not exists) as database:
+        async with self._use(exists=exists, creates=not exists) as connection:
 
             async def attempt(is_first: bool) -> tuple[Commit, bytes]:
                 reading = await self._again(is_first)
-                body, size_bytes, tables = await database.run(
-                    partial(self._change_rows, reading=reading)
-                )
-                row = database_put(
-                    name, size_bytes, expect=ABSENT if reading.old_bytes is None else ANY
-                )
+                work = partial(self._change_rows, reading=reading)
+                body, size_bytes, tables = await run(connection, work)
                 adds = tuple[Add, ...]()
                 if size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
                     usage = space_keys(name.space).usage
                     adds = (Add(usage, 0, at_most=reading.limit_bytes),)
-                detail = paths_detail(sorted(tables))
+                detail, row = paths_detail(sorted(tables)), database_put(name, size_bytes)
                 return self._commit(reading.call, "sql.write", detail, adds, row), body
 
             body = await until_committed(services, attempt)
-            await database.run(Connection.commit)
+            await run(connection, Connection.commit)
             return body
 
     async def _export(self) -> DatabaseCopy:
@@ -197,12 +194,11 @@ class _Run(FrozenStruct):
             return self._commit((await self._again(is_first)).call, "sql.export"), None
 
         await until_committed(self.request.services, attempt)
-        async with self._use(exists=True) as database:
-            return await self.databases.copy(self.name, database)
+        return await self.databases.copy(self.name)
 
     def _use(
         self, *, exists: bool, creates: bool = False
-    ) -> AbstractAsyncContextManager[OpenDatabase]:
+    ) -> AbstractAsyncContextManager[Connection]:
         return self.databases.use(
             self.name,
             exists=exists,
@@ -240,7 +236,8 @@ class _Run(FrozenStruct):
         """
         used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
         free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-        guard = self.permit.guard(is_full=free_bytes is not None and free_bytes <= 0)
+        is_full = free_bytes is not None and free_bytes <= 0
+        guard = Guard(self.permit.rights, self.permit.limits, is_full=is_full)
         connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
         connection.limit_growth(free_bytes)
         try:
@@ -252,16 +249,18 @@ class _Run(FrozenStruct):
 
     def _run(self, connection: Connection, guard: Guard) -> bytes:
         """Run the statements in the open transaction, and return the answer."""
+
+        def execute(one: Statement) -> Changed:
+            return connection.execute(one.sql, guard, [*map(value_of, one.params)])
+
         match self.work:
             case Query(sql, params, max_rows, max_bytes):
-                limits = {"max_rows": max_rows, "max_bytes": max_bytes}
-                return connection.query(statement_of(sql, params), guard, **limits)
-            case Execute(sql, params, schema):
-                statement = statement_of(sql, params)
+                values = map(value_of, params)
+                return connection.query(sql, guard, [*values], max_rows, max_bytes)
+            case Execute(schema=schema):
                 for text in schema:
-                    connection.define(text, guard)
-                return _ENCODE(connection.execute(statement, guard))
+                    connection.execute(text, guard)
+                return _ENCODE(execute(self.work))
             case Batch(statements):
-                listed = [statement_of(one.sql, one.params) for one in statements]
-                return _ENCODE({"results": [connection.execute(one, guard) for one in listed]})
+                return _ENCODE({"results": [execute(one) for one in statements]})
         raise AssertionError(self.work)

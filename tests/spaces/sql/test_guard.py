@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from spaces.space_errors import SpaceError, SqlForbidden
-from spaces.sql.connection import Connection, Statement
+from spaces.sql.connection import Connection
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE, Guard, WriteNeeded
 
 ALL = frozenset({READ, WRITE, SCHEMA, ADMIN})
@@ -26,7 +26,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
         "INSERT INTO notes VALUES (1, 'one'), (2, 'two')",
         "INSERT INTO private VALUES (1, 'hush')",
     ):
-        made.execute(Statement(sql), Guard(ALL))
+        made.execute(sql, Guard(ALL))
     made.commit()
     yield made
     made.close()
@@ -38,7 +38,7 @@ def answer(
     """Return the answer to a statement, or the error; the statement is undone."""
     connection.begin(writes=writes, time_s=10)
     try:
-        return connection.query(Statement(sql), Guard(rights)).decode()
+        return connection.query(sql, Guard(rights)).decode()
     except SpaceError as error:
         return str(error)
     finally:
@@ -123,9 +123,9 @@ def test_attach_has_its_own_text(connection: Connection, tmp_path: Path) -> None
 def test_views_and_triggers_are_judged_when_they_run(connection: Connection, body: str) -> None:
     """Statements in views and triggers are judged as if the caller sent them (SQ8, SQ9)."""
     connection.begin(writes=True, time_s=10)
-    connection.execute(Statement(f"CREATE VIEW hidden AS {body}"), Guard(ALL))
+    connection.execute(f"CREATE VIEW hidden AS {body}", Guard(ALL))
     trigger = f"CREATE TRIGGER spy AFTER INSERT ON notes BEGIN {body}; END"
-    connection.execute(Statement(trigger), Guard(ALL))
+    connection.execute(trigger, Guard(ALL))
     connection.commit()
     for sql in ("SELECT * FROM hidden", "INSERT INTO notes (body) VALUES ('x')"):
         text = answer(connection, sql, ALL)
@@ -189,7 +189,7 @@ def test_rows_are_for_query_only(connection: Connection) -> None:
     connection.begin(writes=True, time_s=10)
     for sql in ("SELECT 1", "DELETE FROM notes RETURNING id"):
         with pytest.raises(SpaceError, match="did you mean to call query"):
-            connection.execute(Statement(sql), Guard(WRITER))
+            connection.execute(sql, Guard(WRITER))
     connection.roll_back()
 
 
@@ -215,7 +215,7 @@ def test_rights_are_needed(connection: Connection, sql: str, rights: set[str]) -
     """A statement is refused if its actions need another right (SQ10)."""
     connection.begin(writes=True, time_s=10)
     with pytest.raises(SqlForbidden):
-        connection.query(Statement(sql), Guard(frozenset(rights)))
+        connection.query(sql, Guard(frozenset(rights)))
     connection.roll_back()
 
 

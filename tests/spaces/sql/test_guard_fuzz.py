@@ -12,7 +12,7 @@ import pytest
 from sql_fuzz import Statements, opened_files
 
 from spaces.space_errors import SpaceError
-from spaces.sql.connection import Connection, Statement
+from spaces.sql.connection import Connection
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE, Guard, WriteNeeded
 
 COUNT = int(os.environ.get("SQL_FUZZ", "4000"))
@@ -42,7 +42,7 @@ def new_database(path: Path) -> Connection:
         "INSERT INTO notes VALUES (1, 'one'), (2, 'two')",
         "INSERT INTO private VALUES (1, 'hush')",
     ):
-        connection.execute(Statement(sql), guard)
+        connection.execute(sql, guard)
     connection.commit()
     return connection
 
@@ -57,7 +57,7 @@ def run(connection: Connection, sql: str, rights: frozenset[str], *, writes: boo
     guard = Guard(rights)
     connection.begin(writes=writes, time_s=0.5)
     try:
-        answer = connection.query(Statement(sql, [1] if "?1" in sql else []), guard)
+        answer = connection.query(sql, guard, [1] if "?1" in sql else [])
         connection.commit()
     finally:
         connection.roll_back()

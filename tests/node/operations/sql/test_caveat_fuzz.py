@@ -12,9 +12,8 @@ import pytest
 from sql_fuzz import Statements
 
 from capabilities.sql_caveats import SqlLimits
-from node.operations.sql.sql_permits import Permit
 from spaces.space_errors import SpaceError
-from spaces.sql.connection import Connection, Statement
+from spaces.sql.connection import Connection
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE, Guard
 
 ALL = frozenset({READ, WRITE, SCHEMA, ADMIN})
@@ -40,7 +39,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
     made = Connection(tmp_path / "own.db", creates=True)
     made.begin(writes=True, time_s=60)
     for sql in SCHEMA_OF_CASES:
-        made.execute(Statement(sql), Guard(ALL))
+        made.execute(sql, Guard(ALL))
     made.commit()
     yield made
     made.close()
@@ -49,7 +48,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 def hidden(connection: Connection) -> bytes:
     """Return everything that the limits protect: a table, and all definitions."""
     dump = (
-        connection.query(Statement(sql), Guard(ALL))
+        connection.query(sql, Guard(ALL))
         for sql in ("SELECT * FROM private", "SELECT * FROM sqlite_schema")
     )
     return b"".join(dump)
@@ -127,7 +126,7 @@ def test_random_statements_stay_within_a_caveat(
     connection: Connection, tmp_path: Path, name: str
 ) -> None:
     """No answer contains hidden rows, and hidden rows and definitions stay as they are."""
-    guard = Permit(frozenset({READ, WRITE}), LIMITS[name]).guard
+    rights = frozenset({READ, WRITE})
     sources = (Plain(7), Statements(7, (str(tmp_path / "outside"),)))
     connection.begin(writes=True, time_s=600)
     before, run = hidden(connection), 0
@@ -135,7 +134,7 @@ def test_random_statements_stay_within_a_caveat(
         sql = sources[number % 2].one()
         connection.begin(writes=True, time_s=2)
         try:
-            answer = connection.query(Statement(sql), guard())
+            answer = connection.query(sql, Guard(rights, LIMITS[name]))
             run += 1
         except SpaceError as error:
             answer = str(error).replace(sql, "").encode()

@@ -98,7 +98,7 @@ async def test_the_schema_runs_with_the_statement(owner: Databases) -> None:
     request = {"action": "execute", "sql": "INSERT INTO t VALUES (1, 2)", "schema": [TABLE]}
     assert json.loads((await owner.ask(request)).body) == {"changes": 1, "lastInsertRowId": 1}
     again = await owner.ask(request)
-    assert (again.status, again.body[:41]) == (400, b"Schema error: table t already exists in C")
+    assert (again.status, again.body[:41]) == (400, b"SQLite error: table t already exists in C")
     failing = {**request, "sql": "INSERT INTO nosuch VALUES (1)", "schema": ["DELETE FROM t"]}
     assert (await owner.ask(failing)).status == 400
     assert await owner.query("SELECT count(*) FROM t") == [[1]]

@@ -1,22 +1,25 @@
-"""SQL databases in backups, restores and checks.
+"""The files of SQL databases: their copies for exports and backups, and their checks.
 
 SQLite makes the copies: each is of one moment, while nodes go on writing.
 """
 
 import re
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO
 
 import apsw
 
 from ..keyspace import DATABASES_PREFIX
 from ..space_errors import RecordDamaged, StoreFull
-from ..sql.database_rows import DATABASES_FOLDER, file_of
 from ..store.lmdb.snapshots import Part
+from .database_rows import DATABASES_FOLDER, file_of
 
 _BUSY_MS = 10_000
+_LEFT_S = 3600
 DATABASE_MEMBER = re.compile(rf"{DATABASES_FOLDER}/[0-9a-f]{{32}}/[0-9a-f]{{32}}\.db")
 """Names of databases in a backup, as in a data folder (BK4)."""
 
@@ -29,21 +32,22 @@ def database_files(part: Part) -> Iterator[str]:
 
 
 @contextmanager
-def database_copy(path: Path) -> Iterator[Path]:
-    """Copy a database to a temporary file (BK10).
+def database_copy(path: Path) -> Iterator[IO[bytes]]:
+    """Copy a database to a temporary file in the folder of databases (BK10, SQ13).
 
     Raises:
         RecordDamaged: it is missing or damaged.
         StoreFull: there is no space for temporary files.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.db"
-        with (
-            _opened(path) as source,
-            closing(apsw.Connection(str(copy))) as target,
-            target.backup("main", source, "main") as backup,
-        ):
-            backup.step()  # all pages at once: otherwise each write would begin the copy anew
+    folder = path.parents[1]
+    for left in folder.glob("copy-*"):  # by a process that was killed
+        if time.time() - left.stat().st_mtime > _LEFT_S:
+            left.unlink(missing_ok=True)
+    with _opened(path) as source, NamedTemporaryFile(dir=folder, prefix="copy-") as copy:
+        with closing(apsw.Connection(copy.name)) as target:
+            with target.backup("main", source, "main") as backup:
+                backup.step()  # all pages at once: otherwise each write would begin the copy anew
+            target.pragma("journal_mode", "delete")  # one file, without a write-ahead log
         yield copy
 
 
