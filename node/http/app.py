@@ -7,6 +7,7 @@ of every answer, streamed ones included, are set when it is prepared. Paths with
 which are the busiest, bypass the router (`fixed_paths`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
@@ -67,7 +68,7 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
     if (databases := services.databases) is not None and routes is SERVED:
-        app.on_cleanup.append(lambda _: databases.close())
+        app.on_cleanup.append(lambda _: asyncio.to_thread(databases.close))
     if serves_console(services.config.http):
         app[CONSOLE] = load_console(services.config.http.console_runner)
     log = request_log(services.config, services.keyring)

@@ -105,7 +105,9 @@ async def claim_store(
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
-        databases=None if config.is_shared else Databases(config.data / DATABASES_FOLDER),
+        databases=None
+        if config.is_shared
+        else Databases(config.data / DATABASES_FOLDER, wait_s=config.sql.write_s),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
     )

@@ -133,7 +133,7 @@ class Connection:
         self.is_interrupted = False
         self.is_gone: Callable[[], bool] = bool
         self._in_read = True
-        self._is_limited = False
+        self._free_bytes: int | None = None
         with self._translated():
             # Without a cache of statements, so that the guard sees every one.
             self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
@@ -202,14 +202,19 @@ class Connection:
 
     # --- transactions
 
-    def begin(self, *, writes: bool, time_s: float) -> None:
+    def begin(self, *, writes: bool, time_s: float, free_bytes: int | None = None) -> None:
         """Begin the transaction of a request, after rolling back a former one.
+
+        Args:
+            writes: whether it may write.
+            time_s: seconds that it may wait and run.
+            free_bytes: how much the database may grow (SQ14); None means unlimited.
 
         Raises:
             StoreBusy: another process is writing for too long.
         """
         self.roll_back()
-        self._in_read, self._time_s = not writes, time_s
+        self._in_read, self._time_s, self._free_bytes = not writes, time_s, free_bytes
         self._deadline = time.monotonic() + time_s
         self._apsw.set_busy_timeout(int(time_s * 1000))
         self._apsw.set_last_insert_rowid(0)
@@ -217,6 +222,11 @@ class Connection:
             # A second guard: SQLite itself refuses writes.
             self._apsw.pragma("query_only", not writes)
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            most = MAX_PAGES
+            if free_bytes is not None:
+                growth = max(free_bytes, 0) // self._pragma("page_size")
+                most = max(self._pragma("page_count") + growth, 1)
+            self._apsw.pragma("max_page_count", most)
 
     @property
     def in_transaction(self) -> bool:
@@ -231,26 +241,18 @@ class Connection:
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._is_limited, self._deadline = False, math.inf
+        self._free_bytes, self._deadline = None, math.inf
         with self._translated():
             self._apsw.execute("COMMIT")
 
-    def size_bytes(self) -> int:
-        """Return the size of the database's pages, including uncommitted ones."""
-        return self._pragma("page_count") * self._pragma("page_size")
+    def released_bytes(self) -> int:
+        """Return free pages to the file system, and return the size of the others.
 
-    def limit_growth(self, free_bytes: int | None) -> None:
-        """Let the database grow by at most this number of bytes (SQ14)."""
-        most, self._is_limited = MAX_PAGES, free_bytes is not None
-        if free_bytes is not None:
-            page_bytes = self._pragma("page_size")
-            most = self._pragma("page_count") + max(free_bytes, 0) // page_bytes
-        self._apsw.execute(f"PRAGMA max_page_count = {max(most, 1)}")
-
-    def release_pages(self) -> None:
-        """Return free pages to the file system, if they are more than an eighth."""
+        Nothing is released if they are at most an eighth.
+        """
         if self._pragma("freelist_count") * 8 > self._pragma("page_count"):
             self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
+        return self._pragma("page_count") * self._pragma("page_size")
 
     def _pragma(self, name: str) -> int:
         return int(self._apsw.pragma(name))
@@ -339,7 +341,8 @@ class Connection:
             if not _BLANK.fullmatch(text, len(sql)):
                 raise SqlError("Invalid statement: Exactly one SQL statement is required")
             is_judged = True
-            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read)
+            is_full = self._free_bytes is not None and self._free_bytes <= 0
+            guard.judge(is_explain=cursor.is_explain, in_read=self._in_read, is_full=is_full)
             columns.extend(name for name, *_ in cursor.get_description())
             if inserts and "INSERT" in guard.actions and not guard.calls("last_insert_rowid"):
                 self._apsw.set_last_insert_rowid(0)
@@ -365,7 +368,7 @@ class Connection:
             raise self._error_of(exc, guard) from exc
 
     def _error_of(self, exc: Exception, guard: Guard | None) -> SpaceError:
-        if isinstance(exc, apsw.FullError) and self._is_limited:
+        if isinstance(exc, apsw.FullError) and self._free_bytes is not None:
             return SqlQuotaExceeded("the write does not fit into the quota")
         for kinds, error, text in _FAULTS:
             if isinstance(exc, kinds):

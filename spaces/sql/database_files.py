@@ -6,7 +6,7 @@ SQLite makes the copies: each is of one moment, while nodes go on writing.
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -31,9 +31,8 @@ def database_files(part: Part) -> Iterator[str]:
             yield f"{DATABASES_FOLDER}/{file_of(key)}"
 
 
-@contextmanager
-def database_copy(path: Path) -> Iterator[IO[bytes]]:
-    """Copy a database to a temporary file in the folder of databases (BK10, SQ13).
+def database_copy(path: Path) -> IO[bytes]:
+    """Copy a database to a file without a name, in the folder of databases (BK10, SQ13).
 
     Raises:
         RecordDamaged: it is missing or damaged.
@@ -41,14 +40,15 @@ def database_copy(path: Path) -> Iterator[IO[bytes]]:
     """
     folder = path.parents[1]
     for left in folder.glob("copy-*"):  # by a process that was killed
-        if time.time() - left.stat().st_mtime > _LEFT_S:
-            left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has removed it
+            if time.time() - left.stat().st_mtime > _LEFT_S:
+                left.unlink()
     with _opened(path) as source, NamedTemporaryFile(dir=folder, prefix="copy-") as copy:
         with closing(apsw.Connection(copy.name)) as target:
             with target.backup("main", source, "main") as backup:
                 backup.step()  # all pages at once: otherwise each write would begin the copy anew
             target.pragma("journal_mode", "delete")  # one file, without a write-ahead log
-        yield copy
+        return Path(copy.name).open("rb")
 
 
 def check_database(path: Path) -> None:

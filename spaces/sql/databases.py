@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, NamedTuple, TypeVar
 from weakref import WeakValueDictionary
 
 from ..space_errors import StoreBusy
@@ -29,22 +29,17 @@ _OPEN_PER_SPACE = 8
 _LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
 
 
-class DatabaseCopy:
-    """A copy of a database, which is deleted when it is closed."""
+class DatabaseCopy(NamedTuple):
+    """A copy of a database, which is deleted at the end of `held`."""
 
-    def __init__(self, file: IO[bytes], closing: ExitStack) -> None:
-        self._file = file
-        self._closing = closing
-        self.size_bytes = os.fstat(file.fileno()).st_size
+    file: IO[bytes]
+    size_bytes: int
+    held: ExitStack
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the bytes of the copy."""
-        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+        while piece := await asyncio.to_thread(self.file.read, PIECE_BYTES):
             yield piece
-
-    def close(self) -> None:
-        """Delete the copy."""
-        self._closing.close()
 
 
 class Databases:
@@ -52,10 +47,12 @@ class Databases:
 
     Args:
         folder: where the files are; it is created with the first database.
+        wait_s: seconds that a request waits for others.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wait_s: float) -> None:
         self._folder = folder
+        self._wait_s = wait_s
         self._pool = ThreadPoolExecutor(_THREADS, "sql")
         self._locks = WeakValueDictionary[bytes, asyncio.Lock]()
         self._places = WeakValueDictionary[bytes, asyncio.Semaphore]()
@@ -70,20 +67,18 @@ class Databases:
     async def use(
         self,
         name: DatabaseName,
+        is_gone: Callable[[], bool],
         *,
         exists: bool,
         creates: bool = False,
-        wait_s: float,
-        is_gone: Callable[[], bool],
     ) -> AsyncIterator[Connection]:
         """Use a database alone; what is not committed is rolled back.
 
         Args:
             name: the database.
+            is_gone: returns whether the client has disconnected.
             exists: whether it exists; if not, an empty one in memory is used.
             creates: whether a missing database is created.
-            wait_s: seconds to wait for other requests.
-            is_gone: returns whether the client has disconnected.
         Raises:
             RecordDamaged: the file is missing or damaged.
             StoreBusy: other requests took too long (SQ15).
@@ -93,7 +88,7 @@ class Databases:
             lock = self._locks.setdefault(key, asyncio.Lock())
             places = self._places.setdefault(space16, asyncio.Semaphore(_RUNNING_PER_SPACE))
             try:
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout(self._wait_s):
                     await held.enter_async_context(lock)
                     await held.enter_async_context(places)
             except TimeoutError:
@@ -148,17 +143,17 @@ class Databases:
         with ExitStack() as held:
             self._copied.add(space16)
             held.callback(self._copied.discard, space16)
-            copy = database_copy(self.file_of(name))
-            loop = asyncio.get_running_loop()
-            file = await loop.run_in_executor(self._pool, held.enter_context, copy)
-            return DatabaseCopy(file, held.pop_all())
+            copying = asyncio.get_running_loop().run_in_executor(
+                self._pool, database_copy, self.file_of(name)
+            )
+            file = held.enter_context(await copying)
+            return DatabaseCopy(file, os.fstat(file.fileno()).st_size, held.pop_all())
 
-    async def close(self) -> None:
-        """Close all databases and end the threads."""
+    def close(self) -> None:
+        """Close all databases and end the threads; this call blocks."""
+        self._pool.shutdown()
         for connection in self._open.values():
-            await asyncio.get_running_loop().run_in_executor(self._pool, connection.close)
-        self._open.clear()
-        await asyncio.to_thread(self._pool.shutdown)
+            connection.close()
 
 
 def _open(path: Path | None, creates: bool) -> Connection:

@@ -105,19 +105,11 @@ class Guard:
     Args:
         rights: what the token's abilities allow, of READ, WRITE, SCHEMA and ADMIN.
         limits: those of a caveat.
-        is_full: whether the space is full, so that statements may only delete.
     """
 
-    def __init__(
-        self,
-        rights: frozenset[str],
-        limits: SqlLimits = UNLIMITED,
-        *,
-        is_full: bool = False,
-    ) -> None:
+    def __init__(self, rights: frozenset[str], limits: SqlLimits = UNLIMITED) -> None:
         self.rights = rights
         self.limits = limits
-        self.is_full = is_full
         self.tables: set[str] = set()
         self.begin("")
 
@@ -199,12 +191,13 @@ class Guard:
     def _not_allowed(self) -> SqlForbidden:
         return SqlForbidden(f"Permission denied: Statement type not allowed: {self.sql[:200]}")
 
-    def judge(self, *, is_explain: int, in_read: bool) -> None:
+    def judge(self, *, is_explain: int, in_read: bool, is_full: bool) -> None:
         """Judge the prepared statement; called before its first step (SQ10).
 
         Args:
             is_explain: 1 for EXPLAIN, 2 for EXPLAIN QUERY PLAN.
             in_read: whether the transaction was begun for reading.
+            is_full: whether the space is full, so that statements may only delete.
         Raises:
             SqlForbidden: the token's abilities do not allow the statement, or nothing does.
             SqlQuotaExceeded: the space is full, and the statement may need more space.
@@ -234,7 +227,7 @@ class Guard:
             raise SqlForbidden("Read-only violation" if READ in rights else ONLY_DEFINES)
         if is_write and not is_explain:
             grows = actions & (_DEFINES - _DROPS) or self._named({"INSERT", "UPDATE"})
-            if self.is_full and grows:  # SQ14
+            if is_full and grows:  # SQ14
                 raise SqlQuotaExceeded("the space is full")
             if in_read:
                 raise WriteNeeded

@@ -196,7 +196,7 @@ async def test_kills_of_a_node_with_databases(tmp_path: Path) -> None:
 
 async def check_files(data: Path, load: Load) -> None:
     """Compare the files with the usage of the space, and check their structure."""
-    databases = Databases(data / DATABASES_FOLDER)
+    databases = Databases(data / DATABASES_FOLDER, wait_s=10)
     space = parse_space_id(load.space)
     size_bytes = 0
     for path in {writer.path for writer in load.writers}:
@@ -205,7 +205,7 @@ async def check_files(data: Path, load: Load) -> None:
         assert connection.pragma("integrity_check") == "ok"
         size_bytes += connection.pragma("page_count") * connection.pragma("page_size")
         connection.close()
-    await databases.close()
+    databases.close()
     store = open_lmdb(data)
     try:
         (usage,) = (await store.read([usage_key(space)])).records

@@ -1,7 +1,6 @@
 """The route POST /invoke, which runs the operation requested by a token (wire §4)."""
 
 from collections.abc import AsyncIterator
-from contextlib import closing
 
 from aiohttp import web
 
@@ -88,7 +87,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case bytes():  # rows of a database, as JSON
             return WholeAnswer(result, {"Content-Type": "application/json"})
         case DatabaseCopy():
-            with closing(result):
+            with result.held:
                 return await stream_answer(
                     request, result.pieces(), _SQLITE, size_bytes=result.size_bytes
                 )

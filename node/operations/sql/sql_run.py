@@ -4,7 +4,6 @@ A write is authorised, run without committing, recorded in the store on conditio
 was revoked, and then committed in its database.
 """
 
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import msgspec
@@ -49,7 +48,6 @@ from .sql_request import (
     value_of,
 )
 
-_FRESH_S = 1.0
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -79,7 +77,6 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
         Errors of `read_call` and `Databases.use`.
     """
     services = request.services
-    began = services.clock.now()
     try:
         name = database_of(request.invocation)
         if services.databases is None:
@@ -95,7 +92,7 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     for permit in permits_of(request.invocation, name):  # SQ23
         try:
             applied = permit.applied(work)
-            run = _Run(request, services.databases, name, applied, permit, reading, began)
+            run = _Run(request, services.databases, name, applied, permit, reading)
             return await run.answer()
         except (SqlForbidden, SqlRefused) as exc:
             refused.append(exc)
@@ -137,7 +134,6 @@ class _Run(FrozenStruct):
     work: SqlRequest
     permit: Permit
     reading: _Reading
-    began: float
 
     async def answer(self) -> bytes | DatabaseCopy:
         if isinstance(self.work, Export):
@@ -145,7 +141,8 @@ class _Run(FrozenStruct):
         if isinstance(self.work, Query) or SCHEMA not in self.permit.rights:
             try:
                 exists = self.reading.old_bytes is not None
-                async with self._use(exists=exists) as connection:
+                is_gone = self.request.message.is_gone
+                async with self.databases.use(self.name, is_gone, exists=exists) as connection:
                     return await self.databases.run(connection, self._read_rows)
             except WriteNeeded:
                 pass
@@ -154,22 +151,24 @@ class _Run(FrozenStruct):
     def _read_rows(self, connection: Connection) -> bytes:
         time_s = self.request.services.config.sql.read_s
         connection.begin(writes=False, time_s=time_s)
-        return self._run(connection, Guard(self.permit.rights, self.permit.limits))
+        return self._run(connection)[0]
 
     async def _write(self) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
         services, name, run = self.request.services, self.name, self.databases.run
+        use = partial(self.databases.use, name, self.request.message.is_gone)
         exists = self.reading.old_bytes is not None
         if not exists:
             # Nothing is created for statements that fail.
-            async with self._use(exists=False) as trial:
+            async with use(exists=False) as trial:
                 await run(trial, partial(self._change_rows, reading=self.reading))
             if self.reading.databases >= MAX_DATABASES:
                 raise Refusal("sql-too-many-databases")
-        async with self._use(exists=exists, creates=not exists) as connection:
+        async with use(exists=exists, creates=not exists) as connection:
 
-            async def attempt(is_first: bool) -> tuple[Commit, bytes]:
-                reading = await self._again(is_first)
+            async def attempt(_: bool) -> tuple[Commit, bytes]:
+                # A commit checks revocations, but only a read checks time windows (I33).
+                reading = await _read(self.request, name, records_use=False)
                 work = partial(self._change_rows, reading=reading)
                 body, size_bytes, tables = await run(connection, work)
                 adds = tuple[Add, ...]()
@@ -190,29 +189,12 @@ class _Run(FrozenStruct):
         if self.reading.old_bytes is None:
             raise Refusal("sql-no-database")
 
-        async def attempt(is_first: bool) -> tuple[Commit, None]:
-            return self._commit((await self._again(is_first)).call, "sql.export"), None
+        async def attempt(_: bool) -> tuple[Commit, None]:
+            reading = await _read(self.request, self.name, records_use=False)
+            return self._commit(reading.call, "sql.export"), None
 
         await until_committed(self.request.services, attempt)
         return await self.databases.copy(self.name)
-
-    def _use(
-        self, *, exists: bool, creates: bool = False
-    ) -> AbstractAsyncContextManager[Connection]:
-        return self.databases.use(
-            self.name,
-            exists=exists,
-            creates=creates,
-            wait_s=self.request.services.config.sql.write_s,
-            is_gone=self.request.message.is_gone,
-        )
-
-    async def _again(self, is_first: bool) -> _Reading:
-        """Return the first reading while it is fresh, or read again."""
-        # A commit checks revocations, but only a read checks time windows (I33).
-        if is_first and self.request.services.clock.now() - self.began <= _FRESH_S:
-            return self.reading
-        return await _read(self.request, self.name, records_use=False)
 
     def _commit(
         self, call: Call, action: str, detail: bytes = b"", adds: tuple[Add, ...] = (), *puts: Put
@@ -236,19 +218,20 @@ class _Run(FrozenStruct):
         """
         used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
         free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-        is_full = free_bytes is not None and free_bytes <= 0
-        guard = Guard(self.permit.rights, self.permit.limits, is_full=is_full)
-        connection.begin(writes=True, time_s=self.request.services.config.sql.write_s)
-        connection.limit_growth(free_bytes)
+        time_s = self.request.services.config.sql.write_s
+        connection.begin(writes=True, time_s=time_s, free_bytes=free_bytes)
         try:
-            body = self._run(connection, guard)
+            body, tables = self._run(connection)
         except SqlQuotaExceeded:  # SQ14
             raise Refusal("quota-exceeded", used_bytes, limit_bytes) from None
-        connection.release_pages()
-        return body, connection.size_bytes(), guard.tables
+        return body, connection.released_bytes(), tables
 
-    def _run(self, connection: Connection, guard: Guard) -> bytes:
-        """Run the statements in the open transaction, and return the answer."""
+    def _run(self, connection: Connection) -> tuple[bytes, set[str]]:
+        """Run the statements in the open transaction.
+
+        Return the answer, and the names of the changed tables.
+        """
+        guard = Guard(self.permit.rights, self.permit.limits)
 
         def execute(one: Statement) -> Changed:
             return connection.execute(one.sql, guard, [*map(value_of, one.params)])
@@ -256,11 +239,13 @@ class _Run(FrozenStruct):
         match self.work:
             case Query(sql, params, max_rows, max_bytes):
                 values = map(value_of, params)
-                return connection.query(sql, guard, [*values], max_rows, max_bytes)
+                body = connection.query(sql, guard, [*values], max_rows, max_bytes)
             case Execute(schema=schema):
                 for text in schema:
                     connection.execute(text, guard)
-                return _ENCODE(execute(self.work))
+                body = _ENCODE(execute(self.work))
             case Batch(statements):
-                return _ENCODE({"results": [execute(one) for one in statements]})
-        raise AssertionError(self.work)
+                body = _ENCODE({"results": [execute(one) for one in statements]})
+            case _:
+                raise AssertionError(self.work)
+        return body, guard.tables
