@@ -36,11 +36,11 @@ PACKAGES = (
 
 # Limit on the tokens of a package. A change that raises a limit says in its commit message why.
 BUDGETS = {
-    "node": 92_568,
+    "node": 92_337,
     "tee_backend": 97_988,
-    "sealspace": 116_362,
+    "sealspace": 116_011,
     "encryption_network": 15_539,
-    "spaces": 62_590,
+    "spaces": 62_156,
     "capabilities": 21_343,
 }
 # Limits on the entries and import pairs of a package.
