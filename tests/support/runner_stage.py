@@ -149,6 +149,7 @@ class RunnerStage:
         entropy: Entropy | None = None,
         origins: tuple[str, ...] = (),
         task_root: Path | None = None,
+        limits: Limits | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url = await _started(
@@ -162,6 +163,7 @@ class RunnerStage:
             entropy=entropy,
             origins=origins,
             task_root=task_root,
+            limits=limits,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 

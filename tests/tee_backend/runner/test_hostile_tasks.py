@@ -26,9 +26,12 @@ from task_programs import reporting
 
 from sealspace.documents.iexec_names import RESULT_KEY_NAME, requester_secret, wallet_secret
 from tee_backend.runner.calls import calls, service
+from tee_backend.runner.guest.runs import Limits
 from tee_backend.runner.tasks import results
 
 MEMORY = Path("/dev/shm")
+# An endless program ends at the runner's limits: the usual ones let it run for 8 seconds only.
+LONG = Limits(max_instructions=500_000_000_000, max_execution_s=180)
 RESULT = wallet_secret(RESULT_KEY_NAME)
 
 pytestmark = [
@@ -58,7 +61,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
     """One runner for the tests of this module."""
     async with AsyncExitStack() as stack:
         root = stack.enter_context(new_root())
-        yield await runner_stage(stack, tmp_path_factory.mktemp("runner"), task_root=root)
+        yield await runner_stage(
+            stack, tmp_path_factory.mktemp("runner"), task_root=root, limits=LONG
+        )
 
 
 async def in_stage(one: Party, job: str, wanted: str) -> None:
@@ -78,8 +83,7 @@ async def test_a_stranger_does_not_keep_others_waiting(stage: RunnerStage) -> No
     quick = await stage.publish("quick", reporting("quick"))
     await stranger.grant(endless, RESULT)
     await known.grant(quick, RESULT)
-    limits = {"maxInstructions": 500_000_000_000, "maxExecutionSeconds": 600}
-    _, made = await stranger.make(f"{stage.developer}/endless", resourceLimits=limits)
+    _, made = await stranger.make(f"{stage.developer}/endless")
     await in_stage(stranger, made["job"], "APP")
     assert (await known.done(f"{stage.developer}/quick"))["state"] == "COMPLETED"
     _, answer = await stranger.ask("GET", f"/tasks/{made['job']}", f"calls/{made['job']}")
@@ -176,12 +180,9 @@ async def test_another_user_finds_no_secret_of_a_task(
     version = await stage.publish("canary", reporting("canary", endless=True))
     await one.put(name, value)
     async with AsyncExitStack() as stack:
-        one.stage = await stage.another(stack, tmp_path / "runner", task_root=root)
+        one.stage = await stage.another(stack, tmp_path / "runner", task_root=root, limits=LONG)
         await one.grant(version, name, RESULT)
-        limits = {"maxInstructions": 500_000_000_000, "maxExecutionSeconds": 600}
-        status, made = await one.make(
-            f"{stage.developer}/canary", secrets={"1": "canary"}, resourceLimits=limits
-        )
+        status, made = await one.make(f"{stage.developer}/canary", secrets={"1": "canary"})
         assert status == 200, made
         await in_stage(one, made["job"], "APP")
         async with asyncio.timeout(PATIENCE_S):
