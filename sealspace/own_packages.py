@@ -11,7 +11,6 @@ Example:
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import NamedTuple
 
@@ -73,23 +72,24 @@ def hidden_by(*names: str) -> Clash | None:
     return None
 
 
-def claimed_by(owners: Mapping[str, Sequence[str]] | None = None) -> Clash | None:
-    """Find another distribution that installs one of sealspace's packages.
+def claimed_by() -> Clash | None:
+    """Find another installed distribution that contains one of sealspace's packages.
 
     Returns None if there is no such distribution.
     """
-    if owners is None:
-        from importlib.metadata import packages_distributions
+    import re  # imported late: only servers need them
+    from importlib.metadata import distributions
 
-        owners = packages_distributions()
-    for name in PACKAGES:
-        for other in sorted(set(owners.get(name, ()))):
-            if other.lower() != DISTRIBUTION:
-                return Clash(
-                    f"the distribution {other} also installs a package named {name}, and may have"
-                    " replaced files of it",
-                    _SEPARATE,
-                )
+    ours = re.compile(rf"^({'|'.join(PACKAGES)})(?:/|\.py,|$)", re.MULTILINE)
+    for other in distributions():
+        # A list of files is searched as text: parsing those of a hundred distributions takes 0.2 s.
+        found = ours.search(other.read_text("RECORD") or other.read_text("top_level.txt") or "")
+        if found is not None and other.name.lower() != DISTRIBUTION:
+            return Clash(
+                f"the distribution {other.name} also installs a package named {found[1]}, and may"
+                " have replaced files of it",
+                _SEPARATE,
+            )
     return None
 
 

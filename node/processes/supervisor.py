@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -374,12 +374,12 @@ class Supervisor:
             )
 
 
-def refuse_foreign_distribution(owners: Mapping[str, Sequence[str]] | None = None) -> None:
+def refuse_foreign_distribution() -> None:
     """Refuse to start if another distribution provides one of sealspace's packages.
 
     Otherwise part of the running code might be from that distribution.
     """
-    clash = hidden_by(*PACKAGES) or claimed_by(owners)  # spec/decisions/0001-flat-packages.md
+    clash = hidden_by(*PACKAGES) or claimed_by()  # spec/decisions/0001-flat-packages.md
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)
 

@@ -89,16 +89,30 @@ def test_another_path_to_our_folder(first: Path) -> None:
     assert hidden_by(*PACKAGES) is None
 
 
+@pytest.mark.parametrize(
+    ("file", "entry"),
+    [("RECORD", "{}/__init__.py,,"), ("RECORD", "{}.py,,"), ("top_level.txt", "{}")],
+)
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_distribution_with_one_of_our_names(name: str) -> None:
+def test_a_distribution_with_one_of_our_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str, entry: str
+) -> None:
     """A distribution with one of our package names is reported, but not our own in any case."""
-    for owners in (["Sealspace", "culprit", "culprit"], ["culprit"]):
-        clash = claimed_by({"aiohttp": ["aiohttp"], name: owners})
-        assert (
-            clash is not None
-            and f"the distribution culprit also installs a package named {name}" in clash.text
-        )
-    assert claimed_by({name: ["Sealspace"]}) is None
+    monkeypatch.syspath_prepend(tmp_path)
+    about = tmp_path / "any-1.dist-info"
+    about.mkdir()
+    others = [entry.format(other) for other in (f"{name}s", f"my_{name}", f"my/{name}")]
+    (about / file).write_text("\n".join(others))
+    assert claimed_by() is None
+    (about / file).write_text("\n".join([*others, entry.format(name)]))
+    (about / "METADATA").write_text("Name: Sealspace\n")
+    assert claimed_by() is None
+    (about / "METADATA").write_text("Name: culprit\n")
+    clash = claimed_by()
+    assert (
+        clash is not None
+        and f"the distribution culprit also installs a package named {name}" in clash.text
+    )
 
 
 @pytest.mark.parametrize("name", NEEDED)

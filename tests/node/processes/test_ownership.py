@@ -10,24 +10,24 @@ import pytest
 
 from node.processes.supervisor import refuse_foreign_distribution
 from sealspace.cli.command_errors import ForeignDistribution
-from sealspace.own_packages import PACKAGES
 
 
 def test_ours_alone_passes() -> None:
     """Our own distribution is no clash, and neither is a checkout without one."""
-    refuse_foreign_distribution(
-        {name: ["sealspace"] for name in PACKAGES} | {"aiohttp": ["aiohttp"]}
-    )
-    refuse_foreign_distribution({})
     refuse_foreign_distribution()
 
 
-def test_a_foreign_claim_refuses() -> None:
+def test_a_foreign_claim_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another distribution with one of our names is refused by name, with a hint."""
+    about = tmp_path / "culprit-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: culprit\n")
+    (about / "RECORD").write_text("spaces/__init__.py,,\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(
         ForeignDistribution, match=r"the distribution culprit .* named spaces"
     ) as refused:
-        refuse_foreign_distribution({"spaces": ["sealspace", "culprit"]})
+        refuse_foreign_distribution()
     assert "its own environment" in refused.value.hint
 
 
@@ -37,4 +37,4 @@ def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     with pytest.raises(ForeignDistribution, match="own package spaces"):
-        refuse_foreign_distribution({})
+        refuse_foreign_distribution()
