@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from io import BytesIO
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from guest_programs import children
 from https_service import Service, https_service
 from runner_stage import RunnerStage, runner_stage
 from task_parties import VALUES, Party, party
@@ -492,6 +495,10 @@ async def test_a_grant_that_is_revoked_before_the_run(
     status, made = await requester.make(app, secrets={"5": "my-key"})
     assert status == 200 and made["state"] == "UNSET"
     await requester.client.delegations.revoke_by_wallet(own, requester.wallet)
+    async with asyncio.timeout(60):
+        while not (running := children(kind="_task_child")):
+            await asyncio.sleep(0)  # a guest sends no event
+    os.kill(running[0], signal.SIGKILL)  # the first task ends
     await requester.ended(first["job"])
     task = await requester.ended(made["job"])
     assert task["state"] == "FAILED" and task["secrets"] == "none"
