@@ -1,6 +1,8 @@
 """Secrets that people share with each other, by the client against real nodes."""
 
 from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -386,6 +388,21 @@ async def test_SH5_a_new_team_has_no_earlier_names(bench, alice: Person, bob: Pe
     assert await labels(alice) == ("ci/TOKEN",)
 
 
+@asynccontextmanager
+async def _through(
+    bench, alice: Person, hold: Callable[[web.Request], Awaitable[None]]
+) -> AsyncIterator[Client]:
+    """Yield a client of Alice whose requests wait for a function."""
+    async with (
+        relay_before(bench.node.url) as relay,
+        Client(
+            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
+        ) as client,
+    ):
+        relay.hold = hold
+        yield client
+
+
 async def test_SH6_a_put_that_meets_an_unshare(bench, alice: Person, bob: Person) -> None:
     """A copy that is stored after `unshare` deleted it is deleted again."""
     path = (await alice.shares(bob, "API_KEY", "ci/TOKEN")).folder.path
@@ -395,13 +412,7 @@ async def test_SH6_a_put_that_meets_an_unshare(bench, alice: Person, bob: Person
         if request.path == "/invoke" and meets:
             await meets.pop()
 
-    async with (
-        relay_before(bench.node.url) as relay,
-        Client(
-            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
-        ) as client,
-    ):
-        relay.hold = hold
+    async with _through(bench, alice, hold) as client:
         await client.sharing.put_many({"API_KEY": "new", "ci/TOKEN": "new"})
     assert not meets
     assert await alice.client.secrets().get("API_KEY") == "new"
@@ -418,13 +429,7 @@ async def test_SH6_a_share_that_meets_a_put(bench, alice: Person, bob: Person) -
         if request.path in ("/invoke", "/delegate") and left:
             await alice.client.sharing.put_many({"API_KEY": f"{left.pop()}"})
 
-    async with (
-        relay_before(bench.node.url) as relay,
-        Client(
-            relay.url, session=alice.client.session, clock=bench.clock, entropy=bench.entropy
-        ) as client,
-    ):
-        relay.hold = hold
+    async with _through(bench, alice, hold) as client:
         await client.sharing.share(["API_KEY"], bob.did, wallet=lambda: alice.wallet)
     value = await alice.client.secrets().get("API_KEY")
     assert await bob.reads(alice) == {"API_KEY": value} != {"API_KEY": "open sesame"}
