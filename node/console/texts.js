@@ -486,7 +486,7 @@ export const data = {
   upload: "Upload",
   create: "New text",
   createTitle: "New text",
-  emptyTitle: "Nothing is stored here",
+  emptyTitle: "No values are stored here",
   empty: "Upload a file, write a text, or use an application that stores in this space.",
   unnamed: "(without a name)",
   open: "Open",

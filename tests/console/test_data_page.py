@@ -27,7 +27,7 @@ def test_a_text_and_what_another_party_makes_of_it(
 ) -> None:
     """A text is created and edited; a change by another program is shown, and no typed text is
     lost."""
-    data.see("Nothing is stored here")
+    data.see("No values are stored here")
     data.shot("data-empty")
     data.click("New text", within="header >> nth=-1")
     data.type("Name", "notes/")
@@ -68,7 +68,7 @@ def test_a_text_and_what_another_party_makes_of_it(
     data.click("Delete", within="dialog")
     data.type("Type two words.txt to confirm", "two words.txt")
     data.click("Delete", within="dialog")
-    data.see("Nothing is stored here")
+    data.see("No values are stored here")
 
 
 def test_files_go_up_and_come_down(
@@ -125,7 +125,7 @@ def test_another_space_needs_the_wallet(
     before = len(wallet.asked)
     data.click("Allow it")
     data.click("Test Wallet example.wallet", within="dialog")
-    data.see("Nothing is stored here")
+    data.see("No values are stored here")
     assert len(wallet.asked) == before + 1
     data.go("data?space=nowhere")
     data.see("You have no space nowhere")
@@ -158,7 +158,7 @@ def test_databases_and_their_sizes(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
     """The databases of the space are listed below its values, at the top and not in folders."""
-    data.see("Nothing is stored here")
+    data.see("No values are stored here")
     data.run(expect(data.tab.get_by_text("Databases")).to_have_count(0))
 
     async def write() -> None:

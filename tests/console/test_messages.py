@@ -96,7 +96,7 @@ def test_messages_in_other_dialogs(
     console.sign_in()
     resize(console, width, height)
     console.go("data")
-    console.see("Nothing is stored here")
+    console.see("No values are stored here")
     for name in ("one", "two"):
         (tmp_path / name).write_text("x")
     chosen = console.tab.locator("input[type=file]")
