@@ -57,7 +57,6 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 @click.option(
     "--path",
     metavar="PATH",
-    default="",
     help="Grant only the value with this key, and values whose keys begin with `PATH/`.",
 )
 @click.option(
@@ -83,7 +82,7 @@ async def create(
     secrets: tuple[str, ...],
     scope: str | None,
     space: str | None,
-    path: str,
+    path: str | None,
     database: str | None,
     can: str | None,
     ttl_s: float,
@@ -105,10 +104,11 @@ async def create(
     """
     if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    if path and space is None:
-        raise click.UsageError("--path requires --space")
-    if database and (path or space is None):
-        raise click.UsageError("--database requires --space, and excludes --path")
+    # An empty one, such as an unset variable of a shell, would grant everything.
+    if "" in (path, database) or (path and database):
+        raise click.UsageError("--path and --database must not be empty, and exclude each other")
+    if space is None and (path or database):
+        raise click.UsageError("--path and --database require --space")
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")
     actions = _actions(can, space, database)
@@ -226,7 +226,8 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
 def _actions(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
     """Parse the comma-separated value of the option `--can`."""
     known = DATABASE_ACTIONS if database else ACTIONS
-    text = text or ("read" if database else "get" if space is None else "get,list")
+    if text is None:
+        text = "read" if database else "get" if space is None else "get,list"
     named = [one.strip() for one in text.split(",")]
     unknown = [one for one in named if one not in known]
     if unknown:

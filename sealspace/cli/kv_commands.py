@@ -79,14 +79,12 @@ async def put(
     The bytes are stored unchanged. On a terminal, you are asked before an existing value is
     replaced.
     """
-    if value:
+    if value or (source is None and sys.stdin.isatty()):
         raise InvalidInput(
-            "the value must not be an argument: process lists and the shell history would show it",
+            "the value must not be an argument: process lists and the shell history would show it"
+            if value
+            else "no value on standard input",
             hint="sealspace kv put KEY < FILE, or --file FILE",
-        )
-    if source is None and sys.stdin.isatty():
-        raise InvalidInput(
-            "no value on standard input", hint="sealspace kv put KEY < FILE, or --file FILE"
         )
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
@@ -238,7 +236,8 @@ async def next_steps(
         yield
     except SpaceNotFound:
         raise NotThere(
-            f"this node has no space {space or 'default'}", hint="sealspace space list"
+            f"this node has no space {space or 'default'}, or does not show it to you",
+            hint="sealspace space list",
         ) from None
     except NotFound:
         named = "" if space is None else f" --space {space}"

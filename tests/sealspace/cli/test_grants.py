@@ -214,7 +214,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
         (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
         (("grant", "create", "DID", "--secret", "A", "--scope", "default"), 2, "reserved"),
         (("grant", "create", "DID", "--space", "default", "--expires", "soon"), 2, "soon"),
-        (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "--path requires --space"),
+        (("grant", "create", "DID", "--path", "x", "--secret", "A"), 2, "require --space"),
         (("grant", "show", "nothing"), 2, "neither a file nor the id"),
         (("grant", "revoke", "nothing", "--yes"), 2, "neither a file nor the id"),
         (("grant", "show", UNKNOWN), 21, "neither made nor received"),
