@@ -312,12 +312,14 @@ class PreconditionFailed(NodeRefused):
 
 
 class SqlRefused(NodeRefused):
-    """The statement is not valid, failed (status 400), or has too long a text or result (413)."""
+    """The statement is not valid or failed (status 400), is of a kind that no database runs (403),
+    or has too long a text or result (413).
+    """
 
     default_hint = "correct or shorten the statement, or select fewer rows: the message says which"
     default_step = (
-        "correct or shorten the statement; to list the tables, run:"
-        ' sealspace sql query DATABASE "SELECT name FROM sqlite_master"'
+        "correct or shorten the statement; `sealspace sql list` lists the databases, and `sealspace"
+        ' sql query DATABASE "SELECT name FROM sqlite_master"` the tables'
     )
 
 

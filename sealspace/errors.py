@@ -40,7 +40,7 @@
     │   ├── DuplicateRequest           409: the token was used before
     │   ├── PreconditionFailed         412, or a concurrent write won
     │   ├── QuotaExceeded              402
-    │   ├── SqlRefused                 400 or 413: a statement is not valid, failed, or is too large
+    │   ├── SqlRefused                 a statement is not valid, not allowed, failed, or too large
     │   ├── ValueTooLarge              413
     │   ├── RateLimited                429
     │   └── NodeFailure                5xx

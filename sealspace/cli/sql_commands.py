@@ -22,10 +22,9 @@ _next_steps = partial(next_steps, group="sql", missing="there is no database of 
 
 def _parameter(text: str) -> SqlValue:
     """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
-    value: SqlValue = text
     with suppress(msgspec.MsgspecError):
-        value = msgspec.json.decode(text, type=bool | int | float | str | None)
-    return value
+        return msgspec.json.decode(text, type=bool | int | float | str | None)
+    return text
 
 
 _database = click.argument("database")
@@ -96,14 +95,13 @@ async def execute(
     one transaction: all of them take effect, or none. --param is for a single statement. The first
     change creates the database.
     """
-    statements, begun = list[str](), ""
+    statements = [""]
     for part in sql.split(";"):
-        begun += f"{part};"
-        if complete_statement(begun):
-            statements.append(begun)
-            begun = ""
-    # The rest is a last statement without a semicolon, or one that the node refuses.
-    asked = [(one, params) for one in (*statements, begun) if not re.fullmatch(BLANK, one)]
+        statements[-1] += f"{part};"
+        if complete_statement(statements[-1]):
+            statements.append("")
+    # The last one has no semicolon, or is one that the node refuses.
+    asked = [(one, params) for one in statements if not re.fullmatch(BLANK, one)]
     if params and len(asked) > 1:
         raise click.UsageError("--param requires a single statement")
     async with _next_steps(client, space):

@@ -813,7 +813,9 @@ class Sql:
             sql: the statement, with `?` for each value.
             params: the values of its parameters.
         Raises:
-            SqlRefused: the statement is not valid, failed, or has a result of more than 10 MiB.
+            SqlRefused: the statement is not valid, not allowed in any database, failed, took too
+                long, or has a result of more than 10 MiB; or the request has more than 1 MB, in
+                which a byte of a blob counts for up to five.
             InvalidInput: a value is not of a type that a database stores.
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.

@@ -56,6 +56,15 @@ async def test_a_batch_is_one_transaction(bench: Any) -> None:
     assert await app.batch([]) == ()
 
 
+@pytest.mark.parametrize("sql", ["VACUUM", "ATTACH 'a' AS b", "BEGIN", "PRAGMA journal_mode = wal"])
+async def test_a_statement_that_no_database_runs(bench: Any, sql: str) -> None:
+    """The error is about the statement, not about the rights of the session."""
+    owner, _ = await bench.owner()
+    with pytest.raises(SqlRefused, match="not allowed") as refusal:
+        await owner.sql("app").execute(sql)
+    assert (refusal.value.status, refusal.value.hint[:7]) == (403, "correct")
+
+
 async def test_a_query_may_return_what_it_writes(bench: Any) -> None:
     """The first word, behind comments, decides which right the token has."""
     owner, _ = await bench.owner()
