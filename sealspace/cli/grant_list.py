@@ -1,7 +1,7 @@
 """The commands `sealspace grant list`, `show`, `revoke` and `accept`."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -449,24 +449,23 @@ async def accept(client: Client, file: Path) -> None:
         tell(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
 
 
-def _commands(grant: VerifiedGrant) -> list[str]:
-    """Return shell commands that read the granted values."""
-    commands = []
+def _commands(grant: VerifiedGrant) -> Iterator[str]:
+    """Yield shell commands that read the granted values."""
     for right in grant.rights:
         secret = secret_at(right.path)
         if secret is not None and KV_GET in right.actions:
             option = () if secret.scope is None else (f"--scope={secret.scope}",)
             owner = parse_space_id(right.space).owner
-            commands.append(_command("secret", "get", *option, "--owner", owner, named=secret.name))
+            yield _command("secret", "get", *option, "--owner", owner, named=secret.name)
+        elif right.service == "sql":
+            words = ("sql", "query", "--space", right.space)
+            yield _command(*words, named=right.path or "default") + " SQL"
         elif secret is not None or right.service != "kv":
             continue
         elif KV_LIST in right.actions:
-            commands.append(_command("kv", "list", "--space", right.space, named=right.path))
+            yield _command("kv", "list", "--space", right.space, named=right.path)
         elif KV_GET in right.actions:
-            commands.append(
-                _command("kv", "get", "--space", right.space, named=right.path or "KEY")
-            )
-    return commands
+            yield _command("kv", "get", "--space", right.space, named=right.path or "KEY")
 
 
 def _command(*words: str, named: str) -> str:

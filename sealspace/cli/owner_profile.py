@@ -301,8 +301,10 @@ class OwnerHome:
             try:
                 yield client
             except DelegationRevoked as error:
-                if error.cid in [grant.cid for grant in session.grants[:1]]:  # the sign-in
-                    error.step = _again(profile)
+                error.step = (
+                    f"{_again(profile)}, which keeps the grants that are still in force; if that"
+                    " does not help, ask the owner for a new grant"
+                )
                 raise
 
     def wallet(self) -> Wallet | None:
