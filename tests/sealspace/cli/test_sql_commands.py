@@ -109,8 +109,10 @@ async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:
     assert "query the database app and what is below it in the space default" in granted.err, (
         granted
     )
-    assert (await desk.run("grant", "accept", str(file), home=other)).status == 0
+    accepted = await desk.run("grant", "accept", str(file), home=other)
+    assert accepted.status == 0, accepted
     space = json.loads((await desk.run("space", "info", "default", "--json")).out)["id"]
+    assert accepted.err.endswith(f"sql query --space {space} app SQL\n"), accepted
     theirs = ("--space", space)
     read = await desk.run("sql", "query", "app", "SELECT * FROM note", *theirs, home=other)
     assert (read.status, read.err) == (0, "no rows\n"), read
@@ -119,14 +121,43 @@ async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:
         assert (refused.status, "this session may not" in refused.err) == (22, True), refused
 
 
+async def test_a_new_grant_after_a_revoked_one(desk: OwnerDesk, tmp_path: Path) -> None:
+    """The error names the login that makes the session use the new grant."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
+    other, query = tmp_path / "other", ("sql", "query", "app", "SELECT * FROM note")
+    await desk.run("login", desk.node, "--new", home=other)
+    did = json.loads((await desk.run("whoami", "--json", home=other)).out)["owner"]
+    for actions in ("read,schema", "write"):
+        file = str(tmp_path / f"{actions}.json")
+        app = ("--space", "default", "--database", "app", "--can", actions)
+        await desk.run("grant", "create", did, *app, "--out", file)
+        accepted = await desk.run("grant", "accept", file, "--json", home=other)
+        # To write includes to read.
+        assert ("read and change the database app" in accepted.err) is (actions == "write")
+        query += ("--space", *json.loads(accepted.out)["spaces"])
+        ran = await desk.run(*query, home=other)
+        if actions == "write":  # the session still has the first grant
+            again, _, _ = ran.next.partition(",")
+            assert (await desk.run(*again.split()[1:], home=other)).status == 0, ran
+            ran = await desk.run(*query, home=other)
+        assert ran.status == 0, ran
+        assert (await desk.run("grant", "revoke", file)).status == 0
+        refused = await desk.run(*query, home=other)
+        assert (refused.status, "was revoked" in refused.err) == (22, True), refused
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("--database", "app"),
         ("--space", "default", "--database", "app", "--path", "a"),
         ("--space", "default", "--database", "app", "--can", "get"),
+        ("--space", "default", "--database", ""),
+        ("--space", "default", "--path", ""),
+        ("--space", "default", "--can", ""),
     ],
 )
 async def test_a_grant_that_contradicts_itself(desk: OwnerDesk, words: tuple[str, ...]) -> None:
-    """Actions are those of databases; a grant is for values or for a database."""
+    """Actions are those of databases; a grant is for values or for a database, and an empty name
+    is not everything."""
     assert (await desk.run("grant", "create", "did:key:z6Mk", *words)).status == 2
