@@ -107,7 +107,7 @@ async def create(
     # An empty one, such as an unset variable of a shell, would grant everything.
     if "" in (path, database) or (path and database):
         raise click.UsageError("--path and --database must not be empty, and exclude each other")
-    if space is None and (path or database):
+    if secrets and (path or database):
         raise click.UsageError("--path and --database require --space")
     if scope is not None and not secrets:
         raise click.UsageError("--scope requires --secret")

@@ -458,8 +458,8 @@ def _commands(grant: VerifiedGrant) -> Iterator[str]:
             owner = parse_space_id(right.space).owner
             yield _command("secret", "get", *option, "--owner", owner, named=secret.name)
         elif right.service == "sql":
-            words = ("sql", "query", "--space", right.space)
-            yield _command(*words, named=right.path or "default") + " SQL"
+            named = right.path or "default"
+            yield _command("sql", "query", "--space", right.space, named=named) + " SQL"
         elif secret is not None or right.service != "kv":
             continue
         elif KV_LIST in right.actions:
