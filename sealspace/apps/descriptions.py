@@ -92,7 +92,7 @@ _VERBS: Mapping[str, str] = {
     **dict(
         zip(
             SQL_ABILITIES,
-            ("query", "read and change", "define tables in", "administer"),
+            ("query", "edit", "define tables in", "administer"),
             strict=True,
         )
     ),
