@@ -318,8 +318,8 @@ class SqlRefused(NodeRefused):
 
     default_hint = "correct or shorten the statement, or select fewer rows: the message says which"
     default_step = (
-        "correct or shorten the statement; `sealspace sql list` lists the databases, and `sealspace"
-        ' sql query DATABASE "SELECT name FROM sqlite_master"` the tables'
+        "correct the statement, or select fewer rows; `sealspace sql list` lists the databases, and"
+        ' `sealspace sql query DATABASE "SELECT name FROM sqlite_master"` the tables'
     )
 
 

@@ -109,7 +109,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
         if parse_resource(resource.text) == resource:
             return Capability(resource, ability, {})
     raise InvalidInput(
-        "the key cannot be used as the path of a URI",
+        "the name cannot be used as the path of a URI",
         hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; leave out `.` and `..` segments",
     )
 
