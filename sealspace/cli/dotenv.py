@@ -164,21 +164,21 @@ def values_json(values: Mapping[str, str | bytes]) -> JsonObject:
 
 
 def text_of(data: bytes) -> str:
-    """Decode the content of a secrets file.
+    """Decode the content of a text file.
 
     Raises InvalidInput if the content is too long or not UTF-8.
     """
     if len(data) > MAX_FILE_BYTES:
         raise InvalidInput(
-            f"the file is longer than {MAX_FILE_BYTES} bytes",
-            hint="keep only keys and passwords in the file, and no other data",
+            f"the text is longer than {MAX_FILE_BYTES} bytes",
+            hint="split it; a file of secrets needs only keys and passwords",
         )
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise InvalidInput(
-            "the file is not UTF-8",
-            hint="convert the file to UTF-8; to store bytes, use JSON or YAML with base64",
+            "the text is not UTF-8",
+            hint="convert it to UTF-8; to store bytes as a secret, use JSON or YAML with base64",
         ) from None
 
 

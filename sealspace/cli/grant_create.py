@@ -229,9 +229,9 @@ def _actions(text: str | None, space: str | None, database: str | None) -> tuple
     if text is None:
         text = "read" if database else "get" if space is None else "get,list"
     named = [one.strip() for one in text.split(",")]
-    unknown = [one for one in named if one not in known]
-    if unknown:
-        raise InvalidInput(
-            f"--can: {unknown[0][:20]!r} is not an action", hint=f"one or more of {','.join(known)}"
-        )
+    for one in named:
+        if one not in known:
+            raise InvalidInput(
+                f"--can: {one[:20]!r} is not an action", hint=f"one or more of {','.join(known)}"
+            )
     return tuple(dict.fromkeys(known[one] for one in named))

@@ -213,9 +213,7 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
 
 
 def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
-    rights: list[GrantedResource] = [
-        granted_resource(one.resource, one.abilities) for one in record.rights
-    ]
+    rights = [granted_resource(one.resource, one.abilities) for one in record.rights]
     row: dict[str, object] = {
         "cid": record.cid,
         "state": "revoked" if record.status == "ancestor_revoked" else record.status,

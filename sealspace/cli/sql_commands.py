@@ -1,5 +1,6 @@
 """The commands `sealspace sql`, which use the databases of a space."""
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import msgspec
 
 from ..client import Client
 from ..sql import BLANK, SqlValue
+from .dotenv import MAX_FILE_BYTES, text_of
 from .kv_commands import next_steps, space_option
 from .owner_profile import at_node
 from .paths import NEW_FILE, read_named
@@ -30,11 +32,9 @@ def _parameter(text: str) -> SqlValue:
 _database = click.argument("database")
 _sql = click.argument(
     "sql",
-    # The node refuses longer texts, and what is not UTF-8.
-    callback=lambda _context, _argument, text: (
-        read_named(Path(text), most_bytes=1_000_000).decode(errors="surrogateescape")
-        if text == "-"
-        else text
+    # The text is read whole or refused: of a part, some statements would run.
+    callback=lambda _context, _argument, text: text_of(
+        read_named(Path(text), most_bytes=MAX_FILE_BYTES) if text == "-" else os.fsencode(text)
     ),
 )
 _params = click.option(

@@ -40,7 +40,7 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
     both = "INSERT INTO note (text) VALUES ('a;b'); INSERT INTO note (text) VALUES ('c')"
     assert (await desk.run("sql", "execute", "app", both)).err == "changed rows: 2\n"
     failed = await desk.run("sql", "execute", "app", f"DELETE FROM note; {both}; nonsense")
-    assert (failed.status, failed.next.startswith("correct or shorten the statement")) == (
+    assert (failed.status, failed.next.startswith("correct the statement")) == (
         15,
         True,
     ), failed
@@ -49,6 +49,27 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
         assert (failed.status, failed.err.count("\n")) == (15, 2), failed
     rows = await desk.run("sql", "query", "app", "SELECT id, text FROM note ORDER BY id")
     assert rows.out == "1  a;b;\n2  c;\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (b"CREATE TABLE a (b); SELECT '\xff'", "not UTF-8"),
+        (b"CREATE TABLE a (b);" + b" " * 4_200_000, "longer than"),
+    ],
+)
+async def test_a_text_that_cannot_be_read_whole(desk: OwnerDesk, given: bytes, said: str) -> None:
+    """Nothing of it is run."""
+    for command in ("execute", "query"):
+        refused = await desk.run("sql", command, "app", "-", given=given)
+        assert (refused.status, said in refused.err) == (2, True), refused
+    assert (await desk.run("sql", "list")).err.startswith("no databases here yet")
+
+
+async def test_an_argument_that_is_not_utf8(desk: OwnerDesk) -> None:
+    """The shell passes any bytes."""
+    refused = await desk.run("sql", "execute", "app", "SELECT '\udcff'")
+    assert (refused.status, "not UTF-8" in refused.err) == (2, True), refused
 
 
 async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
@@ -133,7 +154,7 @@ async def test_a_new_grant_after_a_revoked_one(desk: OwnerDesk, tmp_path: Path) 
         await desk.run("grant", "create", did, *app, "--out", file)
         accepted = await desk.run("grant", "accept", file, "--json", home=other)
         # To write includes to read.
-        assert ("read and change the database app" in accepted.err) is (actions == "write")
+        assert ("edit the database app" in accepted.err) is (actions == "write")
         query += ("--space", *json.loads(accepted.out)["spaces"])
         ran = await desk.run(*query, home=other)
         if actions == "write":  # the session still has the first grant
