@@ -218,7 +218,10 @@ class ActionNotAuthorized(Unauthorized):
 class DelegationRevoked(Unauthorized):
     """The request depends on a revoked delegation."""
 
-    default_hint = "ask the owner for a new delegation: a revoked one stays revoked"
+    default_hint = (
+        "ask the owner for a new delegation, and accept it in a new session: this one keeps citing"
+        " the delegation that was revoked"
+    )
     default_step = "ask the owner for a new grant: a revoked one stays revoked"
 
     def __init__(self, status: int, text: str, *, cid: str, asked: str = "") -> None:
@@ -318,8 +321,8 @@ class SqlRefused(NodeRefused):
 
     default_hint = "correct or shorten the statement, or select fewer rows: the message says which"
     default_step = (
-        "correct the statement, or select fewer rows; `sealspace sql list` lists the databases, and"
-        ' `sealspace sql query DATABASE "SELECT name FROM sqlite_master"` the tables'
+        "correct or shorten the statement, or select fewer rows; `sealspace sql list` lists the"
+        ' databases, and `sealspace sql query DATABASE "SELECT name FROM sqlite_master"` the tables'
     )
 
 

@@ -89,13 +89,7 @@ _VERBS: Mapping[str, str] = {
     SET_POLICY: "set the terms of",
     READ_RECEIPTS: "read the receipts of",
     DELEGATION_STATUS: "look up",
-    **dict(
-        zip(
-            SQL_ABILITIES,
-            ("query", "edit", "define tables in", "administer"),
-            strict=True,
-        )
-    ),
+    **dict(zip(SQL_ABILITIES, ("query", "edit", "define tables in", "administer"), strict=True)),
 }
 """Ability to verb; other abilities are shown by their own name."""
 

@@ -40,7 +40,7 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
     both = "INSERT INTO note (text) VALUES ('a;b'); INSERT INTO note (text) VALUES ('c')"
     assert (await desk.run("sql", "execute", "app", both)).err == "changed rows: 2\n"
     failed = await desk.run("sql", "execute", "app", f"DELETE FROM note; {both}; nonsense")
-    assert (failed.status, failed.next.startswith("correct the statement")) == (
+    assert (failed.status, failed.next.startswith("correct or shorten the statement")) == (
         15,
         True,
     ), failed
