@@ -5,6 +5,7 @@ it prepares it or a part of it while it runs. Actions that are not listed here a
 statement needs is decided from all of its actions, before its first step.
 """
 
+import re
 from collections.abc import Set
 from functools import cache
 from typing import NamedTuple
@@ -63,13 +64,15 @@ _PRAGMAS_TO_READ = frozenset(
 )
 _SETTING = frozenset({"application_id", "user_version"})
 # SQLite marks its own functions without side effects as innocuous (0x200000). Those of its
-# extensions, and those that tell how it was built, are excluded.
+# extensions, and those that tell how it was built or what other requests changed, are excluded.
 _FUNCTIONS = """
     SELECT name, min(flags & 0x200000) AND NOT (
-        name GLOB 'sqlite_*' OR name GLOB 'fts*' OR name GLOB 'geopoly*'
+        name GLOB 'sqlite_*' OR name GLOB 'fts*' OR name GLOB 'geopoly*' OR name GLOB '*changes'
     ) FROM pragma_function_list GROUP BY name
 """
 _OWN = "sqlite_"
+# SQLite does not report the columns that these words compare.
+_UNREPORTED = re.compile("(?<![a-z_])(natural|using)(?![a-z_0-9])", re.IGNORECASE)
 ONLY_DEFINES = "Permission denied: Schema ability only permits DDL operations"
 
 
@@ -206,6 +209,8 @@ class Guard:
         actions, rights = self.actions, self.rights
         if not actions or is_explain == 1:  # VACUUM reports no action
             raise self._not_allowed()
+        if self.limits.excluded("", "") and _UNREPORTED.search(self.sql):  # SQ21
+            raise SqlForbidden("Permission denied: NATURAL and USING are not allowed; join with ON")
         is_write = bool(actions & (_CHANGES | _DEFINES))
         defined = {
             name for r in self.reported if r.action in _DEFINES for name in (r.one, r.two) if name
@@ -219,9 +224,10 @@ class Guard:
                 raise SqlForbidden(
                     "Permission denied: DDL operations require admin, schema, or write ability"
                 )
-            # A trigger touches rows of other tables later, when others write.
-            touched = "CREATE_TRIGGER" in actions or self._named(_ON_ROWS) - defined
-            if WRITE not in rights and touched:
+            # A trigger touches rows of other tables later, when others write, and CREATE TABLE AS
+            # touches them unreported, if it joins with USING.
+            touched = "CREATE_TRIGGER" in actions or actions >= {"CREATE_TABLE", "SELECT"}
+            if WRITE not in rights and (touched or self._named(_ON_ROWS) - defined):
                 raise SqlForbidden(ONLY_DEFINES)
         elif (WRITE if is_write else READ) not in rights:
             raise SqlForbidden("Read-only violation" if READ in rights else ONLY_DEFINES)

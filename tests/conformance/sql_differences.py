@@ -166,6 +166,12 @@ SQL_DIFFERENCES: dict[str, Difference] = {
     "sql.query-indexed-by": Difference(
         "SQ8: SQLite's own error", 400, "SQLite error: no such index: nosuch"
     ),
+    "sql.function-total_changes": Difference(
+        "SQ11: nothing of a request is visible to another one",
+        400,
+        "SQLite error: not authorized to use function: total_changes in SELECT"
+        " typeof(total_changes()) at offset 14",
+    ),
     "sql.function-unhex": Difference(
         "SQ9: an innocuous function",
         200,

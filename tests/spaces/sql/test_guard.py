@@ -7,6 +7,7 @@ import apsw
 import msgspec
 import pytest
 
+from capabilities.sql_caveats import SqlLimits
 from spaces.space_errors import SpaceError, SqlForbidden
 from spaces.sql.connection import Connection
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE, Guard, WriteNeeded
@@ -82,6 +83,8 @@ def test_some_statements_are_never_allowed(connection: Connection, sql: str) -> 
         "SELECT fts3_tokenizer('simple')",
         "SELECT sqlite_compileoption_get(1)",
         "SELECT sqlite_source_id()",
+        "SELECT changes()",
+        "SELECT total_changes()",
         "SELECT sqlite_log(1, 'x')",
         "SELECT writefile('x', 'y')",
         "SELECT readfile('x')",
@@ -207,6 +210,7 @@ def test_rows_are_for_query_only(connection: Connection) -> None:
         ("SELECT name FROM sqlite_schema", {SCHEMA}),
         ("INSERT INTO notes VALUES (9, 'x')", {SCHEMA}),
         ("CREATE TABLE x AS SELECT * FROM private", {SCHEMA}),
+        ("CREATE TABLE x AS SELECT 1 FROM private NATURAL JOIN (SELECT 1 id)", {SCHEMA}),
         ("CREATE TRIGGER x AFTER INSERT ON notes BEGIN DELETE FROM private; END", {SCHEMA}),
         ("DROP TABLE notes", {SCHEMA}),  # deletes rows of `private`
     ],
@@ -297,6 +301,25 @@ def test_limited_functions_answer_as_before(connection: Connection, call: str) -
     expected = apsw.Connection(":memory:").execute(f"SELECT quote({call})").get
     rows = msgspec.json.decode(answer(connection, f"SELECT quote({call})"))["rows"]
     assert rows == [[expected]]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1 FROM private NATURAL JOIN (SELECT 'hush' AS secret)",
+        "SELECT 1 FROM private JOIN (SELECT 'hush' AS secret) USING (secret)",
+        "SELECT 1 FROM (SELECT 1) a JOIN (SELECT 'hush' AS secret) ON ?1NATURAL JOIN private",
+        'SELECT 1 FROM "private"natural/**/join (SELECT 1 AS id)',
+    ],
+)
+@pytest.mark.parametrize("limited", ["tables", "columns"])
+def test_joins_that_sqlite_does_not_report(connection: Connection, sql: str, limited: str) -> None:
+    """SQLite does not report the columns of such joins, so lists exclude them (SQ21)."""
+    connection.begin(writes=False, time_s=10)
+    guard = Guard(WRITER, SqlLimits(**{limited: frozenset({"notes"})}))  # type: ignore[arg-type]
+    with pytest.raises(SqlForbidden):
+        connection.query(sql, guard, [1] if "?1" in sql else [])
+    assert connection.query(sql, Guard(WRITER), [1] if "?1" in sql else [])
 
 
 def test_names_of_pragmas_are_read_in_any_case(connection: Connection) -> None:
