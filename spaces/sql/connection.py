@@ -53,6 +53,7 @@ _LIMITS = {
     apsw.SQLITE_LIMIT_COLUMN: 500,
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 100,
     apsw.SQLITE_LIMIT_EXPR_DEPTH: 200,
+    apsw.SQLITE_LIMIT_FUNCTION_ARG: 100,  # json_extract searches its text for each path
     apsw.SQLITE_LIMIT_LENGTH: MAX_LENGTH_BYTES,
     apsw.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
@@ -278,8 +279,9 @@ class Connection:
         max_bytes = max_bytes or MAX_ANSWER_BYTES
         is_cut = False
         for row in self._run(sql, guard, params, columns):
-            # A byte takes at least two characters, and much memory as a member of a list.
-            size_bytes = len(rows) + sum(2 * len(one) for one in row if isinstance(one, bytes))
+            # At least: a byte takes two characters or more, and much memory in a list.
+            sizes = [len(v) * (1 + isinstance(v, bytes)) for v in row if isinstance(v, str | bytes)]
+            size_bytes = len(rows) + sum(sizes)
             is_cut = count == max_rows or size_bytes > max_bytes
             if is_cut:
                 break
@@ -344,6 +346,9 @@ class Connection:
             is_full = self._free_bytes is not None and self._free_bytes <= 0
             guard.judge(is_explain=cursor.is_explain, in_read=self._in_read, is_full=is_full)
             columns.extend(name for name, *_ in cursor.get_description())
+            # A row becomes objects of Python before anything can count its bytes.
+            most = MAX_LENGTH_BYTES * 10 // max(len(columns), 10)
+            self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, most)
             if inserts and "INSERT" in guard.actions and not guard.calls("last_insert_rowid"):
                 self._apsw.set_last_insert_rowid(0)
             return True
@@ -358,6 +363,7 @@ class Connection:
         finally:
             cursor.close(True)
             self._apsw.authorizer = None
+            self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_LENGTH_BYTES)
 
     @contextmanager
     def _translated(self, guard: Guard | None = None) -> Iterator[None]:

@@ -303,6 +303,25 @@ def test_limited_functions_answer_as_before(connection: Connection, call: str) -
     assert rows == [[expected]]
 
 
+def test_a_function_has_few_arguments(connection: Connection) -> None:
+    """Functions that search one text for each of many paths are refused (SQ16)."""
+    text = answer(connection, "SELECT json_extract('[1]'" + ", '$[#-1]'" * 100 + ")")
+    assert text.startswith("SQLite error: too many arguments on function json_extract")
+
+
+def test_a_row_with_many_large_values_is_refused(connection: Connection) -> None:
+    """The memory for one row is limited, whatever SQLite shares between its values (SQ16)."""
+    large = "SELECT {} FROM (SELECT replace(hex(zeroblob(1000000)), '0', char(1)) AS a)"
+    assert "too big" in answer(connection, large.format(", ".join("a" * 51)))
+    # Each character takes six in JSON; the length tells that none was converted.
+    text = answer(connection, large.format(", ".join("a" * 20)))
+    assert text == "Response too large: 40000000 bytes"
+    assert answer(connection, "SELECT 1" + ", 1" * 99).startswith('{"columns":')
+    assert answer(connection, "SELECT length(zeroblob(10000000))").endswith(
+        '[[10000000]],"rowCount":1}'
+    )
+
+
 @pytest.mark.parametrize(
     "sql",
     [
