@@ -153,6 +153,7 @@ class Statements:
             f"ALTER TABLE notes DROP COLUMN {self._pick(*COLUMNS)}",
             f"DROP {self._pick('TABLE', 'VIEW', 'TRIGGER', 'INDEX')} IF EXISTS {name}",
             "ANALYZE",
+            "ANALYZE temp",
             f"REINDEX {name}",
         )
 

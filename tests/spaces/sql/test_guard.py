@@ -61,6 +61,7 @@ def answer(
         "CREATE TABLE temp.x (a)",
         "CREATE VIEW temp.x AS SELECT 1",
         "PRAGMA temp.user_version",
+        "ANALYZE temp",
         "CREATE TEMP VIEW x AS SELECT 1",
         "CREATE TEMP TRIGGER x AFTER INSERT ON notes BEGIN SELECT 1; END",
         "EXPLAIN SELECT 1",
