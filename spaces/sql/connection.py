@@ -45,6 +45,7 @@ _SLOW = {
 _MOST_COMPARED = 100_000_000  # pairs of bytes in one call: less than a second
 _OPENING_MS = 2000
 _HEAP_BYTES = 256 * 1024 * 1024
+_SCHEMA_BYTES = 256 * 1024
 
 SqlValue: TypeAlias = int | float | str | bytes | None
 
@@ -234,6 +235,11 @@ class Connection:
         """Whether a transaction is open."""
         return self._apsw.in_transaction
 
+    @property
+    def is_heavy(self) -> bool:
+        """Whether its schema needs much memory, even while no statement runs."""
+        return self._apsw.status(apsw.SQLITE_DBSTATUS_SCHEMA_USED)[0] > _SCHEMA_BYTES
+
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
         self._deadline = math.inf
@@ -251,9 +257,11 @@ class Connection:
 
         Nothing is released if they are at most an eighth.
         """
-        if self._pragma("freelist_count") * 8 > self._pragma("page_count"):
-            self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
-        return self._pragma("page_count") * self._pragma("page_size")
+        self._deadline = math.inf  # or no request could delete much
+        with self._translated():
+            if self._pragma("freelist_count") * 8 > self._pragma("page_count"):
+                self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
+            return self._pragma("page_count") * self._pragma("page_size")
 
     def _pragma(self, name: str) -> int:
         return int(self._apsw.pragma(name))

@@ -105,7 +105,7 @@ class Databases:
                 if connection.in_transaction:
                     await loop.run_in_executor(self._pool, connection.roll_back)
                 surplus = [connection]
-                if is_file:
+                if is_file and not connection.is_heavy:
                     self._open[key] = connection
                     own = [other for other in self._open if other[1:17] == space16]
                     # The least recently used come first.

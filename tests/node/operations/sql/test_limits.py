@@ -9,6 +9,8 @@ from sql_caller import Databases, databases_at
 from tests_support import FixedClock
 
 from node.config.tree import Sql
+from spaces.sql.connection import Connection
+from spaces.sql.guard import SCHEMA, WRITE, Guard
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
@@ -100,3 +102,34 @@ async def test_memory_for_sorting_is_limited(tmp_path: Path, clock: FixedClock) 
         )
         assert (status, text) == (503, "The store is busy")
         assert await owner.query("SELECT 1") == [[1]]
+
+
+async def test_an_idle_database_keeps_little_memory(owner: Databases) -> None:
+    """A database with a large schema is closed after each request (SQ16)."""
+    databases = owner.node.services.databases
+    assert databases is not None
+    await owner.execute("CREATE TABLE t (a)")
+    assert len(databases._open) == 1
+    columns = ", ".join(f"column{number}" for number in range(499))
+    await owner.execute(f"CREATE TABLE wide ({columns})")
+    assert len(databases._open) == 1
+    tables = [{"sql": f"CREATE TABLE wide{number} ({columns})"} for number in range(20)]
+    reply = await owner.ask({"action": "batch", "statements": tables})
+    assert reply.status == 200
+    assert not databases._open
+    assert await owner.query("SELECT count(*) FROM sqlite_schema") == [[22]]
+
+
+def test_space_is_released_after_the_deadline(tmp_path: Path) -> None:
+    """A deletion that used its whole time can still return its pages to the quota (SQ14)."""
+    connection, guard = Connection(tmp_path / "own.db", creates=True), Guard(frozenset({WRITE}))
+    connection.begin(writes=True, time_s=60)
+    connection.execute("CREATE TABLE t (a)", Guard(frozenset({WRITE, SCHEMA})))
+    connection.execute("INSERT INTO t VALUES (zeroblob(9000000))", guard)
+    full = connection.released_bytes()
+    connection.commit()
+    connection.begin(writes=True, time_s=60)
+    connection.execute("DELETE FROM t WHERE 1", guard)
+    connection._deadline = 0
+    assert connection.released_bytes() < full / 100
+    connection.close()
