@@ -354,6 +354,8 @@ class Connection:
             is_full = self._free_bytes is not None and self._free_bytes <= 0
             guard.judge(is_explain=cursor.is_explain, in_read=self._in_read, is_full=is_full)
             columns.extend(name for name, *_ in cursor.get_description())
+            if sum(map(len, columns)) > MAX_SQL_BYTES:
+                raise SqlError("SQLite error: too many bytes in the names of the columns")
             # A row becomes objects of Python before anything can count its bytes.
             most = MAX_LENGTH_BYTES * 10 // max(len(columns), 10)
             self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, most)

@@ -74,6 +74,14 @@ async def test_a_space_has_a_limited_number_of_databases(owner: Databases) -> No
     assert len(list((owner.node.services.config.data / "sql").rglob("*.db"))) == 64
 
 
+async def test_databases_that_are_created_at_the_same_time(owner: Databases) -> None:
+    """Requests that create databases together are counted too (SQ16)."""
+    create = {"action": "execute", "sql": "CREATE TABLE t (a)"}
+    replies = await asyncio.gather(*(owner.ask(create, path=f"d{place}") for place in range(80)))
+    assert sum(reply.status == 200 for reply in replies) <= 65
+    assert {reply.status for reply in replies} == {200, 429}
+
+
 @pytest.mark.parametrize(
     "sql",
     [
