@@ -35,16 +35,17 @@ from ..attempts import until_committed
 from ..authorise import Call, read_call
 from ..values.kv_commit import durable_replay_record, paths_detail
 from ..values.plan import Request
-from .sql_permits import Permit, permits_of
 from .sql_request import (
     Batch,
     Execute,
     Export,
+    Permit,
     Query,
     SqlRequest,
     Statement,
     database_of,
     parse_request,
+    permits_of,
     value_of,
 )
 
