@@ -36,12 +36,9 @@ MAX_PAGES = 0xFFFFFFFE
 _STEPS = 200  # between two looks at the clock
 # These functions of SQLite compare each part of one argument with each part of another, and cannot
 # be interrupted: trim('z…', 'a…z') of 200,000 and 100,000 characters took 151 s.
-_SLOW = {
-    **dict.fromkeys(["glob", "instr", "json_patch", "jsonb_patch", "ltrim"], (2,)),
-    **dict.fromkeys(["rtrim", "trim", "unhex"], (2,)),
-    "like": (2, 3),
-    "replace": (3,),
-}
+_SLOW = dict.fromkeys(
+    ["glob", "instr", "json_patch", "jsonb_patch", "ltrim", "rtrim", "trim", "unhex"], (2,)
+) | {"like": (2, 3), "replace": (3,)}
 _MOST_COMPARED = 100_000_000  # pairs of bytes in one call: less than a second
 _OPENING_MS = 2000
 _HEAP_BYTES = 256 * 1024 * 1024
@@ -59,7 +56,6 @@ _LIMITS = {
     apsw.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
     apsw.SQLITE_LIMIT_VDBE_OP: 250_000,
-    apsw.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 _SWITCHES = {
     apsw.SQLITE_DBCONFIG_DEFENSIVE: 1,
@@ -87,6 +83,7 @@ _FAULTS: tuple[tuple[tuple[type[Exception], ...], type[SpaceError], str], ...] =
         "an SQL database cannot be read or written",
     ),
 )
+_LAST_ID = ("FUNCTION", "", "last_insert_rowid", "")
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -359,7 +356,7 @@ class Connection:
             # A row becomes objects of Python before anything can count its bytes.
             most = MAX_LENGTH_BYTES * 10 // max(len(columns), 10)
             self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, most)
-            if inserts and "INSERT" in guard.actions and not guard.calls("last_insert_rowid"):
+            if inserts and "INSERT" in guard.actions and _LAST_ID not in guard.reported:
                 self._apsw.set_last_insert_rowid(0)
             return True
 

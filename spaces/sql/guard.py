@@ -18,49 +18,30 @@ from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden, SqlQuotaExcee
 
 READ, WRITE, SCHEMA, ADMIN = "read", "write", "schema", "admin"
 
-_CHANGES = frozenset({"DELETE", "INSERT", "UPDATE"})
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+_CHANGES = _names("DELETE INSERT UPDATE")
 _ON_ROWS = _CHANGES | {"READ"}
-_DROPS = frozenset(["DROP_INDEX", "DROP_TABLE", "DROP_TRIGGER", "DROP_VIEW"])
-_DEFINES = _DROPS.union(
-    [
-        "ALTER_TABLE",
-        "ANALYZE",
-        "CREATE_INDEX",
-        "CREATE_TABLE",
-        "CREATE_TRIGGER",
-        "CREATE_VIEW",
-        "REINDEX",
-    ]
+_DROPS = _names("DROP_INDEX DROP_TABLE DROP_TRIGGER DROP_VIEW")
+_DEFINES = _DROPS | _names(
+    "ALTER_TABLE ANALYZE CREATE_INDEX CREATE_TABLE CREATE_TRIGGER CREATE_VIEW REINDEX"
 )
-_ALLOWED = _CHANGES.union(_DEFINES, ["FUNCTION", "PRAGMA", "READ", "RECURSIVE", "SELECT"])
+_ALLOWED = _CHANGES | _DEFINES | _names("FUNCTION PRAGMA READ RECURSIVE SELECT")
 # Pragmas that describe tables. As table functions, they need only `read`.
-_DESCRIBING = frozenset(
-    [
-        "database_list",
-        "foreign_key_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-    ]
+_DESCRIBING = _names(
+    "database_list foreign_key_list index_info index_list index_xinfo table_info table_list"
+    " table_xinfo"
 )
 # `database_list` shows a path of the node.
-_PRAGMAS = _DESCRIBING - {"database_list"} | frozenset(
-    ["application_id", "foreign_key_check", "integrity_check", "quick_check", "user_version"]
+_PRAGMAS = _DESCRIBING - {"database_list"} | _names(
+    "application_id foreign_key_check integrity_check quick_check user_version"
 )
 # With an argument, these would change how the database is stored.
-_PRAGMAS_TO_READ = frozenset(
-    [
-        "encoding",
-        "freelist_count",
-        "journal_mode",
-        "optimize",
-        "page_count",
-        "page_size",
-        "schema_version",
-    ]
+_PRAGMAS_TO_READ = _names(
+    "encoding freelist_count journal_mode optimize page_count page_size schema_version"
 )
 _SETTING = frozenset({"application_id", "user_version"})
 # SQLite marks its own functions without side effects as innocuous (0x200000). Those of its
@@ -133,10 +114,6 @@ class Guard:
         """Whether the statement inserts, updates or deletes rows, and defines nothing."""
         return bool(self.actions & _CHANGES) and not self.actions & _DEFINES
 
-    def calls(self, function: str) -> bool:
-        """Return whether the statement calls a function."""
-        return any(r.action == "FUNCTION" and r.two == function for r in self.reported)
-
     def authorise(
         self, action: int, one: str | None, two: str | None, database: str | None, _: str | None
     ) -> int:
@@ -178,9 +155,8 @@ class Guard:
         is_rewriting = two.startswith(_OWN) and "ALTER_TABLE" in self.actions
         if action == "FUNCTION" and not _functions().get(two.lower(), is_rewriting):
             return SqlError(f"SQLite error: not authorized to use function: {two}")
-        is_hidden = one == "carray" or (
-            one.startswith("pragma_") and one.removeprefix("pragma_") not in _DESCRIBING
-        )
+        pragma = one.removeprefix("pragma_")
+        is_hidden = one == "carray" or (pragma != one and pragma not in _DESCRIBING)
         # While a statement runs, SQLite prepares more of it only for its own tables.
         is_new = self._is_running and action in _ALLOWED - {"FUNCTION", "PRAGMA", "SELECT"}
         if is_new and action != "ANALYZE" and not one.startswith(_OWN):

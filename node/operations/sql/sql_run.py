@@ -163,13 +163,11 @@ class _Run(FrozenStruct):
             # Nothing is created for statements that fail.
             async with use(exists=False) as trial:
                 await run(trial, partial(self._change_rows, reading=self.reading))
-            self._check_number(self.reading)
         async with use(exists=exists, creates=not exists) as connection:
 
             async def attempt(_: bool) -> tuple[Commit, bytes]:
                 # A commit checks revocations, but only a read checks time windows (I33).
                 reading = await _read(self.request, name, records_use=False)
-                self._check_number(reading)  # others may have been created meanwhile
                 work = partial(self._change_rows, reading=reading)
                 body, size_bytes, tables = await run(connection, work)
                 adds = tuple[Add, ...]()
@@ -182,11 +180,6 @@ class _Run(FrozenStruct):
             body = await until_committed(services, attempt)
             await run(connection, Connection.commit)
             return body
-
-    @staticmethod
-    def _check_number(reading: _Reading) -> None:
-        if reading.old_bytes is None and reading.databases >= MAX_DATABASES:
-            raise Refusal("sql-too-many-databases")
 
     async def _export(self) -> DatabaseCopy:
         """Copy the database for its caller (SQ13)."""
@@ -222,6 +215,8 @@ class _Run(FrozenStruct):
 
         Return the answer, the size of the database and the names of the changed tables.
         """
+        if reading.old_bytes is None and reading.databases >= MAX_DATABASES:
+            raise Refusal("sql-too-many-databases")
         used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
         free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
         time_s = self.request.services.config.sql.write_s
