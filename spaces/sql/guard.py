@@ -143,7 +143,9 @@ class Guard:
             return SqlForbidden("Permission denied: ATTACH is not allowed")
         # Temporary tables are in another database; SQLite reads the schema of that one too.
         place = one if action == "ALTER_TABLE" else database
-        is_own = place in ("", "main") or (place == "temp" and one == "sqlite_temp_master")
+        is_own = place in ("", "main") or (
+            place == "temp" and one.startswith(_OWN) and action in ("READ", "UPDATE")
+        )
         if action not in _ALLOWED or not is_own:
             return self._not_allowed()
         if action == "PRAGMA" and not (self._is_running and one in _DESCRIBING):
