@@ -310,6 +310,17 @@ def test_a_function_has_few_arguments(connection: Connection) -> None:
     assert text.startswith("SQLite error: too many arguments on function json_extract")
 
 
+@pytest.mark.parametrize(
+    ("call", "count"), [("json_type(a, '$[#-1]')", 20), ("a ->> '$[#-1]'", 20), ("upper(a)", 400)]
+)
+def test_calls_without_jumps_are_limited(connection: Connection, call: str, count: int) -> None:
+    """Statements with many calls, which cannot be interrupted, have small values (SQ16)."""
+    of_size = "SELECT 1 IN ({}) FROM (SELECT hex(zeroblob({})) AS a)"
+    calls = ", ".join([call] * count)
+    assert "too big" in answer(connection, of_size.format(calls, 4_000_000))
+    assert "too big" not in answer(connection, of_size.format(calls, 100_000))
+
+
 def test_a_row_with_many_large_values_is_refused(connection: Connection) -> None:
     """The memory for one row is limited, whatever SQLite shares between its values (SQ16)."""
     large = "SELECT {} FROM (SELECT replace(hex(zeroblob(1000000)), '0', char(1)) AS a)"
