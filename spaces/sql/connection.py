@@ -98,7 +98,7 @@ class _Plain(threading.local):
 _PLAIN = _Plain()
 
 
-class Changed(FrozenStruct, rename={"last_insert_row_id": "lastInsertRowId"}):
+class Changed(FrozenStruct, rename="camel"):
     """The effect of one statement."""
 
     changes: int
@@ -123,10 +123,9 @@ class Connection:
 
     def __init__(self, path: Path | None, *, creates: bool = False) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
-        if creates or path is None:
+        if creates:
             flags |= apsw.SQLITE_OPEN_CREATE
         apsw.hard_heap_limit(_HEAP_BYTES)
-        name = ":memory:" if path is None else str(path)
         self._deadline = math.inf
         self._time_s = 0.0
         self.is_interrupted = False
@@ -135,7 +134,8 @@ class Connection:
         self._free_bytes: int | None = None
         with self._translated():
             # Without a cache of statements, so that the guard sees every one.
-            self._apsw = apsw.Connection(name, flags=flags, statementcachesize=0)
+            place = str(path or ":memory:")
+            self._apsw = apsw.Connection(place, flags=flags, statementcachesize=0)
             self._configure()
 
     def _configure(self) -> None:

@@ -43,7 +43,6 @@ _PRAGMAS = _DESCRIBING - {"database_list"} | _names(
 _PRAGMAS_TO_READ = _names(
     "encoding freelist_count journal_mode optimize page_count page_size schema_version"
 )
-_SETTING = frozenset({"application_id", "user_version"})
 # SQLite marks its own functions without side effects as innocuous (0x200000). Those of its
 # extensions, and those that tell how it was built or what other requests changed, are excluded.
 _FUNCTIONS = """
@@ -195,7 +194,8 @@ class Guard:
         }
         if "PRAGMA" in actions:
             is_write = any(
-                r.one == "optimize" or (r.one in _SETTING and r.two) for r in self.reported
+                r.one == "optimize" or (r.one in ("application_id", "user_version") and r.two)
+                for r in self.reported
             )
         elif actions & _DEFINES:
             if SCHEMA not in rights:
