@@ -11,6 +11,7 @@ The `value` of a selector is a whole resource, or a path in the service of the c
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -95,7 +96,12 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
     selector = _sole_selector(caveats)
     if selector is None:
         raise CaveatRefused("caveat-not-understood")
-    outer = _selected(selector.value, beside=resource)
+    outer: Resource | None = None
+    if selector.value.startswith(_WHOLE):
+        with suppress(InvalidIdentifier):
+            outer = parse_resource(selector.value)
+    elif isinstance(resource, SpaceResource):
+        outer = SpaceResource(resource.space, resource.service, selector.value)
     is_exact = selector.kind == "exact"
     if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
         raise CaveatRefused("selector-caveat-not-met")
@@ -145,17 +151,3 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
         return msgspec.convert(next(iter(caveats.values())), _Selector)
     except msgspec.ValidationError:
         return None
-
-
-def _selected(value: str, *, beside: Resource) -> Resource | None:
-    """Return the resource named by a caveat, or None."""
-    if value.startswith(_WHOLE):
-        try:
-            return parse_resource(value)
-        except InvalidIdentifier:
-            return None
-    return (
-        SpaceResource(beside.space, beside.service, value)
-        if isinstance(beside, SpaceResource)
-        else None
-    )

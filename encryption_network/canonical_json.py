@@ -50,11 +50,12 @@ class _Compact(Struct):
 def canonical_bytes(value: Json) -> bytes:
     """Encode a value as canonical JSON in UTF-8."""
     try:
-        return (
-            _compact(value)
-            if type(value) is str or _is_compact(value)
-            else _text(value, 0).encode()
-        )
+        try:
+            if type(value) is not str:
+                convert({"value": value}, _Compact)
+        except ValidationError:
+            return _text(value, 0).encode()
+        return _compact(value)
     except UnicodeEncodeError as exc:
         raise InvalidCanonicalJson("text is not Unicode") from exc
 
@@ -76,15 +77,6 @@ def canonical_hash(value: Json) -> str:
     A string is hashed with its quotes.
     """
     return hashlib.sha256(canonical_bytes(value)).hexdigest()
-
-
-def _is_compact(value: Json) -> bool:
-    """Return whether msgspec encodes a value in canonical form."""
-    try:
-        convert({"value": value}, _Compact)
-    except ValidationError:
-        return False
-    return True
 
 
 def _text(value: Json, depth: int) -> str:

@@ -221,20 +221,13 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
-        raise RequestError("body-malformed", _first_error(value) or str(exc)) from exc
+        detail = str(exc)
+        try:
+            check_members(value, _BODY_SHAPE)
+        except ShapeError as fault:  # about the first invalid member
+            detail = str(fault)
+        raise RequestError("body-malformed", detail) from exc
     return DecryptBody(stated=stated, network_id=network, body_hash=body_hash)
-
-
-def _first_error(value: Json) -> str | None:
-    """Return an error message for an invalid request body, or None.
-
-    The message is about the first invalid member.
-    """
-    try:
-        check_members(value, _BODY_SHAPE)
-    except ShapeError as fault:
-        return str(fault)
-    return None
 
 
 def bind_decrypt(

@@ -122,7 +122,12 @@ def parse_withdrawal(value: Json) -> Withdrawals:
                 raise WithdrawalError("the measurement consists of zeros, so it identifies no code")
             return Withdrawals(measurements=frozenset((measurement,)))
         case {"did": text, **others} if not others:
-            return Withdrawals(dids=frozenset((_did(text),)))
+            try:
+                if isinstance(text, str) and len(text) <= _MAX_DID_CHARS:
+                    return Withdrawals(dids=frozenset((parse_principal(text),)))
+            except InvalidIdentifier:
+                pass
+            raise WithdrawalError("not a valid DID")
         case {"evidence": text, **others} if not others:
             return Withdrawals(
                 evidence=frozenset((_hex(text, (_DIGEST_BYTES,), "64 lower-case hex digits"),))
@@ -139,15 +144,6 @@ def _hex(text: Json, sizes: tuple[int, ...], form: str) -> bytes:
     if len(data) not in sizes or data.hex() != text:
         raise WithdrawalError(f"expected {form}")
     return data
-
-
-def _did(text: Json) -> Principal:
-    try:
-        if isinstance(text, str) and len(text) <= _MAX_DID_CHARS:
-            return parse_principal(text)
-    except InvalidIdentifier:
-        pass
-    raise WithdrawalError("not a valid DID")
 
 
 # Deterministic order, so that equal lists give equal bytes.
