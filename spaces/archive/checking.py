@@ -38,7 +38,6 @@ from blake3 import blake3
 from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
-from capabilities.chain import Registered
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import issuing_owner
 
@@ -139,7 +138,16 @@ def delegation_accounting_entries(
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    rows = _rows_of(found)
+    try:
+        # The rows that must exist, besides the delegation and its row in the expiry index. The
+        # value is None for a row whose value changes.
+        rows = {
+            put.key: None if put.key[:1] == b"L" else put.value
+            for put in registration_puts(found)[1:]
+            if put.key[:1] != EXPIRY_PREFIX
+        }
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
     missing = set()
     for name, value in rows.items():
         row = get(name)
@@ -164,23 +172,6 @@ def delegation_accounting_entries(
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
     require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
-
-
-def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that must exist for a stored delegation.
-
-    The row of the delegation itself and the row in the expiry index are left out. The value is None
-    for a row whose value changes.
-    """
-    try:
-        puts = registration_puts(found)[1:]
-    except TooManySpaces as exc:
-        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
-    return {
-        put.key: None if put.key[:1] == b"L" else put.value
-        for put in puts
-        if put.key[:1] != EXPIRY_PREFIX
-    }
 
 
 def index_accounting_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:

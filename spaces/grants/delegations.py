@@ -117,14 +117,18 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         live_put(content),
         Put(party_key(member16, ROLE_TO, place), content),
     ]
-    for signer in dict.fromkeys((delegation.delegator, *registered.accounts)):
-        puts.append(Put(party_key(x16(signer), ROLE_FROM, place), content))
-    for space in spaces:
-        puts.append(
-            Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8)
-        )
-    for account in _listable_owners(delegation):
-        puts.append(Put(member_key(x16(account), member16, content), content))
+    puts += [
+        Put(party_key(x16(signer), ROLE_FROM, place), content)
+        for signer in dict.fromkeys((delegation.delegator, *registered.accounts))
+    ]
+    puts += [
+        Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8)
+        for space in spaces
+    ]
+    puts += [
+        Put(member_key(x16(account), member16, content), content)
+        for account in _listable_owners(delegation)
+    ]
     if registered.expires_at is not None:
         puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
     puts += session_puts(delegation, now=registered.registered_at)
@@ -169,14 +173,15 @@ def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    owners = [
-        resource.space.owner
-        for row in delegation.capabilities
-        if satisfies(row.ability, DELEGATION_LIST)
-        and isinstance(resource := row.resource, SpaceResource)
-        and is_delegation_list(resource)
-    ]
-    return tuple(dict.fromkeys(owners))
+    return tuple(
+        dict.fromkeys(
+            resource.space.owner
+            for row in delegation.capabilities
+            if satisfies(row.ability, DELEGATION_LIST)
+            and isinstance(resource := row.resource, SpaceResource)
+            and is_delegation_list(resource)
+        )
+    )
 
 
 def is_delegation_list(resource: SpaceResource) -> bool:

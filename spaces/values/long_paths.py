@@ -14,9 +14,11 @@ below it. It is rewritten whenever a path is added or removed:
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
 from ..space_errors import PathTooLong
-from ..store.contract import Page, Put, Range, Store, read_page
+from ..store.contract import Put, Range, Store, read_page
 
 # ST6: a value and all index rows that lead to its path fit into one commit.
 MAX_PATH_BYTES = 100_000
@@ -54,29 +56,17 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
         index_key = path_keys(space16, beginning + b"x")[-2]
         range_ = Range(prefix, limit=len(keys) + 1, keys_only=True)
         snapshot = await store.read((index_key,), ranges=(range_,))
-        record = snapshot.records[0]
+        record, page = snapshot.records[0], snapshot.pages[0]
         if record is None or record.value is None:
             continue
-        if await _has_other_rows(store, range_, snapshot.pages[0], keys):
-            puts.append(Put(index_key, b"", expect=record.stamp))
-            continue
-        puts.append(Put(index_key, None, expect=record.stamp))
-        _add_removed(removed, beginning, index_key)
+        # Later pages are read from later snapshots. That does no harm: the commit checks the index
+        # row.
+        while not (others := {key for key, _ in page.rows} - keys) and page.more:
+            page = await read_page(store, replace(range_, after=page.last_key))
+        puts.append(Put(index_key, b"" if others else None, expect=record.stamp))
+        if not others:
+            _add_removed(removed, beginning, index_key)
     return puts
-
-
-async def _has_other_rows(store: Store, range_: Range, page: Page, keys: set[bytes]) -> bool:
-    """Return whether a range has rows with keys other than those given.
-
-    Later pages are read from later snapshots. That does no harm: the commit checks the index row.
-    """
-    while not {key for key, _ in page.rows} - keys:
-        if not page.more:
-            return False
-        page = await read_page(
-            store, Range(range_.prefix, page.last_key, range_.limit, keys_only=True)
-        )
-    return True
 
 
 def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:

@@ -167,9 +167,9 @@ class ObjectFolder:
         One batch is yielded per subfolder.
         """
         for first in range(256):
-            folder = self._folder / f"{first:02x}"
-            names = await asyncio.to_thread(_old_names, folder, before)
-            if names:
+            # `list` reads the folder on the thread.
+            old = await asyncio.to_thread(list, _old_files(self._folder / f"{first:02x}", before))
+            if names := [name for path in old if (name := parse_file_name(path.name)) is not None]:
                 yield names
 
     async def check(self) -> None:
@@ -445,11 +445,6 @@ def _old_files(folder: Path, before: float) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     yield path
-
-
-def _old_names(folder: Path, before: float) -> list[ObjectName]:
-    names = (parse_file_name(path.name) for path in _old_files(folder, before))
-    return [name for name in names if name is not None]
 
 
 def _remove_old(folder: Path, before: float) -> int:

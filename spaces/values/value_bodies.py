@@ -132,7 +132,11 @@ class Staging:
                 incoming = await self._begin()
             if len(held) == _MOST_PIECES:
                 held = [b"".join(held)]
-            if incoming is not None and held_bytes >= self._step_bytes(is_long):
+            if incoming is not None and held_bytes >= (
+                self._files.step_bytes
+                if is_long and self._intake.held_bytes * _MUCH_FREE_SHARE <= self._intake.max_bytes
+                else PIECE_BYTES
+            ):
                 await incoming.append(*held)
                 self._take(-held_bytes)
                 held, held_bytes, is_long = [], 0, True
@@ -151,14 +155,10 @@ class Staging:
         self._take(size_bytes)
         if size_bytes <= INLINE_BYTES and size_bytes <= self._inline_free_bytes:
             self._inline_free_bytes -= size_bytes
-            return Body(blake3(whole).digest(), size_bytes, whole)
+            return inline_body(whole)
         incoming = await self._begin()
         await incoming.append(whole)
         return await self._finish(incoming)
-
-    def _step_bytes(self, is_long: bool) -> int:
-        has_much_free_space = self._intake.held_bytes * _MUCH_FREE_SHARE <= self._intake.max_bytes
-        return self._files.step_bytes if is_long and has_much_free_space else PIECE_BYTES
 
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)

@@ -95,7 +95,17 @@ class WriterThread:
         took all commits.
         """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
-        for (_, future), outcome in zip(batch, self._outcomes(batch), strict=True):
+        outcomes: list[Outcome]
+        try:
+            requests = [request for request, _ in batch]
+            outcomes = self._folder.writer.apply(requests) if batch else []
+        except StoreUnavailable as exc:
+            outcomes = [exc] * len(batch)
+        except Exception as exc:  # a bug must reach the caller, who would otherwise wait for ever
+            failed = StoreUnavailable("the writer failed")
+            failed.__cause__ = exc
+            outcomes = [failed] * len(batch)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 future.set_exception(outcome)
             else:
@@ -105,16 +115,6 @@ class WriterThread:
             self._next_housekeeping = time.monotonic() + HOUSEKEEPING_S
             with suppress(StoreUnavailable):  # the next commit gets the same error
                 self._folder.do_housekeeping()
-
-    def _outcomes(self, batch: Sequence[_PendingCommit]) -> list[Outcome]:
-        try:
-            return self._folder.writer.apply([request for request, _ in batch]) if batch else []
-        except StoreUnavailable as exc:
-            return [exc] * len(batch)
-        except Exception as exc:  # a bug must reach the caller, who would otherwise wait for ever
-            failed = StoreUnavailable("the writer failed")
-            failed.__cause__ = exc
-            return [failed] * len(batch)
 
 
 def open_lmdb(

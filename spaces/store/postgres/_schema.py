@@ -27,7 +27,19 @@ async def prepare_tables(
     """Create missing tables, and check the schema version."""
     schema = await schema_of(connection)
     if "version" not in schema:
-        await _create(connection)
+        # Each statement is independent and may be repeated, because not every database can roll
+        # back the creation of a table. The version comes last, so a process that sees it sees all
+        # tables.
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                for statement in CREATE:
+                    await connection.execute(statement)
+                await connection.execute(RECORD_VERSION, TABLES_VERSION)
+                break
+            except asyncpg.PostgresError as exc:
+                if exc.sqlstate not in _RACED or not tries_left:
+                    raise
+                await pause(_LONGEST_PAUSE_S)
         schema = await schema_of(connection)
     if schema.get("version") == MOVED_VERSION:
         if not may_be_moved:
@@ -47,19 +59,3 @@ async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[st
         return dict(await connection.fetch(READ_SCHEMA))
     except asyncpg.UndefinedTableError:
         return {}
-
-
-async def _create(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    # Each statement is independent and may be repeated, because not every database can roll back
-    # the creation of a table. The version comes last, so a process that sees it sees all tables.
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            for statement in CREATE:
-                await connection.execute(statement)
-            await connection.execute(RECORD_VERSION, TABLES_VERSION)
-        except asyncpg.PostgresError as exc:
-            if exc.sqlstate not in _RACED or not tries_left:
-                raise
-            await pause(_LONGEST_PAUSE_S)
-        else:
-            return

@@ -111,13 +111,11 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
-    own = Finding("ok", "each connection has its own session")
-    clocks = Clocks(theirs.ahead_s, acceptance_delay_s(floor or b"", theirs.now()))
     return (
-        own,
+        Finding("ok", "each connection has its own session"),
         *disk_findings(settings),
         *standby_findings(settings, standbys),
-        *clock_findings(clocks),
+        *clock_findings(Clocks(theirs.ahead_s, acceptance_delay_s(floor or b"", theirs.now()))),
     )
 
 
