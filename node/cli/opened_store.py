@@ -46,11 +46,15 @@ async def opened_store(
             hint=f"create a store: sealspace serve --data {config.data}",
         )
     try:
-        store = (
-            open_read_only(config, may_be_moved=may_be_moved)
-            if may_be_moved or is_for_reading
-            else _open(config)
-        )
+        if may_be_moved or is_for_reading:
+            store = open_read_only(config, may_be_moved=may_be_moved)
+        else:
+            try:
+                store = open_store(config)
+            except StoreLocked:
+                # A node runs on this folder. Only its storekeeper may write, so send commits to
+                # that.
+                store = connect_lmdb(config.data)
         try:
             yield store
         finally:
@@ -97,14 +101,6 @@ def own_secret(config: Config, identity: Identity | None) -> bytes:
             hint=wrong_secret_hint(config, identity.node_did),
         )
     return secret
-
-
-def _open(config: Config) -> Store:
-    try:
-        return open_store(config)
-    except StoreLocked:
-        # A node runs on this folder. Only its storekeeper may write, so send commits to that.
-        return connect_lmdb(config.data)
 
 
 def as_node_error(error: SpaceError, config: Config, *, what: str, hint: str) -> NodeError:

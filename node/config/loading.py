@@ -75,8 +75,14 @@ def load_config(
     )
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
-    if settings.get("objects.url") is not None:
-        settings = _standard_credentials(variables, settings) | settings
+    if settings.get("objects.url") is not None and settings.keys().isdisjoint(
+        ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
+    ):
+        settings = {
+            path: variables[name]
+            for name, path in _STANDARD_CREDENTIALS.items()
+            if variables.get(name)
+        } | settings
     settings["hosting.is_mode_stated"] = "hosting.mode" in settings  # ST18
     tree: dict[str, _Flat] = {}
     for path, value in settings.items():
@@ -148,21 +154,6 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
             text = [part.strip() for part in variables[name].split(",") if part.strip()]
         settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
     return settings
-
-
-def _standard_credentials(variables: Mapping[str, str], settings: _Flat) -> _Flat:
-    """Return the bucket's credentials from the AWS environment variables.
-
-    The result is empty if the settings already contain credentials.
-    """
-    if any(
-        name in settings
-        for name in ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
-    ):
-        return {}
-    return {
-        path: variables[name] for name, path in _STANDARD_CREDENTIALS.items() if variables.get(name)
-    }
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:

@@ -40,7 +40,7 @@ from spaces.keyspace import (
 from spaces.lease import Lease
 from spaces.scans import walk_position, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
-from spaces.store.contract import Commit, Put, Range, Record, has_value, read_page, read_row
+from spaces.store.contract import Commit, Put, Range, has_value, read_page, read_row
 from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished, sweep_versions
@@ -124,31 +124,21 @@ async def sweep_evidence(services: Services) -> bool:
     now = services.clock.now()
     place = await walk_position(services.store, "evidence")
     page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
-    ended = [(key, record) for key, record in page.rows if _is_void(record, now)]
-    puts = [
-        put
-        for key, record in ended
-        for put in (Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None))
-    ]
+    puts: list[Put] = []
+    for key, record in page.rows:
+        try:
+            evidence = decode_evidence(record.value or b"")
+        except RecordError:
+            log_event("sweep-record-damaged", kind="evidence")
+            continue
+        if (
+            evidence.expires_at <= now - EVIDENCE_KEPT_S
+            or evidence.attested_at > now + CLOCK_SKEW_S  # dated in the future
+        ):
+            puts += Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None)
     if puts or page.place != place:
         await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
     return bool(puts) and page.place is not None
-
-
-def _is_void(record: Record, now: float) -> bool:
-    """Return whether attestation evidence may be removed.
-
-    It expired at least a day ago, or is dated in the future.
-    """
-    try:
-        evidence = decode_evidence(record.value or b"")
-        return (
-            evidence.expires_at <= now - EVIDENCE_KEPT_S
-            or evidence.attested_at > now + CLOCK_SKEW_S
-        )
-    except RecordError:
-        log_event("sweep-record-damaged", kind="evidence")
-        return False
 
 
 async def sweep_aliases(services: Services) -> bool:
@@ -189,8 +179,9 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     """
     now = services.clock.now()
     done = 0
-    until = removal_cutoff(now)
-    for due, row in await rows_until(services.store, EXPIRY_PREFIX, until, limit=limit):
+    for due, row in await rows_until(
+        services.store, EXPIRY_PREFIX, removal_cutoff(now), limit=limit
+    ):
         record = await read_row(services.store, delegation_key(ContentKey(row.value or b"")))
         try:
             stored = decode_delegation(record)

@@ -111,12 +111,9 @@ async def _authorise(request: Request) -> None:
     call.require_hosted()
 
 
-def _not_enabled(name: str) -> Run:
-    async def refuse(request: Request) -> None:
-        await _authorise(request)
-        raise Refusal("not-enabled", name)
-
-    return refuse
+async def _refuse_duckdb(request: Request) -> None:
+    await _authorise(request)
+    raise Refusal("not-enabled", "DuckDB")
 
 
 def _is_of(service: str) -> Callable[[Resource], bool]:
@@ -186,7 +183,7 @@ TABLE = (
     # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
     OPEN_KEY,
     InvokeOperation("tinycloud.sql/", _is_of("sql"), run_sql, "sql", takes_all=True),
-    InvokeOperation("tinycloud.duckdb/", _is_of("duckdb"), _not_enabled("DuckDB"), takes_all=True),
+    InvokeOperation("tinycloud.duckdb/", _is_of("duckdb"), _refuse_duckdb, takes_all=True),
 )
 _NOTHING = InvokeOperation("", lambda _: False, _authorise)
 _ROWS = {row.ability: row for row in TABLE}

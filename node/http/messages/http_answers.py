@@ -9,7 +9,7 @@ import os
 import re
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -99,6 +99,11 @@ TRACE_HEADER = "TinyCloud-Trace-Id"
 _KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
 _ID_BYTES = 16
 _IDS_AT_ONCE = 256  # one system call for each id would be its main cost
+_ids = (
+    digits[start : start + 2 * _ID_BYTES]
+    for digits in iter(lambda: os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex(), "")
+    for start in range(0, len(digits), 2 * _ID_BYTES)
+)
 
 
 def request_id(request: web.BaseRequest) -> str:
@@ -111,16 +116,6 @@ def request_id(request: web.BaseRequest) -> str:
     if known is None:
         known = request[_KEY] = next(_ids)
     return known
-
-
-def _random_ids() -> Iterator[str]:
-    while True:
-        digits = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
-        for start in range(0, len(digits), 2 * _ID_BYTES):
-            yield digits[start : start + 2 * _ID_BYTES]
-
-
-_ids = _random_ids()
 
 
 _ENCODE = msgspec.json.Encoder().encode

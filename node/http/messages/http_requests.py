@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import TypeVar
 
 import msgspec
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from capabilities.limits import parsed_address
 
@@ -56,9 +56,14 @@ def client_address(request: web.Request, http: Http) -> str | None:
     if not is_proxy(peer, http):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    for hop in reversed(
-        [_without_port(part.strip()) for part in forwarded.split(",") if part.strip()]
-    ):
+    for part in reversed(forwarded.split(",")):
+        if not (hop := part.strip()):
+            continue
+        # Some proxies append a port.
+        if hop.startswith("["):
+            hop = hop[1:].partition("]")[0]
+        elif hop.count(":") == 1:
+            hop = hop.partition(":")[0]
         if not is_proxy(hop, http):
             return hop
     if not forwarded.strip():
@@ -72,13 +77,6 @@ def check_rate_limit(request: web.Request, services: Services, rates: Rates) -> 
     Each call counts one request.
     """
     rates.take(client_address(request, services.config.http), now=services.clock.now())
-
-
-def _without_port(hop: str) -> str:
-    """Remove the port that some proxies append to an address."""
-    if hop.startswith("["):
-        return hop[1:].partition("]")[0]
-    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def is_proxy(address: str | None, http: Http) -> bool:
@@ -105,8 +103,8 @@ def require_json_type(request: web.Request) -> None:
     Raises:
         Refusal: `not-found`, as if there were no such route.
     """
-    declared = request.headers.get("Content-Type", "")
-    if declared.partition(";")[0].strip().lower() != "application/json":
+    media = request.headers.get("Content-Type", "").partition(";")[0]
+    if media.strip().lower() != "application/json":
         raise Refusal("not-found")
 
 
@@ -144,7 +142,18 @@ async def body_pieces(
     if not request.can_read_body:
         return
     size_bytes = 0
-    while piece := await _next_piece(request.content, idle_s):
+    content = request.content
+    while True:
+        try:
+            # Without a time limit once everything has arrived: do not pay for a timer.
+            async with asyncio.timeout(None if content.is_eof() else idle_s):
+                piece = await content.readany()
+        except TimeoutError:
+            raise Refusal("too-slow") from None
+        except web.RequestPayloadError:
+            raise Refusal("not-readable") from None
+        if not piece:
+            return
         size_bytes += len(piece)
         if size_bytes > max_bytes:
             raise Refusal(too_large, max_bytes)
@@ -160,19 +169,6 @@ def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> byt
     if len(body) > max_bytes:
         raise Refusal(too_large, max_bytes)
     return body
-
-
-async def _next_piece(content: StreamReader, idle_s: float) -> bytes:
-    """Return the next bytes of a request body, or b'' at the end of the body."""
-    try:
-        if content.is_eof():  # everything has arrived: do not pay for a timer
-            return await content.readany()
-        async with asyncio.timeout(idle_s):
-            return await content.readany()
-    except TimeoutError:
-        raise Refusal("too-slow") from None
-    except web.RequestPayloadError:
-        raise Refusal("not-readable") from None
 
 
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:

@@ -106,7 +106,12 @@ async def query_delegations(
         invocation = admit_signed(unverified, now=services.clock.now())
     except CapabilityError:
         raise Refusal("query-refused") from None
-    account = _account(invocation)
+    # The token has one capability, on `<space>/delegation` of the account.
+    listed = [one.resource for one in invocation.capabilities if one.ability == DELEGATION_LIST]
+    resource = listed[0] if len(invocation.capabilities) == len(listed) == 1 else None
+    if not isinstance(resource, SpaceResource) or not is_delegation_list(resource):
+        raise Refusal("query-refused")
+    account = resource.space.owner
     view = _View(account, tuple(dict.fromkeys((account, invocation.invoker))), parse_filters(body))
     position = None
     if view.filters.after is not None:  # the end of the previous page
@@ -149,22 +154,6 @@ class _View(FrozenStruct):
         if self.account in stored.accounts and delegation.delegator in members:
             return "granted"
         return "received" if delegation.delegate in self.parties else None
-
-
-def _account(invocation: Invocation) -> Principal:
-    """Return the account whose delegations are requested.
-
-    The token has one capability, on `<space>/delegation` of the account.
-    """
-    if len(invocation.capabilities) == 1:
-        ability, resource = invocation.capabilities[0].ability, invocation.capabilities[0].resource
-        if (
-            ability == DELEGATION_LIST
-            and isinstance(resource, SpaceResource)
-            and is_delegation_list(resource)
-        ):
-            return resource.space.owner
-    raise Refusal("query-refused")
 
 
 async def _authorised_read(
@@ -340,9 +329,9 @@ def _item(
         return None
     if filters.direction not in (None, direction):
         return None
-    spaces = mentioned_spaces(stored.delegation.capabilities)
     if filters.space is not None and not any(
-        filters.space in (space.text, space.name) for space in spaces
+        filters.space in (space.text, space.name)
+        for space in mentioned_spaces(stored.delegation.capabilities)
     ):
         return None
     verdict = verdict_of(stored, marks, stored, now=now)

@@ -98,27 +98,21 @@ def parse_filters(body: bytes) -> Filters:
         # not an id: a bare name stays as it is, and any other text matches nothing
         with suppress(InvalidIdentifier):
             space = parse_space_id(space).text
+    after = None
+    if asked.cursor is not None:  # the CID of the last delegation on the previous page
+        with suppress(UnicodeDecodeError, InvalidIdentifier):
+            after = parse_cid((decode_url(asked.cursor) or b"").decode("ascii")).digest32
+        if after is None:
+            raise _bad(_BAD_CURSOR)
     return Filters(
         None if direction == "all" else direction,
         asked.status,
         space,
         asked.limit or DEFAULT_ITEMS,
-        None if asked.cursor is None else _after(asked.cursor),
+        after,
         bool(asked.tokens),
     )
 
 
 def _bad(reason: str) -> Refusal:
     return Refusal("bad-query", reason)
-
-
-def _after(cursor: str) -> Digest:
-    """Return the CID digest in a page cursor.
-
-    It is that of the last delegation on the previous page.
-    """
-    with suppress(UnicodeDecodeError, InvalidIdentifier):
-        digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
-        if digest is not None:
-            return digest
-    raise _bad(_BAD_CURSOR)

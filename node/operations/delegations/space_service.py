@@ -83,8 +83,10 @@ async def list_spaces(
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
-    hosted = (space_of(record) for _, record in page.rows)
-    entries = sorted((_entry(one) for one in hosted if one is not None), key=lambda entry: entry.id)
+    entries = sorted(
+        [_entry(one) for _, record in page.rows if (one := space_of(record)) is not None],
+        key=lambda entry: entry.id,
+    )
     return Entries(entries, page.more)
 
 
