@@ -159,10 +159,9 @@ def delegation_accounting_entries(
     if session not in rows and get(session) is not None:
         yield session[:1], 1
     # The delegation is indexed by the expiry of its closure, or by its own (`grants.retention`).
-    times = {found.expires_at, delegation.expires_at} - {None}
     names = {
         expiry_key(micros8(at), newest8(found.registered_at), delegation.content_key)
-        for at in times
+        for at in {found.expires_at, delegation.expires_at} - {None}
     }
     ends = [
         row for row in map(get, names) if row is not None and row.value == delegation.content_key
@@ -197,8 +196,10 @@ def check_marker(key: bytes, record: Record, get: Get) -> None:
     A `live` marker requires a stored delegation.
     """
     revocation_of(record)
-    is_stray = record.value == LIVE_MARK and get(delegation_key(key[1:])) is None
-    require(not is_stray, "a delegation is marked as live, but the delegation is missing")
+    require(
+        record.value != LIVE_MARK or get(delegation_key(key[1:])) is not None,
+        "a delegation is marked as live, but the delegation is missing",
+    )
 
 
 class _Numbered(Struct):
@@ -260,8 +261,10 @@ def check_entry(key: bytes, record: Record, get: Get) -> None:
         "an entry is after the end of the audit chain",
     )
     if number > _last_pruned(get):
-        follows = entry.previous == _hash_of_entry(number - 1, get)
-        require(follows, f"entry {number} of the audit chain does not follow from the one before")
+        require(
+            entry.previous == _hash_of_entry(number - 1, get),
+            f"entry {number} of the audit chain does not follow from the one before",
+        )
 
 
 def check_head(key: bytes, record: Record, get: Get) -> None:
@@ -335,8 +338,10 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16, place = key[1:17], head.object_name
     if is_version := key[:1] == VERSIONS_PREFIX:
-        own = versions_prefix(space16, head.path)
-        require(own == key[:-12], "a version is stored under the wrong path")
+        require(
+            versions_prefix(space16, head.path) == key[:-12],
+            "a version is stored under the wrong path",
+        )
     else:
         require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
         yield rows_counter(space16), row_bytes(head.path, head.metadata)

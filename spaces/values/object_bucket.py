@@ -252,11 +252,12 @@ class ObjectBucket:
                 if _BODIES_FOLDER.fullmatch(folder) is None:
                     continue
                 async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
-                    old = (
-                        one["path"] for one in found if one["last_modified"].timestamp() < before
-                    )
-                    names = [name for name in map(_parse_key, old) if name is not None]
-                    if names:
+                    if names := [
+                        name
+                        for one in found
+                        if one["last_modified"].timestamp() < before
+                        and (name := _parse_key(one["path"])) is not None
+                    ]:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:
@@ -428,11 +429,15 @@ class _Upload:
         None marks the end of the data.
         """
         if self._done is None:
-            body = self._pieces_until_end()
-            sent = obstore.put_async(
-                self.objects, self.key, body, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            self._done = asyncio.ensure_future(
+                obstore.put_async(
+                    self.objects,
+                    self.key,
+                    self._pieces_until_end(),
+                    chunk_size=PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
             )
-            self._done = asyncio.ensure_future(sent)
         done = self._done
         taking = asyncio.ensure_future(self._pieces.put(piece))
         waited: set[asyncio.Future[Any]] = {taking, done}

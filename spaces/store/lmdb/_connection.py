@@ -13,7 +13,7 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 
-from capabilities.clock_and_entropy import Clock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.frozen_struct import FrozenStruct
 
 from ...space_errors import StoreBusy, StoreError, StoreUnavailable
@@ -44,9 +44,8 @@ class StoreConnection:
     All commits must use the same event loop.
     """
 
-    def __init__(self, socket_path: Path, clock: Clock) -> None:
+    def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
-        self._clock = clock
         self._waiting: dict[int, _Waiting] = {}
         self._waiting_bytes = 0
         self._outbox: list[bytes] = []
@@ -71,7 +70,7 @@ class StoreConnection:
         # The keys count up from a random start, so no other connection uses the same ones.
         idempotency_key = ((self._first_key + number) % _KEYS).to_bytes(16, "big")
         request = encode_request(
-            CommitRequest(number, idempotency_key, int(self._clock.now()) + _OUTCOME_KEPT_S, commit)
+            CommitRequest(number, idempotency_key, int(SystemClock.now()) + _OUTCOME_KEPT_S, commit)
         )
         future: asyncio.Future[Committed | Refused] = loop.create_future()
         self._waiting[number] = _Waiting(request, future, loop.time())

@@ -97,8 +97,7 @@ class WriterThread:
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         outcomes: list[Outcome]
         try:
-            requests = [request for request, _ in batch]
-            outcomes = self._folder.writer.apply(requests) if batch else []
+            outcomes = self._folder.writer.apply([request for request, _ in batch]) if batch else []
         except StoreUnavailable as exc:
             outcomes = [exc] * len(batch)
         except Exception as exc:  # a bug must reach the caller, who would otherwise wait for ever
@@ -146,7 +145,7 @@ def connect_lmdb(path: Path, socket_path: Path | None = None) -> Store:
         env = opened.enter_context(open_for_reading(path))
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
-        connection = StoreConnection(socket_path or socket_path_for(path), SystemClock())
+        connection = StoreConnection(socket_path or socket_path_for(path))
         return _LmdbStore(env, replay_records, connection, opened.pop_all())
 
 

@@ -47,7 +47,7 @@ def run_storekeeper(
     *,
     max_bytes: int | None = None,
     reserve_bytes: int = STORE_RESERVE_BYTES,
-    ready: Callable[[], None] | None = None,
+    ready: Callable[[], None],
     observer: Observer | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
@@ -76,9 +76,7 @@ def run_storekeeper(
             return runner.run(_serve(folder, listener, ready))
 
 
-async def _serve(
-    folder: Housekeeping, listener: socket.socket, ready: Callable[[], None] | None
-) -> int:
+async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None]) -> int:
     loop, keeper = asyncio.get_running_loop(), _Keeper(folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
@@ -92,8 +90,7 @@ async def _serve(
         sock=listener,
     )
     keeper.do_housekeeping()
-    if ready is not None:
-        ready()
+    ready()
     status = await keeper.stopped
     server.close()
     if status == EXIT_STOPPED:

@@ -50,8 +50,8 @@ class Connections:
         """
         self._url = url
         self._size = size
-        timeout = {"statement_timeout": f"{int(ANSWER_WITHIN_S * 1000)}"}
-        self._session = {**_SESSION, **timeout, **session}
+        timeout = f"{int(ANSWER_WITHIN_S * 1000)}"
+        self._session = {**_SESSION, "statement_timeout": timeout, **session}
         self._opened = opened
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._running = 0  # statements that run or wait for a connection

@@ -194,9 +194,10 @@ def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
         arguments += [list(followed), prefix]
     for range_ in ranges:
         arguments += [*range_.bounds, range_.limit + 1]
-    keys_only = tuple([range_.keys_only for range_ in ranges])
     return read_statement(
-        with_claims=bool(replay_records), with_follow=bool(followed), keys_only=keys_only
+        with_claims=bool(replay_records),
+        with_follow=bool(followed),
+        keys_only=tuple([range_.keys_only for range_ in ranges]),
     ), arguments
 
 
@@ -213,10 +214,11 @@ def _snapshots(
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
             is_first_use.add(key)
-        elif part < FIRST_PAGE_PART:
-            records[key] = Record(value=value_of(value, number), stamp=stamp)
+            continue
+        record = Record(value=value_of(value, number), stamp=stamp)
+        if part < FIRST_PAGE_PART:
+            records[key] = record
         else:
-            record = Record(value=value_of(value, number), stamp=stamp)
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
     for pending in batch:
         follow = pending.follow

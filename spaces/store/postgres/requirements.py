@@ -100,8 +100,9 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
             first = await _connection(url, opened)
             if await _is_pooled(first, url, opened):
                 return (POOLED,)
-            rows = await first.fetch(SETTINGS)
-            settings = {str(row["name"]): str(row["setting"]) for row in rows}
+            settings = {
+                str(row["name"]): str(row["setting"]) for row in await first.fetch(SETTINGS)
+            }
             standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
             theirs = DatabaseClock(clock or SystemClock())
             await theirs.compare(first.fetchval(DATABASE_TIME))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 
-from capabilities.clock_and_entropy import SystemClock
 from spaces.space_errors import CommitInvalid, StoreBusy, StoreFull, StoreUnavailable
 from spaces.store.contract import Commit, Committed, Put
 from spaces.store.lmdb import _connection
@@ -70,7 +69,7 @@ async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
 @pytest.fixture
 async def link(tmp_path: Path) -> AsyncIterator[StoreConnection]:
     """A line to that place."""
-    link = StoreConnection(tmp_path / "sock", SystemClock())
+    link = StoreConnection(tmp_path / "sock")
     yield link
     await link.close()
 
@@ -155,7 +154,7 @@ async def test_closing_while_nobody_listens(
     """A line that is closed while it looks for the storekeeper fails what waits, and looks no
     longer."""
     monkeypatch.setattr(_connection, "RECONNECT_WITHIN_S", 3600.0)
-    link = StoreConnection(tmp_path / "nobody", SystemClock())
+    link = StoreConnection(tmp_path / "nobody")
     before = asyncio.all_tasks()
     asking = asyncio.create_task(link.commit(COMMIT))
     for _ in range(3):
