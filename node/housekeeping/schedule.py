@@ -135,7 +135,7 @@ async def sweep_evidence(services: Services) -> bool:
             evidence.expires_at <= now - EVIDENCE_KEPT_S
             or evidence.attested_at > now + CLOCK_SKEW_S  # dated in the future
         ):
-            puts += Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None)
+            puts += Put(key, None, record.stamp), Put(evidence_inputs_key(key), None)
     if puts or page.place != place:
         await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
     return bool(puts) and page.place is not None

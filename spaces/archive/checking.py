@@ -38,6 +38,7 @@ from blake3 import blake3
 from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
+from capabilities.chain import Registered
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import issuing_owner
 
@@ -138,16 +139,7 @@ def delegation_accounting_entries(
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    try:
-        # The rows that must exist, besides the delegation and its row in the expiry index. The
-        # value is None for a row whose value changes.
-        rows = {
-            put.key: None if put.key[:1] == b"L" else put.value
-            for put in registration_puts(found)[1:]
-            if put.key[:1] != EXPIRY_PREFIX
-        }
-    except TooManySpaces as exc:
-        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    rows = _rows_of(found)
     missing = set()
     for name, value in rows.items():
         row = get(name)
@@ -171,6 +163,23 @@ def delegation_accounting_entries(
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
     require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
+
+
+def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
+    """Return the rows that must exist for a stored delegation.
+
+    The row of the delegation itself and the row in the expiry index are left out. The value is None
+    for a row whose value changes.
+    """
+    try:
+        puts = registration_puts(found)[1:]
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    return {
+        put.key: None if put.key[:1] == b"L" else put.value
+        for put in puts
+        if put.key[:1] != EXPIRY_PREFIX
+    }
 
 
 def index_accounting_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -338,10 +347,8 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16, place = key[1:17], head.object_name
     if is_version := key[:1] == VERSIONS_PREFIX:
-        require(
-            versions_prefix(space16, head.path) == key[:-12],
-            "a version is stored under the wrong path",
-        )
+        own = versions_prefix(space16, head.path)
+        require(own == key[:-12], "a version is stored under the wrong path")
     else:
         require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
         yield rows_counter(space16), row_bytes(head.path, head.metadata)

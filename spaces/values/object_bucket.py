@@ -252,12 +252,11 @@ class ObjectBucket:
                 if _BODIES_FOLDER.fullmatch(folder) is None:
                     continue
                 async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
-                    if names := [
-                        name
-                        for one in found
-                        if one["last_modified"].timestamp() < before
-                        and (name := _parse_key(one["path"])) is not None
-                    ]:
+                    old = (
+                        one["path"] for one in found if one["last_modified"].timestamp() < before
+                    )
+                    names = [name for name in map(_parse_key, old) if name is not None]
+                    if names:
                         yield names
 
     async def remove_unfinished(self, before: float) -> int:

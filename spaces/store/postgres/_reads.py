@@ -214,11 +214,10 @@ def _snapshots(
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
             is_first_use.add(key)
-            continue
-        record = Record(value=value_of(value, number), stamp=stamp)
-        if part < FIRST_PAGE_PART:
-            records[key] = record
+        elif part < FIRST_PAGE_PART:
+            records[key] = Record(value=value_of(value, number), stamp=stamp)
         else:
+            record = Record(value=value_of(value, number), stamp=stamp)
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
     for pending in batch:
         follow = pending.follow
