@@ -29,7 +29,6 @@ from ..observing import Observer
 from ._format import open_table
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
 from ._rows import (
-    Row,
     charge_of,
     encode_row,
     encode_tombstone,
@@ -153,7 +152,7 @@ class Writer:
         txn = self.env.begin(write=True)
         try:
             self._measure(txn)
-            refused_minutes = _read_refused_minutes(txn)
+            refused_minutes = _value_of(txn, REPLAY_FLOOR_KEY)
             outcomes: list[Outcome] = [
                 self._apply_one(txn, request, minute, refused_minutes) for request in batch
             ]
@@ -316,7 +315,8 @@ class Writer:
                         txn.put(
                             REPLAY_FLOOR_KEY,
                             encode_row(
-                                next(self._stamps), add_refused(_read_refused_minutes(txn), minutes)
+                                next(self._stamps),
+                                add_refused(_value_of(txn, REPLAY_FLOOR_KEY), minutes),
                             ),
                         )
 
@@ -358,8 +358,8 @@ def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None
     return used["branch_pages"] + used["leaf_pages"] + used["overflow_pages"]
 
 
-def _read_refused_minutes(txn: "lmdb.Transaction[bytes]") -> bytes:
-    row = txn.get(REPLAY_FLOOR_KEY)
+def _value_of(txn: "lmdb.Transaction[bytes]", key: bytes) -> bytes:
+    row = txn.get(key)
     return b"" if row is None else record_of(row).value or b""
 
 
@@ -373,7 +373,15 @@ def _counters(
     """
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
-    counters = {key: _counter(txn.get(key)) + delta for key, delta in deltas.items()}
+    counters = {
+        key: delta
+        + (
+            int.from_bytes(value, "big", signed=True)
+            if len(value := _value_of(txn, key)) == COUNTER_BYTES
+            else 0
+        )
+        for key, delta in deltas.items()
+    }
     for add in commit.adds:
         if add.at_most is not None and counters[add.counter] > add.at_most:
             return None
@@ -381,14 +389,3 @@ def _counters(
         if not -_COUNTER_END <= count < _COUNTER_END:
             return None
     return {key: count for key, count in counters.items() if deltas[key]}
-
-
-def _counter(row: Row | None) -> int:
-    if row is None:
-        return 0
-    value = record_of(row).value
-    return (
-        int.from_bytes(value, "big", signed=True)
-        if value is not None and len(value) == COUNTER_BYTES
-        else 0
-    )
