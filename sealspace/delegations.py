@@ -37,7 +37,7 @@ from capabilities.references import CID_URN, MAX_TARGETS
 from capabilities.resources import extends, root_of
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
-from capabilities.strict_json import Json, JsonObject
+from capabilities.strict_json import Json
 from capabilities.tokens import Capability
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy
@@ -583,7 +583,7 @@ class Delegations:
         """
         if not 1 <= page_items <= MAX_PAGE_ITEMS:
             raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_ITEMS}, not {page_items}")
-        filters: JsonObject = {
+        filters = {
             "direction": direction,
             "status": status,
             "space": space,

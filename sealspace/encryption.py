@@ -128,7 +128,7 @@ def verify_answer(answer: Mapping[str, Json], body: JsonObject, *, invocation_ci
     if answer.get("type") != RESULT_TYPE:
         raise InvalidResponse("the node's response is not a decrypt result")
     # The node echoes the canonical id of the network, so the strings are equal.
-    expected: JsonObject = {member: body[member] for member in _ECHOED}
+    expected = {member: body[member] for member in _ECHOED}
     expected["nodeId"] = body["targetNode"]
     expected["invocationCid"] = invocation_cid
     expected["requestHash"] = request_hash(invocation_cid, canonical_hash(body))
@@ -466,8 +466,7 @@ class Encryption:
             raise InvalidEnvelope(f"the value is not an inline envelope: {exc}") from exc
         if expected_label is not None and read.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
-        descriptor = await self.descriptor(read.network)
-        require_usable(descriptor)
+        require_usable(await self.descriptor(read.network))
         receiver = receiver or new_receiver_key(self._caller.entropy)
         body = decrypt_body(
             read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key

@@ -514,11 +514,10 @@ class Kv:
         )
         # The URL ends with the token that made it (wire §5.10).
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
-        request = replace(
-            json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"
-        )
         asked = await self._caller.authorized(
-            request, wanted, ttl_s=max(token_ttl_s, INVOCATION_TTL_S)
+            replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"),
+            wanted,
+            ttl_s=max(token_ttl_s, INVOCATION_TTL_S),
         )
         began = self._caller.clock.now()
         with self._name_missing(key):

@@ -32,8 +32,7 @@ def read_file(path: Path, *, most_bytes: int, denied: int = 0o077) -> bytes:
     `denied`, or if it is not a regular file.
     """
     # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "the path is not a regular file")

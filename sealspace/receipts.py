@@ -103,7 +103,7 @@ class Receipts:
             SealspaceError: as `page`.
         """
 
-        last: tuple[Receipt, ...] = ()
+        last = ()
         async for page in read_pages(
             lambda after: self.page(network, after=after), attrgetter("after")
         ):

@@ -134,8 +134,7 @@ def attenuations(capabilities: Iterable[Capability]) -> dict[str, dict[str, list
     """
     granted: dict[str, dict[str, list[Any]]] = {}  # Any: the caveats
     for one in capabilities:
-        listed = [*one.caveats.values()] or [{}]
-        granted.setdefault(one.resource.text, {})[one.ability] = listed
+        granted.setdefault(one.resource.text, {})[one.ability] = [*one.caveats.values()] or [{}]
     return granted
 
 
@@ -570,11 +569,11 @@ def space_of(owner: str, name: str) -> SpaceId:
         is_id = name.startswith("tinycloud:")
         return parse_space_id(name if is_id else SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
-        hint = (
-            "use a short name without spaces or slashes, such as `notes`, or a full id"
-            " `tinycloud:…:notes`"
-        )
-        raise InvalidInput(f"not a space: {name[:100]}", hint=hint) from exc
+        raise InvalidInput(
+            f"not a space: {name[:100]}",
+            hint="use a short name without spaces or slashes, such as `notes`, or a full id"
+            " `tinycloud:…:notes`",
+        ) from exc
 
 
 def network_of_owner(owner: str, name: str = DEFAULT_NETWORK) -> NetworkId:

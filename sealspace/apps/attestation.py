@@ -34,7 +34,7 @@ from encryption_network.release_record import ReleaseTerms as ReleaseTerms
 from ..errors import AttestationRefused, BackendNotAcceptable, MalformedAnswer, NodeRefused
 from ..session import capability
 from ..wire.caller import Caller
-from ..wire.node_answers import decoded, json_object, required_number, required_text
+from ..wire.node_answers import decoded, json_object, required_expiry, required_text
 from ..wire.transport import Answer, Request, Transport, json_request
 
 NONCE_BYTES = 32
@@ -118,7 +118,7 @@ class Attestation:
         nonce = decode_url(required_text(value, "nonce"))
         if nonce is None or len(nonce) != NONCE_BYTES:
             raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
-        return Challenge(nonce, audience, required_number(value, "expiresAt"))
+        return Challenge(nonce, audience, required_expiry(value))
 
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested
@@ -150,16 +150,13 @@ class Attestation:
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
-        request = json_request(
-            "POST", "/attestation/sessions", canonical_bytes(body), serves_once=True
-        )
         asked = await self._caller.authorized(
-            request, [capability(network.text, DECRYPT)], facts=[fact]
+            json_request("POST", "/attestation/sessions", canonical_bytes(body), serves_once=True),
+            [capability(network.text, DECRYPT)],
+            facts=[fact],
         )
         value = json_object(_accepted(await self._caller.transport.exchange(asked)))
-        return AttestationSession(
-            required_number(value, "expiresAt"), required_text(value, "evidence")
-        )
+        return AttestationSession(required_expiry(value), required_text(value, "evidence"))
 
 
 def _accepted(answer: Answer) -> Answer:

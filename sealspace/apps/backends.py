@@ -250,8 +250,17 @@ async def fetch_evidence(
     path = f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}"
     request = Request("GET", path, repeatable=True, max_answer_bytes=MAX_PUBLISHED_BYTES)
     answer = await ask_backend(url, request, settings=settings)
+    if answer.status in (429, 503):
+        raise BackendUnreachable(
+            "the backend is busy with other requests for evidence", hint="try again in a minute"
+        )
+    if answer.status == 404:
+        raise BackendAnswerInvalid(
+            f"the server is not a backend: it publishes no evidence at {EVIDENCE_PATH}",
+            hint="use the address of the service that is to read your secrets, not the node's",
+        )
     if not answer.is_success:
-        raise _no_evidence(answer)
+        raise BackendAnswerInvalid(f"the backend did not send evidence: {_error_text(answer)}")
     published = parse_published(answer.body, nonce=nonce)
     now = clock.now()
     return Seen(
@@ -340,19 +349,6 @@ async def ask_backend(
             hint="ask the backend's operator for an address that does not redirect",
         )
     return answer
-
-
-def _no_evidence(answer: Answer) -> BackendAnswerInvalid | BackendUnreachable:
-    if answer.status in (429, 503):
-        return BackendUnreachable(
-            "the backend is busy with other requests for evidence", hint="try again in a minute"
-        )
-    if answer.status == 404:
-        return BackendAnswerInvalid(
-            f"the server is not a backend: it publishes no evidence at {EVIDENCE_PATH}",
-            hint="use the address of the service that is to read your secrets, not the node's",
-        )
-    return BackendAnswerInvalid(f"the backend did not send evidence: {_error_text(answer)}")
 
 
 def _error_text(answer: Answer) -> str:
@@ -668,10 +664,9 @@ class Backends:
             ttl_s=DELEGATION_TTL_S if ttl_s is None else ttl_s,
         )
         await self.require_judgeable(seen)  # before anything is signed
-        network = network_of_owner(self._caller.session.owner)
         wanted = [
             *(capability(one, KV_GET) for one in resources),
-            capability(network.text, DECRYPT),
+            capability(network_of_owner(self._caller.session.owner).text, DECRYPT),
         ]
         return await self._delegations.delegate(
             seen.did, wanted, ttl_s=ttl_s, at_most=at_most, policy=policy, wallet=wallet

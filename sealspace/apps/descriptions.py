@@ -252,7 +252,12 @@ def explain(
     for left in not_served(asked.resources, features):
         abilities = tuple(f"{left.service}/{action}" for action in left.actions)
         lines.append(ExplainedLine("not-served", left.text, actions=abilities))
-    lines += [_defaults_note(one) for one in asked.manifests if one.defaults != "none"]
+    for one in asked.manifests:
+        if one.defaults != "none":
+            named = isinstance(one.source, dict) and "defaults" in one.source
+            why = f'by its defaults "{one.defaults}"' if named else "because it states no defaults"
+            text = f"{one.name} gets the default permissions of an app {why}"
+            lines.append(ExplainedLine("note", f'{text}: `"defaults": false` leaves them out'))
     return tuple(lines)
 
 
@@ -335,16 +340,6 @@ def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
         return "values", f"{below} in the space {one.space}", one.path
     where = "" if whole else f" on {one.path}"
     return "other", f"with {one.service}{where} in the space {one.space}", one.path
-
-
-def _defaults_note(manifest: Manifest) -> ExplainedLine:
-    named = isinstance(manifest.source, dict) and "defaults" in manifest.source
-    why = f'by its defaults "{manifest.defaults}"' if named else "because it states no defaults"
-    return ExplainedLine(
-        "note",
-        f'{manifest.name} gets the default permissions of an app {why}: `"defaults": false` leaves'
-        " them out",
-    )
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -675,8 +670,7 @@ def _facts(seen: Seen) -> list[str]:
 
 
 def _pinned(policy: Policy) -> list[str]:
-    image = policy.measurements[0]
-    registers = "MRTD, RTMR0-2" if image.rtmr3 is None else "MRTD, RTMR0-3"
+    registers = "MRTD, RTMR0-2" if policy.measurements[0].rtmr3 is None else "MRTD, RTMR0-3"
     code = [
         f"image {registers}",
         *(f"compose hash {one.hex()[:16]}…" for one in policy.compose_hashes),

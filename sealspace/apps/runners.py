@@ -172,13 +172,12 @@ class Runners:
         resources = _resources(session, named)
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
-        wanted = [
-            *(capability(one, KV_GET) for one in resources),
-            capability(network.text, DECRYPT),
-        ]
         portable = await self._delegations.delegate(
             job or seen.did,
-            wanted,
+            [
+                *(capability(one, KV_GET) for one in resources),
+                capability(network.text, DECRYPT),
+            ],
             ttl_s=ttl_s,
             policy=policy,
             run=run,
@@ -636,11 +635,10 @@ async def call_with_key(
         InvalidInput: the address or the key is not valid.
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     """
-    headers = {KEY_HEADER: parse_credential(key).text, "Content-Type": "application/json"}
     request = Request(
         "POST",
         f"/call/{project.developer}/{project.name}",
-        headers=headers,
+        headers={KEY_HEADER: parse_credential(key).text, "Content-Type": "application/json"},
         body=json.dumps(dict(body)).encode(),
         max_answer_bytes=MAX_ANSWER_BYTES,
         serves_once=True,  # a program may have run (RN158)

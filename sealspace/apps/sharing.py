@@ -70,8 +70,7 @@ class Share(NamedTuple):
     @property
     def pin(self) -> NetworkPin:
         """The key of the person's network."""
-        network = network_of_owner(self.folder.did).text
-        return NetworkPin(network, self.folder.key, KEY_VERSION)
+        return NetworkPin(network_of_owner(self.folder.did).text, self.folder.key, KEY_VERSION)
 
     def portable(self, host: str) -> PortableDelegation:
         """Return the grant in portable form, for a person at another node.

@@ -72,9 +72,9 @@ class _Faults(list[BrokenEntry]):
         """
         if self:
             more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
-            hints = dict.fromkeys(fault.hint for fault in self)
             raise BrokenEntry(
-                "; ".join(fault.message for fault in self) + more, hint="; ".join(hints)
+                "; ".join(fault.message for fault in self) + more,
+                hint="; ".join(dict.fromkeys(fault.hint for fault in self)),
             )
 
 

@@ -109,11 +109,8 @@ def show(grant: str) -> int:
     ended or is not valid yet.
     """
     portables = grants_named(grant)
-    states = [show_by_id(grant)] if portables is None else _show_offline(portables)
-    return 0 if set(states) == {"active"} else 1
-
-
-def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
+    if portables is None:
+        return int(show_by_id(grant) != "active")
     grants = [(one, one.state()) for one in map(verified_offline, portables)]
     documents = [grant_json(*one) for one in grants]
     print_result(
@@ -121,7 +118,7 @@ def _show_offline(portables: Iterable[PortableDelegation]) -> list[str]:
         [line for one in grants for line in describe_grant(*one)],
     )
     tell("the signature is valid; only the node knows whether the grant was revoked")
-    return [state for _, state in grants]
+    return int({state for _, state in grants} != {"active"})
 
 
 @at_node
@@ -134,7 +131,18 @@ async def show_by_id(client: Client, cid: str) -> str:
         verified, state = verified_offline(portable), await state_at_node(client, portable.cid)
         print_result(grant_json(verified, state), describe_grant(verified, state))
         return state
-    row, may = _row(await _record(client, cid), made_here=False)
+    record = await anext(
+        (
+            one
+            for direction in ("granted", "received")
+            async for one in client.delegations.query(direction=direction)
+            if one.cid == cid
+        ),
+        None,
+    )
+    if record is None:
+        raise unknown_grant(cid)
+    row, may = _row(record, made_here=False)
     named = {
         "grant": row["cid"],
         "state": row["state"],
@@ -162,14 +170,6 @@ def unknown_grant(cid: str) -> NotFound:
         f"you have neither made nor received the grant {cid[:80]}",
         hint="list your grants: sealspace grant list",
     )
-
-
-async def _record(client: Client, cid: str) -> DelegationRecord:
-    for direction in ("granted", "received"):
-        async for record in client.delegations.query(direction=direction):
-            if record.cid == cid:
-                return record
-    raise unknown_grant(cid)
 
 
 async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:

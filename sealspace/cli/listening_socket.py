@@ -27,10 +27,9 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
     """
     with ExitStack() as closing:
         try:
-            resolved = socket.getaddrinfo(
+            family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            family, kind, protocol, _, address = resolved[0]
+            )[0]
             bound = closing.enter_context(socket.socket(family, kind, protocol))
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(address)
@@ -78,15 +77,12 @@ def _unusable(
         reason = f"{process_at(port) or 'another process'} is already listening there"
         # Suggest a fixed port, not port 0: clients have to know it.
         other = port + 1 if port < _MAX_PORT else port - 1
-        step = f"stop that process, or {_same_command(command)} --port {other}"
+        # Repeat the given options, except `--port`. Another program may have called this.
+        if set(command.split()[1:]).issubset(sys.argv):
+            given = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
+            command = f"sealspace {given}"
+        step = f"stop that process, or {command} --port {other}"
     return ConfigurationError(f"cannot listen on {host} port {port}: {reason}", hint=hint or step)
-
-
-def _same_command(command: str) -> str:
-    """Return the command with the options that it was given, except `--port`."""
-    given = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
-    # Another program may have called it.
-    return f"sealspace {given}" if set(command.split()[1:]).issubset(sys.argv) else command
 
 
 def process_at(port: int) -> str:

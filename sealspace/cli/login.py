@@ -278,15 +278,14 @@ async def _reach(node: str) -> None:
 
 def _print_login(profile: Profile, session: Session, *, is_new: bool) -> None:
     ends = optional_time(session.expires_at)
-    document = {
-        "owner": profile.owner,
-        "node": session.node_id,
-        "expiresAt": ends,
-        "keyFile": None if profile.key_file is None else str(profile.key_file),
-        "nodeEvidence": profile.node_policy is not None,
-    }
     print_result(
-        document,
+        {
+            "owner": profile.owner,
+            "node": session.node_id,
+            "expiresAt": ends,
+            "keyFile": None if profile.key_file is None else str(profile.key_file),
+            "nodeEvidence": profile.node_policy is not None,
+        },
         (f"logged in as {profile.owner}", f"at {profile.node}, {printable(str(session.node_id))}"),
     )
     if ends is not None:

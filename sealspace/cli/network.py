@@ -162,8 +162,10 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
     Adding or removing a list of approved code never counts as tightening. Delegates are judged by
     that list (RL5), so the first list admits code that was refused without one.
     """
-    if after is None or before is None:
-        return after == before or (before is None and after is not None and not after.is_allow_list)
+    if before is None:
+        return after is None or not after.is_allow_list
+    if after is None:
+        return False
     return after.is_within(before) and (before.is_allow_list or not after.is_allow_list)
 
 

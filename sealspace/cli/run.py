@@ -90,10 +90,9 @@ def child_environment(
                 f" --allow-override {','.join(refused)}"
             ),
         )
-    environment = {
+    return {
         name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
-    }
-    return environment | {name.encode(): _encoded(name, value) for name, value in values.items()}
+    } | {name.encode(): _encoded(name, value) for name, value in values.items()}
 
 
 def _encoded(name: str, value: str | bytes) -> bytes:

@@ -121,12 +121,12 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
             hint="check the spelling, or use the path of the program",
         )
     reason = (error.strerror or "refused").lower()
-    hint = (
-        "pass fewer secrets: sealspace run --only A,B -- COMMAND"
+    return CommandNotExecutable(
+        f"cannot run {program}: {reason}",
+        hint="pass fewer secrets: sealspace run --only A,B -- COMMAND"
         if error.errno == errno.E2BIG
-        else f"ls -l {program}"
+        else f"ls -l {program}",
     )
-    return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
 
 
 class _Output:

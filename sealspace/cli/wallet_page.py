@@ -389,24 +389,20 @@ class WalletPage(ThreadingMixIn, TCPServer):
 
         The number of open connections is limited.
         """
-        return self._is_of_user(client_address) and self._free.acquire(blocking=False)  # LP5
-
-    def _is_of_user(self, client_address: tuple[str, int]) -> bool:
         # Only Linux lists the users of sockets. Elsewhere the secret token is the only protection.
-        if sys.platform != "linux":
-            return True
-        user = peer_user(client_address, (_HOST, self.server_address[1]))
-        if user in (0, os.geteuid()):  # LP1; root can read the command's memory anyway
-            return True
-        if user is not None and user not in self._refused_users:
-            self._refused_users.add(user)
-            print_lines(
-                "refused a connection to the wallet page from another user of this machine (id"
-                f" {user})",
-                "next: open the page as the user who runs this command",
-                err=True,
-            )
-        return False
+        if sys.platform == "linux":
+            user = peer_user(client_address, (_HOST, self.server_address[1]))
+            if user not in (0, os.geteuid()):  # LP1; root can read the command's memory anyway
+                if user is not None and user not in self._refused_users:
+                    self._refused_users.add(user)
+                    print_lines(
+                        "refused a connection to the wallet page from another user of this machine"
+                        f" (id {user})",
+                        "next: open the page as the user who runs this command",
+                        err=True,
+                    )
+                return False
+        return self._free.acquire(blocking=False)  # LP5
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:

@@ -254,7 +254,12 @@ def _condition(value: Json, depth: int) -> Condition:
             _compiled(pattern)
             return AccountPattern(pattern)
         case ["ValidUntil", ("until", str(text))]:
-            return ValidUntil(_time(text), text)
+            try:
+                return ValidUntil(parse_rfc3339(text), text)
+            except CapabilityError:
+                raise InvalidInput(
+                    '"until" in "ValidUntil" is not a time such as 2030-01-01T00:00:00Z'
+                ) from None
         case ["ValidUntil", ("until_ns", str(text))] if _NANOSECONDS.fullmatch(text):
             return ValidUntil(int(text) / 1e9, text)
         case ["WasmHash", ("hash", str(sha256))] if _HASH.fullmatch(sha256):
@@ -326,12 +331,3 @@ def _account(value: Json) -> Principal:
         if isinstance(value, str) and "#" not in value:
             return parse_principal(value)
     raise InvalidInput('an account in "Whitelist" is not a DID')
-
-
-def _time(text: str) -> float:
-    try:
-        return parse_rfc3339(text)
-    except CapabilityError:
-        raise InvalidInput(
-            '"until" in "ValidUntil" is not a time such as 2030-01-01T00:00:00Z'
-        ) from None

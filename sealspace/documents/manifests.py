@@ -175,12 +175,11 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
         _expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets)
     )
     resources = _merge((*tier, *stated))
-    spaces = distinct(
-        resource.space for resource in resources if resource.space != ENCRYPTION_SPACE
-    )
     rows = tuple(
         ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities")
-        for space in spaces
+        for space in distinct(
+            resource.space for resource in resources if resource.space != ENCRYPTION_SPACE
+        )
     )
     return _merge((*resources, *rows))
 

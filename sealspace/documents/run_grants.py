@@ -46,7 +46,6 @@ from capabilities.tokens import (
     parse_delegation,
     verify_delegation,
 )
-from capabilities.ucan import UcanToken
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, policies_of
@@ -268,7 +267,7 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
             if rule.build is not None:
                 named["build"] = to_builtins(rule.build)
         programs.append(named | ({"project": rule.project.text} if rule.project else {}))
-    value: JsonObject = {"programs": programs, "callers": condition_json(statement.callers)}
+    value = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
     if limits := statement.limits.stated:
@@ -480,10 +479,22 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    found = [
-        *chain.from_iterable(map(_find_terms, delegation.facts)),
-        *_terms_in_message(delegation.envelope),
-    ]
+    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
+    envelope = delegation.envelope
+    for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
+        if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
+            continue
+        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
+        try:
+            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
+        except InvalidJson:
+            value = None
+        if value is None or canonical_bytes(value) != data:
+            raise InvalidPortableDelegation(
+                "the terms of the run grant have an unknown version, or are not canonical JSON in"
+                " base64url"
+            )
+        found.append(value)
     if len(found) != 1:
         raise InvalidPortableDelegation(
             f"a run grant must state its terms exactly once; this grant states them {len(found)}"
@@ -517,23 +528,6 @@ def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
     elif isinstance(value, list):
         for member in value:
             yield from _find_terms(member, depth + 1)
-
-
-def _terms_in_message(envelope: Cacao | UcanToken) -> Iterator[Json]:
-    for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
-        if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
-            continue
-        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
-        try:
-            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
-        except InvalidJson:
-            value = None
-        if value is None or canonical_bytes(value) != data:
-            raise InvalidPortableDelegation(
-                "the terms of the run grant have an unknown version, or are not canonical JSON in"
-                " base64url"
-            )
-        yield value
 
 
 def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:

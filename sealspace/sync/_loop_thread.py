@@ -90,7 +90,12 @@ class LoopThread:
                 raise ClientClosed("the client was closed during this call") from None
             raise
         finally:
-            self._end(coroutine)
+            # A signal handler may raise at any line, even after the loop got the coroutine and
+            # before this thread got the future. Therefore the loop finds the task; it starts
+            # earlier submissions first.
+            if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
+                with suppress(RuntimeError):  # the loop has ended and cancelled its tasks
+                    self._loop.call_soon_threadsafe(_cancel, coroutine)
             del future  # breaks the cycle future, exception, traceback, this frame
 
     def iterate(self, items: AsyncIterator[Result]) -> Iterator[Result]:
@@ -156,17 +161,6 @@ class LoopThread:
             )
         assert self._loop is not None
         return self._loop
-
-    def _end(self, coroutine: Coroutine[object, object, Result]) -> None:
-        """Cancel a coroutine whose caller was interrupted.
-
-        A finished coroutine is ignored. A signal handler may raise at any line, even after the loop
-        got the coroutine and before this thread got the future. Therefore the loop finds the task;
-        it starts earlier submissions first.
-        """
-        if self._loop is not None and getcoroutinestate(coroutine) != CORO_CLOSED:
-            with suppress(RuntimeError):  # the loop has ended and cancelled its tasks
-                self._loop.call_soon_threadsafe(_cancel, coroutine)
 
     def _start(self) -> None:
         runner, stopping = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()

@@ -56,14 +56,14 @@ def required_text(value: Mapping[str, Json], member: str) -> str:
     return text
 
 
-def required_number(value: Mapping[str, Json], member: str) -> float:
-    """Return a required number from a JSON object.
+def required_expiry(value: Mapping[str, Json]) -> float:
+    """Return the number `expiresAt` from a JSON object.
 
     Raises MalformedAnswer if the number is missing.
     """
-    number = value.get(member)
+    number = value.get("expiresAt")
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise MalformedAnswer(f"the node's response does not contain the numeric field `{member}`")
+        raise MalformedAnswer("the node's response does not contain the numeric field `expiresAt`")
     return float(number)
 
 

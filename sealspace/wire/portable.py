@@ -20,6 +20,7 @@ Example:
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -160,7 +161,13 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
         raise _differs("another id or recipient")
     granted = {(_resource_text(one.resource), one.ability) for one in grant.capabilities}
     for index, one in enumerate(portable.resources):  # MF16
-        resource = _granted_text(one)
+        resource = None
+        with suppress(CapabilityError):
+            resource = _resource_text(
+                OpaqueResource(one.path)
+                if one.service == _ENCRYPTION
+                else SpaceResource(parse_space_id(one.space), one.service, one.path)
+            )
         if any((resource, action) not in granted for action in one.actions):
             raise _differs(f"resources[{index}] claims more than the token grants")
     # MF16
@@ -184,7 +191,7 @@ def encode_portable(portable: PortableDelegation) -> bytes:
     # The flat members repeat the first resource, because older readers know only these.
     first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
     # The members have the order of the protocol's other clients.
-    value: dict[str, object] = {
+    value = {
         "cid": portable.cid,
         "delegationHeader": {"Authorization": portable.header},
         "spaceId": portable.space_id or portable.space or "",
@@ -442,21 +449,6 @@ def _resource_text(resource: Resource) -> str:
         return SpaceResource(resource.space, resource.service, resource.path or None).text
     network = network_of(resource)
     return resource.text if network is None else network.text
-
-
-def _granted_text(described: GrantedResource) -> str | None:
-    """Return the canonical URI of a granted resource.
-
-    Returns None if the space id is invalid.
-    """
-    if described.service == _ENCRYPTION:
-        return _resource_text(OpaqueResource(described.path))
-    try:
-        return _resource_text(
-            SpaceResource(parse_space_id(described.space), described.service, described.path)
-        )
-    except CapabilityError:
-        return None
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:

@@ -286,8 +286,7 @@ def _own_capabilities(
     named = {_space_or_network(one) for grant in received for one in grant.capabilities}
     own = []
     for one in wanted:
-        root = root_of(one.resource)
-        if root in (None, owner):
+        if root_of(one.resource) in (None, owner):
             own.append(one)
         elif _space_or_network(one) not in named:
             raise NotGranted(
@@ -323,9 +322,9 @@ def sign_in_capabilities(
     if asked.request is None:
         wanted += whole_space(primary, features)
     else:
-        resources = served(asked.request.resources, features, leave_out=asked.leave_out_unserved)
         wanted += requested_capabilities(
-            resources, space_id=lambda name: space_of(owner, name).text
+            served(asked.request.resources, features, leave_out=asked.leave_out_unserved),
+            space_id=lambda name: space_of(owner, name).text,
         )
         wanted += _delegation_capabilities(primary)
     for name in asked.spaces:
@@ -406,20 +405,19 @@ def _primary_space(asked: SignIn) -> str:
 def whole_space(space: SpaceId, features: Sequence[str]) -> list[Capability]:
     """Return the rights to everything in a space; to databases only if the node has the feature."""
     services = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
-    data = [
+    return [
         space_capability(space, service, None, ability)
         for service, abilities in services.items()
         for ability in abilities
-    ]
-    return data + _delegation_capabilities(space)
+    ] + _delegation_capabilities(space)
 
 
 def _delegation_capabilities(space: SpaceId) -> list[Capability]:
     """Return the capabilities for managing delegations in a space."""
-    delegation = [
-        space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES
+    return [
+        space_capability(space, "capabilities", None, CAPABILITIES_READ),
+        *[space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES],
     ]
-    return [space_capability(space, "capabilities", None, CAPABILITIES_READ), *delegation]
 
 
 def _require_hosted(skipped: Sequence[SpaceId]) -> None:

@@ -70,11 +70,9 @@ def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
     The groups contain the keys. A large value gets its own group.
     """
     sizes = {key: len(part.body) for key, part in parts.items()}
-    large = [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
-    return (
-        _packed({key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES)
-        + large
-    )
+    return _packed(
+        {key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES
+    ) + [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
 
 
 def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
@@ -123,10 +121,9 @@ def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
     boundary = entropy.token(24).hex()
     pieces: list[bytes] = []
     for key, part in parts.items():
-        name = f'Content-Disposition: form-data; name="{path_segment(key)}"'
         lines = [
             f"--{boundary}",
-            name,
+            f'Content-Disposition: form-data; name="{path_segment(key)}"',
             *(f"{header}: {text}" for header, text in part.headers.items()),
             "",
             "",
@@ -190,8 +187,7 @@ def found_in(answer: Answer, keys: Sequence[str], *, bodies: bool = True) -> dic
     for key in keys:
         one = by_key[key]
         if one.ok:
-            headers = CIMultiDictProxy(CIMultiDict(one.headers))
-            part = Answer(200, headers, one.data_base64, key)
+            part = Answer(200, CIMultiDictProxy(CIMultiDict(one.headers)), one.data_base64, key)
             found[key] = whole_value_of(part) if bodies else value_of(part)
         elif one.error is None or one.error.code != _ABSENT:
             raise MalformedAnswer(

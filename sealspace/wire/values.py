@@ -156,10 +156,11 @@ def stored_headers(
     body: object, content_type: str | None, metadata: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Return the request headers for storing a value."""
-    headers = {
-        _METADATA_PREFIX + _header_name(name): header_value(text)
-        for name, text in (metadata or {}).items()
-    }
+    headers = {}
+    for name, text in (metadata or {}).items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise InvalidInput("a metadata name may contain only letters, digits, `-` and `_`")
+        headers[_METADATA_PREFIX + name.lower()] = header_value(text)
     if sum(len(name) + len(text) for name, text in headers.items()) > _MAX_METADATA_BYTES:
         raise InvalidInput(f"the metadata is longer than {_MAX_METADATA_BYTES} bytes")
     if content_type is None and isinstance(body, str):
@@ -179,12 +180,6 @@ def condition(*, if_absent: bool = False, if_match: str | None) -> dict[str, str
     if if_absent:
         return {"If-None-Match": "*"}
     return {} if if_match is None else {"If-Match": header_value(if_match)}
-
-
-def _header_name(name: str) -> str:
-    if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        raise InvalidInput("a metadata name may contain only letters, digits, `-` and `_`")
-    return name.lower()
 
 
 def header_value(text: str) -> str:
