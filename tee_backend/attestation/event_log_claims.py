@@ -141,27 +141,25 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     if not any(mr_config_id):
         return
     version = mr_config_id[0]
-    possible = {bytes([version]) + digest for digest in _possible_digests(version, claims)}
+    possible = []
+    if version == 1:
+        possible = [claims.compose_hash]
+    elif version == 2:
+        provider = claims.key_provider
+        # The names are declared in the order of their numbers.
+        kind = get_args(KeyProviderName).index(provider.name)
+        hashed = claims.compose_hash + claims.app_id + bytes([kind]) + provider.id
+        possible = [sha3.keccak_256(hashed).digest()]
+    elif version == 3:
+        possible = [
+            hashlib.sha256(_DOCUMENT_DOMAIN + document).digest()
+            for document in _possible_documents(claims)
+        ]
     # An id without 15 zero bytes at its end stays longer than any possible one, so it is refused.
-    if mr_config_id.removesuffix(bytes(15)) not in possible:
+    if mr_config_id[1:].removesuffix(bytes(15)) not in possible:
         raise QuoteRefused(
             "event-log", f"MRCONFIGID (version {version}) is for another application"
         )
-
-
-def _possible_digests(version: int, claims: EventLogClaims) -> Iterator[bytes]:
-    provider = claims.key_provider
-    if version == 1:
-        yield claims.compose_hash
-    elif version == 2:
-        # The names are declared in the order of their numbers.
-        kind = get_args(KeyProviderName).index(provider.name)
-        yield sha3.keccak_256(
-            claims.compose_hash + claims.app_id + bytes([kind]) + provider.id
-        ).digest()
-    elif version == 3:
-        for document in _possible_documents(claims):
-            yield hashlib.sha256(_DOCUMENT_DOMAIN + document).digest()
 
 
 def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
@@ -290,11 +288,18 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
             "event-log",
             "the event log has too many entries named init-script-hash or gpu-policy-hash",
         )
+    try:
+        provider = shaped(
+            parse_json(stated["key-provider"][0], max_bytes=_MAX_KEY_PROVIDER_BYTES),
+            _StatedProvider,
+        )
+    except InvalidJson as exc:
+        raise QuoteRefused("event-log", f"key-provider: {exc}") from exc
     return EventLogClaims(
         compose_hash=stated["compose-hash"][0],
         app_id=stated["app-id"][0],
         instance_id=stated["instance-id"][0],
-        key_provider=_key_provider(stated["key-provider"][0]),
+        key_provider=KeyProvider(provider.name, bytes.fromhex(provider.id)),
         gpu_policy_hash=next(iter(gpu_policies), None),
         init_script_hashes=tuple(scripts),
     )
@@ -303,11 +308,3 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
 class _StatedProvider(StrictStruct):
     name: KeyProviderName
     id: Annotated[str, Meta(pattern=r"^(?:[0-9A-Fa-f]{2})*\Z")]
-
-
-def _key_provider(payload: bytes) -> KeyProvider:
-    try:
-        stated = shaped(parse_json(payload, max_bytes=_MAX_KEY_PROVIDER_BYTES), _StatedProvider)
-    except InvalidJson as exc:
-        raise QuoteRefused("event-log", f"key-provider: {exc}") from exc
-    return KeyProvider(stated.name, bytes.fromhex(stated.id))

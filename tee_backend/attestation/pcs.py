@@ -191,10 +191,9 @@ async def bounded_get(
                         "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
                     )
             # Without such a header, the issuer certificate chain is empty, which is refused later.
-            encoded = next(
-                (answer.headers[one] for one in chain_headers if one in answer.headers), ""
+            pem = unquote_to_bytes(
+                next((answer.headers[one] for one in chain_headers if one in answer.headers), "")
             )
-            pem = unquote_to_bytes(encoded)
             if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
                 raise CollateralUnusable(
                     "service-answer", "an issuer chain in a response header is not PEM"

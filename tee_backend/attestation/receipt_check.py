@@ -104,7 +104,15 @@ def verify_release(
     if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
     # 2
-    policies = tuple(_read(documents, "policy", digest, _policy) for digest in receipt.policies)
+    policies = tuple(
+        _read(
+            documents,
+            "policy",
+            digest,
+            lambda document: parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)),
+        )
+        for digest in receipt.policies
+    )
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
         return VerifiedRelease(receipt, policies, None, None)
@@ -148,10 +156,6 @@ def judge_with(
 
 
 # --- steps 2 and 3 --------------------------------------------------------------------------------
-
-
-def _policy(document: bytes) -> Policy:
-    return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
 
 
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:

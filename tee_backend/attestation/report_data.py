@@ -112,11 +112,10 @@ def node_binding(nonce: str, statement: NodeStatement) -> Binding:
         UnicodeEncodeError: as `node_report_data`.
     """
     node_did = parse_principal(statement.node_did)
-    public_key = ed25519_public_key(node_did) or b""
     return Binding(
         report_data=node_report_data(nonce, statement),
         holder=node_did,
-        receiver_public_key=public_key,
+        receiver_public_key=ed25519_public_key(node_did) or b"",
     )
 
 

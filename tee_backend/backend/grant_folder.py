@@ -105,7 +105,15 @@ class GrantFolder:
         with self._using():
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._require_own(folder)
+                found = folder.stat()
+                if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                    raise FolderUnusable(
+                        f"the folder {folder} belongs to another user or is open to others",
+                        hint=(
+                            f"make the backend's user the owner of {folder} and run `chmod 700"
+                            f" {folder}`, or use a new folder below {folder}"
+                        ),
+                    )
             # O_NOFOLLOW: the host may own the disk, and a link could lead to any file.
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         self._lock: int | None = lock
@@ -270,17 +278,6 @@ class GrantFolder:
                 self._rows[grant.cid] = row
 
     # --- the folder itself ------------------------------------------------------------------------
-
-    def _require_own(self, folder: Path) -> None:
-        found = folder.stat()
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-            raise FolderUnusable(
-                f"the folder {folder} belongs to another user or is open to others",
-                hint=(
-                    f"make the backend's user the owner of {folder} and run `chmod 700 {folder}`,"
-                    f" or use a new folder below {folder}"
-                ),
-            )
 
     @contextmanager
     def _using(self) -> Iterator[None]:

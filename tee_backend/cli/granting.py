@@ -578,8 +578,7 @@ async def share(
     may call it. The program gets only secrets that were granted to it. The node lets anyone with
     the runner's key read the program; the runner's platform protects this key from other code.
     """
-    project = project_of(checked_project_name(name))
-    await active_hash(client, project)
+    await active_hash(client, project_of(checked_project_name(name)))
     seen = await verifier.verify(url)
     verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
     portable = await client.runners.share_project(

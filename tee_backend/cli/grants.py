@@ -215,8 +215,7 @@ async def list_runs(client: Client) -> None:
         run, (shown, cells) = read.statement, await _listed(client, one)
         found.append(shown | {"run": run_statement_json(run)})
         programs = ", ".join(map(program_words, run.programs))
-        hosts = ", ".join(run.hosts) or "none"
-        rows.append((*cells, programs, caller_words(run.callers), hosts))
+        rows.append((*cells, programs, caller_words(run.callers), ", ".join(run.hosts) or "none"))
     print_rows(
         found,
         ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),

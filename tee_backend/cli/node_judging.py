@@ -35,8 +35,19 @@ def node_verifier(*, trust_root: Path | None, collateral: Path | None) -> TdxNod
 
     Collateral comes from a folder or from Intel's service.
     """
-    documents = CollateralService() if collateral is None else _held(collateral)
-    return TdxNodeVerifier(read_trust_root(trust_root), documents)
+    root = read_trust_root(trust_root)
+    if collateral is None:
+        return TdxNodeVerifier(root, CollateralService())
+    if not collateral.is_dir():
+        raise CollateralRefused(f"there is no folder {collateral}", hint=f"ls -ld {collateral}")
+    try:
+        held = [read_collateral_file(path) for path in sorted(collateral.glob("*.json"))]
+        return TdxNodeVerifier(root, HeldCollateral(held))
+    except CollateralUnusable as error:
+        raise CollateralRefused(
+            f"the collateral in {collateral} was refused: {error.code}: {error.detail}",
+            hint=f"check the files in {collateral}",
+        ) from None
 
 
 async def ask_node(client: Client) -> NodeAttestation:
@@ -100,17 +111,3 @@ def as_json(statement: NodeStatement, facts: Evidence) -> JsonObject:
 def exact_code(facts: Evidence) -> Policy:
     """Return a policy that approves only the measurements in the evidence."""
     return Policy(measurements=(facts.measurements,))
-
-
-def _held(folder: Path) -> HeldCollateral:
-    if not folder.is_dir():
-        raise CollateralRefused(f"there is no folder {folder}", hint=f"ls -ld {folder}")
-    try:
-        return HeldCollateral(
-            [read_collateral_file(path) for path in sorted(folder.glob("*.json"))]
-        )
-    except CollateralUnusable as error:
-        raise CollateralRefused(
-            f"the collateral in {folder} was refused: {error.code}: {error.detail}",
-            hint=f"check the files in {folder}",
-        ) from None

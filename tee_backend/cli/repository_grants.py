@@ -91,8 +91,7 @@ async def program_rules(
             "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
             " --follow"
         )
-    project = project_of(programs[0])
-    return (ByHash(*await _active_build(client, project, wanted)),)
+    return (ByHash(*await _active_build(client, project_of(programs[0]), wanted)),)
 
 
 async def _active_build(

@@ -219,7 +219,17 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
 
 def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
     """Choose the runner's source of quotes, and read the runner's compose file."""
-    compose = None if given.compose_file is None else _read_compose(given.compose_file)
+    compose: str | None = None
+    if given.compose_file is not None:
+        data = read_named(given.compose_file, most_bytes=_MAX_COMPOSE_BYTES)
+        if len(data) <= _MAX_COMPOSE_BYTES:
+            with suppress(UnicodeDecodeError):
+                compose = data.decode()
+        if compose is None:
+            raise ConfigurationError(
+                f"{given.compose_file} is not a compose file",
+                hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
+            )
     if given.platform_folder is not None:
         if compose is None:
             compose = _EXAMPLE_COMPOSE
@@ -246,17 +256,6 @@ def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
     if not isinstance(source, KeySource):
         raise ConfigurationError("the platform has no key service", hint="add --key file")
     return source
-
-
-def _read_compose(path: Path) -> str:
-    data = read_named(path, most_bytes=_MAX_COMPOSE_BYTES)
-    if len(data) <= _MAX_COMPOSE_BYTES:
-        with suppress(UnicodeDecodeError):
-            return data.decode()
-    raise ConfigurationError(
-        f"{path} is not a compose file",
-        hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
-    )
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -60,10 +60,9 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
 
 def raw_point(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a public key as 64 bytes (x, then y)."""
-    encoded = key.public_key().public_bytes(
+    return key.public_key().public_bytes(
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    )
-    return encoded[1:]
+    )[1:]
 
 
 def pem_of(*certificates: x509.Certificate) -> str:

@@ -40,7 +40,7 @@ from capabilities.frozen import frozen
 from capabilities.strict_json import JsonObject, parse_json
 
 from ..attestation.attestation_errors import QuoteRefused
-from ..attestation.event_log import MAX_LOG_BYTES, EventLog, parse_event_log
+from ..attestation.event_log import MAX_LOG_BYTES, parse_event_log
 from ..attestation.quote import MAX_QUOTE_BYTES
 from .evidence_errors import SourceMalformed, SourceRefused, SourceUnavailable
 from .source import Quoted, check_report_data_size, checked_quote
@@ -105,7 +105,16 @@ class DstackSource:
             answer = self._exchange("/GetQuote", members)
         else:
             answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
-        return Quoted(checked_quote(_hex(answer, "quote"), report_data), _event_log(answer))
+        quote, event_log = checked_quote(_hex(answer, "quote"), report_data), None
+        text = answer.get("event_log")
+        if isinstance(text, str) and text:
+            try:
+                event_log = parse_event_log(text.encode())
+            except (QuoteRefused, UnicodeEncodeError) as exc:
+                raise SourceMalformed(
+                    f"the event log is not valid: {getattr(exc, 'detail', 'not text')}"
+                ) from exc
+        return Quoted(quote, event_log)
 
     def key(self, path: str) -> bytes:
         """Return this application's key for a derivation path.
@@ -161,18 +170,6 @@ def _hex(answer: JsonObject, name: str) -> bytes:
     except ValueError as exc:
         raise SourceMalformed(
             f"the member {name} in the guest agent's response is not hexadecimal"
-        ) from exc
-
-
-def _event_log(answer: JsonObject) -> EventLog | None:
-    text = answer.get("event_log")
-    if not isinstance(text, str) or not text:
-        return None
-    try:
-        return parse_event_log(text.encode())
-    except (QuoteRefused, UnicodeEncodeError) as exc:
-        raise SourceMalformed(
-            f"the event log is not valid: {getattr(exc, 'detail', 'not text')}"
         ) from exc
 
 

@@ -253,7 +253,14 @@ class SimulatedPlatform:
         """
         attestation_key = self._pki.keys["attestation"]
         point = raw_point(attestation_key)
-        qe_report = _qe_report(hashlib.sha256(point + _QE_AUTH).digest())
+        report = bytearray(384)
+        report[48:64] = _QE_ATTRIBUTES
+        report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
+        report[128:160] = _QE_SIGNER
+        report[256:258] = (2).to_bytes(2, "little")
+        report[258:260] = (8).to_bytes(2, "little")
+        report[320:352] = hashlib.sha256(point + _QE_AUTH).digest()
+        qe_report = bytes(report)
         outer = (
             qe_report
             + sign_raw(self._pki.keys["pck"], qe_report)
@@ -393,21 +400,6 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
     if len(report_data) != 64 or len(body) != BodyKind.TD10.value:
         raise ValueError("a field of the report has the wrong size")
     return body
-
-
-def _qe_report(bound: bytes) -> bytes:
-    """Return a simulated report of the quoting enclave.
-
-    `bound` is the hash of the attestation key.
-    """
-    report = bytearray(384)
-    report[48:64] = _QE_ATTRIBUTES
-    report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
-    report[128:160] = _QE_SIGNER
-    report[256:258] = (2).to_bytes(2, "little")
-    report[258:260] = (8).to_bytes(2, "little")
-    report[320:352] = bound
-    return bytes(report)
 
 
 def qe_identity_document() -> dict[str, object]:

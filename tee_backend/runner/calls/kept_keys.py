@@ -120,10 +120,10 @@ class KeptKeys:
                     _row_of(owner, nonce, version + 1),
                     msgspec.json.encode(_StoredKey(kept.statement, True)),
                 )
-                statement = (
-                    "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?"
+                connection.execute(
+                    "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?",
+                    (version + 1, sealed, owner, nonce),
                 )
-                connection.execute(statement, (version + 1, sealed, owner, nonce))
                 return True
             return False
 
@@ -138,10 +138,10 @@ class KeptKeys:
         read.
         """
         first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
-        statement = (
-            "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?"
-        )
-        rows = connection.execute(statement, (owner, first, last)).fetchall()
+        rows = connection.execute(
+            "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?",
+            (owner, first, last),
+        ).fetchall()
         return [
             (
                 number,

@@ -679,7 +679,7 @@ def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) ->
 
     The variables are compatible with OutLayer's.
     """
-    nothing = dict.fromkeys(
+    variables = dict.fromkeys(
         (
             "NEAR_NETWORK_ID",
             "NEAR_CONTRACT_ID",
@@ -693,8 +693,7 @@ def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) ->
             "NEAR_REQUEST_ID",
         ),
         "",
-    )
-    variables = nothing | {
+    ) | {
         "OUTLAYER_EXECUTION_TYPE": "HTTPS",
         "NEAR_SENDER_ID": caller,
         "NEAR_USER_ACCOUNT_ID": caller,

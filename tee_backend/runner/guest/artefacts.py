@@ -144,12 +144,11 @@ class Artefacts:
     async def _make(
         self, key: str, request: RunRequest, load: Load, compile_s: list[float]
     ) -> None:
-        lock = self._locks.setdefault(key, asyncio.Lock())
         async with (
             # RN220: without this, programs of refused calls would be compiled for nobody.
             asyncio.timeout_at(request.start_by_s) as waiting,
             self._semaphore.acquire(request.payer),  # RN164
-            lock,
+            self._locks.setdefault(key, asyncio.Lock()),
         ):
             waiting.reschedule(None)
             if key in self._files:  # another payer's call has compiled it meanwhile
@@ -224,9 +223,8 @@ class Artefacts:
                 stream.write(program)
             child = await self._pool.start("_compile_child")
             try:
-                payload = f"{request.target} {request.compile_s}".encode()
                 answer = await child.request(
-                    payload,
+                    f"{request.target} {request.compile_s}".encode(),
                     [source, artefact],
                     most_bytes=1 + MAX_DETAIL_BYTES,
                     within_s=_COMPILE_S,

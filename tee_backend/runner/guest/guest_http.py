@@ -116,8 +116,7 @@ class GuestHttp:
         response.headers = list(zip(pairs[::2], pairs[1::2], strict=True))  # type: ignore[attr-defined]  # as above
         response.body = b""  # type: ignore[attr-defined]  # as above
         function.result.convert_to_c(store, response, results)
-        record = results[0].of.result.val.contents.of.record
-        fill(record.data[_BODY[1]].val.of.list, rest[-1])
+        fill(results[0].of.result.val.contents.of.record.data[_BODY[1]].val.of.list, rest[-1])
         return 0
 
 

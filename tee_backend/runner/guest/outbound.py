@@ -238,16 +238,15 @@ class Outbound:
             raise RuntimeError("requests from programs need asyncio's own event loop, not uvloop")
         # Each connection serves one request (RN107). No limit is needed here, because each run has
         # at most one connection and the number of runs is bounded.
-        connector = aiohttp.TCPConnector(
-            resolver=self._resolver,
-            use_dns_cache=False,
-            force_close=True,
-            limit=0,
-            ssl=self._tls,
-            socket_factory=lambda found: _CountedSocket(self.most_arriving_bytes, *found[:3]),
-        )
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=aiohttp.TCPConnector(
+                resolver=self._resolver,
+                use_dns_cache=False,
+                force_close=True,
+                limit=0,
+                ssl=self._tls,
+                socket_factory=lambda found: _CountedSocket(self.most_arriving_bytes, *found[:3]),
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `response` bounds it
             auto_decompress=False,  # RN109

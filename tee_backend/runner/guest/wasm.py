@@ -87,10 +87,9 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     For an import with a wrong type, the list contains wasmtime's error message instead of the name.
     """
     if isinstance(program, components.Component):
-        imports = program.type.imports(engine)
         return sorted(
             missing
-            for name, found in imports.items()
+            for name, found in program.type.imports(engine).items()
             for missing in _missing_in(engine, name, found.ty)
         )
     offered = Linker(engine)
@@ -152,11 +151,10 @@ def start_of(engine: Engine, program: Program) -> str | None:
     `wasi:cli/run`.
     """
     if isinstance(program, components.Component):
-        exports = program.type.exports(engine)
         return next(
             (
                 name
-                for name, found in exports.items()
+                for name, found in program.type.exports(engine).items()
                 if _RUN.fullmatch(name) and _runs(engine, found.ty)
             ),
             None,
