@@ -658,13 +658,13 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
             "the secret's plaintext is not a JSON object, or lacks a member"
         ) from None
     if payload.encoding is msgspec.UNSET:
-        return Secret(
-            payload.value,
-            payload.created_at,
-            payload.updated_at,
-            etag,
-            _generated(payload.generated),
-        )
+        generated = None
+        match payload.generated:
+            case {"type": str(kind), "at": str(at), "tag": str(text)} if (
+                tag := decode_url(text)
+            ) is not None:
+                generated = Generated(kind, at, tag)
+        return Secret(payload.value, payload.created_at, payload.updated_at, etag, generated)
     data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
     # The text itself is no substitute: it would pass for the value, with other bytes.
     if data is None:
@@ -672,12 +672,3 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
             "the secret's bytes are damaged, or their encoding is unknown to this client"
         )
     return Secret(data, payload.created_at, payload.updated_at, etag)
-
-
-def _generated(value: object) -> Generated | None:
-    if not isinstance(value, dict):
-        return None
-    kind, at, tag = value.get("type"), value.get("at"), decode_url(value.get("tag"))
-    if not isinstance(kind, str) or not isinstance(at, str) or tag is None:
-        return None
-    return Generated(kind, at, tag)

@@ -304,21 +304,16 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
                 hint="open the file yourself, and pass the file object",
             )
         return Upload(lambda: _of_path(path), found.st_size, progress)
+    hint = "pass a path, an open binary file or an iterable of bytes"
     if isinstance(source, bytes | bytearray | memoryview):
-        raise InvalidInput(
-            f"an object of type {type(source).__name__} cannot be uploaded",
-            hint="to store bytes, use `put`; `upload` takes a path, an open file or an iterable",
-        )
-    if hasattr(source, "read"):
+        hint = "to store bytes, use `put`; `upload` takes a path, an open file or an iterable"
+    elif hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
-    if isinstance(source, AsyncIterable):
+    elif isinstance(source, AsyncIterable):
         return Upload(source.__aiter__, None, progress)
-    if isinstance(source, Iterable):
+    elif isinstance(source, Iterable):
         return Upload(lambda: _of_iterable(source), None, progress)
-    raise InvalidInput(
-        f"an object of type {type(source).__name__} cannot be uploaded",
-        hint="pass a path, an open binary file or an iterable of bytes",
-    )
+    raise InvalidInput(f"an object of type {type(source).__name__} cannot be uploaded", hint=hint)
 
 
 def of_bytes(body: bytes) -> bytes | Upload:

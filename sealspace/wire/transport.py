@@ -17,7 +17,7 @@ Example:
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from typing import Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
@@ -523,7 +523,10 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
         )
     if parsed.user is not None or parsed.query_string or parsed.fragment:
         raise InvalidInput("the node's address must not have credentials, a query or a fragment")
-    if parsed.scheme == "http" and not allow_plain_http and not _is_loopback(host):
+    is_local = host == "localhost" or host.endswith(".localhost")
+    with suppress(ValueError):  # not an IP address
+        is_local |= ipaddress.ip_address(host).is_loopback
+    if parsed.scheme == "http" and not allow_plain_http and not is_local:
         raise InvalidInput(
             "plain http:// is allowed only for a node on this machine",
             hint=(
@@ -533,13 +536,3 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
             step="use https://",
         )
     return str(parsed).rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether a host name or address refers to this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
