@@ -420,6 +420,12 @@ def parse_collateral(data: bytes) -> Collateral:
         QeIdentity,
         ("TD_QE", range(2, 4)),
     )
+    pck_chain = None
+    if document.pck_certificate_chain is not UNSET:
+        # In a quote the same text may end in a NUL.
+        pem = document.pck_certificate_chain.removesuffix("\x00").encode()
+        with convert_parsing_errors("pck_certificate_chain"):
+            pck_chain = tuple(c.der for c in parse_pem_chain(pem, most=3))
     return Collateral(
         raw=data,
         sha256=hashlib.sha256(data).digest(),
@@ -429,7 +435,7 @@ def parse_collateral(data: bytes) -> Collateral:
         pck_crl=pck_crl,
         pck_crl_issuer_chain=issuer_chain(document.pck_crl_issuer_chain, "pck_crl_issuer_chain"),
         ca=ca,
-        pck_chain=_pck_chain(document),
+        pck_chain=pck_chain,
     )
 
 
@@ -451,15 +457,6 @@ def _revocation_list(text: str, name: str) -> RevocationList:
             )
     except READER_ERRORS as exc:
         raise CollateralUnusable("collateral-malformed", f"{name} cannot be read") from exc
-
-
-def _pck_chain(document: _Document) -> tuple[bytes, ...] | None:
-    if document.pck_certificate_chain is UNSET:
-        return None
-    # In a quote the same text may end in a NUL.
-    pem = document.pck_certificate_chain.removesuffix("\x00").encode()
-    with convert_parsing_errors("pck_certificate_chain"):
-        return tuple(c.der for c in parse_pem_chain(pem, most=3))
 
 
 class HeldCollateral:

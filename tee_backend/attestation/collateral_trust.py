@@ -269,8 +269,9 @@ def _check_certified(signer: Certificate, *, root: TrustRoot, root_crl: Revocati
     try:
         loaded = load_certificate(signer.der)
         loaded.verify_directly_issued_by(load_certificate(root.certificate.der))
-        revocations = load_crl(root_crl.der)
-        entry = revocations.get_revoked_certificate_by_serial_number(loaded.serial_number)
+        entry = load_crl(root_crl.der).get_revoked_certificate_by_serial_number(
+            loaded.serial_number
+        )
     except _CRYPTO_ERRORS as exc:
         raise CollateralUnusable(
             "collateral-signature", f"the certificate {name!r} is not signed by the root CA"

@@ -125,8 +125,9 @@ class CollateralService:
                 f"{tdx}/tcb", platform, "TCB-Info-Issuer-Chain", "SGX-TCB-Info-Issuer-Chain"
             )
             identity = await get(f"{tdx}/qe/identity", mode, "SGX-Enclave-Identity-Issuer-Chain")
-            crl_query = {"ca": ca, "encoding": "der"}
-            pck_crl = await get(f"{sgx}/pckcrl", crl_query, "SGX-PCK-CRL-Issuer-Chain")
+            pck_crl = await get(
+                f"{sgx}/pckcrl", {"ca": ca, "encoding": "der"}, "SGX-PCK-CRL-Issuer-Chain"
+            )
             root_crl = await get(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
         # AT30

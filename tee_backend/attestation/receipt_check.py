@@ -208,8 +208,8 @@ def _evidence(
     with _naming("quote"):
         # Unlimited, so that the result expires with its collateral and can be compared below.
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    ignored = {"attested_at", "expires_at"}  # times of the original session
-    names = {field.name for field in fields(Evidence)} - ignored
+    # Without the times of the original session.
+    names = {field.name for field in fields(Evidence)} - {"attested_at", "expires_at"}
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
         raise _refuted(

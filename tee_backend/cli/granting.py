@@ -108,7 +108,23 @@ class BackendVerifier:
         yes: bool = False,
     ) -> None:
         self.expect, self.accept, self.pin, self.yes = expect, accept, pin, yes
-        self.approved, self.approved_secrets = _read_approved(like)
+        self.approved: Policy | None = None
+        self.approved_secrets = frozenset[str]()
+        if like is not None:  # output of `show --json`, or a policy alone
+            try:
+                value = parse_json(
+                    read_named(like, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
+                )
+                self.approved = parse_policy(value.get("policy", value))
+            except (InvalidJson, PolicyError):
+                raise ConfigurationError(
+                    f"{like} is neither output of `backend show --json` nor a policy",
+                    hint="sealspace backend show URL --json > approved.json",
+                ) from None
+            secrets = value.get("secrets")
+            self.approved_secrets = frozenset(
+                map(str, secrets if isinstance(secrets, list) else ())
+            )
         with suppress(NotSignedIn):
             profile = owner_home().profile()
             trust_root = trust_root or profile.trust_root
@@ -272,25 +288,6 @@ def show(url: str, verifier: BackendVerifier) -> None:
         f"to grant to exactly this code: sealspace {'runner' if seen.is_runner else 'backend'}"
         f" grant {url}{more}"
     )
-
-
-def _read_approved(path: Path | None) -> tuple[Policy | None, frozenset[str]]:
-    """Read an approved policy and secret names from `show --json` output, or a policy alone."""
-    if path is None:
-        return None, frozenset()
-    try:
-        value = parse_json(
-            read_named(path, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
-        )
-        secrets = value.get("secrets")
-        return parse_policy(value.get("policy", value)), frozenset(
-            map(str, secrets if isinstance(secrets, list) else ())
-        )
-    except (InvalidJson, PolicyError):
-        raise ConfigurationError(
-            f"{path} is neither output of `backend show --json` nor a policy",
-            hint="sealspace backend show URL --json > approved.json",
-        ) from None
 
 
 _expires_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")

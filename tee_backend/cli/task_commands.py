@@ -85,8 +85,12 @@ def grant(
         secrets.append(dataset_secret(address_of("dataset", project_of(dataset))))
     if has_key:
         secrets.append(wallet_secret(RESULT_KEY_NAME))
-    labels = tuple(one.label for one in secrets)
-    context.invoke(grant_runner, secrets=labels, programs=(project.text,), **options)
+    context.invoke(
+        grant_runner,
+        secrets=tuple(one.label for one in secrets),
+        programs=(project.text,),
+        **options,
+    )
 
 
 _output = click.option(

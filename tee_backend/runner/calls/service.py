@@ -297,11 +297,13 @@ class Runner:
         if app is None or order is None:
             wanted, own = list[Wanted](), version.manifest.developer
             if (asked := body.secrets) is not None:
-                names = version.manifest.secrets
-                wanted.append(Wanted(asked.owner, asked.scope, names, own is not None))
+                wanted.append(
+                    Wanted(asked.owner, asked.scope, version.manifest.secrets, own is not None)
+                )
             if own is not None and app is not None:
-                scope = scope_of_profile(own.profile)
-                wanted.append(Wanted(app.developer, scope, own.secrets, True))
+                wanted.append(
+                    Wanted(app.developer, scope_of_profile(own.profile), own.secrets, True)
+                )
             return wanted
         if self.tasks is None:
             raise RunRefused("tasks-off")

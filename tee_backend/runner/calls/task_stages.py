@@ -139,8 +139,10 @@ def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> 
         digest = keccak256(f"sealspace.{kind}/v1\0{job}".encode())
         variables[f"IEXEC_{kind.upper()}_ID"] = "0x" + digest.hex()
     if order.dataset is not None:
-        address = address_of("dataset", order.dataset)
-        variables |= dict.fromkeys(("IEXEC_DATASET_ADDRESS", "IEXEC_DATASET_FILENAME"), address)
+        variables |= dict.fromkeys(
+            ("IEXEC_DATASET_ADDRESS", "IEXEC_DATASET_FILENAME"),
+            address_of("dataset", order.dataset),
+        )
     # TK6: the keys of the other stages are not for the program
     shown = {name: value for name, value in secrets.items() if name.startswith("IEXEC_")}
     return environment_of(variables | shown, {})

@@ -67,6 +67,14 @@ class Template:
         Raises OSError on failure. Call it in the main thread: the template and its children end
         with the calling thread.
         """
+        wasmtime = find_spec("wasmtime")
+        if wasmtime is None or wasmtime.origin is None:
+            raise ModuleNotFoundError(
+                "wasmtime is not installed; next: pip install 'sealspace[runner]'", name="wasmtime"
+            )
+        paths = dict.fromkeys(
+            [str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])]
+        )
         ours, theirs = socket.socketpair()
         cached = (
             [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
@@ -74,7 +82,7 @@ class Template:
         with theirs:
             numbers = map(str, (theirs.fileno(), os.getpid()))
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and no text of a request
-                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, *numbers, *_import_paths()],
+                [sys.executable, "-I", "-S", *cached, "-c", _BOOT, *numbers, *paths],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -378,15 +386,3 @@ async def _wait_for_end(process: int) -> None:
     finally:
         loop.remove_reader(watched)
         os.close(watched)
-
-
-def _import_paths() -> list[str]:
-    """Return the import paths of a child process."""
-    wasmtime = find_spec("wasmtime")
-    if wasmtime is None or wasmtime.origin is None:
-        raise ModuleNotFoundError(
-            "wasmtime is not installed; next: pip install 'sealspace[runner]'", name="wasmtime"
-        )
-    return list(
-        dict.fromkeys([str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])])
-    )

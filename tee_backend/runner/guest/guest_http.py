@@ -81,9 +81,8 @@ class GuestHttp:
         return -1 - FETCH_ERRORS.index(parts[0].decode())
 
     def _read(self, caller: Caller, address: int, length: int) -> int:
-        place = _host_address(caller, address, length)
         part = self._answer[: length & 0xFFFFFFFF]
-        ctypes.memmove(place, bytes(part), len(part))
+        ctypes.memmove(_host_address(caller, address, length), bytes(part), len(part))
         self._answer = self._answer[len(part) :]
         return len(part)
 

@@ -334,8 +334,9 @@ class RunClient:
         try:
             if self._left < 0:  # RN109
                 raise RequestRefused("requests-exhausted")
-            any_port = self._outbound.loopback_ca is not None
-            request = parse_request(message, hosts=self._hosts, any_port=any_port)
+            request = parse_request(
+                message, hosts=self._hosts, any_port=self._outbound.loopback_ca is not None
+            )
             known = request.host in self.contacted
             # Before sending, because the run may end while the request is under way.
             self.contacted.add(request.host)

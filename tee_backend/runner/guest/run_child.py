@@ -187,8 +187,11 @@ class Guests:
             # The compiling child has required the entry point.
             return _Prepared(Module.deserialize(self._engine, artefact), "_start", False)
         program = components.Component.deserialize(self._engine, artefact)
-        start = _wasm.start_of(self._engine, program)
-        return _Prepared(program, start or "", _wasm.makes_requests(self._engine, program))
+        return _Prepared(
+            program,
+            _wasm.start_of(self._engine, program) or "",
+            _wasm.makes_requests(self._engine, program),
+        )
 
     def _store(self, target: str, fuel: int) -> Store:
         store = Store(self._engine)

@@ -97,17 +97,18 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     # Only its types matter here; it is never called.
     _http.GuestHttp(lambda *_: b"").define(offered)
     store = Store(engine)
-    missing = sorted(
-        f"{imported.module}.{imported.name}"
-        for imported in program.imports
-        if not _is_offered(offered, store, imported.module, imported.name or "")
-    )
+    missing = []
+    for imported in program.imports:
+        try:
+            offered.get(store, imported.module, imported.name or "")
+        except WasmtimeError:
+            missing.append(f"{imported.module}.{imported.name}")
     if not missing:
         try:
             offered.instantiate_pre(program)
         except WasmtimeError as exc:  # an import has another type
             missing = [str(exc)]
-    return missing
+    return sorted(missing)
 
 
 def _missing_in(engine: Engine, name: str, imported: components.ComponentItem) -> list[str]:
@@ -134,14 +135,6 @@ def _functions(
         for name, found in members.items()
         if isinstance(kind := found.ty, components.FuncType)
     }
-
-
-def _is_offered(linker: Linker, store: Store, module: str, name: str) -> bool:
-    try:
-        linker.get(store, module, name)
-    except WasmtimeError:
-        return False
-    return True
 
 
 def start_of(engine: Engine, program: Program) -> str | None:

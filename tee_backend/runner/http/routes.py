@@ -237,8 +237,9 @@ class RunnerSurface:
                 answer = await self._calls.answer_of(job, owner, key.nonce)
             else:
                 holder = await self._signer(request, f"calls/{job}")
-                is_result = request.path.endswith("/result")
-                answer = await self._calls.answer_of(job, holder, None, is_result=is_result)
+                answer = await self._calls.answer_of(
+                    job, holder, None, is_result=request.path.endswith("/result")
+                )
         except RunRefused as refusal:
             # This code reveals nothing about the job, and tells the client to sign again.
             if refusal.reason.code == "call-start":

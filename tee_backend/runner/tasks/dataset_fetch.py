@@ -44,12 +44,11 @@ async def fetch_dataset(
         if record.size_bytes > max_bytes:  # DS11
             raise RequestRefused("response-too-large")
         message = pack_parts([b"GET", record.url.encode(), b""])
-        any_port = outbound.loopback_ca is not None
         # A client of its own with the same checks, because a data set is larger and slower than the
         # responses that programs get.
         most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES  # with TLS and HTTP
         own = replace(outbound, request_s=600.0, most_arriving_bytes=most_bytes)
-        request = parse_request(message, hosts=None, any_port=any_port)
+        request = parse_request(message, hosts=None, any_port=outbound.loopback_ca is not None)
         async with own, own.response(request) as response:
             if response.status != 200:
                 raise RequestRefused(f"the address of the data set answered {response.status}")
