@@ -509,13 +509,17 @@ class Encryption:
         return verify_answer(value, body, invocation_cid=token_cid(sent[-1]))
 
     async def _create(self, network: NetworkId) -> None:
-        node_id = await self._caller.node_id()
         body: JsonObject = {
             "name": network.name,
             "ownerDid": network.owner,
             "threshold": {"n": 1, "t": 1},
         }
-        fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
+        fact = admin_fact(
+            network.text,
+            target_node=await self._caller.node_id(),
+            action=NETWORK_CREATE,
+            body=body,
+        )
         request = json_request("POST", "/encryption/networks", canonical_bytes(body))
         wanted = [capability(network.text, NETWORK_CREATE)]
         try:

@@ -198,8 +198,9 @@ class Kv:
         Raises:
             SealspaceError: as `get`.
         """
-        request = _read_request(max_bytes, etag=etag)
-        answer = await self._caller.invoke(self._rights(KV_GET, key), request)
+        answer = await self._caller.invoke(
+            self._rights(KV_GET, key), _read_request(max_bytes, etag=etag)
+        )
         if answer.status == 304:
             return None
         with self._name_missing(key):
@@ -631,8 +632,9 @@ class Kv:
             except NotFound:
                 return {}
         if max_bytes is None:
-            wanted = self._rights(KV_METADATA, *keys)
-            answer = await self._caller.invoke(wanted, Request(repeatable=True))
+            answer = await self._caller.invoke(
+                self._rights(KV_METADATA, *keys), Request(repeatable=True)
+            )
             return found_in(answer.require(), keys, bodies=False)
         request = replace(_read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)

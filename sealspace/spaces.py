@@ -235,8 +235,9 @@ class Spaces:
             SpaceNotFound: the node does not host it, or it belongs to another owner.
             NotGranted, Unauthorized: the session may not ask about it.
         """
-        target = space_of(self._space.owner, name)
-        return entry_of(await self._invoke(target.text, SPACE_INFO, repeatable=True))
+        return entry_of(
+            await self._invoke(space_of(self._space.owner, name).text, SPACE_INFO, repeatable=True)
+        )
 
     async def _invoke(self, path: str, ability: str, *, repeatable: bool = False) -> Answer:
         wanted = space_capability(self._space, "space", path, ability)

@@ -129,8 +129,9 @@ class Sql:
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
         """
-        changes = bool(_CHANGE.match(sql))
-        return await self._run(_ROWS, changes, action="query", sql=sql, params=params)
+        return await self._run(
+            _ROWS, bool(_CHANGE.match(sql)), action="query", sql=sql, params=params
+        )
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
         """Run one statement that has no rows, such as INSERT or CREATE TABLE.

@@ -14,7 +14,7 @@ from capabilities.capability_errors import AuditChainBroken, CapabilityError
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from capabilities.strict_json import JsonObject, parse_json
+from capabilities.strict_json import parse_json
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
@@ -115,7 +115,15 @@ async def list_(
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
     places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
     print_rows(
-        [_json(one, places) for one in shown],
+        [
+            {
+                **receipt_json(one.receipt),
+                "at": time_text(one.receipt.at),
+                "secrets": [*one.secrets],
+            }
+            | ({} if places is None else {"auditEntry": places.get(digest_of(one.receipt))})
+            for one in shown
+        ],
         _HEADERS if places is None else (*_HEADERS, "audit"),
         [_cells(one, places) for one in shown],
         nothing="no releases to others" if found else "no receipts",
@@ -144,15 +152,6 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
         return cells
     place = places.get(digest_of(receipt))
     return (*cells, "NOT in the audit chain" if place is None else f"audit entry {place}")
-
-
-def _json(one: _Release, places: dict[bytes, int] | None) -> JsonObject:
-    shown: JsonObject = {
-        **receipt_json(one.receipt),
-        "at": time_text(one.receipt.at),
-        "secrets": [*one.secrets],
-    }
-    return shown if places is None else shown | {"auditEntry": places.get(digest_of(one.receipt))}
 
 
 # --- fetching -------------------------------------------------------------------------------------

@@ -284,31 +284,15 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
             f"{file} is longer than {_MAX_BYTES} bytes",
             hint="move the placeholders to a smaller file, and use that file as the template",
         )
-    names = placeholders(text, file)
-    values = read_values(names, scope=scope) if names else {}
-    filled = fill(text, values)
-    if target is None:
-        print_value(filled, raw=True)
-    else:
-        replace_file(target, filled)
-        tell(f"wrote {target} with {len(values)} secrets")
-
-
-def placeholders(text: bytes, file: Path) -> tuple[str, ...]:
-    """Return the names of the secrets in a template.
-
-    Each name appears once, in order of appearance.
-    """
-    names: dict[str, None] = {}
+    names: dict[str, None] = {}  # in order of appearance
     for opened in _OPENED.finditer(text):
         place = _PLACE.match(text, opened.start())
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is None or not is_secret_name(name):
             line = text.count(b"\n", 0, opened.start()) + 1
-            unquoted = _UNQUOTED.match(text, opened.start())
             reason = (
                 "the name must be in double quotes"
-                if unquoted
+                if _UNQUOTED.match(text, opened.start())
                 else "not closed, or without a name"
                 if name is None
                 else f"{name!r} is not a valid secret name"
@@ -318,7 +302,13 @@ def placeholders(text: bytes, file: Path) -> tuple[str, ...]:
                 hint='use the form {{ secret "NAME" }}, with the name in capitals',
             )
         names[name] = None
-    return tuple(names)
+    values = read_values([*names], scope=scope) if names else {}
+    filled = fill(text, values)
+    if target is None:
+        print_value(filled, raw=True)
+    else:
+        replace_file(target, filled)
+        tell(f"wrote {target} with {len(values)} secrets")
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:

@@ -143,8 +143,9 @@ def shared_folder_at(path: str) -> SharedFolder | None:
     found = _FOLDER.match(path)
     if found is None:
         return None
-    key = decode_url(found["key"]) or b""
-    folder = SharedFolder(found["team"], principal_of(found["did"]), key)
+    folder = SharedFolder(
+        found["team"], principal_of(found["did"]), decode_url(found["key"]) or b""
+    )
     return folder if folder.path == found[0] else None
 
 
