@@ -235,16 +235,12 @@ def _value(text: str, at: int) -> tuple[str, int]:
 
 
 def _of_member(member: Json) -> str | bytes:
-    if isinstance(member, str):
-        return member
-    if (
-        isinstance(member, dict)
-        and member.keys() == {"value", "encoding"}
-        and member["encoding"] == "base64"
-    ):
-        data = decode_standard(member["value"])
-        if data is not None:
-            return data
+    match member:
+        case str():
+            return member
+        case {"value": text, **rest} if rest == {"encoding": "base64"}:
+            if (data := decode_standard(text)) is not None:
+                return data
     raise BrokenEntry(
         "the value is neither a string nor bytes",
         hint='write "…", or {"value": "…", "encoding": "base64"}',
