@@ -274,11 +274,27 @@ def _part(
     """
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
-    lines = [
-        _requested(one, who, subject, expiry_ms)
-        for one in kept
-        if one.origin not in ("account", "capabilities")
-    ]
+    lines = list[ExplainedLine]()
+    for one in kept:
+        if one.origin in ("account", "capabilities"):
+            continue
+        kind, place, path = _describe_requested(one)
+        text = f"{subject} may {_listed([_verb(action) for action in one.actions])} {place}"
+        if one.expiry_ms is not None:
+            text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
+        if one.description:
+            text += f": {one.description}"
+        lines.append(
+            ExplainedLine(
+                kind,
+                text,
+                who,
+                space=one.path if one.service == ENCRYPTION else one.space,
+                path=path,
+                actions=one.actions,
+                lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
+            )
+        )
     if any(one.origin == "account" for one in kept):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
         lines.append(ExplainedLine("account", text, who, space="account"))
@@ -298,27 +314,6 @@ def _part(
             f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
         )
     return [*lines, ExplainedLine("lifetime", text, who, lifetime_ms=expiry_ms)]
-
-
-def _requested(
-    one: ResourceRequest, who: str | None, subject: str, expiry_ms: int
-) -> ExplainedLine:
-    verbs = _listed([_verb(action) for action in one.actions])
-    kind, place, path = _describe_requested(one)
-    text = f"{subject} may {verbs} {place}"
-    if one.expiry_ms is not None:
-        text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
-    if one.description:
-        text += f": {one.description}"
-    return ExplainedLine(
-        kind,
-        text,
-        who,
-        space=one.path if one.service == ENCRYPTION else one.space,
-        path=path,
-        actions=one.actions,
-        lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
-    )
 
 
 def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
