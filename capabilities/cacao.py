@@ -211,12 +211,8 @@ def verify_cacao(cacao: Cacao) -> None:
         raise BadSignature
 
 
-def header_text(data: bytes) -> str:
-    """Encode a CACAO for an HTTP header (E3).
-
-    The encoding is base64url with padding.
-    """
-    return encode_padded_url(data)
+header_text = encode_padded_url
+"""Encode a CACAO for an HTTP header (E3)."""
 
 
 def header_bytes(text: str) -> bytes:
@@ -274,11 +270,6 @@ def _cacao_of(envelope: _Envelope) -> Cacao:
         resources=tuple(payload.resources or ()),
         scheme=payload.scheme,
     )
-    _check_syntax(message)
-    return Cacao(message, envelope.s.s)
-
-
-def _check_syntax(message: SiweMessage) -> None:
     if not is_authority(message.domain) or not (
         message.scheme is None or is_scheme(message.scheme)
     ):
@@ -291,6 +282,7 @@ def _check_syntax(message: SiweMessage) -> None:
                 parse_rfc3339(moment)
     except InvalidIdentifier as exc:
         raise MalformedToken("a time in the CACAO is not RFC 3339") from exc
+    return Cacao(message, envelope.s.s)
 
 
 def _issuer(text: str) -> tuple[int, bytes]:

@@ -334,12 +334,8 @@ def is_in_force(grant: Registered, marks: Markers, *, now: float) -> bool:
         marks: Of its closure; a member without one counts as not found.
         now: Epoch seconds.
     """
-    if grant.missing_ancestor:
-        return False
-    for member in grant.closure:
-        if marks.get(member.content_key) is not _LIVE:
-            return False
-    return _is_in_window(grant, now)
+    is_live = all(marks.get(member.content_key) is _LIVE for member in grant.closure)
+    return is_live and not grant.missing_ancestor and _is_in_window(grant, now)
 
 
 def may_manage(principal: Principal, target: Delegation) -> bool:
@@ -348,9 +344,8 @@ def may_manage(principal: Principal, target: Delegation) -> bool:
     These principals are the delegator, the delegate, and the owners of the spaces in its
     capabilities.
     """
-    if principal in (target.delegator, target.delegate):
-        return True
-    return any(principal == space.owner for space in mentioned_spaces(target.capabilities))
+    owners = [space.owner for space in mentioned_spaces(target.capabilities)]
+    return principal in (target.delegator, target.delegate, *owners)
 
 
 def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
@@ -363,8 +358,11 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
     hosted = {
         capability.resource for capability in delegation.capabilities if capability.ability == HOST
     }
-    spaces = mentioned_spaces(delegation.capabilities)
-    return tuple(space for space in spaces if SpaceResource(space, "space") in hosted)
+    return tuple(
+        space
+        for space in mentioned_spaces(delegation.capabilities)
+        if SpaceResource(space, "space") in hosted
+    )
 
 
 def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
@@ -372,12 +370,8 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
     The order is kept, without duplicates.
     """
-    spaces: dict[SpaceId, None] = {}
-    for capability in capabilities:
-        resource = capability.resource
-        if isinstance(resource, SpaceResource):
-            spaces[resource.space] = None
-    return tuple(spaces)
+    resources = [capability.resource for capability in capabilities]
+    return tuple(dict.fromkeys([one.space for one in resources if isinstance(one, SpaceResource)]))
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
@@ -401,13 +395,8 @@ def _with_ancestors(
 
     The ancestors are in a dictionary by content key, which contains the proofs too.
     """
-    known, members = [], {}
-    for grant in cited:
-        if grant is not None:
-            known.append(grant)
-            for member in grant.closure:
-                members[member.content_key] = member
-    return known, members
+    known = [grant for grant in cited if grant is not None]
+    return known, {member.content_key: member for grant in known for member in grant.closure}
 
 
 def _listing_accounts(
@@ -424,10 +413,10 @@ def _listing_accounts(
     has_account = is_wallet(signer) or any(
         space.owner == signer for space in mentioned_spaces(delegation.capabilities)
     )
-    accounts = dict.fromkeys((signer,) if has_account else ())
+    accounts = [signer] if has_account else []
     for parent in parents:
-        accounts.update(dict.fromkeys(parent.accounts))
-    return tuple(accounts)
+        accounts += parent.accounts
+    return tuple(dict.fromkeys(accounts))
 
 
 def _check_stored(
@@ -447,12 +436,8 @@ def _check_stored(
         raise RuntimeError(
             "`found` must contain the stored delegation, or None, for each cited proof"
         )
-    if len(known) != len(cited):  # D22, I31
-        raise ChainError("parent-not-found")
-    for grant in known:
-        if grant.missing_ancestor:
-            raise ChainError("parent-not-found")
-    if len(known) > 1 and len({grant.delegation.content_key for grant in known}) != len(known):
+    different = {grant.delegation.content_key for grant in known if not grant.missing_ancestor}
+    if len(different) != len(cited):  # D22, I31
         raise ChainError("parent-not-found")
 
 
@@ -589,13 +574,11 @@ def _joint_window(
 
     The period is from the latest not-before to the earliest expiry.
     """
-    begins, ends = delegation.not_before, delegation.expires_at
-    for parent in parents:
-        if parent.not_before is not None and (begins is None or parent.not_before > begins):
-            begins = parent.not_before
-        if parent.expires_at is not None and (ends is None or parent.expires_at < ends):
-            ends = parent.expires_at
-    return begins, ends
+    windows: list[Delegation | Registered] = [delegation, *parents]
+    return (
+        max([one.not_before for one in windows if one.not_before is not None], default=None),
+        min([one.expires_at for one in windows if one.expires_at is not None], default=None),
+    )
 
 
 def _is_in_window(grant: Registered, now: float) -> bool:
@@ -603,9 +586,9 @@ def _is_in_window(grant: Registered, now: float) -> bool:
 
     The expiry is exclusive here, unlike in a token's own window (T4).
     """
-    if grant.expires_at is not None and now >= grant.expires_at:
-        return False
-    return grant.not_before is None or now >= grant.not_before
+    return (grant.expires_at is None or now < grant.expires_at) and (
+        grant.not_before is None or now >= grant.not_before
+    )
 
 
 def _covers_delegation(row: Capability, proof: Delegation, urns: set[str]) -> bool:

@@ -11,7 +11,7 @@ Example:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from msgspec.structs import astuple
 
@@ -52,8 +52,6 @@ MAX_CAPABILITIES = 1024
 """Most pairs of resource and ability in one token."""
 
 MAX_FACTS = 256
-
-Form: TypeAlias = Literal["cacao", "ucan"]
 
 
 class Capability(AcyclicStruct):
@@ -109,7 +107,7 @@ class _StoredToken(_Token):
         expires_at: Epoch seconds; None: never.
     """
 
-    form: Form
+    form: Literal["cacao", "ucan"]
     cid: Digest
     expires_at: float | None
 
@@ -226,16 +224,6 @@ class Revocation(_RevocationFields):
 
     Obtain it with `verify_revocation`.
     """
-
-
-Token: TypeAlias = (
-    UnverifiedDelegation
-    | Delegation
-    | UnverifiedInvocation
-    | Invocation
-    | UnverifiedRevocation
-    | Revocation
-)
 
 
 def parse_delegation(header: str) -> UnverifiedDelegation:
@@ -364,7 +352,9 @@ def restore_delegation(header: str) -> Delegation:
     return Delegation(*astuple(unverified)[:-1])
 
 
-def check_window(token: Token, now: float) -> None:
+def check_window(
+    token: _DelegationFields | _InvocationFields | _RevocationFields, now: float
+) -> None:
     """Check that a token is valid at a given time (T4, C8, H7).
 
     There is no leeway.
