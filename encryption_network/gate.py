@@ -38,15 +38,17 @@ Example:
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar
 from typing import Literal, get_args
 
-from msgspec import Struct, field
+from msgspec import field
 
 from capabilities.abilities import DECRYPT, satisfies
 from capabilities.capability_errors import MalformedToken
 from capabilities.chain import Authority, Registered, is_in_force
 from capabilities.cids import ContentKey, cid_text
+from capabilities.frozen import frozen
+from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.machine_tokens import (
     MachineGrant,
     exchanged_grant,
@@ -78,7 +80,7 @@ MAX_HEADER_BYTES = 8 * 1024 * 1024
 """Most bytes of tokens whose policies are cached; a policy is a part of its token."""
 
 
-class _CacheEntry(Struct, frozen=True):
+class _CacheEntry(FrozenStruct):
     """The cached policies of one delegation."""
 
     facts: tuple[Json, ...]
@@ -129,7 +131,7 @@ class PolicyCache:
 # require them unchanged: a withdrawal in the meantime makes it fail.
 
 
-class RowStamp(Struct, frozen=True, gc=False):
+class RowStamp(AcyclicStruct):
     """The key and the version stamp of a stored row.
 
     A release is not committed if a row that the decision used has changed.
@@ -139,7 +141,7 @@ class RowStamp(Struct, frozen=True, gc=False):
     stamp: bytes
 
 
-class ReleaseRequest(Struct, frozen=True, kw_only=True, gc=False):
+class ReleaseRequest(AcyclicStruct, kw_only=True):
     """The input for deciding whether to release a key."""
 
     decrypt: CheckedDecrypt
@@ -183,7 +185,7 @@ _policy_cache = PolicyCache()
 _SEAL = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleasePermit:
     """Permission to decrypt one content key for one request.
 
