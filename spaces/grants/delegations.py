@@ -369,14 +369,6 @@ def party_range(
     return Range(prefix, after=None if after is None else prefix + after, limit=limit)
 
 
-def party_row_key(principal: Principal, role: bytes, place: bytes) -> bytes:
-    """Return the key of the index row that links a principal to a delegation.
-
-    The row is in the range from `party_range`. `place` is the sort key from `sort_key_of`.
-    """
-    return party_key(x16(principal), role, place)
-
-
 def sort_key_at(key: bytes) -> bytes:
     """Extract a delegation's sort key from the key of an index row.
 
@@ -385,12 +377,12 @@ def sort_key_at(key: bytes) -> bytes:
     return key[_PARTY_PREFIX_BYTES:]
 
 
-def cid_at(place: bytes) -> str:
-    """Extract the CID from a delegation's sort key.
+def cid_at(place: bytes) -> bytes:
+    """Extract the CID from a delegation's sort key, as ASCII text.
 
     The sort key is from `sort_key_of`.
     """
-    return place[_NEWEST_BYTES:].decode("ascii")
+    return place[_NEWEST_BYTES:]
 
 
 def party_rows(page: Page) -> tuple[tuple[bytes, ContentKey], ...]:

@@ -34,13 +34,12 @@ from spaces.grants.delegations import (
     is_delegation_list,
     membership_range,
     party_range,
-    party_row_key,
     party_rows,
     sort_key_at,
     sort_key_of,
 )
 from spaces.grants.revocations import marker_keys, marker_of
-from spaces.keyspace import ROLE_FROM, ROLE_TO
+from spaces.keyspace import ROLE_FROM, ROLE_TO, party_key, x16
 from spaces.store.contract import Page, Range, Record, Store
 
 from ...refusal import Refusal
@@ -171,7 +170,7 @@ async def _authorised_read(
         []
         if position is None
         else [
-            party_row_key(party, role, position)
+            party_key(x16(party), role, position)
             for party in view.parties
             for role in (ROLE_FROM, ROLE_TO)
         ]
@@ -266,7 +265,7 @@ async def _page(
         while len(step) < wanted and (following := await anext(merged, None)) is not None:
             step.append(following)
         if not step:
-            return DelegationPage(SCHEMA_VERSION, tuple(items))
+            break
         examined += len(step)
         listed = await _list_entries(services, view, [content for _, content in step])
         for (at, _), item in zip(step, listed, strict=True):
@@ -282,7 +281,7 @@ async def _page(
     # A page continues after the last delegation that was examined, whether it was listed or not.
     more = is_cut or await anext(merged, None) is not None
     return DelegationPage(
-        SCHEMA_VERSION, tuple(items), encode_url(cid_at(position).encode()) if more else None
+        SCHEMA_VERSION, tuple(items), encode_url(cid_at(position)) if more else None
     )
 
 
