@@ -45,7 +45,7 @@ ClaimValue: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,512}\Z")] | int |
 """A value of a claim. Values are equal only if their types are."""
 
 
-class _Statement(StrictRecord, frozen=True, omit_defaults=True):
+class _Statement(StrictRecord, omit_defaults=True):
     """The statement of a delegation that reads secrets, which is what its owner grants (MT1).
 
     Attributes:
@@ -61,7 +61,7 @@ class _Statement(StrictRecord, frozen=True, omit_defaults=True):
     name: MachineName
 
 
-class MachineGrant(_Statement, frozen=True):
+class MachineGrant(_Statement):
     """The statement of a machine token.
 
     Attributes:
@@ -71,7 +71,7 @@ class MachineGrant(_Statement, frozen=True):
     claims: Annotated[dict[_Claim, ClaimValue], Meta(max_length=11)] | None = None
 
 
-class OidcTrust(_Statement, frozen=True, kw_only=True, rename="camel"):
+class OidcTrust(_Statement, kw_only=True, rename="camel"):
     """The statement of a trust in the ID tokens of an issuer (OX1).
 
     Attributes:

@@ -40,7 +40,7 @@ from spaces.keyspace import (
 from spaces.lease import Lease
 from spaces.scans import walk_position, walk_put
 from spaces.space_errors import RecordDamaged, SpaceError
-from spaces.store.contract import Commit, Put, Range, has_value, read_page, read_row
+from spaces.store.contract import Put, Range, commit_puts, has_value, read_page, read_row
 from spaces.store.lmdb.snapshots import are_bodies_locked
 from spaces.store.observing import MAX_CLOCK_SKEW_S, SharedStore
 from spaces.values.collector import collect, sweep_orphans, sweep_unfinished, sweep_versions
@@ -137,7 +137,7 @@ async def sweep_evidence(services: Services) -> bool:
         ):
             puts += Put(key, None, record.stamp), Put(evidence_inputs_key(key), None)
     if puts or page.place != place:
-        await services.store.commit(Commit(puts=(*puts, walk_put("evidence", page.place))))
+        await commit_puts(services.store, *puts, walk_put("evidence", page.place))
     return bool(puts) and page.place is not None
 
 
@@ -165,7 +165,7 @@ async def sweep_aliases(services: Services) -> bool:
         if not has_value(marker)
     ]
     if stray or page.place != place:
-        await services.store.commit(Commit(puts=(*stray, walk_put("aliases", page.place))))
+        await commit_puts(services.store, *stray, walk_put("aliases", page.place))
     return bool(stray) and page.place is not None
 
 

@@ -29,7 +29,6 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,7 +37,6 @@ from blake3 import blake3
 from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
-from capabilities.chain import Registered
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import issuing_owner
 
@@ -139,7 +137,16 @@ def delegation_accounting_entries(
     require(
         key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
     )
-    rows = _rows_of(found)
+    try:
+        puts = registration_puts(found)[1:]  # the row of the delegation itself was just decoded
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    # The value of a revocation marker changes; rows of the expiry index are examined below.
+    rows = {
+        put.key: None if put.key[:1] == b"L" else put.value
+        for put in puts
+        if put.key[:1] != EXPIRY_PREFIX
+    }
     missing = set()
     for name, value in rows.items():
         row = get(name)
@@ -163,23 +170,6 @@ def delegation_accounting_entries(
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
     require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
-
-
-def _rows_of(found: Registered) -> dict[bytes, bytes | None]:
-    """Return the rows that must exist for a stored delegation.
-
-    The row of the delegation itself and the row in the expiry index are left out. The value is None
-    for a row whose value changes.
-    """
-    try:
-        puts = registration_puts(found)[1:]
-    except TooManySpaces as exc:
-        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
-    return {
-        put.key: None if put.key[:1] == b"L" else put.value
-        for put in puts
-        if put.key[:1] != EXPIRY_PREFIX
-    }
 
 
 def index_accounting_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -307,7 +297,7 @@ def _chain(key: bytes, record: Record, get: Get) -> None:
 def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
     value = record.value or b""
     edges = [value[at : at + 4] for at in range(0, len(value), 4)]
-    is_sorted = len(value) % 8 == 4 and all(one <= next_ for one, next_ in pairwise(edges))
+    is_sorted = len(value) % 8 == 4 and edges == sorted(edges)
     require(is_sorted, "the closed minutes of replay records are not in order")
 
 

@@ -89,7 +89,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     The commit is refused if the delegation is registered already.
 
     The size of all rows counts towards two limits. One row, which never changes, charges it to the
-    signer. Another one charges it to the client address.
+    signer, and comes first. Another one charges it to the client address.
     """
     delegation = registered.delegation
     content = delegation.content_key
@@ -149,14 +149,6 @@ def row_bytes(puts: Sequence[Put]) -> int:
     Each row counts with the size of its key and value, and a fixed overhead.
     """
     return sum([len(put.key) + len(put.value or b"") for put in puts]) + _ROW_COST_BYTES * len(puts)
-
-
-def charged_bytes(puts: Sequence[Put]) -> int:
-    """Return the size of a new delegation's rows in bytes.
-
-    `puts` are the write operations from `registration_puts`, which charge this size to the signer.
-    """
-    return puts[0].weight_bytes
 
 
 def sort_key_of(delegation: Delegation) -> bytes:

@@ -138,11 +138,11 @@ class HostingPlan(AcyclicStruct):
     """
 
     activated: tuple[SpaceId, ...]
-    skipped: tuple[SpaceId, ...]
-    new: tuple[SpaceId, ...]
-    puts: tuple[Put, ...]
-    adds: tuple[Add, ...]
-    checks: tuple[Check, ...]
+    skipped: tuple[SpaceId, ...] = ()
+    new: tuple[SpaceId, ...] = ()
+    puts: tuple[Put, ...] = ()
+    adds: tuple[Add, ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 class HostedSpace(Packed):
@@ -298,14 +298,6 @@ def plan_hosting(
         adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
         checks=tuple([check_of(key, found[key]) for key in relied_on]),
     )
-
-
-def plan_for_hosted(space: SpaceId, key: bytes, record: Record) -> HostingPlan:
-    """Return the `HostingPlan` for a space that is already hosted.
-
-    It writes nothing. Its only condition is that the row of the space has not changed.
-    """
-    return HostingPlan((space,), (), (), (), (), (Check(key, record.stamp),))
 
 
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:

@@ -18,7 +18,7 @@ Example:
     records = (await store.read(keys)).records
     kept = delegation_usage(keys, records, hosts_now=False, hosting=bounds, others=bounds)
     puts = registration_puts(..., client_account=kept.client_account)
-    commit = Commit(puts=tuple(puts), adds=kept.adds(charged_bytes(puts)))
+    commit = Commit(puts=tuple(puts), adds=kept.adds(puts[0].weight_bytes))
     removal = plan_removal(key, stored, record, now=now)
 """
 

@@ -255,7 +255,13 @@ class ObjectBucket:
                     old = (
                         one["path"] for one in found if one["last_modified"].timestamp() < before
                     )
-                    names = [name for name in map(_parse_key, old) if name is not None]
+                    # Other tools may write below the prefix; only our own keys are returned.
+                    names = [
+                        name
+                        for key in old
+                        if (name := parse_file_name(key.rpartition("/")[2])) is not None
+                        and key_of(name) == key
+                    ]
                     if names:
                         yield names
 
@@ -526,15 +532,6 @@ def key_of(name: ObjectName) -> str:
     The bucket prefix is not part of this key.
     """
     return f"{name.digest[:1].hex()}/{name.file_name}"
-
-
-def _parse_key(key: str) -> ObjectName | None:
-    """Parse an S3 key into an object name, or return None.
-
-    None means that the key has another format.
-    """
-    name = parse_file_name(key.rpartition("/")[2])
-    return name if name is not None and key_of(name) == key else None
 
 
 def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:

@@ -42,7 +42,15 @@ from spaces.keyspace import (
     evidence_inputs_key,
 )
 from spaces.space_errors import RecordDamaged
-from spaces.store.contract import Check, Commit, Put, Record, ReplayRecord, read_page
+from spaces.store.contract import (
+    Check,
+    Commit,
+    Put,
+    Record,
+    ReplayRecord,
+    commit_puts,
+    read_page,
+)
 from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.challenge import (
     RANDOM_BYTES,
@@ -206,7 +214,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
                 log_warning("attestation-alarm", code=error.code)
             detail = f"{error.code}: {error.detail}".encode()
             refused = call.audit(services, "evidence.refused", network.text, detail)
-            await services.store.commit(Commit(puts=(refused,)))
+            await commit_puts(services.store, refused)
             raise
         value = encode_evidence(evidence)
         digest = hashlib.sha256(value)

@@ -22,7 +22,7 @@ from spaces.documents.collateral_rows import (
     collateral_states,
     state_put,
 )
-from spaces.store.contract import ABSENT, Commit, Put
+from spaces.store.contract import ABSENT, Put, commit_puts
 from tee_backend.attestation.attestation_errors import AttestationError, CollateralUnusable
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.examine import verify_pck_chain
@@ -98,7 +98,7 @@ async def fetch_due(services: Services) -> bool:
                 state, tried_at=now, due_at=next_at, failed=error.code, failures=failures
             )
     # Refused if a document was imported meanwhile, whose state is then kept.
-    await services.store.commit(Commit(puts=(state_put(family, failed, expect=stamp),)))
+    await commit_puts(services.store, state_put(family, failed, expect=stamp))
     return False
 
 
@@ -175,7 +175,7 @@ async def request_collateral(
         CollateralState(due_at=now, wanted_at=now),
         expect=ABSENT,
     )
-    await services.store.commit(Commit(puts=(wish,)))
+    await commit_puts(services.store, wish)
     return ASK_AGAIN_S
 
 
@@ -212,9 +212,7 @@ async def report_alarms(services: Services) -> bool:
                 f"collateral-{alarm.kind}", fmspc=fmspc.hex(), ca=ca, part=alarm.part, at=at
             )
             detail: JsonObject = {"kind": alarm.kind, "part": alarm.part, "at": at}
-            await services.store.commit(
-                Commit(puts=(_audit_put(services, ALARM, entry.family, detail),))
-            )
+            await commit_puts(services.store, _audit_put(services, ALARM, entry.family, detail))
     return False
 
 

@@ -24,7 +24,7 @@ from encryption_network.policy import policies_of
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
-from spaces.grants.delegations import alias_put, charged_bytes, registration_puts
+from spaces.grants.delegations import alias_put, registration_puts
 from spaces.grants.hosting import HostingPlan, hosting_by_grant, plan_hosting
 from spaces.grants.retention import (
     DelegationLimits,
@@ -224,7 +224,7 @@ async def _attempt(
         # D23: required again at the commit, because a parent may be revoked after the read
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
-        adds=(*hosting.adds, *usage.adds(charged_bytes(rows))),  # D12
+        adds=(*hosting.adds, *usage.adds(rows[0].weight_bytes)),  # D12
         replay_record=replay_record,
     )
     return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)

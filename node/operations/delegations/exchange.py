@@ -8,12 +8,12 @@ stores no secret: it draws a key, and the node signs a machine token of a few mi
 import hashlib
 
 import jwt
-from msgspec import Struct
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import CapabilityError, MalformedToken
 from capabilities.cids import parse_cid
 from capabilities.facts import MACHINE_FACT
+from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import (
     MAX_EXCHANGED_S,
     OidcTrust,
@@ -25,7 +25,7 @@ from encryption_network.canonical_json import canonical_members
 from sealspace.session import mint
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.replay_records import replay_record_of
-from spaces.store.contract import Commit
+from spaces.store.contract import commit_puts
 
 from ...logs import log_event
 from ...refusal import Refusal
@@ -46,7 +46,7 @@ _NOTED = ("iss", "sub", "event_name")
 """Claims that a machine token states beside those that its trust restricts."""
 
 
-class ExchangeRequest(StrictRecord, frozen=True):
+class ExchangeRequest(StrictRecord):
     """A request of a job.
 
     Attributes:
@@ -62,13 +62,13 @@ class ExchangeRequest(StrictRecord, frozen=True):
     paths: tuple[str, ...] = ()
 
 
-class Exchanged(Struct, frozen=True):
+class Exchanged(FrozenStruct):
     """The machine token that the node made, as for an `Authorization` header."""
 
     delegation: str
 
 
-class _IdToken(Struct, frozen=True):
+class _IdToken(FrozenStruct):
     """The claims that every ID token must have (OX3)."""
 
     iss: str
@@ -106,7 +106,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
                 {"reason": reason, "claims": {name: str(claims.get(name))[:512] for name in _NOTED}}
             ),
         )
-        await services.store.commit(Commit(puts=(audit_put(record, entropy=services.entropy),)))
+        await commit_puts(services.store, audit_put(record, entropy=services.entropy))
     raise Refusal("oidc-refused")
 
 

@@ -27,7 +27,7 @@ from encryption_network.requests import (
 )
 from encryption_network.withdrawals import evidence_digest
 from spaces.grants.revocations import marker_keys
-from spaces.store.contract import Check, Commit, Put
+from spaces.store.contract import Check, Commit, Put, commit_puts
 
 from ...services import Services
 from ..attempts import until_committed
@@ -185,4 +185,4 @@ async def _record_refusal(
     put = call.audit(
         services, "release.refused", asked[0] if asked else "", canonical_bytes(detail)
     )
-    await services.store.commit(Commit(puts=(put,)))
+    await commit_puts(services.store, put)

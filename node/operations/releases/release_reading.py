@@ -89,11 +89,9 @@ async def read_release(
     """
     now = services.clock.now()
     network_row, record_row, withdrawn_row, *evidence_rows = call.records
-    checked = check_decrypt(
-        bound, None if network_row is None else decode_network(_value(network_row)), now
-    )
     if network_row is None:
         raise RequestError("network-not-found")
+    checked = check_decrypt(bound, decode_network(_value(network_row)), now)
     if record_row is None:
         raise RecordDamaged("the store has no key-release policy")
     if withdrawn_row is None:

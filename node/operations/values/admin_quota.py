@@ -13,7 +13,7 @@ from capabilities.frozen_struct import FrozenStruct
 from spaces.audit.audit_records import AuditRecord, audit_put
 from spaces.grants.hosting import is_hosted
 from spaces.keyspace import space_keys
-from spaces.store.contract import Commit, Store, counter_of
+from spaces.store.contract import Store, commit_puts, counter_of
 from spaces.values.quota import (
     effective_limit,
     override_of,
@@ -93,9 +93,7 @@ async def set_quota(
         subject=space.text,
         detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
-    await store.commit(
-        Commit(puts=(override_put(space, limit_bytes), audit_put(record, entropy=entropy)))
-    )
+    await commit_puts(store, override_put(space, limit_bytes), audit_put(record, entropy=entropy))
     return msgspec.structs.replace(
         await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
     )

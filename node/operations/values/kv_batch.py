@@ -55,12 +55,10 @@ async def put_all(request: Request) -> BatchWritten:
                 )
             if path in found:
                 raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
-            check_metadata(metadata)
+            inline_bytes += check_metadata(metadata)
             body = await staging.receive(admitted.within_free_space(part.pieces, received_bytes))
             received_bytes += body.size_bytes
-            inline_bytes += len(body.inline or b"") + sum(
-                len(name) + len(value) for name, value in metadata.items()
-            )
+            inline_bytes += len(body.inline or b"")
             # ST6; it also limits the memory that one request takes
             if inline_bytes > MAX_COMMIT_BYTES:
                 raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)

@@ -11,11 +11,12 @@ from functools import partial
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 from spaces.audit.audit_records import MAX_DETAIL_BYTES
-from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_for_hosted, plan_hosting
+from spaces.grants.hosting import HostingPlan, hosting_by_put, plan_hosting
 from spaces.keyspace import space_keys, value_key
 from spaces.store.contract import (
     MAX_COMMIT_BYTES,
     Add,
+    Check,
     Commit,
     Record,
     ReplayRecord,
@@ -147,7 +148,7 @@ async def _read_put(
         if call.unhosted - set(hosting.activated):  # the request also mentions another space
             raise Refusal("space-not-found")
     else:
-        hosting = plan_for_hosted(space, own.row, hosted)
+        hosting = HostingPlan((space,), checks=(Check(own.row, hosted.stamp),))
     used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     room = version_room(limit_bytes, usage, versions)
@@ -192,9 +193,8 @@ def check_conditions(head: Head | None, options: Options) -> None:
 
     A deleted value counts as absent.
     """
-    if options.create_only and head is not None:
-        raise Refusal("precondition-failed")
-    if options.replace_etag is not None and (head is None or head.etag != options.replace_etag):
+    etag = None if head is None else head.etag
+    if (options.create_only and etag) or options.replace_etag not in (None, etag):
         raise Refusal("precondition-failed")
 
 

@@ -29,9 +29,7 @@ async def get(request: Request) -> Value:
         return Value(head, None)
     if limit_bytes is not None and head.size_bytes > limit_bytes:
         raise Refusal("response-too-large", head.size_bytes, limit_bytes)
-    return Value(
-        head, head.body if head.body is not None else await request.services.values.open_body(head)
-    )
+    return Value(head, await request.services.values.open_body(head))
 
 
 async def metadata(request: Request) -> Head:
