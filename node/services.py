@@ -55,9 +55,13 @@ class Services:
     own_quotes: QuoteQueue | None
     own_quote_rates: Rates
     databases: Databases | None
-    issuer_keys: IssuerKeys = field(default_factory=IssuerKeys)
+    issuer_keys: IssuerKeys
+    counter: RequestCounter | None
     cohort: Cohort = field(default_factory=Cohort)
-    counter: RequestCounter | None = None
+
+    def now(self) -> float:
+        """Return the time in epoch seconds."""
+        return self.clock.now()
 
     @property
     def quota(self) -> QuotaPolicy:

@@ -29,7 +29,7 @@ from sealspace.cli.terminal import (
     repeatable_option,
     time_text,
 )
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
 from spaces.store.contract import Commit, Put, Refused, Store, read_row
@@ -179,7 +179,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
     )
     puts = (
         Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp),
-        audit_put(audit, entropy=SystemEntropy()),
+        audit.put(SystemEntropy()),
     )
     if isinstance(await store.commit(Commit(puts=puts)), Refused):
         raise StoreBusy("another process changed the key-release policy")

@@ -70,7 +70,7 @@ async def sweep_receipts(services: Services) -> bool:
     days = services.config.retention.receipts_days
     if days == 0:
         return False
-    now = services.clock.now()
+    now = services.now()
     until = now - days * DAY_S
     more = await receipt_rows.sweep_receipts(services.store, until=until)
     # Documents are retained for another period: removing the receipts of all networks takes many
@@ -99,7 +99,7 @@ async def prune_audit(services: Services) -> bool:
     retention = services.config.retention
     if retention.audit_days == 0:
         return False
-    now = services.clock.now()
+    now = services.now()
     return await prune_batch(
         services.store,
         until=now - retention.audit_days * DAY_S,
@@ -121,7 +121,7 @@ async def sweep_evidence(services: Services) -> bool:
     Raises:
         SpaceError: the store does not answer.
     """
-    now = services.clock.now()
+    now = services.now()
     place = await walk_position(services.store, "evidence")
     page = await read_page(services.store, Range(EVIDENCE_PREFIX, after=place, limit=_EVIDENCE))
     puts: list[Put] = []
@@ -177,7 +177,7 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
 
     Damaged records are logged and left in place.
     """
-    now = services.clock.now()
+    now = services.now()
     done = 0
     for due, row in await rows_until(
         services.store, EXPIRY_PREFIX, removal_cutoff(now), limit=limit
@@ -235,7 +235,7 @@ async def _collect_bodies(services: Services) -> bool:
         await collect(
             store,
             services.values.files,
-            now=services.clock.now(),
+            now=services.now(),
             entropy=services.entropy,
             limit=_BATCH,
         )
@@ -244,7 +244,7 @@ async def _collect_bodies(services: Services) -> bool:
 
 
 async def _sweep_unfinished(services: Services) -> bool:
-    removed = await sweep_unfinished(services.values.files, now=services.clock.now())
+    removed = await sweep_unfinished(services.values.files, now=services.now())
     if removed:
         log_event("unfinished-uploads-removed", count=removed)
     return False
@@ -252,7 +252,7 @@ async def _sweep_unfinished(services: Services) -> bool:
 
 async def _sweep_orphans(services: Services) -> bool:
     noted = await sweep_orphans(
-        services.store, services.values.files, now=services.clock.now(), entropy=services.entropy
+        services.store, services.values.files, now=services.now(), entropy=services.entropy
     )
     if noted:
         log_event("orphaned-bodies-found", count=noted)
@@ -272,7 +272,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         "sweep-tickets",
         60.0,
-        lambda one: sweep_tickets(one.store, now=one.clock.now()),
+        lambda one: sweep_tickets(one.store, now=one.now()),
         by_age=True,
     ),
     Job("sweep-receipts", 60.0, sweep_receipts, by_age=True),
@@ -284,7 +284,7 @@ JOBS: tuple[Job, ...] = (
     Job(
         "sweep-versions",
         3600.0,
-        lambda one: sweep_versions(one.store, one.values, now=one.clock.now()),
+        lambda one: sweep_versions(one.store, one.values, now=one.now()),
         by_age=True,
     ),
     Job("prune-audit", 3600.0, prune_audit, by_age=True),
@@ -306,7 +306,7 @@ class Housekeeper:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._services = services
-        self._now = services.clock.now
+        self._now = services.now
         self._jobs = jobs
         self._pause = pause
         self._begun: dict[str, float] = {}

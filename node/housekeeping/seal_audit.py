@@ -33,7 +33,7 @@ async def seal_audit(services: Services, *, window_s: float | None = None) -> bo
     chain, after, more = chain_of(services), None, True
     for _ in range(_BATCHES):
         sealed = await seal_batch(
-            services.store, chain, now=services.clock.now(), window_s=window_s, after=after
+            services.store, chain, now=services.now(), window_s=window_s, after=after
         )
         after, more = sealed.last_key, sealed.more
         if not more:

@@ -72,7 +72,7 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
 
     async def update_store_metrics(self, services: Services) -> None:
         """Read the store, and update the metrics computed from it."""
-        store, now = services.store, services.clock.now()
+        store, now = services.store, services.now()
         states = [state for _, state, _ in await collateral_states(store)]
         stored = [state for state in states if not state.is_missing]
         self._set("sealspace_collateral_documents", len(stored))

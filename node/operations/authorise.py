@@ -7,7 +7,7 @@ record, so that the decision reflects a single state (I14). The wire specificati
 of the checks. A client without authority learns nothing beyond what its chain entitles it to.
 
 Example:
-    invocation = admit_token(header, now=services.clock.now(), max_lifetime_s=300)
+    invocation = admit_token(header, now=services.now(), max_lifetime_s=300)
     call = await read_call(services, invocation, [head_key])
     (head,) = call.records
 """
@@ -39,7 +39,7 @@ from capabilities.tokens import (
     verify_invocation,
 )
 from encryption_network.requests import ADMIN_TYPE, check_audience
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.grants.hosting import is_hosted
 from spaces.grants.replay_records import closed_until, replay_record_of
 from spaces.grants.revocations import marker_keys, markers_of
@@ -143,7 +143,7 @@ class Call(AcyclicStruct):
         by default now.
         """
         record = AuditRecord(
-            at=services.clock.now() if at is None else at,
+            at=services.now() if at is None else at,
             action=action,
             actor=self.invocation.invoker,
             subject=subject,
@@ -151,7 +151,7 @@ class Call(AcyclicStruct):
             authority=self.authority.live,
             detail=detail,
         )
-        return audit_put(record, entropy=services.entropy)
+        return record.put(services.entropy)
 
 
 async def read_call(
@@ -214,7 +214,7 @@ async def read_call(
     marks = markers_of(contents, records[marks_at:spaces_at])
     if own in marks:  # T9: a delegation, revoked or not
         raise WrongKind
-    authority = judge_invocation(invocation, found, marks, now=services.clock.now())  # I13, I14
+    authority = judge_invocation(invocation, found, marks, now=services.now())  # I13, I14
     hosted = zip(mentioned, records[spaces_at:], strict=True)
     return Call(
         invocation=invocation,
@@ -234,7 +234,7 @@ async def refuse_after_restore(services: Services, replay_record: ReplayRecord) 
     Raises:
         Refusal: `restored-recently`, with the seconds after which such a token is accepted.
     """
-    until = await closed_until(services.store, services.clock.now())
+    until = await closed_until(services.store, services.now())
     if until is not None and replay_record.expires_at < until:
         wait_s = ceil(until - replay_record.expires_at)
         raise Refusal("restored-recently", wait_s, retry_after_s=wait_s)

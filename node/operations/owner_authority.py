@@ -43,7 +43,7 @@ async def decide_owner_authority(
         links=await _links(services, closure_contents(call.cited)),
         sessions=(),
         marks=call.marks,
-        now=services.clock.now(),
+        now=services.now(),
     )
     if holders := session_holders(facts):
         limit = _MOST_SESSIONS // len(holders)

@@ -91,7 +91,7 @@ async def _run_checks(services: Services) -> Readiness:
     is_ready = all(state == "ok" for state in parts.values())
     # A store that does not answer is named above.
     degraded = (
-        await restore_wait(services.store, services.clock.now()) if is_ready else "",
+        await restore_wait(services.store, services.now()) if is_ready else "",
         # Without the path, because everyone may read this answer.
         low_space(services.config.data, name="the data folder"),
     )

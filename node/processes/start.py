@@ -188,7 +188,7 @@ async def report_state(services: Services) -> None:
     A restored node refuses tokens that expire before a time, because they may have been used before
     the restore (BK5).
     """
-    if text := await restore_wait(services.store, services.clock.now()):
+    if text := await restore_wait(services.store, services.now()):
         tell_operator(text, level="warning")
 
 

@@ -30,14 +30,13 @@ class AuditRecord(Packed, kw_only=True):
     request_id: str = ""
     detail: bytes = b""
 
+    def put(self, entropy: Entropy) -> Put:
+        """Return the write operation that stores the record."""
+        if len(self.detail) > MAX_DETAIL_BYTES:
+            raise too_large("audit detail bytes", len(self.detail), MAX_DETAIL_BYTES)
+        return Put(audit_key(self.at, entropy.token(16)), _CODEC.encode(self), expect=ABSENT)
+
 
 _CODEC = Codec(AuditRecord)
 audit_record_of = _CODEC.of
 """Decode the row of a record that is not in the chain yet."""
-
-
-def audit_put(record: AuditRecord, *, entropy: Entropy) -> Put:
-    """Return the write operation that stores an audit record."""
-    if len(record.detail) > MAX_DETAIL_BYTES:
-        raise too_large("audit detail bytes", len(record.detail), MAX_DETAIL_BYTES)
-    return Put(audit_key(record.at, entropy.token(16)), _CODEC.encode(record), expect=ABSENT)

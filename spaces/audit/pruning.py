@@ -32,7 +32,7 @@ from ..store.contract import (
     read_row,
     stamp_of,
 )
-from .audit_records import AuditRecord, audit_put
+from .audit_records import AuditRecord
 
 PRUNED = "audit.pruned"
 _BATCH = 200
@@ -107,7 +107,7 @@ async def prune_batch(
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
         # The cut has to be durable before the first entry is removed: readers begin after it.
-        await _write(store, row, Pruning(state.exported, cut), audit_put(record, entropy=entropy))
+        await _write(store, row, Pruning(state.exported, cut), record.put(entropy))
         return True
     if not cut:
         return more_heads

@@ -9,7 +9,7 @@ from tests_support import CountingEntropy
 
 from capabilities.principals import Principal
 from capabilities.resources import parse_network_id
-from spaces.audit.audit_records import MAX_DETAIL_BYTES, AuditRecord, audit_put
+from spaces.audit.audit_records import MAX_DETAIL_BYTES, AuditRecord
 from spaces.documents.evidence import (
     evidence_range,
     evidence_row_key,
@@ -94,9 +94,7 @@ async def test_audit_comes_back_in_the_order_of_time(one_store: Store) -> None:
         for at in range(3)
         for twin in "ab"
     ]
-    await one_store.commit(
-        Commit(puts=tuple(audit_put(record, entropy=entropy) for record in reversed(records)))
-    )
+    await one_store.commit(Commit(puts=tuple(record.put(entropy) for record in reversed(records))))
     found = await audit_records(one_store)
     assert {record.subject for record in records} == {record.subject for record in found}
     assert [record.at for record in records] == [record.at for record in found]
@@ -108,7 +106,7 @@ def test_audit_detail_is_bounded() -> None:
         at=NOW, action="a", actor="b", subject="c", detail=b"." * (MAX_DETAIL_BYTES + 1)
     )
     with pytest.raises(CommitTooLarge):
-        audit_put(record, entropy=CountingEntropy())
+        record.put(CountingEntropy())
 
 
 async def test_network_is_created_once(one_store: Store) -> None:

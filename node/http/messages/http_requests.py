@@ -16,7 +16,7 @@ from capabilities.limits import parsed_address
 from ...config.tree import Http
 from ...rates import Rates
 from ...refusal import Refusal
-from ...services import Services
+from ...services import SERVICES
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
@@ -42,7 +42,7 @@ def token_of(request: web.Request) -> str:
     return token
 
 
-def client_address(request: web.Request, http: Http) -> str | None:
+def client_address(request: web.Request) -> str | None:
     """Return the client's address, or None for a connection over a Unix socket.
 
     Forwarded headers count only if the peer is one of `http.trusted_proxies` (Q12). The client is
@@ -52,7 +52,7 @@ def client_address(request: web.Request, http: Http) -> str | None:
     Does not check:
         That the client has this address: a trusted proxy can send any address.
     """
-    peer = request.remote
+    peer, http = request.remote, request.app[SERVICES].config.http
     if not is_proxy(peer, http):
         return peer
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
@@ -71,12 +71,12 @@ def client_address(request: web.Request, http: Http) -> str | None:
     return peer
 
 
-def check_rate_limit(request: web.Request, services: Services, rates: Rates) -> None:
+def check_rate_limit(request: web.Request, rates: Rates) -> None:
     """Refuse a request that exceeds the client's rate limit.
 
     Each call counts one request.
     """
-    rates.take(client_address(request, services.config.http), now=services.clock.now())
+    rates.take(client_address(request), now=request.app[SERVICES].now())
 
 
 def is_proxy(address: str | None, http: Http) -> bool:

@@ -23,7 +23,7 @@ from capabilities.limits import parsed_address
 from encryption_network.keyring import REQUEST_LOG as KEY_CONTEXT
 from encryption_network.keyring import Keyring
 
-from ...config.tree import Config, Http
+from ...config.tree import Config
 from ...counts import Operation
 from ...logs import log_event
 from ...rates import counted_as
@@ -46,12 +46,10 @@ class RequestLog:
 
     Attributes:
         key: Key of the hashes, 32 bytes.
-        http: Settings that name the trusted proxies.
         is_plain: Whether paths and addresses are logged in plain text.
     """
 
     key: bytes = field(repr=False)
-    http: Http
     is_plain: bool
 
     def answered(
@@ -82,7 +80,7 @@ class RequestLog:
                 duration_ms=round(took_ns / 1e6, 3),
                 request_bytes=request.content.total_bytes,
                 response_bytes=None if response is None else _body_bytes(request, response),
-                client=self._client(client_address(request, self.http)),
+                client=self._client(client_address(request)),
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:
@@ -111,9 +109,7 @@ def request_log(config: Config, keyring: Keyring) -> RequestLog | None:
     """Return the request log, or None if the log is disabled."""
     if config.log.requests == "off":
         return None
-    return RequestLog(
-        keyring.derive(KEY_CONTEXT), config.http, is_plain=config.log.requests == "plain"
-    )
+    return RequestLog(keyring.derive(KEY_CONTEXT), is_plain=config.log.requests == "plain")
 
 
 def _body_bytes(request: web.Request, response: web.StreamResponse) -> int:

@@ -185,9 +185,9 @@ def bind(
 
 
 def _require_rate(request: web.Request, services: Services) -> None:
-    client, rates = client_address(request, services.config.http), services.unauthenticated_rates
+    client, rates = client_address(request), services.unauthenticated_rates
     if not rates.is_new(client):  # most clients were never charged
-        rates.require(client, now=services.clock.now())
+        rates.require(client, now=services.now())
 
 
 def _count_refusal(
@@ -200,9 +200,7 @@ def _count_refusal(
     if "Authorization" in request.headers and (
         status in _REFUSED or code == "space-not-found" or code.startswith("sms-")
     ):
-        services.unauthenticated_rates.charge(
-            client_address(request, services.config.http), now=services.clock.now()
-        )
+        services.unauthenticated_rates.charge(client_address(request), now=services.now())
     if services.counter is not None:
         services.counter.refused(error, code)
 

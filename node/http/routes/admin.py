@@ -85,7 +85,7 @@ async def _set(services: Services, request: web.Request, limit_bytes: int | None
         services.config,
         request.match_info["space"],
         limit_bytes,
-        now=services.clock.now(),
+        now=services.now(),
         entropy=services.entropy,
     )
 

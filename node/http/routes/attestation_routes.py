@@ -43,7 +43,7 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
     The query `fmspc` and `ca` names a platform family.
     """
     services = request.app[SERVICES]
-    check_rate_limit(request, services, services.challenge_rates)
+    check_rate_limit(request, services.challenge_rates)
     return await terms_of(
         services, asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
     )
@@ -55,7 +55,7 @@ async def post_challenge(request: web.Request) -> ChallengeMade:
     The request contains the DID of the backend, and the response the expiry of the nonce.
     """
     services = request.app[SERVICES]
-    check_rate_limit(request, services, services.challenge_rates)
+    check_rate_limit(request, services.challenge_rates)
     return challenge(services, await limited_body(request, max_bytes=MAX_CHALLENGE_BODY_BYTES))
 
 
@@ -68,7 +68,7 @@ async def post_session(request: web.Request) -> SessionOpened:
     header = token_of(request)
     # Check the size first: a refused body takes nothing from the client's rate.
     body = await limited_body(request, max_bytes=MAX_SESSION_BODY_BYTES)
-    check_rate_limit(request, services, services.challenge_rates)
+    check_rate_limit(request, services.challenge_rates)
     return await open_session(services, header, body)
 
 
@@ -109,7 +109,7 @@ async def get_attestation(request: web.Request) -> OwnEvidence | NoEvidence:
     services = request.app[SERVICES]
     if services.own_quotes is None:
         return NoEvidence()
-    check_rate_limit(request, services, services.own_quote_rates)
+    check_rate_limit(request, services.own_quote_rates)
     return await own_evidence(
         services, services.own_quotes, checked_nonce(request.query.getall("nonce", []))
     )

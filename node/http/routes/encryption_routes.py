@@ -68,7 +68,7 @@ async def post_network(request: web.Request) -> JsonObject:
         services,
         token_of(request),
         await limited_body(request, max_bytes=MAX_BODY_BYTES),
-        client=client_address(request, services.config.http),
+        client=client_address(request),
     )
     return {"descriptor": descriptor}
 

@@ -63,9 +63,7 @@ def message_of(request: web.Request, http: Http) -> Message:
     def is_gone() -> "bool":
         return request.transport is None or request.transport.is_closing()
 
-    return Message(
-        request.headers, client_address(request, http), at_hand, pieces, whole_body, is_gone
-    )
+    return Message(request.headers, client_address(request), at_hand, pieces, whole_body, is_gone)
 
 
 _SQLITE = {"Content-Type": "application/x-sqlite3"}
@@ -123,7 +121,7 @@ async def post_invocation(request: web.Request) -> object:
     services = request.app[SERVICES]
     config = services.config
     invocation = admit_token(
-        token_of(request), now=services.clock.now(), max_lifetime_s=config.invocation.max_lifetime_s
+        token_of(request), now=services.now(), max_lifetime_s=config.invocation.max_lifetime_s
     )
     plan = plan_call(services, invocation, message_of(request, config.http))
     if (

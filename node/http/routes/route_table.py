@@ -81,7 +81,7 @@ async def get_host_did(request: web.Request) -> web.Response:
 async def post_exchange(request: web.Request) -> Exchanged:
     """POST /oidc/exchange: make a machine token for a job that presents an ID token (OX3)."""
     services = request.app[SERVICES]
-    check_rate_limit(request, services, services.unauthenticated_rates)
+    check_rate_limit(request, services.unauthenticated_rates)
     asked = await json_body(request, ExchangeRequest, max_bytes=MAX_EXCHANGE_BODY_BYTES)
     return await exchange(services, asked)
 
@@ -112,9 +112,7 @@ async def post_delegation(request: web.Request) -> Registration:
     The response contains its CID and the activated and skipped spaces.
     """
     services = request.app[SERVICES]
-    return await register(
-        services, token_of(request), client=client_address(request, services.config.http)
-    )
+    return await register(services, token_of(request), client=client_address(request))
 
 
 MAX_STATUS_BODY_BYTES = 1024 * 1024

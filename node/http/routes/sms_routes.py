@@ -114,7 +114,7 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
 async def check(kind: Kind, request: web.Request) -> web.Response:
     """HEAD: report whether an owner has a secret (SM10)."""
     services, (address, name) = request.app[SERVICES], _named(kind, request)
-    check_rate_limit(request, services, services.public_rates)
+    check_rate_limit(request, services.public_rates)
     secret = _secret(kind, address, name)
     try:
         owner = await owner_at(services, address) if kind.published else did_of(hex_bytes(address))

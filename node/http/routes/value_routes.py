@@ -53,7 +53,7 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
     services = request.app[SERVICES]
     unverified = parse_invocation(token_of(request))
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
-    now = services.clock.now()
+    now = services.now()
     invocation = admit_signed(unverified, now=now)
     check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
     check_call(invocation)  # T12
@@ -114,7 +114,7 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
     The key is looked up in its raw and in its percent-decoded form.
     """
     services = request.app[SERVICES]
-    check_rate_limit(request, services, services.public_rates)
+    check_rate_limit(request, services.public_rates)
     head = await find_public(
         services, public_space(request.match_info["space"]), _candidate_keys(request)
     )
@@ -148,7 +148,7 @@ async def list_public_keys(request: web.Request) -> web.Response:
     last key.
     """
     services = request.app[SERVICES]
-    check_rate_limit(request, services, services.public_rates)
+    check_rate_limit(request, services.public_rates)
     listing = await list_public(
         services,
         public_space(request.match_info["space"]),

@@ -108,7 +108,7 @@ def challenge(services: Services, body: bytes) -> ChallengeMade:
         )
     except (InvalidIdentifier, InvalidJson):
         raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
-    now, ttl_s = services.clock.now(), services.config.release.challenge_s
+    now, ttl_s = services.now(), services.config.release.challenge_s
     nonce = issue_challenge(
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, holder),
@@ -182,14 +182,14 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     decoded = _read(body)  # sizes
     node_did = services.keyring.node_did
     invocation = admit_token(
-        header, now=services.clock.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
+        header, now=services.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
     )
     network, nonce = _check_binding(invocation, decoded)
     nonce_ends_at = check_challenge(  # MAC
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, invocation.invoker),
         nonce,
-        now=services.clock.now(),
+        now=services.now(),
         ttl_s=services.config.release.challenge_s,
     )
     replay_record = replay_record_of(
@@ -325,7 +325,7 @@ async def _verified(
         decoded.quote, binding, event_log=decoded.request.event_log, accepted=accepted
     )
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
-    now = services.clock.now()
+    now = services.now()
     evidence = await services.quotes.examine(
         bound,
         collateral,
@@ -366,7 +366,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
         raise Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
     collateral, settings = parse_collateral(row.value), services.config.collateral
     max_age_s = settings.stale_s + settings.grace_s
-    check_age(collateral, max_age_s=max_age_s, now=services.clock.now())
+    check_age(collateral, max_age_s=max_age_s, now=services.now())
     # AT19: revocation lists of all families are compared. An older list in this family's document
     # would hide a revocation that arrived with another family's.
     stored = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
@@ -382,7 +382,7 @@ async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Pu
     evidence of a backend, so old rows must not accumulate.
     """
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
-    own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.clock.now()
+    own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.now()
     return [
         put
         for key, record in page.rows

@@ -129,7 +129,7 @@ async def own_evidence(services: Services, quotes: QuoteQueue, nonce: str) -> Ow
         app_id=None if claims is None else claims.app_id.hex(),
         enforcer_did=statement.node_did,
         key_binding=f"{_KEY_BINDING}:{statement.node_did}:{nonce}",
-        timestamp=timestamp(int(services.clock.now())),
+        timestamp=timestamp(int(services.now())),
         nonce=nonce,
         report_data=report_data.hex(),
         report_data_label=LABEL,

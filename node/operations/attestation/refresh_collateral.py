@@ -14,7 +14,7 @@ import msgspec
 
 from capabilities.strict_json import JsonObject
 from encryption_network.canonical_json import canonical_bytes
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.documents.collateral_rows import (
     MAX_FAMILIES,
     CollateralState,
@@ -60,7 +60,7 @@ _FIRST_RETRY_S = 60.0
 
 async def fetch_due(services: Services) -> bool:
     """Fetch the most urgent collateral document, if any is due."""
-    source, now = services.collateral_source, services.clock.now()
+    source, now = services.collateral_source, services.now()
     if source is None:
         return False
     states = await collateral_states(services.store)
@@ -77,7 +77,7 @@ async def fetch_due(services: Services) -> bool:
             return False
         except AttestationError as error:
             # AT31: the wait for a wish doubles with each failure, up to `collateral.retry_s`.
-            now, failures = services.clock.now(), state.failures + 1
+            now, failures = services.now(), state.failures + 1
             wait_s: float = services.config.collateral.retry_s
             requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
             if error.code == "platform-unknown":  # AT32
@@ -107,7 +107,7 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
     fetched = await source.service.collateral(
         fmspc, "processor" if ca == "processor" else "platform"
     )
-    now, root = services.clock.now(), services.trust_root
+    now, root = services.now(), services.trust_root
     await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
     following = await source.check_edition(fetched, root=root, now=now)
     audit = _audit_put(
@@ -160,7 +160,7 @@ async def request_collateral(
         QuoteRefused: the platform is not certified.
         SpaceError: the store does not answer.
     """
-    now = services.clock.now()
+    now = services.now()
     if services.collateral_source is None:
         return None
     verify_pck_chain(quote, root=services.trust_root, now=now)
@@ -194,7 +194,7 @@ async def report_alarms(services: Services) -> bool:
         AttestationError: a stored document does not parse.
         SpaceError: the store does not answer.
     """
-    now, rules = services.clock.now(), refresh_rules(services.config.collateral)
+    now, rules = services.now(), refresh_rules(services.config.collateral)
     for entry in await list_collateral(services.store):
         collateral, state = entry.collateral, entry.state
         if collateral is None:
@@ -218,10 +218,10 @@ async def report_alarms(services: Services) -> bool:
 
 def _audit_put(services: Services, action: str, family: Family, detail: JsonObject) -> Put:
     record = AuditRecord(
-        at=services.clock.now(),
+        at=services.now(),
         action=action,
         actor=services.keyring.node_did,
         subject=f"collateral:{family[0].hex()}:{family[1]}",
         detail=canonical_bytes(detail),
     )
-    return audit_put(record, entropy=services.entropy)
+    return record.put(services.entropy)

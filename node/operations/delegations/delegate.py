@@ -21,7 +21,7 @@ from capabilities.tokens import Delegation, check_window, parse_delegation, veri
 from encryption_network.canonical_json import canonical_members
 from encryption_network.networks import create_network, encode_network
 from encryption_network.policy import policies_of
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.documents.network_rows import network_put, network_row_key
 from spaces.grants.admissions import admission_key, is_admitted
 from spaces.grants.delegations import alias_put, registration_puts
@@ -92,7 +92,7 @@ def _network_commit(
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
-    puts = (network_put(network, encode_network(record)), audit_put(audit, entropy=entropy))
+    puts = (network_put(network, encode_network(record)), audit.put(entropy))
     return Commit(
         puts=puts,
         checks=(check_of(admission_key(owner), admission),) if needs_admission else (),
@@ -153,7 +153,7 @@ async def register(
     if done.stored is not None:
         services.delegations.add(done.stored, done.stored.delegation.cid)
     if done.is_counted:  # wire 5.13
-        services.unauthenticated_rates.charge(client, now=services.clock.now())
+        services.unauthenticated_rates.charge(client, now=services.now())
     return done.answer
 
 
@@ -220,7 +220,7 @@ async def _attempt(
         detail=canonical_members({"claims": claims}) if claims and ancestors else b"",  # OX5
     )
     commit = Commit(
-        puts=(*rows, *hosting.puts, *network.puts, audit_put(audit, entropy=services.entropy)),
+        puts=(*rows, *hosting.puts, *network.puts, audit.put(services.entropy)),
         # D23: required again at the commit, because a parent may be revoked after the read
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
@@ -249,7 +249,7 @@ async def _read_state(
     found: Sequence[Registered | None],
 ) -> _State:
     """Read the rows needed to register a delegation, and plan the writes."""
-    now, limits = services.clock.now(), services.config.limits
+    now, limits = services.now(), services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
     wanted = hosting_by_grant(

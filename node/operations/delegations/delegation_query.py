@@ -102,7 +102,7 @@ async def query_delegations(
         SpaceError: the store does not answer.
     """
     try:
-        invocation = admit_signed(unverified, now=services.clock.now())
+        invocation = admit_signed(unverified, now=services.now())
     except CapabilityError:
         raise Refusal("query-refused") from None
     # The token has one capability, on `<space>/delegation` of the account.
@@ -307,7 +307,7 @@ async def _list_entries(
     members = frozenset(
         signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows
     )
-    now = services.clock.now()
+    now = services.now()
     return [
         None if stored is None else _item(view, stored, members, marks, now) for stored in found
     ]

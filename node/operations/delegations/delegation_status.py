@@ -60,7 +60,7 @@ async def delegation_status(
         WrongKind: the token is for another audience (T8).
         SpaceError: the store does not answer.
     """
-    now = services.clock.now()
+    now = services.now()
     try:
         invocation = admit_signed(unverified, now=now)
     except CapabilityError:

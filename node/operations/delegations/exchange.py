@@ -23,7 +23,7 @@ from capabilities.machine_tokens import (
 from capabilities.strict_json import JsonObject, StrictRecord, parse_json, shaped
 from encryption_network.canonical_json import canonical_members
 from sealspace.session import mint
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.grants.replay_records import replay_record_of
 from spaces.store.contract import commit_puts
 
@@ -98,7 +98,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
     log_event("id-token-refused", reason=reason)
     if claims:  # OX5: others would fill the log, since anybody can repeat them
         record = AuditRecord(
-            at=services.clock.now(),
+            at=services.now(),
             action="oidc.refused",
             actor=services.keyring.node_did,
             subject=asked.trust,
@@ -106,12 +106,12 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
                 {"reason": reason, "claims": {name: str(claims.get(name))[:512] for name in _NOTED}}
             ),
         )
-        await commit_puts(services.store, audit_put(record, entropy=services.entropy))
+        await commit_puts(services.store, record.put(services.entropy))
     raise Refusal("oidc-refused")
 
 
 async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
-    now, node, token = services.clock.now(), services.keyring.node_did, asked.token
+    now, node, token = services.now(), services.keyring.node_did, asked.token
     (stored,) = await services.delegations.by_cid([parse_cid(asked.trust).digest32])
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
     if not stored or not isinstance(trust, OidcTrust):

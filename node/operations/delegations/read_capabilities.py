@@ -135,12 +135,12 @@ async def read_capabilities(
     grants: dict[str, msgspec.Raw] = {}
     examined = size_bytes = 0
     while True:
-        contents = unexpired_of(page, now=services.clock.now())
+        contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
             some = contents[start : start + _STEP]
             found = await services.delegations.by_content(some)
             marks = await read_markers(services, some)
-            now = services.clock.now()
+            now = services.now()
             for stored in found:
                 if stored is None or not _is_live(stored, marks, now):
                     continue
@@ -175,7 +175,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
         raise Refusal("bad-delegation-cid", asked.cid) from None
     (stored,) = await services.delegations.by_cid([digest])
     marks = await read_markers(services, closure_contents([stored]))
-    now = services.clock.now()
+    now = services.now()
     grants: list[msgspec.Raw] = []
     size_bytes = 0
     while stored is not None and _is_live(stored, marks, now):

@@ -7,7 +7,7 @@ from capabilities.chain import Marker, judge_revocation
 from capabilities.cids import cid_text
 from capabilities.token_kinds import check_addressed
 from capabilities.tokens import Revocation, parse_revocation, verify_revocation
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.grants.revocations import Revoked, marker_keys, marker_of, markers_of, revocation_put
 from spaces.store.contract import Check, Commit, Put
 
@@ -41,7 +41,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 
 
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
-    now, named = services.clock.now(), revocation.targets
+    now, named = services.now(), revocation.targets
     # W21 requires exactly one proof; reading two is enough to detect more.
     found = await services.delegations.by_cid(
         [
@@ -76,7 +76,7 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         )
         puts += (
             revocation_put(content, Revoked(cid=revocation.cid, at=now, by=acting)),
-            audit_put(audit, entropy=services.entropy),
+            audit.put(services.entropy),
         )
     # The proof must still be live when the markers are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.

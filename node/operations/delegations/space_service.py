@@ -160,7 +160,7 @@ async def make_space(
         raise Refusal("bad-space-name")
 
     async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:
-        now = services.clock.now()
+        now = services.now()
         wanted = hosting_by_put(space, owner, services.hosting, client=client, now=now)
         call = await read_call(services, invocation, wanted.keys(), records_use=is_first)
         call.require_hosted()

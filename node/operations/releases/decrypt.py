@@ -55,7 +55,7 @@ async def decrypt_on_route(
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
-    invocation = admit_signed(unverified, now=services.clock.now())  # row 3, with the chain below
+    invocation = admit_signed(unverified, now=services.now())  # row 3, with the chain below
     try:
         network = parse_path_id(path_id)
     except RequestError:  # `invalid-network-id`
@@ -102,7 +102,7 @@ async def _decrypt(
     async def attempt(is_first: bool) -> tuple[Commit, tuple[ReleasePermit, NewReceipt]]:
         # A token with too long a lifetime is refused further down. Recording its use would make the
         # store keep the record for that long.
-        is_bounded = invocation.expires_at <= services.clock.now() + MAX_LIFETIME_S + 1
+        is_bounded = invocation.expires_at <= services.now() + MAX_LIFETIME_S + 1
         # Rows 2 and 8 check the token's audience, with their own errors.
         call = await read_call(
             services, invocation, keys, records_use=is_first and is_bounded, addressed=False

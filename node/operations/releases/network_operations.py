@@ -117,7 +117,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
         checks = await _owner_checks(services, asked.network_id)  # row 19
         record = create_network(
             asked.network_id,
-            now=services.clock.now(),
+            now=services.now(),
             keyring=services.keyring,
             entropy=services.entropy,
         )
@@ -125,7 +125,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
 
     descriptor = await until_committed(services, attempt)
     if not invocation.parents:  # nothing stored here vouches for the signer (wire 5.13)
-        services.unauthenticated_rates.charge(client, now=services.clock.now())
+        services.unauthenticated_rates.charge(client, now=services.now())
     return descriptor
 
 
@@ -168,7 +168,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
         return _plan(
             services,
             write,
-            revoked(check_revoke(write.record), services.clock.now()),
+            revoked(check_revoke(write.record), services.now()),
             "network.revoked",
         )
 
@@ -177,7 +177,7 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
 
 def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocation:
     check_audience(unverified.audience, services.keyring.node_did)
-    return admit_signed(unverified, now=services.clock.now())
+    return admit_signed(unverified, now=services.now())
 
 
 class _Write(FrozenStruct):
@@ -212,7 +212,7 @@ async def _bind_write(
     )
     # EN15: creating and revoking are final, so a later repeat has no effect. The nonce of a token
     # with a longer lifetime is therefore recorded for MAX_LIFETIME_S only.
-    ends_at = min(invocation.expires_at, services.clock.now() + MAX_LIFETIME_S)
+    ends_at = min(invocation.expires_at, services.now() + MAX_LIFETIME_S)
     replay_records = nonce_replay_records(
         admin_nonce_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )

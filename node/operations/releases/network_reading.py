@@ -30,7 +30,7 @@ def admitted_for_network(
     """
     invocation = admit_token(
         header,
-        now=services.clock.now(),
+        now=services.now(),
         max_lifetime_s=MAX_LIFETIME_S,
         only_for=services.keyring.node_did,
     )

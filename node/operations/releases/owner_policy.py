@@ -118,7 +118,7 @@ async def set_policy(services: Services, header: str, *, path_id: str, body: byt
         path_id=path_id,
         fact_type=POLICY_FACT,
         value=value,
-        make=lambda record: with_policy(record, policy, services.clock.now()),
+        make=lambda record: with_policy(record, policy, services.now()),
         action="network.policy",
         detail=b"none" if policy is None else canonical_hash(policy_json(policy)).encode(),
         in_person="sign in with the owner's wallet and write the policy from that session",

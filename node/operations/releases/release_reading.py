@@ -87,7 +87,7 @@ async def read_release(
             read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
-    now = services.clock.now()
+    now = services.now()
     network_row, record_row, withdrawn_row, *evidence_rows = call.records
     if network_row is None:
         raise RequestError("network-not-found")

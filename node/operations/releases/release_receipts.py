@@ -53,7 +53,7 @@ async def missing_documents(
         documents: whole documents.
         kept: digests of stored documents, which are read only if their use is not recorded.
     """
-    now = services.clock.now()
+    now = services.now()
     whole = {hashlib.sha256(document).digest(): document for document in documents}
     digests = tuple(dict.fromkeys((*whole, *kept)))
     uses = await _stored_values(
@@ -104,7 +104,7 @@ class NewReceipt(AcyclicStruct):
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     """Create and sign a receipt for a key release."""
-    span = document_span(services.clock.now())
+    span = document_span(services.now())
     services.kept.enter(span)
     documents, policies = list[bytes](), list[str]()
     for policy, digest in zip(permit.policies, permit.policy_sha256, strict=True):

@@ -21,7 +21,7 @@ from encryption_network.withdrawals import (
     encode_withdrawals,
     parse_withdrawal,
 )
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.keyspace import WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged, StoreBusy
 from spaces.store.contract import Commit, Put, Refused, Store, read_row
@@ -59,7 +59,7 @@ async def withdraw_for_network(
                 "trust in the network's owner cannot be withdrawn; to stop all key releases, revoke"
                 " the network"
             )
-        return with_withdrawals(record, entry, services.clock.now())
+        return with_withdrawals(record, entry, services.now())
 
     await change_in_person(
         services,
@@ -109,7 +109,7 @@ async def withdraw_everywhere(
         )
         puts = (
             Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
-            audit_put(audit, entropy=entropy),
+            audit.put(entropy),
         )
         if not isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
             return listed

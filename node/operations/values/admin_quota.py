@@ -10,7 +10,7 @@ import msgspec
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.frozen_struct import FrozenStruct
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.grants.hosting import is_hosted
 from spaces.keyspace import space_keys
 from spaces.store.contract import Store, commit_puts, counter_of
@@ -93,7 +93,7 @@ async def set_quota(
         subject=space.text,
         detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
-    await commit_puts(store, override_put(space, limit_bytes), audit_put(record, entropy=entropy))
+    await commit_puts(store, override_put(space, limit_bytes), record.put(entropy))
     return msgspec.structs.replace(
         await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
     )

@@ -7,7 +7,7 @@ unchanged.
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.principals import Principal
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.space_errors import StoreBusy
 from spaces.store.contract import Check, Commit, Put, Refused, Store, read_row
@@ -37,7 +37,7 @@ async def change_admission(
                 if record is None or admits
                 else Put(admission_key(owner), None, expect=record.stamp)
             )
-            changes, commit = True, Commit(puts=(put, audit_put(audit, entropy=entropy)))
+            changes, commit = True, Commit(puts=(put, audit.put(entropy)))
         if not isinstance(await store.commit(commit), Refused):
             return changes
     raise StoreBusy(f"other processes are also admitting or removing {owner} now")

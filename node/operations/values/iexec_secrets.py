@@ -106,7 +106,7 @@ class OwnerGrant(FrozenStruct):
 
     def invocation(self, ability: str, *paths: str) -> Invocation:
         """Return an invocation that the service signed and that cites the delegation (SM2)."""
-        services, now = self.services, self.services.clock.now()
+        services, now = self.services, self.services.now()
         max_lifetime_s = services.config.invocation.max_lifetime_s
         token = mint(
             services.keyring.sms_signer,
@@ -265,7 +265,7 @@ async def push_secret(
     envelope = encode_envelope(
         seal_envelope(
             grant.network,
-            secret_payload(value, now=services.clock.now()),
+            secret_payload(value, now=services.now()),
             services.entropy,
             aad=secret_label(space, secret),
             metadata=VAULT_METADATA,

@@ -140,7 +140,7 @@ async def _read_put(
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         # The space is created together with its first value.
-        now, client = services.clock.now(), request.message.client
+        now, client = services.now(), request.message.client
         wanted = hosting_by_put(
             space, call.invocation.invoker, services.hosting, client=client, now=now
         )
@@ -227,7 +227,7 @@ async def put_values(
     services, space = request.services, request.target.space
     read = partial(_read_put, request, space, paths)
     async with services.values.staging() as staging:
-        began = services.clock.now()
+        began = services.now()
         admitted = await read(records_use=True)
         admitted.require_free_space(declared_bytes)
         writes = await receive(staging, admitted)
@@ -238,7 +238,7 @@ async def put_values(
             staging.recall()
             # The commit checks revocation markers, but only a read checks time windows (I33), and
             # even a small body may arrive slowly.
-            is_fresh = is_first and is_small and services.clock.now() - began <= _FRESH_S
+            is_fresh = is_first and is_small and services.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
             call, hosting, count = reading.call, reading.hosting, len(paths)
             draft = await services.values.draft(
@@ -250,7 +250,7 @@ async def put_values(
                 pages=call.pages,
             )
             quota = reading.quota(draft)  # refuses before `plan` names a file
-            plan = await draft.plan(now=services.clock.now())
+            plan = await draft.plan(now=services.now())
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
                 live=call.live,
@@ -270,7 +270,7 @@ def durable_replay_record(services: Services, call: Call) -> ReplayRecord | None
     A token may expire while a body arrives slowly. It is then refused because of its time, and the
     store accepts no more replay records for its expiry minute.
     """
-    is_over = services.clock.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
+    is_over = services.now() > call.replay_record.expires_at + _REPLAY_GRACE_S
     return None if is_over else call.replay_record
 
 

@@ -101,7 +101,7 @@ async def delete(request: Request) -> Written:
                 room=version_room(limit_bytes, usage, versions, share=len(by_space)),
                 removed=kept,
             )
-            plan = await draft.plan(now=services.clock.now())
+            plan = await draft.plan(now=services.now())
             subject = f"{space.text}/kv/{request.target.path}" if is_one else f"{space.text}/kv"
             detail = b"" if is_one else paths_detail([*rows])
             puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))

@@ -108,7 +108,7 @@ async def mint(
         # The URL does not outlive the token, nor any delegation that it depends on. A stored
         # delegation's `expires_at` is the earliest in its closure, so the use of the URL need not
         # check windows.
-        now = services.clock.now()
+        now = services.now()
         lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
         ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
         ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
@@ -185,7 +185,7 @@ async def redeem(services: Services, text: str) -> Head:
         raise Refusal("ticket-refused", "signed URL ticket not found")
     # A ticket that expires later than a new one could was made while the clock was ahead. Its true
     # lifetime is unknown, so it is refused.
-    if not 0 < record.expires_at - services.clock.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
+    if not 0 < record.expires_at - services.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
     # Q24: revocation markers and value are read in one snapshot, so a value that was written after
     # a revocation is not served.

@@ -21,7 +21,7 @@ from node.housekeeping.seal_audit import (
 from node.processes.start import claim_store
 from node.services import Services
 from spaces.audit.audit_chain import MAX_BATCH, exported_lines
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.store.contract import Commit
 
 SEALING = tuple(job for job in JOBS if job.name.startswith("seal-audit"))
@@ -40,7 +40,7 @@ async def write(
     at = services.clock.now() if at is None else at
     for subject in subjects:
         record = AuditRecord(at=at, action="kv.put", actor="did:key:zA", subject=subject)
-        await services.store.commit(Commit(puts=(audit_put(record, entropy=entropy),)))
+        await services.store.commit(Commit(puts=(record.put(entropy),)))
 
 
 async def sealed(services: Services) -> list[str]:

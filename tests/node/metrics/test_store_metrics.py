@@ -14,7 +14,7 @@ from node.config.tree import Config, Http
 from node.housekeeping.seal_audit import seal_recent
 from node.metrics.worker_metrics import WorkerMetrics
 from node.services import Services
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.documents.collateral_rows import CollateralState, state_put
 from spaces.keyspace import BODIES_COUNTER
 from spaces.store.contract import Add, Commit
@@ -86,9 +86,7 @@ async def test_files_and_waiting_audit(
     """Bytes of large values follow commits; audit records age until they are sealed."""
     record = AuditRecord(at=clock.now() - 70, action="kv.put", actor="did:key:zA", subject="s")
     adds = (Add(BODIES_COUNTER, 123_456),)
-    await services.store.commit(
-        Commit(puts=(audit_put(record, entropy=services.entropy),), adds=adds)
-    )
+    await services.store.commit(Commit(puts=(record.put(services.entropy),), adds=adds))
     seen = await _seen(services, tmp_path)
     assert (seen[STORE_FILES_BYTES], seen[AUDIT_LAG]) == (123_456, 70)
     await seal_recent(services)

@@ -12,7 +12,7 @@ from capabilities.chain import Registered
 from capabilities.signatures import Ed25519Signer
 from spaces.archive.checking import Checked, check_store
 from spaces.audit.audit_chain import Chain, seal_batch
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.audit.pruning import prune_batch
 from spaces.grants.delegations import alias_put, decode_delegation, registration_puts
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S, plan_removal
@@ -67,7 +67,7 @@ async def fill(bench: Bench) -> tuple[Registered, ...]:
             record = AuditRecord(
                 at=NOW + day * DAY_S + second, action="kv.put", actor="a", subject=f"{day} {second}"
             )
-            await store.commit(Commit(puts=(audit_put(record, entropy=bench.entropy),)))
+            await store.commit(Commit(puts=(record.put(bench.entropy),)))
         await seal_batch(store, chain, now=NOW + day * DAY_S + 9, is_last=True)
     while await prune_batch(
         store, until=NOW + 10, needs_export=False, now=NOW, entropy=bench.entropy

@@ -33,7 +33,7 @@ from spaces.audit.audit_chain import (
     oldest_unsealed_at,
     seal_batch,
 )
-from spaces.audit.audit_records import AuditRecord, audit_put, audit_record_of
+from spaces.audit.audit_records import AuditRecord, audit_record_of
 from spaces.documents.receipt_rows import evidence_inputs_of
 from spaces.keyspace import AUDIT_CHAIN_KEY, AUDIT_PREFIX
 from spaces.space_errors import RecordDamaged, SpaceError
@@ -62,9 +62,7 @@ async def write(
     """Write records as operations do, each in a commit of its own."""
     entropy = entropy or CountingEntropy()
     for one in records:
-        assert isinstance(
-            await store.commit(Commit(puts=(audit_put(one, entropy=entropy),))), Committed
-        )
+        assert isinstance(await store.commit(Commit(puts=(one.put(entropy),))), Committed)
 
 
 async def seal_all(

@@ -13,7 +13,7 @@ from capabilities.audit_export import verify_export
 from capabilities.capability_errors import AuditChainBroken
 from capabilities.signatures import Ed25519Signer
 from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.audit.pruning import PRUNED, note_exported, prune_batch, read_pruning
 from spaces.keyspace import AUDIT_HEADS_PREFIX, AUDIT_PRUNING_KEY, SEALED_PREFIX, audit_head_key
 from spaces.space_errors import RecordDamaged
@@ -37,9 +37,7 @@ async def days_of_records(
                 actor="did:key:zA",
                 subject=f"day {day}, {number}",
             )
-            assert isinstance(
-                await store.commit(Commit(puts=(audit_put(record, entropy=entropy),))), Committed
-            )
+            assert isinstance(await store.commit(Commit(puts=(record.put(entropy),))), Committed)
         while (await seal_batch(store, CHAIN, now=NOW + day * DAY_S + 100, is_last=True)).more:
             pass
 

@@ -19,7 +19,7 @@ from postgres_server import needs_postgres, postgres_server
 from tests_support import CountingEntropy, FixedClock
 
 from spaces.audit.audit_chain import Chain, seal_batch
-from spaces.audit.audit_records import AuditRecord, audit_put
+from spaces.audit.audit_records import AuditRecord
 from spaces.expiry import rows_until
 from spaces.keyspace import (
     AUDIT_PREFIX,
@@ -645,7 +645,7 @@ async def test_what_lies_behind_deleted_rows_is_found(
         store = open_postgres(url)
         opened.push_async_callback(store.close)
         due = due_put(object_name, due_at=NOW, unlink=True, entropy=entropy)
-        await store.commit(Commit(puts=(due, audit_put(record, entropy=entropy))))
+        await store.commit(Commit(puts=(due, record.put(entropy))))
         connection = await asyncpg.connect(url)
         opened.push_async_callback(connection.close)
         for prefix in (DUE_PREFIX, AUDIT_PREFIX):
