@@ -17,7 +17,7 @@ from encryption_network.release_record import encode_release_record
 from encryption_network.withdrawals import NOTHING_WITHDRAWN, encode_withdrawals
 from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
 from spaces.grants.delegations import Delegations
-from spaces.grants.hosting import Bounds, HostingPolicy
+from spaces.grants.hosting import HostingPolicy
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import ensure_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RELEASE_RECORD_KEY, WITHDRAWALS_KEY
@@ -156,13 +156,14 @@ def hosting_policy(hosting: Hosting) -> HostingPolicy:
         raise ConfigurationError(
             f"hosting.listed: {error.text}", hint="list complete DIDs, such as did:key:z6Mk…"
         ) from None
-    bounds = Bounds(
+    return HostingPolicy(
+        mode=hosting.mode,
+        listed=listed,
         per_grant=hosting.spaces_per_grant,
         per_owner=hosting.spaces_per_owner,
         total=hosting.spaces_total,
         new_owners_per_hour=hosting.new_owners_per_hour,
     )
-    return HostingPolicy(mode=hosting.mode, listed=listed, bounds=bounds)
 
 
 async def load_collateral(services: Services) -> None:

@@ -26,8 +26,6 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from capabilities.chain import hosted_spaces, mentioned_spaces
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.limits import counted_client
@@ -68,24 +66,18 @@ HostingMode = Literal["auto", "explicit", "permit"]
 """The rule that decides which spaces a node hosts."""
 
 
-class Bounds(NamedTuple):
-    """The limits on the number of hosted spaces.
+class HostingPolicy(NamedTuple):
+    """The node's settings for hosting spaces.
 
-    They apply in every hosting mode.
+    The limits on the number of spaces apply in every mode.
     """
 
+    mode: HostingMode = "auto"
+    listed: frozenset[str] = frozenset()
     per_grant: int = 16
     per_owner: int = 32
     total: int = 1_000_000
     new_owners_per_hour: int = 60
-
-
-class HostingPolicy(NamedTuple):
-    """The node's settings for hosting spaces."""
-
-    mode: HostingMode = "auto"
-    listed: frozenset[str] = frozenset()
-    bounds: Bounds = Bounds()
 
     @property
     def is_automatic(self) -> bool:
@@ -109,14 +101,18 @@ class HostingRequest(AcyclicStruct):
 
     mentioned: tuple[SpaceId, ...]
     wanted: tuple[SpaceId, ...] = ()
-    bounds: Bounds = Bounds()
+    policy: HostingPolicy = HostingPolicy()
     newcomers: bytes | None = None
-    admitted: tuple[Principal, ...] = ()
 
     @property
     def owners(self) -> tuple[Principal, ...]:
         """The distinct owners of the spaces in `wanted`."""
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
+
+    @property
+    def admitted(self) -> tuple[Principal, ...]:
+        """The owners whose admission is required (ST13, ST14)."""
+        return tuple(filter(self.policy.needs_admission, self.owners))
 
     def keys(self) -> tuple[bytes, ...]:
         """Return the keys of the rows that `plan_hosting` needs.
@@ -236,10 +232,7 @@ def _request(
         return HostingRequest(mentioned)  # the usual case
     counted = counted_client(client)
     newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
-    request = HostingRequest(mentioned, wanted, policy.bounds, newcomers)
-    return msgspec.structs.replace(
-        request, admitted=tuple(filter(policy.needs_admission, request.owners))
-    )
+    return HostingRequest(mentioned, wanted, policy, newcomers)
 
 
 def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principal | None) -> bool:
@@ -256,7 +249,8 @@ def plan_hosting(
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
     """
-    found, bounds = dict(zip(request.keys(), records, strict=True)), request.bounds
+    found, policy = dict(zip(request.keys(), records, strict=True)), request.policy
+    to_admit = request.admitted
     # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
@@ -267,25 +261,23 @@ def plan_hosting(
     for space in request.wanted:
         owner = space.owner
         # ST13, ST14
-        is_refused = owner in request.admitted and not is_admitted(found[admission_key(owner)])
+        is_refused = owner in to_admit and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue
         # The counters that one more space of this owner increases, each with its limit (ST15).
         own = owner_counter(x16(owner))
-        counted = {own: bounds.per_owner, TOTAL_SPACES_COUNTER: bounds.total}
+        counted = {own: policy.per_owner, TOTAL_SPACES_COUNTER: policy.total}
         if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
-            counted[request.newcomers] = bounds.new_owners_per_hour
+            counted[request.newcomers] = policy.new_owners_per_hour
         fits = all(
             counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items()
         )
-        if fits and len(new) < bounds.per_grant:  # ST15
+        if fits and len(new) < policy.per_grant:  # ST15
             new[space] = None
             limits |= counted
             growth |= {key: growth.get(key, 0) + 1 for key in counted}
     admitted = [
-        owner
-        for owner in dict.fromkeys([space.owner for space in new])
-        if owner in request.admitted
+        owner for owner in dict.fromkeys([space.owner for space in new]) if owner in to_admit
     ]
     active = hosted | new
     relied_on = (*map(space_row_key, hosted), *map(admission_key, admitted))

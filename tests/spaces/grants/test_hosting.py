@@ -12,7 +12,6 @@ from capabilities.resources import SpaceId
 from capabilities.tokens import Delegation
 from spaces.grants.admissions import admission_key, admission_put, is_admitted
 from spaces.grants.hosting import (
-    Bounds,
     HostingPlan,
     HostingPolicy,
     HostingRequest,
@@ -178,7 +177,7 @@ async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
     both = HostingRequest(
         (space(), space(owner=FRIEND_P)),
         wanted=(space(), space(owner=FRIEND_P)),
-        admitted=(OWNER_P, FRIEND_P),
+        policy=PERMIT,
     )
     nobody = await plan(one_store, both)
     assert ((), (), ()) == (nobody.new, nobody.checks, nobody.adds)
@@ -282,7 +281,7 @@ async def test_bound_of_one_owner(admitted: Store, mode: HostingPolicy) -> None:
 @EVERY_MODE
 async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
     """No more spaces than the store's total (ST15)."""
-    policy = mode._replace(bounds=Bounds(total=3))
+    policy = mode._replace(total=3)
     activated, skipped = await host(admitted, grant(host=("a", "b", "c", "d")), policy)
     assert (activated, skipped) == (["a", "b", "c"], ["d"])
 
@@ -291,7 +290,7 @@ async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
 async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None:
     """One client address brings so many new owners an hour; known owners and loopback are not
     counted."""
-    policy = mode._replace(bounds=Bounds(new_owners_per_hour=1))
+    policy = mode._replace(new_owners_per_hour=1)
     friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
     assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (
         ["default"],
@@ -304,7 +303,7 @@ async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None
 
 async def test_next_hour_counts_anew(one_store: Store) -> None:
     """The bound on new owners is one of each hour."""
-    policy = AUTO._replace(bounds=Bounds(new_owners_per_hour=1))
+    policy = AUTO._replace(new_owners_per_hour=1)
     await host(one_store, grant("default"), policy, client=CLIENT)
     friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
     wanted = hosting_by_grant(friends, policy, client=CLIENT, now=NOW + 3600)
@@ -334,7 +333,7 @@ def test_how_clients_are_counted(address: str | None, expected: str | None) -> N
 async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
     """Plans made on the same read cannot go over a bound together; the refused one skips on its
     next read."""
-    policy = AUTO._replace(bounds=Bounds(per_owner=3))
+    policy = AUTO._replace(per_owner=3)
     grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
     wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]
     plans = [await plan(one_store, request) for request in wanted]
