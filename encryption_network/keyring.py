@@ -7,7 +7,7 @@ same keys.
 Example:
     keyring = Keyring(secret)
     keyring.node_did  # "did:key:z6Mk…", the audience of encryption requests
-    sealed = keyring.seal(private_key, NETWORK_SEAL, entropy)
+    sealed = keyring.seal(private_key, entropy)
 """
 
 from blake3 import blake3
@@ -25,7 +25,6 @@ MIN_SECRET_BYTES = 32
 # Contexts that the protocol defines (EN4).
 NODE_IDENTITY = "tinycloud/node/identity"
 NETWORK_SEAL = "tinycloud/encryption/network-seal"
-LIST_CURSOR = "tinycloud/kv/list-cursor"
 INVITATION_SIGNING = "tinycloud/share-email/invitation-signing"
 # Contexts that only this node uses.
 ATTESTATION_CHALLENGE = "sealspace/attestation/challenge"
@@ -82,19 +81,13 @@ class Keyring:
         """The key of the service for iExec's clients (SM1)."""
         return Ed25519Signer(self.derive("sealspace/sms/signing"))
 
-    def seal(self, plaintext: bytes, context: str, entropy: Entropy) -> bytes:
-        """Encrypt bytes with the key that is derived for a context (enc 1.5)."""
-        return seal_blob(self._seal_key(context), plaintext, entropy)
+    def seal(self, plaintext: bytes, entropy: Entropy) -> bytes:
+        """Encrypt the private key of a network (enc 1.5)."""
+        return seal_blob(self._network_seal, plaintext, entropy)
 
-    def open_sealed(self, sealed: bytes, context: str) -> bytes:
-        """Decrypt bytes that were encrypted by `seal`.
-
-        The secret and the context must be the same.
-        """
-        return open_blob(self._seal_key(context), sealed)
-
-    def _seal_key(self, context: str) -> bytes:
-        return self._network_seal if context == NETWORK_SEAL else self.derive(context)
+    def open_sealed(self, sealed: bytes) -> bytes:
+        """Decrypt bytes that were encrypted by `seal` under the same secret."""
+        return open_blob(self._network_seal, sealed)
 
     def __repr__(self) -> str:
         return f"Keyring(node_did={self.node_did!r})"

@@ -35,8 +35,6 @@ BLOB_VERSION = 0x01
 _VERSION_BYTE = bytes([BLOB_VERSION])
 # Version, nonce and tag around the ciphertext.
 BLOB_OVERHEAD_BYTES = 1 + NONCE_BYTES + TAG_BYTES
-# 93 bytes for a 32-byte content key.
-WRAPPED_KEY_BYTES = KEY_BYTES + BLOB_OVERHEAD_BYTES + KEY_BYTES
 
 
 def public_key_of(private_key: bytes) -> bytes:

@@ -25,7 +25,7 @@ from capabilities.resources import NetworkId, network_id, parse_network_id
 from capabilities.strict_base64 import decode_standard, encode_standard
 from capabilities.strict_json import Json, JsonObject, StrictRecord, shaped
 
-from .keyring import NETWORK_SEAL, Keyring
+from .keyring import Keyring
 from .keywrap import BLOB_OVERHEAD_BYTES, KEY_BYTES, public_key_of
 from .network_errors import DescriptorError, PolicyError, RecordError, RequestError, WithdrawalError
 from .policy import Bytes32, Policy, encode_policy, parse_policy
@@ -160,7 +160,7 @@ def create_network(
         version=1,
         network=network.text,
         public_key=public_key_of(scalar),
-        sealed_private_key=keyring.seal(scalar, NETWORK_SEAL, entropy),
+        sealed_private_key=keyring.seal(scalar, entropy),
         state="active",
         alg=ALGORITHM,
         key_version=KEY_VERSION,
@@ -222,7 +222,7 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
 
     Raises RequestError if the private key does not match the public key.
     """
-    scalar = keyring.open_sealed(record.sealed_private_key, NETWORK_SEAL)
+    scalar = keyring.open_sealed(record.sealed_private_key)
     pair = record.sealed_private_key + record.public_key
     if pair not in _matching_pairs:
         if public_key_of(scalar) != record.public_key:

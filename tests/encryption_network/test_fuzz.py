@@ -32,7 +32,7 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_blob, open_wrapped, public_key_of, seal_blob, wrap
 from encryption_network.network_errors import EncryptionError
 from encryption_network.networks import (
@@ -135,7 +135,7 @@ def test_fuzz_wrapped_keys(data: bytes) -> None:
     for opener in (
         lambda: open_wrapped(SCALAR, data),
         lambda: open_blob(SCALAR, data),
-        lambda: KEYRING.open_sealed(data, NETWORK_SEAL),
+        lambda: KEYRING.open_sealed(data),
         lambda: wrap(data, CONTENT_KEY, ENTROPY),
     ):
         with suppress(EncryptionError):

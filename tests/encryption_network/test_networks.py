@@ -14,7 +14,7 @@ from tests_support import CountingEntropy, coded
 from capabilities.cache import Recent
 from capabilities.resources import parse_network_id
 from encryption_network import networks
-from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keyring import Keyring
 from encryption_network.keywrap import public_key_of
 from encryption_network.network_errors import DescriptorError, RecordError, RequestError
 from encryption_network.networks import (
@@ -138,7 +138,7 @@ def test_the_private_key_belongs_to_the_record() -> None:
     assert len(private_key(record(), KEYRING)) == 32
     with pytest.raises(RequestError, check=coded("key-backend")):
         private_key(record(), Keyring(b"\x08" * 32))
-    other = KEYRING.seal(bytes(31) + b"\x01", NETWORK_SEAL, CountingEntropy())
+    other = KEYRING.seal(bytes(31) + b"\x01", CountingEntropy())
     for _ in range(2):
         with pytest.raises(
             RequestError, check=coded("key-backend"), match="private key material unavailable"

@@ -13,7 +13,7 @@ from capabilities.principals import ed25519_public_key
 from capabilities.signatures import verify_ed25519
 from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.gate import ReleasePermit, admit
-from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_wrapped, wrap
 from encryption_network.network_errors import RequestError
 from encryption_network.networks import private_key
@@ -97,7 +97,7 @@ def test_keys_that_cannot_be_used(world: Any, changes: dict[str, Any], reason: s
 
 def test_a_network_sealed_under_another_key_opens_nothing(world: Any) -> None:
     """A record with a swapped seal is refused before a key is wrapped."""
-    sealed = world.keyring.seal(b"\x01" * 32, NETWORK_SEAL, CountingEntropy())
+    sealed = world.keyring.seal(b"\x01" * 32, CountingEntropy())
     with pytest.raises(
         RequestError, check=coded("key-backend"), match="private key material unavailable"
     ):

@@ -18,7 +18,7 @@ from encryption_network.envelope import (
     parse_envelope,
     seal_envelope,
 )
-from encryption_network.keyring import LIST_CURSOR, NETWORK_SEAL, NODE_IDENTITY, Keyring
+from encryption_network.keyring import NETWORK_SEAL, NODE_IDENTITY, Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
 from encryption_network.network_errors import RootSecretTooShort
 from encryption_network.networks import Descriptor, create_network, descriptor_json, private_key
@@ -189,7 +189,7 @@ def test_known_answers_of_the_sample_secrets() -> None:
     assert sample.space_did(space) == "did:key:z6MkrrUdGhJwgf5DoGAKzw52dwSg7gTgRjnKbybZZzfRCn1Z"
     assert sample.invitation_public_key == "LVksILm-pOvZD5nKa-pzUiPcpEggaoSxd3Le0yB0Wkk"
     assert (
-        sample.derive(LIST_CURSOR).hex()
+        sample.derive("tinycloud/kv/list-cursor").hex()
         == "9082ab3f87344f23c15ee7a6c3d1abd88d6e8e17dedef3f4c09b82b2ea32cbfc"
     )
     assert zero.node_did == "did:key:z6Mko6nD6G5AKtGER7mYjNhxdM5KMi5wb8x2yRfhh99HiSLY"

@@ -36,7 +36,7 @@ from capabilities.tokens import (
 from encryption_network import networks, requests
 from encryption_network.canonical_json import canonical_bytes
 from encryption_network.gate import ReleaseRequest, RowStamp, admit
-from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_wrapped
 from encryption_network.network_errors import EncryptionError, RequestError
 from encryption_network.release import open_key
@@ -235,7 +235,7 @@ class MiniNode:
         pair = self.key_pairs.get(record.network_id.text)
         if pair is None:
             return record
-        sealed = self.keyring.seal(pair[1], NETWORK_SEAL, self.entropy)
+        sealed = self.keyring.seal(pair[1], self.entropy)
         return replace(record, public_key=pair[0], sealed_private_key=sealed)
 
     def revoke_network(self, header: str, text: str) -> tuple[int, Any]:

@@ -20,7 +20,7 @@ from encryption_network.canonical_json import canonical_bytes, canonical_hash
 from encryption_network.envelope import open_envelope, parse_envelope
 from encryption_network.gate import ReleaseRequest, RowStamp, admit
 from encryption_network.judgement import judge
-from encryption_network.keyring import NETWORK_SEAL, Keyring
+from encryption_network.keyring import Keyring
 from encryption_network.keywrap import open_wrapped, public_key_of, wrap
 from encryption_network.network_errors import (
     DescriptorError,
@@ -103,16 +103,14 @@ def test_keys(case: Any) -> None:
         assert expect["code"] == refused.value.code
         return
     keyring, plaintext = Keyring(secret), bytes.fromhex(case["plaintext_hex"])
-    sealed = keyring.seal(
-        plaintext, NETWORK_SEAL, _Listed([bytes.fromhex(case["sealed_nonce_hex"])])
-    )
+    sealed = keyring.seal(plaintext, _Listed([bytes.fromhex(case["sealed_nonce_hex"])]))
     assert expect == {
         "node_did": keyring.node_did,
         "space_did": keyring.space_did(parse_space_id(case["space"])),
         "invitation_public_key": keyring.invitation_public_key,
         "sealed_hex": sealed.hex(),
     }
-    assert plaintext == keyring.open_sealed(sealed, NETWORK_SEAL)
+    assert plaintext == keyring.open_sealed(sealed)
 
 
 @pytest.mark.parametrize("case", _cases("canonical_json"))
@@ -211,7 +209,7 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
         version=1,
         network=network,
         public_key=public_key_of(private_key),
-        sealed_private_key=keyring.seal(private_key, NETWORK_SEAL, _Listed([bytes(12)])),
+        sealed_private_key=keyring.seal(private_key, _Listed([bytes(12)])),
         state=state,
         alg=ALGORITHM,
         key_version=KEY_VERSION,
