@@ -11,7 +11,7 @@ Example:
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -30,7 +30,6 @@ from .keywrap import KEY_BYTES, NONCE_BYTES, TAG_BYTES, wrap
 from .network_errors import EnvelopeError
 from .networks import Descriptor, NetworkRecord
 
-ENVELOPE_VERSION: Final = 1
 _Text = Annotated[str, Meta(min_length=1)]
 MAX_ENVELOPE_BYTES = 67_108_864
 """Longest envelope that is parsed by default: 64 MiB of JSON, for 48 MiB of payload."""
@@ -117,7 +116,7 @@ def encode_envelope(envelope: InlineEnvelope) -> bytes:
     Its members are in the order of EN23. Absent labels are omitted.
     """
     stated = _EnvelopeJson(
-        ENVELOPE_VERSION,
+        1,
         envelope.network_text,
         envelope.alg,
         envelope.key_version,

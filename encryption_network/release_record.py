@@ -9,7 +9,7 @@ Example:
         refuse_to_start()
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -44,9 +44,8 @@ INTEL_ROOT_SHA256 = bytes.fromhex(
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
 )
 """SHA-256 of Intel's root certificate (DER), which signs the quotes of genuine platforms."""
-_STRICTNESS: dict[Mode, int] = {"off": 0, "delegates": 1, "everyone": 2}
+STRICTNESS: dict[Mode, int] = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
-_VERSION: Final = 1
 
 
 @frozen(kw_only=True)
@@ -67,7 +66,7 @@ class ReleaseRecord:
         """
         policy, stricter = self.node_policy, other.node_policy
         return (
-            _STRICTNESS[self.mode] < _STRICTNESS[other.mode]
+            STRICTNESS[self.mode] < STRICTNESS[other.mode]
             or not set(self.trust_roots) <= set(other.trust_roots)
             or (stricter is not None and (policy is None or not policy.is_within(stricter)))
             or (self.node_policy_suffices and not other.node_policy_suffices)
@@ -125,7 +124,7 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
     The encoding is versioned canonical JSON, for the store.
     """
     stored = _Stored(
-        _VERSION,
+        1,
         record.mode,
         [root.hex() for root in record.trust_roots],
         None if record.node_policy is None else policy_json(record.node_policy),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from encryption_network.key_providers import accepted_by_both, is_accepted
-from encryption_network.release_record import ReleaseRecord, decode_release_record
+from encryption_network.release_record import STRICTNESS, ReleaseRecord, decode_release_record
 from sealspace.cli.term_files import key_providers_named
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged
@@ -18,10 +18,7 @@ from spaces.store.contract import Store, read_row
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
 from tee_backend.cli.trust_files import read_trust_root
 
-from .config.tree import AttestationMode, Release
-
-# Strictest first.
-_STRICTNESS: tuple[AttestationMode, ...] = ("everyone", "delegates", "off")
+from .config.tree import Release
 
 
 def configured_record(release: Release) -> ReleaseRecord:
@@ -48,7 +45,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
     if not set(configured.trust_roots) <= set(record.trust_roots):
         root = release.trust_root or "Intel's root certificate"
         return f"the configuration trusts {root}, which the store's release record does not name"
-    if _STRICTNESS.index(release.attestation) > _STRICTNESS.index(record.mode):
+    if STRICTNESS[release.attestation] < STRICTNESS[record.mode]:
         return (
             f"release.attestation is {release.attestation}, but the store's release record says"
             f" {record.mode}"
@@ -71,7 +68,7 @@ def in_force(release: Release, record: ReleaseRecord) -> ReleaseRecord:
     stricter of the two, and only key providers that both accept remain. Everything else is taken
     from the record.
     """
-    strictest = min(release.attestation, record.mode, key=_STRICTNESS.index)
+    strictest = max(release.attestation, record.mode, key=STRICTNESS.__getitem__)
     providers = record.key_providers
     if release.key_providers != providers:
         providers = accepted_by_both(release.key_providers, providers)
