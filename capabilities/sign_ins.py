@@ -93,18 +93,12 @@ def is_session(delegation: Delegation, *, registered_at: float) -> bool:
 
     A session is a sign-in that permits reading the signer's capabilities.
     """
-    if not is_sign_in(delegation, registered_at=registered_at):
-        return False
-    owner = delegation.delegator
-    for capability in delegation.capabilities:
-        resource = capability.resource
-        if (
-            satisfies(capability.ability, CAPABILITIES_READ)
-            and isinstance(resource, SpaceResource)
-            and resource.space.owner == owner
-        ):
-            return True
-    return False
+    return is_sign_in(delegation, registered_at=registered_at) and any(
+        satisfies(one.ability, CAPABILITIES_READ)
+        and isinstance(one.resource, SpaceResource)
+        and one.resource.space.owner == delegation.delegator
+        for one in delegation.capabilities
+    )
 
 
 class AuthorityFacts(AcyclicStruct, kw_only=True):
@@ -175,8 +169,6 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
             holders.add(link.delegation.delegator)
     if _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
         holders.add(facts.invoker)
-    if not holders:
-        return frozenset()
     return frozenset([holder for holder in holders if _live_session(facts, holder, links) is None])
 
 
@@ -209,10 +201,7 @@ def _cites_only_sign_ins(facts: AuthorityFacts, link: Registered) -> bool:
     They must be sign-ins of the owner to the delegation's signer. The result is False if the
     delegation cites nothing.
     """
-    delegation = link.delegation
-    if not delegation.parents:
-        return False
-    return _are_sign_ins(facts, cited_links(facts, link), delegation.delegator)
+    return _are_sign_ins(facts, cited_links(facts, link), link.delegation.delegator)
 
 
 def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | None:
@@ -232,16 +221,11 @@ def _are_sign_ins(facts: AuthorityFacts, links: list[Registered] | None, holder:
 
     Their delegate must be `holder`. The result is False if there are no delegations.
     """
-    if not links:
-        return False
-    for link in links:
-        delegation = link.delegation
-        if not (
-            _is_from_owner_to(facts, delegation, holder)
-            and is_sign_in(delegation, registered_at=link.registered_at)
-        ):
-            return False
-    return True
+    return bool(links) and all(
+        _is_from_owner_to(facts, link.delegation, holder)
+        and is_sign_in(link.delegation, registered_at=link.registered_at)
+        for link in links or ()
+    )
 
 
 def _is_from_owner_to(facts: AuthorityFacts, delegation: Delegation, holder: Principal) -> bool:

@@ -39,9 +39,9 @@ async def recorded_identity(store: Store) -> Identity | None:
     found = int.from_bytes((schema and schema.value) or b"", "big")
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
-    if identity is None or identity.value is None:
+    if (known := _CODEC.read(identity)) is None:
         raise RecordDamaged("the store has a schema but no identity")
-    return identity_of(identity)
+    return known
 
 
 async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> Identity:

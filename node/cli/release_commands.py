@@ -32,7 +32,7 @@ from sealspace.cli.terminal import (
 from spaces.audit.audit_records import AuditRecord
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
-from spaces.store.contract import Commit, Put, Refused, Store, read_row
+from spaces.store.contract import Put, Store, commit_puts, read_row
 from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.cli.trust_files import read_collateral_file, read_trust_root
 
@@ -177,11 +177,8 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
         subject="release record",
         detail=msgspec.json.encode(_shown(record)),
     )
-    puts = (
-        Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp),
-        audit.put(SystemEntropy()),
-    )
-    if isinstance(await store.commit(Commit(puts=puts)), Refused):
+    put = Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp)
+    if not await commit_puts(store, put, audit.put(SystemEntropy())):
         raise StoreBusy("another process changed the key-release policy")
     return record
 

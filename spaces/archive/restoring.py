@@ -36,7 +36,7 @@ from ..keyspace import (
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..sql.database_files import DATABASE_MEMBER, database_files
 from ..sql.database_rows import DATABASES_FOLDER
-from ..store.contract import MAX_PUTS, Commit, Put, Range, read_page
+from ..store.contract import MAX_PUTS, Put, Range, commit_puts, read_page
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
 from ..store.lmdb._refused_minutes import add_refused
@@ -419,11 +419,11 @@ async def finish_restore(
             for prefix in _OF_FORMER_KEYS:  # BK7
                 rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
                 while keys := [key for key, _ in (await read_page(store, rows)).rows]:
-                    await store.commit(Commit(puts=tuple([Put(key, None) for key in keys])))
+                    await commit_puts(store, *[Put(key, None) for key in keys])
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))
             puts += [Put(key, None) for key in (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY)]
-        await store.commit(Commit(puts=tuple(puts)))
+        await commit_puts(store, *puts)
     finally:
         await store.close()
     return FinishedRestore(open_from, missing, hosting_mode.decode("utf-8", "replace"))

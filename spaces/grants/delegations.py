@@ -38,6 +38,7 @@ from ..keyspace import (
     delegation_bytes_counter,
     delegation_key,
     expiry_key,
+    marker_key,
     member_key,
     micros8,
     newest8,
@@ -47,8 +48,7 @@ from ..keyspace import (
     x16,
 )
 from ..space_errors import RecordDamaged, TooManySpaces
-from ..store.contract import ABSENT, Follow, Packed, Page, Put, Range, Record, Store
-from .revocations import live_put
+from ..store.contract import ABSENT, LIVE_MARK, Follow, Packed, Page, Put, Range, Record, Store
 from .sessions import session_puts
 
 # ST6: with the rows of hosting and audit, 64 spaces stay below 256 puts.
@@ -114,7 +114,7 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     puts = [
         Put(delegation_key(content), _CODEC.encode(row), ABSENT),
         alias_put(delegation.cid, content),
-        live_put(content),
+        Put(marker_key(content), LIVE_MARK, ABSENT),
         Put(party_key(member16, ROLE_TO, place), content),
     ]
     puts += [

@@ -20,7 +20,7 @@ from capabilities.principals import Principal
 from .._codec import Codec
 from ..keyspace import marker_key
 from ..space_errors import RecordDamaged
-from ..store.contract import ABSENT, LIVE_MARK, Packed, Put, Record
+from ..store.contract import LIVE_MARK, Packed, Put, Record
 
 _PREFIX = marker_key(b"")
 _REVOKED_PREFIX = b"R"
@@ -47,14 +47,6 @@ _CODEC = Codec(_Details)
 def marker_keys(contents: Iterable[ContentKey]) -> tuple[bytes, ...]:
     """Return the key of each delegation's revocation marker."""
     return tuple([_PREFIX + content for content in contents])
-
-
-def live_put(content: ContentKey) -> Put:
-    """Return the write operation that marks a new delegation as live.
-
-    The commit is refused if the delegation has a revocation marker already.
-    """
-    return Put(marker_key(content), LIVE_MARK, expect=ABSENT)
 
 
 def revocation_put(content: ContentKey, revoked: Revoked) -> Put:

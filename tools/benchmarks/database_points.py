@@ -30,9 +30,8 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from postgres_server import PostgresServer, new_server
 
 from capabilities.cids import ContentKey
-from spaces.grants.revocations import live_put
 from spaces.keyspace import audit_key, marker_key, usage_counter, value_key
-from spaces.store.contract import Add, Commit, Put, ReplayRecord
+from spaces.store.contract import ABSENT, LIVE_MARK, Add, Commit, Put, ReplayRecord
 from spaces.store.postgres.engine import open_postgres
 
 POINTS = (
@@ -163,7 +162,9 @@ def _hear(worker: "subprocess.Popen[str]") -> str:
 async def _marks(url: str) -> None:
     store = open_postgres(url)
     try:
-        await store.commit(Commit(puts=tuple([live_put(mark) for mark in _MARKS])))
+        await store.commit(
+            Commit(puts=tuple([Put(marker_key(mark), LIVE_MARK, ABSENT) for mark in _MARKS]))
+        )
     finally:
         await store.close()
 

@@ -1,7 +1,7 @@
 """The JSON format of a delegation list (wire 5.4)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
@@ -13,9 +13,9 @@ from capabilities.tokens import Delegation
 from .query_filters import Direction
 from .status import Verdict
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_S = (datetime.min.replace(tzinfo=UTC) - _EPOCH).total_seconds()
-_LAST_S = (datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds() - 1
+_EPOCH = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
+_FIRST_S = (datetime.min - _EPOCH).total_seconds()
+_LAST_S = (datetime.max - _EPOCH).total_seconds() - 1
 
 
 class Entries(FrozenStruct):
@@ -108,5 +108,4 @@ def time_text(at: float | None) -> str | None:
     """
     if at is None:
         return None
-    moment = _EPOCH + timedelta(seconds=min(max(at, _FIRST_S), _LAST_S))
-    return moment.replace(tzinfo=None).isoformat() + "Z"
+    return (_EPOCH + timedelta(seconds=min(max(at, _FIRST_S), _LAST_S))).isoformat() + "Z"

@@ -68,10 +68,9 @@ async def delegation_status(
     check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
     # The token must request the status of this delegation and nothing else, with the same text for
     # its CID.
-    if not (
-        [(c.ability, c.resource) for c in invocation.capabilities]
-        == [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]
-    ):
+    if [(c.ability, c.resource) for c in invocation.capabilities] != [
+        (DELEGATION_STATUS, OpaqueResource(CID_URN + cid))
+    ]:
         raise Refusal("status-not-bound")
     try:
         digest = parse_cid(cid).digest32
