@@ -12,7 +12,7 @@ The `value` of a selector is a whole resource, or a path in the service of the c
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
@@ -21,7 +21,7 @@ from .frozen_struct import AcyclicStruct
 from .resources import Resource, SpaceResource, extends, parse_resource
 from .strict_json import Json, StrictRecord
 
-Caveats: TypeAlias = Mapping[str, Json]
+Caveats = Mapping[str, Json]
 """Conditions in their stored form (T2): index text to object; an empty map means none."""
 
 _SELECTOR = "xyz.tinycloud.resource/selector"

@@ -15,7 +15,7 @@ delegation is not trusted.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from math import floor
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from .abilities import HOST, REVOKE, sufficient_for
 from .capability_errors import CaveatRefused, ChainError, MalformedToken
@@ -56,7 +56,7 @@ BOUNDARIES = {
 # Every member of every closure is compared with it, and a global is read faster than an attribute.
 _LIVE = Marker.LIVE
 
-Markers: TypeAlias = Mapping[ContentKey, Marker]
+Markers = Mapping[ContentKey, Marker]
 """The markers that the caller read, by content key; a delegation without one is unknown."""
 
 

@@ -15,7 +15,7 @@ Example:
 """
 
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -41,7 +41,7 @@ MachineName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 _Text = Annotated[str, Meta(max_length=4096)]
 _Document = Annotated[str, Meta(max_length=16_384)]
 _Claim = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:/-]{1,64}\Z")]
-ClaimValue: TypeAlias = Annotated[str, Meta(pattern=r"^[ -~]{0,512}\Z")] | int | bool
+ClaimValue = Annotated[str, Meta(pattern=r"^[ -~]{0,512}\Z")] | int | bool
 """A value of a claim. Values are equal only if their types are."""
 
 

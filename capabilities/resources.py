@@ -10,7 +10,6 @@ Example:
 """
 
 import re
-from typing import TypeAlias
 
 from .cache import memoize
 from .capability_errors import InvalidIdentifier
@@ -99,7 +98,7 @@ class NetworkId(AcyclicStruct):
         return f"{NETWORK_PREFIX}{self.owner}:{self.name}"
 
 
-Resource: TypeAlias = SpaceResource | OpaqueResource
+Resource = SpaceResource | OpaqueResource
 
 # RFC 3986. Repeats are possessive and of single characters, so that no input causes backtracking.
 # The two hexadecimal digits after each "%" are checked separately, because possessive groups match

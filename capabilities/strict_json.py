@@ -19,7 +19,7 @@ from .frozen_struct import FrozenStruct
 
 Shape = TypeVar("Shape")
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-JsonObject: TypeAlias = dict[str, Json]
+JsonObject = dict[str, Json]
 
 Sha256Hex = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A field of 64 lower-case hex digits, for use with `shaped`."""

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct, ValidationError, convert
@@ -35,10 +35,10 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 # bytes and uses the shortest escapes. It prints fractions and integers above 64 bits differently,
 # and NaN as null, so those take the slow path. A subclass of `bytes` is a digest, written as hex.
 _compact = msgspec.json.Encoder(order="sorted", enc_hook=bytes.hex).encode
-Int64: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-_Leaf: TypeAlias = Int64 | str | bool | None
-_Flat: TypeAlias = _Leaf | list[_Leaf] | dict[str, _Leaf]
-_Nested: TypeAlias = _Leaf | list[_Flat] | dict[str, _Flat]
+Int64 = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_Leaf = Int64 | str | bool | None
+_Flat = _Leaf | list[_Leaf] | dict[str, _Leaf]
+_Nested = _Leaf | list[_Flat] | dict[str, _Flat]
 
 
 class _Compact(Struct):

@@ -46,8 +46,8 @@ class InlineEnvelope:
     encrypted_symmetric_key: str
     encrypted_symmetric_key_hash: str
     ciphertext: bytes = field(repr=False)
-    aad: str | None = None
-    metadata: Mapping[str, str] | None = None
+    aad: str | None
+    metadata: Mapping[str, str] | None
 
 
 class _EnvelopeJson(Struct, rename="camel"):

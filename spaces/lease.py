@@ -91,5 +91,5 @@ class Lease(NamedTuple):
         return record, _CODEC.read(record) or _FREE
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
-        put = Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))
+        put = Put(LEASE_KEY, _CODEC.encode(row), stamp_of(record))
         return await commit_puts(self.store, put)

@@ -160,7 +160,7 @@ async def sweep_aliases(services: Services) -> bool:
         await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
     ).records
     stray = [
-        Put(key, None, expect=record.stamp)
+        Put(key, None, record.stamp)
         for (key, record), marker in zip(page.rows, markers, strict=True)
         if not has_value(marker)
     ]

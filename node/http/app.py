@@ -9,7 +9,6 @@ which are the busiest, bypass the router (`fixed_paths`).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeAlias
 
 from aiohttp import web
 
@@ -37,7 +36,7 @@ from .routes.route_table import SERVED
 
 SERVER_NAME = "sealspace"
 
-_Server: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Server = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 # H6. `Server` is set here because the framework's value would disclose its version.
 FIXED_HEADERS = {

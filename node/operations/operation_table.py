@@ -7,7 +7,6 @@ formats the result by its type.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
@@ -63,7 +62,7 @@ _OF_DELEGATIONS = frozenset({REVOKE, DELEGATION_STATUS})
 _OWN = "sealspace."
 
 
-Run: TypeAlias = Callable[[Request], Awaitable[object]]
+Run = Callable[[Request], Awaitable[object]]
 
 
 class Batch(FrozenStruct, eq=False):

@@ -14,7 +14,7 @@ from ..store.contract import ReplayRecord, Store
 
 def replay_record_of(key: bytes, *, expires_at: float) -> ReplayRecord:
     """Return the replay record that prevents a second use of a token."""
-    return ReplayRecord(key=key, expires_at=math.ceil(expires_at))
+    return ReplayRecord(key, math.ceil(expires_at))
 
 
 def nonce_replay_records(
@@ -35,9 +35,7 @@ def nonce_replay_records(
         max_lifetime_s: the longest lifetime of a token.
     """
     ends_at = (math.floor(expires_at) // max_lifetime_s + 1) * max_lifetime_s
-    return ReplayRecord(key=key, expires_at=ends_at), ReplayRecord(
-        key=key, expires_at=ends_at + max_lifetime_s
-    )
+    return ReplayRecord(key, ends_at), ReplayRecord(key, ends_at + max_lifetime_s)
 
 
 async def closed_until(store: Store, now: float) -> float | None:

@@ -54,7 +54,7 @@ def revocation_put(content: ContentKey, revoked: Revoked) -> Put:
 
     A revoked delegation stays revoked. Of two concurrent revocations the later is recorded.
     """
-    details = _CODEC.encode(_Details(at=revoked.at, by=revoked.by))
+    details = _CODEC.encode(_Details(revoked.at, revoked.by))
     return Put(marker_key(content), _REVOKED_PREFIX + revoked.cid + details)
 
 

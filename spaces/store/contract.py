@@ -418,7 +418,14 @@ def check_commit(commit: Commit) -> None:
             )
     if commit.replay_record is not None:
         check_replay_record(commit.replay_record)
-    _check_disjoint(commit)
+    # Each row is written once, and not both written and incremented: the outcome would depend on an
+    # order that the contract does not specify.
+    written = {put.key for put in commit.puts}
+    if len(written) != len(commit.puts):
+        raise CommitInvalid("a commit must not write the same key twice")
+    counters = [*[add.counter for add in commit.adds], *[put.account for put in commit.puts]]
+    if not written.isdisjoint(counters):
+        raise CommitInvalid("a commit must not write and increment the same row")
 
 
 def _check_puts(puts: Sequence[Put]) -> None:
@@ -443,20 +450,6 @@ def _check_puts(puts: Sequence[Put]) -> None:
             size_bytes += len(value)
     if size_bytes > MAX_COMMIT_BYTES:
         raise too_large("commit bytes", size_bytes, MAX_COMMIT_BYTES)
-
-
-def _check_disjoint(commit: Commit) -> None:
-    """Check that a commit does not write the same row twice.
-
-    It must not both write and increment a row either. The outcome would depend on an order that the
-    contract does not specify.
-    """
-    written = {put.key for put in commit.puts}
-    if len(written) != len(commit.puts):
-        raise CommitInvalid("a commit must not write the same key twice")
-    counters = [*[add.counter for add in commit.adds], *[put.account for put in commit.puts]]
-    if not written.isdisjoint(counters):
-        raise CommitInvalid("a commit must not write and increment the same row")
 
 
 def _check_keys(keys: Iterable[bytes]) -> None:

@@ -63,7 +63,7 @@ async def collect(
             # another process does the same.
             await store.commit(
                 Commit(
-                    puts=(Put(key, None, expect=record.stamp),),
+                    puts=(Put(key, None, record.stamp),),
                     adds=(Add(BODIES_COUNTER, -work.size_bytes),),
                 )
             )
@@ -87,7 +87,7 @@ async def _delete_record(
         unlink = due_put(
             work, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy, size_bytes=size_bytes
         )
-        gone = Put(key, None, expect=record.stamp)
+        gone = Put(key, None, record.stamp)
         if await commit_puts(store, gone, Put(due, None), unlink):
             return
     await commit_puts(store, Put(due, None))

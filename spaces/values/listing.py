@@ -122,7 +122,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     """
     texts = _decode_page(query, page)
     if texts is not None and (len(texts) > query.limit or not page.more):
-        return Listing(paths=tuple(texts[: query.limit]), more=len(texts) > query.limit)
+        return Listing(tuple(texts[: query.limit]), more=len(texts) > query.limit)
     cursors = query._cursors()
     cursors[-1].advance(page)
     paths: list[bytes] = []
@@ -131,9 +131,9 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
         size_bytes += len(path)
         is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
         if is_enough or len(paths) == query.limit:
-            return Listing(paths=_texts(paths), more=True)
+            return Listing(_texts(paths), more=True)
         paths.append(path)
-    return Listing(paths=_texts(paths), more=False)
+    return Listing(_texts(paths), more=False)
 
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:

@@ -49,7 +49,7 @@ def parse_file_name(name: str) -> ObjectName | None:
         space16, digest, generation = (bytes.fromhex(part) for part in parts)
     except ValueError:
         return None
-    found = ObjectName(space16=space16, digest=digest, generation=generation)
+    found = ObjectName(space16, digest, generation)
     return found if found.file_name == name else None
 
 

@@ -59,7 +59,7 @@ def inline_body(data: bytes) -> Body:
             f"a value of more than {INLINE_BYTES} bytes must be stored in a file; this value has"
             f" {len(data)} bytes"
         )
-    return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
+    return Body(blake3(data).digest(), len(data), data)
 
 
 @dataclass
@@ -170,5 +170,4 @@ class Staging:
         return incoming
 
     async def _finish(self, incoming: IncomingBody) -> Body:
-        digest, size_bytes = await incoming.finish()
-        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=incoming)
+        return Body(*await incoming.finish(), None, incoming)

@@ -106,10 +106,10 @@ class Head(AcyclicStruct):
     size_bytes: int
     body: bytes | None
     path: str
-    object_name: ObjectName | None = None
-    sealed_key: bytes | None = None
-    stored_at: int | None = None  # epoch seconds; None: stored by an earlier version
-    version: int = 1
+    object_name: ObjectName | None
+    sealed_key: bytes | None
+    stored_at: int | None  # epoch seconds; None: stored by an earlier version
+    version: int
     replaced_at: int = 0  # microseconds since the epoch; 0: the current value
 
     @property
@@ -146,7 +146,7 @@ class WritePlan(AcyclicStruct):
 
     puts: tuple[Put, ...]
     checks: tuple[Check, ...]
-    adds: tuple[Add, ...] = ()
+    adds: tuple[Add, ...]
 
 
 NO_LIMIT = 1 << 62
@@ -609,7 +609,7 @@ class Draft:
             adds.append(Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes))
             # The sweep must not remove a file that is named now as an orphan; see `collector`.
             if self._sweep is None:
-                puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
+                puts.append(Put(ORPHAN_SWEEP_KEY, b"", ABSENT))
             else:
                 checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
         generations: dict[bytes, bytes] = {}
@@ -651,7 +651,7 @@ class Draft:
             Put(
                 object_key(name.space16, name.digest),
                 encode_object_record(fresh),
-                expect=stamp_of(body.record),
+                stamp_of(body.record),
                 weight_bytes=body.size_bytes if fresh.references else 0,
                 account=self._own.usage if fresh.is_live else self._own.versions,
             )

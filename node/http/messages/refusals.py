@@ -10,7 +10,7 @@ compares it with all error classes.
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ from tee_backend.attestation.attestation_errors import AttestationError, QuoteCo
 
 from ...refusal import Refusal
 
-Coded: TypeAlias = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
+Coded = Refusal | CapabilityError | EncryptionError | SpaceError | AttestationError
 """The error classes that end requests."""
 
 AnsweredRoute = Literal[

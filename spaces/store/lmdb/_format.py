@@ -46,7 +46,7 @@ def open_table(env: lmdb.Environment) -> "lmdb._Database":
         raise StoreUnavailable("the table of deleted rows in the store cannot be opened") from exc
 
 
-def check_format_version(env: lmdb.Environment, *, may_be_moved: bool = False) -> None:
+def check_format_version(env: lmdb.Environment, *, may_be_moved: bool) -> None:
     """Check the format version of an LMDB environment.
 
     A moved store is refused unless `may_be_moved` is true. A new environment is empty and passes.

@@ -42,7 +42,7 @@ def durable_first_use(
     return txn.get(REPLAY_PREFIX + row) is None, False
 
 
-_KEY_ALONE = Record(value=b"", stamp=b"")
+_KEY_ALONE = Record(b"", b"")
 _KEYS_AT_ONCE = 32
 
 

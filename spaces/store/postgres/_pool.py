@@ -8,7 +8,6 @@ import random
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeAlias
 
 import asyncpg
 
@@ -31,8 +30,7 @@ _PLANNING = (
     "jit = off",
 )
 
-Argument: TypeAlias = Sequence[bytes | int | None] | bytes | str | int | None
-Opened: TypeAlias = "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]]"
+Argument = Sequence[bytes | int | None] | bytes | str | int | None
 
 
 class Connections:
@@ -41,7 +39,14 @@ class Connections:
     It has up to `size` connections, and is bound to the event loop that first uses it.
     """
 
-    def __init__(self, url: str, *, size: int, session: Mapping[str, str], opened: Opened) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int,
+        session: Mapping[str, str],
+        opened: "Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[None]]",
+    ) -> None:
         """Create a pool without any connections.
 
         Connections are opened when they are needed.

@@ -214,10 +214,11 @@ def _snapshots(
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
             is_first_use.add(key)
-        elif part < FIRST_PAGE_PART:
-            records[key] = Record(value=value_of(value, number), stamp=stamp)
+            continue
+        record = Record(value_of(value, number), stamp)
+        if part < FIRST_PAGE_PART:
+            records[key] = record
         else:
-            record = Record(value=value_of(value, number), stamp=stamp)
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
     for pending in batch:
         follow = pending.follow
