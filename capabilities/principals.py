@@ -113,9 +113,7 @@ def wallet_address(principal: Principal) -> bytes | None:
 
     The principal must be a canonical `did:pkh:eip155`.
     """
-    if not is_wallet(principal):
-        return None
-    return bytes.fromhex(principal[-40:])
+    return bytes.fromhex(principal[-40:]) if is_wallet(principal) else None
 
 
 def is_wallet(principal: Principal) -> bool:

@@ -24,7 +24,7 @@ from .frozen_struct import FrozenStruct
 from .resources import is_uri
 from .siwe import SiweMessage
 from .strict_base64 import encode_url
-from .strict_json import Json, check_text, repeats_member
+from .strict_json import check_text, repeats_member
 
 PREFIX = "urn:recap:"
 MAX_RECAP_BYTES = 393_216
@@ -96,7 +96,7 @@ def encode_recap(recap: Recap) -> str:
         }
         for resource, abilities in sorted(recap.att.items(), key=_utf16)
     }
-    body: Mapping[str, Json | object] = {"att": att, "prf": list(recap.prf)}
+    body = {"att": att, "prf": list(recap.prf)}
     return PREFIX + encode_url(msgspec.json.encode(body))
 
 

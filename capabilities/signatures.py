@@ -5,8 +5,6 @@ small-order key, low `s`, and `v` of 0, 1, 27 or 28. `verifiers` and `issuers` c
 of UCANs, for all key types.
 """
 
-from collections.abc import Mapping
-
 import sha3
 from btclib_libsecp256k1 import keys, recovery
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
@@ -18,7 +16,7 @@ from .principals import did_key, eip55
 SECP256K1_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """The order of secp256k1; a signature with an `s` above half of it also exists with a lower one."""
 
-_RECOVERY: Mapping[int, int] = {0: 0, 1: 1, 27: 0, 28: 1}
+_RECOVERY = {0: 0, 1: 1, 27: 0, 28: 1}
 
 
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:

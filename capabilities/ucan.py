@@ -170,11 +170,10 @@ def verify_ucan(token: UcanToken) -> None:
     verify_jws(token.payload.iss, header.alg, token.signing_input, token.signature, jwk=header.jwk)
 
 
-def encode_ucan(payload: UcanPayload, signer: Ed25519Signer, *, include_jwk: bool = True) -> str:
+def encode_ucan(payload: UcanPayload, signer: Ed25519Signer) -> str:
     """Create a UCAN that is signed with an Ed25519 key."""
     jwk = {"alg": "EdDSA", "crv": "Ed25519", "kty": "OKP", "x": encode_url(signer.public_key)}
-    key = {"jwk": jwk} if include_jwk else {}
-    header = msgspec.json.encode({"alg": "EdDSA", **key, "typ": "JWT", "ucv": _UCV})
+    header = msgspec.json.encode({"alg": "EdDSA", "jwk": jwk, "typ": "JWT", "ucv": _UCV})
     signing_input = f"{encode_url(header)}.{encode_url(msgspec.json.encode(payload))}"
     return f"{signing_input}.{encode_url(signer.sign(signing_input.encode()))}"
 

@@ -101,7 +101,7 @@ class PolicyCache:
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes
         self._header_bytes = 0
-        self._entries: OrderedDict[int, _CacheEntry] = OrderedDict()
+        self._entries = OrderedDict[int, _CacheEntry]()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
         """Return the release policies in a delegation's facts.

@@ -56,9 +56,9 @@ class Keyring:
         self._secret = bytes(secret)
         self._network_seal = self.derive(NETWORK_SEAL)  # derived once, since every release uses it
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
-        self.node_did: str = self.node_signer.did
+        self.node_did = self.node_signer.did
         self.exchange_signer = Ed25519Signer(self.derive(OIDC_EXCHANGE))  # OX2
-        self.invitation_public_key: str = encode_url(
+        self.invitation_public_key = encode_url(
             Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key
         )
 

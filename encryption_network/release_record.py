@@ -44,7 +44,7 @@ INTEL_ROOT_SHA256 = bytes.fromhex(
     "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
 )
 """SHA-256 of Intel's root certificate (DER), which signs the quotes of genuine platforms."""
-STRICTNESS: dict[Mode, int] = {"off": 0, "delegates": 1, "everyone": 2}
+STRICTNESS = {"off": 0, "delegates": 1, "everyone": 2}
 _MAX_BYTES = MAX_POLICY_BYTES + MAX_KEY_PROVIDERS * (2 * MAX_ID_BYTES + 16) + 4096
 
 

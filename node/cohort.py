@@ -44,4 +44,4 @@ class Cohort:
             yield
 
 
-COHORT: web.AppKey[Cohort] = web.AppKey("cohort", Cohort)
+COHORT = web.AppKey("cohort", Cohort)

@@ -77,4 +77,4 @@ def quota_policy(config: Config) -> QuotaPolicy:
     )
 
 
-SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+SERVICES = web.AppKey("services", Services)

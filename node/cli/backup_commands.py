@@ -507,7 +507,7 @@ def _checked(config: Config, opens: bool) -> Checked:
 
 async def _check(config: Config, opens: bool) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        networks: set[str] = set()
+        networks = set[str]()
         readers = dict(_READERS)
         if opens:
             keyring = Keyring(own_secret(config, await recorded_identity(store)))

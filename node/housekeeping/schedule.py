@@ -263,7 +263,7 @@ async def _sweep_delegations(services: Services) -> bool:
     return await sweep_delegations(services) == BATCH
 
 
-JOBS: tuple[Job, ...] = (
+JOBS = (
     Job("seal-audit", 1.0, seal_audit.seal_recent),
     Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
     Job("seal-audit-late", 3600.0, seal_audit.seal_audit),

@@ -66,7 +66,7 @@ class ConnectionBounds(listener.ConnectionBounds):
             limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer)
         )
         self._counter = counter
-        self._reported_at: set[Bound] = set()
+        self._reported_at = set[Bound]()
 
     def count_closed(self, bound: Bound) -> None:
         """Count a connection that was closed because of a limit."""

@@ -69,7 +69,7 @@ class ReadinessProbe:
             return self._known[1]
 
 
-PROBE: web.AppKey[ReadinessProbe] = web.AppKey("readiness", ReadinessProbe)
+PROBE = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _run_checks(services: Services) -> Readiness:

@@ -234,8 +234,8 @@ class Delegations:
         self.memory_bytes = 0
         self._store = store
         self._max_bytes = max_bytes
-        self._by_content: OrderedDict[ContentKey, tuple[Registered, int]] = OrderedDict()
-        self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
+        self._by_content = OrderedDict[ContentKey, tuple[Registered, int]]()
+        self._aliases = OrderedDict[Digest, ContentKey]()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
         """Return the registered delegations with the given CIDs.

@@ -50,7 +50,7 @@ class ReadCohorts:
 
     def __init__(self) -> None:
         self._is_taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting = deque[asyncio.Future[None]]()
 
     async def take(self) -> None:
         """Wait for the caller's turn to read from a file.

@@ -86,7 +86,9 @@ def ucan(
         att=granted(att),
         **claims,
     )
-    return encode_ucan(payload, signer, include_jwk=include_jwk)
+    if include_jwk:
+        return encode_ucan(payload, signer)
+    return raw_ucan(msgspec.json.encode(payload), signer=signer)
 
 
 class Signs(Protocol):

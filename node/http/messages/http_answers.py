@@ -96,7 +96,7 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
 
 TRACE_HEADER = "TinyCloud-Trace-Id"
 
-_KEY: web.RequestKey[str] = web.RequestKey("request_id", str)
+_KEY = web.RequestKey("request_id", str)
 _ID_BYTES = 16
 _IDS_AT_ONCE = 256  # one system call for each id would be its main cost
 _ids = (
@@ -194,7 +194,7 @@ def is_typed(headers: Mapping[str, str]) -> bool:
     return any(name.lower() == CONTENT_TYPE for name in headers)
 
 
-COMMON_HEAD: web.AppKey[CommonHead] = web.AppKey("common_head", CommonHead)
+COMMON_HEAD = web.AppKey("common_head", CommonHead)
 
 
 class WholeAnswer(web.Response):

@@ -102,7 +102,7 @@ class RequestLog:
         return blake3(text.encode("utf-8", "surrogatepass"), key=self.key).hexdigest(_HASH_BYTES)
 
 
-REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
+REQUEST_LOG = web.AppKey("request_log", RequestLog)
 
 
 def request_log(config: Config, keyring: Keyring) -> RequestLog | None:

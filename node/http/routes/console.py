@@ -43,7 +43,7 @@ class ConsoleFiles(FrozenStruct):
     headers: Mapping[str, str]
 
 
-CONSOLE: web.AppKey[ConsoleFiles] = web.AppKey("console", ConsoleFiles)
+CONSOLE = web.AppKey("console", ConsoleFiles)
 """Set if the node serves the console."""
 
 

@@ -245,7 +245,7 @@ _own = partial(Route, surface="own")
 _for_node = partial(Route, surface="own", authority="node invocation")
 _for_operator = partial(Route, cors=False, authority="operator")
 
-ROUTES: tuple[Route, ...] = (
+ROUTES = (
     Route(
         "POST",
         "/invoke",

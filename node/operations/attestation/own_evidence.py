@@ -19,7 +19,7 @@ from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote
 from tee_backend.attestation.report_data import node_report_data
 
-from ...config.tree import AttestationMode, PlatformSource
+from ...config.tree import AttestationMode
 from ...platform.own_quotes import QuoteQueue
 from ...platform.root_secret import secret_origin
 from ...refusal import Refusal
@@ -27,7 +27,7 @@ from ...release_terms import current_release
 from ...services import Services
 
 # Both generations of guest agent report one mode, which clients compare.
-_MODES: dict[PlatformSource, str] = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
+_MODES = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
 # Raw: ends with a backslash and a zero, not a NUL, as other nodes write it.
 _KEY_BINDING = r"xyz.tinycloud.share/tee-key/v1\0"
 

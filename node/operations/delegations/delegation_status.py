@@ -4,8 +4,6 @@ A caller that may revoke a delegation may also ask for its state (W21, W22), wit
 Every other caller gets the same response as for a delegation that does not exist.
 """
 
-from collections.abc import Mapping
-
 from capabilities.abilities import DELEGATION_STATUS
 from capabilities.capability_errors import CapabilityError, InvalidIdentifier
 from capabilities.chain import acting_principal, may_manage
@@ -23,7 +21,7 @@ from ..authorise import admit_signed, closure_contents
 from .status import verdict_of
 
 # States that have another name here than in `/delegation/query`.
-_WORDS: Mapping[str, str] = {"ancestor_revoked": "revoked", "pending": "unavailable"}
+_WORDS = {"ancestor_revoked": "revoked", "pending": "unavailable"}
 
 
 class StatusReport(FrozenStruct):

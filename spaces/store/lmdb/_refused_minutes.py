@@ -37,7 +37,7 @@ def remove_replay_records(
     """
     cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
     found = cursor.set_range(prefix)
-    minutes: set[bytes] = set()
+    minutes = set[bytes]()
     rows = 0
     # After the last row is deleted the cursor may have an empty key.
     while found and rows < limit and prefix <= cursor.key() < end:

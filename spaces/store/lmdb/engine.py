@@ -63,7 +63,7 @@ class WriterThread:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue: deque[_PendingCommit] = deque()
+        self._queue = deque[_PendingCommit]()
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._next_housekeeping = 0.0

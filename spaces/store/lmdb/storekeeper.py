@@ -103,9 +103,9 @@ class _Keeper:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue: deque[tuple[FrameConnection, Sequence[CommitRequest], int]] = deque()
+        self._queue = deque[tuple[FrameConnection, Sequence[CommitRequest], int]]()
         self._is_due = False
-        self.connections: set[FrameConnection] = set()
+        self.connections = set[FrameConnection]()
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:

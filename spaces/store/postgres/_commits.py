@@ -75,7 +75,7 @@ class Commits:
         self._writers: dict[bytes, QueuedCommit] = {}
         self._readers: dict[bytes, set[QueuedCommit]] = {}  # that came after the writer
         self._waiting_bytes = 0
-        self._writing: set[asyncio.Task[Committed | Refused]] = set()
+        self._writing = set[asyncio.Task[Committed | Refused]]()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write a commit, and return its outcome.

@@ -52,7 +52,7 @@ class Reads:
         self._queue: list[_PendingRead] = []
         self._is_due = False  # a task was created that has not started
         self._running = 0  # tasks that read, each over one connection
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = set[asyncio.Task[None]]()
 
     async def read(
         self,
@@ -175,7 +175,7 @@ def _fail(pending: _PendingRead, error: Exception) -> None:
 def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
     keys = {key for pending in batch for key in pending.keys}
     replay_records: dict[bytes, bytes] = {}
-    followed: set[bytes] = set()
+    followed = set[bytes]()
     prefix = b""
     ranges: list[Range] = []
     for pending in batch:
@@ -209,7 +209,7 @@ def _snapshots(
     Yields pairs of a read and its snapshot.
     """
     records: dict[bytes, Record] = {}
-    is_first_use: set[bytes] = set()
+    is_first_use = set[bytes]()
     found: dict[int, list[tuple[bytes, Record, int]]] = {}
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
