@@ -160,8 +160,15 @@ def judge_registration(
     _check_conditions(delegation.capabilities, check_understood, boundary="delegation")
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
-    accounts = _listing_accounts(delegation, known)
-    return Registered(delegation, closure, begins, ends, keys, registered_at=now, accounts=accounts)
+    return Registered(
+        delegation,
+        closure,
+        begins,
+        ends,
+        keys,
+        registered_at=now,
+        accounts=_listing_accounts(delegation, known),
+    )
 
 
 def judge_invocation(

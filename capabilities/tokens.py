@@ -475,7 +475,6 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
         raise MalformedToken("revocation has no target")
     if recap_of(message) is not None:  # V3
         raise WrongKind
-    text = message.uri.removeprefix(CID_AUDIENCE)
     return UnverifiedRevocation(
         form="cacao",
         header=header,
@@ -483,7 +482,7 @@ def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevoc
         content_key=content_key_of_cacao(message.iss, message.digest),
         revoker=principal_of(message.iss),
         addressee=None,
-        targets=(target_of(text),),
+        targets=(target_of(message.uri.removeprefix(CID_AUDIENCE)),),
         parents=(),
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),

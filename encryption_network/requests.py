@@ -33,7 +33,7 @@ from msgspec import ValidationError, convert
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.cids import cid_text
-from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
+from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import (
     NETWORK_PREFIX,
     NetworkId,
@@ -334,17 +334,11 @@ def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, Network
 # --- create and revoke ----------------------------------------------------------------------------
 
 
-class CreateBody(FrozenStruct):
-    """The parsed body of a request to create a network (enc 2.5)."""
-
-    network_id: NetworkId
-    body_hash: str
-
-
-def parse_create(value: Json) -> CreateBody:
+def parse_create(value: Json) -> tuple[NetworkId, str]:
     """Parse the body of a request to create a network.
 
-    These are rows 5 and 6 of the table in enc 2.5.
+    These are rows 5 and 6 of the table in enc 2.5. Returns the id of the network and the hash of
+    the body.
 
     Raises:
         RequestError: `create-body-malformed`, wrong members, a name that clients cannot write, or
@@ -374,7 +368,7 @@ def parse_create(value: Json) -> CreateBody:
     # needed.
     if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (1, 1):
         raise RequestError("create-body-malformed", "threshold must be n 1 and t 1")
-    return CreateBody(network, body_hash)
+    return network, body_hash
 
 
 def bind_admin(

@@ -337,8 +337,10 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         return
     space16, place = key[1:17], head.object_name
     if is_version := key[:1] == VERSIONS_PREFIX:
-        own = versions_prefix(space16, head.path)
-        require(own == key[:-12], "a version is stored under the wrong path")
+        require(
+            versions_prefix(space16, head.path) == key[:-12],
+            "a version is stored under the wrong path",
+        )
     else:
         require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
         yield rows_counter(space16), row_bytes(head.path, head.metadata)

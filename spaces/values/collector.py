@@ -83,12 +83,14 @@ async def _delete_record(
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
     if record is not None and object_record_of(record) == ObjectRecord(work.generation, 0):
-        size_bytes = work.size_bytes
         unlink = due_put(
-            work, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy, size_bytes=size_bytes
+            work,
+            due_at=now + UNLINK_AFTER_S,
+            unlink=True,
+            entropy=entropy,
+            size_bytes=work.size_bytes,
         )
-        gone = Put(key, None, record.stamp)
-        if await commit_puts(store, gone, Put(due, None), unlink):
+        if await commit_puts(store, Put(key, None, record.stamp), Put(due, None), unlink):
             return
     await commit_puts(store, Put(due, None))
 

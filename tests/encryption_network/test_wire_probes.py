@@ -210,23 +210,21 @@ class MiniNode:
         value = requests.read_body(body, max_bytes=requests.MAX_BODY_BYTES)
         invocation = self.authorised(header)
         self.judged(invocation)
-        wanted = requests.parse_create(value)
+        network, body_hash = requests.parse_create(value)
         nonce = requests.bind_admin(
             invocation,
-            wanted.network_id,
+            network,
             action=NETWORK_CREATE,
-            body_hash=wanted.body_hash,
+            body_hash=body_hash,
             node_did=self.keyring.node_did,
         )
         self.claim(requests.admin_nonce_key(invocation, nonce), RequestError("nonce-used"))
-        requests.check_create(self.networks.get(wanted.network_id.text))
+        requests.check_create(self.networks.get(network.text))
         record = networks.create_network(
-            wanted.network_id, now=self.now, keyring=self.keyring, entropy=self.entropy
+            network, now=self.now, keyring=self.keyring, entropy=self.entropy
         )
         record = self.with_recorded_keys(record)
-        self.networks[wanted.network_id.text] = networks.decode_network(
-            networks.encode_network(record)
-        )
+        self.networks[network.text] = networks.decode_network(networks.encode_network(record))
         return 200, {"descriptor": networks.descriptor_json(record, self.keyring.node_did)}
 
     def with_recorded_keys(self, record: networks.NetworkRecord) -> networks.NetworkRecord:

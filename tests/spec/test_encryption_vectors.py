@@ -297,8 +297,8 @@ def _administer(case: Any, node_did: str) -> dict[str, Any]:
     creating = case["action"] == NETWORK_CREATE
     network, body_hash = parse_path_id(case["path"]), REVOKE_BODY_HASH
     if creating:
-        body = parse_create(read_body(case["body"].encode(), max_bytes=MAX_BODY_BYTES))
-        network, body_hash = body.network_id, body.body_hash
+        value = read_body(case["body"].encode(), max_bytes=MAX_BODY_BYTES)
+        network, body_hash = parse_create(value)
     nonce = bind_admin(
         invocation, network, action=case["action"], body_hash=body_hash, node_did=node_did
     )

@@ -63,9 +63,8 @@ async def post_network(request: web.Request) -> JsonObject:
 
     The response is the descriptor of the network.
     """
-    services = request.app[SERVICES]
     descriptor = await create(
-        services,
+        request.app[SERVICES],
         token_of(request),
         await limited_body(request, max_bytes=MAX_BODY_BYTES),
         client=client_address(request),

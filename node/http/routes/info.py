@@ -27,8 +27,7 @@ _HEADERS = {"ETag": _ETAG, "Cache-Control": "public, max-age=300"}
 
 async def get_description(request: web.Request) -> web.Response:
     """GET /openapi.json: return the OpenAPI description of all routes."""
-    services = request.app[SERVICES]
-    check_rate_limit(request, services.public_rates)
+    check_rate_limit(request, request.app[SERVICES].public_rates)
     if matches_weakly(request.headers.get("If-None-Match"), _ETAG):
         return WholeAnswer(b"", _HEADERS, 304)
     return WholeAnswer(_DOCUMENT, {**_HEADERS, "Content-Type": "application/json"})

@@ -111,8 +111,7 @@ async def post_delegation(request: web.Request) -> Registration:
 
     The response contains its CID and the activated and skipped spaces.
     """
-    services = request.app[SERVICES]
-    return await register(services, token_of(request), client=client_address(request))
+    return await register(request.app[SERVICES], token_of(request), client=client_address(request))
 
 
 MAX_STATUS_BODY_BYTES = 1024 * 1024

@@ -116,8 +116,8 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
     if not stored or not isinstance(trust, OidcTrust):
         raise MalformedToken("there is no such trust")
-    header = jwt.get_unverified_header(token)
-    key = await services.issuer_keys.find(trust, header.get("kid"), now=now)
+    kid = jwt.get_unverified_header(token).get("kid")
+    key = await services.issuer_keys.find(trust, kid, now=now)
     # OX3: the key says which signature it makes. The token's header does not choose.
     payload = jwt.PyJWS(options={"enforce_minimum_key_length": True}).decode(
         token, key, algorithms=[*ALGORITHMS & {key.algorithm_name}]

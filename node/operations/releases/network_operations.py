@@ -107,16 +107,16 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
 
     async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
         call = await read_call(services, invocation, records_use=False)
-        asked = parse_create(value)  # rows 5, 6
+        network, body_hash = parse_create(value)  # rows 5, 6
         write = await _bind_write(
-            services, call, asked.network_id, NETWORK_CREATE, asked.body_hash, records_use=is_first
+            services, call, network, NETWORK_CREATE, body_hash, records_use=is_first
         )  # rows 7 to 17
         check_create(write.record)  # row 18
         if write.record is not None:  # EN31
             return _plan(services, write, claim_network(write.record), "network.claimed")
-        checks = await _owner_checks(services, asked.network_id)  # row 19
+        checks = await _owner_checks(services, network)  # row 19
         record = create_network(
-            asked.network_id,
+            network,
             now=services.now(),
             keyring=services.keyring,
             entropy=services.entropy,

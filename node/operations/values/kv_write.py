@@ -48,9 +48,12 @@ async def put(request: Request) -> Written:
             body = await staging.keep(whole)
         return (Write(target.path, body, stored_headers(message.headers), sealed_key_of(body)),)
 
-    subject = f"{target.space.text}/kv/{target.path}"
     (write,) = await put_values(
-        request, (target.path,), receive, subject=subject, declared_bytes=declared_bytes or 0
+        request,
+        (target.path,),
+        receive,
+        subject=f"{target.space.text}/kv/{target.path}",
+        declared_bytes=declared_bytes or 0,
     )
     assert write.body is not None  # a put has one
     return Written(f'"blake3-{write.body.digest.hex()}"')
@@ -107,13 +110,12 @@ async def delete(request: Request) -> Written:
             puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))
             checks += plan.checks
             adds += plan.adds
-        replay_record = durable_replay_record(services, call)
         commit = Commit(
             puts=tuple(puts),
             live=call.live,
             checks=tuple(checks),
             adds=tuple(adds),
-            replay_record=replay_record,
+            replay_record=durable_replay_record(services, call),
         )
         return commit, Written(head.etag_header if is_one and head is not None else None)
 

@@ -20,7 +20,7 @@ from capabilities.machine_tokens import is_machine_token
 from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
-from spaces.grants.revocations import marker_keys, markers_of
+from spaces.grants.revocations import marker_keys, marker_of
 from spaces.store.contract import Commit, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import (
@@ -192,8 +192,7 @@ async def redeem(services: Services, text: str) -> Head:
     *records, value = (
         await services.store.read((*marker_keys(record.authority), record.value_key))
     ).records
-    marks = markers_of(record.authority, records)
-    if any(marks.get(content) is not Marker.LIVE for content in record.authority):
+    if any(marker_of(row) is not Marker.LIVE for row in records):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = _current(value, record.value_key)
     if bytes.fromhex(head.etag) != record.digest:
