@@ -159,13 +159,8 @@ space_of = _CODEC.read
 """Decode the row of a space."""
 
 
-def space_row_key(space: SpaceId) -> bytes:
-    """Return the database key of a hosted space."""
-    return space_key(space_id16(space))
-
-
 is_hosted = has_value
-"""Return whether a space is hosted, by the row under `space_row_key`."""
+"""Return whether a space is hosted, by the row under `SpaceKeys.row`."""
 
 
 def owned_spaces_range(owner: Principal, *, limit: int = 1000) -> Range:
@@ -253,7 +248,7 @@ def plan_hosting(
     to_admit = request.admitted
     # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
     hosted = dict.fromkeys(
-        [space for space in request.mentioned if is_hosted(found[space_row_key(space)])]
+        [space for space in request.mentioned if is_hosted(found[space_keys(space).row])]
     )
     new: dict[SpaceId, None] = {}
     growth: dict[bytes, int] = {}
@@ -280,7 +275,7 @@ def plan_hosting(
         owner for owner in dict.fromkeys([space.owner for space in new]) if owner in to_admit
     ]
     active = hosted | new
-    relied_on = (*map(space_row_key, hosted), *map(admission_key, admitted))
+    relied_on = (*[space_keys(space).row for space in hosted], *map(admission_key, admitted))
     return HostingPlan(
         activated=tuple([space for space in request.mentioned if space in active]),
         skipped=tuple([space for space in request.mentioned if space not in active]),

@@ -12,10 +12,10 @@ the limit that the operator set for the space, which is stored in a row; the def
 that row together with all other rows that it depends on.
 
 Example:
-    keys = (usage_key(space), override_row_key(space))
+    keys = (space_keys(space).usage, space_keys(space).override)
     limit_bytes = effective_limit(space, records[1], policy)
     # with the add only if the commit grows the space
-    commit = Commit(puts=plan.puts, adds=(Add(usage_key(space), 0, at_most=limit_bytes),))
+    commit = Commit(puts=plan.puts, adds=(Add(space_keys(space).usage, 0, at_most=limit_bytes),))
     if isinstance(outcome, Refused): ...      # read the counter again: is there free space?
 """
 
@@ -60,22 +60,12 @@ class _Override(Packed):
 _CODEC = Codec(_Override)
 
 
-def usage_key(space: SpaceId) -> bytes:
-    """Return the key of the counter for a space's total size."""
-    return space_keys(space).usage
-
-
 def rows_limit(limit_bytes: int) -> int:
     """Return a space's size limit for all paths and metadata.
 
     `limit_bytes` is the space's limit for value contents.
     """
     return max(limit_bytes, LEAST_ROWS_BYTES)
-
-
-def override_row_key(space: SpaceId) -> bytes:
-    """Return the database key of a space's own size limit."""
-    return space_keys(space).override
 
 
 def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
@@ -86,7 +76,7 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
     value = None
     if limit_bytes is not None:
         value = _CODEC.encode(_Override(limit_bytes, space.owner, space.name))
-    return Put(override_row_key(space), value)
+    return Put(space_keys(space).override, value)
 
 
 def override_of(record: Record | None) -> int | None:
@@ -100,7 +90,7 @@ def effective_limit(space: SpaceId, override: Record | None, policy: QuotaPolicy
 
     Args:
         space: the space to be limited.
-        override: the record under `override_row_key`, read together with the usage.
+        override: the record under `SpaceKeys.override`, read together with the usage.
         policy: the configured limits.
 
     Returns:

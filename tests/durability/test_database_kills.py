@@ -24,11 +24,11 @@ from running_node import Reply, exchange, key_token, new_key, running_node, unti
 
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
+from spaces.keyspace import space_keys
 from spaces.sql.database_rows import DATABASES_FOLDER, DatabaseName
 from spaces.sql.databases import Databases
 from spaces.store.contract import counter_of
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.values.quota import usage_key
 
 pytestmark = [pytest.mark.slow, needs_folder()]
 
@@ -208,7 +208,7 @@ async def check_files(data: Path, load: Load) -> None:
     databases.close()
     store = open_lmdb(data)
     try:
-        (usage,) = (await store.read([usage_key(space)])).records
+        (usage,) = (await store.read([space_keys(space).usage])).records
         assert counter_of(usage) == size_bytes
     finally:
         await store.close()

@@ -14,9 +14,9 @@ from patience import PATIENCE_S
 from running_node import RunningNode, running_node, send, until
 
 from capabilities.resources import parse_space_id
+from spaces.keyspace import space_keys
 from spaces.store.contract import Store, counter_of
 from spaces.store.lmdb.engine import open_lmdb
-from spaces.values.quota import usage_key
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ async def check_usage(folder: Path, writers: Sequence[Writer], kept_bytes: Seque
     all (ST7)."""
     store: Store = open_lmdb(folder / "data")
     try:
-        keys = [usage_key(parse_space_id(writer.space)) for writer in writers]
+        keys = [space_keys(parse_space_id(writer.space)).usage for writer in writers]
         records = (await store.read(keys)).records
         assert [counter_of(record) for record in records] == list(kept_bytes)
     finally:

@@ -20,8 +20,8 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from capabilities.ucan import UcanPayload, encode_ucan
 from node.config.tree import Config, Hosting, Http
+from spaces.keyspace import space_keys
 from spaces.store.contract import counter_of
-from spaces.values.quota import usage_key
 
 _COUNT = itertools.count()
 
@@ -127,7 +127,7 @@ class Owner:
     async def used_bytes(self) -> int:
         """Return the usage of the space that the node reports."""
         return counter_of(
-            (await self.node.services.store.read((usage_key(self.space),))).records[0]
+            (await self.node.services.store.read((space_keys(self.space).usage,))).records[0]
         )
 
     async def put_all(self, values: Mapping[str, bytes], *, headers: Sequence[str] = ()) -> Reply:

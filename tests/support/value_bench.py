@@ -15,7 +15,6 @@ from spaces.store.contract import Add, Commit, Committed, Refused, Store, counte
 from spaces.values.collector import collect
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import object_record_of
-from spaces.values.quota import usage_key
 from spaces.values.value_bodies import Body, Staging
 from spaces.values.value_heads import Draft, Head, Values, WritePlan, head_key, head_of
 from spaces.values.value_heads import Write as ValueWrite
@@ -101,7 +100,7 @@ class Bench:
         return None if head is None else await self.values.read_body(head)
 
     async def usage(self, space: SpaceId = SPACE) -> int:
-        return counter_of((await self.store.read((usage_key(space),))).records[0])
+        return counter_of((await self.store.read((space_keys(space).usage,))).records[0])
 
     async def rows(self, space: SpaceId = SPACE) -> int:
         return counter_of((await self.store.read((space_keys(space).rows,))).records[0])

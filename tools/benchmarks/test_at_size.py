@@ -14,12 +14,11 @@ from serving import own_node
 
 from capabilities.principals import Principal
 from capabilities.resources import SpaceId
-from spaces.grants.hosting import is_hosted, space_row_key
-from spaces.keyspace import TOTAL_SPACES_COUNTER, value_key, x16
+from spaces.grants.hosting import is_hosted
+from spaces.keyspace import TOTAL_SPACES_COUNTER, space_keys, value_key, x16
 from spaces.store.contract import Range, counter_of
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.listing import ListingQuery, list_paths
-from spaces.values.quota import usage_key
 from spaces.values.value_heads import head_key, head_of
 
 HERE = Path(__file__).parent
@@ -77,7 +76,7 @@ async def test_loaded_values_are_what_a_node_writes(tmp_path: Path) -> None:
     store = open_lmdb(tmp_path)
     try:
         key = head_key(space, "v/00000999")
-        usage, last = (await store.read((usage_key(space), key))).records
+        usage, last = (await store.read((space_keys(space).usage, key))).records
         assert 1_000 * 50 == counter_of(usage)
         head = head_of(last, key=key)
         assert head is not None
@@ -98,7 +97,7 @@ async def test_loaded_spaces_are_hosted(tmp_path: Path) -> None:
                 (
                     TOTAL_SPACES_COUNTER,
                     *[
-                        space_row_key(SpaceId(Principal(owner_of(number).did), "default"))
+                        space_keys(SpaceId(Principal(owner_of(number).did), "default")).row
                         for number in range(46)
                     ],
                 )

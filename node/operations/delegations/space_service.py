@@ -25,12 +25,11 @@ from spaces.grants.hosting import (
     owned_spaces_range,
     plan_hosting,
     space_of,
-    space_row_key,
 )
 from spaces.keyspace import space_keys
 from spaces.sql.database_rows import DATABASE_ROWS, databases_of
-from spaces.store.contract import Commit, counter_of
-from spaces.values.quota import effective_limit, override_row_key, usage_key
+from spaces.store.contract import Commit, Range, counter_of
+from spaces.values.quota import effective_limit
 
 from ...refusal import Refusal
 from ...services import Services
@@ -98,17 +97,11 @@ async def read_space(
     `target` is the space's name or id.
     """
     space = _parse_target(owner, target)
-    keys = (
-        ()
-        if space is None
-        else (
-            space_row_key(space),
-            usage_key(space),
-            override_row_key(space),
-            space_keys(space).versions,
-        )
-    )
-    ranges = () if space is None else (databases_of(space),)
+    keys: tuple[bytes, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    if space is not None:
+        own, ranges = space_keys(space), (databases_of(space),)
+        keys = (own.row, own.usage, own.override, own.versions)
     call = await read_call(services, invocation, keys, ranges)
     call.require_hosted()
     hosted, usage, override, versions = call.records or (None, None, None, None)

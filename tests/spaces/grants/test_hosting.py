@@ -21,8 +21,8 @@ from spaces.grants.hosting import (
     owned_spaces_range,
     plan_hosting,
     space_of,
-    space_row_key,
 )
+from spaces.keyspace import space_keys
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Commit, Committed, Put, Refused, Store, check_of
 
@@ -75,7 +75,7 @@ async def test_owners_grant_hosts_its_spaces(one_store: Store) -> None:
     assert await host(one_store, delegation) == (["default", "notes"], [])
     assert await host(one_store, delegation, is_new=False) == (["default", "notes"], [])
     records = (
-        await one_store.read((space_row_key(space()), space_row_key(space("other"))))
+        await one_store.read((space_keys(space()).row, space_keys(space("other")).row))
     ).records
     assert [is_hosted(record) for record in records] == [True, False]
     assert space_of(records[0]).space == space()
@@ -362,8 +362,8 @@ async def test_racing_hosts_of_one_space(one_store: Store) -> None:
 async def test_write_may_depend_on_the_space(one_store: Store) -> None:
     """A hosted space gives a condition for commits; one that is not hosted gives none."""
     await host(one_store, grant("default"))
-    record = (await one_store.read((space_row_key(space()),))).records[0]
-    key = space_row_key(space())
+    record = (await one_store.read((space_keys(space()).row,))).records[0]
+    key = space_keys(space()).row
     assert isinstance(await one_store.commit(Commit(checks=(check_of(key, record),))), Committed)
     with pytest.raises(RecordDamaged):
         check_of(key, None)

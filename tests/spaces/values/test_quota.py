@@ -15,9 +15,7 @@ from spaces.values.quota import (
     largest_spaces,
     override_of,
     override_put,
-    override_row_key,
     read_overrides,
-    usage_key,
 )
 
 OWNER = Principal("did:key:z6Mkowner")
@@ -58,9 +56,9 @@ async def test_a_limit_is_set_and_taken_away(one_store: Store) -> None:
     """A limit is a row that is there until it is taken away; a space need not be hosted."""
     space = _space("default")
     await one_store.commit(Commit(puts=(override_put(space, 5),)))
-    assert override_of((await one_store.read((override_row_key(space),))).records[0]) == 5
+    assert override_of((await one_store.read((space_keys(space).override,))).records[0]) == 5
     await one_store.commit(Commit(puts=(override_put(space, None),)))
-    assert override_of((await one_store.read((override_row_key(space),))).records[0]) is None
+    assert override_of((await one_store.read((space_keys(space).override,))).records[0]) is None
 
 
 @pytest.fixture(params=[1, 2, 1024], ids=lambda rows: f"{rows} rows at once")
@@ -85,7 +83,9 @@ async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) ->
     space = _space(name)
     wanted = hosting_by_put(space, OWNER, HostingPolicy(), client=None, now=0.0)
     plan = plan_hosting(wanted, (await store.read(wanted.keys())).records, now=0.0)
-    weigh = Put(b"Kx" + name.encode(), b"", weight_bytes=used_bytes, account=usage_key(space))
+    weigh = Put(
+        b"Kx" + name.encode(), b"", weight_bytes=used_bytes, account=space_keys(space).usage
+    )
     await store.commit(Commit(puts=(*plan.puts, *([weigh] if used_bytes else [])), adds=plan.adds))
     await store.commit(Commit(adds=(Add(space_keys(space).rows, row_bytes),)))
 
@@ -100,7 +100,7 @@ async def test_the_largest_spaces_come_first(one_store: Store) -> None:
     """Spaces are told by what they hold, empty ones last, and how many there are in all."""
     for name, used_bytes in {"a": 5, "b": 0, "c": 9, "d": 7}.items():
         await _host(one_store, name, used_bytes)
-    await one_store.commit(Commit(adds=(Add(usage_key(_space("never-hosted")), 99),)))
+    await one_store.commit(Commit(adds=(Add(space_keys(_space("never-hosted")).usage, 99),)))
     every = await largest_spaces(one_store, limit=10)
     assert [(name_of(entry), entry.usage_bytes) for entry in every.spaces] == [
         ("c", 9),
