@@ -130,15 +130,9 @@ def _moment_of(match: re.Match[str]) -> float | None:
         + second
         - (-offset_s if match[8] == "-" else offset_s)
     )
-    if (second == 60 and not _ends_month(whole_s)) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
+    days, rest_s = divmod(whole_s, _DAY_S)
+    # A leap second is valid only directly before midnight on the first of a month.
+    ends_month = rest_s == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1
+    if (second == 60 and not ends_month) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
         return None
     return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9
-
-
-def _ends_month(moment_s: int) -> bool:
-    """Return whether a timestamp is midnight on the first of a month.
-
-    A leap second is valid only directly before this time.
-    """
-    days, rest = divmod(moment_s, _DAY_S)
-    return rest == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1

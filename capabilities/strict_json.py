@@ -129,7 +129,7 @@ def repeats_member(data: bytes, names: frozenset[str]) -> bool:
     # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
-    outermost: list[str] = []
+    outermost = list[str]()
 
     def note(pairs: list[tuple[str, object]]) -> None:
         # Called for the outermost object last.

@@ -242,7 +242,7 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
     """
     _check_header(header)
     if "." in header:  # E2
-        return _ucan_delegation(header, parse_ucan(header))
+        return _ucan_delegation(header)
     data = header_bytes(header)
     return _cacao_delegation(header, data, parse_cacao(data))
 
@@ -302,7 +302,7 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
     """
     _check_header(header)
     if "." in header:  # E2
-        return _ucan_revocation(header, parse_ucan(header))
+        return _ucan_revocation(header)
     data = header_bytes(header)
     return _cacao_revocation(header, data, parse_cacao(data))
 
@@ -345,7 +345,7 @@ def restore_delegation(header: str) -> Delegation:
     """
     _check_header(header)
     if "." in header:  # E2
-        unverified = _ucan_delegation(header, parse_ucan(header))
+        unverified = _ucan_delegation(header)
     else:
         data = restore_header_bytes(header)
         unverified = _cacao_delegation(header_text(data), data, restore_cacao(data))
@@ -394,7 +394,8 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
         verify_ucan(envelope)
 
 
-def _ucan_delegation(header: str, token: UcanToken) -> UnverifiedDelegation:
+def _ucan_delegation(header: str) -> UnverifiedDelegation:
+    token = parse_ucan(header)
     payload = token.payload
     facts = _facts(payload.fct)
     return UnverifiedDelegation(
@@ -443,7 +444,8 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
     )
 
 
-def _ucan_revocation(header: str, token: UcanToken) -> UnverifiedRevocation:
+def _ucan_revocation(header: str) -> UnverifiedRevocation:
+    token = parse_ucan(header)
     payload = token.payload
     capabilities = _capabilities(payload.att)
     targets = targets_among(payload.att)
@@ -505,7 +507,7 @@ def _capabilities(
             return (Capability(_resource(text), ability, caveats_of(listed)),)
     if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
         raise MalformedToken("too many capabilities")
-    merged: dict[tuple[str, str], Capability] = {}
+    merged = dict[tuple[str, str], Capability]()
     for text, abilities in att.items():
         resource = _resource(text)
         rendered = resource.text

@@ -412,7 +412,7 @@ def _check_paths(
     in the request contains all paths where the key is stored.
     """
     paths_in_force(in_force, machine)
-    rows: dict[RowStamp, None] = {}
+    rows = dict[RowStamp, None]()
     lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
     ]

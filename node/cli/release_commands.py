@@ -151,7 +151,7 @@ def set_terms(
             "use only one option of each pair: --trust-root or --intel-root, --node-policy or"
             " --no-node-policy, --key-provider or --no-key-provider"
         )
-    changes: dict[str, Any] = {}  # Any: the types of the record's fields
+    changes = dict[str, Any]()  # Any: the types of the record's fields
     if attestation is not None:
         changes["mode"] = attestation
     if trust_root or intel_root:

@@ -84,7 +84,7 @@ def load_config(
             if variables.get(name)
         } | settings
     settings["hosting.is_mode_stated"] = "hosting.mode" in settings  # ST18
-    tree: dict[str, _Flat] = {}
+    tree = dict[str, _Flat]()
     for path, value in settings.items():
         section, _, name = path.partition(".")
         tree.setdefault(section, {})[name] = value

@@ -142,7 +142,7 @@ class Call(AcyclicStruct):
         The caller adds the record to its commit. `at` is the time of the action in epoch seconds,
         by default now.
         """
-        record = AuditRecord(
+        return AuditRecord(
             at=services.now() if at is None else at,
             action=action,
             actor=self.invocation.invoker,
@@ -150,8 +150,7 @@ class Call(AcyclicStruct):
             token=self.invocation.cid,
             authority=self.authority.live,
             detail=detail,
-        )
-        return record.put(services.entropy)
+        ).put(services.entropy)
 
 
 async def read_call(

@@ -221,7 +221,7 @@ async def _commit(
     Nothing is written if the chain or a queued record was changed.
     """
     head = _head_of(head_row, chain)
-    puts: list[Put] = []
+    puts = list[Put]()
     number, hash_, size_bytes = head.number, head.hash, 0
     for key, record in page.rows:
         if size_bytes > _MAX_BATCH_BYTES:

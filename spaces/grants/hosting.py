@@ -250,9 +250,9 @@ def plan_hosting(
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_keys(space).row])]
     )
-    new: dict[SpaceId, None] = {}
-    growth: dict[bytes, int] = {}
-    limits: dict[bytes, int] = {}
+    new = dict[SpaceId, None]()
+    growth = dict[bytes, int]()
+    limits = dict[bytes, int]()
     for space in request.wanted:
         owner = space.owner
         # ST13, ST14

@@ -125,7 +125,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
         return Listing(tuple(texts[: query.limit]), more=len(texts) > query.limit)
     cursors = query._cursors()
     cursors[-1].advance(page)
-    paths: list[bytes] = []
+    paths = list[bytes]()
     size_bytes = 0
     async for path in _walk(store, cursors, query.limit + 1):
         size_bytes += len(path)
@@ -138,7 +138,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
 
 async def list_paths(store: Store, query: ListingQuery) -> Listing:
     """List the paths in a space."""
-    return await complete(store, query, (await store.read(ranges=query.ranges())).pages[0])
+    return await complete(store, query, await read_page(store, *query.ranges()))
 
 
 def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:

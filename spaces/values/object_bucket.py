@@ -331,7 +331,7 @@ class IncomingObject:
         self._bucket = bucket
         self._hash = blake3()
         self._size_bytes = 0
-        self._buffer: list[bytes] = []
+        self._buffer = list[bytes]()
         self._upload: _Upload | None = None
         self._give_back: Callable[[], object] | None = None
         self._key: str | None = None

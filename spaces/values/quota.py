@@ -110,7 +110,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
     At most `limit` spaces are returned. The second result is True if more spaces have such a limit.
     """
-    limits: dict[str, int] = {}
+    limits = dict[str, int]()
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
             if len(limits) == limit:
@@ -144,7 +144,7 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest spaces are kept in memory. Changes during the scan may be missed.
     """
-    largest: list[tuple[int, bytes, int, Record]] = []
+    largest = list[tuple[int, bytes, int, Record]]()
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
         counters = [

@@ -439,12 +439,12 @@ class Draft:
         self.replaced = tuple(replaced)
         self.growth_bytes = self.row_growth_bytes = 0
         self._writes = list(zip(writes, keys, current, replaced, strict=True))
-        self._rewrites: dict[bytes, _Rewrite] = {}
-        self._removed: dict[bytes, Head] = {}
+        self._rewrites = dict[bytes, _Rewrite]()
+        self._removed = dict[bytes, Head]()
         self._freed_bytes = self._written_bytes = 0
-        self._bodies: dict[bytes, _FileBody] = {}
-        self._added_paths: list[bytes] = []
-        self._removed_paths: list[bytes] = []
+        self._bodies = dict[bytes, _FileBody]()
+        self._added_paths = list[bytes]()
+        self._removed_paths = list[bytes]()
         for write, key, record, old in self._writes:
             body = write.body
             if body is None and record is None and not removed:
@@ -597,8 +597,8 @@ class Draft:
 
         Call this once for each commit.
         """
-        puts: list[Put] = []
-        checks: list[Check] = []
+        puts = list[Put]()
+        checks = list[Check]()
         adds = [Add(self._own.rows, self.row_growth_bytes)] if self.row_growth_bytes else []
         named_bytes = sum(
             body.size_bytes for body in self._bodies.values() if body.file is not None
@@ -612,7 +612,7 @@ class Draft:
                 puts.append(Put(ORPHAN_SWEEP_KEY, b"", ABSENT))
             else:
                 checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
-        generations: dict[bytes, bytes] = {}
+        generations = dict[bytes, bytes]()
         for digest, body in self._bodies.items():
             if body.fresh is None:
                 continue

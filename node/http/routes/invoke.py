@@ -7,7 +7,6 @@ from aiohttp import web
 from spaces.sql.databases import DatabaseCopy
 from spaces.values.value_heads import Head
 
-from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
 from ...operations.operation_table import OPEN_KEY, plan_call
@@ -39,8 +38,9 @@ from ..messages.route import OPERATION
 _TOO_LARGE = "body-too-large"  # Q2
 
 
-def message_of(request: web.Request, http: Http) -> Message:
+def message_of(request: web.Request) -> Message:
     """Return the headers, client address and body readers of an HTTP request."""
+    http = request.app[SERVICES].config.http
     # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
@@ -123,7 +123,7 @@ async def post_invocation(request: web.Request) -> object:
     invocation = admit_token(
         token_of(request), now=services.now(), max_lifetime_s=config.invocation.max_lifetime_s
     )
-    plan = plan_call(services, invocation, message_of(request, config.http))
+    plan = plan_call(services, invocation, message_of(request))
     if (
         services.counter is not None or config.log.requests != "off"
     ):  # an empty request mapping is answered faster, see `WholeAnswer.piece`

@@ -572,7 +572,7 @@ def wrong_method_routes(routes: Iterable[Route], surface: Surface) -> tuple[Rout
 
     They exist for the paths of one surface that is not part of the wire protocol.
     """
-    methods: dict[str, list[str]] = {}
+    methods = dict[str, list[str]]()
     for route in routes:
         if route.surface == surface:
             methods.setdefault(route.path, []).extend(

@@ -93,7 +93,7 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     owner = signer_of(authorization, challenge)
     if not kind.published and owner != did_of(hex_bytes(address)):  # SM8
         raise Refusal("sms-unauthorized")
-    message = message_of(request, services.config.http)
+    message = message_of(request)
     grant = await find_grant(services, owner)
     try:
         await grant.read(KV_PUT, USED_PREFIX)  # SM5: judged before name and value are examined

@@ -217,11 +217,10 @@ async def report_alarms(services: Services) -> bool:
 
 
 def _audit_put(services: Services, action: str, family: Family, detail: JsonObject) -> Put:
-    record = AuditRecord(
+    return AuditRecord(
         at=services.now(),
         action=action,
         actor=services.keyring.node_did,
         subject=f"collateral:{family[0].hex()}:{family[1]}",
         detail=canonical_bytes(detail),
-    )
-    return record.put(services.entropy)
+    ).put(services.entropy)

@@ -255,13 +255,13 @@ async def _page(
     merged: AsyncIterator[tuple[bytes, ContentKey]],
     most_examined: int,
 ) -> DelegationPage:
-    items: list[Listed] = []
+    items = list[Listed]()
     examined, limit = 0, view.filters.limit
     token_bytes = 0
     position, is_cut = b"", False
     while examined < most_examined and len(items) < limit:
         wanted = min(max(limit - len(items), _LEAST_STEP), _STEP, most_examined - examined)
-        step: list[tuple[bytes, ContentKey]] = []
+        step = list[tuple[bytes, ContentKey]]()
         while len(step) < wanted and (following := await anext(merged, None)) is not None:
             step.append(following)
         if not step:

@@ -132,7 +132,7 @@ async def read_capabilities(
     if isinstance(asked, Chain):
         return await _chain(services, space, asked, bounds)
     identity, page = await root_identity(services, call), call.pages[0]
-    grants: dict[str, msgspec.Raw] = {}
+    grants = dict[str, msgspec.Raw]()
     examined = size_bytes = 0
     while True:
         contents = unexpired_of(page, now=services.now())
@@ -176,7 +176,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     (stored,) = await services.delegations.by_cid([digest])
     marks = await read_markers(services, closure_contents([stored]))
     now = services.now()
-    grants: list[msgspec.Raw] = []
+    grants = list[msgspec.Raw]()
     size_bytes = 0
     while stored is not None and _is_live(stored, marks, now):
         delegation = stored.delegation

@@ -158,7 +158,7 @@ async def _key_paths(
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.
     """
-    keys: dict[str, bytes] = {}
+    keys = dict[str, bytes]()
     for path in sorted(policy_paths):
         resource = parse_resource(path)
         # checked when the policy was parsed
@@ -166,7 +166,7 @@ async def _key_paths(
         if resource.space.owner == checked.network.owner:
             keys[path] = head_key(resource.space, resource.path)
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
-    found: dict[str, RowStamp] = {}
+    found = dict[str, RowStamp]()
     left_bytes, paths = _MOST_ENVELOPE_BYTES, [*keys]
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         if left_bytes <= 0:

@@ -45,7 +45,7 @@ async def put_all(request: Request) -> BatchWritten:
 
     async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
         """Receive one part of the body for each path in the token."""
-        found: dict[str, Write] = {}
+        found = dict[str, Write]()
         inline_bytes = received_bytes = 0
         async for part in parts:
             path, metadata = part_path(part.name), stored_headers(part.headers)

@@ -86,7 +86,7 @@ async def delete(request: Request) -> Written:
             call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
-        by_space: dict[SpaceId, dict[str, Record | None]] = {}
+        by_space = dict[SpaceId, dict[str, Record | None]]()
         records = iter(call.records)
         for (space, path), record in zip(wanted, records, strict=False):
             if record is None and not kept:

@@ -53,7 +53,7 @@ def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
         return Page(rows=(), more=False)
     if range_.keys_only:
         return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
-    rows: list[tuple[bytes, Record]] = []
+    rows = list[tuple[bytes, Record]]()
     size_bytes = 0
     more = False
     for key, row in cursor.iternext():
@@ -73,7 +73,7 @@ def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
 
     Keys are fetched from LMDB many at once, in growing portions, so that few of them are unused.
     """
-    keys: list[bytes] = []
+    keys = list[bytes]()
     while (taken := len(keys)) <= limit:
         keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
         if len(keys) == taken or keys[-1] >= end:

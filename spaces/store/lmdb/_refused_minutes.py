@@ -73,7 +73,7 @@ def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int 
     numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
     spans = [(0, before), *zip(edges[::2], edges[1::2], strict=False)]
     spans += [(number, min(number + 1, _LAST_MINUTE)) for number in numbers]
-    merged: list[tuple[int, int]] = []
+    merged = list[tuple[int, int]]()
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:  # they touch
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))

@@ -249,7 +249,7 @@ class Writer:
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
                 return None
-        deltas: dict[bytes, int] = {}  # changes of counters by the sizes of rows
+        deltas = dict[bytes, int]()  # changes of counters by the sizes of rows
         for put in commit.puts:
             row, expect = get(put.key), put.expect
             if expect == ABSENT:

@@ -136,7 +136,7 @@ class _Keeper:
         """
         self._is_due = False
         # A batch contains whole frames, and at least one.
-        batch: list[tuple[FrameConnection, Sequence[CommitRequest]]] = []
+        batch = list[tuple[FrameConnection, Sequence[CommitRequest]]]()
         taken = size_bytes = 0
         while self._queue:
             connection, requests, requests_bytes = self._queue[0]
@@ -160,7 +160,7 @@ class _Keeper:
             # instead, the workers would send the same commit again, and it would end again.
             _LOG.exception("a batch of commits failed")
             outcomes = [CommitInvalid("the writer failed") for _ in commits]
-        answers: dict[FrameConnection, list[CommitReply]] = {}
+        answers = dict[FrameConnection, list[CommitReply]]()
         found = iter(outcomes)
         for connection, requests in batch:
             answers.setdefault(connection, []).extend(

@@ -72,8 +72,8 @@ class Commits:
         """
         self._connections = connections
         self._clock = clock
-        self._writers: dict[bytes, QueuedCommit] = {}
-        self._readers: dict[bytes, set[QueuedCommit]] = {}  # that came after the writer
+        self._writers = dict[bytes, QueuedCommit]()
+        self._readers = dict[bytes, set[QueuedCommit]]()  # that came after the writer
         self._waiting_bytes = 0
         self._writing = set[asyncio.Task[Committed | Refused]]()
 
@@ -252,8 +252,8 @@ def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
     Returns None on an overflow. Each sum comes with the counter's limit. The sizes of replaced rows
     are stored in those rows and not known here.
     """
-    changes: dict[bytes, int] = {}
-    bounds: dict[bytes, int] = {}
+    changes = dict[bytes, int]()
+    bounds = dict[bytes, int]()
     for add in commit.adds:
         changes[add.counter] = changes.get(add.counter, 0) + add.delta
         if add.at_most is not None:

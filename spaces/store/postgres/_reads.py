@@ -49,7 +49,7 @@ class Reads:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._queue: list[_PendingRead] = []
+        self._queue = list[_PendingRead]()
         self._is_due = False  # a task was created that has not started
         self._running = 0  # tasks that read, each over one connection
         self._tasks = set[asyncio.Task[None]]()
@@ -174,10 +174,10 @@ def _fail(pending: _PendingRead, error: Exception) -> None:
 
 def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
     keys = {key for pending in batch for key in pending.keys}
-    replay_records: dict[bytes, bytes] = {}
+    replay_records = dict[bytes, bytes]()
     followed = set[bytes]()
     prefix = b""
-    ranges: list[Range] = []
+    ranges = list[Range]()
     for pending in batch:
         ranges += pending.ranges
         if pending.replay_record is not None:
@@ -208,9 +208,9 @@ def _snapshots(
 
     Yields pairs of a read and its snapshot.
     """
-    records: dict[bytes, Record] = {}
+    records = dict[bytes, Record]()
     is_first_use = set[bytes]()
-    found: dict[int, list[tuple[bytes, Record, int]]] = {}
+    found = dict[int, list[tuple[bytes, Record, int]]]()
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
             is_first_use.add(key)
@@ -282,7 +282,7 @@ def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
     found.sort(key=lambda row: row[0])
-    rows: list[tuple[bytes, Record]] = []
+    rows = list[tuple[bytes, Record]]()
     last_key: bytes | None = None
     size_bytes = 0
     more = False

@@ -9,13 +9,13 @@ from aiohttp.test_utils import make_mocked_request
 from capabilities.capability_errors import WrongKind
 from capabilities.resources import parse_space_id
 from capabilities.tokens import Invocation
-from node.config.tree import Http
 from node.http.routes.invoke import message_of
 from node.operations.authorise import admit_token
 from node.operations.operation_table import TABLE, Plan, plan_call, row_of
 from node.operations.values.conditions import NO_OPTIONS
 from node.operations.values.plan import OperationTarget
 from node.refusal import Refusal
+from node.services import SERVICES
 
 KV = ("get", "metadata", "list", "put", "del")
 NETWORK = "urn:tinycloud:encryption:did:key:z6Mk:default"
@@ -43,9 +43,10 @@ class Asking:
         for ability, resource in grants:
             name = f"{self.space}{resource}" if resource.startswith("/") else resource
             wanted.setdefault(name, []).append(ability)
-        request: web.Request = make_mocked_request("POST", "/invoke", headers=headers)
-        message = message_of(request, Http())
-        return plan_call(self.there.node.services, self.invocation(wanted), message)
+        app = web.Application()
+        app[SERVICES] = services = self.there.node.services
+        request: web.Request = make_mocked_request("POST", "/invoke", headers=headers, app=app)
+        return plan_call(services, self.invocation(wanted), message_of(request))
 
 
 @pytest.fixture
