@@ -259,10 +259,8 @@ def restore(
                 raise ClockWrong(
                     f"the backup is dated {time_text(mark)}, more than a day ahead of this"
                     " machine's clock",
-                    hint=(
-                        "correct this machine's clock; if the other machine's clock was wrong when"
-                        " it made the backup, add --future-mark"
-                    ),
+                    hint="correct this machine's clock; if the other machine's clock was wrong when"
+                    " it made the backup, add --future-mark",
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
                 # BK5: a database deletes replay records by the lifetime that its own node allows.
@@ -270,10 +268,8 @@ def restore(
                 raise ConfigurationError(
                     "the longest token lifetime in these settings is shorter than in the settings"
                     " of the backup",
-                    hint=(
-                        "set invocation.max_lifetime_s and release.challenge_s to the values in the"
-                        f" backup; to print them: tar -xOf {file} settings.toml"
-                    ),
+                    hint="set invocation.max_lifetime_s and release.challenge_s to the values in"
+                    f" the backup; to print them: tar -xOf {file} settings.toml",
                 )
             secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
             handle_signals_like_ctrl_c()  # a signal then removes the unfinished folder
@@ -345,10 +341,8 @@ async def _restore(
                     raise SecretUnusable(
                         "a new node needs its own root secret, but the configured secret belongs"
                         " to the node that was backed up",
-                        hint=(
-                            "unset secret.file, secret.value and secret.platform, or use another"
-                            " secret"
-                        ),
+                        hint="unset secret.file, secret.value and secret.platform, or use another"
+                        " secret",
                     )
             restored = await restore_backup(
                 backup, staging, done=lambda done: show(done, total_bytes)

@@ -71,10 +71,8 @@ _SECRET = "API_KEY"  # noqa: S105  # the name of a secret
     "--data",
     metavar="DIR",
     type=NEW_FOLDER,
-    help=(
-        "Folder for all data, kept for the next start; by default a temporary folder, removed at"
-        " the end."
-    ),
+    help="Folder for all data, kept for the next start; by default a temporary folder, removed at"
+    " the end.",
 )
 def dev(port: int, name: str, data: Path | None) -> None:
     """Run a node and a simulated backend for development.

@@ -38,10 +38,8 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     "--console/--no-console",
     "http__console",
     default=None,
-    help=(
-        "Serve the console, a web page for owners; by default only if the node listens on loopback"
-        " and trusts no proxy."
-    ),
+    help="Serve the console, a web page for owners; by default only if the node listens on loopback"
+    " and trusts no proxy.",
 )
 @click.option(
     "--console-runner",
@@ -93,10 +91,8 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
     "--log-requests",
     "log__requests",
     type=click.Choice(get_args(RequestLines)),
-    help=(
-        "How to log each request. off (default): not at all. hashed: with keyed hashes of the path"
-        " and the client address. plain: with the path and the client address in plain text."
-    ),
+    help="How to log each request. off (default): not at all. hashed: with keyed hashes of the path"
+    " and the client address. plain: with the path and the client address in plain text.",
 )
 def serve(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT.

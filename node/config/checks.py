@@ -138,10 +138,8 @@ def _refuse_bad_runner(origin: str | None) -> None:
     if found is None or len(origin) > _MAX_ORIGIN_CHARS or int(found[1] or 1) > _MAX_PORT:
         raise ConfigurationError(
             "http.console_runner must be an https origin, or an http origin on this machine",
-            hint=(
-                "use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
-                " without a path"
-            ),
+            hint="use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
+            " without a path",
         )
 
 
@@ -152,10 +150,8 @@ def _refuse_open_plain_text(http: Http, setting: str, host: str | None) -> None:
         return
     raise ConfigurationError(
         f"{setting} {host} is not loopback, and no TLS proxy is configured",
-        hint=(
-            "set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback ="
-            " true for a test"
-        ),
+        hint="set http.trusted_proxies to the proxy's address, or http.plain_text_off_loopback ="
+        " true for a test",
     )
 
 
@@ -186,10 +182,8 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
         raise ConfigurationError(
             f"metrics.listen {host} is not a loopback address, and metrics are served without"
             " authentication",
-            hint=(
-                "use 127.0.0.1, or set metrics.off_loopback = true if only your own machines can"
-                " reach that address"
-            ),
+            hint="use 127.0.0.1, or set metrics.off_loopback = true if only your own machines can"
+            " reach that address",
         )
 
 

@@ -73,10 +73,8 @@ def load_root_secret(
     if (config.data / STORE_FOLDER_NAME).exists() or entropy is None:
         raise SecretUnusable(
             f"the store's root secret is missing: {path.absolute()} does not exist",
-            hint=(
-                f"copy the store's secret back to {path.absolute()} with mode 0600, or name the"
-                " secret's file with --secret-file"
-            ),
+            hint=f"copy the store's secret back to {path.absolute()} with mode 0600, or name the"
+            " secret's file with --secret-file",
         )
     try:
         # a new secret would not fit the store that is being restored

@@ -94,10 +94,8 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
         raise SecretUnusable(
             "this version of sealspace cannot read the sealed secret in the backup",
-            hint=(
-                "to restore everything except the root secret, add --without-secret; to decrypt the"
-                " root secret with age: tar -xOf FILE root-secret.age | age --decrypt"
-            ),
+            hint="to restore everything except the root secret, add --without-secret; to decrypt"
+            " the root secret with age: tar -xOf FILE root-secret.age | age --decrypt",
         )
     try:
         key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
@@ -108,10 +106,8 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     except (InvalidTag, InvalidSignature, ValueError):
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
-            hint=(
-                "use the passphrase of this backup, or add --without-secret to restore everything"
-                " except the root secret"
-            ),
+            hint="use the passphrase of this backup, or add --without-secret to restore everything"
+            " except the root secret",
         ) from None
 
 

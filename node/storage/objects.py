@@ -65,10 +65,8 @@ def open_bucket(config: Config) -> "ObjectBucket":
     if not objects.key_id:
         raise ConfigurationError(
             "there are no credentials for the bucket in objects.url",
-            hint=(
-                "set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY"
-            ),
+            hint="set objects.key_id and objects.secret_key_file, or AWS_ACCESS_KEY_ID and"
+            " AWS_SECRET_ACCESS_KEY",
         )
     access = BucketAccess(
         key_id=objects.key_id,
@@ -97,10 +95,8 @@ async def claim_objects(
     except BodiesElsewhere as error:
         raise StoreMisused(
             str(error),
-            hint=(
-                "set objects.url to the location of this store's large values, or move the values:"
-                " sealspace admin migrate-objects"
-            ),
+            hint="set objects.url to the location of this store's large values, or move the values:"
+            " sealspace admin migrate-objects",
         ) from None
 
 

@@ -111,10 +111,8 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
         raise ConfigurationError(
             f"this store was last served with hosting.mode = {mode}, but hosting.mode is not set"
             " now, and the default would let everyone sign up",
-            hint=(
-                "add --hosting permit to sealspace serve, or set hosting.mode in the settings file;"
-                " the mode auto lets everyone sign up"
-            ),
+            hint="add --hosting permit to sealspace serve, or set hosting.mode in the settings"
+            " file; the mode auto lets everyone sign up",
         )
     if not (original := await recorded_text(store, RESTORED_KEY)):
         return
@@ -124,11 +122,9 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
         raise BesideOriginal(
             f"this store was restored from a backup of {folder}, and that folder still contains the"
             " original store",
-            hint=(
-                "to replace the original store with the restored one: stop the original's node,"
-                f" then mv {quote(str(folder))} {quote(str(folder) + '.old')}; to serve both"
-                " stores, restore the backup again with --as-new"
-            ),
+            hint="to replace the original store with the restored one: stop the original's node,"
+            f" then mv {quote(str(folder))} {quote(str(folder) + '.old')}; to serve both"
+            " stores, restore the backup again with --as-new",
         )
 
 

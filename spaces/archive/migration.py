@@ -101,10 +101,8 @@ async def filled_database(
     if any((folder / DATABASES_FOLDER).glob("*/*.db")):  # SQ2
         raise MigrationRefused(
             "the store contains SQL databases, which a node on a database server does not offer",
-            next_step=(
-                "keep the store in a data folder; or export the databases that are needed, then"
-                f" remove the folder {DATABASES_FOLDER} and run the command again"
-            ),
+            next_step="keep the store in a data folder; or export the databases that are needed,"
+            f" then remove the folder {DATABASES_FOLDER} and run the command again",
         )
     async with session(url, for_migration=True) as database:
         with open_for_reading(folder, may_be_moved=True) as env:
@@ -175,10 +173,8 @@ async def move_from_postgres(
     if environment_folder(folder).exists():
         raise MigrationRefused(
             f"the data folder already contains a store: {environment_folder(folder)}",
-            next_step=(
-                "use a folder that contains the root secret and the large values, but no store:"
-                " --data DIR"
-            ),
+            next_step="use a folder that contains the root secret and the large values, but no"
+            " store: --data DIR",
         )
     staging, moved, place = folder / _STAGING, Moved(), describe_folder(folder)
     with folder_lock(folder):
@@ -187,10 +183,8 @@ async def move_from_postgres(
             if MIGRATING in schema:
                 raise MigrationRefused(
                     "an earlier migration or restore into this database is not finished",
-                    next_step=(
-                        "first run the interrupted command again (sealspace admin migrate-store"
-                        " --to postgresql, or sealspace admin restore)"
-                    ),
+                    next_step="first run the interrupted command again (sealspace admin"
+                    " migrate-store --to postgresql, or sealspace admin restore)",
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)
             shutil.rmtree(staging, ignore_errors=True)
@@ -262,10 +256,8 @@ def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
     if former is not None and former != place and not again:
         raise MigrationRefused(
             f"the store was moved to {former}",
-            next_step=(
-                "run the command on the store at that location; if that store is lost, add"
-                " --again here"
-            ),
+            next_step="run the command on the store at that location; if that store is lost, add"
+            " --again here",
         )
 
 
@@ -285,10 +277,8 @@ async def _begin(database: Session) -> None:
     if not await database.fetchval(sql.IS_EMPTY):
         raise MigrationRefused(
             "the database already contains a store",
-            next_step=(
-                "use an empty database: --store URL; to serve the store in this database,"
-                " run sealspace serve --store URL"
-            ),
+            next_step="use an empty database: --store URL; to serve the store in this database,"
+            " run sealspace serve --store URL",
         )
     await database.execute(sql.BEGIN_MIGRATION)
 
