@@ -96,8 +96,7 @@ def encode_recap(recap: Recap) -> str:
         }
         for resource, abilities in sorted(recap.att.items(), key=_utf16)
     }
-    body = {"att": att, "prf": list(recap.prf)}
-    return PREFIX + encode_url(msgspec.json.encode(body))
+    return PREFIX + encode_url(msgspec.json.encode({"att": att, "prf": list(recap.prf)}))
 
 
 def _utf16(member: tuple[str, object]) -> bytes:

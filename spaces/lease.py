@@ -91,5 +91,4 @@ class Lease(NamedTuple):
         return record, _CODEC.read(record) or _FREE
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
-        put = Put(LEASE_KEY, _CODEC.encode(row), stamp_of(record))
-        return await commit_puts(self.store, put)
+        return await commit_puts(self.store, Put(LEASE_KEY, _CODEC.encode(row), stamp_of(record)))

@@ -61,11 +61,10 @@ async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView
     own = space_keys(space)
     keys = (own.override, own.usage, own.row, own.versions)
     override, usage, hosted, versions = (await store.read(keys)).records
-    limit_bytes = effective_limit(space, override, quota_policy(config))
     return QuotaView(
         space_text,
         override_of(override),
-        limit_bytes,
+        effective_limit(space, override, quota_policy(config)),
         counter_of(usage) if is_hosted(hosted) else None,
         counter_of(versions),
     )
@@ -86,14 +85,17 @@ async def set_quota(
     audit log.
     """
     space = valid_space(space_text)
-    record = AuditRecord(
-        at=now,
-        action="quota.cleared" if limit_bytes is None else "quota.set",
-        actor="operator",
-        subject=space.text,
-        detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
+    await commit_puts(
+        store,
+        override_put(space, limit_bytes),
+        AuditRecord(
+            at=now,
+            action="quota.cleared" if limit_bytes is None else "quota.set",
+            actor="operator",
+            subject=space.text,
+            detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
+        ).put(entropy),
     )
-    await commit_puts(store, override_put(space, limit_bytes), record.put(entropy))
     return msgspec.structs.replace(
         await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
     )
