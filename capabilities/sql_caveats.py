@@ -16,7 +16,7 @@ so the limits also apply inside views, triggers and cascades.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,7 @@ MAX_LISTED = 1_000
 
 _FACT = "sqlCaveats"
 _CONSTRAINED = "constrained-statements"
-_Names: TypeAlias = (
+_Names = (
     Annotated[frozenset[Annotated[str, Meta(min_length=1)]], Meta(max_length=MAX_LISTED)] | None
 )
 

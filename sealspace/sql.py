@@ -20,7 +20,7 @@ import re
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import structs
@@ -41,10 +41,10 @@ from .wire.transport import Progress, Request
 
 __all__ = ["Changes", "Rows", "Sql", "SqlValue", "Statement"]
 
-SqlValue: TypeAlias = bool | int | float | str | bytes | None
+SqlValue = bool | int | float | str | bytes | None
 """A value in a database, which stores a `bool` as 0 or 1."""
 
-Statement: TypeAlias = str | tuple[str, Sequence[SqlValue]]
+Statement = str | tuple[str, Sequence[SqlValue]]
 """The text of a statement, alone or with the values of its parameters."""
 
 BLANK = r"(?>[\s;]|--.*|/\*[\s\S]*?\*/)*+"

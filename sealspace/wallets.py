@@ -13,7 +13,7 @@ Example:
 import hmac
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -238,7 +238,7 @@ class EthAccount(Protocol):
         """Sign an EIP-191 message."""
 
 
-AnyWallet: TypeAlias = Wallet | EthAccount
+AnyWallet = Wallet | EthAccount
 """A `Wallet`, or an account of eth-account, which is used on chain 1."""
 
 

@@ -22,7 +22,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import field
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from msgspec import Meta, to_builtins
 
@@ -59,7 +59,7 @@ _MAX_NONCE = 2**32 - 1
 _NONCE = re.compile(r"0|[1-9][0-9]{0,9}")
 _SECRET = re.compile(r"[0-9a-fA-F]{64}")
 _WALLET = re.compile(r"0x[0-9a-fA-F]{40}")
-_Few: TypeAlias = Annotated[list[str], Meta(max_length=MAX_NAMED)]
+_Few = Annotated[list[str], Meta(max_length=MAX_NAMED)]
 
 
 class _Stated(StrictStruct, rename="camel"):

@@ -18,7 +18,7 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import astuple, replace
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -141,7 +141,7 @@ class EvidenceVerifier(Protocol):
         """
 
 
-WantedSecret: TypeAlias = SecretName
+WantedSecret = SecretName
 """A secret that a manifest requests: `label` is `NAME` or `scope/NAME`, `path` its path in
 `secrets`."""
 

@@ -19,7 +19,7 @@ Example:
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from capabilities.abilities import KV_GET, KV_LIST
 from capabilities.capability_errors import CapabilityError
@@ -49,7 +49,7 @@ from ..wire.caller import Caller
 from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.portable import PortableDelegation, portable_of
 
-_Wallet: TypeAlias = Callable[[], AnyWallet | None]
+_Wallet = Callable[[], AnyWallet | None]
 SHARE_TTL_S = 365 * 86_400.0
 """Default lifetime of a person's right to read, seconds."""
 

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import click
 
@@ -51,7 +51,7 @@ from .terminal import (
     yes_option,
 )
 
-_Listed: TypeAlias = tuple[dict[str, object], tuple[str, ...]]
+_Listed = tuple[dict[str, object], tuple[str, ...]]
 """A grant as JSON, and the sentences that say what it allows."""
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -66,9 +66,9 @@ class Row(NamedTuple):
     extra: str | None = None
 
 
-Table: TypeAlias = Mapping[str, Row]
+Table = Mapping[str, Row]
 """Name of a command -> its row."""
-Sections: TypeAlias = Mapping[str, Table]
+Sections = Mapping[str, Table]
 """Heading in `sealspace --help` -> its commands; packages register theirs with the entry point
 `sealspace.commands`."""
 

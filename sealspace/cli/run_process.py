@@ -24,7 +24,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from io import FileIO
 from types import FrameType
-from typing import TypeAlias
 
 from .command_errors import CommandNotExecutable, CommandNotFound
 from .run_masker import Masker
@@ -37,7 +36,7 @@ _IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt i
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT)
 
-Environment: TypeAlias = Mapping[bytes, bytes]
+Environment = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:

@@ -29,7 +29,7 @@ Example:
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from capabilities.capability_errors import CapabilityError
 from capabilities.frozen import frozen
@@ -49,7 +49,7 @@ MAX_PATTERN_BYTES = 256
 MAX_PATTERNS = 16
 _MAX_COMPILED_BYTES = 64 * 1024
 
-Verdict: TypeAlias = bool | None
+Verdict = bool | None
 """True admits a call; False and None (undecided) do not."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -145,9 +145,7 @@ class Not:
     condition: "Condition"
 
 
-Condition: TypeAlias = (
-    AllowAll | Owner | Whitelist | AccountPattern | ValidUntil | WasmHash | Logic | Not
-)
+Condition = AllowAll | Owner | Whitelist | AccountPattern | ValidUntil | WasmHash | Logic | Not
 
 
 def parse_condition(value: Json) -> Condition:

@@ -17,7 +17,7 @@ Example:
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import count
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, aead, algorithms, modes
@@ -33,8 +33,8 @@ from .project_names import ProjectId
 from .signed_statements import read_shaped
 
 DATASET_TYPE = "sealspace.dataset/v1"
-Suite: TypeAlias = Literal["aead-chunked-v1", "iexec-cbc-v1"]
-Read: TypeAlias = Callable[[int], bytes]
+Suite = Literal["aead-chunked-v1", "iexec-cbc-v1"]
+Read = Callable[[int], bytes]
 """Reads this number of bytes, fewer only at the end of the file."""
 KEY_BYTES = 32
 MAX_ENCRYPTED_BYTES = 1_073_741_824

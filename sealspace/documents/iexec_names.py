@@ -16,7 +16,7 @@ Example:
 """
 
 import re
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from capabilities.signatures import keccak256
 
@@ -46,7 +46,7 @@ Every session of the owner may write it. No secret has such a name.
 USED_PREFIX = "iexec/used/"
 """Keys in the same space that record challenges which were used (SM12)."""
 
-AddressKind: TypeAlias = Literal["app", "dataset"]
+AddressKind = Literal["app", "dataset"]
 
 _REQUESTER_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _ADDRESS = re.compile(r"0x[0-9A-Fa-f]{40}")

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, field, replace
 from itertools import chain
-from typing import Annotated, Any, NoReturn, TypeAlias
+from typing import Annotated, Any, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 
@@ -116,7 +116,7 @@ class ByProject:
     project: ProjectId
 
 
-ProgramRule: TypeAlias = ByHash | ByProject
+ProgramRule = ByHash | ByProject
 
 
 @frozen

@@ -17,7 +17,6 @@ Example:
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
 from capabilities.capability_errors import BadSignature, CapabilityError, InvalidJson
 from capabilities.principals import ed25519_public_key, parse_principal, wallet_address
@@ -33,7 +32,7 @@ from ..wallets import AnyWallet, signature_of, wallet_of
 MAX_STATEMENT_BYTES = 128 * 1024
 """Longest signed statement, bytes."""
 
-StatementSigner: TypeAlias = Ed25519Signer | AnyWallet
+StatementSigner = Ed25519Signer | AnyWallet
 
 _MEMBERS = frozenset({"type", "signer", "statement", "signature"})
 

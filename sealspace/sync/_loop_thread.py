@@ -18,12 +18,12 @@ from contextlib import suppress
 from functools import partial
 from inspect import CORO_CLOSED, getcoroutinestate
 from queue import SimpleQueue
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from ..errors import ClientClosed, ClientNotReady
 
 Result = TypeVar("Result")
-Calls: TypeAlias = SimpleQueue[Callable[[], object] | None]
+Calls = SimpleQueue[Callable[[], object] | None]
 
 EXIT_WAIT_S = 2.0
 """Time that an exiting program waits for unclosed clients to close their connections, seconds."""

@@ -16,7 +16,7 @@ from collections.abc import (
     Sequence,
 )
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import aiohttp
 import msgspec
@@ -209,7 +209,7 @@ class Readable(Protocol):
         """
 
 
-Source: TypeAlias = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
+Source = str | Path | Readable | AsyncIterable[bytes] | Iterable[bytes]
 """A source of an upload: the path of a file, an open binary file, or pieces of bytes."""
 
 

@@ -19,7 +19,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Literal, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -42,7 +42,7 @@ BYTES_PER_S = 16 * 1024
 """Slowest acceptable transfer, bytes per second; a slower one uses up its time and ends."""
 
 
-Progress: TypeAlias = Callable[[int, int | None], object]
+Progress = Callable[[int, int | None], object]
 """Called with the bytes moved so far and the total, or None if the total is unknown."""
 
 

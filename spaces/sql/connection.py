@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import cast
 
 import apsw
 import msgspec
@@ -44,7 +44,7 @@ _OPENING_MS = 2000
 _HEAP_BYTES = 256 * 1024 * 1024
 _SCHEMA_BYTES = 256 * 1024
 
-SqlValue: TypeAlias = int | float | str | bytes | None
+SqlValue = int | float | str | bytes | None
 
 _LIMITS = {
     apsw.SQLITE_LIMIT_ATTACHED: 0,

@@ -16,7 +16,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 from capabilities.principals import Principal
 
@@ -25,7 +25,7 @@ from .reasons import RunRefused
 _PARTS = 4
 """One payer has at most a quarter of the calls under way, and of their bytes."""
 
-Parts: TypeAlias = Mapping[Hashable, int]
+Parts = Mapping[Hashable, int]
 """Names of counters, each with the divisor of the limit that applies to it: 2 is half."""
 
 

@@ -1,6 +1,6 @@
 """SQL requests: their database and rights in a token, and their bodies (SQ3 to SQ6, SQ20)."""
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -102,7 +102,7 @@ class Export(Struct, tag_field="action", tag="export"):
     """The whole database as a file."""
 
 
-SqlRequest: TypeAlias = Query | Execute | Batch | Named | Export
+SqlRequest = Query | Execute | Batch | Named | Export
 
 
 def parse_request(body: bytes) -> SqlRequest:

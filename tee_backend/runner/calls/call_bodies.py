@@ -36,7 +36,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -157,7 +157,7 @@ class _Secrets(StrictStruct):
     owner: str
 
 
-_Nonce: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None
+_Nonce = Annotated[str, msgspec.Meta(max_length=MAX_NONCE_CHARS)] | None
 
 
 class _Source(StrictStruct):

@@ -22,7 +22,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self, TypeAlias, TypeVar
+from typing import Self, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -109,7 +109,7 @@ INSERT INTO kept (kind, is_known, payer, job, cost)
 )
 _Result = TypeVar("_Result")
 
-Row: TypeAlias = tuple[str, str, int]
+Row = tuple[str, str, int]
 """Table, id and version of a row, which its encryption authenticates."""
 
 _KEY_LABEL = b"sealspace/runner-rows/1"

@@ -20,7 +20,7 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -89,7 +89,7 @@ class JobRecord(FrozenStruct, kw_only=True):
         return Payer(Principal(self.caller), self.is_known)
 
 
-UnfinishedJobs: TypeAlias = list[tuple[str, JobRecord | None]]
+UnfinishedJobs = list[tuple[str, JobRecord | None]]
 """Ids and records of unfinished jobs; the record is None if the job's row was edited."""
 _RECORDS = msgspec.json.Decoder(JobRecord)
 _LAST_CALLS = """

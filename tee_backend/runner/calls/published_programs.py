@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import SystemClock
@@ -77,8 +77,8 @@ _MOST_VALUES = 128
 """Active versions that are read on condition; each has at most 128 KiB."""
 _log = logging.getLogger(__name__)
 _Read = TypeVar("_Read")
-_Wanted: TypeAlias = str | BuildSource | None
-_Asked: TypeAlias = tuple[ProjectId, _Wanted]
+_Wanted = str | BuildSource | None
+_Asked = tuple[ProjectId, _Wanted]
 
 
 def grant_for(

@@ -12,13 +12,13 @@ from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS, STORAGE
 from .runs import Handler, TaskFolders
 from .system_calls import UNFILTERED
 
-Module: TypeAlias = Literal["_run_child", "_task_child", "_compile_child"]
+Module = Literal["_run_child", "_task_child", "_compile_child"]
 
 _log = logging.getLogger(__name__)
 _START_S = 60.0

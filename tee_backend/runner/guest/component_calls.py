@@ -6,7 +6,7 @@ The Python binding would make an object of each byte of a list, which takes a se
 import ctypes
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from wasmtime import StoreContext
 from wasmtime import _ffi as ffi
@@ -15,7 +15,7 @@ from wasmtime import component as components
 from .linear_memory import NO_FINALIZER
 
 VALUE_BYTES = ctypes.sizeof(ffi.wasmtime_component_val_t)
-Exchange: TypeAlias = Callable[[int, bytes], bytes]
+Exchange = Callable[[int, bytes], bytes]
 """Function that sends a message of a kind (`FETCH`, `STORAGE`), and returns the response."""
 _BYTE_OFFSET = ffi.wasmtime_component_val_t.of.offset
 _CALLBACKS: list[object] = []

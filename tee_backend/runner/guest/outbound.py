@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -207,7 +207,7 @@ _NOT_SENT = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
+Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Function that returns the untrusted addresses of a name, or raises OSError."""
 
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -46,11 +46,11 @@ LIMIT_NAMES = {
 }
 """Names of limits in JSON, each with its member of `Limits`."""
 
-Load: TypeAlias = Callable[[], Awaitable[bytes]]
+Load = Callable[[], Awaitable[bytes]]
 """Function that returns the untrusted bytes of a program, or raises RunRefused."""
-StorageState: TypeAlias = Literal["none", "written", "unknown"]
+StorageState = Literal["none", "written", "unknown"]
 """Whether a run wrote to its project's storage (RN206)."""
-Handler: TypeAlias = Callable[[bytes], Coroutine[None, None, bytes]]
+Handler = Callable[[bytes], Coroutine[None, None, bytes]]
 """Function that answers an untrusted message of a guest with another message."""
 
 

@@ -1,7 +1,6 @@
 """The wasmtime configuration and host interfaces for guest programs."""
 
 import re
-from typing import TypeAlias
 
 from wasmtime import Config, Engine, FuncType, Linker, Module, Store, WasmtimeError
 from wasmtime import component as components
@@ -12,7 +11,7 @@ from .component_calls import Exchange
 
 PREVIEW_1 = "wasm32-wasip1"
 PREVIEW_2 = "wasm32-wasip2"
-Program: TypeAlias = Module | components.Component
+Program = Module | components.Component
 
 # The interfaces that `add_wasip2` links; wasmtime has no way to list them. Sockets and name
 # look-ups are linked because standard libraries import them, but every call of them fails.

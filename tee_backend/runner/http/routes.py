@@ -36,7 +36,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 from aiohttp import ClientError, web
@@ -114,7 +113,7 @@ _PREFLIGHT = {
 _API_PATHS = "/call/", "/calls/", "/payment-keys/", "/attestations/", "/public/"
 
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
 
