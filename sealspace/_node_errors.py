@@ -3,6 +3,7 @@
 `sealspace.errors` exports all of these classes.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -45,8 +46,7 @@ class SealspaceError(Exception):
     """The base class of all SDK exceptions.
 
     Attributes:
-        code: the class's name in lower case, with dashes and without `Error`; `sealspace.errors`
-            sets it.
+        code: the class's name in lower case, with dashes and without `Error`.
         message: what failed, and why.
         hint: what a program or its developer can do next.
         step: what a person at a command line can do next; the hint, unless the error has its own
@@ -56,6 +56,11 @@ class SealspaceError(Exception):
     code: str = "sealspace"
     default_hint: ClassVar[str] = "read the message; if it does not help, report the error"
     default_step: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        if "code" not in vars(cls):
+            name = cls.__name__.removesuffix("Error")
+            cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
     def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
         super().__init__(message)

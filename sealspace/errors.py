@@ -85,7 +85,6 @@ Example:
         print(error.message, error.hint, sep="\\n")
 """
 
-import re
 from typing import TYPE_CHECKING
 
 from capabilities.frozen import frozen
@@ -506,6 +505,4 @@ __all__ = [
     if isinstance(value, type) and issubclass(value, SealspaceError)
 ]
 for _name in __all__:
-    _class = globals()[_name]
-    _class.__module__ = __name__  # tracebacks show the public module, not the private one
-    _class.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", _name.removesuffix("Error")).lower()
+    globals()[_name].__module__ = __name__  # tracebacks show the public module, not the private one

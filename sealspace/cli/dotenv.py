@@ -48,8 +48,6 @@ class BrokenEntry(InvalidInput):
     The message gives their locations, not their content.
     """
 
-    code = "broken-entry"
-
 
 class _Faults(list[BrokenEntry]):
     """The errors found in one secrets file."""
