@@ -52,13 +52,13 @@ from .wire.transport import Request, Transport, TransportSettings
 _NONCE_BYTES = 32
 
 
-async def fetch_node_attestation(transport: Transport, entropy: Entropy) -> NodeAttestation:
+async def fetch_node_attestation(caller: Caller) -> NodeAttestation:
     """Fetch a node's attestation evidence without verifying it.
 
     The request has a fresh nonce.
     """
-    nonce = encode_url(entropy.token(_NONCE_BYTES))
-    answer = await transport.require(
+    nonce = encode_url(caller.entropy.token(_NONCE_BYTES))
+    answer = await caller.transport.require(
         Request(
             "GET",
             f"/attestation?nonce={nonce}",
@@ -119,7 +119,7 @@ class NodeGuard:
         node_id = await self._caller.node_id()
         # The age counts from the request: a relay can hold back an older quote.
         asked_at = self._caller.clock.now()
-        attestation = await fetch_node_attestation(self._caller.transport, self._caller.entropy)
+        attestation = await fetch_node_attestation(self._caller)
         statement, now = attestation.statement, self._caller.clock.now()
         # AT45
         if statement.node_did != node_id:
@@ -280,7 +280,7 @@ class Client:
             NodeEvidenceRefused: the node has no evidence, or the answer is malformed.
             NodeRefused, TransportError: the request failed.
         """
-        return await fetch_node_attestation(self._transport, self._caller.entropy)
+        return await fetch_node_attestation(self._caller)
 
     async def node_evidence(self) -> NodeEvidence:
         """Return the node's verified attestation evidence.

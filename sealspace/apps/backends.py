@@ -141,11 +141,6 @@ class EvidenceVerifier(Protocol):
         """
 
 
-WantedSecret = SecretName
-"""A secret that a manifest requests: `label` is `NAME` or `scope/NAME`, `path` its path in
-`secrets`."""
-
-
 @frozen(kw_only=True)
 class Seen:
     """A backend whose attestation evidence was verified.
@@ -183,7 +178,7 @@ class Seen:
         return self.published.statement.manifest.app_id == RUNNER_APP_ID
 
     @property
-    def wanted(self) -> tuple[WantedSecret, ...]:
+    def wanted(self) -> tuple[SecretName, ...]:
         """The secrets that the backend's manifest requests."""
         return tuple(
             secret

@@ -16,6 +16,7 @@ Example:
 """
 
 import re
+from string import ascii_uppercase
 from typing import Literal
 
 from capabilities.signatures import keccak256
@@ -50,7 +51,7 @@ AddressKind = Literal["app", "dataset"]
 
 _REQUESTER_NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _ADDRESS = re.compile(r"0x[0-9A-Fa-f]{40}")
-_ESCAPES = {"_": "__", "-": "_H"}
+_ESCAPES = {"_": "__", "-": "_H"} | {one: f"_U{one}" for one in ascii_uppercase}
 
 
 def address_of(kind: AddressKind, project: ProjectId) -> str:
@@ -112,15 +113,11 @@ def _escaped(name: str) -> str:
 
     Lower-case letters become upper-case, and every other character begins with an underscore.
     """
-    return "".join(
-        character.upper()
-        if "a" <= character <= "z"
-        else character
-        if "0" <= character <= "9"
-        else _ESCAPES[character]
-        if character in _ESCAPES
-        else f"_U{character}"
-        if "A" <= character <= "Z"
-        else "".join(f"_X{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
-        for character in name
-    )
+    return re.sub(
+        "[^a-z0-9]",
+        lambda found: (
+            _ESCAPES.get(found[0])
+            or "".join(f"_X{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+        ),
+        name,
+    ).upper()

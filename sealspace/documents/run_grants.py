@@ -26,7 +26,7 @@ Example:
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, field, replace
+from dataclasses import astuple, replace
 from itertools import chain
 from typing import Annotated, Any, NoReturn
 
@@ -154,9 +154,9 @@ class RunStatement:
     """
 
     programs: tuple[ProgramRule, ...]
-    callers: Condition = field(default_factory=Owner)
+    callers: Condition = Owner()
     hosts: tuple[str, ...] = ()
-    limits: GrantLimits = field(default_factory=GrantLimits)
+    limits: GrantLimits = GrantLimits()
     refresh_for: str | None = None
 
     def rules_for(

@@ -20,13 +20,6 @@ from .node_answers import json_object, required_text, texts_of
 from .transport import Answer, Request, Transport
 
 PROTOCOL = 1
-_SIGN_IN_AGAIN = (
-    "check that this is the right node; if it was restored with a new identity, sign in again with"
-    " `sealspace login`"
-)
-_CHECK_ADDRESS = (
-    "check the address and the port; if the node's routes are below a path, include the path"
-)
 
 
 @frozen
@@ -90,7 +83,8 @@ class Caller:
             if answer.status in (200, 404) and b'"protocol"' not in answer.body:
                 raise NodeMismatch(
                     f"{self.transport.url} answers, but it is not a sealspace node",
-                    hint=_CHECK_ADDRESS,
+                    hint="check the address and the port; if the node's routes are below a path,"
+                    " include the path",
                 )
             value = json_object(answer.require())
             if value.get("protocol") != PROTOCOL:  # J1
@@ -215,7 +209,8 @@ def _require_made_at(node_id: str, session: Session, url: str) -> None:
     if session.node_id not in (None, node_id):
         raise NodeMismatch(
             f"the session was made at the node {session.node_id}, but {url} is the node {node_id}",
-            hint=_SIGN_IN_AGAIN,
+            hint="check that this is the right node; if it was restored with a new identity,"
+            " sign in again with `sealspace login`",
             step="to use the node of your login, omit --node and SEALSPACE_NODE; to use the other"
             f" node: sealspace login {url}; if both should be the same, ask the operator first",
         )
