@@ -138,24 +138,6 @@ def print_value(value: str | bytes, *, raw: bool = False) -> None:
             tell("control characters were replaced; --raw prints the value unchanged")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows in aligned columns.
-
-    A line of headers is added if standard output is a terminal. Nothing is printed if there are no
-    rows.
-    """
-    shown = [[printable(str(cell)) for cell in row] for row in rows]
-    if not shown:
-        return
-    if sys.stdout.isatty():
-        shown.insert(0, [header.upper() for header in headers])
-    widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
-    for row in shown:
-        print_lines(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
-
-
 def print_result(found: object, lines: Iterable[str] = ()) -> None:
     """Print a result as JSON or as lines of text.
 
@@ -170,16 +152,25 @@ def print_result(found: object, lines: Iterable[str] = ()) -> None:
 def print_rows(
     found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
 ) -> None:
-    """Print a list as JSON or as a table.
+    """Print a list as JSON or as aligned columns.
 
-    JSON is printed with `--json`.
+    JSON is printed with `--json`. A line of headers is added if standard output is a terminal. If
+    there are no rows, the message `nothing` is printed instead.
     """
     if shared().as_json:
         print_json(found)
         return
-    table(headers, rows)
-    if not rows:
+    shown = [[printable(str(cell)) for cell in row] for row in rows]
+    if not shown:
         tell(nothing)
+        return
+    if sys.stdout.isatty():
+        shown.insert(0, [header.upper() for header in headers])
+    widths = [max(len(row[column]) for row in shown) for column in range(len(headers))]
+    for row in shown:
+        print_lines(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def print_documents(

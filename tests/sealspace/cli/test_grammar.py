@@ -19,8 +19,8 @@ from sealspace.cli.terminal import (
     confirm,
     is_interactive,
     print_json,
+    print_rows,
     progress,
-    table,
     tell,
     time_text,
 )
@@ -245,14 +245,14 @@ def test_a_table_for_programs_and_for_people(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Columns are aligned, and cells made printable; only a person gets headers; without rows
-    nothing is printed."""
-    table(("name", "expires"), ())
-    assert capsys.readouterr().out == ""
+    only a message is printed."""
+    print_rows([], ("name", "expires"), (), nothing="no rows")
+    assert capsys.readouterr() == ("", "no rows\n")
     rows = (("A", time_text(0.9)), ("LONGER", "\x1b[2J"))
-    table(("name", "expires"), rows)
+    print_rows(rows, ("name", "expires"), rows, nothing="")
     assert capsys.readouterr().out == "A       1970-01-01T00:00:00Z\nLONGER  \ufffd[2J\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    table(("name", "expires"), rows)
+    print_rows(rows, ("name", "expires"), rows, nothing="")
     assert capsys.readouterr().out.splitlines()[0] == "NAME    EXPIRES"
 
 
