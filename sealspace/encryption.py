@@ -332,7 +332,23 @@ class Encryption:
         try:
             descriptor = await self.descriptor(network)
         except NetworkNotFound:
-            await self._create(network)
+            node_id = await self._caller.node_id()
+            body: JsonObject = {
+                "name": network.name,
+                "ownerDid": network.owner,
+                "threshold": {"n": 1, "t": 1},
+            }
+            fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
+            request = json_request("POST", "/encryption/networks", canonical_bytes(body))
+            wanted = [capability(network.text, NETWORK_CREATE)]
+            try:
+                await self._caller.transport.require(
+                    await self._caller.authorized(request, wanted, facts=[fact])
+                )
+            except DuplicateRequest as exc:
+                # Another session of the same owner created it first.
+                if exc.text != "network already exists":
+                    raise
             descriptor = await self.descriptor(network)
         require_usable(descriptor)
         return descriptor
@@ -507,29 +523,6 @@ class Encryption:
                 raise NetworkNotActive("revoked") from exc
             raise DecryptDenied(exc) from exc
         return verify_answer(value, body, invocation_cid=token_cid(sent[-1]))
-
-    async def _create(self, network: NetworkId) -> None:
-        body: JsonObject = {
-            "name": network.name,
-            "ownerDid": network.owner,
-            "threshold": {"n": 1, "t": 1},
-        }
-        fact = admin_fact(
-            network.text,
-            target_node=await self._caller.node_id(),
-            action=NETWORK_CREATE,
-            body=body,
-        )
-        request = json_request("POST", "/encryption/networks", canonical_bytes(body))
-        wanted = [capability(network.text, NETWORK_CREATE)]
-        try:
-            await self._caller.transport.require(
-                await self._caller.authorized(request, wanted, facts=[fact])
-            )
-        except DuplicateRequest as exc:
-            # Another session of the same owner created it first; the caller fetches the descriptor.
-            if exc.text != "network already exists":
-                raise
 
     async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
         """Fetch and verify the descriptor of an encryption network.

@@ -17,7 +17,6 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import field
 from operator import itemgetter
 from typing import Literal
 
@@ -158,10 +157,10 @@ class SpaceEntry:
 
     space: SpaceId
     created_at: str | None
-    is_own: bool | None = None
-    usage_bytes: int | None = None
-    limit_bytes: int | None = None
-    databases: Mapping[str, int] = field(default_factory=dict)
+    is_own: bool | None
+    usage_bytes: int | None
+    limit_bytes: int | None
+    databases: Mapping[str, int]
 
 
 class _Entry(msgspec.Struct, rename="camel"):

@@ -317,7 +317,8 @@ class Programs:
         else:
             sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
         active = Active(sha256, sequence, statement_sha256)
-        statement = self._signed(ACTIVE_TYPE, active_json(project, active), signer)
+        stated = _StatedActive(project.text, sha256, sequence, statement_sha256 or UNSET)
+        statement = self._signed(ACTIVE_TYPE, to_builtins(stated), signer)
         try:
             await self._kv.put(
                 project.active_key,
@@ -513,16 +514,6 @@ def parse_version(data: bytes, project: ProjectId, sha256: str) -> Version:
         manifest=manifest,
         statement_sha256=hashlib.sha256(data).hexdigest(),
     )
-
-
-def active_json(project: ProjectId, active: Active) -> JsonObject:
-    """Return the JSON statement that names a project's active version."""
-    value: JsonObject = to_builtins(
-        _StatedActive(
-            project.text, active.sha256, active.sequence, active.statement_sha256 or UNSET
-        )
-    )
-    return value
 
 
 class _StatedActive(StrictStruct, rename="camel"):

@@ -149,7 +149,6 @@ team = LazyGroup(
             "list": "List who can read which of your secrets.",
         },
     ),
-    name="team",
     help="Share secrets with several people at once. A team is a named list of people.",
 )
 
@@ -185,7 +184,6 @@ ci = LazyGroup(
             },
         ),
     },
-    name="ci",
     help=(
         "Let CI jobs read secrets without storing one. A job proves with an ID token which"
         " repository and branch it belongs to."

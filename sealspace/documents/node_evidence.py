@@ -184,9 +184,23 @@ def parse_node_attestation(body: bytes, *, nonce: str) -> NodeAttestation:
         answer = shaped(value, _Answer)
     except CapabilityError as exc:
         raise NodeEvidenceRefused("malformed", f"the response is not valid: {exc}") from exc
+    if ed25519_public_key(answer.enforcer_did) is None:
+        raise _malformed("enforcer_did")
+    try:
+        providers = tuple(map(parse_key_provider, answer.key_providers))
+    except PolicyError as exc:
+        raise _malformed("key_providers") from exc
     return NodeAttestation(
         nonce=nonce,
-        statement=_statement(answer),
+        statement=NodeStatement(
+            node_did=answer.enforcer_did,
+            store_id=bytes.fromhex(answer.store_id),
+            secret_origin=answer.secret_origin,
+            attestation=answer.attestation,
+            trust_roots=tuple(map(bytes.fromhex, answer.trust_roots)),
+            node_policy_suffices=answer.node_policy_suffices,
+            key_providers=providers,
+        ),
         quote=bytes.fromhex(answer.quote),
         event_log=None if answer.event_log is None else _log(answer.event_log),
     )
@@ -204,24 +218,6 @@ class _Answer(msgspec.Struct):
     key_providers: Annotated[list[str], Meta(max_length=MAX_KEY_PROVIDERS)]
     quote: Annotated[str, Meta(max_length=2 * _MAX_QUOTE_BYTES, pattern=r"^(?:[0-9a-f]{2})+\Z")]
     event_log: Annotated[str, Meta(max_length=_MAX_LOG_CHARS)] | None = None
-
-
-def _statement(answer: _Answer) -> NodeStatement:
-    if ed25519_public_key(answer.enforcer_did) is None:
-        raise _malformed("enforcer_did")
-    try:
-        providers = tuple(map(parse_key_provider, answer.key_providers))
-    except PolicyError as exc:
-        raise _malformed("key_providers") from exc
-    return NodeStatement(
-        node_did=answer.enforcer_did,
-        store_id=bytes.fromhex(answer.store_id),
-        secret_origin=answer.secret_origin,
-        attestation=answer.attestation,
-        trust_roots=tuple(map(bytes.fromhex, answer.trust_roots)),
-        node_policy_suffices=answer.node_policy_suffices,
-        key_providers=providers,
-    )
 
 
 def _log(text: str) -> tuple[Json, ...]:

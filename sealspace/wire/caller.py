@@ -30,8 +30,8 @@ class NodeInfo:
     version: str
     features: tuple[str, ...]
     in_tee: bool
-    sms_did: str = ""
-    oidc_did: str = ""
+    sms_did: str
+    oidc_did: str
 
 
 @dataclass(kw_only=True)
