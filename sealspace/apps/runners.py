@@ -513,7 +513,6 @@ async def call_runner(
                 hint='name the program in the call: {"source": {"project": "<did>/<name>"}}',
             )
     data = json.dumps(dict(body)).encode()
-    clock, entropy = SystemClock(), SystemEntropy()
 
     async def ask() -> Answer:
         return (
@@ -524,8 +523,8 @@ async def call_runner(
                 program,
                 session=session,
                 body=data,
-                clock=clock,
-                entropy=entropy,
+                clock=SystemClock(),
+                entropy=SystemEntropy(),
             )
         )[0]
 

@@ -1,7 +1,7 @@
 """Sign-in to a node (J4, D43)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 
 import msgspec
@@ -84,6 +84,7 @@ MAX_SESSION_TTL_S = float(MAX_LIFE_S)
 KV_ABILITIES = (KV_GET, KV_PUT, KV_DELETE, KV_LIST, KV_METADATA)
 SQL_ABILITIES = (SQL_READ, SQL_WRITE, SQL_SCHEMA, SQL_ADMIN)
 DELEGATION_ABILITIES = (DELEGATION_LIST, REVOKE, DELEGATION_STATUS)
+_OF_DELEGATIONS = {"capabilities": (CAPABILITIES_READ,), "delegation": DELEGATION_ABILITIES}
 SPACES_ABILITIES = (SPACE_LIST, SPACE_CREATE, SPACE_INFO)
 NETWORK_ABILITIES = (DECRYPT, NETWORK_CREATE)
 _HOST_GRANT_TTL_S = 3_600.0
@@ -326,13 +327,11 @@ def sign_in_capabilities(
             served(asked.request.resources, features, leave_out=asked.leave_out_unserved),
             space_id=lambda name: space_of(owner, name).text,
         )
-        wanted += _delegation_capabilities(primary)
+        wanted += _rights(primary, _OF_DELEGATIONS)
     for name in asked.spaces:
         wanted += whole_space(space_of(owner, name), features)
     if asked.spaces_rights:
-        wanted += [
-            space_capability(primary, "space", None, ability) for ability in SPACES_ABILITIES
-        ]
+        wanted += _rights(primary, {"space": SPACES_ABILITIES})
     if asked.secrets:
         secrets = space_of(owner, SECRETS_SPACE)
         wanted += [
@@ -404,19 +403,16 @@ def _primary_space(asked: SignIn) -> str:
 
 def whole_space(space: SpaceId, features: Sequence[str]) -> list[Capability]:
     """Return the rights to everything in a space; to databases only if the node has the feature."""
-    services = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
+    data = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
+    return _rights(space, data | _OF_DELEGATIONS)
+
+
+def _rights(space: SpaceId, services: Mapping[str, tuple[str, ...]]) -> list[Capability]:
+    """Return the capabilities for services of a space."""
     return [
         space_capability(space, service, None, ability)
         for service, abilities in services.items()
         for ability in abilities
-    ] + _delegation_capabilities(space)
-
-
-def _delegation_capabilities(space: SpaceId) -> list[Capability]:
-    """Return the capabilities for managing delegations in a space."""
-    return [
-        space_capability(space, "capabilities", None, CAPABILITIES_READ),
-        *[space_capability(space, "delegation", None, ability) for ability in DELEGATION_ABILITIES],
     ]
 
 
