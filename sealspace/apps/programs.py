@@ -119,9 +119,9 @@ class Version:
     size_bytes: int
     target: Target
     published_at: str
-    source: str | None = None
-    build: Build | None = None
-    manifest: ProgramManifest = _WANTS_NOTHING
+    source: str | None
+    build: Build | None
+    manifest: ProgramManifest
     statement_sha256: str = ""
 
 

@@ -106,7 +106,7 @@ class PortableDelegation:
     resources: tuple[GrantedResource, ...]
     expires_at: float | None
     host: str
-    space_id: str = ""
+    space_id: str
     sub_delegation: bool = True
     parent_cid: str | None = None
 
