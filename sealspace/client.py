@@ -436,10 +436,8 @@ class Client:
             raise InvalidInput(
                 "the space must be given as the full id of a public space",
                 hint='ask the owner for the id, which is `client.kv("public").space.text` there',
-                step=(
-                    "ask the owner of the space for the id that `sealspace space info public`"
-                    " prints"
-                ),
+                step="ask the owner of the space for the id that `sealspace space info public`"
+                " prints",
             ) from exc
 
     def secrets(self, owner: str | None = None, *, network: str = DEFAULT_NETWORK) -> Secrets:

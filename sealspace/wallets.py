@@ -308,10 +308,8 @@ def wallet_of(wallet: AnyWallet) -> Wallet:
         return EthAccountWallet(wallet)
     raise InvalidInput(
         f"an object of type {type(wallet).__name__} is not a wallet",
-        hint=(
-            "pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account object"
-            " of the package eth-account"
-        ),
+        hint="pass new_wallet(), wallet_from_key(…), wallet_from_keystore(…) or an account object"
+        " of the package eth-account",
         step="sealspace login --key-file FILE",
     )
 

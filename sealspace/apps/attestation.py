@@ -217,19 +217,15 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
             "the node does not trust the backend's platform: the root certificate of the backend's"
             f" quote is {root[:16]}…, but the node trusts {named}",
             problem="trust_root",
-            hint=(
-                "ask the node's operator whether the node should trust this root certificate; the"
-                " operator then runs: sealspace serve --trust-root FILE"
-            ),
+            hint="ask the node's operator whether the node should trust this root certificate; the"
+            " operator then runs: sealspace serve --trust-root FILE",
         )
     if provider is not None and not is_accepted(provider, terms.key_providers):
         raise BackendNotAcceptable(
             f"the node does not accept the backend's key provider {provider[:80]}",
             problem="key_provider",
-            hint=(
-                "use a key provider that the node accepts:"
-                f" {', '.join(one[:80] for one in terms.key_providers) or 'none'}"
-            ),
+            hint="use a key provider that the node accepts:"
+            f" {', '.join(one[:80] for one in terms.key_providers) or 'none'}",
         )
     if terms.collateral in ("missing", "unusable"):
         raise BackendNotAcceptable(

@@ -702,9 +702,7 @@ def _hex(text: str) -> bytes:
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
             "each expected value must be a compose hash, a measurement or a key provider",
-            hint=(
-                "use a compose hash (64 hex digits), an MRTD or register (96 hex digits), or a key"
-                " provider (kms:<hex>)"
-            ),
+            hint="use a compose hash (64 hex digits), an MRTD or register (96 hex digits), or a key"
+            " provider (kms:<hex>)",
         )
     return value

@@ -312,10 +312,8 @@ class Runners:
             raise InvalidInput(
                 "generated secrets must be readable by code only, but the policy of your network"
                 f" {PROTECTED_NETWORK} also lets people decrypt them",
-                hint=(
-                    'set "inPerson" to false in the policy: sealspace network policy'
-                    f" {PROTECTED_NETWORK} --set FILE"
-                ),
+                hint='set "inPerson" to false in the policy: sealspace network policy'
+                f" {PROTECTED_NETWORK} --set FILE",
             )
 
     async def _ensure_rights(self, wallet: AnyWallet | None, wanted: Sequence[Capability]) -> None:

@@ -62,11 +62,9 @@ _OPTIONS = {
 @click.command(
     "trust",
     params=[click.Option([f"--{name}"], help=text) for name, text in _OPTIONS.items()],
-    epilog=(
-        "Examples: `sealspace ci trust github --repository acme/shop --branch main --secret"
-        " API_KEY`; `sealspace ci trust kubernetes --issuer https://k8s.example --jwks keys.json"
-        " --namespace shop --service-account deploy --secret API_KEY`."
-    ),
+    epilog="Examples: `sealspace ci trust github --repository acme/shop --branch main --secret"
+    " API_KEY`; `sealspace ci trust kubernetes --issuer https://k8s.example --jwks keys.json"
+    " --namespace shop --service-account deploy --secret API_KEY`.",
 )
 @click.argument("system", type=click.Choice([*_SYSTEMS]))
 @secrets_option

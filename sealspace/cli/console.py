@@ -28,10 +28,8 @@ from .terminal import (
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace console` opens the page. Compare the code that the page shows with the"
-        " code in the terminal, then answer y."
-    )
+    epilog="Example: `sealspace console` opens the page. Compare the code that the page shows with"
+    " the code in the terminal, then answer y."
 )
 @days_option("How many days the browser stays signed in.")
 @flag_option("--no-open", help="Only print the page's address; do not open a browser.")

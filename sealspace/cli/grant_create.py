@@ -39,12 +39,10 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace grant create did:key:… --space notes --path todo --can get,list --out"
-        " grant.json`; `sealspace grant create did:key:… --secret API_KEY --expires 12h >"
-        " grant.json`. The recipient finds the DID with `sealspace whoami`, and accepts the file"
-        " with `sealspace grant accept grant.json`."
-    ),
+    epilog="Examples: `sealspace grant create did:key:… --space notes --path todo --can get,list"
+    " --out grant.json`; `sealspace grant create did:key:… --secret API_KEY --expires 12h >"
+    " grant.json`. The recipient finds the DID with `sealspace whoami`, and accepts the file"
+    " with `sealspace grant accept grant.json`.",
 )
 @click.argument("did")
 @repeatable_option("--secret", "secrets", metavar="NAME", help="A secret to grant; repeatable.")
@@ -67,10 +65,8 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
 @click.option(
     "--can",
     metavar="ACTIONS",
-    help=(
-        f"One or more of {','.join(ACTIONS)}; default: `get` for secrets, `get,list` for a space."
-        f" For a database: {','.join(DATABASE_ACTIONS)}; default: `read`."
-    ),
+    help=f"One or more of {','.join(ACTIONS)}; default: `get` for secrets, `get,list` for a space."
+    f" For a database: {','.join(DATABASE_ACTIONS)}; default: `read`.",
 )
 @expires_option("7d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
 @policy_option

@@ -56,10 +56,8 @@ _Listed = tuple[dict[str, object], tuple[str, ...]]
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace grant list`; `sealspace grant list --received` lists the grants to"
-        " you."
-    ),
+    epilog="Examples: `sealspace grant list`; `sealspace grant list --received` lists the grants to"
+    " you.",
 )
 @flag_option(
     "--received",
@@ -408,12 +406,10 @@ async def revoke_all(client: Client, cids: Iterable[str]) -> None:
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace grant accept grant.json`, then the command that it prints: `sealspace"
-        " kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. To try it with a"
-        " second identity on the same machine, run `sealspace login URL --new --home DIR` and add"
-        " `--home DIR` to later commands."
-    ),
+    epilog="Examples: `sealspace grant accept grant.json`, then the command that it prints:"
+    " `sealspace kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. To try it with"
+    " a second identity on the same machine, run `sealspace login URL --new --home DIR` and add"
+    " `--home DIR` to later commands.",
 )
 @click.argument("file", type=FILE)
 @at_node

@@ -36,12 +36,10 @@ secret = LazyGroup(
         ),
     },
     help="Store and read secrets. They are encrypted before they leave this machine.",
-    epilog=(
-        "A secret can be read by its owner, by people who got a copy with `sealspace secret share`,"
-        " and by attested code to which the owner granted it with `sealspace backend grant`. The"
-        " node's operator can turn attestation off with `sealspace admin release set --attestation"
-        " off`."
-    ),
+    epilog="A secret can be read by its owner, by people who got a copy with `sealspace secret"
+    " share`, and by attested code to which the owner granted it with `sealspace backend grant`."
+    " The node's operator can turn attestation off with `sealspace admin release set --attestation"
+    " off`.",
 )
 
 kv = LazyGroup(
@@ -102,13 +100,11 @@ grant = LazyGroup(
         ),
     },
     help="Grant secrets and values to other people and programs, and revoke grants.",
-    epilog=(
-        "To share a space with another person: they run `sealspace login URL --new` and send you"
-        " the DID that `sealspace whoami` prints. You run `sealspace grant create DID --space notes"
-        " --out grant.json` and send them the file. They run `sealspace grant accept grant.json`."
-        " For secrets, use `sealspace secret share` or, for attested code, `sealspace backend"
-        " grant`."
-    ),
+    epilog="To share a space with another person: they run `sealspace login URL --new` and send you"
+    " the DID that `sealspace whoami` prints. You run `sealspace grant create DID --space notes"
+    " --out grant.json` and send them the file. They run `sealspace grant accept grant.json`."
+    " For secrets, use `sealspace secret share` or, for attested code, `sealspace backend"
+    " grant`.",
 )
 
 manifest = LazyGroup(
@@ -133,10 +129,8 @@ network = LazyGroup(
             "revoke": "Revoke a network permanently, with everything encrypted to it.",
         },
     ),
-    help=(
-        "Manage encryption networks. A network is a key pair that secrets are encrypted with. The"
-        " node stores the private key."
-    ),
+    help="Manage encryption networks. A network is a key pair that secrets are encrypted with. The"
+    " node stores the private key.",
 )
 
 
@@ -161,10 +155,8 @@ token = LazyGroup(
             "revoke": "Revoke a machine token permanently.",
         },
     ),
-    help=(
-        "Let servers and CI jobs read a few secrets without your key. A machine token is one line"
-        " of text, which reads the secrets that you name until it ends."
-    ),
+    help="Let servers and CI jobs read a few secrets without your key. A machine token is one line"
+    " of text, which reads the secrets that you name until it ends.",
 )
 
 ci = LazyGroup(
@@ -184,10 +176,8 @@ ci = LazyGroup(
             },
         ),
     },
-    help=(
-        "Let CI jobs read secrets without storing one. A job proves with an ID token which"
-        " repository and branch it belongs to."
-    ),
+    help="Let CI jobs read secrets without storing one. A job proves with an ID token which"
+    " repository and branch it belongs to.",
 )
 
 sms = LazyGroup(

@@ -40,10 +40,8 @@ space_option = click.option(
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace kv put notes/today < today.txt`; `sealspace kv put film --file"
-        " film.mkv --type video/x-matroska`."
-    ),
+    epilog="Examples: `sealspace kv put notes/today < today.txt`; `sealspace kv put film --file"
+    " film.mkv --type video/x-matroska`.",
 )
 @_key
 @click.argument("value", metavar="", nargs=-1)

@@ -93,13 +93,11 @@ class WalletOptions:
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace login http://127.0.0.1:8000 --new` creates a key and signs in; later,"
-        " `sealspace login` signs in again. `sealspace login URL --browser` signs with the wallet"
-        " in your browser and stores no key on this machine. With `--require-node-evidence"
-        " --node-policy approved.json`, no command sends a token before the node has proved that it"
-        " runs that code; `sealspace verify URL` prints such a policy."
-    )
+    epilog="Examples: `sealspace login http://127.0.0.1:8000 --new` creates a key and signs in;"
+    " later, `sealspace login` signs in again. `sealspace login URL --browser` signs with the"
+    " wallet in your browser and stores no key on this machine. With `--require-node-evidence"
+    " --node-policy approved.json`, no command sends a token before the node has proved that it"
+    " runs that code; `sealspace verify URL` prints such a policy."
 )
 @click.argument("url", required=False)
 @gathering(
@@ -108,17 +106,13 @@ class WalletOptions:
     click.option(
         "--key-file",
         type=NEW_FILE,
-        help=(
-            "File with the wallet's private key: 64 hex digits, mode 0600. Default: the file that"
-            " the last login used, or wallet.key in the owner's folder."
-        ),
+        help="File with the wallet's private key: 64 hex digits, mode 0600. Default: the file that"
+        " the last login used, or wallet.key in the owner's folder.",
     ),
     file_option(
         "--keystore",
-        help=(
-            "Web3 keystore (version 3) to use instead of a key file. The password is read from"
-            f" {PASSWORD_VARIABLE}; if it is not set, the command asks for the password."
-        ),
+        help="Web3 keystore (version 3) to use instead of a key file. The password is read from"
+        f" {PASSWORD_VARIABLE}; if it is not set, the command asks for the password.",
     ),
     flag_option(
         "--new",
@@ -128,18 +122,14 @@ class WalletOptions:
     flag_option(
         "--browser",
         "in_browser",
-        help=(
-            "Sign with the wallet in your browser, on a local page whose address is printed. So do"
-            " later commands that need the wallet's signature. No key is stored."
-        ),
+        help="Sign with the wallet in your browser, on a local page whose address is printed. So do"
+        " later commands that need the wallet's signature. No key is stored.",
     ),
     flag_option(
         "--phrase",
-        help=(
-            "Sign in with the recovery phrase that you made in the console. The command asks"
-            " for the phrase, or reads one line of standard input. The key made from the phrase is"
-            " deleted by `sealspace logout`, and by the first command after the session ends."
-        ),
+        help="Sign in with the recovery phrase that you made in the console. The command asks"
+        " for the phrase, or reads one line of standard input. The key made from the phrase is"
+        " deleted by `sealspace logout`, and by the first command after the session ends.",
     ),
     flag_option(
         "--no-open",

@@ -95,11 +95,9 @@ def explain_(manifest: Manifest) -> None:
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for the"
-        " application; `--hand-over URL` sends the grants to the application's backend instead."
-        " Later, `sealspace grant list` lists the grants, and `sealspace grant revoke` revokes one."
-    ),
+    epilog="Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for"
+    " the application; `--hand-over URL` sends the grants to the application's backend instead."
+    " Later, `sealspace grant list` lists the grants, and `sealspace grant revoke` revokes one.",
 )
 @_manifest
 @click.option(

@@ -116,12 +116,10 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace network policy` shows the policy; `sealspace network policy --set"
-        " policy.json` shows the changes, asks, and sets it. `--json` prints the policy in the"
-        " format that `--set` reads. To approve the code of a running backend, use the member"
-        " `policy` of `sealspace backend show URL --json`."
-    ),
+    epilog="Examples: `sealspace network policy` shows the policy; `sealspace network policy --set"
+    " policy.json` shows the changes, asks, and sets it. `--json` prints the policy in the"
+    " format that `--set` reads. To approve the code of a running backend, use the member"
+    " `policy` of `sealspace backend show URL --json`.",
 )
 @name_argument
 @file_option("--set", "file", help="Replace the policy with the one in this JSON file.")

@@ -120,10 +120,8 @@ accepting_options = gathering(
         "release_roots",
         metavar="HEX",
         type=_root,
-        help=(
-            "Accept a node that trusts the root certificate with this SHA-256 for the signatures of"
-            " quotes; repeatable."
-        ),
+        help="Accept a node that trusts the root certificate with this SHA-256 for the signatures"
+        " of quotes; repeatable.",
     ),
     flag_option(
         "--accept-node-policy",
@@ -139,10 +137,8 @@ accepting_options = gathering(
         callback=lambda _context, _option, texts: key_providers_named(
             texts, where="--accept-key-provider"
         ),
-        help=(
-            "Accept a node that trusts this provider of backends' keys: kms, tpm, or one id"
-            " (kms:<hex>). Repeatable. The default does not apply if you give this option."
-        ),
+        help="Accept a node that trusts this provider of backends' keys: kms, tpm, or one id"
+        " (kms:<hex>). Repeatable. The default does not apply if you give this option.",
     ),
 )
 """Adds the options `--accept-…`; the command receives them as one object, `accepted`."""
@@ -154,18 +150,14 @@ demand_options = gathering(
         "--require-node-evidence/--no-node-evidence",
         "insists",
         default=None,
-        help=(
-            "Before this and every later command, require the node to prove which code it runs."
-            " `--no-node-evidence` removes this requirement."
-        ),
+        help="Before this and every later command, require the node to prove which code it runs."
+        " `--no-node-evidence` removes this requirement.",
     ),
     file_option(
         "--node-policy",
         "code_file",
-        help=(
-            "JSON policy: the code that the node may run. Without it, you are shown the node's code"
-            " and asked to approve it."
-        ),
+        help="JSON policy: the code that the node may run. Without it, you are shown the node's"
+        " code and asked to approve it.",
     ),
     accepting_options,
     click.option(

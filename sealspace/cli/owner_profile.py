@@ -558,10 +558,8 @@ def read_wallet(path: Path) -> WalletSigner:
     except (ValueError, CapabilityError):
         raise KeyFileUnusable(
             f"{path} does not contain a wallet key",
-            hint=(
-                "write the private key as 64 hex digits, or use a Web3 keystore with --keystore"
-                " FILE"
-            ),
+            hint="write the private key as 64 hex digits, or use a Web3 keystore with --keystore"
+            " FILE",
         ) from None
 
 
@@ -577,10 +575,8 @@ def write_wallet(path: Path, secret: bytes) -> None:
         reason, _ = file_fault(path, error.errno)
         raise KeyFileUnusable(
             f"cannot create the key file {path}: {reason}",
-            hint=(
-                "to use an existing key, omit --new; to check the folder: ls -ld"
-                f" {quote(str(path.parent))}"
-            ),
+            hint="to use an existing key, omit --new; to check the folder: ls -ld"
+            f" {quote(str(path.parent))}",
         ) from None
 
 

@@ -57,11 +57,9 @@ class _Release(NamedTuple):
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`, which"
-        " saves the receipts in DIR. To verify a saved receipt again without the node, use the DID"
-        " that the command prints: `sealspace verify DIR/receipts/….json --node-did DID`."
-    ),
+    epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`,"
+    " which saves the receipts in DIR. To verify a saved receipt again without the node, use the"
+    " DID that the command prints: `sealspace verify DIR/receipts/….json --node-did DID`.",
 )
 @click.option(
     "--network",

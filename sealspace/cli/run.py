@@ -85,10 +85,8 @@ def child_environment(
         raise InvalidInput(
             f"refusing to set {refused[0]}: this variable controls how programs run, so the value"
             " of the secret could run code",
-            hint=(
-                "select other secrets with --only A,B, or allow these variables with"
-                f" --allow-override {','.join(refused)}"
-            ),
+            hint="select other secrets with --only A,B, or allow these variables with"
+            f" --allow-override {','.join(refused)}",
         )
     return {
         name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
@@ -106,10 +104,8 @@ def _encoded(name: str, value: str | bytes) -> bytes:
         )
         raise InvalidInput(
             f"the secret {name} {reason}",
-            hint=(
-                "use --only A,B without this secret, and read the secret in the program with"
-                " `sealspace secret get`"
-            ),
+            hint="use --only A,B without this secret, and read the secret in the program with"
+            " `sealspace secret get`",
         )
     return data
 
@@ -119,10 +115,8 @@ _OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATAB
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    epilog=(
-        "Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python app.py`;"
-        " `sealspace run --scope ci -- env`."
-    ),
+    epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python"
+    " app.py`; `sealspace run --scope ci -- env`.",
 )
 @scope_option
 @from_option
@@ -193,10 +187,8 @@ def run(
     if not values and not allow_empty:
         raise NotThere(
             "there are no secrets to pass, so the command was not started",
-            hint=(
-                "check the owner with `sealspace whoami` and the secrets with `sealspace secret"
-                " list --all`; then pass secrets with --only A,B, or add --allow-empty"
-            ),
+            hint="check the owner with `sealspace whoami` and the secrets with `sealspace secret"
+            " list --all`; then pass secrets with --only A,B, or add --allow-empty",
         )
     environment = child_environment(os.environb, values, allowed=allowed)
     if no_masking:
@@ -259,10 +251,8 @@ _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
 
 
 @click.command(
-    epilog=(
-        'Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace'
-        " template app.yaml --out app.local.yaml`."
-    ),
+    epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace'
+    " template app.yaml --out app.local.yaml`.",
 )
 @click.argument("file", type=FILE_OR_DASH)
 @scope_option

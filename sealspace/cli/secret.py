@@ -88,10 +88,8 @@ _NEAR = 0.8
 scope_option = click.option(
     "--scope",
     metavar="SCOPE",
-    help=(
-        "Use the secrets of this scope (a separate set, such as prod or ci). Default: the global"
-        " secrets."
-    ),
+    help="Use the secrets of this scope (a separate set, such as prod or ci). Default: the global"
+    " secrets.",
 )
 _if_absent = flag_option("--if-absent", help="Fail if the secret already exists.")
 _name = click.argument("name")
@@ -99,10 +97,8 @@ _number = click.IntRange(1)
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put API_KEY"
-        " < key.txt`; `sealspace secret put TLS_KEY --file key.pem`."
-    ),
+    epilog="Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put"
+    " API_KEY < key.txt`; `sealspace secret put TLS_KEY --file key.pem`.",
 )
 @_name
 @click.argument("value", metavar="", nargs=-1)
@@ -193,10 +189,8 @@ async def get(
 
 
 @click.command(
-    epilog=(
-        "The node states the time of the last change, which is not verified. `sealspace secret get"
-        " NAME --json` prints the times that the writer encrypted together with the value."
-    ),
+    epilog="The node states the time of the last change, which is not verified. `sealspace secret"
+    " get NAME --json` prints the times that the writer encrypted together with the value.",
 )
 @scope_option
 @flag_option("--all", "is_all", help="List the secrets of all scopes.")
@@ -228,10 +222,9 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
             if source or one.path in stored
         ],
         {"name": "name", "scope": "scope", "changedAt": "last change"},
-        nothing=(
-            f"no secrets {'yet' if is_all else 'here (all scopes: sealspace secret list --all)'};"
-            " next: sealspace secret put NAME"
-        ),
+        nothing="no secrets"
+        f" {'yet' if is_all else 'here (all scopes: sealspace secret list --all)'};"
+        " next: sealspace secret put NAME",
     )
 
 
@@ -386,10 +379,8 @@ def _bounded(data: bytes, what: str) -> bytes:
     if len(data) > MAX_SECRET_BYTES:
         raise InvalidInput(
             f"a secret must be at most {MAX_SECRET_BYTES} bytes long",
-            hint=(
-                "encrypt the data yourself, store the encrypted data with `sealspace kv put`, and"
-                " store the encryption key as a secret"
-            ),
+            hint="encrypt the data yourself, store the encrypted data with `sealspace kv put`, and"
+            " store the encryption key as a secret",
         )
     if not data:
         raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
@@ -528,10 +519,8 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace secret import .env --dry-run`; `sealspace secret import values.json"
-        " --scope staging`; `other-program | sealspace secret import - --format json`."
-    ),
+    epilog="Examples: `sealspace secret import .env --dry-run`; `sealspace secret import"
+    " values.json --scope staging`; `other-program | sealspace secret import - --format json`.",
 )
 @click.argument("file", type=FILE_OR_DASH)
 @scope_option

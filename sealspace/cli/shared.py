@@ -127,10 +127,8 @@ _OPTIONS = (
         ["--home", "given_home"],
         metavar="DIR",
         type=click.Path(file_okay=False),
-        help=(
-            f"Folder with the owner's session and grants. Default: {HOME_VARIABLE} if set, else"
-            f" ~/{FOLDER_NAME}."
-        ),
+        help=f"Folder with the owner's session and grants. Default: {HOME_VARIABLE} if set, else"
+        f" ~/{FOLDER_NAME}.",
     ),
     _option(
         ["--node", "given_node"],

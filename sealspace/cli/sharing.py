@@ -24,10 +24,8 @@ from_option = click.option(
     "--from",
     "source",
     metavar="DID[/TEAM]|FILE",
-    help=(
-        "Read what the owner DID shared with you or your TEAM. If the owner uses another node:"
-        " the FILE that `sealspace secret share --out` wrote."
-    ),
+    help="Read what the owner DID shared with you or your TEAM. If the owner uses another node:"
+    " the FILE that `sealspace secret share --out` wrote.",
 )
 _with = click.option(
     "--with", "person", metavar="DID|team:NAME", required=True, help="The person or the team."
@@ -79,10 +77,8 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
 
 @click.command(
     "share",
-    epilog=(
-        "Examples: `sealspace secret share API_KEY --with did:pkh:…`; `sealspace secret share"
-        " API_KEY DB_URL --scope prod --with team:ops`."
-    ),
+    epilog="Examples: `sealspace secret share API_KEY --with did:pkh:…`; `sealspace secret share"
+    " API_KEY DB_URL --scope prod --with team:ops`.",
 )
 @click.argument("names", metavar="NAME", nargs=-1, required=True)
 @_with

@@ -22,11 +22,9 @@ _SECRETS = tuple(map(list_prefix, SCOPES))
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace sms enable --public-checks`. Then set `sms` of the chain in"
-        " chain.json to the address of the node's service, and push a secret: `iexec"
-        " requester push-secret my-secret`."
-    ),
+    epilog="Example: `sealspace sms enable --public-checks`. Then set `sms` of the chain in"
+    " chain.json to the address of the node's service, and push a secret: `iexec"
+    " requester push-secret my-secret`.",
 )
 @flag_option(
     "--public-checks",

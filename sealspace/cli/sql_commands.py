@@ -43,10 +43,8 @@ _params = click.option(
     metavar="VALUE",
     multiple=True,
     type=_parameter,
-    help=(
-        "The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
-        " double quotes is always a text: `--param '\"5\"'`."
-    ),
+    help="The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
+    " double quotes is always a text: `--param '\"5\"'`.",
 )
 
 
@@ -76,10 +74,8 @@ async def query(
 
 
 @click.command(
-    epilog=(
-        'Examples: `sealspace sql execute app "DELETE FROM note WHERE id = ?" --param 5`;'
-        " `sealspace sql execute app - < schema.sql`."
-    ),
+    epilog='Examples: `sealspace sql execute app "DELETE FROM note WHERE id = ?" --param 5`;'
+    " `sealspace sql execute app - < schema.sql`.",
 )
 @_database
 @_sql

@@ -61,12 +61,10 @@ async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | 
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci --ends"
-        " 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
-        " SEALSPACE_TOKEN, the line that this command prints. It then runs `sealspace run --"
-        " COMMAND`."
-    ),
+    epilog="Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci"
+    " --ends 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
+    " SEALSPACE_TOKEN, the line that this command prints. It then runs `sealspace run --"
+    " COMMAND`.",
 )
 @click.argument("name")
 @secrets_option

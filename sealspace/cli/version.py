@@ -30,10 +30,8 @@ _FILES = {
 
 
 @click.command(
-    epilog=(
-        'Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion fish >'
-        " ~/.config/fish/completions/sealspace.fish`."
-    ),
+    epilog='Examples: `eval "$(sealspace completion bash)"` in ~/.bashrc; `sealspace completion'
+    " fish > ~/.config/fish/completions/sealspace.fish`.",
 )
 @click.argument("shell", type=click.Choice(list(_FILES)))
 def completion(shell: str) -> None:

@@ -32,10 +32,8 @@ def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | by
     if not _FOLDED.isdisjoint(text):
         raise InvalidInput(
             "the file contains a Unicode line break, which YAML would change",
-            hint=(
-                'in double quotes, write the line break as "\\N" (U+0085), "\\L" (U+2028) or "\\P"'
-                " (U+2029)"
-            ),
+            hint='in double quotes, write the line break as "\\N" (U+0085), "\\L" (U+2028) or "\\P"'
+            " (U+2029)",
         )
     values: dict[str, str | bytes] = {}
     try:

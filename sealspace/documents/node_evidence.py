@@ -114,10 +114,8 @@ class NodePolicy:
         if not self.code.is_allow_list:
             raise InvalidPolicy(
                 "the policy must have measurements: without them, any code would be accepted",
-                hint=(
-                    "add measurements to the policy; `sealspace verify URL` prints the measurements"
-                    " of a node"
-                ),
+                hint="add measurements to the policy; `sealspace verify URL` prints the"
+                " measurements of a node",
             )
         if self.code.paths or self.code.receiver != "attested" or not self.code.in_person:
             raise InvalidPolicy(

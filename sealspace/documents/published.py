@@ -173,10 +173,8 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
             "the evidence does not contain the nonce that was sent, so the evidence was recorded"
             " earlier",
             problem="report-data",
-            hint=(
-                "fetch the evidence again; if the nonce still differs, old evidence is being"
-                " replayed: do not grant anything to this backend, and tell its operator"
-            ),
+            hint="fetch the evidence again; if the nonce still differs, old evidence is being"
+            " replayed: do not grant anything to this backend, and tell its operator",
         )
     quote, log = decode_standard(value["quote"]), value["eventLog"]
     if quote is None or not 0 < len(quote) <= _MAX_QUOTE_BYTES:

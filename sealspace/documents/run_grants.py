@@ -641,10 +641,8 @@ def checked_generation_type(text: str) -> str:
     if _TYPE.fullmatch(text) is None:
         raise InvalidInput(
             "unknown type of generated secret",
-            hint=(
-                "use hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N"
-                " from 8 to 256"
-            ),
+            hint="use hex16, hex32, hex64, ed25519, ed25519_seed, password, or password:N with N"
+            " from 8 to 256",
         )
     return text
 

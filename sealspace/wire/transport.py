@@ -529,10 +529,8 @@ def _checked_base(url: str, *, allow_plain_http: bool) -> str:
     if parsed.scheme == "http" and not allow_plain_http and not is_local:
         raise InvalidInput(
             "plain http:// is allowed only for a node on this machine",
-            hint=(
-                "use https://, or pass TransportSettings(allow_plain_http=True) on a network you"
-                " trust"
-            ),
+            hint="use https://, or pass TransportSettings(allow_plain_http=True) on a network you"
+            " trust",
             step="use https://",
         )
     return str(parsed).rstrip("/")

@@ -94,10 +94,8 @@ class CollateralFolder:
             raise CollateralNeeded(
                 f"no collateral for platform family {fmspc.hex()} ({ca}) in {self._folder}",
                 problem="collateral-missing",
-                hint=(
-                    f"put collateral for this platform family into {self._folder}, or omit"
-                    " --collateral to fetch collateral from Intel"
-                ),
+                hint=f"put collateral for this platform family into {self._folder}, or omit"
+                " --collateral to fetch collateral from Intel",
             ) from error
 
     def _read(self) -> list[bytes]:
@@ -125,10 +123,8 @@ class FetchedCollateral:
             raise CollateralNeeded(
                 "this backend is simulated, so its quote proves nothing",
                 problem="collateral-missing",
-                hint=(
-                    "in development, add --trust-root tee/root-ca.pem --collateral tee/collateral,"
-                    " where tee is the folder that `sealspace backend simulate` made"
-                ),
+                hint="in development, add --trust-root tee/root-ca.pem --collateral tee/collateral,"
+                " where tee is the folder that `sealspace backend simulate` made",
             )
         try:
             return await CollateralService().collateral(fmspc, ca)
@@ -137,10 +133,8 @@ class FetchedCollateral:
                 f"{INTEL_SERVICE_URL} returned no collateral for platform family {fmspc.hex()}:"
                 f" {exc.code}",
                 problem=exc.code,
-                hint=(
-                    "try again later, or put the collateral document into a folder and add"
-                    " --collateral FOLDER"
-                ),
+                hint="try again later, or put the collateral document into a folder and add"
+                " --collateral FOLDER",
             ) from exc
 
 

@@ -109,10 +109,8 @@ class GrantFolder:
                 if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
                     raise FolderUnusable(
                         f"the folder {folder} belongs to another user or is open to others",
-                        hint=(
-                            f"make the backend's user the owner of {folder} and run `chmod 700"
-                            f" {folder}`, or use a new folder below {folder}"
-                        ),
+                        hint=f"make the backend's user the owner of {folder} and run `chmod 700"
+                        f" {folder}`, or use a new folder below {folder}",
                     )
             # O_NOFOLLOW: the host may own the disk, and a link could lead to any file.
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -124,10 +122,8 @@ class GrantFolder:
                 except BlockingIOError:
                     raise FolderUnusable(
                         f"another process uses the folder {path}",
-                        hint=(
-                            "run the backend in one process (one server worker), or give each"
-                            " process its own folder"
-                        ),
+                        hint="run the backend in one process (one server worker), or give each"
+                        " process its own folder",
                     ) from None
                 # Left behind by a process that was killed before it renamed them. Removed only
                 # under the lock, because a running process may be writing one.
@@ -242,10 +238,8 @@ class GrantFolder:
         if state.did != self._did:
             raise FolderOfAnother(
                 f"{self._path} belongs to {state.did}, but this backend is {self._did}",
-                hint=(
-                    "start the backend with its former key file, or with its former application and"
-                    " key provider; otherwise use a new folder, and ask owners for new grants"
-                ),
+                hint="start the backend with its former key file, or with its former application"
+                " and key provider; otherwise use a new folder, and ask owners for new grants",
             )
         self.pins = pins
 
@@ -292,10 +286,8 @@ class GrantFolder:
     def _damaged(self, path: Path, reason: str) -> FolderDamaged:
         return FolderDamaged(
             f"{path} cannot be used: {reason}",
-            hint=(
-                "restore the file from a backup; without a backup, use a new folder instead of"
-                f" {self._path}, and ask owners for new grants"
-            ),
+            hint="restore the file from a backup; without a backup, use a new folder instead of"
+            f" {self._path}, and ask owners for new grants",
         )
 
 

@@ -89,10 +89,8 @@ class KeyFile:
         except OSError as error:
             raise KeyUnusable(
                 f"the key file {self.path} cannot be used: {error.strerror}",
-                hint=(
-                    "the key file must be a regular file that this user owns, with mode 0600; to"
-                    f" check: ls -ld {self.path} {self.path.parent}"
-                ),
+                hint="the key file must be a regular file that this user owns, with mode 0600; to"
+                f" check: ls -ld {self.path} {self.path.parent}",
             ) from None
         text = data.removesuffix(b"\n")
         try:
@@ -102,10 +100,8 @@ class KeyFile:
             pass
         raise KeyUnusable(
             f"the key file {self.path} contains no key",
-            hint=(
-                "restore the key file from a copy; if you have no copy, remove the key file and the"
-                " grants folder, and ask owners to grant again"
-            ),
+            hint="restore the key file from a copy; if you have no copy, remove the key file and"
+            " the grants folder, and ask owners to grant again",
         )
 
     def _made(self) -> bytes:

@@ -30,15 +30,11 @@ backend = LazyGroup(
             "tee_backend.cli.backend_simulate", "Make a simulated platform for trials."
         ),
     },
-    help=(
-        "Inspect a backend, grant secrets to the exact code that the backend runs, and revoke"
-        " grants."
-    ),
-    epilog=(
-        "First steps: `sealspace login URL --new`, `sealspace secret put NAME`,"
-        " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
-        " exit statuses."
-    ),
+    help="Inspect a backend, grant secrets to the exact code that the backend runs, and revoke"
+    " grants.",
+    epilog="First steps: `sealspace login URL --new`, `sealspace secret put NAME`,"
+    " `sealspace backend show URL`, `sealspace backend grant URL`. `sealspace --help` lists the"
+    " exit statuses.",
 )
 
 project = LazyGroup(
@@ -73,11 +69,9 @@ dataset = LazyGroup(
         ),
     },
     help="Encrypt and publish data sets for tasks on runners.",
-    epilog=(
-        "First steps: `sealspace dataset encrypt survey.csv`, upload `survey.csv.enc`, `sealspace"
-        " dataset publish survey survey.csv.enc --url https://files.example/survey.csv.enc`,"
-        " `sealspace dataset push-key survey survey.csv.key`."
-    ),
+    epilog="First steps: `sealspace dataset encrypt survey.csv`, upload `survey.csv.enc`,"
+    " `sealspace dataset publish survey survey.csv.enc --url https://files.example/survey.csv.enc`,"
+    " `sealspace dataset push-key survey survey.csv.key`.",
 )
 
 keys = LazyGroup(
@@ -129,11 +123,9 @@ runner = LazyGroup(
     help=(
         "Run other people's programs with your secrets, on a runner that proves which code it runs."
     ),
-    epilog=(
-        "First steps: `sealspace project publish NAME FILE`, `sealspace runner"
-        " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"
-        " --secrets me`."
-    ),
+    epilog="First steps: `sealspace project publish NAME FILE`, `sealspace runner"
+    " grant URL --secret API_KEY --program DID/NAME`, `sealspace runner call URL DID/NAME"
+    " --secrets me`.",
 )
 
 task = LazyGroup(

@@ -48,11 +48,9 @@ _Result = TypeVar("_Result")
 
 
 @click.command(
-    epilog=(
-        "Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
-        " -`. With `--secrets me` the program gets the secrets that you granted to it. `--receipt"
-        " FILE` writes a receipt for `sealspace verify`."
-    ),
+    epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
+    " -`. With `--secrets me` the program gets the secrets that you granted to it. `--receipt"
+    " FILE` writes a receipt for `sealspace verify`.",
 )
 @click.argument("url")
 @click.argument("program", metavar="[DID/NAME|SHA256]", required=False)
@@ -87,10 +85,8 @@ _Result = TypeVar("_Result")
     "--key",
     "key_file",
     type=FILE_OR_DASH,
-    help=(
-        "File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
-        " the key's owner. With an API key, the input must be JSON."
-    ),
+    help="File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
+    " the key's owner. With an API key, the input must be JSON.",
 )
 def call(
     url: str,
@@ -269,11 +265,9 @@ def _secrets(text: str, member: str) -> JsonObject:
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace runner keys create https://runner.example --project"
-        " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
-        " DID/digest --key key`, or `curl` with the key in `X-Payment-Key`."
-    ),
+    epilog="Example: `sealspace runner keys create https://runner.example --project"
+    " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
+    " DID/digest --key key`, or `curl` with the key in `X-Payment-Key`.",
 )
 @click.argument("url")
 @repeatable_option(
@@ -287,10 +281,8 @@ def _secrets(text: str, member: str) -> JsonObject:
     "--profile",
     "profiles",
     metavar="NAME",
-    help=(
-        "Scope of secrets that calls may use, or `default` for secrets without a scope; repeatable."
-        " Without this option, calls may use no secrets."
-    ),
+    help="Scope of secrets that calls may use, or `default` for secrets without a scope;"
+    " repeatable. Without this option, calls may use no secrets.",
 )
 @click.option(
     "--max-per-call",

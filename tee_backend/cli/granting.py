@@ -173,10 +173,8 @@ class BackendVerifier:
             return
         confirm(
             "grant access to exactly this code?",
-            hint=(
-                "add one of these options: --like FILE (saved output of `backend show --json`),"
-                " --expect for each part of the code and the key provider, or --yes (any code)"
-            ),
+            hint="add one of these options: --like FILE (saved output of `backend show --json`),"
+            " --expect for each part of the code and the key provider, or --yes (any code)",
         )
 
 
@@ -192,35 +190,27 @@ verifier_options = gathering(
     repeatable_option(
         "--expect",
         metavar="TEXT",
-        help=(
-            "Code or key provider to require: a compose hash (64 hex digits), a measurement (96 hex"
-            " digits), or a key provider as `show` prints it (`kms:<hex>`); repeatable."
-        ),
+        help="Code or key provider to require: a compose hash (64 hex digits), a measurement (96"
+        " hex digits), or a key provider as `show` prints it (`kms:<hex>`); repeatable.",
     ),
     file_option(
         "--like",
-        help=(
-            "Require the code that FILE describes. FILE is a policy, or the output of `show --json`"
-            " that you saved when you approved the code."
-        ),
+        help="Require the code that FILE describes. FILE is a policy, or the output of `show"
+        " --json` that you saved when you approved the code.",
     ),
     repeatable_option(
         "--accept",
         type=click.Choice(get_args(Leniency)),
-        help=(
-            "Accept the platform's current value of this property, even if the value is refused by"
-            " default; repeatable."
-        ),
+        help="Accept the platform's current value of this property, even if the value is refused by"
+        " default; repeatable.",
     ),
     click.option(
         "--pin",
         type=click.Choice(get_args(Pin)),
         default="compose",
         show_default=True,
-        help=(
-            "compose: grant to every instance of the image and compose file. instance: grant only"
-            " to the running instance."
-        ),
+        help="compose: grant to every instance of the image and compose file. instance: grant only"
+        " to the running instance.",
     ),
     file_option(
         "--trust-root",
@@ -229,10 +219,8 @@ verifier_options = gathering(
     click.option(
         "--collateral",
         type=FOLDER,
-        help=(
-            "Collateral folder. Default: the folder given at the last login; if none was given,"
-            " collateral comes from Intel's service."
-        ),
+        help="Collateral folder. Default: the folder given at the last login; if none was given,"
+        " collateral comes from Intel's service.",
     ),
 )
 """Adds the argument URL and the options for judging a backend, passed to the command as one
@@ -251,10 +239,8 @@ def startup_evidence(run: VerifiedRun) -> Seen:
 
 @click.command(
     "show",
-    epilog=(
-        "Example: `sealspace backend show https://backend.example`. Store the result with `--json >"
-        " approved.json` for `grant --like approved.json`. No login is needed."
-    ),
+    epilog="Example: `sealspace backend show https://backend.example`. Store the result with"
+    " `--json > approved.json` for `grant --like approved.json`. No login is needed.",
 )
 @verifier_options
 def show(url: str, verifier: BackendVerifier) -> None:
@@ -299,14 +285,12 @@ yes_option = flag_option(
 
 @click.command(
     "grant",
-    epilog=(
-        "Example: `sealspace backend grant https://backend.example` shows the code and asks for"
-        " confirmation. It does not ask with `--like approved.json`, the output of `show --json`"
-        " when you approved the code, and grants only what that code asked for then. Nor does it"
-        " ask if"
-        " `--expect` names MRTD, RTMR0 to RTMR2, and either RTMR3 or the compose hash and the key"
-        " provider, and `--secret` names the secrets."
-    ),
+    epilog="Example: `sealspace backend grant https://backend.example` shows the code and asks for"
+    " confirmation. It does not ask with `--like approved.json`, the output of `show --json`"
+    " when you approved the code, and grants only what that code asked for then. Nor does it"
+    " ask if"
+    " `--expect` names MRTD, RTMR0 to RTMR2, and either RTMR3 or the compose hash and the key"
+    " provider, and `--secret` names the secrets.",
 )
 @repeatable_option(
     "--secret",
@@ -393,14 +377,12 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
 
 @click.command(
     "grant",
-    epilog=(
-        "Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
-        " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
-        " confirmation. The command does not ask if `--like` or `--expect` names every part of the"
-        " code; see `sealspace backend grant --help`. For a repository: `--repository"
-        " github.com/alice/digest --ref refs/heads/main`, and after a new build `sealspace runner"
-        " grant https://runner.example --refresh`."
-    ),
+    epilog="Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
+    " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
+    " confirmation. The command does not ask if `--like` or `--expect` names every part of the"
+    " code; see `sealspace backend grant --help`. For a repository: `--repository"
+    " github.com/alice/digest --ref refs/heads/main`, and after a new build `sealspace runner"
+    " grant https://runner.example --refresh`.",
 )
 @repeatable_option(
     "--secret",
@@ -412,11 +394,9 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
     "--program",
     "programs",
     metavar="SHA256|DID/NAME",
-    help=(
-        "Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
-        " with the manifest of that version. SHA256: a program that has no manifest and no network"
-        " access."
-    ),
+    help="Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
+    " with the manifest of that version. SHA256: a program that has no manifest and no network"
+    " access.",
 )
 @flag_option(
     "--follow",
@@ -548,11 +528,9 @@ async def _grant(
 
 @click.command(
     "share",
-    epilog=(
-        "Example: `sealspace project publish digest digest.wasm --private`, then `sealspace project"
-        " share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
-        " https://runner.example`."
-    ),
+    epilog="Example: `sealspace project publish digest digest.wasm --private`, then `sealspace"
+    " project share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
+    " https://runner.example`.",
 )
 @_expires_option
 @yes_option
@@ -590,13 +568,11 @@ _GENERATE_TTL_S = 600.0
 
 @click.command(
     "generate",
-    epilog=(
-        "Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then"
-        " `sealspace runner grant https://runner.example --secret PROTECTED_KEY --program"
-        " DID/NAME`; `PROTECTED_PIN:password:12` names a type. The command does not ask if"
-        " `--like` or `--expect` names every part of the code; see `sealspace backend grant"
-        " --help`."
-    ),
+    epilog="Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then"
+    " `sealspace runner grant https://runner.example --secret PROTECTED_KEY --program"
+    " DID/NAME`; `PROTECTED_PIN:password:12` names a type. The command does not ask if"
+    " `--like` or `--expect` names every part of the code; see `sealspace backend grant"
+    " --help`.",
 )
 @scope_option
 @flag_option(

@@ -72,10 +72,8 @@ async def _listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace backend deliver grants.json --to https://backend.example`. No login is"
-        " needed. A backend that uses the node of the grants fetches the grants itself."
-    ),
+    epilog="Example: `sealspace backend deliver grants.json --to https://backend.example`. No login"
+    " is needed. A backend that uses the node of the grants fetches the grants itself.",
 )
 @click.argument("file", type=FILE)
 @click.option(
@@ -148,10 +146,8 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
-        " withdraw --measurement HEX`, to deny keys to vulnerable code on every machine."
-    ),
+    epilog="Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
+    " withdraw --measurement HEX`, to deny keys to vulnerable code on every machine.",
 )
 @click.argument("target", metavar="[URL|DID]", required=False)
 @click.option(

@@ -101,12 +101,10 @@ _private = flag_option(
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace project publish mail-digest digest.wasm --source"
-        " https://git.example/digest`. Published programs are public; with `--private`, only"
-        " runners that you share them with can read them. A manifest is JSON: `{"
-        '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.'
-    ),
+    epilog="Example: `sealspace project publish mail-digest digest.wasm --source"
+    " https://git.example/digest`. Published programs are public; with `--private`, only"
+    " runners that you share them with can read them. A manifest is JSON: `{"
+    '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.',
 )
 @click.argument("name")
 @click.argument("file", type=FILE)

@@ -14,10 +14,8 @@ from ..runner.http.operator_routes import MAX_REFERENCE_CHARS, ask_operator
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace runner credit did:key:z6Mk… 5000000 --data runner --reference"
-        " invoice-7`. Without `--reference`, running the command twice adds the credit twice."
-    ),
+    epilog="Example: `sealspace runner credit did:key:z6Mk… 5000000 --data runner --reference"
+    " invoice-7`. Without `--reference`, running the command twice adds the credit twice.",
 )
 @click.argument("owner", metavar="DID|0x…")
 @click.argument("amount", type=click.IntRange(0, MAX_AMOUNT))

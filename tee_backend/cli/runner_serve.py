@@ -78,10 +78,8 @@ def _origin(text: str) -> str:
 
 @click.command(
     context_settings={"show_default": True},
-    epilog=(
-        "Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee"
-        " --node http://127.0.0.1:8000 --data runner --key file`."
-    ),
+    epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee"
+    " --node http://127.0.0.1:8000 --data runner --key file`.",
 )
 @click.option(
     "--data",
@@ -102,10 +100,8 @@ def _origin(text: str) -> str:
     "--children",
     type=click.IntRange(1, _MOST_CHILDREN),
     default=2,
-    help=(
-        "Maximum number of programs that run at the same time for callers with a key or an account."
-        " For other callers, up to half this number (at least one) may run in addition."
-    ),
+    help="Maximum number of programs that run at the same time for callers with a key or an"
+    " account. For other callers, up to half this number (at least one) may run in addition.",
 )
 @limit_options(Limits)
 @click.option("--price-call", type=_PRICE, default=0, help="Price per run, in micro-units.")
@@ -125,10 +121,8 @@ def _origin(text: str) -> str:
 @file_option("--tls-key", help="Private key of the TLS certificate (PEM, without a password).")
 @file_option(
     "--loopback-ca",
-    help=(
-        "For trials, only with --simulate: send all requests of programs to this machine, and"
-        " accept certificates issued by the authority in FILE."
-    ),
+    help="For trials, only with --simulate: send all requests of programs to this machine, and"
+    " accept certificates issued by the authority in FILE.",
 )
 @click.option(
     "--simulate",
@@ -155,19 +149,15 @@ def _origin(text: str) -> str:
     "origins",
     metavar="ORIGIN",
     type=_origin,
-    help=(
-        "Origin of web pages that may call programs with API keys, such as https://app.example."
-        " Can be repeated."
-    ),
+    help="Origin of web pages that may call programs with API keys, such as https://app.example."
+    " Can be repeated.",
 )
 @click.option(
     "--task-dir",
     "task_folder",
     type=FOLDER,
-    help=(
-        "Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
-        " --simulate, the default is /dev/shm."
-    ),
+    help="Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
+    " --simulate, the default is /dev/shm.",
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")

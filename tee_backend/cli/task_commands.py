@@ -46,11 +46,9 @@ _MAX_KEY_BYTES = 16 * 1024
         for one in grant_runner.params
         if one.name not in ("secrets", "programs", "refreshes", "everything")
     ],
-    epilog=(
-        "Example of a requester: `sealspace task grant https://runner.example --app DID/NAME"
-        " --requester-secret my-key --result-key`. The other options are those of `sealspace"
-        " runner grant`."
-    ),
+    epilog="Example of a requester: `sealspace task grant https://runner.example --app DID/NAME"
+    " --requester-secret my-key --result-key`. The other options are those of `sealspace"
+    " runner grant`.",
 )
 @click.option("--app", metavar="DID/NAME", required=True, help="The application.")
 @repeatable_option(
@@ -108,10 +106,8 @@ _private_key = file_option(
 
 
 @click.command(
-    epilog=(
-        "Example: `sealspace task run https://runner.example DID/NAME --secret 1=my-namespace"
-        " --secret 2=my-key --args 'count 3' --watch`."
-    ),
+    epilog="Example: `sealspace task run https://runner.example DID/NAME --secret 1=my-namespace"
+    " --secret 2=my-key --args 'count 3' --watch`.",
 )
 @repeatable_option(
     "--secret",

@@ -78,13 +78,11 @@ class _Options(NamedTuple):
 
 
 @click.command(
-    epilog=(
-        "Examples: `sealspace receipts list --out kept`, then `sealspace verify"
-        " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
-        " --input in.txt --output out.txt` for a file of `sealspace runner call --receipt`;"
-        " `sealspace verify audit.jsonl --node-did DID`; `sealspace verify https://node.example"
-        " --policy approved.json`."
-    ),
+    epilog="Examples: `sealspace receipts list --out kept`, then `sealspace verify"
+    " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
+    " --input in.txt --output out.txt` for a file of `sealspace runner call --receipt`;"
+    " `sealspace verify audit.jsonl --node-did DID`; `sealspace verify https://node.example"
+    " --policy approved.json`.",
 )
 @click.option(
     "--node-did",
@@ -94,20 +92,16 @@ class _Options(NamedTuple):
 @click.option(
     "--evidence",
     type=FOLDER,
-    help=(
-        "For receipts: folder with the evidence for the receipt; by default `../documents`,"
-        " relative to the receipt's folder."
-    ),
+    help="For receipts: folder with the evidence for the receipt; by default `../documents`,"
+    " relative to the receipt's folder.",
 )
 @file_option("--trust-root", help="Root certificate; by default Intel's.")
 @click.option(
     "--collateral",
     metavar="FILE|DIR",
     type=click.Path(path_type=Path, exists=True),
-    help=(
-        "For receipts: file with current collateral, to judge the code again, as of now."
-        " For run receipts and nodes: folder of collateral to use instead of Intel's service."
-    ),
+    help="For receipts: file with current collateral, to judge the code again, as of now."
+    " For run receipts and nodes: folder of collateral to use instead of Intel's service.",
 )
 @click.option(
     "--start",
