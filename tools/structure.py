@@ -40,7 +40,7 @@ BUDGETS = {
     "tee_backend": 97_594,
     "sealspace": 115_110,
     "encryption_network": 15_361,
-    "spaces": 61_523,
+    "spaces": 61_549,
     "capabilities": 21_064,
 }
 # Limits on the entries and import pairs of a package.

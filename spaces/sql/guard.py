@@ -158,6 +158,9 @@ class Guard:
             return SqlError(f"SQLite error: not authorized to use function: {two}")
         pragma = one.removeprefix("pragma_")
         is_hidden = one == "carray" or (pragma != one and pragma not in _DESCRIBING)
+        # SQLite's statistics contain values of every indexed column.
+        if one.startswith("sqlite_stat") and self.limits.tables is None:
+            is_hidden |= self.limits.columns is not None
         # While a statement runs, SQLite prepares more of it only for its own tables.
         is_new = self._is_running and action in _ALLOWED - {"FUNCTION", "PRAGMA", "SELECT"}
         if is_new and action != "ANALYZE" and not one.startswith(_OWN):

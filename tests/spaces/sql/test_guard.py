@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from capabilities.sql_caveats import SqlLimits
-from spaces.space_errors import SpaceError, SqlForbidden
+from spaces.space_errors import SpaceError, SqlError, SqlForbidden
 from spaces.sql.connection import Connection
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE, Guard, WriteNeeded
 
@@ -354,6 +354,24 @@ def test_joins_that_sqlite_does_not_report(
     with pytest.raises(SqlForbidden):
         connection.query(sql, Guard(WRITER, limits), [1] if "?1" in sql else [])
     assert connection.query(sql, Guard(WRITER), [1] if "?1" in sql else [])
+
+
+def test_statistics_are_not_read_by_their_columns(connection: Connection) -> None:
+    """SQLite's statistics contain values of all columns with an index, so a list of columns alone
+    does not open them (SQ21)."""
+    connection.begin(writes=True, time_s=10)
+    for sql in ("CREATE INDEX secrets ON private (secret)", "ANALYZE"):
+        connection.execute(sql, Guard(WRITER))
+    sql, columns = "SELECT sample FROM sqlite_stat4", frozenset({"body", "sample"})
+    assert b"rowCount" in connection.query(
+        sql, Guard(WRITER, SqlLimits(frozenset({"sqlite_stat4"}), columns))
+    )
+    with pytest.raises(SqlError, match="not authorized"):
+        connection.query(sql, Guard(WRITER, SqlLimits(columns=columns)))
+    connection.commit()
+    connection.begin(writes=False, time_s=10)
+    guard = Guard(WRITER, SqlLimits(columns=columns))
+    assert b"one" in connection.query("SELECT body FROM notes", guard)
 
 
 def test_names_of_pragmas_are_read_in_any_case(connection: Connection) -> None:
