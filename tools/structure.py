@@ -1,7 +1,7 @@
 """Measure the structure of the product: weight, modules, imports, errors and names.
 
     python tools/structure.py            print every figure
-    python tools/structure.py --check    fail if a budget is exceeded
+    python tools/structure.py --check    fail if a package has too many entries or pairs
 
 Definitions:
     token: a Python token of the six packages, except layout, comments and docstrings. Line width
@@ -34,17 +34,8 @@ PACKAGES = (
     "capabilities",
 )
 
-# Limit on the tokens of a package. A change that raises a limit says in its commit message why.
-BUDGETS = {
-    "node": 91_435,
-    "tee_backend": 97_594,
-    "sealspace": 115_110,
-    "encryption_network": 15_361,
-    "spaces": 61_549,
-    "capabilities": 21_064,
-}
-# Limits on the entries and import pairs of a package.
-ROOTS = {"node": (20, 65), "sealspace": (22, 90)}
+# Limits on the entries and import pairs of a package. The number of tokens has no limit.
+ROOTS = {"node": (20, 65), "sealspace": (23, 96)}
 
 _LAYOUT = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
@@ -170,8 +161,8 @@ def exceptions_of(modules: dict[str, ast.Module]) -> int:
 
 
 def main() -> int:
-    """Print the figures; with `--check`, return 1 if a budget is exceeded or an import leads
-    upwards."""
+    """Print the figures; with `--check`, return 1 if a package has too many entries or pairs, or an
+    import leads upwards."""
     modules = read_modules()
     imports = {name: imported_by(name, tree, modules) for name, tree in modules.items()}
     tokens: Counter[str] = Counter()
@@ -181,18 +172,18 @@ def main() -> int:
         for node in nodes_of(tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 names[node.name].add(name)
-    over = [package for package in PACKAGES if tokens[package] > BUDGETS[package]]
+    over = []
     for package in PACKAGES:
         entries = len({name.split(".")[1] for name in modules if name.startswith(package + ".")})
         pairs = len(pairs_of(package, imports))
         most_entries, most_pairs = ROOTS.get(package, (entries, pairs))
         if entries > most_entries or pairs > most_pairs:
-            over.append(f"{package} (entries, pairs)")
-        print(
-            f"{tokens[package]:9,}  tokens of {BUDGETS[package]:7,}  {entries:3} entries {pairs:4}"
-            f" pairs  {package}"
-        )
-    print(f"{tokens.total():9,}  tokens of {sum(BUDGETS.values()):7,}  in all")
+            over.append(
+                f"{package} has {entries} entries and {pairs} pairs, and may have {most_entries}"
+                f" and {most_pairs}"
+            )
+        print(f"{tokens[package]:9,}  tokens  {entries:3} entries {pairs:4} pairs  {package}")
+    print(f"{tokens.total():9,}  tokens in all")
     importers = Counter(below for found in imports.values() for below in found)
     print(f"{len(modules):9,}  modules")
     lone = sum(n == 1 and path_of(name).name != "__init__.py" for name, n in importers.items())
@@ -202,7 +193,7 @@ def main() -> int:
     leading_upwards = upwards(imports)
     print(f"{len(leading_upwards):9,}  imports upwards", *leading_upwards, sep="\n" + " " * 11)
     if "--check" in sys.argv and (over or leading_upwards):
-        print("over budget:", ", ".join(over) or "imports upwards", file=sys.stderr)
+        print("refused:", "; ".join(over) or "imports upwards", file=sys.stderr)
         return 1
     return 0
 
