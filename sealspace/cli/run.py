@@ -2,11 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import click
 
+from capabilities.principals import same_principal
 from capabilities.strict_base64 import encode_standard
 
 from ..client import Client
@@ -15,9 +18,9 @@ from ..private_files import replace_file
 from ..secrets import is_secret_name
 from ..wire.token_line import token_of
 from .command_errors import NotThere
-from .owner_profile import at_node
+from .owner_profile import at_node, own_did
 from .paths import FILE_OR_DASH, NEW_FILE, read_named
-from .program_variables import directs_programs
+from .program_variables import directs_programs, ends_like_a_secret, is_passed_by_default
 from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of
 from .run_process import keep_out_of_core_dumps, replace_process, run_masked
@@ -31,42 +34,83 @@ def text_of(value: str | bytes) -> str:
     return value if isinstance(value, str) else encode_standard(value)
 
 
+class Choice(Protocol):
+    """A function that selects the secrets to pass from the names that there are."""
+
+    def __call__(self, names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
+        """Return the selected names."""
+
+
 @at_node
 async def read_values(
     client: Client,
-    names: Sequence[str] | Callable[[Sequence[str]], Sequence[str]],
+    names: Sequence[str] | Choice,
     *,
     scope: str | None,
     project: Project | None = None,
     source: str | None = None,
+    unnamed: Collection[str] = (),
 ) -> dict[str, str | bytes]:
     """Read secrets by name.
 
-    `names` may be a function that selects from the stored names. It is not called for a machine
-    token, of which all secrets in the scope are read. For a project, the user confirms another node
-    or owner first.
+    Args:
+        names: the names, or a function that selects from the stored names. It is not called for
+            a machine token of the user's own, of which all secrets are read.
+        scope: the scope of the secrets.
+        project: the user confirms another node or owner than the login's first.
+        source: the option `--from`.
+        unnamed: variables that the user did not name one by one.
     """
     if project is not None:
         project.confirm_login(client)
     token, scope = token_of(client.session), scope_for(client, scope)
+    by_others = _are_chosen_by_others(client, source)
+    if by_others:
+        _require_secret_names(unnamed)
     async with shared_secrets(client, source) as secrets:
         if not callable(names):
             selected = names
         elif token is None:
-            selected = names(await secrets.list(scope=scope))
+            selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
             own = await client.secrets().list(scope=scope) if source else ()
             if both := [name for name in selected if name in own]:  # SH8
                 raise InvalidInput(
                     f"you have secrets of your own with the same names: {', '.join(both):.300}",
                     hint=f"to pass the shared values, name them: --only {','.join(selected)}",
                 )
-        else:  # CL5: its owner chose the names
+        else:
             selected = [one.name for one in token.secrets if one.scope == scope]
+            if by_others:
+                selected = names(selected, chosen_by_others=True)
         found = await secrets.get_many(selected, scope=scope)
         for name in selected:
             if name not in found:
                 raise await no_secret(secrets, name, scope)
     return found
+
+
+def _are_chosen_by_others(client: Client, source: str | None) -> bool:
+    """Return whether another owner chose the names and values of the secrets (CL1, CL5)."""
+    if source is not None:
+        return True
+    token = token_of(client.session)
+    if token is None:
+        return False
+    # CL5: a machine without a login, such as that of a CI job, belongs to whoever set the token.
+    login = own_did()
+    return login != "" and not same_principal(login, token.owner)
+
+
+def _require_secret_names(variables: Collection[str]) -> None:
+    """Refuse variables that another owner's values must not have unnoticed (CL1)."""
+    refused = [name for name in variables if not ends_like_a_secret(name)]
+    if refused:
+        raise InvalidInput(
+            f"refusing to set {', '.join(refused):.300}: somebody else chose the values, and these"
+            " names do not end like API_KEY, so the values could control how programs run",
+            hint=f"if you trust the owner with these variables, name all that you want: --only"
+            f" {','.join(variables):.300}",
+        )
 
 
 _LONGEST_BYTES = 131_071
@@ -110,9 +154,6 @@ def _encoded(name: str, value: str | bytes) -> bytes:
     return data
 
 
-_OF_SECRETS = re.compile(r".*_(KEY|TOKEN|SECRET|PASSWORD|DSN|CREDENTIALS)|(DATABASE|REDIS)_URL")
-
-
 @click.command(
     context_settings={"allow_interspersed_args": False},
     epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python"
@@ -153,10 +194,14 @@ def run(
     JSON-escaped, percent-encoded, in base64 or in hex. Values under four bytes are not masked.
     Signals and the exit status are passed on. No secret is written to a file.
 
-    Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _TOKEN,
-    _SECRET, _PASSWORD, _DSN or _CREDENTIALS, plus DATABASE_URL and REDIS_URL. A line on standard
-    error names the other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly
-    the token's secrets; neither a login nor a home folder is needed.
+    Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _KEY_ID,
+    _TOKEN, _SECRET, _PASS, PASSWORD, _PASSPHRASE, _CREDENTIALS or _DSN, plus DATABASE_URL and
+    REDIS_URL; addresses, such as _DSN, only of your own secrets. A line on standard error names the
+    other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly the token's
+    secrets; neither a login nor a home folder is needed. If you are logged in as another owner than
+    the token's, its secrets are selected like those of --from.
+
+    Names that control how programs run, such as PATH and GIT_SSH_COMMAND, need --allow-override.
 
     In a project, the command gets exactly the secrets that the file .sealspace.toml names, and no
     others. The file is searched from the current folder upwards. `--only` selects from the file's
@@ -174,12 +219,16 @@ def run(
         where = "" if scope is None else f", scope {scope}"
         tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
         found = read_values(
-            sorted({*variables.values()}), scope=scope, project=project, source=source
+            sorted({*variables.values()}),
+            scope=scope,
+            project=project,
+            source=source,
+            unnamed=[name for name in variables if named is None and name not in allowed],
         )
         values = {variable: found[secret] for variable, secret in variables.items()}
     else:
         values = read_values(
-            (lambda names: _chosen(names, allowed)) if named is None else named,
+            partial(_chosen, allowed=allowed) if named is None else named,
             scope=scope,
             source=source,
         )
@@ -201,17 +250,19 @@ def run(
     return run_masked(command, environment, mask_patterns(values))
 
 
-def _chosen(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:
+def _chosen(
+    names: Sequence[str], *, chosen_by_others: bool, allowed: Sequence[str]
+) -> Sequence[str]:
     """Select the secrets to pass to the command.
 
     The names of all other secrets are printed.
     """
     # CL1: only names that look like secrets are passed. A list of dangerous names is never
-    # complete: TAR_OPTIONS, CFLAGS, RSYNC_RSH and PS0 also control programs.
+    # complete, so a client that may only write secrets could choose a name that is not listed.
     chosen = [
         name
         for name in names
-        if name in allowed or (_OF_SECRETS.fullmatch(name) and not directs_programs(name))
+        if name in allowed or is_passed_by_default(name, chosen_by_others=chosen_by_others)
     ]
     if others := [name for name in names if name not in chosen]:
         tell(

@@ -28,6 +28,7 @@ from pages import (
     runner_cases_page,
     runner_page,
     settings_page,
+    variables_table,
 )
 from pages.writing import Generated, check, write
 
@@ -46,6 +47,7 @@ GENERATED = (
     Generated(commands_page.PAGE, commands_page.page),
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),
+    Generated(variables_table.PAGE, variables_table.page),
     *[Generated(path, partial(package_tables.page, path)) for path in package_tables.PAGES],
 )
 _COMMANDS = {"--write": write, "--check": check}

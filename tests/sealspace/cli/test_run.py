@@ -19,8 +19,6 @@ from owner_machine import LIMIT_S, Owner, new_machine
 from person import Person
 from running_node import COMMAND, is_alive, until
 
-from sealspace.cli.program_variables import directs_programs
-
 CANARY = "canary-7f3a91d4e2-of-the-owner"
 
 
@@ -128,24 +126,30 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
 
 SECRETS = (
     "A_KEY",
+    "A_KEY_ID",
     "A_TOKEN",
     "A_SECRET",
+    "A_PASS",
     "A_PASSWORD",
+    "A_PASSPHRASE",
+    "PGPASSWORD",
     "A_DSN",
     "A_CREDENTIALS",
+    "GIT_TOKEN",
     "DATABASE_URL",
     "REDIS_URL",
 )
 OTHERS = (
     "TAR_OPTIONS",
     "PS0",
+    "PS9",
     "CFLAGS",
     "RSYNC_RSH",
     "KEY",
     "A_KEY_",
     "X_REDIS_URL",
-    "LD_TOKEN",
-    "GIT_SSH_KEY",
+    "SSH_ASKPASS",
+    "DBI_DSN",
 )
 
 
@@ -163,7 +167,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
         " API_KEY are passed; to choose: --only A,B\n"
     )
     asked = await owner.ran(
-        "run", "--only", "CFLAGS,RSYNC_RSH", "--", "sh", "-c", 'echo "$CFLAGS $RSYNC_RSH$A_KEY"'
+        "run", "--only", "PS9,X_REDIS_URL", "--", "sh", "-c", 'echo "$PS9 $X_REDIS_URL$A_KEY"'
     )
     assert (asked.stdout, asked.stderr) == (b"*** ***\n", b"")
 
@@ -184,56 +188,6 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
         True,
     )
     assert "there are no secrets to pass" in happened and not list(owner.here.iterdir())
-
-
-async def test_names_that_direct_programs(owner: Owner) -> None:
-    """A secret with the name of a variable that controls programs is passed only with --allow-
-    override."""
-    await owner.keeps(LD_PRELOAD="/nowhere/evil.so", API_KEY=CANARY)
-    ran = await owner.ran("run", "--only", "API_KEY,LD_PRELOAD", "--", "touch", "started")
-    assert (
-        ran.returncode,
-        "LD_PRELOAD" in said(ran)[0],
-        "--allow-override LD_PRELOAD" in said(ran)[1],
-    ) == (
-        2,
-        True,
-        True,
-    )
-    assert not (owner.here / "started").exists()
-    ran = await owner.ran(
-        "run", "--", "sh", "-c", 'test -n "$API_KEY$LD_PRELOAD" && test -z "$LD_PRELOAD"'
-    )
-    assert ran.returncode == 0
-    script = 'test -n "$LD_PRELOAD" && test -n "$API_KEY"'
-    assert (
-        await owner.ran("run", "--allow-override", "LD_PRELOAD", "--", "sh", "-c", script)
-    ).returncode == 0
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "PATH",
-        "HOME",
-        "LD_LIBRARY_PATH",
-        "PYTHONPATH",
-        "BASH_ENV",
-        "HTTPS_PROXY",
-        "SEALSPACE_NODE",
-        "NPM_CONFIG_SCRIPT_SHELL",
-        "XDG_CONFIG_HOME",
-        "NODE_TLS_REJECT_UNAUTHORIZED",
-        "DOTNET_STARTUP_HOOKS",
-        "GIT_SEQUENCE_EDITOR",
-    ],
-)
-def test_directing_names(name: str) -> None:
-    """These names direct programs; names like those of ordinary secrets do not."""
-    assert directs_programs(name)
-    assert not any(
-        map(directs_programs, ["API_KEY", "PYTHON_TOKEN", "GIT_TOKEN", "DATABASE_URL", "PATHOLOGY"])
-    )
 
 
 async def test_values_that_no_variable_holds(owner: Owner) -> None:
