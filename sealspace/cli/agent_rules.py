@@ -21,10 +21,8 @@ secret. It may change every file of its project, which is the current folder.
 """
 
 import json
-import os
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +32,12 @@ from ..documents.secret_names import NAME_PATTERN
 from ..errors import InvalidInput
 from ..printable import printable
 from ..private_files import read_file
+from .agent_paths import is_in_project, leads_into_project
 from .shared import shared
 
 _MAX_BYTES = 16 << 10  # see `project._MAX_BYTES`
 
 _Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-_SEPARATORS = r"[\s=@:,;|&<>()`\"']+"
 _Path = Annotated[str, Field(pattern=r"^/[^\x00]*$")]
 
 
@@ -69,27 +67,8 @@ class Command(Action, frozen=True):
     """Absolute path of the program's working folder."""
 
     def can_be_changed(self) -> bool:
-        """Return whether the agent could change what the command runs (AG4).
-
-        Returns True if the program, its folder, or a path in an argument is in the agent's project,
-        or below a folder that every user can write to.
-        """
-        # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
-        # `~` counts without a shell too, because git and others expand it themselves.
-        text = " ".join(self.arguments)
-        text += re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), f" {text}")
-        text += re.sub(r"[\\'\"]", "", f" {text}")  # a shell reads /pro"ject" as /project
-        # The name of the project may contain separators.
-        return (
-            bool(re.search(rf"{re.escape(str(Path.cwd()))}(?![\w.-])", text))
-            or any(
-                place.is_relative_to(Path.cwd())
-                or (os.path.isdir(place) and place.stat().st_mode & 0o002)  # noqa: PTH112  # is_dir raises for a word that is too long for a name
-                for word in {".", self.program, *self.arguments, *re.split(_SEPARATORS, text)}
-                for part in {word, word[word.find("/") :]}
-                for place in _way_to(Path(self.folder, part))
-            )
-        )
+        """Return whether the agent could change what the command runs or reads (AG4)."""
+        return leads_into_project(self.program, self.arguments, self.folder)
 
 
 class Request(Action, frozen=True):
@@ -132,26 +111,6 @@ class AgentRules(BaseModel, frozen=True, extra="forbid"):
         """
         listed = map(_members, (*self.commands, *self.requests))
         return _members(action) in listed and not action.can_be_changed()
-
-
-def is_in_project(path: Path) -> bool:
-    """Return whether a path leads into or through the agent's project, the current folder."""
-    return any(place.is_relative_to(Path.cwd()) for place in _way_to(path))
-
-
-def _way_to(path: Path) -> Iterator[Path]:
-    """Yield the folders and links that lead to a path, and the path, as Linux follows them."""
-    # AG4: the agent can change a link of its project, also one that leads out of it.
-    place, left, links = Path("/"), [*reversed((Path.cwd() / path).parts)], 0
-    while left and links <= 40:  # Linux follows no more; they could name each other for ever
-        part = left.pop().replace("//", "/")
-        here = place.parent if part == ".." else place / part
-        yield here
-        if os.path.islink(here):  # noqa: PTH114  # as in `can_be_changed`
-            links += 1
-            left += reversed(here.readlink().parts)
-        else:
-            place = here
 
 
 def read_rules() -> AgentRules:

@@ -30,7 +30,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 
 from ..errors import InvalidInput, SealspaceError
-from .agent_rules import Action, Command, FullRequest, as_rule, is_in_project, read_rules
+from .agent_paths import is_in_project
+from .agent_rules import Action, Command, FullRequest, as_rule, read_rules
 from .lazy import provided
 from .owner_profile import owner_home
 from .paths import FOLDER

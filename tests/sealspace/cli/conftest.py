@@ -1,5 +1,6 @@
 """Fixtures of the owner's commands."""
 
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -13,6 +14,7 @@ from embedded_node import embedded_node
 from forked_programs import forked_programs
 from owner_desk import owner_desk
 from owner_machine import Owner, new_machine
+from tests_support import REPOSITORY
 
 
 @pytest.fixture
@@ -51,3 +53,15 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def forking_owner(owner: Owner, programs: Path) -> Owner:
     """The same owner, whose commands are forks: none imports for a second first."""
     return replace(owner, command=(str(programs / "sealspace"),))
+
+
+@pytest.fixture
+def private_folder() -> Iterator[Path]:
+    """An empty folder with no folder above it that every user can write to, such as /tmp."""
+    cache = REPOSITORY / ".cache"
+    cache.mkdir(exist_ok=True)
+    for folder in (cache, *cache.parents):
+        if folder.stat().st_mode & 0o002:
+            pytest.skip(f"the repository is below {folder}, to which every user can write")
+    with tempfile.TemporaryDirectory(dir=cache) as folder_name:
+        yield Path(folder_name)

@@ -101,12 +101,13 @@ async def agent_of(
     *,
     mode: str = "auto",
     variables: Mapping[str, str] = {},
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Agent]:
     """Connect an agent that works in the owner's current folder. Nothing it is told, and nothing in
     the server's log, contains the canary."""
     server = StdioServerParameters(
         command=owner.command[0],
-        args=[*owner.command[1:], "mcp"],
+        args=[*owner.command[1:], "mcp", *options],
         env={**owner.environment, **variables},
         cwd=owner.here,
     )
@@ -322,95 +323,35 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
     assert not stolen.exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "folder", "is_changeable"),
-    [
-        (["/usr/bin/env", "a", "b/c", "--d=/usr/bin"], "/", False),
-        (["/bin/sh", "-c", "cd /usr/bin && echo 'a' >/dev/null"], "/usr", False),
-        (["/bin/sh", "-c", "x" * 5000], "/", False),
-        (["/usr/lib/a"], "/", True),
-        (["/usr/bin/../lib/a"], "/", True),
-        (["/bin/a", "/b"], "/usr/lib", True),
-        (["/bin/sh", "/usr/lib"], "/", True),
-        (["/bin/sh", "lib/a"], "/usr", True),
-        (["/bin/sh", "../lib/a"], "/usr/bin", True),
-        (["/bin/a", "--file=/usr/lib/a"], "/", True),
-        (["/bin/a", "-C/usr/lib"], "/", True),
-        (["/bin/a", "--volume=/x:/usr/lib/a:ro"], "/", True),
-        (["/bin/a", "@/usr/lib/a"], "/", True),
-        (["/bin/sh", "-c", "cd /usr/lib&&make"], "/", True),
-        (["/bin/sh", "-c", "A='/usr/lib/a' b"], "/", True),
-        (["/bin/sh", "-c", "b <lib/a"], "/usr", True),
-        (["//usr/lib/a"], "/", True),
-        (["/bin/sh", "-c", "/usr/li'b'/a"], "/", True),
-        (["/bin/sh", "-c", "'/usr'/lib/a"], "/", True),
-        (["/bin/sh", "-c", "/usr/li\\b/a"], "/", True),
-        (["/bin/sh", "-c", "a /usr/lib64/b /usr/lib-a"], "/", False),
-        (["/bin/a", "/a" * 950], "/", False),
-    ],
-)
-def test_AG4_paths_that_lead_into_the_project(
-    words: list[str], folder: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """AG4: paths of the project are found in each place of a command where one may be."""
-    monkeypatch.chdir("/usr/lib")
-    command = Command(
-        program=words[0], arguments=(*words[1:],), secrets=("API_KEY",), folder=folder
-    )
-    assert command.can_be_changed() == is_changeable
-
-
-@pytest.mark.parametrize(
-    ("text", "is_changeable"),
-    [
-        ("cd '/srv/ann.b/my ~ (shop)'&&make", True),
-        ("cd /srv/ann.b/my\\ ~\\ \\(shop\\)/a", True),
-        ("a:/srv/ann.b/my ~ (shop)/a:ro", True),
-        ("a '/srv/ann.b/my ~ (shop)-a' ~ann.b/a", False),
-        ("make -C ~ann.b/shop", True),
-    ],
-)
-def test_AG4_unusual_names(text: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AG4: the names of the project and the home may have blanks, dots and separators."""
-    project = "/srv/ann.b/shop" if "-C" in text else "/srv/ann.b/my ~ (shop)"
-    monkeypatch.setattr(Path, "cwd", lambda: Path(project))
-    monkeypatch.setenv("HOME", "/srv/ann.b")
-    command = Command(program="/bin/sh", arguments=("-c", text), secrets=("API_KEY",))
-    assert command.can_be_changed() == is_changeable
-
-
-@pytest.mark.parametrize("name", ["40/a", "loop/a", "bin/sh"])
-def test_AG4_links_of_every_user(tmp_path: Path, name: str) -> None:
-    """AG4: a link in a folder that every user can write to counts, wherever it leads. Links that
-    name each other end the search."""
-    tmp_path.chmod(0o777)
-    for number in range(40):
-        (tmp_path / f"{number + 1}").symlink_to(f"{number}/{number}")
-    (tmp_path / "0").symlink_to(".")
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "bin").symlink_to("/bin")
-    assert Command(program=f"{tmp_path}/{name}", secrets=("API_KEY",)).can_be_changed()
-
-
-@pytest.mark.parametrize(
-    ("argument", "is_changeable"),
-    [
-        ("cd ~/share && make", True),
-        ("~anyone/share/a", True),
-        ("$HOME/share/a", True),
-        ('"${HOME}"/share/a', True),
-        ("core.hooksPath=~/share", True),
-        ("~/bin/a $HOMES/x", False),
-    ],
-)
-def test_AG4_paths_below_the_home(
-    argument: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """AG4: paths that a shell or a program resolves below the home are found too."""
-    monkeypatch.chdir("/usr/share")
-    monkeypatch.setenv("HOME", "/usr")
-    command = Command(program="/bin/sh", arguments=("-c", argument), secrets=("API_KEY",))
-    assert command.can_be_changed() == is_changeable
+async def test_AG4_files_relative_to_another_argument(owner: Owner, private_folder: Path) -> None:
+    """AG4: a listed command is asked about if it names the project relative to a folder that
+    another argument names; a listed one that does not still runs."""
+    await owner.keeps(API_KEY=CANARY)
+    parent = str(private_folder)
+    project, stolen = private_folder / "shop", owner.folder / "stolen"
+    project.mkdir()
+    (project / "x.sh").write_text(f"echo $API_KEY > {stolen}\n")
+    (project / "Makefile").write_text(f"steal:\n\techo $(API_KEY) > {stolen}\n")
+    (private_folder / "own.sh").write_text("echo got $API_KEY\n")
+    attacks = [
+        ["/usr/bin/make", "-C", parent, "-f", "shop/Makefile"],
+        ["/usr/bin/env", f"--chdir={parent}", "sh", "shop/x.sh"],
+        ["/usr/bin/env", "-C", f"{parent}/..", f"--chdir={private_folder.name}", "shop/x.sh"],
+        ["/bin/sh", "-c", f"cd {parent} && . shop/x.sh"],
+    ]
+    fine = ["/usr/bin/env", f"--chdir={parent}", "sh", "own.sh"]
+    listed = [
+        {"program": words[0], "arguments": words[1:], "secrets": ["API_KEY"]}
+        for words in (*attacks, fine)
+    ]
+    allow(owner, commands=listed)
+    person = Person([NO] * len(attacks))
+    async with agent_of(owner, person, options=("--project", str(project))) as agent:
+        for words in attacks:
+            assert "the person said no" in await agent.runs(*words)
+            assert "The agent can change files" in person.questions[-1]
+        assert await agent.runs(*fine) == "exit status 0\ngot ***\n"
+    assert not stolen.exists()
 
 
 async def test_AG8_long_output_is_cut_after_masking(owner: Owner) -> None:

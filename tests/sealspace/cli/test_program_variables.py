@@ -93,9 +93,9 @@ def test_CL6_the_list_has_one_form() -> None:
 # --- one's own secrets ----------------------------------------------------------------------------
 
 
-async def _is_refused(owner: Owner, name: str, *options: str, **variables: str) -> None:
-    """Start a command with options that would pass a variable; require that it is refused."""
-    ran = await owner.ran("run", *options, "--", "touch", "started", **variables)
+async def _is_refused(owner: Owner, name: str, *options: str) -> None:
+    """Run a command with options that would pass a variable; require that it is refused."""
+    ran = await owner.ran("run", *options, "--", "touch", "started")
     happened, following = ran.stderr.decode().splitlines()[-2:]
     assert ran.returncode == 2, ran
     assert f"refusing to set {name}: this variable controls how programs run" in happened
