@@ -8,49 +8,49 @@ header. No answer contains a value.
 """
 
 import asyncio
-import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import click
-from mcp.server.mcpserver import (
-    AcceptedElicitation,
-    Context,
-    Elicit,
-    ElicitationResult,
-    MCPServer,
-    Resolve,
-)
+from mcp.server.elicitation import render_elicitation_schema
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    InputResponse,
+)
+from mcp_types.version import is_version_at_least
 from pydantic import BaseModel
 
 from ..errors import InvalidInput, SealspaceError
 from .agent_paths import is_in_project
-from .agent_rules import Action, Command, FullRequest, as_rule, read_rules
+from .agent_questions import Outcome, Question, Questions, question_text, unlisted
+from .agent_rules import Action, Command, FullRequest, read_rules
 from .lazy import provided
 from .owner_profile import owner_home
 from .paths import FOLDER
 from .run import mask_patterns, text_of
-from .run_masker import HTML_SAFE, Masker
+from .run_masker import Masker
 from .run_process import keep_out_of_core_dumps
 from .shared import HOME_VARIABLE, NODE_VARIABLE, shared
 
 _MAX_ANSWER_BYTES = 64 << 10
 _LEFT_OUT = "\n(the rest is left out)"
-_MAX_QUESTION_CHARS = 2000
-"""Longest question. In a longer one a person would overlook something."""
-_MAX_REFUSED = 5
-"""Questions that a person may leave without a yes, until the server asks no more (AG5)."""
 _MAX_RUN_S = 600
 
+_ANSWER_KEY = "allow"
+_ASKS_BETWEEN_CALLS = "2026-07-28"
+"""First version of the protocol in which the answer to a question comes with another call."""
+
 _server = MCPServer("sealspace", log_level="ERROR")
-_asked: dict[Action, bool] = {}
-"""Questions without a yes -> whether the person said no."""
+_questions = Questions()
 
 
 class Approval(BaseModel):
@@ -69,49 +69,77 @@ def _refusals() -> Iterator[None]:
         raise ToolError(str(error) or f"it was ended after {_MAX_RUN_S} s") from None
 
 
-async def _approve(wanted: Action, context: Context) -> Approval | Elicit[Approval]:
-    """Allow an action that is listed in `agents.toml`, or ask the person (AG3, AG5)."""
-    with _refusals():
-        rules = read_rules()
-        if rules.allows(wanted):
-            return Approval(allow=True)
-        # AG5: ASCII with escapes, so that no character, tag or Markdown link hides another.
-        shown = (
-            json.dumps(wanted.model_dump(mode="json"), indent=1)
-            .translate(HTML_SAFE)
-            .replace("](", "]\\u0028")
-        )
-        if not (rules.ask and getattr(context.client_capabilities, "elicitation", None)):
-            reason = "the host cannot ask the owner, or the file says `ask = false`"
-        elif _asked.get(wanted):
-            reason = "the person already said no"
-        elif len({*_asked, wanted}) > _MAX_REFUSED:
-            reason = "too many questions were asked; after a restart of this server it asks again"
-        elif len(shown) > _MAX_QUESTION_CHARS:
-            reason = "it is too long to be shown to a person"
-        else:
-            _asked[wanted] = False
-            warning = "\nThe agent can change files that this runs or reads."
-            return Elicit(
-                f"An agent wants to use your secrets for this:\n{shown}"
-                + warning * wanted.can_be_changed(),
-                Approval,
+async def _approve(wanted: Action, context: Context) -> InputRequiredResult | None:
+    """Allow an action that is listed in `agents.toml`, or ask the person (AG3, AG5).
+
+    Returns None if the action is allowed. For a host that asks between two calls, returns the
+    question, with which the call ends.
+
+    Raises:
+        InvalidInput: the action is not allowed.
+    """
+    rules = read_rules()
+    if rules.allows(wanted):
+        return None
+    if not (rules.ask and _can_ask(context)):
+        raise unlisted(wanted, "the host cannot ask the owner, or the file says `ask = false`")
+    schema = render_elicitation_schema(Approval)
+    version = context.protocol_version
+    if version is not None and is_version_at_least(version, _ASKS_BETWEEN_CALLS):
+        # The host's answer names its question, so that it counts once.
+        question = _questions.find(wanted, context.request_state)
+        if question is None:
+            question = await _questions.begin(wanted)
+            form = ElicitRequestFormParams(message=question.text, requested_schema=schema)
+            return InputRequiredResult(
+                input_requests={_ANSWER_KEY: ElicitRequest(params=form)},
+                request_state=question.id,
             )
-        raise InvalidInput(
-            f"this is not listed in agents.toml: {reason}",
-            hint=f"the owner can add these lines to the file:\n{as_rule(wanted)}",
+        _judge(question, (context.input_responses or {}).get(_ANSWER_KEY))
+        return None
+    question = await _questions.begin(wanted)
+    try:
+        answer = await context.request_context.session.elicit_form(
+            question.text, schema, related_request_id=context.request_id
         )
+        _judge(question, answer)
+    finally:
+        # The call was cancelled, or the host cannot ask. It changes no outcome.
+        _questions.end(question, Outcome.UNANSWERED)
+    return None
 
 
-Approved = Annotated[ElicitationResult[Approval], Resolve(_approve)]
+def _can_ask(context: Context) -> bool:
+    """Return whether the host shows questions with a form for the answer."""
+    capabilities = context.client_capabilities
+    elicitation = None if capabilities is None else capabilities.elicitation
+    # Hosts that were written before there were modes name none.
+    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-def _require(approval: ElicitationResult[Approval], wanted: Action) -> None:
-    """Refuse an action without a yes (AG5)."""
-    if not (isinstance(approval, AcceptedElicitation) and approval.data.allow):
-        _asked[wanted] = True
-        raise ToolError("the person said no; next: do not try this again")
-    _asked.pop(wanted, None)
+def _judge(question: Question, answer: InputResponse | None) -> None:
+    """End a question with the host's answer.
+
+    Raises:
+        InvalidInput: the answer is no yes.
+    """
+    match answer:
+        case ElicitResult(action="accept", content={"allow": True}):
+            # What the person did not see, such as a new warning, was not allowed.
+            if question.text != question_text(question.action):
+                _questions.end(question, Outcome.UNANSWERED)
+                raise unlisted(question.action, "it changed after the person was asked")
+            if not _questions.end(question, Outcome.YES):
+                raise unlisted(question.action, "the answer came too late")
+        case ElicitResult(action="decline" | "cancel") | ElicitResult(content={"allow": False}):
+            _questions.end(question, Outcome.NO)
+            raise InvalidInput("the person said no", hint="do not try this again")
+        case _:
+            _questions.end(question, Outcome.NO)
+            raise InvalidInput(
+                "the host's answer is neither yes nor no",
+                hint="do not try this again: report it to the person",
+            )
 
 
 @_server.tool()
@@ -123,13 +151,16 @@ async def list_secrets(scope: str = "") -> str:
 
 
 @_server.tool()
-async def run_command(wanted: Command, approval: Approved) -> str:
+async def run_command(wanted: Command, context: Context) -> str | InputRequiredResult:
     """Run a program with secrets as environment variables. In its output, *** replaces values.
 
     The program gets no other variables than HOME, PATH and LANG, and no standard input. Of its
     output, the first 64 KiB are returned.
     """
-    _require(approval, wanted)
+    with _refusals():
+        question = await _approve(wanted, context)
+    if question is not None:
+        return question
     with _refusals():
         # Another process reads the secrets, so this one never has them; and the masking is that of
         # `sealspace run`.
@@ -166,12 +197,15 @@ async def run_command(wanted: Command, approval: Approved) -> str:
 
 
 @_server.tool()
-async def https_request(wanted: FullRequest, approval: Approved) -> str:
+async def https_request(wanted: FullRequest, context: Context) -> str | InputRequiredResult:
     """Send an HTTPS request with a secret in a header. In the answer, *** replaces the value.
 
     Of the answer, the first 64 KiB are returned.
     """
-    _require(approval, wanted)
+    with _refusals():
+        question = await _approve(wanted, context)
+    if question is not None:
+        return question
     requests = provided("https-requests")
     with _refusals():
         async with owner_home().client() as client:

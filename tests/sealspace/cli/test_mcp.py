@@ -4,19 +4,14 @@ import asyncio
 import base64
 import json
 import re
-import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from https_service import https_service
-from mcp import Client
-from mcp.client.stdio import StdioServerParameters
-from mcp_types import ElicitRequestFormParams, ElicitResult, TextContent
+from mcp_agent import CANARY, LISTED, NO, SHOW, YES, Person, agent_of, allow, rules_file
 from owner_machine import Owner
 from pydantic import ValidationError
 from running_node import COMMAND, is_alive, until
@@ -25,107 +20,11 @@ from tests_support import REPOSITORY
 from sealspace.cli.agent_rules import Command, FullRequest, read_rules
 from sealspace.errors import InvalidInput
 
-CANARY = "canary/7f3a91d4e2+of the owner"
-LEAKS = (
-    CANARY,
-    base64.b64encode(CANARY.encode()).decode(),
-    CANARY.encode().hex(),
-    quote(CANARY, safe=""),
-)
-SHOW = ("/bin/sh", "-c", "echo got $API_KEY")
-LISTED = {"program": SHOW[0], "arguments": SHOW[1:], "secrets": ["API_KEY"]}
-YES, NO = ElicitResult(action="accept", content={"allow": True}), ElicitResult(action="decline")
-
-
-@dataclass
-class Agent:
-    """An agent's connection, and all that it was told."""
-
-    client: Client
-    told: list[str] = field(default_factory=list)
-
-    async def calls(self, tool: str, **arguments: Any) -> str:
-        """Call a tool; return its text, with `error: ` before that of an error."""
-        found = await self.client.call_tool(tool, arguments)
-        (content,) = found.content
-        assert isinstance(content, TextContent)
-        self.told += [content.text, json.dumps(found.structured_content)]
-        return f"error: {content.text}" if found.is_error else content.text
-
-    async def runs(self, program: str, *arguments: str, **more: Any) -> str:
-        wanted = {"program": program, "arguments": arguments, "secrets": ["API_KEY"], **more}
-        return await self.calls("run_command", wanted=wanted)
-
-    async def requests(self, host: str, **more: Any) -> str:
-        wanted = {"secret": "API_KEY", "host": host, "prefix": "Bearer ", **more}
-        return await self.calls("https_request", wanted=wanted)
-
-
-@dataclass
-class Person:
-    """The person at the agent's host, who answers the questions in turn."""
-
-    answers: list[ElicitResult] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-
-    async def answer(self, context: object, params: object) -> ElicitResult:
-        assert isinstance(params, ElicitRequestFormParams)
-        self.questions.append(params.message)
-        return self.answers.pop(0)
-
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
     """The owner of most tests: a start from nothing takes two seconds."""
     return forking_owner
-
-
-def rules_file(owner: Owner) -> Path:
-    return owner.folder / "home" / ".sealspace" / "agents.toml"
-
-
-def allow(owner: Owner, *lines: str, **tables: Sequence[dict[str, Any]]) -> None:
-    """Write agents.toml."""
-    text = list(lines)
-    for table, rules in tables.items():
-        for rule in rules:
-            text += [f"[[{table}]]", *(f"{name} = {json.dumps(it)}" for name, it in rule.items())]
-    rules_file(owner).write_text("\n".join(text))
-    rules_file(owner).chmod(0o600)
-
-
-@asynccontextmanager
-async def agent_of(
-    owner: Owner,
-    person: Person | None = None,
-    *,
-    mode: str = "auto",
-    variables: Mapping[str, str] = {},
-    options: Sequence[str] = (),
-) -> AsyncIterator[Agent]:
-    """Connect an agent that works in the owner's current folder. Nothing it is told, and nothing in
-    the server's log, contains the canary."""
-    server = StdioServerParameters(
-        command=owner.command[0],
-        args=[*owner.command[1:], "mcp", *options],
-        env={**owner.environment, **variables},
-        cwd=owner.here,
-    )
-    with (owner.folder / "log").open("w+") as log:
-        stderr, sys.stderr = sys.stderr, log
-        try:
-            async with Client(
-                server,
-                mode=mode,
-                elicitation_callback=None if person is None else person.answer,
-            ) as client:
-                agent = Agent(client)
-                yield agent
-        finally:
-            sys.stderr = stderr
-        log.seek(0)
-        told = "\n".join([*agent.told, *(person.questions if person else ()), log.read()])
-    assert not [leak for leak in LEAKS if leak in told]
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -176,67 +75,6 @@ async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
         assert (await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")).startswith(
             "exit"
         )
-
-
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
-    """AG5: what is not listed is asked. The question has every member, with control characters
-    escaped. A yes counts once."""
-    await owner.keeps(API_KEY=CANARY)
-    person = Person([YES, YES])
-    script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown --> [ls](evil)"
-    async with agent_of(owner, person, mode=mode) as agent:
-        for _ in range(2):
-            assert "got" not in await agent.runs("/bin/sh", "-c", script)
-    assert len(person.questions) == 2
-    for question in person.questions:
-        title, _, rest = question.partition("\n")
-        assert title == "An agent wants to use your secrets for this:"
-        assert question.isascii() and not re.search("[\x1b\r<>]|[]][(]", question)
-        assert json.loads(rest) == {
-            "program": "/bin/sh",
-            "arguments": ["-c", script],
-            "secrets": ["API_KEY"],
-            "scope": "",
-            "folder": "/",
-        }
-    assert not rules_file(owner).exists()  # a yes is never written down
-
-
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
-    """AG5: without a yes nothing runs, and the same question is not asked again. A host that
-    accepts for its person, without the person's answer, allows nothing."""
-    await owner.keeps(API_KEY=CANARY)
-    answers = [NO, ElicitResult(action="cancel")]
-    contents: tuple[Any, ...] = ({"allow": False}, {"allow": "perhaps"}, {})
-    answers += [ElicitResult(action="accept", content=content) for content in contents]
-    person, made = Person([*answers]), owner.folder / "made"
-    async with agent_of(owner, person, mode=mode) as agent:
-        for number, answer in enumerate(answers):
-            told = await agent.runs("/usr/bin/touch", str(made), str(number))
-            is_answer = answer.action != "accept" or answer.content == {"allow": False}
-            assert ("the person said no" in told) == is_answer
-            assert told.startswith("error: ")
-        assert "already said no" in await agent.runs("/usr/bin/touch", str(made), "0")
-    assert (made.exists(), len(person.questions)) == (False, len(answers))
-
-
-async def test_AG5_questions_are_bounded(owner: Owner) -> None:
-    """AG5: a person is asked about five things without a yes, and about nothing too long to read.
-    The owner can turn questions off."""
-    await owner.keeps(API_KEY=CANARY)
-    person = Person([NO] * 9)
-    async with agent_of(owner, person) as agent:
-        assert "too long to be shown" in await agent.runs("/bin/echo", "x" * 5000)
-        for number in range(9):
-            told = await agent.runs("/bin/echo", str(number))
-        assert "too many questions" in told
-        assert len(person.questions) == 5
-    allow(owner, "ask = false")
-    async with agent_of(owner, person) as agent:
-        assert "the host cannot ask the owner" in await agent.runs("/bin/echo")
-    assert len(person.questions) == 5
 
 
 @pytest.mark.parametrize(
