@@ -5,6 +5,7 @@ A row is identified by its section and the words of its threat, a test is `file:
 table fails a test.
 """
 
+from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
@@ -35,8 +36,6 @@ _CONDITIONS = "attacks/test_conditions.py::"
 _COSTS = "node/operations/values/test_outsiders.py::"
 _CONSOLE = "node/http/test_console.py::"
 _SIGNED = "node/operations/values/test_signed_urls.py::"
-_MCP = "sealspace/cli/test_mcp.py::"
-_PROJECT = "sealspace/cli/test_project.py::"
 _PUBLIC = "node/operations/values/test_public_values.py::"
 _PUTS = "node/operations/values/test_kv_put.py::"
 _WALLET_PAGE = "sealspace/cli/test_wallet_page.py::"
@@ -46,33 +45,7 @@ _SMS = "attacks/test_sms.py::"
 _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
-    # --- agents
-    "3.5 a web page tells an agent to steal a secret, and the agent calls `sealspace mcp`": (
-        _MCP + "test_AG3_what_is_not_exactly_listed_is_refused",
-        _MCP + "test_AG5_the_person_sees_what_runs",
-        _MCP + "test_AG6_a_listed_request",
-        _MCP + "test_AG8_long_output_is_cut_after_masking",
-    ),
-    "3.5 an agent edits files of its project, so that an allowed command runs its code with the "
-    "secret": (
-        _MCP + "test_AG4_edited_project_files_gain_nothing",
-        _MCP + "test_AG4_the_environment_is_minimal",
-    ),
-    "3.5 an agent allows itself more: by its project's files, a variable, a relative path or a "
-    "link": (
-        _MCP + "test_AG1_the_file_is_out_of_the_agent_s_reach",
-        _MCP + "test_AG1_only_the_owner_writes_the_file",
-    ),
-    "3.5 an agent sends a secret to a host of its own: by redirect, port, DNS or a header": (
-        _MCP + "test_AG6_other_requests_are_asked",
-        _MCP + "test_AG6_redirects_long_answers_and_refusals",
-        _MCP + "test_AG6_only_public_addresses",
-        _MCP + "test_AG6_a_path_changes_no_port",
-    ),
-    "3.5 an agent tires a person with questions until one is answered yes": (
-        _MCP + "test_AG5_no_is_no",
-        _MCP + "test_AG5_questions_are_bounded",
-    ),
+    **TESTS_OF_AGENT_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
@@ -615,11 +588,6 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 the owner's key on the owner's machine": (
         "sealspace/cli/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
         "sealspace/cli/test_owner_commands.py::test_what_is_broken_is_named",
-    ),
-    "3.5 a cloned repository contains a project file, and its user runs `sealspace run` in it": (
-        _PROJECT + "test_CL3_a_command_gets_what_the_project_names",
-        _PROJECT + "test_CL3_names_that_direct_programs",
-        _PROJECT + "test_CL4_another_login_needs_confirmation",
     ),
     "3.5 the owner of one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",
