@@ -24,7 +24,7 @@ import wasmtime
 from aiohttp import web
 from backend_desk import Desk
 from backend_site import LIMITS, Documents, Domain, serving
-from believing import believing
+from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 
@@ -335,7 +335,7 @@ async def runner_stage(
         platform,
         public_spaces=MANY_READS,
         http=listener,
-        limits=node_limits or NodeLimits(),
+        limits=node_limits or MANY_CHALLENGES,
     )
     node, seed = await stack.enter_async_context(embedded_node(settings)), entropy.token(32)
     runner, url = await _started(
