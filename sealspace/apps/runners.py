@@ -32,6 +32,7 @@ from encryption_network.policy import Policy
 
 from ..delegations import DELEGATION_TTL_S, Delegations
 from ..documents.builds import repository_of
+from ..documents.call_conditions import require_bounded_patterns
 from ..documents.project_names import ProjectId
 from ..documents.run_grants import (
     GENERATE,
@@ -152,9 +153,9 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput: a name or their number is not valid, or hosts are given for a program
-                without a project. Also if the signer is not the owner itself: runners accept no
-                grant with a parent delegation (RN41).
+            InvalidInput: a name or their number is not valid, hosts are given for a program without
+                a project, or a pattern on callers is over its limit. Also if the signer is not the
+                owner itself: runners accept no grant with a parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
         session = self._caller.session
@@ -165,6 +166,7 @@ class Runners:
                 " manifest can list hosts",
                 hint="write the program as DID/NAME",
             )
+        require_bounded_patterns(run.callers)  # RN210: runners refuse such a grant
         named = [parse_secret_label(label) for label in dict.fromkeys(secrets)]
         if not 1 <= len(named) <= MAX_SECRETS:
             raise InvalidInput(f"a run grant must name 1 to {MAX_SECRETS} secrets")

@@ -47,6 +47,14 @@ MAX_CONDITION_DEPTH = 32
 """Deepest nesting of conditions, including the outermost one."""
 MAX_PATTERN_BYTES = 256
 MAX_PATTERNS = 16
+MAX_DID_CHARS = 78
+"""Longest DID in canonical spelling: `did:pkh:eip155:`, 20 digits, a colon and an address."""
+MAX_PATTERN_STEPS = 25_000
+"""Limit on the instructions of a compiled pattern, times the characters of the longest DID.
+
+A match takes up to 15 ns for each, so a condition with 16 patterns is judged within 6 ms. A pattern
+of 256 characters without a counted repetition stays below the limit.
+"""
 _MAX_COMPILED_BYTES = 64 * 1024
 
 Verdict = bool | None
@@ -65,13 +73,14 @@ class Call:
     Attributes:
         caller: principal that calls.
         owner: owner of the secrets.
-        wasm_sha256: SHA-256 of the program's bytes, 64 lower-case hex digits.
+        wasm_sha256: SHA-256 of the program's bytes, 64 lower-case hex digits. None: one of several
+            programs, so a condition on the hash is undecided.
         now: epoch seconds.
     """
 
     caller: Principal
     owner: Principal
-    wasm_sha256: str
+    wasm_sha256: str | None
     now: float
 
 
@@ -196,7 +205,8 @@ def condition_json(condition: Condition) -> Json:
 def judge_call(condition: Condition, call: Call) -> Verdict:
     """Return whether a condition allows a call to a program.
 
-    None means undecided, and counts as a refusal.
+    None means undecided, and counts as a refusal. Parts are judged in the order of the condition,
+    until the verdict on the whole is fixed. A pattern over the limit is undecided (RN210).
     """
     match condition:
         case AllowAll():
@@ -207,31 +217,58 @@ def judge_call(condition: Condition, call: Call) -> Verdict:
             return call.caller in accounts
         case AccountPattern(pattern):
             compiled = _compiled(pattern)
-            return compiled and compiled.fullmatch(call.caller.encode()) is not None
+            # RN210: a grant that was accepted before this limit existed may exceed it.
+            if compiled is None or _steps(compiled) > MAX_PATTERN_STEPS:
+                return None
+            return compiled.fullmatch(call.caller.encode()) is not None
         case ValidUntil(until):
             return call.now < until
         case WasmHash(sha256):
-            return call.wasm_sha256 == sha256
-        case Logic(operator, conditions):
-            verdicts = [judge_call(one, call) for one in conditions]
-            return all_of(verdicts) if operator == "And" else any_of(verdicts)
+            return None if call.wasm_sha256 is None else call.wasm_sha256 == sha256
+        case Logic():
+            return _judge_parts(condition, call)
         case Not(inner):
-            return not_of(judge_call(inner, call))
+            negated = judge_call(inner, call)
+            return None if negated is None else not negated
 
 
-def all_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the logical AND of verdicts, where None means undecided."""
-    return False if False in verdicts else None if None in verdicts else True
+def _judge_parts(logic: Logic, call: Call) -> Verdict:
+    """Return the verdict of a conjunction or disjunction, where None means undecided."""
+    # One part with this verdict decides the whole, whatever the others are.
+    deciding = logic.operator == "Or"
+    verdict: Verdict = not deciding
+    for one in logic.conditions:
+        part = judge_call(one, call)
+        if part is deciding:
+            return deciding
+        if part is None:
+            verdict = None
+    return verdict
 
 
-def any_of(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the logical OR of verdicts, where None means undecided."""
-    return True if True in verdicts else None if None in verdicts else False
+def require_bounded_patterns(condition: Condition) -> None:
+    """Check that judging a condition's patterns takes a bounded time (RN210).
 
+    Without the extra `runner` no pattern is compiled, and none is checked.
 
-def not_of(verdict: Verdict) -> Verdict:
-    """Return the logical NOT of a verdict, where None means undecided."""
-    return None if verdict is None else not verdict
+    Raises:
+        InvalidInput: a pattern takes more than MAX_PATTERN_STEPS; the message has both figures.
+    """
+    match condition:
+        case AccountPattern(pattern):
+            compiled = _compiled(pattern)
+            if compiled is not None and _steps(compiled) > MAX_PATTERN_STEPS:
+                raise InvalidInput(
+                    f'the pattern {pattern[:40]!r} in "AccountPattern" takes {_steps(compiled)}'
+                    f" steps for the longest DID; the maximum is {MAX_PATTERN_STEPS}",
+                    hint="use smaller counts in the pattern, such as {1,9}, or list the callers"
+                    ' with "Whitelist"',
+                )
+        case Logic(conditions=conditions):
+            for one in conditions:
+                require_bounded_patterns(one)
+        case Not(inner):
+            require_bounded_patterns(inner)
 
 
 def _condition(value: Json, depth: int) -> Condition:
@@ -322,6 +359,14 @@ def _compiled(pattern: str) -> Any:
         raise InvalidInput(
             f'the pattern {pattern[:40]!r} in "AccountPattern" is not valid'
         ) from exc
+
+
+def _steps(compiled: Any) -> int:
+    """Return the steps for comparing a compiled pattern with the longest DID, at most.
+
+    RE2 keeps up to one state per instruction for each character.
+    """
+    return int(compiled.programsize) * MAX_DID_CHARS
 
 
 def _account(value: Json) -> Principal:

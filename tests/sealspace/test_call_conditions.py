@@ -12,19 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities.principals import Principal
+from capabilities.capability_errors import CapabilityError
+from capabilities.principals import Principal, parse_principal
 from sealspace.documents.call_conditions import (
     MAX_CONDITION_BYTES,
     MAX_CONDITION_DEPTH,
+    MAX_DID_CHARS,
+    MAX_PATTERN_STEPS,
     MAX_PATTERNS,
+    AccountPattern,
+    AllowAll,
     Call,
+    Condition,
+    Logic,
+    Not,
     Verdict,
-    all_of,
-    any_of,
+    WasmHash,
     condition_json,
     judge_call,
-    not_of,
     parse_condition,
+    require_bounded_patterns,
 )
 from sealspace.errors import InvalidInput
 
@@ -80,11 +87,41 @@ def test_the_owner_is_no_exception() -> None:
 
 @pytest.mark.parametrize("verdicts", list(product([True, False, None], repeat=2)))
 def test_connectives_of_three_verdicts(verdicts: Sequence[Verdict]) -> None:
-    assert all_of(verdicts) is all_of(verdicts[::-1])
-    assert any_of(verdicts) is any_of(verdicts[::-1])
-    assert all_of(verdicts) is (False if False in verdicts else None if None in verdicts else True)
-    assert any_of(verdicts) is not_of(all_of([not_of(one) for one in verdicts]))
-    assert not_of(None) is None
+    """RN40: `And`, `Or` and `Not` of verdicts, one of which may be undecided."""
+    # Without the hash of one program, a condition on the hash is undecided.
+    undecided = replace(CALL, wasm_sha256=None)
+    leaf_of: dict[Verdict, Condition] = {
+        True: AllowAll(),
+        False: Logic("Or", ()),
+        None: WasmHash(SHA256),
+    }
+    leaves = tuple(leaf_of[one] for one in verdicts)
+    all_of = judge_call(Logic("And", leaves), undecided)
+    any_of = judge_call(Logic("Or", leaves), undecided)
+    if False in verdicts:
+        assert all_of is False
+    else:
+        assert all_of is (None if None in verdicts else True)
+    if True in verdicts:
+        assert any_of is True
+    else:
+        assert any_of is (None if None in verdicts else False)
+    opposite = tuple(Not(one) for one in leaves)
+    assert judge_call(Not(Logic("And", opposite)), undecided) is any_of
+    assert judge_call(Not(Logic("Or", opposite)), undecided) is all_of
+
+
+def test_judging_ends_when_the_verdict_is_fixed() -> None:
+    """RN250: parts that cannot change the verdict are not judged."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    # Judging it raises InvalidInput, because it cannot be compiled; parsing would refuse it.
+    unreadable = AccountPattern("(")
+    assert judge_call(Logic("Or", (AllowAll(), unreadable)), CALL) is True
+    assert judge_call(Logic("And", (Not(AllowAll()), unreadable)), CALL) is False
+    undecided = replace(CALL, wasm_sha256=None)
+    for operator in ("And", "Or"):
+        with pytest.raises(InvalidInput):
+            judge_call(Logic(operator, (WasmHash(SHA256), unreadable)), undecided)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +249,53 @@ def test_a_pattern_takes_linear_time() -> None:
     parsed = parse_condition({"AccountPattern": {"pattern": "(a+)+$"}})
     hostile = replace(CALL, caller=Principal("a" * 256 + "!"))
     assert judge_call(parsed, hostile) is False
+
+
+COSTLY = "(.?){900}0"
+
+
+def test_a_costly_pattern_is_refused_with_its_figure() -> None:
+    """RN210: a new grant with such a pattern is refused, wherever the pattern is."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    leaf = AccountPattern(COSTLY)
+    for whole in (leaf, Not(leaf), Logic("Or", (AllowAll(), Logic("And", (leaf,))))):
+        with pytest.raises(InvalidInput, match=f"takes [0-9]{{6}} steps.* {MAX_PATTERN_STEPS}"):
+            require_bounded_patterns(whole)
+
+
+def test_a_costly_pattern_of_a_held_grant_is_undecided() -> None:
+    """RN210: it is never compared, so neither it nor its negation admits a call."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    for pattern in (COSTLY, ".*(.?){800}"):
+        leaf = parse_condition({"AccountPattern": {"pattern": pattern}})
+        assert judge_call(leaf, CALL) is None
+        assert judge_call(Not(leaf), CALL) is None
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "did:key:z6Mk.*",
+        "did:pkh:eip155:1:0x[0-9a-fA-F]{40}",
+        "did:pkh:eip155:[0-9]{1,20}:0x[0-9a-fA-F]{1,40}",
+        "(?i)" + "did:key:z6mk" * 21,
+        "a*" * 128,
+        "a?" * 128,
+        "|".join(f"did:key:z6Mk{number}.*" for number in range(15)),
+    ],
+)
+def test_patterns_without_large_counts_are_within_the_limit(pattern: str) -> None:
+    """RN210: the limit concerns counted repetitions."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    require_bounded_patterns(parse_condition({"AccountPattern": {"pattern": pattern}}))
+
+
+def test_the_longest_did() -> None:
+    """RN210: no canonical DID is longer than the length that the limit counts with."""
+    longest = parse_principal(f"did:pkh:eip155:{2**64 - 1}:0x{'ab' * 20}")
+    assert len(longest) == MAX_DID_CHARS
+    with pytest.raises(CapabilityError):
+        parse_principal(f"did:pkh:eip155:{2**64}0:0x{'ab' * 20}")
 
 
 def test_without_the_compiler_a_pattern_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:

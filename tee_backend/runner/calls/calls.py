@@ -47,7 +47,6 @@ from .journal import keep_receipt
 from .kept_keys import KeptKeys
 from .ledger import JobRecord, Ledger
 from .prices import Price, lower_limits
-from .published_programs import located
 from .run_receipts import SALT_BYTES, salted
 from .service import Outcome, Runner
 
@@ -139,7 +138,6 @@ class Calls:
         """Run a program for a caller who signed the request, or make a task (`parse_task`)."""
         parsed = parse(body)
         await self.runner.use_token(call, parsed.program, body)
-        parsed = located(parsed, payer.did, self.runner.run_grants())
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -246,6 +244,7 @@ class Calls:
                 )  # RN97
             bounds = self._queued if parsed.is_async else self._answered
             reservations.enter_context(bounds.reserve(payer, len(request)))
+            parsed = await self.runner.locate(parsed, payer)  # RN250: not before it has its place
             if parsed.task is not None:
                 await self.runner.check_task(parsed, payer)  # TK5
             # A free synchronous call is not recorded here, so only the run checks its limits.

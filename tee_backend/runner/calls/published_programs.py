@@ -28,7 +28,7 @@ from typing import TypeVar
 
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import SystemClock
-from capabilities.principals import Principal, same_principal
+from capabilities.principals import same_principal
 from capabilities.resources import SpaceId
 from sealspace.apps.programs import (
     MAX_PROGRAM_BYTES,
@@ -42,9 +42,8 @@ from sealspace.apps.programs import (
     read_version,
 )
 from sealspace.client import Client
-from sealspace.documents.call_conditions import Call, judge_call
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
-from sealspace.documents.run_grants import ByHash, RunGrant, read_program_grant
+from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
     InvalidPortableDelegation,
@@ -60,7 +59,7 @@ from sealspace.session import Grant, space_of
 
 from ...backend import Backend
 from ..reasons import RunRefused
-from .call_bodies import BuildSource, CallBody
+from .call_bodies import BuildSource
 from .journal import Journal
 
 FRESH_S = 5.0
@@ -96,46 +95,6 @@ def grant_for(
         ),
         None,
     )
-
-
-def located(
-    body: CallBody, caller: Principal, grants: Iterable[tuple[Grant, RunGrant]]
-) -> CallBody:
-    """Add the project that run grants name for the source of a call without one (RN242).
-
-    Only grants that admit the caller count, so that strangers learn nothing about others.
-
-    Raises:
-        RunRefused: `program-unknown`, or `request-invalid` if the grants name several projects.
-    """
-    if body.build is None or body.project is not None:
-        return body
-    owner = caller if body.secrets is None else body.secrets.owner
-    projects = {
-        rule.project
-        for _, grant in grants
-        if grant.owner == owner
-        for rule in grant.statement.programs
-        if isinstance(rule, ByHash)
-        and body.build.is_of(rule.build)
-        and judge_call(
-            grant.statement.callers,
-            Call(
-                caller=caller,
-                owner=owner,
-                wasm_sha256=rule.wasm_sha256,
-                now=SystemClock.now(),
-            ),
-        )
-    } - {None}
-    if len(projects) > 1:
-        raise RunRefused(
-            "request-invalid",
-            'source: grants name several projects for this commit; add "project": "<did>/<name>"',
-        )
-    if not projects:
-        raise RunRefused("program-unknown")
-    return replace(body, project=projects.pop())
 
 
 def live_grants(

@@ -15,7 +15,7 @@ Example:
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
@@ -33,7 +33,7 @@ from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
 from sealspace.documents.builds import Build
-from sealspace.documents.call_conditions import Call, Verdict, judge_call
+from sealspace.documents.call_conditions import Call, Verdict, require_bounded_patterns
 from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
@@ -69,6 +69,7 @@ from ..guest.runs import MILLION, Limits, RunRequest, RunResult
 from ..reasons import REASONS, RunRefused
 from ..shares import Payer
 from .call_bodies import CallBody
+from .grant_judging import ConditionJudge, applicable, choose, located, not_granted
 from .journal import Journal
 from .ledger import JobRecord
 from .project_storage import ProjectStorage
@@ -168,6 +169,7 @@ class Runner:
         )
         self._storage_grants = live_grants(self.backend, self._read_storage_grant)
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
+        self.judge = ConditionJudge()
 
     async def accept(self, *portables: PortableDelegation) -> bytes | None:
         """Verify and accept the given grants.
@@ -180,6 +182,7 @@ class Runner:
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
                 RN152, RN201), or they are of both kinds.
+            InvalidInput: a pattern in a condition on callers is over the limit (RN210).
             As `Backend.accept`.
         """
         # The abilities in a grant's token decide its kind: to run programs, to write generated
@@ -192,7 +195,9 @@ class Runner:
         jobs = set[bytes]()
         for portable, abilities in zip(portables, abilities_of, strict=True):
             if is_releasing:
-                jobs.add(read_run_grant(portable.header, runner=self.did).job)
+                run = read_run_grant(portable.header, runner=self.did)
+                require_bounded_patterns(run.statement.callers)  # RN210
+                jobs.add(run.job)
             elif KV_LIST in abilities:
                 self._read_storage_grant(portable.header)
             else:
@@ -272,6 +277,21 @@ class Runner:
         Each is the requested limit, but at most the runner's limit.
         """
         return _capped(self.most, body.limits)
+
+    async def locate(self, body: CallBody, payer: Payer) -> CallBody:
+        """Find the project of a call that names only its source (RN242).
+
+        Raises:
+            RunRefused: `program-unknown`, `request-invalid`, or `runner-busy` if it takes too long.
+        """
+        if body.build is None or body.project is not None:
+            return body
+        try:
+            async with asyncio.timeout(START_S):  # RN220
+                grants = [grant for _, grant in self.run_grants()]
+                return await located(body, body.build, payer, grants, self.judge)
+        except TimeoutError as late:
+            raise RunRefused("runner-busy") from late
 
     async def check_task(self, body: CallBody, payer: Payer) -> None:
         """Check that all secrets of a task are granted and stored (TK5).
@@ -425,20 +445,27 @@ class Runner:
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
         )
         chosen, missing, builds = [], list[int](), set[Build | None]()
+        verdicts = dict[str, Verdict]()  # by the text of the grant
         try:
             for one in wanted:  # RN213: the grants of all owners are judged before any read
                 call = replace(call, owner=one.owner)
                 with noting_missing(one, missing):
-                    chosen.append((call, one, _choose(grants, call, body, one)))
-            for call, one, candidates in [] if missing else chosen:
+                    candidates = applicable(grants, call, body, one)
+                    for grant, _ in candidates:
+                        if grant.header not in verdicts:  # RN250: also for several secrets
+                            verdicts[grant.header] = await self.judge.verdict(
+                                grant.statement.callers, call, request.payer
+                            )
+                    chosen.append((call, one, choose(candidates, verdicts, call, one)))
+            for call, one, by_name in [] if missing else chosen:
                 with noting_missing(one, missing):
-                    values = await self._values(call, candidates, one)
+                    values = await self._values(call, by_name, one)
                     for name, (grant, value) in values.items():
                         secrets |= dict.fromkeys(one.variables or (name,), value)
                         builds |= {
                             rule.build if isinstance(rule, ByHash) else None
                             for rule in grant.statement.rules_for(
-                                call.wasm_sha256, body.project, body.active_of
+                                request.wasm_sha256, body.project, body.active_of
                             )
                         }
                         # RN103: a run may contact only hosts that the grant of every secret allows
@@ -549,7 +576,7 @@ class Runner:
                 )
                 raise RunRefused("secret-not-generated", f"{name}: {cause}")
             return run_grant, secret.value
-        raise _not_granted(call)  # RN81: all were revoked
+        raise not_granted(call)  # RN81: all were revoked
 
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
@@ -584,76 +611,6 @@ class Runner:
         )
         stores_receipt = result.ran or record.is_known or reached_secrets  # RN169
         return Outcome(record.salt, facts, result, receipt, stores_receipt)
-
-
-def _not_granted(call: Call) -> RunRefused:
-    """Return the refusal for a call without a grant; only the owner may learn that (RN81)."""
-    return RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
-
-
-def _choose(
-    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: Wanted
-) -> Mapping[str, Sequence[RunGrant]]:
-    """Return, for each secret, the grants that allow reading it (RN80 to RN83).
-
-    Each read cites one grant that names the secret, the program and the caller. So the node applies
-    that grant's policy, and not a looser one of another grant.
-
-    Args:
-        grants: the runner's run grants, newest first.
-        call: the program, the caller, and the owner of the secrets.
-        body: the body of the call, which names the project.
-        wanted: the secrets; all that are granted if the program's manifest lists none.
-    Returns:
-        At least one grant for each name, newest first. The names are in ascending order.
-    Raises:
-        RunRefused: with one of these codes.
-            `secrets-not-granted`: the owner calls, and granted no secrets of the profile to this
-                runner for this program.
-            `access-denied`, `access-unknown`: no grant's condition admits the caller, or it cannot
-                be evaluated.
-            `grant-no-project`: no grant names the project, and each states hosts, or the manifest
-                asks for secrets of the developer.
-            `secret-missing`: the manifest lists a secret that is not granted.
-    """
-    verdicts: dict[Verdict, list[tuple[RunGrant, bool]]] = {True: [], False: [], None: []}
-    for grant in grants:
-        rules = grant.statement.rules_for(call.wasm_sha256, body.project, body.active_of)
-        # RN80: the grant must be of this owner, profile and program, and must not have ended
-        if (
-            grant.owner == call.owner
-            and call.now < grant.expires_at
-            and any(secret.scope == wanted.scope for secret in grant.secrets)
-            and rules
-        ):
-            # RN176: a grant that names a project decides whose manifest counts
-            names_project = any(rule.project for rule in rules)
-            verdicts[judge_call(grant.statement.callers, call)].append((grant, names_project))
-    if not any(verdicts.values()):
-        raise _not_granted(call)
-    if not verdicts[True]:  # RN81: an undecided condition (None) refuses, too
-        raise RunRefused("access-unknown" if verdicts[None] else "access-denied")
-    # RN176: any client may publish the same bytes under a project of its own, with other hosts in
-    # its manifest. A caller could choose that project, and so choose the hosts, and the variables
-    # beside the secrets (RN213).
-    usable = [
-        (grant, names_it)
-        for grant, names_it in verdicts[True]
-        if names_it or not (grant.statement.hosts or wanted.by_project)
-    ]
-    if not usable:
-        raise RunRefused("grant-no-project")
-    candidates: dict[str, list[RunGrant]] = {}
-    for grant, _ in usable:
-        for secret in grant.secrets:
-            if secret.scope == wanted.scope:
-                candidates.setdefault(secret.name, []).append(grant)
-    # RN82: only the secrets that the manifest lists, if a grant names the project (RN176)
-    if wanted.names is not None and any(names_it for _, names_it in usable):
-        if missing := [name for name in wanted.names if name not in candidates]:
-            raise RunRefused("secret-missing", missing[0])
-        candidates = {name: candidates[name] for name in wanted.names}
-    return dict(sorted(candidates.items()))
 
 
 def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:

@@ -1,0 +1,222 @@
+"""Decisions about which run grants admit a call (RN80 to RN83, RN242, RN250).
+
+Any stranger may have a runner hold grants with costly conditions. So a condition is judged once
+for a call, only for a call that has its place, and one at a time for all payers of a share.
+
+Example:
+    judge = ConditionJudge()
+    verdict = await judge.verdict(grant.statement.callers, call, payer)
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from capabilities.clock_and_entropy import SystemClock
+from sealspace.documents.call_conditions import (
+    Call,
+    Condition,
+    Verdict,
+    judge_call,
+    require_bounded_patterns,
+)
+from sealspace.documents.project_names import ProjectId
+from sealspace.documents.run_grants import ByHash, ProgramRule, RunGrant
+from sealspace.errors import InvalidInput
+
+from ..reasons import RunRefused
+from ..shares import FairSemaphore, Payer
+from .call_bodies import BuildSource, CallBody
+from .task_stages import Wanted
+
+
+class ConditionJudge:
+    """Judges the conditions of grants, one at a time for known payers and one for unknown ones.
+
+    Payers take turns (RN161), and the event loop serves other requests after each condition. So a
+    payer whose calls concern many costly grants delays another payer by one condition each time.
+
+    Attributes:
+        judged: number of conditions judged since the start.
+    """
+
+    def __init__(self) -> None:
+        self._places = FairSemaphore(1, beside=True)
+        self.judged = 0
+
+    async def verdict(self, condition: Condition, call: Call, payer: Payer) -> Verdict:
+        """Return whether a condition allows a call to a program (RN250)."""
+        async with self._places.acquire(payer):
+            verdict = judge_call(condition, call)
+            self.judged += 1
+            # While the place is still taken: otherwise the payer's next condition would follow
+            # without a pause, because a free place is acquired at once.
+            await asyncio.sleep(0)
+        return verdict
+
+
+async def located(
+    body: CallBody,
+    source: BuildSource,
+    payer: Payer,
+    grants: Iterable[RunGrant],
+    judge: ConditionJudge,
+) -> CallBody:
+    """Add the project that run grants name for the source of a call without one (RN242).
+
+    Only grants that admit the caller count, so that strangers learn nothing about others.
+
+    Args:
+        body: the body of the call.
+        source: the source that it names.
+        payer: the caller, who signed the call.
+        grants: the live run grants of all owners.
+        judge: judges each grant once, although its rules may name many builds of the source.
+    Raises:
+        RunRefused: `program-unknown`, or `request-invalid` if the grants name several projects.
+    """
+    owner = payer.did if body.secrets is None else body.secrets.owner
+    now = SystemClock.now()
+    projects = set[ProjectId]()
+    for grant in grants:
+        if grant.owner != owner:
+            continue
+        builds = [
+            rule
+            for rule in grant.statement.programs
+            if isinstance(rule, ByHash) and rule.project and source.is_of(rule.build)
+        ]
+        if not builds:
+            continue
+        hashes = {rule.wasm_sha256 for rule in builds}
+        # RN250: with several hashes, a condition on the hash is undecided. Judging each of 64 rules
+        # would multiply the cost of a call.
+        call = Call(
+            caller=payer.did,
+            owner=owner,
+            wasm_sha256=hashes.pop() if len(hashes) == 1 else None,
+            now=now,
+        )
+        if await judge.verdict(grant.statement.callers, call, payer):
+            projects.update(rule.project for rule in builds if rule.project)
+    if len(projects) > 1:
+        raise RunRefused(
+            "request-invalid",
+            'source: grants name several projects for this commit; add "project": "<did>/<name>"',
+        )
+    if not projects:
+        raise RunRefused("program-unknown")
+    return replace(body, project=projects.pop())
+
+
+def applicable(
+    grants: Iterable[RunGrant], call: Call, body: CallBody, wanted: Wanted
+) -> list[tuple[RunGrant, list[ProgramRule]]]:
+    """Return the grants for an owner's secrets and a program, with their rules for it (RN80).
+
+    The conditions on callers are not judged.
+    """
+    found = []
+    for grant in grants:
+        # RN80: the grant must be of this owner, profile and program, and must not have ended
+        if (
+            grant.owner == call.owner
+            and call.now < grant.expires_at
+            and any(secret.scope == wanted.scope for secret in grant.secrets)
+        ):
+            rules = grant.statement.rules_for(call.wasm_sha256 or "", body.project, body.active_of)
+            if rules:
+                found.append((grant, rules))
+    return found
+
+
+def not_granted(call: Call) -> RunRefused:
+    """Return the refusal for a call without a grant; only the owner may learn that (RN81)."""
+    return RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
+
+
+def choose(
+    candidates: Sequence[tuple[RunGrant, Sequence[ProgramRule]]],
+    verdicts: Mapping[str, Verdict],
+    call: Call,
+    wanted: Wanted,
+) -> Mapping[str, Sequence[RunGrant]]:
+    """Return, for each secret, the grants that allow reading it (RN80 to RN83).
+
+    Each read cites one grant that names the secret, the program and the caller. So the node applies
+    that grant's policy, and not a looser one of another grant.
+
+    Args:
+        candidates: the grants for the secrets and the program (`applicable`), newest first.
+        verdicts: the verdicts of their conditions, by the text of the grant.
+        call: the program, the caller, and the owner of the secrets.
+        wanted: the secrets; all that are granted if the program's manifest lists none.
+    Returns:
+        At least one grant for each name, newest first. The names are in ascending order.
+    Raises:
+        RunRefused: with one of these codes.
+            `secrets-not-granted`: the owner calls, and granted no secrets of the profile to this
+                runner for this program.
+            `access-denied`, `access-unknown`: no grant's condition admits the caller, or it cannot
+                be evaluated.
+            `grant-no-project`: no grant names the project, and each states hosts, or the manifest
+                asks for secrets of the developer.
+            `secret-missing`: the manifest lists a secret that is not granted.
+    """
+    admitting = _admitting(candidates, verdicts, call)
+    # RN176: any client may publish the same bytes under a project of its own, with other hosts in
+    # its manifest. A caller could choose that project, and so choose the hosts, and the variables
+    # beside the secrets (RN213).
+    usable = [
+        (grant, names_it)
+        for grant, names_it in admitting
+        if names_it or not (grant.statement.hosts or wanted.by_project)
+    ]
+    if not usable:
+        raise RunRefused("grant-no-project")
+    granted: dict[str, list[RunGrant]] = {}
+    for grant, _ in usable:
+        for secret in grant.secrets:
+            if secret.scope == wanted.scope:
+                granted.setdefault(secret.name, []).append(grant)
+    # RN82: only the secrets that the manifest lists, if a grant names the project (RN176)
+    if wanted.names is not None and any(names_it for _, names_it in usable):
+        if missing := [name for name in wanted.names if name not in granted]:
+            raise RunRefused("secret-missing", missing[0])
+        granted = {name: granted[name] for name in wanted.names}
+    return dict(sorted(granted.items()))
+
+
+def _admitting(
+    candidates: Sequence[tuple[RunGrant, Sequence[ProgramRule]]],
+    verdicts: Mapping[str, Verdict],
+    call: Call,
+) -> list[tuple[RunGrant, bool]]:
+    """Return the grants that admit the caller, and whether each names the project (RN81)."""
+    if not candidates:
+        raise not_granted(call)
+    admitting = list[tuple[RunGrant, bool]]()
+    undecided = list[RunGrant]()
+    for grant, rules in candidates:
+        verdict = verdicts[grant.header]
+        if verdict:
+            # RN176: a grant that names a project decides whose manifest counts
+            names_project = any(rule.project for rule in rules)
+            admitting.append((grant, names_project))
+        elif verdict is None:
+            undecided.append(grant)
+    if not admitting:  # RN81: an undecided condition refuses, too
+        if not undecided:
+            raise RunRefused("access-denied")
+        raise RunRefused("access-unknown", _why_undecided(undecided))
+    return admitting
+
+
+def _why_undecided(grants: Iterable[RunGrant]) -> str:
+    """Return which pattern in the grants' conditions is over the limit, or an empty text."""
+    for grant in grants:
+        try:
+            require_bounded_patterns(grant.statement.callers)
+        except InvalidInput as invalid:
+            return f"{invalid.message}; the owner has to grant again"
+    return ""
