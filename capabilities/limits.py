@@ -1,4 +1,4 @@
-"""Rate limits, and the keys that identify clients.
+"""Rate limits, client addresses behind proxies, and the keys that identify clients.
 
 Example:
     rates = Rates[str](most=1000)
@@ -6,6 +6,7 @@ Example:
         rates.add(client, 1, per_s=0.2, now=now)
 """
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TypeVar
 
@@ -73,3 +74,45 @@ def counted_client(address: str | None) -> str | None:
     if parsed is None:
         return address
     return None if parsed.is_loopback else counted_as(parsed)
+
+
+def is_in_networks(address: str | None, networks: Sequence[str]) -> bool:
+    """Return whether an address is one of the given addresses, or in one of the networks."""
+    parsed = parsed_address(address)
+    return parsed is not None and any(
+        parsed in ip_network(network, strict=False) for network in networks
+    )
+
+
+def forwarded_client(
+    peer: str | None, forwarded: Sequence[str], real: str, *, proxies: Sequence[str]
+) -> str | None:
+    """Return the address of a client that may be behind trusted proxies (Q12).
+
+    The client is the last forwarded address that is not a trusted proxy. Forwarded addresses of
+    other peers are ignored, because any client can send such headers.
+
+    Args:
+        peer: address of the connection; None: it has none.
+        forwarded: the values of all headers `X-Forwarded-For`.
+        real: the header `X-Real-IP`, for a proxy that sends no other; "" if there is none.
+        proxies: addresses or networks of the trusted proxies.
+    Does not check:
+        That the client has this address: a trusted proxy can send any address.
+    """
+    if not is_in_networks(peer, proxies):
+        return peer
+    hops = ",".join(forwarded)
+    for part in reversed(hops.split(",")):
+        if not (hop := part.strip()):
+            continue
+        # Some proxies append a port.
+        if hop.startswith("["):
+            hop = hop[1:].partition("]")[0]
+        elif hop.count(":") == 1:
+            hop = hop.partition(":")[0]
+        if not is_in_networks(hop, proxies):
+            return hop
+    if not hops.strip():
+        return real.strip() or peer
+    return peer

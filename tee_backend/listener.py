@@ -578,10 +578,12 @@ async def listening(
     limits: ConnectionLimits,
     *,
     tls: ssl.SSLContext | None = None,
+    client_of: Callable[[str | None], str | None] = counted_address,
 ) -> AsyncIterator[None]:
     """Serve an application on a socket until the `with` block ends.
 
-    Request bodies are not decompressed.
+    Request bodies are not decompressed. `client_of` returns the client by which a connection from
+    an address is counted, or None.
     """
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
     await runner.setup()
@@ -590,7 +592,7 @@ async def listening(
     bound_unsent(bound)  # its connections inherit it
     bound.listen(BACKLOG)
     accepting = asyncio.create_task(
-        _Acceptor(runner.server, bound, ConnectionBounds(limits), tls).accept()
+        _Acceptor(runner.server, bound, ConnectionBounds(limits, client_of), tls).accept()
     )
     try:
         yield

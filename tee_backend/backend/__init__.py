@@ -203,13 +203,25 @@ class Backend:
         if self._folder is not None:
             self._folder.close()
 
-    def watch(self) -> None:
+    def watch(self, check: Callable[[PortableDelegation], object] = bool) -> None:
         """Fetch the grants at the node now and every minute, until `close` (AT61).
 
-        An owner who approves this backend in a browser has nothing to send to it. Needs a running
-        event loop. The task ends with the loop, and failures are logged and retried.
+        An owner who approves this backend in a browser has nothing to send to it, and a delivery
+        may be refused while others flood the backend. Needs a running event loop. The task ends
+        with the loop, and failures are logged and retried.
+
+        Args:
+            check: called with each fetched grant before it is kept; raises SealspaceError for a
+                grant that the program cannot use. Default: every grant is kept.
         """
-        self._finder.start()
+        self._finder.start(check)
+
+    def look_for(self, owner: Principal) -> None:
+        """Have the next periodic fetch keep new grants of an owner, also beside earlier ones.
+
+        For a program that found no grant of the owner for what it was asked to do.
+        """
+        self._finder.look_for(owner)
 
     @property
     def did(self) -> Principal:
@@ -237,6 +249,14 @@ class Backend:
         now = self._clock.now()
         live = (grant for grant in self._client.session.grants if grant.is_live(now))
         return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
+
+    @property
+    def signers(self) -> frozenset[Principal]:
+        """The DIDs that signed unexpired grants of this backend."""
+        now = self._clock.now()
+        return frozenset(
+            grant.delegator for grant in self._client.session.grants if grant.is_live(now)
+        )
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
         """Store new grants and attest this backend's code to the node.

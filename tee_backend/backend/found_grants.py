@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from capabilities.cache import Recent
 from capabilities.clock_and_entropy import Clock
 from capabilities.principals import Principal
 from capabilities.resources import root_of
@@ -30,7 +31,9 @@ from sealspace.session import read_grant
 from sealspace.wire.portable import PortableDelegation, portable_of
 
 from ..backend_errors import KeepingError
-from .held_grants import MOST, GrantRates, HeldGrants, owners_of
+from .grant_door import GRANTS_OF_A_CLIENT_PER_MINUTE, GRANTS_PER_MINUTE
+from .grant_shares import SharedRates
+from .held_grants import MOST, HeldGrants, owners_of
 
 PERIOD_S = 60.0
 """Seconds between two fetches."""
@@ -69,15 +72,24 @@ class GrantFinder:
         self._client, self._held, self._take = client, held, take
         self._clock, self._pause = clock, pause
         self.has_found = False
-        self._rates, self._fetching = GrantRates(), asyncio.Lock()
+        self._check: Callable[[PortableDelegation], object] = bool
+        # As for delivered grants, with the owner in place of the sender (AT54).
+        self._rates = SharedRates(most=GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_CLIENT_PER_MINUTE)
+        self._fetching = asyncio.Lock()
+        self._refused = Recent[str, None]()
         self._task: asyncio.Task[None] | None = None
-        self._wanted: set[Principal] = set()
+        self._wanted: set[Principal] = set()  # by reads that wait for a fetch
+        self._sought: set[Principal] = set()  # by `look_for`, for the next periodic fetch
         self._asked_at = -LEAST_INTERVAL_S
         self._after: str | None = None
         self._fault = ""
 
-    def start(self) -> None:
-        """Fetch now and every minute."""
+    def start(self, check: Callable[[PortableDelegation], object] = bool) -> None:
+        """Fetch now and every minute.
+
+        `check` raises SealspaceError for a fetched grant that is not to be kept.
+        """
+        self._check = check
         self._task = self._task or asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -86,10 +98,16 @@ class GrantFinder:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def look_for(self, owner: Principal) -> None:
+        """Have the next periodic fetch keep new grants of an owner that has other grants."""
+        if len(self._sought) < MOST:  # callers choose the owners
+            self._sought.add(owner)
+
     async def _run(self) -> None:
         while True:
             async with self._fetching:
-                await self._fetch(None)
+                owners, self._sought = self._sought, set()
+                await self._fetch(owners, is_periodic=True)
             await self._pause(PERIOD_S)
 
     async def require(self, wanted: Sequence[Capability]) -> None:
@@ -110,12 +128,12 @@ class GrantFinder:
             if abs(now - self._asked_at) >= LEAST_INTERVAL_S:
                 self._asked_at = now
                 owners, self._wanted = self._wanted, set()
-                await self._fetch(owners)
+                await self._fetch(owners, is_periodic=False)
 
-    async def _fetch(self, wanted: set[Principal] | None) -> None:
+    async def _fetch(self, wanted: set[Principal], *, is_periodic: bool) -> None:
         """Fetch grants, and log why that failed, once for each cause."""
         try:
-            await self._keep_new(wanted)
+            await self._keep_new(wanted, is_periodic=is_periodic)
             self._fault = ""
         except SealspaceError as error:
             if error.code != self._fault:
@@ -125,13 +143,17 @@ class GrantFinder:
                     error.message,
                 )
             self._fault = error.code
+            if is_periodic:  # tried again in the next minute
+                self._sought |= wanted
 
-    async def _keep_new(self, wanted: set[Principal] | None) -> None:
+    async def _keep_new(self, wanted: set[Principal], *, is_periodic: bool) -> None:
         """Read the list of received delegations, and accept the new ones within the limits (AT61).
 
         Args:
-            wanted: owners whose grants a read needs; they may replace grants that were never used.
-                None: the grants of all owners without a grant, while there is room.
+            wanted: owners whose grants a read or a call needs.
+            is_periodic: while there is room, keep the grants of these owners, and of all owners
+                without a grant. False: keep those of the wanted owners only; they may replace
+                grants that were never used.
         """
         now = self._clock.now()
         live = [one for one in self._client.session.grants if one.is_live(now)]
@@ -146,24 +168,31 @@ class GrantFinder:
         ):
             if read == MOST_LISTED:
                 self._after = last
+                if is_periodic:  # their grants may be among the others
+                    self._sought |= wanted
                 return
             read, last = read + 1, record.cid
-            if last in held:
+            if last in held or last in self._refused:
                 continue
             try:
                 grant = read_grant(record.token or "")
                 owners = owners_of(grant)
-                is_unasked = wanted is None and free > 0 and known.isdisjoint(owners)
-                if (
-                    owners
-                    and (is_unasked or (wanted and wanted & owners))
-                    # As for delivered grants, with the owner in place of the sender (AT54).
-                    and self._rates.let_through(owner := min(owners), now=time.monotonic())
-                ):
-                    await self._take(portable_of(grant, owner=owner, host=""))
+                is_wanted = not wanted.isdisjoint(owners)
+                if is_periodic:
+                    is_wanted = free > 0 and (is_wanted or known.isdisjoint(owners))
+                if not owners or not is_wanted:
+                    continue
+                portable = portable_of(grant, owner=min(owners), host="")
+                # First, so that grants which are of no use take nothing from the rate. A refused
+                # grant is not verified again in the next minute.
+                self._refused.put(last, None)
+                self._check(portable)
+                del self._refused[last]
+                if self._rates.take(portable.owner, 1, now=time.monotonic()) is None:
+                    await self._take(portable)
                     self.has_found = True
                     free -= 1
-                    _log.info("fetched a grant by %s", owner)
+                    _log.info("fetched a grant by %s", portable.owner)
             except (KeepingError, TransportError):
                 raise
             except SealspaceError:

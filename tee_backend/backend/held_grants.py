@@ -21,7 +21,6 @@ Example:
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from capabilities.limits import Rates
 from capabilities.principals import Principal
 from capabilities.resources import root_of
 from sealspace.errors import GrantsFull
@@ -32,46 +31,6 @@ MOST_OF_AN_OWNER = 128
 once in each process to verify."""
 MOST = 1024
 """Limit on all grants together; searching that many takes a fraction of a millisecond."""
-
-GRANTS_PER_MINUTE = 60
-"""Limit on grants that are passed to the application. Any client may send grants, and each costs
-the backend requests at its node, which limits them by address. Without this limit, a flood of
-grants would also block the backend's reads."""
-GRANTS_OF_A_CLIENT_PER_MINUTE = 12
-"""Limit on grants from one address, so that one client's flood leaves capacity for others."""
-MOST_CLIENTS = 4096
-
-
-class GrantRates(Rates[str | None]):
-    """Rate limits for grants that clients submit to a backend (AT54).
-
-    The limits apply to each client and in total. The bucket for the total has the key None. At most
-    MOST_CLIENTS buckets are kept, and the least recently used one is dropped. At the total rate,
-    filling that many takes more than an hour, so a dropped bucket would be full again by then.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(MOST_CLIENTS)
-
-    def let_through(self, client: str | None, *, now: float, grants: int = 1) -> bool:
-        """Return whether a client may submit new grants now.
-
-        Accepted grants are counted. Both the client's bucket and the total bucket need enough
-        capacity.
-
-        Args:
-            client: address of the sender; None: counted in the total only.
-            now: seconds of a monotonic clock.
-            grants: number of grants. More than GRANTS_OF_A_CLIENT_PER_MINUTE are never let through.
-        """
-        buckets = {client: GRANTS_OF_A_CLIENT_PER_MINUTE, None: GRANTS_PER_MINUTE}
-        for bucket, most in buckets.items():
-            if self.spent(bucket, per_s=most / 60, now=now) + grants > most:
-                return False
-        for bucket, most in buckets.items():
-            self.add(bucket, grants, per_s=most / 60, now=now)
-        return True
-
 
 GrantState = Literal["live", "ended", "revoked"]
 

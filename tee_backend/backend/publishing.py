@@ -23,7 +23,15 @@ Source: ASGI specification, versions 2.0 to 3.0, HTTP and lifespan.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from dataclasses import field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -31,11 +39,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from capabilities.capability_errors import InvalidJson
+from capabilities.capability_errors import CapabilityError, InvalidJson
 from capabilities.frozen import frozen
 from capabilities.limits import counted_address
+from capabilities.principals import Principal
 from capabilities.strict_base64 import decode_url
 from capabilities.strict_json import JsonObject, parse_json
+from capabilities.tokens import parse_delegation, verify_delegation
 from encryption_network.policy import REGISTERS
 from sealspace.documents.published import (
     DESCRIPTION_TYPE,
@@ -59,14 +69,12 @@ from ..attestation.report_data import published_binding
 from ..backend_errors import KeepingError
 from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.source import EvidenceSource, Quoted
-from .held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE, GrantRates
+from .grant_door import GRANTS_OF_A_CLIENT_PER_MINUTE, DoorClosed, GrantDoor
 
 MOST_WAITING = 16
 """Requests for evidence that may wait for a quote; further ones get 503."""
 BODY_S = 10.0
 """Seconds in which a grant has to arrive. A client that stalls halfway keeps its half in memory."""
-MOST_GRANTS_UNDER_WAY = 4
-"""Requests with grants that may be in progress at one time; further ones get 503."""
 
 _MAX_QUERY_CHARS = 1024  # cut before parsing; a nonce has 43 characters
 _log = logging.getLogger(__name__)
@@ -142,7 +150,8 @@ class OnGrant(Protocol):
 
 
 ClientOf = Callable[[SurfaceRequest], str | None]
-"""Returns the sender of a grant, by which grants are counted; None: counted in the total only."""
+"""Returns the sender of a grant, by which grants are counted; None: an unknown sender, who has only
+the limits of all together."""
 
 
 class BackendSurface:
@@ -158,6 +167,8 @@ class BackendSurface:
         client_of: returns the client by which grants are counted. Default: the address of the
             connection, except for loopback, where a proxy connects. An application behind another
             proxy passes its own function.
+        signers: returns the DIDs that signed the backend's live grants (`Backend.signers`); each
+            has a share of its own. Default: all signers are new.
     Raises:
         ValueError: owners would not accept the DID, manifest or compose file (a mistake of the
             calling code).
@@ -172,6 +183,7 @@ class BackendSurface:
         compose: str | None = None,
         on_grant: OnGrant | None = None,
         client_of: ClientOf | None = None,
+        signers: Callable[[], Collection[Principal]] = tuple,
     ) -> None:
         self._source = source
         try:
@@ -185,8 +197,8 @@ class BackendSurface:
         self._description = {"type": DESCRIPTION_TYPE, "did": did, "manifest": members}
         self._on_grant = on_grant
         self._quoting = asyncio.Lock()
-        self._waiting = self._grants_under_way = 0
-        self._rates = GrantRates()
+        self._waiting = 0
+        self._door = GrantDoor(signers)
         self._client_of = client_of or (lambda request: counted_address(request.address))
 
     # --- the two kinds of servers -----------------------------------------------------------------
@@ -343,8 +355,7 @@ class BackendSurface:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Check the grants in a request and pass them to the callback (AT54)."""
-        assert self._on_grant is not None
+        """Read the grants in a request, within the limits of their client (AT54, AT57)."""
         # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
@@ -357,6 +368,21 @@ class BackendSurface:
             return _problem(408, "grant-too-slow", f"a grant has to arrive within {BODY_S:g} s")
         if body is None:
             return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
+        client, now = self._client_of(request), asyncio.get_running_loop().time()
+        try:
+            self._door.admit_body(client, len(body), now=now)
+            return await self._pass_on(body, client)
+        except DoorClosed as closed:
+            retry = {"retry-after": str(closed.wait_s)}
+            return _problem(closed.status, closed.code, closed.detail, **retry)
+
+    async def _pass_on(self, body: bytes, client: str | None) -> SurfaceAnswer:
+        """Verify the signatures of delivered grants, and pass the grants to the callback (AT54).
+
+        Raises:
+            DoorClosed: the grants are over a limit of their client or signer, or of all.
+        """
+        assert self._on_grant is not None
         try:
             portables = decode_bundle(body)
             # Only the token has authority: its audience counts, not the unsigned member beside it.
@@ -369,14 +395,24 @@ class BackendSurface:
             return _problem(
                 413, "grant-too-large", f"at most {GRANTS_OF_A_CLIENT_PER_MINUTE} grants at once"
             )
-        # Each grant is counted, not each request: each costs requests at the node (AT54).
-        if self._grants_under_way >= MOST_GRANTS_UNDER_WAY or not self._rates.let_through(
-            self._client_of(request), now=asyncio.get_running_loop().time(), grants=len(portables)
-        ):
-            return _problem(503, "grants-busy", "too many grants at the moment; try again")
-        self._grants_under_way += 1
+        signers = set[Principal]()
+        for portable in portables:
+            try:
+                signers.add(verify_delegation(parse_delegation(portable.header)).delegator)
+            except CapabilityError:
+                return _problem(
+                    409,
+                    InvalidPortableDelegation.code,
+                    "the signature of a grant is not valid; next: ask its owner to grant again",
+                )
+            await asyncio.sleep(0)  # other requests are served between two signatures
+        # Each grant is counted, not each request: each costs requests at the node.
+        self._door.admit_grants(
+            client, signers, len(portables), now=asyncio.get_running_loop().time()
+        )
         try:
-            answer = await self._on_grant(*portables)
+            with self._door.place(client):
+                answer = await self._on_grant(*portables)
         except KeepingError as exc:  # its text names paths of this machine: logged, not sent
             _log.error("a grant cannot be stored: %s", exc)
             return _problem(503, exc.code, "the backend cannot store grants now")
@@ -384,8 +420,6 @@ class BackendSurface:
             return _no_quote(exc)
         except SealspaceError as exc:
             return _problem(409, exc.code, exc.message)
-        finally:
-            self._grants_under_way -= 1
         if isinstance(answer, bytes):
             return SurfaceAnswer(
                 status=200, headers={"content-type": "application/json"}, body=answer
@@ -454,7 +488,7 @@ def _no_quote(error: EvidenceSourceError | QuoteRefused) -> SurfaceAnswer:
 def _problem(status: int, code: str, detail: str, **headers: str) -> SurfaceAnswer:
     body = msgspec.json.encode({"status": status, "code": code, "detail": detail})
     if status == 503:
-        headers["retry-after"] = "2"
+        headers.setdefault("retry-after", "2")
     return SurfaceAnswer(
         status=status, headers={"content-type": "application/problem+json", **headers}, body=body
     )

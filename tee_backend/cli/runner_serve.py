@@ -10,8 +10,10 @@ import re
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import click
 from aiohttp import web
 
+from capabilities.limits import counted_address, forwarded_client, is_in_networks
 from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.listening_socket import bind_socket, url_of
 from sealspace.cli.paths import FOLDER, NEW_FOLDER, file_option, read_named
@@ -29,7 +32,7 @@ from sealspace.errors import BackendAnswerInvalid
 
 from ..backend import Backend
 from ..backend.key import KeyFile, backend_seed
-from ..backend.publishing import BackendSurface
+from ..backend.publishing import BackendSurface, SurfaceRequest
 from ..evidence.dstack import DstackSource
 from ..evidence.evidence_errors import EvidenceSourceError
 from ..evidence.simulated import PlatformFolderError, SimulatedSource
@@ -73,6 +76,16 @@ def _origin(text: str) -> str:
             "use the form https://app.example or http://127.0.0.1:3000, in lower case, without a"
             " path, and without the default port"
         )
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise click.BadParameter(
+            "use an address such as 10.0.0.7, or a network such as 10.0.0.0/24"
+        ) from None
     return text
 
 
@@ -159,6 +172,14 @@ def _origin(text: str) -> str:
     help="Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
     " --simulate, the default is /dev/shm.",
 )
+@repeatable_option(
+    "--trusted-proxy",
+    "proxies",
+    metavar="ADDRESS",
+    type=_network,
+    help="Address or network of a proxy whose X-Forwarded-For header names the client. Can be"
+    " repeated. Limits per client address count all clients of any other proxy as one.",
+)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
 def serve(**options: Any) -> None:
@@ -201,7 +222,12 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
         bound = bind_socket(
             given.host, given.port, command=click.get_current_context().command_path
         )
-        async with listening(app, bound, ConnectionLimits(), tls=tls):
+
+        def connected(peer: str | None) -> str | None:
+            # A proxy has the connections of many clients.
+            return None if is_in_networks(peer, given.proxies) else counted_address(peer)
+
+        async with listening(app, bound, ConnectionLimits(), tls=tls, client_of=connected):
             url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
             print_lines(f"listening on {url}", err=True)
             await stopped.wait()
@@ -312,9 +338,24 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
             origins=given.origins,
         ):
             BackendSurface(
-                source, did=runner.did, manifest=manifest, compose=compose, on_grant=runner.accept
+                source,
+                did=runner.did,
+                manifest=manifest,
+                compose=compose,
+                on_grant=runner.accept,
+                client_of=partial(_client_of, given.proxies),
+                signers=lambda: backend.signers,
             ).mount(app)
+            # AT61: a delivery may be refused while others flood the runner.
+            backend.watch(runner.check_found)
             yield app
+
+
+def _client_of(proxies: Sequence[str], request: SurfaceRequest) -> str | None:
+    """Return the client by which delivered grants are counted (AT54)."""
+    forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
+    real = request.header("x-real-ip") or ""
+    return counted_address(forwarded_client(request.address, forwarded, real, proxies=proxies))
 
 
 def _tasks(

@@ -18,7 +18,7 @@ from sealspace.session import key_session
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.backend import Backend
 from tee_backend.backend.found_grants import LEAST_INTERVAL_S, PERIOD_S
-from tee_backend.backend.held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE
+from tee_backend.backend.grant_door import GRANTS_OF_A_CLIENT_PER_MINUTE
 from tee_backend.evidence.simulated import measurements_of
 
 APPROVED = measurements_of("approved")

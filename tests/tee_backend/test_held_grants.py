@@ -1,4 +1,4 @@
-"""The grants that a backend keeps, and the limit on new ones per minute."""
+"""The grants that a backend keeps."""
 
 import pytest
 
@@ -6,14 +6,7 @@ from capabilities.principals import Principal
 from sealspace.delegations import allow
 from sealspace.errors import GrantsFull
 from sealspace.session import Grant
-from tee_backend.backend.held_grants import (
-    GRANTS_OF_A_CLIENT_PER_MINUTE,
-    GRANTS_PER_MINUTE,
-    MOST_CLIENTS,
-    GrantRates,
-    HeldGrants,
-    owners_of,
-)
+from tee_backend.backend.held_grants import HeldGrants, owners_of
 
 NOW = 1_795_000_000.0
 
@@ -164,34 +157,3 @@ def test_how_an_ended_grant_stands() -> None:
     """An expired grant is reported as ended, whether or not it was revoked."""
     held = HeldGrants(revoked=["a"])
     assert "ended" == held.with_state(grant("a", expires_at=NOW), now=NOW).state
-
-
-def test_one_client_leaves_room_for_others() -> None:
-    """A client may send a part of a minute's grants, and regains that capacity over a minute."""
-    rates = GrantRates()
-    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(rates.let_through("a", now=NOW) for _ in range(500))
-    assert rates.let_through("b", now=NOW) and rates.let_through(None, now=NOW)
-    assert not rates.let_through("a", now=NOW + 1)
-    assert GRANTS_OF_A_CLIENT_PER_MINUTE == sum(
-        rates.let_through("a", now=NOW + 60) for _ in range(500)
-    )
-
-
-def test_all_clients_have_so_many_together() -> None:
-    """All clients together, counted by address or not, send no more than the total limit."""
-    rates = GrantRates()
-    assert GRANTS_PER_MINUTE == sum(
-        rates.let_through(f"client {number}", now=NOW) for number in range(500)
-    )
-    assert not rates.let_through(None, now=NOW)
-    assert GRANTS_PER_MINUTE == sum(rates.let_through(None, now=NOW + 60) for _ in range(500))
-
-
-def test_clients_are_forgotten_at_last() -> None:
-    """The table of clients is bounded: the least recently seen client is dropped."""
-    rates = GrantRates()
-    for number in range(MOST_CLIENTS):
-        assert rates.let_through(f"client {number}", now=NOW + 10 * number)
-    assert MOST_CLIENTS == len(rates)
-    assert rates.let_through("one more", now=NOW + 10 * MOST_CLIENTS)
-    assert MOST_CLIENTS == len(rates)

@@ -5,13 +5,12 @@ This covers the token (E1), the client address (Q12), query parameters and the b
 
 import asyncio
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
 from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
-from capabilities.limits import parsed_address
+from capabilities.limits import forwarded_client, is_in_networks
 
 from ...config.tree import Http
 from ...rates import Rates
@@ -52,23 +51,12 @@ def client_address(request: web.Request) -> str | None:
     Does not check:
         That the client has this address: a trusted proxy can send any address.
     """
-    peer, http = request.remote, request.app[SERVICES].config.http
-    if not is_proxy(peer, http):
-        return peer
-    forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-    for part in reversed(forwarded.split(",")):
-        if not (hop := part.strip()):
-            continue
-        # Some proxies append a port.
-        if hop.startswith("["):
-            hop = hop[1:].partition("]")[0]
-        elif hop.count(":") == 1:
-            hop = hop.partition(":")[0]
-        if not is_proxy(hop, http):
-            return hop
-    if not forwarded.strip():
-        return request.headers.get("X-Real-IP", "").strip() or peer
-    return peer
+    return forwarded_client(
+        request.remote,
+        request.headers.getall("X-Forwarded-For", ()),
+        request.headers.get("X-Real-IP", ""),
+        proxies=request.app[SERVICES].config.http.trusted_proxies,
+    )
 
 
 def check_rate_limit(request: web.Request, rates: Rates) -> None:
@@ -81,12 +69,7 @@ def check_rate_limit(request: web.Request, rates: Rates) -> None:
 
 def is_proxy(address: str | None, http: Http) -> bool:
     """Return whether an address belongs to a trusted proxy."""
-    if address is None or not http.trusted_proxies:
-        return False
-    parsed = parsed_address(address)
-    return parsed is not None and any(
-        parsed in ip_network(known, strict=False) for known in http.trusted_proxies
-    )
+    return is_in_networks(address, http.trusted_proxies)
 
 
 IDLE_BODY_S = 60.0

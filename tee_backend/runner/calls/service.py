@@ -50,6 +50,7 @@ from sealspace.errors import (
     CallRefused,
     DecryptDenied,
     DelegationRevoked,
+    InvalidPortableDelegation,
     NotFound,
     NotGranted,
     SealspaceError,
@@ -185,25 +186,7 @@ class Runner:
             InvalidInput: a pattern in a condition on callers is over the limit (RN210).
             As `Backend.accept`.
         """
-        # The abilities in a grant's token decide its kind: to run programs, to write generated
-        # secrets, to keep what programs store, or to read programs.
-        abilities_of = [
-            {one.ability for one in read_grant(portable.header).capabilities}
-            for portable in portables
-        ]
-        is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
-        jobs = set[bytes]()
-        for portable, abilities in zip(portables, abilities_of, strict=True):
-            if is_releasing:
-                run = read_run_grant(portable.header, runner=self.did)
-                require_bounded_patterns(run.statement.callers)  # RN210
-                jobs.add(run.job)
-            elif KV_LIST in abilities:
-                self._read_storage_grant(portable.header)
-            else:
-                other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
-                other_reader(portable.header, runner=self.did)
-        jobs.discard(b"")
+        is_releasing, jobs = self._check(portables)
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
         # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
         # be replayed, or another delivery may have been accepted meanwhile.
@@ -216,6 +199,44 @@ class Runner:
         }
         await self.backend.disuse(former)
         return msgspec.json.encode(former) if jobs else None
+
+    def check_found(self, portable: PortableDelegation) -> None:
+        """Verify a grant that was fetched from the node (AT61).
+
+        Raises:
+            SealspaceError: as `accept`. Also for a grant by a job: only the newest one of a job
+                counts (RN247), and the list at the node is in another order than deliveries.
+        """
+        _, jobs = self._check([portable])
+        if jobs:
+            raise InvalidPortableDelegation("a job delivers its grants itself")
+
+    def _check(self, portables: Sequence[PortableDelegation]) -> tuple[bool, set[bytes]]:
+        """Return whether grants release secrets, and the jobs that made them.
+
+        Raises:
+            InvalidPortableDelegation, InvalidInput: as `accept`.
+        """
+        # The abilities in a grant's token decide its kind: to run programs, to write generated
+        # secrets, to keep what programs store, or to read programs.
+        abilities_of = [
+            {one.ability for one in read_grant(portable.header).capabilities}
+            for portable in portables
+        ]
+        is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
+        jobs = set[bytes]()
+        for portable, abilities in zip(portables, abilities_of, strict=True):
+            if is_releasing:
+                run = read_run_grant(portable.header, runner=self.did)
+                require_bounded_patterns(run.statement.callers)  # RN210
+                if run.job:
+                    jobs.add(run.job)
+            elif KV_LIST in abilities:
+                self._read_storage_grant(portable.header)
+            else:
+                other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
+                other_reader(portable.header, runner=self.did)
+        return is_releasing, jobs
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
         """Verify the token of a program call.
@@ -451,6 +472,8 @@ class Runner:
                 call = replace(call, owner=one.owner)
                 with noting_missing(one, missing):
                     candidates = applicable(grants, call, body, one)
+                    if not candidates:  # AT61: the delivery of a grant may have been refused
+                        self.backend.look_for(one.owner)
                     for grant, _ in candidates:
                         if grant.header not in verdicts:  # RN250: also for several secrets
                             verdicts[grant.header] = await self.judge.verdict(

@@ -39,7 +39,7 @@ from sealspace.wire.transport import TransportSettings
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend import Backend
-from tee_backend.backend.held_grants import GRANTS_OF_A_CLIENT_PER_MINUTE
+from tee_backend.backend.grant_door import GRANTS_OF_A_CLIENT_PER_MINUTE
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
 
@@ -285,7 +285,7 @@ async def test_one_client_cannot_shut_the_door(yard: Yard) -> None:
         answers = [await send("flood", encode_portable(theirs)) for _ in range(200)]
         assert {
             204: GRANTS_OF_A_CLIENT_PER_MINUTE,
-            503: 200 - GRANTS_OF_A_CLIENT_PER_MINUTE,
+            429: 200 - GRANTS_OF_A_CLIENT_PER_MINUTE,
         } == Counter(answers)
         assert await send("owner", encode_portable(grant)) == 204
     assert program.read == {"API_KEY": "value"}
