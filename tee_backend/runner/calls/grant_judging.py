@@ -33,8 +33,10 @@ from .task_stages import Wanted
 class ConditionJudge:
     """Judges the conditions of grants, one at a time for known payers and one for unknown ones.
 
-    Payers take turns (RN161), and the event loop serves other requests after each condition. So a
-    payer whose calls concern many costly grants delays another payer by one condition each time.
+    The owners of the grants take turns, and the event loop serves other requests after each
+    condition. So an owner of many costly grants delays the calls for another owner's grants by one
+    condition each time. Callers take no turns: a new key for each call costs nothing, but a runner
+    holds grants of few owners.
 
     Attributes:
         judged: number of conditions judged since the start.
@@ -46,7 +48,8 @@ class ConditionJudge:
 
     async def verdict(self, condition: Condition, call: Call, payer: Payer) -> Verdict:
         """Return whether a condition allows a call to a program (RN250)."""
-        async with self._places.acquire(payer):
+        turn = Payer(call.owner, payer.is_known)
+        async with self._places.acquire(turn):
             verdict = judge_call(condition, call)
             self.judged += 1
             # While the place is still taken: otherwise the payer's next condition would follow
