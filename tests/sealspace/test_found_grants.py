@@ -13,7 +13,7 @@ from relay import Relay, relay_before
 from encryption_network.policy import Policy
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.errors import DelegationRevoked, NotGranted
+from sealspace.errors import DelegationRevoked, InvalidPortableDelegation, NotGranted
 from sealspace.session import key_session
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.backend import Backend
@@ -321,3 +321,45 @@ async def test_an_unusable_grant_hides_none(bench, counted, minutes: Minutes) ->
         backend.watch()
         await minutes.fetched()
         assert refused and 1 == len(backend.owners)
+
+
+async def test_a_further_grant_that_a_call_needed(
+    bench, backend: Backend, minutes: Minutes
+) -> None:
+    """The next periodic fetch keeps a further grant of an owner for whom a grant was missing, and
+    those of no other owner (AT61)."""
+    owner, other = await owner_of(bench), await owner_of(bench)
+    for one in (owner, other):
+        await approve(one, backend.did)
+    backend.watch()
+    await minutes.fetched()
+    for one in (owner, other):
+        await approve(one, backend.did)
+    backend.look_for(owner.session.owner)
+    await minutes.next()
+    found = [one.grant.delegator for one in backend.grants]
+    assert len(found) == 3
+    await minutes.next()
+    assert len(backend.grants) == 3
+
+
+async def test_a_refused_grant_is_checked_once(bench, backend: Backend, minutes: Minutes) -> None:
+    """A program's check refuses fetched grants. Each is checked once, hides none behind it, and
+    takes nothing from the rate of the others (AT61)."""
+    owner, stranger = await owner_of(bench), await owner_of(bench)
+    for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 1):
+        await approve(stranger, backend.did)
+    await approve(owner, backend.did)
+    checked: list[str] = []
+
+    def check(portable: PortableDelegation) -> None:
+        checked.append(portable.cid)
+        if portable.owner == stranger.session.owner:
+            raise InvalidPortableDelegation("of no use")
+
+    backend.watch(check)
+    await minutes.fetched()
+    assert (owner.session.owner,) == backend.owners
+    assert len(checked) == len(set(checked)) == GRANTS_OF_A_CLIENT_PER_MINUTE + 2
+    await minutes.next()
+    assert len(checked) == GRANTS_OF_A_CLIENT_PER_MINUTE + 2

@@ -424,7 +424,12 @@ async def _started(
     routes = mounted(app, runner, folder=folder, seed=seed, price=price, origins=origins)
     await stack.enter_async_context(routes)
     BackendSurface(
-        domain, did=runner.did, manifest=manifest, compose=COMPOSE, on_grant=runner.accept
+        domain,
+        did=runner.did,
+        manifest=manifest,
+        compose=COMPOSE,
+        on_grant=runner.accept,
+        signers=lambda: backend.signers,
     ).mount(app)
     url = await stack.enter_async_context(serving(app, bound=bound, limits=connections))
     return runner, url

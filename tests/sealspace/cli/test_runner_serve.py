@@ -1,6 +1,7 @@
 """`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it
 was."""
 
+import asyncio
 import json
 import logging
 import os
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from deviating_platform import SimulatedPlatform
+from patience import PATIENCE_S
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
 from task_programs import ResultKey, reporting
@@ -38,13 +40,16 @@ from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.root import EXIT_STATUS, main
 from sealspace.client import Client, SignIn
+from sealspace.documents.call_conditions import AllowAll
 from sealspace.documents.iexec_names import RESULT_KEY_NAME, wallet_secret
+from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import BackendUnreachable, CallRefused
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
+from tee_backend.backend.grant_door import CHECKED_BYTES, CHECKS_OF_A_CLIENT_PER_MINUTE
 
 MEMORY = Path("/dev/shm")
 CALLER = key_session(sha256(b"caller").digest())
@@ -204,6 +209,55 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
             ):
                 assert url.startswith("https:") and (await info.json())["runner"] in runners
     assert len(runners) == 1
+
+
+@pytest.mark.slow
+async def test_grants_that_were_not_delivered_and_floods_of_others(tmp_path: Path) -> None:
+    """AT61, AT54: a runner fetches grants from its node. Delivered ones are counted by the address
+    that a trusted proxy forwards."""
+    assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
+    platform = SimulatedPlatform.load(tmp_path / "tee")
+    with running_node(tmp_path, platform=platform, workers=1) as node:
+        arguments = ("--node", node.url, "--data", "kept", "--key", "file")
+        wallet = new_wallet()
+        async with Client(node.url) as client, aiohttp.ClientSession() as http:
+            await client.sign_in(wallet, SignIn(spaces=("public",)))
+            await client.secrets().put("API_KEY", "value")
+            programs = client.programs(public=True)
+            wasm = bytes(wasmtime.wat2wasm(ECHO))
+            version = await programs.publish("echo", wasm, target="wasm32-wasip1", signer=wallet)
+            inspector = Inspector(
+                Documents(platform, SystemClock().now()), root=parse_trust_root(platform.root_der)
+            )
+            run = RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll())
+            proxy = ("--trusted-proxy", "127.0.0.1")
+            with serving(tmp_path, *arguments, *proxy) as (url, _):
+                seen = await fetch_evidence(url, inspector)
+                portable = await client.runners.grant(seen, ["API_KEY"], run, wallet=wallet)
+
+                async def statuses(client: str) -> list[int]:
+                    found = []
+                    for _ in range(CHECKS_OF_A_CLIENT_PER_MINUTE):
+                        headers = {"X-Forwarded-For": client}
+                        async with http.post(
+                            url + GRANTS_PATH, data=b"x" * CHECKED_BYTES, headers=headers
+                        ) as answer:
+                            found.append(answer.status)
+                    return found
+
+                assert set(await statuses("203.0.113.1")) == {400, 429}
+                assert (await statuses("203.0.113.2"))[0] == 400
+            # The next start fetches the grant, which was never delivered.
+            with serving(tmp_path, *arguments) as (url, _):
+                body: dict[str, Json] = {
+                    "source": {"project": version.project.text},
+                    "secretsRef": {"profile": "default", "owner": str(wallet.did)},
+                }
+                async with asyncio.timeout(PATIENCE_S):
+                    while (answer := await call_runner(url, CALLER, body))["status"] != "completed":
+                        said: Any = answer["error"]
+                        assert said["code"] == "access-denied", answer
+            assert portable.delegate_did == seen.did
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
