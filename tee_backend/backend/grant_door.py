@@ -24,11 +24,15 @@ from capabilities.principals import Principal
 from .grant_shares import Excess, SharedPlaces, SharedRates
 
 GRANTS_PER_MINUTE = 60
-"""Limit on grants of new signers that are passed to the application, and on those of signers of a
-grant that the backend has. Each costs the backend requests at its node, which limits them by
-address. Without this limit, a flood of grants would also block the backend's reads."""
+"""Limit on grants of new signers that are passed to the application. Each costs the backend
+requests at its node, which limits them by address. Without this limit, a flood of grants would also
+block the backend's reads."""
 GRANTS_OF_A_CLIENT_PER_MINUTE = 12
-"""Limit on grants of new signers from one address, and on grants of one known signer."""
+"""Limit on grants of new signers from one address."""
+KNOWN_GRANTS_PER_MINUTE = 120
+"""Limit on grants of all signers of a grant that the backend has."""
+GRANTS_OF_A_SIGNER_PER_MINUTE = 60
+"""Limit on grants of one known signer; an owner may grant many secrets at a time."""
 CHECKS_PER_MINUTE = 1200
 """Limit on the checks of delivered grants. A check is for CHECKED_BYTES of a body, and takes some
 3 ms at most, so this many take 6 % of a processor core."""
@@ -68,7 +72,9 @@ class GrantDoor:
             most=CHECKS_PER_MINUTE, most_of_one=CHECKS_OF_A_CLIENT_PER_MINUTE
         )
         self._new = SharedRates(most=GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_CLIENT_PER_MINUTE)
-        self._known = SharedRates(most=GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_CLIENT_PER_MINUTE)
+        self._known = SharedRates(
+            most=KNOWN_GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_SIGNER_PER_MINUTE
+        )
         self._places = SharedPlaces(MOST_GRANTS_UNDER_WAY)
 
     def admit_body(self, client: str | None, size_bytes: int, *, now: float) -> None:

@@ -10,6 +10,7 @@ from tee_backend.backend.grant_door import (
     CHECKS_OF_A_CLIENT_PER_MINUTE,
     CHECKS_PER_MINUTE,
     GRANTS_OF_A_CLIENT_PER_MINUTE,
+    GRANTS_OF_A_SIGNER_PER_MINUTE,
     GRANTS_PER_MINUTE,
     MOST_GRANTS_UNDER_WAY,
     DoorClosed,
@@ -133,7 +134,7 @@ def test_a_known_signer_has_a_share_of_its_own() -> None:
     for number in range(200):
         delivered(door, f"flood {number}", Principal(f"did:key:{number}"))
     delivered(door, None, NEW)
-    assert delivered(door, "flood 1", KNOWN) == GRANTS_OF_A_CLIENT_PER_MINUTE
+    assert delivered(door, "flood 1", KNOWN) == GRANTS_OF_A_SIGNER_PER_MINUTE
 
 
 def test_known_signers_use_nothing_of_new_ones() -> None:

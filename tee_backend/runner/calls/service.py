@@ -50,6 +50,7 @@ from sealspace.errors import (
     CallRefused,
     DecryptDenied,
     DelegationRevoked,
+    InvalidInput,
     InvalidPortableDelegation,
     NotFound,
     NotGranted,
@@ -182,8 +183,8 @@ class Runner:
             After a grant by a job, the commits of the job's former grants by CID, as JSON.
         Raises:
             InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
-                RN152, RN201), or they are of both kinds.
-            InvalidInput: a pattern in a condition on callers is over the limit (RN210).
+                RN152, RN201), a pattern on callers is over its limit (RN210), or they are of both
+                kinds.
             As `Backend.accept`.
         """
         is_releasing, jobs = self._check(portables)
@@ -215,7 +216,7 @@ class Runner:
         """Return whether grants release secrets, and the jobs that made them.
 
         Raises:
-            InvalidPortableDelegation, InvalidInput: as `accept`.
+            InvalidPortableDelegation: as `accept`.
         """
         # The abilities in a grant's token decide its kind: to run programs, to write generated
         # secrets, to keep what programs store, or to read programs.
@@ -228,7 +229,10 @@ class Runner:
         for portable, abilities in zip(portables, abilities_of, strict=True):
             if is_releasing:
                 run = read_run_grant(portable.header, runner=self.did)
-                require_bounded_patterns(run.statement.callers)  # RN210
+                try:
+                    require_bounded_patterns(run.statement.callers)  # RN210
+                except InvalidInput as invalid:
+                    raise InvalidPortableDelegation(str(invalid)) from invalid
                 if run.job:
                     jobs.add(run.job)
             elif KV_LIST in abilities:
