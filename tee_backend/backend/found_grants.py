@@ -4,7 +4,7 @@ An owner who approves a backend in a browser registers the grant at the node, an
 to the backend. The backend lists the delegations to its DID when it starts, every minute, and when
 its program reads a secret for which it has no grant.
 
-Any client can register delegations to any DID, so the limits for delivered grants (AT54) apply here
+Any client can register delegations to any DID, so the limits for delivered grants (AT63) apply here
 too. In addition, a grant that the program did not ask for is kept only while there is room: it
 evicts no other grant, and grants that were never used fill at most half of the places.
 
@@ -73,7 +73,7 @@ class GrantFinder:
         self._clock, self._pause = clock, pause
         self.has_found = False
         self._check: Callable[[PortableDelegation], object] = bool
-        # As for delivered grants, with the owner in place of the sender (AT54).
+        # As for delivered grants, with the owner in place of the address (AT63).
         self._rates = SharedRates(most=GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_CLIENT_PER_MINUTE)
         self._fetching = asyncio.Lock()
         self._refused = Recent[str, None]()

@@ -1,4 +1,4 @@
-"""Bounds on the grants that clients deliver to a backend (AT54).
+"""Bounds on the grants that clients deliver to a backend (AT63).
 
     body arrived        counted by the client's address and its size, before it is parsed
     signatures correct  counted by the signer, if it signed a grant that the backend has; otherwise

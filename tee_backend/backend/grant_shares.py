@@ -1,4 +1,4 @@
-"""Shares of the work that delivered grants cause, so that no client uses up what all have (AT54).
+"""Shares of the work that delivered grants cause, so that no client uses up what all have (AT63).
 
 Any client may deliver grants, and a new key or a broken signature costs it nothing. So each amount
 is counted by client, and a client may use at most as much as is left for all others: one that

@@ -355,7 +355,7 @@ class BackendSurface:
             self._waiting -= 1
 
     async def _take_grant(self, request: SurfaceRequest) -> SurfaceAnswer:
-        """Read the grants in a request, within the limits of their client (AT54, AT57)."""
+        """Read the grants in a request, within the limits of their client (AT57, AT63)."""
         # AT57: refused even if the server would decompress it; a small body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
@@ -377,7 +377,7 @@ class BackendSurface:
             return _problem(closed.status, closed.code, closed.detail, **retry)
 
     async def _pass_on(self, body: bytes, client: str | None) -> SurfaceAnswer:
-        """Verify the signatures of delivered grants, and pass the grants to the callback (AT54).
+        """Verify the signatures of delivered grants, and pass the grants to the callback (AT63).
 
         Raises:
             DoorClosed: the grants are over a limit of their client or signer, or of all.

@@ -352,7 +352,7 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
 
 
 def _client_of(proxies: Sequence[str], request: SurfaceRequest) -> str | None:
-    """Return the client by which delivered grants are counted (AT54)."""
+    """Return the client by which delivered grants are counted (AT63)."""
     forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
     real = request.header("x-real-ip") or ""
     return counted_address(forwarded_client(request.address, forwarded, real, proxies=proxies))

@@ -156,7 +156,7 @@ def grant_by(signer: Session, *, is_broken: bool = False) -> bytes:
 
 
 async def test_broken_signatures_take_no_place_of_genuine_grants(site: Site) -> None:
-    """AT54: grants that nobody signed do not count among those that are passed on, not even from
+    """AT63: grants that nobody signed do not count among those that are passed on, not even from
     clients without a known address."""
     broken = grant_by(new_signer(), is_broken=True)
     answers = Counter([await site.deliver("127.0.0.1", broken) for _ in range(100)])
@@ -170,7 +170,7 @@ async def test_broken_signatures_take_no_place_of_genuine_grants(site: Site) -> 
 async def test_checks_of_signatures_are_bounded(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AT54: one address has so many signatures verified, in any IPv6 address of its network, and
+    """AT63: one address has so many signatures verified, in any IPv6 address of its network, and
     an owner at another address is not refused."""
     verified: list[object] = []
 
@@ -191,7 +191,7 @@ async def test_checks_of_signatures_are_bounded(
 
 @pytest.mark.parametrize("addresses", [1, 10, 40])
 async def test_new_keys_leave_room_for_new_owners(site: Site, addresses: int) -> None:
-    """AT54: valid grants of new keys cost nothing. From any number of addresses below the total,
+    """AT63: valid grants of new keys cost nothing. From any number of addresses below the total,
     they leave room for an owner at another one."""
     for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 3):
         for number in range(addresses):
@@ -203,7 +203,7 @@ async def test_new_keys_leave_room_for_new_owners(site: Site, addresses: int) ->
 
 
 async def test_an_owner_with_a_grant_delivers_through_a_flood(site: Site) -> None:
-    """AT54: an owner of a held grant is counted by itself, even where no address is known. A grant
+    """AT63: an owner of a held grant is counted by itself, even where no address is known. A grant
     that only names the owner is not counted as the owner's."""
     owner = new_signer()
     site.signers = (owner.did,)

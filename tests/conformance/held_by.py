@@ -288,7 +288,6 @@ HELD_BY: dict[str, tuple[str, ...]] = {
     "RN40": (
         _CONDITIONS + "test_conditions",
         _CONDITIONS + "test_the_owner_is_no_exception",
-        _CONDITIONS + "test_connectives_of_three_verdicts",
         _CONDITIONS + "test_what_cannot_be_read_is_refused_and_no_not_turns_it_into_a_yes",
     ),
     "RN41": (

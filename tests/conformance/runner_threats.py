@@ -18,6 +18,7 @@ _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
+_PATTERNS = "attacks/test_run_patterns.py::"
 _SHARES = "tee_backend/runner/test_fair_shares.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
 
@@ -90,6 +91,13 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 a quote that a client had made passes for a start": (
         _RUNNER + "test_a_quote_for_a_client_is_none_of_a_start",
+    ),
+    "3.8 conditions on callers with costly patterns, in many grants with many rules, keep the "
+    "runner's event loop busy": (
+        _PATTERNS + "test_a_costly_pattern_is_not_accepted",
+        _PATTERNS + "test_a_costly_pattern_of_a_held_grant",
+        _PATTERNS + "test_a_condition_is_judged_once_for_a_call",
+        _PATTERNS + "test_nothing_is_judged_for_a_call_without_a_place",
     ),
     "3.8 one payer, or many new ones, use up children, compiler or queue, or have results of "
     "others forgotten": (

@@ -6,6 +6,7 @@ table fails a test.
 """
 
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
+from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
@@ -545,18 +546,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _TERMINALS + "test_commands_print_through_one_module",
         "sealspace/test_published.py::test_fuzz_statements",
     ),
-    "3.5 a stranger registers any number of grants to a backend at its node, to displace those of"
-    " owners or to keep it busy": (
-        "sealspace/test_found_grants.py::test_strangers_do_not_displace_owners",
-        "sealspace/test_found_grants.py::test_unknown_names_cost_the_node_nothing",
-        "sealspace/test_found_grants.py::test_a_long_list_is_read_in_parts",
-    ),
-    "3.5 grants from any client stay in a backend for ever, or keep it busy": (
-        "attacks/inside/test_granting.py::test_outsiders_grants_do_not_stay_for_ever",
-        "attacks/inside/test_granting.py::test_one_client_cannot_shut_the_door",
-        "attacks/inside/test_granting.py::test_a_flood_of_grants_does_not_stop_the_backend",
-        "tee_backend/test_held_grants.py::test_what_was_read_stays",
-    ),
+    **TESTS_OF_BACKEND_THREATS,
     "3.5 another delegate of an owner delegates to a backend, with conditions or revoked, so "
     "that its grant is cited in place of the owner's": (
         "attacks/test_held_grants.py::test_another_delegate_s_grant_hides_none",

@@ -1,4 +1,4 @@
-"""The shares of clients and signers in the grants that are delivered to a backend (AT54)."""
+"""The shares of clients and signers in the grants that are delivered to a backend (AT63)."""
 
 from contextlib import ExitStack
 

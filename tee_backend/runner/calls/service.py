@@ -82,6 +82,7 @@ from .task_stages import (
     TaskStages,
     Wanted,
     noting_missing,
+    require_none_missing,
     task_environment,
     wanted_for_task,
 )
@@ -470,20 +471,13 @@ class Runner:
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
         )
         chosen, missing, builds = [], list[int](), set[Build | None]()
-        verdicts = dict[str, Verdict]()  # by the text of the grant
+        verdicts = dict[str, Verdict]()
         try:
             for one in wanted:  # RN213: the grants of all owners are judged before any read
                 call = replace(call, owner=one.owner)
                 with noting_missing(one, missing):
-                    candidates = applicable(grants, call, body, one)
-                    if not candidates:  # AT61: the delivery of a grant may have been refused
-                        self.backend.look_for(one.owner)
-                    for grant, _ in candidates:
-                        if grant.header not in verdicts:  # RN250: also for several secrets
-                            verdicts[grant.header] = await self.judge.verdict(
-                                grant.statement.callers, call, request.payer
-                            )
-                    chosen.append((call, one, choose(candidates, verdicts, call, one)))
+                    by_name = await self._chosen(grants, call, body, one, request.payer, verdicts)
+                    chosen.append((call, one, by_name))
             for call, one, by_name in [] if missing else chosen:
                 with noting_missing(one, missing):
                     values = await self._values(call, by_name, one)
@@ -502,12 +496,7 @@ class Runner:
                             rule.project == body.project for rule in grant.statement.programs
                         )
                         limits = _capped(limits, asdict(grant.statement.limits))
-            if missing:  # TK5
-                listed = ", ".join(map(str, sorted(missing)))
-                raise RunRefused(
-                    "secret-missing",
-                    f"secrets {listed} are not granted to this runner for this program",
-                )
+            require_none_missing(missing)
         except RunRefused as refused:
             # RN81: details name secrets, and are for their owner in person, not for key holders.
             # Details of a task name nothing that its request does not.
@@ -529,6 +518,29 @@ class Runner:
             has_storage=has_storage,
         )
         return request, secrets
+
+    async def _chosen(
+        self,
+        grants: Sequence[RunGrant],
+        call: Call,
+        body: CallBody,
+        wanted: Wanted,
+        payer: Payer,
+        verdicts: dict[str, Verdict],
+    ) -> Mapping[str, Sequence[RunGrant]]:
+        """Judge the grants of an owner, and choose among them as `choose` does.
+
+        `verdicts` has those of the grants that were judged for this call, by the grant's text
+        (RN250).
+        """
+        candidates = applicable(grants, call, body, wanted)
+        if not candidates:  # AT61: the delivery of a grant may have been refused
+            self.backend.look_for(wanted.owner)
+        for grant, _ in candidates:
+            if grant.header not in verdicts:
+                condition = grant.statement.callers
+                verdicts[grant.header] = await self.judge.verdict(condition, call, payer)
+        return choose(candidates, verdicts, call, wanted)
 
     async def _values(
         self,

@@ -18,7 +18,7 @@ Example:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -130,6 +130,19 @@ def noting_missing(wanted: Wanted, indexes: list[int]) -> Iterator[None]:
             indexes.append(int(wanted.variables[0].rpartition("_")[2]))
         elif not indexes:  # otherwise the task is refused with the indexes
             raise RunRefused(wanted.code, refused.reason.code) from refused
+
+
+def require_none_missing(indexes: Collection[int]) -> None:
+    """Refuse a task for which secrets of the requester are missing, by their indexes (TK5).
+
+    Raises:
+        RunRefused: `secret-missing`.
+    """
+    if indexes:
+        listed = ", ".join(map(str, sorted(indexes)))
+        raise RunRefused(
+            "secret-missing", f"secrets {listed} are not granted to this runner for this program"
+        )
 
 
 def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> Environment:
