@@ -49,6 +49,7 @@ from ..release_terms import (
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
 from ..storage.stores import recorded_text, refuse_unsafe_copy, start_refused
+from .open_files import own_files
 
 
 async def claim_store(
@@ -107,7 +108,11 @@ async def claim_store(
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
         databases=None
         if config.is_shared
-        else Databases(config.data / DATABASES_FOLDER, wait_s=config.sql.write_s),
+        else Databases(
+            config.data / DATABASES_FOLDER,
+            wait_s=config.sql.write_s,
+            most_open=own_files(config).databases,
+        ),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
     )

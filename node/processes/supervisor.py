@@ -40,6 +40,7 @@ from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
 from .launch import READY, REFUSED, Launch, StartRefusal, own_program
+from .open_files import allow_open_files
 
 MANAGER_READY = b"READY=1\nSTATUS=accepting requests"
 MANAGER_STOPPING = b"STOPPING=1\nSTATUS=finishing requests"
@@ -178,12 +179,13 @@ def serve(config: Config) -> int:
         if url is not None and find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     configure_logs(config.log.level, is_json=config.log.format == "json")
+    files = allow_open_files(config)  # H11; the processes inherit the limit
     with (
         bind_socket(config.http.host, config.http.port) as bound,
         nullcontext() if config.sms.listen is None else bind_socket(*config.sms.address) as sms,
         _signals() as woken,
     ):
-        supervisor = Supervisor(config, bound, woken, sms)
+        supervisor = Supervisor(config, bound, woken, sms, open_files=files.limit)
         try:
             supervisor.start()
             supervisor.supervise()
@@ -201,8 +203,11 @@ class Supervisor:
         bound: socket.socket,
         woken: socket.socket,
         sms: socket.socket | None,
+        *,
+        open_files: int,
     ) -> None:
         self._config = config
+        self._open_files = open_files
         self._bound = bound
         self._sms = sms
         self._woken = woken
@@ -338,7 +343,7 @@ class Supervisor:
                 if not self._announced and all(worker.ready for worker in self._workers):
                     self._announced = True
                     self._tell_address()
-                    log_event("node-ready", workers=len(self._workers))
+                    log_event("node-ready", workers=len(self._workers), open_files=self._open_files)
                     report_to_manager(MANAGER_READY)
             elif line.startswith(REFUSED):
                 refusal = msgspec.json.decode(line.removeprefix(REFUSED), type=StartRefusal)

@@ -9,6 +9,8 @@ import signal
 import socket
 from contextlib import nullcontext
 
+import msgspec
+
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
 from sealspace.cli.command_errors import NodeError
@@ -22,6 +24,7 @@ from ..logs import describe, log_event, log_warning
 from ..storage.stores import shared_store
 from .event_loop import loop_factory
 from .launch import Launch, receive_launch, report_ready, report_refusal
+from .open_files import own_files
 from .start import claim_store, load_collateral, report_state
 
 
@@ -67,11 +70,13 @@ async def _work(launch: Launch) -> None:
             await load_collateral(services)
             if not launch.again:
                 await report_state(services)
+        # H11: the databases' files are not those of connections
+        http = msgspec.structs.replace(config.http, max_connections=own_files(config).connections)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(
                 build_app(services),
                 bound,
-                config.http,
+                http,
                 counts=None if launch.counts_fd < 0 else ConnectionCounts(launch.counts_fd),
                 worker=launch.worker,
             )
@@ -83,7 +88,7 @@ async def _work(launch: Launch) -> None:
                     await start_listener(
                         build_app(services, SMS_SERVED),
                         socket.socket(fileno=launch.sms_fd),
-                        config.http,
+                        http,
                     )
                 )
             async with (

@@ -24,7 +24,6 @@ Result = TypeVar("Result")
 PIECE_BYTES = 256 * 1024
 _THREADS = 16  # most of them wait: for locks of other processes, or for the disk
 _RUNNING_PER_SPACE = 2
-_OPEN = 256
 _OPEN_PER_SPACE = 8
 _LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
 
@@ -48,11 +47,13 @@ class Databases:
     Args:
         folder: where the files are; it is created with the first database.
         wait_s: seconds that a request waits for others.
+        most_open: databases that are open at most; each has three files.
     """
 
-    def __init__(self, folder: Path, *, wait_s: float) -> None:
+    def __init__(self, folder: Path, *, wait_s: float, most_open: int = 256) -> None:
         self._folder = folder
         self._wait_s = wait_s
+        self._most_open = most_open
         self._pool = ThreadPoolExecutor(_THREADS, "sql")
         self._locks = WeakValueDictionary[bytes, asyncio.Lock]()
         self._places = WeakValueDictionary[bytes, asyncio.Semaphore]()
@@ -109,7 +110,7 @@ class Databases:
                     self._open[key] = connection
                     own = [other for other in self._open if other[1:17] == space16]
                     # The least recently used come first.
-                    keys = own[:-_OPEN_PER_SPACE] or list(self._open)[:-_OPEN]
+                    keys = own[:-_OPEN_PER_SPACE] or list(self._open)[: -self._most_open]
                     surplus = [self._open.pop(other) for other in keys]
                 for connection in surplus:
                     await loop.run_in_executor(self._pool, connection.close)

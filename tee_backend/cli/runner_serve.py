@@ -39,6 +39,7 @@ from ..evidence.simulated import PlatformFolderError, SimulatedSource
 from ..evidence.source import EvidenceSource, KeySource
 from ..evidence.tsm import TsmSource
 from ..listener import ConnectionLimits, listening
+from ..open_files import raise_file_limit
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
@@ -55,6 +56,8 @@ from .grants import limit_options
 _MEMORY = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
 _JOURNAL = "journal.sqlite"
 _MOST_CHILDREN = 128
+# Pipes of 128 children, up to 16 for each, and the connections and files of running programs.
+_OTHER_FILES = 3456
 _M_MMAP_THRESHOLD = -3
 _LARGE_BYTES = 256 * 1024
 # During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
@@ -217,6 +220,8 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
         # keeps the memory of later ones: 57 MiB of 81 in a measurement.
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
     tls = _tls(given.tls_certificate, given.tls_key)
+    limits = ConnectionLimits()
+    _allow_open_files(limits.max_connections + _OTHER_FILES)  # before any child inherits the limit
     async with _application(node, given) as app:
         gc.freeze()  # garbage collections then skip what lives as long as the process
         bound = bind_socket(
@@ -227,10 +232,22 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
             # A proxy has the connections of many clients.
             return None if is_in_networks(peer, given.proxies) else counted_address(peer)
 
-        async with listening(app, bound, ConnectionLimits(), tls=tls, client_of=connected):
+        async with listening(app, bound, limits, tls=tls, client_of=connected):
             url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
             print_lines(f"listening on {url}", err=True)
             await stopped.wait()
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the limit of open files, and warn if a busy runner needs more (RN155)."""
+    files = raise_file_limit(wanted)
+    if files < wanted:
+        print_lines(
+            f"the runner may open only {files} files, and a busy one needs {wanted}; next: raise"
+            " the hard limit of open files (systemd: LimitNOFILE=, compose: ulimits.nofile, shell:"
+            " ulimit -Hn)",
+            err=True,
+        )
 
 
 def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
