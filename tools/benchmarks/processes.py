@@ -38,7 +38,7 @@ def used_by(pid: int) -> Used:
     """Return what a process and its descendants have used; what has ended is not among them."""
     cpu_s: dict[int, float] = {}
     resident = shared = 0
-    for one in _family(pid):
+    for one in family(pid):
         with suppress(OSError):  # it may end while it is looked at
             pages = _pages(one)
             cpu_s[one] = _cpu_s(one)
@@ -46,7 +46,7 @@ def used_by(pid: int) -> Used:
     return Used(cpu_s, resident * _PAGE_BYTES, (resident - shared) * _PAGE_BYTES)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """Return a process and its descendants; a child belongs to the thread that started it."""
     found, waiting = [], [pid]
     while waiting:
