@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 import aiohttp
-from paced import Paced, cores, paced
+from paced import Ask, cores, paced
 from processes import family
 from running_node import RunningNode, key_token, new_key, running_node
 
@@ -306,10 +306,8 @@ def stopped(node: RunningNode) -> dict[str, object]:
     return {"ended_s": took_s, "forced": forced}
 
 
-async def honest(
-    url: str, *, samples: int, per_s: float, most_s: float
-) -> Callable[[], "asyncio.Task[Paced]"]:
-    """Make another owner's small database, and return how its questions are asked."""
+async def honest(url: str) -> Ask:
+    """Make another owner's small database, and return how it is asked."""
     caller = Caller(url)
     async with aiohttp.ClientSession() as http:
         await caller.host(http)
@@ -319,10 +317,7 @@ async def honest(
         status, _body = await caller.ask(http, "app", "SELECT count(*) FROM t")
         return status == 200
 
-    def start() -> "asyncio.Task[Paced]":
-        return asyncio.create_task(paced(ask, samples=samples, per_s=per_s, most_s=most_s))
-
-    return start
+    return ask
 
 
 async def measured(folder: Path, name: str, given: argparse.Namespace) -> Mapping[str, object]:
@@ -337,15 +332,14 @@ async def measured(folder: Path, name: str, given: argparse.Namespace) -> Mappin
         url = node.url
         os.sched_setaffinity(0, generators)
         samples = max(int(seconds * given.per_s), 1)
-        ask = await honest(url, samples=samples, per_s=given.per_s, most_s=seconds)
-        quiet = await (
-            await honest(url, samples=given.quiet_samples, per_s=given.per_s, most_s=seconds)
-        )()
+        ask = await honest(url)
+        pace = {"per_s": given.per_s, "most_s": seconds + 60.0}
+        quiet = await paced(ask, samples=given.quiet_samples, **pace)
         watch = Watch(node.process.pid, folder / "data")
         watching = threading.Thread(target=watch.run, daemon=True)
         async with attacking(__file__, name, url, str(seconds + 120)) as said:
             watching.start()
-            under = await ask()
+            under = await paced(ask, samples=samples, **pace)
             # While the statements run: this is when an operator stops a node.
             ended = await asyncio.to_thread(stopped, node)
             watch.stop()
