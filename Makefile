@@ -140,7 +140,7 @@ test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/clean_root.py
 
 fuzz: $(VENV)/.installed ## throw bytes at every parser for some minutes
-	@FUZZ_EXAMPLES=20000 $(BIN)/pytest -q -k fuzz
+	@FUZZ_EXAMPLES=20000 SQL_HTTP_FUZZ=20000 $(BIN)/pytest -q -k fuzz
 
 lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 	@uv pip compile pyproject.toml --all-extras --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --python-version 3.11 --output-file requirements.lock --quiet

@@ -91,9 +91,9 @@ class Flood:
 
 
 FLOODS = {
-    "bodies": Flood(clients=1, pause_s=0.5),
+    "bodies": Flood(clients=2, pause_s=0.25),
     "generate": Flood(clients=40),
-    "patterns": Flood(clients=2, pause_s=0.5),
+    "patterns": Flood(clients=8),
     "door": Flood(clients=7, pause_s=1.0),
 }
 
@@ -235,7 +235,9 @@ async def prepare_generate(site: Site, given: argparse.Namespace) -> None:
 async def prepare_patterns(site: Site, _: argparse.Namespace) -> None:
     """Deliver run grants with the slowest patterns that are accepted."""
     for repeats in _REPEATS:
-        patterns = tuple(AccountPattern(f"(.?){{{repeats}}}0{number}") for number in range(PATTERNS))
+        patterns = tuple(
+            AccountPattern(f"(.?){{{repeats}}}0{number}") for number in range(PATTERNS)
+        )
         rules = tuple(ByHash(site.sha256) for _ in range(RULES))
         statement = RunStatement(programs=rules, callers=Logic("Or", patterns))
         try:
