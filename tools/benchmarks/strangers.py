@@ -58,7 +58,7 @@ from sealspace.delegations import allow
 from sealspace.documents.call_conditions import AccountPattern, AllowAll, Logic
 from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.run_grants import GENERATE, ByHash, RunStatement, generation_body
-from sealspace.errors import InvalidInput
+from sealspace.errors import GrantNotTaken, InvalidInput
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation, encode_bundle
@@ -74,6 +74,7 @@ RULES = 64
 _REPEATS = (900, 400, 200, 100, 50, 20, 10)
 _DELIVERIES_PER_S = 4.0
 _WAIT_S = 60.0
+_PAUSE_S = 0.2  # after a refused delivery
 _WARM_UP = 20
 
 
@@ -209,6 +210,20 @@ async def run_grants(site: Site, count: int, statement: RunStatement) -> list[Po
         ]
 
 
+async def delivered(site: Site, portable: PortableDelegation) -> None:
+    """Deliver a grant, as soon as the runner has a place for it."""
+    async with asyncio.timeout(_WAIT_S):
+        while True:
+            try:
+                await deliver(site.url, portable)
+            except GrantNotTaken as refused:
+                if "try again" not in refused.message:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
+
 # --- the attacks' preparation ---------------------------------------------------------------------
 
 
@@ -229,7 +244,7 @@ async def prepare_generate(site: Site, given: argparse.Namespace) -> None:
             portable = await owner.delegations.delegate(
                 seen.did, granted, ttl_s=3600, wallet=wallet
             )
-            await deliver(site.url, portable)
+            await delivered(site, portable)
 
 
 async def prepare_patterns(site: Site, _: argparse.Namespace) -> None:
@@ -243,7 +258,7 @@ async def prepare_patterns(site: Site, _: argparse.Namespace) -> None:
         try:
             portables = await run_grants(site, PATTERN_GRANTS, statement)
             for portable in portables:
-                await deliver(site.url, portable)
+                await delivered(site, portable)
         except InvalidInput:
             continue  # a bound refuses the pattern
         site.given["owner"] = str(portables[0].owner)
