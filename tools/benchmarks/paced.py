@@ -38,7 +38,6 @@ async def paced(
     samples: int,
     per_s: float,
     most_s: float,
-    local: str = "127.0.0.1",
 ) -> Paced:
     """Send so many requests at a rate, and wait for their answers.
 
@@ -47,7 +46,6 @@ async def paced(
         samples: how many.
         per_s: rate.
         most_s: seconds after which no further request is sent.
-        local: address from which the requests are sent.
     """
     latencies: list[float] = []
     failed = 0
@@ -65,7 +63,7 @@ async def paced(
         if not is_answered:
             failed += 1
 
-    connector = aiohttp.TCPConnector(limit=0, local_addr=(local, 0))
+    connector = aiohttp.TCPConnector(limit=0)
     began = time.perf_counter()
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as asking:
         for number in range(samples):
