@@ -44,7 +44,7 @@ from backend_site import Documents
 from deviating_platform import SimulatedPlatform
 from paced import Ask, Paced, cores, paced
 from runner_stage import ECHO, P1
-from running_node import COMMAND, running_node
+from running_node import COMMAND, key_token, running_node
 from tests_support import REPOSITORY
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -332,7 +332,10 @@ async def attack(name: str, given: dict[str, Any]) -> None:
             body = json.dumps(asked).encode()
             return "/run", body, signed(program, body, seed)
         text, header = given["damaged"]
-        wrong = header[:-86] + encode_url(secrets.token_bytes(64))
+        signer = Ed25519Signer(seed)
+        space = f"tinycloud:{signer.did.removeprefix('did:')}:secrets"
+        token = key_token(signer, runner.did, {f"{space}/kv/vault/A": ["tinycloud.kv/get"]})
+        wrong = token[:-86] + encode_url(secrets.token_bytes(64))
         if secrets.randbelow(4) == 0:
             text = given["valid"]
         return GRANTS_PATH, text.replace(header, wrong).encode(), {}
