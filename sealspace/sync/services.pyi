@@ -1614,9 +1614,9 @@ class Runners:
         Returns:
             The grant, registered with the node; `backends.deliver` sends it to the runner.
         Raises:
-            InvalidInput: a name or their number is not valid, or hosts are given for a program
-                without a project. Also if the signer is not the owner itself: runners accept no
-                grant with a parent delegation (RN41).
+            InvalidInput: a name or their number is not valid, hosts are given for a program without
+                a project, or a pattern on callers is over its limit. Also if the signer is not the
+                owner itself: runners accept no grant with a parent delegation (RN41).
             BackendNotAcceptable, NodeRefused, TransportError: as `Backends.grant`.
         """
 
