@@ -9,7 +9,7 @@ import sys
 
 from capabilities.frozen import frozen
 from sealspace.cli.command_errors import ConfigurationError
-from tee_backend.open_files import raise_file_limit
+from sealspace.open_files import raise_file_limit
 
 from ..config.tree import Config
 from ..logs import tell_operator

@@ -29,6 +29,7 @@ from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines, repeatable_option
 from sealspace.client import Client, TransportSettings
 from sealspace.errors import BackendAnswerInvalid
+from sealspace.open_files import raise_file_limit
 
 from ..backend import Backend
 from ..backend.key import KeyFile, backend_seed
@@ -39,7 +40,6 @@ from ..evidence.simulated import PlatformFolderError, SimulatedSource
 from ..evidence.source import EvidenceSource, KeySource
 from ..evidence.tsm import TsmSource
 from ..listener import ConnectionLimits, listening
-from ..open_files import raise_file_limit
 from ..runner.calls.journal import Journal
 from ..runner.calls.prices import Price
 from ..runner.calls.published_programs import PublishedPrograms
