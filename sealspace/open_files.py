@@ -1,4 +1,10 @@
-"""The number of files that a process may have open."""
+"""The number of files that a process may have open.
+
+Example:
+    files = raise_file_limit(4096)
+    if files < 4096:
+        print(f"at most {files} files can be open")
+"""
 
 import resource
 import sys
