@@ -218,9 +218,29 @@ def _parsed(stated: Json, *, has_mode: bool) -> SqlLimits:
         raise SqlRefused("sql-caveat-unknown") from exc
     if bool(limits.mode) != has_mode:  # a list of statements alone would limit nothing
         raise SqlRefused("sql-caveat-unknown")
+    _require_distinct(limits.statements)
     if has_mode and not limits.read_only:
         raise SqlRefused("sql-non-readonly-not-permitted")
     return limits
+
+
+def _require_distinct(statements: Sequence[Statement]) -> None:
+    """Check that no name and no position is stated twice (SQ20).
+
+    Of two statements with one name, a caller, an owner who reads the caveat and another node could
+    each take a different one.
+
+    Raises:
+        SqlRefused: Two statements have the same name, or two fixed parameters of a statement the
+            same index.
+    """
+    names = {one.name for one in statements}
+    if len(names) < len(statements):
+        raise SqlRefused("sql-caveat-unknown")
+    for one in statements:
+        indexes = {fixed.index for fixed in one.fixed_params}
+        if len(indexes) < len(one.fixed_params):
+            raise SqlRefused("sql-caveat-unknown")
 
 
 def _narrowed(limits: SqlLimits, outer: SqlLimits) -> SqlLimits:

@@ -144,6 +144,10 @@ def test_SQ20_known_forms(stated):
         [constrained(statement("a", "SELECT ?", fixed(0, {})))],
         [constrained(statement("a", "SELECT ?", {"index": 0}))],
         [constrained(statement("a", "SELECT ?", *[fixed(n, 1) for n in range(101)]))],
+        [constrained(statement("a"), statement("a", "SELECT 2"))],
+        [constrained(statement("a"), statement("b"), statement("a"))],
+        [{"constrained-statements": constrained(statement("a"), statement("a"))}],
+        [constrained(statement("a", "SELECT ?", fixed(0, None), fixed(0, 1)))],
     ],
 )
 def test_SQ20_a_caveat_that_does_not_parse_is_refused(listed):
@@ -269,7 +273,17 @@ def test_SQ24_the_invoker_cannot_widen_its_call():
 
 
 @pytest.mark.parametrize(
-    "fact", [{"read_only": True}, None, [], "x", {"tables": "notes"}, constrained(), {"mode": "x"}]
+    "fact",
+    [
+        {"read_only": True},
+        None,
+        [],
+        "x",
+        {"tables": "notes"},
+        constrained(),
+        {"mode": "x"},
+        {"statements": [statement("a"), statement("a", "SELECT 2")]},
+    ],
 )
 def test_SQ24_a_fact_that_does_not_parse_is_refused(fact):
     """An invoker that misspells its own limit is told so."""
@@ -347,6 +361,9 @@ def test_SQ28_contained(parent, child):
         (constrained(tables=["a"]), constrained()),
         ({"tabels": ["a"]}, {"tables": ["a"]}),
         ({"tables": ["a"]}, {"tables": ["a"], "more": 1}),
+        (constrained(A), constrained(A, A)),
+        (constrained(A, A | {"sql": "SELECT 2"}), constrained(A)),
+        (constrained(A, A | {"sql": "SELECT 2"}), constrained(A | {"sql": "SELECT 2"})),
     ],
 )
 def test_SQ28_not_contained(parent, child):
