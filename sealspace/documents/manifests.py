@@ -19,7 +19,14 @@ from dataclasses import field, replace
 from itertools import chain
 from typing import Literal
 
-from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, satisfies
+from capabilities.abilities import (
+    CAPABILITIES_READ,
+    DECRYPT,
+    KV_GET,
+    KV_PUT,
+    NETWORK_CREATE,
+    satisfies,
+)
 from capabilities.frozen import frozen
 from capabilities.resources import parse_network_id, root_of
 from capabilities.tokens import Capability
@@ -53,6 +60,7 @@ __all__ = [
     "apply_prefix",
     "check_manifest",
     "compose_manifests",
+    "network_abilities",
     "not_served",
     "parse_manifest",
     "requested_capabilities",
@@ -266,23 +274,42 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
     Returns:
         The request, in which the session and each delegation target that read a secret may decrypt.
     """
-
-    secrets = space_of(parse_network_id(network).owner, SECRETS_SPACE)
+    owner = parse_network_id(network).owner
+    decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
 
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
-        reads = any(
-            one.service == KV
-            and KV_GET in one.actions
-            and space_of(secrets.owner, one.space) == secrets
-            for one in resources
-        )
-        decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
+        reads = KV_GET in _actions_on_secrets(resources, owner)
         return _merge((*resources, decrypt)) if reads else resources
 
     targets = tuple(
         replace(one, resources=extended(one.resources)) for one in request.delegation_targets
     )
     return replace(request, resources=extended(request.resources), delegation_targets=targets)
+
+
+def network_abilities(request: ManifestRequest, owner: str) -> tuple[str, ...]:
+    """Return the abilities on an owner's network that a request's session needs (MF8).
+
+    They are decrypt for reading a secret, and create for writing one, because the first secret of
+    an owner needs a network.
+    """
+    actions = _actions_on_secrets(request.resources, owner)
+    abilities = []
+    if KV_GET in actions:
+        abilities.append(DECRYPT)
+    if KV_PUT in actions:
+        abilities.append(NETWORK_CREATE)
+    return tuple(abilities)
+
+
+def _actions_on_secrets(resources: Iterable[ResourceRequest], owner: str) -> set[str]:
+    """Return the actions that are requested on any value in an owner's space of secrets."""
+    secrets = space_of(owner, SECRETS_SPACE)
+    actions = set[str]()
+    for one in resources:
+        if one.service == KV and space_of(owner, one.space) == secrets:
+            actions.update(one.actions)
+    return actions
 
 
 # --- services of a node ---------------------------------------------------------------------------

@@ -49,6 +49,7 @@ from ..documents.manifests import (
     ACCOUNT_SPACE,
     DEFAULT_SPACE,
     ManifestRequest,
+    network_abilities,
     requested_capabilities,
     served,
 )
@@ -98,10 +99,13 @@ class SignIn:
         space: short name or full id of the primary space; None: "default", or the manifests' space.
         spaces: further spaces of the owner, with all rights on them.
         request: composed manifests; their resources replace the rights on the whole primary space.
-        secrets: whether to request the owner's secrets.
+        secrets: whether to request all of the owner's secrets. None: True without a request, and
+            with one only the secrets that it names.
         spaces_rights: whether to request the rights to list and create the owner's spaces; see
             `Spaces.rights`.
-        network_abilities: abilities on the owner's default encryption network.
+        network_abilities: abilities on the owner's default encryption network. None: decrypt and
+            create if all secrets are requested or there is no request; otherwise those of the two
+            that reading and writing the request's secrets needs.
         exactly: these capabilities instead of all of the above; `space` then only names the primary
             space. See `sealspace.apps.escalation.sign_in_for`.
         leave_out_unserved: leave out services that a manifest requests and the node does not serve,
@@ -117,9 +121,9 @@ class SignIn:
     space: str | None = None
     spaces: tuple[str, ...] = ()
     request: ManifestRequest | None = field(default=None, repr=False)
-    secrets: bool = True
+    secrets: bool | None = None
     spaces_rights: bool = False
-    network_abilities: tuple[str, ...] = NETWORK_ABILITIES
+    network_abilities: tuple[str, ...] | None = None
     exactly: tuple[Capability, ...] | None = field(default=None, repr=False)
     leave_out_unserved: bool = False
     ttl_s: float = SESSION_TTL_S
@@ -312,7 +316,9 @@ def sign_in_capabilities(
 
     There are no duplicates. The capabilities are those in `asked.exactly`, if it is set. Otherwise
     they are the primary space or the manifests' resources that the node serves, the right to list
-    and revoke delegations, the secrets, and the owner's default network.
+    and revoke delegations in the primary space, the secrets, and the owner's default network.
+    A request without `secrets=True` brings no right on the space of secrets but those that it
+    names, not even to list or revoke the delegations there.
     """
     if asked.exactly is not None:
         if not asked.exactly:
@@ -327,18 +333,26 @@ def sign_in_capabilities(
             served(asked.request.resources, features, leave_out=asked.leave_out_unserved),
             space_id=lambda name: space_of(owner, name).text,
         )
-        wanted += _rights(primary, _OF_DELEGATIONS)
+        if primary != space_of(owner, SECRETS_SPACE):
+            wanted += _rights(primary, _OF_DELEGATIONS)
     for name in asked.spaces:
         wanted += whole_space(space_of(owner, name), features)
     if asked.spaces_rights:
         wanted += _rights(primary, {"space": SPACES_ABILITIES})
-    if asked.secrets:
+    all_secrets = asked.request is None if asked.secrets is None else asked.secrets
+    if all_secrets:
         secrets = space_of(owner, SECRETS_SPACE)
         wanted += [
             space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES
         ]
+    abilities = asked.network_abilities
+    if abilities is None:
+        if asked.request is None or all_secrets:
+            abilities = NETWORK_ABILITIES
+        else:
+            abilities = network_abilities(asked.request, owner)
     network = network_of_owner(owner)
-    wanted += [capability(network.text, ability) for ability in asked.network_abilities]
+    wanted += [capability(network.text, ability) for ability in abilities]
     return distinct_capabilities(wanted)
 
 

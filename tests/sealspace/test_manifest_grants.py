@@ -39,7 +39,7 @@ async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wal
     """One delegation has the rights of one owner, is taken up, and allows what was asked for (MF12,
     MF14)."""
     request = request_of()
-    owner, wallet = await bench.owner(SignIn(request=request))
+    owner, wallet = await bench.owner(SignIn(request=request, secrets=True))
     asked = wallet.signatures
     await owner.delegations.add_right(
         wallet,
