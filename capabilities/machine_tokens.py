@@ -20,8 +20,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from .abilities import DECRYPT, KV_GET
-from .capability_errors import InvalidJson, MalformedToken
+from .capability_errors import BadSignature, InvalidJson, MalformedToken
 from .facts import OIDC_FACT, states_machine
+from .issuers import verification_key
 from .principals import Principal
 from .resources import Resource, SpaceResource, network_of, root_of
 from .strict_json import Json, StrictRecord, shaped
@@ -120,8 +121,9 @@ def machine_grant(
     most_s = MAX_EXCHANGED_S if exchanged else MAX_LIFE_S
     if len(delegation.parents) != exchanged or (owner == delegation.delegator) == exchanged:
         raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
-    if stated.key != delegation.delegate or not stated.key.startswith("did:key:"):
+    if stated.key != delegation.delegate:
         raise MalformedToken("the machine token is for another key than it states")
+    require_signing_key(stated.key)
     if stated.end != delegation.expires_at:
         raise MalformedToken("the machine token ends at another time than it states")
     if stated.end > registered_at + most_s:
@@ -143,6 +145,22 @@ def machine_grant(
     if networks != 1 or sorted(granted) != sorted(stated.paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
     return stated
+
+
+def require_signing_key(did: str) -> None:
+    """Check that a did:key has a public key whose signatures are accepted (K6).
+
+    Nobody could use a token for another text, and its owner would not notice.
+
+    Raises:
+        MalformedToken: the text is no did:key, or has a key of another type, length or curve.
+    """
+    if not did.startswith("did:key:"):
+        raise MalformedToken("a machine token is for a did:key")
+    try:
+        verification_key(did)
+    except BadSignature as exc:
+        raise MalformedToken("the machine token's did:key has no key that can sign") from exc
 
 
 def exchanged_grant(

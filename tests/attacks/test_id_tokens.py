@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import libipld
 import pytest
 from attacks.held_store import HeldStage
 from attacks.parties import (
@@ -310,6 +311,30 @@ async def test_OX3_other_delegations_are_no_trust(stage: Stage) -> None:
     machine = ids(await stage.register(owner.machine(Delegate())))[0]
     for trust in (machine, ids(*owner.session.proofs)[0], ids("a.b.c")[0], "", "x", "é"):
         assert is_refused(await exchange(stage, trust, token, Delegate()))
+
+
+async def test_OX3_a_key_that_nobody_has_is_refused_before_the_token_is_used(stage: Stage) -> None:
+    """A token for a text that is no key would be of no use, and the job's ID token be gone."""
+    owner, issuer = await stage.owner(), Issuer(GITHUB)
+    trust = await trust_of(owner, issuer)
+    token = issuer.token(github_claims(), audience=stage.node_did)
+    job = Delegate()
+    short = f"did:key:{libipld.encode_multibase('z', bytes([0xED, 1, *bytes(31)]))}"
+    for key in ("did:key:x", "did:key:z", short, "did:web:example.com", owner.wallet.did, ""):
+        assert is_refused(await exchange(stage, trust, token, job, key=key)), key
+    assert (await exchange(stage, trust, token, job)).status == 200
+
+
+async def test_OX3_a_trust_has_one_spelling(stage: Stage) -> None:
+    """The CID in capitals or in another base is refused, and the job's ID token is not used up."""
+    owner, issuer = await stage.owner(), Issuer(GITHUB)
+    trust = await trust_of(owner, issuer)
+    token = issuer.token(github_claims(), audience=stage.node_did)
+    job = Delegate()
+    base58 = libipld.encode_multibase("z", libipld.decode_multibase(trust)[1])
+    for spelling in (trust.upper(), "b" + trust[1:].upper(), base58, trust + "="):
+        assert is_refused(await exchange(stage, spelling, token, job)), spelling
+    assert (await exchange(stage, trust, token, job)).status == 200
 
 
 # --- once -----------------------------------------------------------------------------------------

@@ -101,6 +101,14 @@ def test_MT1_a_key_grants_what_the_fact_states() -> None:
     assert granted(machine()) == ("deploy", tuple(sorted(PATHS)))
 
 
+@pytest.mark.parametrize("key", ["did:key:x", "did:key:z", "did:key:z6Mk", "did:web:example.com"])
+def test_MT2_a_key_that_nobody_can_sign_with_is_refused(key: str) -> None:
+    """A token for a text that is no key serves nobody, and its owner would not notice."""
+    stated = machine_statement(key=key, paths=PATHS, ends_at=END, name="deploy")
+    with pytest.raises(MalformedToken, match="did:key"):
+        granted(machine(stated, aud=key))
+
+
 @pytest.mark.parametrize("uri", [BOB.did, BOB.did_url])
 def test_MT1_a_wallet_grants_what_the_resource_states(uri: str) -> None:
     """The resource of a sign-in text makes it a machine token, which is never a sign-in (MT3)."""

@@ -21,6 +21,11 @@ TESTS_OF_SQL_THREATS: dict[str, tuple[str, ...]] = {
         "capabilities/test_sql_caveats.py::"
         "test_SQ28_a_child_allows_nothing_that_its_parent_does_not",
     ),
+    "3.3 two readers of a caveat take different ones of two statements with one name, or of two "
+    "values for one position": (
+        "capabilities/test_sql_caveats.py::test_SQ20_a_caveat_that_does_not_parse_is_refused",
+        "capabilities/test_sql_caveats.py::test_SQ28_not_contained",
+    ),
     "3.3 values of a caller become part of a named statement, or replace its fixed parameters": (
         _SQL + "test_caveats.py::test_SQ26_SQ27_only_named_statements_run",
     ),

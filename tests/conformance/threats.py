@@ -95,6 +95,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.2 a value that iExec's client pushed is read from disk, log or audit, or guessed from "
     "the record of its challenge": (_SMS + "test_a_pushed_value_is_nowhere_in_clear",),
     # --- tokens and chains
+    "3.1 a job's ID token is used up for a text that is no key, or by another spelling of its "
+    "trust's CID": (
+        "attacks/test_id_tokens.py::"
+        "test_OX3_a_key_that_nobody_has_is_refused_before_the_token_is_used",
+        "attacks/test_id_tokens.py::test_OX3_a_trust_has_one_spelling",
+        "capabilities/test_machine_tokens.py::test_MT2_a_key_that_nobody_can_sign_with_is_refused",
+    ),
     "3.1 a token in another spelling passes as new (Q25)": (
         _TOKENS + "test_a_used_token_in_another_spelling",
         _TOKENS + "test_a_used_curve_token_with_its_twin_signature",
@@ -578,6 +585,11 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 the owner's key on the owner's machine": (
         "sealspace/cli/test_owner_commands.py::test_nothing_secret_is_said_or_left_open",
         "sealspace/cli/test_owner_commands.py::test_what_is_broken_is_named",
+    ),
+    "3.5 an application that asks for one secret reads the owner's other secrets, or replaces its "
+    "own": (
+        "sealspace/test_requested_rights.py::"
+        "test_MF22_an_application_gets_the_secrets_of_its_manifest_alone",
     ),
     "3.5 the owner of one space that a sign-in or a grant mentions revokes all of it (W22)": (
         "attacks/test_mentioned_spaces.py::test_the_other_owner_revokes_what_mentions_its_space",

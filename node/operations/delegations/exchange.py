@@ -19,6 +19,7 @@ from capabilities.machine_tokens import (
     OidcTrust,
     check_claims,
     machine_grant,
+    require_signing_key,
 )
 from capabilities.strict_json import JsonObject, StrictRecord, parse_json, shaped
 from encryption_network.canonical_json import canonical_members
@@ -112,7 +113,12 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
 
 async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
     now, node, token = services.now(), services.keyring.node_did, asked.token
-    (stored,) = await services.delegations.by_cid([parse_cid(asked.trust).digest32])
+    # Before the ID token counts as used: the job can repeat the request with another key or CID.
+    require_signing_key(asked.key)
+    cid = parse_cid(asked.trust)
+    if cid.text() != asked.trust:  # M cites it, and would have another digest for each spelling
+        raise MalformedToken("the trust's CID is not in lower-case base32")
+    (stored,) = await services.delegations.by_cid([cid.digest32])
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
     if not stored or not isinstance(trust, OidcTrust):
         raise MalformedToken("there is no such trust")
