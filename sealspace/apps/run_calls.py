@@ -97,14 +97,24 @@ class Call:
     runner: RunnerAt
     fact: Json
 
-    def require(self, program: str, body: bytes) -> None:
+    def require(self, program: str | None, body: bytes) -> None:
         """Check that the call's signature covers this program and body (RN62).
 
+        Args:
+            program: the program; None: it is in the body, which is not parsed yet (RN251).
+            body: the whole body.
         Raises:
             CallRefused: the call was signed for a different program or request body.
         """
-        if self.fact != _call_fact(program, body, self.runner):
+        stated = self.program if program is None else program
+        if self.fact != _call_fact(stated, body, self.runner):
             raise CallRefused("the call was signed for a different program or request body")
+
+    @property
+    def program(self) -> str:
+        """The program that the call is signed for."""
+        stated = self.fact.get("program") if isinstance(self.fact, dict) else None
+        return stated if isinstance(stated, str) else ""
 
 
 def call_right(space: str) -> Capability:

@@ -18,6 +18,7 @@ _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
+_LONG_BODIES = "attacks/test_long_bodies.py::"
 _PATTERNS = "attacks/test_run_patterns.py::"
 _SHARES = "tee_backend/runner/test_fair_shares.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
@@ -111,6 +112,12 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 hostile bodies, many at once, or slow ones": (
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+    ),
+    "3.8 bodies that take seconds to parse, and are then refused without a charge": (
+        _LONG_BODIES + "test_a_costly_body_is_not_parsed_on_the_event_loop",
+        _LONG_BODIES + "test_a_payer_without_balance_has_nothing_parsed",
+        _LONG_BODIES + "test_a_refused_body_costs_its_token",
+        _LONG_BODIES + "test_strangers_bodies_hold_up_no_key_holder",
     ),
     "3.8 clients of a runner that read no answer, send half a head or nothing, or begin no "
     "TLS handshake": (

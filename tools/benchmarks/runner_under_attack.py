@@ -232,6 +232,29 @@ async def unsigned_bodies(attacker: Attacker) -> None:
     await attacker.crowd(16, lambda http, _: attacker.post(http, f"{attacker.url}/run", body, {}))
 
 
+async def costly_bodies(attacker: Attacker) -> None:
+    """One key, and strangers, who send 19 MB of JSON that is refused after seconds of checks."""
+    costly = b'{"input": [' + b'{"a":1},' * 2_400_000 + b"1]}"
+    url = f"{attacker.url}/call/{attacker.developers[0]}/echo"
+
+    async def send(http: aiohttp.ClientSession, number: int) -> None:
+        if number == 0:
+            await attacker.post(http, url, costly, {"X-Payment-Key": attacker.key})
+        else:
+            body = b'{"source": {"wasmSha256": "' + b"0" * 64 + b'"}, ' + costly[1:]
+            headers = call_headers(
+                key_session(secrets.token_bytes(32)),
+                runner=attacker.runner,
+                program="0" * 64,
+                body=body,
+                now=SystemClock().now(),
+                entropy=SystemEntropy(),
+            )
+            await attacker.post(http, f"{attacker.url}/run", body, headers)
+
+    await attacker.crowd(3, send)
+
+
 async def refused_calls(attacker: Attacker) -> None:
     """Strangers, a new DID for each call, who call a program that is not there."""
     await attacker.crowd(16, lambda http, _: attacker.run(http, "0" * 64))
@@ -244,6 +267,7 @@ ATTACKS = (
     compile_bombs_of_a_key,
     asynchronous_floods,
     unsigned_bodies,
+    costly_bodies,
     refused_calls,
 )
 

@@ -26,9 +26,8 @@
     {"app": "<did>/<name>", "dataset"?: "<did>/<name>", "secrets"?: {"1": name of a secret, …},
      "args"?: text, at most 4 KiB, "beneficiary"?: DID, "resourceLimits"?, "nonce"?}
 
-Unknown members are errors; otherwise a typo would be ignored. The members beside the input must be
-short. Their length is checked before they are parsed: ten megabytes of `[[],[],…]` would become a
-gigabyte of objects.
+Unknown members are errors; otherwise a typo would be ignored. A body is first separated into its
+input and its other members (`guest.body_split`), and the members, which are short, are parsed here.
 """
 
 import re
@@ -43,12 +42,9 @@ import msgspec
 from capabilities.capability_errors import CapabilityError
 from capabilities.frozen import frozen
 from capabilities.principals import Principal, parse_principal
-from capabilities.strict_base64 import decode_standard
 from capabilities.strict_json import (
-    Json,
     StrictRecord,
     StrictStruct,
-    check_text,
     parse_json,
     shaped,
 )
@@ -61,13 +57,10 @@ from sealspace.documents.run_grants import MAX_SECRETS
 from sealspace.documents.secret_names import scope_of_profile
 from sealspace.errors import InvalidInput, InvalidSecretScope
 
+from ..guest.body_split import MAX_BESIDE_INPUT_BYTES, BodyRefused, BodyShape, split_body
 from ..guest.runs import LIMIT_NAMES, MAX_INPUT_BYTES, MILLION, ResponseFormat
 from ..reasons import RunRefused
 
-MAX_BODY_BYTES = 2 * MAX_INPUT_BYTES
-"""Longest body; an input grows when it is written in base64 or with JSON escapes."""
-MAX_BESIDE_INPUT_BYTES = 64 * 1024
-"""Longest body without its input."""
 MAX_NONCE_CHARS = 128
 MAX_ARGUMENT_BYTES = 4096
 
@@ -176,22 +169,9 @@ class _Body(StrictStruct, rename="camel"):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-def _raw_struct(
-    body: type[msgspec.Struct], *inputs: str, is_strict: bool = True
-) -> type[msgspec.Struct]:
-    """Return a variant of a struct type with raw JSON fields.
-
-    The fields `inputs` are added. Other fields are errors or, if not `is_strict`, skipped.
-    """
-    return msgspec.defstruct(
-        "_Texts",
-        [(name, msgspec.Raw, msgspec.Raw()) for name in (*inputs, *body.__struct_encode_fields__)],
-        forbid_unknown_fields=is_strict,
-    )
-
-
-_INPUTS = ("input", "inputBase64")
-_TEXTS = _raw_struct(_Body, *_INPUTS)
+RUN_SHAPE = BodyShape(_Body.__struct_encode_fields__, MAX_INPUT_BYTES, is_any_json=False)
+MAX_BODY_BYTES = RUN_SHAPE.most_bytes
+"""Longest body of a call; those of `POST /call` have the same limit."""
 
 
 @contextmanager
@@ -199,12 +179,6 @@ def refusing_invalid() -> Iterator[None]:
     """Convert parsing errors in the `with` block to `RunRefused`."""
     try:
         yield
-    except msgspec.ValidationError as exc:
-        raise RunRefused(
-            "request-invalid",
-            "the body is not a JSON object, or has an unknown member; the program's own input"
-            ' belongs in "input"',
-        ) from exc
     except InvalidInput as exc:
         raise RunRefused("request-invalid", exc.message) from exc
     except CapabilityError as exc:
@@ -213,23 +187,22 @@ def refusing_invalid() -> Iterator[None]:
         raise RunRefused("request-invalid", "body") from exc
 
 
-@refusing_invalid()
 def parse_body(data: bytes) -> CallBody:
-    """Parse the untrusted request body of `POST /run`."""
-    texts = _bounded(data, _TEXTS, *_INPUTS)
-    # a string, or null
-    if any(bytes(memoryview(texts[name])[:1]) not in (b"", b'"', b"n") for name in _INPUTS):
-        raise RunRefused("request-invalid", "input")
-    members = parse_json(data, max_bytes=MAX_BODY_BYTES)
-    text, encoded = (members.pop(name, None) for name in _INPUTS)
-    asked = shaped(members, _Body)
+    """Parse a short untrusted request body of `POST /run`."""
+    return run_body(*_split(data, RUN_SHAPE))
+
+
+@refusing_invalid()
+def run_body(members: bytes, given: bytes) -> CallBody:
+    """Parse the untrusted members of a request body of `POST /run`, without the input."""
+    asked = shaped(parse_json(members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _Body)
     project, sha256, build = _selected(asked.source)
     ref = asked.secrets_ref
     return CallBody(
         project=project,
         sha256=sha256,
         build=build,
-        input=_input(text, encoded),
+        input=given,
         response_format=asked.response_format,
         limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
         secrets=None
@@ -253,21 +226,6 @@ def _selected(source: _Source) -> tuple[ProjectId | None, str | None, BuildSourc
         None if named is None else checked_sha256(named, what="the SHA-256 of the program"),
         build,
     )
-
-
-def _input(text: Json, encoded: Json) -> bytes:
-    data = (
-        text.encode()
-        if isinstance(text, str)
-        else b""
-        if encoded is None
-        else decode_standard(encoded)
-    )
-    if data is None or None not in (text, encoded):
-        raise RunRefused("request-invalid", "input")
-    if len(data) > MAX_INPUT_BYTES:
-        raise RunRefused("input-too-large")
-    return data
 
 
 # --- POST /tasks ----------------------------------------------------------------------------------
@@ -337,28 +295,18 @@ class _ApiBody(StrictStruct):
     is_async: bool | None = msgspec.field(name="async", default=None)
 
 
-_API_TEXTS = _raw_struct(_ApiBody, "input")
-_API_MEMBERS = _raw_struct(_ApiBody, "input", is_strict=False)
+API_SHAPE = BodyShape(_ApiBody.__struct_encode_fields__, MAX_INPUT_BYTES, is_any_json=True)
+
+
+def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
+    """Parse a short untrusted request body of `POST /call`."""
+    return api_body(*_split(data, API_SHAPE), project)
 
 
 @refusing_invalid()
-def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
-    """Parse the untrusted request body of `POST /call`."""
-    # RN230: other members are skipped without being built
-    if len(data) <= MAX_BODY_BYTES and not any(
-        msgspec.structs.astuple(msgspec.json.decode(data, type=_API_MEMBERS))
-    ):
-        data = b'{"input":%s}' % data
-    texts = _bounded(data, _API_TEXTS, "input")
-    text = bytes(texts.pop("input"))
-    check_text(text, max_bytes=MAX_BODY_BYTES)
-    members = b",".join(
-        b'"%s":%s' % (name.encode(), bytes(one)) for name, one in texts.items() if one
-    )
-    asked = shaped(parse_json(b"{%s}" % members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
-    given = msgspec.json.format(text, indent=-1)
-    if len(given) > MAX_INPUT_BYTES:
-        raise RunRefused("input-too-large")
+def api_body(members: bytes, given: bytes, project: ProjectId) -> CallBody:
+    """Parse the untrusted members of a request body of `POST /call`, without the input."""
+    asked = shaped(parse_json(members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
     if asked.use_bound_identity:
         raise RunRefused("request-invalid", "use_bound_identity")
     ref, github = asked.secrets_ref, asked.source.get("GitHub")
@@ -381,21 +329,11 @@ def parse_api_body(data: bytes, project: ProjectId) -> CallBody:
 # --- all kinds of body ----------------------------------------------------------------------------
 
 
-def _bounded(data: bytes, shape: type[msgspec.Struct], *inputs: str) -> dict[str, msgspec.Raw]:
-    """Split an untrusted request body into raw JSON members (RN66).
-
-    Raises:
-        RunRefused: `input-too-large` for the whole body, `request-invalid` for the other members.
-    """
-    if len(data) > MAX_BODY_BYTES:
-        raise RunRefused("input-too-large")
-    texts = msgspec.structs.asdict(msgspec.json.decode(data, type=shape))
-    if len(data) - sum(memoryview(texts[name]).nbytes for name in inputs) > MAX_BESIDE_INPUT_BYTES:
-        raise RunRefused(
-            "request-invalid",
-            f"without its input, the body may have at most {MAX_BESIDE_INPUT_BYTES} bytes",
-        )
-    return texts
+def _split(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
+    try:
+        return split_body(data, shape)
+    except BodyRefused as refused:
+        raise RunRefused(refused.code, refused.detail) from refused
 
 
 def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str, int]:

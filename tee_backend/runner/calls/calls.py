@@ -16,7 +16,6 @@ Example:
 import asyncio
 import logging
 import re
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Self
@@ -31,6 +30,7 @@ from sealspace.documents.secret_names import DEFAULT_PROFILE
 from sealspace.errors import InvalidInput, StatementInvalid
 
 from ...backend_errors import FolderDamaged, KeepingError
+from ..guest.executor import INLINE_BYTES
 from ..reasons import RunRefused
 from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
 from .call_answers import (
@@ -42,13 +42,13 @@ from .call_answers import (
     run_answer,
     task_answer,
 )
-from .call_bodies import CallBody, parse_api_body, parse_body, parse_task
+from .call_bodies import API_SHAPE, RUN_SHAPE, CallBody, api_body, parse_task, run_body
 from .journal import keep_receipt
 from .kept_keys import KeptKeys
-from .ledger import JobRecord, Ledger
+from .ledger import Account, JobRecord, Ledger
 from .prices import Price, lower_limits
 from .run_receipts import SALT_BYTES, salted
-from .service import Outcome, Runner
+from .service import START_S, Outcome, Runner
 
 DEFAULT_BUDGET = 10_000
 """Default compute limit of a call in micro-units, or the key's limit if that is lower."""
@@ -133,11 +133,19 @@ class Calls:
         call: SignedCall,
         payer: Payer,
         body: bytes,
-        parse: Callable[[bytes], CallBody] = parse_body,
+        *,
+        is_task: bool = False,
     ) -> Answer:
-        """Run a program for a caller who signed the request, or make a task (`parse_task`)."""
-        parsed = parse(body)
-        await self.runner.use_token(call, parsed.program, body)
+        """Run a program for a caller who signed the request, or make a task.
+
+        The token is used up before the body is parsed (RN251). So a body that is refused costs its
+        sender a token, and is not parsed again when the request is repeated.
+        """
+        await self._require_balance(payer.did, self.price.lowest_budget)
+        await self.runner.use_token(call, None, body)
+        parsed = parse_task(body) if is_task else await self._run_body(body, payer)
+        if parsed.program != call.program:
+            raise RunRefused("call-refused", "the call was signed for a different program")
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -162,8 +170,10 @@ class Calls:
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-        parsed = self._api_body(body, project, budget, key)
+        # RN251: a body that is refused is one of the key's calls in the minute, too.
+        await self._require_balance(key.owner, budget)
         self.count(key)
+        parsed = await self._api_body(body, project, budget, key)
         return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     def count(self, key: ApiKey) -> None:
@@ -251,6 +261,12 @@ class Calls:
             limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
             salt = self.runner.entropy.token(SALT_BYTES)
             task = parsed.task
+            # TK9: a task has no input, and its receipt is about the request
+            hashed = parsed.input if task is None else request
+            if len(hashed) <= INLINE_BYTES:
+                input_hash = salted(salt, hashed)
+            else:  # as for a long output
+                input_hash = await asyncio.to_thread(salted, salt, hashed)
             record = JobRecord(
                 state="waiting" if parsed.is_async else "started",
                 caller=payer.did,
@@ -261,8 +277,7 @@ class Calls:
                 program=parsed.sha256,
                 has_secrets=parsed.secrets is not None or task is not None,
                 salt=salt,
-                # TK9: a task has no input, and its receipt is about the request
-                input_hash=salted(salt, parsed.input if task is None else request),
+                input_hash=input_hash,
                 limits=tuple(limits.as_json.values()),
                 nonce=parsed.nonce,
                 is_known=payer.is_known,
@@ -340,13 +355,13 @@ class Calls:
             if record.beneficiary is not None:
                 parsed = parse_task(request)
             elif record.key is None:
-                parsed = parse_body(request)
+                parsed = await self._run_body(request, record.payer)
                 if record.project is not None:  # RN242: it was found when the call was accepted
                     parsed = replace(parsed, project=parse_project(record.project))
             else:
                 # RN89: the key may have ended or been revoked since the call was accepted
                 key = await self.keys.live_key(Principal(record.caller), record.key)
-                parsed = self._api_body(
+                parsed = await self._api_body(
                     request, parse_project(str(record.project)), record.reserved, key
                 )
             outcome = await self._perform(job, record, parsed)
@@ -389,6 +404,18 @@ class Calls:
 
     # --- money ------------------------------------------------------------------------------------
 
+    async def _require_balance(self, owner: Principal, amount: int) -> None:
+        """Refuse a call that its payer cannot pay for, before its body is parsed (RN251).
+
+        Only `Ledger.accept` reserves the amount, in one transaction.
+
+        Raises RunRefused with `balance-too-low`.
+        """
+        if amount:
+            account = await self.ledger.account(owner) or Account()
+            if account.balance < amount:
+                raise RunRefused("balance-too-low")
+
     def _budget(self, key: ApiKey, stated: str | None) -> int:
         """Return the amount to reserve for a call (RN94).
 
@@ -417,7 +444,14 @@ class Calls:
             )
         return budget
 
-    def _api_body(self, body: bytes, project: ProjectId, budget: int, key: ApiKey) -> CallBody:
+    async def _run_body(self, body: bytes, payer: Payer) -> CallBody:
+        """Parse the request body of a call that its caller signed."""
+        bodies = self.runner.executor.bodies
+        return run_body(*await bodies.split(body, RUN_SHAPE, payer, within_s=START_S))
+
+    async def _api_body(
+        self, body: bytes, project: ProjectId, budget: int, key: ApiKey
+    ) -> CallBody:
         """Parse the request body of a call authorised by an API key.
 
         Unless the budget is 0, the run's resource limits are reduced to what it pays for.
@@ -425,7 +459,9 @@ class Calls:
         Raises:
             RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).
         """
-        parsed = parse_api_body(body, project)
+        bodies = self.runner.executor.bodies
+        members, given = await bodies.split(body, API_SHAPE, Payer(key.owner), within_s=START_S)
+        parsed = api_body(members, given, project)
         # RN90: also for secrets of other owners, which a grant may allow the key's owner to use
         if (
             parsed.secrets is not None

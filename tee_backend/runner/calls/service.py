@@ -270,21 +270,25 @@ class Runner:
             raise RunRefused("call-start")
         return call
 
-    async def use_token(self, call: SignedCall, program: str, body: bytes) -> Principal:
+    async def use_token(self, call: SignedCall, program: str | None, body: bytes) -> Principal:
         """Check a call's token, and record the token as used (RN65).
 
         Returns the caller's DID.
 
         Args:
             call: a verified call.
-            program: the program that the token must name.
+            program: the program that the token must name; None: the body names it, and is compared
+                with the token once it is parsed.
             body: the body whose SHA-256 the token must name.
         Raises:
             RunRefused: `call-refused`, `call-repeated`.
             KeepingError: the journal cannot be used.
         """
         try:
-            call.require(program, body)
+            if len(body) <= INLINE_BYTES:
+                call.require(program, body)
+            else:  # hashing 20 MB would block the event loop for 20 ms
+                await asyncio.to_thread(call.require, program, body)
         except CallRefused as refused:
             raise RunRefused("call-refused", refused.message) from refused
         async with self._verifying:  # RN163

@@ -18,7 +18,7 @@ from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS, STORAGE
 from .runs import Handler, TaskFolders
 from .system_calls import UNFILTERED
 
-Module = Literal["_run_child", "_task_child", "_compile_child"]
+Module = Literal["_run_child", "_task_child", "_compile_child", "_body_child"]
 
 _log = logging.getLogger(__name__)
 _START_S = 60.0

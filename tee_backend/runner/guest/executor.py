@@ -24,6 +24,7 @@ from ..reasons import REASONS, RunRefused
 from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
+from .bodies import BodySplitter
 from .child import ChildEnded
 from .confinement import landlock_version, undump
 from .environment import environment_of
@@ -57,6 +58,7 @@ class Executor:
         self._pool = Pool(self.spare)
         self._artefacts = Artefacts(self._pool, self.artefact_bytes)
         self._semaphore = FairSemaphore(self.children, beside=True)
+        self.bodies = BodySplitter(self._pool)
         self._closed = False
 
     async def __aenter__(self) -> Self:

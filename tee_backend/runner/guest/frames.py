@@ -13,6 +13,9 @@ length.
     stored     runner    its results as a message
     compile    runner    target, blank, CPU seconds                  + program and artefact
     compiled   child     index in `COMPILED` (1) ‖ detail
+    body       runner    `BodyShape` as JSON                       + body
+    separated  child     a message: an empty part, members, input; or the code and detail of a
+                         refusal
 
 After a fork the runner receives two numbers without a length, in any order: the child's process id
 (4) from the template, and its negative (4) from the child once it is confined.
@@ -51,6 +54,10 @@ MAX_COMPILE_BYTES = 1 << 30
 """Private memory of a compilation (RN18). The largest measured took 350 MB: Python, 19 MB."""
 MAX_ARTEFACT_BYTES = 256 << 20
 """Longest compiled program (RN18). The same two had 35 and 37 MB."""
+MAX_BODY_CPU_S = 10
+"""CPU seconds for one request body (RN251). The slowest of 20 MB took 2.5 s."""
+MAX_BODY_DATA_BYTES = 1 << 30
+"""Private memory for one request body (RN251)."""
 COMPILED = ("", "program-invalid", "program-imports", "program-no-start")
 """Results of a compilation: empty for success, else the code of a reason."""
 

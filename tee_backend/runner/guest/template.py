@@ -15,6 +15,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from . import body_child as _body_child
 from . import compile_child as _compile_child
 from . import frames as _frames
 from . import run_child as _run_child
@@ -60,6 +61,8 @@ def main(connection: socket.socket, parent: int) -> None:
                     own_uid = int(uid) or None
                     if module == "_compile_child":
                         _compile_child.main(of_child, own_uid, parent)
+                    elif module == "_body_child":
+                        _body_child.main(of_child, own_uid, parent)
                     else:
                         _run_child.main(guests, of_child, own_uid, parent, int(file_bytes))
                     os._exit(1)

@@ -52,7 +52,7 @@ from sealspace.session import iso_time
 
 from ...backend_errors import KeepingError
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
-from ..calls.call_bodies import MAX_BODY_BYTES, parse_body, parse_task
+from ..calls.call_bodies import MAX_BODY_BYTES
 from ..calls.calls import Calls
 from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
 from ..calls.generated_secrets import refused as refused_generation
@@ -208,8 +208,8 @@ class RunnerSurface:
         call = await self._runner.verify_caller(*_credentials(request))
         payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
         async with self._body(request, owner=payer.did if payer.is_known else None) as body:
-            parse = parse_task if request.path == "/tasks" else parse_body
-            return await self._calls.run(call, payer, body, parse)
+            is_task = request.path == "/tasks"
+            return await self._calls.run(call, payer, body, is_task=is_task)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
         key = await self._key(request)  # before a byte of the body is read

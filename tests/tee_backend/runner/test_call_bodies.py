@@ -14,12 +14,12 @@ from tests_support import fuzzed
 
 from sealspace.errors import StatementInvalid
 from tee_backend.runner.calls.call_bodies import (
-    MAX_BESIDE_INPUT_BYTES,
     MAX_BODY_BYTES,
     CallBody,
     parse_body,
 )
 from tee_backend.runner.calls.run_receipts import Start, encode_start, parse_start
+from tee_backend.runner.guest.body_split import MAX_BESIDE_INPUT_BYTES
 from tee_backend.runner.guest.runs import MAX_INPUT_BYTES
 from tee_backend.runner.reasons import RunRefused
 

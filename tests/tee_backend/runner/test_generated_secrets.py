@@ -295,7 +295,15 @@ async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
         401,
         "call-refused",
     )
-    assert code(await stage.post(body, headers)) == (400, "request-invalid")
+    unused = call_headers(
+        await stage.calling_session(),
+        runner=stage.at,
+        program=GENERATE,
+        body=body,
+        now=SystemClock().now(),
+        entropy=SystemEntropy(),
+    )
+    assert code(await stage.post(body, unused)) == (400, "request-invalid")
     assert (await asked(stage, body))[1]["existing"] == ["PROTECTED_ONCE"]
 
 

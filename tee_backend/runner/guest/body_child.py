@@ -1,0 +1,42 @@
+"""Main function of the child process that separates a long request body (RN251).
+
+The template forks it, and the runner's own process never imports this module.
+"""
+
+import os
+import socket
+
+import msgspec
+
+from . import frames as _frames
+from .body_split import BodyRefused, BodyShape, split_body
+from .confinement import confine, limit, limit_cpu, limit_data, open_statm
+from .system_calls import ONCE_READY, refuse
+
+_NICE = 10
+"""Lowers the priority, because callers with small bodies use the same processors."""
+
+
+def main(connection: socket.socket, uid: int | None, parent: int) -> None:
+    """Confine this process, then separate one body.
+
+    The caller exits afterwards.
+    """
+    os.nice(_NICE)
+    confine(uid, parent)
+    limit(0)
+    limit_data(open_statm(), _frames.MAX_BODY_DATA_BYTES, _frames.MAX_BODY_DATA_BYTES)
+    limit_cpu(_frames.MAX_BODY_CPU_S)
+    refuse(ONCE_READY)  # RN181
+    connection.sendall(_frames.PROCESS.pack(-os.getpid()))
+    payload, (file,) = _frames.receive(connection)
+    try:
+        shape = msgspec.json.decode(payload, type=BodyShape)
+        data = os.pread(file, os.fstat(file).st_size, 0)
+        parts = [b"", *split_body(data, shape)]
+    except BodyRefused as refused:
+        parts = [refused.code.encode(), refused.detail.encode("utf-8", "replace")]
+    except MemoryError:
+        os.abort()  # as a compilation does; the runner names the limit
+    answer = _frames.pack_parts(parts)
+    connection.sendall(_frames.LENGTH.pack(len(answer)) + answer)
