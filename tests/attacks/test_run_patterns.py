@@ -133,7 +133,7 @@ async def test_a_condition_is_judged_once_for_a_call(
 ) -> None:
     """RN250: 64 rules of one grant do not multiply the cost of its condition."""
     await stage.grant(["API_KEY"], statement(stage, "2", AccountPattern("did:key:nobody.*")))
-    stage.runner.run_grants()  # reads the new grant, and compiles its pattern
+    stage.runner.grants.run_grants()  # reads the new grant, and compiles its pattern
     compiled.clear()
     assert await called(stage, "2") == (404, "program-unknown")
     assert len(compiled) == 1
@@ -175,7 +175,7 @@ async def test_nothing_is_judged_for_a_call_without_a_place(
     async with AsyncExitStack() as stack:
         full = await stage.another(stack, tmp_path / "full")
         await full.grant(["API_KEY"], statement(stage, "6", AccountPattern("did:key:nobody.*")))
-        full.runner.run_grants()
+        full.runner.grants.run_grants()
         compiled.clear()
         assert await called(full, "6") == (429, "too-many-calls")
         assert not compiled

@@ -594,7 +594,7 @@ async def test_a_secret_leaves_no_trace(
     assert any("journal" in path.name for path in files)
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
     assert (
-        SECRET not in repr(stage.runner.run_grants())
+        SECRET not in repr(stage.runner.grants.run_grants())
         and SECRET.encode() not in stage.runner.identity.start
     )
     assert P1 in version_json(stage.published["seen"]).values()

@@ -36,14 +36,13 @@ from sealspace.documents.run_grants import (
     ByHash,
     RunStatement,
     project_resource,
-    read_program_grant,
 )
 from sealspace.errors import GrantNotTaken
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls.project_storage import ProjectStorage
-from tee_backend.runner.calls.published_programs import grant_for, live_grants
+from tee_backend.runner.calls.published_programs import grant_for
 from tee_backend.runner.guest.frames import pack_parts, unpack_parts
 
 P2: Target = "wasm32-wasip2"
@@ -92,11 +91,10 @@ async def stored(stage: RunnerStage, name: str, *operations: str, **about: Any) 
 def run_of(stage: RunnerStage, name: str) -> ProjectStorage:
     """Return the storage of one run, without a program."""
     runner, project = stage.runner, stage.published[name].project
-    grants = live_grants(
-        runner.backend, partial(read_program_grant, runner=runner.did, folder=STORAGE_FOLDER)
-    )
     digest = partial(runner.storage_key.digest, project.text, "nobody")
-    return ProjectStorage(runner.backend, lambda: grant_for(project, grants()), project, digest)
+    return ProjectStorage(
+        runner.backend, lambda: grant_for(project, runner.grants.storage_grants()), project, digest
+    )
 
 
 async def paths_of(stage: RunnerStage, name: str) -> list[str]:

@@ -113,6 +113,10 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _RUNNER + "test_slow_bodies_and_too_many_calls",
         "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
     ),
+    "3.8 strangers request generated secrets, or call, at a runner that holds hundreds of grants": (
+        "attacks/test_many_held_grants.py::test_requests_of_strangers_verify_no_held_grant",
+        "attacks/test_many_held_grants.py::test_a_verified_grant_is_not_used_once_it_is_revoked",
+    ),
     "3.8 bodies that take seconds to parse, and are then refused without a charge": (
         _LONG_BODIES + "test_a_costly_body_is_not_parsed_on_the_event_loop",
         _LONG_BODIES + "test_a_payer_without_balance_has_nothing_parsed",

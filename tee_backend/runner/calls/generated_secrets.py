@@ -17,7 +17,6 @@ import hashlib
 import logging
 import string
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import libipld
@@ -32,7 +31,6 @@ from sealspace.documents.run_grants import (
     MAX_GENERATED,
     checked_generated_name,
     checked_generation_type,
-    read_generation_grant,
 )
 from sealspace.documents.secret_names import DEFAULT_PROFILE, SecretName
 from sealspace.documents.signed_statements import sign_statement
@@ -50,7 +48,6 @@ from sealspace.session import Grant, iso_time
 from ..reasons import Reason, RunRefused
 from .call_answers import Answer, answer_with, error_of
 from .call_bodies import refusing_invalid, scope_of
-from .published_programs import live_grants
 from .run_receipts import VerifiedRun, verify_run
 from .service import Runner
 
@@ -144,12 +141,11 @@ async def generate(
     if caller != owner:  # RN142
         raise RunRefused("access-denied")
     # RN143: for exactly these secrets. Of several live grants, the newest one comes first.
-    live = live_grants(runner.backend, partial(read_generation_grant, runner=runner.did))
     now = SystemClock.now()
     grant = next(
         (
             grant
-            for grant, read in live()
+            for grant, read in runner.grants.generation_grants()
             if read.secrets == wanted.keys() and read.owner == owner and now < read.expires_at
         ),
         None,

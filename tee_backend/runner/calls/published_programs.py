@@ -20,10 +20,8 @@ Example:
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 from capabilities.cache import Recent
@@ -43,10 +41,8 @@ from sealspace.apps.programs import (
 )
 from sealspace.client import Client
 from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
-from sealspace.documents.run_grants import read_program_grant
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import (
-    InvalidPortableDelegation,
     NodeRefused,
     NotFound,
     NotGranted,
@@ -60,6 +56,7 @@ from sealspace.session import Grant, space_of
 from ...backend import Backend
 from ..reasons import RunRefused
 from .call_bodies import BuildSource
+from .grant_reader import GrantReader, ProgramGrant, StorageGrant
 from .journal import Journal
 
 FRESH_S = 5.0
@@ -81,7 +78,7 @@ _Asked = tuple[ProjectId, _Wanted]
 
 
 def grant_for(
-    project: ProjectId | None, grants: Iterable[tuple[Grant, frozenset[ProjectId]]]
+    project: ProjectId | None, grants: Iterable[tuple[Grant, ProgramGrant | StorageGrant]]
 ) -> Grant | None:
     """Return the newest grant that lists a project, or None."""
     return next(
@@ -97,32 +94,6 @@ def grant_for(
     )
 
 
-def live_grants(
-    backend: Backend, read: Callable[[str], _Read], *, states: Collection[str] = ("live",)
-) -> Callable[[], list[tuple[Grant, _Read]]]:
-    """Return a function that lists the live grants of one kind, or those in the given states.
-
-    The newest grant is first. `read` parses a grant of this kind, and raises
-    InvalidPortableDelegation for any other grant.
-
-    Grants may come from the disk, which the host controls. So each is verified as if it had just
-    arrived; the result is cached.
-    """
-    known: dict[str, _Read | None] = {}
-
-    def listed() -> list[tuple[Grant, _Read]]:
-        live = {one.grant.cid: one.grant for one in backend.grants if one.state in states}
-        for cid in known.keys() - live.keys():
-            del known[cid]
-        for cid in live.keys() - known.keys():
-            known[cid] = None
-            with suppress(InvalidPortableDelegation):  # a grant of another kind
-                known[cid] = read(live[cid].header)
-        return [(grant, found) for cid, grant in live.items() if (found := known[cid]) is not None]
-
-    return listed
-
-
 @dataclass(eq=False, repr=False)
 class PublishedPrograms:
     """A client for published programs, with a cache."""
@@ -132,9 +103,7 @@ class PublishedPrograms:
     backend: Backend
 
     def __post_init__(self) -> None:
-        self._grants = live_grants(
-            self.backend, partial(read_program_grant, runner=self.backend.did)
-        )
+        self.grants = GrantReader(self.backend)
         self._found = Recent[_Asked, tuple[float, Version]](_MOST_REMEMBERED)
         self._active = Recent[ProjectId, Value](_MOST_VALUES)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
@@ -260,7 +229,7 @@ class PublishedPrograms:
         The function uses the newest grant for the project. It returns None without a valid grant.
         """
         space = space_of(project.developer, PROJECTS_SPACE).text
-        by = grant_for(project, self._grants())
+        by = grant_for(project, self.grants.program_grants())
 
         async def read(key: str) -> bytes | None:
             if by is None:

@@ -21,7 +21,6 @@ from functools import partial
 
 import msgspec
 
-from capabilities.abilities import DECRYPT, KV_LIST, KV_PUT
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.frozen import frozen
 from capabilities.principals import Principal, same_principal
@@ -38,12 +37,8 @@ from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
 from sealspace.documents.run_grants import (
-    STORAGE_FOLDER,
     ByHash,
     RunGrant,
-    read_generation_grant,
-    read_program_grant,
-    read_run_grant,
 )
 from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, scope_of_profile
 from sealspace.errors import (
@@ -58,7 +53,7 @@ from sealspace.errors import (
     Unauthorized,
 )
 from sealspace.secrets import is_protected, parse_secret_name
-from sealspace.session import iso_time, read_grant, space_of
+from sealspace.session import iso_time, space_of
 from sealspace.wire.portable import PortableDelegation
 
 from ...attestation.report_data import runner_binding
@@ -75,7 +70,7 @@ from .grant_judging import ConditionJudge, applicable, choose, located, not_gran
 from .journal import Journal
 from .ledger import JobRecord
 from .project_storage import ProjectStorage
-from .published_programs import PublishedPrograms, grant_for, live_grants
+from .published_programs import PublishedPrograms, grant_for
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .secret_tags import SecretTagKey, StorageKey
 from .task_stages import (
@@ -164,13 +159,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self.did = self.backend.did
-        read = partial(read_run_grant, runner=self.did)
-        self.run_grants = live_grants(self.backend, read)
-        self._ended_grants = live_grants(self.backend, read, states=("ended", "revoked"))
-        self._read_storage_grant = partial(
-            read_program_grant, runner=self.did, folder=STORAGE_FOLDER
-        )
-        self._storage_grants = live_grants(self.backend, self._read_storage_grant)
+        self.grants = self.programs.grants
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
         self.judge = ConditionJudge()
 
@@ -192,7 +181,7 @@ class Runner:
         await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
         # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
         # be replayed, or another delivery may have been accepted meanwhile.
-        known = self.run_grants() + self._ended_grants()
+        known = self.grants.run_grants() + self.grants.run_grants("ended", "revoked")
         newest = {run.job: grant.cid for grant, run in reversed(known)}
         former = {
             grant.cid: run.commit
@@ -219,28 +208,19 @@ class Runner:
         Raises:
             InvalidPortableDelegation: as `accept`.
         """
-        # The abilities in a grant's token decide its kind: to run programs, to write generated
-        # secrets, to keep what programs store, or to read programs.
-        abilities_of = [
-            {one.ability for one in read_grant(portable.header).capabilities}
-            for portable in portables
-        ]
-        is_releasing = not abilities_of or any(DECRYPT in abilities for abilities in abilities_of)
-        jobs = set[bytes]()
-        for portable, abilities in zip(portables, abilities_of, strict=True):
-            if is_releasing:
-                run = read_run_grant(portable.header, runner=self.did)
-                try:
-                    require_bounded_patterns(run.statement.callers)  # RN210
-                except InvalidInput as invalid:
-                    raise InvalidPortableDelegation(str(invalid)) from invalid
-                if run.job:
-                    jobs.add(run.job)
-            elif KV_LIST in abilities:
-                self._read_storage_grant(portable.header)
-            else:
-                other_reader = read_generation_grant if KV_PUT in abilities else read_program_grant
-                other_reader(portable.header, runner=self.did)
+        found = [self.grants.read(portable.header) for portable in portables]
+        runs = [one for one in found if isinstance(one, RunGrant)]
+        for run in runs:
+            try:
+                require_bounded_patterns(run.statement.callers)  # RN210
+            except InvalidInput as invalid:
+                raise InvalidPortableDelegation(str(invalid)) from invalid
+        if runs and len(runs) != len(found):
+            raise InvalidPortableDelegation(
+                "a delivery contains run grants and grants of another kind; deliver them separately"
+            )
+        is_releasing = len(runs) == len(found)
+        jobs = {run.job for run in runs if run.job}
         return is_releasing, jobs
 
     async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
@@ -318,7 +298,7 @@ class Runner:
             return body
         try:
             async with asyncio.timeout(START_S):  # RN220
-                grants = [grant for _, grant in self.run_grants()]
+                grants = [grant for _, grant in self.grants.run_grants()]
                 return await located(body, body.build, payer, grants, self.judge)
         except TimeoutError as late:
             raise RunRefused("runner-busy") from late
@@ -362,7 +342,7 @@ class Runner:
         # for another version refuses the task, because the developer wanted the secret there.
         is_granted = any(
             grant.owner == app.developer and secret in grant.secrets
-            for _, grant in self.run_grants() + self._ended_grants()
+            for _, grant in self.grants.run_grants("live", "ended", "revoked")
         )
         return wanted if is_granted else wanted[1:]
 
@@ -380,7 +360,9 @@ class Runner:
         storage = ProjectStorage(
             self.backend,
             lambda: (
-                grant_for(body.project, self._storage_grants()) if request.has_storage else None
+                grant_for(body.project, self.grants.storage_grants())
+                if request.has_storage
+                else None
             ),
             body.project,
             partial(self.storage_key.digest, record.project or "", payer.did),
@@ -468,9 +450,9 @@ class Runner:
         caller = request.payer.did
         limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
         has_storage = (
-            body.task is None and grant_for(body.project, self._storage_grants()) is not None
+            body.task is None and grant_for(body.project, self.grants.storage_grants()) is not None
         )
-        grants = [grant for _, grant in self.run_grants()] if wanted else []
+        grants = [grant for _, grant in self.grants.run_grants()] if wanted else []
         call = Call(
             caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
         )
