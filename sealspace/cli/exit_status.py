@@ -9,6 +9,7 @@ from collections.abc import Mapping
 FAILED = 1
 WRONG_ARGUMENT = 2
 REFUSED = 15
+PARTLY_CHECKED = 17
 MISSING_EXTRA = 20
 INTERRUPTED = 130
 
@@ -90,6 +91,9 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     16: (
         "the system clock is earlier than this version's release, or over ten years later",
         "clock-wrong",
+    ),
+    PARTLY_CHECKED: (
+        "what was checked is valid, but not everything was compared; the first line says what",
     ),
     MISSING_EXTRA: (
         "an extra is not installed; the message says how to install it",

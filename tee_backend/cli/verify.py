@@ -18,6 +18,7 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.runners import start_of
 from sealspace.cli.command_errors import AuditRefuted
+from sealspace.cli.exit_status import FAILED, PARTLY_CHECKED
 from sealspace.cli.node_terms import Accepted, accepting_options
 from sealspace.cli.paths import FILE_OR_DASH, FOLDER, file_option, read_named, require_readable
 from sealspace.cli.shared import is_shared
@@ -25,6 +26,7 @@ from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import (
     facts,
     flag_option,
+    print_error,
     print_json,
     print_result,
     repeatable_option,
@@ -133,7 +135,8 @@ def verify(source: str, **options: Any) -> int:
     All checks run on this machine. FILE is a receipt, the receipt of a run, an export of the audit
     chain (- for standard input), or a node's answer at /attestation. Options for another type are
     refused. The status is 1 if the code would be refused today or is not approved, or if the
-    receipt of a run is not about the named input and output.
+    receipt of a run is not about the named input and output. It is 17 if the receipt of a run is
+    valid, but --input and --output are missing: the receipt then says nothing about your data.
     """
     given = _Options(**options)
     if "://" in source:
@@ -269,7 +272,8 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
     """Verify the receipt of a program run.
 
     Everything must be valid at the time in the receipt. The receipt of unknown code proves nothing.
-    So the status is 1 unless --like or --expect names all the code.
+    So the status is 1 unless --like or --expect names all the code. Without input and output, a
+    valid receipt says nothing about the data at hand, so the status is then 17 (RN74).
     """
     if (given.input_file is None) != (given.output_file is None):
         raise click.UsageError("--input and --output must be given together")
@@ -299,7 +303,12 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
         )
     stated = run.stated
     failed = "" if stated["code"] is None else f": {stated['code']}"
+    not_compared = [] if is_about is not None else ["input", "output"]
     shown = {
+        # First: who reads no further must not take the data for proven.
+        "not compared": (
+            "input and output: this receipt may be about other data" if not_compared else None
+        ),
         "valid": "the receipt is signed by the key that the runner's quote names",
         "code": (
             "completely approved"
@@ -322,8 +331,22 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
             else f"{'exactly this' if is_about else 'different'} input and output"
         ),
     }
-    print_result({**stated, "codeApproved": is_approved, "isAboutData": is_about}, facts(shown))
-    return 0 if is_approved and is_about is not False else 1
+    found = {
+        **stated,
+        "codeApproved": is_approved,
+        "isAboutData": is_about,
+        "notCompared": not_compared,
+    }
+    print_result(found, facts(shown))
+    if not is_approved or is_about is False:
+        return FAILED
+    if not_compared:
+        print_error(
+            "the receipt is valid, but was not compared with your input and output",
+            "add --input FILE --output FILE",
+        )
+        return PARTLY_CHECKED
+    return 0
 
 
 def _start(kept: JsonObject, given: _Options) -> bytes:

@@ -18,15 +18,21 @@ from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
 
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.principals import Principal
+from encryption_network.policy import REGISTERS
 from node.config.tree import Config, Http, Release, Store
 from node.processes import clock_check
 from sealspace.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import main
+from sealspace.session import iso_time
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
+from tee_backend.runner.calls.run_receipts import RunFacts, sign_receipt
+from tee_backend.runner.calls.service import begin, manifest_of
 
 NOBODY = "http://127.0.0.1:1"
 OWNER = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
@@ -214,6 +220,42 @@ def _clock_wrong(machine: Machine) -> int:
     return machine.run("serve", "--data", str(machine.data), "--port", "0")
 
 
+def _partly_checked(machine: Machine) -> int:
+    """Verify the receipt of a run without its input and output (RN253)."""
+    root, documents = trust_files(machine.folder, machine.platform)
+    measurements = measurements_of("image")
+    manifest = manifest_of(Principal(OWNER), "Runner")
+    domain = Domain(machine.platform, measurements)
+    identity = asyncio.run(begin(domain, did=Principal(OWNER), manifest=manifest, compose=None))
+    facts = RunFacts(
+        job="0" * 32,
+        program="0" * 64,
+        project=None,
+        code=None,
+        input_hash="x",
+        output_hash="x",
+        variables_hash="x",
+        secrets="none",
+        storage="none",
+        hosts=[],
+        limits={},
+        instructions=0,
+        time_ms=0,
+        nonce=None,
+        at=iso_time(SystemClock.now()),
+        task=False,
+        build=None,
+    )
+    receipt = sign_receipt(
+        facts, runner=Principal(OWNER), start=identity.start_hash, key=identity.receipt_key
+    )
+    kept = machine.folder / "run.json"
+    kept.write_bytes(b'{"receipt": %s, "start": %s}' % (receipt, identity.start))
+    trust = ("--trust-root", root, "--collateral", documents)
+    expected = [f"--expect={getattr(measurements, name).hex()}" for name in REGISTERS]
+    return machine.run("verify", str(kept), *trust, *expected)
+
+
 def _missing_extra(machine: Machine) -> int:
     machine.monkeypatch.setattr(
         "sealspace.cli.lazy.EXTRAS", {**EXTRAS, "node": ("no_such_module",)}
@@ -268,6 +310,7 @@ REACHED: Mapping[int, Callable[[Machine], int]] = {
     14: _another_code,
     15: _refused,
     16: _clock_wrong,
+    17: _partly_checked,
     20: _missing_extra,
     21: _not_found,
     22: _denied,

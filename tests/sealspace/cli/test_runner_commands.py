@@ -82,7 +82,7 @@ async def with_secret(desk: Desk) -> str:
 async def test_from_a_program_to_a_receipt_that_holds(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """Published, granted, called with a secret, judged offline, revoked: each by one command."""
+    """RN253, Published, granted, called with a secret, judged offline, revoked: each by one command."""
     owner = await with_secret(desk)
     published = await desk.run("project", "publish", "digest", program(tmp_path), "--json")
     assert published.status == 0, published
@@ -139,6 +139,20 @@ async def test_from_a_program_to_a_receipt_that_holds(
     assert verified.status == 0, verified
     assert "exactly this input and output" in verified.out and "completely approved" in verified.out
     assert (await desk.run(*verify)).status == 1  # of unknown code it proves nothing
+    partly = await desk.run(*verify[:2], "--like", str(approved))
+    assert partly.status == 17 and partly.out.startswith("not compared"), partly
+    assert "input and output" in partly.out.splitlines()[0]
+    partly = await desk.run(*verify[:2], "--like", str(approved), "--json")
+    found = json.loads(partly.out)
+    assert (partly.status, found["isAboutData"]) == (17, None)
+    assert found["notCompared"] == ["input", "output"]
+    unknown = await desk.run(*verify[:2])
+    assert unknown.status == 1 and unknown.out.startswith("not compared")
+    compared = json.loads((await desk.run(*verify, "--like", str(approved), "--json")).out)
+    assert compared["notCompared"] == []
+    (tmp_path / "out").write_text("altered")
+    assert (await desk.run(*verify, "--like", str(approved))).status == 1
+    (tmp_path / "out").write_bytes(called.out.encode())
     (tmp_path / "in").write_text("hullo")
     assert (await desk.run(*verify, "--like", str(approved))).status == 1
 
@@ -588,7 +602,7 @@ async def test_storage_of_a_project_is_shared(
     called = await desk.run(*call, "--receipt", str(receipt), given="set\ta\tone\nget\ta")
     assert called.out == "\none\n"
     verified = await desk.run("verify", str(receipt), "--like", str(approved))
-    assert verified.status == 0 and "written" in verified.out, verified
+    assert verified.status == 17 and "written" in verified.out, verified
     assert (await desk.run("runner", "revoke", stage.url, "--yes")).status == 0
     assert "no storage" in (await desk.run(*call, given="get\ta")).out
 
