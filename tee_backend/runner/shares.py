@@ -120,10 +120,14 @@ class Bounds:
 
 
 class FairSemaphore:
-    """A semaphore that serves the payers of program calls in turn."""
+    """A semaphore that serves the payers of program calls in turn.
 
-    def __init__(self, places: int, *, beside: bool) -> None:
+    One payer gets at most `most_of_payer` places; None: all but one.
+    """
+
+    def __init__(self, places: int, *, beside: bool, most_of_payer: int | None = None) -> None:
         self._places = places
+        self._most_of_payer = max(places - 1, 1) if most_of_payer is None else most_of_payer
         self._unknown_places = max(places // 2, 1)
         self._total = places + (self._unknown_places if beside else 0)
         self._used: Counter[Payer] = Counter()
@@ -166,7 +170,7 @@ class FairSemaphore:
         # Known payers first; the sort is stable, so the order among equals stays.
         for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
             if free[payer.is_known] and (
-                payer == OPERATOR or self._used[payer] < max(self._places - 1, 1)
+                payer == OPERATOR or self._used[payer] < self._most_of_payer
             ):
                 return turn
         return None

@@ -150,6 +150,7 @@ class RunnerStage:
         origins: tuple[str, ...] = (),
         task_root: Path | None = None,
         limits: Limits | None = None,
+        outbound: Outbound | None = None,
     ) -> "RunnerStage":
         """Start a runner with the same DID, in a new folder or in that of a stopped runner."""
         runner, url = await _started(
@@ -164,6 +165,7 @@ class RunnerStage:
             origins=origins,
             task_root=task_root,
             limits=limits,
+            outbound=outbound,
         )
         return replace(self, runner=runner, url=url, runner_folder=folder)
 

@@ -49,6 +49,7 @@ from .ledger import Account, JobRecord, Ledger
 from .prices import Price, lower_limits
 from .run_receipts import SALT_BYTES, salted
 from .service import START_S, Outcome, Runner
+from .task_stages import STAGE_S
 
 DEFAULT_BUDGET = 10_000
 """Default compute limit of a call in micro-units, or the key's limit if that is lower."""
@@ -63,6 +64,9 @@ MOST_ANSWERED_BYTES = 256 * 1024 * 1024
 MOST_QUEUED = 1000
 MOST_QUEUED_BYTES = 256 * 1024 * 1024
 """Bytes of the bodies of all asynchronous calls that have not ended."""
+
+MOST_TASKS = 8
+"""Tasks of known payers that have begun, one of each payer. Unknown payers have half as many."""
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 19)
 """Pauses before further attempts to start an asynchronous call: ten minutes in all."""
@@ -92,7 +96,9 @@ class Calls:
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result
-            self._task_semaphore = FairSemaphore(1, beside=True)  # RN162
+            # TK7: a task holds one of these places while its data set is fetched, too. So a slow
+            # one keeps only other tasks of its payer waiting.
+            self._task_semaphore = FairSemaphore(MOST_TASKS, beside=True, most_of_payer=1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -147,6 +153,8 @@ class Calls:
         if parsed.program != call.program:
             raise RunRefused("call-refused", "the call was signed for a different program")
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
+        if parsed.task is not None and parsed.task.dataset is not None:
+            budget += int(STAGE_S) * self.price.second  # TK7
         return await self._start_job(parsed, payer, None, budget, body)
 
     async def call(
@@ -371,7 +379,9 @@ class Calls:
             _log.exception("an asynchronous call could not be run")
             outcome = self.runner.outcome_without_run(job, record, "runner-failed")
         # RN221: the codes of a program that did not start, so none runs twice (RN99)
-        if outcome.facts.code in _TRIED_AGAIN and not is_last:
+        # TK7: a data set that was fetched is paid for, so it is not fetched again.
+        is_begun = outcome.result.fetch_s > 0
+        if outcome.facts.code in _TRIED_AGAIN and not is_last and not is_begun:
             await self.ledger.postpone(job, request)
             return False
         await self._settle(outcome, record)
@@ -380,7 +390,8 @@ class Calls:
     async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
         """Charge the payer for a finished job, and return the response.
 
-        The charge is the cost of run and compilation, at most the reserved amount (RN94, RN166).
+        The charge is the cost of run, compilation and fetching, at most the reserved amount (RN94,
+        RN166, TK7).
         """
         facts, result = outcome.facts, outcome.result
         used = (
@@ -388,7 +399,8 @@ class Calls:
             if result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
             else 0
         )
-        charged = min(used + int(result.compile_s) * self.price.second, record.reserved)
+        seconds = int(result.compile_s) + int(result.fetch_s)  # RN166, TK7
+        charged = min(used + seconds * self.price.second, record.reserved)
         is_task = record.beneficiary is not None
         answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)
         await self.ledger.settle(

@@ -356,7 +356,7 @@ class Runner:
         Raises:
             KeepingError: the journal cannot be used; no program ran.
         """
-        payer, is_owner = record.payer, False
+        payer, is_owner, fetch_s = record.payer, False, list[float]()
         storage = ProjectStorage(
             self.backend,
             lambda: (
@@ -392,14 +392,22 @@ class Runner:
                 is_owner = record.key is None and all(
                     same_principal(one.owner, payer.did) for one in wanted
                 )
-                request, secrets = await self._prepared(
-                    job, body, wanted, version.manifest, request, has_key=record.key is not None
+                prepare = partial(
+                    self._prepared,
+                    job,
+                    body,
+                    wanted,
+                    version.manifest,
+                    request,
+                    has_key=record.key is not None,
                 )
+                request, secrets = await prepare()
             load = partial(self.programs.load, version)
             if body.task is None or self.tasks is None:
                 result = await self.executor.run(request, load)
             else:
-                result = await self.tasks.run(job, body.task, request, secrets, load)
+                prepared = request, secrets
+                result = await self.tasks.run(job, body.task, prepared, prepare, load, fetch_s)
             result = replace(result, storage=storage.state)
         except TimeoutError:  # RN220
             result = RunResult(REASONS["runner-busy"])
@@ -407,6 +415,7 @@ class Runner:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")
             result = RunResult(refused.reason if is_shown else refused.reason._replace(detail=""))
+        result = replace(result, fetch_s=sum(fetch_s))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"", stdout=b"")
         if len(result.output) <= INLINE_BYTES:

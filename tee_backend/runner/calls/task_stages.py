@@ -45,17 +45,21 @@ from sealspace.errors import SealspaceError
 
 from ..guest.environment import Environment, environment_of
 from ..guest.executor import Executor
-from ..guest.runs import MAX_STDERR_BYTES, Load, RunRequest, RunResult
+from ..guest.runs import MAX_STDERR_BYTES, Load, RunRequest, RunResult, TaskFolders
 from ..reasons import Reason, RunRefused
+from ..shares import FairSemaphore, Payer
 from ..tasks.dataset_fetch import fetch_dataset
+from ..tasks.folder_space import FolderSpace
 from ..tasks.folders import task_folders
-from ..tasks.results import seal_result
+from ..tasks.results import TaskResult, seal_result
 from ..tasks.stage_errors import StageFailed
 from .call_bodies import TaskOrder
 from .published_programs import PublishedPrograms
 
 STAGE_S = 600.0
 """Longest time of the stage before the program, and of the stage after it."""
+FRESH_SECRETS_S = 5.0
+"""Age of secrets above which a task reads them again before its program starts (TK5)."""
 MAX_RESULT_BYTES = 50 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_DATASET_BYTES = 1_000_000_000
@@ -161,6 +165,10 @@ def task_environment(job: str, order: TaskOrder, secrets: Mapping[str, str]) -> 
     return environment_of(variables | shown, {})
 
 
+Prepared = tuple[RunRequest, dict[str, str]]
+"""The request for a task's program, and the secrets of the task."""
+
+
 @dataclass(eq=False, repr=False)
 class TaskStages:
     """The stages of tasks, and the folder below which each task has its files.
@@ -174,18 +182,37 @@ class TaskStages:
     stage_of: dict[str, str] = field(default_factory=dict)
     keep: Callable[[str, Path], Awaitable[object]] = field(init=False)
 
+    def __post_init__(self) -> None:
+        # TK7: only for the program and the stage after it. While a data set is fetched, others run.
+        self._places = FairSemaphore(1, beside=True)
+        self._space = FolderSpace(self.root)
+
     async def run(
         self,
         job: str,
         order: TaskOrder,
-        request: RunRequest,
-        secrets: Mapping[str, str],
+        prepared: Prepared,
+        prepare: Callable[[], Awaitable[Prepared]],
         load: Load,
+        fetch_s: list[float],
     ) -> RunResult:
         """Run all stages of a task.
 
         The output of the result is a JSON document about the sealed result.
+
+        Args:
+            job: id of the task.
+            order: what the request asks for.
+            prepared: the request for the program, and the secrets.
+            prepare: judges the grants and reads the secrets again (TK5).
+            load: returns the program's bytes.
+            fetch_s: receives the seconds for which the data set was fetched, also if that fails.
+        Raises:
+            RunRefused: of `prepare`, or `runner-busy` if there is no room for the data set now.
         """
+        request, secrets = prepared
+        now_s = asyncio.get_running_loop().time
+        read_at_s = now_s()
         result, self.stage_of[job] = None, PRE
         try:
             async with task_folders(
@@ -193,37 +220,27 @@ class TaskStages:
             ) as folders:
                 if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
-                if (data := order.dataset) is not None:
+                if order.dataset is not None:
                     async with asyncio.timeout(STAGE_S):  # TK7
-                        file = folders.input / address_of("dataset", data)
-                        read = self.programs.public_reader(data, MAX_STATEMENT_BYTES)
-                        stated = await read(data.dataset_key)
-                        if stated is None:
-                            raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
-                        await fetch_dataset(
-                            self.executor.outbound,
-                            parse_dataset(stated, data),  # DS12
+                        await self._fetch(
+                            order.dataset,
+                            request.payer,
                             secrets[_DATASET_KEY],
-                            file,
-                            max_bytes=MAX_DATASET_BYTES,
+                            folders.input,
+                            fetch_s,
                         )
-                self.stage_of[job] = APP
-                request = replace(request, arguments=order.arguments, folders=folders)
-                result = await self.executor.run(request, load)
-                if result.reason is not None:
-                    return result
-                self.stage_of[job] = POST
-                async with asyncio.timeout(STAGE_S):  # TK7
-                    file = folders.output.parent / "result.zip"
-                    seal = partial(seal_result, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES)
-                    sealing = asyncio.create_task(
-                        asyncio.to_thread(seal, folders.output, pem, file)
-                    )
-                    try:
-                        sealed = await asyncio.shield(sealing)
-                    finally:  # TG9: the thread ends before its folder does
-                        await asyncio.gather(sealing, return_exceptions=True)
-                    await self.keep(job, file)
+                async with self._places.acquire(request.payer):
+                    # TK5: a grant may have been revoked while others had the place
+                    if now_s() - read_at_s > FRESH_SECRETS_S:
+                        request, _ = await prepare()
+                    self.stage_of[job] = APP
+                    request = replace(request, arguments=order.arguments, folders=folders)
+                    result = await self.executor.run(request, load)
+                    if result.reason is not None:
+                        return result
+                    self.stage_of[job] = POST
+                    async with asyncio.timeout(STAGE_S):  # TK7
+                        sealed = await self._sealed(job, folders, pem)
             document = canonical_bytes(
                 {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}
             )
@@ -239,6 +256,46 @@ class TaskStages:
             return replace(result or RunResult(None), reason=reason, output=b"", answer=b"")
         finally:
             del self.stage_of[job]
+
+    async def _fetch(
+        self,
+        data: ProjectId,
+        payer: Payer,
+        key: str,
+        folder: Path,
+        fetch_s: list[float],
+    ) -> None:
+        """Fetch a data set, and note how long that takes (TK7)."""
+        read = self.programs.public_reader(data, MAX_STATEMENT_BYTES)
+        stated = await read(data.dataset_key)
+        if stated is None:
+            raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
+        record = parse_dataset(stated, data)  # DS12
+        now_s = asyncio.get_running_loop().time
+        with self._space.reserve(payer, min(record.size_bytes, MAX_DATASET_BYTES)):
+            begun_s = now_s()
+            try:
+                await fetch_dataset(
+                    self.executor.outbound,
+                    record,
+                    key,
+                    folder / address_of("dataset", data),
+                    max_bytes=MAX_DATASET_BYTES,
+                )
+            finally:
+                fetch_s.append(now_s() - begun_s)
+
+    async def _sealed(self, job: str, folders: TaskFolders, pem: bytes) -> TaskResult:
+        """Seal the output of a program, and store it."""
+        file = folders.output.parent / "result.zip"
+        seal = partial(seal_result, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES)
+        sealing = asyncio.create_task(asyncio.to_thread(seal, folders.output, pem, file))
+        try:
+            sealed = await asyncio.shield(sealing)
+        finally:  # TG9: the thread ends before its folder does
+            await asyncio.gather(sealing, return_exceptions=True)
+        await self.keep(job, file)
+        return sealed
 
 
 _STAGE_FAILED = "The stage before or after the program failed; the detail says why."

@@ -138,8 +138,9 @@ class RunRequest:
 class RunResult:
     """The result of a program run.
 
-    For a completed run, `reason` is None. For a task, `output` describes the sealed result, and
-    `stdout` is the beginning of standard output.
+    For a completed run, `reason` is None. For a task, `output` describes the sealed result,
+    `stdout` is the beginning of standard output, and `fetch_s` is how long its data set was
+    fetched.
     """
 
     reason: Reason | None
@@ -154,6 +155,7 @@ class RunResult:
     secrets_delivered: bool = False
     hosts: tuple[str, ...] = ()
     compile_s: float = 0.0
+    fetch_s: float = 0.0
     storage: StorageState = "none"
 
     @property

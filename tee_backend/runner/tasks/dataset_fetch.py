@@ -8,7 +8,8 @@ Example:
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +28,12 @@ from sealspace.private_files import make_file
 from ..guest.frames import MAX_MESSAGE_BYTES, pack_parts
 from ..guest.outbound import Outbound, RequestRefused, parse_request
 from .stage_errors import StageFailed
+
+FIRST_WINDOW_S = 30.0
+"""Time for the first `WINDOW_BYTES` of a data set; connecting and the head are included."""
+WINDOW_S = 10.0
+"""Time for each further `WINDOW_BYTES`."""
+WINDOW_BYTES = 640 * 1024
 
 
 async def fetch_dataset(
@@ -49,7 +56,13 @@ async def fetch_dataset(
         most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES  # with TLS and HTTP
         own = replace(outbound, request_s=600.0, most_arriving_bytes=most_bytes)
         request = parse_request(message, hosts=None, any_port=outbound.loopback_ca is not None)
-        async with own, own.response(request) as response:
+        contents = list[StreamReader]()
+        async with (
+            _requiring_rate(lambda: contents[0] if contents else None),
+            own,
+            own.response(request) as response,
+        ):
+            contents.append(response.content)
             if response.status != 200:
                 raise RequestRefused(f"the address of the data set answered {response.status}")
             loop = asyncio.get_running_loop()
@@ -64,6 +77,48 @@ async def fetch_dataset(
                 await asyncio.gather(saving, return_exceptions=True)
     except RequestRefused as refused:
         raise StageFailed("PRE_COMPUTE_DATASET_DOWNLOAD_FAILED", str(refused)) from refused
+
+
+@asynccontextmanager
+async def _requiring_rate(content_of: Callable[[], StreamReader | None]) -> AsyncIterator[None]:
+    """End the `with` block if data arrive too slowly (TK7).
+
+    Otherwise a service that sends one byte a second would keep its place for 600 s.
+
+    Args:
+        content_of: returns the content that arrives; None until the head has arrived.
+    Raises:
+        RequestRefused: in one window, fewer bytes arrived than have to.
+    """
+
+    async def watch() -> None:
+        window_s, before = FIRST_WINDOW_S, 0
+        while True:
+            await asyncio.sleep(window_s)
+            content = content_of()
+            if content is not None and content.is_eof():
+                return
+            arrived = 0 if content is None else content.total_bytes
+            if arrived - before < WINDOW_BYTES:
+                patience.reschedule(asyncio.get_running_loop().time())
+                return
+            window_s, before = WINDOW_S, arrived
+
+    patience = asyncio.timeout(None)
+    try:
+        async with patience:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError as slow:
+        if not patience.expired():
+            raise
+        raise RequestRefused(
+            f"too slow: at least {WINDOW_BYTES} bytes have to arrive in the first"
+            f" {FIRST_WINDOW_S:g} s, and in each {WINDOW_S:g} s after that"
+        ) from slow
 
 
 def _save(

@@ -82,7 +82,7 @@ async def with_secret(desk: Desk) -> str:
 async def test_from_a_program_to_a_receipt_that_holds(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN253, Published, granted, called with a secret, judged offline, revoked: each by one command."""
+    """Publish, grant, call, judge offline and revoke, each by one command (RN253)."""
     owner = await with_secret(desk)
     published = await desk.run("project", "publish", "digest", program(tmp_path), "--json")
     assert published.status == 0, published
