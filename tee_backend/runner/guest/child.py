@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ...confinement.system_calls import UNFILTERED
 from .frames import FETCH, LENGTH, MAX_MESSAGE_BYTES, PROCESS, STORAGE
 from .runs import Handler, TaskFolders
-from .system_calls import UNFILTERED
 
 Module = Literal["_run_child", "_task_child", "_compile_child", "_body_child"]
 

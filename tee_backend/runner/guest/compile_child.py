@@ -10,11 +10,12 @@ import socket
 from wasmtime import Engine, Module, WasmtimeError
 from wasmtime import component as components
 
+from ...confinement.privileges import confine
+from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from ...confinement.system_calls import ONCE_READY, refuse
 from . import frames as _frames
 from . import wasm as _wasm
-from .confinement import confine, limit, limit_cpu, limit_data, open_statm
 from .data_segments import merge_segments
-from .system_calls import ONCE_READY, refuse
 
 
 def main(connection: socket.socket, uid: int | None, parent: int) -> None:

@@ -20,13 +20,14 @@ from typing import Self
 
 from sealspace.apps.programs import Target
 
+from ...confinement.landlock import landlock_version
+from ...confinement.privileges import undump
 from ..reasons import REASONS, RunRefused
 from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
 from .bodies import BodySplitter
 from .child import ChildEnded
-from .confinement import landlock_version, undump
 from .environment import environment_of
 from .outbound import Outbound, RunClient
 from .pool import Pool

@@ -15,13 +15,15 @@ from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, Wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
+from ...confinement.landlock import restrict_to_folders
+from ...confinement.privileges import confine
+from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from ...confinement.system_calls import ONCE_READY, ONCE_READY_FOR_TASK, refuse
 from . import frames as _frames
 from . import wasm as _wasm
-from .confinement import confine, limit, limit_cpu, limit_data, open_statm, restrict_to_folders
 from .frames import Answer
 from .guest_http import DATA_BYTES, GuestHttp
 from .linear_memory import NO_FINALIZER, MemoryBudget
-from .system_calls import ONCE_READY, ONCE_READY_FOR_TASK, refuse
 
 _SLACK_BYTES = 64 * 1024 * 1024
 """Memory beside the linear memories: machine code, and resources, tables and output of the host."""

@@ -15,12 +15,12 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from ...confinement.privileges import confine, name
+from ...confinement.system_calls import ALWAYS, ONCE_READY, prepare_filter, refuse
 from . import body_child as _body_child
 from . import compile_child as _compile_child
 from . import frames as _frames
 from . import run_child as _run_child
-from .confinement import confine, name
-from .system_calls import ALWAYS, ONCE_READY, prepare_filter, refuse
 
 _CLONE = {"x86_64": 56, "aarch64": 220}
 """Numbers of the system call `clone`; Docker's default filter refuses the newer `clone3`."""

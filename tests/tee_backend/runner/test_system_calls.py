@@ -18,19 +18,19 @@ import pytest
 from guest_programs import are_gone, children, code, guest, ran
 from tests_support import REPOSITORY
 
-from tee_backend.runner.guest import child as _child
-from tee_backend.runner.guest import pool as _pool
-from tee_backend.runner.guest.child import Child, ChildEnded, Module
-from tee_backend.runner.guest.confinement import landlock_version
-from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.pool import Pool
-from tee_backend.runner.guest.runs import TaskFolders
-from tee_backend.runner.guest.system_calls import (
+from tee_backend.confinement.landlock import landlock_version
+from tee_backend.confinement.system_calls import (
     ALWAYS,
     ONCE_READY,
     ONCE_READY_FOR_TASK,
     program,
 )
+from tee_backend.runner.guest import child as _child
+from tee_backend.runner.guest import pool as _pool
+from tee_backend.runner.guest.child import Child, ChildEnded, Module
+from tee_backend.runner.guest.executor import Executor
+from tee_backend.runner.guest.pool import Pool
+from tee_backend.runner.guest.runs import TaskFolders
 from tee_backend.runner.tasks.folders import task_folders
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -434,7 +434,7 @@ async def test_without_a_filter_no_child_starts(
 ) -> None:
     """RN183: without a filter no child starts, and the log gives reason and remedy."""
     broken = (
-        f"from tee_backend.runner.guest import system_calls as _system_calls\n{_UNFILTERED[why]}"
+        f"from tee_backend.confinement import system_calls as _system_calls\n{_UNFILTERED[why]}"
     )
     monkeypatch.setattr(
         _child, "_BOOT", _child._BOOT.replace("template.main(", broken + "template.main(")

@@ -15,8 +15,8 @@ from guest_programs import are_gone, bounds_of, children, code, guest, ran
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
+from tee_backend.confinement.landlock import landlock_version
 from tee_backend.runner.guest import child as _child
-from tee_backend.runner.guest.confinement import landlock_version
 from tee_backend.runner.guest.environment import environment_of
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import Limits, RunRequest, RunResult
@@ -233,7 +233,7 @@ from pathlib import Path
 from guest_programs import children, code, guest
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import RunRequest
-from tee_backend.runner.guest.system_calls import refuse
+from tee_backend.confinement.system_calls import refuse
 from tee_backend.runner.tasks.folders import task_folders
 
 root = Path(sys.argv[1])

@@ -1,0 +1,51 @@
+"""Resource limits of a process, which the kernel enforces."""
+
+import os
+import resource
+
+_MOST_FILES = 16
+"""Open files of a child: its connection, files received over it, and those of wasmtime."""
+
+
+def limit(file_bytes: int, files: int = _MOST_FILES, threads: int | None = 0) -> None:
+    """Set the resource limits of this process (RN24, TG6).
+
+    The limits restrict files, and forbid new processes and threads. With None, the number of
+    threads stays as it is.
+    """
+    for kind, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_NPROC, threads),
+        (resource.RLIMIT_NOFILE, files),
+        (resource.RLIMIT_FSIZE, file_bytes),
+    ):
+        if most is not None:
+            resource.setrlimit(kind, (most, most))
+
+
+def open_statm() -> int:
+    """Open `/proc/self/statm` for later calls of `limit_data` (RN181).
+
+    Later, this process cannot open files.
+    """
+    return os.open("/proc/self/statm", os.O_RDONLY)
+
+
+def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
+    """Limit the private memory of this process (RN24).
+
+    The process may use `more_bytes` more than now, but at most `hard_bytes` in total.
+    """
+    now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
+
+
+def limit_cpu(more_s: int) -> None:
+    """Limit the remaining CPU time of this process (RN24).
+
+    After `more_s` further seconds, rounded up, the kernel kills the process.
+    """
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    most = int(used.ru_utime + used.ru_stime) + 1 + more_s
+    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
