@@ -3,15 +3,12 @@
 import os
 import resource
 
-_MOST_FILES = 16
-"""Open files of a child: its connection, files received over it, and those of wasmtime."""
 
-
-def limit(file_bytes: int, files: int = _MOST_FILES, threads: int | None = 0) -> None:
+def limit(*, files: int, file_bytes: int | None, threads: int | None = 0) -> None:
     """Set the resource limits of this process (RN24, TG6).
 
-    The limits restrict files, and forbid new processes and threads. With None, the number of
-    threads stays as it is.
+    The limits restrict open files and the length of each file, and forbid new processes and
+    threads. With None, a limit stays as it is.
     """
     for kind, most in (
         (resource.RLIMIT_CORE, 0),

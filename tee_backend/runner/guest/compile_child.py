@@ -24,7 +24,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     The caller exits afterwards.
     """
     confine(uid, parent)
-    limit(_frames.MAX_ARTEFACT_BYTES)
+    limit(files=_frames.MAX_OPEN_FILES, file_bytes=_frames.MAX_ARTEFACT_BYTES)
     limit_data(open_statm(), _frames.MAX_COMPILE_BYTES, _frames.MAX_COMPILE_BYTES)  # RN18
     limit_cpu(_frames.MAX_COMPILE_S)  # RN18
     refuse(ONCE_READY)  # RN181

@@ -44,6 +44,8 @@ PROCESS = struct.Struct("!i")
 MAX_REQUEST_BYTES = 12 * 1024 * 1024
 """An input of 10 MB, and an environment of 256 KiB, which JSON makes at most six times as long."""
 MAX_FILES = 2
+MAX_OPEN_FILES = 16
+"""Open files of a child: its connection, files received over it, and those of wasmtime (RN24)."""
 MAX_DETAIL_BYTES = 400
 MAX_COMPILE_S = 60
 """CPU seconds of one compilation (RN18).

@@ -15,7 +15,18 @@ from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, Wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
-from ...confinement.landlock import restrict_to_folders
+from ...confinement.landlock import (
+    MAKE_FILE,
+    MAKE_FOLDER,
+    MOVE,
+    READ_FILE,
+    READ_FOLDER,
+    REMOVE_FILE,
+    REMOVE_FOLDER,
+    TRUNCATE,
+    WRITE_FILE,
+    restrict_to,
+)
 from ...confinement.privileges import confine
 from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
 from ...confinement.system_calls import ONCE_READY, ONCE_READY_FOR_TASK, refuse
@@ -35,6 +46,8 @@ _MAX_STDERR_BYTES = 64 * 1024
 _TABLE_ELEMENTS = 100_000
 _TASK_FILES, _TASK_THREADS = 256, 64
 """Open files and threads of a task's process (TG6)."""
+_TASK_READS = READ_FILE | READ_FOLDER
+_TASK_CHANGES = WRITE_FILE | TRUNCATE | MAKE_FILE | MAKE_FOLDER | MOVE | REMOVE_FILE | REMOVE_FOLDER
 _OWN_PROGRAM = r"""
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -158,7 +171,8 @@ class Guests:
         self._connection = connection
         self._statm = open_statm()
         if of_task:
-            restrict_to_folders()  # TG4: before any other thread begins, because it is per thread
+            # TG4: before any other thread begins, because it is per thread
+            restrict_to({"input": _TASK_READS, "output": _TASK_READS | _TASK_CHANGES})
         # wasmtime starts its helper threads at the first use of a file, and after `limit` no thread
         # can be started.
         WasiConfig().stdin_file = "input" if of_task else os.devnull
@@ -307,9 +321,10 @@ def main(
     guests.open_files(connection, of_task=of_task)
     if of_task:
         # Without a uid of its own, the limit would count the threads of the runner too.
-        limit(file_bytes, _TASK_FILES, _TASK_THREADS if uid else None)  # TG6
+        threads = _TASK_THREADS if uid else None
+        limit(files=_TASK_FILES, file_bytes=file_bytes, threads=threads)  # TG6
     else:
-        limit(file_bytes)
+        limit(files=_frames.MAX_OPEN_FILES, file_bytes=0)
     refuse(ONCE_READY_FOR_TASK if of_task else ONCE_READY)  # TG5, RN181
     if of_task or not guests.is_tried:
         # RN138: after all restrictions, so that it shows that runs work in them
