@@ -8,10 +8,12 @@ import socket
 
 import msgspec
 
+from ...confinement.allowed_calls import BODY_CHILD
+from ...confinement.privileges import confine
+from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
+from ...confinement.system_calls import allow_only
 from . import frames as _frames
 from .body_split import BodyRefused, BodyShape, split_body
-from .confinement import confine, limit, limit_cpu, limit_data, open_statm
-from .system_calls import ONCE_READY, refuse
 
 _NICE = 10
 """Lowers the priority, because callers with small bodies use the same processors."""
@@ -24,10 +26,10 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     """
     os.nice(_NICE)
     confine(uid, parent)
-    limit(0)
+    limit(files=_frames.MAX_OPEN_FILES, file_bytes=0)
     limit_data(open_statm(), _frames.MAX_BODY_DATA_BYTES, _frames.MAX_BODY_DATA_BYTES)
     limit_cpu(_frames.MAX_BODY_CPU_S)
-    refuse(ONCE_READY)  # RN181
+    allow_only(BODY_CHILD)  # RN181
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     payload, (file,) = _frames.receive(connection)
     try:

@@ -10,9 +10,10 @@ import socket
 from wasmtime import Engine, Module, WasmtimeError
 from wasmtime import component as components
 
+from ...confinement.allowed_calls import COMPILE_CHILD
 from ...confinement.privileges import confine
 from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
-from ...confinement.system_calls import ONCE_READY, refuse
+from ...confinement.system_calls import allow_only
 from . import frames as _frames
 from . import wasm as _wasm
 from .data_segments import merge_segments
@@ -27,7 +28,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     limit(files=_frames.MAX_OPEN_FILES, file_bytes=_frames.MAX_ARTEFACT_BYTES)
     limit_data(open_statm(), _frames.MAX_COMPILE_BYTES, _frames.MAX_COMPILE_BYTES)  # RN18
     limit_cpu(_frames.MAX_COMPILE_S)  # RN18
-    refuse(ONCE_READY)  # RN181
+    allow_only(COMPILE_CHILD)  # RN181
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     payload, (source, artefact) = _frames.receive(connection)
     target, seconds = payload.decode().split()

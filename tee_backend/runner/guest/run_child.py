@@ -15,6 +15,7 @@ from wasmtime import Engine, ExitTrap, Module, Store, Trap, WasiConfig, Wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component as components
 
+from ...confinement.allowed_calls import RUN_CHILD, TASK_CHILD
 from ...confinement.landlock import (
     MAKE_FILE,
     MAKE_FOLDER,
@@ -29,7 +30,7 @@ from ...confinement.landlock import (
 )
 from ...confinement.privileges import confine
 from ...confinement.resource_limits import limit, limit_cpu, limit_data, open_statm
-from ...confinement.system_calls import ONCE_READY, ONCE_READY_FOR_TASK, refuse
+from ...confinement.system_calls import allow_only
 from . import frames as _frames
 from . import wasm as _wasm
 from .frames import Answer
@@ -325,7 +326,7 @@ def main(
         limit(files=_TASK_FILES, file_bytes=file_bytes, threads=threads)  # TG6
     else:
         limit(files=_frames.MAX_OPEN_FILES, file_bytes=0)
-    refuse(ONCE_READY_FOR_TASK if of_task else ONCE_READY)  # TG5, RN181
+    allow_only(TASK_CHILD if of_task else RUN_CHILD)  # TG5, RN181
     if of_task or not guests.is_tried:
         # RN138: after all restrictions, so that it shows that runs work in them
         guests.try_out(of_task=of_task)

@@ -15,8 +15,15 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from ...confinement.allowed_calls import (
+    BODY_CHILD,
+    COMPILE_CHILD,
+    RUN_CHILD,
+    STARTING,
+    TASK_CHILD,
+)
 from ...confinement.privileges import confine, name
-from ...confinement.system_calls import ALWAYS, ONCE_READY, prepare_filter, refuse
+from ...confinement.system_calls import allow_only, prepare_filter
 from . import body_child as _body_child
 from . import compile_child as _compile_child
 from . import frames as _frames
@@ -39,8 +46,9 @@ def main(connection: socket.socket, parent: int) -> None:
         guests = _run_child.Guests()
         guests.warm_up()  # RN138
         confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
-        refuse(ALWAYS)  # RN180: children inherit it
-        prepare_filter(ONCE_READY)
+        allow_only(STARTING)  # RN180: children inherit it
+        for calls in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD, TASK_CHILD):
+            prepare_filter(calls)
         _require_forkable()
         gc.collect()
         gc.freeze()  # a collection in a child would write to, and so copy, each object's page

@@ -228,16 +228,15 @@ def ran_apart(script: str, root: Path, prelude: str = "") -> "subprocess.Popen[s
 
 
 _SCRIPT = """
-import asyncio, ctypes, os, sys
+import asyncio, os, sys
 from pathlib import Path
 from guest_programs import children, code, guest
 from tee_backend.runner.guest.executor import Executor
 from tee_backend.runner.guest.runs import RunRequest
-from tee_backend.confinement.system_calls import refuse
+from refused_call import refuse_call
 from tee_backend.runner.tasks.folders import task_folders
 
 root = Path(sys.argv[1])
-libc = ctypes.CDLL(None)
 PRELUDE
 
 async def run(*arguments):
@@ -285,8 +284,7 @@ async def test_a_runner_that_is_killed(memory: Path) -> None:
     assert str(folder) not in Path("/proc/self/mounts").read_text()
 
 
-_WITHOUT_MOUNTS = "refuse('mount 165 40\\n')"
-_NO_NEW_PRIVILEGES = "libc.prctl(38, 1, 0, 0, 0); "
+_WITHOUT_MOUNTS = "refuse_call(165, 40)"
 
 
 @pytest.mark.parametrize(
@@ -294,9 +292,7 @@ _NO_NEW_PRIVILEGES = "libc.prctl(38, 1, 0, 0, 0); "
 )
 async def test_limits_without_a_mount(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     """TG8: where no file system can be mounted, the runner ends a program over its limits."""
-    with ran_apart(
-        f"asyncio.run(run(*{arguments!r}))", tmp_path, _NO_NEW_PRIVILEGES + _WITHOUT_MOUNTS
-    ) as runner:
+    with ran_apart(f"asyncio.run(run(*{arguments!r}))", tmp_path, _WITHOUT_MOUNTS) as runner:
         assert ["limit-files False\n", "[]\n"] == runner.stdout.readlines()
     assert is_clean(tmp_path)
 
@@ -321,14 +317,13 @@ async def test_folders_that_nobody_may_enter(tmp_path: Path) -> None:
 
 async def test_without_landlock_no_task_runs(tmp_path: Path) -> None:
     """TG4: a kernel without Landlock refuses tasks, and runs other programs."""
-    prelude = _NO_NEW_PRIVILEGES + "refuse('landlock_create_ruleset 444 444\\n')"
-    with ran_apart('asyncio.run(run("task"))', tmp_path, prelude) as runner:
+    with ran_apart('asyncio.run(run("task"))', tmp_path, "refuse_call(444, 444)") as runner:
         assert ["tasks-unsupported", "[]"] == [
             line.split()[0] for line in runner.stdout.readlines()
         ]
 
 
-@pytest.mark.parametrize("call", ["landlock_add_rule 445 445", "landlock_restrict_self 446 446"])
+@pytest.mark.parametrize("call", ["landlock_add_rule", "landlock_restrict_self"])
 async def test_a_child_that_is_not_restricted_does_not_start(
     call: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -336,7 +331,9 @@ async def test_a_child_that_is_not_restricted_does_not_start(
     monkeypatch.setattr(
         _child,
         "_BOOT",
-        _child._BOOT.replace("template.main(", f"template.ALWAYS += '{call}\\n'\ntemplate.main("),
+        _child._BOOT.replace(
+            "template.main(", f"template.STARTING.calls.pop('{call}')\ntemplate.main("
+        ),
     )
     async with Executor(children=1, spare=1) as executor:
         result, found = await performed(executor, tmp_path, FILERS[0], "task")
