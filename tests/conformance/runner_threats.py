@@ -150,6 +150,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _SYSTEM_CALLS + "test_a_child_connects_to_nothing",
         _SYSTEM_CALLS + "test_a_child_opens_nothing",
         _SYSTEM_CALLS + "test_calls_of_a_child",
+        _SYSTEM_CALLS + "test_calls_that_nothing_needs",
         _SYSTEM_CALLS + "test_without_a_filter_no_child_starts",
     ),
     "3.8 one run foretells the random numbers of another": (

@@ -184,7 +184,7 @@ def test_what_a_ready_child_may_no_longer_do(machine: str) -> None:
     """RN181: once it is ready, a child opens and changes no file, and keeps its filter."""
     architecture = _ARCHITECTURES[machine]
     open_at = {"x86_64": (2, 257), "aarch64": (56,)}[machine]
-    for allowed in (RUN_CHILD, COMPILE_CHILD):
+    for allowed in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD):
         code = program(allowed, machine)
         for number in _numbers_of(machine, dict(_LATER)):
             assert _judged(code, architecture, number) == _ENOSYS, number
@@ -198,7 +198,7 @@ def test_what_every_child_needs(machine: str, allowed: CallList) -> None:
         assert _judged(code, architecture, number) == _ALLOW, number
 
 
-@pytest.mark.parametrize("ready", [RUN_CHILD, COMPILE_CHILD, TASK_CHILD])
+@pytest.mark.parametrize("ready", [RUN_CHILD, COMPILE_CHILD, BODY_CHILD, TASK_CHILD])
 def test_a_ready_child_s_calls_are_allowed_before(ready: CallList) -> None:
     """RN180: both filters judge a call, so the first one allows what the second one does."""
     for name, verdict in ready.calls.items():
