@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from guest_programs import children
+from patience import until
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -84,8 +88,15 @@ def run_request(stage: RunnerStage, input_json: bytes) -> tuple[bytes, dict[str,
         (SOURCE + b'"input": [' + b"1," * 40_000 + b"1]}", RUN_SHAPE),
         (b" " * 20_000_001, RUN_SHAPE),
         (b"[" + b"1," * 40_000 + b"1]", RUN_SHAPE),
+        (b'{"input": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", API_SHAPE),
+        (SOURCE + b'"input": ' + b'{"a":' * 200_000 + b"1" + b"}" * 200_001, RUN_SHAPE),
+        (b'{"input": [' + b"NaN, " * 20_000 + b"1]}", API_SHAPE),
+        (b'{"input": {"a": 1, "b": "' + b"x" * 40_000 + b'", "a": 2}}', API_SHAPE),
+        (b'{"input": "' + b"\\ud800" * 8_000 + b'"}', API_SHAPE),
+        (b"\0" * 40_000, API_SHAPE),
+        (b"\xef\xbb\xbf" + LISTS, API_SHAPE),
     ],
-    ids=range(15),
+    ids=range(22),
 )
 async def test_a_child_separates_as_the_runner_does(
     stage: RunnerStage, data: bytes, shape: BodyShape
@@ -197,12 +208,30 @@ async def test_strangers_bodies_hold_up_no_key_holder(
 async def test_a_child_that_takes_too_long_is_ended(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN251: a body over a limit of its child is refused, and the next one is parsed."""
+    """RN251: a child that gives no answer is ended, and the next body is parsed."""
     with monkeypatch.context() as patched:
         patched.setattr(bodies, "_SPLIT_S", 0.0)
         with pytest.raises(RunRefused) as raised:
             await stage.runner.executor.bodies.split(LISTS, API_SHAPE, PAYER, within_s=60.0)
-    assert raised.value.reason.code == "request-invalid"
-    assert "more than 60 s" in raised.value.reason.detail
+    reason = raised.value.reason
+    assert (reason.code, reason.status) == ("runner-busy", 503)
+    assert "longer than 0 s" in reason.detail
+    await until(lambda: not children(kind="_body_child"))
+    key = await stage.key("echo")
+    assert (await stage.api("echo", key, LISTS))[0] == 200
+
+
+async def test_a_child_that_dies_keeps_no_place(stage: RunnerStage) -> None:
+    """RN251: a body whose child is killed gets 503, and the next one is parsed."""
+    splitter = stage.runner.executor.bodies
+    waiting = asyncio.create_task(splitter.split(COSTLY, API_SHAPE, PAYER, within_s=60.0))
+    await until(lambda: bool(children(kind="_body_child")))
+    for process in children(kind="_body_child"):
+        os.kill(process, signal.SIGKILL)
+    with pytest.raises(RunRefused) as raised:
+        await waiting
+    reason = raised.value.reason
+    assert (reason.code, reason.status) == ("runner-failed", 503)
+    await until(lambda: not children(kind="_body_child"))
     key = await stage.key("echo")
     assert (await stage.api("echo", key, LISTS))[0] == 200

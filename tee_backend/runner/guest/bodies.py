@@ -27,12 +27,11 @@ _SPLIT_S = 60.0
 """Wall-clock timeout of a child, for a busy machine. Its CPU limit is shorter."""
 _MOST_ANSWER_BYTES = 2 * MAX_BESIDE_INPUT_BYTES + 64
 """Longest answer of a child without the input."""
-_LIMITS: dict[int | None, str] = {
-    None: f"{_SPLIT_S:.0f} s",
+_LIMITS: dict[int, str] = {
     signal.SIGXCPU: f"{_frames.MAX_BODY_CPU_S} s of processor time",
     signal.SIGABRT: f"{_frames.MAX_BODY_DATA_BYTES >> 20} MiB of memory",
 }
-"""Limits of a separation by the signal that ends the child; None: the timeout."""
+"""Limits of a separation by the signal that ends the child."""
 
 
 class BodySplitter:
@@ -94,7 +93,11 @@ class BodySplitter:
                     within_s=_SPLIT_S,
                 )
             except ChildEnded as ended:
-                if limit := _LIMITS.get(None if ended.late else ended.signal):
+                if ended.late:  # not for the body: it used less processor time than its limit
+                    raise RunRefused(
+                        "runner-busy", f"checking the body took longer than {_SPLIT_S:g} s"
+                    ) from ended
+                if limit := _LIMITS.get(ended.signal):
                     raise BodyRefused(
                         "request-invalid", f"checking the body takes more than {limit}"
                     ) from ended
