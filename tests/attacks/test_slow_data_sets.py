@@ -1,4 +1,4 @@
-"""Data sets that arrive slowly, and keep a runner's tasks waiting (TK7)."""
+"""Data sets that arrive slowly, and keep a runner's tasks waiting (RN248, RN249)."""
 
 import asyncio
 import hashlib
@@ -155,7 +155,7 @@ async def cause_of(one: Party, job: str) -> dict[str, Any]:
 async def test_a_slow_data_set_holds_up_no_other_task(
     stage: RunnerStage, service: tuple[Dripping, Service], dripping: Dripping
 ) -> None:
-    """TK7: while a data set drips, the task of another payer with an account runs."""
+    """RN248: while a data set drips, the task of another payer with an account runs."""
     attacker, other = await requester_of(stage), await requester_of(stage)
     app = f"{stage.developer}/app"
     data = await slow_data(stage, attacker, service[1])
@@ -166,7 +166,7 @@ async def test_a_slow_data_set_holds_up_no_other_task(
     assert json.loads(answer)["stage"] == "PRE_COMPUTE"
     _, waiting = await attacker.make(app, dataset=data)
     assert (await other.done(app))["state"] == "COMPLETED"
-    assert dripping.asked == 1  # TK7: one place for each payer
+    assert dripping.asked == 1  # RN248: one place for each payer
     dripping.released.set()
     for job in (made["job"], waiting["job"]):
         assert (await attacker.ended(job))["state"] == "COMPLETED"
@@ -178,7 +178,7 @@ async def test_data_that_arrive_too_slowly(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TK7: a data set that does not reach the minimum rate ends its task."""
+    """RN248: a data set that does not reach the minimum rate ends its task."""
     assert dataset_fetch.WINDOW_BYTES / dataset_fetch.WINDOW_S == 64 * 1024
     assert dataset_fetch.FIRST_WINDOW_S < task_stages.STAGE_S / 10
     attacker = await requester_of(stage)
@@ -196,7 +196,7 @@ async def test_data_that_stop_after_a_fast_beginning(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TK7: what arrived in one window does not count in the next one."""
+    """RN248: what arrived in one window does not count in the next one."""
     attacker = await requester_of(stage)
     data = await slow_data(stage, attacker, service[1])
     monkeypatch.setattr(dataset_fetch, "WINDOW_BYTES", 1)  # the first byte is enough at first
@@ -213,7 +213,7 @@ async def test_a_failed_download_is_paid_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TK7: each second of fetching is charged, also if it fails; 600 s are reserved."""
+    """RN249: each second of fetching is charged, also if it fails; 600 s are reserved."""
     monkeypatch.setattr(dataset_fetch, "FIRST_WINDOW_S", 1.1)
     async with AsyncExitStack() as stack:
         root = await stack.enter_async_context(_root())
@@ -244,7 +244,7 @@ async def test_a_grant_that_is_revoked_while_data_arrive(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TK5: secrets that were read before a slow data set are read again before the program."""
+    """TK5, RN248: secrets that were read before a slow data set are read again after it."""
     monkeypatch.setattr(task_stages, "FRESH_SECRETS_S", 0.0)
     requester = await requester_of(stage)
     granted = await requester.grant(stage.published["app"], requester_secret("my-key"))
@@ -258,7 +258,7 @@ async def test_a_grant_that_is_revoked_while_data_arrive(
 
 
 async def test_places_for_begun_tasks() -> None:
-    """TK7: with a limit for each payer, free places are left to other payers."""
+    """RN248: with a limit for each payer, free places are left to other payers."""
     places = FairSemaphore(8, beside=True, most_of_payer=1)
     one, other = (Payer(Principal(f"did:key:z{name}")) for name in "ab")
     async with asyncio.timeout(PATIENCE_S), places.acquire(one):
@@ -269,7 +269,7 @@ async def test_places_for_begun_tasks() -> None:
 
 
 async def test_space_is_reserved() -> None:
-    """TK7: a data set is fetched only if there is room beside those that are being fetched."""
+    """RN249: a data set is fetched only if there is room beside those that are being fetched."""
     space, payer = FolderSpace(MEMORY), Payer(Principal("did:key:za"))
     stranger = payer._replace(is_known=False)
     status = os.statvfs(MEMORY)

@@ -19,6 +19,7 @@ _REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _OUTBOUND = "tee_backend/runner/test_outbound.py::"
 _LONG_BODIES = "attacks/test_long_bodies.py::"
+_SLOW_DATA = "attacks/test_slow_data_sets.py::"
 _PATTERNS = "attacks/test_run_patterns.py::"
 _SHARES = "tee_backend/runner/test_fair_shares.py::"
 _JOURNAL = "tee_backend/runner/test_journal.py::"
@@ -117,11 +118,20 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         "attacks/test_many_held_grants.py::test_requests_of_strangers_verify_no_held_grant",
         "attacks/test_many_held_grants.py::test_a_verified_grant_is_not_used_once_it_is_revoked",
     ),
+    "3.8 a data set that arrives byte by byte keeps tasks of others waiting, or many of them fill "
+    "the folder for tasks": (
+        _SLOW_DATA + "test_a_slow_data_set_holds_up_no_other_task",
+        _SLOW_DATA + "test_data_that_arrive_too_slowly",
+        _SLOW_DATA + "test_data_that_stop_after_a_fast_beginning",
+        _SLOW_DATA + "test_a_failed_download_is_paid_for",
+        _SLOW_DATA + "test_space_is_reserved",
+    ),
     "3.8 bodies that take seconds to parse, and are then refused without a charge": (
         _LONG_BODIES + "test_a_costly_body_is_not_parsed_on_the_event_loop",
         _LONG_BODIES + "test_a_payer_without_balance_has_nothing_parsed",
         _LONG_BODIES + "test_a_refused_body_costs_its_token",
         _LONG_BODIES + "test_strangers_bodies_hold_up_no_key_holder",
+        _LONG_BODIES + "test_a_child_that_dies_keeps_no_place",
     ),
     "3.8 clients of a runner that read no answer, send half a head or nothing, or begin no "
     "TLS handshake": (

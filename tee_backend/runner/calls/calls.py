@@ -96,7 +96,7 @@ class Calls:
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result
-            # TK7: a task holds one of these places while its data set is fetched, too. So a slow
+            # RN248: a task holds one of these places while its data set is fetched, too. So a slow
             # one keeps only other tasks of its payer waiting.
             self._task_semaphore = FairSemaphore(MOST_TASKS, beside=True, most_of_payer=1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +154,7 @@ class Calls:
             raise RunRefused("call-refused", "the call was signed for a different program")
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         if parsed.task is not None and parsed.task.dataset is not None:
-            budget += int(STAGE_S) * self.price.second  # TK7
+            budget += int(STAGE_S) * self.price.second  # RN249
         return await self._start_job(parsed, payer, None, budget, body)
 
     async def call(
@@ -379,7 +379,7 @@ class Calls:
             _log.exception("an asynchronous call could not be run")
             outcome = self.runner.outcome_without_run(job, record, "runner-failed")
         # RN221: the codes of a program that did not start, so none runs twice (RN99)
-        # TK7: a data set that was fetched is paid for, so it is not fetched again.
+        # RN249: a data set that was fetched is paid for, so it is not fetched again.
         is_begun = outcome.result.fetch_s > 0
         if outcome.facts.code in _TRIED_AGAIN and not is_last and not is_begun:
             await self.ledger.postpone(job, request)
@@ -391,7 +391,7 @@ class Calls:
         """Charge the payer for a finished job, and return the response.
 
         The charge is the cost of run, compilation and fetching, at most the reserved amount (RN94,
-        RN166, TK7).
+        RN166, RN249).
         """
         facts, result = outcome.facts, outcome.result
         used = (
@@ -399,7 +399,7 @@ class Calls:
             if result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
             else 0
         )
-        seconds = int(result.compile_s) + int(result.fetch_s)  # RN166, TK7
+        seconds = int(result.compile_s) + int(result.fetch_s)  # RN166, RN249
         charged = min(used + seconds * self.price.second, record.reserved)
         is_task = record.beneficiary is not None
         answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)

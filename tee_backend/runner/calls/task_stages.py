@@ -183,7 +183,7 @@ class TaskStages:
     keep: Callable[[str, Path], Awaitable[object]] = field(init=False)
 
     def __post_init__(self) -> None:
-        # TK7: only for the program and the stage after it. While a data set is fetched, others run.
+        # RN248: only for the program and the stage after it. Others run while data are fetched.
         self._places = FairSemaphore(1, beside=True)
         self._space = FolderSpace(self.root)
 
@@ -265,7 +265,7 @@ class TaskStages:
         folder: Path,
         fetch_s: list[float],
     ) -> None:
-        """Fetch a data set, and note how long that takes (TK7)."""
+        """Fetch a data set, and note how long that takes (RN249)."""
         read = self.programs.public_reader(data, MAX_STATEMENT_BYTES)
         stated = await read(data.dataset_key)
         if stated is None:

@@ -81,7 +81,7 @@ async def fetch_dataset(
 
 @asynccontextmanager
 async def _requiring_rate(content_of: Callable[[], StreamReader | None]) -> AsyncIterator[None]:
-    """End the `with` block if data arrive too slowly (TK7).
+    """End the `with` block if data arrive too slowly (RN248).
 
     Otherwise a service that sends one byte a second would keep its place for 600 s.
 

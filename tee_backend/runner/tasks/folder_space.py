@@ -1,4 +1,4 @@
-"""Reservation of space below the folder for tasks (TK7).
+"""Reservation of space below the folder for tasks (RN249).
 
 A data set states its size, so a download begins only if there is room for it. Otherwise downloads
 that cannot end would fill the folder, which is in memory, until other tasks fail.
