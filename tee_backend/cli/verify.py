@@ -41,7 +41,7 @@ from sealspace.wire.transport import TransportSettings
 
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
 from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
-from ..runner.calls.run_receipts import SALT_BYTES, verify_run
+from ..runner.calls.run_receipts import SALT_BYTES, VerifiedRun, verify_run
 from .granting import BackendVerifier, startup_evidence
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
@@ -302,12 +302,39 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
             output=read_named(given.output_file, most_bytes=_MAX_DATA_BYTES),
         )
     stated = run.stated
-    failed = "" if stated["code"] is None else f": {stated['code']}"
     not_compared = [] if is_about is not None else ["input", "output"]
-    shown = {
+    found = {
+        **stated,
+        "codeApproved": is_approved,
+        "isAboutData": is_about,
+        "notCompared": not_compared,
+    }
+    print_result(found, facts(_run_facts(run, is_approved=is_approved, is_about=is_about)))
+    if not is_approved or is_about is False:
+        return FAILED
+    if not_compared:
+        print_error(
+            "the receipt is valid, but was not compared with your input and output",
+            "add --input FILE --output FILE",
+        )
+        return PARTLY_CHECKED
+    return 0
+
+
+def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) -> dict[str, object]:
+    """Return what is shown of a valid receipt of a run.
+
+    Args:
+        run: the verified run.
+        is_approved: whether all the code of the runner is approved.
+        is_about: whether the receipt is about the given input and output; None: none were given.
+    """
+    stated = run.stated
+    failed = "" if stated["code"] is None else f": {stated['code']}"
+    return {
         # First: who reads no further must not take the data for proven.
         "not compared": (
-            "input and output: this receipt may be about other data" if not_compared else None
+            "input and output: this receipt may be about other data" if is_about is None else None
         ),
         "valid": "the receipt is signed by the key that the runner's quote names",
         "code": (
@@ -331,22 +358,6 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
             else f"{'exactly this' if is_about else 'different'} input and output"
         ),
     }
-    found = {
-        **stated,
-        "codeApproved": is_approved,
-        "isAboutData": is_about,
-        "notCompared": not_compared,
-    }
-    print_result(found, facts(shown))
-    if not is_approved or is_about is False:
-        return FAILED
-    if not_compared:
-        print_error(
-            "the receipt is valid, but was not compared with your input and output",
-            "add --input FILE --output FILE",
-        )
-        return PARTLY_CHECKED
-    return 0
 
 
 def _start(kept: JsonObject, given: _Options) -> bytes:
