@@ -389,17 +389,12 @@ class Runner:
                     origin=version.project.text,  # RN153
                 )
                 wanted = self._wanted(body, payer.did, version)
-                is_owner = record.key is None and all(
+                has_key = record.key is not None
+                is_owner = not has_key and all(
                     same_principal(one.owner, payer.did) for one in wanted
                 )
                 prepare = partial(
-                    self._prepared,
-                    job,
-                    body,
-                    wanted,
-                    version.manifest,
-                    request,
-                    has_key=record.key is not None,
+                    self._prepared, job, body, wanted, version.manifest, request, has_key=has_key
                 )
                 request, secrets = await prepare()
             load = partial(self.programs.load, version)
@@ -418,6 +413,12 @@ class Runner:
         result = replace(result, fetch_s=sum(fetch_s))
         if request.secrets_delivered and not is_owner:  # RN85
             result = replace(result, stderr=b"", stdout=b"")
+        return await self._signed(job, record, request, result)
+
+    async def _signed(
+        self, job: str, record: JobRecord, request: RunRequest, result: RunResult
+    ) -> Outcome:
+        """Return the outcome of a run, with its signed receipt."""
         if len(result.output) <= INLINE_BYTES:
             return self._outcome(job, record, request, result)
         # A long output is hashed in a thread, because it would block the event loop.
