@@ -224,6 +224,8 @@ async def test_a_child_that_takes_too_long_is_ended(
 async def test_a_child_that_dies_keeps_no_place(stage: RunnerStage) -> None:
     """RN251: a body whose child is killed gets 503, and the next one is parsed."""
     splitter = stage.runner.executor.bodies
+    # Those of former bodies are killed in the background, and may not have ended.
+    await until(lambda: not children(kind="_body_child"))
     waiting = asyncio.create_task(splitter.split(COSTLY, API_SHAPE, PAYER, within_s=60.0))
     await until(lambda: bool(children(kind="_body_child")))
     for process in children(kind="_body_child"):
