@@ -519,7 +519,7 @@ class Backend:
             secret: name and scope under which the secret is stored.
             value: the secret itself, a text.
             generated: metadata about how the secret was made.
-            by: the only grant to cite.
+            by: the only grant to cite. It is marked as revoked if the node says so.
         Returns:
             The version of the stored value.
         Raises:
@@ -527,7 +527,11 @@ class Backend:
         """
         client = self._client_citing(by)
         secrets = client.secrets(owner, network=PROTECTED_NETWORK)
-        version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
+        try:
+            version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
+        except DelegationRevoked:  # RN252: it does not stand before an older grant
+            await self.disuse((by.cid,))
+            raise
         self._copy_pins(client)
         return version
 
@@ -542,8 +546,7 @@ class Backend:
         try:
             yield self._client_citing(by).kv(space)
         except DelegationRevoked:
-            self._held.mark_revoked((by.cid,))
-            await self._store_states()
+            await self.disuse((by.cid,))
             raise
         await self._note_read((by.cid,))
 

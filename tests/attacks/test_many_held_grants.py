@@ -121,3 +121,45 @@ async def test_a_verified_grant_is_not_used_once_it_is_revoked(
     assert (status, answer["error"]["code"]) == (403, "generation-not-granted")
     assert (await generated(stage, session, stage.developer, NAMES[2]))[0] == 200
     assert not verified
+
+
+async def test_a_verified_grant_is_not_used_once_it_has_ended(
+    stage: RunnerStage, verified: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN252: a grant that was verified while it was live gives nothing after its end."""
+    wanted = [allow(stage.owner.secrets().resource("PROTECTED_SHORT"), "tinycloud.kv/put")]
+    portable = await stage.owner.delegations.delegate(
+        stage.runner.did, wanted, wallet=stage.wallet, ttl_s=60
+    )
+    await stage.runner.accept(portable)
+    session = await stage.calling_session()
+    assert (await generated(stage, session, stage.developer, "PROTECTED_SHORT"))[0] == 200
+    verified.clear()
+    now = SystemClock.now
+    monkeypatch.setattr(SystemClock, "now", staticmethod(lambda: now() + 61))
+    status, answer = await generated(stage, session, stage.developer, "PROTECTED_SHORT")
+    assert (status, answer["error"]["code"]) == (403, "generation-not-granted")
+    assert (await generated(stage, session, stage.developer, NAMES[3]))[0] == 200
+    assert not verified
+
+
+async def test_a_verified_grant_that_its_owner_revoked(
+    stage: RunnerStage, verified: list[str]
+) -> None:
+    """RN252: a revocation that only the node knows of counts at once, and is then remembered."""
+    (cid, *_) = [
+        grant.cid
+        for grant, read in stage.runner.grants.generation_grants()
+        if {one.name for one in read.secrets} == {NAMES[4]}
+    ]
+    session = await stage.calling_session()
+    assert (await generated(stage, session, stage.developer, NAMES[4]))[0] == 200
+    verified.clear()
+    await stage.owner.delegations.revoke_by_wallet(cid, stage.wallet)
+    for _ in range(2):  # the node refuses the first write; then the runner knows, too
+        status, answer = await generated(stage, session, stage.developer, NAMES[4])
+        assert (status, answer["error"]["code"]) == (403, "generation-not-granted")
+        assert not answer["generated"]
+    states = {grant.cid: state for grant, state in stage.runner.backend.grants}
+    assert states[cid] == "revoked"
+    assert not verified
