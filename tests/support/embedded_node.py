@@ -1,14 +1,9 @@
-"""A node in the process of the tests, on a real loopback socket.
-
-Its storekeeper is a thread. Its processes for SQL statements are real ones.
-"""
+"""A node in the process of the tests, on a real loopback socket; its storekeeper is a thread."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-
-from sql_processes import sql_processes
 
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
@@ -71,13 +66,11 @@ async def embedded_node(
             sms_url = url_of(sms)
             app = build_app(services, SMS_SERVED)
             listeners.append(await start_listener(app, sms, config.http))
-        processes = nullcontext() if config.is_shared else sql_processes(config.data)
-        with processes:
-            async with housekeeping(services):
-                try:
-                    yield EmbeddedNode(url_of(bound), services, sms_url)
-                finally:
-                    for listener in listeners:
-                        await listener.stop()
+        async with housekeeping(services):
+            try:
+                yield EmbeddedNode(url_of(bound), services, sms_url)
+            finally:
+                for listener in listeners:
+                    await listener.stop()
     finally:
         await store.close()
