@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from capabilities.cache import Recent
 from capabilities.limits import Rates
 
 MOST_CLIENTS = 4096
@@ -24,6 +25,8 @@ MOST_CLIENTS = 4096
 something within a minute."""
 
 _MINUTE_S = 60.0
+_DRAINED = 50.0
+"""Added to the logarithm when the bucket of all has become empty: nothing is left of any share."""
 
 
 class Excess(NamedTuple):
@@ -40,8 +43,25 @@ class Excess(NamedTuple):
     wait_s: int
 
 
+class _Share(NamedTuple):
+    """A client's part of what all clients use together.
+
+    Attributes:
+        amount: the part, when it was written.
+        drained: the drain of the total at that time, see `SharedRates`.
+    """
+
+    amount: float
+    drained: float
+
+
 class SharedRates:
-    """Leaky buckets, one for each client and one for all of them together.
+    """A leaky bucket for each client, and one for all of them, of which each client has a share.
+
+    The bucket of a client has its own limit, and drains by that. Its share in the bucket of all
+    drains in proportion to that bucket: so the shares of all clients add up to what is in it. If a
+    share drained as the client's own bucket does, a few clients that take each unit as soon as it
+    becomes free would look as if they used nothing.
 
     Args:
         most: limit of all clients together, in a minute.
@@ -52,10 +72,15 @@ class SharedRates:
     def __init__(self, *, most: int, most_of_one: int) -> None:
         self._most, self._most_of_one = most, most_of_one
         self._by_client = Rates[Hashable](MOST_CLIENTS)
-        self._all = Rates[None]()
+        self._shares = Recent[Hashable, _Share](MOST_CLIENTS)
+        self._used = 0.0
+        self._used_at = -math.inf
+        # The logarithm of the factor by which the total has drained since the beginning: a share is
+        # brought up to date by the difference.
+        self._drained = 0.0
 
     def __len__(self) -> int:
-        return len(self._by_client)
+        return len(self._shares)
 
     def take(self, client: Hashable, amount: int, *, now: float) -> Excess | None:
         """Count an amount, or return why it is refused.
@@ -65,18 +90,39 @@ class SharedRates:
             amount: the amount. More than `most_of_one` is never let through.
             now: seconds of a monotonic clock.
         """
+        self._drain(now)
         most_of_one = self._most if client is None else self._most_of_one
-        per_s, per_s_of_one = self._most / _MINUTE_S, most_of_one / _MINUTE_S
+        per_s_of_one = most_of_one / _MINUTE_S
         wanted = self._by_client.spent(client, per_s=per_s_of_one, now=now) + amount
         if wanted > most_of_one:
             wait_s = math.ceil((wanted - most_of_one) / per_s_of_one)
             return Excess(most_of_one, is_own=True, wait_s=wait_s)
-        left = self._most - self._all.spent(None, per_s=per_s, now=now)
-        if wanted > left:
-            return Excess(self._most, is_own=False, wait_s=math.ceil((wanted - left) / per_s))
+        share = self._share_of(client)
+        if share + amount > self._most - self._used:
+            # Both the share and the total drain by the same factor meanwhile.
+            used_then = (self._most - amount) / (1 + share / self._used)
+            wait_s = math.ceil((self._used - used_then) / (self._most / _MINUTE_S))
+            return Excess(self._most, is_own=False, wait_s=wait_s)
         self._by_client.add(client, amount, per_s=per_s_of_one, now=now)
-        self._all.add(None, amount, per_s=per_s, now=now)
+        self._shares.put(client, _Share(share + amount, self._drained))
+        self._used += amount
         return None
+
+    def _drain(self, now: float) -> None:
+        """Drain the bucket of all clients, and with it all shares."""
+        left = self._used - max(now - self._used_at, 0.0) * self._most / _MINUTE_S
+        if left > 0:
+            self._drained += math.log(self._used / left)
+        else:
+            left = 0.0
+            self._drained += _DRAINED
+        self._used, self._used_at = left, now
+
+    def _share_of(self, client: Hashable) -> float:
+        share = self._shares.get(client)
+        if share is None:
+            return 0.0
+        return share.amount * math.exp(share.drained - self._drained)
 
 
 class SharedPlaces:

@@ -53,6 +53,35 @@ def test_a_client_that_sends_little_is_let_through(flooding: int) -> None:
     assert shared.take("honest", 1, now=NOW) is None
 
 
+@pytest.mark.parametrize(("flooding", "most_refused"), [(1, 0), (6, 0), (10, 0), (20, 0), (40, 70)])
+@pytest.mark.parametrize("every_s", [0.1, 1.0, 5.0])
+def test_clients_that_flood_for_minutes_leave_room(
+    flooding: int, most_refused: int, every_s: float
+) -> None:
+    """Clients that take each unit as soon as it is free do not look as if they used nothing. Beside
+    forty, a client that sends one amount in ten minutes is sometimes refused."""
+    shared, refused, now = rates(), 0, NOW
+    for number in range(200):
+        until = now + 3
+        while now < until:
+            now += every_s
+            for one in range(flooding):
+                shared.take(f"flood {one}", 1, now=now)
+        refused += shared.take(f"honest {number}", 1, now=now) is not None
+    assert refused <= most_refused
+
+
+def test_a_share_drains_with_the_total() -> None:
+    """A client that stops has the whole total again once it is drained, and not before."""
+    shared = rates(most_of_one=60)
+    assert passed(shared, "a") == 30
+    assert passed(shared, "b") == 15
+    # A minute's total drains in 45 s; after 15 s, two thirds of each share are left: 20 and 10.
+    assert passed(shared, "b", now=NOW + 15) == 10
+    assert passed(shared, "b", now=NOW + 15 + 40) == 30
+    assert passed(shared, "a", now=NOW + 15 + 40 + 120) == 30
+
+
 def test_a_client_leaves_as_much_as_it_uses() -> None:
     """One client, even without a limit of its own, gets at most half of the total."""
     shared = rates()
