@@ -199,3 +199,12 @@ class SqlAnswerTooLarge(SqlError):
 
 class SqlQuotaExceeded(SqlError):
     """A write does not fit into the quota of the space."""
+
+
+class SqlLogFull(SqlError):
+    """The write of one request changes more of a database than its log may hold (SQ30).
+
+    The message is that number of bytes.
+    """
+
+    code = "sql-log-full"

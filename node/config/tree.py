@@ -214,6 +214,12 @@ class Sql(Section):
     write_s: Annotated[
         float, about("Seconds that a request which writes may wait and run.", gt=0, le=60)
     ] = 10.0
+    processes: Annotated[
+        int,
+        about(
+            "Processes that run statements, at most. Each may use 256 MiB of memory.", ge=4, le=1024
+        ),
+    ] = 32
 
 
 class Release(Section):

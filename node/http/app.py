@@ -7,7 +7,6 @@ of every answer, streamed ones included, are set when it is prepared. Paths with
 which are the busiest, bypass the router (`fixed_paths`).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
@@ -58,6 +57,12 @@ CORS_HEADERS = {
 }
 
 
+async def _close_databases(app: web.Application) -> None:
+    databases = app[SERVICES].databases
+    assert databases is not None  # see `build_app`
+    databases.close()
+
+
 def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Application:
     """Return an aiohttp application with all routes of the node, or with those of a service.
 
@@ -66,8 +71,8 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
     app = web.Application(client_max_size=0)
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
-    if (databases := services.databases) is not None and routes is SERVED:
-        app.on_cleanup.append(lambda _: asyncio.to_thread(databases.close))
+    if services.databases is not None and routes is SERVED:
+        app.on_cleanup.append(_close_databases)
     if serves_console(services.config.http):
         app[CONSOLE] = load_console(services.config.http.console_runner)
     log = request_log(services.config, services.keyring)

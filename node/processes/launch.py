@@ -22,8 +22,8 @@ from sealspace.cli.command_errors import NodeError
 
 from ..config.tree import Config
 from ..logs import configure_logs
+from .keeper_launch import READY
 
-READY = b"ready"
 REFUSED = b"refused "
 # The line is long if many hosted DIDs are listed.
 _MAX_LAUNCH_BYTES = 16 << 20

@@ -1,7 +1,6 @@
 """The number of files that each of a node's processes may have open, and what it is used for.
 
-A process that has no free file descriptor accepts no connection. Without a share for each purpose,
-one owner's databases took the descriptors of all clients.
+A process that has no free file descriptor accepts no connection. So each purpose has a share.
 """
 
 import resource
@@ -19,9 +18,6 @@ LEAST_FILES = 512
 
 _KEPT = 128  # the store, the log, the metrics, connections to other servers
 _OF_A_CONNECTION = 2  # its socket, and the file of a large value that is read or written
-_OF_A_DATABASE = 3  # the database, its log and the log's index
-_DATABASES = 256
-_DATABASES_SHARE = 4  # at most this part of the files is for databases
 
 _NEXT_STEP = (
     "raise the hard limit of open files (systemd: LimitNOFILE=, compose: ulimits.nofile,"
@@ -37,26 +33,24 @@ class OpenFiles:
         limit: the files that a worker may have open.
         wanted: the files that it needs for all that the settings allow.
         connections: the most connections of each listening socket.
-        databases: the most open databases.
     """
 
     limit: int
     wanted: int
     connections: int
-    databases: int
 
 
 def planned(config: Config, limit: int) -> OpenFiles:
-    """Divide a worker's files between connections and databases (H11)."""
+    """Divide a worker's files (H11).
+
+    A worker has one file for each process that runs SQL statements for it. What those have open is
+    not the worker's.
+    """
     listeners = 1 if config.sms.listen is None else 2
-    databases = 0 if config.is_shared else _DATABASES
-    of_connections = config.http.max_connections * _OF_A_CONNECTION * listeners
-    wanted = _KEPT + databases * _OF_A_DATABASE + of_connections
-    free = max(limit - _KEPT, 1)
-    databases = min(databases, max(free // _DATABASES_SHARE // _OF_A_DATABASE, 1))
-    left = free - databases * _OF_A_DATABASE
-    connections = max(left // _OF_A_CONNECTION // listeners, 1)
-    return OpenFiles(limit, wanted, min(connections, config.http.max_connections), databases)
+    kept = _KEPT if config.is_shared else _KEPT + config.sql.processes
+    wanted = kept + config.http.max_connections * _OF_A_CONNECTION * listeners
+    connections = max((limit - kept) // _OF_A_CONNECTION // listeners, 1)
+    return OpenFiles(limit, wanted, min(connections, config.http.max_connections))
 
 
 def own_files(config: Config) -> OpenFiles:
@@ -84,8 +78,7 @@ def allow_open_files(config: Config) -> OpenFiles:
     if files.limit < wanted:
         tell_operator(
             f"the node may open only {files.limit} files, and its settings need {wanted}: each"
-            f" worker has at most {files.connections} connections and {files.databases} open"
-            f" databases; next: {_NEXT_STEP}",
+            f" worker has at most {files.connections} connections; next: {_NEXT_STEP}",
             level="warning",
         )
     return files

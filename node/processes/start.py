@@ -25,6 +25,7 @@ from spaces.space_errors import RecordDamaged, StartRefused, StoreFull, WrongSec
 from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
+from spaces.store.lmdb.engine import socket_path_for
 from spaces.values.value_heads import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
@@ -49,7 +50,7 @@ from ..release_terms import (
 from ..services import Services
 from ..storage.objects import claim_objects, open_objects
 from ..storage.stores import recorded_text, refuse_unsafe_copy, start_refused
-from .open_files import own_files
+from .keeper_launch import SQL_SOCKET
 
 
 async def claim_store(
@@ -110,8 +111,8 @@ async def claim_store(
         if config.is_shared
         else Databases(
             config.data / DATABASES_FOLDER,
+            socket_path_for(config.data, SQL_SOCKET),
             wait_s=config.sql.write_s,
-            most_open=own_files(config).databases,
         ),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,

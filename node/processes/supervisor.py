@@ -1,9 +1,9 @@
 """The supervisor, which starts and restarts a node's processes.
 
-`sealspace serve` runs one supervisor, one storekeeper and N workers.
+`sealspace serve` runs one supervisor, one storekeeper, one keeper of SQL processes and N workers.
 
-- With a database (`store.url`) there is no storekeeper; workers are launched once the secret is
-  read.
+- With a database (`store.url`) there are neither a storekeeper nor SQL databases; workers are
+  launched once the secret is read.
 - The socket is bound once and inherited, so replacing a worker costs neither the port nor other
   workers' connections. The counters by which workers share connections (`acceptor`) are inherited
   too.
@@ -11,7 +11,8 @@
   while the storekeeper opens the store. When it is ready, they get their settings, which start
   their work.
 - SIGTERM or SIGINT: workers finish requests in progress within `http.drain_s`, then the storekeeper
-  ends. Processes still running two seconds later are killed. A second signal kills at once.
+  and the keeper of SQL processes end. Processes still running two seconds later are killed. A
+  second signal kills at once.
 """
 
 import os
@@ -39,7 +40,8 @@ from ..config.tree import Config, Secret
 from ..http.connection_counts import ConnectionCounts
 from ..logs import configure_logs, log_event, log_warning, tell_operator
 from .clock_check import check_clock
-from .launch import READY, REFUSED, Launch, StartRefusal, own_program
+from .keeper_launch import READY, SQL_SOCKET, KeeperLaunch
+from .launch import REFUSED, Launch, StartRefusal, own_program
 from .open_files import allow_open_files
 
 MANAGER_READY = b"READY=1\nSTATUS=accepting requests"
@@ -116,7 +118,7 @@ class NodeProcess:
         self.status_fd = self._process.stdout.fileno()
         self._started_at = time.monotonic()
 
-    def send(self, launch: Launch) -> None:
+    def send(self, launch: Launch | KeeperLaunch) -> None:
         """Send the waiting child process its settings."""
         self.launched = True
         assert self._process is not None and self._process.stdin is not None  # stdin=PIPE
@@ -166,6 +168,7 @@ _KILL_AFTER_DRAIN_S = 2.0
 _READ_BYTES = 65_536
 _POLL_S = 0.05
 _DISK_CHECK_S = 30.0
+_SQL_BACKLOG = 64
 
 
 def serve(config: Config) -> int:
@@ -219,7 +222,13 @@ class Supervisor:
         self._storekeeper = NodeProcess("storekeeper")
         self._workers = tuple(NodeProcess(f"worker-{index}") for index in range(workers))
         self._counts = ConnectionCounts.of(workers) if workers > 1 else None
-        self._children = self._workers if config.is_shared else (self._storekeeper, *self._workers)
+        self._sqlkeeper = NodeProcess("sqlkeeper")
+        self._sql_socket: socket.socket | None = None  # bound once the storekeeper has the folder
+        self._children = (
+            self._workers
+            if config.is_shared
+            else (self._storekeeper, self._sqlkeeper, *self._workers)
+        )
         self._metrics = None
         if config.metrics.listen is not None:
             from ..metrics.supervisor_metrics import (
@@ -233,8 +242,9 @@ class Supervisor:
         check_clock(SystemClock())  # AT17
         if self._metrics is not None:
             self._metrics.start()
-        for child in sorted(self._children, key=lambda child: child is self._storekeeper):
-            self._spawn(child)  # workers first: their imports take longest
+        for child in sorted(self._children, key=lambda child: child not in self._workers):
+            if child is not self._sqlkeeper:  # its socket is not bound yet
+                self._spawn(child)  # workers first: their imports take longest
         # the processes import their modules meanwhile
         refuse_foreign_distribution()
         self._load_secret()
@@ -248,15 +258,24 @@ class Supervisor:
         needed_bytes = maxsize
         while True:
             needed_bytes = report_disk(self._config.data, needed_bytes)
-            due = [child.due_at - time.monotonic() for child in self._children if not child.running]
+            due = [
+                child.due_at - time.monotonic()
+                for child in self._children
+                if not child.running and self._can_start(child)
+            ]
             for key, _ in self._selector.select(max(0.0, min([_DISK_CHECK_S, *due]))):
                 if key.data is not None:
                     self._read_status(key.data)
                 elif received := _received_signals(self._woken):
                     self._stopped_by = signal.Signals(received[0]).name
                     return
+            self._bind_sql_socket()
             for child in self._children:
-                if not child.running and child.due_at <= time.monotonic():
+                if (
+                    not child.running
+                    and child.due_at <= time.monotonic()
+                    and self._can_start(child)
+                ):
                     self._spawn(child)
             self._launch()
 
@@ -274,12 +293,15 @@ class Supervisor:
         if self._sms is not None:
             self._sms.close()
         deadline, forced = time.monotonic() + self._config.http.drain_s, False
-        for children in (self._workers, (self._storekeeper,)):
+        for children in (self._workers, (self._storekeeper, self._sqlkeeper)):
             deadline = max(deadline, time.monotonic()) + _KILL_AFTER_DRAIN_S
             forced |= _end(children, deadline, hurry=self._woken)
         if self._metrics is not None:
             self._metrics.stop()
         self._selector.close()
+        if self._sql_socket is not None:
+            Path(self._sql_socket.getsockname()).unlink(missing_ok=True)
+            self._sql_socket.close()
         if self._announced:  # otherwise the error that prevented the start is reported
             log_event(
                 "node-stopped",
@@ -301,8 +323,34 @@ class Supervisor:
             self._config, secret=Secret(platform=secret_origin(self._config) == "platform")
         )
 
+    def _can_start(self, child: NodeProcess) -> bool:
+        return child is not self._sqlkeeper or self._sql_socket is not None
+
+    def _bind_sql_socket(self) -> None:
+        """Bind the socket of the keeper of SQL processes, once the storekeeper is ready.
+
+        The storekeeper has the lock on the data folder then, so a socket that is found there was
+        left by a node that has ended. The socket outlives its keeper: workers that connect while
+        the keeper is started again wait.
+        """
+        if self._sql_socket is not None or not self._storekeeper.ready or self._config.is_shared:
+            return
+        from spaces.store.lmdb.engine import socket_path_for  # the workers are already starting
+
+        path = socket_path_for(self._config.data, SQL_SOCKET)
+        path.unlink(missing_ok=True)
+        self._sql_socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sql_socket.bind(str(path))
+        path.chmod(0o600)
+        self._sql_socket.listen(_SQL_BACKLOG)
+
     def _spawn(self, child: NodeProcess) -> None:
-        tables = () if child is self._storekeeper else (self._bound, self._counts, self._sms)
+        tables: tuple[ConnectionCounts | socket.socket | None, ...]
+        tables = (self._bound, self._counts, self._sms)
+        if child is self._storekeeper:
+            tables = ()
+        elif child is self._sqlkeeper:
+            tables = (self._sql_socket,)
         child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
@@ -318,6 +366,17 @@ class Supervisor:
             launch = Launch(config=self._child_config, process=child.name, metrics_folder=folder)
             if child is self._storekeeper:
                 child.send(launch)
+            elif child is self._sqlkeeper:
+                from spaces.sql.database_rows import DATABASES_FOLDER
+
+                assert self._sql_socket is not None  # see `_can_start`
+                child.send(
+                    KeeperLaunch(
+                        folder=str(self._config.data / DATABASES_FOLDER),
+                        listen_fd=self._sql_socket.fileno(),
+                        processes=self._config.sql.processes,
+                    )
+                )
             elif self._storekeeper.ready:
                 child.send(
                     msgspec.structs.replace(

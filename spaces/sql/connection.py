@@ -1,21 +1,15 @@
 """A connection to one SQLite database, which runs the statements of one request at a time.
 
-Its methods block, so they are called in a thread.
+Its methods block and know no deadline: a process that runs a statement for too long is killed.
 """
 
-import math
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
 
 import apsw
 import msgspec
-
-from capabilities.frozen_struct import FrozenStruct
 
 from ..space_errors import (
     RecordDamaged,
@@ -28,30 +22,21 @@ from ..space_errors import (
     StoreUnavailable,
 )
 from .guard import Guard
+from .requests import MAX_ANSWER_BYTES, MAX_SQL_BYTES, Changed, SqlValue
 
 MAX_LENGTH_BYTES = 10_000_000
-MAX_SQL_BYTES = 1_000_000
-MAX_ANSWER_BYTES = 10_485_760
 MAX_PAGES = 0xFFFFFFFE
-_STEPS = 200  # between two looks at the clock
-# These functions of SQLite compare each part of one argument with each part of another, and cannot
-# be interrupted: trim('z…', 'a…z') of 200,000 and 100,000 characters took 151 s.
-_SLOW = dict.fromkeys(
-    ["glob", "instr", "json_patch", "jsonb_patch", "ltrim", "rtrim", "trim", "unhex"], (2,)
-) | {"like": (2, 3), "replace": (3,)}
-_MOST_COMPARED = 100_000_000  # pairs of bytes in one call: less than a second
+CACHE_BYTES = 512 * 1024
 _OPENING_MS = 2000
-_HEAP_BYTES = 256 * 1024 * 1024
+_HEAP_BYTES = 192 * 1024 * 1024
 _SCHEMA_BYTES = 256 * 1024
-
-SqlValue = int | float | str | bytes | None
 
 _LIMITS = {
     apsw.SQLITE_LIMIT_ATTACHED: 0,
     apsw.SQLITE_LIMIT_COLUMN: 500,
     apsw.SQLITE_LIMIT_COMPOUND_SELECT: 100,
     apsw.SQLITE_LIMIT_EXPR_DEPTH: 200,
-    apsw.SQLITE_LIMIT_FUNCTION_ARG: 100,  # json_extract searches its text for each path
+    apsw.SQLITE_LIMIT_FUNCTION_ARG: 100,
     apsw.SQLITE_LIMIT_LENGTH: MAX_LENGTH_BYTES,
     apsw.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
     apsw.SQLITE_LIMIT_TRIGGER_DEPTH: 10,
@@ -87,34 +72,12 @@ _LAST_ID = ("FUNCTION", "", "last_insert_rowid", "")
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class _Plain(threading.local):
-    """A connection of each thread with SQLite's own functions."""
-
-    def __init__(self) -> None:
-        self.connection = apsw.Connection(":memory:")
-        self.connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_LENGTH_BYTES)
-
-
-_PLAIN = _Plain()
-
-
-class Changed(FrozenStruct, rename="camel"):
-    """The effect of one statement."""
-
-    changes: int
-    last_insert_row_id: int | None
-
-
 class Connection:
     """A connection to a database.
 
     Args:
         path: its file; None for an empty database in memory.
         creates: whether a missing file is created.
-
-    Attributes:
-        is_interrupted: set by another thread to stop the running statement.
-        is_gone: returns whether the client of the request has disconnected.
 
     Raises:
         RecordDamaged: the file is missing or is not a database.
@@ -126,10 +89,6 @@ class Connection:
         if creates:
             flags |= apsw.SQLITE_OPEN_CREATE
         apsw.hard_heap_limit(_HEAP_BYTES)
-        self._deadline = math.inf
-        self._time_s = 0.0
-        self.is_interrupted = False
-        self.is_gone: Callable[[], bool] = bool
         self._in_read = True
         self._free_bytes: int | None = None
         with self._translated():
@@ -146,76 +105,40 @@ class Connection:
             connection.limit(limit, most)
         connection.set_busy_timeout(_OPENING_MS)  # another process may create it at the same time
         connection.drop_modules(("json_each", "json_tree"))
+        if self._pragma("page_count") == 0:
+            # Before the first table. In a database with tables it would wait for a writer.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for pragma in (
-            "auto_vacuum = INCREMENTAL",  # before the first table
             "journal_mode = WAL",
             "synchronous = FULL",
             "temp_store = MEMORY",
             "recursive_triggers = OFF",
             "cell_size_check = ON",
             "journal_size_limit = 4194304",
-            "cache_size = -512",  # 256 of them are 128 MiB
+            f"cache_size = -{CACHE_BYTES // 1024}",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        for name, counts in _SLOW.items():
-            for count in counts:
-                connection.create_scalar_function(
-                    name,
-                    self._bounded(name, count),
-                    count,
-                    deterministic=True,
-                    flags=apsw.SQLITE_INNOCUOUS,
-                )
-        connection.set_progress_handler(self._is_over, _STEPS)
-
-    def _bounded(self, name: str, count: int) -> Callable[..., SqlValue]:
-        """Return a function of SQLite that refuses calls which take long (SQ16)."""
-        sql = f"SELECT {name}({', '.join('?' * count)})"
-
-        def call(*values: SqlValue) -> SqlValue:
-            if self._is_over():
-                raise apsw.InterruptError
-            one, other = [len(v) if isinstance(v, str | bytes) else 1 for v in values[:2]]
-            if one * other > _MOST_COMPARED:
-                raise ValueError(f"the arguments of {name} are too long")
-            return cast("SqlValue", _PLAIN.connection.execute(sql, values).get)
-
-        return call
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
         self._apsw.close()
 
-    def stop_if_over(self) -> None:
-        """Stop the running statement after its time; called from another thread.
-
-        SQLite looks at the clock only after a number of steps, and some of them are slow.
-        """
-        if self._is_over():
-            self._apsw.interrupt()
-
-    def _is_over(self) -> bool:
-        # Nothing stops a commit or rollback, for which there is no deadline.
-        now = time.monotonic()
-        return now > self._deadline or (self.is_interrupted and self._deadline < math.inf)
-
     # --- transactions
 
-    def begin(self, *, writes: bool, time_s: float, free_bytes: int | None = None) -> None:
+    def begin(self, *, writes: bool, wait_s: float, free_bytes: int | None = None) -> None:
         """Begin the transaction of a request, after rolling back a former one.
 
         Args:
             writes: whether it may write.
-            time_s: seconds that it may wait and run.
+            wait_s: seconds to wait for another process that writes.
             free_bytes: how much the database may grow (SQ14); None means unlimited.
 
         Raises:
             StoreBusy: another process is writing for too long.
         """
         self.roll_back()
-        self._in_read, self._time_s, self._free_bytes = not writes, time_s, free_bytes
-        self._deadline = time.monotonic() + time_s
-        self._apsw.set_busy_timeout(int(time_s * 1000))
+        self._in_read, self._free_bytes = not writes, free_bytes
+        self._apsw.set_busy_timeout(int(wait_s * 1000))
         self._apsw.set_last_insert_rowid(0)
         with self._translated():
             # A second guard: SQLite itself refuses writes.
@@ -239,26 +162,39 @@ class Connection:
 
     def roll_back(self) -> None:
         """Undo the open transaction, if any."""
-        self._deadline = math.inf
         if self.in_transaction:
             self._apsw.execute("ROLLBACK")
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._free_bytes, self._deadline = None, math.inf
+        self._free_bytes = None
         with self._translated():
             self._apsw.execute("COMMIT")
 
-    def released_bytes(self) -> int:
-        """Return free pages to the file system, and return the size of the others.
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether more than an eighth of the pages are free."""
+        return self._pragma("freelist_count") * 8 > self._pragma("page_count")
 
-        Nothing is released if they are at most an eighth.
-        """
-        self._deadline = math.inf  # or no request could delete much
+    def release(self) -> None:
+        """Return free pages to the file system."""
         with self._translated():
-            if self._pragma("freelist_count") * 8 > self._pragma("page_count"):
-                self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
-            return self._pragma("page_count") * self._pragma("page_size")
+            self._apsw.execute("PRAGMA incremental_vacuum").fetchall()
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the database's pages, with what is not committed."""
+        return self._pragma("page_count") * self._pragma("page_size")
+
+    def truncate_log(self) -> bool:
+        """Move the log's pages into the database, and empty the log.
+
+        Call it outside of a transaction. Returns whether no other process prevented it.
+        """
+        self._apsw.set_busy_timeout(0)
+        with self._translated():
+            ((is_busy, _, _),) = self._apsw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not is_busy
 
     def _pragma(self, name: str) -> int:
         return int(self._apsw.pragma(name))
@@ -353,12 +289,6 @@ class Connection:
             columns.extend(name for name, *_ in cursor.get_description())
             if sum(map(len, columns)) > MAX_SQL_BYTES:
                 raise SqlError("SQLite error: too many bytes in the names of the columns")
-            # A row becomes objects of Python before anything can count its bytes. Functions without
-            # a jump between them cannot be interrupted; those on JSON are the slowest.
-            called = [r.two.lower() for r in guard.reported if r.action == "FUNCTION"]
-            work = sum(100 if name.startswith(("json", "-")) else 1 for name in called) // 20
-            most = MAX_LENGTH_BYTES * 10 // max(len(columns), work, 10)
-            self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, most)
             if inserts and "INSERT" in guard.actions and _LAST_ID not in guard.reported:
                 self._apsw.set_last_insert_rowid(0)
             return True
@@ -373,7 +303,6 @@ class Connection:
         finally:
             cursor.close(True)
             self._apsw.authorizer = None
-            self._apsw.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_LENGTH_BYTES)
 
     @contextmanager
     def _translated(self, guard: Guard | None = None) -> Iterator[None]:
@@ -391,8 +320,6 @@ class Connection:
                 return error(text)
         text = f"SQLite error: {exc}"
         match exc:
-            case apsw.InterruptError():
-                text = f"SQLite error: statement exceeded {round(self._time_s * 1000)} ms"
             case UnicodeDecodeError():
                 text = "SQLite error: text is not UTF-8"
             case apsw.BindingsError():

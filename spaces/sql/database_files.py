@@ -20,6 +20,7 @@ from .database_rows import DATABASES_FOLDER, file_of
 
 _BUSY_MS = 10_000
 _LEFT_S = 3600
+COPY_PREFIX = "copy-"
 DATABASE_MEMBER = re.compile(rf"{DATABASES_FOLDER}/[0-9a-f]{{32}}/[0-9a-f]{{32}}\.db")
 """Names of databases in a backup, as in a data folder (BK4)."""
 
@@ -39,16 +40,31 @@ def database_copy(path: Path) -> IO[bytes]:
         StoreFull: there is no space for temporary files.
     """
     folder = path.parents[1]
-    for left in folder.glob("copy-*"):  # by a process that was killed
+    remove_left_copies(folder)
+    with NamedTemporaryFile(dir=folder, prefix=COPY_PREFIX) as copy:
+        copy_database(path, Path(copy.name))
+        return Path(copy.name).open("rb")
+
+
+def copy_database(path: Path, copy: Path) -> None:
+    """Copy a database as of one moment to a file that is new or empty.
+
+    Raises:
+        RecordDamaged: it is missing or damaged.
+        StoreFull: there is no space for the copy.
+    """
+    with _opened(path) as source, closing(apsw.Connection(str(copy))) as target:
+        with target.backup("main", source, "main") as backup:
+            backup.step()  # all pages at once: otherwise each write would begin the copy anew
+        target.pragma("journal_mode", "delete")  # one file, without a write-ahead log
+
+
+def remove_left_copies(folder: Path) -> None:
+    """Delete copies that were left by a process that was killed."""
+    for left in folder.glob(f"{COPY_PREFIX}*"):
         with suppress(FileNotFoundError):  # another process has removed it
             if time.time() - left.stat().st_mtime > _LEFT_S:
                 left.unlink()
-    with _opened(path) as source, NamedTemporaryFile(dir=folder, prefix="copy-") as copy:
-        with closing(apsw.Connection(copy.name)) as target:
-            with target.backup("main", source, "main") as backup:
-                backup.step()  # all pages at once: otherwise each write would begin the copy anew
-            target.pragma("journal_mode", "delete")  # one file, without a write-ahead log
-        return Path(copy.name).open("rb")
 
 
 def check_database(path: Path) -> None:

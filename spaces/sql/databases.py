@@ -1,31 +1,55 @@
-"""The open SQL databases of one process.
+"""A worker's use of SQL databases, whose statements run in processes that it borrows (SQ29).
 
-Requests for one database run one after another. A space runs few statements at once, so a slow
-database leaves threads for other spaces.
+A worker opens no database. It sends statements to a child process, waits for the answer, and ends
+the child if the answer is no longer wanted: after a deadline, or if `watch` says so.
 """
 
 import asyncio
+import itertools
 import os
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+import re
+import socket
+import stat
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from typing import IO, Any, NamedTuple
 
-from ..space_errors import StoreBusy
-from ..store.durable import sync_folder
-from .connection import Connection
-from .database_files import database_copy
+from ..keyspace import x16
+from ..space_errors import RecordDamaged, SqlError, StoreBusy, StoreUnavailable
+from .child import ERRORS, LogHeld
+from .database_files import COPY_PREFIX
 from .database_rows import DatabaseName, file_of
-
-Result = TypeVar("Result")
+from .frames import (
+    MAX_FROM_CHILD_BYTES,
+    Ask,
+    Commit,
+    Committed,
+    Copied,
+    Copy,
+    Failed,
+    FromChild,
+    MessageInvalid,
+    MessageReader,
+    Ran,
+    Releasing,
+    Run,
+    ToChild,
+    framed,
+)
+from .keeper_client import KeeperClient
 
 PIECE_BYTES = 256 * 1024
-_THREADS = 16  # most of them wait: for locks of other processes, or for the disk
-_RUNNING_PER_SPACE = 2
-_OPEN_PER_SPACE = 8
-_LOOK_S = 0.1  # how often a running statement is stopped if its client has gone
+COMMIT_S = 60.0
+"""How long a commit, or the release of free pages, may take."""
+_COPY_S = 300.0
+_LOOK_S = 0.25
+_MOST_WAITING = 256
+_COPY_NAME = re.compile(re.escape(COPY_PREFIX) + "[0-9a-f]{32}")
+
+Watch = Callable[[], Awaitable[object]]
+"""Raises an error if the answer to a request is no longer wanted."""
 
 
 class DatabaseCopy(NamedTuple):
@@ -42,101 +66,62 @@ class DatabaseCopy(NamedTuple):
 
 
 class Databases:
-    """The databases in a folder.
+    """The databases of a node, as one of its workers uses them.
 
     Args:
         folder: where the files are; it is created with the first database.
+        keeper: the path of the keeper's socket.
         wait_s: seconds that a request waits for others.
-        most_open: databases that are open at most; each has three files.
     """
 
-    def __init__(self, folder: Path, *, wait_s: float, most_open: int = 256) -> None:
+    def __init__(self, folder: Path, keeper: Path, *, wait_s: float) -> None:
         self._folder = folder
         self._wait_s = wait_s
-        self._most_open = most_open
-        self._pool = ThreadPoolExecutor(_THREADS, "sql")
-        self._locks = WeakValueDictionary[bytes, asyncio.Lock]()
-        self._places = WeakValueDictionary[bytes, asyncio.Semaphore]()
-        self._open = dict[bytes, Connection]()
+        self._keeper = KeeperClient(keeper)
+        self._numbers = itertools.count(1)
+        self._waiting = Counter[bytes]()  # by owner
         self._copied = set[bytes]()
 
-    def file_of(self, name: DatabaseName) -> Path:
-        """Return the path of a database's file (SQ2)."""
-        return self._folder / file_of(name.key)
-
     @asynccontextmanager
-    async def use(
-        self,
-        name: DatabaseName,
-        is_gone: Callable[[], bool],
-        *,
-        exists: bool,
-        creates: bool = False,
-    ) -> AsyncIterator[Connection]:
-        """Use a database alone; what is not committed is rolled back.
+    async def lease(
+        self, name: DatabaseName, *, writes: bool, has_file: bool, is_export: bool = False
+    ) -> AsyncIterator["Lease"]:
+        """Borrow a child for a database; what is not committed at the end is undone.
 
         Args:
             name: the database.
-            is_gone: returns whether the client has disconnected.
-            exists: whether it exists; if not, an empty one in memory is used.
-            creates: whether a missing database is created.
+            writes: whether statements may write. Only one lease of a database does, in any worker.
+            has_file: whether the database exists or may be created; otherwise it is an empty one in
+                memory.
+            is_export: whether it is copied.
         Raises:
-            RecordDamaged: the file is missing or damaged.
             StoreBusy: other requests took too long (SQ15).
+            StoreUnavailable: no process can be started.
         """
-        key, space16, loop = name.key, name.key[1:17], asyncio.get_running_loop()
-        async with AsyncExitStack() as held:
-            lock = self._locks.setdefault(key, asyncio.Lock())
-            places = self._places.setdefault(space16, asyncio.Semaphore(_RUNNING_PER_SPACE))
-            try:
-                async with asyncio.timeout(self._wait_s):
-                    await held.enter_async_context(lock)
-                    await held.enter_async_context(places)
-            except TimeoutError:
-                raise StoreBusy("other requests use the SQL databases of this space") from None
-            is_file = exists or creates
-            connection = self._open.pop(key, None) if is_file else None
-            if connection is None:
-                path = self.file_of(name) if is_file else None
-                connection = await loop.run_in_executor(self._pool, _open, path, creates)
-            try:
-                connection.is_gone, connection.is_interrupted = is_gone, False
-                yield connection
-            finally:
-                if connection.in_transaction:
-                    await loop.run_in_executor(self._pool, connection.roll_back)
-                surplus = [connection]
-                if is_file and not connection.is_heavy:
-                    self._open[key] = connection
-                    own = [other for other in self._open if other[1:17] == space16]
-                    # The least recently used come first.
-                    keys = own[:-_OPEN_PER_SPACE] or list(self._open)[: -self._most_open]
-                    surplus = [self._open.pop(other) for other in keys]
-                for connection in surplus:
-                    await loop.run_in_executor(self._pool, connection.close)
-
-    async def run(self, connection: Connection, work: Callable[[Connection], Result]) -> Result:
-        """Run a function in a thread.
-
-        Its statement is stopped if the client disconnects or the request is cancelled.
-        """
-        done = asyncio.get_running_loop().run_in_executor(self._pool, work, connection)
+        owner = x16(name.space.owner)
+        if self._waiting[owner] >= _MOST_WAITING:
+            raise StoreBusy("too many requests wait for the SQL databases of this owner")
+        ask = Ask(next(self._numbers), owner, name.key, writes, has_file, is_export)
+        self._waiting[owner] += 1
         try:
-            while not done.done():
-                await asyncio.wait((done,), timeout=_LOOK_S)
-                connection.is_interrupted |= connection.is_gone()
-                connection.stop_if_over()
+            connection = await self._keeper.lend(ask, self._wait_s)
         finally:
-            if not done.done():
-                connection.is_interrupted = True
-                await asyncio.wait((done,))
-        return done.result()
+            self._waiting[owner] -= 1
+            if self._waiting[owner] == 0:
+                del self._waiting[owner]
+        file = Path(file_of(name.key)).name if has_file else ""
+        lease = Lease(self._keeper, ask.number, connection, file, self._wait_s)
+        try:
+            yield lease
+        finally:
+            lease.close()
 
     async def copy(self, name: DatabaseName) -> DatabaseCopy:
         """Copy a database as of one moment (SQ13).
 
         Raises:
             StoreBusy: another copy of a database of this space is still in use.
+            RecordDamaged: the database is missing or damaged.
         """
         space16 = name.key[1:17]
         if space16 in self._copied:
@@ -144,24 +129,184 @@ class Databases:
         with ExitStack() as held:
             self._copied.add(space16)
             held.callback(self._copied.discard, space16)
-            copying = asyncio.get_running_loop().run_in_executor(
-                self._pool, database_copy, self.file_of(name)
-            )
-            file = held.enter_context(await copying)
+            async with self.lease(name, writes=False, has_file=True, is_export=True) as lease:
+                copy = self._folder / Path(file_of(name.key)).parent / await lease.copy()
+            file = held.enter_context(_opened_and_deleted(copy))
             return DatabaseCopy(file, os.fstat(file.fileno()).st_size, held.pop_all())
 
     def close(self) -> None:
-        """Close all databases and end the threads; this call blocks."""
-        self._pool.shutdown()
-        for connection in self._open.values():
-            connection.close()
+        """End all leases, and the connection with the keeper."""
+        self._keeper.close()
 
 
-def _open(path: Path | None, creates: bool) -> Connection:
-    if path is None or not creates:
-        return Connection(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    connection = Connection(path, creates=True)
-    for folder in path.parents[:3]:  # so that the name of the new file is durable
-        sync_folder(folder)
-    return connection
+def _opened_and_deleted(path: Path) -> IO[bytes]:
+    """Open a copy that a child has made, and delete its name."""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    except OSError as exc:
+        raise StoreUnavailable("the copy of a database cannot be read") from exc
+    path.unlink(missing_ok=True)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise StoreUnavailable("the copy of a database is not a file")
+    return file
+
+
+class Lease:
+    """A child process that works for one request.
+
+    If anything but an answer ends a method, such as the deadline, the child is ended with the
+    lease.
+    """
+
+    def __init__(
+        self,
+        keeper: KeeperClient,
+        number: int,
+        connection: socket.socket,
+        file: str,
+        wait_s: float,
+    ) -> None:
+        self._keeper = keeper
+        self._number = number
+        self._connection = connection
+        self._file = file
+        self._wait_s = wait_s
+        self._reader = MessageReader(FromChild, MAX_FROM_CHILD_BYTES)
+        self._is_clean = True
+
+    @property
+    def file(self) -> str:
+        """The name of the database's file; empty for a database in memory."""
+        return self._file
+
+    async def run(self, run: Run, within_s: float, watch: Watch) -> Ran:
+        """Run statements; with `run.writes`, their transaction stays open.
+
+        Args:
+            run: the statements. Its file is that of this lease.
+            within_s: seconds after which they are stopped.
+            watch: is called a few times a second.
+        Raises:
+            SqlError: the time is over, or an error of the statements.
+            WriteNeeded: a statement writes, but `run.writes` is not set.
+            StoreBusy: the process has ended, because it needed too much memory or another request
+                needed the log of the database emptied.
+            Errors of `Connection` and `watch`.
+        """
+        deadline = asyncio.get_running_loop().time() + within_s
+        over = SqlError(f"SQLite error: statement exceeded {round(within_s * 1000)} ms")
+        try:
+            answer = await self._answer(run, deadline, over, watch)
+        except LogHeld:
+            await self._keeper.shorten(self._number, self._wait_s)
+            try:
+                answer = await self._answer(run, deadline, over, watch)
+            except LogHeld:
+                raise StoreBusy("the log of an SQL database is full") from None
+        if not isinstance(answer, Ran):
+            raise self._broken()
+        self._is_clean = not (run.writes and run.file)
+        return answer
+
+    async def commit(self) -> None:
+        """Commit the open transaction durably.
+
+        Raises:
+            StoreUnavailable: the result is unknown.
+        """
+        deadline = asyncio.get_running_loop().time() + COMMIT_S
+        unknown = StoreUnavailable("it is unknown whether an SQL database was changed")
+        try:
+            answer = await self._answer(Commit(), deadline, unknown, None)
+        except StoreBusy:
+            raise unknown from None
+        if not isinstance(answer, Committed):
+            raise self._broken()
+
+    async def copy(self) -> str:
+        """Copy the database, and return the name of the copy."""
+        deadline = asyncio.get_running_loop().time() + _COPY_S
+        over = StoreBusy("the export of an SQL database took too long")
+        answer = await self._answer(Copy(self._file), deadline, over, None)
+        if not isinstance(answer, Copied) or not _COPY_NAME.fullmatch(answer.file):
+            raise self._broken()
+        return answer.file
+
+    def close(self) -> None:
+        """End the lease, and the child too unless it can be lent again."""
+        self._connection.close()
+        self._keeper.end(self._number, keeps=self._is_clean)
+
+    def _broken(self) -> StoreUnavailable:
+        self._is_clean = False
+        return StoreUnavailable("a process for SQL statements gave a wrong answer")
+
+    async def _answer(
+        self, message: ToChild, deadline: float, over: Exception, watch: Watch | None
+    ) -> Any:
+        """Send a message, and return the answer.
+
+        Args:
+            message: what the child shall do.
+            deadline: when `over` is raised, by the clock of the event loop.
+            over: see `deadline`.
+            watch: see `run`.
+        Raises:
+            StoreBusy: the child has ended.
+            The errors that the child reports.
+        """
+        self._is_clean = False
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(self._connection, framed(message))
+            answer = None
+            while answer is None:
+                answer = self._read()
+                if isinstance(answer, Releasing):
+                    deadline, answer = loop.time() + COMMIT_S, self._reader.feed(b"")
+                if answer is not None:
+                    break
+                left_s = deadline - loop.time()
+                if left_s <= 0:
+                    raise over
+                is_readable = await self._wait(min(_LOOK_S, left_s))
+                if watch is not None and not is_readable:
+                    await watch()
+        except (ConnectionError, EOFError):
+            raise StoreBusy("the process of an SQL statement has ended") from None
+        except MessageInvalid as exc:
+            raise self._broken() from exc
+        self._is_clean = True
+        if isinstance(answer, Failed):
+            raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
+        return answer
+
+    def _read(self) -> Any:
+        """Return the next message if it has arrived in whole."""
+        while True:
+            try:
+                data = self._connection.recv(PIECE_BYTES)
+            except BlockingIOError:
+                return None
+            if not data:
+                raise EOFError
+            message = self._reader.feed(data)
+            if message is not None:
+                return message
+
+    async def _wait(self, most_s: float) -> bool:
+        """Wait until the child has sent something, and return whether it has."""
+        loop = asyncio.get_running_loop()
+        readable = loop.create_future()
+
+        def wake() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        loop.add_reader(self._connection, wake)
+        try:
+            done, _ = await asyncio.wait((readable,), timeout=most_s)
+            return bool(done)
+        finally:
+            loop.remove_reader(self._connection)

@@ -103,9 +103,9 @@ STARTING = CallList(
 """Calls of the template, and of its children until they are ready."""
 
 _FILES_OF_SQL = (
-    "open openat stat lstat access faccessat faccessat2 readlink readlinkat getcwd lseek pwrite64"
-    " ftruncate fsync fdatasync fchmod fchown unlink unlinkat geteuid getsockname getsockopt"
-    " sendmsg"
+    "open openat stat lstat access faccessat faccessat2 readlink readlinkat getdents64 getcwd lseek"
+    " pwrite64 ftruncate fsync fdatasync fchmod fchown unlink unlinkat geteuid"
+    " getsockname getsockopt sendmsg"
 )
 _LOCKS = (fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW)
 _OWN_DESCRIPTORS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC)
@@ -113,6 +113,7 @@ _OWN_DESCRIPTORS = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_C
 SQL_CHILD = CallList(
     {
         **_EVERY_CHILD,
+        **_OWN_LIMITS,  # it limits the length of a log
         **_allowed(_FILES_OF_SQL),
         # Not F_SETOWN and F_SETSIG, by which the kernel signals another process.
         "fcntl": IfEqual(1, (*_LOCKS, *_OWN_DESCRIPTORS)),

@@ -1,9 +1,14 @@
-"""A node in the process of the tests, on a real loopback socket; its storekeeper is a thread."""
+"""A node in the process of the tests, on a real loopback socket.
+
+Its storekeeper is a thread. Its processes for SQL statements are real ones.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+
+from sql_processes import sql_processes
 
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
@@ -66,11 +71,13 @@ async def embedded_node(
             sms_url = url_of(sms)
             app = build_app(services, SMS_SERVED)
             listeners.append(await start_listener(app, sms, config.http))
-        async with housekeeping(services):
-            try:
-                yield EmbeddedNode(url_of(bound), services, sms_url)
-            finally:
-                for listener in listeners:
-                    await listener.stop()
+        processes = nullcontext() if config.is_shared else sql_processes(config.data)
+        with processes:
+            async with housekeeping(services):
+                try:
+                    yield EmbeddedNode(url_of(bound), services, sms_url)
+                finally:
+                    for listener in listeners:
+                        await listener.stop()
     finally:
         await store.close()

@@ -501,6 +501,7 @@ _SQL = {
     "sql-admin-needed": _untitled(401, "ask the owner for a delegation with sql/admin"),
     "sql-no-database": _untitled(404, "write to the database first"),
     "sql-too-large": _untitled(413, "send the statements in several requests"),
+    "sql-log-full": _untitled(413, "change fewer rows in each request"),
     "sql-answer-too-large": _untitled(413, "select fewer rows or columns"),
     "sql-too-many-databases": _untitled(429, "use tables of an existing database"),
 }

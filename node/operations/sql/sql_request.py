@@ -1,9 +1,9 @@
 """SQL requests: their database and rights in a token, and their bodies (SQ3 to SQ6, SQ20)."""
 
-from typing import Any
+from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capabilities.abilities import resolve_alias
 from capabilities.capability_errors import SqlRefused
@@ -13,9 +13,9 @@ from capabilities.sql_caveats import SqlLimits, is_sql, limits_of
 from capabilities.strict_json import parse_json, shaped
 from capabilities.tokens import Invocation
 from spaces.space_errors import PathTooLong, SqlError
-from spaces.sql.connection import MAX_SQL_BYTES, SqlValue
 from spaces.sql.database_rows import DEFAULT_DATABASE, MAX_PATH_CHARS, DatabaseName
 from spaces.sql.guard import ADMIN, READ, SCHEMA, WRITE
+from spaces.sql.requests import MAX_SQL_BYTES, Batch, Execute, Query, SqlValue, Statement
 
 from ...refusal import Refusal
 
@@ -63,32 +63,6 @@ def database_of(invocation: Invocation) -> DatabaseName:
     if len(path) > MAX_PATH_CHARS:
         raise PathTooLong(f"the path of a database has at most {MAX_PATH_CHARS} characters")
     return DatabaseName(known[0].space, path)
-
-
-class Statement(Struct):
-    """A statement with its parameters."""
-
-    sql: str
-    params: list[Any] = []
-
-
-class Query(Statement, tag_field="action", tag="query"):
-    """A statement whose rows are returned, with limits on the answer."""
-
-    max_rows: int | None = msgspec.field(default=None, name="maxRows")
-    max_bytes: int | None = msgspec.field(default=None, name="maxBytes")
-
-
-class Execute(Statement, tag_field="action", tag="execute"):
-    """A statement without rows, after statements that define tables."""
-
-    schema: list[str] = []
-
-
-class Batch(Struct, tag_field="action", tag="batch"):
-    """Statements without rows."""
-
-    statements: list[Statement]
 
 
 class Named(Struct, tag_field="action", tag="executeStatement"):
@@ -154,13 +128,27 @@ def value_of(value: Any) -> SqlValue:
     return value  # type: ignore[no-any-return]  # None, a float or a string
 
 
+def with_values(work: Query | Execute | Batch) -> Query | Execute | Batch:
+    """Return a request whose parameters are converted from JSON; errors as of `value_of`."""
+    if isinstance(work, Batch):
+        return Batch([_with_values(one) for one in work.statements])
+    return _with_values(work)
+
+
+_OneStatement = TypeVar("_OneStatement", bound=Statement)
+
+
+def _with_values(one: _OneStatement) -> _OneStatement:
+    return replace(one, params=[value_of(value) for value in one.params])
+
+
 class Permit(FrozenStruct):
     """Rights that apply within the same limits."""
 
     rights: frozenset[str]
     limits: SqlLimits
 
-    def applied(self, work: SqlRequest) -> SqlRequest:
+    def applied(self, work: SqlRequest) -> Query | Execute | Batch | Export:
         """Return a request with its named statement in full (SQ25, SQ26).
 
         Raises:

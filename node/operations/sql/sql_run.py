@@ -1,12 +1,10 @@
 """The operation that runs SQL statements in a database of a space (SQ11 to SQ15).
 
 A write is authorised, run without committing, recorded in the store on condition that no delegation
-was revoked, and then committed in its database.
+was revoked, and then committed in its database. Statements run in processes of their own (SQ29).
 """
 
-from functools import partial
-
-import msgspec
+from msgspec.structs import replace
 
 from capabilities.capability_errors import SqlRefused
 from capabilities.frozen_struct import FrozenStruct
@@ -15,9 +13,10 @@ from spaces.space_errors import (
     SpaceError,
     SqlAdminNeeded,
     SqlForbidden,
+    SqlLogFull,
     SqlQuotaExceeded,
+    StoreBusy,
 )
-from spaces.sql.connection import MAX_SQL_BYTES, Changed, Connection
 from spaces.sql.database_rows import (
     DATABASE_ROWS,
     MAX_DATABASES,
@@ -25,8 +24,10 @@ from spaces.sql.database_rows import (
     database_put,
     databases_of,
 )
-from spaces.sql.databases import DatabaseCopy, Databases
-from spaces.sql.guard import ONLY_DEFINES, READ, SCHEMA, Guard, WriteNeeded
+from spaces.sql.databases import DatabaseCopy, Databases, Lease
+from spaces.sql.frames import Ran, Run
+from spaces.sql.guard import ONLY_DEFINES, READ, SCHEMA, WriteNeeded
+from spaces.sql.requests import MAX_SQL_BYTES, Batch, Execute, Query
 from spaces.store.contract import Add, Commit, Put, counter_of, has_value
 from spaces.values.quota import effective_limit
 
@@ -36,20 +37,13 @@ from ..authorise import Call, read_call
 from ..values.kv_commit import durable_replay_record, paths_detail
 from ..values.plan import Request
 from .sql_request import (
-    Batch,
-    Execute,
     Export,
     Permit,
-    Query,
-    SqlRequest,
-    Statement,
     database_of,
     parse_request,
     permits_of,
-    value_of,
+    with_values,
 )
-
-_ENCODE = msgspec.json.Encoder().encode
 
 
 class _Reading(FrozenStruct):
@@ -93,8 +87,10 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     for permit in permits_of(request.invocation, name):  # SQ23
         try:
             applied = permit.applied(work)
-            run = _Run(request, services.databases, name, applied, permit, reading)
-            return await run.answer()
+            operation = _Operation(request, services.databases, name, permit, reading)
+            if isinstance(applied, Export):
+                return await operation.export()
+            return await operation.answer(with_values(applied))
         except (SqlForbidden, SqlRefused) as exc:
             refused.append(exc)
     if isinstance(refused[0], SqlAdminNeeded):
@@ -126,62 +122,100 @@ async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _
     )
 
 
-class _Run(FrozenStruct):
+class _Operation(FrozenStruct):
     """One request and what it needs."""
 
     request: Request
     databases: Databases
     name: DatabaseName
-    work: SqlRequest
     permit: Permit
     reading: _Reading
 
-    async def answer(self) -> bytes | DatabaseCopy:
-        if isinstance(self.work, Export):
-            return await self._export()
-        if isinstance(self.work, Query) or SCHEMA not in self.permit.rights:
+    async def answer(self, work: Query | Execute | Batch) -> bytes:
+        """Run statements, and return the answer as JSON."""
+        if isinstance(work, Query) or SCHEMA not in self.permit.rights:
             try:
-                exists = self.reading.old_bytes is not None
-                is_gone = self.request.message.is_gone
-                async with self.databases.use(self.name, is_gone, exists=exists) as connection:
-                    return await self.databases.run(connection, self._read_rows)
+                return await self._read_rows(work)
             except WriteNeeded:
                 pass
-        return await self._write()
+        return await self._write(work)
 
-    def _read_rows(self, connection: Connection) -> bytes:
-        time_s = self.request.services.config.sql.read_s
-        connection.begin(writes=False, time_s=time_s)
-        return self._run(connection)[0]
+    async def _read_rows(self, work: Query | Execute | Batch) -> bytes:
+        exists = self.reading.old_bytes is not None
+        async with self.databases.lease(self.name, writes=False, has_file=exists) as lease:
+            read_s = self.request.services.config.sql.read_s
+            ran = await lease.run(self._of(work, lease, wait_s=read_s), read_s, self._watch)
+            return ran.body
 
-    async def _write(self) -> bytes:
+    async def _write(self, work: Query | Execute | Batch) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
-        services, name, run = self.request.services, self.name, self.databases.run
-        use = partial(self.databases.use, name, self.request.message.is_gone)
+        services, name, databases = self.request.services, self.name, self.databases
         exists = self.reading.old_bytes is not None
         if not exists:
             # Nothing is created for statements that fail.
-            async with use(exists=False) as trial:
-                await run(trial, partial(self._change_rows, reading=self.reading))
-        async with use(exists=exists, creates=not exists) as connection:
+            async with databases.lease(name, writes=True, has_file=False) as trial:
+                await self._change(trial, work, self.reading)
+        async with databases.lease(name, writes=True, has_file=True) as lease:
 
             async def attempt(_: bool) -> tuple[Commit, bytes]:
                 # A commit checks revocations, but only a read checks time windows (I33).
                 reading = await _read(self.request, name, records_use=False)
-                work = partial(self._change_rows, reading=reading)
-                body, size_bytes, tables = await run(connection, work)
+                ran = await self._change(lease, work, reading)
                 adds = tuple[Add, ...]()
-                if size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
+                if ran.size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
                     usage = space_keys(name.space).usage
                     adds = (Add(usage, 0, at_most=reading.limit_bytes),)
-                detail, row = paths_detail(sorted(tables)), database_put(name, size_bytes)
-                return self._commit(reading.call, "sql.write", detail, adds, row), body
+                detail, row = paths_detail(sorted(ran.tables)), database_put(name, ran.size_bytes)
+                return self._commit(reading.call, "sql.write", detail, adds, row), ran.body
 
             body = await until_committed(services, attempt)
-            await run(connection, Connection.commit)
+            await lease.commit()
             return body
 
-    async def _export(self) -> DatabaseCopy:
+    async def _change(self, lease: Lease, work: Query | Execute | Batch, reading: _Reading) -> Ran:
+        """Run the statements without committing them."""
+        if reading.old_bytes is None and reading.databases >= MAX_DATABASES:
+            raise Refusal("sql-too-many-databases")
+        free_bytes = None
+        if reading.limit_bytes is not None:
+            free_bytes = reading.limit_bytes - reading.used_bytes
+        write_s = self.request.services.config.sql.write_s
+        run = replace(
+            self._of(work, lease, wait_s=write_s),
+            creates=reading.old_bytes is None,
+            writes=True,
+            free_bytes=free_bytes,
+        )
+        try:
+            return await lease.run(run, write_s, self._watch)
+        except SqlQuotaExceeded:  # SQ14
+            raise Refusal("quota-exceeded", reading.used_bytes, reading.limit_bytes) from None
+        except SqlLogFull as exc:  # SQ30
+            raise Refusal("sql-log-full", str(exc)) from None
+
+    def _of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
+        """Return statements that read, as a child process gets them."""
+        return Run(
+            file=lease.file,
+            creates=False,
+            writes=False,
+            wait_s=wait_s,
+            free_bytes=None,
+            rights=self.permit.rights,
+            limits=replace(self.permit.limits, statements=()),  # they are in `work`
+            work=work,
+        )
+
+    async def _watch(self) -> None:
+        """Raise an error if the client has gone, or the request is no longer allowed (SQ29).
+
+        The store is read anew, so this finds a revocation whichever worker has taken it.
+        """
+        if self.request.message.is_gone():
+            raise StoreBusy("the client has disconnected")
+        await _read(self.request, self.name, records_use=False)
+
+    async def export(self) -> DatabaseCopy:
         """Copy the database for its caller (SQ13)."""
         if READ not in self.permit.rights:
             raise SqlForbidden(ONLY_DEFINES)
@@ -207,46 +241,3 @@ class _Run(FrozenStruct):
             adds=adds,
             replay_record=durable_replay_record(services, call),
         )
-
-    def _change_rows(
-        self, connection: Connection, *, reading: _Reading
-    ) -> tuple[bytes, int, set[str]]:
-        """Run the statements without committing them.
-
-        Return the answer, the size of the database and the names of the changed tables.
-        """
-        if reading.old_bytes is None and reading.databases >= MAX_DATABASES:
-            raise Refusal("sql-too-many-databases")
-        used_bytes, limit_bytes = reading.used_bytes, reading.limit_bytes
-        free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
-        time_s = self.request.services.config.sql.write_s
-        connection.begin(writes=True, time_s=time_s, free_bytes=free_bytes)
-        try:
-            body, tables = self._run(connection)
-        except SqlQuotaExceeded:  # SQ14
-            raise Refusal("quota-exceeded", used_bytes, limit_bytes) from None
-        return body, connection.released_bytes(), tables
-
-    def _run(self, connection: Connection) -> tuple[bytes, set[str]]:
-        """Run the statements in the open transaction.
-
-        Return the answer, and the names of the changed tables.
-        """
-        guard = Guard(self.permit.rights, self.permit.limits)
-
-        def execute(one: Statement) -> Changed:
-            return connection.execute(one.sql, guard, [*map(value_of, one.params)])
-
-        match self.work:
-            case Query(sql, params, max_rows, max_bytes):
-                values = map(value_of, params)
-                body = connection.query(sql, guard, [*values], max_rows, max_bytes)
-            case Execute(schema=schema):
-                for text in schema:
-                    connection.execute(text, guard)
-                body = _ENCODE(execute(self.work))
-            case Batch(statements):
-                body = _ENCODE({"results": [execute(one) for one in statements]})
-            case _:
-                raise AssertionError(self.work)
-        return body, guard.tables

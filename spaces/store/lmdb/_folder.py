@@ -124,14 +124,14 @@ def folder_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def socket_path_for(folder: Path) -> Path:
-    """Return the path of a data folder's Unix socket.
+def socket_path_for(folder: Path, name: str = "store.sock") -> Path:
+    """Return the path of a Unix socket of a data folder.
 
-    The storekeeper listens on the socket. A path that would be too long is replaced by a short one
-    in a folder that only this user can read.
+    The storekeeper listens on `store.sock`. A path that would be too long is replaced by a short
+    one in a folder that only this user can read.
     """
     resolved = folder.resolve()
-    inside = resolved / "store.sock"
+    inside = resolved / name
     if len(os.fsencode(inside)) <= MAX_SOCKET_PATH_BYTES:
         return inside
     # Not TMPDIR: every process has to find the same path, whatever its environment. Other users
@@ -141,5 +141,4 @@ def socket_path_for(folder: Path) -> Path:
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise StoreUnavailable(f"the folder of the store's socket, {place}, is open to other users")
-    name = blake3(os.fsencode(resolved)).hexdigest(length=16)
-    return place / f"{name}.sock"
+    return place / f"{blake3(os.fsencode(inside)).hexdigest(length=16)}.sock"

@@ -40,8 +40,9 @@ from ..contract import (
 )
 from ..durable import STORE_RESERVE_BYTES
 from ._connection import StoreConnection
-from ._folder import open_for_reading, socket_path_for
+from ._folder import open_for_reading
 from ._folder import refuse_restoring as refuse_restoring
+from ._folder import socket_path_for as socket_path_for
 from ._format import open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._reader import durable_first_use, followed_key, read_range

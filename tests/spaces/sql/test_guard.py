@@ -20,7 +20,7 @@ WRITER = ALL - {ADMIN}
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """A connection to a database with two tables."""
     made = Connection(tmp_path / "own.db", creates=True)
-    made.begin(writes=True, time_s=60)
+    made.begin(writes=True, wait_s=60)
     for sql in (
         "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)",
         "CREATE TABLE private (id INTEGER REFERENCES notes(id) ON DELETE CASCADE, secret TEXT)",
@@ -37,7 +37,7 @@ def answer(
     connection: Connection, sql: str, rights: frozenset[str] = WRITER, *, writes: bool = True
 ) -> str:
     """Return the answer to a statement, or the error; the statement is undone."""
-    connection.begin(writes=writes, time_s=10)
+    connection.begin(writes=writes, wait_s=10)
     try:
         return connection.query(sql, Guard(rights)).decode()
     except SpaceError as error:
@@ -126,7 +126,7 @@ def test_attach_has_its_own_text(connection: Connection, tmp_path: Path) -> None
 )
 def test_views_and_triggers_are_judged_when_they_run(connection: Connection, body: str) -> None:
     """Statements in views and triggers are judged as if the caller sent them (SQ8, SQ9)."""
-    connection.begin(writes=True, time_s=10)
+    connection.begin(writes=True, wait_s=10)
     connection.execute(f"CREATE VIEW hidden AS {body}", Guard(ALL))
     trigger = f"CREATE TRIGGER spy AFTER INSERT ON notes BEGIN {body}; END"
     connection.execute(trigger, Guard(ALL))
@@ -190,7 +190,7 @@ def test_a_text_without_a_statement_is_refused(connection: Connection, sql: str)
 
 def test_rows_are_for_query_only(connection: Connection) -> None:
     """`execute` of a statement that returns rows is refused (SQ7)."""
-    connection.begin(writes=True, time_s=10)
+    connection.begin(writes=True, wait_s=10)
     for sql in ("SELECT 1", "DELETE FROM notes RETURNING id"):
         with pytest.raises(SpaceError, match="did you mean to call query"):
             connection.execute(sql, Guard(WRITER))
@@ -218,7 +218,7 @@ def test_rows_are_for_query_only(connection: Connection) -> None:
 )
 def test_rights_are_needed(connection: Connection, sql: str, rights: set[str]) -> None:
     """A statement is refused if its actions need another right (SQ10)."""
-    connection.begin(writes=True, time_s=10)
+    connection.begin(writes=True, wait_s=10)
     with pytest.raises(SqlForbidden):
         connection.query(sql, Guard(frozenset(rights)))
     connection.roll_back()
@@ -350,7 +350,7 @@ def test_joins_that_sqlite_does_not_report(
     connection: Connection, sql: str, limits: SqlLimits
 ) -> None:
     """SQLite does not report the columns of such joins, so lists exclude them (SQ21)."""
-    connection.begin(writes=False, time_s=10)
+    connection.begin(writes=False, wait_s=10)
     with pytest.raises(SqlForbidden):
         connection.query(sql, Guard(WRITER, limits), [1] if "?1" in sql else [])
     assert connection.query(sql, Guard(WRITER), [1] if "?1" in sql else [])
@@ -359,7 +359,7 @@ def test_joins_that_sqlite_does_not_report(
 def test_statistics_are_not_read_by_their_columns(connection: Connection) -> None:
     """SQLite's statistics contain values of all columns with an index, so a list of columns alone
     does not open them (SQ21)."""
-    connection.begin(writes=True, time_s=10)
+    connection.begin(writes=True, wait_s=10)
     for sql in ("CREATE INDEX secrets ON private (secret)", "ANALYZE"):
         connection.execute(sql, Guard(WRITER))
     sql, columns = "SELECT sample FROM sqlite_stat4", frozenset({"body", "sample"})
@@ -369,7 +369,7 @@ def test_statistics_are_not_read_by_their_columns(connection: Connection) -> Non
     with pytest.raises(SqlError, match="not authorized"):
         connection.query(sql, Guard(WRITER, SqlLimits(columns=columns)))
     connection.commit()
-    connection.begin(writes=False, time_s=10)
+    connection.begin(writes=False, wait_s=10)
     guard = Guard(WRITER, SqlLimits(columns=columns))
     assert b"one" in connection.query("SELECT body FROM notes", guard)
 

@@ -34,7 +34,7 @@ def new_database(path: Path) -> Connection:
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
         name.unlink(missing_ok=True)
     connection = Connection(path, creates=True)
-    connection.begin(writes=True, time_s=60)
+    connection.begin(writes=True, wait_s=60)
     guard = Guard(RIGHTS[-1])
     for sql in (
         "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)",
@@ -55,7 +55,7 @@ def content(connection: Connection) -> bytes:
 def run(connection: Connection, sql: str, rights: frozenset[str], *, writes: bool) -> bytes:
     """Run a statement as a request does, and commit it."""
     guard = Guard(rights)
-    connection.begin(writes=writes, time_s=0.5)
+    connection.begin(writes=writes, wait_s=0.5)
     try:
         answer = connection.query(sql, guard, [1] if "?1" in sql else [])
         connection.commit()

@@ -210,9 +210,8 @@ def test_what_a_child_does_to_itself_alone(machine: str, allowed: CallList) -> N
     """RN181: a child signals and limits only its own process."""
     architecture, code = _ARCHITECTURES[machine], program(allowed, machine)
     signals, limits = ((234, 200), 302) if machine == "x86_64" else ((131, 130), 261)
-    if allowed is not SQL_CHILD:
-        assert _judged(code, architecture, limits, 0) == _ALLOW
-        assert _judged(code, architecture, limits, 1) == _EPERM
+    assert _judged(code, architecture, limits, 0) == _ALLOW
+    assert _judged(code, architecture, limits, 1) == _EPERM
     if allowed is not STARTING:
         for number in signals:
             assert _judged(code, architecture, number, OWN_PROCESS) == _ALLOW

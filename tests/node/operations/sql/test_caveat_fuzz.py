@@ -37,7 +37,7 @@ COUNT = int(os.environ.get("SQL_FUZZ", "4000"))
 def connection(tmp_path: Path) -> Iterator[Connection]:
     """A connection to a database with a table that the limits exclude."""
     made = Connection(tmp_path / "own.db", creates=True)
-    made.begin(writes=True, time_s=60)
+    made.begin(writes=True, wait_s=60)
     for sql in SCHEMA_OF_CASES:
         made.execute(sql, Guard(ALL))
     made.commit()
@@ -128,11 +128,11 @@ def test_random_statements_stay_within_a_caveat(
     """No answer contains hidden rows, and hidden rows and definitions stay as they are."""
     rights = frozenset({READ, WRITE})
     sources = (Plain(7), Statements(7, (str(tmp_path / "outside"),)))
-    connection.begin(writes=True, time_s=600)
+    connection.begin(writes=True, wait_s=600)
     before, run = hidden(connection), 0
     for number in range(COUNT):
         sql = sources[number % 2].one()
-        connection.begin(writes=True, time_s=2)
+        connection.begin(writes=True, wait_s=2)
         try:
             answer = connection.query(sql, Guard(rights, LIMITS[name]))
             run += 1

@@ -131,12 +131,12 @@ async def test_an_idle_database_keeps_little_memory(owner: Databases) -> None:
 def test_space_is_released_after_the_deadline(tmp_path: Path) -> None:
     """A deletion that used its whole time can still return its pages to the quota (SQ14)."""
     connection, guard = Connection(tmp_path / "own.db", creates=True), Guard(frozenset({WRITE}))
-    connection.begin(writes=True, time_s=60)
+    connection.begin(writes=True, wait_s=60)
     connection.execute("CREATE TABLE t (a)", Guard(frozenset({WRITE, SCHEMA})))
     connection.execute("INSERT INTO t VALUES (zeroblob(9000000))", guard)
     full = connection.released_bytes()
     connection.commit()
-    connection.begin(writes=True, time_s=60)
+    connection.begin(writes=True, wait_s=60)
     connection.execute("DELETE FROM t WHERE 1", guard)
     connection._deadline = 0
     assert connection.released_bytes() < full / 100

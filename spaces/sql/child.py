@@ -1,0 +1,329 @@
+"""The process that runs SQL statements of one space.
+
+The keeper forks it and lends it to one worker at a time. It knows no deadline and reads no clock:
+who waits for it kills it (SQ29). What it holds in memory, such as the rows of an answer, goes with
+it.
+"""
+
+import os
+import resource
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+
+from ..space_errors import (
+    CommitInvalid,
+    RecordDamaged,
+    SpaceError,
+    SqlAdminNeeded,
+    SqlAnswerTooLarge,
+    SqlError,
+    SqlForbidden,
+    SqlLogFull,
+    SqlQuotaExceeded,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
+from .connection import CACHE_BYTES, Connection
+from .database_files import COPY_PREFIX, copy_database, remove_left_copies
+from .frames import (
+    MAX_TO_CHILD_BYTES,
+    Commit,
+    Committed,
+    Copied,
+    Copy,
+    Failed,
+    FromChild,
+    MessageReader,
+    Ran,
+    Releasing,
+    Run,
+    ToChild,
+    framed,
+    receive,
+)
+from .guard import Guard, WriteNeeded
+from .requests import Batch, Changed, Execute, Query, Statement
+
+_OPEN_DATABASES = 8
+LEAST_LOG_BYTES = 4 * 1024 * 1024
+_FRAME_HEAD_BYTES = 24  # before each page in the log
+_PAGE_BYTES = 4096
+
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class LogHeld(Exception):
+    """The log of a database must be emptied first, and requests that read it prevent that."""
+
+
+class _LogReached(Exception):
+    """The log has reached its bound while statements ran."""
+
+
+ERRORS: dict[str, type[Exception]] = {
+    error.__name__: error
+    for error in (
+        CommitInvalid,
+        LogHeld,
+        RecordDamaged,
+        SpaceError,
+        SqlAdminNeeded,
+        SqlAnswerTooLarge,
+        SqlError,
+        SqlForbidden,
+        SqlLogFull,
+        SqlQuotaExceeded,
+        StoreBusy,
+        StoreFull,
+        StoreUnavailable,
+        WriteNeeded,
+    )
+}
+"""The errors that a child reports, by name."""
+
+
+def log_bound_bytes(database: Path) -> int:
+    """Return how long the log of a database may be before it is emptied (SQ30)."""
+    return max(LEAST_LOG_BYTES, _size_of(database) // 4)
+
+
+def serve(connection: socket.socket, folder: Path | None) -> None:
+    """Answer messages until the connection ends.
+
+    Args:
+        connection: with the worker that this process is lent to.
+        folder: of the space's databases; None for a space that has none.
+    """
+    child = _Child(connection, folder)
+    reader = MessageReader(ToChild, MAX_TO_CHILD_BYTES)
+    while (message := receive(connection, reader)) is not None:
+        connection.sendall(framed(child.answer(message)))
+
+
+class _Child:
+    """The databases that this process has open, the least recently used first."""
+
+    def __init__(self, connection: socket.socket, folder: Path | None) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._open = dict[str, Connection]()
+        self._writing = ""  # the file with the open transaction
+
+    def answer(self, message: ToChild) -> FromChild:
+        """Do what a message says, and return the answer."""
+        try:
+            match message:
+                case Run():
+                    return self._run(message)
+                case Commit():
+                    return self._commit()
+                case Copy(file):
+                    return self._copy(file)
+        except (SpaceError, LogHeld, WriteNeeded) as exc:
+            return Failed(type(exc).__name__, str(exc))
+        except MemoryError:
+            return Failed(StoreBusy.__name__, "SQL statements need too much memory")
+
+    def _commit(self) -> FromChild:
+        if not self._writing:
+            raise CommitInvalid("there is no open transaction")
+        connection = self._open.pop(self._writing)
+        try:
+            connection.commit()
+        finally:
+            connection.roll_back()
+            self._put_back(self._writing, connection)
+            self._writing = ""
+        return Committed()
+
+    def _copy(self, file: str) -> FromChild:
+        path = self._path_of(file)
+        remove_left_copies(path.parent)
+        copy = path.parent / f"{COPY_PREFIX}{secrets.token_hex(16)}"
+        copy_database(path, copy)
+        return Copied(copy.name)
+
+    def _path_of(self, file: str) -> Path:
+        if self._folder is None:
+            raise RecordDamaged("an SQL database is missing or damaged")
+        return self._folder / file
+
+    def _run(self, run: Run) -> FromChild:
+        connection = self._taken(run)
+        try:
+            if not run.writes:
+                return self._read(connection, run)
+            if not run.file:
+                return self._change(connection, run)
+            ran = self._write(connection, run)
+            self._writing = run.file
+            return ran
+        finally:
+            if not self._writing:
+                connection.roll_back()
+            self._put_back(run.file, connection)
+
+    def _taken(self, run: Run) -> Connection:
+        """Return a connection to a database, which `_put_back` takes back."""
+        self._writing = ""
+        if not run.file:
+            return Connection(None)
+        connection = self._open.pop(run.file, None)
+        if connection is not None:
+            connection.roll_back()
+            return connection
+        path = self._path_of(run.file)
+        connection = Connection(path, creates=run.creates)
+        if run.creates:
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            os.fsync(descriptor)  # so that the name of the new file is durable
+            os.close(descriptor)
+        return connection
+
+    def _put_back(self, file: str, connection: Connection) -> None:
+        """Keep a connection for further requests, or close it."""
+        if not file or (connection.is_heavy and not connection.in_transaction):
+            connection.close()
+            return
+        self._open[file] = connection
+        while len(self._open) > _OPEN_DATABASES:
+            self._open.pop(next(iter(self._open))).close()
+
+    def _read(self, connection: Connection, run: Run) -> Ran:
+        connection.begin(writes=False, wait_s=run.wait_s)
+        guard = Guard(run.rights, run.limits)
+        return Ran(_answer_of(connection, guard, run.work), 0, frozenset())
+
+    def _write(self, connection: Connection, run: Run) -> Ran:
+        """Run statements that may write, and leave their transaction open (SQ30)."""
+        path = self._path_of(run.file)
+        if _size_of(_log_of(path)) > log_bound_bytes(path) and not connection.truncate_log():
+            raise LogHeld
+        try:
+            ran = self._change(connection, run, path)
+        except _LogReached:
+            connection.roll_back()
+            if not connection.truncate_log():
+                raise LogHeld from None
+            try:
+                ran = self._change(connection, run, path)
+            except _LogReached:
+                connection.roll_back()
+                connection.truncate_log()
+                raise SqlLogFull(str(log_bound_bytes(path))) from None
+        return ran
+
+    def _change(self, connection: Connection, run: Run, path: Path | None = None) -> Ran:
+        """Run statements without committing them."""
+        connection.begin(writes=True, wait_s=run.wait_s, free_bytes=run.free_bytes)
+        guard = Guard(run.rights, run.limits)
+        if path is None:
+            body = _answer_of(connection, guard, run.work)
+            return Ran(body, connection.size_bytes, frozenset(guard.tables))
+        bound = _LogBound(connection, path, run.free_bytes)
+        try:
+            body = _answer_of(connection, guard, run.work, bound)
+            if connection.is_wasteful:
+                self._connection.sendall(framed(Releasing()))
+                connection.release()
+            bound.require()
+        except StoreUnavailable:
+            if bound.is_reached:
+                raise _LogReached from None
+            raise
+        finally:
+            bound.lift()
+        return Ran(body, connection.size_bytes, frozenset(guard.tables))
+
+
+class _LogBound:
+    """The bound on the log of a database during one transaction (SQ30).
+
+    The kernel stops a statement that would write more: the limit on the length of files applies to
+    the log alone, because nothing is written to the database itself before the commit.
+
+    Args:
+        connection: whose transaction has just begun.
+        path: the file of its database.
+        free_bytes: how much the database may grow; None means unlimited.
+    """
+
+    def __init__(self, connection: Connection, path: Path, free_bytes: int | None) -> None:
+        self._connection = connection
+        self._log = _log_of(path)
+        self._bound_bytes = log_bound_bytes(path)
+        self._size_bytes = connection.size_bytes
+        self._most_bytes = resource.RLIM_INFINITY
+        if free_bytes is not None:
+            # What the cache holds is written at the commit, when the limit is lifted.
+            most_bytes = self._bound_bytes + _in_log(max(free_bytes, 0)) - CACHE_BYTES
+            self._most_bytes = most_bytes
+            _limit_files(most_bytes)
+
+    def require(self) -> None:
+        """Raise `_LogReached` if the log is longer than its bound and what the database grew."""
+        grown_bytes = max(self._connection.size_bytes - self._size_bytes, 0)
+        if _size_of(self._log) > self._bound_bytes + _in_log(grown_bytes):
+            raise _LogReached
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the limit of the kernel stopped a statement."""
+        if self._most_bytes == resource.RLIM_INFINITY:
+            return False
+        return _size_of(self._log) > self._most_bytes - _PAGE_BYTES - _FRAME_HEAD_BYTES
+
+    def lift(self) -> None:
+        """Let the process write files of any length again."""
+        _limit_files(resource.RLIM_INFINITY)
+
+
+def _limit_files(most_bytes: int) -> None:
+    """Limit the length of files that this process writes, until the next call."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+
+
+def _in_log(size_bytes: int) -> int:
+    """Return what so many bytes of pages take in a log."""
+    return size_bytes + size_bytes // _PAGE_BYTES * _FRAME_HEAD_BYTES
+
+
+def _log_of(database: Path) -> Path:
+    return Path(f"{database}-wal")
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _answer_of(
+    connection: Connection,
+    guard: Guard,
+    work: Query | Execute | Batch,
+    bound: _LogBound | None = None,
+) -> bytes:
+    """Run the statements of a request in the open transaction, and return the answer as JSON."""
+
+    def execute(one: Statement) -> Changed:
+        changed = connection.execute(one.sql, guard, one.params)
+        if bound is not None:
+            bound.require()
+        return changed
+
+    match work:
+        case Query(sql, params, max_rows, max_bytes):
+            return connection.query(sql, guard, params, max_rows, max_bytes)
+        case Execute(schema=schema):
+            for text in schema:
+                execute(Statement(text))
+            return _ENCODE(execute(work))
+        case Batch(statements):
+            return _ENCODE({"results": [execute(one) for one in statements]})

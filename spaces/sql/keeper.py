@@ -1,0 +1,474 @@
+"""The keeper of the processes that run SQL statements (SQ29).
+
+It starts children by forking itself, lends them to the node's workers, and ends them. So it has one
+thread, opens no database, and serves all workers of a node: the places that it counts are the
+node's.
+
+- A child serves one space, and one worker at a time.
+- A space's owner has few places for statements that read, and others for those that write. As soon
+  as half of all places are taken, a place is given only to owners who have none.
+- Of a database, one lease writes at a time; the others wait here, without a place.
+- A child that has been lent for 50 ms gets low priority, and is not lent again.
+- Readers that keep the log of a database from being emptied are ended (SQ30).
+- Idle children are ended when others are needed, or after a minute.
+"""
+
+import gc
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ..store.durable import sync_folder
+from . import child as _child
+from .database_rows import file_of
+from .frames import (
+    MAX_KEEPER_BYTES,
+    Ask,
+    End,
+    FromKeeper,
+    Given,
+    NotStarted,
+    Serving,
+    Shorten,
+    Shortened,
+    ToKeeper,
+    encoded,
+)
+
+READS_OF_AN_OWNER = 2
+WRITES_OF_AN_OWNER = 2
+SLOW_S = 0.05
+_LOW_PRIORITY = 19
+_IDLE_S = 60.0
+_LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
+_KEPT_BYTES = 64 * 1024 * 1024
+_BACKLOG = 64
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_DECODER: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
+
+
+@dataclass(eq=False, slots=True)
+class _Child:
+    """A child process.
+
+    Attributes:
+        process: its id.
+        connection: the end that workers use.
+        space: the hash of the space that it serves.
+        has_folder: whether it can reach the folder of that space.
+        idle_since: when it was last lent, in seconds of the monotonic clock.
+        is_slow: whether it has low priority, which cannot be taken back.
+    """
+
+    process: int
+    connection: socket.socket
+    space: bytes
+    has_folder: bool
+    idle_since: float
+    is_slow: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Lease:
+    """A child that is lent, or a request for one.
+
+    Attributes:
+        worker: who asked.
+        child: None while the lease waits.
+        began_at: when the child was lent, in seconds of the monotonic clock.
+        shortens: whether its database has to be free of readers until it ends.
+        is_alone: whether it was told that it is.
+    """
+
+    worker: "_Worker"
+    ask: Ask
+    child: _Child | None = None
+    began_at: float = 0.0
+    shortens: bool = False
+    is_alone: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """The connection of a worker, and its leases by number."""
+
+    connection: socket.socket
+    leases: dict[int, _Lease] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Owner:
+    """The requests of an owner that wait, and how many run."""
+
+    waiting_reads: deque[_Lease] = field(default_factory=deque)
+    waiting_writes: deque[_Lease] = field(default_factory=deque)
+    reads: int = 0
+    writes: int = 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing of this owner waits or runs."""
+        return not (self.waiting_reads or self.waiting_writes or self.reads or self.writes)
+
+
+def run_keeper(
+    folder: Path,
+    listener: socket.socket,
+    *,
+    processes: int,
+    confine: Callable[[Path | None, int], None],
+    ready: Callable[[], None],
+    lifeline: int,
+) -> None:
+    """Serve workers until SIGTERM, or until the lifeline ends.
+
+    All children end with this process.
+
+    Args:
+        folder: the folder of all databases.
+        listener: a listening Unix socket of the kind SEQPACKET.
+        processes: the most children.
+        confine: confines a child to the folder of its space, if it has one; its second argument is
+            this process's id.
+        ready: is called when workers are served.
+        lifeline: a file descriptor that the parent process keeps open.
+    """
+    keeper = _Keeper(folder, listener, processes, confine)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy each object's page
+    ready()
+    try:
+        keeper.run(lifeline)
+    finally:
+        keeper.end_all()
+
+
+class _Keeper:
+    """The state of the process. Only its one thread uses it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        listener: socket.socket,
+        processes: int,
+        confine: Callable[[Path | None, int], None],
+    ) -> None:
+        self._folder = folder
+        self._listener = listener
+        self._most = processes
+        self._confine = confine
+        self._selector = selectors.DefaultSelector()
+        self._children = dict[int, _Child]()
+        self._idle = dict[_Child, None]()  # the least recently lent first
+        self._ending = set[int]()  # killed, and not reaped
+        self._owners = dict[bytes, _Owner]()  # those that were served last come last
+        self._running = dict[_Lease, None]()
+
+    # --- events
+
+    def run(self, lifeline: int) -> None:
+        """Handle events until the node stops."""
+        woken, wakeup = socket.socketpair()
+        for end in (woken, wakeup, self._listener):
+            end.setblocking(False)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # the signal itself writes to the socket
+        self._listener.listen(_BACKLOG)
+        self._selector.register(woken, selectors.EVENT_READ, woken)
+        self._selector.register(lifeline, selectors.EVENT_READ, lifeline)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
+        while True:
+            for key, _ in self._selector.select(self._seconds_until_due()):
+                if key.data is woken:
+                    received = woken.recv(4096)
+                    if signal.SIGTERM in received or signal.SIGINT in received:
+                        return
+                    self._reap()
+                elif key.data is lifeline:
+                    if not os.read(lifeline, 4096):
+                        return
+                elif key.data is self._listener:
+                    self._accept()
+                else:
+                    self._hear(key.data)
+            self._do_what_is_due()
+            self._lend()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the worker has ended
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            worker = _Worker(connection)
+            self._selector.register(connection, selectors.EVENT_READ, worker)
+            self._tell(worker, Serving())
+
+    def _hear(self, worker: _Worker) -> None:
+        """Take the messages that a worker has sent."""
+        while True:
+            try:
+                payload = worker.connection.recv(MAX_KEEPER_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                payload = b""
+            if not payload:
+                self._lost(worker)
+                return
+            match _DECODER.decode(payload):
+                case Ask() as ask:
+                    self._ask(worker, ask)
+                case End(number, keeps):
+                    if (lease := worker.leases.pop(number, None)) is not None:
+                        self._end(lease, keeps=keeps)
+                case Shorten(number):
+                    if (lease := worker.leases.get(number)) is not None:
+                        lease.shortens, lease.is_alone = True, False
+
+    def _lost(self, worker: _Worker) -> None:
+        """End the leases of a worker that has ended."""
+        self._selector.unregister(worker.connection)
+        worker.connection.close()
+        for lease in worker.leases.values():
+            self._end(lease, keeps=False)
+        worker.leases.clear()
+
+    def _tell(self, worker: _Worker, message: FromKeeper, *files: int) -> bool:
+        """Send a message to a worker; without success, the worker has ended.
+
+        Its socket has room: a worker gets two messages at most for each child that it is lent.
+        """
+        try:
+            socket.send_fds(worker.connection, [encoded(message)], files)
+        except OSError:
+            return False
+        return True
+
+    # --- leases
+
+    def _ask(self, worker: _Worker, ask: Ask) -> None:
+        lease = _Lease(worker, ask)
+        worker.leases[ask.number] = lease
+        owner = self._owners.setdefault(ask.owner, _Owner())
+        (owner.waiting_writes if ask.writes else owner.waiting_reads).append(lease)
+
+    def _end(self, lease: _Lease, *, keeps: bool) -> None:
+        owner = self._owners[lease.ask.owner]
+        child = lease.child
+        if child is None:
+            (owner.waiting_writes if lease.ask.writes else owner.waiting_reads).remove(lease)
+        else:
+            del self._running[lease]
+            if lease.ask.writes:
+                owner.writes -= 1
+            else:
+                owner.reads -= 1
+            is_alive = child.process in self._children
+            if is_alive and keeps and not child.is_slow and _memory_bytes(child) < _KEPT_BYTES:
+                child.idle_since = time.monotonic()
+                self._idle[child] = None
+            else:
+                self._kill(child)
+        if owner.is_unknown:
+            del self._owners[lease.ask.owner]
+
+    def _lend(self) -> None:
+        """Lend children to those who wait, the owner first who was served longest ago."""
+        for name in list(self._owners):
+            if len(self._running) >= self._most:
+                return
+            owner = self._owners[name]
+            while (lease := self._next_of(owner)) is not None:
+                try:
+                    child = self._child_for(lease.ask)
+                except OSError:  # the system has no more processes or descriptors
+                    self._tell(lease.worker, NotStarted(lease.ask.number))
+                    self._end(lease.worker.leases.pop(lease.ask.number), keeps=False)
+                    return
+                if child is None:
+                    return  # until another process has ended
+                self._give(owner, lease, child)
+                self._owners[name] = self._owners.pop(name)
+
+    def _next_of(self, owner: _Owner) -> _Lease | None:
+        """Return the next lease of an owner that may begin; those that write come first."""
+        taken = owner.reads + owner.writes
+        if taken and len(self._running) * 2 >= self._most:
+            return None
+        if owner.writes < WRITES_OF_AN_OWNER:
+            for lease in owner.waiting_writes:
+                if not any(other.ask.writes for other in self._leases_of(lease.ask.key)):
+                    return lease
+        if owner.reads < READS_OF_AN_OWNER:
+            for lease in owner.waiting_reads:
+                if not any(other.shortens for other in self._leases_of(lease.ask.key)):
+                    return lease
+        return None
+
+    def _leases_of(self, key: bytes) -> Iterator[_Lease]:
+        """Yield the leases of a database."""
+        for lease in self._running:
+            if lease.ask.key == key:
+                yield lease
+
+    def _give(self, owner: _Owner, lease: _Lease, child: _Child) -> None:
+        if lease.ask.writes:
+            owner.waiting_writes.remove(lease)
+            owner.writes += 1
+        else:
+            owner.waiting_reads.remove(lease)
+            owner.reads += 1
+        lease.child, lease.began_at = child, time.monotonic()
+        self._running[lease] = None
+        self._tell(lease.worker, Given(lease.ask.number), child.connection.fileno())
+
+    # --- time
+
+    def _seconds_until_due(self) -> float | None:
+        """Return how long nothing has to be done unless something happens."""
+        due = [
+            lease.began_at + SLOW_S
+            for lease in self._running
+            if lease.child is not None and not lease.child.is_slow
+        ]
+        for child in self._idle:
+            due.append(child.idle_since + _IDLE_S)
+            break
+        for writer in self._running:
+            if writer.shortens and not writer.is_alone:
+                due += [lease.began_at + _LONGEST_READ_S for lease in self._readers_of(writer)]
+        return max(min(due) - time.monotonic(), 0.0) if due else None
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        for lease in self._running:
+            child = lease.child
+            if child is not None and not child.is_slow and now >= lease.began_at + SLOW_S:
+                child.is_slow = True
+                with suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
+        for child in list(self._idle):
+            if now < child.idle_since + _IDLE_S:
+                break
+            self._kill(child)
+        for writer in self._running:
+            if writer.shortens and not writer.is_alone:
+                self._shorten(writer, now)
+
+    def _readers_of(self, writer: _Lease) -> list[_Lease]:
+        """Return the leases that read a database beside the one that writes, without exports."""
+        key = writer.ask.key
+        leases = [lease for lease in self._leases_of(key) if lease is not writer]
+        return [lease for lease in leases if not lease.ask.is_export]
+
+    def _shorten(self, writer: _Lease, now: float) -> None:
+        """End the requests that keep the log of a database from being emptied (SQ30)."""
+        for lease in self._readers_of(writer):
+            if now >= lease.began_at + _LONGEST_READ_S and lease.child is not None:
+                self._kill(lease.child)
+        if all(lease is writer for lease in self._leases_of(writer.ask.key)):
+            writer.is_alone = True
+            self._tell(writer.worker, Shortened(writer.ask.number))
+
+    # --- children
+
+    def _child_for(self, ask: Ask) -> _Child | None:
+        """Return an idle child for a request, or a new one; None if there is no place now."""
+        space = ask.key[1:17]
+        for child in reversed(self._idle):
+            if child.space == space and (child.has_folder or not ask.has_file):
+                del self._idle[child]
+                return child
+        if len(self._children) >= self._most:
+            oldest = next(iter(self._idle), None)
+            if oldest is not None and not self._ending:
+                self._kill(oldest)
+            return None
+        return self._start(ask)
+
+    def _start(self, ask: Ask) -> _Child:
+        ours, theirs = socket.socketpair()
+        folder = (self._folder / file_of(ask.key)).parent if ask.has_file else None
+        parent = os.getpid()
+        try:
+            process = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if process == 0:
+            try:
+                self._become_child(theirs, folder, parent)
+            finally:
+                os._exit(1)
+        theirs.close()
+        child = _Child(process, ours, ask.key[1:17], folder is not None, time.monotonic())
+        self._children[process] = child
+        return child
+
+    def _become_child(self, connection: socket.socket, folder: Path | None, parent: int) -> None:
+        """Run the program of a child."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        # What the keeper has open are the connections of other children and of workers.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
+        os.dup2(connection.fileno(), 3)
+        most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        os.closerange(4, most_files)
+        with socket.socket(fileno=3) as own:
+            if folder is not None and not folder.exists():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for parent_folder in folder.parents[:2]:  # so that its name is durable
+                    sync_folder(parent_folder)
+            self._confine(folder, parent)
+            _child.serve(own, folder)
+        os._exit(0)
+
+    def _kill(self, child: _Child) -> None:
+        """End a child; it counts as a process until it has ended."""
+        self._idle.pop(child, None)
+        if child.process in self._children and child.process not in self._ending:
+            self._ending.add(child.process)
+            os.kill(child.process, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        """Forget the children that have ended."""
+        while True:
+            try:
+                process, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if process == 0:
+                return
+            child = self._children.pop(process)
+            self._ending.discard(process)
+            child.connection.close()
+            self._idle.pop(child, None)
+
+    def end_all(self) -> None:
+        """End all children."""
+        for child in list(self._children.values()):
+            self._kill(child)
+
+
+def _memory_bytes(child: _Child) -> int:
+    """Return the private memory of a child."""
+    try:
+        fields = Path(f"/proc/{child.process}/statm").read_text().split()
+    except OSError:
+        return sys.maxsize
+    return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES

@@ -1,0 +1,68 @@
+"""The processes that run SQL statements, for tests that have a node in their own process.
+
+The keeper is started as the supervisor starts it, but only when it is first needed: few tests of
+many use a database.
+"""
+
+import os
+import select
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from node.processes.keeper_launch import SQL_SOCKET, KeeperLaunch
+from node.processes.launch import own_program
+from spaces.sql.database_rows import DATABASES_FOLDER
+from spaces.store.lmdb.engine import socket_path_for
+
+_CODE = "from node.processes.sqlkeeper import main; sys.exit(main())"
+
+
+@contextmanager
+def sql_processes(data: Path, processes: int = 8) -> Iterator[Path]:
+    """Listen for workers until the block ends, and yield the path of the socket.
+
+    Args:
+        data: the data folder.
+        processes: the most processes that run statements.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = socket_path_for(data, SQL_SOCKET)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        ended, end = os.pipe()
+        launch = KeeperLaunch(str(data / DATABASES_FOLDER), listener.fileno(), processes)
+        waiting = threading.Thread(target=_keep, args=(listener, launch, ended))
+        waiting.start()
+        try:
+            yield path
+        finally:
+            os.close(end)
+            waiting.join()
+            os.close(ended)
+            path.unlink(missing_ok=True)
+
+
+def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
+    """Start the keeper with the first connection, and end it with the block."""
+    readable, _, _ = select.select((listener.fileno(), ended), (), ())
+    if ended in readable:
+        return
+    with subprocess.Popen(
+        own_program(_CODE, "sqlkeeper"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(listener.fileno(),),
+    ) as keeper:
+        assert keeper.stdin is not None  # stdin=PIPE
+        keeper.stdin.write(msgspec.json.encode(launch) + b"\n")
+        keeper.stdin.flush()
+        select.select((ended,), (), ())
+        keeper.stdin.close()  # the keeper ends with it
