@@ -27,6 +27,13 @@ class StoreUnavailable(StoreError):
     code = "store-unavailable"
 
 
+class SqlOutcomeUnknown(StoreUnavailable):
+    """The process of an SQL database ended, or did not answer, while it committed a write.
+
+    The write is durable or was undone.
+    """
+
+
 class StoreLocked(StoreUnavailable):
     """Another process has the data folder open for writing."""
 

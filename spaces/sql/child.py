@@ -102,6 +102,7 @@ def serve(connection: socket.socket, folder: Path | None) -> None:
     reader = MessageReader(ToChild, MAX_TO_CHILD_BYTES)
     while (message := receive(connection, reader)) is not None:
         connection.sendall(framed(child.answer(message)))
+    child.close()
 
 
 class _Child:
@@ -127,6 +128,11 @@ class _Child:
             return Failed(type(exc).__name__, str(exc))
         except MemoryError:
             return Failed(StoreBusy.__name__, "SQL statements need too much memory")
+
+    def close(self) -> None:
+        """Close all databases; the last process that has one open empties its log."""
+        for connection in self._open.values():
+            connection.close()
 
     def _commit(self) -> FromChild:
         if not self._writing:

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..keyspace import x16
-from ..space_errors import RecordDamaged, SqlError, StoreBusy, StoreUnavailable
+from ..space_errors import (
+    RecordDamaged,
+    SqlError,
+    SqlOutcomeUnknown,
+    StoreBusy,
+    StoreUnavailable,
+)
 from .child import ERRORS, LogHeld
 from .database_files import COPY_PREFIX
 from .database_rows import DatabaseName, file_of
@@ -157,6 +163,10 @@ class Lease:
 
     If anything but an answer ends a method, such as the deadline, the child is ended with the
     lease.
+
+    Attributes:
+        is_clean: whether no answer is due and no transaction is open, so that the child can be used
+            further.
     """
 
     def __init__(
@@ -173,7 +183,7 @@ class Lease:
         self._file = file
         self._wait_s = wait_s
         self._reader = MessageReader(FromChild, MAX_FROM_CHILD_BYTES)
-        self._is_clean = True
+        self.is_clean = True
 
     @property
     def file(self) -> str:
@@ -206,17 +216,17 @@ class Lease:
                 raise StoreBusy("the log of an SQL database is full") from None
         if not isinstance(answer, Ran):
             raise self._broken()
-        self._is_clean = not (run.writes and run.file)
+        self.is_clean = not (run.writes and run.file)
         return answer
 
     async def commit(self) -> None:
         """Commit the open transaction durably.
 
         Raises:
-            StoreUnavailable: the result is unknown.
+            SqlOutcomeUnknown: the child did not answer within `COMMIT_S`, or has ended.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_S
-        unknown = StoreUnavailable("it is unknown whether an SQL database was changed")
+        unknown = SqlOutcomeUnknown("it is unknown whether an SQL database was changed")
         try:
             answer = await self._answer(Commit(), deadline, unknown, None)
         except StoreBusy:
@@ -236,10 +246,10 @@ class Lease:
     def close(self) -> None:
         """End the lease, and the child too unless it can be lent again."""
         self._connection.close()
-        self._keeper.end(self._number, keeps=self._is_clean)
+        self._keeper.end(self._number, keeps=self.is_clean)
 
     def _broken(self) -> StoreUnavailable:
-        self._is_clean = False
+        self.is_clean = False
         return StoreUnavailable("a process for SQL statements gave a wrong answer")
 
     async def _answer(
@@ -256,7 +266,7 @@ class Lease:
             StoreBusy: the child has ended.
             The errors that the child reports.
         """
-        self._is_clean = False
+        self.is_clean = False
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_sendall(self._connection, framed(message))
@@ -277,7 +287,7 @@ class Lease:
             raise StoreBusy("the process of an SQL statement has ended") from None
         except MessageInvalid as exc:
             raise self._broken() from exc
-        self._is_clean = True
+        self.is_clean = True
         if isinstance(answer, Failed):
             raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
         return answer

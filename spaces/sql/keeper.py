@@ -8,12 +8,13 @@ node's.
 - A space's owner has few places for statements that read, and others for those that write. As soon
   as half of all places are taken, a place is given only to owners who have none.
 - Of a database, one lease writes at a time; the others wait here, without a place.
-- A child that has been lent for 50 ms gets low priority, and is not lent again.
+- A child that has computed for 50 ms in one lease gets low priority, and is not lent again.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
 """
 
 import gc
+import math
 import os
 import resource
 import selectors
@@ -49,9 +50,11 @@ from .frames import (
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
 SLOW_S = 0.05
+_LEAST_LOOK_S = 0.005
 _LOW_PRIORITY = 19
 _IDLE_S = 60.0
 _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
+_CLOSING_S = 1.0
 _KEPT_BYTES = 64 * 1024 * 1024
 _BACKLOG = 64
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -69,6 +72,7 @@ class _Child:
         has_folder: whether it can reach the folder of that space.
         idle_since: when it was last lent, in seconds of the monotonic clock.
         is_slow: whether it has low priority, which cannot be taken back.
+        retired_at: when it was asked to end, unless it was killed.
     """
 
     process: int
@@ -77,6 +81,7 @@ class _Child:
     has_folder: bool
     idle_since: float
     is_slow: bool = False
+    retired_at: float | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -87,6 +92,8 @@ class _Lease:
         worker: who asked.
         child: None while the lease waits.
         began_at: when the child was lent, in seconds of the monotonic clock.
+        cpu_at_start_s: how long the child had computed then.
+        due_at: when it is looked at whether the child has computed for too long.
         shortens: whether its database has to be free of readers until it ends.
         is_alone: whether it was told that it is.
     """
@@ -95,6 +102,8 @@ class _Lease:
     ask: Ask
     child: _Child | None = None
     began_at: float = 0.0
+    cpu_at_start_s: float = 0.0
+    due_at: float = 0.0
     shortens: bool = False
     is_alone: bool = False
 
@@ -171,7 +180,7 @@ class _Keeper:
         self._selector = selectors.DefaultSelector()
         self._children = dict[int, _Child]()
         self._idle = dict[_Child, None]()  # the least recently lent first
-        self._ending = set[int]()  # killed, and not reaped
+        self._ending = set[int]()  # retired or killed, and not reaped
         self._owners = dict[bytes, _Owner]()  # those that were served last come last
         self._running = dict[_Lease, None]()
 
@@ -244,16 +253,17 @@ class _Keeper:
             self._end(lease, keeps=False)
         worker.leases.clear()
 
-    def _tell(self, worker: _Worker, message: FromKeeper, *files: int) -> bool:
-        """Send a message to a worker; without success, the worker has ended.
+    def _tell(self, worker: _Worker, message: FromKeeper, *files: int) -> None:
+        """Send a message to a worker, or disconnect one that has ended or reads nothing.
 
-        Its socket has room: a worker gets two messages at most for each child that it is lent.
+        The socket of a worker that reads has room: it gets two messages at most for each child that
+        it is lent.
         """
         try:
             socket.send_fds(worker.connection, [encoded(message)], files)
         except OSError:
-            return False
-        return True
+            with suppress(OSError):
+                worker.connection.shutdown(socket.SHUT_RDWR)  # `_hear` then ends its leases
 
     # --- leases
 
@@ -274,12 +284,13 @@ class _Keeper:
                 owner.writes -= 1
             else:
                 owner.reads -= 1
-            is_alive = child.process in self._children
-            if is_alive and keeps and not child.is_slow and _memory_bytes(child) < _KEPT_BYTES:
+            if not keeps:
+                self._kill(child)
+            elif child.is_slow or _memory_bytes(child) >= _KEPT_BYTES:
+                self._retire(child)
+            elif child.process in self._children:
                 child.idle_since = time.monotonic()
                 self._idle[child] = None
-            else:
-                self._kill(child)
         if owner.is_unknown:
             del self._owners[lease.ask.owner]
 
@@ -329,7 +340,10 @@ class _Keeper:
         else:
             owner.waiting_reads.remove(lease)
             owner.reads += 1
-        lease.child, lease.began_at = child, time.monotonic()
+        lease.child = child
+        lease.began_at = time.monotonic()
+        lease.cpu_at_start_s = _cpu_s(child)
+        lease.due_at = lease.began_at + SLOW_S
         self._running[lease] = None
         self._tell(lease.worker, Given(lease.ask.number), child.connection.fileno())
 
@@ -338,7 +352,12 @@ class _Keeper:
     def _seconds_until_due(self) -> float | None:
         """Return how long nothing has to be done unless something happens."""
         due = [
-            lease.began_at + SLOW_S
+            child.retired_at + _CLOSING_S
+            for child in self._children.values()
+            if child.retired_at is not None
+        ]
+        due += [
+            lease.due_at
             for lease in self._running
             if lease.child is not None and not lease.child.is_slow
         ]
@@ -354,14 +373,23 @@ class _Keeper:
         now = time.monotonic()
         for lease in self._running:
             child = lease.child
-            if child is not None and not child.is_slow and now >= lease.began_at + SLOW_S:
-                child.is_slow = True
-                with suppress(ProcessLookupError):
-                    os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
+            if child is None or child.is_slow or now < lease.due_at:
+                continue
+            # Time that it waits for the disk or for its worker does not count.
+            left_s = SLOW_S - (_cpu_s(child) - lease.cpu_at_start_s)
+            if left_s > 0:
+                lease.due_at = now + max(left_s, _LEAST_LOOK_S)
+                continue
+            child.is_slow = True
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
         for child in list(self._idle):
             if now < child.idle_since + _IDLE_S:
                 break
-            self._kill(child)
+            self._retire(child)
+        for child in list(self._children.values()):
+            if child.retired_at is not None and now >= child.retired_at + _CLOSING_S:
+                self._kill(child)
         for writer in self._running:
             if writer.shortens and not writer.is_alone:
                 self._shorten(writer, now)
@@ -393,7 +421,7 @@ class _Keeper:
         if len(self._children) >= self._most:
             oldest = next(iter(self._idle), None)
             if oldest is not None and not self._ending:
-                self._kill(oldest)
+                self._retire(oldest)
             return None
         return self._start(ask)
 
@@ -438,9 +466,24 @@ class _Keeper:
             _child.serve(own, folder)
         os._exit(0)
 
-    def _kill(self, child: _Child) -> None:
-        """End a child; it counts as a process until it has ended."""
+    def _retire(self, child: _Child) -> None:
+        """Let a child that works for nobody close its databases and end.
+
+        The last process that closes a database empties its log.
+        """
         self._idle.pop(child, None)
+        if child.process in self._children and child.process not in self._ending:
+            self._ending.add(child.process)
+            child.retired_at = time.monotonic()
+            child.connection.close()
+
+    def _kill(self, child: _Child) -> None:
+        """End a child at once; it counts as a process until it has ended."""
+        self._idle.pop(child, None)
+        if child.retired_at is not None:
+            child.retired_at = None
+            os.kill(child.process, signal.SIGKILL)
+            return
         if child.process in self._children and child.process not in self._ending:
             self._ending.add(child.process)
             os.kill(child.process, signal.SIGKILL)
@@ -460,9 +503,30 @@ class _Keeper:
             self._idle.pop(child, None)
 
     def end_all(self) -> None:
-        """End all children."""
+        """End all children: idle ones close their databases first."""
         for child in list(self._children.values()):
-            self._kill(child)
+            if child in self._idle:
+                self._retire(child)
+            else:
+                self._kill(child)
+        deadline = time.monotonic() + _CLOSING_S
+        while self._children and time.monotonic() < deadline:
+            self._selector.select(_LEAST_LOOK_S)
+            self._reap()
+        for child in self._children.values():
+            if child.retired_at is not None:
+                self._kill(child)
+
+
+def _cpu_s(child: _Child) -> float:
+    """Return how long a child has computed; infinity if it has ended.
+
+    The number of the clock of another process is defined by Linux (`clock_getcpuclockid`).
+    """
+    try:
+        return time.clock_gettime(~child.process << 3 | 2)
+    except OSError:
+        return math.inf
 
 
 def _memory_bytes(child: _Child) -> int:

@@ -24,6 +24,7 @@ from .frames import (
 
 _START_S = 10.0
 """How long a keeper may take to start; it is not part of a request's time."""
+_ENDED = "the keeper of SQL processes has ended"
 _DECODER: msgspec.msgpack.Decoder[FromKeeper] = msgspec.msgpack.Decoder(FromKeeper)
 
 
@@ -56,6 +57,8 @@ class KeeperClient:
         """
         self._connect()
         await asyncio.wait((self._serving,), timeout=_START_S)
+        if self._socket is None:
+            raise StoreBusy(_ENDED)
         given: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
         self._asked[ask.number] = given
         try:
@@ -118,6 +121,8 @@ class KeeperClient:
         self._serving = loop.create_future()
 
     def _send(self, message: ToKeeper) -> None:
+        if self._socket is None:  # all leases have ended with the connection
+            return
         self._unsent.append(encoded(message))
         if len(self._unsent) == 1:
             self._flush()
@@ -151,26 +156,30 @@ class KeeperClient:
                 self._lost()
                 return
             lent = [socket.socket(fileno=file) for file in files]
-            match _DECODER.decode(payload):
-                case Serving():
-                    self._serving.set_result(None)
-                case Given(number):
-                    given = self._asked.get(number)
-                    if given is not None and not given.done():
-                        of_child = lent.pop()
-                        of_child.setblocking(False)
-                        given.set_result(of_child)
-                case NotStarted(number):
-                    given = self._asked.get(number)
-                    if given is not None and not given.done():
-                        error = StoreUnavailable("no process for SQL statements can be started")
-                        given.set_exception(error)
-                case Shortened(number):
-                    shortened = self._shortening.get(number)
-                    if shortened is not None and not shortened.done():
-                        shortened.set_result(None)
+            self._take(_DECODER.decode(payload), lent)
             for unused in lent:  # of a lease that was ended meanwhile
                 unused.close()
+
+    def _take(self, message: FromKeeper, lent: list[socket.socket]) -> None:
+        """Pass a message on to who waits for it; what is taken of `lent` is removed from it."""
+        match message:
+            case Serving():
+                self._serving.set_result(None)
+            case Given(number):
+                given = self._asked.get(number)
+                if given is not None and not given.done():
+                    of_child = lent.pop()
+                    of_child.setblocking(False)
+                    given.set_result(of_child)
+            case NotStarted(number):
+                given = self._asked.get(number)
+                if given is not None and not given.done():
+                    error = StoreUnavailable("no process for SQL statements can be started")
+                    given.set_exception(error)
+            case Shortened(number):
+                shortened = self._shortening.get(number)
+                if shortened is not None and not shortened.done():
+                    shortened.set_result(None)
 
     def _lost(self) -> None:
         """Forget a connection; who waits for the keeper is told."""
@@ -181,6 +190,11 @@ class KeeperClient:
             loop.remove_writer(self._socket)
             self._socket.close()
             self._socket = None
-        for waiting in (self._serving, *self._asked.values(), *self._shortening.values()):
-            if not waiting.done():
-                waiting.set_exception(StoreBusy("the keeper of SQL processes has ended"))
+        if not self._serving.done():
+            self._serving.set_result(None)  # `lend` finds no connection
+        for asked in self._asked.values():
+            if not asked.done():
+                asked.set_exception(StoreBusy(_ENDED))
+        for shortening in self._shortening.values():
+            if not shortening.done():
+                shortening.set_exception(StoreBusy(_ENDED))

@@ -12,12 +12,13 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from attacks.parties import Stage
 from embedded_node import EmbeddedNode
 from patience import PATIENCE_S
+from sql_processes import sql_processes
 from tests_support import FixedClock
 
 from capabilities.clock_and_entropy import Clock, SystemEntropy
@@ -140,9 +141,10 @@ async def held_node(
         await load_collateral(services)
         bound = bind_socket("127.0.0.1", 0)
         listener = await start_listener(build_app(services), bound, config.http)
-        try:
-            yield EmbeddedNode(url_of(bound), services), store
-        finally:
-            await listener.stop()
+        with nullcontext() if config.is_shared else sql_processes(config.data):
+            try:
+                yield EmbeddedNode(url_of(bound), services), store
+            finally:
+                await listener.stop()
     finally:
         await store.close()

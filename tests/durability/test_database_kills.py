@@ -25,8 +25,7 @@ from running_node import Reply, exchange, key_token, new_key, running_node, unti
 from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 from spaces.keyspace import space_keys
-from spaces.sql.database_rows import DATABASES_FOLDER, DatabaseName
-from spaces.sql.databases import Databases
+from spaces.sql.database_rows import DATABASES_FOLDER, DatabaseName, file_of
 from spaces.store.contract import counter_of
 from spaces.store.lmdb.engine import open_lmdb
 
@@ -196,16 +195,14 @@ async def test_kills_of_a_node_with_databases(tmp_path: Path) -> None:
 
 async def check_files(data: Path, load: Load) -> None:
     """Compare the files with the usage of the space, and check their structure."""
-    databases = Databases(data / DATABASES_FOLDER, wait_s=10)
     space = parse_space_id(load.space)
     size_bytes = 0
     for path in {writer.path for writer in load.writers}:
-        file = databases.file_of(DatabaseName(space, path))
-        connection = apsw.Connection(str(file))
+        file = file_of(DatabaseName(space, path).key)
+        connection = apsw.Connection(str(data / DATABASES_FOLDER / file))
         assert connection.pragma("integrity_check") == "ok"
         size_bytes += connection.pragma("page_count") * connection.pragma("page_size")
         connection.close()
-    databases.close()
     store = open_lmdb(data)
     try:
         (usage,) = (await store.read([space_keys(space).usage])).records

@@ -147,7 +147,11 @@ class RunningNode:
     def kill(self) -> None:
         """End every process at once with SIGKILL, as a power cut would, and wait until they are
         gone."""
-        children = self.children("storekeeper") + self.children("worker")
+        children = [
+            *self.children("storekeeper"),
+            *self.children("sqlkeeper"),
+            *self.children("worker"),
+        ]
         for pid in (self.process.pid, *children):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

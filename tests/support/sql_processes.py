@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,11 +20,12 @@ from node.processes.launch import own_program
 from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.store.lmdb.engine import socket_path_for
 
+PROCESSES = 8
 _CODE = "from node.processes.sqlkeeper import main; sys.exit(main())"
 
 
 @contextmanager
-def sql_processes(data: Path, processes: int = 8) -> Iterator[Path]:
+def sql_processes(data: Path, processes: int = PROCESSES) -> Iterator[Path]:
     """Listen for workers until the block ends, and yield the path of the socket.
 
     Args:
@@ -66,3 +67,40 @@ def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
         keeper.stdin.flush()
         select.select((ended,), (), ())
         keeper.stdin.close()  # the keeper ends with it
+
+
+def sql_children(process: int | None = None) -> list[int]:
+    """Return the processes that run SQL statements for a node.
+
+    Args:
+        process: of the node; this process if it is left out.
+    """
+    keepers = [pid for pid in _children_of(process or os.getpid()) if _is_keeper(pid)]
+    return [child for keeper in keepers for child in _children_of(keeper)]
+
+
+def busy_sql_children(process: int | None = None) -> list[int]:
+    """Return those of `sql_children` that compute at this moment."""
+    return [child for child in sql_children(process) if _state(child) == "R"]
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def _children_of(process: int) -> list[int]:
+    found = list[int]()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that ended meanwhile
+            found += [int(pid) for pid in (task / "children").read_text().split()]
+    return found
+
+
+def _is_keeper(process: int) -> bool:
+    try:
+        return b"sqlkeeper" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False

@@ -4,9 +4,11 @@ A write is authorised, run without committing, recorded in the store on conditio
 was revoked, and then committed in its database. Statements run in processes of their own (SQ29).
 """
 
+from contextlib import suppress
+
 from msgspec.structs import replace
 
-from capabilities.capability_errors import SqlRefused
+from capabilities.capability_errors import CapabilityError, SqlRefused
 from capabilities.frozen_struct import FrozenStruct
 from spaces.keyspace import space_keys
 from spaces.space_errors import (
@@ -14,6 +16,7 @@ from spaces.space_errors import (
     SqlAdminNeeded,
     SqlForbidden,
     SqlLogFull,
+    SqlOutcomeUnknown,
     SqlQuotaExceeded,
     StoreBusy,
 )
@@ -149,13 +152,22 @@ class _Operation(FrozenStruct):
 
     async def _write(self, work: Query | Execute | Batch) -> bytes:
         """Run the statements in a transaction for writing (SQ12)."""
-        services, name, databases = self.request.services, self.name, self.databases
+        name, databases = self.name, self.databases
         exists = self.reading.old_bytes is not None
         if not exists:
             # Nothing is created for statements that fail.
             async with databases.lease(name, writes=True, has_file=False) as trial:
                 await self._change(trial, work, self.reading)
-        async with databases.lease(name, writes=True, has_file=True) as lease:
+        try:
+            return await self._write_to_file(work)
+        except SqlOutcomeUnknown:
+            with suppress(SpaceError, CapabilityError, Refusal):  # the next write corrects it
+                await self._record_size()
+            raise
+
+    async def _write_to_file(self, work: Query | Execute | Batch) -> bytes:
+        services, name = self.request.services, self.name
+        async with self.databases.lease(name, writes=True, has_file=True) as lease:
 
             async def attempt(_: bool) -> tuple[Commit, bytes]:
                 # A commit checks revocations, but only a read checks time windows (I33).
@@ -171,6 +183,21 @@ class _Operation(FrozenStruct):
             body = await until_committed(services, attempt)
             await lease.commit()
             return body
+
+    async def _record_size(self) -> None:
+        """Read the size of the database again, and record it (SQ12).
+
+        The lease excludes other writes to the database until the size is recorded.
+        """
+        services, name = self.request.services, self.name
+        async with self.databases.lease(name, writes=True, has_file=True) as lease:
+
+            async def attempt(_: bool) -> tuple[Commit, None]:
+                reading = await _read(self.request, name, records_use=False)
+                ran = await self._change(lease, Batch([]), reading)
+                return Commit(puts=(database_put(name, ran.size_bytes),)), None
+
+            await until_committed(services, attempt)
 
     async def _change(self, lease: Lease, work: Query | Execute | Batch, reading: _Reading) -> Ran:
         """Run the statements without committing them."""

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
-import msgspec
 import pytest
 
 from capabilities.sql_caveats import SqlLimits
@@ -249,89 +247,10 @@ def test_a_write_is_noticed_before_it_runs(connection: Connection) -> None:
     assert answer(connection, "PRAGMA optimize", ALL).startswith('{"columns":')
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "trim(z, a || 'z')",
-        "ltrim(z, a || 'z')",
-        "rtrim(z, a || 'z')",
-        "unhex(z, a || 'z')",
-        "instr(z || z, z || 'a')",
-        "replace(z || z, z || 'a', '')",
-        "z || z LIKE '%' || substr(z, 1, 900) || 'a'",
-        "z || z GLOB '*' || substr(z, 1, 900) || 'a'",
-        "json_patch(j, replace(j, 'k', 'l'))",
-    ],
-)
-def test_no_function_runs_for_long(connection: Connection, call: str) -> None:
-    """A call that compares much with much is refused at once (SQ16)."""
-    sql = (
-        "WITH v AS (SELECT replace(hex(zeroblob(200000)), '0', 'z') AS z,"
-        " replace(hex(zeroblob(50000)), '0', 'a') AS a,"
-        " (SELECT json_group_object('k' || value, 1) FROM"
-        " (WITH RECURSIVE c(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM c LIMIT 20000)"
-        " SELECT value FROM c)) AS j)"
-        f" SELECT length({call}) FROM v"
-    )
-    text = answer(connection, sql)
-    assert text.startswith("SQLite error: "), text[:100]
-    assert "too long" in text or "too complex" in text
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        "trim('xxaxx', 'x')",
-        "ltrim(12, 1)",
-        "rtrim(NULL, 'x')",
-        "unhex('00 ff', ' ')",
-        "instr('é𝄞b', 'b')",
-        "instr(x'000102', x'02')",
-        "instr(1.5, '.')",
-        "replace('aXbX', 'X', 12)",
-        "'aBc' LIKE 'ABC'",
-        "'a%c' LIKE 'a\\%c' ESCAPE '\\'",
-        "NULL LIKE 'a'",
-        "'aBc' GLOB 'a[A-Z]*'",
-        'json_patch(\'{"a":1}\', \'{"b":null,"c":2}\')',
-        "hex(jsonb_patch('{\"a\":1}', '{\"c\":2}'))",
-    ],
-)
-def test_limited_functions_answer_as_before(connection: Connection, call: str) -> None:
-    """Functions with limits have the results of SQLite's own (SQ9)."""
-    expected = apsw.Connection(":memory:").execute(f"SELECT quote({call})").get
-    rows = msgspec.json.decode(answer(connection, f"SELECT quote({call})"))["rows"]
-    assert rows == [[expected]]
-
-
 def test_a_function_has_few_arguments(connection: Connection) -> None:
     """Functions that search one text for each of many paths are refused (SQ16)."""
     text = answer(connection, "SELECT json_extract('[1]'" + ", '$[#-1]'" * 100 + ")")
     assert text.startswith("SQLite error: too many arguments on function json_extract")
-
-
-@pytest.mark.parametrize(
-    ("call", "count"), [("json_type(a, '$[#-1]')", 20), ("a ->> '$[#-1]'", 20), ("upper(a)", 400)]
-)
-def test_calls_without_jumps_are_limited(connection: Connection, call: str, count: int) -> None:
-    """Statements with many calls, which cannot be interrupted, have small values (SQ16)."""
-    of_size = "SELECT 1 IN ({}) FROM (SELECT hex(zeroblob({})) AS a)"
-    calls = ", ".join([call] * count)
-    assert "too big" in answer(connection, of_size.format(calls, 4_000_000))
-    assert "too big" not in answer(connection, of_size.format(calls, 100_000))
-
-
-def test_a_row_with_many_large_values_is_refused(connection: Connection) -> None:
-    """The memory for one row is limited, whatever SQLite shares between its values (SQ16)."""
-    large = "SELECT {} FROM (SELECT replace(hex(zeroblob(1000000)), '0', char(1)) AS a)"
-    assert "too big" in answer(connection, large.format(", ".join("a" * 51)))
-    # Each character takes six in JSON; the length tells that none was converted.
-    text = answer(connection, large.format(", ".join("a" * 20)))
-    assert text == "Response too large: 40000000 bytes"
-    assert answer(connection, "SELECT 1" + ", 1" * 99).startswith('{"columns":')
-    assert answer(connection, "SELECT length(zeroblob(10000000))").endswith(
-        '[[10000000]],"rowCount":1}'
-    )
 
 
 @pytest.mark.parametrize(

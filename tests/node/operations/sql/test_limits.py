@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S, until
 from sql_caller import Databases, databases_at
+from sql_processes import sql_children
 from tests_support import FixedClock
 
 from node.config.tree import Sql
-from spaces.sql.connection import Connection
-from spaces.sql.guard import SCHEMA, WRITE, Guard
+from spaces.sql.keeper import READS_OF_AN_OWNER
 
 ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
@@ -47,14 +47,13 @@ async def test_a_slow_space_leaves_threads_for_others(tmp_path: Path, clock: Fix
 
 
 async def test_requests_that_wait_too_long_are_refused(tmp_path: Path, clock: FixedClock) -> None:
-    """A request that waits for others of its space for too long is 503 (SQ15)."""
+    """A request that waits for others of its owner for too long is 503 (SQ15)."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=3, write_s=0.1)) as owner:
-        slow = asyncio.create_task(owner.refused(ENDLESS))
-        databases = owner.node.services.databases
-        assert databases is not None
-        await until(lambda: len(databases._locks) == 1)
+        slow = [asyncio.create_task(owner.refused(ENDLESS)) for _ in range(READS_OF_AN_OWNER)]
+        await until(lambda: len(sql_children()) == READS_OF_AN_OWNER)
         assert (await owner.refused("SELECT 1"))[0] == 503
-        assert (await slow)[0] == 400
+        for task in slow:
+            assert (await task)[0] == 400
 
 
 async def test_a_space_has_a_limited_number_of_databases(owner: Databases) -> None:
@@ -68,9 +67,6 @@ async def test_a_space_has_a_limited_number_of_databases(owner: Databases) -> No
     assert (reply.status, reply.body) == (429, b"Too many databases in this space")
     assert (await owner.refused("SELECT 1"))[0] == 200
     assert await owner.query("SELECT name FROM sqlite_schema", path="d0") == [["t"]]
-    databases = owner.node.services.databases
-    assert databases is not None
-    assert len(databases._open) == 8
     assert len(list((owner.node.services.config.data / "sql").rglob("*.db"))) == 64
 
 
@@ -90,7 +86,6 @@ async def test_databases_that_are_created_at_the_same_time(owner: Databases) -> 
         "SELECT " + "+".join(["1"] * 1000),
         " UNION ALL ".join(["SELECT 1"] * 101),
         "SELECT " + ",".join(["1"] * 501),
-        "SELECT '" + "a" * 50000 + "' LIKE '" + "%a" * 5000 + "b'",
         "SELECT replace(hex(zeroblob(4000000)), '0', 'aaaaaaaaaaaaaaaa')",
         "SELECT group_concat(hex(randomblob(5000))) FROM json_each('[" + "1," * 3000 + "1]')",
     ],
@@ -110,34 +105,3 @@ async def test_memory_for_sorting_is_limited(tmp_path: Path, clock: FixedClock) 
         )
         assert (status, text) == (503, "The store is busy")
         assert await owner.query("SELECT 1") == [[1]]
-
-
-async def test_an_idle_database_keeps_little_memory(owner: Databases) -> None:
-    """A database with a large schema is closed after each request (SQ16)."""
-    databases = owner.node.services.databases
-    assert databases is not None
-    await owner.execute("CREATE TABLE t (a)")
-    assert len(databases._open) == 1
-    columns = ", ".join(f"column{number}" for number in range(499))
-    await owner.execute(f"CREATE TABLE wide ({columns})")
-    assert len(databases._open) == 1
-    tables = [{"sql": f"CREATE TABLE wide{number} ({columns})"} for number in range(20)]
-    reply = await owner.ask({"action": "batch", "statements": tables})
-    assert reply.status == 200
-    assert not databases._open
-    assert await owner.query("SELECT count(*) FROM sqlite_schema") == [[22]]
-
-
-def test_space_is_released_after_the_deadline(tmp_path: Path) -> None:
-    """A deletion that used its whole time can still return its pages to the quota (SQ14)."""
-    connection, guard = Connection(tmp_path / "own.db", creates=True), Guard(frozenset({WRITE}))
-    connection.begin(writes=True, wait_s=60)
-    connection.execute("CREATE TABLE t (a)", Guard(frozenset({WRITE, SCHEMA})))
-    connection.execute("INSERT INTO t VALUES (zeroblob(9000000))", guard)
-    full = connection.released_bytes()
-    connection.commit()
-    connection.begin(writes=True, wait_s=60)
-    connection.execute("DELETE FROM t WHERE 1", guard)
-    connection._deadline = 0
-    assert connection.released_bytes() < full / 100
-    connection.close()

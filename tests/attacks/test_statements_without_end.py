@@ -1,0 +1,263 @@
+"""Statements that SQLite itself never stops: what they cost others, in time, memory and disk."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from engines import needs_folder
+from patience import AT_ONCE_S, PATIENCE_S, until
+from running_node import RunningNode, exchange, is_alive, key_token, new_key, running_node
+from sql_caller import Databases, databases_at
+from sql_processes import PROCESSES, busy_sql_children, sql_children
+from tests_support import FixedClock
+from wire_replay import token_id
+
+from node.config.tree import Sql
+from spaces.sql.child import LEAST_LOG_BYTES
+
+pytestmark = needs_folder()
+
+# Both texts differ only in case, so each comparison reads all of them. SQLite looks at a clock
+# only at jumps back, and this statement has none.
+_TEXTS = (
+    "CREATE TABLE t (a TEXT COLLATE NOCASE, b TEXT COLLATE NOCASE)",
+    "INSERT INTO t SELECT x || 'a', x || 'A' FROM"
+    " (SELECT replace(hex(zeroblob(2400000)), '0', 'x') AS x)",
+    "CREATE TABLE last (a)",  # empties the log, so that no later write ends a reader
+)
+STRAIGHT = f"SELECT CASE {'WHEN a<>b THEN 1 ' * 2000}END FROM t"
+_WIDE = "CREATE TABLE w (a)"
+_FILL = (
+    "INSERT INTO w WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)"
+    " SELECT randomblob(100000) FROM n"
+)
+_REWRITE = "UPDATE w SET a = randomblob(100000)"
+
+
+async def _filled(owner: Databases) -> None:
+    for sql in _TEXTS:
+        await owner.execute(sql)
+
+
+async def _reader_of(owner: Databases, clock: FixedClock) -> tuple[Databases, str]:
+    """Return somebody who may read the owner's database, and their grant."""
+    other = Databases(owner.node, owner.session, clock)
+    right = {f"{owner.space.text}/sql/app": {"tinycloud.sql/read": [{}]}}
+    grant = owner.token_of(right, audience=other.signer.did)
+    await owner.post("delegate", grant)
+    return other, grant
+
+
+async def test_a_statement_without_jumps_ends_by_its_deadline(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    """SQ15: a statement that SQLite cannot interrupt is stopped, and writes go on meanwhile."""
+    async with databases_at(tmp_path, clock, sql=Sql(read_s=1)) as owner:
+        await _filled(owner)
+        reading = asyncio.create_task(owner.refused(STRAIGHT))
+        await until(lambda: len(busy_sql_children()) > 0)
+        await owner.execute("CREATE TABLE other (a)")
+        async with asyncio.timeout(AT_ONCE_S):
+            assert await reading == (400, "SQLite error: statement exceeded 1000 ms")
+
+
+async def test_a_revoked_reader_is_stopped(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ29: a statement ends soon after its grant was revoked, long before its deadline."""
+    async with databases_at(tmp_path, clock, sql=Sql(read_s=60)) as owner:
+        await _filled(owner)
+        other, grant = await _reader_of(owner, clock)
+        request = {"action": "query", "sql": STRAIGHT}
+        reading = asyncio.create_task(other.ask(request, "read", grant=grant, owner=owner))
+        await until(lambda: len(busy_sql_children()) > 0)
+        await owner.post(
+            "revoke",
+            owner.token_of({f"urn:cid:{token_id(grant)}": {"tinycloud.delegation/revoke": [{}]}}),
+        )
+        async with asyncio.timeout(AT_ONCE_S):
+            reply = await reading
+        assert reply.status == 401
+        assert b"revoked" in reply.body
+        await owner.execute("CREATE TABLE other (a)")
+
+
+async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ29: owners that use all they may leave a place for one who uses none."""
+    async with databases_at(tmp_path, clock, sql=Sql(read_s=60, write_s=60)) as owner:
+        slow = []
+        for _ in range(PROCESSES // 2):
+            stranger = Databases(owner.node, owner.session, clock)
+            assert (await stranger.put("a", b"")).status == 200
+            await _filled(stranger)
+            for _ in range(3):
+                slow.append(asyncio.create_task(stranger.refused(STRAIGHT)))
+        await until(lambda: len(sql_children()) >= PROCESSES // 2)
+        async with asyncio.timeout(AT_ONCE_S):
+            assert await owner.query("SELECT 1") == [[1]]
+            await owner.execute("CREATE TABLE t (a)")
+        assert not any(task.done() for task in slow)
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
+def _longest_log(data: Path) -> int:
+    """Return the size of the longest log of a database below a folder."""
+    sizes = [0]
+    for log in data.rglob("*-wal"):
+        try:
+            sizes.append(log.stat().st_size)
+        except FileNotFoundError:
+            continue
+    return max(sizes)
+
+
+async def test_the_log_is_bounded_within_one_transaction(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ30: a request that rewrites more of a database than its log may contain is stopped before
+    the log is longer than its bound and what the quota leaves, and the log is emptied."""
+    quota_bytes = 16_000_000
+    async with databases_at(tmp_path, clock, quota_bytes=quota_bytes) as owner:
+        await owner.execute(_WIDE)
+        for _ in range(4):
+            await owner.execute(_FILL)
+        data = owner.node.services.config.data
+        left_bytes = quota_bytes - await owner.used_bytes()
+        longest = 0
+
+        def is_done() -> bool:
+            nonlocal longest
+            longest = max(longest, _longest_log(data))
+            return writing.done()
+
+        writing = asyncio.create_task(owner.ask({"action": "execute", "sql": _REWRITE}))
+        await until(is_done)
+        reply = await writing
+        assert reply.status == 413
+        assert b"One request may change" in reply.body
+        assert longest <= LEAST_LOG_BYTES + left_bytes * 1.01
+        await owner.execute("INSERT INTO w VALUES (1)")
+        assert _longest_log(data) < 1024 * 1024
+
+
+async def test_the_log_is_bounded_beside_a_slow_reader(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ30: a reader that keeps a log from being emptied is ended, and writes go on."""
+    async with databases_at(tmp_path, clock, sql=Sql(read_s=60)) as owner:
+        await _filled(owner)
+        await owner.execute(_WIDE)
+        await owner.execute(_FILL)
+        reading = asyncio.create_task(owner.refused(STRAIGHT))
+        data = owner.node.services.config.data
+        bound = max(LEAST_LOG_BYTES, 15_000_000 // 4) + 4_000_000
+        for _ in range(20):
+            await owner.execute(_REWRITE)
+            assert _longest_log(data) <= bound
+        async with asyncio.timeout(AT_ONCE_S):
+            assert (await reading)[0] == 503
+
+
+# --- a node of several processes ------------------------------------------------------------------
+
+
+class _Owner:
+    """An owner of a database at a running node, whose connections are kept."""
+
+    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.http = http
+        self.signer = new_key()
+        self.space = f"tinycloud:{self.signer.did.removeprefix('did:')}:default"
+
+    async def host(self) -> None:
+        token = key_token(
+            self.signer, self.signer.did, {f"{self.space}/kv/a": ["tinycloud.kv/put"]}
+        )
+        reply = await exchange(self.http, self.url, "POST", "/invoke", token=token, body=b"")
+        assert reply.status == 200
+
+    async def ask(self, sql: str, action: str = "query") -> tuple[int, str]:
+        abilities = ["tinycloud.sql/read", "tinycloud.sql/write"]
+        token = key_token(self.signer, self.signer.did, {f"{self.space}/sql/app": abilities})
+        body = json.dumps({"action": action, "sql": sql}).encode()
+        reply = await exchange(self.http, self.url, "POST", "/invoke", token=token, body=body)
+        return reply.status, reply.text
+
+
+@asynccontextmanager
+async def _owner_at(node: RunningNode) -> AsyncIterator[_Owner]:
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        owner = _Owner(node.url, http)
+        await owner.host()
+        for sql in _TEXTS:
+            status, text = await owner.ask(sql, "execute")
+            assert status == 200, text
+        yield owner
+
+
+def _memory_bytes(process: int) -> int:
+    """Return how much of a process is in memory, without files."""
+    fields = Path(f"/proc/{process}/statm").read_text().split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.slow
+async def test_SIGTERM_ends_a_node_while_statements_run(tmp_path: Path) -> None:
+    """SQ29: a node that is stopped while statements run is not ended by force."""
+    environment = {"SEALSPACE_SQL__READ_S": "60", "SEALSPACE_HTTP__DRAIN_S": "1"}
+    with running_node(tmp_path, workers=2, environment=environment) as node:
+        async with _owner_at(node) as owner:
+            asking = [asyncio.create_task(owner.ask(STRAIGHT)) for _ in range(4)]
+            await until(lambda: len(busy_sql_children(node.process.pid)) >= 2)
+            children = sql_children(node.process.pid)
+            node.process.send_signal(signal.SIGTERM)
+            await until(lambda: node.process.poll() is not None)
+            await asyncio.gather(*asking, return_exceptions=True)
+        stopped = json.loads(node.wait_for(r'^\{.*"node-stopped".*\}$').group())
+        assert stopped["forced"] is False
+        await until(lambda: not any(is_alive(child) for child in children))
+
+
+@pytest.mark.slow
+async def test_rows_are_not_in_the_memory_of_a_worker(tmp_path: Path) -> None:
+    """SQ29: large rows are in the memory of a child alone, and such a child is not kept."""
+    with running_node(tmp_path, workers=1) as node:
+        async with _owner_at(node) as owner:
+            await owner.ask("CREATE TABLE m (a)", "execute")
+            text = "replace(hex(zeroblob(4800000)), '0', 'A') || char(128512)"
+            status, told = await owner.ask(f"INSERT INTO m SELECT {text}", "execute")
+            assert status == 200, told
+            (worker,) = node.children("worker")
+            before = _memory_bytes(worker)
+            for _ in range(12):
+                status, _ = await owner.ask("SELECT a, a, a, a, a, a, a, a, a, a FROM m")
+                assert status in (413, 503)
+            assert _memory_bytes(worker) - before < 48 * 1024 * 1024
+            assert (await owner.ask("SELECT 1"))[0] == 200
+            await until(
+                lambda: all(
+                    _memory_bytes(child) < 64 * 1024 * 1024
+                    for child in sql_children(node.process.pid)
+                )
+            )
+
+
+@pytest.mark.slow
+async def test_the_keeper_is_started_again(tmp_path: Path) -> None:
+    """SQ29: if the keeper is killed, its children end, statements get 503, and soon run again."""
+    with running_node(tmp_path, workers=2, environment={"SEALSPACE_SQL__READ_S": "60"}) as node:
+        async with _owner_at(node) as owner:
+            asking = asyncio.create_task(owner.ask(STRAIGHT))
+            await until(lambda: len(busy_sql_children(node.process.pid)) > 0)
+            children = sql_children(node.process.pid)
+            (keeper,) = node.children("sqlkeeper")
+            os.kill(keeper, signal.SIGKILL)
+            assert (await asking)[0] == 503
+            async with asyncio.timeout(PATIENCE_S):
+                while (await owner.ask("SELECT count(*) FROM t"))[0] != 200:
+                    await until(lambda: len(node.children("sqlkeeper")) == 1)
+            await until(lambda: not any(is_alive(child) for child in children))
