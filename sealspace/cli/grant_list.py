@@ -140,7 +140,7 @@ async def show_by_id(client: Client, cid: str) -> str:
     )
     if record is None:
         raise unknown_grant(cid)
-    row, may = _row(record, made_here=False)
+    row, may = grant_row(record, made_here=False)
     named = {
         "grant": row["cid"],
         "state": row["state"],
@@ -180,7 +180,7 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
         if record.cid in hidden:
             continue
         portable = local.get(record.cid)
-        row, may = _row(record, made_here=portable is not None)
+        row, may = grant_row(record, made_here=portable is not None)
         # The terms of a run grant are only in its token, not in the node's list.
         if portable is not None and (run := run_grant_of(portable)) is not None:
             row |= {"run": run_statement_json(run.statement)}
@@ -206,11 +206,13 @@ async def _holders(client: Client, label: str) -> list[_Listed]:
         "the list omits grants that recipients passed on, and the conditions of each grant",
     )
     return [
-        _row(one, made_here=False) for one in await client.delegations.holders(resource, network)
+        grant_row(one, made_here=False)
+        for one in await client.delegations.holders(resource, network)
     ]
 
 
-def _row(record: DelegationRecord, *, made_here: bool) -> _Listed:
+def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
+    """Return a grant in the node's list as JSON, and the sentences that say what it allows."""
     rights = [granted_resource(one.resource, one.abilities) for one in record.rights]
     row: dict[str, object] = {
         "cid": record.cid,
@@ -368,7 +370,7 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
         else []
     )
     ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
-    may = {one.cid: f" ({'; '.join(_row(one, made_here=False)[1])})" for one in records}
+    may = {one.cid: f" ({'; '.join(grant_row(one, made_here=False)[1])})" for one in records}
     for one in records:
         if one.cid in live:
             together = delegations_to_revoke(records, one, client.session.owner)
