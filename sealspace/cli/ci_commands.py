@@ -17,7 +17,9 @@ from ..wire.transport import Request, Transport
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .secret import scope_option
+from .secret_writers import warn_of_writers
 from .shared import shared
+from .sharing import label_of
 from .terminal import print_result, tell
 from .token_commands import require_stored, secrets_option
 
@@ -132,6 +134,7 @@ async def trust(
     for text in texts:
         claim, _, value = text.partition("=")
         wanted.setdefault(claim, []).append(value)
+    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     cid = await client.delegations.trust_issuer(
         given["name"],
         secrets,
@@ -148,7 +151,7 @@ async def trust(
         f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
         " sealspace run -- COMMAND",
     )
-    print_result({"id": cid}, [cid])
+    print_result({"id": cid} | writers, [cid])
 
 
 @click.command(epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')

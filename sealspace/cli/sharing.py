@@ -18,6 +18,7 @@ from .command_errors import NotThere
 from .durations import expires_option
 from .owner_profile import at_node, owner_home
 from .paths import grants_option, read_grants, write_grants
+from .secret_writers import warn_of_writers
 from .terminal import confirm, end_text, optional_time, print_documents, tell, yes_option
 
 from_option = click.option(
@@ -112,8 +113,11 @@ async def share(
     dids = {one.folder.did for one in shares if one.folder.team == team} if team else {person}
     if not dids:
         raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
+    labels = [label_of(one, scope) for one in names]
+    # SH6, EN34: the value that is stored under a name is copied, whoever stored it there.
+    await warn_of_writers(client, labels)
     for did in sorted(dids):
-        await _share(client, [label_of(one, scope) for one in names], did, team, node, ttl_s, out)
+        await _share(client, labels, did, team, node, ttl_s, out)
 
 
 @click.command()
@@ -150,6 +154,13 @@ async def add(
 
     The person gets a copy of each secret that is shared with the team.
     """
+    copied = set[str]()
+    for one in await client.sharing.shares():
+        if one.folder.team == team:
+            copied.update(copy.label for copy in one.copies)
+    if copied:
+        # SH6, EN34: the new member gets copies of the values that are stored now.
+        await warn_of_writers(client, sorted(copied))
     await _share(client, (), did, team, node, ttl_s, out)
 
 

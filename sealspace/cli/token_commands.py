@@ -25,6 +25,8 @@ from .durations import expires_option
 from .grant_list import revoke_all
 from .owner_profile import at_node, owner_home
 from .secret import no_secret, scope_option
+from .secret_writers import warn_of_writers
+from .sharing import label_of
 from .terminal import (
     confirm,
     end_text,
@@ -81,6 +83,7 @@ async def create(
     """
     # First: after the wallet signed, no failed request may keep the line from being printed.
     await require_stored(client, secrets, scope)
+    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     line = await client.delegations.create_token(
         name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
     )
@@ -93,7 +96,7 @@ async def create(
         " sealspace run -- COMMAND",
         "the line is shown only once: store it like a password",
     )
-    print_result(_json(token) | {"token": line}, [line])
+    print_result(_json(token) | {"token": line} | writers, [line])
 
 
 @click.command()

@@ -11,10 +11,10 @@ from typing import Literal
 
 import msgspec
 
-from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET
+from capabilities.abilities import CAPABILITIES_READ, DECRYPT, KV_GET, KV_PUT, satisfies
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import principal_of, same_principal
-from capabilities.resources import OpaqueResource, Resource, SpaceId, network_of
+from capabilities.resources import OpaqueResource, Resource, SpaceId, extends, network_of
 
 from ..documents.secret_names import PROTECTED_NETWORK, SECRETS_SPACE, is_protected, secret_at
 from ..errors import MalformedAnswer
@@ -32,7 +32,7 @@ Direction = Literal["granted", "received"]
 Status = Literal["active", "pending", "expired", "revoked", "ancestor_revoked"]
 """The status of a delegation in an account's history, including its ancestors."""
 
-LIVE = ("active", "pending")
+LIVE: tuple[Status, ...] = ("active", "pending")
 """The statuses of delegations that can be used now or later."""
 
 MAX_PAGE_ITEMS = 100
@@ -110,6 +110,46 @@ def sign_ins(records: Sequence[DelegationRecord], owner: str) -> frozenset[str]:
         if any(CAPABILITIES_READ in to.abilities for to in one.rights)
     }
     return frozenset(one.cid for one in signed if principal_of(one.delegate) in keys)
+
+
+def writers_of(
+    records: Sequence[DelegationRecord], resource: str, owner: str
+) -> tuple[DelegationRecord, ...]:
+    """Return the live grants with which others may write at a resource (EN34).
+
+    The label of an envelope is not authenticated (EN22). So the recipient of such a grant can
+    change the label of another secret's envelope and store it at the resource. Readers then get
+    that secret.
+
+    Args:
+        records: the delegations that the owner's account granted.
+        resource: URI of one value, such as that of a secret; see `Secrets.resource`.
+        owner: DID.
+    Returns:
+        The active and the pending grants whose resource covers this one. A grant with conditions
+        is included too. The owner's own sessions are left out.
+    Raises:
+        InvalidInput: a resource is malformed.
+    Does not check:
+        Grants that a recipient passed on, which end when the recipient's grant is revoked, and
+        grants by sessions without the right to list delegations: the node lists neither.
+    """
+    wanted = capability(resource, KV_PUT).resource
+    live = [one for one in records if one.status in LIVE]
+    # EN34: only live sign-ins make a session of the owner's. The key of a sign-in that was revoked,
+    # such as that of a lost laptop, may be in other hands.
+    own = sign_ins(live, owner)
+    found = []
+    for one in live:
+        if one.cid in own or same_principal(one.delegate, owner):
+            continue
+        for right in one.rights:
+            may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)
+            # EN34: a grant of a folder, or of the whole space, writes at the path too (X1 to X6).
+            if may_write and extends(wanted, right.parsed):
+                found.append(one)
+                break
+    return tuple(found)
 
 
 def delegations_to_revoke(

@@ -30,6 +30,7 @@ _STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _SHARING = "sealspace/test_sharing.py::"
+_WRITERS = "sealspace/cli/test_secret_writers.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
 _WITHDRAWALS = "attacks/test_withdrawals.py::"
@@ -155,6 +156,13 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         _MACHINES + "test_MT3_it_reads_and_does_nothing_else",
         _MACHINES + "test_MT3_its_key_passes_nothing_on",
         _MACHINES + "test_MT4_a_revocation_counts_in_every_worker",
+    ),
+    "3.1 a delegate that may write at the path of a secret stores another secret's envelope there, "
+    "before the owner makes a machine token, a trust or a share for that path": (
+        _WRITERS + "test_EN34_a_token_reads_what_a_writer_stored",
+        _WRITERS + "test_EN34_a_writer_of_the_path_is_named",
+        _WRITERS + "test_EN34_a_cut_list_says_so",
+        _WRITERS + "test_EN34_a_list_that_cannot_be_read",
     ),
     "3.1 a stolen, forged or repeated ID token, or one for another job, branch or node": (
         _ID_TOKENS + "test_OX3_each_claim_counts",
