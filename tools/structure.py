@@ -34,7 +34,7 @@ PACKAGES = (
     "capabilities",
 )
 
-# Limits on the entries and import pairs of a package. The number of tokens has no limit.
+# Limits on the entries and import pairs of a package.
 ROOTS = {"node": (20, 65), "sealspace": (23, 96)}
 
 _LAYOUT = {
