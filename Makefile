@@ -72,12 +72,13 @@ test-postgresql: .cache/.compiled-tests ## stores, races and forty requests, wit
 test-tools: $(VENV)/.installed ## the benchmarks, a moment of each; the documentation as a site; the recording of the demo
 	@$(PYTEST) tools
 
-check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, generated pages
+check: $(VENV)/.installed ## formatting, lint, types (of the console too, where npm is), the order of the packages, reading, generated pages
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/structure.py --check
+	@$(BIN)/python tests/house/reading.py --check
 	@$(BIN)/python tools/pages --check
 	@$(BIN)/python tools/sync_stubs.py --check
 	@$(BIN)/stubtest --concise sealspace.sync
