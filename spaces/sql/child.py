@@ -27,6 +27,7 @@ from ..space_errors import (
     StoreFull,
     StoreUnavailable,
 )
+from .child_memory import MemoryReport
 from .connection import CACHE_BYTES, Connection
 from .database_files import COPY_PREFIX, copy_database, remove_left_copies
 from .frames import (
@@ -91,17 +92,21 @@ def log_bound_bytes(database: Path) -> int:
     return max(LEAST_LOG_BYTES, _size_of(database) // 4)
 
 
-def serve(connection: socket.socket, folder: Path | None) -> None:
+def serve(connection: socket.socket, folder: Path | None, memory: MemoryReport) -> None:
     """Answer messages until the connection ends.
 
     Args:
         connection: with the worker that this process is lent to.
         folder: of the space's databases; None for a space that has none.
+        memory: gets the memory of this process, before each answer.
     """
     child = _Child(connection, folder)
     reader = MessageReader(ToChild, MAX_TO_CHILD_BYTES)
     while (message := receive(connection, reader)) is not None:
-        connection.sendall(framed(child.answer(message)))
+        answer = child.answer(message)
+        memory.update()
+        connection.sendall(framed(answer))
+        del answer
     child.close()
 
 
@@ -202,7 +207,8 @@ class _Child:
     def _read(self, connection: Connection, run: Run) -> Ran:
         connection.begin(writes=False, wait_s=run.wait_s)
         guard = Guard(run.rights, run.limits)
-        return Ran(_answer_of(connection, guard, run.work), 0, frozenset())
+        body = _answer_of(connection, guard, run.work)
+        return Ran(body=body, size_bytes=0, tables=frozenset())
 
     def _write(self, connection: Connection, run: Run) -> Ran:
         """Run statements that may write, and leave their transaction open (SQ30)."""
@@ -229,7 +235,7 @@ class _Child:
         guard = Guard(run.rights, run.limits)
         if path is None:
             body = _answer_of(connection, guard, run.work)
-            return Ran(body, connection.size_bytes, frozenset(guard.tables))
+            return Ran(body=body, size_bytes=connection.size_bytes, tables=frozenset(guard.tables))
         bound = _LogBound(connection, path, run.free_bytes)
         try:
             body = _answer_of(connection, guard, run.work, bound)
@@ -243,7 +249,7 @@ class _Child:
             raise
         finally:
             bound.lift()
-        return Ran(body, connection.size_bytes, frozenset(guard.tables))
+        return Ran(body=body, size_bytes=connection.size_bytes, tables=frozenset(guard.tables))
 
 
 class _LogBound:

@@ -107,7 +107,14 @@ class Databases:
         owner = x16(name.space.owner)
         if self._waiting[owner] >= _MOST_WAITING:
             raise StoreBusy("too many requests wait for the SQL databases of this owner")
-        ask = Ask(next(self._numbers), owner, name.key, writes, has_file, is_export)
+        ask = Ask(
+            number=next(self._numbers),
+            owner=owner,
+            key=name.key,
+            writes=writes,
+            has_file=has_file,
+            is_export=is_export,
+        )
         self._waiting[owner] += 1
         try:
             connection = await self._keeper.lend(ask, self._wait_s)
@@ -138,7 +145,8 @@ class Databases:
             async with self.lease(name, writes=False, has_file=True, is_export=True) as lease:
                 copy = self._folder / Path(file_of(name.key)).parent / await lease.copy()
             file = held.enter_context(_opened_and_deleted(copy))
-            return DatabaseCopy(file, os.fstat(file.fileno()).st_size, held.pop_all())
+            size_bytes = os.fstat(file.fileno()).st_size
+            return DatabaseCopy(file=file, size_bytes=size_bytes, held=held.pop_all())
 
     def close(self) -> None:
         """End all leases, and the connection with the keeper."""

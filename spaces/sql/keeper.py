@@ -20,7 +20,6 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ import msgspec
 
 from ..store.durable import sync_folder
 from . import child as _child
+from .child_memory import MemoryReport
 from .database_rows import file_of
 from .frames import (
     MAX_KEEPER_BYTES,
@@ -57,7 +57,6 @@ _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
 _CLOSING_S = 1.0
 _KEPT_BYTES = 64 * 1024 * 1024
 _BACKLOG = 64
-_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _DECODER: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
 
 
@@ -71,6 +70,7 @@ class _Child:
         space: the hash of the space that it serves.
         has_folder: whether it can reach the folder of that space.
         idle_since: when it was last lent, in seconds of the monotonic clock.
+        memory: how much it uses, as it reports itself.
         is_slow: whether it has low priority, which cannot be taken back.
         retired_at: when it was asked to end, unless it was killed.
     """
@@ -80,6 +80,7 @@ class _Child:
     space: bytes
     has_folder: bool
     idle_since: float
+    memory: MemoryReport
     is_slow: bool = False
     retired_at: float | None = None
 
@@ -286,7 +287,7 @@ class _Keeper:
                 owner.reads -= 1
             if not keeps:
                 self._kill(child)
-            elif child.is_slow or _memory_bytes(child) >= _KEPT_BYTES:
+            elif child.is_slow or child.memory.bytes >= _KEPT_BYTES:
                 self._retire(child)
             elif child.process in self._children:
                 child.idle_since = time.monotonic()
@@ -381,7 +382,7 @@ class _Keeper:
                 lease.due_at = now + max(left_s, _LEAST_LOOK_S)
                 continue
             child.is_slow = True
-            with suppress(ProcessLookupError):
+            with suppress(OSError):  # it has ended, or the service manager forbids the call
                 os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
         for child in list(self._idle):
             if now < child.idle_since + _IDLE_S:
@@ -427,6 +428,7 @@ class _Keeper:
 
     def _start(self, ask: Ask) -> _Child:
         ours, theirs = socket.socketpair()
+        memory = MemoryReport()
         folder = (self._folder / file_of(ask.key)).parent if ask.has_file else None
         parent = os.getpid()
         try:
@@ -437,15 +439,24 @@ class _Keeper:
             raise
         if process == 0:
             try:
-                self._become_child(theirs, folder, parent)
+                self._become_child(theirs, folder, parent, memory)
             finally:
                 os._exit(1)
         theirs.close()
-        child = _Child(process, ours, ask.key[1:17], folder is not None, time.monotonic())
+        child = _Child(
+            process=process,
+            connection=ours,
+            space=ask.key[1:17],
+            has_folder=folder is not None,
+            idle_since=time.monotonic(),
+            memory=memory,
+        )
         self._children[process] = child
         return child
 
-    def _become_child(self, connection: socket.socket, folder: Path | None, parent: int) -> None:
+    def _become_child(
+        self, connection: socket.socket, folder: Path | None, parent: int, memory: MemoryReport
+    ) -> None:
         """Run the program of a child."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -462,8 +473,9 @@ class _Keeper:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 for parent_folder in folder.parents[:2]:  # so that its name is durable
                     sync_folder(parent_folder)
+            memory.begin()
             self._confine(folder, parent)
-            _child.serve(own, folder)
+            _child.serve(own, folder, memory)
         os._exit(0)
 
     def _retire(self, child: _Child) -> None:
@@ -500,6 +512,7 @@ class _Keeper:
             child = self._children.pop(process)
             self._ending.discard(process)
             child.connection.close()
+            child.memory.close()
             self._idle.pop(child, None)
 
     def end_all(self) -> None:
@@ -527,12 +540,3 @@ def _cpu_s(child: _Child) -> float:
         return time.clock_gettime(~child.process << 3 | 2)
     except OSError:
         return math.inf
-
-
-def _memory_bytes(child: _Child) -> int:
-    """Return the private memory of a child."""
-    try:
-        fields = Path(f"/proc/{child.process}/statm").read_text().split()
-    except OSError:
-        return sys.maxsize
-    return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES

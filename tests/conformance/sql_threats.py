@@ -1,6 +1,7 @@
 """Tests for the threat model's rows about SQL databases, in the form of `threats.py`."""
 
 _SQL = "node/operations/sql/"
+_ENDLESS = "attacks/test_statements_without_end.py::"
 
 TESTS_OF_SQL_THREATS: dict[str, tuple[str, ...]] = {
     "3.3 a statement reaches a file, another database, or the memory or settings of the node": (
@@ -33,6 +34,21 @@ TESTS_OF_SQL_THREATS: dict[str, tuple[str, ...]] = {
         _SQL + "test_limits.py::test_a_statement_ends_by_its_deadline",
         _SQL + "test_limits.py::test_a_slow_space_leaves_threads_for_others",
         _SQL + "test_limits.py::test_values_and_expressions_are_limited",
+        _ENDLESS + "test_a_statement_without_jumps_ends_by_its_deadline",
+        _ENDLESS + "test_a_revoked_reader_is_stopped",
+        _ENDLESS + "test_several_owners_leave_places_for_others",
+        _ENDLESS + "test_SIGTERM_ends_a_node_while_statements_run",
+    ),
+    "3.3 a log of a database fills the disk, beyond every quota": (
+        _ENDLESS + "test_the_log_is_bounded_within_one_transaction",
+        _ENDLESS + "test_the_log_is_bounded_beside_a_slow_reader",
+    ),
+    "3.3 rows of a statement stay in the memory of the node": (
+        _ENDLESS + "test_rows_are_not_in_the_memory_of_a_worker",
+    ),
+    "3.3 an error of SQLite is used to run code in a child": (
+        "spaces/sql/test_child_fuzz.py::test_fuzz_any_bytes_are_a_message_or_an_error",
+        "tee_backend/confinement/test_sql_children.py::test_SQ29_a_child_opens_files_of_its_space_alone",
     ),
     "3.3 a file of a database is damaged or lost": (
         "durability/test_database_backups.py::test_a_damaged_database_is_named",
