@@ -87,7 +87,7 @@ ERRORS: dict[str, type[Exception]] = {
 """The errors that a child reports, by name."""
 
 
-def log_bound_bytes(database: Path) -> int:
+def _log_bound_bytes(database: str) -> int:
     """Return how long the log of a database may be before it is emptied (SQ30)."""
     return max(LEAST_LOG_BYTES, _size_of(database) // 4)
 
@@ -104,7 +104,8 @@ def serve(connection: socket.socket, folder: Path | None, memory: MemoryReport) 
     reader = MessageReader(ToChild, MAX_TO_CHILD_BYTES)
     while (message := receive(connection, reader)) is not None:
         answer = child.answer(message)
-        memory.update()
+        if not isinstance(answer, Committed):  # of a commit, nothing is left in memory
+            memory.update()
         connection.sendall(framed(answer))
         del answer
     child.close()
@@ -212,8 +213,8 @@ class _Child:
 
     def _write(self, connection: Connection, run: Run) -> Ran:
         """Run statements that may write, and leave their transaction open (SQ30)."""
-        path = self._path_of(run.file)
-        if _size_of(_log_of(path)) > log_bound_bytes(path) and not connection.truncate_log():
+        path = str(self._path_of(run.file))
+        if _size_of(_log_of(path)) > _log_bound_bytes(path) and not connection.truncate_log():
             raise LogHeld
         try:
             ran = self._change(connection, run, path)
@@ -226,10 +227,10 @@ class _Child:
             except _LogReached:
                 connection.roll_back()
                 connection.truncate_log()
-                raise SqlLogFull(str(log_bound_bytes(path))) from None
+                raise SqlLogFull(str(_log_bound_bytes(path))) from None
         return ran
 
-    def _change(self, connection: Connection, run: Run, path: Path | None = None) -> Ran:
+    def _change(self, connection: Connection, run: Run, path: str | None = None) -> Ran:
         """Run statements without committing them."""
         connection.begin(writes=True, wait_s=run.wait_s, free_bytes=run.free_bytes)
         guard = Guard(run.rights, run.limits)
@@ -264,10 +265,10 @@ class _LogBound:
         free_bytes: how much the database may grow; None means unlimited.
     """
 
-    def __init__(self, connection: Connection, path: Path, free_bytes: int | None) -> None:
+    def __init__(self, connection: Connection, path: str, free_bytes: int | None) -> None:
         self._connection = connection
         self._log = _log_of(path)
-        self._bound_bytes = log_bound_bytes(path)
+        self._bound_bytes = _log_bound_bytes(path)
         self._size_bytes = connection.size_bytes
         self._most_bytes = resource.RLIM_INFINITY
         if free_bytes is not None:
@@ -278,8 +279,11 @@ class _LogBound:
 
     def require(self) -> None:
         """Raise `_LogReached` if the log is longer than its bound and what the database grew."""
+        log_bytes = _size_of(self._log)
+        if log_bytes <= self._bound_bytes:
+            return
         grown_bytes = max(self._connection.size_bytes - self._size_bytes, 0)
-        if _size_of(self._log) > self._bound_bytes + _in_log(grown_bytes):
+        if log_bytes > self._bound_bytes + _in_log(grown_bytes):
             raise _LogReached
 
     @property
@@ -305,13 +309,13 @@ def _in_log(size_bytes: int) -> int:
     return size_bytes + size_bytes // _PAGE_BYTES * _FRAME_HEAD_BYTES
 
 
-def _log_of(database: Path) -> Path:
-    return Path(f"{database}-wal")
+def _log_of(database: str) -> str:
+    return f"{database}-wal"
 
 
-def _size_of(path: Path) -> int:
+def _size_of(path: str) -> int:
     try:
-        return path.stat().st_size
+        return Path(path).stat().st_size
     except FileNotFoundError:
         return 0
 

@@ -118,6 +118,7 @@ class Connection:
             f"cache_size = -{CACHE_BYTES // 1024}",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        self._page_bytes = self._pragma("page_size")  # no statement changes it
 
     def close(self) -> None:
         """Close the connection; an open transaction is rolled back."""
@@ -146,7 +147,7 @@ class Connection:
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
             most = MAX_PAGES
             if free_bytes is not None:
-                growth = max(free_bytes, 0) // self._pragma("page_size")
+                growth = max(free_bytes, 0) // self._page_bytes
                 most = max(self._pragma("page_count") + growth, 1)
             self._apsw.pragma("max_page_count", most)
 
@@ -184,7 +185,7 @@ class Connection:
     @property
     def size_bytes(self) -> int:
         """The size of the database's pages, with what is not committed."""
-        return self._pragma("page_count") * self._pragma("page_size")
+        return self._pragma("page_count") * self._page_bytes
 
     def truncate_log(self) -> bool:
         """Move the log's pages into the database, and empty the log.
