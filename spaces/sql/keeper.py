@@ -8,7 +8,7 @@ node's.
 - A space's owner has few places for statements that read, and others for those that write. As soon
   as half of all places are taken, a place is given only to owners who have none.
 - Of a database, one lease writes at a time; the others wait here, without a place.
-- A child that has computed for 50 ms in one lease gets low priority, and is not lent again.
+- A child that has computed for 20 ms in one lease gets low priority, and is not lent again.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
 """
@@ -49,7 +49,7 @@ from .frames import (
 
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
-SLOW_S = 0.05
+SLOW_S = 0.02
 _LEAST_LOOK_S = 0.005
 _LOW_PRIORITY = 19
 _IDLE_S = 60.0
@@ -524,7 +524,7 @@ class _Keeper:
                 self._kill(child)
         deadline = time.monotonic() + _CLOSING_S
         while self._children and time.monotonic() < deadline:
-            self._selector.select(_LEAST_LOOK_S)
+            time.sleep(_LEAST_LOOK_S)
             self._reap()
         for child in self._children.values():
             if child.retired_at is not None:
