@@ -106,6 +106,24 @@ async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: Fix
         await asyncio.gather(*slow, return_exceptions=True)
 
 
+async def test_readers_that_wait_leave_room_for_writes(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ29: as many requests that read as may wait do not refuse those that write."""
+    async with databases_at(tmp_path, clock, sql=Sql(read_s=60, write_s=60)) as owner:
+        await _filled(owner)
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            owner.session = session
+            waiting = [asyncio.create_task(owner.refused(STRAIGHT)) for _ in range(2)]
+            await until(lambda: len(busy_sql_children()) == 2)
+            waiting += [asyncio.create_task(owner.refused(STRAIGHT)) for _ in range(300)]
+            await until(lambda: any(task.done() for task in waiting))
+            async with asyncio.timeout(AT_ONCE_S):
+                await owner.execute("CREATE TABLE other (a)")
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
 def _longest_log(data: Path) -> int:
     """Return the size of the longest log of a database below a folder."""
     sizes = [0]

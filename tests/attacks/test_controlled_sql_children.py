@@ -1,0 +1,82 @@
+"""Children that somebody controls who found an error in SQLite: what they cost a worker."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from capabilities.sql_caveats import UNLIMITED
+from spaces.space_errors import SqlError
+from spaces.sql import databases
+from spaces.sql.databases import Lease
+from spaces.sql.frames import Releasing, Run, framed
+from spaces.sql.guard import READ
+from spaces.sql.requests import Query
+
+
+class _Keeper:
+    """The leases that a worker has ended, and whether the child may be lent again."""
+
+    def __init__(self) -> None:
+        self.ended: list[bool] = []
+
+    def end(self, _: int, *, keeps: bool) -> None:
+        self.ended.append(keeps)
+
+
+@asynccontextmanager
+async def _lease() -> AsyncIterator[tuple[Lease, socket.socket, _Keeper]]:
+    """Return a lease, the end of the connection that the child has, and the keeper."""
+    keeper = _Keeper()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        lease = Lease(keeper, 1, ours, "a.db", 1.0)  # type: ignore[arg-type]  # as far as needed
+        try:
+            yield lease, theirs, keeper
+        finally:
+            lease.close()
+
+
+def _run(sql: str, lease: Lease) -> Run:
+    return Run(
+        file=lease.file,
+        creates=False,
+        writes=False,
+        wait_s=1,
+        free_bytes=None,
+        rights=frozenset({READ}),
+        limits=UNLIMITED,
+        work=Query(sql),
+    )
+
+
+async def _unwatched() -> None:
+    """The caller stays."""
+
+
+async def test_a_child_that_reads_nothing_is_ended_by_the_deadline() -> None:
+    """SQ15, SQ29: sending a long statement ends by the deadline, too."""
+    async with asyncio.timeout(25), _lease() as (lease, _, keeper):
+        with pytest.raises(SqlError, match="exceeded 500 ms"):
+            await lease.run(_run("-" * 4_000_000, lease), 0.5, _unwatched)
+    assert keeper.ended == [False]
+
+
+async def test_a_child_gets_more_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQ15, SQ29: a child that releases pages again and again is ended nevertheless."""
+    monkeypatch.setattr(databases, "COMMIT_S", 0.5)
+
+    async def release(child: socket.socket) -> None:
+        while True:
+            child.send(framed(Releasing()))
+            await asyncio.sleep(0.1)
+
+    async with asyncio.timeout(25), _lease() as (lease, child, keeper):
+        releasing = asyncio.create_task(release(child))
+        with pytest.raises(SqlError, match="exceeded 500 ms"):
+            await lease.run(_run("SELECT 1", lease), 0.5, _unwatched)
+        releasing.cancel()
+    assert keeper.ended == [False]
