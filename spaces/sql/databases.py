@@ -85,7 +85,7 @@ class Databases:
         self._wait_s = wait_s
         self._keeper = KeeperClient(keeper)
         self._numbers = itertools.count(1)
-        self._waiting = Counter[bytes]()  # by owner
+        self._waiting = Counter[tuple[bytes, bool]]()  # by owner, and by whether they write
         self._copied = set[bytes]()
 
     @asynccontextmanager
@@ -105,7 +105,8 @@ class Databases:
             StoreUnavailable: no process can be started.
         """
         owner = x16(name.space.owner)
-        if self._waiting[owner] >= _MOST_WAITING:
+        queue = (owner, writes)
+        if self._waiting[queue] >= _MOST_WAITING:
             raise StoreBusy("too many requests wait for the SQL databases of this owner")
         ask = Ask(
             number=next(self._numbers),
@@ -115,13 +116,13 @@ class Databases:
             has_file=has_file,
             is_export=is_export,
         )
-        self._waiting[owner] += 1
+        self._waiting[queue] += 1
         try:
             connection = await self._keeper.lend(ask, self._wait_s)
         finally:
-            self._waiting[owner] -= 1
-            if self._waiting[owner] == 0:
-                del self._waiting[owner]
+            self._waiting[queue] -= 1
+            if self._waiting[queue] == 0:
+                del self._waiting[queue]
         file = Path(file_of(name.key)).name if has_file else ""
         lease = Lease(self._keeper, ask.number, connection, file, self._wait_s)
         try:
@@ -276,13 +277,15 @@ class Lease:
         """
         self.is_clean = False
         loop = asyncio.get_running_loop()
+        releases_until = 0.0
         try:
-            await loop.sock_sendall(self._connection, framed(message))
+            await self._send(message, deadline, over)
             answer = None
             while answer is None:
                 answer = self._read()
                 if isinstance(answer, Releasing):
-                    deadline, answer = loop.time() + COMMIT_S, self._reader.feed(b"")
+                    releases_until = releases_until or loop.time() + COMMIT_S  # not again
+                    deadline, answer = releases_until, self._reader.feed(b"")
                 if answer is not None:
                     break
                 left_s = deadline - loop.time()
@@ -299,6 +302,15 @@ class Lease:
         if isinstance(answer, Failed):
             raise ERRORS.get(answer.kind, RecordDamaged)(answer.text)
         return answer
+
+    async def _send(self, message: ToChild, deadline: float, over: Exception) -> None:
+        """Send a message; the child may read slowly, or not at all."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                sending = asyncio.get_running_loop().sock_sendall
+                await sending(self._connection, framed(message))
+        except TimeoutError:
+            raise over from None
 
     def _read(self) -> Any:
         """Return the next message if it has arrived in whole."""
