@@ -161,6 +161,7 @@ def run_keeper(
     try:
         keeper.run(lifeline)
     finally:
+        signal.set_wakeup_fd(-1)  # its socket is closed
         keeper.end_all()
 
 
