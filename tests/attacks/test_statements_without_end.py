@@ -162,6 +162,20 @@ async def test_the_log_is_bounded_within_one_transaction(tmp_path: Path, clock: 
         assert _longest_log(data) < 1024 * 1024
 
 
+async def test_a_writer_that_is_ended_leaves_no_long_log(tmp_path: Path, clock: FixedClock) -> None:
+    """SQ30: the log of a request that was stopped at its deadline does not remain on the disk,
+    where no quota counts it."""
+    without_end = _FILL.replace("i < 30", "i < 1000000")
+    async with databases_at(tmp_path, clock, sql=Sql(write_s=1), quota_bytes=1 << 33) as owner:
+        await owner.execute(_WIDE)
+        data = owner.node.services.config.data
+        writing = asyncio.create_task(owner.refused(without_end, action="execute"))
+        await until(lambda: _longest_log(data) > 2 * LEAST_LOG_BYTES)
+        assert await writing == (400, "SQLite error: statement exceeded 1000 ms")
+        async with asyncio.timeout(AT_ONCE_S):
+            await until(lambda: _longest_log(data) < LEAST_LOG_BYTES)
+
+
 async def test_the_log_is_bounded_beside_a_slow_reader(tmp_path: Path, clock: FixedClock) -> None:
     """SQ30: a reader that keeps a log from being emptied is ended, and writes go on."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=60)) as owner:
