@@ -11,6 +11,7 @@ node's.
 - A child that has computed for 20 ms in one lease gets low priority, and is not lent again.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
+- If a child is killed that wrote, another one empties the log that it left (SQ30).
 """
 
 import gc
@@ -29,6 +30,8 @@ from pathlib import Path
 
 import msgspec
 
+from capabilities.sql_caveats import UNLIMITED
+
 from ..store.durable import sync_folder
 from . import child as _child
 from .child_memory import MemoryReport
@@ -40,12 +43,15 @@ from .frames import (
     FromKeeper,
     Given,
     NotStarted,
+    Run,
     Serving,
     Shorten,
     Shortened,
     ToKeeper,
     encoded,
+    framed,
 )
+from .requests import Batch
 
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
@@ -55,6 +61,7 @@ _LOW_PRIORITY = 19
 _IDLE_S = 60.0
 _LONGEST_READ_S = 0.5  # of those that keep a log from being emptied
 _CLOSING_S = 1.0
+_EMPTYING_S = 30.0
 _KEPT_BYTES = 64 * 1024 * 1024
 _BACKLOG = 64
 _DECODER: msgspec.msgpack.Decoder[ToKeeper] = msgspec.msgpack.Decoder(ToKeeper)
@@ -183,6 +190,7 @@ class _Keeper:
         self._children = dict[int, _Child]()
         self._idle = dict[_Child, None]()  # the least recently lent first
         self._ending = set[int]()  # retired or killed, and not reaped
+        self._wrote = dict[int, Ask]()  # by killed process, what it wrote to
         self._owners = dict[bytes, _Owner]()  # those that were served last come last
         self._running = dict[_Lease, None]()
 
@@ -288,6 +296,10 @@ class _Keeper:
                 owner.reads -= 1
             if not keeps:
                 self._kill(child)
+                if lease.ask.writes and lease.ask.has_file:
+                    self._wrote[child.process] = lease.ask
+                    if child.process not in self._children:
+                        self._empty_log(self._wrote.pop(child.process))
             elif child.is_slow or child.memory.bytes >= _KEPT_BYTES:
                 self._retire(child)
             elif child.process in self._children:
@@ -515,6 +527,23 @@ class _Keeper:
             child.connection.close()
             child.memory.close()
             self._idle.pop(child, None)
+            if (ask := self._wrote.pop(process, None)) is not None:
+                self._empty_log(ask)
+
+    def _empty_log(self, ask: Ask) -> None:
+        """Have a child empty the log of a database whose writer was killed, and end.
+
+        Otherwise a log, which may be as long as the quota, stays until somebody writes again.
+        """
+        file = self._folder / file_of(ask.key)
+        is_written = any(other.ask.writes for other in self._leases_of(ask.key))
+        if is_written or _size_of(Path(f"{file}-wal")) <= _child.LEAST_LOG_BYTES:
+            return
+        with suppress(OSError):  # then the next write empties it
+            child = self._start(ask)
+            child.connection.sendall(framed(_nothing_in(file.name)))
+            child.connection.shutdown(socket.SHUT_WR)
+            child.retired_at = time.monotonic() + _EMPTYING_S
 
     def end_all(self) -> None:
         """End all children: idle ones close their databases first."""
@@ -530,6 +559,27 @@ class _Keeper:
         for child in self._children.values():
             if child.retired_at is not None:
                 self._kill(child)
+
+
+def _nothing_in(file: str) -> Run:
+    """Return a request that writes nothing, before which a child empties the log."""
+    return Run(
+        file=file,
+        creates=False,
+        writes=True,
+        wait_s=0,
+        free_bytes=None,
+        rights=frozenset(),
+        limits=UNLIMITED,
+        work=Batch([]),
+    )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _cpu_s(child: _Child) -> float:
