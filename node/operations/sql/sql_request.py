@@ -112,7 +112,10 @@ def value_of(value: Any) -> SqlValue:
             return value
         if 0 < value < 1 << 64:
             raise SqlError("SQLite integers must fit in signed 64 bits")
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise SqlError("an integer in the parameters is too large") from None
     if isinstance(value, dict):  # TinyCloud's SDK sends the bytes of a batch like this
         if list(value) != [str(index) for index in range(len(value))]:
             raise SqlError(

@@ -35,7 +35,11 @@ async def test_parameters_keep_their_types(
 
 
 @pytest.mark.parametrize(
-    "given", [2**63, 2**64 - 1, [256], [-1], [1.5], ["a"], [True, []], {"1": 1}, {"a": 1}]
+    "given",
+    [
+        *(2**63, 2**64 - 1, 10**400, -(10**400)),
+        *([256], [-1], [1.5], ["a"], [True, []], {"1": 1}, {"a": 1}),
+    ],
 )
 async def test_values_without_an_sql_type_are_refused(owner: Databases, given: object) -> None:
     """An integer beyond 64 bits, and a list of something other than bytes, are 400 (SQ5)."""
