@@ -146,7 +146,6 @@ REFUSALS = {
     # The body of an SQL request exceeds its limit.
     "sql-too-large": "SQL request exceeds {} bytes",
     # One request changes more of a database than its log may hold (SQ30).
-    "sql-log-full": "One request may change {} bytes of this database beside what it adds",
     # The space has the maximum number of databases.
     "sql-too-many-databases": "Too many databases in this space",
     # Nothing was ever written to the database.

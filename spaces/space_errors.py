@@ -209,9 +209,6 @@ class SqlQuotaExceeded(SqlError):
 
 
 class SqlLogFull(SqlError):
-    """The write of one request changes more of a database than its log may hold (SQ30).
-
-    The message is that number of bytes.
-    """
+    """The write of one request changes more of a database than its log may contain (SQ30)."""
 
     code = "sql-log-full"

@@ -270,14 +270,15 @@ class Supervisor:
                     self._stopped_by = signal.Signals(received[0]).name
                     return
             self._bind_sql_socket()
-            for child in self._children:
-                if (
-                    not child.running
-                    and child.due_at <= time.monotonic()
-                    and self._can_start(child)
-                ):
-                    self._spawn(child)
+            self._spawn_due()
             self._launch()
+
+    def _spawn_due(self) -> None:
+        """Start the child processes that have ended and are to run again by now."""
+        for child in self._children:
+            is_due = not child.running and child.due_at <= time.monotonic()
+            if is_due and self._can_start(child):
+                self._spawn(child)
 
     def stop(self) -> None:
         """Stop all processes of the node, the workers first.

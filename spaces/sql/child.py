@@ -227,7 +227,10 @@ class _Child:
             except _LogReached:
                 connection.roll_back()
                 connection.truncate_log()
-                raise SqlLogFull(str(_log_bound_bytes(path))) from None
+                raise SqlLogFull(
+                    f"One request may change {_log_bound_bytes(path)} bytes of this database"
+                    " beside what it adds"
+                ) from None
         return ran
 
     def _change(self, connection: Connection, run: Run, path: str | None = None) -> Ran:

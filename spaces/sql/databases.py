@@ -233,6 +233,7 @@ class Lease:
 
         Raises:
             SqlOutcomeUnknown: the child did not answer within `COMMIT_S`, or has ended.
+            SpaceError: the database was not changed, for example because the disk is full.
         """
         deadline = asyncio.get_running_loop().time() + COMMIT_S
         unknown = SqlOutcomeUnknown("it is unknown whether an SQL database was changed")

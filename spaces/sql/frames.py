@@ -15,9 +15,10 @@ decode to one of the types below or to an error.
 
 import socket
 import struct
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.sql_caveats import SqlLimits
@@ -28,6 +29,8 @@ MAX_TO_CHILD_BYTES = 16 * MAX_SQL_BYTES
 """Each parameter, and each name in a caveat, takes at most nine bytes more than in its request."""
 MAX_FROM_CHILD_BYTES = MAX_ANSWER_BYTES + 16 * MAX_SQL_BYTES
 """An answer, and the names of the changed tables."""
+MAX_DATABASE_BYTES = 1 << 48
+"""What a child may report as the size of a database; SQLite's own limit is 256 TiB."""
 MAX_KEEPER_BYTES = 4096
 LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024
@@ -158,7 +161,7 @@ class Ran(FrozenStruct, tag=True):
     """
 
     body: bytes
-    size_bytes: int
+    size_bytes: Annotated[int, Meta(ge=0, le=MAX_DATABASE_BYTES)]
     tables: frozenset[str]
 
 

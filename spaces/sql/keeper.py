@@ -218,12 +218,16 @@ class _Keeper:
                 elif key.data is lifeline:
                     if not os.read(lifeline, 4096):
                         return
-                elif key.data is self._listener:
-                    self._accept()
                 else:
-                    self._hear(key.data)
+                    self._hear_from(key.data)
             self._do_what_is_due()
             self._lend()
+
+    def _hear_from(self, sender: "socket.socket | _Worker") -> None:
+        if isinstance(sender, _Worker):
+            self._hear(sender)
+        else:
+            self._accept()
 
     def _accept(self) -> None:
         with suppress(OSError):  # the worker has ended
@@ -294,19 +298,30 @@ class _Keeper:
                 owner.writes -= 1
             else:
                 owner.reads -= 1
-            if not keeps:
-                self._kill(child)
-                if lease.ask.writes and lease.ask.has_file:
-                    self._wrote[child.process] = lease.ask
-                    if child.process not in self._children:
-                        self._empty_log(self._wrote.pop(child.process))
-            elif child.is_slow or child.memory.bytes >= _KEPT_BYTES:
-                self._retire(child)
-            elif child.process in self._children:
-                child.idle_since = time.monotonic()
-                self._idle[child] = None
+            if keeps:
+                self._take_back(child)
+            else:
+                self._end_with_lease(child, lease.ask)
         if owner.is_unknown:
             del self._owners[lease.ask.owner]
+
+    def _take_back(self, child: _Child) -> None:
+        """Keep a child for further leases, unless it is slow or large, or has ended."""
+        if child.is_slow or child.memory.bytes >= _KEPT_BYTES:
+            self._retire(child)
+        elif child.process in self._children:
+            child.idle_since = time.monotonic()
+            self._idle[child] = None
+
+    def _end_with_lease(self, child: _Child, ask: Ask) -> None:
+        """End a child whose answer is no longer wanted."""
+        self._kill(child)
+        if not (ask.writes and ask.has_file):
+            return
+        if child.process in self._children:
+            self._wrote[child.process] = ask  # `_reap` goes on
+        else:
+            self._empty_log(ask)
 
     def _lend(self) -> None:
         """Lend children to those who wait, the owner first who was served longest ago."""
@@ -385,6 +400,20 @@ class _Keeper:
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
+        self._slow_down(now)
+        for child in list(self._idle):
+            if now < child.idle_since + _IDLE_S:
+                break
+            self._retire(child)
+        for child in list(self._children.values()):
+            if child.retired_at is not None and now >= child.retired_at + _CLOSING_S:
+                self._kill(child)
+        for writer in self._running:
+            if writer.shortens and not writer.is_alone:
+                self._shorten(writer, now)
+
+    def _slow_down(self, now: float) -> None:
+        """Give low priority to children that have computed for long in their lease."""
         for lease in self._running:
             child = lease.child
             if child is None or child.is_slow or now < lease.due_at:
@@ -397,16 +426,6 @@ class _Keeper:
             child.is_slow = True
             with suppress(OSError):  # it has ended, or the service manager forbids the call
                 os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
-        for child in list(self._idle):
-            if now < child.idle_since + _IDLE_S:
-                break
-            self._retire(child)
-        for child in list(self._children.values()):
-            if child.retired_at is not None and now >= child.retired_at + _CLOSING_S:
-                self._kill(child)
-        for writer in self._running:
-            if writer.shortens and not writer.is_alone:
-                self._shorten(writer, now)
 
     def _readers_of(self, writer: _Lease) -> list[_Lease]:
         """Return the leases that read a database beside the one that writes, without exports."""
@@ -478,6 +497,7 @@ class _Keeper:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
+        os.dup2(nothing, 2)  # the node's log: whoever controls a child could write lines into it
         os.dup2(connection.fileno(), 3)
         most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         os.closerange(4, most_files)

@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.store.lmdb.engine import socket_path_for
 
 PROCESSES = 8
+_BUSY_S = 0.7
 _CODE = "from node.processes.sqlkeeper import main; sys.exit(main())"
 
 
@@ -80,15 +82,18 @@ def sql_children(process: int | None = None) -> list[int]:
 
 
 def busy_sql_children(process: int | None = None) -> list[int]:
-    """Return those of `sql_children` that compute at this moment."""
-    return [child for child in sql_children(process) if _state(child) == "R"]
+    """Return those of `sql_children` that have computed for longer than a usual request takes.
+
+    Such a child is not used again, so it runs a statement.
+    """
+    return [child for child in sql_children(process) if _cpu_s(child) > _BUSY_S]
 
 
-def _state(process: int) -> str:
+def _cpu_s(process: int) -> float:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return time.clock_gettime(~process << 3 | 2)
     except OSError:
-        return "X"
+        return 0.0
 
 
 def _children_of(process: int) -> list[int]:

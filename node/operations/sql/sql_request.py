@@ -108,14 +108,7 @@ def value_of(value: Any) -> SqlValue:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
-        if -(1 << 63) <= value < 1 << 63:
-            return value
-        if 0 < value < 1 << 64:
-            raise SqlError("SQLite integers must fit in signed 64 bits")
-        try:
-            value = float(value)
-        except OverflowError:
-            raise SqlError("an integer in the parameters is too large") from None
+        return _number_of(value)
     if isinstance(value, dict):  # TinyCloud's SDK sends the bytes of a batch like this
         if list(value) != [str(index) for index in range(len(value))]:
             raise SqlError(
@@ -129,6 +122,18 @@ def value_of(value: Any) -> SqlValue:
         except (TypeError, ValueError):
             raise SqlError("a list in the parameters must contain bytes, from 0 to 255") from None
     return value  # type: ignore[no-any-return]  # None, a float or a string
+
+
+def _number_of(value: int) -> int | float:
+    """Return an integer as SQLite keeps it: one beyond 64 bits is a REAL."""
+    if -(1 << 63) <= value < 1 << 63:
+        return value
+    if 0 < value < 1 << 64:
+        raise SqlError("SQLite integers must fit in signed 64 bits")
+    try:
+        return float(value)
+    except OverflowError:
+        raise SqlError("an integer in the parameters is too large") from None
 
 
 def with_values(work: Query | Execute | Batch) -> Query | Execute | Batch:

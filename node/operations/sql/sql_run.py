@@ -15,8 +15,6 @@ from spaces.space_errors import (
     SpaceError,
     SqlAdminNeeded,
     SqlForbidden,
-    SqlLogFull,
-    SqlOutcomeUnknown,
     SqlQuotaExceeded,
     StoreBusy,
 )
@@ -47,6 +45,17 @@ from .sql_request import (
     permits_of,
     with_values,
 )
+
+
+class _NotCommitted(Exception):
+    """The store has recorded a write, and its database has not confirmed it.
+
+    Attributes:
+        reason: the error of the database.
+    """
+
+    def __init__(self, reason: SpaceError) -> None:
+        self.reason = reason
 
 
 class _Reading(FrozenStruct):
@@ -160,10 +169,10 @@ class _Operation(FrozenStruct):
                 await self._change(trial, work, self.reading)
         try:
             return await self._write_to_file(work)
-        except SqlOutcomeUnknown:
+        except _NotCommitted as exc:
             with suppress(SpaceError, CapabilityError, Refusal):  # the next write corrects it
                 await self._record_size()
-            raise
+            raise exc.reason from None
 
     async def _write_to_file(self, work: Query | Execute | Batch) -> bytes:
         services, name = self.request.services, self.name
@@ -181,7 +190,10 @@ class _Operation(FrozenStruct):
                 return self._commit(reading.call, "sql.write", detail, adds, row), ran.body
 
             body = await until_committed(services, attempt)
-            await lease.commit()
+            try:
+                await lease.commit()
+            except SpaceError as exc:
+                raise _NotCommitted(exc) from exc
             return body
 
     async def _record_size(self) -> None:
@@ -217,8 +229,6 @@ class _Operation(FrozenStruct):
             return await lease.run(run, write_s, self._watch)
         except SqlQuotaExceeded:  # SQ14
             raise Refusal("quota-exceeded", reading.used_bytes, reading.limit_bytes) from None
-        except SqlLogFull as exc:  # SQ30
-            raise Refusal("sql-log-full", str(exc)) from None
 
     def _of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
         """Return statements that read, as a child process gets them."""
