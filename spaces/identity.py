@@ -54,8 +54,8 @@ async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> I
         fresh = Identity(node_did=node_did, store_id=entropy.token(STORE_ID_BYTES))
         is_written = await commit_puts(
             store,
-            Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), ABSENT),
-            Put(IDENTITY_KEY, identity_row(fresh), ABSENT),
+            Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
+            Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
         # Refused: another worker wrote the identity first. Its row is checked like any other.
         identity = fresh if is_written else await recorded_identity(store)

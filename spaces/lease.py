@@ -91,4 +91,6 @@ class Lease(NamedTuple):
         return record, _CODEC.read(record) or _FREE
 
     async def _write(self, record: Record | None, row: _LeaseRow) -> bool:
-        return await commit_puts(self.store, Put(LEASE_KEY, _CODEC.encode(row), stamp_of(record)))
+        return await commit_puts(
+            self.store, Put(LEASE_KEY, _CODEC.encode(row), expect=stamp_of(record))
+        )

@@ -177,7 +177,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
         subject="release record",
         detail=msgspec.json.encode(_shown(record)),
     )
-    put = Put(RELEASE_RECORD_KEY, encode_release_record(record), stamp)
+    put = Put(RELEASE_RECORD_KEY, encode_release_record(record), expect=stamp)
     if not await commit_puts(store, put, audit.put(SystemEntropy())):
         raise StoreBusy("another process changed the key-release policy")
     return record

@@ -103,7 +103,7 @@ async def keep_collateral(
             check_replaces(offered, parse_collateral(stored.value))
         # An identical document is not written again: the commits of attestation sessions in
         # progress require its row to be unchanged.
-        put = Put(keys[0], offered.raw, stamp_of(stored))
+        put = Put(keys[0], offered.raw, expect=stamp_of(stored))
         checks = () if is_new or stored is None else (Check(keys[0], stored.stamp),)
         puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
         if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):

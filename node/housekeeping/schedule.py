@@ -135,7 +135,7 @@ async def sweep_evidence(services: Services) -> bool:
             evidence.expires_at <= now - EVIDENCE_KEPT_S
             or evidence.attested_at > now + CLOCK_SKEW_S  # dated in the future
         ):
-            puts += Put(key, None, record.stamp), Put(evidence_inputs_key(key), None)
+            puts += Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None)
     if puts or page.place != place:
         await commit_puts(services.store, *puts, walk_put("evidence", page.place))
     return bool(puts) and page.place is not None
@@ -160,7 +160,7 @@ async def sweep_aliases(services: Services) -> bool:
         await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
     ).records
     stray = [
-        Put(key, None, record.stamp)
+        Put(key, None, expect=record.stamp)
         for (key, record), marker in zip(page.rows, markers, strict=True)
         if not has_value(marker)
     ]

@@ -133,7 +133,7 @@ async def _claim_rows(
             # RC21: the row exists from the first start on, so that a commit can check its stamp.
             if await read_row(store, WITHDRAWALS_KEY) is None:
                 nothing = encode_withdrawals(NOTHING_WITHDRAWN)
-                await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, ABSENT))
+                await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
             if await recorded_text(store, HOSTING_MODE_KEY) != (mode := config.hosting.mode):
                 with suppress(StoreFull):  # a node also starts on a full disk, for reading
                     await store.commit(
@@ -210,7 +210,7 @@ async def _claim_release_record(config: Config, store: Store) -> None:
             Put(
                 RELEASE_RECORD_KEY,
                 encode_release_record(configured_record(config.release)),
-                ABSENT,
+                expect=ABSENT,
             ),
         )
     record = await current_release(store)  # another process may have written it first

@@ -230,7 +230,7 @@ async def _commit(
         entry = encode_entry(audit_record_of(record), number=number, previous=hash_)
         hash_ = entry_hash(entry)
         size_bytes += len(entry)
-        puts += [Put(key, None, record.stamp), Put(sealed_key(number), entry, ABSENT)]
+        puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
     is_due = number > head.signed_number and (
         is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S
     )
@@ -244,7 +244,7 @@ async def _commit(
             "atMicros": int(now * 1_000_000),
         }
         members["signature"] = chain.sign(canonical(members)).hex()
-        puts.append(Put(audit_head_key(number), canonical(members), ABSENT))
+        puts.append(Put(audit_head_key(number), canonical(members), expect=ABSENT))
     if not puts:
         # ST16: a failover can lose a head that was only read. Its number would then be signed
         # again over other entries.
@@ -260,7 +260,7 @@ async def _commit(
     more = page.more or count < len(page.rows)
     signed = (number, now) if is_due else (head.signed_number, head.signed_at)
     moved = ChainHead(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
-    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), stamp_of(head_row)))
+    puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
     if not await commit_puts(store, *puts):
         return Chained(0, more=True)
     return Chained(count, more=more, last_key=page.rows[count - 1][0] if count else None)

@@ -34,7 +34,7 @@ class AuditRecord(Packed, kw_only=True):
         """Return the write operation that stores the record."""
         if len(self.detail) > MAX_DETAIL_BYTES:
             raise too_large("audit detail bytes", len(self.detail), MAX_DETAIL_BYTES)
-        return Put(audit_key(self.at, entropy.token(16)), _CODEC.encode(self), ABSENT)
+        return Put(audit_key(self.at, entropy.token(16)), _CODEC.encode(self), expect=ABSENT)
 
 
 _CODEC = Codec(AuditRecord)

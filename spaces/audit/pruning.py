@@ -146,5 +146,5 @@ def pruning_of(row: Record | None) -> Pruning:
 
 
 async def _write(store: Store, row: Record | None, state: Pruning, *more: Put) -> bool:
-    put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), stamp_of(row))
+    put = Put(AUDIT_PRUNING_KEY, _CODEC.encode(state), expect=stamp_of(row))
     return await commit_puts(store, put, *more)

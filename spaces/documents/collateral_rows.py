@@ -58,7 +58,7 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
     return Put(
         collateral_state_key(*family),
         None if state is None else _CODEC.encode(state),
-        expect,
+        expect=expect,
     )
 
 

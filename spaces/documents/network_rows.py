@@ -19,4 +19,4 @@ def network_put(network: NetworkId, value: bytes, *, expect: Expect = ABSENT) ->
 
     By default, the commit is refused if the row exists.
     """
-    return Put(network_row_key(network), value, expect)
+    return Put(network_row_key(network), value, expect=expect)

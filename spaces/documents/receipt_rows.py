@@ -52,7 +52,9 @@ def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy
 
     The receipt is stored under the time `at`, in epoch seconds.
     """
-    return Put(receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, ABSENT)
+    return Put(
+        receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
+    )
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
@@ -197,14 +199,14 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     current = document_span(now)
     later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
     found = (await store.read(later)).records
-    gone = Put(key, None, record.stamp)
+    gone = Put(key, None, expect=record.stamp)
     if any(map(has_value, found)):
         return Commit(puts=(gone,))
     # RC26: a concurrent commit that refers to the document writes one of these rows, and the
     # document with it. So this commit is refused, or the other one comes later and writes the
     # document again. Three periods are expected to be unused, because clocks may differ by less
     # than a period.
-    unused = [Put(one, None, ABSENT) for one in later[-3:]]
+    unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
     return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
 
 

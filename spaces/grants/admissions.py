@@ -44,7 +44,7 @@ def admission_put(owner: Principal, *, now: float) -> Put:
 
     The commit is refused if the owner is admitted already.
     """
-    return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), ABSENT)
+    return Put(admission_key(owner), _CODEC.encode(Admission(owner, now)), expect=ABSENT)
 
 
 async def read_admissions(store: Store) -> AsyncIterator[Admission]:

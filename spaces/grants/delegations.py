@@ -112,9 +112,9 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
     newest_now8 = newest8(registered.registered_at)
     place, member16 = sort_key_of(delegation), x16(delegation.delegate)
     puts = [
-        Put(delegation_key(content), _CODEC.encode(row), ABSENT),
+        Put(delegation_key(content), _CODEC.encode(row), expect=ABSENT),
         alias_put(delegation.cid, content),
-        Put(marker_key(content), LIVE_MARK, ABSENT),
+        Put(marker_key(content), LIVE_MARK, expect=ABSENT),
         Put(party_key(member16, ROLE_TO, place), content),
     ]
     puts += [

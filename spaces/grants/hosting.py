@@ -291,6 +291,6 @@ def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:
     space16 = space_id16(space)
     value = _CODEC.encode(HostedSpace(space.owner, space.name, now))
     return (
-        Put(space_key(space16), value, ABSENT),
-        Put(owned_space_key(x16(space.owner), space16), value, ABSENT),
+        Put(space_key(space16), value, expect=ABSENT),
+        Put(owned_space_key(x16(space.owner), space16), value, expect=ABSENT),
     )

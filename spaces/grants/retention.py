@@ -185,7 +185,7 @@ def plan_removal(
     if delegation.form == "cacao":
         # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
-    puts = (Put(whole, None, record.stamp), *[Put(key, None) for key in sorted(keys)])
+    puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
     return Commit(puts=puts, adds=(Add(delegations_counter(x16(issuing_owner(delegation))), -1),))
 
 

@@ -63,7 +63,7 @@ async def collect(
             # another process does the same.
             await store.commit(
                 Commit(
-                    puts=(Put(key, None, record.stamp),),
+                    puts=(Put(key, None, expect=record.stamp),),
                     adds=(Add(BODIES_COUNTER, -work.size_bytes),),
                 )
             )
@@ -90,7 +90,7 @@ async def _delete_record(
             entropy=entropy,
             size_bytes=work.size_bytes,
         )
-        if await commit_puts(store, Put(key, None, record.stamp), Put(due, None), unlink):
+        if await commit_puts(store, Put(key, None, expect=record.stamp), Put(due, None), unlink):
             return
     await commit_puts(store, Put(due, None))
 

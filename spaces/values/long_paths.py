@@ -63,7 +63,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
         # row.
         while not (others := {key for key, _ in page.rows} - keys) and page.more:
             page = await read_page(store, replace(range_, after=page.last_key))
-        puts.append(Put(index_key, b"" if others else None, record.stamp))
+        puts.append(Put(index_key, b"" if others else None, expect=record.stamp))
         if not others:
             _add_removed(removed, beginning, index_key)
     return puts

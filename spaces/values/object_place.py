@@ -45,7 +45,7 @@ async def claim_location(store: Store, location: str) -> None:
         if counter_of(counter):
             used = "the folder blobs of its data folder" if recorded == FOLDER else recorded
             raise BodiesElsewhere(f"this store keeps its large values in {used}")
-        put = Put(BODIES_PLACE_KEY, location.encode(), stamp_of(row))
+        put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
         # The limit of 0 bytes refuses this commit if another commit stored a large value meanwhile.
         if not isinstance(
             await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))),
@@ -63,7 +63,7 @@ async def record_move(store: Store, location: str) -> None:
     All large values must have been copied there before.
     """
     row = await read_row(store, BODIES_PLACE_KEY)
-    if not await commit_puts(store, Put(BODIES_PLACE_KEY, location.encode(), stamp_of(row))):
+    if not await commit_puts(store, Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))):
         raise StoreBusy(
             "the location of the large values could not be recorded: another process changed the"
             " location"

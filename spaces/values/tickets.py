@@ -60,7 +60,7 @@ def ticket_row_key(ticket: bytes) -> bytes:
 
 def ticket_put(ticket: bytes, row: Ticket) -> Put:
     """Return a write operation that stores the ticket for a signed URL."""
-    return Put(ticket_row_key(ticket), _CODEC.encode(row), ABSENT)
+    return Put(ticket_row_key(ticket), _CODEC.encode(row), expect=ABSENT)
 
 
 async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> bool:

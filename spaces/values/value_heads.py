@@ -609,7 +609,7 @@ class Draft:
             adds.append(Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes))
             # The sweep must not remove a file that is named now as an orphan; see `collector`.
             if self._sweep is None:
-                puts.append(Put(ORPHAN_SWEEP_KEY, b"", ABSENT))
+                puts.append(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT))
             else:
                 checks.append(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp))
         generations = dict[bytes, bytes]()
@@ -633,12 +633,20 @@ class Draft:
     def _version_puts(self, now: float) -> list[Put]:
         """Return the writes that keep former values and remove versions (ST19)."""
         now8 = micros8(now)
-        puts = [Put(key, None, head.stamp) for key, head in self._removed.items()]
+        puts = [Put(key, None, expect=head.stamp) for key, head in self._removed.items()]
         for rewrite in self._rewrites.values():
             old, key = rewrite.old, rewrite.prefix + rewrite.number.to_bytes(4, "big") + now8
             if old and rewrite.is_kept:
                 weight_bytes = row_bytes(old.path, old.metadata) + len(old.body or b"")
-                puts.append(Put(key, rewrite.row, ABSENT, weight_bytes, self._own.versions))
+                puts.append(
+                    Put(
+                        key,
+                        rewrite.row,
+                        expect=ABSENT,
+                        weight_bytes=weight_bytes,
+                        account=self._own.versions,
+                    )
+                )
             if rewrite.task:
                 due_at = micros8(now + RESTORABLE_S)
                 puts.append(Put(VERSION_DUE_PREFIX + due_at + rewrite.prefix[1:], rewrite.task))
@@ -651,7 +659,7 @@ class Draft:
             Put(
                 object_key(name.space16, name.digest),
                 encode_object_record(fresh),
-                stamp_of(body.record),
+                expect=stamp_of(body.record),
                 weight_bytes=body.size_bytes if fresh.references else 0,
                 account=self._own.usage if fresh.is_live else self._own.versions,
             )
@@ -682,7 +690,7 @@ class Draft:
         """
         expect, body = stamp_of(record), write.body
         if body is None:
-            return Put(key, None, expect)
+            return Put(key, None, expect=expect)
         rewrite = self._rewrites.get(key)
         number = old.version if old else 1
         if rewrite:
@@ -698,4 +706,10 @@ class Draft:
             stored_at=int(now),
             version=number,
         )
-        return Put(key, _CODEC.encode(row), expect, len(body.inline or b""), self._own.usage)
+        return Put(
+            key,
+            _CODEC.encode(row),
+            expect=expect,
+            weight_bytes=len(body.inline or b""),
+            account=self._own.usage,
+        )

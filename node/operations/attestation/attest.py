@@ -386,7 +386,7 @@ async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Pu
     return [
         put
         for key, record in page.rows
-        for put in (Put(key, None, record.stamp), Put(evidence_inputs_key(key), None))
+        for put in (Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None))
         if key != own
         and record.value is not None
         and decode_evidence(record.value).expires_at <= now

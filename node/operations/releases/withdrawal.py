@@ -108,7 +108,7 @@ async def withdraw_everywhere(
             detail=canonical_bytes(withdrawals_json(entry)),
         )
         puts = (
-            Put(WITHDRAWALS_KEY, encode_withdrawals(listed), row.stamp),
+            Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
             audit.put(entropy),
         )
         if not isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):

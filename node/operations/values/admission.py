@@ -35,7 +35,7 @@ async def change_admission(
             put = (
                 admission_put(owner, now=now)
                 if record is None or admits
-                else Put(admission_key(owner), None, record.stamp)
+                else Put(admission_key(owner), None, expect=record.stamp)
             )
             changes, commit = True, Commit(puts=(put, audit.put(entropy)))
         if not isinstance(await store.commit(commit), Refused):

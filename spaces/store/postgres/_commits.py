@@ -93,7 +93,7 @@ class Commits:
         replay_record = commit.replay_record or ReplayRecord(idempotency_key, now + _OUTCOME_KEPT_S)
         outcome_key = REPLAY_PREFIX + replay_record.row
         conditions = [*commit.live, *[check.key for check in commit.checks]]
-        outcome_put = (Put(outcome_key, b"", EXPECT_NOTHING_THERE),) if commit.writes else ()
+        outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
         puts = (*commit.puts, *outcome_put)
         drawn = os.urandom(16 * (len(commit.puts) + 1))
         counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
