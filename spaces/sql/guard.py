@@ -18,30 +18,51 @@ from ..space_errors import SqlAdminNeeded, SqlError, SqlForbidden, SqlQuotaExcee
 
 READ, WRITE, SCHEMA, ADMIN = "read", "write", "schema", "admin"
 
-
-def _names(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
-
-
-_CHANGES = _names("DELETE INSERT UPDATE")
+_CHANGES = frozenset({"DELETE", "INSERT", "UPDATE"})
 _ON_ROWS = _CHANGES | {"READ"}
-_DROPS = _names("DROP_INDEX DROP_TABLE DROP_TRIGGER DROP_VIEW")
-_DEFINES = _DROPS | _names(
-    "ALTER_TABLE ANALYZE CREATE_INDEX CREATE_TABLE CREATE_TRIGGER CREATE_VIEW REINDEX"
-)
-_ALLOWED = _CHANGES | _DEFINES | _names("FUNCTION PRAGMA READ RECURSIVE SELECT")
+_DROPS = frozenset({"DROP_INDEX", "DROP_TABLE", "DROP_TRIGGER", "DROP_VIEW"})
+_DEFINES = _DROPS | {
+    "ALTER_TABLE",
+    "ANALYZE",
+    "CREATE_INDEX",
+    "CREATE_TABLE",
+    "CREATE_TRIGGER",
+    "CREATE_VIEW",
+    "REINDEX",
+}
+_ALLOWED = _CHANGES | _DEFINES | {"FUNCTION", "PRAGMA", "READ", "RECURSIVE", "SELECT"}
 # Pragmas that describe tables. As table functions, they need only `read`.
-_DESCRIBING = _names(
-    "database_list foreign_key_list index_info index_list index_xinfo table_info table_list"
-    " table_xinfo"
+_DESCRIBING = frozenset(
+    {
+        "database_list",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+    }
 )
 # `database_list` shows a path of the node.
-_PRAGMAS = _DESCRIBING - {"database_list"} | _names(
-    "application_id foreign_key_check integrity_check quick_check user_version"
-)
+_PRAGMAS = (_DESCRIBING - {"database_list"}) | {
+    "application_id",
+    "foreign_key_check",
+    "integrity_check",
+    "quick_check",
+    "user_version",
+}
 # With an argument, these would change how the database is stored.
-_PRAGMAS_TO_READ = _names(
-    "encoding freelist_count journal_mode optimize page_count page_size schema_version"
+_PRAGMAS_TO_READ = frozenset(
+    {
+        "encoding",
+        "freelist_count",
+        "journal_mode",
+        "optimize",
+        "page_count",
+        "page_size",
+        "schema_version",
+    }
 )
 # SQLite marks its own functions without side effects as innocuous (0x200000). Those of its
 # extensions, and those that tell how it was built or what other requests changed, are excluded.
@@ -121,7 +142,7 @@ class Guard:
         The reason for a denial is in `error`.
         """
         name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
-        reported = Reported(name, one or "", two or "", database or "")
+        reported = Reported(action=name, one=one or "", two=two or "", database=database or "")
         if name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
             reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
         error = self._error_of(reported)
@@ -152,9 +173,7 @@ class Guard:
                 return SqlAdminNeeded("PRAGMA needs the ability admin")
             if one not in _PRAGMAS and (two or one not in _PRAGMAS_TO_READ):
                 return self._not_allowed()
-        # SQLite calls unlisted functions to rewrite the schema; statements cannot call those.
-        is_rewriting = two.startswith(_OWN) and "ALTER_TABLE" in self.actions
-        if action == "FUNCTION" and not _functions().get(two.lower(), is_rewriting):
+        if action == "FUNCTION" and not self._may_call(two):
             return SqlError(f"SQLite error: not authorized to use function: {two}")
         pragma = one.removeprefix("pragma_")
         is_hidden = one == "carray" or (pragma != one and pragma not in _DESCRIBING)
@@ -170,6 +189,15 @@ class Guard:
         if action in _ON_ROWS and (excluded := self.limits.excluded(one, two)):
             return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
         return None
+
+    def _may_call(self, function: str) -> bool:
+        """Return whether the statement may call a function (SQ9)."""
+        functions = _functions()
+        name = function.lower()
+        if name in functions:
+            return functions[name]
+        # SQLite calls unlisted functions to rewrite the schema; statements cannot call those.
+        return function.startswith(_OWN) and "ALTER_TABLE" in self.actions
 
     def _not_allowed(self) -> SqlForbidden:
         return SqlForbidden(f"Permission denied: Statement type not allowed: {self.sql[:200]}")
