@@ -19,13 +19,14 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import structs
 
-from capabilities.abilities import SQL_READ
+from capabilities.abilities import SQL_ADMIN, SQL_READ, SQL_SCHEMA, SQL_WRITE
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId, root_of
 from capabilities.tokens import Capability
@@ -51,6 +52,7 @@ BLANK = r"(?>[\s;]|--.*|/\*[\s\S]*?\*/)*+"
 """Pattern of white space, semicolons and comments."""
 
 _CHANGE = re.compile(BLANK + r"(delete|insert|pragma|replace|update)\b", re.IGNORECASE)
+_CHANGE_ABILITIES = (SQL_WRITE, SQL_SCHEMA, SQL_ADMIN)
 
 
 class Rows(FrozenStruct):
@@ -66,13 +68,15 @@ class Rows(FrozenStruct):
 
     def __post_init__(self) -> None:
         """Convert blobs to bytes, and check the number of values in each row."""
-        rows = (
-            tuple(
-                bytes(cell) if isinstance(cell, list) else cell
-                for _, cell in zip(self.columns, row, strict=True)
-            )
-            for row in self.rows
-        )
+        rows = []
+        for row in self.rows:
+            cells = []
+            for _, cell in zip(self.columns, row, strict=True):
+                if isinstance(cell, list):  # in JSON, a blob is a list of numbers
+                    cells.append(bytes(cell))
+                else:
+                    cells.append(cell)
+            rows.append(tuple(cells))
         structs.force_setattr(self, "rows", tuple(rows))
 
 
@@ -129,9 +133,8 @@ class Sql:
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
         """
-        return await self._run(
-            _ROWS, bool(_CHANGE.match(sql)), action="query", sql=sql, params=params
-        )
+        changes = _CHANGE.match(sql) is not None
+        return await self._run(_ROWS, changes, action="query", sql=sql, params=params)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
         """Run one statement that has no rows, such as INSERT or CREATE TABLE.
@@ -155,9 +158,16 @@ class Sql:
         Raises:
             SealspaceError: as `execute`.
         """
-        pairs = [(one, ()) if isinstance(one, str) else one for one in statements]
-        asked = [{"sql": sql, "params": params} for sql, params in pairs]
-        return (await self._run(_RESULTS, True, action="batch", statements=asked)).results
+        asked = []
+        for statement in statements:
+            params: Sequence[SqlValue] = ()
+            if isinstance(statement, str):
+                sql = statement
+            else:
+                sql, params = statement
+            asked.append({"sql": sql, "params": params})
+        answer = await self._run(_RESULTS, True, action="batch", statements=asked)
+        return answer.results
 
     async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows:
         """Run a statement that a grant names.
@@ -234,27 +244,46 @@ class Sql:
                 "this node has no SQL databases",
                 hint="use a node that stores its data in a folder, not in PostgreSQL",
             )
+        abilities = _CHANGE_ABILITIES if changes else SQL_ABILITIES
         plain = [
-            space_capability(self._space, "sql", self._database, one)
-            for one in SQL_ABILITIES[changes:]
+            space_capability(self._space, "sql", self._database, ability) for ability in abilities
         ]
-        now, session = self._caller.clock.now(), self._caller.session
-        granted = [
-            one for grant in session.grants if grant.is_live(now) for one in grant.capabilities
-        ]
+        held = self._held(plain)
+        if not held:
+            return plain[:1]
+        held.sort(key=partial(_preference, name))
+        if not changes:
+            return held[:1]
+        best: dict[str, Capability] = {}
+        for capability in held:
+            best.setdefault(capability.ability, capability)
+        return list(best.values())
+
+    def _held(self, plain: Sequence[Capability]) -> list[Capability]:
+        """Return the capabilities that the session has, with the conditions of its grants."""
+        session = self._caller.session
+        granted: list[Capability] = []
         if root_of(plain[0].resource) == session.did:
-            granted = plain
-        named = msgspec.json.encode({"name": name})[1:-1]
-        held = sorted(
-            (
-                wanted
-                for one in plain
-                for have in granted
-                if covers(have, wanted := structs.replace(one, caveats=have.caveats))
-            ),
-            key=lambda one: (named not in msgspec.json.encode(one.caveats), len(one.caveats)),
-        )
-        best = dict[str, Capability]()
-        for one in held if changes else held[:1]:
-            best.setdefault(one.ability, one)
-        return [*best.values()] or plain[:1]
+            granted.extend(plain)
+        else:
+            now = self._caller.clock.now()
+            for grant in session.grants:
+                if grant.is_live(now):
+                    granted.extend(grant.capabilities)
+        held = []
+        for capability in plain:
+            for have in granted:
+                wanted = structs.replace(capability, caveats=have.caveats)
+                if covers(have, wanted):
+                    held.append(wanted)
+        return held
+
+
+def _preference(name: object, capability: Capability) -> tuple[bool, int]:
+    """Return the sort key of a capability; the preferred capability is the smallest.
+
+    Conditions that contain the statement `name` come first, then those with fewer conditions.
+    """
+    statement = msgspec.json.encode({"name": name})[1:-1]  # `"name":"…"`, without the braces
+    lacks_statement = statement not in msgspec.json.encode(capability.caveats)
+    return lacks_statement, len(capability.caveats)

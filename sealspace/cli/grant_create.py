@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from capabilities.abilities import DECRYPT, KV_DELETE, KV_GET, KV_LIST, KV_METADATA, KV_PUT
+from capabilities.abilities import (
+    DECRYPT,
+    KV_DELETE,
+    KV_GET,
+    KV_LIST,
+    KV_METADATA,
+    KV_PUT,
+    SQL_READ,
+)
 from capabilities.principals import same_principal
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
@@ -98,37 +106,22 @@ async def create(
     The grant is in force as soon as the command ends. Only DID can use it. `sealspace grant revoke`
     ends it.
     """
-    if bool(secrets) == (space is not None):  # other clients refuse a grant that names two spaces
-        raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    # An empty one, such as an unset variable of a shell, would grant everything.
-    if "" in (path, database) or (path and database):
-        raise click.UsageError("--path and --database must not be empty, and exclude each other")
-    if secrets and (path or database):
-        raise click.UsageError("--path and --database require --space")
-    if scope is not None and not secrets:
-        raise click.UsageError("--scope requires --secret")
-    actions = _actions(can, space, database)
+    _check_options(secrets, scope, space, path, database)
+    abilities = _abilities(can, space, database)
     if space is None:
-        wanted = [
-            allow(client.secrets().resource(name, scope=scope), ability)
-            for name in secrets
-            for ability in actions
-        ]
-        if KV_GET in actions:
-            wanted.append(allow(client.encryption.network().text, DECRYPT))
+        wanted = _secret_rights(client, secrets, scope, abilities)
     else:
         # Without this check, signing for a mistyped name would create a space of that name. A full
         # id is not checked: it may belong to another owner.
         if ":" not in space:
             await require_own_space(client, space)
-        below = f"sql/{database}" if database else f"kv/{path}" if path else "kv"
-        wanted = [allow(f"{client.kv(space).space.text}/{below}", one) for one in actions]
+        wanted = _space_rights(client, space, path, database, abilities)
     portable = await client.delegations.delegate(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
     )
     if space is None:
         await warn_absent(client, secrets, scope)
-        if KV_GET in actions:
+        if KV_GET in abilities:
             await warn_about_proof(client, policy)
     copy = owner_home().keep_grant(portable)
     print_granted(portable)
@@ -143,6 +136,59 @@ async def create(
             f"a copy is in {copy}",
         )
         print_exactly(encode_portable(portable))
+
+
+def _check_options(
+    secrets: Sequence[str],
+    scope: str | None,
+    space: str | None,
+    path: str | None,
+    database: str | None,
+) -> None:
+    """Reject contradictory options of `grant create`."""
+    if not secrets and space is None:
+        raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
+    if secrets and space is not None:  # other clients refuse a grant that names two spaces
+        raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
+    # An empty one, such as an unset variable of a shell, would grant everything.
+    if path == "" or database == "" or (path and database):
+        raise click.UsageError("--path and --database must not be empty, and exclude each other")
+    if secrets and (path or database):
+        raise click.UsageError("--path and --database require --space")
+    if scope is not None and not secrets:
+        raise click.UsageError("--scope requires --secret")
+
+
+def _secret_rights(
+    client: Client, names: Sequence[str], scope: str | None, abilities: Sequence[str]
+) -> list[Capability]:
+    """Return the rights to secrets, with the right to decrypt them if they may be read."""
+    rights = []
+    for name in names:
+        resource = client.secrets().resource(name, scope=scope)
+        for ability in abilities:
+            rights.append(allow(resource, ability))
+    if KV_GET in abilities:
+        rights.append(allow(client.encryption.network().text, DECRYPT))
+    return rights
+
+
+def _space_rights(
+    client: Client,
+    space: str,
+    path: str | None,
+    database: str | None,
+    abilities: Sequence[str],
+) -> list[Capability]:
+    """Return the rights to a database, to the values below a path, or to all values."""
+    if database:
+        below = f"sql/{database}"
+    elif path:
+        below = f"kv/{path}"
+    else:
+        below = "kv"
+    resource = f"{client.kv(space).space.text}/{below}"
+    return [allow(resource, ability) for ability in abilities]
 
 
 async def warn_absent(client: Client, names: Sequence[str], scope: str | None) -> None:
@@ -219,15 +265,28 @@ async def node_terms(client: Client) -> ReleaseTerms | None:
         return None
 
 
-def _actions(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
+def _abilities(text: str | None, space: str | None, database: str | None) -> tuple[str, ...]:
     """Parse the comma-separated value of the option `--can`."""
-    known = DATABASE_ACTIONS if database else ACTIONS
     if text is None:
-        text = "read" if database else "get" if space is None else "get,list"
-    named = [one.strip() for one in text.split(",")]
-    for one in named:
-        if one not in known:
+        return _default_abilities(space, database)
+    known = DATABASE_ACTIONS if database else ACTIONS
+    abilities = []
+    for part in text.split(","):
+        action = part.strip()
+        if action not in known:
             raise InvalidInput(
-                f"--can: {one[:20]!r} is not an action", hint=f"one or more of {','.join(known)}"
+                f"--can: {action[:20]!r} is not an action",
+                hint=f"one or more of {','.join(known)}",
             )
-    return tuple(dict.fromkeys(known[one] for one in named))
+        if known[action] not in abilities:
+            abilities.append(known[action])
+    return tuple(abilities)
+
+
+def _default_abilities(space: str | None, database: str | None) -> tuple[str, ...]:
+    """Return the abilities that are granted without the option `--can`."""
+    if database:
+        return (SQL_READ,)
+    if space is None:
+        return (KV_GET,)
+    return (KV_GET, KV_LIST)

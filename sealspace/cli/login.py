@@ -80,7 +80,8 @@ class WalletOptions:
         """Reject contradictory wallet options and an unreadable key file."""
         if self.keystore is not None and (self.is_new or self.key_file is not None):
             raise click.UsageError("--keystore cannot be combined with --new or --key-file")
-        if self.phrase + self.in_browser + self.is_key > 1:
+        wallets = [self.phrase, self.in_browser, self.is_key]
+        if wallets.count(True) > 1:
             raise click.UsageError(
                 "--browser and --phrase cannot be combined with each other, or with --new,"
                 " --key-file or --keystore"
@@ -203,7 +204,12 @@ def _with_wallet(
 
     The default is the wallet of the last login.
     """
-    kind = "browser" if named.in_browser else "phrase" if named.phrase else before.kind
+    if named.in_browser:
+        kind = "browser"
+    elif named.phrase:
+        kind = "phrase"
+    else:
+        kind = before.kind
     if not named.is_key and kind == "browser":
         opens = not named.no_open and (named.in_browser or before.opens_browser)
         return replace(profile, kind=kind, opens_browser=opens)

@@ -405,39 +405,62 @@ async def store_secret(
     comes before `read_value`, so that no value is typed in vain.
     """
     secret = writable_name(name, scope)
-    there = (await _stored(client, [secret])).get(secret.path)
-    exists = AlreadyThere(
+    earlier = (await _stored(client, [secret])).get(secret.path)
+    if earlier is not None and if_absent:
+        raise _already_exists(name, scope)
+    stored_when = ""
+    if earlier is not None and earlier.stored_at is not None:
+        stored_when = f", stored {age_text(earlier.stored_at)}"
+    must_be_new = if_absent
+    version = None
+    if is_interactive() and not yes:
+        if earlier is None:
+            must_be_new = True
+        else:
+            confirm(f"replace the existing secret {name}{stored_when}?")
+            # A person agreed to replace this version only. Scripts replace any version.
+            version = earlier.etag
+    value = read_value()
+    is_conditional = must_be_new or version is not None
+    if is_conditional:
+        try:
+            await client.secrets().put(
+                name, value, scope=scope, if_absent=must_be_new, if_match=version
+            )
+        except PreconditionFailed:
+            if if_absent:
+                raise _already_exists(name, scope) from None
+            raise written_meanwhile(name) from None
+    try:
+        # A commit of several values cannot be conditional, so the copies come second.
+        await client.sharing.put_many({secret.label: value}, own=not is_conditional)
+    except SealspaceError as error:
+        if is_conditional:
+            error.step = "run the command again: copies for other people have the earlier value"
+        raise
+    if earlier is not None:
+        undo = await _undo_step(client, name, scope)
+        tell(f"replaced the earlier value{stored_when}{undo}")
+
+
+def _already_exists(name: str, scope: str | None) -> AlreadyThere:
+    """Return the error for a secret that must be new and is stored already."""
+    return AlreadyThere(
         f"the secret {name} already exists",
         hint=f"to replace it, run first: {_command('delete', name, scope)}",
     )
-    if there is not None and if_absent:
-        raise exists
-    age = "" if there is None or there.stored_at is None else age_text(there.stored_at)
-    asks = is_interactive() and not yes
-    if there is not None and asks:
-        confirm(f"replace the existing secret {name}{age and f', stored {age}'}?")
-    # A person agreed to replace this version only. Scripts replace any version.
-    version = there.etag if there is not None and asks else None
-    is_new, value = if_absent or (asks and there is None), read_value()
-    conditional = is_new or version is not None
+
+
+async def _undo_step(client: Client, name: str, scope: str | None) -> str:
+    """Return how to bring back the previous version, or "" if none is kept."""
     try:
-        if conditional:
-            await client.secrets().put(name, value, scope=scope, if_absent=is_new, if_match=version)
-    except PreconditionFailed:
-        raise exists if if_absent else written_meanwhile(name) from None
-    try:
-        # A commit of several values cannot be conditional, so the copies come second.
-        await client.sharing.put_many({secret.label: value}, own=not conditional)
-    except SealspaceError as error:
-        if conditional:
-            error.step = "run the command again: copies for other people have the earlier value"
-        raise
-    if there is not None:
-        undo = ""
-        with suppress(SealspaceError):  # the value is stored, whether or not versions are kept
-            for former in (await client.secrets().versions(name, scope=scope))[1:2]:
-                undo = f"; to undo this: {_command('rollback', name, scope)} {former.version}"
-        tell(f"replaced the earlier value{age and f', stored {age}'}{undo}")
+        versions = await client.secrets().versions(name, scope=scope)
+    except SealspaceError:  # the value is stored, whether or not versions are kept
+        return ""
+    if len(versions) < 2:
+        return ""
+    previous = versions[1]
+    return f"; to undo this: {_command('rollback', name, scope)} {previous.version}"
 
 
 def written_meanwhile(names: str) -> AlreadyThere:
