@@ -186,7 +186,7 @@ def encode_cacao(cacao: Cacao) -> bytes:
         request_id=message.request_id,
         resources=list(message.resources) or None,
     )
-    envelope = _Envelope(_Head("eip4361"), payload, _Signature("eip191", cacao.signature))
+    envelope = _Envelope(h=_Head("eip4361"), p=payload, s=_Signature("eip191", cacao.signature))
     return encode_dag_cbor(msgspec.to_builtins(envelope, builtin_types=(bytes,)))
 
 

@@ -101,7 +101,7 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
         with suppress(InvalidIdentifier):
             outer = parse_resource(selector.value)
     elif isinstance(resource, SpaceResource):
-        outer = SpaceResource(resource.space, resource.service, selector.value)
+        outer = SpaceResource(space=resource.space, service=resource.service, path=selector.value)
     is_exact = selector.kind == "exact"
     if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
         raise CaveatRefused("selector-caveat-not-met")

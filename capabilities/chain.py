@@ -134,7 +134,7 @@ def judge_registration(
     check_window(delegation, now)  # D6
     dependent = _dependent(delegation.delegator, delegation.capabilities)
     # D21, D22; Q13, Q26 for a root's grant
-    _check_stored(delegation.parents, parents, known, dependent)
+    _check_stored(delegation.parents, parents, dependent)
     if dependent:
         for parent in known:
             if parent.delegation.delegate != delegation.delegator:  # D22
@@ -161,11 +161,11 @@ def judge_registration(
     keys = tuple([parent.delegation.content_key for parent in known])
     begins, ends = _joint_window(delegation, known)  # D29
     return Registered(
-        delegation,
-        closure,
-        begins,
-        ends,
-        keys,
+        delegation=delegation,
+        closure=closure,
+        not_before=begins,
+        expires_at=ends,
+        parents=keys,
         registered_at=now,
         accounts=_listing_accounts(delegation, known),
     )
@@ -197,7 +197,7 @@ def judge_invocation(
     if len(members) > MAX_CHAIN_NODES:  # I13, D30
         raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
-    _check_stored(invocation.parents, cited, known, dependent)  # I31; Q13 for a root's call
+    _check_stored(invocation.parents, cited, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: a root's authority does not come from its proofs
         for grant in known:
             if grant.delegation.delegate != invocation.invoker:  # I32
@@ -429,7 +429,6 @@ def _listing_accounts(
 def _check_stored(
     cited: Sequence[CitedDelegation],
     found: Sequence[Registered | None],
-    known: Sequence[Registered],
     dependent: Sequence[Capability],
 ) -> None:
     """Check that all cited proofs and their ancestors are stored.
@@ -443,9 +442,15 @@ def _check_stored(
         raise RuntimeError(
             "`found` must contain the stored delegation, or None, for each cited proof"
         )
-    different = {grant.delegation.content_key for grant in known if not grant.missing_ancestor}
-    if len(different) != len(cited):  # D22, I31
-        raise ChainError("parent-not-found")
+    seen = set[ContentKey]()
+    for grant in found:
+        if grant is None:  # the proof is not stored (D22, I31)
+            raise ChainError("parent-not-found")
+        if grant.missing_ancestor:  # an ancestor is not stored, so it may be revoked (D22, I31)
+            raise ChainError("parent-not-found")
+        if grant.delegation.content_key in seen:  # the proof is cited twice (D22, I31)
+            raise ChainError("parent-not-found")
+        seen.add(grant.delegation.content_key)
 
 
 def _check_live(

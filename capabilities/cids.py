@@ -89,7 +89,7 @@ def parse_cid(text: str) -> Cid:
         version_0 = len(text) == 46 and text.startswith("Qm")
         data = libipld.decode_multibase("z" + text if version_0 else text)[1]
         if len(data) == 36 and data.startswith(_PREFIX):
-            return Cid(RAW, BLAKE3_256, data[4:])
+            return Cid(codec=RAW, hash_code=BLAKE3_256, digest=data[4:])
         cid = _decoded(data)
     except ValueError as exc:
         raise InvalidIdentifier("invalid CID") from exc
@@ -114,7 +114,11 @@ def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
 
 def _decoded(data: bytes) -> Cid:
     parts = libipld.decode_cid(data)
-    cid = Cid(parts["codec"], parts["hash"]["code"], parts["hash"]["digest"])
+    cid = Cid(
+        codec=parts["codec"],
+        hash_code=parts["hash"]["code"],
+        digest=parts["hash"]["digest"],
+    )
     # The library ignores bytes after the digest, which would make a second spelling of the CID.
     heads = (
         (cid.hash_code, len(cid.digest))

@@ -135,7 +135,10 @@ def eip55(address: bytes) -> str:
 @lru_cache(maxsize=8192)
 def _checksummed(lower: str) -> str:
     digest = sha3.keccak_256(lower.encode()).hexdigest()
-    return "0x" + "".join(c.upper() if n >= "8" else c for c, n in zip(lower, digest, strict=False))
+    text = "0x"
+    for character, nibble in zip(lower, digest, strict=False):
+        text += character.upper() if nibble >= "8" else character
+    return text
 
 
 # A wallet's DID is in nearly every request. Longer texts are not cached, so that clients cannot

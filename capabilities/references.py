@@ -77,14 +77,15 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
 def target_of(text: str) -> CitedDelegation:
     """Parse the CID of a delegation to revoke."""
     cid = _cid(text)
-    return CitedDelegation(text, cid.digest32, cid.text())
+    return CitedDelegation(text=text, digest=cid.digest32, echo=cid.text())
 
 
 # All tokens of a session cite the same proofs.
 @memoize(8192, longest=_MEMOISED_PROOF_CHARS)
 def _cited(text: str) -> CitedDelegation:
     digest = _cid(text).digest32
-    return CitedDelegation(text, digest, text if digest is None else cid_text(digest))
+    echo = text if digest is None else cid_text(digest)
+    return CitedDelegation(text=text, digest=digest, echo=echo)
 
 
 def _cid(text: str) -> Cid:

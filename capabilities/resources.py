@@ -208,7 +208,13 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
     if space is None:
         return None
     service, slash, below = rest.partition("/")  # U11
-    return SpaceResource(space, service, below if slash else None, query, fragment)
+    return SpaceResource(
+        space=space,
+        service=service,
+        path=below if slash else None,
+        query=query,
+        fragment=fragment,
+    )
 
 
 def _escapes_are_normal(text: str) -> bool:

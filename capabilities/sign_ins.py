@@ -150,7 +150,7 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
         in_person = ()
     elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):  # IP2
         in_person = _live_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
-    return OwnerAuthority(facts, in_person, _SEAL)
+    return OwnerAuthority(facts=facts, in_person=in_person, seal=_SEAL)
 
 
 def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:

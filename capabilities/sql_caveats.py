@@ -245,17 +245,22 @@ def _require_distinct(statements: Sequence[Statement]) -> None:
 
 def _narrowed(limits: SqlLimits, outer: SqlLimits) -> SqlLimits:
     """Return limits without the tables, columns and writing that others do not permit."""
-    tables, columns = [
-        theirs if mine is None else mine if theirs is None else mine & theirs
-        for mine, theirs in ((limits.tables, outer.tables), (limits.columns, outer.columns))
-    ]
     return replace(
         limits,
-        tables=tables,
-        columns=columns,
+        tables=_both_permit(limits.tables, outer.tables),
+        columns=_both_permit(limits.columns, outer.columns),
         read_only=limits.read_only or outer.read_only,
         statements=limits.statements if limits.mode else outer.statements,
     )
+
+
+def _both_permit(mine: _Names, theirs: _Names) -> _Names:
+    """Return the names that two limits permit; None permits every name."""
+    if mine is None:
+        return theirs
+    if theirs is None:
+        return mine
+    return mine & theirs
 
 
 def _is_listed(names: _Names, name: str) -> bool:

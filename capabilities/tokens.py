@@ -504,7 +504,8 @@ def _capabilities(
         ((text, abilities),) = att.items()
         if len(abilities) == 1:
             ((ability, listed),) = abilities.items()
-            return (Capability(_resource(text), ability, caveats_of(listed)),)
+            only = Capability(resource=_resource(text), ability=ability, caveats=caveats_of(listed))
+            return (only,)
     if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
         raise MalformedToken("too many capabilities")
     merged = dict[tuple[str, str], Capability]()
@@ -512,7 +513,7 @@ def _capabilities(
         resource = _resource(text)
         rendered = resource.text
         for ability, listed in abilities.items():
-            capability = Capability(resource, ability, caveats_of(listed))
+            capability = Capability(resource=resource, ability=ability, caveats=caveats_of(listed))
             known = merged.setdefault((rendered, ability), capability)
             if known is not capability and not same_json(
                 dict(known.caveats), dict(capability.caveats)

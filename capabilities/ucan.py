@@ -156,8 +156,14 @@ def parse_ucan(token: str) -> UcanToken:
     except ValueError as exc:
         raise MalformedToken(_NO_BASE64URL) from exc
     claims = _read_payload(data)
-    issuer, audience = _read_issuer(claims.iss), _read_audience(claims.aud)
-    return UcanToken(head, claims, issuer, audience, signed.encode(), signature_bytes)
+    return UcanToken(
+        header=head,
+        payload=claims,
+        issuer=_read_issuer(claims.iss),
+        audience=_read_audience(claims.aud),
+        signing_input=signed.encode(),
+        signature=signature_bytes,
+    )
 
 
 def verify_ucan(token: UcanToken) -> None:

@@ -50,14 +50,22 @@ class _Compact(Struct):
 def canonical_bytes(value: Json) -> bytes:
     """Encode a value as canonical JSON in UTF-8."""
     try:
-        try:
-            if type(value) is not str:
-                convert({"value": value}, _Compact)
-        except ValidationError:
-            return _text(value, 0).encode()
-        return _compact(value)
+        if _is_compact(value):
+            return _compact(value)
+        return _text(value, 0).encode()
     except UnicodeEncodeError as exc:
         raise InvalidCanonicalJson("text is not Unicode") from exc
+
+
+def _is_compact(value: Json) -> bool:
+    """Return whether msgspec encodes a value in canonical form."""
+    if type(value) is str:
+        return True
+    try:
+        convert({"value": value}, _Compact)
+    except ValidationError:
+        return False
+    return True
 
 
 def canonical_members(members: Struct | Mapping[str, object]) -> bytes:
@@ -89,17 +97,22 @@ def _text(value: Json, depth: int) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return (
-            str(value)
-            if -(1 << 63) <= value < (1 << 64)
-            else _float_text(float(value) if abs(value) < 1 << 1023 else math.inf)
-        )
+        return _integer_text(value)
     if isinstance(value, float):
         return _float_text(value)
     if isinstance(value, list):
         return "[" + ",".join(_text(item, depth + 1) for item in value) + "]"
     members = (f"{_quoted(name)}:{_text(value[name], depth + 1)}" for name in sorted(value))
     return "{" + ",".join(members) + "}"
+
+
+def _integer_text(number: int) -> str:
+    """Return an integer's digits, or its form as a float if it has more than 64 bits."""
+    if -(1 << 63) <= number < (1 << 64):
+        return str(number)
+    if abs(number) >= 1 << 1023:
+        raise InvalidCanonicalJson("number is not finite")
+    return _float_text(float(number))
 
 
 def _float_text(number: float) -> str:

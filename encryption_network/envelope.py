@@ -116,15 +116,15 @@ def encode_envelope(envelope: InlineEnvelope) -> bytes:
     Its members are in the order of EN23. Absent labels are omitted.
     """
     stated = _EnvelopeJson(
-        1,
-        envelope.network_text,
-        envelope.alg,
-        envelope.key_version,
-        envelope.encrypted_symmetric_key,
-        envelope.encrypted_symmetric_key_hash,
-        encode_standard(envelope.ciphertext),
-        UNSET if envelope.aad is None else envelope.aad,
-        UNSET if envelope.metadata is None else dict(envelope.metadata),
+        v=1,
+        network_id=envelope.network_text,
+        alg=envelope.alg,
+        key_version=envelope.key_version,
+        encrypted_symmetric_key=envelope.encrypted_symmetric_key,
+        encrypted_symmetric_key_hash=envelope.encrypted_symmetric_key_hash,
+        ciphertext=encode_standard(envelope.ciphertext),
+        aad=UNSET if envelope.aad is None else envelope.aad,
+        metadata=UNSET if envelope.metadata is None else dict(envelope.metadata),
     )
     try:
         return msgspec.json.encode(stated)

@@ -114,7 +114,9 @@ class PolicyCache:
         found = self._entries.get(id(facts))
         if found is None:
             found = self._entries[id(facts)] = _CacheEntry(
-                facts, len(delegation.header), policies_of(facts)
+                facts=facts,
+                size_bytes=len(delegation.header),
+                policies=policies_of(facts),
             )
             self._header_bytes += found.size_bytes
             while self._header_bytes > self._max_header_bytes:
@@ -376,18 +378,20 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
     if facts.invoker == facts.owner or not any(is_machine_token(one.delegation) for one in links):
         return None
     link, *above = links  # the cited delegation is first
-    token, trust = link.delegation, [*above, link][0].delegation
+    token = link.delegation
+    # The owner signed the token itself, or the trust under which a node made it.
+    signed_by_owner = above[0].delegation if above else token
     if len(above) > 1 or facts.cited != (token.content_key,):
         raise _refused("chain", "a machine token is cited beside or below another delegation")
-    if (trust.delegator, token.delegate) != (facts.owner, facts.invoker):
+    if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
         raise _refused("chain", "the owner of the network did not issue the machine token")
-    if trust is not token and trust.delegate != exchange_key:
+    if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:  # OX4
         raise _refused("chain", "the machine token was made by another node")
     try:
         if above:
             return exchanged_grant(
                 token,
-                trust,
+                signed_by_owner,
                 registered_at=link.registered_at,
                 trusted_at=above[0].registered_at,
             )
@@ -542,13 +546,19 @@ def _check_withdrawn(
     for listed in (request.decrypt.network.withdrawals, request.withdrawals):
         if listed is NOTHING_WITHDRAWN:
             continue
-        if listed.dids:
-            delegations = [link.delegation for link in links]
-            parties = {did for each in delegations for did in (each.delegator, each.delegate)}
-            if listed.names_any(parties | {request.invoker}):
-                raise _refused("withdrawn", "a party to the release")
+        if listed.dids and listed.names_any(_parties(request, links)):
+            raise _refused("withdrawn", "a party to the release")
         if evidence is not None and listed.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
+
+
+def _parties(request: ReleaseRequest, links: Iterable[Registered]) -> set[Principal]:
+    """Return the invoker, and the signers and receivers of the delegations."""
+    parties = {request.invoker}
+    for link in links:
+        parties.add(link.delegation.delegator)
+        parties.add(link.delegation.delegate)
+    return parties
 
 
 def _refused(reason: Reason, detail: str) -> ReleaseRefused:

@@ -58,9 +58,8 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
         return "platform"
     if not _status_accepted(evidence, policy, now):
         return "tcb_status"
-    for advisory in evidence.advisories:
-        if not (advisory in policy.advisories or advisory.startswith(_NOTICE_PREFIX)):
-            return "advisory"
+    if not _advisories_accepted(evidence, policy):
+        return "advisory"
     if evidence.evaluation_number < policy.min_evaluation_number:
         return "evaluation"
     if policy.max_age_s is not None and now - evidence.attested_at > policy.max_age_s:
@@ -76,6 +75,13 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
     if policy.app_ids and evidence.app_id not in policy.app_ids:
         return False
     return not policy.measurements or any(entry.covers(evidence) for entry in policy.measurements)
+
+
+def _advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
+    for advisory in evidence.advisories:
+        if advisory not in policy.advisories and not advisory.startswith(_NOTICE_PREFIX):
+            return False
+    return True
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:

@@ -45,7 +45,11 @@ class NetworkPin:
 
 def pin_of(descriptor: Descriptor) -> NetworkPin:
     """Pin the public key in an encryption network's descriptor."""
-    return NetworkPin(descriptor.network_id.text, descriptor.public_key, descriptor.key_version)
+    return NetworkPin(
+        network=descriptor.network_id.text,
+        public_key=descriptor.public_key,
+        key_version=descriptor.key_version,
+    )
 
 
 def pins_json(pins: Iterable[NetworkPin]) -> list[Json]:
@@ -73,7 +77,11 @@ def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
     except InvalidJson:
         return None
     pins = [
-        NetworkPin(one.network, decode_standard(one.public_encryption_key) or b"", one.key_version)
+        NetworkPin(
+            network=one.network,
+            public_key=decode_standard(one.public_encryption_key) or b"",
+            key_version=one.key_version,
+        )
         for one in stated
     ]
     if len({pin.network for pin in pins}) != len(pins) or any(

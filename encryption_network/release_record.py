@@ -124,12 +124,12 @@ def encode_release_record(record: ReleaseRecord) -> bytes:
     The encoding is versioned canonical JSON, for the store.
     """
     stored = _Stored(
-        1,
-        record.mode,
-        [root.hex() for root in record.trust_roots],
-        None if record.node_policy is None else policy_json(record.node_policy),
-        record.node_policy_suffices,
-        record.key_providers,
+        v=1,
+        mode=record.mode,
+        trust_roots=[root.hex() for root in record.trust_roots],
+        node_policy=None if record.node_policy is None else policy_json(record.node_policy),
+        node_policy_suffices=record.node_policy_suffices,
+        key_providers=record.key_providers,
     )
     return canonical_members(stored)
 

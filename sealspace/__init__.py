@@ -37,30 +37,48 @@ if not is_command_line() and (_clash := hidden_by(*NEEDED)) is not None:
     raise ImportError(f"{_clash.text}: {_clash.hint}")
 
 _PLACES = {
-    name: module
-    for module, names in {
-        "apps.attestation": "Attestation",
-        "apps.backends": "Backends",
-        "client": "Client NodeInfo SignIn TransportSettings",
-        "delegations": "Delegations allow",
-        "encryption": "Encryption Withdrawals",
-        "errors": (
-            "DecryptDenied InvalidInput NodeRefused NotFound NotGranted NotSignedIn"
-            " PreconditionFailed SealspaceError SessionExpired TransportError Unauthorized"
-        ),
-        "kv": "Kv Value",
-        "wire.portable": "PortableDelegation decode_portable encode_portable",
-        "apps.programs": "Programs",
-        "receipts": "Receipts",
-        "apps.runners": "Runners",
-        "secrets": "Secret Secrets",
-        "session": "Session load_session save_session",
-        "apps.sharing": "Sharing",
-        "spaces": "PublicKv Spaces",
-        "sql": "Sql",
-        "wallets": "Wallet new_wallet wallet_from_key wallet_from_keystore",
-    }.items()
-    for name in names.split()
+    "Attestation": "apps.attestation",
+    "Backends": "apps.backends",
+    "Client": "client",
+    "NodeInfo": "client",
+    "SignIn": "client",
+    "TransportSettings": "client",
+    "Delegations": "delegations",
+    "allow": "delegations",
+    "Encryption": "encryption",
+    "Withdrawals": "encryption",
+    "DecryptDenied": "errors",
+    "InvalidInput": "errors",
+    "NodeRefused": "errors",
+    "NotFound": "errors",
+    "NotGranted": "errors",
+    "NotSignedIn": "errors",
+    "PreconditionFailed": "errors",
+    "SealspaceError": "errors",
+    "SessionExpired": "errors",
+    "TransportError": "errors",
+    "Unauthorized": "errors",
+    "Kv": "kv",
+    "Value": "kv",
+    "PortableDelegation": "wire.portable",
+    "decode_portable": "wire.portable",
+    "encode_portable": "wire.portable",
+    "Programs": "apps.programs",
+    "Receipts": "receipts",
+    "Runners": "apps.runners",
+    "Secret": "secrets",
+    "Secrets": "secrets",
+    "Session": "session",
+    "load_session": "session",
+    "save_session": "session",
+    "Sharing": "apps.sharing",
+    "PublicKv": "spaces",
+    "Spaces": "spaces",
+    "Sql": "sql",
+    "Wallet": "wallets",
+    "new_wallet": "wallets",
+    "wallet_from_key": "wallets",
+    "wallet_from_keystore": "wallets",
 }
 
 __all__ = list(_PLACES)

@@ -139,14 +139,11 @@ def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
     if right.service == "kv" and (secret := _secrets(space.name, right.path)):
         return f"{secret[1]}{whose}"
     if right.service in ("capabilities", "delegation"):
-        return (
-            f"{'grants ' if right.service == 'delegation' else ''}in the space {space.name}{whose}"
-        )
-    where = (
-        f"{right.path}{' and what is below it' if with_below else ''}"
-        if right.path
-        else "everything"
-    )
+        what = "grants in" if right.service == "delegation" else "in"
+        return f"{what} the space {space.name}{whose}"
+    where = right.path or "everything"
+    if right.path and with_below:
+        where += " and what is below it"
     if right.service == "sql":
         where = f"the database {where}" if right.path else "every database"
     service = "" if right.service in ("kv", "sql") else f" ({right.service})"
@@ -325,13 +322,12 @@ def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
         label, words = secret
         return "secret", words, label
     if one.service == KV:
-        below = (
-            "every value"
-            if whole
-            else f"values below {one.path}"
-            if one.path.endswith("/")
-            else f"{one.path}"
-        )
+        if whole:
+            below = "every value"
+        elif one.path.endswith("/"):
+            below = f"values below {one.path}"
+        else:
+            below = one.path
         return "values", f"{below} in the space {one.space}", one.path
     where = "" if whole else f" on {one.path}"
     return "other", f"with {one.service}{where} in the space {one.space}", one.path

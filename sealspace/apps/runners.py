@@ -459,13 +459,16 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
         existing=_names(answer, "existing"),
         statement=statement,
         authorization=authorization,
-        code=(
-            None
-            if error is None
-            else printable(str(error.get("code") if isinstance(error, dict) else None))
-        ),
+        code=_code_of(error),
         message=printable(error_text(error)),
     )
+
+
+def _code_of(error: Json) -> str | None:
+    """Return the code of an error in an answer, as far as it states one."""
+    if error is None:
+        return None
+    return printable(str(error.get("code") if isinstance(error, dict) else None))
 
 
 def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:

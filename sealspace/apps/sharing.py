@@ -261,12 +261,12 @@ class Sharing:
             ]
         # SH5: the rights first. Copies that another command made before are found then.
         await Delegations(self._caller).revoke(*(of.cid for to in over for of in signed[to]))
-        copies = {
-            path: copy.label
-            async for path in self._kv.list(prefix)
-            if (folder := shared_folder_at(path)) and (copy := secret_at(path, folder.path))
-            if labels is None or copy.label in labels
-        }
+        copies = dict[str, str]()
+        async for path in self._kv.list(prefix):
+            folder = shared_folder_at(path)
+            copy = None if folder is None else secret_at(path, folder.path)
+            if copy is not None and (labels is None or copy.label in labels):
+                copies[path] = copy.label
         await self._kv.delete_many(copies)
         if not (over or copies):
             raise NotShared(

@@ -189,7 +189,7 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
             async with asyncio.timeout(_MAX_RUN_S):
                 while piece := await process.stdout.read(_MAX_ANSWER_BYTES):
                     shown += piece[: _MAX_ANSWER_BYTES - len(shown)]
-                end = _LEFT_OUT * (len(shown) == _MAX_ANSWER_BYTES)
+                end = _LEFT_OUT if len(shown) == _MAX_ANSWER_BYTES else ""
                 return f"exit status {await process.wait()}\n{shown.decode(errors='replace')}{end}"
         finally:
             if process.returncode is None:
@@ -237,7 +237,7 @@ async def https_request(wanted: FullRequest, context: Context) -> str | InputReq
                         break
                 # Not `end`: where the connection broke, it would return the beginning of a value.
                 shown = (shown + masker.flush())[:_MAX_ANSWER_BYTES]
-                end = _LEFT_OUT * (len(shown) == _MAX_ANSWER_BYTES)
+                end = _LEFT_OUT if len(shown) == _MAX_ANSWER_BYTES else ""
                 return f"status {response.status}\n{shown.decode(errors='replace')}{end}"
         except requests.RequestRefused as refused:
             # The code only: its cause could contain a part of the header.

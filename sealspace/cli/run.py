@@ -331,13 +331,12 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is None or not is_secret_name(name):
             line = text.count(b"\n", 0, opened.start()) + 1
-            reason = (
-                "the name must be in double quotes"
-                if _UNQUOTED.match(text, opened.start())
-                else "not closed, or without a name"
-                if name is None
-                else f"{name!r} is not a valid secret name"
-            )
+            if _UNQUOTED.match(text, opened.start()):
+                reason = "the name must be in double quotes"
+            elif name is None:
+                reason = "not closed, or without a name"
+            else:
+                reason = f"{name!r} is not a valid secret name"
             raise InvalidInput(
                 f"{file}: line {line}: invalid placeholder: {reason}",
                 hint='use the form {{ secret "NAME" }}, with the name in capitals',

@@ -147,11 +147,8 @@ class _Output:
         piece = self.source.read(_READ_BYTES)
         if piece is None:
             return None
-        return (
-            len(piece)
-            if self._write(self._masker.feed(piece) if piece else self._masker.end())
-            else 0
-        )
+        masked = self._masker.feed(piece) if piece else self._masker.end()
+        return len(piece) if self._write(masked) else 0
 
     def flush(self) -> None:
         """Write the buffered output, unless it could reveal a secret."""

@@ -224,7 +224,7 @@ def age_text(at: float) -> str:
     age_s = SystemClock.now() - at
     for unit, unit_s in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if (number := int(age_s / unit_s)) > 0:
-            return f"{number} {unit}{'s' * (number > 1)} ago"
+            return f"{number} {unit}{'' if number == 1 else 's'} ago"
     return "a moment ago"
 
 

@@ -42,7 +42,7 @@ def load_trusted_root(path: Path | None) -> "TrustedRoot":
         return root
     data = read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES)
     days = int((SystemClock.now() - path.stat().st_mtime) / 86_400)
-    tell(f"trusted root {path}, {days} day{'s' * (days != 1)} old")
+    tell(f"trusted root {path}, {days} day{'' if days == 1 else 's'} old")
     line = data.partition(b"\n")[0]
     is_whole = line.rstrip().endswith(b"}") and len(data) <= MAX_TRUSTED_ROOT_BYTES
     return parse_trusted_root(line if is_whole else data)

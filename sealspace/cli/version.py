@@ -102,12 +102,12 @@ def file_records(folder: Path) -> str:
 
     Caches of compiled modules are left out. A release attests this text about its wheel.
     """
-    return "".join(
-        sorted(
-            f"{name},sha256={encode_url(hashlib.sha256(data).digest())},{len(data)}\n"
-            for package in PACKAGES
-            for name in glob(f"{package}/**", root_dir=folder, recursive=True, include_hidden=True)  # noqa: PTH207  # follows links, as imports do
-            if "/__pycache__/" not in name and (folder / name).is_file()
-            for data in [(folder / name).read_bytes()]
-        )
-    )
+    records = list[str]()
+    for package in PACKAGES:
+        for name in glob(f"{package}/**", root_dir=folder, recursive=True, include_hidden=True):  # noqa: PTH207  # follows links, as imports do
+            if "/__pycache__/" in name or not (folder / name).is_file():
+                continue
+            data = (folder / name).read_bytes()
+            digest = encode_url(hashlib.sha256(data).digest())
+            records.append(f"{name},sha256={digest},{len(data)}\n")
+    return "".join(sorted(records))

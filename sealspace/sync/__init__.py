@@ -34,11 +34,25 @@ Guarantees:
 
 import sealspace
 
-_SERVICES = (
-    "Attestation Backends Delegations Encryption Kv Programs PublicKv Receipts Runners Secrets"
-    " Sharing Spaces Sql Withdrawals deliver fetch_evidence"
-)
-_OWN = {"Client": "client", **dict.fromkeys(_SERVICES.split(), "services")}
+_OWN = {
+    "Client": "client",
+    "Attestation": "services",
+    "Backends": "services",
+    "Delegations": "services",
+    "Encryption": "services",
+    "Kv": "services",
+    "Programs": "services",
+    "PublicKv": "services",
+    "Receipts": "services",
+    "Runners": "services",
+    "Secrets": "services",
+    "Sharing": "services",
+    "Spaces": "services",
+    "Sql": "services",
+    "Withdrawals": "services",
+    "deliver": "services",
+    "fetch_evidence": "services",
+}
 
 __all__ = list(dict.fromkeys((*sealspace.__all__, *_OWN)))
 

@@ -239,8 +239,9 @@ def read_token(line: str) -> Session:
                 node_id=did_key(body[33:65]),
                 seed=seed,
             ).with_grant(grant)
+    reason = ": it is cut off or mistyped" if text.startswith(_PREFIX) else ""
     raise InvalidSession(
-        f"not a sealspace token{': it is cut off or mistyped' * text.startswith(_PREFIX)}",
+        f"not a sealspace token{reason}",
         hint="copy the line again, from sst_ on, without quotes, or run `sealspace token create`",
     )
 

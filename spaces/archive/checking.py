@@ -319,9 +319,12 @@ def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[Account
         return
     if account:
         yield account, weight_bytes
-    kind = (
-        _opaque if key.startswith(walk_key("")) else _KINDS.get(key if key[:1] == b"m" else key[:1])
-    )
+    if key.startswith(walk_key("")):
+        kind = _opaque
+    elif key[:1] == b"m":  # the rows of settings are known by their whole key
+        kind = _KINDS.get(key)
+    else:
+        kind = _KINDS.get(key[:1])
     if kind is None:
         raise RecordDamaged("the row type is unknown")
     yield from kind(key, record, get) or ()

@@ -143,7 +143,10 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     except BaseException:
         for place in places:
             with suppress(OSError):
-                shutil.rmtree(place) if place.is_dir() else place.unlink()
+                if place.is_dir():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink()
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()

@@ -169,7 +169,12 @@ class ObjectFolder:
         for first in range(256):
             # `list` reads the folder on the thread.
             old = await asyncio.to_thread(list, _old_files(self._folder / f"{first:02x}", before))
-            if names := [name for path in old if (name := parse_file_name(path.name)) is not None]:
+            names = list[ObjectName]()
+            for path in old:
+                name = parse_file_name(path.name)
+                if name is not None:
+                    names.append(name)
+            if names:
                 yield names
 
     async def check(self) -> None:

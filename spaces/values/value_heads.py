@@ -536,7 +536,10 @@ class Draft:
                 )
             if body.fresh is not None:
                 was_live = found is not None and found.is_live
-                self.growth_bytes += body.size_bytes * (body.fresh.is_live - was_live)
+                if body.fresh.is_live and not was_live:
+                    self.growth_bytes += body.size_bytes
+                elif was_live and not body.fresh.is_live:
+                    self.growth_bytes -= body.size_bytes
 
     def _keep_versions(self, room: VersionRoom) -> int:
         """Choose the former values to keep, and return by how many bytes versions exceed the limit.
@@ -573,7 +576,10 @@ class Draft:
         for rewrite, found, oldest in zip(rewrites, pages[::2], pages[1::2], strict=True):
             if found.rows:
                 rewrite.number = max(rewrite.number, _number_in(found.rows[-1][0]) + 1)
-            surplus = max(len(found.rows) + rewrite.is_kept - rewrite.most, 0)
+            count = len(found.rows)
+            if rewrite.is_kept:
+                count += 1
+            surplus = max(count - rewrite.most, 0)
             known |= dict(oldest.rows[:surplus])
         for key, record in known.items():
             excess_bytes -= self._remove(key, head_of(record, key=key))
@@ -693,8 +699,10 @@ class Draft:
             return Put(key, None, expect=expect)
         rewrite = self._rewrites.get(key)
         number = old.version if old else 1
-        if rewrite:
-            number = rewrite.number + bool(old)
+        if rewrite and old:
+            number = rewrite.number + 1
+        elif rewrite:
+            number = rewrite.number
         row = _HeadRow(
             digest=body.digest,
             size_bytes=body.size_bytes,

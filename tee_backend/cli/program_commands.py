@@ -519,10 +519,15 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
 
     This writes FILE.enc, which you upload, and FILE.key, which you keep secret.
     """
-    blob, key_file = [(folder or file.parent) / f"{file.name}.{end}" for end in ("enc", "key")]
-    for path in (blob, key_file):  # DS6
-        force or require_free(path)
-    write, key = replace_file if force else make_file, SystemEntropy().token(KEY_BYTES)
+    target = folder or file.parent
+    blob = target / f"{file.name}.enc"
+    key_file = target / f"{file.name}.key"
+    write = replace_file
+    if not force:  # a key that is overwritten is lost, with what it encrypts (DS6)
+        require_free(blob)
+        require_free(key_file)
+        write = make_file
+    key = SystemEntropy().token(KEY_BYTES)
     with file.open("rb") as stream:
         write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
     write(key_file, encode_standard(key).encode())

@@ -352,12 +352,17 @@ def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) ->
         "storage": stated.get("storage"),
         "contacted": hosts_words(stated),
         "at": stated["at"],
-        "data": (
-            None
-            if is_about is None
-            else f"{'exactly this' if is_about else 'different'} input and output"
-        ),
+        "data": _data_words(is_about),
     }
+
+
+def _data_words(is_about: bool | None) -> str | None:
+    """Say whether a run was about the data that was given; None if none was compared."""
+    if is_about is None:
+        return None
+    if is_about:
+        return "exactly this input and output"
+    return "different input and output"
 
 
 def _start(kept: JsonObject, given: _Options) -> bytes:

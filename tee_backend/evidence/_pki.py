@@ -192,5 +192,10 @@ def _entry(number: int, inner: int | None, value: bytes) -> bytes:
 def _der(tag: int, *contents: bytes) -> bytes:
     content = b"".join(contents)
     size = len(content)
-    head = [size] if size < 0x80 else [0x81, size] if size < 0x100 else [0x82, *divmod(size, 256)]
+    if size < 0x80:
+        head = [size]
+    elif size < 0x100:
+        head = [0x81, size]
+    else:
+        head = [0x82, *divmod(size, 256)]
     return bytes([tag, *head]) + content

@@ -165,13 +165,26 @@ class FairSemaphore:
         """Return the waiting call that may start next, or None (RN161, RN162)."""
         if self._used.total() >= self._total:
             return None
-        used = Counter(one.is_known for one in self._used.elements())
-        free = {True: used[True] < self._places, False: used[False] < self._unknown_places}
-        # Known payers first; the sort is stable, so the order among equals stays.
-        for turn, payer in sorted(self._waiting.items(), key=lambda one: not one[1].is_known):
-            if free[payer.is_known] and (
-                payer == OPERATOR or self._used[payer] < self._most_of_payer
-            ):
+        known, unknown = 0, 0
+        for payer, places in self._used.items():
+            if payer.is_known:
+                known += places
+            else:
+                unknown += places
+        if known < self._places:  # known payers first
+            turn = self._first_waiting(is_known=True)
+            if turn is not None:
+                return turn
+        if unknown < self._unknown_places:
+            return self._first_waiting(is_known=False)
+        return None
+
+    def _first_waiting(self, *, is_known: bool) -> "asyncio.Future[None] | None":
+        """Return the next call of a payer who has not all the places that one payer may have."""
+        for turn, payer in self._waiting.items():
+            if payer.is_known != is_known:
+                continue
+            if payer == OPERATOR or self._used[payer] < self._most_of_payer:
                 return turn
         return None
 

@@ -94,62 +94,75 @@ _SIGN_AGAIN = "sign a new token and try again"
 
 _SERVER = {
     "not-readable": ErrorResponse(
-        400, "The request could not be read", "send well-formed JSON", "problem"
+        status=400,
+        title="The request could not be read",
+        hint="send well-formed JSON",
+        body="problem",
     ),
     "unauthenticated": ErrorResponse(
-        401, "A token is missing", "send the token as the Authorization header", "problem"
+        status=401,
+        title="A token is missing",
+        hint="send the token as the Authorization header",
+        body="problem",
     ),
     "operator-locked": ErrorResponse(
-        401, "The operator's secret is missing", "send `Authorization: Bearer <secret>`", "problem"
+        status=401,
+        title="The operator's secret is missing",
+        hint="send `Authorization: Bearer <secret>`",
+        body="problem",
     ),
     "not-found": ErrorResponse(
-        404,
-        "The route does not exist",
-        f"check method, path and content type against {DESCRIPTION}",
-        "problem",
+        status=404,
+        title="The route does not exist",
+        hint=f"check method, path and content type against {DESCRIPTION}",
+        body="problem",
     ),
     "wrong-method": ErrorResponse(
-        405,
-        "The path does not accept this method",
-        f"check the method against {DESCRIPTION}",
-        "problem",
+        status=405,
+        title="The path does not accept this method",
+        hint=f"check the method against {DESCRIPTION}",
+        body="problem",
     ),
     "too-slow": ErrorResponse(
-        408,
-        "The request took too long to arrive",
-        "send the request again, and send the body without pauses",
-        "problem",
+        status=408,
+        title="The request took too long to arrive",
+        hint="send the request again, and send the body without pauses",
+        body="problem",
     ),
     "too-large": ErrorResponse(
-        413, "The request is too large", "send a smaller request", "problem"
+        status=413, title="The request is too large", hint="send a smaller request", body="problem"
     ),
     "wrong-shape": ErrorResponse(
-        422,
-        "The body has the wrong shape",
-        "check the members of the JSON body against the documentation",
-        "problem",
+        status=422,
+        title="The body has the wrong shape",
+        hint="check the members of the JSON body against the documentation",
+        body="problem",
     ),
     "too-many-requests": ErrorResponse(
-        429, "Too many requests", "wait, then try again", "message", retry_after_s=10
+        status=429,
+        title="Too many requests",
+        hint="wait, then try again",
+        body="message",
+        retry_after_s=10,
     ),
     "internal": ErrorResponse(
-        500,
-        "The node failed to process the request",
-        "report the request id to the operator",
-        "problem",
+        status=500,
+        title="The node failed to process the request",
+        hint="report the request id to the operator",
+        body="problem",
     ),
     "not-enabled": ErrorResponse(
-        501,
-        "The service is not offered",
-        "use a node that offers this service; a node lists its features at `/info`",
-        "message",
+        status=501,
+        title="The service is not offered",
+        hint="use a node that offers this service; a node lists its features at `/info`",
+        body="message",
         is_expected=True,
     ),
     "operator-absent": ErrorResponse(
-        503,
-        "The operator's routes are disabled",
-        "the operator has to set `admin.secret_file`",
-        "problem",
+        status=503,
+        title="The operator's routes are disabled",
+        hint="the operator has to set `admin.secret_file`",
+        body="problem",
         is_expected=True,
     ),
 }
@@ -157,9 +170,9 @@ _SERVER = {
 
 _STORE = {
     "store-unavailable": ErrorResponse(
-        503,
-        "The store cannot be reached",
-        _SIGN_AGAIN,
+        status=503,
+        title="The store cannot be reached",
+        hint=_SIGN_AGAIN,
         retry_after_s=1,
         by_route={
             "delegation-status": RouteAnswer(503, "Status unavailable"),
@@ -167,37 +180,55 @@ _STORE = {
         },
     ),
     "store-busy": ErrorResponse(
-        503, "The store is busy", _SIGN_AGAIN, retry_after_s=1, is_expected=True
+        status=503, title="The store is busy", hint=_SIGN_AGAIN, retry_after_s=1, is_expected=True
     ),
     "intake-full": ErrorResponse(
-        503, "Too many values are being received", _SIGN_AGAIN, retry_after_s=1, is_expected=True
+        status=503,
+        title="Too many values are being received",
+        hint=_SIGN_AGAIN,
+        retry_after_s=1,
+        is_expected=True,
     ),
     "store-full": ErrorResponse(
-        507,
-        "The node's store is full",
-        "ask the node's operator to free disk space",
+        status=507,
+        title="The node's store is full",
+        hint="ask the node's operator to free disk space",
         is_expected=True,
     ),
     "record-damaged": ErrorResponse(
-        500, "A stored record cannot be read", "report the request id to the operator"
+        status=500,
+        title="A stored record cannot be read",
+        hint="report the request id to the operator",
     ),
     "commit-too-large": ErrorResponse(
-        400, "The request is too large for one commit", "send it in parts", "message"
+        status=400,
+        title="The request is too large for one commit",
+        hint="send it in parts",
+        body="message",
     ),
     "too-many-delegations": ErrorResponse(
-        400,
-        "Too many delegations are stored",
-        "wait until old delegations are removed, 30 days after they expire",
-        "message",
+        status=400,
+        title="Too many delegations are stored",
+        hint="wait until old delegations are removed, 30 days after they expire",
+        body="message",
     ),
     "path-too-long": ErrorResponse(
-        400, "The path is too long", "store the value under a shorter path", "message"
+        status=400,
+        title="The path is too long",
+        hint="store the value under a shorter path",
+        body="message",
     ),
     "too-many-spaces": ErrorResponse(
-        400, "The delegation names too many spaces", "sign a delegation for fewer spaces", "message"
+        status=400,
+        title="The delegation names too many spaces",
+        hint="sign a delegation for fewer spaces",
+        body="message",
     ),
     "metadata-too-large": ErrorResponse(
-        400, "The stored metadata is too large", "send fewer or shorter headers", "message"
+        status=400,
+        title="The stored metadata is too large",
+        hint="send fewer or shorter headers",
+        body="message",
     ),
 }
 """Codes of the store."""
@@ -211,7 +242,9 @@ _AUTHORITY_FAILS: Mapping[AnsweredRoute, RouteAnswer] = {
     "invoked-decrypt": _FORBIDDEN,
 }
 # A token or chain that does not allow the request (wire 3.3, 4.10).
-_NO_AUTHORITY = ErrorResponse(401, _NOT_ALLOWED, _SIGN_ANEW, "message", by_route=_AUTHORITY_FAILS)
+_NO_AUTHORITY = ErrorResponse(
+    status=401, title=_NOT_ALLOWED, hint=_SIGN_ANEW, body="message", by_route=_AUTHORITY_FAILS
+)
 _SET_CLOCK = "set the clock, then sign a new token"
 _ASK_AGAIN = "ask the owner for a new delegation"
 _CITE_OWN = "cite delegations to the key that signs the token"
@@ -234,27 +267,29 @@ _CHAIN_HINTS = {
 
 _TOKENS = {
     "token-malformed": ErrorResponse(
-        401,
-        "The token cannot be decoded",
-        "send the raw token, without `Bearer`",
-        "problem",  # E5
+        status=401,
+        title="The token cannot be decoded",
+        hint="send the raw token, without `Bearer`",
+        body="problem",  # E5
         by_route={"invoked-decrypt": _FORBIDDEN},
     ),
     "json-invalid": ErrorResponse(
-        400,
-        "The body is not strict JSON",
-        "send one JSON object without repeated members",
-        "message",
+        status=400,
+        title="The body is not strict JSON",
+        hint="send one JSON object without repeated members",
+        body="message",
         by_route=_AUTHORITY_FAILS,
     ),
     "identifier-invalid": ErrorResponse(
-        400,
-        "An identifier is not valid",
-        "check the identifier against the documentation",
-        "message",
+        status=400,
+        title="An identifier is not valid",
+        hint="check the identifier against the documentation",
+        body="message",
         by_route={**_AUTHORITY_FAILS, "peer": RouteAnswer(400, "Invalid space ID")},
     ),
-    "token-kind": ErrorResponse(401, _NOT_ALLOWED, _SIGN_ANEW, "message"),  # T9: 401 everywhere
+    "token-kind": ErrorResponse(
+        status=401, title=_NOT_ALLOWED, hint=_SIGN_ANEW, body="message"
+    ),  # T9: 401 everywhere
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
     **{code: replace(_NO_AUTHORITY, hint=hint) for code, hint in _CHAIN_HINTS.items()},
     # 3.8
@@ -267,7 +302,7 @@ _TOKENS = {
 
 def _untitled(status: int, hint: str, body: Body = "message") -> ErrorResponse:
     """Return an error response whose title is its HTTP status phrase."""
-    return ErrorResponse(status, reason_of(status), hint, body)
+    return ErrorResponse(status=status, title=reason_of(status), hint=hint, body=body)
 
 
 _VALUES = {
@@ -276,10 +311,10 @@ _VALUES = {
     "duplicate-invocation": _untitled(409, _SIGN_AGAIN),
     "replay-unknown": _untitled(409, _SIGN_AGAIN),
     "restored-recently": ErrorResponse(
-        503,
-        "The node was restored from a backup",
-        "wait as long as `Retry-After` says, then sign a new token",
-        "message",
+        status=503,
+        title="The node was restored from a backup",
+        hint="wait as long as `Retry-After` says, then sign a new token",
+        body="message",
         is_expected=True,
     ),
     "space-not-found": _untitled(404, "sign in as the owner to host the space"),
@@ -304,12 +339,14 @@ _VALUES = {
 _DELEGATIONS = {
     "machine-token-refused": _untitled(400, "create the machine token again"),
     "oidc-refused": ErrorResponse(
-        401,
-        "The ID token was refused",
-        "compare the claims of the job with those in `sealspace ci list --json`; if the trust is"
-        " not listed, make a new one with `sealspace ci trust`; request a new ID token for each"
-        " exchange, with the node's DID as audience; the node's operator can look up the reason in"
-        " its log",
+        status=401,
+        title="The ID token was refused",
+        hint=(
+            "compare the claims of the job with those in `sealspace ci list --json`; if the trust"
+            " is not listed, make a new one with `sealspace ci trust`; request a new ID token for"
+            " each exchange, with the node's DID as audience; the node's operator can look up the"
+            " reason in its log"
+        ),
     ),
     "status-token-refused": _untitled(401, "sign a new status invocation"),
     "status-not-bound": _untitled(403, "sign for exactly the delegation in the body"),
@@ -333,7 +370,9 @@ def _network(
 
     Decrypt requests on `/invoke` are answered 403 by default (enc 2.7).
     """
-    return ErrorResponse(status, None, hint, body, by_route={"invoked-decrypt": invoked})
+    return ErrorResponse(
+        status=status, title=None, hint=hint, body=body, by_route={"invoked-decrypt": invoked}
+    )
 
 
 _OTHER_TYPE = RouteAnswer(403, "invocation type is not a decrypt invocation")
@@ -404,28 +443,36 @@ _EVIDENCE_HINTS = {
 }
 
 _ATTESTATION = {
-    "request-malformed": ErrorResponse(400, "The request is malformed", _COMPARE),
-    "session-not-bound": ErrorResponse(403, "The token is not bound to this request", _COMPARE),
+    "request-malformed": ErrorResponse(status=400, title="The request is malformed", hint=_COMPARE),
+    "session-not-bound": ErrorResponse(
+        status=403, title="The token is not bound to this request", hint=_COMPARE
+    ),
     "challenge-used": ErrorResponse(
-        409, "The challenge was used before", "request a new challenge"
+        status=409, title="The challenge was used before", hint="request a new challenge"
     ),
     "network-unknown": ErrorResponse(
-        404, "There is no such network on this node", "create the network first"
+        status=404, title="There is no such network on this node", hint="create the network first"
     ),
     "document-unknown": ErrorResponse(
-        404, "There is no such document on this node", "use digests from receipts of this node"
+        status=404,
+        title="There is no such document on this node",
+        hint="use digests from receipts of this node",
     ),
     "policy-not-in-person": ErrorResponse(
-        403, "Only the owner, not a delegate, may write this policy", "sign as the owner"
+        status=403,
+        title="Only the owner, not a delegate, may write this policy",
+        hint="sign as the owner",
     ),
     "collateral-missing": ErrorResponse(
-        503,
-        "The node has no collateral for this platform",
-        "ask the operator to import fresh collateral",
+        status=503,
+        title="The node has no collateral for this platform",
+        hint="ask the operator to import fresh collateral",
     ),
     **{
         code: ErrorResponse(
-            403, "The evidence was refused", _EVIDENCE_HINTS.get(code, _ATTEST_AGAIN)
+            status=403,
+            title="The evidence was refused",
+            hint=_EVIDENCE_HINTS.get(code, _ATTEST_AGAIN),
         )
         for code in get_args(QuoteCode)
     },
@@ -438,26 +485,29 @@ _ATTESTATION = {
             "collateral-root",
         ),
         ErrorResponse(
-            503,
-            "The node's collateral cannot be used",
-            "ask the operator to import fresh collateral",
+            status=503,
+            title="The node's collateral cannot be used",
+            hint="ask the operator to import fresh collateral",
         ),
     ),
     "quotes-busy": ErrorResponse(
-        503, "Too many quotes are waiting for verification", "try again shortly", retry_after_s=1
+        status=503,
+        title="Too many quotes are waiting for verification",
+        hint="try again shortly",
+        retry_after_s=1,
     ),
     "own-quotes-busy": ErrorResponse(
-        503,
-        "Too many requests are waiting for the node's own quote",
-        "try again shortly",
-        "message",
+        status=503,
+        title="Too many requests are waiting for the node's own quote",
+        hint="try again shortly",
+        body="message",
         retry_after_s=1,
     ),
     "own-quote-failed": ErrorResponse(
-        503,
-        "The node's platform failed to make a quote",
-        "try again; see /readyz",
-        "message",
+        status=503,
+        title="The node's platform failed to make a quote",
+        hint="try again; see /readyz",
+        body="message",
         retry_after_s=10,
     ),
 }
@@ -466,30 +516,40 @@ _ATTESTATION = {
 _SMS_UNAUTHORIZED = "Invalid authorization"
 _SMS = {
     "sms-unauthorized": ErrorResponse(
-        401, _SMS_UNAUTHORIZED, "sign with the wallet that owns the secret"
+        status=401, title=_SMS_UNAUTHORIZED, hint="sign with the wallet that owns the secret"
     ),
     "sms-not-enabled": ErrorResponse(
-        401, _SMS_UNAUTHORIZED, "the wallet's owner has to run: sealspace sms enable"
+        status=401,
+        title=_SMS_UNAUTHORIZED,
+        hint="the wallet's owner has to run: sealspace sms enable",
     ),
     "sms-challenge-used": ErrorResponse(
-        401, _SMS_UNAUTHORIZED, "this signature was used before; push another value"
+        status=401,
+        title=_SMS_UNAUTHORIZED,
+        hint="this signature was used before; push another value",
     ),
     "sms-bad-name": ErrorResponse(
-        400,
-        "Secret key should contain at most 64 characters from [0-9A-Za-z-_]",
-        "choose another name",
+        status=400,
+        title="Secret key should contain at most 64 characters from [0-9A-Za-z-_]",
+        hint="choose another name",
     ),
     "sms-too-large": ErrorResponse(
-        413,
-        "Secret size should not exceed 4 Kb",
-        "push at most 4096 bytes",
+        status=413,
+        title="Secret size should not exceed 4 Kb",
+        hint="push at most 4096 bytes",
         by_route={"sms-requester": RouteAnswer(400)},  # SM6
     ),
     "sms-not-text": ErrorResponse(
-        400, "Secret should be UTF-8 text that is not blank", "encode bytes as base64"
+        status=400,
+        title="Secret should be UTF-8 text that is not blank",
+        hint="encode bytes as base64",
     ),
-    "sms-exists": ErrorResponse(409, "Secret already exists", "push it under another name"),
-    "sms-absent": ErrorResponse(404, "Secret not found", "push it with POST first"),
+    "sms-exists": ErrorResponse(
+        status=409, title="Secret already exists", hint="push it under another name"
+    ),
+    "sms-absent": ErrorResponse(
+        status=404, title="Secret not found", hint="push it with POST first"
+    ),
 }
 """Codes of iExec's secret management service."""
 
@@ -537,7 +597,9 @@ TABLE: Mapping[str, ErrorResponse] = {
 
 def code_of(error: Exception) -> str:
     """Return the code of an error, or `internal` for an unknown error."""
-    return error.code if isinstance(error, Coded) and error.code in TABLE else "internal"
+    if isinstance(error, Coded) and error.code in TABLE:
+        return error.code
+    return "internal"
 
 
 def wire_form(
@@ -547,9 +609,12 @@ def wire_form(
 
     The text is None if the body is `problem+json`.
     """
-    at_place = None if place is None else row.by_route.get(place)
-    if at_place is not None:
-        return at_place.status, str(error) if at_place.text is None else at_place.text
+    if place is not None and place in row.by_route:
+        at_place = row.by_route[place]
+        text = str(error) if at_place.text is None else at_place.text
+        return at_place.status, text
     if row.body == "problem":
         return row.status, None
-    return row.status, str(error) if row.body == "message" else row.title
+    if row.body == "message":
+        return row.status, str(error)
+    return row.status, row.title

@@ -82,16 +82,15 @@ def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
 
     Most rows are not added to a counter. They are decoded without a function call for each.
     """
-    return tuple(
-        [
-            None
-            if row is None
-            else Record(row[_HEADER_END:], row[:_STAMP_END])
-            if row[_STAMP_END] == _VALUE
-            else record_of(row)
-            for row in rows
-        ]
-    )
+    records = list[Record | None]()
+    for row in rows:
+        if row is None:
+            records.append(None)
+        elif row[_STAMP_END] == _VALUE:
+            records.append(Record(row[_HEADER_END:], row[:_STAMP_END]))
+        else:
+            records.append(record_of(row))
+    return tuple(records)
 
 
 def is_tombstone(row: Row | memoryview) -> bool:

@@ -221,19 +221,7 @@ def _snapshots(
         else:
             found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
     for pending in batch:
-        follow = pending.follow
-        followed = (
-            ()
-            if follow is None
-            else tuple(
-                [
-                    None
-                    if (first := records.get(key)) is None or first.value is None
-                    else records.get(follow.prefix + first.value)
-                    for key in follow.keys
-                ]
-            )
-        )
+        followed = _followed(pending.follow, records)
         is_first, is_use_unknown = _first_use_of(pending.replay_record, records, is_first_use)
         yield (
             pending,
@@ -247,6 +235,20 @@ def _snapshots(
                 is_use_unknown=is_use_unknown,
             ),
         )
+
+
+def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Record | None, ...]:
+    """Return the records whose keys are in the values of others."""
+    if follow is None:
+        return ()
+    followed = list[Record | None]()
+    for key in follow.keys:
+        first = records.get(key)
+        if first is None or first.value is None:
+            followed.append(None)
+        else:
+            followed.append(records.get(follow.prefix + first.value))
+    return tuple(followed)
 
 
 def _first_use_of(

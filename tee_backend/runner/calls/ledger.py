@@ -247,9 +247,11 @@ class Ledger:
                 self._put_content(
                     connection, job, _piece_kind(number), answer[start : start + PIECE_BYTES]
                 )
+            done_at = now
+            if record.beneficiary is not None:  # the result of a task is kept for longer
+                done_at += TASK_KEPT_S - KEPT_S
             connection.execute(
-                "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?",
-                (now + (record.beneficiary is not None) * (TASK_KEPT_S - KEPT_S), size, job),
+                "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (done_at, size, job)
             )
             connection.execute(_FORGET_OLD, (now - KEPT_S,))
             cost = max(size, MOST_DONE_BYTES // MOST_DONE)

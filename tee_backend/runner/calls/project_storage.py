@@ -110,9 +110,12 @@ class ProjectStorage:
     async def _results(self, operation: list[bytes]) -> list[bytes]:
         """Perform an untrusted operation, and return its results without the error."""
         match operation:
-            case [b"get" | b"has" as name, key]:
+            case [b"get", key]:
                 value, _ = await self._read(key)
-                return [b"1" * (value is not None) if name == b"has" else value or b""]
+                return [value or b""]
+            case [b"has", key]:
+                value, _ = await self._read(key)
+                return [_yes(value is not None)]
             case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:  # RN203
                 async with self._values() as values:
                     page = await values.list_page(self._folder + prefix.hex())
@@ -120,22 +123,26 @@ class ProjectStorage:
                     raise StorageRefused("too many keys begin with this prefix")
                 keys = [bytes.fromhex(one.removeprefix(self._folder)) for one in page.keys]
                 return [msgspec.json.encode([key.decode() for key in keys])]
-            case [b"set", key, value] if await self._put(key, value):
+            case [b"set", key, value]:
+                if not await self._put(key, value):
+                    raise ValueError
                 return []
             case [b"set-if-absent", key, value]:
-                return [b"1" * (await self._put(key, value, if_absent=True))]
+                return [_yes(await self._put(key, value, if_absent=True))]
             case [b"set-if-equals", key, expected, value]:
                 before, after = await self._update(
                     key, lambda before: value if before == expected else None
                 )
-                return [b"1" * (after is not None), b"" if after is not None else before or b""]
+                if after is None:
+                    return [_yes(False), before or b""]
+                return [_yes(True), b""]
             case [b"increment" | b"decrement" as name, key, delta]:
                 change = int(delta) if name == b"increment" else -int(delta)
                 _, after = await self._update(key, lambda before: _sum(before, change))
                 return [b"%d" % _NUMBER.unpack(after or b"")[0]]
             case [b"delete", key]:
                 path, _ = self._cell(key)
-                return [b"1" * (await self._write(lambda values: values.delete(path)))]
+                return [_yes(await self._write(lambda values: values.delete(path)))]
         raise ValueError
 
     async def _read(self, key: bytes) -> tuple[bytes | None, str | None]:
@@ -205,6 +212,11 @@ class ProjectStorage:
         if not 1 <= len(key) <= MAX_KEY_BYTES:  # RN203
             raise StorageRefused(f"a key has 1 to {MAX_KEY_BYTES} bytes")
         return self._folder + key.hex(), AESGCM(self.digest(key.decode()))
+
+
+def _yes(is_so: bool) -> bytes:
+    """Return how an operation reports that something is so, or not."""
+    return b"1" if is_so else b""
 
 
 def _sum(value: bytes | None, change: int) -> bytes:

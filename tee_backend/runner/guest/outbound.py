@@ -53,10 +53,21 @@ _URL = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _OWN = frozenset(
-    """
-    connection content-length expect host http2-settings keep-alive proxy-authenticate
-    proxy-authorization proxy-connection te trailer transfer-encoding upgrade
-    """.split()  # noqa: SIM905  # a list of words
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 """Headers that concern the connection, which only the runner may set (RN105)."""
 

@@ -16,21 +16,35 @@ Program = Module | components.Component
 # The interfaces that `add_wasip2` links; wasmtime has no way to list them. Sockets and name
 # look-ups are linked because standard libraries import them, but every call of them fails.
 _INTERFACES = frozenset(
-    f"wasi:{package}/{interface}"
-    for package, interfaces in {
-        "cli": (
-            "environment exit stderr stdin stdout terminal-input terminal-output terminal-stderr"
-            " terminal-stdin terminal-stdout"
-        ),
-        "clocks": "monotonic-clock wall-clock",
-        "filesystem": "preopens types",
-        "io": "error poll streams",
-        "random": "insecure insecure-seed random",
-        "sockets": (
-            "instance-network ip-name-lookup network tcp tcp-create-socket udp udp-create-socket"
-        ),
-    }.items()
-    for interface in interfaces.split()
+    {
+        "wasi:cli/environment",
+        "wasi:cli/exit",
+        "wasi:cli/stderr",
+        "wasi:cli/stdin",
+        "wasi:cli/stdout",
+        "wasi:cli/terminal-input",
+        "wasi:cli/terminal-output",
+        "wasi:cli/terminal-stderr",
+        "wasi:cli/terminal-stdin",
+        "wasi:cli/terminal-stdout",
+        "wasi:clocks/monotonic-clock",
+        "wasi:clocks/wall-clock",
+        "wasi:filesystem/preopens",
+        "wasi:filesystem/types",
+        "wasi:io/error",
+        "wasi:io/poll",
+        "wasi:io/streams",
+        "wasi:random/insecure",
+        "wasi:random/insecure-seed",
+        "wasi:random/random",
+        "wasi:sockets/instance-network",
+        "wasi:sockets/ip-name-lookup",
+        "wasi:sockets/network",
+        "wasi:sockets/tcp",
+        "wasi:sockets/tcp-create-socket",
+        "wasi:sockets/udp",
+        "wasi:sockets/udp-create-socket",
+    }
 )
 _OWN = frozenset({_http.INTERFACE, _storage.INTERFACE})
 """The interfaces that the runner itself answers."""

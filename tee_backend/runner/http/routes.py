@@ -558,11 +558,7 @@ def _route_path(request: web.Request) -> str:
 
     The grants route matches several paths, so its own path is compared first.
     """
+    if request.path == GRANTS_PATH:
+        return GRANTS_PATH
     resource = request.match_info.route.resource
-    return (
-        GRANTS_PATH
-        if request.path == GRANTS_PATH
-        else ""
-        if resource is None
-        else resource.canonical
-    )
+    return "" if resource is None else resource.canonical
