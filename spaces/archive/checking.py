@@ -319,6 +319,7 @@ def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[Account
         return
     if account:
         yield account, weight_bytes
+    kind: _Kind | None
     if key.startswith(walk_key("")):
         kind = _opaque
     elif key[:1] == b"m":  # the rows of settings are known by their whole key

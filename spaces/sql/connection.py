@@ -221,16 +221,15 @@ class Connection:
         max_bytes = max_bytes or MAX_ANSWER_BYTES
         is_cut = False
         for row in self._run(sql, guard, params, columns):
-            # At least: a byte takes two characters or more, and much memory in a list.
-            sizes = [len(v) * (1 + isinstance(v, bytes)) for v in row if isinstance(v, str | bytes)]
-            size_bytes = len(rows) + sum(sizes)
+            size_bytes = len(rows) + _least_json_bytes(row)
             is_cut = count == max_rows or size_bytes > max_bytes
             if is_cut:
                 break
-            rows += b"," if count else b""
-            rows += _ENCODE([list(v) if isinstance(v, bytes) else v for v in row])
+            if count > 0:
+                rows += b","
+            rows += _row_json(row)
             count += 1
-        if self._in_read:  # here and not in a further call, because each one changes threads
+        if self._in_read:
             self.roll_back()
         answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
             _ENCODE(columns),
@@ -338,3 +337,25 @@ class Connection:
         if guard and (offset := getattr(exc, "error_offset", -1)) >= 0:
             text += f" in {guard.sql} at offset {offset}"
         return SqlError(text)
+
+
+def _least_json_bytes(row: Sequence[SqlValue]) -> int:
+    """Return how long a row is in JSON at least, before it takes memory as a list."""
+    size_bytes = 0
+    for value in row:
+        if isinstance(value, str):
+            size_bytes += len(value)
+        elif isinstance(value, bytes):  # a list of numbers: a digit and a comma for each
+            size_bytes += 2 * len(value)
+    return size_bytes
+
+
+def _row_json(row: Sequence[SqlValue]) -> bytes:
+    """Encode a row as JSON, with the bytes of a BLOB as a list of numbers."""
+    values = list[object]()
+    for value in row:
+        if isinstance(value, bytes):
+            values.append(list(value))
+        else:
+            values.append(value)
+    return _ENCODE(values)
