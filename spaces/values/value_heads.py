@@ -576,9 +576,7 @@ class Draft:
         for rewrite, found, oldest in zip(rewrites, pages[::2], pages[1::2], strict=True):
             if found.rows:
                 rewrite.number = max(rewrite.number, _number_in(found.rows[-1][0]) + 1)
-            count = len(found.rows)
-            if rewrite.is_kept:
-                count += 1
+            count = len(found.rows) + (1 if rewrite.is_kept else 0)
             surplus = max(count - rewrite.most, 0)
             known |= dict(oldest.rows[:surplus])
         for key, record in known.items():
@@ -699,10 +697,8 @@ class Draft:
             return Put(key, None, expect=expect)
         rewrite = self._rewrites.get(key)
         number = old.version if old else 1
-        if rewrite and old:
-            number = rewrite.number + 1
-        elif rewrite:
-            number = rewrite.number
+        if rewrite:
+            number = rewrite.number + (1 if old else 0)
         row = _HeadRow(
             digest=body.digest,
             size_bytes=body.size_bytes,

@@ -256,7 +256,7 @@ async def test_SIGTERM_ends_a_node_while_statements_run(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_rows_are_not_in_the_memory_of_a_worker(tmp_path: Path) -> None:
     """SQ29: large rows are in the memory of a child alone, and such a child is not kept."""
-    with running_node(tmp_path, workers=1) as node:
+    with running_node(tmp_path, workers=1, environment={"SEALSPACE_SQL__READ_S": "60"}) as node:
         async with _owner_at(node) as owner:
             await owner.ask("CREATE TABLE m (a)", "execute")
             text = "replace(hex(zeroblob(4800000)), '0', 'A') || char(128512)"
