@@ -55,8 +55,7 @@ def sql_processes(data: Path, processes: int = PROCESSES) -> Iterator[Path]:
 
 def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
     """Start the keeper with the first connection, and end it with the block."""
-    readable, _, _ = select.select((listener.fileno(), ended), (), ())
-    if ended in readable:
+    if ended in wait_for_any(listener.fileno(), ended):
         return
     with subprocess.Popen(
         own_program(_CODE, "sqlkeeper"),
@@ -67,8 +66,19 @@ def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
         assert keeper.stdin is not None  # stdin=PIPE
         keeper.stdin.write(msgspec.json.encode(launch) + b"\n")
         keeper.stdin.flush()
-        select.select((ended,), (), ())
+        wait_for_any(ended)
         keeper.stdin.close()  # the keeper ends with it
+
+
+def wait_for_any(*descriptors: int) -> set[int]:
+    """Wait until one of them can be read or has ended, and return those.
+
+    A process that has many nodes has descriptors above 1,023, which `select()` refuses.
+    """
+    waiting = select.poll()
+    for descriptor in descriptors:
+        waiting.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in waiting.poll()}
 
 
 def sql_children(process: int | None = None) -> list[int]:
