@@ -8,7 +8,8 @@ node's.
 - A space's owner has few places for statements that read, and others for those that write. As soon
   as half of all places are taken, a place is given only to owners who have none.
 - Of a database, one lease writes at a time; the others wait here, without a place.
-- A child that has computed for 20 ms in one lease gets low priority, and is not lent again.
+- A child that has computed for 20 ms in one lease gets low priority. So have the further children
+  of that owner from their start, for ten seconds: a slow statement is often followed by others.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
 - If a child is killed that wrote, another one empties the log that it left (SQ30).
@@ -56,6 +57,7 @@ from .requests import Batch
 READS_OF_AN_OWNER = 2
 WRITES_OF_AN_OWNER = 2
 SLOW_S = 0.02
+_SLOW_OWNER_S = 10.0
 _LEAST_LOOK_S = 0.005
 _LOW_PRIORITY = 19
 _IDLE_S = 60.0
@@ -104,6 +106,7 @@ class _Lease:
         due_at: when it is looked at whether the child has computed for too long.
         shortens: whether its database has to be free of readers until it ends.
         is_alone: whether it was told that it is.
+        is_slow: whether the child has computed for too long in it.
     """
 
     worker: "_Worker"
@@ -114,6 +117,7 @@ class _Lease:
     due_at: float = 0.0
     shortens: bool = False
     is_alone: bool = False
+    is_slow: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -193,6 +197,7 @@ class _Keeper:
         self._wrote = dict[int, Ask]()  # by killed process, what it wrote to
         self._owners = dict[bytes, _Owner]()  # those that were served last come last
         self._running = dict[_Lease, None]()
+        self._slow_until = dict[bytes, float]()  # by owner; those that were slow last come last
 
     # --- events
 
@@ -306,8 +311,8 @@ class _Keeper:
             del self._owners[lease.ask.owner]
 
     def _take_back(self, child: _Child) -> None:
-        """Keep a child for further leases, unless it is slow or large, or has ended."""
-        if child.is_slow or child.memory.bytes >= _KEPT_BYTES:
+        """Keep a child for further leases, unless it is large or has ended."""
+        if child.memory.bytes >= _KEPT_BYTES:
             self._retire(child)
         elif child.process in self._children:
             child.idle_since = time.monotonic()
@@ -369,6 +374,8 @@ class _Keeper:
         else:
             owner.waiting_reads.remove(lease)
             owner.reads += 1
+        if lease.ask.owner in self._slow_until:
+            _give_low_priority(child)
         lease.child = child
         lease.began_at = time.monotonic()
         lease.cpu_at_start_s = _cpu_s(child)
@@ -386,9 +393,7 @@ class _Keeper:
             if child.retired_at is not None
         ]
         due += [
-            lease.due_at
-            for lease in self._running
-            if lease.child is not None and not lease.child.is_slow
+            lease.due_at for lease in self._running if lease.child is not None and not lease.is_slow
         ]
         for child in self._idle:
             due.append(child.idle_since + _IDLE_S)
@@ -401,6 +406,10 @@ class _Keeper:
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._slow_down(now)
+        for owner in list(self._slow_until):
+            if now < self._slow_until[owner]:
+                break
+            del self._slow_until[owner]
         for child in list(self._idle):
             if now < child.idle_since + _IDLE_S:
                 break
@@ -413,19 +422,24 @@ class _Keeper:
                 self._shorten(writer, now)
 
     def _slow_down(self, now: float) -> None:
-        """Give low priority to children that have computed for long in their lease."""
+        """Give low priority to children that have computed for long in their lease.
+
+        An owner counts as slow for a while. Each takes 20 ms of processor time to become it, so
+        there are few.
+        """
         for lease in self._running:
             child = lease.child
-            if child is None or child.is_slow or now < lease.due_at:
+            if child is None or lease.is_slow or now < lease.due_at:
                 continue
             # Time that it waits for the disk or for its worker does not count.
             left_s = SLOW_S - (_cpu_s(child) - lease.cpu_at_start_s)
             if left_s > 0:
                 lease.due_at = now + max(left_s, _LEAST_LOOK_S)
                 continue
-            child.is_slow = True
-            with suppress(OSError):  # it has ended, or the service manager forbids the call
-                os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
+            lease.is_slow = True
+            _give_low_priority(child)
+            self._slow_until.pop(lease.ask.owner, None)
+            self._slow_until[lease.ask.owner] = now + _SLOW_OWNER_S
 
     def _readers_of(self, writer: _Lease) -> list[_Lease]:
         """Return the leases that read a database beside the one that writes, without exports."""
@@ -447,8 +461,11 @@ class _Keeper:
     def _child_for(self, ask: Ask) -> _Child | None:
         """Return an idle child for a request, or a new one; None if there is no place now."""
         space = ask.key[1:17]
+        is_slow = ask.owner in self._slow_until
         for child in reversed(self._idle):
-            if child.space == space and (child.has_folder or not ask.has_file):
+            if child.space != space or child.is_slow != is_slow:
+                continue
+            if child.has_folder or not ask.has_file:
                 del self._idle[child]
                 return child
         if len(self._children) >= self._most:
@@ -593,6 +610,14 @@ def _nothing_in(file: str) -> Run:
         limits=UNLIMITED,
         work=Batch([]),
     )
+
+
+def _give_low_priority(child: _Child) -> None:
+    if child.is_slow:
+        return
+    child.is_slow = True
+    with suppress(OSError):  # it has ended, or the service manager forbids the call
+        os.setpriority(os.PRIO_PROCESS, child.process, _LOW_PRIORITY)
 
 
 def _size_of(path: Path) -> int:
