@@ -1,6 +1,8 @@
 """Costly conditions on callers, which any stranger can have a runner hold (RN210, RN250)."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,16 +18,21 @@ from sealspace.documents.call_conditions import (
     MAX_PATTERN_STEPS,
     AccountPattern,
     AllowAll,
+    Call,
     Condition,
     Logic,
     Not,
     WasmHash,
+    judge_call,
 )
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput
+from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.runner.calls import calls
+from tee_backend.runner.calls.grant_judging import ConditionJudge
+from tee_backend.runner.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -179,3 +186,27 @@ async def test_nothing_is_judged_for_a_call_without_a_place(
         compiled.clear()
         assert await called(full, "6") == (429, "too-many-calls")
         assert not compiled
+
+
+async def test_strangers_leave_most_of_the_time_to_others() -> None:
+    """RN250: after the condition of an unknown payer, the next one waits four times as long."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
+    condition = Logic("Or", tuple(AccountPattern(f"(.?){{60}}0{end}") for end in range(16)))
+    owner, strangers = new_wallet().did, [new_wallet().did for _ in range(5)]
+    asked = [
+        Call(caller=stranger, owner=owner, wasm_sha256=None, now=0.0) for stranger in strangers
+    ]
+    durations_s = []
+    for call in asked:
+        began_s = time.perf_counter()
+        assert judge_call(condition, call) is False
+        durations_s.append(time.perf_counter() - began_s)
+    judge = ConditionJudge()
+    began_s = time.perf_counter()
+    verdicts = await asyncio.gather(
+        *(judge.verdict(condition, call, Payer(call.caller, is_known=False)) for call in asked)
+    )
+    took_s = time.perf_counter() - began_s
+    assert verdicts == [False] * 5
+    pauses = len(asked) - 1
+    assert took_s > pauses * 4 * min(durations_s)

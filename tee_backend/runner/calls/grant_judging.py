@@ -1,7 +1,8 @@
 """Decisions about which run grants admit a call (RN80 to RN83, RN242, RN250).
 
 Any stranger may have a runner hold grants with costly conditions. So a condition is judged once
-for a call, only for a call that has its place, and one at a time for all payers of a share.
+for a call, only for a call that has its place, and one at a time for all payers of a share. Those
+of unknown payers take at most a fifth of the event loop's time.
 
 Example:
     judge = ConditionJudge()
@@ -29,6 +30,9 @@ from ..shares import FairSemaphore, Payer
 from .call_bodies import BuildSource, CallBody
 from .task_stages import Wanted
 
+_PAUSE_FACTOR = 4
+"""How long unknown payers wait after a condition, times the duration of judging it."""
+
 
 class ConditionJudge:
     """Judges the conditions of grants, one at a time for known payers and one for unknown ones.
@@ -36,7 +40,8 @@ class ConditionJudge:
     The owners of the grants take turns, and the event loop serves other requests after each
     condition. So an owner of many costly grants delays the calls for another owner's grants by one
     condition each time. Callers take no turns: a new key for each call costs nothing, but a runner
-    holds grants of few owners.
+    holds grants of few owners. After a condition, unknown payers wait four times as long as it
+    took; usually that is less than a tenth of a millisecond.
 
     Attributes:
         judged: number of conditions judged since the start.
@@ -45,13 +50,22 @@ class ConditionJudge:
     def __init__(self) -> None:
         self._places = FairSemaphore(1, beside=True)
         self.judged = 0
+        self._unknown_from_s = 0.0  # in seconds of the event loop's clock
 
     async def verdict(self, condition: Condition, call: Call, payer: Payer) -> Verdict:
         """Return whether a condition allows a call to a program (RN250)."""
         turn = Payer(call.owner, payer.is_known)
+        time = asyncio.get_running_loop().time
         async with self._places.acquire(turn):
+            if not payer.is_known:
+                # Before, not after: a caller who leaves would otherwise end the pause of others.
+                await asyncio.sleep(self._unknown_from_s - time())
+            began_s = time()
             verdict = judge_call(condition, call)
             self.judged += 1
+            if not payer.is_known:
+                ended_s = time()
+                self._unknown_from_s = ended_s + _PAUSE_FACTOR * (ended_s - began_s)
             # While the place is still taken: otherwise the payer's next condition would follow
             # without a pause, because a free place is acquired at once.
             await asyncio.sleep(0)
