@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := capabilities spaces encryption_network sealspace tee_backend node
+PACKAGES := capabilities spaces encryption_network sealspace tee_backend runner node
 # Three for the two cores of CI: for a quarter of their time tests wait for nodes, disks and browsers. A process gets whole
 # files: what a file shares is started once, and scheduling takes 10 s instead of 26 s. Without `reorder`, slow files are first.
 PYTEST := $(BIN)/pytest -q --numprocesses=3 --dist=loadfile --no-loadscope-reorder

@@ -772,7 +772,7 @@ class RunnerStory:
             receipt = await self._receipt(answer)
             start, salt = await start_of(self._runner.url), decode_url(answer["salt"]) or b""
             await self._runner.stop()
-            from tee_backend.runner.calls.run_receipts import verify_run  # the extra `runner`
+            from runner.calls.run_receipts import verify_run  # the extra `runner`
 
             run = await verify_run(receipt, start, self._inspector)
             ran, seen = run.runner.evidence, self._seen.measurements

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from encryption_network.key_providers import accepted_by_both, is_accepted
 from encryption_network.release_record import STRICTNESS, ReleaseRecord, decode_release_record
-from sealspace.cli.term_files import key_providers_named
+from sealspace.service.term_files import key_providers_named
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Store, read_row
+from tee_backend.attestation.trust_files import read_trust_root
 from tee_backend.attestation.trust_root import TrustRoot, intel_root
-from tee_backend.cli.trust_files import read_trust_root
 
 from .config.tree import Release
 

@@ -2,7 +2,7 @@
 
 A module `capabilities.py` or a folder `node` earlier on the import path hides ours, and pip
 replaces files of another distribution without a warning (spec/decisions/0001-flat-packages.md).
-This module imports none of the other five packages.
+This module imports none of the other packages.
 
 Example:
     found = hidden_by("spaces")
@@ -17,6 +17,7 @@ from typing import NamedTuple
 DISTRIBUTION = "sealspace"
 PACKAGES = (
     "node",
+    "runner",
     "tee_backend",
     "sealspace",
     "encryption_network",
@@ -29,7 +30,7 @@ _SEPARATE = (
     "install sealspace into its own environment; in a clone: python -m venv ENV && ENV/bin/pip"
     " install '.[node]'"
 )
-_BESIDE = __file__.rsplit(os.sep, 2)[0]  # the folder that contains all six packages
+_BESIDE = __file__.rsplit(os.sep, 2)[0]  # the folder that contains all packages
 _PROGRAMS = (f"{os.sep}sealspace", f"{_BESIDE}{os.sep}node{os.sep}__main__.py")
 
 

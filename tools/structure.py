@@ -24,9 +24,11 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Each package imports those after it, except that only `node` imports `spaces`.
+# Each package imports those after it, except that only `node` imports `spaces`, and that `node` and
+# `runner` do not know each other.
 PACKAGES = (
     "node",
+    "runner",
     "tee_backend",
     "sealspace",
     "encryption_network",

@@ -28,16 +28,8 @@ from encryption_network.networks import NetworkRecord, decode_network, private_k
 from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
-from sealspace.cli.command_errors import (
-    ClockWrong,
-    ConfigurationError,
-    FileUnreadable,
-    NodeError,
-    SecretUnusable,
-    StoreMisused,
-)
 from sealspace.cli.exit_status import FAILED
-from sealspace.cli.shared import shared
+from sealspace.cli.options.shared import shared
 from sealspace.cli.terminal import (
     ask_hidden,
     counter,
@@ -50,6 +42,14 @@ from sealspace.cli.terminal import (
     time_text,
 )
 from sealspace.private_files import make_file, read_key
+from sealspace.service.command_errors import (
+    ClockWrong,
+    ConfigurationError,
+    FileUnreadable,
+    NodeError,
+    SecretUnusable,
+    StoreMisused,
+)
 from spaces.archive.backup import BackupSummary, Header, backup_file, write_backup
 from spaces.archive.checking import Checked, check_store
 from spaces.archive.restoring import (

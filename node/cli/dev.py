@@ -25,13 +25,13 @@ import click
 from aiohttp import web
 
 from capabilities.strict_json import JsonObject
-from sealspace.cli.command_errors import ProcessFailed
-from sealspace.cli.listening_socket import bind_socket, console_url, url_of
-from sealspace.cli.paths import NEW_FOLDER
-from sealspace.cli.shared import HOME_VARIABLE
+from sealspace.cli.options.paths import NEW_FOLDER
+from sealspace.cli.options.shared import HOME_VARIABLE
 from sealspace.cli.terminal import print_result, tell
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError
+from sealspace.service.command_errors import ProcessFailed
+from sealspace.service.listening_socket import bind_socket, console_url, url_of
 from sealspace.session import key_session
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface

@@ -9,9 +9,9 @@ from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal, parse_principal
 from capabilities.resources import parse_space_id
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.terminal import print_documents, print_result, tell, time_text
+from sealspace.service.command_errors import ConfigurationError
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
 from spaces.values.quota import PUBLIC_NAME

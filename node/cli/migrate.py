@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from sealspace.cli.command_errors import ConfigurationError, StoreMisused
 from sealspace.cli.terminal import counter, flag_option, print_json
+from sealspace.service.command_errors import ConfigurationError, StoreMisused
 from spaces.archive.bodies import move_bodies
 from spaces.space_errors import SpaceError, StoreLocked
 from spaces.values.object_place import FOLDER

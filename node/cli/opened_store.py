@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from encryption_network.keyring import Keyring
-from sealspace.cli.command_errors import NodeError, SecretUnusable, StoreMisused
+from sealspace.service.command_errors import NodeError, SecretUnusable, StoreMisused
 from spaces.identity import Identity
 from spaces.space_errors import SpaceError, StoreLocked, StoreMoved
 from spaces.store.contract import Store

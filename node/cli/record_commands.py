@@ -12,13 +12,13 @@ from capabilities.resources import NetworkId, parse_network_id
 from encryption_network.keyring import Keyring
 from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import parse_receipt
-from sealspace.cli.command_errors import AuditRefuted, ConfigurationError
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
-from sealspace.cli.shared import shared
+from sealspace.cli.options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
+from sealspace.cli.options.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json, tell
 from sealspace.errors import ReceiptInvalid
 from sealspace.receipts import documents_of
+from sealspace.service.command_errors import AuditRefuted, ConfigurationError
 from spaces.audit.audit_chain import Chain, exported_lines, seal_batch
 from spaces.audit.pruning import note_exported, read_pruning
 from spaces.documents.receipt_rows import stored_receipts

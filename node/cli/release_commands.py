@@ -18,10 +18,8 @@ from encryption_network.release_record import (
     encode_release_record,
 )
 from encryption_network.withdrawals import parse_withdrawal
-from sealspace.cli.command_errors import CollateralRefused, ConfigurationError, StoreMisused
 from sealspace.cli.lazy import Verbs
-from sealspace.cli.paths import FILE, file_option
-from sealspace.cli.term_files import key_providers_named, read_node_policy
+from sealspace.cli.options.paths import FILE, file_option
 from sealspace.cli.terminal import (
     flag_option,
     print_documents,
@@ -29,12 +27,14 @@ from sealspace.cli.terminal import (
     repeatable_option,
     time_text,
 )
+from sealspace.service.command_errors import CollateralRefused, ConfigurationError, StoreMisused
+from sealspace.service.term_files import key_providers_named, read_node_policy
 from spaces.audit.audit_records import AuditRecord
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.space_errors import StoreBusy
 from spaces.store.contract import Put, Store, commit_puts, read_row
 from tee_backend.attestation.attestation_errors import AttestationError
-from tee_backend.cli.trust_files import read_collateral_file, read_trust_root
+from tee_backend.attestation.trust_files import read_collateral_file, read_trust_root
 
 from ..collateral.collateral_source import refresh_rules
 from ..collateral.intake import FamilyCollateral, import_collateral, list_collateral

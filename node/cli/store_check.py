@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from capabilities.clock_and_entropy import SystemClock
 from encryption_network.network_errors import EncryptionError
-from sealspace.cli.command_errors import StoreMisused
+from sealspace.service.command_errors import StoreMisused
 from spaces.grants.replay_records import restore_wait
 from spaces.identity import Identity, recorded_identity
 from spaces.space_errors import SpaceError, StoreMoved

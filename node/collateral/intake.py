@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from capabilities.clock_and_entropy import Clock
-from sealspace.cli.command_errors import CollateralRefused
+from sealspace.service.command_errors import CollateralRefused
 from spaces.documents.collateral_rows import (
     CollateralState,
     Family,
@@ -26,8 +26,8 @@ from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.attestation.collateral import Collateral, parse_collateral
 from tee_backend.attestation.collateral_trust import check_replaces, verify_collateral
 from tee_backend.attestation.refresh import DEFAULT_RULES, RefreshRules, due_at
+from tee_backend.attestation.trust_files import read_collateral_file
 from tee_backend.attestation.trust_root import TrustRoot
-from tee_backend.cli.trust_files import read_collateral_file
 
 from ..logs import log_warning
 

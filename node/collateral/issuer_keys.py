@@ -23,7 +23,7 @@ from capabilities.machine_tokens import OidcTrust
 from capabilities.strict_json import parse_json
 from tee_backend.attestation.attestation_errors import CollateralUnusable
 from tee_backend.attestation.pcs import MAX_BODY_BYTES, bounded_get
-from tee_backend.runner.guest.outbound import CheckedResolver, RequestRefused, is_public
+from tee_backend.outbound import CheckedResolver, RequestRefused, is_public
 
 TIMEOUT_S = 5.0
 """Time limit for both documents of an issuer together."""

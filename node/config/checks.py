@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from operator import attrgetter
 from urllib.parse import urlsplit
 
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 from .tree import Config, Http, Listening, Metrics
 

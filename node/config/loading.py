@@ -23,8 +23,8 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.private_files import read_setting
+from sealspace.service.command_errors import ConfigurationError
 
 from ..logs import configure_logs
 from .checks import refuse_contradictions

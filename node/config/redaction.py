@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from capabilities.strict_json import StrictRecord
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 _PASSWORDS = frozenset({"password", "sslpassword"})
 _CREDENTIAL = (

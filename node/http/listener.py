@@ -20,7 +20,7 @@ from aiohttp import web
 
 from capabilities.frozen import frozen
 from capabilities.limits import counted_address
-from sealspace.cli.listening_socket import begin_to_listen
+from sealspace.service.listening_socket import begin_to_listen
 from tee_backend import listener
 from tee_backend.listener import BACKLOG, MAX_HEAD_BYTES, Bound, ConnectionLimits, bound_unsent
 

@@ -26,8 +26,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from capabilities.limits import parsed_address
-from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.listening_socket import bind_socket, url_of
 
 from ..config.tree import Config
 from ..logs import describe, log_event, log_warning

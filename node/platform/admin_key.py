@@ -10,8 +10,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from capabilities.frozen import frozen
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.private_files import read_setting
+from sealspace.service.command_errors import ConfigurationError
 
 from ..config.tree import Admin
 

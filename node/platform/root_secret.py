@@ -14,9 +14,9 @@ from pathlib import Path
 
 from capabilities.clock_and_entropy import Entropy
 from capabilities.strict_base64 import decode_url
-from sealspace.cli.command_errors import SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import SecretOrigin
 from sealspace.private_files import make_file, read_setting
+from sealspace.service.command_errors import SecretUnusable, StoreMisused
 from spaces.space_errors import StoreFull, StoreUnavailable
 from spaces.store.durable import NO_SPACE
 from spaces.store.lmdb.engine import refuse_restoring

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from libipld import decode_multibase, encode_multibase
 
 from capabilities.clock_and_entropy import Entropy
-from sealspace.cli.command_errors import SecretUnusable
+from sealspace.service.command_errors import SecretUnusable
 
 from .root_secret import MAX_SECRET_BYTES, MIN_SECRET_BYTES
 

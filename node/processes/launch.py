@@ -18,7 +18,7 @@ import threading
 import msgspec
 
 from capabilities.frozen_struct import FrozenStruct
-from sealspace.cli.command_errors import NodeError
+from sealspace.service.command_errors import NodeError
 
 from ..config.tree import Config
 from ..logs import configure_logs

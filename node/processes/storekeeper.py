@@ -4,7 +4,7 @@ The supervisor starts it. It gets no root secret, because everything it writes w
 public.
 """
 
-from sealspace.cli.command_errors import StoreMisused
+from sealspace.service.command_errors import StoreMisused
 from spaces.space_errors import SpaceError, StartRefused, StoreLocked
 from spaces.store.lmdb.storekeeper import run_storekeeper
 

@@ -30,9 +30,9 @@ from sys import maxsize
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from sealspace.cli.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
-from sealspace.cli.listening_socket import bind_socket, console_url, url_of
 from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
+from sealspace.service.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
+from sealspace.service.listening_socket import bind_socket, console_url, url_of
 
 from ..config.checks import is_local, serves_console
 from ..config.loading import child_environment

@@ -13,7 +13,7 @@ import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from encryption_network.keyring import Keyring
-from sealspace.cli.command_errors import NodeError
+from sealspace.service.command_errors import NodeError
 from spaces.store.lmdb.engine import connect_lmdb
 
 from ..housekeeping.schedule import housekeeping

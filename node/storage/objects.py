@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from sealspace.cli.command_errors import ConfigurationError, StoreMisused
 from sealspace.private_files import read_setting
+from sealspace.service.command_errors import ConfigurationError, StoreMisused
 from spaces.identity import recorded_identity
 from spaces.space_errors import BodiesElsewhere
 from spaces.store.contract import Store

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from shlex import quote
 
-from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
+from sealspace.service.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from spaces.identity import recorded_identity
 from spaces.keyspace import HOSTING_MODE_KEY, RESTORED_KEY
 from spaces.space_errors import SpaceError, StartRefused, StoreMoved

@@ -203,7 +203,7 @@ class Programs:
             PreconditionFailed: another version became active at the same time.
             NodeRefused, TransportError: a request failed.
         Does not check:
-            Whether a runner can run the program: `tee_backend.runner` does.
+            Whether a runner can run the program: `runner` does.
         """
         if not 0 < len(wasm) <= MAX_PROGRAM_BYTES:
             raise InvalidInput(

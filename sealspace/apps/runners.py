@@ -220,7 +220,7 @@ class Runners:
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
             NodeRefused, TransportError: a request failed.
         Does not check:
-            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
+            Which code answered: `runner.calls.generated_secrets.verify_generated` does,
                 by the statement.
         """
         session = self._caller.session
@@ -503,7 +503,7 @@ async def call_runner(
         BackendUnreachable, BackendAnswerInvalid: there was no usable answer.
     Does not check:
         The runner's code, and the receipt: see `backends.fetch_evidence` and
-            `tee_backend.runner.calls.run_receipts`.
+            `runner.calls.run_receipts`.
     """
     match body.get("source"):
         case {"project": str(program)} | {"wasmSha256": str(program)} if program:

@@ -3,7 +3,7 @@
 They contain the commands for owners. The modules are imported only when their commands are called.
 
 Example:
-    "list": Row("sealspace.cli.secret", "Print the names of secrets, never a value.")
+    "list": Row("sealspace.cli.keep.secret", "Print the names of secrets, never a value.")
 """
 
 from .lazy import LazyGroup, Row, Sections, rows_of
@@ -13,7 +13,7 @@ from .lazy import LazyGroup, Row, Sections, rows_of
 secret = LazyGroup(
     {
         **rows_of(
-            "sealspace.cli.secret",
+            "sealspace.cli.keep.secret",
             {
                 "put": "Encrypt and store a secret.",
                 "get": "Print the value of a secret.",
@@ -28,7 +28,7 @@ secret = LazyGroup(
             },
         ),
         **rows_of(
-            "sealspace.cli.sharing",
+            "sealspace.cli.share.sharing",
             {
                 "share": "Share secrets with a person or a team.",
                 "unshare": "Stop sharing secrets with a person or a team.",
@@ -44,7 +44,7 @@ secret = LazyGroup(
 
 kv = LazyGroup(
     rows_of(
-        "sealspace.cli.kv_commands",
+        "sealspace.cli.keep.kv_commands",
         {
             "put": "Store a value.",
             "get": "Print a value, or write it to a file.",
@@ -58,7 +58,7 @@ kv = LazyGroup(
 
 sql = LazyGroup(
     rows_of(
-        "sealspace.cli.sql_commands",
+        "sealspace.cli.keep.sql_commands",
         {
             "query": "Print the rows of a statement.",
             "execute": "Run statements that change a database.",
@@ -71,7 +71,7 @@ sql = LazyGroup(
 
 space = LazyGroup(
     rows_of(
-        "sealspace.cli.space",
+        "sealspace.cli.keep.space",
         {
             "list": "List the owner's spaces.",
             "create": "Create a space on the node.",
@@ -86,11 +86,11 @@ space = LazyGroup(
 grant = LazyGroup(
     {
         "create": Row(
-            "sealspace.cli.grant_create",
+            "sealspace.cli.share.grant_create",
             "Grant secrets or values to a DID, and write the grant to a file.",
         ),
         **rows_of(
-            "sealspace.cli.grant_list",
+            "sealspace.cli.share.grant_list",
             {
                 "list": "List grants: who may do what, until when.",
                 "show": "Explain what one grant allows: yours, or one in a file.",
@@ -109,7 +109,7 @@ grant = LazyGroup(
 
 manifest = LazyGroup(
     rows_of(
-        "sealspace.cli.manifest",
+        "sealspace.cli.share.manifest",
         {
             "check": "Report what is wrong with a manifest.",
             "explain": "Explain what an application asks for.",
@@ -121,7 +121,7 @@ manifest = LazyGroup(
 
 network = LazyGroup(
     rows_of(
-        "sealspace.cli.network",
+        "sealspace.cli.share.network",
         {
             "show": "Show a network's key and the conditions for decryption.",
             "create": "Create an additional network.",
@@ -136,7 +136,7 @@ network = LazyGroup(
 
 team = LazyGroup(
     rows_of(
-        "sealspace.cli.sharing",
+        "sealspace.cli.share.sharing",
         {
             "add": "Add a person to a team, or create it.",
             "remove": "Remove a person from a team.",
@@ -148,7 +148,7 @@ team = LazyGroup(
 
 token = LazyGroup(
     rows_of(
-        "sealspace.cli.token_commands",
+        "sealspace.cli.share.token_commands",
         {
             "create": "Create a machine token, and print its line.",
             "list": "List machine tokens: secrets, end and last use.",
@@ -162,14 +162,14 @@ token = LazyGroup(
 ci = LazyGroup(
     {
         **rows_of(
-            "sealspace.cli.ci_commands",
+            "sealspace.cli.share.ci_commands",
             {
                 "trust": "Say which CI jobs may read which secrets.",
                 "login": "Exchange a job's ID token for a machine token.",
             },
         ),
         **rows_of(
-            "sealspace.cli.token_commands",
+            "sealspace.cli.share.token_commands",
             {
                 "list": "List trusts: issuer, claims, secrets and last use.",
                 "revoke": "Revoke a trust permanently.",
@@ -182,7 +182,7 @@ ci = LazyGroup(
 
 sms = LazyGroup(
     rows_of(
-        "sealspace.cli.sms_commands",
+        "sealspace.cli.share.sms_commands",
         {
             "enable": "Let iExec's clients store secrets in your space.",
             "disable": "Revoke the right of iExec's clients.",
@@ -199,7 +199,7 @@ SECTIONS: Sections = {
     ),
     "Who": {
         **rows_of(
-            "sealspace.cli.login",
+            "sealspace.cli.who.login",
             {
                 "login": "Sign in to a node as an owner, with a wallet.",
                 "logout": "End the session and remove it from this machine.",
@@ -207,7 +207,7 @@ SECTIONS: Sections = {
                 "status": "Check that the node answers and the session is valid.",
             },
         ),
-        "console": Row("sealspace.cli.console", "Open the console in a browser, signed in."),
+        "console": Row("sealspace.cli.who.console", "Open the console in a browser, signed in."),
     },
     "Keep": rows_of(
         "sealspace.cli.groups",
@@ -232,14 +232,14 @@ SECTIONS: Sections = {
     ),
     "Use": {
         **rows_of(
-            "sealspace.cli.run",
+            "sealspace.cli.use.run",
             {
                 "run": "Run a command with secrets as environment variables.",
                 "template": "Insert secrets into a file.",
             },
         ),
         "mcp": Row(
-            "sealspace.cli.mcp_server", "Let agents use secrets without seeing them.", "mcp"
+            "sealspace.cli.use.mcp_server", "Let agents use secrets without seeing them.", "mcp"
         ),
     },
 }

@@ -9,15 +9,14 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
-from .command_errors import ExtraMissing
-from .shared import share_options
+from ..service.command_errors import ExtraMissing
+from .options.shared import share_options
 
 # Extra -> the modules that it installs. Of two extras with the same module the smaller comes
 # first: the first match is what an error tells the user to install.
@@ -79,16 +78,6 @@ def rows_of(module: str, summaries: Mapping[str, str], extra: str | None = None)
     `summaries` maps command names to help texts.
     """
     return {name: Row(module, summary, extra) for name, summary in summaries.items()}
-
-
-def provided(name: str) -> Any:
-    """Load an entry point of another package.
-
-    The entry point group is `sealspace.provided`. It avoids an import upwards, which the layers
-    forbid. The type is Any because type checkers cannot see the module from here.
-    """
-    (point,) = entry_points(group="sealspace.provided", name=name)
-    return point.load()
 
 
 class LazyGroup(click.Group):

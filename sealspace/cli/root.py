@@ -15,11 +15,11 @@ from .. import __version__
 from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
 from ..private_files import file_fault
-from .command_errors import NodeError
+from ..service.command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
-from .shared import share_options, shared
+from .options.shared import share_options, shared
 from .terminal import (
     drop_refused_messages,
     hold_standard_streams,
@@ -28,7 +28,7 @@ from .terminal import (
     what_happened,
 )
 
-_HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Use", "Operate")
+_HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Runners", "Use", "Operate")
 
 
 def _merged() -> dict[str, dict[str, Row]]:
@@ -61,7 +61,7 @@ class _Root(LazyGroup):
             # Does not read the owner's folder: a node may run without one.
             return fail(error.code, error.message, error.step)
         except SealspaceError as error:  # caught here, while click still knows the shared options
-            from .owner_profile import own_did  # imported here to keep the start fast
+            from .who.owner_profile import own_did  # imported here to keep the start fast
 
             text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:

@@ -18,9 +18,9 @@ from ..errors import ProvenanceInvalid
 from ..own_packages import DISTRIBUTION, PACKAGES
 from ..printable import printable
 from .lazy import EXTRAS, is_installed
-from .paths import FILE, file_option, read_named
+from .options.paths import FILE, file_option, read_named
+from .options.trusted_root import load_trusted_root, trusted_root_option
 from .terminal import print_lines, print_result, tell
-from .trusted_root import load_trusted_root, trusted_root_option
 
 _FILES = {
     "bash": 'eval "$(sealspace completion bash)" to ~/.bashrc',

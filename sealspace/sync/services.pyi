@@ -1521,7 +1521,7 @@ class Programs:
             PreconditionFailed: another version became active at the same time.
             NodeRefused, TransportError: a request failed.
         Does not check:
-            Whether a runner can run the program: `tee_backend.runner` does.
+            Whether a runner can run the program: `runner` does.
         """
 
     def activate(self, name: str, sha256: str, *, signer: StatementSigner) -> Active:
@@ -1652,7 +1652,7 @@ class Runners:
             GrantNotTaken, BackendUnreachable, BackendAnswerInvalid: as `deliver`.
             NodeRefused, TransportError: a request failed.
         Does not check:
-            Which code answered: `tee_backend.runner.calls.generated_secrets.verify_generated` does,
+            Which code answered: `runner.calls.generated_secrets.verify_generated` does,
                 by the statement.
         """
 

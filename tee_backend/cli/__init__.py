@@ -1,1 +1,1 @@
-"""The commands `backend`, `runner`, `project`, `receipts` and `verify`."""
+"""The commands `backend`, `receipts` and `verify`."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.paths import NEW_FOLDER
+from sealspace.cli.options.paths import NEW_FOLDER
 from sealspace.cli.terminal import print_result, tell
+from sealspace.service.command_errors import ConfigurationError
 
 from ..evidence.simulated import PlatformFolderError, SimulatedPlatform
 

@@ -1,18 +1,14 @@
-"""Commands that verify a backend or runner and grant it access to secrets."""
+"""Commands that verify a backend and grant it access to secrets."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import click
 
 from capabilities.capability_errors import InvalidJson
-from capabilities.clock_and_entropy import SystemEntropy
-from capabilities.signatures import Ed25519Signer
-from capabilities.siwe import parse_rfc3339
 from capabilities.strict_json import Json, JsonObject, parse_json
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import Policy, parse_policy
@@ -33,17 +29,12 @@ from sealspace.apps.descriptions import (
     in_plain_words,
     run_grant_of,
     run_sentence,
-    run_words,
 )
-from sealspace.apps.runners import network_name, start_of
-from sealspace.cli.command_errors import AlreadyThere, ConfigurationError, RunFailed
-from sealspace.cli.durations import expires_option
-from sealspace.cli.grant_create import hand_over_all
-from sealspace.cli.node_terms import gathering
-from sealspace.cli.owner_profile import at_node, owner_home
-from sealspace.cli.paths import FOLDER, file_option, read_named
-from sealspace.cli.secret import scope_option
-from sealspace.cli.shared import shared
+from sealspace.cli.options.durations import expires_option
+from sealspace.cli.options.node_terms import gathering
+from sealspace.cli.options.paths import FOLDER, file_option, read_named
+from sealspace.cli.options.shared import shared
+from sealspace.cli.share.grant_create import hand_over_all
 from sealspace.cli.terminal import (
     confirm,
     end_text,
@@ -55,35 +46,23 @@ from sealspace.cli.terminal import (
     tell,
     time_text,
 )
+from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
-from sealspace.documents.call_conditions import Condition, Owner
 from sealspace.documents.iexec_names import SCOPES
-from sealspace.documents.project_names import checked_project_name
 from sealspace.documents.run_grants import (
-    GrantLimits,
-    RunStatement,
-    checked_host,
-    generation_body,
     run_statement_json,
 )
 from sealspace.errors import (
-    BackendError,
     BackendNotAcceptable,
     InvalidInput,
     NotSignedIn,
-    StatementInvalid,
 )
-from sealspace.secrets import is_protected, is_reserved, parse_secret_label
+from sealspace.secrets import is_protected, parse_secret_label
+from sealspace.service.command_errors import ConfigurationError
 from sealspace.wire.portable import PortableDelegation
-from sealspace.wire.token_line import token_line
 
 from ..attestation.inspection import CollateralFolder, FetchedCollateral, Inspector
-from ..runner.calls.generated_secrets import verify_generated
-from ..runner.calls.run_receipts import VerifiedRun
-from .grants import condition_options, limit_options
-from .program_commands import active_hash, project_of
-from .repository_grants import WantedBuild, build_options, program_rules, refresh
-from .trust_files import read_trust_root
+from ..attestation.trust_files import read_trust_root
 
 _SHOWN_TTL_S = 86_400.0  # of the policy that `show` prints; it grants nothing
 _MAX_APPROVED_BYTES = 256 * 1024
@@ -227,16 +206,6 @@ verifier_options = gathering(
 argument `verifier`."""
 
 
-def startup_evidence(run: VerifiedRun) -> Seen:
-    """Return the verified startup evidence of a runner."""
-    return Seen(
-        url="",
-        published=run.start,
-        verified=run.runner,
-        seen_at=parse_rfc3339(str(run.stated["at"])),
-    )
-
-
 @click.command(
     "show",
     epilog="Example: `sealspace backend show https://backend.example`. Store the result with"
@@ -276,7 +245,7 @@ def show(url: str, verifier: BackendVerifier) -> None:
     )
 
 
-_expires_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
+lifetime_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
 yes_option = flag_option(
     "--yes",
     help="Grant without asking for confirmation, regardless of the code that runs at URL.",
@@ -298,7 +267,7 @@ yes_option = flag_option(
     metavar="NAME",
     help="A secret to grant; repeatable. Default: everything the backend requests.",
 )
-@_expires_option
+@lifetime_option
 @yes_option
 @flag_option("--no-hand-over", help="Store the grant, but do not send it to URL.")
 @verifier_options
@@ -370,291 +339,3 @@ async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = 
         "file": str(path),
         "expiresAt": optional_time(portable.expires_at),
     }
-
-
-# --- runners --------------------------------------------------------------------------------------
-
-
-@click.command(
-    "grant",
-    epilog="Example: `sealspace runner grant https://runner.example --secret API_KEY --program"
-    " did:key:z6Mk…/digest` shows the runner's code and the grant, and asks for"
-    " confirmation. The command does not ask if `--like` or `--expect` names every part of the"
-    " code; see `sealspace backend grant --help`. For a repository: `--repository"
-    " github.com/alice/digest --ref refs/heads/main`, and after a new build `sealspace runner"
-    " grant https://runner.example --refresh`.",
-)
-@repeatable_option(
-    "--secret",
-    "secrets",
-    metavar="NAME",
-    help="NAME or SCOPE/NAME; repeatable.",
-)
-@repeatable_option(
-    "--program",
-    "programs",
-    metavar="SHA256|DID/NAME",
-    help="Program that gets the secrets; repeatable. DID/NAME: the active version of a project,"
-    " with the manifest of that version. SHA256: a program that has no manifest and no network"
-    " access.",
-)
-@flag_option(
-    "--follow",
-    "follows",
-    help="Grant to the version that is active at each call. The developer chooses that version.",
-)
-@condition_options
-@repeatable_option(
-    "--host",
-    "hosts",
-    metavar="HOST",
-    help="A host that the program may contact; repeatable. None by default.",
-)
-@limit_options(GrantLimits)
-@build_options
-@flag_option(
-    "--refresh",
-    "refreshes",
-    help="Replace your grants to former builds of the repository by grants to the active build.",
-)
-@flag_option("--all", "everything", help="With --refresh: refresh for all repositories.")
-@flag_option(
-    "--for-job",
-    help="With --repository: print a token with which a job grants the active build, and later ones"
-    " with --refresh. The token opens no secret.",
-)
-@_expires_option
-@yes_option
-@verifier_options
-@at_node
-async def grant_runner(
-    client: Client,
-    url: str,
-    verifier: BackendVerifier,
-    secrets: tuple[str, ...],
-    programs: tuple[str, ...],
-    follows: bool,
-    condition: Condition,
-    hosts: tuple[str, ...],
-    limits: GrantLimits,
-    wanted: WantedBuild,
-    refreshes: bool,
-    everything: bool,
-    for_job: bool,
-    ttl_s: float,
-) -> int:
-    """Verify the runner at URL and grant it secrets.
-
-    The secrets are for the named programs and callers only. The node releases the secrets only to
-    the runner's verified code. That code passes the secrets only to the named programs, and only
-    when a named caller runs the program. The wallet signs the grant, and the runner receives the
-    grant.
-
-    With --repository, the secrets are for a build of this repository on GitHub. With --refresh, a
-    new grant has the secrets, callers, hosts, limits and lifetime of the old one. A job sets
-    SEALSPACE_TOKEN to its token.
-    """
-    if refreshes:
-        terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow, for_job)
-        if any(terms) or condition != Owner() or limits != GrantLimits():
-            raise click.UsageError("--refresh changes the build alone: leave out other terms")
-        seen = await verifier.verify(url)
-        grant = partial(_grant, client, url, verifier, seen)
-        return await refresh(
-            client, url, seen.did, wanted, grant, everything=everything, ttl_s=ttl_s
-        )
-    if everything:
-        raise click.UsageError("--all requires --refresh")
-    if for_job and wanted.repository is None:
-        raise click.UsageError("--for-job requires --repository")
-    if not secrets or not programs:
-        raise click.UsageError("name what to grant: --secret NAME and --program SHA256|DID/NAME")
-    named = [parse_secret_label(label) for label in secrets]
-    for secret in named:
-        if is_reserved(secret.name):
-            raise InvalidInput(
-                f"{secret.label} is a reserved name", hint="store the secret under another name"
-            )
-    network_name(named)  # refuses secrets of two networks: one grant covers one network
-    rules = await program_rules(client, programs, wanted, follows=follows)
-    seen = await verifier.verify(url)
-    run = RunStatement(
-        callers=condition,
-        hosts=tuple(map(checked_host, hosts)),
-        limits=limits,
-        programs=rules,
-        refresh_for=seen.did if for_job else None,
-    )
-    made = await _grant(client, url, verifier, seen, secrets, run, ttl_s)
-    print_result(made, [str(made["token"])] if for_job else ())
-    return 0
-
-
-async def _grant(
-    client: Client,
-    url: str,
-    verifier: BackendVerifier,
-    seen: Seen,
-    secrets: Sequence[str],
-    run: RunStatement,
-    ttl_s: float,
-) -> JsonObject:
-    """Grant secrets to a verified runner or to a job, after a confirmation."""
-    await require_stored(client, secrets)
-    # before the question: a grant that the node would refuse to judge opens nothing
-    await client.backends.require_judgeable(seen)
-    paths = [
-        client.secrets().resource(secret.name, scope=secret.scope)
-        for secret in map(parse_secret_label, secrets)
-    ]
-    policy = verifier.policy(seen, paths, ttl_s=ttl_s)
-    verifier.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
-    seed = SystemEntropy().token(32) if run.refresh_for else b""
-    portable = await client.runners.grant(
-        seen,
-        secrets,
-        run,
-        ttl_s=ttl_s,
-        accept=verifier.accept,
-        pin=verifier.pin,
-        wallet=owner_home().wallet(),
-        job=Ed25519Signer(seed).did if seed else None,
-    )
-    kept = await deliver(url, portable, hands_over=not seed)
-    if seed:
-        kept["token"] = token_line(seed, (await client.info()).node_id, portable.header)
-    return kept | {"run": run_statement_json(run), "seen": as_json(seen, policy)}
-
-
-@click.command(
-    "share",
-    epilog="Example: `sealspace project publish digest digest.wasm --private`, then `sealspace"
-    " project share https://runner.example digest`. To stop sharing: `sealspace runner revoke"
-    " https://runner.example`.",
-)
-@_expires_option
-@yes_option
-@click.option(
-    "--storage",
-    "folder",
-    flag_value="storage",
-    default="projects",
-    help="Let the program, public or private, store values in your space `projects`, and no more.",
-)
-@verifier_options
-@click.argument("name", metavar="NAME")
-@at_node
-async def share(
-    client: Client, url: str, verifier: BackendVerifier, name: str, folder: str, ttl_s: float
-) -> None:
-    """Share your private project NAME with the runner at URL.
-
-    The runner is verified first. It may read and run every version of the project, for everyone who
-    may call it. The program gets only secrets that were granted to it. The node lets anyone with
-    the runner's key read the program; the runner's platform protects this key from other code.
-    """
-    await active_hash(client, project_of(checked_project_name(name)))
-    seen = await verifier.verify(url)
-    verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
-    portable = await client.runners.share_project(
-        seen, name, folder=folder, ttl_s=ttl_s, wallet=owner_home().wallet()
-    )
-    print_result(await deliver(url, portable))
-
-
-# The policy is used for the question and for checking the answer, not for a grant.
-_GENERATE_TTL_S = 600.0
-
-
-@click.command(
-    "generate",
-    epilog="Examples: `sealspace runner generate https://runner.example PROTECTED_KEY`, then"
-    " `sealspace runner grant https://runner.example --secret PROTECTED_KEY --program"
-    " DID/NAME`; `PROTECTED_PIN:password:12` names a type. The command does not ask if"
-    " `--like` or `--expect` names every part of the code; see `sealspace backend grant"
-    " --help`.",
-)
-@scope_option
-@flag_option(
-    "--yes",
-    help="Generate without asking for confirmation, regardless of the code that runs at URL.",
-)
-@verifier_options
-@click.argument("names", metavar="NAME[:TYPE]…", nargs=-1, required=True)
-@at_node
-async def generate(
-    client: Client, url: str, verifier: BackendVerifier, names: tuple[str, ...], scope: str | None
-) -> None:
-    """Generate secrets inside the runner at URL.
-
-    Only the names of the secrets are printed. A name begins with PROTECTED_. TYPE is hex32 (the
-    default), hex16, hex64, ed25519, ed25519_seed, password, or password:N with N from 8 to 256. The
-    secrets are sealed to your network `protected`, which is made with a policy against opening in
-    person; if you remove that policy, each opening leaves a receipt. Existing secrets are kept.
-    """
-    wanted: dict[str, str] = {}
-    for text in names:
-        name, _, kind = text.partition(":")
-        if name in wanted:
-            raise InvalidInput(f"{name} is named twice", hint="name each secret once")
-        wanted[name] = kind or "hex32"
-    generation_body(client.session.owner, scope, wanted)  # refuse a wrong name before the quote
-    seen = await verifier.verify(url)
-    policy = verifier.policy(seen, ttl_s=_GENERATE_TTL_S)
-    verifier.confirm(seen, in_plain_words(seen, policy), err=True)
-    made = await client.runners.generate(
-        seen,
-        wanted,
-        scope=scope,
-        accept=verifier.accept,
-        pin=verifier.pin,
-        wallet=owner_home().wallet(),
-    )
-    if made.statement is None:
-        raise RunFailed(
-            f"{made.code}: {made.message}", hint="look up the error code in spec/runner.md"
-        )
-    try:
-        run = await verify_generated(
-            made.statement,
-            await start_of(url),
-            verifier.inspector,
-            authorization=made.authorization,
-        )
-        _require_made_by(run, seen, policy, made.generated)
-    except (BackendError, StatementInvalid):
-        if made.generated:
-            tell(
-                "it is not proven that the approved code generated these secrets; delete the"
-                f" secrets: {', '.join(made.generated)}"
-            )
-        raise
-    print_result({"generated": made.generated, "existing": made.existing}, made.generated)
-    if made.code is not None:
-        raise RunFailed(
-            f"{made.code}: {made.message}",
-            hint="run the command again to generate the missing secrets",
-        )
-    if made.existing:
-        raise AlreadyThere(
-            f"these secrets already exist and were kept: {', '.join(made.existing)}",
-            hint=f"sealspace secret delete {made.existing[0]}",
-        )
-
-
-def _require_made_by(
-    run: VerifiedRun, seen: Seen, policy: Policy, generated: Sequence[str]
-) -> None:
-    """Check that the secrets were generated by the verified code (RN149)."""
-    require_like(startup_evidence(run), policy)
-    stated = run.stated["secrets"]
-    names = (
-        [one.get("name") for one in stated if isinstance(one, dict)]
-        if isinstance(stated, list)
-        else []
-    )
-    if run.stated["runner"] != seen.did or names != list(generated):
-        raise StatementInvalid(
-            "the runner's signed statement has a different DID than the runner, or lists"
-            " different secrets than the response"
-        )

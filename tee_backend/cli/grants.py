@@ -1,37 +1,27 @@
 """The commands `list`, `revoke` and `withdraw` for grants to backends and runners."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
 import click
 
-from capabilities.capability_errors import InvalidJson
 from capabilities.principals import same_principal
-from capabilities.strict_json import Json, JsonObject, parse_json
+from capabilities.strict_json import Json, JsonObject
 from sealspace.apps.backends import deliver as deliver_grants
-from sealspace.apps.descriptions import caller_words, granted_labels, program_words, run_grant_of
-from sealspace.cli.grant_list import state_at_node
-from sealspace.cli.node_terms import gathering
-from sealspace.cli.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
-from sealspace.cli.paths import FILE, file_option, read_grants, read_named
+from sealspace.apps.descriptions import granted_labels
+from sealspace.cli.options.paths import FILE, read_grants
+from sealspace.cli.share.grant_list import state_at_node
 from sealspace.cli.terminal import (
     confirm,
-    flag_option,
     is_interactive,
     optional_time,
     print_result,
     print_rows,
-    repeatable_option,
     tell,
     yes_option,
 )
+from sealspace.cli.who.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.client import Client
-from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
-from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput, NodeRefused
 
 
@@ -44,7 +34,7 @@ async def list_(client: Client) -> None:
 
     The state of each grant is shown.
     """
-    listed = [await _listed(client, one) for one in owner_home().grants() if one.url is not None]
+    listed = [await listed(client, one) for one in owner_home().grants() if one.url is not None]
     print_rows(
         [shown for shown, _ in listed],
         ("state", "until", "backend", "secrets", "DID"),
@@ -53,7 +43,7 @@ async def list_(client: Client) -> None:
     )
 
 
-async def _listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str, ...]]:
+async def listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str, ...]]:
     """Fetch and describe the state of a grant.
 
     The description is returned as JSON and as table cells.
@@ -193,91 +183,6 @@ def _bytes(text: str) -> bytes:
             "the value is not hexadecimal",
             hint="pass 96 or 64 hex digits, as `sealspace backend show` prints them",
         ) from None
-
-
-@click.command(epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
-@at_node
-async def list_runs(client: Client) -> None:
-    """List your grants to runners, as saved on this machine.
-
-    The state of each grant is shown. The list also shows the programs, callers and hosts that each
-    grant allows.
-    """
-    found, rows = [], []
-    for one in owner_home().grants():
-        read = run_grant_of(one.portable)
-        if read is None:  # a grant to a backend that is not a runner
-            continue
-        run, (shown, cells) = read.statement, await _listed(client, one)
-        found.append(shown | {"run": run_statement_json(run)})
-        programs = ", ".join(map(program_words, run.programs))
-        rows.append((*cells, programs, caller_words(run.callers), ", ".join(run.hosts) or "none"))
-    print_rows(
-        found,
-        ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
-        rows,
-        nothing="there are no grants to runners; next: sealspace runner grant URL",
-    )
-
-
-def limit_options(kind: type[Any]) -> Callable[..., Any]:
-    """Return a decorator that adds command options for resource limits.
-
-    The command gets the limits as the argument `limits`.
-    """
-    names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
-    options = [
-        click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
-        for name, most, default in zip(names, MOST.values(), astuple(kind()), strict=False)
-    ]
-    return gathering("limits", kind, *options)
-
-
-_MAX_CONDITION_FILE_BYTES = 64 * 1024
-
-
-def _condition(
-    callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
-) -> Condition:
-    """Convert the command options to a condition on who may call.
-
-    At most one option may be given.
-    """
-    if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
-        raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
-    if anybody:
-        return AllowAll()
-    if callers:
-        return parse_condition({"Whitelist": {"accounts": list(callers)}})
-    if file is None:
-        return Owner()
-    data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
-    # Wrapped, because the parser accepts only objects, and a condition may be a string.
-    with suppress(InvalidJson):
-        value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
-        if value.keys() == {"condition"}:
-            return parse_condition(value["condition"])
-    raise InvalidInput(
-        f"{file} must contain a condition on callers, as JSON",
-        hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
-    )
-
-
-condition_options = gathering(
-    "condition",
-    _condition,
-    repeatable_option(
-        "--caller",
-        "callers",
-        metavar="DID",
-        help="Allow calls only from this DID; repeat the option for more callers.",
-    ),
-    flag_option("--anybody", help="Allow calls from everyone."),
-    flag_option("--owner", "is_owner", help="Allow calls only from yourself (the default)."),
-    file_option("--condition", "file", help="JSON file with a condition on callers."),
-)
-"""Adds the options for a condition on callers, passed to the command as one argument
-`condition`."""
 
 
 def hosts_words(stated: Json) -> str:

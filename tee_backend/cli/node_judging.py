@@ -8,17 +8,20 @@ from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import provider_text
 from encryption_network.policy import Evidence, Policy, policy_json
 from sealspace.apps.descriptions import MODE_WORDS, hex_of
-from sealspace.cli.command_errors import CollateralRefused
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
 from sealspace.documents.node_evidence import NodeAttestation, NodeStatement, SecretOrigin
 from sealspace.errors import NodeEvidenceRefused
+from sealspace.service.command_errors import CollateralRefused
 
 from ..attestation.attestation_errors import CollateralUnusable
 from ..attestation.collateral import HeldCollateral
 from ..attestation.node_verifier import TdxNodeVerifier
 from ..attestation.pcs import CollateralService
-from .trust_files import read_collateral_file, read_trust_root
+from ..attestation.trust_files import read_collateral_file
+from ..attestation.trust_files import (
+    read_trust_root as read_trust_root,  # the sign-in reads one too
+)
 
 _ORIGINS: dict[SecretOrigin, str] = {
     "platform": "the root secret comes from the platform and never leaves the trust domain",

@@ -17,12 +17,16 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.runners import start_of
-from sealspace.cli.command_errors import AuditRefuted
 from sealspace.cli.exit_status import FAILED, PARTLY_CHECKED
-from sealspace.cli.node_terms import Accepted, accepting_options
-from sealspace.cli.paths import FILE_OR_DASH, FOLDER, file_option, read_named, require_readable
-from sealspace.cli.shared import is_shared
-from sealspace.cli.term_files import read_node_policy
+from sealspace.cli.options.node_terms import Accepted, accepting_options
+from sealspace.cli.options.paths import (
+    FILE_OR_DASH,
+    FOLDER,
+    file_option,
+    read_named,
+    require_readable,
+)
+from sealspace.cli.options.shared import is_shared
 from sealspace.cli.terminal import (
     facts,
     flag_option,
@@ -37,15 +41,16 @@ from sealspace.documents.node_evidence import MAX_ATTESTATION_BYTES, parse_node_
 from sealspace.documents.published import MAX_PUBLISHED_BYTES
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput, NodeEvidenceRefused, StatementInvalid
+from sealspace.service.command_errors import AuditRefuted
+from sealspace.service.term_files import read_node_policy
 from sealspace.wire.transport import TransportSettings
 
 from ..attestation.receipt_check import documents_in, judge_with, verify_release
-from ..runner.calls.run_receipts import RECEIPT_TYPE as RUN_RECEIPT_TYPE
-from ..runner.calls.run_receipts import SALT_BYTES, VerifiedRun, verify_run
-from .granting import BackendVerifier, startup_evidence
+from ..attestation.trust_files import read_collateral_file, read_trust_root
+from .granting import BackendVerifier
 from .grants import hosts_words
 from .node_judging import as_json, ask_node, in_words, node_verifier
-from .trust_files import read_collateral_file, read_trust_root
+from .provided_receipts import VerifiedRun, run_receipts, startup_evidence
 
 # The evidence of a node, or the receipt of a run together with the runner's startup document.
 _MAX_DOCUMENT_BYTES = max(MAX_ATTESTATION_BYTES, MAX_PUBLISHED_BYTES + 2 * MAX_STATEMENT_BYTES)
@@ -170,7 +175,7 @@ def verify(source: str, **options: Any) -> int:
     if members.get("type") == RECEIPT_TYPE:
         _require_fitting("receipt", {"node_did", "evidence", "trust_root", "collateral"})
         return _receipt(data, path, given)
-    if "receipt" in members or members.get("type") == RUN_RECEIPT_TYPE:
+    if "receipt" in members or members.get("type") == run_receipts().RECEIPT_TYPE:
         _require_fitting("receipt of a run", _RUN)
         return _run(members, path, given)
     if "report_data_label" in members or members.get("mode") == "classic":
@@ -283,15 +288,15 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
         trust_root=given.trust_root,
         collateral=_folder(given.collateral),
     )
-    run = asyncio.run(
-        verify_run(_canonical(kept.get("receipt", kept)), _start(kept, given), verifier.inspector)
-    )
+    receipts = run_receipts()
+    receipt, start = _canonical(kept.get("receipt", kept)), _start(kept, given)
+    run = asyncio.run(receipts.verify_run(receipt, start, verifier.inspector))
     seen = startup_evidence(run)
     verifier.require(seen)
     is_approved, is_about = verifier.names_all_code(seen), None
     if given.input_file is not None and given.output_file is not None:
         salt = decode_url(kept.get("salt"))
-        if salt is None or len(salt) != SALT_BYTES:
+        if salt is None or len(salt) != receipts.SALT_BYTES:
             raise InvalidInput(
                 f"cannot compare the input and output with the receipt: {path} contains no salt",
                 hint="use a file that `sealspace runner call --receipt FILE` wrote",

@@ -30,7 +30,7 @@ from node.platform.root_secret import load_root_secret
 from node.processes.start import claim_store, load_collateral
 from node.services import Services
 from node.storage.stores import open_store
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.service.listening_socket import bind_socket, url_of
 from spaces.store.contract import (
     Commit,
     Committed,

@@ -18,9 +18,9 @@ import yarl
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
-from tee_backend.runner import shares
-from tee_backend.runner.calls import calls
-from tee_backend.runner.calls.prices import Price
+from runner import shares
+from runner.calls import calls
+from runner.calls.prices import Price
 
 PRICE = Price(call=1000)
 LOOP = '(module (memory (export "memory") 1) (func (export "_start") (loop $again (br $again))))'

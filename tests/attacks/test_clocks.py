@@ -26,7 +26,7 @@ from node.housekeeping.schedule import Housekeeper
 from node.http.app import build_app
 from node.http.listener import start_listener
 from node.processes.start import claim_store
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.service.listening_socket import bind_socket, url_of
 from spaces.keyspace import REPLAY_FLOOR_KEY
 from spaces.store.postgres._clock import DatabaseClock
 from spaces.store.postgres._pool import Connections

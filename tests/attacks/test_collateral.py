@@ -18,7 +18,7 @@ from deviating_platform import CollateralOptions, SimulatedPlatform
 from running_node import Reply
 
 from node.collateral.intake import import_collateral
-from sealspace.cli.command_errors import CollateralRefused
+from sealspace.service.command_errors import CollateralRefused
 from spaces.keyspace import collateral_key
 from spaces.store.contract import Commit, Put, Refused
 

@@ -18,16 +18,16 @@ from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import Principal
+from runner.calls import calls
+from runner.calls.call_bodies import API_SHAPE, RUN_SHAPE
+from runner.calls.prices import Price
+from runner.guest import bodies
+from runner.guest.body_split import BodyRefused, BodyShape, split_body
+from runner.reasons import RunRefused
+from runner.shares import Payer
 from sealspace.apps.api_keys import KEY_HEADER
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
-from tee_backend.runner.calls import calls
-from tee_backend.runner.calls.call_bodies import API_SHAPE, RUN_SHAPE
-from tee_backend.runner.calls.prices import Price
-from tee_backend.runner.guest import bodies
-from tee_backend.runner.guest.body_split import BodyRefused, BodyShape, split_body
-from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.shares import Payer
 
 COSTLY = b'{"input": [' + b'{"a":1},' * 2_400_000 + b"1]}"
 """19 MB that take the checks 2 s of processor time; refused as too long an input."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from node.config.loading import load_config
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.root import main
 from sealspace.errors import InvalidInput
+from sealspace.service.command_errors import ConfigurationError
 from sealspace.wire.transport import Transport
 
 PASSWORD = "topsecret"

@@ -12,6 +12,10 @@ import pytest
 import pytest_asyncio
 from runner_stage import ECHO, RunnerStage, runner_stage
 
+from capabilities.principals import parse_principal
+from runner.calls import calls
+from runner.calls.grant_judging import ConditionJudge
+from runner.shares import Payer
 from sealspace.apps.backends import deliver
 from sealspace.documents.builds import Build
 from sealspace.documents.call_conditions import (
@@ -30,9 +34,6 @@ from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import GrantNotTaken, InvalidInput
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.runner.calls import calls
-from tee_backend.runner.calls.grant_judging import ConditionJudge
-from tee_backend.runner.shares import Payer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -192,10 +193,11 @@ async def test_strangers_leave_most_of_the_time_to_others() -> None:
     """RN250: after the condition of an unknown payer, the next one waits four times as long."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
     condition = Logic("Or", tuple(AccountPattern(f"(.?){{60}}0{end}") for end in range(16)))
-    owner, strangers = new_wallet().did, [new_wallet().did for _ in range(5)]
-    asked = [
-        Call(caller=stranger, owner=owner, wasm_sha256=None, now=0.0) for stranger in strangers
-    ]
+    owner = parse_principal(new_wallet().did)
+    asked = []
+    for _ in range(5):
+        stranger = parse_principal(new_wallet().did)
+        asked.append(Call(caller=stranger, owner=owner, wasm_sha256=None, now=0.0))
     durations_s = []
     for call in asked:
         began_s = time.perf_counter()

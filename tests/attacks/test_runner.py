@@ -22,6 +22,9 @@ from runner_stage import ECHO, ENVIRONMENT, P1, TRAP, RunnerStage, runner_stage
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
+from runner.calls.run_receipts import RECEIPT_TYPE, encode_start, parse_start, verify_run
+from runner.http import routes
+from runner.reasons import RunRefused
 from sealspace.apps.api_keys import KEY_HEADER
 from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import (
@@ -39,15 +42,7 @@ from sealspace.documents.run_grants import ByHash, ByProject, RunStatement
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.errors import BackendNotProven
 from sealspace.session import key_session
-from tee_backend.runner.calls.run_receipts import (
-    RECEIPT_TYPE,
-    encode_start,
-    parse_start,
-    verify_run,
-)
-from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.http import routes
-from tee_backend.runner.reasons import RunRefused
+from tee_backend.outbound import Outbound
 
 SECRET = "the canary sings at dawn"
 ANYBODY = AllowAll()

@@ -19,14 +19,14 @@ from runner_connection_attacks import FLOOD
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from runner.calls import ledger
+from runner.guest import runs
+from runner.guest.runs import ResponseFormat, answer_of
+from runner.http import routes
+from runner.reasons import RunRefused
 from sealspace.apps.run_calls import call_headers
 from sealspace.session import key_session
 from tee_backend.listener import ConnectionLimits
-from tee_backend.runner.calls import ledger
-from tee_backend.runner.guest import runs
-from tee_backend.runner.guest.runs import ResponseFormat, answer_of
-from tee_backend.runner.http import routes
-from tee_backend.runner.reasons import RunRefused
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -23,6 +23,8 @@ from running_node import COMMAND
 from tests_support import REPOSITORY
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from runner.calls.project_storage import ProjectStorage
+from runner.calls.published_programs import grant_for
 from sealspace.apps.backends import deliver
 from sealspace.apps.programs import Target
 from sealspace.apps.run_calls import RunnerAt, call_headers
@@ -41,9 +43,7 @@ from sealspace.errors import GrantNotTaken
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation
-from tee_backend.runner.calls.project_storage import ProjectStorage
-from tee_backend.runner.calls.published_programs import grant_for
-from tee_backend.runner.guest.frames import pack_parts, unpack_parts
+from tee_backend.messages import pack_parts, unpack_parts
 
 P2: Target = "wasm32-wasip2"
 ALICE, BOB = (key_session(bytes([number] * 32)) for number in (1, 2))

@@ -23,6 +23,13 @@ from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.principals import Principal
 from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import Json
+from runner.calls import task_stages
+from runner.calls.prices import Price
+from runner.reasons import RunRefused
+from runner.shares import FairSemaphore, Payer
+from runner.tasks import dataset_fetch
+from runner.tasks.folder_space import FolderSpace
+from runner.tasks.stage_errors import StageFailed
 from sealspace.documents.dataset_format import DATASET_TYPE, encrypt
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
@@ -34,14 +41,7 @@ from sealspace.documents.iexec_names import (
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.secret_names import SecretName
 from sealspace.documents.signed_statements import sign_statement
-from tee_backend.runner.calls import task_stages
-from tee_backend.runner.calls.prices import Price
-from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.reasons import RunRefused
-from tee_backend.runner.shares import FairSemaphore, Payer
-from tee_backend.runner.tasks import dataset_fetch
-from tee_backend.runner.tasks.folder_space import FolderSpace
-from tee_backend.runner.tasks.stage_errors import StageFailed
+from tee_backend.outbound import Outbound
 
 MEMORY = Path("/dev/shm")  # the tests make folders of their own there
 KEY = bytes(range(32))

@@ -34,7 +34,7 @@ _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _STATEMENTS = "sealspace/test_signed_statements.py::"
 _PROGRAMS = "sealspace/test_programs.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
-_CALLS = "tee_backend/runner/test_calls.py::"
+_CALLS = "runner/test_calls.py::"
 
 HELD_BY: dict[str, tuple[str, ...]] = {
     # --- encryption

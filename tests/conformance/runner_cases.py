@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 Row: TypeAlias = tuple[str, tuple[str, ...] | str]
 
-_RUNNER = "tee_backend/runner/"
+_RUNNER = "runner/"
 _CALLS = _RUNNER + "test_calls.py::"
 _API = _RUNNER + "test_api_calls.py::"
 _PARTS = _RUNNER + "test_api_parts.py::"

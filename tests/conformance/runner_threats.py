@@ -3,26 +3,26 @@
 _RUNNER = "attacks/test_runner.py::"
 _REPLAYS = "attacks/test_runner_replays.py::"
 _STORAGE = "attacks/test_runner_storage.py::"
-_FUEL = "tee_backend/runner/test_exact_fuel.py::"
-_CONFINEMENT = "tee_backend/runner/test_confinement.py::"
-_TEMPLATE = "tee_backend/runner/test_template.py::"
-_SYSTEM_CALLS = "tee_backend/runner/test_system_calls.py::"
+_FUEL = "runner/test_exact_fuel.py::"
+_CONFINEMENT = "runner/test_confinement.py::"
+_TEMPLATE = "runner/test_template.py::"
+_SYSTEM_CALLS = "runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
 _BUILD_GRANTS = "attacks/test_build_grants.py::"
-_BUILDS = "tee_backend/runner/test_builds.py::"
-_CALLS = "tee_backend/runner/test_calls.py::"
-_GENERATED = "tee_backend/runner/test_generated_secrets.py::"
-_TASKS = "tee_backend/runner/test_tasks.py::"
+_BUILDS = "runner/test_builds.py::"
+_CALLS = "runner/test_calls.py::"
+_GENERATED = "runner/test_generated_secrets.py::"
+_TASKS = "runner/test_tasks.py::"
 _SERVE = "sealspace/cli/test_runner_serve.py::"
 _RUN_GRANTS = "sealspace/test_run_grants.py::"
 _REPOSITORY_GRANTS = "sealspace/cli/test_repository_grants.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
-_OUTBOUND = "tee_backend/runner/test_outbound.py::"
+_OUTBOUND = "runner/test_outbound.py::"
 _LONG_BODIES = "attacks/test_long_bodies.py::"
 _SLOW_DATA = "attacks/test_slow_data_sets.py::"
 _PATTERNS = "attacks/test_run_patterns.py::"
-_SHARES = "tee_backend/runner/test_fair_shares.py::"
-_JOURNAL = "tee_backend/runner/test_journal.py::"
+_SHARES = "runner/test_fair_shares.py::"
+_JOURNAL = "runner/test_journal.py::"
 
 TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 a grant is used by other code that has the runner's key and folder": (
@@ -112,7 +112,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 hostile bodies, many at once, or slow ones": (
         _RUNNER + "test_slow_bodies_and_too_many_calls",
-        "tee_backend/runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+        "runner/test_call_bodies.py::test_hostile_bodies_cost_little",
     ),
     "3.8 strangers request generated secrets, or call, at a runner that holds hundreds of grants": (
         "attacks/test_many_held_grants.py::test_requests_of_strangers_verify_no_held_grant",
@@ -143,7 +143,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         "tee_backend/test_listener.py::test_an_answer_that_is_not_read",
     ),
     "3.8 a page of another origin calls the runner through its visitor's browser": (
-        "tee_backend/runner/test_api_calls.py::test_what_pages_may_call",
+        "runner/test_api_calls.py::test_what_pages_may_call",
     ),
     "3.8 another party answers at the address of the runner that the console calls": (
         "console/test_runner_page.py::test_another_runner_than_last_time",
@@ -177,7 +177,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 the bytes of a granted program are published under another project, whose other programs"
     " read what it stored": (_STORAGE + "test_storage_that_the_caller_of_a_program_chose",),
     "3.8 a program fills its developer's space, or asks for operations without end": (
-        "tee_backend/runner/test_project_storage.py::test_bounds",
+        "runner/test_project_storage.py::test_bounds",
         _STORAGE + "test_messages_of_a_child_that_was_taken_over",
     ),
     "3.8 a program sends a secret somewhere else": (
@@ -200,7 +200,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 an owner, or a delegate who may write its secrets, passes off a value of its own as a "
     "generated one": (
         _GENERATED + "test_what_was_not_made_here_is_not_delivered",
-        "tee_backend/runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
+        "runner/test_generation.py::test_a_tag_fits_one_value_at_one_place",
     ),
     "3.8 other code that has the runner's key makes a generated secret, and knows it": (
         _GENERATED + "test_other_code_with_the_runner_s_key",
@@ -215,30 +215,30 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 a private program runs for those who know its hash, or runs on after its share was "
     "revoked": (
-        "tee_backend/runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
-        "tee_backend/runner/test_private_programs.py::test_a_private_program_is_not_another_project_s",
+        "runner/test_private_programs.py::test_a_private_project_has_secrets_by_its_hash",
+        "runner/test_private_programs.py::test_a_private_program_is_not_another_project_s",
     ),
     "3.8 rows of keys, accounts or jobs are edited, or put in others' places": (
         _API_KEYS + "test_rows_that_the_host_edits_or_moves",
-        "tee_backend/runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
+        "runner/test_ledger.py::test_accounts_that_were_edited_or_moved",
     ),
     "3.8 a program, a crash or many calls at once spend more than there is, or keep a refund": (
         _API_KEYS + "test_one_key_a_hundred_times_with_balance_for_one",
         _API_KEYS + "test_what_a_crash_leaves",
-        "tee_backend/runner/test_ledger.py::test_balances_add_up_over_crashes",
+        "runner/test_ledger.py::test_balances_add_up_over_crashes",
     ),
     "3.8 a key is read on the way, or by who ends TLS before the runner": (
-        "tee_backend/runner/test_api_calls.py::test_keys_are_not_taken_in_the_clear",
+        "runner/test_api_calls.py::test_keys_are_not_taken_in_the_clear",
     ),
     "3.8 the holder of a key reaches more than its owner meant": (
-        "tee_backend/runner/test_api_calls.py::test_secrets_of_a_key",
-        "tee_backend/runner/test_api_calls.py::test_refusals_by_status",
+        "runner/test_api_calls.py::test_secrets_of_a_key",
+        "runner/test_api_calls.py::test_refusals_by_status",
     ),
     "3.8 a client asks for the answer of another caller": (_API_KEYS + "test_somebody_else_s_job",),
     "3.8 another process of the runner's user credits accounts, or asks with the operator's "
-    "right": ("tee_backend/runner/test_api_calls.py::test_the_operator_s_socket",),
+    "right": ("runner/test_api_calls.py::test_the_operator_s_socket",),
     "3.8 many owners make keys until no further one is kept": (
-        "tee_backend/runner/test_api_calls.py::test_too_many_keys",
+        "runner/test_api_calls.py::test_too_many_keys",
     ),
     "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
 }

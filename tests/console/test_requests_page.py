@@ -32,9 +32,9 @@ from sealspace.wallets import new_wallet
 from sealspace.wire.portable import decode_bundle
 from sealspace.wire.transport import Request
 from tee_backend.attestation.inspection import CollateralFolder, Inspector
+from tee_backend.attestation.trust_files import read_trust_root
 from tee_backend.backend import Backend
 from tee_backend.backend.publishing import BackendSurface
-from tee_backend.cli.trust_files import read_trust_root
 from tee_backend.evidence.simulated import mint_event_log
 
 DID = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"

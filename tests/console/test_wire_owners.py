@@ -22,7 +22,7 @@ from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.tokens import parse_delegation
 from encryption_network.policy import Evidence, encode_evidence
-from sealspace.cli.dotenv import BrokenEntry, parse_dotenv
+from sealspace.cli.keep.dotenv import BrokenEntry, parse_dotenv
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.session import key_session, mint, token_cid

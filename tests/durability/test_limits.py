@@ -25,8 +25,8 @@ from running_node import (
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Config, Http, Store
 from node.platform.root_secret import SECRET_FILE_NAME
-from sealspace.cli.login import read_state
 from sealspace.cli.root import EXIT_STATUS
+from sealspace.cli.who.login import read_state
 from sealspace.client import Client, SignIn
 from sealspace.errors import StoreFull, Unauthorized
 from sealspace.wallets import new_wallet

@@ -21,10 +21,10 @@ from page_blocks import blocks_of
 from tests_support import REPOSITORY
 from wasmtime import wat2wasm
 
-from tee_backend.runner.guest.environment import environment_of
-from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.tasks.folders import task_folders
+from runner.guest.environment import environment_of
+from runner.guest.executor import Executor
+from runner.tasks.folders import task_folders
+from tee_backend.outbound import Outbound
 
 EXAMPLES = REPOSITORY / "examples" / "program"
 PAGES = {

@@ -22,7 +22,15 @@ from complexipy import code_complexity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 THIS = Path(__file__).resolve().relative_to(REPOSITORY)
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+PACKAGES = (
+    "capabilities",
+    "encryption_network",
+    "node",
+    "runner",
+    "sealspace",
+    "spaces",
+    "tee_backend",
+)
 COUNTS = Path(__file__).with_name("reading_counts.toml")
 
 RULES = {

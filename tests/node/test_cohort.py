@@ -15,7 +15,7 @@ from node.config.tree import Http
 from node.http.listener import start_listener
 from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.route import Route, bind
-from sealspace.cli.listening_socket import bind_socket
+from sealspace.service.listening_socket import bind_socket
 
 CLIENTS = 5
 REQUEST = b"GET /it HTTP/1.1\r\nHost: a\r\n\r\n"

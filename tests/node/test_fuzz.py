@@ -55,9 +55,9 @@ from node.operations.values.kv_list import encode_cursor, parse_cursor
 from node.operations.values.multipart import boundary_of, multipart_parts, part_path
 from node.platform.root_secret import load_root_secret
 from node.refusal import Refusal
-from sealspace.cli.command_errors import NodeError
-from sealspace.cli.term_files import read_node_policy
-from tee_backend.cli.trust_files import read_trust_root
+from sealspace.service.command_errors import NodeError
+from sealspace.service.term_files import read_node_policy
+from tee_backend.attestation.trust_files import read_trust_root
 from tee_backend.evidence.simulated import measurements_of
 
 NOW = 1_795_000_000.0

@@ -23,7 +23,7 @@ from tests_support import REPOSITORY
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Objects
 from node.storage.objects import location_text, open_bucket
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 from spaces.values.object_bucket import BucketLocation
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,8 @@ from tests_support import REPOSITORY
 from wire_replay import token_id
 
 from node.config.loading import load_config
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.root import EXIT_STATUS
+from sealspace.service.command_errors import ConfigurationError
 from spaces.archive.migration import describe_database
 from spaces.space_errors import StoreUnavailable
 from spaces.store.contract import Commit, Put, Range, Store

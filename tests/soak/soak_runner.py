@@ -33,15 +33,16 @@ from running_node import COMMAND, RunningNode, running_node, until
 from tests_support import REPOSITORY
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from runner.calls.prices import Price
+from runner.guest.frames import FETCH_ERRORS
+from runner.http.operator_routes import ask_operator
+from runner.reasons import REASONS
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.programs import ProgramManifest
 from sealspace.cli.root import main
 from sealspace.client import Client, SignIn
 from sealspace.wallets import new_wallet
-from tee_backend.runner.calls.prices import Price
-from tee_backend.runner.guest.frames import FETCH_ERRORS, pack_parts
-from tee_backend.runner.http.operator_routes import ask_operator
-from tee_backend.runner.reasons import REASONS
+from tee_backend.messages import pack_parts
 
 CALLS = 400
 SEED = 1

@@ -13,6 +13,7 @@ FOLDERS = (
     "capabilities",
     "encryption_network",
     "node",
+    "runner",
     "sealspace",
     "spaces",
     "spec",

@@ -29,6 +29,7 @@ from typing import NoReturn
 from patience import PATIENCE_S
 
 import node.cli
+import runner.cli
 import sealspace.cli
 import tee_backend.cli
 from sealspace.cli import root as cli
@@ -135,7 +136,7 @@ def _ended(name: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    for package in (node.cli, sealspace.cli, tee_backend.cli):
+    for package in (node.cli, runner.cli, sealspace.cli, tee_backend.cli):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     importlib.import_module("sealspace.sync.client")

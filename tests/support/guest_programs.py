@@ -18,10 +18,10 @@ from pathlib import Path
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
+from runner.guest.environment import environment_of
+from runner.guest.executor import Executor
+from runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult
 from sealspace.apps.programs import Target
-from tee_backend.runner.guest.environment import environment_of
-from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.runs import Limits, ResponseFormat, RunRequest, RunResult
 
 BUILT = REPOSITORY / "tests" / "guests" / "built"
 _COMPONENT = b"\0asm\x0d"

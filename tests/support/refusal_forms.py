@@ -9,6 +9,7 @@ from typing import get_args
 import capabilities
 import encryption_network
 import node
+import runner
 import spaces
 import tee_backend
 from capabilities.capability_errors import CHAIN_TEXTS, ChainError
@@ -31,7 +32,7 @@ def error_classes() -> set[type[Exception]]:
     """Return every error class of the node and the packages below the command line."""
     return {
         thing
-        for package in (capabilities, encryption_network, spaces, tee_backend, node)
+        for package in (capabilities, encryption_network, spaces, tee_backend, runner, node)
         for module in _modules(package)
         for thing in vars(module).values()
         if isinstance(thing, type)

@@ -33,6 +33,16 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import Json
 from node.config.tree import Http, PublicSpaces
 from node.config.tree import Limits as NodeLimits
+from runner.calls.journal import Journal
+from runner.calls.prices import FREE, Price
+from runner.calls.published_programs import PublishedPrograms
+from runner.calls.secret_tags import SecretTagKey, StorageKey
+from runner.calls.service import Runner, begin, manifest_of
+from runner.calls.task_stages import TaskStages
+from runner.guest.executor import Executor
+from runner.guest.runs import Limits
+from runner.http.operator_routes import ask_operator
+from runner.http.routes import mounted
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.backends import Seen, deliver, fetch_evidence
 from sealspace.apps.programs import ProgramManifest, Target, Version
@@ -51,17 +61,7 @@ from tee_backend.backend.grant_folder import GrantFolder
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of, mint_event_log
 from tee_backend.listener import ConnectionLimits
-from tee_backend.runner.calls.journal import Journal
-from tee_backend.runner.calls.prices import FREE, Price
-from tee_backend.runner.calls.published_programs import PublishedPrograms
-from tee_backend.runner.calls.secret_tags import SecretTagKey, StorageKey
-from tee_backend.runner.calls.service import Runner, begin, manifest_of
-from tee_backend.runner.calls.task_stages import TaskStages
-from tee_backend.runner.guest.executor import Executor
-from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.guest.runs import Limits
-from tee_backend.runner.http.operator_routes import ask_operator
-from tee_backend.runner.http.routes import mounted
+from tee_backend.outbound import Outbound
 
 MANY_READS = PublicSpaces(requests_per_minute=1_000_000)
 COMPOSE = "services:\n  runner:\n    image: runner@sha256:0123\n"

@@ -28,7 +28,15 @@ from pgbouncer import PGBOUNCER_ABSENT
 from postgres_server import PROGRAMS_ABSENT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PACKAGES = ("capabilities", "encryption_network", "node", "sealspace", "spaces", "tee_backend")
+PACKAGES = (
+    "capabilities",
+    "encryption_network",
+    "node",
+    "runner",
+    "sealspace",
+    "spaces",
+    "tee_backend",
+)
 SHARED_VECTORS = REPOSITORY.parent / "shared" / "vectors"
 VECTORS_ABSENT = "reference vectors are not beside this checkout"
 

@@ -42,13 +42,13 @@ from tests_support import REPOSITORY
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
+from runner.http.operator_routes import ask_operator
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.run_calls import RunnerAt, call_headers
 from sealspace.apps.runners import runner_at
 from sealspace.client import Client, SignIn
 from sealspace.session import key_session
 from sealspace.wallets import new_wallet
-from tee_backend.runner.http.operator_routes import ask_operator
 
 _ELSEWHERE = "runner_connection_attacks"
 CONNECTION_ATTACKS: Mapping[str, Callable[[str, asyncio.Event, str], Awaitable[None]]] = (

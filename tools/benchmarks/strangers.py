@@ -50,6 +50,7 @@ from tests_support import REPOSITORY
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
+from runner.http.operator_routes import ask_operator
 from sealspace.apps.api_keys import new_api_key
 from sealspace.apps.backends import fetch_evidence
 from sealspace.apps.run_calls import call_headers
@@ -65,7 +66,6 @@ from sealspace.wallets import new_wallet
 from sealspace.wire.portable import PortableDelegation, encode_bundle
 from tee_backend.attestation.inspection import Inspector
 from tee_backend.attestation.trust_root import parse_trust_root
-from tee_backend.runner.http.operator_routes import ask_operator
 
 MOST_RATIO = 3.0
 BODY_BYTES = 20_000_000

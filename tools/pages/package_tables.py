@@ -10,13 +10,14 @@ from tests_support import REPOSITORY
 # From the top down, as imports go.
 PACKAGES = (
     "node",
+    "runner",
     "tee_backend",
     "sealspace",
     "encryption_network",
     "spaces",
     "capabilities",
 )
-# Page -> its part: the six packages, or the folders inside them too.
+# Page -> its part: the packages, or the folders inside them too.
 PAGES: Mapping[Path, str] = {
     REPOSITORY / "CONTRIBUTING.md": "packages",
     REPOSITORY / "spec" / "overview.md": "folders",

@@ -3,7 +3,7 @@
 from pages.marked import with_part
 from tests_support import REPOSITORY
 
-from tee_backend.runner.reasons import REASONS
+from runner.reasons import REASONS
 
 PAGE = REPOSITORY / "spec" / "runner.md"
 

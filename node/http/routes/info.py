@@ -10,7 +10,7 @@ from blake3 import blake3
 from capabilities.frozen_struct import FrozenStruct
 from encryption_network.release_record import INTEL_ROOT_SHA256
 from sealspace import __version__
-from sealspace.cli.listening_socket import console_url
+from sealspace.service.listening_socket import console_url
 
 from ...operations.readiness import PROBE
 from ...operations.values.conditions import matches_weakly

@@ -27,9 +27,9 @@ from node.cli import backup_commands
 from node.config.tree import Config, Hosting, Store
 from node.platform import sealed_secret
 from node.storage.stores import refuse_unsafe_copy, shared_store
-from sealspace.cli.command_errors import BesideOriginal, ConfigurationError
 from sealspace.cli.exit_status import EXIT_STATUS, INTERRUPTED
 from sealspace.cli.root import main
+from sealspace.service.command_errors import BesideOriginal, ConfigurationError
 from spaces.archive.backup import ArchiveReader, ArchiveWriter
 from spaces.documents.network_rows import network_put
 from spaces.identity import ensure_identity

@@ -16,8 +16,8 @@ from embedded_node import EmbeddedNode, embedded_node
 from node.cli import doctor
 from node.cli.doctor import Diagnosis, python
 from node.config.tree import Config, Http, Store
-from sealspace.cli.command_errors import ConfigurationError
 from sealspace.cli.root import main
+from sealspace.service.command_errors import ConfigurationError
 from sealspace.session import load_session
 
 

@@ -7,7 +7,7 @@ from deviating_platform import SimulatedPlatform
 from tests_support import FixedClock
 
 from node.collateral.intake import import_collateral, import_folder
-from sealspace.cli.command_errors import CollateralRefused
+from sealspace.service.command_errors import CollateralRefused
 from spaces.keyspace import collateral_key
 from spaces.store.contract import Store
 from spaces.store.lmdb.engine import open_lmdb

@@ -6,7 +6,7 @@ import pytest
 
 from node.config.checks import is_loopback
 from node.config.loading import load_config
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 NO_RUNNERS = """
 | |runner.example|http://runner.example|ftp://runner.example|https://|https://*|https://runner.example/|https://a/x

@@ -6,7 +6,7 @@ import pytest
 
 from node.config.loading import child_environment, load_config
 from node.config.tree import Config
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 
 def _file(tmp_path: Path, text: str) -> Path:

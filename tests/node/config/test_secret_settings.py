@@ -7,7 +7,7 @@ import pytest
 from node.cli.config import description_of
 from node.config.loading import load_config
 from node.config.tree import Config, setting_types
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 SECRETS = {
     path

@@ -15,7 +15,7 @@ from node.http.listener import start_listener
 from node.http.messages.http_answers import COMMON_HEAD, CommonHead, WholeAnswer
 from node.http.messages.http_requests import body_pieces
 from node.logs import configure_logs
-from sealspace.cli.listening_socket import bind_socket
+from sealspace.service.listening_socket import bind_socket
 from tee_backend.listener import MAX_HEAD_BYTES, MAX_HEADER_LINES, MAX_TARGET_BYTES
 
 

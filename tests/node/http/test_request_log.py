@@ -21,7 +21,7 @@ from node.config.checks import refuse_contradictions
 from node.config.tree import Config, Http, Log, PublicSpaces, RequestLines
 from node.http.routes.route_table import ROUTES, SERVED
 from node.logs import configure_logs
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 CANARIES = {
     kind: f"canary{kind}Zm9v"

@@ -17,7 +17,7 @@ from node.http.messages.http_answers import WholeAnswer, json_answer
 from node.http.messages.http_requests import json_body, limited_body
 from node.http.messages.route import Handler, RequestBody, Route, bind
 from node.refusal import Refusal
-from sealspace.cli.listening_socket import bind_socket, url_of
+from sealspace.service.listening_socket import bind_socket, url_of
 
 LIMIT_BYTES = 1000
 

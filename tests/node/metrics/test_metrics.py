@@ -38,7 +38,7 @@ from node.metrics.storekeeper_metrics import StorekeeperMetrics
 from node.metrics.supervisor_metrics import MAX_HEAD_BYTES, Scraping, SupervisorMetrics
 from node.metrics.worker_metrics import WorkerMetrics
 from node.refusal import Refusal
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 from spaces.space_errors import IntakeFull, StoreBusy, StoreFull
 from spaces.store.contract import Committed, Refused
 

@@ -29,8 +29,8 @@ from node.platform.own_platform import quote_source
 from node.platform.own_quotes import QuoteQueue
 from node.platform.root_secret import load_root_secret, secret_origin
 from node.refusal import Refusal
-from sealspace.cli.command_errors import ConfigurationError, SecretUnusable, StoreMisused
 from sealspace.documents.node_evidence import MAX_NONCE_BYTES, parse_node_attestation
+from sealspace.service.command_errors import ConfigurationError, SecretUnusable, StoreMisused
 from tee_backend.attestation.event_log import parse_event_log
 from tee_backend.attestation.event_log_claims import verify_event_log
 from tee_backend.attestation.quote import parse_quote

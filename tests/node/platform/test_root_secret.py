@@ -13,8 +13,8 @@ from tests_support import CountingEntropy
 from node.config.tree import Config, Secret, Store
 from node.platform import root_secret
 from node.platform.root_secret import load_root_secret
-from sealspace.cli.command_errors import SecretUnusable
 from sealspace.cli.exit_status import EXIT_STATUS
+from sealspace.service.command_errors import SecretUnusable
 
 SECRET = bytes(range(32))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests_support import CountingEntropy
 
 from node.platform.sealed_secret import open_secret, seal_secret
-from sealspace.cli.command_errors import SecretUnusable
+from sealspace.service.command_errors import SecretUnusable
 
 SECRET = bytes(range(32))
 PASSPHRASE = "correct horse battery"

@@ -7,8 +7,8 @@ from tests_support import FixedClock
 
 from node.processes import clock_check
 from node.processes.clock_check import LONGEST_USE_S, MADE_AT, check_clock
-from sealspace.cli.command_errors import ClockWrong
 from sealspace.cli.root import EXIT_STATUS, main
+from sealspace.service.command_errors import ClockWrong
 
 
 def test_the_edge() -> None:

@@ -14,7 +14,7 @@ from sql_processes import sql_children
 
 from node.config.tree import Config, Http, Sms, Sql, Store
 from node.processes.open_files import LEAST_FILES, allow_open_files, planned
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 
 _SPACES, _DATABASES_EACH = 32, 8
 

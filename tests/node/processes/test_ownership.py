@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.processes.supervisor import refuse_foreign_distribution
-from sealspace.cli.command_errors import ForeignDistribution
+from sealspace.service.command_errors import ForeignDistribution
 
 
 def test_ours_alone_passes() -> None:

@@ -11,9 +11,9 @@ from encryption_network.release_record import INTEL_ROOT_SHA256, ReleaseRecord
 from node.config.tree import Config, Hosting, Http, Release, Store
 from node.processes.start import claim_store, hosting_policy, report_state
 from node.release_terms import in_force, loosened, recorded_release
-from sealspace.cli.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
-from sealspace.cli.term_files import read_node_policy
 from sealspace.cli.terminal import time_text
+from sealspace.service.command_errors import ConfigurationError, ReleaseLoosened, StoreMisused
+from sealspace.service.term_files import read_node_policy
 from spaces.keyspace import IDENTITY_KEY, RELEASE_RECORD_KEY, REPLAY_FLOOR_KEY, RESTORED_KEY
 from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb

@@ -20,10 +20,10 @@ from node.config.tree import Config, Hosting, Http, Objects, Store
 from node.housekeeping.schedule import JOBS
 from node.storage.objects import stored_objects
 from node.storage.stores import longest_life_s, refuse_unsafe_copy, rows_of
-from sealspace.cli.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from sealspace.cli.terminal import time_text
 from sealspace.client import Client
 from sealspace.errors import NodeFailure, SpacesNotHosted
+from sealspace.service.command_errors import BesideOriginal, ConfigurationError, StoreMisused
 from sealspace.session import key_session
 from sealspace.wallets import Wallet, new_wallet
 from spaces.archive.backup import backup_file, write_backup

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sealspace.cli.agent_rules import Command
+from sealspace.cli.use.agent_rules import Command
 
 
 def changeable(*words: str, folder: str = "/") -> bool:

@@ -10,8 +10,8 @@ from mcp_agent import CANARY, NO, YES, Person, agent_of, allow, rules_file
 from mcp_types import ElicitResult, ErrorData, InputRequiredResult
 from owner_machine import Owner
 
-from sealspace.cli.agent_questions import Outcome, Questions
-from sealspace.cli.agent_rules import Command
+from sealspace.cli.use.agent_questions import Outcome, Questions
+from sealspace.cli.use.agent_rules import Command
 from sealspace.errors import InvalidInput
 
 EQUAL_CALLS = 30

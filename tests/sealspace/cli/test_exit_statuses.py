@@ -23,6 +23,8 @@ from capabilities.principals import Principal
 from encryption_network.policy import REGISTERS
 from node.config.tree import Config, Http, Release, Store
 from node.processes import clock_check
+from runner.calls.run_receipts import RunFacts, sign_receipt
+from runner.calls.service import begin, manifest_of
 from sealspace.cli.exit_status import EXIT_STATUSES, WRONG_ARGUMENT
 from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import main
@@ -31,8 +33,6 @@ from spaces.store.contract import Commit, Put
 from spaces.store.lmdb.engine import open_lmdb
 from tee_backend.backend.publishing import BackendSurface
 from tee_backend.evidence.simulated import measurements_of
-from tee_backend.runner.calls.run_receipts import RunFacts, sign_receipt
-from tee_backend.runner.calls.service import begin, manifest_of
 
 NOBODY = "http://127.0.0.1:1"
 OWNER = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
@@ -288,7 +288,7 @@ def _interrupted(machine: Machine) -> int:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    machine.monkeypatch.setattr("sealspace.cli.login.owner_home", interrupted)
+    machine.monkeypatch.setattr("sealspace.cli.who.login.owner_home", interrupted)
     return machine.run("whoami")
 
 

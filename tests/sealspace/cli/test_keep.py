@@ -19,7 +19,7 @@ from running_node import COMMAND
 from tests_support import REPOSITORY
 
 from capabilities.siwe import parse_rfc3339
-from sealspace.cli.secret import ALPHABETS
+from sealspace.cli.keep.secret import ALPHABETS
 from sealspace.session import load_session
 from sealspace.sync import Client
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from node.config.tree import Http
 from node.http.listener import start_listener
-from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.listening_socket import begin_to_listen, bind_socket, process_at
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.listening_socket import begin_to_listen, bind_socket, process_at
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from running_node import COMMAND, is_alive, until
 from tests_support import REPOSITORY
 
-from sealspace.cli.agent_rules import Command, FullRequest, read_rules
+from sealspace.cli.use.agent_rules import Command, FullRequest, read_rules
 from sealspace.errors import InvalidInput
 
 

@@ -12,7 +12,7 @@ from owner_desk import OwnerDesk
 from owner_machine import LIMIT_S, Owner
 from tests_support import REPOSITORY
 
-from sealspace.cli.program_variables import FAMILIES, directs_programs, ends_like_a_secret
+from sealspace.cli.use.program_variables import FAMILIES, directs_programs, ends_like_a_secret
 
 ATTACKS = (
     "LUA_INIT_5_4",

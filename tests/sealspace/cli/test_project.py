@@ -12,7 +12,7 @@ from owner_machine import Owner
 from person import Person
 from running_node import COMMAND
 
-from sealspace.cli.project import FILE_NAME, Project, find_project
+from sealspace.cli.use.project import FILE_NAME, Project, find_project
 from sealspace.errors import InvalidInput
 
 SECRETS = ("API_KEY", "DB_URL", "NOTE", "OTHER_KEY", "SMTP_PASSWORD")

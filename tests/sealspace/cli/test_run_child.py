@@ -23,8 +23,8 @@ RUN = (
     "-P",
     "-c",
     (
-        "import os, sys; from sealspace.cli.run_process import run_masked; "
-        "from sealspace.cli.run_masker import patterns_of; "
+        "import os, sys; from sealspace.cli.use.run_process import run_masked; "
+        "from sealspace.cli.use.run_masker import patterns_of; "
         f"sys.exit(run_masked(sys.argv[1:], dict(os.environb), patterns_of({SECRET.encode()!r})))"
     ),
 )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sealspace.cli.run_masker import MASK, Masker, patterns_of
+from sealspace.cli.use.run_masker import MASK, Masker, patterns_of
 
 # Few letters: values overlap, contain each other and begin alike.
 LETTERS = st.binary(max_size=40).map(lambda data: bytes(b"abc"[one % 3] for one in data))

@@ -17,14 +17,14 @@ from https_service import Service, https_service
 from runner_stage import ECHO, ENVIRONMENT, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
+from runner.calls import service as calls_service
+from runner.shares import FairSemaphore
 from sealspace.apps import runners
 from sealspace.cli.root import EXIT_STATUS
 from sealspace.documents.iexec_names import address_of
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.published import EVIDENCE_PATH
-from tee_backend.runner.calls import service as calls_service
-from tee_backend.runner.guest.outbound import Outbound
-from tee_backend.runner.shares import FairSemaphore
+from tee_backend.outbound import Outbound
 
 SECRET = "open sesame, says the owner"
 SOMEBODY = Ed25519Signer(bytes(range(32))).did

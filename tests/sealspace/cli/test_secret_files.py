@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from owner_desk import OwnerDesk, owner_desk
 
 from capabilities.strict_json import Json
-from sealspace.cli.dotenv import (
+from sealspace.cli.keep.dotenv import (
     MAX_ENTRIES,
     MAX_FILE_BYTES,
     BrokenEntry,

@@ -20,6 +20,7 @@ from task_programs import ResultKey, reporting
 
 from capabilities.strict_json import Json
 from encryption_network.canonical_json import canonical_bytes
+from runner.cli import task_commands
 from sealspace.documents.iexec_names import (
     RESULT_KEY_NAME,
     address_of,
@@ -30,7 +31,6 @@ from sealspace.documents.iexec_names import (
 from sealspace.documents.iexec_results import encrypt_result
 from sealspace.documents.project_names import parse_project
 from sealspace.documents.secret_names import SecretName
-from tee_backend.cli import task_commands
 
 MEMORY = Path("/dev/shm")
 SECRET = "a secret of the requester"

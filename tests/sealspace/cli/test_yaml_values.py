@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support import fuzzed
 
-from sealspace.cli.dotenv import MAX_ENTRIES, BrokenEntry
-from sealspace.cli.yaml_values import parse_yaml_values
+from sealspace.cli.keep.dotenv import MAX_ENTRIES, BrokenEntry
+from sealspace.cli.keep.yaml_values import parse_yaml_values
 from sealspace.errors import InvalidInput
 
 CANARY = "open-sesame"

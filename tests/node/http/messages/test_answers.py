@@ -23,7 +23,7 @@ from node.http.messages.http_answers import (
     empty_answer,
     json_answer,
 )
-from sealspace.cli.listening_socket import bind_socket
+from sealspace.service.listening_socket import bind_socket
 
 HEADERS = {
     "none": {},

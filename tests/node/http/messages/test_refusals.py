@@ -8,8 +8,8 @@ from capabilities.capability_errors import CapabilityError
 from encryption_network.network_errors import EncryptionError
 from node.http.messages.refusals import SECTIONS, TABLE, Coded
 from node.refusal import Refusal
-from sealspace.cli.command_errors import NodeError
 from sealspace.errors import SealspaceError
+from sealspace.service.command_errors import NodeError
 from spaces.space_errors import SpaceError
 from tee_backend.attestation.attestation_errors import AttestationError
 from tee_backend.evidence.evidence_errors import EvidenceSourceError

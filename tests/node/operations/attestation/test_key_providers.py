@@ -22,9 +22,9 @@ from encryption_network.policy import Policy
 from encryption_network.release_record import encode_release_record
 from node.config.tree import Release
 from node.release_terms import configured_record, recorded_release
-from sealspace.cli.command_errors import ConfigurationError
-from sealspace.cli.term_files import key_providers_named
 from sealspace.delegations import allow
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.term_files import key_providers_named
 from spaces.keyspace import RELEASE_RECORD_KEY
 from spaces.store.contract import Commit, Put, Refused
 from tee_backend.attestation.attestation_errors import QuoteRefused

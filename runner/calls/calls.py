@@ -1,0 +1,491 @@
+"""Synchronous and asynchronous program calls, with billing (RN93 to RN99).
+
+    POST /run     the caller signs the call and pays for it
+    POST /tasks   the same, for a program with files, which always runs later
+    POST /call    the caller shows an API key, whose owner pays
+
+A synchronous call that costs nothing is not recorded in the ledger. Every other call is a job
+there: it is accepted, started and settled, each exactly once, even across a crash.
+
+Example:
+    async with Calls(runner, ledger, keys, price=Price(call=1000)) as calls:
+        call = await runner.verify_caller(authorization, sign_in)
+        answer = await calls.run(call, Payer(call.caller), body)
+"""
+
+import asyncio
+import logging
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Self
+
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.limits import Rates
+from capabilities.principals import Principal
+from sealspace.apps.api_keys import ApiKey, parse_owner, signer_of
+from sealspace.apps.run_calls import Call as SignedCall
+from sealspace.documents.project_names import ProjectId, checked_project_name, parse_project
+from sealspace.documents.secret_names import DEFAULT_PROFILE
+from sealspace.errors import InvalidInput, StatementInvalid
+from tee_backend.backend_errors import FolderDamaged, KeepingError
+
+from ..guest.executor import INLINE_BYTES
+from ..reasons import RunRefused
+from ..shares import Bounds, FairSemaphore, Payer, ResourceUse
+from .call_answers import (
+    Answer,
+    api_answer,
+    api_call,
+    pending,
+    pending_task,
+    run_answer,
+    task_answer,
+)
+from .call_bodies import API_SHAPE, RUN_SHAPE, CallBody, api_body, parse_task, run_body
+from .journal import keep_receipt
+from .kept_keys import KeptKeys
+from .ledger import Account, JobRecord, Ledger
+from .prices import Price, lower_limits
+from .run_receipts import SALT_BYTES, salted
+from .service import START_S, Outcome, Runner
+from .task_stages import STAGE_S
+
+DEFAULT_BUDGET = 10_000
+"""Default compute limit of a call in micro-units, or the key's limit if that is lower."""
+
+AT_ONCE = 10
+"""Concurrent synchronous calls of one key."""
+PER_MINUTE = 1000
+"""Calls of one key that may start in a minute."""
+MOST_ANSWERED = 256
+MOST_ANSWERED_BYTES = 256 * 1024 * 1024
+"""Bytes of the bodies of all concurrent synchronous calls."""
+MOST_QUEUED = 1000
+MOST_QUEUED_BYTES = 256 * 1024 * 1024
+"""Bytes of the bodies of all asynchronous calls that have not ended."""
+
+MOST_TASKS = 8
+"""Tasks of known payers that have begun, one of each payer. Unknown payers have half as many."""
+
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, *[30.0] * 19)
+"""Pauses before further attempts to start an asynchronous call: ten minutes in all."""
+_TRIED_AGAIN = ("node-unavailable", "secret-unreadable", "runner-busy")
+
+_AMOUNT = re.compile(r"[0-9]{1,15}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, repr=False)
+class Calls:
+    """A context manager that handles program calls and bills their payers.
+
+    Entering it handles the jobs that the runner's last start left unfinished.
+    """
+
+    runner: Runner
+    ledger: Ledger
+    keys: KeptKeys
+    price: Price
+    workers: int
+
+    def __post_init__(self) -> None:
+        self._of_keys, self._lately = ResourceUse(), Rates[tuple[Principal, int]]()
+        self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
+        self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
+        self._semaphore = FairSemaphore(self.workers, beside=True)
+        if (tasks := self.runner.tasks) is not None:
+            tasks.keep = self.ledger.keep_result
+            # RN248: a task holds one of these places while its data set is fetched, too. So a slow
+            # one keeps only other tasks of its payer waiting.
+            self._task_semaphore = FairSemaphore(MOST_TASKS, beside=True, most_of_payer=1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Recover the unfinished jobs after a restart (RN99).
+
+        Interrupted jobs fail, and waiting jobs are queued again.
+        """
+        for job, record in await self.ledger.unfinished():
+            if record is None:
+                _log.error("a job was not run: the job's row in the journal was edited or moved")
+            elif record.state == "waiting":
+                reservations = ExitStack()
+                reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
+                self._enqueue(job, record, reservations)
+            else:
+                try:
+                    await self._settle(
+                        self.runner.outcome_without_run(job, record, "interrupted"), record
+                    )
+                except FolderDamaged as error:
+                    # Its account was edited, and no amount is returned by a guess.
+                    _log.error("cannot settle an interrupted job: %s", error.message)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel all asynchronous jobs.
+
+        Jobs that have started fail with `interrupted` at the next start of the runner.
+        """
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- the routes -------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        call: SignedCall,
+        payer: Payer,
+        body: bytes,
+        *,
+        is_task: bool = False,
+    ) -> Answer:
+        """Run a program for a caller who signed the request, or make a task.
+
+        The token is used up before the body is parsed (RN251). So a body that is refused costs its
+        sender a token, and is not parsed again when the request is repeated.
+        """
+        await self._require_balance(payer.did, self.price.lowest_budget)
+        await self.runner.use_token(call, None, body)
+        parsed = parse_task(body) if is_task else await self._run_body(body, payer)
+        if parsed.program != call.program:
+            raise RunRefused("call-refused", "the call was signed for a different program")
+        budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
+        if parsed.task is not None and parsed.task.dataset is not None:
+            budget += int(STAGE_S) * self.price.second  # RN249
+        return await self._start_job(parsed, payer, None, budget, body)
+
+    async def call(
+        self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes
+    ) -> Answer:
+        """Run a program for the holder of an API key.
+
+        Args:
+            key: the verified key.
+            owner: the developer in the URL, untrusted.
+            name: the project in the URL, untrusted.
+            compute_limit: the header `X-Compute-Limit`, untrusted, or None.
+            body: the body, untrusted.
+        Raises:
+            RunRefused: the call is not admitted; a run that fails is an answer.
+        """
+        try:
+            project = ProjectId(parse_owner(owner), checked_project_name(name))  # RN96
+        except InvalidInput as exc:
+            raise RunRefused("program-unknown", exc.message) from exc
+        if not key.calls(project):
+            raise RunRefused("key-project")
+        budget = 0 if self.price.is_free else self._budget(key, compute_limit)
+        # RN251: a body that is refused is one of the key's calls in the minute, too.
+        await self._require_balance(key.owner, budget)
+        self.count(key)
+        parsed = await self._api_body(body, project, budget, key)
+        return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
+
+    def count(self, key: ApiKey) -> None:
+        """Count a call or a list of calls towards its key's minute (RN97).
+
+        Raises RunRefused with `too-many-calls` if the minute is used up.
+        """
+        holder, now = (key.owner, key.nonce), SystemClock.now()
+        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:
+            raise RunRefused("too-many-calls")
+        self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
+
+    async def add_key(self, statement: bytes) -> ApiKey:
+        """Verify and store a new API key (RN91).
+
+        The key is a statement that the owner signed. The owner needs an account or, if runs are
+        free, a grant to this runner.
+
+        Raises:
+            RunRefused: `key-statement`, `balance-too-low`, `owner-unknown`, or a reason of
+                `KeptKeys.add`.
+        """
+        try:
+            owner = signer_of(statement)
+            if await self.ledger.account(owner) is None:
+                if not self.price.is_free:
+                    raise RunRefused("balance-too-low")
+                if owner not in self.runner.backend.owners:
+                    raise RunRefused("owner-unknown")
+            return await self.keys.add(statement, owner)
+        except StatementInvalid as invalid:
+            raise RunRefused("key-statement", invalid.message) from invalid
+
+    async def answer_of(
+        self, job: str, holder: Principal, key: int | None, *, is_result: bool = False
+    ) -> Answer | None:
+        """Return the response to an asynchronous program call, or None (RN98, TK8, TK9).
+
+        None means that the client has no such call or result.
+
+        Args:
+            job: id of the call.
+            holder: the caller, or the owner of the API key.
+            is_result: whether the sealed result of a task is wanted.
+            key: nonce of the API key. None: the caller signed the request, and may also see calls
+                that were made with its keys.
+        """
+        record = await self.ledger.job(job)
+        if (
+            record is None
+            or not record.is_async
+            or holder not in (record.caller, record.beneficiary)
+            or key not in (None, record.key)
+            or (is_result and not record.result_bytes)
+        ):
+            return None
+        if record.state != "done":
+            return self._pending(job, record)
+        return Answer(200, kept=self.ledger.answer(job, record, is_result=is_result))
+
+    def _pending(self, job: str, record: JobRecord) -> Answer:
+        if record.beneficiary is None:
+            return pending(job, is_api=record.key is not None)
+        tasks = self.runner.tasks
+        return pending_task(job, None if tasks is None else tasks.stage_of.get(job))
+
+    # --- from a job to its answer -----------------------------------------------------------------
+
+    async def _start_job(
+        self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
+    ) -> Answer:
+        """Run or queue a program call, and return the response."""
+        job = self.runner.entropy.token(16).hex()
+        with ExitStack() as reservations:
+            if key is not None and not parsed.is_async:
+                reservations.enter_context(
+                    self._of_keys.reserve({(payer.did, key): 1}, 1, AT_ONCE)
+                )  # RN97
+            bounds = self._queued if parsed.is_async else self._answered
+            reservations.enter_context(bounds.reserve(payer, len(request)))
+            parsed = await self.runner.locate(parsed, payer)  # RN250: not before it has its place
+            if parsed.task is not None:
+                await self.runner.check_task(parsed, payer)  # TK5
+            # A free synchronous call is not recorded here, so only the run checks its limits.
+            limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
+            salt = self.runner.entropy.token(SALT_BYTES)
+            task = parsed.task
+            # TK9: a task has no input, and its receipt is about the request
+            hashed = parsed.input if task is None else request
+            if len(hashed) <= INLINE_BYTES:
+                input_hash = salted(salt, hashed)
+            else:  # as for a long output
+                input_hash = await asyncio.to_thread(salted, salt, hashed)
+            record = JobRecord(
+                state="waiting" if parsed.is_async else "started",
+                caller=payer.did,
+                key=key,
+                reserved=budget,
+                is_async=parsed.is_async,
+                project=None if parsed.project is None else parsed.project.text,
+                program=parsed.sha256,
+                has_secrets=parsed.secrets is not None or task is not None,
+                salt=salt,
+                input_hash=input_hash,
+                limits=tuple(limits.as_json.values()),
+                nonce=parsed.nonce,
+                is_known=payer.is_known,
+                beneficiary=None if task is None else task.beneficiary or payer.did,
+            )
+            if parsed.is_async:
+                await self.ledger.accept(job, record, request=request)
+                self._enqueue(job, record, reservations.pop_all())
+                return self._pending(job, record)
+            if not budget:
+                outcome = await self._perform(job, record, parsed)
+                try:
+                    if outcome.stores_receipt:
+                        call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
+                        await self.runner.journal.write(
+                            lambda connection: keep_receipt(
+                                connection, job, outcome.receipt, payer, call
+                            )
+                        )
+                except KeepingError as error:  # the answer contains the receipt in any case
+                    _log.warning("a receipt was not stored: %s", error.code)
+                return _answer(outcome, key, 0)
+            await self.ledger.accept(job, record, request=None)
+            try:
+                outcome = await self._perform(job, record, parsed)
+            except Exception:
+                await self._settle(
+                    self.runner.outcome_without_run(job, record, "runner-failed"), record
+                )
+                raise
+            return await self._settle(outcome, record)
+
+    async def _perform(self, job: str, record: JobRecord, parsed: CallBody) -> Outcome:
+        return await self.runner.perform(
+            job, record, parsed, compile_s=self.price.compile_s(record.reserved)
+        )
+
+    def _enqueue(self, job: str, record: JobRecord, reservations: ExitStack) -> None:
+        """Run an asynchronous call as soon as a worker is free.
+
+        While its program cannot start, the call is tried again, and other calls get the worker
+        during the pauses.
+        """
+
+        is_task = record.beneficiary is not None and self.runner.tasks is not None
+        semaphore = self._task_semaphore if is_task else self._semaphore
+
+        async def later() -> None:
+            with reservations:
+                for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
+                    await asyncio.sleep(pause_s)
+                    async with semaphore.acquire(record.payer):
+                        try:
+                            if await self._run_waiting(job, is_last=attempt == len(PAUSES_S)):
+                                return
+                        except KeepingError as error:
+                            # The job stays in the ledger until the next start.
+                            _log.error(
+                                "an asynchronous call was not started or not settled: %s",
+                                error.message,
+                            )
+                            return
+
+        task = asyncio.create_task(later())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_waiting(self, job: str, *, is_last: bool) -> bool:
+        """Run an asynchronous call, and return whether the job has ended."""
+        record = await self.ledger.job(job)
+        if record is None:
+            return True
+        request = await self.ledger.start(job)
+        try:
+            if record.beneficiary is not None:
+                parsed = parse_task(request)
+            elif record.key is None:
+                parsed = await self._run_body(request, record.payer)
+                if record.project is not None:  # RN242: it was found when the call was accepted
+                    parsed = replace(parsed, project=parse_project(record.project))
+            else:
+                # RN89: the key may have ended or been revoked since the call was accepted
+                key = await self.keys.live_key(Principal(record.caller), record.key)
+                parsed = await self._api_body(
+                    request, parse_project(str(record.project)), record.reserved, key
+                )
+            outcome = await self._perform(job, record, parsed)
+        except RunRefused as refusal:
+            outcome = self.runner.outcome_without_run(job, record, refusal.reason.code)
+        except Exception:
+            _log.exception("an asynchronous call could not be run")
+            outcome = self.runner.outcome_without_run(job, record, "runner-failed")
+        # RN221: the codes of a program that did not start, so none runs twice (RN99)
+        # RN249: a data set that was fetched is paid for, so it is not fetched again.
+        is_begun = outcome.result.fetch_s > 0
+        if outcome.facts.code in _TRIED_AGAIN and not is_last and not is_begun:
+            await self.ledger.postpone(job, request)
+            return False
+        await self._settle(outcome, record)
+        return True
+
+    async def _settle(self, outcome: Outcome, record: JobRecord) -> Answer:
+        """Charge the payer for a finished job, and return the response.
+
+        The charge is the cost of run, compilation and fetching, at most the reserved amount (RN94,
+        RN166, RN249).
+        """
+        facts, result = outcome.facts, outcome.result
+        used = (
+            self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
+            if result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
+            else 0
+        )
+        seconds = int(result.compile_s) + int(result.fetch_s)  # RN166, RN249
+        charged = min(used + seconds * self.price.second, record.reserved)
+        is_task = record.beneficiary is not None
+        answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)
+        await self.ledger.settle(
+            facts.job,
+            charged=charged,
+            receipt=outcome.receipt if outcome.stores_receipt else None,
+            answer=answer.body if record.is_async else None,
+            now=SystemClock.now(),
+            call=self.ledger.sealed_call(record, api_call(outcome, charged=charged)),
+            is_failed=is_task and facts.code is not None,
+        )
+        return answer
+
+    # --- money ------------------------------------------------------------------------------------
+
+    async def _require_balance(self, owner: Principal, amount: int) -> None:
+        """Refuse a call that its payer cannot pay for, before its body is parsed (RN251).
+
+        Only `Ledger.accept` reserves the amount, in one transaction.
+
+        Raises RunRefused with `balance-too-low`.
+        """
+        if amount:
+            account = await self.ledger.account(owner) or Account()
+            if account.balance < amount:
+                raise RunRefused("balance-too-low")
+
+    def _budget(self, key: ApiKey, stated: str | None) -> int:
+        """Return the amount to reserve for a call (RN94).
+
+        The amount is the stated compute limit, or a default.
+
+        Raises:
+            RunRefused: `request-invalid`, `compute-limit` if the amount is too low for any run,
+                `key-per-call` if it exceeds the key's limit.
+        """
+        if stated is None:
+            budget = min(max(DEFAULT_BUDGET, self.price.lowest_budget), key.max_per_call)
+        elif _AMOUNT.fullmatch(stated) is None:
+            raise RunRefused("request-invalid", "X-Compute-Limit")
+        else:
+            budget = int(stated)
+        if budget < self.price.lowest_budget:
+            raise RunRefused(
+                "compute-limit",
+                f"the compute limit is {budget}, but a call needs at least"
+                f" {self.price.lowest_budget}",
+            )
+        if budget > key.max_per_call:
+            raise RunRefused(
+                "key-per-call",
+                f"the compute limit is {budget}, but the key allows at most {key.max_per_call}",
+            )
+        return budget
+
+    async def _run_body(self, body: bytes, payer: Payer) -> CallBody:
+        """Parse the request body of a call that its caller signed."""
+        bodies = self.runner.executor.bodies
+        return run_body(*await bodies.split(body, RUN_SHAPE, payer, within_s=START_S))
+
+    async def _api_body(
+        self, body: bytes, project: ProjectId, budget: int, key: ApiKey
+    ) -> CallBody:
+        """Parse the request body of a call authorised by an API key.
+
+        Unless the budget is 0, the run's resource limits are reduced to what it pays for.
+
+        Raises:
+            RunRefused: `key-profile` if the key does not name the profile of the secrets (RN90).
+        """
+        bodies = self.runner.executor.bodies
+        members, given = await bodies.split(body, API_SHAPE, Payer(key.owner), within_s=START_S)
+        parsed = api_body(members, given, project)
+        # RN90: also for secrets of other owners, which a grant may allow the key's owner to use
+        if (
+            parsed.secrets is not None
+            and (parsed.secrets.scope or DEFAULT_PROFILE) not in key.profiles
+        ):
+            raise RunRefused("key-profile")
+        return (
+            replace(parsed, limits=lower_limits(parsed.limits, self.price.affordable(budget)))
+            if budget
+            else parsed
+        )
+
+
+def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:
+    return run_answer(outcome) if key is None else api_answer(outcome, charged=charged)

@@ -1,0 +1,230 @@
+"""Storage of a project's program, for one run (RN200 to RN207).
+
+Values are encrypted here, and kept in the space `projects` of the project's developer:
+
+    storage/<project's name>/<pseudonym of the caller>/<key in hexadecimal>
+
+Each value is encrypted with an AES key of its own, derived from project, caller and key. So a value
+that was changed, or copied from another caller, project or key, cannot be opened. The developer and
+the node can restore an older value of the same key, and delete values.
+
+Example:
+    storage = ProjectStorage(backend, grant, project, digest)
+    request = RunRequest(..., storage=storage.answer)
+    result = await executor.run(request, load)
+    storage.state
+"""
+
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from capabilities.clock_and_entropy import SystemEntropy
+from sealspace.documents.project_names import PROJECTS_SPACE, ProjectId
+from sealspace.errors import (
+    NotFound,
+    PreconditionFailed,
+    SealspaceError,
+    Unauthorized,
+)
+from sealspace.kv import Kv
+from sealspace.session import Grant, space_of
+from tee_backend.backend import Backend
+from tee_backend.messages import pack_parts, unpack_parts
+
+from ..guest.runs import StorageState
+
+MAX_OPERATIONS = 128
+MAX_KEY_BYTES = 128
+MAX_VALUE_BYTES = 256 * 1024
+
+_TRIES = 5
+"""Attempts of an operation that reads a value and replaces it, if other runs write meanwhile."""
+_NONCE_BYTES = 12
+_SEAL_BYTES = _NONCE_BYTES + 16
+_NUMBER = struct.Struct("<q")
+_NOT_GRANTED = (
+    "no storage: call the program by its project, and let its developer grant storage with"
+    " `sealspace project share URL NAME --storage`; grants of secrets must name the project too"
+)
+
+
+class StorageRefused(Exception):
+    """Raised when a storage operation fails; the program gets the text."""
+
+
+@dataclass(eq=False, repr=False)
+class ProjectStorage:
+    """The storage of one run.
+
+    Attributes:
+        backend: reads and writes the values.
+        grant: returns the developer's grant for the project's storage, or None.
+        project: the project that is called; None if the program is called by its hash.
+        digest: HMAC-SHA256 over project, caller, and the given texts.
+        left: operations that the run may still perform.
+        state: whether the run has written (RN206).
+    """
+
+    backend: Backend
+    grant: Callable[[], Grant | None]
+    project: ProjectId | None
+    digest: Callable[..., bytes]
+    left: int = MAX_OPERATIONS
+    state: StorageState = "none"
+
+    def __post_init__(self) -> None:
+        # RN202: only the application's runners can tell whose values are in a folder
+        name = self.project.name if self.project else ""
+        self._folder = f"storage/{name}/{self.digest().hex()}/"
+
+    async def answer(self, message: bytes) -> bytes:
+        """Perform an operation of the program, and return its encoded results.
+
+        Raises:
+            EOFError: the run goes on after it was told that no operations are left (RN203).
+        """
+        self.left -= 1
+        if self.left < -1:
+            raise EOFError
+        try:
+            if self.left < 0:  # RN203
+                raise StorageRefused(f"a run may perform {MAX_OPERATIONS} storage operations")
+            return pack_parts([b"", *await self._results(unpack_parts(message, 4))])
+        except StorageRefused as refused:
+            text = str(refused)
+        except ValueError:
+            text = "the operation is malformed, or could not be performed"
+        except Unauthorized:
+            text = _NOT_GRANTED
+        except SealspaceError as error:
+            text = f"the node did not confirm the operation: {error.code}"
+        return pack_parts([text.encode()])
+
+    async def _results(self, operation: list[bytes]) -> list[bytes]:
+        """Perform an untrusted operation, and return its results without the error."""
+        match operation:
+            case [b"get", key]:
+                value, _ = await self._read(key)
+                return [value or b""]
+            case [b"has", key]:
+                value, _ = await self._read(key)
+                return [_yes(value is not None)]
+            case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:  # RN203
+                async with self._values() as values:
+                    page = await values.list_page(self._folder + prefix.hex())
+                if page.cursor:  # RN203
+                    raise StorageRefused("too many keys begin with this prefix")
+                keys = [bytes.fromhex(one.removeprefix(self._folder)) for one in page.keys]
+                return [msgspec.json.encode([key.decode() for key in keys])]
+            case [b"set", key, value]:
+                if not await self._put(key, value):
+                    raise ValueError
+                return []
+            case [b"set-if-absent", key, value]:
+                return [_yes(await self._put(key, value, if_absent=True))]
+            case [b"set-if-equals", key, expected, value]:
+                before, after = await self._update(
+                    key, lambda before: value if before == expected else None
+                )
+                if after is None:
+                    return [_yes(False), before or b""]
+                return [_yes(True), b""]
+            case [b"increment" | b"decrement" as name, key, delta]:
+                change = int(delta) if name == b"increment" else -int(delta)
+                _, after = await self._update(key, lambda before: _sum(before, change))
+                return [b"%d" % _NUMBER.unpack(after or b"")[0]]
+            case [b"delete", key]:
+                path, _ = self._cell(key)
+                return [_yes(await self._write(lambda values: values.delete(path)))]
+        raise ValueError
+
+    async def _read(self, key: bytes) -> tuple[bytes | None, str | None]:
+        """Return a value and its version, or None for both."""
+        path, cipher = self._cell(key)
+        async with self._values() as values:
+            try:
+                stored = await values.get(path, max_bytes=MAX_VALUE_BYTES + _SEAL_BYTES)
+            except NotFound:
+                return None, None
+        nonce, sealed = stored.body[:_NONCE_BYTES], stored.body[_NONCE_BYTES:]
+        try:
+            return cipher.decrypt(nonce, sealed, None), stored.etag
+        except (InvalidTag, ValueError):  # RN202
+            raise StorageRefused(
+                "the stored value was changed, or is not one of this project, caller and key"
+            ) from None
+
+    async def _put(self, key: bytes, value: bytes, **condition: Any) -> bool:
+        """Encrypt and write a value, and return whether the condition of `Kv.put` was met."""
+        (path, cipher), nonce = self._cell(key), SystemEntropy().token(_NONCE_BYTES)
+        if len(value) > MAX_VALUE_BYTES:  # RN203
+            raise StorageRefused(f"a value has at most {MAX_VALUE_BYTES} bytes")
+        sealed = nonce + cipher.encrypt(nonce, value, None)
+        return await self._write(lambda values: values.put(path, sealed, **condition))
+
+    async def _update(
+        self, key: bytes, change: Callable[[bytes | None], bytes | None]
+    ) -> tuple[bytes | None, bytes | None]:
+        """Replace a value by a function of it (RN204).
+
+        Returns the value before and after. The latter is None if `change` returned None, so that
+        nothing was written.
+        """
+        for _ in range(_TRIES):
+            before, etag = await self._read(key)
+            after = change(before)
+            if after is None or await self._put(key, after, if_absent=not etag, if_match=etag):
+                return before, after
+        raise StorageRefused("other runs keep changing the value; try again")
+
+    async def _write(self, act: Callable[[Kv], Awaitable[str | None]]) -> bool:
+        """Change a stored value, and return whether that was possible."""
+        earlier = self.state
+        async with self._values() as values:
+            # RN206: if the run ends here, or the node does not answer, it may have been made
+            self.state = earlier if earlier == "written" else "unknown"
+            try:
+                is_changed = await act(values) is not None
+            except (PreconditionFailed, NotFound) as refused:
+                if refused.status == 503:  # a write whose end the node does not know has it too
+                    raise
+                self.state = earlier
+                return False
+            self.state = "written"
+        return is_changed
+
+    def _values(self) -> AbstractAsyncContextManager[Kv]:
+        """Give access to the developer's space by its newest live grant (RN201)."""
+        grant = self.grant()
+        if grant is None or self.project is None:
+            raise StorageRefused(_NOT_GRANTED)
+        return self.backend.values(space_of(self.project.developer, PROJECTS_SPACE).text, by=grant)
+
+    def _cell(self, key: bytes) -> tuple[str, AESGCM]:
+        """Return the path of a value, and the cipher for its own AES key (RN202)."""
+        if not 1 <= len(key) <= MAX_KEY_BYTES:  # RN203
+            raise StorageRefused(f"a key has 1 to {MAX_KEY_BYTES} bytes")
+        return self._folder + key.hex(), AESGCM(self.digest(key.decode()))
+
+
+def _yes(is_so: bool) -> bytes:
+    """Return how an operation reports that something is so, or not."""
+    return b"1" if is_so else b""
+
+
+def _sum(value: bytes | None, change: int) -> bytes:
+    """Add to a stored number (RN204)."""
+    try:
+        (number,) = (0,) if value is None else _NUMBER.unpack(value)
+        return _NUMBER.pack(number + change)
+    except struct.error:
+        raise StorageRefused(
+            "the stored value is not a number of 8 bytes, or the sum does not fit into 64 bits"
+        ) from None

@@ -1,0 +1,288 @@
+"""Lookup and download of published programs (RN53, RN54).
+
+A project that its developer granted to this runner is read by the grant, any other one from the
+developer's space `public` (RN153).
+
+The active version is read again after 5 s. It never goes back, because the journal records the
+highest sequence seen. While the node refuses reads or does not answer, the version that was last
+confirmed runs for 60 s. Its statement is read once, because the active version names the
+statement's hash; that of a version which is called by its hash is read again after 60 s. The bytes
+are read only if the program is not compiled. The node limits reads of public spaces for each client
+address (`public_spaces.requests_per_minute`); a project in constant use needs one read a minute,
+and makes at most twelve.
+
+Example:
+    found = await programs.find(parse_project("did:key:z6Mk…/mail-digest"), None)
+    request = RunRequest(found.sha256, found.target)
+    await executor.run(request, partial(programs.load, found))
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from capabilities.cache import Recent
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.principals import same_principal
+from capabilities.resources import SpaceId
+from sealspace.apps.programs import (
+    MAX_PROGRAM_BYTES,
+    TARGET_OF,
+    Active,
+    ProgramManifest,
+    Reader,
+    Version,
+    read_active,
+    read_code,
+    read_version,
+)
+from sealspace.client import Client
+from sealspace.documents.project_names import PROJECTS_SPACE, PUBLIC_SPACE, ProjectId
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.errors import (
+    NodeRefused,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    StatementInvalid,
+    Unauthorized,
+)
+from sealspace.kv import Value
+from sealspace.session import Grant, space_of
+from tee_backend.backend import Backend
+
+from ..reasons import RunRefused
+from .call_bodies import BuildSource
+from .grant_reader import GrantReader, ProgramGrant, StorageGrant
+from .journal import Journal
+
+FRESH_S = 5.0
+"""How long the active version is cached; a change takes effect at most this much later."""
+CONFIRMED_S = 60.0
+"""How long a version is used while the node refuses to confirm it, or if it is called by its
+hash."""
+REFUSED_S = 20.0
+"""How long a first read waits while the node refuses it; a call waits longer for its start."""
+_REFRESH_S = 5.0
+"""Timeout of confirming an active version while the last one may run."""
+_MOST_REMEMBERED = 1024
+_MOST_VALUES = 128
+"""Active versions that are read on condition; each has at most 128 KiB."""
+_log = logging.getLogger(__name__)
+_Read = TypeVar("_Read")
+_Wanted = str | BuildSource | None
+_Asked = tuple[ProjectId, _Wanted]
+
+
+def grant_for(
+    project: ProjectId | None, grants: Iterable[tuple[Grant, ProgramGrant | StorageGrant]]
+) -> Grant | None:
+    """Return the newest grant that lists a project, or None."""
+    return next(
+        (
+            grant
+            for grant, listed in grants
+            for one in listed
+            if project is not None
+            and project.name == one.name
+            and same_principal(project.developer, one.developer)
+        ),
+        None,
+    )
+
+
+@dataclass(eq=False, repr=False)
+class PublishedPrograms:
+    """A client for published programs, with a cache."""
+
+    client: Client
+    journal: Journal
+    backend: Backend
+
+    def __post_init__(self) -> None:
+        self.grants = GrantReader(self.backend)
+        self._found = Recent[_Asked, tuple[float, Version]](_MOST_REMEMBERED)
+        self._active = Recent[ProjectId, Value](_MOST_VALUES)
+        self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
+        self._reading: dict[_Asked, asyncio.Task[Version]] = {}
+        self._refused_until_s = 0.0  # in the event loop's time
+
+    async def find(self, project: ProjectId | None, wanted: _Wanted) -> Version:
+        """Find a program version by project, and by hash or source.
+
+        If nothing is wanted, the project's active version is returned. Without a project, only
+        versions that were loaded earlier are found, by their hash.
+
+        Raises:
+            RunRefused: `program-unknown`, `program-older`, `program-statement` or
+                `node-unavailable`.
+        """
+        if project is None:
+            version = self._by_hash.get(wanted if isinstance(wanted, str) else "")
+            if version is None:
+                raise RunRefused("program-unknown")
+            return version
+        key = (project, wanted)
+        is_refused = asyncio.get_running_loop().time() < self._refused_until_s
+        # RN53, RN223
+        within_s = FRESH_S if wanted is None and not is_refused else CONFIRMED_S
+        if version := self._recent(key, within_s):
+            return version
+        # Concurrent calls for the same program share one read.
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._find(project, wanted))
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        return await asyncio.shield(task)
+
+    def _recent(self, key: _Asked, within_s: float) -> Version | None:
+        """Return a version that was confirmed within this time, or None."""
+        at, version = self._found.get(key, (0.0, None))
+        return version if 0 <= SystemClock.now() - at < within_s else None
+
+    async def _find(self, project: ProjectId, wanted: _Wanted) -> Version:
+        try:
+            return await self._read(project, wanted)
+        except StatementInvalid as exc:
+            raise RunRefused("program-statement", exc.message) from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+
+    async def _read(self, project: ProjectId, wanted: _Wanted) -> Version:
+        asked = project, wanted
+        last = self._recent(asked, CONFIRMED_S)
+        private = self._private_reader(project, MAX_STATEMENT_BYTES)
+        public = self.public_reader(
+            project, MAX_STATEMENT_BYTES, active_wait_s=REFUSED_S if last is None else 0.0
+        )
+
+        async def read(key: str) -> bytes | None:
+            value = await private(key)
+            return await public(key) if value is None else value  # RN153
+
+        try:
+            async with asyncio.timeout(None if last is None else _REFRESH_S):
+                active = None if wanted is not None else await read_active(read, project)
+        except StatementInvalid:
+            raise
+        except (SealspaceError, TimeoutError):
+            if last is None:
+                raise
+            if self._recent(asked, CONFIRMED_S) is None:  # RN223
+                raise RunRefused("node-unavailable") from None
+            return last
+        # Taken out, because another version may be active now.
+        _, version = self._found.pop(asked, (0.0, None))
+        named: _Wanted | Active = wanted or active
+        if isinstance(named, BuildSource):
+            found = await read(project.build_key(named.commit, named.build_target)) or b""
+            named = found.decode() if re.fullmatch(rb"[0-9a-f]{64}", found) else None
+        if named is None:
+            raise RunRefused("program-unknown")
+        if active is not None and not await self.journal.record_version(
+            project.text, active.sequence, active.statement_sha256 or ""
+        ):  # RN54: before the statement, which the node could withhold
+            raise RunRefused("program-older")
+        # The active version names the statement's hash (RN177), so it is read once.
+        if active is None or version is None or version.statement_sha256 != active.statement_sha256:
+            version = await read_version(read, project, named)
+        if version is None or (  # RN241: the index proves nothing, the signed statement does
+            isinstance(wanted, BuildSource)
+            and not (wanted.is_of(version.build) and wanted.build_target == version.target)
+        ):
+            raise RunRefused("program-unknown")
+        self._found.put(asked, (SystemClock.now(), version))
+        return version
+
+    async def load(self, version: Version) -> bytes:
+        """Download the code of a program version from the node.
+
+        Raises:
+            RunRefused: `program-mismatch`, `program-unknown` or `node-unavailable`.
+        """
+        try:
+            code = await read_code(
+                self._private_reader(version.project, MAX_PROGRAM_BYTES), version
+            )
+            # RN153: not recorded by its hash, since other callers could then run it.
+            if code is not None:
+                return code
+            code = await read_code(self.public_reader(version.project, MAX_PROGRAM_BYTES), version)
+        except StatementInvalid as exc:
+            raise RunRefused("program-mismatch") from exc
+        except SealspaceError as exc:
+            raise _unavailable(exc) from exc
+        if code is None:
+            raise RunRefused("program-unknown")
+        # Calls by hash use only what the bytes themselves show: any developer may publish the same
+        # bytes with another target or manifest.
+        if TARGET_OF.get(code[:8]) == version.target:
+            self._by_hash.put(version.sha256, replace(version, manifest=ProgramManifest()))
+        return code
+
+    def _private_reader(self, project: ProjectId, max_bytes: int) -> Reader:
+        """Return a function that reads a private project (RN153).
+
+        The function uses the newest grant for the project. It returns None without a valid grant.
+        """
+        space = space_of(project.developer, PROJECTS_SPACE).text
+        by = grant_for(project, self.grants.program_grants())
+
+        async def read(key: str) -> bytes | None:
+            if by is None:
+                return None
+            try:
+                async with self.backend.values(space, by=by) as values:
+                    return (await values.get(key, max_bytes=max_bytes)).body
+            except (NotFound, NotGranted, Unauthorized):
+                # The developer has revoked the grant, or the grant has ended.
+                return None
+
+        return read
+
+    def public_reader(
+        self, project: ProjectId, max_bytes: int, *, active_wait_s: float = 0.0
+    ) -> Reader:
+        """Return a function that reads a public project.
+
+        If the node says when to retry, no public project is read before (RN222). A read waits for
+        at most 20 s until then, or for `active_wait_s` if it reads the active version.
+        """
+        public = self.client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+        now_s = asyncio.get_running_loop().time
+
+        async def read(key: str) -> bytes | None:
+            is_active = key == project.active_key
+            last = self._active.get(project) if is_active else None
+            give_up_s = now_s() + (active_wait_s if is_active else REFUSED_S)
+            while True:
+                await asyncio.sleep(self._refused_until_s - now_s())
+                try:
+                    if last is None:
+                        value = await public.get(key, max_bytes=max_bytes)
+                    else:
+                        changed = await public.get_if_changed(key, last.etag, max_bytes=max_bytes)
+                        value = changed or last
+                except NotFound:
+                    return None
+                except NodeRefused as refused:
+                    if refused.retry_after_s is None:
+                        raise
+                    pause_s = min(max(refused.retry_after_s, 1.0), REFUSED_S)
+                    self._refused_until_s = now_s() + pause_s
+                    if self._refused_until_s > give_up_s:
+                        raise
+                else:
+                    if is_active:
+                        self._active.put(project, value)
+                    return value.body
+
+        return read
+
+
+def _unavailable(error: SealspaceError) -> RunRefused:
+    _log.warning("a program could not be read: %s", error.code)
+    return RunRefused("node-unavailable")

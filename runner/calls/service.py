@@ -1,0 +1,709 @@
+"""A service that executes programs and signs receipts.
+
+    verify the caller -> use the token up -> find program -> choose grants -> read secrets -> run
+                      -> sign the receipt
+
+Cheap steps come first: for a caller who is not verified, the runner sends nothing to the node and
+writes nothing. Plaintext of secrets exists from the reads to the end of the run, in this process
+and in one child. Payment and storage of answers are in `calls.calls`.
+
+Example:
+    runner = Runner(backend, client, executor, journal, identity)
+    outcome = await runner.perform(job, record, body, compile_s=60)
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+
+import msgspec
+
+from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
+from capabilities.frozen import frozen
+from capabilities.principals import Principal, same_principal
+from capabilities.signatures import Ed25519Signer
+from capabilities.strict_base64 import encode_url
+from capabilities.strict_json import Json, JsonObject
+from sealspace.apps.backends import RUNNER_APP_ID
+from sealspace.apps.programs import ProgramManifest, Version
+from sealspace.apps.run_calls import Call as SignedCall
+from sealspace.apps.run_calls import read_call
+from sealspace.documents.builds import Build
+from sealspace.documents.call_conditions import Call, Verdict, require_bounded_patterns
+from sealspace.documents.iexec_names import address_of, app_secret
+from sealspace.documents.project_names import ProjectId
+from sealspace.documents.published import parse_statement, statement_json
+from sealspace.documents.run_grants import (
+    ByHash,
+    RunGrant,
+)
+from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, scope_of_profile
+from sealspace.errors import (
+    CallRefused,
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidInput,
+    InvalidPortableDelegation,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    Unauthorized,
+)
+from sealspace.secrets import is_protected, parse_secret_name
+from sealspace.session import iso_time, space_of
+from sealspace.wire.portable import PortableDelegation
+from tee_backend.attestation.report_data import runner_binding
+from tee_backend.backend import Backend
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
+from tee_backend.evidence.source import EvidenceSource
+
+from ..guest.environment import environment_of
+from ..guest.executor import INLINE_BYTES, Executor
+from ..guest.runs import MILLION, Limits, RunRequest, RunResult
+from ..reasons import REASONS, RunRefused
+from ..shares import Payer
+from .call_bodies import CallBody
+from .grant_judging import ConditionJudge, applicable, choose, located, not_granted
+from .journal import Journal
+from .ledger import JobRecord
+from .project_storage import ProjectStorage
+from .published_programs import PublishedPrograms, grant_for
+from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
+from .secret_tags import SecretTagKey, StorageKey
+from .task_stages import (
+    TaskStages,
+    Wanted,
+    noting_missing,
+    require_none_missing,
+    task_environment,
+    wanted_for_task,
+)
+
+START_S = 30.0
+"""How long a synchronous call waits for the start of its program."""
+_MOST_VERIFYING = 2
+"""Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
+_log = logging.getLogger(__name__)
+
+
+@frozen
+class Identity:
+    """A runner's signing key and attested startup document.
+
+    `start_hash` is the SHA-256 of the document in base64url.
+    """
+
+    receipt_key: Ed25519Signer = field(repr=False)
+    start: bytes = field(repr=False)
+    start_hash: str
+
+
+def manifest_of(did: str, name: str) -> JsonObject:
+    """Return a runner's application manifest.
+
+    The manifest requests no permissions, because owners choose what they grant.
+    """
+    return {"app_id": RUNNER_APP_ID, "name": name, "did": did, "defaults": False}
+
+
+async def begin(
+    source: EvidenceSource, *, did: Principal, manifest: Mapping[str, Json], compose: str | None
+) -> Identity:
+    """Create a runner's signing key and attested startup document (RN71).
+
+    The document contains a quote for the key.
+    """
+    key = Ed25519Signer(SystemEntropy().token(32))
+    stated = statement_json(did, dict(manifest), compose)
+    binding = runner_binding(did, key.public_key, parse_statement(stated).sha256)
+    # In a thread: a quote is read from a file system or a socket of the platform, which may block.
+    quoted = await asyncio.to_thread(source.quote, binding.report_data)
+    start = encode_start(stated, key.did, quoted.quote, quoted.log_entries)
+    return Identity(receipt_key=key, start=start, start_hash=encode_url(parse_start(start).sha256))
+
+
+@frozen
+class Outcome:
+    """The result and the signed receipt of a job.
+
+    `stores_receipt` is False for free refused calls, whose receipts could fill the store (RN169).
+    """
+
+    salt: bytes = field(repr=False)
+    facts: RunFacts
+    result: RunResult
+    receipt: bytes = field(repr=False)
+    stores_receipt: bool
+
+
+@dataclass(eq=False, repr=False)
+class Runner:
+    """A service that executes programs for callers.
+
+    `most` contains the upper limits for every run.
+    """
+
+    backend: Backend
+    programs: PublishedPrograms
+    executor: Executor
+    journal: Journal
+    identity: Identity
+    tags: SecretTagKey
+    storage_key: StorageKey
+    most: Limits
+    entropy: Entropy = field(default_factory=SystemEntropy)
+    tasks: TaskStages | None = None
+
+    def __post_init__(self) -> None:
+        self.did = self.backend.did
+        self.grants = self.programs.grants
+        self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
+        self.judge = ConditionJudge()
+
+    async def accept(self, *portables: PortableDelegation) -> bytes | None:
+        """Verify and accept the given grants.
+
+        If one grant is invalid, none is accepted. Run grants cannot be accepted together with
+        grants of other kinds.
+
+        Returns:
+            After a grant by a job, the commits of the job's former grants by CID, as JSON.
+        Raises:
+            InvalidPortableDelegation: one is not a grant for this runner (RN41 to RN46, RN143,
+                RN152, RN201), a pattern on callers is over its limit (RN210), or they are of both
+                kinds.
+            As `Backend.accept`.
+        """
+        is_releasing, jobs = self._check(portables)
+        await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
+        # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
+        # be replayed, or another delivery may have been accepted meanwhile.
+        known = self.grants.run_grants() + self.grants.run_grants("ended", "revoked")
+        newest = {run.job: grant.cid for grant, run in reversed(known)}
+        former = {
+            grant.cid: run.commit
+            for grant, run in known
+            if run.job in jobs and grant.cid != newest[run.job]
+        }
+        await self.backend.disuse(former)
+        return msgspec.json.encode(former) if jobs else None
+
+    def check_found(self, portable: PortableDelegation) -> None:
+        """Verify a grant that was fetched from the node (AT61).
+
+        Raises:
+            SealspaceError: as `accept`. Also for a grant by a job: only the newest one of a job
+                counts (RN247), and the list at the node is in another order than deliveries.
+        """
+        _, jobs = self._check([portable])
+        if jobs:
+            raise InvalidPortableDelegation("a job delivers its grants itself")
+
+    def _check(self, portables: Sequence[PortableDelegation]) -> tuple[bool, set[bytes]]:
+        """Return whether grants release secrets, and the jobs that made them.
+
+        Raises:
+            InvalidPortableDelegation: as `accept`.
+        """
+        found = [self.grants.read(portable.header) for portable in portables]
+        runs = [one for one in found if isinstance(one, RunGrant)]
+        for run in runs:
+            try:
+                require_bounded_patterns(run.statement.callers)  # RN210
+            except InvalidInput as invalid:
+                raise InvalidPortableDelegation(str(invalid)) from invalid
+        if runs and len(runs) != len(found):
+            raise InvalidPortableDelegation(
+                "a delivery contains run grants and grants of another kind; deliver them separately"
+            )
+        is_releasing = len(runs) == len(found)
+        jobs = {run.job for run in runs if run.job}
+        return is_releasing, jobs
+
+    async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
+        """Verify the token of a program call.
+
+        The token contains the hash of the startup document, which each process creates anew. So a
+        token from before a restart, or for another runner with the same DID, is refused (RN178).
+
+        Args:
+            authorization: the caller's token, untrusted, or None.
+            sign_in: the wallet sign-in that the token cites, untrusted, or None.
+        Returns:
+            The verified call. Its program and body are not compared yet (`use_token`).
+        Raises:
+            RunRefused: `call-refused`, `call-start`.
+        """
+        if authorization is None:
+            raise RunRefused("call-refused", "no Authorization")
+        async with self._verifying:  # RN163
+            try:
+                call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
+            except CallRefused as refused:
+                raise RunRefused("call-refused", refused.message) from refused
+        # RN178: a platform's key service gives several runners one DID, and each has a journal of
+        # its own. Without this check one token could be used once at each.
+        if call.runner.start != self.identity.start_hash:
+            raise RunRefused("call-start")
+        return call
+
+    async def use_token(self, call: SignedCall, program: str | None, body: bytes) -> Principal:
+        """Check a call's token, and record the token as used (RN65).
+
+        Returns the caller's DID.
+
+        Args:
+            call: a verified call.
+            program: the program that the token must name; None: the body names it, and is compared
+                with the token once it is parsed.
+            body: the body whose SHA-256 the token must name.
+        Raises:
+            RunRefused: `call-refused`, `call-repeated`.
+            KeepingError: the journal cannot be used.
+        """
+        try:
+            if len(body) <= INLINE_BYTES:
+                call.require(program, body)
+            else:  # hashing 20 MB would block the event loop for 20 ms
+                await asyncio.to_thread(call.require, program, body)
+        except CallRefused as refused:
+            raise RunRefused("call-refused", refused.message) from refused
+        async with self._verifying:  # RN163
+            now = SystemClock.now()
+            # The journal deletes expired tokens. So a token that expired while the body arrived may
+            # have been used before.
+            if now > call.expires_at or not await self.journal.use_token(
+                call.token, expires_at=call.expires_at, now=now
+            ):
+                raise RunRefused("call-repeated")
+        return call.caller
+
+    def limits(self, body: CallBody) -> Limits:
+        """Return the resource limits for a requested program run.
+
+        Each is the requested limit, but at most the runner's limit.
+        """
+        return _capped(self.most, body.limits)
+
+    async def locate(self, body: CallBody, payer: Payer) -> CallBody:
+        """Find the project of a call that names only its source (RN242).
+
+        Raises:
+            RunRefused: `program-unknown`, `request-invalid`, or `runner-busy` if it takes too long.
+        """
+        if body.build is None or body.project is not None:
+            return body
+        try:
+            async with asyncio.timeout(START_S):  # RN220
+                grants = [grant for _, grant in self.grants.run_grants()]
+                return await located(body, body.build, payer, grants, self.judge)
+        except TimeoutError as late:
+            raise RunRefused("runner-busy") from late
+
+    async def check_task(self, body: CallBody, payer: Payer) -> None:
+        """Check that all secrets of a task are granted and stored (TK5).
+
+        No secret is opened. The run of the task judges and reads everything again.
+
+        Raises:
+            RunRefused: a secret is missing, the program was not found, or the node is too slow.
+        """
+        try:
+            async with asyncio.timeout(START_S):  # RN220
+                version = await self.programs.find(body.project, None)
+                request = RunRequest(version.sha256, version.target, payer=payer)
+                wanted = self._wanted(body, payer.did, version)
+                looked_for = [one._replace(opens=False) for one in wanted]
+                await self._prepared("", body, looked_for, version.manifest, request)
+        except TimeoutError as late:
+            raise RunRefused("runner-busy") from late
+
+    def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
+        """Return the secrets that a call or a task needs (RN212, TK3)."""
+        app, order = body.project, body.task
+        if app is None or order is None:
+            wanted, own = list[Wanted](), version.manifest.developer
+            if (asked := body.secrets) is not None:
+                wanted.append(
+                    Wanted(asked.owner, asked.scope, version.manifest.secrets, own is not None)
+                )
+            if own is not None and app is not None:
+                wanted.append(
+                    Wanted(app.developer, scope_of_profile(own.profile), own.secrets, True)
+                )
+            return wanted
+        if self.tasks is None:
+            raise RunRefused("tasks-off")
+        wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
+        # TK4: the developer may have granted no secret. A grant that has ended, was revoked, or is
+        # for another version refuses the task, because the developer wanted the secret there.
+        is_granted = any(
+            grant.owner == app.developer and secret in grant.secrets
+            for _, grant in self.grants.run_grants("live", "ended", "revoked")
+        )
+        return wanted if is_granted else wanted[1:]
+
+    async def perform(
+        self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
+    ) -> Outcome:
+        """Run a program, and sign a receipt.
+
+        A refused run has a receipt too. The receipt is returned, not stored.
+
+        Raises:
+            KeepingError: the journal cannot be used; no program ran.
+        """
+        payer, is_owner, fetch_s = record.payer, False, list[float]()
+        storage = ProjectStorage(
+            self.backend,
+            lambda: (
+                grant_for(body.project, self.grants.storage_grants())
+                if request.has_storage
+                else None
+            ),
+            body.project,
+            partial(self.storage_key.digest, record.project or "", payer.did),
+        )
+        request = RunRequest(
+            body.sha256 or "",
+            "wasm32-wasip1",  # until the program is found
+            input=body.input,
+            response_format=body.response_format,
+            limits=self.most,
+            payer=payer,
+            developer=payer.did if body.project is None else body.project.developer,
+            compile_s=compile_s,
+            start_by_s=None if record.is_async else asyncio.get_running_loop().time() + START_S,
+            storage=storage.answer,
+        )
+        try:
+            async with asyncio.timeout_at(request.start_by_s):
+                version = await self.programs.find(body.project, body.build or body.sha256)
+                request = replace(
+                    request,
+                    wasm_sha256=version.sha256,
+                    target=version.target,
+                    origin=version.project.text,  # RN153
+                )
+                wanted = self._wanted(body, payer.did, version)
+                has_key = record.key is not None
+                is_owner = not has_key and all(
+                    same_principal(one.owner, payer.did) for one in wanted
+                )
+                prepare = partial(
+                    self._prepared, job, body, wanted, version.manifest, request, has_key=has_key
+                )
+                request, secrets = await prepare()
+            load = partial(self.programs.load, version)
+            if body.task is None or self.tasks is None:
+                result = await self.executor.run(request, load)
+            else:
+                prepared = request, secrets
+                result = await self.tasks.run(job, body.task, prepared, prepare, load, fetch_s)
+            result = replace(result, storage=storage.state)
+        except TimeoutError:  # RN220
+            result = RunResult(REASONS["runner-busy"])
+        except RunRefused as refused:
+            # RN81: the detail names a secret of any owner
+            is_shown = is_owner or not refused.reason.code.startswith("environment")
+            result = RunResult(refused.reason if is_shown else refused.reason._replace(detail=""))
+        result = replace(result, fetch_s=sum(fetch_s))
+        if request.secrets_delivered and not is_owner:  # RN85
+            result = replace(result, stderr=b"", stdout=b"")
+        return await self._signed(job, record, request, result)
+
+    async def _signed(
+        self, job: str, record: JobRecord, request: RunRequest, result: RunResult
+    ) -> Outcome:
+        """Return the outcome of a run, with its signed receipt."""
+        if len(result.output) <= INLINE_BYTES:
+            return self._outcome(job, record, request, result)
+        # A long output is hashed in a thread, because it would block the event loop.
+        return await asyncio.to_thread(self._outcome, job, record, request, result)
+
+    def outcome_without_run(self, job: str, record: JobRecord, code: str) -> Outcome:
+        """Return the outcome of an interrupted or refused job.
+
+        The outcome contains a signed receipt.
+        """
+        request = RunRequest(
+            record.program or "",
+            "wasm32-wasip1",
+            limits=Limits(*record.limits),
+            secrets_delivered=record.has_secrets,
+        )
+        may_have_run = code in ("interrupted", "runner-failed")
+        in_project = record.project is not None
+        result = RunResult(
+            REASONS[code],
+            # RN213: any version of a project may have had secrets of its developer.
+            secrets_delivered=may_have_run and (record.has_secrets or in_project),
+            # RN206: also without a live grant, since it may have ended
+            storage="unknown" if may_have_run and in_project else "none",
+        )
+        return self._outcome(job, record, request, result)
+
+    async def _prepared(
+        self,
+        job: str,
+        body: CallBody,
+        wanted: Sequence[Wanted],
+        manifest: ProgramManifest,
+        request: RunRequest,
+        *,
+        has_key: bool = False,
+    ) -> tuple[RunRequest, dict[str, str]]:
+        """Return a run request with limits, allowed hosts and secrets, and the secrets alone."""
+        caller = request.payer.did
+        limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
+        has_storage = (
+            body.task is None and grant_for(body.project, self.grants.storage_grants()) is not None
+        )
+        grants = [grant for _, grant in self.grants.run_grants()] if wanted else []
+        call = Call(
+            caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
+        )
+        chosen, missing, builds = [], list[int](), set[Build | None]()
+        verdicts = dict[str, Verdict]()
+        try:
+            for one in wanted:  # RN213: the grants of all owners are judged before any read
+                call = replace(call, owner=one.owner)
+                with noting_missing(one, missing):
+                    by_name = await self._chosen(grants, call, body, one, request.payer, verdicts)
+                    chosen.append((call, one, by_name))
+            for call, one, by_name in [] if missing else chosen:
+                with noting_missing(one, missing):
+                    values = await self._values(call, by_name, one)
+                    for name, (grant, value) in values.items():
+                        secrets |= dict.fromkeys(one.variables or (name,), value)
+                        builds |= {
+                            rule.build if isinstance(rule, ByHash) else None
+                            for rule in grant.statement.rules_for(
+                                request.wasm_sha256, body.project, body.active_of
+                            )
+                        }
+                        # RN103: a run may contact only hosts that the grant of every secret allows
+                        hosts &= frozenset(grant.statement.hosts)
+                        # RN207: otherwise a caller could choose the project that keeps the values
+                        has_storage &= any(
+                            rule.project == body.project for rule in grant.statement.programs
+                        )
+                        limits = _capped(limits, asdict(grant.statement.limits))
+            require_none_missing(missing)
+        except RunRefused as refused:
+            # RN81: details name secrets, and are for their owner in person, not for key holders.
+            # Details of a task name nothing that its request does not.
+            if body.task is None and (call.owner != caller or has_key):
+                raise RunRefused(refused.reason.code) from refused
+            raise
+        environment = (
+            environment_of(_system(job, caller, body.project, limits), secrets)
+            if body.task is None
+            else task_environment(job, body.task, secrets)
+        )
+        request = replace(
+            request,
+            environment=environment,
+            limits=limits,
+            hosts=hosts,
+            secrets_delivered=bool(secrets),
+            build=builds.pop() if len(builds) == 1 else None,  # RN244
+            has_storage=has_storage,
+        )
+        return request, secrets
+
+    async def _chosen(
+        self,
+        grants: Sequence[RunGrant],
+        call: Call,
+        body: CallBody,
+        wanted: Wanted,
+        payer: Payer,
+        verdicts: dict[str, Verdict],
+    ) -> Mapping[str, Sequence[RunGrant]]:
+        """Judge the grants of an owner, and choose among them as `choose` does.
+
+        `verdicts` has those of the grants that were judged for this call, by the grant's text
+        (RN250).
+        """
+        candidates = applicable(grants, call, body, wanted)
+        if not candidates:  # AT61: the delivery of a grant may have been refused
+            self.backend.look_for(wanted.owner)
+        for grant, _ in candidates:
+            if grant.header not in verdicts:
+                condition = grant.statement.callers
+                verdicts[grant.header] = await self.judge.verdict(condition, call, payer)
+        return choose(candidates, verdicts, call, wanted)
+
+    async def _values(
+        self,
+        call: Call,
+        chosen: Mapping[str, Sequence[RunGrant]],
+        wanted: Wanted,
+    ) -> dict[str, tuple[RunGrant, str]]:
+        """Read all secrets needed for a program run.
+
+        If a secret cannot be read, the run is refused.
+        """
+        tasks = [
+            asyncio.create_task(self._value(call, name, grants, wanted))
+            for name, grants in chosen.items()
+        ]
+        try:
+            values = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return dict(zip(chosen, values, strict=True))
+
+    async def _value(
+        self,
+        call: Call,
+        name: str,
+        grants: Sequence[RunGrant],
+        wanted: Wanted,
+    ) -> tuple[RunGrant, str]:
+        """Read a secret with the first grant that is not revoked.
+
+        Each read cites exactly one grant (RN83).
+        """
+        scope = wanted.scope
+        for run_grant in grants:
+            grant = next(
+                (one.grant for one in self.backend.grants if one.grant.header == run_grant.header),
+                None,
+            )
+            if grant is None:  # it was replaced or has ended in the meantime
+                continue
+            try:
+                if not wanted.opens:
+                    space = space_of(run_grant.owner, SECRETS_SPACE).text
+                    async with self.backend.values(space, by=grant) as stored:
+                        await stored.get(SecretName(name, scope).path)
+                    return run_grant, ""
+                secret = await self.backend.open_secret(
+                    run_grant.owner, name, scope=scope, by=grant
+                )
+            except DelegationRevoked:
+                continue
+            except NotFound as absent:
+                raise RunRefused("secret-missing", name) from absent
+            except (DecryptDenied, Unauthorized, NotGranted) as denied:
+                raise RunRefused("secret-refused", name) from denied
+            except (SealspaceError, EvidenceSourceError) as failed:
+                _log.warning(
+                    "a secret could not be read: %s", getattr(failed, "code", type(failed).__name__)
+                )
+                raise RunRefused("secret-unreadable", name) from failed
+            if isinstance(secret.value, bytes):
+                raise RunRefused("environment-value", name)
+            place = parse_secret_name(name, scope=scope)
+            if is_protected(name) and not self.tags.is_valid(
+                run_grant.owner, place, secret
+            ):  # RN148
+                cause = (
+                    "stored by hand"
+                    if secret.generated is None
+                    else "changed, or made for another path or runner"
+                )
+                raise RunRefused("secret-not-generated", f"{name}: {cause}")
+            return run_grant, secret.value
+        raise not_granted(call)  # RN81: all were revoked
+
+    def _outcome(
+        self, job: str, record: JobRecord, request: RunRequest, result: RunResult
+    ) -> Outcome:
+        """Return the result of a program run, and its signed receipt."""
+        code = None if result.reason is None else result.reason.code
+        facts = RunFacts(
+            job=job,
+            program=request.wasm_sha256,
+            project=record.project,
+            code=code,
+            input_hash=encode_url(record.input_hash),
+            output_hash=encode_url(salted(record.salt, result.output)),
+            variables_hash=names_hash(name for name, _ in request.environment),
+            secrets="delivered" if result.secrets_delivered else "none",
+            storage=result.storage,
+            hosts=[*result.hosts],
+            limits=request.limits.as_json,
+            instructions=result.rounded_instructions,
+            time_ms=result.rounded_time_ms,
+            nonce=record.nonce,
+            at=iso_time(SystemClock.now()),
+            task=record.beneficiary is not None,
+            build=request.build if result.secrets_delivered else None,
+        )
+        identity = self.identity
+        receipt = sign_receipt(
+            facts, runner=self.did, start=identity.start_hash, key=identity.receipt_key
+        )
+        reached_secrets = request.secrets_delivered or (code or "").startswith(
+            ("secret-", "environment-")
+        )
+        stores_receipt = result.ran or record.is_known or reached_secrets  # RN169
+        return Outcome(record.salt, facts, result, receipt, stores_receipt)
+
+
+def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
+    """Return a copy of the limits with upper bounds applied (RN86).
+
+    Instructions are rounded down to whole millions (RN1), except below one million, which a grant
+    or a runner may set.
+
+    Raises:
+        RunRefused: `limits-invalid` if a limit is below 1.
+    """
+    lower = {
+        name: min(getattr(limits, name), limit) for name, limit in caps.items() if limit is not None
+    }
+    smallest = replace(limits, **lower)
+    # RN1: by exact limits a caller could measure the instructions that a program spends on a
+    # secret. Bisection reads 16 characters in 493 calls from a program that compares byte by byte.
+    # The limits of grants are rounded too, because a caller can choose among grants.
+    most = smallest.max_instructions
+    return replace(smallest, max_instructions=most // MILLION * MILLION or most)
+
+
+def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
+    """Return the environment variables set by the runner (RN84).
+
+    The variables are compatible with OutLayer's.
+    """
+    variables = dict.fromkeys(
+        (
+            "NEAR_NETWORK_ID",
+            "NEAR_CONTRACT_ID",
+            "NEAR_BLOCK_HEIGHT",
+            "NEAR_BLOCK_TIMESTAMP",
+            "NEAR_RECEIPT_ID",
+            "NEAR_PREDECESSOR_ID",
+            "NEAR_SIGNER_PUBLIC_KEY",
+            "NEAR_GAS_BURNT",
+            "NEAR_TRANSACTION_HASH",
+            "NEAR_REQUEST_ID",
+        ),
+        "",
+    ) | {
+        "OUTLAYER_EXECUTION_TYPE": "HTTPS",
+        "NEAR_SENDER_ID": caller,
+        "NEAR_USER_ACCOUNT_ID": caller,
+        "NEAR_PAYMENT_YOCTO": "0",
+        "ATTACHED_USD": "0",
+        "USD_PAYMENT": "0",
+        "OUTLAYER_CALL_ID": job,
+        "NEAR_MAX_INSTRUCTIONS": str(limits.max_instructions),
+        "NEAR_MAX_MEMORY_MB": str(limits.max_memory_mb),
+        "NEAR_MAX_EXECUTION_SECONDS": str(limits.max_execution_s),
+    }
+    if project is not None:  # otherwise absent, not empty: a program can tell the difference
+        variables |= {
+            "OUTLAYER_PROJECT_ID": project.text,
+            "OUTLAYER_PROJECT_OWNER": project.developer,
+            "OUTLAYER_PROJECT_NAME": project.name,
+            "OUTLAYER_PROJECT_UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, project.text)),
+        }
+    return variables

@@ -1,0 +1,1 @@
+"""The commands `runner`, `task`, `project` and `dataset`."""

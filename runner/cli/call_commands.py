@@ -1,0 +1,377 @@
+"""Commands that call programs on runners, and manage API keys."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from capabilities.capability_errors import InvalidJson
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import JsonObject, parse_json
+from sealspace.apps.api_keys import MAX_AMOUNT, MAX_KEY_LIFE_S
+from sealspace.apps.programs import TARGETS
+from sealspace.apps.run_calls import call_right
+from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
+from sealspace.cli.options.durations import expires_option
+from sealspace.cli.options.paths import FILE_OR_DASH, NEW_FILE, read_named
+from sealspace.cli.options.shared import shared
+from sealspace.cli.terminal import (
+    cell_text,
+    confirm,
+    flag_option,
+    print_json,
+    print_lines,
+    print_rows,
+    print_value,
+    repeatable_option,
+    tell,
+    yes_option,
+)
+from sealspace.cli.who.owner_profile import at_node, owner_home
+from sealspace.client import Client
+from sealspace.documents.project_names import checked_sha256
+from sealspace.documents.published import MAX_PUBLISHED_BYTES
+from sealspace.errors import BackendAnswerInvalid, InvalidInput, NotGranted
+from sealspace.private_files import read_key, replace_file
+from sealspace.service.command_errors import KeyFileUnusable, RunFailed
+from tee_backend.cli.grants import hosts_words
+
+from .program_commands import project_of
+
+_RIGHT_TTL_S = 12 * 3600.0
+_MAX_INPUT_BYTES = 10_000_000
+_MAX_KEY_BYTES = 4096
+_Result = TypeVar("_Result")
+
+
+@click.command(
+    epilog="Examples: `echo hello | sealspace runner call https://runner.example DID/digest --input"
+    " -`. With `--secrets me` the program gets the secrets that you granted to it. `--receipt"
+    " FILE` writes a receipt for `sealspace verify`.",
+)
+@click.argument("url")
+@click.argument("program", metavar="[DID/NAME|SHA256]", required=False)
+@click.option(
+    "--repository",
+    metavar="github.com/OWNER/NAME",
+    help="Run the version that was built from this repository; needs --commit.",
+)
+@click.option("--commit", metavar="HASH", help="Full hash of the commit.")
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    default=TARGETS[0],
+    show_default=True,
+    help="Kind of module, with --commit.",
+)
+@click.option(
+    "--input",
+    "source",
+    type=FILE_OR_DASH,
+    help="File with the program's input; `-` is standard input. Default: no input.",
+)
+@click.option(
+    "--secrets",
+    metavar="OWNER[/PROFILE]",
+    help="Owner of the secrets to use (a DID or `me`), and optionally the scope of the secrets.",
+)
+@click.option(
+    "--receipt", "receipt_file", type=NEW_FILE, help="File to write the receipt and its salt to."
+)
+@click.option(
+    "--key",
+    "key_file",
+    type=FILE_OR_DASH,
+    help="File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
+    " the key's owner. With an API key, the input must be JSON.",
+)
+def call(
+    url: str,
+    program: str | None,
+    repository: str | None,
+    commit: str | None,
+    target: str,
+    source: Path | None,
+    secrets: str | None,
+    receipt_file: Path | None,
+    key_file: Path | None,
+) -> None:
+    """Run a published program on the runner at URL.
+
+    The output of the program is printed. The runner learns the input, and the DID of the owner who
+    is logged in here. This command does not verify the runner; to verify it, use `sealspace backend
+    show URL`.
+    """
+    named: JsonObject = {}
+    if repository or commit:
+        named["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
+    data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
+    if data is not None and len(data) > _MAX_INPUT_BYTES:
+        raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
+    if key_file is not None:
+        if receipt_file is not None:
+            raise click.UsageError(
+                "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
+            )
+        key, project, body = _key(key_file), project_of(program or ""), _api_body(data, secrets)
+        if named:
+            body["source"] = named
+        answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
+    else:
+        body = _body(program, named, data, secrets)
+        answer = with_call_right(
+            lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
+        )
+        if receipt_file is not None:
+            try:  # needed to verify receipts
+                start = parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
+            except InvalidJson:
+                raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
+            answer["start"] = start
+            kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+            replace_file(receipt_file, json.dumps(kept).encode())
+        if isinstance(text := answer.get("stderr"), str):
+            print_lines(*text.splitlines(), err=True)
+        if isinstance(receipt := answer.get("receipt"), dict):
+            contacted = hosts_words(receipt.get("statement"))
+            if contacted != "none":
+                print_lines(f"contacted: {contacted}", err=True)
+    _show(answer, url)
+
+
+def _tell_waiting(code: str, pause_s: float) -> None:
+    tell(f"the program could not start ({code}); trying again in {pause_s:g} s")
+
+
+def _show(answer: JsonObject, url: str) -> None:
+    """Print the output of a program call.
+
+    Raises `RunFailed` if the response contains an error.
+    """
+    error, code = answer.get("error"), answer.get("code")
+    if shared().as_json:
+        print_json(answer)
+    elif error is None:
+        output = answer.get("output")
+        print_value(output if isinstance(output, str) else json.dumps(output))
+    if isinstance(error, dict):
+        code, error = error.get("code"), error_text(error)
+    if error is not None:
+        hints = {
+            "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME"
+            "; after a new build of a repository: --refresh",
+            "access-denied": (
+                "ask the owner of the secrets, or the developer if the program has secrets of its"
+                " own, to allow your DID, which sealspace whoami prints"
+            ),
+            "program-unknown": "sealspace project show DID/NAME",
+            "guest-exit": "the program itself reported this; its error output is above, if any",
+            "request-invalid": "sealspace runner call --help",
+            "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
+            "key-project": f"sealspace runner keys list {url}",
+            "key-profile": f"sealspace runner keys list {url}",
+            "secret-unreadable": "repeat this command when the node answers: sealspace status",
+            "call-refused": "sealspace login, then repeat this command",
+            "key-refused": f"sealspace runner keys create {url}",
+            "key-malformed": f"sealspace runner keys create {url}",
+            "balance-too-low": (
+                "ask the runner's operator to credit the account: sealspace runner credit"
+            ),
+        }
+        hint = hints.get(str(code), "look up the error code in spec/runner.md")
+        raise RunFailed(f"{code}: {error}", hint=hint)
+
+
+def _body(
+    program: str | None,
+    named: JsonObject,
+    data: bytes | None,
+    secrets: str | None,
+) -> JsonObject:
+    if program is not None:
+        is_hash = "/" not in program and len(program) == 64
+        named = named | (
+            {"wasmSha256": checked_sha256(program, what="the program")}
+            if is_hash
+            else {"project": project_of(program).text}
+        )
+    body: JsonObject = {"source": named}
+    if data is not None:
+        try:
+            body["input"] = data.decode()
+        except UnicodeDecodeError:
+            body["inputBase64"] = encode_standard(data)
+    if secrets is not None:
+        body["secretsRef"] = _secrets(secrets, "owner")
+    return body
+
+
+@at_node
+async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Result]]) -> _Result:
+    """Send a request, and obtain the right to call programs if necessary.
+
+    If the right is missing, the wallet adds it, and the request is sent again.
+    """
+    # Tried first without the wallet, because the session may have the right from an earlier call.
+    try:
+        return await ask(client)
+    except NotGranted:
+        right, home = call_right(client.kv().space.text), owner_home()
+        await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
+        home.keep_session(client.session)
+        return await ask(client)
+
+
+def _key(file: Path) -> str:
+    data = (
+        read_named(file, most_bytes=_MAX_KEY_BYTES)
+        if str(file) == "-"
+        else read_key(file, "file with an API key", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
+    )
+    try:
+        return data.decode().strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            f"{file} does not contain an API key", hint="sealspace runner keys create URL"
+        ) from None
+
+
+def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
+    """Return the JSON request body for a call authorised by an API key."""
+    try:
+        body: JsonObject = {"input": None if data is None else json.loads(data)}
+    except ValueError:
+        raise InvalidInput(
+            "the input must be JSON if an API key is used", hint='put text in double quotes: "TEXT"'
+        ) from None
+    if secrets is not None:
+        body["secrets_ref"] = _secrets(secrets, "account_id")
+    return body
+
+
+def _secrets(text: str, member: str) -> JsonObject:
+    """Convert `OWNER/PROFILE` to the JSON that selects a call's secrets.
+
+    `me` means the logged-in owner.
+    """
+    owner, _, profile = text.partition("/")
+    return {
+        member: owner_home().profile().owner if owner == "me" else owner,
+        "profile": profile or "default",
+    }
+
+
+@click.command(
+    epilog="Example: `sealspace runner keys create https://runner.example --project"
+    " did:key:z6Mk…/digest > key`; then `sealspace runner call https://runner.example"
+    " DID/digest --key key`, or `curl` with the key in `X-Payment-Key`.",
+)
+@click.argument("url")
+@repeatable_option(
+    "--project",
+    "projects",
+    metavar="DID/NAME",
+    help="A project that the key may call; repeatable.",
+)
+@flag_option("--any-project", help="Allow the key to call every program.")
+@repeatable_option(
+    "--profile",
+    "profiles",
+    metavar="NAME",
+    help="Scope of secrets that calls may use, or `default` for secrets without a scope;"
+    " repeatable. Without this option, calls may use no secrets.",
+)
+@click.option(
+    "--max-per-call",
+    type=click.IntRange(0, MAX_AMOUNT),
+    default=10_000,
+    show_default=True,
+    help="Maximum price of one call, in micro-units.",
+)
+@expires_option("30d", "Lifetime of the key, at most 90d.")
+@at_node
+async def create(
+    client: Client,
+    url: str,
+    projects: tuple[str, ...],
+    any_project: bool,
+    profiles: tuple[str, ...],
+    max_per_call: int,
+    ttl_s: float,
+) -> None:
+    """Create and print an API key for the runner at URL.
+
+    The key cannot be printed again. Anyone with the key can call programs in your name and at your
+    cost, within the limits that the options set. A call gets only secrets in the named profiles,
+    and only if a grant to the runner allows you to call the program.
+    """
+    if bool(projects) == any_project:
+        raise click.UsageError("give either --project DID/NAME or --any-project")
+    if ttl_s > MAX_KEY_LIFE_S:
+        raise InvalidInput("--expires is more than 90d", hint="an API key lasts 90 days at most")
+    key = await client.runners.create_key(
+        url,
+        projects=None if any_project else [project_of(one) for one in projects],
+        profiles=profiles,
+        max_per_call=max_per_call,
+        ttl_s=ttl_s,
+        wallet=owner_home().wallet(),
+    )
+    if shared().as_json:
+        print_json({"key": key.text, "nonce": key.nonce})
+    else:
+        print_lines(key.text)
+        tell(
+            "the key is not shown again; to revoke the key:"
+            f" sealspace runner keys revoke {url} {key.nonce}"
+        )
+
+
+@click.command()
+@click.argument("url")
+def list_(url: str) -> None:
+    """List your API keys for the runner at URL.
+
+    The balance of your account is shown too. Amounts are in micro-units.
+    """
+    listed = with_call_right(lambda client: client.runners.keys(url))
+    keys = listed.get("keys")
+    rows = [
+        [
+            cell_text(one.get(name))
+            for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")
+        ]
+        for one in (keys if isinstance(keys, list) else [])
+        if isinstance(one, dict)
+    ]
+    account = listed.get("account")
+    if isinstance(account, dict):
+        tell(
+            ", ".join(
+                f"{name} {cell_text(account.get(name))}"
+                for name in ("balance", "reserved", "charged")
+            )
+        )
+    print_rows(
+        listed,
+        ("nonce", "until", "most per call", "projects", "profiles"),
+        rows,
+        nothing=f"you have no API key at this runner; next: sealspace runner keys create {url}",
+    )
+
+
+@click.command()
+@click.argument("url")
+@click.argument("nonce", type=click.IntRange(0, 2**32 - 1))
+@yes_option
+def revoke(url: str, nonce: int, yes: bool) -> None:
+    """Revoke the API key with nonce NONCE at the runner at URL.
+
+    New calls with the key are refused.
+    """
+    confirm(f"Revoke the API key {nonce} at {url}?", yes=yes)
+    with_call_right(lambda client: client.runners.revoke_key(url, nonce))
+    tell(f"the API key {nonce} is revoked")

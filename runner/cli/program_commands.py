@@ -1,0 +1,606 @@
+"""Commands that publish programs and data sets."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+import click
+from msgspec import to_builtins
+
+from capabilities.abilities import KV_PUT
+from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.principals import same_principal
+from capabilities.resources import SpaceId
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import JsonObject, parse_json
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.apps.programs import (
+    MAX_PROGRAM_BYTES,
+    TARGET_OF,
+    TARGETS,
+    Active,
+    ProgramManifest,
+    Provenance,
+    Reader,
+    Target,
+    Version,
+    manifest_json,
+    parse_program_manifest,
+    read_active,
+    read_version,
+    version_json,
+)
+from sealspace.cli.keep.secret import store_secret
+from sealspace.cli.lazy import is_installed
+from sealspace.cli.options.paths import (
+    FILE,
+    FOLDER,
+    NEW_FILE,
+    file_option,
+    read_named,
+    require_free,
+)
+from sealspace.cli.options.trusted_root import load_trusted_root, trusted_root_option
+from sealspace.cli.terminal import (
+    confirm,
+    facts,
+    flag_option,
+    print_documents,
+    print_result,
+    print_rows,
+    tell,
+    time_text,
+    yes_option,
+)
+from sealspace.cli.who.owner_profile import at_node, owner_home
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.documents.dataset_format import (
+    DATASET_TYPE,
+    KEY_BYTES,
+    Suite,
+    encrypt,
+    parse_dataset,
+    parse_dataset_key,
+    suite_of,
+)
+from sealspace.documents.iexec_names import (
+    AddressKind,
+    address_of,
+    dataset_secret,
+    owner_record_key,
+)
+from sealspace.documents.project_names import (
+    PROJECTS_SPACE,
+    PUBLIC_SPACE,
+    ProjectId,
+    checked_project_name,
+    checked_sha256,
+    parse_project,
+)
+from sealspace.documents.secret_names import SECRETS_SPACE
+from sealspace.documents.signed_statements import sign_statement
+from sealspace.errors import (
+    InvalidInput,
+    NotFound,
+    NotGranted,
+    PreconditionFailed,
+    SpaceNotFound,
+    StatementInvalid,
+)
+from sealspace.kv import Kv
+from sealspace.private_files import make_file, read_key, replace_file
+from sealspace.service.command_errors import AlreadyThere, KeyFileUnusable, NotThere
+from sealspace.spaces import PublicKv
+from sealspace.wallets import Wallet
+
+_MAX_MANIFEST_BYTES = 64 * 1024
+# More than a statement or a bundle may have: who parses it names the limit that is exceeded.
+_MOST_READ_BYTES = 512 * 1024
+_private = flag_option(
+    "--private",
+    help="Use your private space `projects`. A runner can read a private project only after"
+    " `project share`.",
+)
+
+
+@click.command(
+    epilog="Example: `sealspace project publish mail-digest digest.wasm --source"
+    " https://git.example/digest`. Published programs are public; with `--private`, only"
+    " runners that you share them with can read them. A manifest is JSON: `{"
+    '"secrets": ["API_KEY"], "hosts": ["api.example.com"]}`.',
+)
+@click.argument("name")
+@click.argument("file", type=FILE)
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    help="Compilation target of the file; detected by default.",
+)
+@click.option(
+    "--source",
+    metavar="URL",
+    help="Address of the source code. Default: the commit that the provenance names.",
+)
+@file_option(
+    "--provenance",
+    "bundle_file",
+    metavar="BUNDLE",
+    help="Provenance bundle of FILE, as `actions/attest-build-provenance` writes it. It is verified"
+    " and published beside the version.",
+)
+@trusted_root_option
+@file_option(
+    "--manifest",
+    "manifest_file",
+    help="JSON file with the manifest, which lists the secrets and hosts that the program needs.",
+)
+@flag_option("--no-activate", help="Do not change the active version.")
+@flag_option(
+    "--app",
+    "is_app",
+    help="Record and print the address of the project, by which tasks and iExec's tools name it.",
+)
+@_private
+@at_node
+async def publish(
+    client: Client,
+    name: str,
+    file: Path,
+    target: Target | None,
+    source: str | None,
+    bundle_file: Path | None,
+    trusted_root: Path | None,
+    manifest_file: Path | None,
+    no_activate: bool,
+    is_app: bool,
+    private: bool,
+) -> None:
+    """Publish the WASI program in FILE as a version of the project NAME.
+
+    The new version is activated.
+    """
+    checked_project_name(name)
+    wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
+    manifest = None if manifest_file is None else _manifest(manifest_file)
+    target = target or TARGET_OF.get(wasm[:8])
+    if target is None:
+        raise InvalidInput(
+            f"{file} is not a WebAssembly program",
+            hint="build the program for wasm32-wasip1 or wasm32-wasip2",
+        )
+    provenance = None
+    if bundle_file is not None:
+        bundle = read_named(bundle_file, most_bytes=_MOST_READ_BYTES)
+        provenance = _verified(bundle, sha256(wasm).hexdigest(), trusted_root)
+        build = provenance.build
+        tell(f"built from {build.words}")
+        source = source or f"https://{build.repository}/tree/{build.commit}"
+    # Before the upload: a version that does not compile would be published and never run.
+    if is_installed("runner"):
+        from . import program_check  # needs the extra
+
+        await program_check.check(wasm, target)
+    else:
+        tell(
+            "cannot check that the program compiles; to enable the check:"
+            " pip install 'sealspace[runner]'"
+        )
+    wallet = owner_home().wallet()
+    with explained(name, private=private):
+        version = await client.programs(public=not private).publish(
+            name,
+            wasm,
+            target=target,
+            signer=wallet or client.session.signer,
+            source=source,
+            provenance=provenance,
+            manifest=manifest,
+            activate=not no_activate,
+        )
+    if private:
+        tell(f"for each runner that may run the project: sealspace project share URL {name}")
+    tell(
+        f"published {version.project.text}",
+        f"{'version' if no_activate else 'active version'} {version.sha256}",
+    )
+    found = _version_json(version) | {"active": not no_activate}
+    if is_app:
+        found["address"] = await _record_address(client, wallet, "app", version.project)
+        tell(f"address {found['address']}")
+    print_result(found)
+
+
+@click.command(
+    epilog="Example: `sealspace project activate mail-digest SHA256`, to return to an older"
+    " version.",
+)
+@click.argument("name")
+@click.argument("sha256")
+@_private
+@at_node
+async def activate(client: Client, name: str, sha256: str, private: bool) -> None:
+    """Activate a published version of the project NAME.
+
+    Runners use the version within seconds.
+    """
+    checked_sha256(sha256, what="the version")
+    with explained(name, private=private):
+        active = await client.programs(public=not private).activate(
+            name, sha256, signer=owner_home().wallet() or client.session.signer
+        )
+    tell(f"activated version {active.sha256} (activation number {active.sequence})")
+    print_result(_active_json(active))
+
+
+@click.command()
+@click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
+@at_node
+async def list_(client: Client, developer: str | None) -> None:
+    """List the projects of a developer.
+
+    Your own projects, public and private ones, are listed with the active version, the number of
+    versions and the bytes of their programs.
+    """
+    project = project_of("x" if developer is None else f"{developer}/x")
+    keys = await _keys(client, project, "projects/")
+    names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
+    found: list[JsonObject] = []
+    for name in names:
+        found.append({"name": name})
+        if developer is None:  # nodes limit the reads of another developer's public projects
+            active, versions = await _stated(client, replace(project, name=name))
+            found[-1] |= {
+                "active": None if active is None else active.sha256,
+                "versions": len(versions),
+                "bytes": sum(one.size_bytes for one in versions),
+            }
+    print_documents(
+        found,
+        {name: name for name in ("name", "active", "versions", "bytes")},
+        nothing="there are no projects; next: sealspace project publish NAME FILE",
+    )
+
+
+@click.command(
+    epilog="Example: `sealspace project remove mail-digest --version SHA256`. Without `--version`,"
+    " all versions are removed.",
+)
+@click.argument("name")
+@click.option(
+    "--version", "sha256", metavar="SHA256", help="Remove only this version, which is not active."
+)
+@_private
+@yes_option
+@at_node
+async def remove(client: Client, name: str, sha256: str | None, private: bool, yes: bool) -> None:
+    """Remove the project NAME, or one version of it.
+
+    Statements and programs are deleted. Runners stop running them by the name of the project within
+    60 s.
+    """
+    what = name if sha256 is None else f"the version {sha256} of {name}"
+    confirm(f"Remove {what}? Runners stop running it within 60 s.", yes=yes)
+    with explained(name, private=private):
+        if not await client.programs(public=not private).remove(
+            name, sha256, signer=owner_home().wallet() or client.session.signer
+        ):
+            raise NotThere(f"there is no project {name}", hint="sealspace project list")
+    tell(f"removed {what}")
+
+
+@click.command(epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
+@click.argument("project", metavar="NAME|DID/NAME")
+@at_node
+async def show(client: Client, project: str) -> None:
+    """Show a project's versions, manifests and active version.
+
+    The signatures are verified first.
+    """
+    found = project_of(project)
+    active, versions = await _stated(client, found)
+    if not versions:
+        raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
+    address = address_of("app", found)
+    tell(found.text, f"address {address}")
+    print_rows(
+        {
+            "project": found.text,
+            "address": address,
+            "active": None if active is None else _active_json(active),
+            "versions": [_version_json(one) for one in versions],
+        },
+        ("active", "version", "published", "target", "bytes", "secrets", "hosts", "built from"),
+        [
+            (
+                "yes" if active is not None and one.sha256 == active.sha256 else "",
+                one.sha256,
+                one.published_at,
+                one.target,
+                str(one.size_bytes),
+                _secrets_text(one.manifest),
+                ", ".join(one.manifest.hosts) or "none",
+                one.build.words if one.build else "its developer states nothing",
+            )
+            for one in versions
+        ],
+        nothing="there are no versions; next: sealspace project publish NAME FILE",
+    )
+
+
+@click.command(
+    epilog="Example: `sealspace project provenance did:pkh:eip155:1:0x…/mail-digest`.",
+)
+@click.argument("project", metavar="NAME|DID/NAME")
+@click.option("--version", metavar="SHA256", help="Version. Default: the active version.")
+@click.option("--output", type=NEW_FILE, help="Write the bundle to this new file.")
+@trusted_root_option
+@at_node
+async def provenance(
+    client: Client,
+    project: str,
+    version: str | None,
+    output: Path | None,
+    trusted_root: Path | None,
+) -> None:
+    """Verify where a version of a project was built.
+
+    The provenance bundle is read, and verified for the program's hash.
+    """
+    found = project_of(project)
+    version = version or await active_hash(client, found)
+    build, bundle = await proven(client, found, version, trusted_root)
+    if output is not None:
+        make_file(output, bundle)
+    shown = to_builtins(build)
+    print_result(shown, facts(shown))
+
+
+# --- at the node ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def explained(name: str, *, private: bool) -> Iterator[None]:
+    """Convert errors from the node to errors with a hint.
+
+    The hint is the next command to run.
+    """
+    try:
+        yield
+    except (NotGranted, SpaceNotFound) as error:
+        space = PROJECTS_SPACE if private else PUBLIC_SPACE
+        hint = f"sealspace login --space {space}"
+        raise NotGranted(f"this login cannot write to your space {space}", hint=hint) from error
+    except NotFound:
+        raise NotThere(
+            f"there is no such version of {name}", hint=f"sealspace project show {name}"
+        ) from None
+    except PreconditionFailed:
+        raise AlreadyThere(
+            f"another version of {name} was activated at the same time",
+            hint=f"sealspace project show {name}",
+        ) from None
+
+
+def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
+    """Return the spaces in which a project may be stored.
+
+    The user's private space comes first (RN153). The user's public space is read with the user's
+    rights if possible, because nodes limit reads without a token.
+    """
+    is_own = same_principal(project.developer, client.session.owner)
+    return [
+        *([client.kv(PROJECTS_SPACE), client.kv(PUBLIC_SPACE)] if is_own else []),
+        client.public(SpaceId(project.developer, PUBLIC_SPACE).text),
+    ]
+
+
+def reader(client: Client, project: ProjectId) -> Reader:
+    """Return a function that reads what a project publishes beside its programs."""
+
+    async def read(key: str) -> bytes | None:
+        for place in _places(client, project):
+            with suppress(NotFound, NotGranted):
+                return (await place.get(key, max_bytes=_MOST_READ_BYTES)).body
+        return None
+
+    return read
+
+
+async def active_hash(client: Client, project: ProjectId) -> str:
+    """Return the hash of a project's active version."""
+    active = await read_active(reader(client, project), project)
+    if active is None:
+        raise NotThere(
+            f"no version of {project.text} is active", hint=f"sealspace project show {project.text}"
+        )
+    return active.sha256
+
+
+async def proven(
+    client: Client, project: ProjectId, version: str, trusted_root: Path | None
+) -> Provenance:
+    """Return the verified origin of a version, with the bundle that is beside it (PV12)."""
+    bundle = await reader(client, project)(project.provenance_key(version))
+    if bundle is None:
+        raise NotThere(
+            f"the version {version} of {project.text} has no provenance bundle",
+            hint=f"ask its developer: sealspace project publish {project.name} FILE --provenance"
+            " BUNDLE",
+        )
+    return _verified(bundle, version, trusted_root)
+
+
+def _verified(bundle: bytes, version: str, trusted_root: Path | None) -> Provenance:
+    """Verify a provenance bundle of a version (PV13)."""
+    from sealspace.apps.provenance import verify_provenance  # needs the extra `provenance`
+
+    return Provenance(verify_provenance(bundle, version, load_trusted_root(trusted_root)), bundle)
+
+
+async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:
+    """Return a project's active version and all its versions, the latest first."""
+    read, prefix = reader(client, project), project.version_key("")
+    versions = [
+        version
+        for key in dict.fromkeys(await _keys(client, project, prefix))
+        if (version := await read_version(read, project, key.removeprefix(prefix))) is not None
+    ]
+    versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
+    return await read_active(read, project), versions
+
+
+async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
+    keys: list[str] = []
+    for place in _places(client, project):
+        with suppress(NotFound, NotGranted):
+            keys += [key async for key in place.list(prefix)]
+    return keys
+
+
+def project_of(text: str) -> ProjectId:
+    """Parse a project id, or the name of one of the user's projects.
+
+    A project id has the form `<DID>/<name>`.
+    """
+    return parse_project(text if "/" in text else f"{owner_home().profile().owner}/{text}")
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def _manifest(file: Path) -> ProgramManifest:
+    data = read_named(file, most_bytes=_MAX_MANIFEST_BYTES)
+    try:
+        return parse_program_manifest(parse_json(data, max_bytes=_MAX_MANIFEST_BYTES))
+    except InvalidJson as error:
+        raise InvalidInput(
+            f"{file} is not a program's manifest: {error}",
+            hint='write for example {"secrets": ["API_KEY"]}',
+        ) from None
+
+
+def _secrets_text(manifest: ProgramManifest) -> str:
+    if manifest.secrets is None:
+        return "all granted"
+    own = () if manifest.developer is None else manifest.developer.secrets
+    return ", ".join([*manifest.secrets, *(f"{name} of the developer" for name in own)]) or "none"
+
+
+def _version_json(version: Version) -> JsonObject:
+    return version_json(version) | {
+        "source": version.source,
+        "manifest": manifest_json(version.manifest),
+    }
+
+
+def _active_json(active: Active) -> JsonObject:
+    return {"sha256": active.sha256, "sequence": active.sequence}
+
+
+# --- data sets ------------------------------------------------------------------------------------
+
+
+_FORMATS: Mapping[str, Suite] = {"authenticated": "aead-chunked-v1", "iexec": "iexec-cbc-v1"}
+_MAX_KEY_BYTES = 256
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--output", "folder", type=FOLDER, help="Folder for the new files. Default: that of FILE."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*_FORMATS]),
+    default="authenticated",
+    help="Format of the encrypted file. Default: authenticated. Choose iexec for iExec's tools.",
+)
+@flag_option("--force", help="Replace existing files.")
+def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> None:
+    """Encrypt FILE as a data set, with a new key.
+
+    This writes FILE.enc, which you upload, and FILE.key, which you keep secret.
+    """
+    target = folder or file.parent
+    blob = target / f"{file.name}.enc"
+    key_file = target / f"{file.name}.key"
+    write = replace_file
+    if not force:  # a key that is overwritten is lost, with what it encrypts (DS6)
+        require_free(blob)
+        require_free(key_file)
+        write = make_file
+    key = SystemEntropy().token(KEY_BYTES)
+    with file.open("rb") as stream:
+        write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
+    write(key_file, encode_standard(key).encode())
+    found = {"encrypted": str(blob), "key": str(key_file), **_examined(blob)}
+    found["originalSizeBytes"] = file.stat().st_size
+    print_result(found, facts(found))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("encrypted", type=FILE)
+@click.option("--url", required=True, help="Address of the uploaded file, https://…")
+@at_node
+async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> None:
+    """Publish the address and the checksum of the encrypted file ENCRYPTED as the data set NAME.
+
+    An earlier statement about NAME is replaced. The file itself is not uploaded.
+    """
+    dataset, found, wallet = project_of(name), _examined(encrypted), owner_home().wallet()
+    found |= {"dataset": dataset.text, "url": url, "publishedAt": time_text(SystemClock.now())}
+    statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
+    try:
+        parse_dataset(statement, dataset)
+    except StatementInvalid as error:
+        raise InvalidInput(f"cannot publish {name}: {error.message}") from None
+    with explained(name, private=False):
+        await client.kv(PUBLIC_SPACE).put(dataset.dataset_key, statement)
+    found["address"] = await _record_address(client, wallet, "dataset", dataset)
+    print_result(found, facts(found))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("keyfile", type=FILE)
+@at_node
+async def push_key(client: Client, name: str, keyfile: Path) -> None:
+    """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
+    data = read_key(keyfile, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
+    parse_dataset_key(text := data.decode("ascii", "replace").strip())
+    secret = dataset_secret(address_of("dataset", project_of(name)))
+    await store_secret(
+        client, secret.name, lambda: text, scope=secret.scope, if_absent=True, yes=True
+    )
+    tell(f"stored the key of {name} as the secret {secret.label}")
+
+
+def _examined(blob: Path) -> JsonObject:
+    """Return the checksum, size and format of an encrypted file."""
+    with blob.open("rb") as stream:
+        checksum, size_bytes = file_digest(stream, sha256).hexdigest(), stream.tell()
+        stream.seek(0)
+        suite = suite_of(stream.read(KEY_BYTES), size_bytes)
+    return {"checksum": f"0x{checksum}", "sizeBytes": size_bytes, "suite": suite}
+
+
+async def _record_address(
+    client: Client, wallet: Wallet | None, kind: AddressKind, project: ProjectId
+) -> str:
+    """Record what is at an address in the space `secrets`, and return the address (DS8).
+
+    Services that know only the address find its owner's application or data set by this record.
+    """
+    address, kv = address_of(kind, project), client.kv(SECRETS_SPACE)
+    key, member = owner_record_key(kind, address), "project" if kind == "app" else kind
+    # A login has no rights on these keys, because they are no secrets.
+    await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
+    with suppress(PreconditionFailed):  # recorded before: the name determines the address
+        await kv.put(key, canonical_bytes({member: project.name}), if_absent=True)
+    return address

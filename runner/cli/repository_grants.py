@@ -1,0 +1,301 @@
+"""Grants to the builds of a GitHub repository (PV11, PV14).
+
+A command of the owner verifies the provenance bundle of a project's active version, and grants
+secrets to the hash that the bundle proves. After a new build, it does so again and revokes the old
+grant. A job does the same with its token, if the owner made one (PV15).
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from msgspec import json, to_builtins
+
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from capabilities.principals import same_principal
+from capabilities.strict_json import JsonObject
+from sealspace.apps.backends import deliver
+from sealspace.apps.descriptions import run_grant_of
+from sealspace.cli.exit_status import FAILED
+from sealspace.cli.options.node_terms import gathering
+from sealspace.cli.options.trusted_root import trusted_root_option
+from sealspace.cli.share.grant_list import revoke_all
+from sealspace.cli.terminal import print_documents, print_error, tell, what_happened
+from sealspace.cli.who.owner_profile import owner_home, uses_machine_token
+from sealspace.client import Client
+from sealspace.documents.builds import Build, Commit, repository_of
+from sealspace.documents.project_names import ProjectId, checked_sha256
+from sealspace.documents.run_grants import (
+    JOB_FACT,
+    ByHash,
+    ByProject,
+    ProgramRule,
+    RunGrant,
+    RunStatement,
+)
+from sealspace.errors import InvalidInput, SealspaceError
+from sealspace.session import mint, read_grant
+from sealspace.wire.node_answers import decoded
+from sealspace.wire.portable import PortableDelegation, portable_of
+
+from .program_commands import active_hash, project_of, proven
+
+Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[JsonObject]]
+"""Grants secrets to a runner under a run statement for some seconds, and delivers the grant."""
+
+
+class WantedBuild(NamedTuple):
+    """The repository, ref and workflow whose builds may get secrets."""
+
+    repository: str | None
+    ref: str | None
+    workflow: str | None
+    trusted_root: Path | None
+
+
+build_options = gathering(
+    "wanted",
+    WantedBuild,
+    click.option(
+        "--repository",
+        metavar="REPOSITORY",
+        callback=lambda _context, _option, text: None if text is None else repository_of(text),
+        help="Grant only if this repository on GitHub built the active version of the project, as"
+        " its provenance bundle proves: github.com/OWNER/NAME.",
+    ),
+    click.option("--ref", help="Full name of its branch or tag, such as refs/heads/main."),
+    click.option(
+        "--workflow",
+        metavar="FILE",
+        help="Workflow that built the program: github.com/OWNER/NAME/.github/workflows/FILE."
+        " Default: any workflow of the repository.",
+    ),
+    trusted_root_option,
+)
+"""Adds the options for a build, passed to the command as one argument `wanted`."""
+
+
+async def program_rules(
+    client: Client, programs: Sequence[str], wanted: WantedBuild, *, follows: bool
+) -> tuple[ProgramRule, ...]:
+    """Return the rules of a grant for programs.
+
+    With a repository, the build of the one program is verified, and is its label (PV14).
+    """
+    if all(one is None for one in wanted[:3]):
+        return tuple([await _program(client, one, follows=follows) for one in programs])
+    if wanted.repository is None or follows or len(programs) > 1:
+        raise click.UsageError(
+            "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
+            " --follow"
+        )
+    return (ByHash(*await _active_build(client, project_of(programs[0]), wanted)),)
+
+
+async def _active_build(
+    client: Client, project: ProjectId, wanted: WantedBuild
+) -> tuple[str, ProjectId, Build]:
+    """Return the hash and the verified build of a project's active version (PV11)."""
+    from sealspace.apps.provenance import require_build  # needs the extra `provenance`
+
+    sha256 = await active_hash(client, project)
+    build = (await proven(client, project, sha256, wanted.trusted_root)).build
+    repository = wanted.repository or build.repository
+    known = [
+        one.build.repository_id
+        for one in await _labelled(client)
+        # GitHub ignores capitals: a repository with others may have taken the name.
+        if one.build.repository.lower() == repository.lower()
+    ]
+    require_build(
+        build,
+        repository=repository,
+        ref=build.ref if wanted.ref is None else wanted.ref,
+        # The last one: the node forgets the revocation of a grant long after its end.
+        repository_id=known[-1] if known else None,
+        workflow=wanted.workflow,
+    )
+    if wanted.ref is None:
+        raise InvalidInput(
+            "--repository requires --ref, the branch or tag that you trust",
+            hint=f"if you trust the ref of this build: --ref {build.ref}",
+        )
+    return sha256, project, build
+
+
+async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
+    """Return a grant rule for a program.
+
+    The rule is for the program's current hash, or for all versions of its project.
+    """
+    if "/" not in text and len(text) == 64:
+        if follows:
+            raise InvalidInput(
+                "--follow needs a project name: a hash names only one version",
+                hint="write the project as DID/NAME",
+            )
+        return ByHash(checked_sha256(text, what="--program"))
+    project = project_of(text)
+    sha256 = await active_hash(client, project)
+    if follows:
+        return ByProject(project)
+    tell(f"granting version {sha256} of {project.text}; a later version needs a new grant")
+    return ByHash(sha256, project)
+
+
+# --- refreshing -----------------------------------------------------------------------------------
+
+
+class _Labelled(NamedTuple):
+    """A grant to one build of a repository."""
+
+    portable: PortableDelegation
+    grant: RunGrant
+    sha256: str
+    project: ProjectId
+    build: Build
+
+
+async def _labelled(client: Client) -> list[_Labelled]:
+    """Return the owner's grants to builds that were made on this machine (PV14).
+
+    Revoked grants are left out. The grant that ends first comes first. For a job, this is the job
+    grant alone (PV15).
+    """
+    session, revoked, found = client.session, set[str](), []
+    if uses_machine_token():
+        kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
+    else:
+        records = client.delegations.query(direction="granted", status="revoked")
+        revoked = {one.cid async for one in records}
+        kept = [one.portable for one in owner_home().grants()]
+    for portable in kept:
+        grant = run_grant_of(portable)
+        if (
+            grant is not None
+            and same_principal(grant.owner, client.session.owner)
+            and portable.cid not in revoked
+        ):
+            match grant.statement.programs:
+                case (ByHash(sha256, ProjectId() as project, Build() as build),):
+                    found.append(_Labelled(portable, grant, sha256, project, build))
+    return sorted(found, key=lambda one: one.grant.expires_at)
+
+
+async def refresh(
+    client: Client,
+    url: str,
+    runner: str,
+    wanted: WantedBuild,
+    grant: Granting,
+    *,
+    everything: bool,
+    ttl_s: float,
+) -> int:
+    """Replace the grants to former builds by grants to the active ones (PV11, PV14).
+
+    Args:
+        client: of the owner.
+        url: address of the runner.
+        runner: DID of the runner, whose code is verified.
+        wanted: the repository whose grants to refresh, and the trusted root.
+        grant: grants secrets to the runner.
+        everything: refresh the grants for all repositories.
+        ttl_s: lifetime of a new grant if the old one does not state when it began.
+    Returns:
+        The exit status. A grant whose new build is refused stays as it is.
+    """
+    live = [
+        one
+        for one in await _labelled(client)
+        if one.portable.delegate_did in (runner, client.session.did)
+        and one.grant.expires_at > SystemClock.now()
+        and wanted.repository in (None, one.build.repository)
+    ]
+    names = {one.build.repository for one in live}
+    if not names or (len(names) > 1 and not everything):
+        raise InvalidInput(
+            "this machine made live grants to this runner for builds of"
+            f" {', '.join(sorted(names)) or 'no repository'}",
+            hint="name one repository with --repository, or refresh all with --all; to make a"
+            " grant, leave out --refresh",
+        )
+    found, status = [], 0
+    for one in live:
+        build = one.build
+        wanted = WantedBuild(build.repository, build.ref, build.workflow, wanted.trusted_root)
+        shown = to_builtins(build) | {"project": one.project.text}
+        try:
+            active = ByHash(*await _active_build(client, one.project, wanted))
+            shown |= await _refreshed(client, url, one, active, grant, ttl_s)
+        except SealspaceError as error:
+            status, shown["change"] = FAILED, f"failed: {what_happened(error)}"
+            print_error(f"{build.repository}: the old grant stays: {error.message}", error.step)
+        found.append(shown)
+    print_documents(found, {name: name for name in ("repository", "ref", "project", "change")})
+    return status
+
+
+async def _refreshed(
+    client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
+) -> JsonObject:
+    """Grant to the active build what an old grant allows, and revoke a grant to another build."""
+    terms, run, change = old.grant, old.grant.statement, "unchanged"
+    if active.build and run.refresh_for:
+        last = await _refreshed_by_job(client, url, old, active, active.build.commit)
+        return {"change": f"{last} → {active.build.commit}"}
+    if active.wasm_sha256 != old.sha256 and active.build:
+        run = replace(run, programs=(active,))
+        change = f"{old.build.commit} → {active.build.commit}"
+    # Read again: the turn of an older grant may have made this one.
+    labelled = await _labelled(client)
+    if old not in labelled:  # PV16
+        return {"change": "revoked meanwhile"}
+    same = [
+        one
+        for one in labelled
+        if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
+        == (old.portable.delegate_did, run, terms.secrets)
+    ]
+    began, shown = terms.delegation.issued_at, JsonObject()
+    life_s = ttl_s if began is None else terms.expires_at - began
+    if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
+        # Sent again: an earlier attempt may have failed before the runner got it.
+        await deliver(url, same[-1].portable)
+    else:
+        shown = await grant([secret.label for secret in terms.secrets], run, life_s)
+    # Last, so that the runner always has a grant for one of the builds.
+    if run != terms.statement:
+        await revoke_all(client, [old.portable.cid])
+        shown["revoked"] = old.portable.cid
+    return shown | {"change": change}
+
+
+_FORMER = json.Decoder(dict[str, Commit])
+
+
+async def _refreshed_by_job(
+    client: Client, url: str, old: _Labelled, active: ByHash, commit: str
+) -> str:
+    """Grant to the active build by a job grant, and revoke the former grants (RN246, RN247).
+
+    Returns the commit of the build that was granted until now, or "none".
+    """
+    job, session = old.grant, client.session
+    header = mint(
+        session.signer,
+        SystemEntropy(),
+        audience=str(job.statement.refresh_for),
+        capabilities=job.delegation.capabilities,
+        proofs=[old.portable.cid],
+        expires_at=job.expires_at,
+        facts=[{JOB_FACT: job.header, "wasmSha256": active.wasm_sha256, "commit": commit}],
+        issuer=session.did,
+    )
+    # The runner registers it, so that it has each grant of the job that is in force at the node.
+    portable = portable_of(read_grant(header), owner=job.owner, host=client.url)
+    former = decoded(_FORMER, await deliver(url, portable), "the former grants of the job")
+    await client.delegations.revoke(*former)
+    return next(iter(former.values()), "none")

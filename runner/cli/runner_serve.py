@@ -1,0 +1,401 @@
+"""The command `sealspace runner serve`.
+
+The runner needs a real or a simulated trust domain.
+"""
+
+import asyncio
+import ctypes
+import gc
+import re
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+from aiohttp import web
+
+from capabilities.limits import counted_address, forwarded_client, is_in_networks
+from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option, read_named
+from sealspace.cli.options.shared import shared
+from sealspace.cli.terminal import print_lines, repeatable_option
+from sealspace.client import Client, TransportSettings
+from sealspace.errors import BackendAnswerInvalid
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.listening_socket import bind_socket, url_of
+from sealspace.service.open_files import raise_file_limit
+from tee_backend.backend import Backend
+from tee_backend.backend.key import KeyFile, backend_seed
+from tee_backend.backend.publishing import BackendSurface, SurfaceRequest
+from tee_backend.evidence.dstack import DstackSource
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
+from tee_backend.evidence.simulated import PlatformFolderError, SimulatedSource
+from tee_backend.evidence.source import EvidenceSource, KeySource
+from tee_backend.evidence.tsm import TsmSource
+from tee_backend.listener import ConnectionLimits, listening
+from tee_backend.outbound import Outbound
+
+from ..calls.journal import Journal
+from ..calls.prices import Price
+from ..calls.published_programs import PublishedPrograms
+from ..calls.secret_tags import SecretTagKey, StorageKey
+from ..calls.service import Runner, begin, manifest_of
+from ..calls.task_stages import TaskStages
+from ..guest.executor import Executor
+from ..guest.runs import Limits
+from ..http.routes import mounted
+from ..tasks.folders import prepare_root
+from .run_grants import limit_options
+
+_MEMORY = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
+_JOURNAL = "journal.sqlite"
+_MOST_CHILDREN = 128
+# Pipes of 128 children, up to 16 for each, and the connections and files of running programs.
+_OTHER_FILES = 3456
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 256 * 1024
+# During a call, the event loop reacquires the interpreter lock up to ten times. By default each of
+# them may take 5 ms while another thread encodes or hashes a program's output.
+_SWITCH_S = 0.0005
+_MAX_COMPOSE_BYTES = 64 * 1024
+_EXAMPLE_COMPOSE = "services:\n  example:\n    image: sealspace-example\n"
+_PRICE = click.IntRange(0, 10**9)
+# As browsers write an origin (RN235): any other spelling would never match.
+_ORIGIN = re.compile(
+    r"(?=.{1,253}$)(?:https://[a-z0-9-]+(?:\.[a-z0-9-]+)*(?!:443$)"
+    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?!:80$))(?::[1-9][0-9]{0,4})?"
+)
+
+
+def _origin(text: str) -> str:
+    if _ORIGIN.fullmatch(text) is None:
+        raise click.BadParameter(
+            "use the form https://app.example or http://127.0.0.1:3000, in lower case, without a"
+            " path, and without the default port"
+        )
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise click.BadParameter(
+            "use an address such as 10.0.0.7, or a network such as 10.0.0.0/24"
+        ) from None
+    return text
+
+
+@click.command(
+    context_settings={"show_default": True},
+    epilog="Example: `sealspace backend simulate tee`, then `sealspace runner serve --simulate tee"
+    " --node http://127.0.0.1:8000 --data runner --key file`.",
+)
+@click.option(
+    "--data",
+    "folder",
+    required=True,
+    type=NEW_FOLDER,
+    help="Folder for grants, receipts and used tokens. Two runners must not share a folder.",
+)
+@click.option(
+    "--key",
+    "key_kind",
+    type=click.Choice(["platform", "file"]),
+    default="platform",
+    help="Source of the runner's key: the platform's key service, or a file in the data folder.",
+)
+@click.option("--name", default="Runner", help="Display name of the runner.")
+@click.option(
+    "--children",
+    type=click.IntRange(1, _MOST_CHILDREN),
+    default=2,
+    help="Maximum number of programs that run at the same time for callers with a key or an"
+    " account. For other callers, up to half this number (at least one) may run in addition.",
+)
+@limit_options(Limits)
+@click.option("--price-call", type=_PRICE, default=0, help="Price per run, in micro-units.")
+@click.option(
+    "--price-instructions",
+    type=_PRICE,
+    default=0,
+    help="Price per million instructions, in micro-units.",
+)
+@click.option(
+    "--price-second", type=_PRICE, default=0, help="Price per full second of a run, in micro-units."
+)
+@file_option(
+    "--tls-certificate",
+    help="TLS certificate (PEM). Without a certificate, remote calls with API keys are refused.",
+)
+@file_option("--tls-key", help="Private key of the TLS certificate (PEM, without a password).")
+@file_option(
+    "--loopback-ca",
+    help="For trials, only with --simulate: send all requests of programs to this machine, and"
+    " accept certificates issued by the authority in FILE.",
+)
+@click.option(
+    "--simulate",
+    "platform_folder",
+    type=NEW_FOLDER,
+    help="Folder of a simulated platform; by default the real platform is used.",
+)
+@click.option(
+    "--evidence",
+    "--quotes",
+    "quotes",
+    type=click.Choice(["dstack", "tsm", "simulated"]),
+    default="dstack",
+    help="Source of quotes: a guest agent, the kernel, or the platform in the --simulate folder.",
+)
+@file_option(
+    "--compose",
+    "compose_file",
+    help="Compose file to publish. With --simulate, this file is also measured as the runner's"
+    " code.",
+)
+@repeatable_option(
+    "--call-origin",
+    "origins",
+    metavar="ORIGIN",
+    type=_origin,
+    help="Origin of web pages that may call programs with API keys, such as https://app.example."
+    " Can be repeated.",
+)
+@click.option(
+    "--task-dir",
+    "task_folder",
+    type=FOLDER,
+    help="Folder on tmpfs for the files of tasks. Without it, the runner runs no tasks; with"
+    " --simulate, the default is /dev/shm.",
+)
+@repeatable_option(
+    "--trusted-proxy",
+    "proxies",
+    metavar="ADDRESS",
+    type=_network,
+    help="Address or network of a proxy whose X-Forwarded-For header names the client. Can be"
+    " repeated. Limits per client address count all clients of any other proxy as one.",
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="Port; 0: any free port.")
+def serve(**options: Any) -> None:
+    """Run programs for callers until SIGTERM or SIGINT.
+
+    The runner gives programs the secrets that were granted to them. Prints `listening on
+    http://HOST:PORT` on standard error. Owners grant with `sealspace runner grant`, and developers
+    publish with `sealspace project publish`. If runs have a price, callers need an account:
+    `sealspace runner credit`.
+    """
+    node = shared().node
+    if node is None:
+        raise click.UsageError("missing option --node URL: the node where owners make their grants")
+    given = SimpleNamespace(**options)
+    try:
+        asyncio.run(_serve(node, given))
+    except PlatformFolderError as error:
+        raise ConfigurationError(
+            error.detail, hint=f"sealspace backend simulate {given.platform_folder}"
+        ) from None
+    except EvidenceSourceError as error:
+        raise ConfigurationError(
+            f"this machine cannot produce quotes: {error.detail}",
+            hint="for a trial, add --simulate FOLDER",
+        ) from None
+
+
+async def _serve(node: str, given: SimpleNamespace) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    sys.setswitchinterval(_SWITCH_S)
+    with suppress(AttributeError):  # another libc than glibc
+        # By default glibc raises this threshold when the first large answer is freed, and then
+        # keeps the memory of later ones: 57 MiB of 81 in a measurement.
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+    tls = _tls(given.tls_certificate, given.tls_key)
+    limits = ConnectionLimits()
+    _allow_open_files(limits.max_connections + _OTHER_FILES)  # before any child inherits the limit
+    async with _application(node, given) as app:
+        gc.freeze()  # garbage collections then skip what lives as long as the process
+        bound = bind_socket(
+            given.host, given.port, command=click.get_current_context().command_path
+        )
+
+        def connected(peer: str | None) -> str | None:
+            # A proxy has the connections of many clients.
+            return None if is_in_networks(peer, given.proxies) else counted_address(peer)
+
+        async with listening(app, bound, limits, tls=tls, client_of=connected):
+            url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
+            print_lines(f"listening on {url}", err=True)
+            await stopped.wait()
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the limit of open files, and warn if a busy runner needs more (RN155)."""
+    files = raise_file_limit(wanted)
+    if files < wanted:
+        print_lines(
+            f"the runner may open only {files} files, and a busy one needs {wanted}; next: raise"
+            " the hard limit of open files (systemd: LimitNOFILE=, compose: ulimits.nofile, shell:"
+            " ulimit -Hn)",
+            err=True,
+        )
+
+
+def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
+    """Choose the runner's source of quotes, and read the runner's compose file."""
+    compose: str | None = None
+    if given.compose_file is not None:
+        data = read_named(given.compose_file, most_bytes=_MAX_COMPOSE_BYTES)
+        if len(data) <= _MAX_COMPOSE_BYTES:
+            with suppress(UnicodeDecodeError):
+                compose = data.decode()
+        if compose is None:
+            raise ConfigurationError(
+                f"{given.compose_file} is not a compose file",
+                hint=f"pass a UTF-8 text file of at most {_MAX_COMPOSE_BYTES} bytes",
+            )
+    if given.platform_folder is not None:
+        if compose is None:
+            compose = _EXAMPLE_COMPOSE
+        return SimulatedSource.load(given.platform_folder, compose=compose), compose
+    if given.loopback_ca is not None:  # RN111
+        raise click.UsageError(
+            "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
+            " impersonate any host"
+        )
+    if given.quotes == "simulated":
+        raise click.UsageError(
+            "missing option --simulate FOLDER: the folder of the simulated platform"
+        )
+    return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
+
+
+def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
+    """Return the source of the runner's keys.
+
+    The source is a key file or the platform's key service.
+    """
+    if given.key_kind == "file":
+        return KeyFile(given.folder / "backend.key")
+    if not isinstance(source, KeySource):
+        raise ConfigurationError("the platform has no key service", hint="add --key file")
+    return source
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None or key is None:
+        if certificate is not key:
+            raise click.UsageError("--tls-certificate and --tls-key must be given together")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{certificate} and {key} are not a TLS certificate and the matching private key",
+            hint="pass a certificate and its private key, both in PEM and without a password",
+        ) from None
+    return context
+
+
+@asynccontextmanager
+async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.Application]:
+    """Create the runner's application and close it on exit.
+
+    The runner's child processes are closed too.
+    """
+    source, compose = _platform(given)
+    folder, keys = given.folder, _keys(given, source)
+    async with (
+        # Opened first: its lock ensures that one process uses the folder.
+        Backend.open(node, source, folder=folder, keys=keys) as backend,
+        Journal(folder / _JOURNAL) as journal,
+        # RN222: the node counts reads without a token by client address only.
+        Client(
+            node, settings=TransportSettings(user_agent=f"sealspace-runner ({backend.did})")
+        ) as public,
+        _executor(given) as executor,
+    ):
+        manifest = manifest_of(backend.did, given.name)
+        try:
+            identity = await begin(source, did=backend.did, manifest=manifest, compose=compose)
+        except BackendAnswerInvalid as error:
+            raise ConfigurationError(
+                f"cannot publish this runner: {error.message}", hint="choose a short --name"
+            ) from None
+        programs = PublishedPrograms(public, journal, backend)
+        runner = Runner(
+            backend,
+            programs,
+            executor,
+            journal,
+            identity,
+            SecretTagKey.derive(keys),
+            StorageKey.derive(keys),
+            given.limits,
+            tasks=_tasks(given, executor, programs),
+        )
+        app = web.Application()
+        async with mounted(
+            app,
+            runner,
+            folder=folder,
+            seed=await asyncio.to_thread(backend_seed, keys),
+            price=Price(given.price_call, given.price_instructions, given.price_second),
+            workers=given.children,
+            origins=given.origins,
+        ):
+            BackendSurface(
+                source,
+                did=runner.did,
+                manifest=manifest,
+                compose=compose,
+                on_grant=runner.accept,
+                client_of=partial(_client_of, given.proxies),
+                signers=lambda: backend.signers,
+            ).mount(app)
+            # AT61: a delivery may be refused while others flood the runner.
+            backend.watch(runner.check_found)
+            yield app
+
+
+def _client_of(proxies: Sequence[str], request: SurfaceRequest) -> str | None:
+    """Return the client by which delivered grants are counted (AT63)."""
+    forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
+    real = request.header("x-real-ip") or ""
+    return counted_address(forwarded_client(request.address, forwarded, real, proxies=proxies))
+
+
+def _tasks(
+    given: SimpleNamespace, executor: Executor, programs: PublishedPrograms
+) -> TaskStages | None:
+    """Check the folder for tasks, and return what runs them."""
+    root = given.task_folder or (_MEMORY if given.platform_folder else None)
+    try:
+        if root is not None:
+            prepare_root(root)
+            return TaskStages(root.resolve(), executor, programs)
+    except (OSError, RuntimeError) as error:
+        if given.task_folder is not None:
+            raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
+    return None
+
+
+def _executor(given: SimpleNamespace) -> Executor:
+    spare = min(given.children + 1, _MOST_CHILDREN)
+    try:
+        return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
+    except OSError as error:  # of TLS too
+        raise ConfigurationError(
+            f"{given.loopback_ca} does not contain a certificate",
+            hint="pass a PEM file: --loopback-ca FILE",
+        ) from error

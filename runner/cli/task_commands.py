@@ -1,0 +1,250 @@
+"""Commands that grant secrets for tasks, make tasks, and fetch their results."""
+
+import asyncio
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from capabilities.strict_base64 import decode_url
+from capabilities.strict_json import Json, JsonObject, parse_json, shaped
+from encryption_network.canonical_json import canonical_bytes
+from sealspace.apps.runners import error_text, start_of
+from sealspace.cli.options.paths import NEW_FOLDER, file_option, read_named
+from sealspace.cli.terminal import facts, flag_option, print_result, repeatable_option, tell
+from sealspace.client import Client
+from sealspace.documents.iexec_names import (
+    RESULT_KEY_NAME,
+    address_of,
+    app_secret,
+    dataset_secret,
+    requester_secret,
+    wallet_secret,
+)
+from sealspace.documents.iexec_results import decrypt_result
+from sealspace.documents.published import MAX_PUBLISHED_BYTES
+from sealspace.errors import InvalidInput, StatementInvalid
+from sealspace.private_files import replace_file
+from sealspace.service.command_errors import RunFailed
+from tee_backend.cli.granting import BackendVerifier, verifier_options
+from tee_backend.cli.provided_receipts import startup_evidence
+
+from ..calls.run_receipts import verify_run
+from .call_commands import with_call_right
+from .program_commands import project_of
+from .run_granting import grant_runner
+
+_POLL_S = 1.0
+_MAX_KEY_BYTES = 16 * 1024
+
+
+@click.command(
+    params=[
+        one
+        for one in grant_runner.params
+        if one.name not in ("secrets", "programs", "refreshes", "everything")
+    ],
+    epilog="Example of a requester: `sealspace task grant https://runner.example --app DID/NAME"
+    " --requester-secret my-key --result-key`. The other options are those of `sealspace"
+    " runner grant`.",
+)
+@click.option("--app", metavar="DID/NAME", required=True, help="The application.")
+@repeatable_option(
+    "--requester-secret",
+    "names",
+    metavar="NAME",
+    help="A secret of yours as a requester; repeatable.",
+)
+@flag_option("--app-secret", "has_app", help="The secret of this application, if it is yours.")
+@click.option("--dataset", metavar="NAME", help="The key of this data set of yours.")
+@flag_option("--result-key", "has_key", help="Your public key, which results are encrypted to.")
+@click.pass_context
+def grant(
+    context: click.Context,
+    /,
+    app: str,
+    names: tuple[str, ...],
+    has_app: bool,
+    dataset: str | None,
+    has_key: bool,
+    **options: Any,
+) -> None:
+    """Verify the runner at URL and grant it secrets for tasks of one application.
+
+    The command is `sealspace runner grant` with the names that iExec gives to secrets.
+    """
+    project = project_of(app)
+    secrets = [*map(requester_secret, names)]
+    if has_app:
+        secrets.append(app_secret(address_of("app", project)))
+    if dataset is not None:
+        secrets.append(dataset_secret(address_of("dataset", project_of(dataset))))
+    if has_key:
+        secrets.append(wallet_secret(RESULT_KEY_NAME))
+    context.invoke(
+        grant_runner,
+        secrets=tuple(one.label for one in secrets),
+        programs=(project.text,),
+        **options,
+    )
+
+
+_output = click.option(
+    "--output",
+    "folder",
+    type=NEW_FOLDER,
+    help="Folder for the result and its receipt. Default: a folder with the id of the task.",
+)
+_private_key = file_option(
+    "--result-key-file",
+    "key_file",
+    help="Private key (PEM) that decrypts the result. `iexec result generate-encryption-keypair`"
+    " writes it to .secrets/beneficiary/0x…_key.",
+)
+
+
+@click.command(
+    epilog="Example: `sealspace task run https://runner.example DID/NAME --secret 1=my-namespace"
+    " --secret 2=my-key --args 'count 3' --watch`.",
+)
+@repeatable_option(
+    "--secret",
+    "secrets",
+    metavar="INDEX=NAME",
+    help="A secret that the application reads as IEXEC_REQUESTER_SECRET_<INDEX>; repeatable.",
+)
+@click.option("--dataset", metavar="DID/NAME", help="Data set that the application reads.")
+@click.option(
+    "--args", "arguments", default="", help="Arguments of the application, as in a shell."
+)
+@click.option("--beneficiary", metavar="DID", help="Who can decrypt the result. Default: you.")
+@flag_option("--watch", help="Wait for the end of the task, and download the result.")
+@_private_key
+@_output
+@verifier_options
+@click.argument("app", metavar="DID/NAME")
+def run(
+    url: str,
+    app: str,
+    secrets: tuple[str, ...],
+    dataset: str | None,
+    arguments: str,
+    beneficiary: str | None,
+    watch: bool,
+    **delivery: Any,
+) -> None:
+    """Make a task: run an application with secrets, a data set and files.
+
+    The runner refuses the task at once if a secret is not granted.
+    """
+    project = project_of(app).text
+    mapping = {}
+    for text in secrets:  # the last one for an index counts
+        if (found := re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)) is None:
+            raise InvalidInput(
+                f"cannot pass the secret {text}: it is not INDEX=NAME with an index from 1",
+                hint="--secret 1=NAME, which is IEXEC_REQUESTER_SECRET_1 in the application",
+            )
+        mapping[found[1]] = found[2]
+    asked = {
+        "app": project,
+        "secrets": mapping,
+        "args": arguments,
+        "dataset": dataset and project_of(dataset).text,
+        "beneficiary": beneficiary,
+    }
+    body = json.dumps(asked).encode()
+
+    async def made(client: Client) -> JsonObject:
+        task = await client.runners.make_task(url, project, body)
+        job = str(task["job"])
+        tell(f"made the task {job}")
+        if not watch:
+            return task
+        return await _fetched(client, url, job, request=body, **delivery)
+
+    print_result(with_call_right(made))
+
+
+@click.command(epilog="Example: `sealspace task show https://runner.example ID`.")
+@click.argument("url")
+@click.argument("job", metavar="ID")
+def show(url: str, job: str) -> None:
+    """Show the state of the task ID.
+
+    Its error output is shown too, if every secret of the task is yours.
+    """
+    task = with_call_right(lambda client: client.runners.task(url, job))
+    tell(*str(task.get("stderr", "")).splitlines())
+    cause = task.get("cause")
+    shown = {name: task.get(name) for name in ("job", "state", "stage")}
+    print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))
+
+
+@click.command(epilog="Example: `sealspace task download https://runner.example ID`.")
+@_private_key
+@_output
+@verifier_options
+@click.argument("job", metavar="ID")
+def download(url: str, job: str, **delivery: Any) -> None:
+    """Wait for the end of the task ID, download its result, and verify the receipt."""
+    print_result(with_call_right(lambda client: _fetched(client, url, job, **delivery)))
+
+
+class _Ended(msgspec.Struct):
+    salt: str
+    receipt: dict[str, Any]
+    output: dict[str, Any]
+
+
+async def _fetched(
+    client: Client,
+    url: str,
+    job: str,
+    *,
+    verifier: BackendVerifier,
+    key_file: Path | None,
+    folder: Path | None,
+    request: bytes | None = None,
+) -> JsonObject:
+    """Wait for the end of a task, and download, verify and decrypt its result (TK11)."""
+    shown: Json = ""
+    while (task := await client.runners.task(url, job)).get("status") == "pending":
+        if shown != (shown := task.get("stage")):
+            tell(f"{task.get('state')}: {shown or 'waiting'}")
+        await asyncio.sleep(_POLL_S)
+    if (cause := task.get("cause")) is not None:
+        raise RunFailed(
+            f"the task failed: {error_text(cause)}", hint=f"sealspace task show {url} {job}"
+        )
+    ended, sealed = shaped(task, _Ended), await client.runners.task_result(url, job)
+    start, document = await start_of(url), canonical_bytes(ended.output)
+    proven = await verify_run(canonical_bytes(ended.receipt), start, verifier.inspector)
+    verifier.require(startup_evidence(proven))
+    if (
+        proven.stated["job"] != job
+        or "task" not in proven.stated  # TK9
+        or ended.output.get("sha256") != sha256(sealed).hexdigest()
+        or not proven.is_about(salt=decode_url(ended.salt) or b"", input=request, output=document)
+    ):
+        raise StatementInvalid("the receipt is about another task, request or result")
+    folder = folder or Path(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / "result.zip"
+    kept = {"receipt": ended.receipt, "salt": ended.salt}
+    kept["start"] = parse_json(start, max_bytes=MAX_PUBLISHED_BYTES)
+    replace_file(folder / "receipt.json", json.dumps(kept).encode())
+    replace_file(folder / "output.json", document)
+    if request is not None:
+        replace_file(folder / "request.json", request)
+    replace_file(result, sealed)
+    tell(f"the receipt proves the result of {proven.stated['project']}: {result}")
+    if key_file is not None:
+        key = read_named(key_file, most_bytes=_MAX_KEY_BYTES)
+        await asyncio.to_thread(decrypt_result, result, key, folder / "iexec_out")
+        tell(f"decrypted the result: {folder / 'iexec_out'}")
+    return task | {"resultPath": str(result)}

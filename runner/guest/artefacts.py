@@ -1,0 +1,270 @@
+"""A cache of compiled WebAssembly programs.
+
+Each program is compiled in a separate child process. wasmtime runs an artefact without checking its
+integrity. So artefacts are never read from disk. Each is an anonymous file in memory, sealed so
+that no process can write to it, this one included.
+"""
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import time
+from collections import Counter, OrderedDict
+from weakref import WeakValueDictionary
+
+from capabilities.cache import Recent
+from capabilities.limits import Rates
+from sealspace.apps.programs import MAX_PROGRAM_BYTES, TARGET_OF
+
+from ..reasons import Reason, RunRefused
+from ..shares import FairSemaphore, Payer
+from .child import ChildEnded
+from .frames import COMPILED, MAX_ARTEFACT_BYTES, MAX_COMPILE_BYTES, MAX_COMPILE_S, MAX_DETAIL_BYTES
+from .pool import Pool
+from .runs import Load, RunRequest
+
+_COMPILE_S = 180.0
+"""Wall-clock timeout of a compilation, for a busy machine. The child's CPU limit is 60 s."""
+_AT_ONCE = 2
+"""Concurrent compilations. Two, so that a small program need not wait for a large one."""
+_DEVELOPER_S = 300.0
+"""Compilation time that one developer's programs may use in an hour, in CPU seconds."""
+_BACK_PER_S = _DEVELOPER_S / 3600
+_TOO_EXPENSIVE_S = 600.0
+"""How long a program is refused after its compilation exceeded a limit."""
+_LIMITS: dict[int | None, str] = {
+    None: f"{_COMPILE_S:.0f} s",
+    signal.SIGXCPU: f"{MAX_COMPILE_S} s of processor time",
+    # The child aborts when it is out of memory.
+    signal.SIGABRT: f"{MAX_COMPILE_BYTES >> 20} MiB of memory",
+    signal.SIGXFSZ: f"{MAX_ARTEFACT_BYTES >> 20} MiB for the compiled program",
+}
+"""Limits of a compilation by the signal that ends it; None: a timeout."""
+_MOST_ARTEFACTS = 256
+"""Bounded because each artefact is an open file of this process."""
+_MOST_REFUSED = 256
+_MOST_TOO_EXPENSIVE = 4096
+_SEAL_PAUSES_S = (0.01, 0.1, 0.5, 2.0)
+"""Pauses between attempts to seal a file. In each attempt the kernel itself waits some 150 ms."""
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+
+
+class Artefacts:
+    """A size-limited cache of compiled programs.
+
+    When the cache is full, the payer that uses most of it loses its least recently used program.
+    """
+
+    def __init__(self, pool: Pool, most_bytes: int) -> None:
+        self._pool = pool
+        self._most_bytes = most_bytes
+        # Descriptor, size, and the payer that the artefact counts to: the first known payer that
+        # used it, or None if only unknown payers did.
+        self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
+        # Invalid programs are refused again without compiling, so that each costs time only once.
+        self._refused = Recent[str, Reason](_MOST_REFUSED)
+        # A separate cache: otherwise many cheap invalid programs would evict the expensive ones.
+        self._too_expensive = Recent[tuple[str, bool], tuple[float, str]](_MOST_TOO_EXPENSIVE)
+        self._spent = Rates[tuple[str, bool]]()
+        self._tasks: dict[tuple[str, Payer, int], asyncio.Task[None]] = {}
+        self._semaphore = FairSemaphore(_AT_ONCE, beside=False)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
+        """Return a file descriptor of a compiled program.
+
+        The program is compiled first if necessary. The caller closes the descriptor. Concurrent
+        calls of one payer for the same program and origin share one compilation: only the first
+        call's `load` runs, and all get its exception. Calls of other payers wait for their own
+        turn, so no payer waits for another one's queue.
+
+        Args:
+            request: the program, its payer, and the compilation time that the payer can pay for.
+            load: returns the program's bytes, untrusted.
+            compile_s: receives the CPU seconds that this call's compilation used.
+        Raises:
+            RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or
+                `runner-failed`.
+        """
+        key = f"{request.target}:{request.wasm_sha256}:{request.origin}"
+        task_key = (key, request.payer, request.compile_s)
+        while key not in self._files:  # RN167
+            self._refuse_known_failure(key, request.payer)
+            if (task := self._tasks.get(task_key)) is None:
+                task = self._tasks[task_key] = asyncio.create_task(
+                    self._make(key, request, load, compile_s)
+                )
+                task.add_done_callback(lambda _: self._tasks.pop(task_key))
+                # Retrieves the exception even if every caller was cancelled; asyncio would log it.
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            try:
+                # A cancelled caller must not cancel the compilation that others wait for.
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                if task.cancelled():
+                    raise RunRefused("runner-closed") from None
+                raise
+        self._files.move_to_end(key)
+        file, size, counted_to = self._files[key]
+        if counted_to is None and request.payer.is_known:
+            self._files[key] = file, size, request.payer
+        try:
+            return os.dup(file)
+        except OSError as exc:  # too many open files
+            raise RunRefused("runner-failed") from exc
+
+    async def close(self) -> None:
+        """Cancel all compilations, and empty the cache."""
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for file, _, _ in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+    def _refuse_known_failure(self, key: str, payer: Payer) -> None:
+        """Raise RunRefused if the program's last compilation failed."""
+        if known := self._refused.get(key):
+            raise RunRefused(known.code, known.detail)
+        # Known and unknown payers are remembered separately: otherwise unknown payers could slow
+        # the machine down until a key holder's program times out and is refused.
+        until, detail = self._too_expensive.get((key, payer.is_known), (0.0, ""))
+        if until > time.monotonic():  # RN165
+            raise RunRefused("compile-limit", detail)
+
+    async def _make(
+        self, key: str, request: RunRequest, load: Load, compile_s: list[float]
+    ) -> None:
+        async with (
+            # RN220: without this, programs of refused calls would be compiled for nobody.
+            asyncio.timeout_at(request.start_by_s) as waiting,
+            self._semaphore.acquire(request.payer),  # RN164
+            self._locks.setdefault(key, asyncio.Lock()),
+        ):
+            waiting.reschedule(None)
+            if key in self._files:  # another payer's call has compiled it meanwhile
+                return
+            self._refuse_known_failure(key, request.payer)
+            # Counted separately, so that unknown payers cannot use up a developer's whole hour.
+            developer = (request.developer, request.payer.is_known)
+            # RN165
+            if (
+                self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
+                >= _DEVELOPER_S
+            ):
+                raise RunRefused(
+                    "runner-busy", "the developer's quota of compilation time is used up"
+                )
+            program, before_s = await load(), sum(compile_s)
+            if len(program) > MAX_PROGRAM_BYTES:  # RN8
+                raise RunRefused(
+                    "program-too-large", f"{len(program)} bytes; at most {MAX_PROGRAM_BYTES}"
+                )
+            if hashlib.sha256(program).hexdigest() != request.wasm_sha256:  # RN8
+                raise RunRefused("program-mismatch")
+            try:
+                found = TARGET_OF.get(program[:8])
+                if found != request.target:  # RN9: before anything parses it
+                    raise RunRefused("program-target" if found else "program-not-wasm")
+                file = await self._compile(program, request, compile_s)
+            except OSError as exc:
+                # The machine lacks descriptors or memory; the program itself may be fine.
+                raise RunRefused("runner-failed") from exc
+            except RunRefused as refused:
+                if refused.reason.code == "compile-limit":
+                    # RN165
+                    self._too_expensive.put(
+                        (key, request.payer.is_known),
+                        (time.monotonic() + _TOO_EXPENSIVE_S, refused.reason.detail),
+                    )
+                elif refused.reason.code not in ("runner-failed", "compute-limit"):
+                    self._refused.put(key, refused.reason)
+                raise
+            finally:
+                self._spent.add(
+                    developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic()
+                )
+            self._keep(key, file, request.payer)
+
+    def _keep(self, key: str, file: int, payer: Payer) -> None:
+        """Cache a compiled program, and evict others if necessary (RN167)."""
+        self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
+        # The new one stays, however large it is, because a call waits for it.
+        while len(self._files) > 1:
+            used_bytes = Counter[Payer | None]()
+            for _, size, one in self._files.values():
+                used_bytes[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
+            if used_bytes.total() <= self._most_bytes:
+                return
+            # RN167: otherwise one payer with many small programs would evict those of all others.
+            displaced = next(
+                other
+                for largest, _ in used_bytes.most_common()
+                for other in self._files
+                if other != key and self._files[other][2] == largest
+            )
+            os.close(self._files.pop(displaced)[0])
+
+    async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
+        """Compile a program in its own child process (RN18)."""
+        source = os.memfd_create("program")
+        artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with open(source, "wb", closefd=False) as stream:  # noqa: ASYNC230  # it is in memory
+                stream.write(program)
+            child = await self._pool.start("_compile_child")
+            try:
+                answer = await child.request(
+                    f"{request.target} {request.compile_s}".encode(),
+                    [source, artefact],
+                    most_bytes=1 + MAX_DETAIL_BYTES,
+                    within_s=_COMPILE_S,
+                )
+            except ChildEnded as ended:
+                if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:  # RN166
+                    raise RunRefused(
+                        "compute-limit",
+                        f"the compute limit pays for only {request.compile_s} s of compilation",
+                    ) from ended
+                if limit := _LIMITS.get(None if ended.late else ended.signal):
+                    raise RunRefused("compile-limit", f"more than {limit}") from ended
+                # A kill by another process says nothing about the program.
+                raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
+            finally:
+                await self._pool.end_and_wait(child)  # before sealing, so that no writer is left
+                compile_s.append(child.cpu_s)
+            if not answer or answer[0] >= len(COMPILED):
+                raise RunRefused("runner-failed")
+            if code := COMPILED[answer[0]]:
+                raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
+            await seal(artefact)
+        except BaseException:
+            os.close(artefact)
+            raise
+        finally:
+            os.close(source)
+        return artefact
+
+
+async def seal(artefact: int) -> None:
+    """Make an anonymous file permanently read-only (RN27).
+
+    The kernel refuses with EBUSY while a page of the file is in use elsewhere. On a busy machine
+    the kernel itself holds such pages for a moment, so sealing is retried for some seconds.
+
+    Raises:
+        OSError: EBUSY, after all attempts.
+    """
+    for pause_s in _SEAL_PAUSES_S:
+        try:
+            fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as exc:
+            if exc.errno != errno.EBUSY:
+                raise
+            await asyncio.sleep(pause_s)
+        else:
+            return
+    fcntl.fcntl(artefact, fcntl.F_ADD_SEALS, _SEALS)

@@ -1,0 +1,236 @@
+"""Execution of programs in a pool of confined child processes.
+
+Authorisation is decided before, in `calls`. Then one call runs the program:
+
+    async with Executor(children=2) as executor:
+        result = await executor.run(request, load)
+
+`load` is awaited only if the program is not compiled yet. It returns the program's bytes, whose
+SHA-256 must equal the request's. `run` never raises for a fault of a program, publisher or caller:
+the result then has a reason from `REASONS`. `compile` only compiles, to check a program before it
+is published.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from sealspace.apps.programs import Target
+from tee_backend.confinement.landlock import landlock_version
+from tee_backend.confinement.privileges import undump
+from tee_backend.outbound import Outbound
+
+from ..reasons import REASONS, RunRefused
+from ..shares import FairSemaphore
+from . import frames as _frames
+from .artefacts import Artefacts
+from .bodies import BodySplitter
+from .child import ChildEnded
+from .environment import environment_of
+from .pool import Pool
+from .run_client import RunClient
+from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, answer_of
+
+_MEBIBYTE = 1024 * 1024
+INLINE_BYTES = 64 * 1024
+"""Longest output that is encoded on the event loop; a longer one takes milliseconds in a thread."""
+
+
+@dataclass(eq=False, repr=False)
+class Executor:
+    """A context manager that runs programs in child processes.
+
+    Entering makes this process non-dumpable, so that a child of the same uid cannot read its
+    memory. It then starts the spare children, and raises RuntimeError if none starts. Leaving ends
+    every child. Enter it in the main thread, because children end with the thread that started
+    them, and on asyncio's own event loop, which `Outbound` needs.
+    """
+
+    children: int = 2
+    spare: int = 2
+    artefact_bytes: int = 256 * _MEBIBYTE
+    outbound: Outbound = field(default_factory=Outbound)
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
+            raise ValueError("`children` and `spare` must be 1 to 128")
+        self._pool = Pool(self.spare)
+        self._artefacts = Artefacts(self._pool, self.artefact_bytes)
+        self._semaphore = FairSemaphore(self.children, beside=True)
+        self.bodies = BodySplitter(self._pool)
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        undump()  # RN23
+        await self.outbound.__aenter__()
+        try:
+            await self._pool.fill()
+        except RunRefused as failed:
+            await self.__aexit__()
+            raise RuntimeError(
+                "cannot start a child process; next: allow the runner to install seccomp filters"
+                " and, if the runner runs as root, to change the uid of child processes"
+            ) from failed
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        await self._artefacts.close()
+        await self._pool.close()
+        await self.outbound.__aexit__()
+
+    async def compile(self, wasm_sha256: str, target: Target, load: Load) -> None:
+        """Compile a program unless it is already in the cache."""
+        self._refuse_closed()
+        os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
+
+    async def run(self, request: RunRequest, load: Load) -> RunResult:
+        """Run a program once, and return the result.
+
+        A refused run has a result too. Cancelling the call kills the run.
+        """
+        client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
+        try:
+            self._refuse_closed()
+            if len(request.input) > MAX_INPUT_BYTES:  # RN7
+                raise RunRefused("input-too-large")
+            environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
+            if request.folders and landlock_version() < 1:  # TG4
+                raise RunRefused("tasks-unsupported")
+            async with asyncio.timeout_at(request.start_by_s) as waiting:
+                # Compiled before the call takes a place, so that others can run in the meantime.
+                os.close(await self._artefacts.open(request, load, compile_s))
+                async with self._semaphore.acquire(request.payer):
+                    self._refuse_closed()
+                    # Compiles again only if other programs have evicted it in the meantime.
+                    artefact = await self._artefacts.open(request, load, compile_s)
+                    # RN220: only its own limits end a program that started
+                    waiting.reschedule(None)
+                    try:
+                        result = await self._run_compiled(request, artefact, client)
+                    finally:
+                        os.close(artefact)
+        except RunRefused as refused:
+            result = RunResult(refused.reason)
+        except TimeoutError:  # RN220
+            result = RunResult(REASONS["runner-busy"])
+        # RN110
+        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))
+
+    async def _run_compiled(
+        self, request: RunRequest, artefact: int, client: RunClient
+    ) -> RunResult:
+        """Run a compiled program in a child process."""
+        program = f"{request.target}:{request.wasm_sha256}"
+        alone = request.secrets_delivered or request.has_storage  # RN26
+        if folders := request.folders:
+            alone = True
+            child = await self._pool.start("_task_child", folders)  # TG2
+            folders.filled.add_done_callback(lambda _: self._pool.end(child))  # TG8
+        else:
+            child = await self._pool.take(unused=alone, program=program)
+        files = () if program in child.loaded else (artefact,)
+        limits = request.limits
+        head = {
+            "program": program,
+            "target": request.target,
+            "environment": request.environment,
+            # Without folders, the child of a run with arguments fails.
+            "arguments": ["program", *request.arguments] if folders or request.arguments else [],
+            "instructions": limits.max_instructions,
+            "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
+            "output_bytes": limits.max_output_bytes,
+            "seconds": limits.max_execution_s,
+            "forget": child.note_use(program, os.fstat(artefact).st_size),
+        }
+        payload = _frames.pack_request(head, request.input)
+        begun, answered, code = time.monotonic_ns(), None, "run-crashed"
+        try:
+            body = await child.request(
+                payload,
+                files,
+                most_bytes=_frames.ANSWER_BYTES + limits.max_output_bytes + MAX_STDERR_BYTES,
+                within_s=limits.max_execution_s,
+                handlers={_frames.FETCH: client.answer, _frames.STORAGE: request.storage},
+            )
+            answered = _frames.unpack(body)
+            if answered[0].ended == _frames.OVERFLOWED:
+                answered, code = None, "limit-output"
+        except ChildEnded as ended:
+            if self._closed:
+                raise RunRefused("runner-closed") from ended
+            if ended.late or ended.signal == signal.SIGXCPU:
+                code = "limit-time"
+            elif folders and folders.filled.done():  # TG8
+                code = "limit-files"
+        except ValueError:  # a malformed answer: the guest may have taken over the child
+            pass
+        finally:
+            is_reusable = answered is not None and not alone
+            (self._pool.give_back if is_reusable else self._pool.end)(child)
+            if folders:
+                await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
+        took_ns = time.monotonic_ns() - begun
+        if answered is not None:
+            return await _result(request, *answered, took_ns)
+        # RN2: the child has ended without a count, so the run counts as having used its limit.
+        return RunResult(
+            REASONS[code],
+            instructions=limits.max_instructions,
+            time_ns=took_ns,
+            secrets_delivered=request.secrets_delivered,
+        )
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RunRefused("runner-closed")
+
+
+async def _result(
+    request: RunRequest,
+    answer: _frames.Answer,
+    output: bytes | memoryview,
+    stderr: bytes,
+    took_ns: int,
+) -> RunResult:
+    reason, written = None, b""
+    try:
+        _require_completed(answer)
+        if len(output) <= INLINE_BYTES:
+            output = bytes(output)
+            written = answer_of(output, request.response_format)
+        else:
+            written = await asyncio.to_thread(answer_of, output, request.response_format)
+    except RunRefused as failed:
+        reason = failed.reason
+    return RunResult(
+        reason,
+        output=b"" if reason else output,
+        answer=written,
+        stderr=stderr,
+        stderr_bytes=answer.stderr_bytes,
+        # RN17: a child's numbers are not trusted beyond the limits of its run.
+        instructions=min(answer.instructions, request.limits.max_instructions),
+        time_ns=min(answer.time_ns, took_ns),
+        memory_bytes=min(answer.memory_bytes, request.limits.max_memory_mb * _MEBIBYTE),
+        secrets_delivered=request.secrets_delivered,
+    )
+
+
+def _require_completed(answer: _frames.Answer) -> None:
+    """Raise RunRefused unless the program run completed (RN28).
+
+    The reason follows from how the run ended and from its flags, never from an error text.
+    """
+    detail = str(answer.exit_code) if answer.ended == _frames.EXITED else ""
+    if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
+        raise RunRefused("limit-instructions", detail)
+    if answer.ended == _frames.COMPLETED:
+        return
+    if answer.flags & _frames.MEMORY_REFUSED:
+        raise RunRefused("limit-memory", detail)
+    codes = {_frames.EXITED: "guest-exit", _frames.REFUSED: "program-start"}
+    raise RunRefused(codes.get(answer.ended, "guest-trap"), detail)

@@ -1,0 +1,53 @@
+"""The HTTPS client of one run (RN102, RN109).
+
+Example:
+    async with Outbound() as outbound:
+        client = RunClient(outbound, frozenset({"api.example.com"}))
+        answer = await client.answer(message)
+        client.contacted
+"""
+
+from tee_backend.messages import pack_parts
+from tee_backend.outbound import Outbound, RequestRefused, parse_request
+
+
+class RunClient:
+    """An HTTPS client that may contact only the given hosts.
+
+    Each run has its own client.
+    """
+
+    def __init__(self, outbound: Outbound, hosts: frozenset[str]) -> None:
+        self._outbound = outbound
+        self._hosts = hosts
+        self._left = outbound.most_requests
+        self.contacted: set[str] = set()
+
+    async def answer(self, message: bytes) -> bytes:
+        """Check and send an HTTP request, and return the response.
+
+        The result is an encoded response, or an encoded error code.
+
+        Raises:
+            EOFError: the child sends another request after `requests-exhausted` (RN109).
+        """
+        self._left -= 1
+        if self._left < -1:
+            raise EOFError
+        try:
+            if self._left < 0:  # RN109
+                raise RequestRefused("requests-exhausted")
+            request = parse_request(
+                message, hosts=self._hosts, any_port=self._outbound.loopback_ca is not None
+            )
+            known = request.host in self.contacted
+            # Before sending, because the run may end while the request is under way.
+            self.contacted.add(request.host)
+            try:
+                return await self._outbound.send(request)
+            except RequestRefused as refused:
+                if not known and refused.code in ("name-unknown", "address-refused"):
+                    self.contacted.discard(request.host)
+                raise
+        except RequestRefused as refused:
+            return pack_parts([refused.code.encode()])

@@ -1,0 +1,564 @@
+"""HTTP routes of a runner for callers and owners (RN67, RN91, RN96, RN98).
+
+    POST   /run                     run a program (`call_bodies`); `Authorization`
+    POST   /tasks                   make a task (`call_bodies`); `Authorization`
+    GET    /tasks/{id}              the state of a task; `Authorization`
+    GET    /tasks/{id}/result       the sealed result of a task; `Authorization`
+    GET    /receipts/{job}          the receipt of a run; also /attestations/{job}
+    GET    /start                   the startup document, needed to verify receipts
+    GET    /info                    DID, start, limits, prices
+    GET    /healthz, /readyz        whether the runner works
+    POST   /call/{owner}/{project}  run a program as OutLayer's clients do; `X-Payment-Key`
+    GET    /calls/{id}              an asynchronous answer; `X-Payment-Key` or `Authorization`
+    GET    /payment-keys/balance    the account that a key spends from; `X-Payment-Key`
+    GET    /payment-keys/usage      the last calls of a key; `X-Payment-Key`
+    POST   /keys                    register an API key by its owner's statement
+    GET    /keys                    an owner's keys and account; `Authorization`
+    DELETE /keys/{nonce}            revoke an API key; `Authorization`
+    POST   /secrets/generate        make secrets (`generated_secrets`); `Authorization`
+    …      /.well-known/sealspace/backend…   evidence and grants, as every backend publishes them
+
+`Authorization` is the token of a call (`sealspace.apps.run_calls`). A wallet's session also sends
+`Sealspace-Sign-In`. For a request without a body the token names the program `keys`,
+`keys/<nonce>/revoke` or `calls/<id>`, also for a task; no program can have such a name. TLS ends
+inside the trust domain, in this server or before it.
+
+Refusals on OutLayer's routes are `{"error": sentence, "code"}` (RN231).
+
+Example:
+    async with mounted(app, runner, folder=folder, seed=seed, price=price, workers=2):
+        ...  # the application is served here
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from aiohttp import ClientError, web
+from aiohttp.web import RequestPayloadError
+
+from capabilities.limits import Rates, parsed_address
+from capabilities.principals import Principal
+from sealspace.apps.api_keys import KEY_HEADER, ApiKey, parse_credential
+from sealspace.apps.run_calls import SIGN_IN_HEADER
+from sealspace.documents.published import GRANTS_PATH
+from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
+from sealspace.errors import InvalidInput
+from sealspace.session import iso_time
+from tee_backend.backend_errors import KeepingError
+
+from ..calls.call_answers import Answer, answer_with, api_refused, refused
+from ..calls.call_bodies import MAX_BODY_BYTES
+from ..calls.calls import Calls
+from ..calls.generated_secrets import MAX_GENERATION_BODY_BYTES, generate
+from ..calls.generated_secrets import refused as refused_generation
+from ..calls.journal import RowSealer
+from ..calls.kept_keys import KeptKeys
+from ..calls.ledger import PIECE_BYTES, Account, Ledger
+from ..calls.prices import FREE, Price
+from ..calls.service import Runner
+from ..reasons import REASONS, Reason, RunRefused
+from ..shares import Parts, Payer, ResourceUse
+from .operator_routes import serving_operator
+
+BODY_S = 10.0
+"""Seconds for a body to arrive, plus one second for each `BODY_BYTES` that have arrived."""
+BODY_BYTES = 128 * 1024
+MOST_CALLS = 256
+"""Concurrent calls of known payers, and as many of unknown ones. One owner may have half."""
+MOST_BODY_BYTES = 128 * 1024 * 1024
+"""Bodies of the concurrent calls of known payers, and as much of unknown ones."""
+UNKNOWN_BYTES = 16 * 1024 * 1024
+"""Burst of bodies that is read from unknown payers before their rate is limited (RN163)."""
+UNKNOWN_BYTES_PER_S = 2 * 1024 * 1024
+RETRY_AFTER_S = 5
+"""Value of `Retry-After` in answers with status 429 or 503."""
+ANSWER_S = 30.0
+"""Seconds for a client to take an answer, plus one for each `ANSWER_BYTES` that it has taken."""
+ANSWER_BYTES = 64 * 1024
+MOST_ANSWER_BYTES = 64 * 1024 * 1024
+"""Answers being sent to known payers, and as much to unknown ones. One owner may have half."""
+
+# An answer up to this size is sent without being counted: socket buffers hold about as much.
+_SMALL_BYTES = 64 * 1024
+
+LIMIT_HEADER = "X-Compute-Limit"
+
+# Features of OutLayer that this runner lacks. A call that asks for one is refused; 0 asks for none.
+_REFUSED_HEADERS = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
+
+
+_METHODS = {
+    "/info": "GET",
+    "/keys": "GET, POST",
+    "/keys/{nonce}": "DELETE",
+    "/secrets/generate": "POST",
+    GRANTS_PATH: "POST",  # a grant is signed by its owner, for this runner's DID
+    # Only for pages of the origins that the operator names (RN235).
+    "/call/{owner}/{project}": "POST",
+    "/calls/{id}": "GET",
+    "/payment-keys/balance": "GET",
+    "/payment-keys/usage": "GET",
+}
+_PREFLIGHT = {
+    "Access-Control-Allow-Headers": (
+        f"Authorization, Content-Type, {SIGN_IN_HEADER}, {KEY_HEADER}, {LIMIT_HEADER}"
+    ),
+    "Access-Control-Max-Age": "600",
+}
+_API_PATHS = "/call/", "/calls/", "/payment-keys/", "/attestations/", "/public/"
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def mounted(
+    app: web.Application,
+    runner: Runner,
+    *,
+    folder: Path,
+    seed: bytes,
+    price: Price = FREE,
+    workers: int = 2,
+    origins: Collection[str] = (),
+) -> AsyncIterator[None]:
+    """Add a runner's HTTP routes to an application.
+
+    The operator's socket is served until the `with` block ends. The journal's encryption key is
+    derived from `seed`. Pages of `origins` may call with API keys. The application's server must
+    not decompress bodies: their limits count the bytes that arrive.
+    """
+    sealer = RowSealer(seed)
+    ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
+    async with (
+        Calls(runner, ledger, keys, price, workers) as calls,
+        serving_operator(ledger, folder),
+    ):
+        RunnerSurface(calls).mount(app)
+        for path in _METHODS:
+            if origins or not path.startswith(_API_PATHS):
+                app.router.add_options(path, _preflight)
+
+        async def allow_pages(request: web.Request, response: web.StreamResponse) -> None:
+            path, allowed = _route_path(request), "*"
+            if path.startswith(_API_PATHS):
+                response.headers["Vary"] = "Origin"
+                allowed = request.headers.get("Origin", "")
+                if allowed not in origins:  # RN235
+                    return
+            if path in _METHODS:  # refusals too, so that a page can show them
+                response.headers["Access-Control-Allow-Origin"] = allowed
+
+        app.on_response_prepare.append(allow_pages)
+        app.middlewares.append(_answer_errors)
+        yield
+
+
+class RunnerSurface:
+    """The HTTP routes of a runner.
+
+    They enforce limits on requests and responses.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._runner = calls.runner
+        self._under_way = ResourceUse()
+        self._body_bytes = ResourceUse()
+        self._answer_bytes = ResourceUse()
+        self._unknown_rate = Rates[None]()
+
+    def mount(self, app: web.Application) -> None:
+        """Add the HTTP routes to an application."""
+        app.add_routes(
+            [
+                web.post("/run", self._run),
+                web.post("/tasks", self._run),
+                web.get("/tasks/{id}", self._answer),
+                web.get("/tasks/{id}/result", self._answer),
+                web.get("/receipts/{job}", self._receipt),
+                web.get("/attestations/{job}", self._receipt),
+                web.get("/start", self._start),
+                web.get("/info", self._info),
+                web.get("/healthz", self._healthy),
+                web.get("/readyz", self._healthy),
+                web.post("/call/{owner}/{project}", self._call),
+                web.get("/calls/{id}", self._answer),
+                web.get("/payment-keys/balance", self._balance),
+                web.get("/payment-keys/usage", self._usage),
+                web.post("/keys", self._add_key),
+                web.get("/keys", self._list_keys),
+                web.delete("/keys/{nonce}", self._revoke_key),
+                web.post("/secrets/generate", self._generate),
+            ]
+        )
+
+    # --- calls ------------------------------------------------------------------------------------
+
+    async def _run(self, request: web.Request) -> web.StreamResponse:
+        return await self._send(request, await self._answer_run(request))
+
+    async def _answer_run(self, request: web.Request) -> Answer:
+        call = await self._runner.verify_caller(*_credentials(request))
+        payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
+        async with self._body(request, owner=payer.did if payer.is_known else None) as body:
+            is_task = request.path == "/tasks"
+            return await self._calls.run(call, payer, body, is_task=is_task)
+
+    async def _call(self, request: web.Request) -> web.StreamResponse:
+        key = await self._key(request)  # before a byte of the body is read
+        return await self._send(request, await self._answer_call(request, key), owner=key.owner)
+
+    async def _answer_call(self, request: web.Request, key: ApiKey) -> Answer:
+        for name in _REFUSED_HEADERS:
+            if request.headers.get(name, "0") != "0":
+                raise RunRefused("request-invalid", f"{name}: not offered by this runner")
+        stated, named = request.headers.get(LIMIT_HEADER), request.match_info
+        async with self._body(request, owner=key.owner) as body:
+            return await self._calls.call(key, named["owner"], named["project"], stated, body)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        """Handle a request for the result of an asynchronous program call, or for a task.
+
+        Only the client that made the call gets the result. A task's beneficiary gets it too (TK9).
+        """
+        job, owner = request.match_info["id"][:64], None
+        try:
+            if KEY_HEADER in request.headers:
+                key = await self._key(request)
+                owner = key.owner
+                answer = await self._calls.answer_of(job, owner, key.nonce)
+            else:
+                holder = await self._signer(request, f"calls/{job}")
+                answer = await self._calls.answer_of(
+                    job, holder, None, is_result=request.path.endswith("/result")
+                )
+        except RunRefused as refusal:
+            # This code reveals nothing about the job, and tells the client to sign again.
+            if refusal.reason.code == "call-start":
+                raise
+            answer = None
+        if answer is None:
+            raise web.HTTPNotFound(text="There is no such call or result, or it is not yours.")
+        return await self._send(request, answer, owner=owner)
+
+    async def _balance(self, request: web.Request) -> web.Response:
+        key = await self._key(request)
+        account = await self._calls.ledger.account(key.owner) or Account()
+        available, reserved, spent = map(str, account)
+        return web.json_response(  # RN232
+            {
+                "owner": key.owner,
+                "nonce": key.nonce,
+                "initial_balance": str(sum(account)),
+                "spent": spent,
+                "reserved": reserved,
+                "available": available,
+                "is_grant": False,
+            }
+        )
+
+    async def _usage(self, request: web.Request) -> web.StreamResponse:
+        key = await self._key(request)
+        self._calls.count(key)
+        answer = answer_with({"usage": await self._calls.ledger.calls_of(key.owner, key.nonce)})
+        return await self._send(request, answer, owner=key.owner)
+
+    async def _add_key(self, request: web.Request) -> web.Response:
+        async with self._body(request, most_bytes=MAX_STATEMENT_BYTES) as body:
+            return web.json_response(_key_json(await self._calls.add_key(body)), status=201)
+
+    async def _list_keys(self, request: web.Request) -> web.Response:
+        owner = await self._signer(request, "keys")
+        keys = await self._calls.keys.live_keys(owner)
+        account = await self._calls.ledger.account(owner) or Account()
+        return web.json_response(
+            {"owner": owner, "account": account.as_json, "keys": [_key_json(key) for key in keys]}
+        )
+
+    async def _revoke_key(self, request: web.Request) -> web.Response:
+        nonce = request.match_info["nonce"][:16]
+        owner = await self._signer(request, f"keys/{nonce}/revoke")
+        if re.fullmatch("[0-9]+", nonce) and await self._calls.keys.revoke(owner, int(nonce)):
+            return web.json_response({"revoked": nonce})
+        raise web.HTTPNotFound(text="You have no such API key here.")
+
+    async def _key(self, request: web.Request) -> ApiKey:
+        """Verify and return the API key in a request's header (RN88, RN89).
+
+        Raises:
+            RunRefused: `key-in-clear` without TLS, `key-malformed`, or `key-refused` if the key is
+                unknown, has ended or was revoked, or its secret is wrong.
+        """
+        if not _is_confidential(request):
+            raise RunRefused("key-in-clear")
+        shown = request.headers.get(KEY_HEADER)
+        if shown is None:
+            raise RunRefused("key-refused")
+        try:
+            credential = parse_credential(shown)
+        except InvalidInput as invalid:
+            raise RunRefused("key-malformed", invalid.message) from invalid
+        key = await self._calls.keys.live_key(credential.owner, credential.nonce)
+        if not key.is_of(credential):
+            raise RunRefused("key-refused")
+        return key
+
+    async def _signer(self, request: web.Request, about: str) -> Principal:
+        return await self._runner.use_token(
+            await self._runner.verify_caller(*_credentials(request)), about, b""
+        )
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
+            return _respond(await generate(self._runner, *_credentials(request), body))
+
+    # --- limits on bodies and answers -------------------------------------------------------------
+
+    async def _send(
+        self, request: web.Request, answer: Answer, *, owner: Principal | None = None
+    ) -> web.StreamResponse:
+        """Send a response in pieces.
+
+        The size of the response counts towards the limits until everything is sent (RN158).
+
+        Args:
+            request: a request that has not been answered.
+            answer: the answer.
+            owner: owner of the request's API key; None for a request without a key.
+        Raises:
+            RunRefused: `answer-unsent`, or for a stored answer `runner-busy` or `too-many-calls`,
+                if too many answers are being sent; nothing was sent.
+            ConnectionError: the client disconnected, or was disconnected because it is too slow.
+        """
+        # A stored answer counts as two pieces: one is being sent while the next one is read.
+        size = len(answer.body) if answer.kept is None else 2 * PIECE_BYTES
+        if size <= _SMALL_BYTES or request.method == "HEAD":
+            return _respond(answer)
+        response = web.StreamResponse(
+            status=answer.status, headers={"Content-Type": "application/json"}
+        )
+        response.content_length = len(answer.body) or None  # unknown for a stored answer
+        begun_s, sent = asyncio.get_running_loop().time(), 0
+        is_stored = answer.kept is not None
+        try:
+            # When a client disconnects, an exception is raised, and a reference cycle keeps it and
+            # this frame alive until the next garbage collection. On a quiet runner that takes
+            # hours, so the answer is dropped and its generator closed here.
+            pieces = answer.kept or _pieces(answer.body)
+            del answer
+            with self._answer_bytes.reserve(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
+                async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
+                    await response.prepare(request)
+                    async for piece in pieces:
+                        await response.write(piece)
+                        sent += len(piece)
+                        late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
+                    await response.write_eof()
+        except RunRefused as full:
+            if is_stored:
+                raise
+            raise RunRefused("answer-unsent") from full  # RN224: clients must not call again
+        except (TimeoutError, KeepingError) as failed:
+            # The answer is incomplete; a client would read the next one as its rest.
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("cannot send the rest of the response") from failed
+        return response
+
+    @asynccontextmanager
+    async def _body(
+        self,
+        request: web.Request,
+        *,
+        most_bytes: int = MAX_BODY_BYTES,
+        owner: Principal | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Read a request body, with limits on size and speed (RN67).
+
+        The request and its body count towards the limits until the block ends.
+
+        Args:
+            request: a request whose body has not been read.
+            most_bytes: longest body.
+            owner: the payer, if it has a key or an account; None: an unknown payer.
+        Raises:
+            RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
+        """
+        parts, body, begun_s = _parts(owner), bytearray(), asyncio.get_running_loop().time()
+        with self._under_way.reserve(parts, 1, MOST_CALLS):
+            if (request.content_length or 0) > most_bytes:
+                raise RunRefused("input-too-large")
+            try:
+                try:
+                    async with asyncio.timeout(BODY_S) as late:
+                        async for piece in request.content.iter_any():
+                            if len(body) + len(piece) > most_bytes:
+                                raise RunRefused("input-too-large")
+                            self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
+                            body += piece
+                            wait_s = self._wait_s(owner, len(piece))
+                            begun_s += (
+                                wait_s  # the runner's own delay does not count as the client's
+                            )
+                            late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
+                            await asyncio.sleep(wait_s)
+                except TimeoutError as slow:
+                    raise RunRefused("request-slow") from slow
+                except (ClientError, ConnectionError, RequestPayloadError) as gone:
+                    # The client has disconnected, so nothing will read this answer.
+                    raise RunRefused("request-invalid") from gone
+                yield bytes(body)
+            finally:
+                self._body_bytes.add(parts, -len(body))
+
+    def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
+        """Return the pause before reading more bytes, in seconds (RN163).
+
+        The bytes received so far are counted.
+
+        Raises:
+            RunRefused: `runner-busy` if that takes too long.
+        """
+        if owner is not None:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        self._unknown_rate.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
+        wait_s = (
+            max(
+                self._unknown_rate.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES,
+                0.0,
+            )
+            / UNKNOWN_BYTES_PER_S
+        )
+        if wait_s > BODY_S:
+            raise RunRefused("runner-busy")
+        return wait_s
+
+    # --- public information -----------------------------------------------------------------------
+
+    async def _receipt(self, request: web.Request) -> web.Response:
+        receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
+        if receipt is None:
+            raise web.HTTPNotFound(text="There is no receipt of such a job.")
+        return _respond(Answer(200, receipt))
+
+    async def _start(self, request: web.Request) -> web.Response:
+        return _respond(Answer(200, self._runner.identity.start))
+
+    async def _info(self, request: web.Request) -> web.Response:
+        most = self._runner.most
+        return web.json_response(
+            {
+                "runner": self._runner.did,
+                "start": self._runner.identity.start_hash,
+                "limits": most.as_json | {"maxOutputBytes": most.max_output_bytes},
+                "price": msgspec.to_builtins(self._calls.price),
+            }
+        )
+
+    async def _healthy(self, request: web.Request) -> web.Response:
+        return web.json_response({"ready": True})
+
+
+def _parts(owner: Principal | None) -> Parts:
+    """Return the counters to increase for a request.
+
+    Each counter has a divisor of the limit: with a divisor of 2, the counter may reach half of the
+    limit. Unknown payers are counted separately, so that they cannot use up the capacity of known
+    payers. One owner gets at most half of the capacity of known payers.
+    """
+    return {"others": 1} if owner is None else {"keys": 1, owner: 2}
+
+
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Convert exceptions to responses in the format of the route."""
+    path, refuse = request.path, refused
+    if path == "/secrets/generate":
+        refuse = refused_generation
+    elif path.startswith(_API_PATHS) and (
+        KEY_HEADER in request.headers or not path.startswith("/calls/")
+    ):
+        refuse = api_refused  # RN231
+    try:
+        return await handler(request)
+    except RunRefused as refusal:
+        return _respond(refuse(refusal.reason))
+    except KeepingError as error:
+        _log.error("a request failed: %s", error.message)
+        return _respond(refuse(REASONS["runner-failed"]))
+    except web.HTTPException as error:  # of a route or method that does not exist, too
+        code = error.reason.lower().replace(" ", "-")
+        error.body = refuse(Reason(code, error.text or "", error.status)).body
+        error.content_type = "application/json"
+        raise
+
+
+def _respond(answer: Answer) -> web.Response:
+    # RN158, RN163: without `Retry-After` many clients would retry at once.
+    later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
+    return web.Response(
+        status=answer.status, body=answer.body, headers=later, content_type="application/json"
+    )
+
+
+def _credentials(request: web.Request) -> tuple[str | None, str | None]:
+    """Return the credentials from the headers of a request.
+
+    They are a token and a wallet sign-in.
+    """
+    return request.headers.get("Authorization"), request.headers.get(SIGN_IN_HEADER)
+
+
+def _key_json(key: ApiKey) -> Mapping[str, object]:
+    return {
+        "owner": key.owner,
+        "nonce": key.nonce,
+        "projects": ["*"] if key.projects is None else [one.text for one in key.projects],
+        "profiles": list(key.profiles),
+        "maxPerCall": str(key.max_per_call),
+        "expires": iso_time(key.expires_at),
+    }
+
+
+def _is_confidential(request: web.Request) -> bool:
+    """Return whether a request's connection is safe from eavesdroppers (RN88).
+
+    It is if it is local or encrypted. TLS counts only if this process terminates it.
+    """
+    transport = request.transport
+    if transport is None:
+        return False
+    if transport.get_extra_info("sslcontext") is not None:
+        return True
+    peer = parsed_address((transport.get_extra_info("peername") or (None,))[0])
+    return peer is not None and peer.is_loopback
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    """Respond to a browser's CORS preflight request."""
+    methods = {"Access-Control-Allow-Methods": _METHODS[_route_path(request)]}
+    return web.Response(status=204, headers=_PREFLIGHT | methods)
+
+
+def _route_path(request: web.Request) -> str:
+    """Return the path pattern of a request's route.
+
+    The grants route matches several paths, so its own path is compared first.
+    """
+    if request.path == GRANTS_PATH:
+        return GRANTS_PATH
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical

@@ -1,0 +1,1 @@
+"""The commands under *Keep*: secrets, values, databases and spaces."""

@@ -1,0 +1,245 @@
+r"""Functions that read and write secrets in `.env` and JSON files.
+
+Errors give the line or the number of a broken entry, and its name if that is a valid secret name.
+They quote nothing else, because it may contain a secret.
+
+A `.env` file is UTF-8 with one entry per line: `NAME=VALUE`, optionally after `export `. Empty
+lines and lines that begin with `#` are skipped. A value is written as
+
+    VALUE      taken literally up to ` #`, without blanks at either end
+    'VALUE'    taken literally, may span several lines
+    "VALUE"    may span several lines; \n \r \t \" \\ \$ are escapes as in a shell
+
+Variables are not expanded: `$` is an ordinary character. A JSON file is one object. Its members are
+strings, or `{"value": "…", "encoding": "base64"}` for bytes.
+"""
+
+import re
+from collections.abc import Mapping
+
+from capabilities.capability_errors import InvalidJson
+from capabilities.strict_base64 import decode_standard, encode_standard
+from capabilities.strict_json import Json, JsonObject, parse_json
+
+from ...errors import InvalidInput
+from ...secrets import is_secret_name
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_ENTRIES = 1000
+
+_NAME_HINT = (
+    "names are capitals, digits and underscores, a capital first: API_KEY; to store db_url as"
+    " DB_URL, add --upper"
+)
+_START = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
+_NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_COMMENT = re.compile(r"[ \t]#")
+_SINGLE = re.compile(r"'(?P<value>[^']*)'")
+_DOUBLE = re.compile(r'"(?P<value>(?:[^"\\]|\\.)*+)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "`": "`"}
+
+_MOST_FAULTS = 20
+
+
+class BrokenEntry(InvalidInput):
+    """A secrets file contains malformed entries.
+
+    The message gives their locations, not their content.
+    """
+
+
+class _Faults(list[BrokenEntry]):
+    """The errors found in one secrets file."""
+
+    def note(self, fault: BrokenEntry, where: str, name: str) -> bool:
+        """Record an error and its location in the parsed secrets file.
+
+        A name that cannot be the name of a secret is not shown: it may be part of a value. Returns
+        whether the check of the file goes on: the number of errors is limited.
+        """
+        named = f" ({name})" if is_secret_name(name) else ""
+        fault.message = f"{where}{named}: {fault.message}"
+        self.append(fault)
+        return len(self) < _MOST_FAULTS
+
+    def require_none(self) -> None:
+        """Raise an exception if any errors were recorded.
+
+        The message lists all of them.
+        """
+        if self:
+            more = "; the rest was not checked" if len(self) == _MOST_FAULTS else ""
+            raise BrokenEntry(
+                "; ".join(fault.message for fault in self) + more,
+                hint="; ".join(dict.fromkeys(fault.hint for fault in self)),
+            )
+
+
+def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
+    """Parse the content of a `.env` file.
+
+    With `upper`, names are converted to capitals.
+    """
+    text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
+    values: dict[str, str | bytes] = {}
+    faults, at = _Faults(), 0
+    while at < len(text):
+        if (nothing := _NOTHING.match(text, at)) is not None:
+            at = nothing.end()
+            continue
+        start = _START.match(text, at)
+        try:
+            if start is None:
+                raise BrokenEntry(
+                    "the line is not NAME=VALUE",
+                    hint=f"write NAME='VALUE', or begin the line with #; {_NAME_HINT}",
+                )
+            name = new_entry(values, start["name"], upper=upper)
+            values[name], at = _value(text, start.end())
+        except BrokenEntry as fault:
+            number, named = text.count("\n", 0, at) + 1, "" if start is None else start["name"]
+            if not faults.note(fault, f"line {number}", named) or len(values) == MAX_ENTRIES:
+                break  # the limit is reached: every later entry would be reported too
+            at = _next_line(text, at)
+    faults.require_none()
+    return values
+
+
+def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
+    """Parse a JSON object of strings and base64-encoded bytes.
+
+    With `upper`, names are converted to capitals.
+    """
+    try:
+        members = parse_json(data, max_bytes=MAX_FILE_BYTES)
+    except InvalidJson as error:
+        # `from None` drops the cause's cause, whose message may quote a secret.
+        raise InvalidInput(error.text, hint='write {"NAME": "VALUE"}') from None
+    values: dict[str, str | bytes] = {}
+    faults = _Faults()
+    for number, (name, member) in enumerate(members.items(), 1):
+        try:
+            values[new_entry(values, name, upper=upper)] = _of_member(member)
+        except BrokenEntry as fault:
+            if not faults.note(fault, f"member {number}", name) or len(values) == MAX_ENTRIES:
+                break
+    faults.require_none()
+    return values
+
+
+def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
+    """Encode values as a `.env` file.
+
+    `parse_dotenv` and a shell read the values back unchanged.
+    """
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, bytes):
+            raise InvalidInput(
+                f"the secret {name} is binary data, which a .env file cannot contain",
+                hint="add --format json",
+            )
+        if "'" not in value and "\r\n" not in value:
+            lines.append(f"{name}='{value}'\n")
+        else:
+            escaped = re.sub(r'[\\"$`]', r"\\\g<0>", value)
+            lines.append(f'{name}="{escaped}"\n'.replace("\r", "\\r"))
+    return "".join(lines)
+
+
+def values_json(values: Mapping[str, str | bytes]) -> JsonObject:
+    """Convert values to a JSON object.
+
+    `parse_values` reads the values back unchanged.
+    """
+    return {
+        name: value
+        if isinstance(value, str)
+        else {"value": encode_standard(value), "encoding": "base64"}
+        for name, value in values.items()
+    }
+
+
+def text_of(data: bytes) -> str:
+    """Decode the content of a text file.
+
+    Raises InvalidInput if the content is too long or not UTF-8.
+    """
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidInput(
+            f"the text is longer than {MAX_FILE_BYTES} bytes",
+            hint="split it; a file of secrets needs only keys and passwords",
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            "the text is not UTF-8",
+            hint="convert it to UTF-8; to store bytes as a secret, use JSON or YAML with base64",
+        ) from None
+
+
+def new_entry(values: Mapping[str, str | bytes], name: str, *, upper: bool) -> str:
+    """Return the name under which an entry is added to the parsed entries.
+
+    With `upper`, `db-url` becomes `DB_URL`. Raises BrokenEntry if the name is invalid or repeated,
+    or if there are too many entries.
+    """
+    if upper:
+        name = re.sub("[-.]", "_", name).upper()
+    # Messages do not quote the name: in a malformed file it may be part of a value.
+    if not is_secret_name(name):
+        raise BrokenEntry("the name of the secret is not valid", hint=_NAME_HINT)
+    if name in values:
+        raise BrokenEntry(
+            "an earlier entry has the same name", hint="remove one of the two entries"
+        )
+    if len(values) == MAX_ENTRIES:
+        raise BrokenEntry(
+            f"the file has more than {MAX_ENTRIES} entries", hint="import the file in parts"
+        )
+    return name
+
+
+def _next_line(text: str, at: int) -> int:
+    return text.find("\n", at) + 1 or len(text)
+
+
+def _value(text: str, at: int) -> tuple[str, int]:
+    """Parse one value of a `.env` file.
+
+    Returns the value, and the offset of the next line.
+    """
+    quoted = {"'": _SINGLE, '"': _DOUBLE}.get(text[at : at + 1])
+    if quoted is None:
+        following = _next_line(text, at)
+        line = text[at:following].removesuffix("\n")
+        # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
+        if line.startswith("#") and text[at - 1] == "=":
+            raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
+        comment = _COMMENT.search(text[at - 1] + line)
+        return (line if comment is None else line[: comment.start()]).strip(" \t"), following
+    found = quoted.match(text, at)
+    end = None if found is None else _NOTHING.match(text, found.end())
+    if found is None or end is None:
+        raise BrokenEntry(
+            "a quote is not closed, or text follows the closing quote", hint="close the quote"
+        )
+    value = found["value"]
+    if quoted is _DOUBLE:
+        value = _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[0]), value)
+    return value, end.end()
+
+
+def _of_member(member: Json) -> str | bytes:
+    match member:
+        case str():
+            return member
+        case {"value": text, **rest} if rest == {"encoding": "base64"}:
+            if (data := decode_standard(text)) is not None:
+                return data
+    raise BrokenEntry(
+        "the value is neither a string nor bytes",
+        hint='write "…", or {"value": "…", "encoding": "base64"}',
+    )

@@ -1,0 +1,686 @@
+"""The commands below `sealspace secret`, which store and read secrets.
+
+Secrets are encrypted on this machine. A value comes from a prompt, from standard input or from a
+file, never from an argument: all users can see arguments in the process list, and shells store them
+in their history.
+"""
+
+import json
+import secrets as random
+import string
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Literal, get_args
+
+import click
+
+from capabilities.strict_base64 import encode_standard
+from capabilities.strict_json import JsonObject
+
+from ...client import Client
+from ...errors import (
+    BatchIncomplete,
+    DecryptDenied,
+    InvalidInput,
+    InvalidSecretName,
+    NotFound,
+    NotGranted,
+    NotShared,
+    PreconditionFailed,
+    SealspaceError,
+)
+from ...kv import Value
+from ...private_files import replace_file
+from ...secrets import (
+    MAX_SECRET_BYTES,
+    SECRETS_SPACE,
+    SecretName,
+    Secrets,
+    is_protected,
+    parse_secret_name,
+    writable_name,
+)
+from ...service.command_errors import AlreadyThere, NotThere
+from ...wire.token_line import token_of
+from ..options.paths import FILE_OR_DASH, NEW_FILE, file_option, read_named
+from ..options.shared import shared
+from ..share.sharing import from_option, label_of, shared_secrets
+from ..terminal import (
+    age_text,
+    ask_hidden,
+    confirm,
+    confirm_replacing,
+    flag_option,
+    is_interactive,
+    optional_time,
+    print_documents,
+    print_json,
+    print_result,
+    print_value,
+    raw_option,
+    tell,
+    yes_option,
+)
+from ..who.owner_profile import at_node
+from .dotenv import (
+    MAX_FILE_BYTES,
+    BrokenEntry,
+    encode_dotenv,
+    parse_dotenv,
+    parse_values,
+    values_json,
+)
+
+ALPHABETS = {
+    "alphanumeric": string.ascii_letters + string.digits,
+    "hex": "0123456789abcdef",
+    "digits": string.digits,
+    "symbols": string.ascii_letters + string.digits + "!#%&()*+,-./:;<=>?@[]^_{|}~",
+}
+_NEAR = 0.8
+"""Least similarity of a name that is suggested for a mistyped one; 1.0 means identical."""
+
+scope_option = click.option(
+    "--scope",
+    metavar="SCOPE",
+    help="Use the secrets of this scope (a separate set, such as prod or ci). Default: the global"
+    " secrets.",
+)
+_if_absent = flag_option("--if-absent", help="Fail if the secret already exists.")
+_name = click.argument("name")
+_number = click.IntRange(1)
+
+
+@click.command(
+    epilog="Examples: `sealspace secret put API_KEY` asks for the value; `sealspace secret put"
+    " API_KEY < key.txt`; `sealspace secret put TLS_KEY --file key.pem`.",
+)
+@_name
+@click.argument("value", metavar="", nargs=-1)
+@scope_option
+@file_option("--file", "source", help="Read the value from a file, byte for byte.")
+@flag_option("--keep-newline", help="Keep the line break at the end of standard input.")
+@flag_option("--bytes", "is_bytes", help="Store the value as bytes, even if it is valid text.")
+@_if_absent
+@yes_option
+@at_node
+async def put(
+    client: Client,
+    name: str,
+    value: tuple[str, ...],
+    scope: str | None,
+    source: Path | None,
+    keep_newline: bool,
+    is_bytes: bool,
+    if_absent: bool,
+    yes: bool,
+) -> None:
+    """Encrypt and store a secret.
+
+    The value is read from a prompt, from standard input or from a file. UTF-8 is stored as text,
+    anything else as bytes. On a terminal, you are asked before an existing secret is replaced.
+    """
+    if value or "=" in name:
+        raise InvalidInput(
+            "the value must not be an argument: process lists and the shell history would show it",
+            hint="run `sealspace secret put NAME` and type the value, or add --file FILE",
+        )
+
+    read_value = partial(_read_value, source, keep_newline=keep_newline, is_bytes=is_bytes)
+    await store_secret(client, name, read_value, scope=scope, if_absent=if_absent, yes=yes)
+    tell(f"stored {name}")
+
+
+@click.command(epilog="Example: `sealspace secret get API_KEY | other-program`.")
+@_name
+@scope_option
+@click.option("--version", type=_number, help="Read this version; see `sealspace secret versions`.")
+@click.option(
+    "--owner",
+    metavar="DID",
+    help="Read a secret of another owner, who granted it to you; see `sealspace grant accept`.",
+)
+@from_option
+@raw_option
+@at_node
+async def get(
+    client: Client,
+    name: str,
+    scope: str | None,
+    version: int | None,
+    owner: str | None,
+    source: str | None,
+    raw: bool,
+) -> None:
+    """Print the value of a secret.
+
+    The bytes are printed unchanged, without a line break at the end. On a terminal, only printable
+    characters are shown, and binary values are refused.
+    """
+    if owner and source:
+        raise click.UsageError("--owner and --from cannot be combined")
+    scope = scope_for(client, scope)
+    async with shared_secrets(client, source) as shared_:
+        secrets = client.secrets(owner) if owner else shared_
+        try:
+            async with _about(secrets, name, scope):
+                secret = await secrets.read(name, scope=scope, version=version)
+        except InvalidSecretName as error:
+            if "/" not in name and (near := await _near_names(secrets, name, scope)):
+                error.step = f"did you mean {near}?"
+            raise
+    value = secret.value
+    if not shared().as_json:
+        print_value(value, raw=raw)
+        return
+    encoded: JsonObject = (
+        {"value": value}
+        if isinstance(value, str)
+        else {"value": encode_standard(value), "encoding": "base64"}
+    )
+    print_json(
+        {"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at}
+    )
+
+
+@click.command(
+    epilog="The node states the time of the last change, which is not verified. `sealspace secret"
+    " get NAME --json` prints the times that the writer encrypted together with the value.",
+)
+@scope_option
+@flag_option("--all", "is_all", help="List the secrets of all scopes.")
+@from_option
+@at_node
+async def list_(client: Client, scope: str | None, is_all: bool, source: str | None) -> None:
+    """List secrets with their scope and last change.
+
+    Without `--all` or `--scope`, only global secrets are listed.
+    """
+    if is_all and scope is not None:
+        raise click.UsageError("--all and --scope cannot be combined")
+    async with shared_secrets(client, source) as secrets:
+        found = [
+            parse_secret_name(name, scope=of)
+            for of in ([scope, *(await secrets.scopes())] if is_all else [scope])
+            for name in await secrets.list(scope=of)
+        ]
+    stored = {} if source else await _stored(client, found)
+    # A secret that was deleted after it was listed is left out.
+    print_documents(
+        [
+            {
+                "name": one.name,
+                "scope": one.scope,
+                "changedAt": None if source else optional_time(stored[one.path].stored_at),
+            }
+            for one in found
+            if source or one.path in stored
+        ],
+        {"name": "name", "scope": "scope", "changedAt": "last change"},
+        nothing="no secrets"
+        f" {'yet' if is_all else 'here (all scopes: sealspace secret list --all)'};"
+        " next: sealspace secret put NAME",
+    )
+
+
+@click.command()
+@_name
+@scope_option
+@flag_option("--purge", help="Delete all versions too, even if the secret is deleted already.")
+@yes_option
+@at_node
+async def delete(client: Client, name: str, scope: str | None, purge: bool, yes: bool) -> None:
+    """Delete a secret for you and for all its recipients.
+
+    For 7 days, `sealspace secret restore` can bring it back, unless you add --purge. On a terminal,
+    you are asked to confirm.
+    """
+    what = f"{name} and all its versions for good" if purge else name
+    if is_interactive():
+        confirm(f"delete the secret {what}?", yes=yes)
+    # SH6: the copies first. If the second step fails, the same command can be run again.
+    with suppress(NotShared):
+        await client.sharing.unshare([label_of(name, scope)])
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.delete(name, scope=scope, purge=purge)
+    undo = "" if purge else f"; to undo this within 7 days: {_command('restore', name, scope)}"
+    tell(f"deleted {what}{undo}")
+
+
+@click.command()
+@_name
+@scope_option
+@at_node
+async def versions(client: Client, name: str, scope: str | None) -> None:
+    """List the versions of a secret, the newest first.
+
+    The node keeps the last ten earlier values, unless its operator set another number. The node
+    states the times, which are not verified.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        found = await secrets.versions(name, scope=scope)
+    print_documents(
+        [
+            {
+                "version": one.version,
+                "storedAt": optional_time(one.stored_at),
+                "replacedAt": optional_time(one.replaced_at),
+            }
+            for one in found
+        ],
+        {"version": "version", "storedAt": "stored", "replacedAt": "replaced or deleted"},
+    )
+
+
+@click.command(epilog="Example: `sealspace secret rollback API_KEY 3`.")
+@_name
+@click.argument("version", metavar="VERSION", type=_number)
+@scope_option
+@at_node
+async def rollback(client: Client, name: str, version: int, scope: str | None) -> None:
+    """Store an earlier version of a secret again.
+
+    The value that it replaces becomes a version too. The value is not decrypted.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.rollback(name, version, scope=scope)
+        await client.sharing.put_many(
+            {label_of(name, scope): await secrets.get(name, scope=scope)}, own=False
+        )
+    tell(f"stored version {version} of {name} again")
+
+
+@click.command()
+@_name
+@scope_option
+@at_node
+async def restore(client: Client, name: str, scope: str | None) -> None:
+    """Store the last value of a deleted secret again.
+
+    The node keeps deleted secrets for 7 days.
+    """
+    async with _about(client.secrets(), name, scope) as secrets:
+        await secrets.restore(name, scope=scope)
+    tell(f"restored {name}")
+
+
+@click.command(
+    epilog="Example: `sealspace secret generate SESSION_KEY --length 64 --alphabet hex`.",
+)
+@_name
+@scope_option
+@click.option(
+    "--length",
+    type=click.IntRange(8, 4096),
+    default=32,
+    show_default=True,
+    help="Length of the value in characters.",
+)
+@click.option(
+    "--alphabet",
+    type=click.Choice([*ALPHABETS]),
+    default="alphanumeric",
+    show_default=True,
+    help="Characters to use.",
+)
+@flag_option("--show", help="Print the value instead of the name.")
+@_if_absent
+@yes_option
+@at_node
+async def generate(
+    client: Client,
+    name: str,
+    scope: str | None,
+    length: int,
+    alphabet: str,
+    show: bool,
+    if_absent: bool,
+    yes: bool,
+) -> None:
+    """Generate a random value, and store it as a secret.
+
+    The value is encrypted first. Only the secret's name is printed, unless you add --show. On a
+    terminal, you are asked before an existing secret is replaced.
+    """
+    value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
+    await store_secret(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
+    print_result(
+        {"name": name, "scope": scope, **({"value": value} if show else {})},
+        [value if show else name],
+    )
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> str | bytes:
+    """Read a value from a file, a prompt or standard input."""
+    if source is not None:
+        data = _bounded(read_named(source, most_bytes=MAX_SECRET_BYTES), str(source))
+    elif sys.stdin.isatty():
+        data = ask_hidden("value", twice=True).encode()
+    else:
+        data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
+        if not (keep_newline or is_bytes):
+            data = data.removesuffix(b"\n").removesuffix(b"\r")
+        data = _bounded(data, "standard input")
+    if not is_bytes:
+        with suppress(UnicodeDecodeError):
+            return data.decode()
+    return data
+
+
+def _bounded(data: bytes, what: str) -> bytes:
+    if len(data) > MAX_SECRET_BYTES:
+        raise InvalidInput(
+            f"a secret must be at most {MAX_SECRET_BYTES} bytes long",
+            hint="encrypt the data yourself, store the encrypted data with `sealspace kv put`, and"
+            " store the encryption key as a secret",
+        )
+    if not data:
+        raise InvalidInput(f"{what} is empty", hint="sealspace secret put NAME < FILE")
+    return data
+
+
+# --- at the node ----------------------------------------------------------------------------------
+
+
+async def store_secret(
+    client: Client,
+    name: str,
+    read_value: Callable[[], str | bytes],
+    *,
+    scope: str | None,
+    if_absent: bool,
+    yes: bool,
+) -> None:
+    """Store a secret.
+
+    On a terminal, this asks for confirmation before an existing secret is replaced. The question
+    comes before `read_value`, so that no value is typed in vain.
+    """
+    secret = writable_name(name, scope)
+    earlier = (await _stored(client, [secret])).get(secret.path)
+    if earlier is not None and if_absent:
+        raise _already_exists(name, scope)
+    stored_when = ""
+    if earlier is not None and earlier.stored_at is not None:
+        stored_when = f", stored {age_text(earlier.stored_at)}"
+    must_be_new = if_absent
+    version = None
+    if is_interactive() and not yes:
+        if earlier is None:
+            must_be_new = True
+        else:
+            confirm(f"replace the existing secret {name}{stored_when}?")
+            # A person agreed to replace this version only. Scripts replace any version.
+            version = earlier.etag
+    value = read_value()
+    is_conditional = must_be_new or version is not None
+    if is_conditional:
+        try:
+            await client.secrets().put(
+                name, value, scope=scope, if_absent=must_be_new, if_match=version
+            )
+        except PreconditionFailed:
+            if if_absent:
+                raise _already_exists(name, scope) from None
+            raise written_meanwhile(name) from None
+    try:
+        # A commit of several values cannot be conditional, so the copies come second.
+        await client.sharing.put_many({secret.label: value}, own=not is_conditional)
+    except SealspaceError as error:
+        if is_conditional:
+            error.step = "run the command again: copies for other people have the earlier value"
+        raise
+    if earlier is not None:
+        undo = await _undo_step(client, name, scope)
+        tell(f"replaced the earlier value{stored_when}{undo}")
+
+
+def _already_exists(name: str, scope: str | None) -> AlreadyThere:
+    """Return the error for a secret that must be new and is stored already."""
+    return AlreadyThere(
+        f"the secret {name} already exists",
+        hint=f"to replace it, run first: {_command('delete', name, scope)}",
+    )
+
+
+async def _undo_step(client: Client, name: str, scope: str | None) -> str:
+    """Return how to bring back the previous version, or "" if none is kept."""
+    try:
+        versions = await client.secrets().versions(name, scope=scope)
+    except SealspaceError:  # the value is stored, whether or not versions are kept
+        return ""
+    if len(versions) < 2:
+        return ""
+    previous = versions[1]
+    return f"; to undo this: {_command('rollback', name, scope)} {previous.version}"
+
+
+def written_meanwhile(names: str) -> AlreadyThere:
+    """Return the error for secrets that another process has changed."""
+    return AlreadyThere(
+        f"{names} changed in the meantime; nothing was stored",
+        hint="read the stored value with sealspace secret get, then run the same command again",
+    )
+
+
+def scope_for(client: Client, scope: str | None) -> str | None:
+    """Return the scope to read from.
+
+    The default is the scope of a machine token's secrets.
+    """
+    return getattr(token_of(client.session), "scope", None) if scope is None else scope
+
+
+def _command(verb: str, name: str, scope: str | None) -> str:
+    return f"sealspace secret {verb} {name}" + (f" --scope {quote(scope)}" if scope else "")
+
+
+@asynccontextmanager
+async def _about(secrets: Secrets, name: str, scope: str | None) -> AsyncIterator[Secrets]:
+    """Add the next step to the error for a missing or existing secret, or a missing version."""
+    try:
+        yield secrets
+    except PreconditionFailed:
+        raise AlreadyThere(
+            f"the secret {name} exists, or changed in the meantime; nothing was stored",
+            hint=_command("versions", name, scope),
+        ) from None
+    except (NotGranted, DecryptDenied) as error:
+        if is_protected(name):
+            error.step = (
+                "only programs can read a generated secret; to let a program read it: sealspace"
+                f" runner grant URL --secret {name} --program DID/NAME"
+            )
+        raise
+    except NotFound as error:
+        if not error.text.startswith("version "):
+            raise await no_secret(secrets, name, scope) from None
+        error.step = _command("versions", name, scope)
+        raise
+
+
+async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
+    """Find stored secrets with similar names.
+
+    Returns their names joined by "or", or an empty string.
+    """
+    try:
+        existing = await secrets.list(scope=scope)
+    except SealspaceError:  # the command has failed already; this would only add a suggestion
+        return ""
+    return " or ".join(get_close_matches(name.upper(), existing, n=2, cutoff=_NEAR))
+
+
+async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
+    """Return the error for a missing secret.
+
+    Its hint suggests similar names.
+    """
+    near = await _near_names(secrets, name, scope)
+    where = "" if scope is None else f" in the scope {scope}"
+    meant = f"did you mean {near}? or list all: " if near else ""
+    return NotThere(
+        f"there is no secret {name}{where}",
+        hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"
+        f" {_command('restore', name, scope)}",
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+Written = Literal["env", "json"]
+Format = Literal["env", "json", "yaml"]
+_BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+
+
+@click.command(
+    epilog="Examples: `sealspace secret import .env --dry-run`; `sealspace secret import"
+    " values.json --scope staging`; `other-program | sealspace secret import - --format json`.",
+)
+@click.argument("file", type=FILE_OR_DASH)
+@scope_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(Format)),
+    help="Format of FILE; by default, it is guessed from the file name.",
+)
+@flag_option("--dry-run", help="Print the names that would be stored, and store nothing.")
+@flag_option("--upper", help="Store lower-case names as capitals: db_url as DB_URL.")
+@yes_option
+def import_(
+    file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool
+) -> None:
+    """Import all secrets from FILE.
+
+    FILE is a .env, JSON or YAML file, or - for standard input. JSON and YAML files contain one
+    object of names and text values. YAML needs the extra `yaml`. All YAML values are read as text,
+    including numbers such as 8080 and words such as yes.
+
+    All secrets are checked and encrypted before the first one is written. On a terminal, the names
+    are shown and you are asked to confirm. In scripts, --yes is needed to replace an existing
+    secret.
+    """
+    if form is None and str(file) == "-":
+        raise InvalidInput(
+            "the format of standard input is not known", hint="add --format env, json or yaml"
+        )
+    form = form or _BY_SUFFIX.get(file.suffix, "env")
+    data = read_named(file, most_bytes=MAX_FILE_BYTES)
+    try:
+        if form == "yaml":
+            from .yaml_values import parse_yaml_values  # needs the extra `yaml`
+
+            values = parse_yaml_values(data, upper=upper)
+        else:
+            values = (parse_dotenv if form == "env" else parse_values)(data, upper=upper)
+    except InvalidInput as error:
+        # `from None` drops the cause, which may quote a secret.
+        raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
+    if values:
+        _store_all(values, scope, dry_run=dry_run, yes=yes)
+    else:
+        tell(f"no secrets in {file}")
+
+
+@at_node
+async def _store_all(
+    client: Client,
+    values: Mapping[str, str | bytes],
+    scope: str | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    there = await _versions(client, values, scope)
+    lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
+    if dry_run:
+        print_result([{"name": name, "replaces": name in there} for name in values], lines)
+        tell("dry run: nothing was stored")
+        return
+    tell(*lines)
+    if there or is_interactive():
+        replacing = f", and replace {len(there)} of them" if there else ""
+        confirm(f"store these secrets ({len(values)}){replacing}?", yes=yes)
+    # A write of several values cannot be conditional, so compare the versions just before it.
+    if not yes:
+        now = await _versions(client, values, scope)
+        if changed := [name for name in values if now.get(name) != there.get(name)]:
+            raise written_meanwhile(", ".join(changed))
+    try:
+        await client.sharing.put_many(
+            {writable_name(name, scope).label: value for name, value in values.items()}
+        )
+    except BatchIncomplete as error:
+        written = sorted(key.rpartition("/")[2] for key in error.done)
+        tell(f"written: {', '.join(written)}")
+        error.step = "run the command again; it is safe to store the same values twice"
+        raise
+    tell(f"stored {len(values)}")
+
+
+@click.command(epilog="Example: `sealspace secret export --format json --out secrets.json`.")
+@scope_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(Written)),
+    default="env",
+    show_default=True,
+    help="Format of the output.",
+)
+@click.option(
+    "--out",
+    type=NEW_FILE,
+    help="Write to this file, readable only by you, instead of standard output.",
+)
+@yes_option
+@at_node
+async def export(
+    client: Client, scope: str | None, form: Written, out: Path | None, yes: bool
+) -> None:
+    """Decrypt and export all secrets of a scope.
+
+    `sealspace secret import` reads the formats. Replacing an existing file needs your confirmation
+    or --yes.
+    """
+    secrets = client.secrets()
+    values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
+    as_json = form == "json" or shared().as_json
+    if not values:
+        tell("no secrets yet; next: sealspace secret put NAME")
+    if out is None:
+        if as_json:
+            print_json(values_json(values))
+        else:
+            print_value(encode_dotenv(values))
+        return
+    text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
+    confirm_replacing(out, yes=yes)
+    replace_file(out, text.encode())
+    tell(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
+
+
+async def _stored(client: Client, secrets: Iterable[SecretName]) -> dict[str, Value]:
+    """Return the metadata of stored secrets by path.
+
+    The secrets are not read. Missing secrets are omitted.
+    """
+    return await client.kv(SECRETS_SPACE).metadata_many(secret.path for secret in secrets)
+
+
+async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
+    """Return the versions of stored secrets by name.
+
+    Missing secrets are omitted.
+    """
+    stored = await _stored(client, [parse_secret_name(name, scope=scope) for name in names])
+    return {path.rpartition("/")[2]: one.etag for path, one in stored.items()}

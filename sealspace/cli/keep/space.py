@@ -1,0 +1,137 @@
+"""The commands `sealspace space`, which manage the owner's spaces."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from msgspec.structs import replace
+
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.siwe import parse_rfc3339
+from capabilities.strict_json import JsonObject
+
+from ...client import Client
+from ...errors import DuplicateRequest, NotGranted, SpaceNotFound
+from ...service.command_errors import AlreadyThere, NotThere
+from ...spaces import SpaceEntry
+from ...wire.sign_in import whole_space
+from ..terminal import facts, print_result, print_rows, tell, time_text
+from ..who.owner_profile import at_node, owner_home
+
+_name = click.argument("name")
+
+
+@click.command()
+@at_node
+async def list_(client: Client) -> None:
+    """List the owner's spaces and their creation times."""
+    with _sign_in_hint():
+        found = await client.spaces().list()
+    print_rows(
+        [_described(one) for one in found],
+        ("name", "since"),
+        [(one.space.name, time_of(one.created_at) or "") for one in found],
+        nothing="no spaces on this node; next: sealspace space create NAME",
+    )
+
+
+@click.command(
+    epilog="Example: `sealspace space create notes`, then `sealspace kv put a --space notes`.",
+)
+@_name
+@at_node
+async def create(client: Client, name: str) -> None:
+    """Create a space on the node.
+
+    The space is added to this session; the wallet signs the new rights. Later logins also request
+    the rights to this space.
+    """
+    home = owner_home()
+    profile, wallet = home.profile(), home.wallet()
+    try:
+        with _sign_in_hint():
+            made = await client.spaces().create(name)
+    except DuplicateRequest:
+        raise AlreadyThere(
+            f"the space {name} already exists", hint=f"to use it: sealspace login --space {name}"
+        ) from None
+    whole = whole_space(made.space, (await client.info()).features)
+    ends_at = client.session.expires_at
+    # The new right ends with the session.
+    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock.now()
+    await client.delegations.add_right(wallet, whole, ttl_s=left_s)
+    home.keep_session(client.session)
+    home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
+    print_result(_described(made), [made.space.text])
+    tell(f"next: sealspace kv put KEY --space {name} < FILE")
+
+
+@click.command()
+@_name
+@at_node
+async def info(client: Client, name: str) -> None:
+    """Show the id, the creation time and the size of a space."""
+    try:
+        with _sign_in_hint():
+            found = await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(
+            f"you do not own a space named {name}", hint="sealspace space list"
+        ) from None
+    shown = {
+        "name": found.space.name,
+        "id": found.space.text,
+        "since": time_of(found.created_at),
+        "stored": _stored(found),
+    }
+    use = {"usageBytes": found.usage_bytes, "limitBytes": found.limit_bytes}
+    print_result(_described(found) | use, facts(shown))
+
+
+def _stored(entry: SpaceEntry) -> str:
+    if entry.usage_bytes is None:
+        return "-"
+    limit = "no limit" if entry.limit_bytes is None else f"at most {entry.limit_bytes:,}"
+    return f"{entry.usage_bytes:,} bytes, {limit}"
+
+
+def _described(entry: SpaceEntry) -> JsonObject:
+    return {"name": entry.space.name, "id": entry.space.text, "createdAt": entry.created_at}
+
+
+def time_of(text: str | None) -> str | None:
+    """Format a timestamp from a node.
+
+    Strings that are not timestamps are returned unchanged.
+    """
+    try:
+        return None if text is None else time_text(parse_rfc3339(text))
+    except InvalidIdentifier:
+        return text
+
+
+async def require_own_space(client: Client, name: str) -> None:
+    """Check that the owner has a space with this name.
+
+    Raises NotThere if the node does not host the space.
+    """
+    try:
+        await client.spaces().info(name)
+    except SpaceNotFound:
+        raise NotThere(
+            f"the space {name} does not exist yet", hint=f"sealspace space create {name}"
+        ) from None
+
+
+@contextmanager
+def _sign_in_hint() -> Iterator[None]:
+    """Add a hint to errors about missing rights.
+
+    The hint says to sign in again.
+    """
+    try:
+        yield
+    except NotGranted as refusal:
+        refusal.step = "sign in again for a session with this right: sealspace login"
+        raise

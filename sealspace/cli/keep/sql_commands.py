@@ -1,0 +1,135 @@
+"""The commands `sealspace sql`, which use the databases of a space."""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from sqlite3 import complete_statement
+
+import click
+import msgspec
+
+from ...client import Client
+from ...sql import BLANK, SqlValue
+from ..options.paths import NEW_FILE, read_named
+from ..terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
+from ..who.owner_profile import at_node
+from .dotenv import MAX_FILE_BYTES, text_of
+from .kv_commands import next_steps, space_option
+
+_next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
+
+
+def _parameter(text: str) -> SqlValue:
+    """Parse a number, true, false, null or a quoted text; another text is returned unchanged."""
+    with suppress(msgspec.MsgspecError):
+        return msgspec.json.decode(text, type=bool | int | float | str | None)
+    return text
+
+
+_database = click.argument("database")
+_sql = click.argument(
+    "sql",
+    # The text is read whole or refused: of a part, some statements would run.
+    callback=lambda _context, _argument, text: text_of(
+        read_named(Path(text), most_bytes=MAX_FILE_BYTES) if text == "-" else os.fsencode(text)
+    ),
+)
+_params = click.option(
+    "--param",
+    "params",
+    metavar="VALUE",
+    multiple=True,
+    type=_parameter,
+    help="The value of the next `?`: a number, true, false, null, or a text. Repeatable. A text in"
+    " double quotes is always a text: `--param '\"5\"'`.",
+)
+
+
+@click.command(
+    epilog='Example: `sealspace sql query app "SELECT * FROM note WHERE id = ?" --param 5`.',
+)
+@_database
+@_sql
+@_params
+@space_option
+@at_node
+async def query(
+    client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
+) -> None:
+    """Print the rows of one SQL statement.
+
+    SQL is the statement, or `-` for standard input. Blobs are printed in hexadecimal; with --json,
+    in base64.
+    """
+    async with _next_steps(client, space):
+        found = await client.sql(database, space=space).query(sql, params)
+    shown = [
+        [one.hex() if isinstance(one, bytes) else cell_text(one) for one in row]
+        for row in found.rows
+    ]
+    print_rows(found, found.columns, shown, nothing="no rows")
+
+
+@click.command(
+    epilog='Examples: `sealspace sql execute app "DELETE FROM note WHERE id = ?" --param 5`;'
+    " `sealspace sql execute app - < schema.sql`.",
+)
+@_database
+@_sql
+@_params
+@space_option
+@at_node
+async def execute(
+    client: Client, database: str, sql: str, params: Sequence[SqlValue], space: str | None
+) -> None:
+    """Run SQL statements that change a database.
+
+    SQL is one or more statements with semicolons between them, or `-` for standard input. They are
+    one transaction: all of them take effect, or none. --param is for a single statement. The first
+    change creates the database.
+    """
+    statements = [""]
+    for part in sql.split(";"):
+        statements[-1] += f"{part};"
+        if complete_statement(statements[-1]):
+            statements.append("")
+    # The last one has no semicolon, or is one that the node refuses.
+    asked = [(one, params) for one in statements if not re.fullmatch(BLANK, one)]
+    if params and len(asked) > 1:
+        raise click.UsageError("--param requires a single statement")
+    async with _next_steps(client, space):
+        done = await client.sql(database, space=space).batch(asked)
+    print_result(done)
+    tell(f"changed rows: {sum(one.changes for one in done)}")
+
+
+@click.command(epilog="Example: `sealspace sql export app --out app.sqlite`.")
+@_database
+@space_option
+@click.option("--out", type=NEW_FILE, required=True, help="Write to this file.")
+@yes_option
+@at_node
+async def export(client: Client, database: str, space: str | None, out: Path, yes: bool) -> None:
+    """Write a copy of a database, as an SQLite file."""
+    confirm_replacing(out, yes=yes)
+    async with _next_steps(client, space):
+        size_bytes = await client.sql(database, space=space).export(out)
+    tell(f"wrote {size_bytes} bytes")
+
+
+@click.command()
+@space_option
+@at_node
+async def list_(client: Client, space: str | None) -> None:
+    """List the databases of a space and their sizes in bytes."""
+    async with _next_steps(client, space):
+        found = await client.spaces().info(client.kv(space).space.text)
+    print_rows(
+        found.databases,
+        ("name", "bytes"),
+        [*found.databases.items()],
+        nothing="no databases here yet; next: sealspace sql execute NAME SQL",
+    )

@@ -1,0 +1,48 @@
+"""The command line option that names Sigstore's trusted root.
+
+Example:
+    @click.command()
+    @trusted_root_option
+    def command(trusted_root: Path | None) -> None:
+        root = load_trusted_root(trusted_root)
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock
+
+from ..terminal import tell
+from .paths import file_option, read_named
+
+if TYPE_CHECKING:
+    from sigstore.models import TrustedRoot
+
+trusted_root_option = file_option(
+    "--trusted-root",
+    help="File with Sigstore's authorities and logs, such as the output of `gh attestation"
+    " trusted-root`. Default: the current one, downloaded from Sigstore.",
+)
+
+
+def load_trusted_root(path: Path | None) -> "TrustedRoot":
+    """Read the trusted root in a file, or download the current one.
+
+    Of a file with JSON lines, the first line is used. The age of a file is printed, because an old
+    one may name authorities that are no longer trusted.
+    """
+    # Needs the extra `provenance`, which not every use of these commands does.
+    from ...apps.provenance import MAX_TRUSTED_ROOT_BYTES, fetch_trusted_root, parse_trusted_root
+
+    if path is None:  # downloaded once for a command
+        meta = click.get_current_context().meta
+        root: TrustedRoot = meta.get(__name__) or meta.setdefault(__name__, fetch_trusted_root())
+        return root
+    data = read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES)
+    days = int((SystemClock.now() - path.stat().st_mtime) / 86_400)
+    tell(f"trusted root {path}, {days} day{'' if days == 1 else 's'} old")
+    line = data.partition(b"\n")[0]
+    is_whole = line.rstrip().endswith(b"}") and len(data) <= MAX_TRUSTED_ROOT_BYTES
+    return parse_trusted_root(line if is_whole else data)

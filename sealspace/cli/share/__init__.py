@@ -1,0 +1,1 @@
+"""The commands under *Share*: grants, teams, tokens, networks and receipts."""

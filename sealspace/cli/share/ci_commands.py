@@ -1,0 +1,165 @@
+"""The commands below `sealspace ci`, for CI jobs that store no secret.
+
+The owner's trust says which jobs may read which secrets. `token_commands` lists and revokes trusts.
+"""
+
+import asyncio
+from typing import Any, TextIO
+
+import click
+
+from ...client import Client
+from ...errors import InvalidInput, SealspaceError
+from ...wire.id_tokens import TRUST_VARIABLE, exchange_id_token
+from ...wire.node_answers import json_object
+from ...wire.token_line import NODE_VARIABLE
+from ...wire.transport import Request, Transport
+from ..keep.secret import scope_option
+from ..keep.secret_writers import warn_of_writers
+from ..options.durations import expires_option
+from ..options.shared import shared
+from ..terminal import print_result, tell
+from ..who.owner_profile import at_node, owner_home
+from .sharing import label_of
+from .token_commands import require_stored, secrets_option
+
+_SYSTEMS: dict[str, tuple[str, ...]] = {
+    "github": (
+        "https://token.actions.githubusercontent.com",
+        "ref",
+        "repository_id={repository_id}",
+        "repository_owner_id={owner_id}",
+    ),
+    "gitlab": (
+        "https://gitlab.com",
+        "ref_path",
+        "project_id={repository_id}",
+        "namespace_id={owner_id}",
+        "ref_protected=true",
+    ),
+    "kubernetes": ("{issuer}", "", "sub=system:serviceaccount:{namespace}:{service_account}"),
+    "other": ("{issuer}", ""),
+}
+"""System -> its issuer, its claim of the full ref, and required claims with options inserted."""
+_NARROWING = {
+    "branch": "{ref}=refs/heads/{branch}",
+    "tag": "{ref}=refs/tags/{tag}",
+    "environment": "environment={environment}",
+}
+"""Option -> its claim. At least one is required where a system has a claim of the ref."""
+_OPTIONS = {
+    "name": "A name for lists and receipts. Default: the system.",
+    "repository": "On github.com: owner/name. Its numbers are looked up there.",
+    "repository-id": "The number of the repository, on GitLab of the project.",
+    "owner-id": "The number of its owner, on GitLab of the namespace.",
+    "branch": "Only jobs for this branch.",
+    "tag": "Only jobs for this tag.",
+    "environment": "Only jobs in this environment.",
+    "namespace": "The namespace of a service account in Kubernetes.",
+    "service-account": "The name of a service account in Kubernetes.",
+    "issuer": "Address of the issuer. Default: that of GitHub or of gitlab.com.",
+}
+
+
+@click.command(
+    "trust",
+    params=[click.Option([f"--{name}"], help=text) for name, text in _OPTIONS.items()],
+    epilog="Examples: `sealspace ci trust github --repository acme/shop --branch main --secret"
+    " API_KEY`; `sealspace ci trust kubernetes --issuer https://k8s.example --jwks keys.json"
+    " --namespace shop --service-account deploy --secret API_KEY`.",
+)
+@click.argument("system", type=click.Choice([*_SYSTEMS]))
+@secrets_option
+@click.option(
+    "--claim",
+    "claims",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="A further claim. Repeat it for more claims, or for more values of one.",
+)
+@click.option("--jwks", type=click.File(), help="File with the issuer's keys. Default: fetched.")
+@click.option("--issuer-ca", type=click.File(), help="PEM file of the issuer's certificates.")
+@scope_option
+@expires_option("90d", "How long the trust lasts, at most 366d.", option="--ends", most_days=366)
+@at_node
+async def trust(
+    client: Client,
+    /,
+    system: str,
+    secrets: tuple[str, ...],
+    claims: tuple[str, ...],
+    jwks: TextIO | None,
+    issuer_ca: TextIO | None,
+    scope: str | None,
+    ttl_s: float,
+    **options: str | None,
+) -> None:
+    """Let CI jobs read secrets without storing one.
+
+    SYSTEM says how the jobs prove who they are. Your wallet signs which jobs may read which
+    secrets. A job then presents its ID token to the node and gets a machine token of at most 15
+    minutes.
+    """
+    await require_stored(client, secrets, scope)
+    given = {"name": system} | {option: text for option, text in options.items() if text}
+    issuer, given["ref"], *stated = _SYSTEMS[system]
+    narrowing = [claim for option, claim in _NARROWING.items() if option in given]
+    if bool(given["ref"]) != bool(narrowing):
+        raise InvalidInput(
+            "GitHub and GitLab need a branch, a tag or an environment; other systems have none",
+            hint="use --branch, --tag or --environment with github and gitlab, --claim with others",
+        )
+    try:
+        # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
+        if "repository" in given and system == "github" and "issuer" not in given:
+            async with Transport("https://api.github.com") as transport:
+                found: Any = json_object(
+                    await transport.require(Request("GET", f"/repos/{given['repository']}"))
+                )
+            given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
+        issuer = given.get("issuer") or issuer.format_map(given)
+        texts = (*[one.format_map(given) for one in (*stated, *narrowing)], *claims)
+    except KeyError as missing:
+        raise InvalidInput(
+            f"{system} needs the option --{missing.args[0].replace('_', '-')}",
+            hint="see sealspace ci trust --help",
+        ) from None
+    except (SealspaceError, TypeError) as error:
+        raise InvalidInput(
+            f"cannot look up the repository at GitHub: {getattr(error, 'message', 'no owner')}",
+            hint="correct its name; for a private repository, use --repository-id and --owner-id in"
+            " place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id` prints them",
+        ) from None
+    wanted: dict[str, list[str | int | bool]] = {}
+    for text in texts:
+        claim, _, value = text.partition("=")
+        wanted.setdefault(claim, []).append(value)
+    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
+    cid = await client.delegations.trust_issuer(
+        given["name"],
+        secrets,
+        issuer=issuer,
+        claims=wanted,
+        jwks=jwks.read() if jwks else None,
+        issuer_ca=issuer_ca.read() if issuer_ca else None,
+        scope=scope,
+        ttl_s=ttl_s,
+        wallet=owner_home().wallet(),
+    )
+    tell(
+        f"jobs with {' '.join(texts)} can read {', '.join(secrets)}",
+        f"in the job, set {NODE_VARIABLE}={client.url} and {TRUST_VARIABLE}={cid}, then:"
+        " sealspace run -- COMMAND",
+    )
+    print_result({"id": cid} | writers, [cid])
+
+
+@click.command(epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')
+def login() -> None:
+    """Exchange the ID token of this CI job for a machine token, and print its line.
+
+    `sealspace run` does so by itself. Use this command where a job has only one ID token and runs
+    several commands.
+    """
+    line = asyncio.run(exchange_id_token(shared().node))
+    print_result({"token": line}, [line])

@@ -1,0 +1,520 @@
+"""The commands `sealspace grant list`, `show`, `revoke` and `accept`."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from capabilities.abilities import DECRYPT, KV_GET, KV_LIST
+from capabilities.capability_errors import CapabilityError
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.principals import same_principal
+from capabilities.resources import parse_space_id
+from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from encryption_network.network_errors import PolicyError
+from encryption_network.policy import Policy, policies_of, policy_json
+
+from ...apps.descriptions import (
+    granted_resource,
+    policy_words,
+    rights_words,
+    run_grant_of,
+    run_sentence,
+    run_words,
+)
+from ...client import Client
+from ...delegations import DELEGATION_TTL_S
+from ...documents.run_grants import RunStatement, run_statement_json
+from ...errors import InvalidPortableDelegation, NotFound, NotGranted, Unauthorized
+from ...secrets import parse_secret_label, secret_at
+from ...wallets import Wallet
+from ...wire.delegation_history import DelegationRecord, Direction, delegations_to_revoke, sign_ins
+from ...wire.portable import GrantedResource, PortableDelegation, described, grant_of
+from ..keep.space import time_of
+from ..options.paths import FILE, grants_named, read_grants
+from ..options.shared import shared
+from ..terminal import (
+    confirm,
+    end_text,
+    facts,
+    flag_option,
+    is_interactive,
+    optional_time,
+    print_json,
+    print_result,
+    print_rows,
+    tell,
+    yes_option,
+)
+from ..who.owner_profile import at_node, owner_home
+from .grant_create import NOT_SHARED, requires_proof
+
+_Listed = tuple[dict[str, object], tuple[str, ...]]
+"""A grant as JSON, and the sentences that say what it allows."""
+
+
+@click.command(
+    epilog="Examples: `sealspace grant list`; `sealspace grant list --received` lists the grants to"
+    " you.",
+)
+@flag_option(
+    "--received",
+    help="List the grants that you received instead of those that you made.",
+)
+@flag_option("--all", "with_sessions", help="Also list your own login sessions.")
+@click.option(
+    "--secret",
+    metavar="NAME",
+    help="List only the grants with which others can read your secret `NAME` or `scope/NAME`.",
+)
+@at_node
+async def list_(client: Client, received: bool, with_sessions: bool, secret: str | None) -> None:
+    """List grants with their recipients, rights and expiry times.
+
+    The list contains the grants that the node knows and those made on this machine.
+    """
+    other = "by" if received else "to"
+    direction: Direction = "received" if received else "granted"
+    listed = await (
+        _holders(client, secret)
+        if secret
+        else _list(client, direction, with_sessions=with_sessions)
+    )
+    print_rows(
+        [row for row, _ in listed],
+        ("state", "until", other, "may", "grant"),
+        [
+            (one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"])
+            for one, may in listed
+        ],
+        nothing=(
+            "no grants to you" if received else "no grants yet; next: sealspace grant create DID"
+        ),
+    )
+
+
+@click.command(
+    epilog="Examples: `sealspace grant show bafy…`; `sealspace grant show grant.json` (offline).",
+)
+@click.argument("grant", metavar="CID|FILE")
+def show(grant: str) -> int:
+    """Explain what a grant allows.
+
+    Specify the grant's id (CID) or its file. A file is checked offline: its signature, its times,
+    and whether its description matches the signed token. The exit status is 1 if the grant has
+    ended or is not valid yet.
+    """
+    portables = grants_named(grant)
+    if portables is None:
+        return int(show_by_id(grant) != "active")
+    grants = [(one, one.state()) for one in map(verified_offline, portables)]
+    documents = [grant_json(*one) for one in grants]
+    print_result(
+        documents[0] if len(documents) == 1 else documents,
+        [line for one in grants for line in describe_grant(*one)],
+    )
+    tell("the signature is valid; only the node knows whether the grant was revoked")
+    return int({state for _, state in grants} != {"active"})
+
+
+@at_node
+async def show_by_id(client: Client, cid: str) -> str:
+    """Print what a grant allows, and return its state."""
+    portable = next(
+        (one.portable for one in owner_home().grants() if one.portable.cid == cid), None
+    )
+    if portable is not None:
+        verified, state = verified_offline(portable), await state_at_node(client, portable.cid)
+        print_result(grant_json(verified, state), describe_grant(verified, state))
+        return state
+    record = await anext(
+        (
+            one
+            for direction in ("granted", "received")
+            async for one in client.delegations.query(direction=direction)
+            if one.cid == cid
+        ),
+        None,
+    )
+    if record is None:
+        raise unknown_grant(cid)
+    row, may = grant_row(record, made_here=False)
+    named = {
+        "grant": row["cid"],
+        "state": row["state"],
+        "by": row["by"],
+        "to": row["to"],
+        "may": may,
+        "issued": row["issuedAt"],
+        "until": row["expiresAt"],
+        "revoked": row["revokedAt"],
+    }
+    print_result(row, facts(named))
+    return str(row["state"])
+
+
+async def state_at_node(client: Client, cid: str) -> str:
+    """Fetch the status of a grant from the node."""
+    word = (await client.delegations.status(cid)).word
+    return "not known to the node" if word == "not_found" else word
+
+
+def unknown_grant(cid: str) -> NotFound:
+    """Return the error for an unknown grant id."""
+    return NotFound(
+        404,
+        f"you have neither made nor received the grant {cid[:80]}",
+        hint="list your grants: sealspace grant list",
+    )
+
+
+async def _list(client: Client, direction: Direction, *, with_sessions: bool) -> list[_Listed]:
+    """Return the grants known to the node or stored on this machine."""
+    local = {one.portable.cid: one.portable for one in owner_home().grants()}
+    records = [one async for one in client.delegations.query(direction=direction)]
+    hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
+    listed = []
+    for record in records:
+        if record.cid in hidden:
+            continue
+        portable = local.get(record.cid)
+        row, may = grant_row(record, made_here=portable is not None)
+        # The terms of a run grant are only in its token, not in the node's list.
+        if portable is not None and (run := run_grant_of(portable)) is not None:
+            row |= {"run": run_statement_json(run.statement)}
+            may = (*may, run_sentence(run.statement))
+        listed.append((row, may))
+    known = {one.cid for one in records}
+    for cid, portable in local.items() if direction == "granted" else ():
+        # The node's list of this account lacks grants that pass on another owner's rights.
+        if cid not in known:
+            verified = verified_offline(portable)
+            row = grant_json(verified, await state_at_node(client, cid)) | {"madeHere": True}
+            listed.append((row, rights_words(verified.rights, by=verified.token.delegator)))
+    return listed
+
+
+async def _holders(client: Client, label: str) -> list[_Listed]:
+    """Return the grants that let other people read a secret."""
+    name, secrets = parse_secret_label(label), client.secrets()
+    resource = secrets.resource(name.name, scope=name.scope)
+    network = (await secrets.envelope(name.name, scope=name.scope)).network_text
+    tell(
+        f"the secret is encrypted to {network}; the list includes grants for this network",
+        "the list omits grants that recipients passed on, and the conditions of each grant",
+    )
+    return [
+        grant_row(one, made_here=False)
+        for one in await client.delegations.holders(resource, network)
+    ]
+
+
+def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
+    """Return a grant in the node's list as JSON, and the sentences that say what it allows."""
+    rights = [granted_resource(one.resource, one.abilities) for one in record.rights]
+    row: dict[str, object] = {
+        "cid": record.cid,
+        "state": "revoked" if record.status == "ancestor_revoked" else record.status,
+        "by": record.delegator,
+        "to": record.delegate,
+        "rights": rights,
+        "hasConditions": any(right.is_conditioned for right in record.rights),
+        "parents": list(record.parents),
+        "issuedAt": time_of(record.issued_at),
+        "notBefore": time_of(record.not_before),
+        "expiresAt": time_of(record.expires_at),
+        "revokedAt": time_of(record.revoked_at),
+        "revokedBy": record.revoked_by,
+        "revokedAncestor": record.revoked_ancestor,
+        "madeHere": made_here,
+    }
+    return row, rights_words(rights, by=record.delegator)
+
+
+# --- one grant ------------------------------------------------------------------------------------
+
+_HINT = "ask the sender for the unchanged output of `sealspace grant create`"
+
+
+class VerifiedGrant(NamedTuple):
+    """A grant whose signature has been verified."""
+
+    cid: str
+    token: Delegation
+    rights: tuple[GrantedResource, ...]
+    policies: tuple[Policy, ...]
+    run: RunStatement | None
+    host: str
+
+    def state(self) -> str:
+        """Return the grant's state: `active`, `expired` or `not valid yet`."""
+        token, now = self.token, SystemClock.now()
+        if token.expires_at is not None and token.expires_at <= now:
+            return "expired"
+        return "not valid yet" if now < (token.not_before or now) else "active"
+
+
+def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
+    """Verify the signature and the content of a grant offline.
+
+    Args:
+        portable: untrusted.
+    Raises:
+        InvalidPortableDelegation: the token cannot be parsed, its signature is invalid, or the
+            description beside the token differs from it or exceeds it (MF16).
+    Does not check:
+        Parent grants and revocation, which only a node can check. Times: see
+            `VerifiedGrant.state`.
+    """
+    grant = grant_of(portable, now=0.0)  # an expired grant is shown as such, not rejected
+    try:
+        token = verify_delegation(parse_delegation(portable.header))
+        policies = policies_of(token.facts)
+    except PolicyError as error:
+        raise InvalidPortableDelegation(
+            f"the grant's policy is invalid: {error}", hint=_HINT
+        ) from None
+    except CapabilityError as error:
+        raise InvalidPortableDelegation(
+            f"the grant's token is invalid: {error.text}", hint=_HINT
+        ) from None
+    run = run_grant_of(portable)
+    statement = None if run is None else run.statement
+    return VerifiedGrant(
+        grant.cid, token, described(grant.capabilities), policies, statement, portable.host
+    )
+
+
+def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
+    """Describe a grant in several lines of text."""
+    token, number = grant.token, len(grant.token.parents)
+    others = f"on other grants ({number}), which only the node can check"
+    return facts(
+        {
+            "grant": grant.cid,
+            "state": state,
+            "by": token.delegator,
+            "to": token.delegate,
+            "may": rights_words(grant.rights, by=token.delegator),
+            "under": "conditions that only the node can check" if _has_conditions(token) else None,
+            "only": [line for policy in grant.policies for line in policy_words(policy)],
+            "runs": None if grant.run is None else run_words(grant.run),
+            "from": optional_time(token.not_before),
+            "until": optional_time(token.expires_at) or "without end",
+            "passing": (
+                "not allowed" if token.terminal else "allowed: the recipient may grant parts of it"
+            ),
+            "rests": others if number else None,
+            "node": grant.host or "not stated",
+        }
+    )
+
+
+def grant_json(grant: VerifiedGrant, state: str) -> dict[str, object]:
+    """Return the description of a grant as JSON."""
+    token = grant.token
+    return {
+        "cid": grant.cid,
+        "state": state,
+        "by": token.delegator,
+        "to": token.delegate,
+        "rights": grant.rights,
+        "hasConditions": _has_conditions(token),
+        "policies": [policy_json(one) for one in grant.policies],
+        "run": None if grant.run is None else run_statement_json(grant.run),
+        "parents": [parent.echo for parent in token.parents],
+        "mayBePassedOn": not token.terminal,
+        "issuedAt": optional_time(token.issued_at),
+        "notBefore": optional_time(token.not_before),
+        "expiresAt": optional_time(token.expires_at),
+        "node": grant.host,
+    }
+
+
+def _has_conditions(token: Delegation) -> bool:
+    return any(one.caveats for one in token.capabilities)
+
+
+# --- ending and using -----------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="Example: `sealspace grant revoke bafy…`; `sealspace grant list` shows the ids.",
+)
+@click.argument("grant", metavar="CID|FILE")
+@flag_option("--only", help="Revoke only this grant; keep the related ones.")
+@yes_option
+@at_node
+async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
+    """Revoke a grant permanently.
+
+    Specify the grant's id (CID) or its file. Every grant that the recipient derived from this grant
+    ends too. The recipient's other grants for the same secrets are also revoked, because with such
+    a grant the recipient could still decrypt a saved copy of a secret. These other grants are
+    listed before you are asked to confirm.
+    """
+    portables = grants_named(grant)
+    cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
+    live = []
+    for cid in cids:
+        status = await client.delegations.status(cid)
+        if status.word == "not_found":
+            raise unknown_grant(cid)
+        if status.word != "revoked":
+            live.append(cid)
+    records = (
+        [one async for one in client.delegations.query(direction="granted")]
+        if live and not only
+        else []
+    )
+    ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
+    may = {one.cid: f" ({'; '.join(grant_row(one, made_here=False)[1])})" for one in records}
+    for one in records:
+        if one.cid in live:
+            together = delegations_to_revoke(records, one, client.session.owner)
+            tell(
+                *(
+                    f"this grant ends too, because {one.delegate} could decrypt a saved copy with"
+                    f" it: {cid}"
+                    for cid in together
+                    if cid not in ended
+                )
+            )
+            del ended[one.cid]
+            ended |= dict.fromkeys(together, False)
+    # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
+    if live and is_interactive():
+        named = [f"{cid}{may.get(cid, '')}" for cid, was in ended.items() if not was]
+        confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
+    # Grants that are already shown as revoked are revoked again: only the answer to a revocation
+    # confirms that it survives a failover (ST16).
+    await revoke_all(client, ended)
+    tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
+    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
+
+
+async def revoke_all(client: Client, cids: Iterable[str]) -> None:
+    """Revoke grants with the session, or else with the owner's wallet."""
+    try:
+        await client.delegations.revoke(*cids)
+    except Unauthorized:
+        # The session may lack the right to revoke what the wallet signed. The wallet has it.
+        if (wallet := owner_home().wallet()) is None:
+            raise
+        for cid in cids:
+            await client.delegations.revoke_by_wallet(cid, wallet)
+
+
+@click.command(
+    epilog="Examples: `sealspace grant accept grant.json`, then the command that it prints:"
+    " `sealspace kv get KEY --space ID`, or `sealspace secret get NAME --owner DID`. To try it with"
+    " a second identity on the same machine, run `sealspace login URL --new --home DIR` and add"
+    " `--home DIR` to later commands.",
+)
+@click.argument("file", type=FILE)
+@at_node
+async def accept(client: Client, file: Path) -> None:
+    """Accept the grants in FILE for use by later commands.
+
+    The recipient of a grant must be the DID of your wallet or of your session; `sealspace whoami`
+    prints both. A grant is checked on this machine first, then by the node. Grants to your wallet
+    are accepted again at every login. Grants to your session end when the session ends.
+    """
+    home, portables = owner_home(), read_grants(file)
+    owner = home.profile().owner
+    # Check every grant before using the first, so that a bad file changes nothing.
+    accepted = [_usable(one, (owner, client.session.did)) for one in portables]
+    for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
+    for portable in portables:
+        await accept_one(client, portable, home.wallet() if portable in for_wallet else None)
+    home.keep_session(client.session)
+    for portable in for_wallet:
+        home.keep_received(portable)
+    rights = [right for one in accepted for right in one.rights]
+    if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
+        tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
+    for one in accepted:
+        tell(f"accepted: {one.cid}, from {one.token.delegator}, {end_text(one.token.expires_at)}")
+        tell(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
+    spaces = sorted({right.space for right in rights if right.service != "encryption"})
+    if shared().as_json:
+        print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
+    else:
+        tell(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
+
+
+def _commands(grant: VerifiedGrant) -> Iterator[str]:
+    """Yield shell commands that read the granted values."""
+    for right in grant.rights:
+        secret = secret_at(right.path)
+        if secret is not None and KV_GET in right.actions:
+            option = () if secret.scope is None else (f"--scope={secret.scope}",)
+            owner = parse_space_id(right.space).owner
+            yield _command("secret", "get", *option, "--owner", owner, named=secret.name)
+        elif right.service == "sql":
+            named = right.path or "default"
+            yield _command("sql", "query", "--space", right.space, named=named) + " SQL"
+        elif secret is not None or right.service != "kv":
+            continue
+        elif KV_LIST in right.actions:
+            yield _command("kv", "list", "--space", right.space, named=right.path)
+        elif KV_GET in right.actions:
+            yield _command("kv", "get", "--space", right.space, named=right.path or "KEY")
+
+
+def _command(*words: str, named: str) -> str:
+    """Return a shell command with its arguments quoted."""
+    # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
+    # be read as an option.
+    before = ("--",) if named.startswith("-") else ()
+    return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
+
+
+def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
+    """Check that a grant is active and issued to the user.
+
+    The grant is verified offline. `ours` contains the user's DIDs.
+    """
+    grant = verified_offline(portable)
+    state = grant.state()
+    if state != "active":
+        raise InvalidPortableDelegation(
+            f"the grant is {state}", hint="ask the sender for a new grant"
+        )
+    if not any(same_principal(grant.token.delegate, one) for one in ours):
+        if same_principal(grant.token.delegator, ours[0]):
+            raise NotGranted(
+                f"this is your own grant to {grant.token.delegate}; only the recipient can accept"
+                " it",
+                hint="send the file to the recipient, who runs: sealspace grant accept FILE",
+            )
+        raise NotGranted(
+            f"the grant is for {grant.token.delegate}, but you are {ours[0]}",
+            hint="ask for a grant to the DID that `sealspace whoami` prints",
+        )
+    return grant
+
+
+async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
+    """Accept a received grant for the rest of the session."""
+    ends = client.session.expires_at
+    ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock.now()
+    await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
+
+
+@at_node
+async def accept_received_again(client: Client) -> None:
+    """Accept previously received grants in a new session.
+
+    Grants that are no longer valid are deleted.
+    """
+    home = owner_home()
+    for portable in home.received():
+        try:
+            await accept_one(client, portable, home.wallet())
+        except (InvalidPortableDelegation, Unauthorized):
+            tell(f"removed a grant that is no longer in force: {portable.cid} of {portable.owner}")
+            home.forget_received(portable.cid)
+    home.keep_session(client.session)

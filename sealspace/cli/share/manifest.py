@@ -1,0 +1,170 @@
+"""The commands `sealspace manifest check`, `explain` and `grant`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from capabilities.abilities import DECRYPT
+from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.strict_json import Json, parse_json
+from encryption_network.policy import Policy
+
+from ...apps.backends import require_address
+from ...apps.descriptions import explain
+from ...client import Client
+from ...documents.manifests import (
+    Manifest,
+    check_manifest,
+    compose_manifests,
+    parse_manifest,
+    target_grants,
+    with_decrypt,
+)
+from ...errors import InvalidInput, ManifestInvalid
+from ...wire.portable import encode_bundle
+from ..options.paths import FILE, grants_option, read_named, write_grants
+from ..options.shared import shared
+from ..terminal import (
+    confirm,
+    flag_option,
+    print_exactly,
+    print_json,
+    print_result,
+    tell,
+    yes_option,
+)
+from ..who.owner_profile import at_node, owner_home
+from .grant_create import hand_over_all, policy_option, print_granted, wallet_for, warn_about_proof
+
+_MAX_MANIFEST_BYTES = 256 * 1024
+
+
+def _read(file: Path) -> Json:
+    try:
+        return parse_json(
+            read_named(file, most_bytes=_MAX_MANIFEST_BYTES), max_bytes=_MAX_MANIFEST_BYTES
+        )
+    except InvalidJson as error:
+        raise ManifestInvalid(
+            f"{file} is not a manifest: {error}",
+            hint='write an object with the members of a manifest: {"app_id": …, "name": …}',
+        ) from error
+
+
+def _parsed(_context: click.Context, _argument: click.Parameter, file: Path) -> Manifest:
+    value = _read(file)
+    try:
+        return parse_manifest(value)
+    except ManifestInvalid as error:
+        raise ManifestInvalid(
+            f"{file}: {error.message}",
+            hint=f"correct the file, then run: sealspace manifest check {file}",
+        ) from None
+
+
+_manifest = click.argument("manifest", metavar="FILE", type=FILE, callback=_parsed)
+
+
+@click.command(epilog="Example: `sealspace manifest check manifest.json`.")
+@click.argument("file", type=FILE)
+def check(file: Path) -> int:
+    """Check the manifest in FILE, and print the first error.
+
+    The error has its location in the JSON. The exit status is 1 if the manifest has an error.
+    """
+    faults = check_manifest(_read(file))
+    print_result(
+        [{"path": one.path, "detail": one.detail} for one in faults], [one.text for one in faults]
+    )
+    if not faults:
+        tell(f"{file} is a valid manifest; next: sealspace manifest explain {file}")
+    return 1 if faults else 0
+
+
+@click.command(epilog="Example: `sealspace manifest explain manifest.json`.")
+@_manifest
+def explain_(manifest: Manifest) -> None:
+    """Explain which rights the manifest in FILE requests.
+
+    The explanation includes the application, and how long the rights last.
+    """
+    lines = explain(manifest, now=SystemClock.now())
+    print_result(lines, [one.text for one in lines])
+
+
+@click.command(
+    epilog="Examples: `sealspace manifest grant manifest.json --out grants.json` writes a file for"
+    " the application; `--hand-over URL` sends the grants to the application's backend instead."
+    " Later, `sealspace grant list` lists the grants, and `sealspace grant revoke` revokes one.",
+)
+@_manifest
+@click.option(
+    "--to", "did", metavar="DID", help="Grant to this DID instead of the DID in the manifest."
+)
+@flag_option("--leave-out", help="Leave out rights to services that this node does not offer.")
+@policy_option
+@grants_option
+@click.option(
+    "--hand-over", "url", metavar="URL", help="Send the grants to the application's backend at URL."
+)
+@yes_option
+@at_node
+async def grant(
+    client: Client,
+    manifest: Manifest,
+    did: str | None,
+    leave_out: bool,
+    policy: Policy | None,
+    out: Path | None,
+    url: str | None,
+    yes: bool,
+) -> None:
+    """Grant an application the rights requested by the manifest in FILE.
+
+    Exactly these rights are granted. They are shown first, and you are asked to confirm. All rights
+    of one owner go into one grant, which lasts for the shortest time that the manifest requests.
+    """
+    if (recipient := did or manifest.did) is None:
+        raise InvalidInput(
+            f"the manifest of {manifest.name} does not specify the recipient's DID",
+            hint="add --to DID",
+        )
+    if url is not None:
+        require_address(url)
+    features = (await client.info()).features
+    request = compose_manifests(
+        [replace(manifest, did=recipient)], include_account_registry_permissions=False
+    )
+    # MF8: the right to read a secret includes the right to decrypt on the owner's network.
+    request = with_decrypt(request, client.encryption.network().text)
+    (target,) = request.delegation_targets
+    lines = [
+        one
+        for one in explain(request, features=features, now=SystemClock.now())
+        if (one.who == target.did or one.kind in ("app", "not-served", "note"))
+    ]
+    tell(*(one.text for one in lines))
+    # Reject what cannot be granted before asking for confirmation.
+    grants = target_grants(
+        target, owner=client.session.owner, features=features, leave_out=leave_out
+    )
+    rights = [one for grant in grants for one in grant.capabilities]
+    if any(one.ability == DECRYPT for one in rights):
+        await warn_about_proof(client, policy)
+    confirm(f"grant these rights to {target.did}?", yes=yes)
+    made = await client.delegations.delegate_to_target(
+        target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
+    )
+    for one in made:
+        owner_home().keep_grant(one, url=url)
+        print_granted(one)
+    if url is not None:
+        await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
+    if out is not None:
+        write_grants(out, made)
+    if shared().as_json:
+        print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
+    elif out is None and url is None:
+        print_exactly(encode_bundle(made))

@@ -1,0 +1,206 @@
+"""The commands `sealspace network`, which manage encryption networks."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from capabilities.abilities import (
+    DECRYPT,
+    NETWORK_CREATE,
+    NETWORK_REVOKE,
+    READ_RECEIPTS,
+    SET_POLICY,
+)
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.resources import NetworkId
+from encryption_network.pins import pin_of
+from encryption_network.policy import Policy, policy_json
+from encryption_network.release_record import INTEL_ROOT_SHA256
+
+from ...apps.attestation import ReleaseTerms
+from ...apps.descriptions import MODE_WORDS, policy_changes, policy_words
+from ...client import Client
+from ...delegations import allow
+from ...errors import NetworkNotFound, NotGranted
+from ...service.term_files import read_node_policy
+from ...session import DEFAULT_NETWORK
+from ..options.paths import file_option
+from ..terminal import confirm, facts, flag_option, print_result, tell, yes_option
+from ..who.owner_profile import at_node, owner_home
+from .grant_create import node_terms
+
+OWNER_ABILITIES = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)
+"""Abilities on a network that an owner's commands need."""
+
+name_argument = click.argument("name", required=False, default=DEFAULT_NETWORK)
+
+
+@click.command(
+    epilog="Example: `sealspace network show` shows the network to which secrets are encrypted.",
+)
+@name_argument
+@at_node
+async def show(client: Client, name: str) -> None:
+    """Show the encryption network NAME.
+
+    The default is `default`. This prints the key and the state of the network, and the conditions
+    under which the node decrypts.
+    """
+    network = client.encryption.network(name)
+    descriptor = await client.encryption.descriptor(network)
+    await right_to(client, network, SET_POLICY)
+    policy, terms = await client.encryption.policy(network), await node_terms(client)
+    pin = pin_of(descriptor)
+    document = {
+        "network": network.text,
+        "owner": network.owner,
+        "node": descriptor.node_did,
+        "state": descriptor.state,
+        "algorithm": descriptor.alg,
+        "keyVersion": pin.key_version,
+        "publicEncryptionKey": pin.public_key.hex(),
+        "fingerprint": pin.fingerprint,
+        "policy": None if policy is None else policy_json(policy),
+        "terms": None if terms is None else msgspec.to_builtins(terms),
+    }
+    named = {
+        "network": network.text,
+        "node": descriptor.node_did,
+        "state": descriptor.state,
+        "key": f"{pin.fingerprint}, version {pin.key_version}, {descriptor.alg}",
+        "requires": describe_terms(terms),
+        "policy": policy_words(policy),
+    }
+    print_result(document, facts(named))
+
+
+@click.command(epilog="Example: `sealspace network create production`.")
+@click.argument("name")
+@at_node
+async def create(client: Client, name: str) -> None:
+    """Create an additional encryption network called NAME.
+
+    A network is a key pair on the node. Your secrets can be encrypted to its public key.
+    """
+    network, was_there = client.encryption.network(name), True
+    try:
+        await client.encryption.descriptor(network)
+    except NetworkNotFound:
+        was_there = False
+        await right_to(client, network, *OWNER_ABILITIES)
+    await client.encryption.ensure_network(name)  # fails if the network was revoked
+    tell(f"{'already exists' if was_there else 'created'}: {network.text}")
+    print_result({"network": network.text, "wasThereAlready": was_there})
+
+
+@click.command(epilog="Example: `sealspace network revoke production`.")
+@click.argument("name")
+@yes_option
+@at_node
+async def revoke(client: Client, name: str, yes: bool) -> None:
+    """Revoke the encryption network NAME permanently.
+
+    Its secrets can never be decrypted again. The name cannot be used again. To revoke only a grant,
+    use `sealspace grant revoke`.
+    """
+    network = client.encryption.network(name)
+    was_revoked = (await client.encryption.descriptor(network)).state == "revoked"
+    if not was_revoked:
+        confirm(f"permanently revoke {network.text} and everything encrypted to it?", yes=yes)
+    await right_to(client, network, NETWORK_REVOKE)
+    # Also if it is shown as revoked: only this answer confirms that it survives a failover (ST16).
+    await client.encryption.revoke_network(network)
+    tell(f"already revoked: {name}" if was_revoked else f"revoked: {name}")
+    print_result({"revoked": name, "wasRevokedAlready": was_revoked})
+
+
+@click.command(
+    epilog="Examples: `sealspace network policy` shows the policy; `sealspace network policy --set"
+    " policy.json` shows the changes, asks, and sets it. `--json` prints the policy in the"
+    " format that `--set` reads. To approve the code of a running backend, use the member"
+    " `policy` of `sealspace backend show URL --json`.",
+)
+@name_argument
+@file_option("--set", "file", help="Replace the policy with the one in this JSON file.")
+@flag_option("--remove", help="Remove the policy.")
+@yes_option
+@at_node
+async def policy_(client: Client, name: str, file: Path | None, remove: bool, yes: bool) -> None:
+    """Show, set or remove the policy of the encryption network NAME.
+
+    The default is `default`. The policy says which code may receive keys of the network. It applies
+    from the next request on, in addition to the conditions of the node and of each grant.
+    """
+    if file is not None and remove:
+        raise click.UsageError("--set and --remove cannot be combined")
+    after = None if file is None else read_node_policy(file)
+    network = client.encryption.network(name)
+    await right_to(client, network, SET_POLICY)
+    before = await client.encryption.policy(network)
+    if file is None and not remove:
+        print_result(None if before is None else policy_json(before), policy_words(before))
+        return
+    if before != after:
+        tell(*policy_changes(before, after))
+        tell(
+            "this only restricts access further"
+            if only_tightens(before, after)
+            else "this may admit code that was refused before"
+        )
+        confirm("set this policy?", yes=yes)
+        await client.encryption.set_policy(network, after)
+    tell("no change" if before == after else f"set: {name}")
+    print_result(None if after is None else policy_json(after))
+
+
+def only_tightens(before: Policy | None, after: Policy | None) -> bool:
+    """Return whether a new policy is at least as strict as the old policy.
+
+    Adding or removing a list of approved code never counts as tightening. Delegates are judged by
+    that list (RL5), so the first list admits code that was refused without one.
+    """
+    if before is None:
+        return after is None or not after.is_allow_list
+    if after is None:
+        return False
+    return after.is_within(before) and (before.is_allow_list or not after.is_allow_list)
+
+
+async def right_to(client: Client, network: NetworkId, *abilities: str) -> None:
+    """Ensure that the session has rights on an encryption network.
+
+    The wallet grants missing rights. The grant is for this command only: it is not added to the
+    stored session.
+    """
+    rights = [allow(network.text, one) for one in abilities]
+    try:
+        client.session.proofs_for(rights, now=SystemClock.now())
+    except NotGranted:
+        await client.delegations.add_right(owner_home().wallet(), rights)
+
+
+def describe_terms(terms: ReleaseTerms | None) -> tuple[str, ...]:
+    """Describe a node's conditions for releasing keys.
+
+    Each line has one condition.
+    """
+    if terms is None:
+        return ("unknown: the node does not publish its terms",)
+    lines = [MODE_WORDS[terms.attestation]]
+    for root in terms.trust_roots:
+        whose = (
+            "Intel's root certificate"
+            if root == INTEL_ROOT_SHA256.hex()
+            else f"the root {root}, NOT Intel's"
+        )
+        lines.append(f"quotes signed under {whose}")
+    if not terms.trust_roots:
+        lines.append("the node has no root certificate, so it accepts no quote")
+    providers = ", ".join(terms.key_providers) or "no provider: none is accepted"
+    lines.append(f"applications with keys from {providers}")
+    if terms.node_policy:
+        lines.append("the operator's policy applies in addition to yours")
+    if terms.node_policy_suffices:
+        lines.append("if you approve no code, the operator's list decides")
+    return tuple(lines)

@@ -1,0 +1,114 @@
+"""The commands below `sealspace sms`, for owners who use iExec's clients."""
+
+from contextlib import suppress
+
+import click
+
+from capabilities.abilities import KV_GET, KV_METADATA, KV_PUT
+
+from ...client import Client
+from ...delegations import allow
+from ...documents.iexec_names import GRANT_KEY, SCOPES, USED_PREFIX
+from ...documents.secret_names import SECRETS_SPACE, list_prefix
+from ...errors import NotFound
+from ...service.command_errors import NotThere
+from ..options.durations import expires_option
+from ..terminal import flag_option, print_result, tell
+from ..who.owner_profile import at_node
+from .grant_create import print_granted, wallet_for
+from .grant_list import revoke_all, show_by_id
+
+_SECRETS = tuple(map(list_prefix, SCOPES))
+
+
+@click.command(
+    epilog="Example: `sealspace sms enable --public-checks`. Then set `sms` of the chain in"
+    " chain.json to the address of the node's service, and push a secret: `iexec"
+    " requester push-secret my-secret`.",
+)
+@flag_option(
+    "--public-checks",
+    help="Let everyone ask whether a secret of yours exists, as iExec's own service does.",
+)
+@expires_option("90d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
+@at_node
+async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
+    """Let iExec's clients store secrets in your space.
+
+    This grants the node's service for iExec the right to write four scopes of secrets, each of them
+    signed by your wallet. The service cannot read a secret. Former grants are revoked.
+
+    Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without --public-checks,
+    the `check-secret` commands of iExec's client find no secret, and `--force-update` fails.
+    """
+    did, former = await _live(client)
+    await client.encryption.ensure_network()
+    values = client.kv(SECRETS_SPACE)
+    rights = [
+        allow(f"{values.space.text}/kv/{path}", ability)
+        for ability, paths in (
+            (KV_PUT, (*_SECRETS, USED_PREFIX)),
+            (KV_GET, ("iexec/apps/", "iexec/datasets/")),
+            (KV_METADATA, _SECRETS if public_checks else ()),
+        )
+        for path in paths
+    ]
+    portable = await client.delegations.delegate(
+        did, rights, ttl_s=ttl_s, wallet=wallet_for(rights)
+    )
+    await values.put(GRANT_KEY, portable.cid)
+    if former:
+        await revoke_all(client, former)
+    if not public_checks:
+        tell("existence checks are now closed; to open them: sealspace sms enable --public-checks")
+    print_granted(portable)
+    print_result({"grant": portable.cid})
+
+
+@click.command()
+@at_node
+async def disable(client: Client) -> None:
+    """Revoke every grant to the service. Secrets that were pushed remain yours."""
+    _, live = await _live(client)
+    if not live:
+        raise _not_enabled()
+    await revoke_all(client, live)
+    tell(*(f"revoked: {cid}" for cid in live))
+
+
+@click.command()
+def status() -> None:
+    """Show whether iExec's clients may store secrets in your space, and by which grant."""
+    show_by_id(at_node(_used)())
+
+
+async def _live(client: Client) -> tuple[str, list[str]]:
+    """Return the service's DID, and the CIDs of the owner's grants to it that are in force.
+
+    They come from the node's list: a session that may write the stored CID could name any grant.
+    """
+    did = (await client.info()).sms_did
+    if not did:
+        raise NotThere(
+            "this node has no service for iExec's clients",
+            hint="ask the node's operator to start it with --sms ADDRESS:PORT",
+        )
+    granted = client.delegations.query(direction="granted", status="active")
+    return did, [one.cid async for one in granted if one.delegate == did]
+
+
+async def _used(client: Client) -> str:
+    """Return the CID of the grant that the service uses (SM3)."""
+    _, live = await _live(client)
+    if live:
+        await client.encryption.ensure_network()  # it exists, but may be revoked
+    with suppress(NotFound):
+        stored = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body
+        for cid in live:
+            if stored == cid.encode():
+                return cid
+    raise _not_enabled()
+
+
+def _not_enabled() -> NotThere:
+    return NotThere("iExec's clients are not enabled", hint="sealspace sms enable")

@@ -1,0 +1,193 @@
+"""The commands below `sealspace token`, for machine tokens.
+
+A machine token lets a server or a CI job read a few secrets. This machine stores no tokens: the
+list comes from the node, which has their delegations, not their keys.
+"""
+
+from collections.abc import Mapping
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.machine_tokens import MachineGrant, OidcTrust
+
+from ...client import Client
+from ...service.command_errors import NotThere
+from ...wire.token_line import (
+    NODE_VARIABLE,
+    TOKEN_VARIABLE,
+    MachineToken,
+    read_token,
+    token_in,
+    token_of,
+)
+from ..keep.secret import no_secret, scope_option
+from ..keep.secret_writers import warn_of_writers
+from ..options.durations import expires_option
+from ..terminal import (
+    confirm,
+    end_text,
+    is_interactive,
+    optional_time,
+    print_documents,
+    print_result,
+    repeatable_option,
+    tell,
+    yes_option,
+)
+from ..who.owner_profile import at_node, owner_home
+from .grant_list import revoke_all
+from .sharing import label_of
+
+_SEARCHED_S = 30 * 86_400
+"""How far back a last use is searched."""
+_MOST_PAGES = 50
+"""Most pages of receipts that are read for it, of 100 receipts each."""
+
+
+secrets_option = repeatable_option(
+    "--secret",
+    "secrets",
+    metavar="NAME",
+    required=True,
+    help="A secret that the token reads. For several: `--secret A --secret B`.",
+)
+
+
+async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | None) -> None:
+    """Check that secrets are stored, before the wallet signs."""
+    stored = await client.secrets().list(scope=scope)
+    for one in secrets:
+        if one not in stored:
+            raise await no_secret(client.secrets(), one, scope)
+
+
+@click.command(
+    epilog="Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci"
+    " --ends 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
+    " SEALSPACE_TOKEN, the line that this command prints. It then runs `sealspace run --"
+    " COMMAND`.",
+)
+@click.argument("name")
+@secrets_option
+@scope_option
+@expires_option("30d", "How long the token lasts, at most 366d.", option="--ends", most_days=366)
+@at_node
+async def create(
+    client: Client, name: str, secrets: tuple[str, ...], scope: str | None, ttl_s: float
+) -> None:
+    """Create a machine token, which reads secrets without your key.
+
+    NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
+    token is printed once and stored nowhere. The line alone is enough to read these secrets.
+    """
+    # First: after the wallet signed, no failed request may keep the line from being printed.
+    await require_stored(client, secrets, scope)
+    writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
+    line = await client.delegations.create_token(
+        name, secrets, scope=scope, ttl_s=ttl_s, wallet=owner_home().wallet()
+    )
+    token = token_of(read_token(line))
+    assert token is not None
+    tell(
+        f"the machine token {name} reads {token.labels}, {end_text(token.grant.expires_at)};"
+        f" its id is {token.grant.cid}",
+        f"to use it, set {NODE_VARIABLE}={client.url} and {TOKEN_VARIABLE} to the line below, then:"
+        " sealspace run -- COMMAND",
+        "the line is shown only once: store it like a password",
+    )
+    print_result(_json(token) | {"token": line} | writers, [line])
+
+
+@click.command()
+@at_node
+async def list_(client: Client) -> None:
+    """List the machine tokens, or below `ci` the trusts, that are in force.
+
+    The last use is the time of the newest receipt, if it is at most 30 days ago.
+    """
+    tokens = await _live_tokens(client)
+    used = await _last_uses(client) if tokens else {}
+    print_documents(
+        [_json(one, used.get(one.grant.cid)) for one in tokens],
+        {
+            "name": "name",
+            "secrets": "secrets",
+            "expiresAt": "until",
+            "lastUsedAt": "last use",
+            "id": "id",
+        },
+        nothing="no machine tokens or trusts; next: sealspace token create NAME --secret NAME, or"
+        " sealspace ci trust --help",
+    )
+
+
+@click.command()
+@click.argument("token", metavar="NAME|ID")
+@yes_option
+@at_node
+async def revoke(client: Client, token: str, yes: bool) -> None:
+    """Revoke a machine token, or below `ci` a trust, permanently.
+
+    Programs that use the token fail from their next request on. On a terminal, you are asked to
+    confirm.
+    """
+    found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
+    if len(found) != 1:
+        named = " or ".join(one.grant.cid for one in found) or "see sealspace token list or ci list"
+        raise NotThere(
+            f"{len(found) or 'no'} machine tokens in force are named {token}",
+            hint=f"name one by its id: {named}",
+        )
+    (one,) = found
+    stops = f"programs with this token can no longer read {one.labels}"
+    if is_interactive():
+        confirm(f"revoke the machine token {one.name}? {stops}", yes=yes)
+    await revoke_all(client, [one.grant.cid])
+    tell(f"revoked {one.name}: {stops}")
+
+
+async def _live_tokens(client: Client) -> list[MachineToken]:
+    """Fetch the machine tokens that are in force from the node.
+
+    Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.
+    """
+    kind = OidcTrust if " ci " in click.get_current_context().command_path else MachineGrant
+    return [
+        token
+        async for one in client.delegations.query(direction="granted", status="active", tokens=True)
+        if (token := token_in(one.token or "")) is not None
+        and isinstance(token.granted, kind)
+        and token.owner == token.grant.delegator
+    ]
+
+
+async def _last_uses(client: Client) -> Mapping[str, float]:
+    """Return when machine tokens last opened a secret, by the id of the owner's delegation.
+
+    Receipts are listed from the oldest on. If there are more than are read, a time may be too
+    early.
+    """
+    found: dict[str, float] = {}
+    after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"  # RC14
+    for _ in range(_MOST_PAGES):
+        page = await client.receipts.page(after=after)
+        found |= {
+            cid: one.at for one in page.receipts if one.ground == "machine" for cid in one.chain
+        }
+        if (after := page.after) is None:
+            break
+    return found
+
+
+def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:
+    found: dict[str, object] = {
+        "name": token.name,
+        "secrets": [one.label for one in token.secrets],
+        "expiresAt": optional_time(token.grant.expires_at),
+        "lastUsedAt": optional_time(used_at),
+        "id": token.grant.cid,
+    }
+    if isinstance(token.granted, OidcTrust):
+        found |= {"issuer": token.granted.issuer, "claims": token.granted.claims}
+    return found

@@ -1,0 +1,1 @@
+"""The commands under *Use*: running programs with secrets, also for agents."""

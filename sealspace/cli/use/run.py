@@ -1,0 +1,356 @@
+"""The commands `sealspace run` and `template`, which pass secrets to programs."""
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from capabilities.principals import same_principal
+from capabilities.strict_base64 import encode_standard
+
+from ...client import Client
+from ...errors import InvalidInput
+from ...private_files import replace_file
+from ...secrets import is_secret_name
+from ...service.command_errors import NotThere
+from ...wire.token_line import token_of
+from ..keep.secret import no_secret, scope_for, scope_option
+from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named
+from ..share.sharing import from_option, shared_secrets
+from ..terminal import flag_option, print_value, tell
+from ..who.owner_profile import at_node, own_did
+from .program_variables import directs_programs, ends_like_a_secret, is_passed_by_default
+from .project import FILE_NAME, Project, find_project
+from .run_masker import patterns_of
+from .run_process import keep_out_of_core_dumps, replace_process, run_masked
+
+
+def text_of(value: str | bytes) -> str:
+    """Return a secret's value as text, with bytes in base64."""
+    return value if isinstance(value, str) else encode_standard(value)
+
+
+class Choice(Protocol):
+    """A function that selects the secrets to pass from the names that there are."""
+
+    def __call__(self, names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
+        """Return the selected names."""
+
+
+@at_node
+async def read_values(
+    client: Client,
+    names: Sequence[str] | Choice,
+    *,
+    scope: str | None,
+    project: Project | None = None,
+    source: str | None = None,
+    unnamed: Collection[str] = (),
+) -> dict[str, str | bytes]:
+    """Read secrets by name.
+
+    Args:
+        names: the names, or a function that selects from the stored names. It is not called for
+            a machine token of the user's own, of which all secrets are read.
+        scope: the scope of the secrets.
+        project: the user confirms another node or owner than the login's first.
+        source: the option `--from`.
+        unnamed: variables that the user did not name one by one.
+    """
+    if project is not None:
+        project.confirm_login(client)
+    token, scope = token_of(client.session), scope_for(client, scope)
+    by_others = _are_chosen_by_others(client, source)
+    if by_others:
+        _require_secret_names(unnamed)
+    async with shared_secrets(client, source) as secrets:
+        if not callable(names):
+            selected = names
+        elif token is None:
+            selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
+            own = await client.secrets().list(scope=scope) if source else ()
+            if both := [name for name in selected if name in own]:  # SH8
+                raise InvalidInput(
+                    f"you have secrets of your own with the same names: {', '.join(both):.300}",
+                    hint=f"to pass the shared values, name them: --only {','.join(selected)}",
+                )
+        else:
+            selected = [one.name for one in token.secrets if one.scope == scope]
+            if by_others:
+                selected = names(selected, chosen_by_others=True)
+        found = await secrets.get_many(selected, scope=scope)
+        for name in selected:
+            if name not in found:
+                raise await no_secret(secrets, name, scope)
+    return found
+
+
+def _are_chosen_by_others(client: Client, source: str | None) -> bool:
+    """Return whether another owner chose the names and values of the secrets (CL1, CL5)."""
+    if source is not None:
+        return True
+    token = token_of(client.session)
+    if token is None:
+        return False
+    # CL5: a machine without a login, such as that of a CI job, belongs to whoever set the token.
+    login = own_did()
+    return login != "" and not same_principal(login, token.owner)
+
+
+def _require_secret_names(variables: Collection[str]) -> None:
+    """Refuse variables that another owner's values must not have unnoticed (CL1)."""
+    refused = [name for name in variables if not ends_like_a_secret(name)]
+    if refused:
+        raise InvalidInput(
+            f"refusing to set {', '.join(refused):.300}: somebody else chose the values, and these"
+            " names do not end like API_KEY, so the values could control how programs run",
+            hint=f"if you trust the owner with these variables, name all that you want: --only"
+            f" {','.join(variables):.300}",
+        )
+
+
+_LONGEST_BYTES = 131_071
+"""Longest `NAME=value` that Linux passes to a program: MAX_ARG_STRLEN less the zero byte."""
+
+
+def child_environment(
+    inherited: Mapping[bytes, bytes], values: Mapping[str, str | bytes], *, allowed: Collection[str]
+) -> dict[bytes, bytes]:
+    """Return the environment variables for the child process.
+
+    These are the inherited variables without SEALSPACE_ variables, plus the secrets.
+    """
+    refused = sorted(name for name in values if directs_programs(name) and name not in allowed)
+    if refused:
+        raise InvalidInput(
+            f"refusing to set {refused[0]}: this variable controls how programs run, so the value"
+            " of the secret could run code",
+            hint="select other secrets with --only A,B, or allow these variables with"
+            f" --allow-override {','.join(refused)}",
+        )
+    return {
+        name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
+    } | {name.encode(): _encoded(name, value) for name, value in values.items()}
+
+
+def _encoded(name: str, value: str | bytes) -> bytes:
+    data = text_of(value).encode()
+    too_long = len(name) + 1 + len(data) > _LONGEST_BYTES
+    if too_long or b"\0" in data:
+        reason = (
+            "is too long for an environment variable"
+            if too_long
+            else "contains a zero byte, which environment variables cannot contain"
+        )
+        raise InvalidInput(
+            f"the secret {name} {reason}",
+            hint="use --only A,B without this secret, and read the secret in the program with"
+            " `sealspace secret get`",
+        )
+    return data
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Examples: `sealspace run -- ./deploy.sh`; `sealspace run --only API_KEY -- python"
+    " app.py`; `sealspace run --scope ci -- env`.",
+)
+@scope_option
+@from_option
+@click.option(
+    "--only",
+    metavar="A,B",
+    help="Pass only these secrets. Default: all with names in capitals, such as API_KEY.",
+)
+@click.option(
+    "--allow-override",
+    metavar="A,B",
+    help="Pass these secrets too, even those with names that control how programs run, like PATH.",
+)
+@flag_option("--allow-empty", help="Run the command even if there are no secrets to pass.")
+@flag_option(
+    "--no-masking",
+    help="Run the command in place of this process, on the same terminal, with unmasked output.",
+)
+@flag_option("--no-project", help=f"Ignore the project file {FILE_NAME}, if there is one.")
+@click.argument("command", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    scope: str | None,
+    source: str | None,
+    only: str | None,
+    allow_override: str | None,
+    allow_empty: bool,
+    no_masking: bool,
+    no_project: bool,
+    command: tuple[str, ...],
+) -> int | None:
+    """Run a command with secrets as environment variables.
+
+    In the command's output, `***` replaces every secret value, including values that are
+    JSON-escaped, percent-encoded, in base64 or in hex. Values under four bytes are not masked.
+    Signals and the exit status are passed on. No secret is written to a file.
+
+    Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _KEY_ID,
+    _TOKEN, _SECRET, _PASS, PASSWORD, _PASSPHRASE, _CREDENTIALS or _DSN, plus DATABASE_URL and
+    REDIS_URL; addresses, such as _DSN, only of your own secrets. A line on standard error names the
+    other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly the token's
+    secrets; neither a login nor a home folder is needed. If you are logged in as another owner than
+    the token's, its secrets are selected like those of --from.
+
+    Names that control how programs run, such as PATH and GIT_SSH_COMMAND, need --allow-override.
+
+    In a project, the command gets exactly the secrets that the file .sealspace.toml names, and no
+    others. The file is searched from the current folder upwards. `--only` selects from the file's
+    variables. Only `run` uses the file; other commands need `--scope`.
+
+    The command inherits standard input. Its output goes through pipes instead of a terminal: use
+    `--no-masking` for editors and pagers. Binary secrets are encoded in base64. Environment
+    variables named `SEALSPACE_…` are not passed to the command.
+    """
+    keep_out_of_core_dumps()
+    allowed = _names(allow_override or "")
+    named = None if only is None else _names(only)
+    if not no_project and (project := find_project()) is not None:
+        variables, scope = project.select(named, scope)
+        where = "" if scope is None else f", scope {scope}"
+        tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
+        found = read_values(
+            sorted({*variables.values()}),
+            scope=scope,
+            project=project,
+            source=source,
+            unnamed=[name for name in variables if named is None and name not in allowed],
+        )
+        values = {variable: found[secret] for variable, secret in variables.items()}
+    else:
+        values = read_values(
+            partial(_chosen, allowed=allowed) if named is None else named,
+            scope=scope,
+            source=source,
+        )
+    # Usually the wrong wallet or scope: do not run the command without its keys.
+    if not values and not allow_empty:
+        raise NotThere(
+            "there are no secrets to pass, so the command was not started",
+            hint="check the owner with `sealspace whoami` and the secrets with `sealspace secret"
+            " list --all`; then pass secrets with --only A,B, or add --allow-empty",
+        )
+    environment = child_environment(os.environb, values, allowed=allowed)
+    if no_masking:
+        replace_process(command, environment)
+    if os.isatty(1) and os.isatty(2):
+        tell(
+            "output is masked, so the command is not connected to this terminal; to connect the"
+            " command to the terminal without masking, add --no-masking"
+        )
+    return run_masked(command, environment, mask_patterns(values))
+
+
+def _chosen(
+    names: Sequence[str], *, chosen_by_others: bool, allowed: Sequence[str]
+) -> Sequence[str]:
+    """Select the secrets to pass to the command.
+
+    The names of all other secrets are printed.
+    """
+    # CL1: only names that look like secrets are passed. A list of dangerous names is never
+    # complete, so a client that may only write secrets could choose a name that is not listed.
+    chosen = [
+        name
+        for name in names
+        if name in allowed or is_passed_by_default(name, chosen_by_others=chosen_by_others)
+    ]
+    if others := [name for name in names if name not in chosen]:
+        tell(
+            f"secrets not passed ({len(others)}): {', '.join(others):.300}; by default, only names"
+            " like API_KEY are passed; to choose: --only A,B"
+        )
+    return chosen
+
+
+def mask_patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
+    """Return the byte patterns to mask in the command's output.
+
+    A warning is printed for each value that is too short to be masked.
+    """
+    found: set[bytes] = set()
+    for name, value in values.items():
+        patterns = patterns_of(text_of(value).encode())
+        if isinstance(value, bytes):
+            patterns |= patterns_of(value)
+        if not patterns and value:
+            tell(
+                f"warning: {name} is too short to be masked: if the command prints the value, the"
+                " output shows it"
+            )
+        found |= patterns
+    return frozenset(found)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+_MAX_BYTES = 16 << 20
+_OPENED = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
+_PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+_UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
+
+
+@click.command(
+    epilog='Example: a file with the line `password: {{ secret "DB_PASSWORD" }}`, then `sealspace'
+    " template app.yaml --out app.local.yaml`.",
+)
+@click.argument("file", type=FILE_OR_DASH)
+@scope_option
+@click.option(
+    "--out",
+    "target",
+    type=NEW_FILE,
+    help="Write to this file, readable only by you, instead of standard output.",
+)
+def template(file: Path, scope: str | None, target: Path | None) -> None:
+    """Replace each `{{ secret "NAME" }}` in FILE with the secret's value.
+
+    Values are not escaped. FILE may be `-` for standard input. If a secret is missing, nothing is
+    written. An existing output file is replaced.
+    """
+    text = read_named(file, most_bytes=_MAX_BYTES)
+    if len(text) > _MAX_BYTES:
+        raise InvalidInput(
+            f"{file} is longer than {_MAX_BYTES} bytes",
+            hint="move the placeholders to a smaller file, and use that file as the template",
+        )
+    names: dict[str, None] = {}  # in order of appearance
+    for opened in _OPENED.finditer(text):
+        place = _PLACE.match(text, opened.start())
+        name = None if place is None else place[1].decode("utf-8", "replace")
+        if name is None or not is_secret_name(name):
+            line = text.count(b"\n", 0, opened.start()) + 1
+            if _UNQUOTED.match(text, opened.start()):
+                reason = "the name must be in double quotes"
+            elif name is None:
+                reason = "not closed, or without a name"
+            else:
+                reason = f"{name!r} is not a valid secret name"
+            raise InvalidInput(
+                f"{file}: line {line}: invalid placeholder: {reason}",
+                hint='use the form {{ secret "NAME" }}, with the name in capitals',
+            )
+        names[name] = None
+    values = read_values([*names], scope=scope) if names else {}
+    filled = fill(text, values)
+    if target is None:
+        print_value(filled, raw=True)
+    else:
+        replace_file(target, filled)
+        tell(f"wrote {target} with {len(values)} secrets")
+
+
+def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:
+    """Replace a template's placeholders with secrets."""
+    return _PLACE.sub(lambda place: text_of(values[place[1].decode()]).encode(), text)

@@ -1,0 +1,260 @@
+"""The child process of the command `sealspace run`.
+
+Its output is masked, and signals are forwarded to it. The child inherits standard input; its
+outputs are pipes. If one of the three standard streams is a terminal, the child stays in this
+process group, and the terminal itself sends Ctrl-C and Ctrl-Z to both processes. Otherwise the
+child gets a new session, and SIGINT is forwarded. Other signals are forwarded in both cases. If
+this process is killed, the kernel sends SIGTERM to the child, so that it can remove its temporary
+files.
+
+Values are only in the environment of the child; no file is written.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import select
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from io import FileIO
+from types import FrameType
+
+from ...service.command_errors import CommandNotExecutable, CommandNotFound
+from .run_masker import Masker
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_READ_BYTES = 65_536
+_IDLE_S = 0.1  # pause in the output after which the held-back end of a prompt is shown
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FROM_TERMINALS = (signal.SIGINT, signal.SIGQUIT)
+
+Environment = Mapping[bytes, bytes]
+
+
+def keep_out_of_core_dumps() -> None:
+    """Protect this process's memory from core dumps and other processes."""
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def replace_process(command: Sequence[str], environment: Environment) -> None:
+    """Replace this process with another command.
+
+    This function never returns. The command gets the given environment.
+
+    Raises:
+        CommandNotFound, CommandNotExecutable.
+    """
+    try:
+        os.execvpe(command[0], list(command), dict(environment))  # noqa: S606  # the user's own command, without a shell
+    except OSError as error:
+        raise _not_started(command[0], error) from None
+
+
+def run_masked(command: Sequence[str], environment: Environment, patterns: Iterable[bytes]) -> int:
+    """Run a command, and mask patterns in its output.
+
+    Args:
+        command: program and arguments; the program is looked up in the PATH of `environment`.
+        environment: the complete environment of the child.
+        patterns: byte sequences to mask, see `run_masker.patterns_of`.
+
+    Returns:
+        The exit status; 128 + n if signal n ended the child.
+
+    Raises:
+        CommandNotFound, CommandNotExecutable.
+    """
+    patterns = tuple(patterns)
+    is_apart = not any(os.isatty(number) for number in range(3))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with ExitStack() as stack:
+        (our_out, its_out), (our_err, its_err) = os.pipe(), os.pipe()
+        outputs = [
+            _Output(stack.enter_context(FileIO(source)), target, patterns)
+            for source, target in ((our_out, 1), (our_err, 2))
+        ]
+        # Before the child starts, so that an early signal is not lost.
+        begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
+        try:
+            child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
+                list(command),
+                env=dict(environment),
+                stdout=its_out,
+                stderr=its_err,
+                start_new_session=is_apart,
+                # Safe, because this process has one thread: the event loop that read the secrets
+                # is closed.
+                preexec_fn=partial(_end_with_parent, ctypes.CDLL(None), os.getpid()),
+            )
+        except OSError as error:
+            raise _not_started(command[0], error) from None
+        finally:
+            os.close(its_out)  # while we had them open, the end of the streams would never be seen
+            os.close(its_err)
+        begin(child)
+        _forward_until_end(child, outputs, woken=woken)
+        number = child.wait()
+    return number if number >= 0 else 128 - number
+
+
+def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
+    """Ask the kernel to send SIGTERM to the child when its parent ends."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # the parent ended before the call above
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotExecutable:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return CommandNotFound(
+            f"command not found: {program}",
+            hint="check the spelling, or use the path of the program",
+        )
+    reason = (error.strerror or "refused").lower()
+    return CommandNotExecutable(
+        f"cannot run {program}: {reason}",
+        hint="pass fewer secrets: sealspace run --only A,B -- COMMAND"
+        if error.errno == errno.E2BIG
+        else f"ls -l {program}",
+    )
+
+
+class _Output:
+    """An output stream of the child process."""
+
+    def __init__(self, source: FileIO, target: int, patterns: Iterable[bytes]) -> None:
+        self.source = source
+        self._target = target
+        self._masker = Masker(patterns)
+        os.set_blocking(source.fileno(), False)
+
+    def forward(self) -> int | None:
+        """Copy the child process's available output to our own output.
+
+        Returns the number of bytes read, 0 at the end of the stream, and None if no output is
+        available. If the reader of our own output is gone, this returns 0 too. The caller then
+        closes the pipe, so that the child's next write fails.
+        """
+        piece = self.source.read(_READ_BYTES)
+        if piece is None:
+            return None
+        masked = self._masker.feed(piece) if piece else self._masker.end()
+        return len(piece) if self._write(masked) else 0
+
+    def flush(self) -> None:
+        """Write the buffered output, unless it could reveal a secret."""
+        self._write(self._masker.flush())
+
+    def rest(self) -> None:
+        """Forward the remaining output after the child has ended."""
+        # At most one full pipe: a background process that inherited the pipe may write forever.
+        left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        while left > 0 and (count := self.forward()) is not None:
+            if count == 0:
+                return
+            left -= count
+        self._write(self._masker.end())
+
+    def _write(self, data: bytes) -> bool:
+        """Write data, and return whether the stream still has a reader."""
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._target, data) :]
+                except BlockingIOError:  # another program made the shared stream non-blocking
+                    select.select([], [self._target], [])
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            return False
+        return True
+
+
+def _forward_until_end(
+    child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
+) -> None:
+    """Forward the child's output until the child has ended."""
+    opened = {output.source.fileno(): output for output in outputs}
+    ended = os.pidfd_open(child.pid)
+    try:
+        with selectors.DefaultSelector() as selector:
+            for source in (ended, woken, *opened):
+                selector.register(source, selectors.EVENT_READ)
+            while True:
+                ready = {key.fd for key, _ in selector.select(_IDLE_S if opened else None)}
+                if woken in ready:
+                    with suppress(BlockingIOError):
+                        os.read(woken, _READ_BYTES)
+                for source in ready & opened.keys():
+                    if opened[source].forward() == 0:
+                        selector.unregister(source)
+                        opened.pop(source).source.close()
+                if not ready:
+                    for output in opened.values():
+                        output.flush()
+                if ended in ready:
+                    break
+    finally:
+        os.close(ended)
+    for output in opened.values():
+        output.rest()
+
+
+@contextmanager
+def _passing_on(
+    *, is_apart: bool
+) -> Iterator[tuple[Callable[["subprocess.Popen[bytes]"], None], int]]:
+    """Forward signals to the child process.
+
+    A child in its own process group gets them for the whole group. Yields a function and a
+    descriptor. The function takes the started child and forwards the signals that arrived earlier.
+    The descriptor becomes readable after each signal. Signals that were ignored before stay
+    ignored, also in the child.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def send(number: int, _frame: FrameType | None = None) -> None:
+        if child is None:
+            early.append(number)
+            return
+        with suppress(ProcessLookupError):
+            if is_apart:
+                os.killpg(child.pid, number)
+            else:
+                child.send_signal(number)
+
+    def begin(started: "subprocess.Popen[bytes]") -> None:
+        nonlocal child
+        child = started
+        while early:
+            send(early.pop(0))
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        """Ignore a signal that the terminal also sends to the child."""
+
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
+    handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
+    former = {number: signal.getsignal(number) for number in handlers}
+    woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    for number, handler in handlers.items():
+        if former[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield begin, woken
+    finally:
+        for number, handler_before in former.items():
+            signal.signal(number, handler_before)
+        signal.set_wakeup_fd(former_wakeup)
+        os.close(wakeup)
+        os.close(woken)
