@@ -29,7 +29,7 @@ from encryption_network.policy import decode_evidence
 from encryption_network.release_record import decode_release_record
 from encryption_network.withdrawals import decode_withdrawals
 from sealspace.cli.exit_status import FAILED
-from sealspace.cli.options.shared import shared
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     ask_hidden,
     counter,

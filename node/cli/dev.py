@@ -26,7 +26,7 @@ from aiohttp import web
 
 from capabilities.strict_json import JsonObject
 from sealspace.cli.options.paths import NEW_FOLDER
-from sealspace.cli.options.shared import HOME_VARIABLE
+from sealspace.cli.shared import HOME_VARIABLE
 from sealspace.cli.terminal import print_result, tell
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, SealspaceError

@@ -20,10 +20,10 @@ import click
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.frozen_struct import FrozenStruct
 from sealspace.cli.lazy import EXTRAS
-from sealspace.cli.options.shared import HOME_VARIABLE, NODE_VARIABLE, shared
+from sealspace.cli.owner.owner_profile import OwnerHome, Profile, owner_home
+from sealspace.cli.shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from sealspace.cli.terminal import print_json, print_lines, time_text, what_happened
 from sealspace.cli.who.login import read_state
-from sealspace.cli.who.owner_profile import OwnerHome, Profile, owner_home
 from sealspace.errors import NodeMismatch, NotSignedIn, SealspaceError
 from sealspace.printable import printable
 from sealspace.service.command_errors import (

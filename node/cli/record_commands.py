@@ -14,7 +14,7 @@ from encryption_network.network_errors import ReceiptError
 from encryption_network.receipt import parse_receipt
 from sealspace.cli.lazy import Verbs
 from sealspace.cli.options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
-from sealspace.cli.options.shared import shared
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_exactly, print_json, tell
 from sealspace.errors import ReceiptInvalid
 from sealspace.receipts import documents_of

@@ -17,7 +17,8 @@ from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FILE_OR_DASH, NEW_FILE, read_named
-from sealspace.cli.options.shared import shared
+from sealspace.cli.owner.owner_profile import at_node, owner_home
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     cell_text,
     confirm,
@@ -30,7 +31,6 @@ from sealspace.cli.terminal import (
     tell,
     yes_option,
 )
-from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
 from sealspace.documents.project_names import checked_sha256
 from sealspace.documents.published import MAX_PUBLISHED_BYTES

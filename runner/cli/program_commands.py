@@ -44,6 +44,7 @@ from sealspace.cli.options.paths import (
     require_free,
 )
 from sealspace.cli.options.trusted_root import load_trusted_root, trusted_root_option
+from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
     confirm,
     facts,
@@ -55,7 +56,6 @@ from sealspace.cli.terminal import (
     time_text,
     yes_option,
 )
-from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.dataset_format import (

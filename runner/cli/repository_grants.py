@@ -19,11 +19,11 @@ from capabilities.strict_json import JsonObject
 from sealspace.apps.backends import deliver
 from sealspace.apps.descriptions import run_grant_of
 from sealspace.cli.exit_status import FAILED
-from sealspace.cli.options.node_terms import gathering
 from sealspace.cli.options.trusted_root import trusted_root_option
+from sealspace.cli.owner.node_terms import gathering
+from sealspace.cli.owner.owner_profile import owner_home, uses_machine_token
 from sealspace.cli.share.grant_list import revoke_all
 from sealspace.cli.terminal import print_documents, print_error, tell, what_happened
-from sealspace.cli.who.owner_profile import owner_home, uses_machine_token
 from sealspace.client import Client
 from sealspace.documents.builds import Build, Commit, repository_of
 from sealspace.documents.project_names import ProjectId, checked_sha256

@@ -24,13 +24,13 @@ from sealspace.apps.descriptions import (
 )
 from sealspace.apps.runners import network_name, start_of
 from sealspace.cli.keep.secret import scope_option
+from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
     flag_option,
     print_result,
     repeatable_option,
     tell,
 )
-from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
 from sealspace.documents.call_conditions import Condition, Owner
 from sealspace.documents.project_names import checked_project_name

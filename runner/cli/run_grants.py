@@ -11,14 +11,14 @@ import click
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json
 from sealspace.apps.descriptions import caller_words, program_words, run_grant_of
-from sealspace.cli.options.node_terms import gathering
 from sealspace.cli.options.paths import file_option, read_named
+from sealspace.cli.owner.node_terms import gathering
+from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
     flag_option,
     print_rows,
     repeatable_option,
 )
-from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
 from sealspace.documents.run_grants import MOST, run_statement_json

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from capabilities.limits import counted_address, forwarded_client, is_in_networks
 from sealspace.cli.options.paths import FOLDER, NEW_FOLDER, file_option, read_named
-from sealspace.cli.options.shared import shared
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import print_lines, repeatable_option
 from sealspace.client import Client, TransportSettings
 from sealspace.errors import BackendAnswerInvalid

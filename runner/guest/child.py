@@ -75,7 +75,7 @@ class Template:
                 "wasmtime is not installed; next: pip install 'sealspace[runner]'", name="wasmtime"
             )
         paths = dict.fromkeys(
-            [str(Path(__file__).parents[3]), str(Path(wasmtime.origin).parents[1])]
+            [str(Path(__file__).parents[2]), str(Path(wasmtime.origin).parents[1])]
         )
         ours, theirs = socket.socketpair()
         cached = (

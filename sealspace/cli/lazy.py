@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..service.command_errors import ExtraMissing
-from .options.shared import share_options
+from .shared import share_options
 
 # Extra -> the modules that it installs. Of two extras with the same module the smaller comes
 # first: the first match is what an error tells the user to install.

@@ -19,7 +19,7 @@ from ..service.command_errors import NodeError
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
-from .options.shared import share_options, shared
+from .shared import share_options, shared
 from .terminal import (
     drop_refused_messages,
     hold_standard_streams,
@@ -61,7 +61,7 @@ class _Root(LazyGroup):
             # Does not read the owner's folder: a node may run without one.
             return fail(error.code, error.message, error.step)
         except SealspaceError as error:  # caught here, while click still knows the shared options
-            from .who.owner_profile import own_did  # imported here to keep the start fast
+            from .owner.owner_profile import own_did  # imported here to keep the start fast
 
             text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:

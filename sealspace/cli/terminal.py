@@ -39,7 +39,7 @@ from ..errors import (
     TransportError,
 )
 from ..printable import printable, printable_line
-from .options.shared import shared
+from .shared import shared
 
 
 def hold_standard_streams() -> None:

@@ -31,10 +31,11 @@ from sealspace.apps.descriptions import (
     run_sentence,
 )
 from sealspace.cli.options.durations import expires_option
-from sealspace.cli.options.node_terms import gathering
 from sealspace.cli.options.paths import FOLDER, file_option, read_named
-from sealspace.cli.options.shared import shared
+from sealspace.cli.owner.node_terms import gathering
+from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.share.grant_create import hand_over_all
+from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
     confirm,
     end_text,
@@ -46,7 +47,6 @@ from sealspace.cli.terminal import (
     tell,
     time_text,
 )
-from sealspace.cli.who.owner_profile import at_node, owner_home
 from sealspace.client import Client
 from sealspace.documents.iexec_names import SCOPES
 from sealspace.documents.run_grants import (

@@ -10,6 +10,7 @@ from capabilities.strict_json import Json, JsonObject
 from sealspace.apps.backends import deliver as deliver_grants
 from sealspace.apps.descriptions import granted_labels
 from sealspace.cli.options.paths import FILE, read_grants
+from sealspace.cli.owner.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.cli.share.grant_list import state_at_node
 from sealspace.cli.terminal import (
     confirm,
@@ -20,7 +21,6 @@ from sealspace.cli.terminal import (
     tell,
     yes_option,
 )
-from sealspace.cli.who.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.client import Client
 from sealspace.errors import InvalidInput, NodeRefused
 

@@ -18,7 +18,6 @@ from encryption_network.network_errors import InvalidCanonicalJson
 from encryption_network.receipt import RECEIPT_TYPE
 from sealspace.apps.runners import start_of
 from sealspace.cli.exit_status import FAILED, PARTLY_CHECKED
-from sealspace.cli.options.node_terms import Accepted, accepting_options
 from sealspace.cli.options.paths import (
     FILE_OR_DASH,
     FOLDER,
@@ -26,7 +25,8 @@ from sealspace.cli.options.paths import (
     read_named,
     require_readable,
 )
-from sealspace.cli.options.shared import is_shared
+from sealspace.cli.owner.node_terms import Accepted, accepting_options
+from sealspace.cli.shared import is_shared
 from sealspace.cli.terminal import (
     facts,
     flag_option,

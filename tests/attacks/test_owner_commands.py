@@ -7,8 +7,8 @@ import pytest
 from attacks.parties import ENTROPY, GET, Stage
 from running_node import new_key
 
+from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.cli.root import main
-from sealspace.cli.who.owner_profile import OwnerHome
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.wire.portable import PortableDelegation

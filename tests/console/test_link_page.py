@@ -25,9 +25,9 @@ from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.principals import parse_principal
 from capabilities.signatures import Ed25519Signer, WalletSigner
+from sealspace.cli.owner.owner_profile import Profile
+from sealspace.cli.owner.wallet_page import WalletPage
 from sealspace.cli.who.login import owner_sign_in
-from sealspace.cli.who.owner_profile import Profile
-from sealspace.cli.who.wallet_page import WalletPage
 from sealspace.client import Client, SignIn
 from sealspace.session import Grant, load_session, sign_message
 from sealspace.wallets import new_wallet, wallet_from_key

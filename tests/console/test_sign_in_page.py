@@ -22,7 +22,7 @@ from running_node import COMMAND
 from capabilities.facts import MACHINE_URN, statement_resource
 from capabilities.recap import Recap, attach
 from capabilities.siwe import SiweMessage, siwe_text
-from sealspace.cli.who.wallet_page import WalletPage
+from sealspace.cli.owner.wallet_page import WalletPage
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
 

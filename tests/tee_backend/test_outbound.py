@@ -17,6 +17,7 @@ import wasmtime
 from guest_programs import Guest, are_gone, asked, children, code, detail_of, guest, ran
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
+from tests_support import REPOSITORY
 
 from runner.guest.executor import Executor
 from runner.guest.frames import FETCH_ERRORS
@@ -639,7 +640,7 @@ async def test_a_component_that_declares_the_interface_otherwise(
 
 async def test_errors_have_the_numbers_of_the_interface() -> None:
     """The WIT file lists the errors in the runner's order."""
-    wit = (Path(__file__).parents[3] / "spec" / "runner" / "http.wit").read_text()
+    wit = (REPOSITORY / "spec" / "runner" / "http.wit").read_text()
     cases = wit.partition("enum error {")[2].partition("}")[0].splitlines()
     assert FETCH_ERRORS == tuple(
         line.strip(" ,") for line in cases if line.strip() and "///" not in line

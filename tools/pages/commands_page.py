@@ -9,8 +9,8 @@ from tests_support import REPOSITORY
 from node.config.tree import setting_types
 from sealspace.cli.exit_status import EXIT_STATUSES
 from sealspace.cli.lazy import EXTRAS
-from sealspace.cli.options.shared import is_shared
 from sealspace.cli.root import cli
+from sealspace.cli.shared import is_shared
 
 from .settings_page import default_of
 

@@ -15,6 +15,7 @@ from ...errors import InvalidInput, NotFound, NotGranted, PreconditionFailed, Sp
 from ...kv import Kv
 from ...service.command_errors import AlreadyThere, NotThere
 from ..options.paths import NEW_FILE, file_option
+from ..owner.owner_profile import at_node
 from ..terminal import (
     confirm,
     confirm_replacing,
@@ -28,7 +29,6 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from ..who.owner_profile import at_node
 from .space import require_own_space
 
 _key = click.argument("key")

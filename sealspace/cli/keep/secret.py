@@ -48,8 +48,8 @@ from ...secrets import (
 from ...service.command_errors import AlreadyThere, NotThere
 from ...wire.token_line import token_of
 from ..options.paths import FILE_OR_DASH, NEW_FILE, file_option, read_named
-from ..options.shared import shared
-from ..share.sharing import from_option, label_of, shared_secrets
+from ..owner.owner_profile import at_node
+from ..shared import shared
 from ..terminal import (
     age_text,
     ask_hidden,
@@ -66,7 +66,6 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from ..who.owner_profile import at_node
 from .dotenv import (
     MAX_FILE_BYTES,
     BrokenEntry,
@@ -75,6 +74,7 @@ from .dotenv import (
     parse_values,
     values_json,
 )
+from .shared_secrets import from_option, label_of, shared_secrets
 
 ALPHABETS = {
     "alphanumeric": string.ascii_letters + string.digits,

@@ -16,8 +16,8 @@ from ...errors import DuplicateRequest, NotGranted, SpaceNotFound
 from ...service.command_errors import AlreadyThere, NotThere
 from ...spaces import SpaceEntry
 from ...wire.sign_in import whole_space
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import facts, print_result, print_rows, tell, time_text
-from ..who.owner_profile import at_node, owner_home
 
 _name = click.argument("name")
 

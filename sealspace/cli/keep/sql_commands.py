@@ -14,8 +14,8 @@ import msgspec
 from ...client import Client
 from ...sql import BLANK, SqlValue
 from ..options.paths import NEW_FILE, read_named
+from ..owner.owner_profile import at_node
 from ..terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
-from ..who.owner_profile import at_node
 from .dotenv import MAX_FILE_BYTES, text_of
 from .kv_commands import next_steps, space_option
 

@@ -15,12 +15,12 @@ from ...wire.node_answers import json_object
 from ...wire.token_line import NODE_VARIABLE
 from ...wire.transport import Request, Transport
 from ..keep.secret import scope_option
-from ..keep.secret_writers import warn_of_writers
+from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
-from ..options.shared import shared
+from ..owner.owner_profile import at_node, owner_home
+from ..shared import shared
 from ..terminal import print_result, tell
-from ..who.owner_profile import at_node, owner_home
-from .sharing import label_of
+from .secret_writers import warn_of_writers
 from .token_commands import require_stored, secrets_option
 
 _SYSTEMS: dict[str, tuple[str, ...]] = {

@@ -32,8 +32,8 @@ from ...wire.sign_in import SQL_ABILITIES
 from ..keep.space import require_own_space
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, write_grants
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import end_text, optional_time, print_exactly, print_result, repeatable_option, tell
-from ..who.owner_profile import at_node, owner_home
 
 ACTIONS = {"get": KV_GET, "put": KV_PUT, "delete": KV_DELETE, "list": KV_LIST, "head": KV_METADATA}
 """Action on the command line -> ability."""

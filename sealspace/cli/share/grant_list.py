@@ -34,7 +34,8 @@ from ...wire.delegation_history import DelegationRecord, Direction, delegations_
 from ...wire.portable import GrantedResource, PortableDelegation, described, grant_of
 from ..keep.space import time_of
 from ..options.paths import FILE, grants_named, read_grants
-from ..options.shared import shared
+from ..owner.owner_profile import at_node, owner_home
+from ..shared import shared
 from ..terminal import (
     confirm,
     end_text,
@@ -48,7 +49,6 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from ..who.owner_profile import at_node, owner_home
 from .grant_create import NOT_SHARED, requires_proof
 
 _Listed = tuple[dict[str, object], tuple[str, ...]]

@@ -25,7 +25,8 @@ from ...documents.manifests import (
 from ...errors import InvalidInput, ManifestInvalid
 from ...wire.portable import encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
-from ..options.shared import shared
+from ..owner.owner_profile import at_node, owner_home
+from ..shared import shared
 from ..terminal import (
     confirm,
     flag_option,
@@ -35,7 +36,6 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from ..who.owner_profile import at_node, owner_home
 from .grant_create import hand_over_all, policy_option, print_granted, wallet_for, warn_about_proof
 
 _MAX_MANIFEST_BYTES = 256 * 1024

@@ -26,8 +26,8 @@ from ...errors import NetworkNotFound, NotGranted
 from ...service.term_files import read_node_policy
 from ...session import DEFAULT_NETWORK
 from ..options.paths import file_option
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import confirm, facts, flag_option, print_result, tell, yes_option
-from ..who.owner_profile import at_node, owner_home
 from .grant_create import node_terms
 
 OWNER_ABILITIES = (DECRYPT, NETWORK_CREATE, SET_POLICY, READ_RECEIPTS)

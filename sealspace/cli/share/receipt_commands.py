@@ -27,8 +27,8 @@ from ...service.command_errors import AuditRefuted
 from ...session import DEFAULT_NETWORK
 from ..options.durations import ttl_s_of
 from ..options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
+from ..owner.owner_profile import at_node, dids_of, owner_home
 from ..terminal import flag_option, print_rows, tell, time_text
-from ..who.owner_profile import at_node, dids_of, owner_home
 from .network import right_to
 
 _HEADERS = ("time", "why", "secret", "network", "to")

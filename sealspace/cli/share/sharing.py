@@ -3,31 +3,21 @@
 Teams are grants at the node, so this machine stores nothing.
 """
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from ...apps.sharing import read_share
 from ...client import Client
-from ...errors import NotShared
-from ...secrets import Secrets, parse_secret_name
 from ...service.command_errors import NotThere
-from ..keep.secret_writers import warn_of_writers
+from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
-from ..options.paths import grants_option, read_grants, write_grants
+from ..options.paths import grants_option, write_grants
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import confirm, end_text, optional_time, print_documents, tell, yes_option
-from ..who.owner_profile import at_node, owner_home
+from .secret_writers import warn_of_writers
 
-from_option = click.option(
-    "--from",
-    "source",
-    metavar="DID[/TEAM]|FILE",
-    help="Read what the owner DID shared with you or your TEAM. If the owner uses another node:"
-    " the FILE that `sealspace secret share --out` wrote.",
-)
 _with = click.option(
     "--with", "person", metavar="DID|team:NAME", required=True, help="The person or the team."
 )
@@ -38,42 +28,6 @@ _at = click.option(
 _expires = expires_option("365d", "How long they may read, from 1m to 365d.")
 _team = click.argument("team", metavar="TEAM")
 _did = click.argument("did", metavar="DID")
-
-
-def label_of(name: str, scope: str | None) -> str:
-    """Return the label of a secret, `NAME` or `scope/NAME`."""
-    return parse_secret_name(name, scope=scope).label
-
-
-@asynccontextmanager
-async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Secrets]:
-    """Yield the secrets to read, which are one's own or those in the option `--from`."""
-    home = owner_home()
-    if source is None:
-        yield client.secrets()
-    elif source.startswith("did:"):
-        owner, slash, team = source.partition("/")
-        found = await client.sharing.received(
-            owner, team=team if slash else None, wallet=home.wallet
-        )
-        home.keep_session(client.session)
-        try:
-            yield found
-        except NotThere as error:
-            error.step = (
-                f"list what is shared with you: sealspace secret list --all --from {source}"
-            )
-            raise
-    else:
-        portable, own = read_grants(Path(source))[0], client.session
-        share = read_share(portable.header, portable.owner)
-        if share is None:
-            raise NotShared(f"the grant in {source} does not share secrets")
-        async with Client(portable.host, session=replace(own, node_id=None)) as other:
-            yield await other.sharing.opened(
-                share, wallet=home.wallet, encryption=client.encryption
-            )
-            home.keep_session(replace(other.session, node_id=own.node_id))
 
 
 @click.command(

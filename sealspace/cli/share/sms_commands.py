@@ -13,8 +13,8 @@ from ...documents.secret_names import SECRETS_SPACE, list_prefix
 from ...errors import NotFound
 from ...service.command_errors import NotThere
 from ..options.durations import expires_option
+from ..owner.owner_profile import at_node
 from ..terminal import flag_option, print_result, tell
-from ..who.owner_profile import at_node
 from .grant_create import print_granted, wallet_for
 from .grant_list import revoke_all, show_by_id
 

@@ -22,8 +22,9 @@ from ...wire.token_line import (
     token_of,
 )
 from ..keep.secret import no_secret, scope_option
-from ..keep.secret_writers import warn_of_writers
+from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     confirm,
     end_text,
@@ -35,9 +36,8 @@ from ..terminal import (
     tell,
     yes_option,
 )
-from ..who.owner_profile import at_node, owner_home
 from .grant_list import revoke_all
-from .sharing import label_of
+from .secret_writers import warn_of_writers
 
 _SEARCHED_S = 30 * 86_400
 """How far back a last use is searched."""

@@ -32,7 +32,7 @@ from ...documents.secret_names import NAME_PATTERN
 from ...errors import InvalidInput
 from ...printable import printable
 from ...private_files import read_file
-from ..options.shared import shared
+from ..shared import shared
 from .agent_paths import is_in_project, leads_into_project
 
 _MAX_BYTES = 16 << 10  # see `project._MAX_BYTES`

@@ -31,9 +31,9 @@ from pydantic import BaseModel
 
 from ...errors import InvalidInput, SealspaceError
 from ..options.paths import FOLDER
-from ..options.shared import HOME_VARIABLE, NODE_VARIABLE, shared
+from ..owner.owner_profile import owner_home
 from ..provided import https_requests
-from ..who.owner_profile import owner_home
+from ..shared import HOME_VARIABLE, NODE_VARIABLE, shared
 from .agent_paths import is_in_project
 from .agent_questions import Outcome, Question, Questions, question_text, unlisted
 from .agent_rules import Action, Command, FullRequest, read_rules

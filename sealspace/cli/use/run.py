@@ -19,10 +19,10 @@ from ...secrets import is_secret_name
 from ...service.command_errors import NotThere
 from ...wire.token_line import token_of
 from ..keep.secret import no_secret, scope_for, scope_option
+from ..keep.shared_secrets import from_option, shared_secrets
 from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named
-from ..share.sharing import from_option, shared_secrets
+from ..owner.owner_profile import at_node, own_did
 from ..terminal import flag_option, print_value, tell
-from ..who.owner_profile import at_node, own_did
 from .program_variables import directs_programs, ends_like_a_secret, is_passed_by_default
 from .project import FILE_NAME, Project, find_project
 from .run_masker import patterns_of

@@ -1,1 +1,1 @@
-"""The commands under *Who*: sign-in, and the owner's profile on this machine."""
+"""The commands under *Who*: sign-in, and the console."""

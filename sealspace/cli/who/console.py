@@ -14,6 +14,7 @@ from ...service.command_errors import NotThere
 from ...service.listening_socket import console_url
 from ...wire.transport import Request, Transport
 from ..options.durations import days_option
+from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     confirm,
     flag_option,
@@ -24,7 +25,6 @@ from ..terminal import (
     time_text,
 )
 from .login import owner_sign_in
-from .owner_profile import at_node, owner_home
 
 
 @click.command(
@@ -67,7 +67,7 @@ async def console(client: Client, days: float, no_open: bool) -> None:
             hint=f"run this in a terminal, or sign in at {address}",
         )
     # Imported here: only pages need the server.
-    from .wallet_page import BrowserLink
+    from ..owner.wallet_page import BrowserLink
 
     link = BrowserLink(client.url, address, opens=not no_open)
     until = time_text(SystemClock.now() + days * 86_400)

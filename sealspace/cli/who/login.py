@@ -25,12 +25,22 @@ from ...wallets import Wallet, seed_from_phrase
 from ...wire.node_answers import json_object
 from ...wire.transport import Request, Transport
 from ..options.durations import days_option
-from ..options.node_terms import Demand, demand_options, gathering
 from ..options.paths import NEW_FILE, file_option, require_readable
-from ..options.shared import NODE_VARIABLE, shared
+from ..owner.node_terms import Demand, demand_options, gathering
+from ..owner.owner_profile import (
+    PASSWORD_VARIABLE,
+    OwnerHome,
+    Profile,
+    at_node,
+    has_ended,
+    opened,
+    owner_home,
+    write_wallet,
+)
 from ..provided import node_evidence
 from ..share.grant_list import accept_received_again
 from ..share.network import OWNER_ABILITIES
+from ..shared import NODE_VARIABLE, shared
 from ..terminal import (
     ask_hidden,
     confirm,
@@ -44,16 +54,6 @@ from ..terminal import (
     what_happened,
 )
 from ..use.project import find_project
-from .owner_profile import (
-    PASSWORD_VARIABLE,
-    OwnerHome,
-    Profile,
-    at_node,
-    has_ended,
-    opened,
-    owner_home,
-    write_wallet,
-)
 
 _MAX_PHRASE_BYTES = 256
 _CONSOLE_PAGE = re.compile(r"(\w+://[^/?#]+)/console(?:[/?#].*)?")
@@ -242,7 +242,7 @@ def _open_wallet(
         asyncio.run(_reach(profile.node))  # before the person is asked: the node may be down
     if profile.kind == "browser":
         # Imported here: only browser wallets need the server.
-        from .wallet_page import connect_browser
+        from ..owner.wallet_page import connect_browser
 
         return (
             connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None),

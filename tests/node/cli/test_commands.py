@@ -15,8 +15,8 @@ from embedded_node import embedded_node
 from node.config.tree import Config, Release, Store
 from sealspace import __version__
 from sealspace.cli.exit_status import EXIT_STATUSES
-from sealspace.cli.options.shared import is_shared
 from sealspace.cli.root import COMMANDS, EXIT_STATUS, main
+from sealspace.cli.shared import is_shared
 from sealspace.errors import SealspaceError
 from sealspace.service.command_errors import NodeError
 from spaces.space_errors import SpaceError

@@ -17,7 +17,7 @@ from owner_desk import without_home
 from tests_support import FixedClock, Input, fuzzed
 
 from encryption_network.policy import Policy, policy_json
-from sealspace.cli.options.node_terms import Accepted, node_policy_json, parse_node_policy
+from sealspace.cli.owner.node_terms import Accepted, node_policy_json, parse_node_policy
 from sealspace.cli.root import main
 from sealspace.documents.node_evidence import NodePolicy
 from tee_backend.evidence.simulated import measurements_of, mint_event_log

@@ -20,8 +20,8 @@ from tests_support import REPOSITORY
 from encryption_network.policy import Policy, policy_json
 from node.config.tree import Config, Http, Store
 from sealspace.cli.lazy import EXTRAS, LazyGroup, Row
+from sealspace.cli.owner.owner_profile import OwnerHome, Profile
 from sealspace.cli.root import EXIT_STATUS
-from sealspace.cli.who.owner_profile import OwnerHome, Profile
 from sealspace.documents.node_evidence import NodePolicy
 from sealspace.session import key_session
 from tee_backend.evidence.simulated import measurements_of

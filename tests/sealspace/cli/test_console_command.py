@@ -21,8 +21,8 @@ from wallet_tab import WalletTab
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from node.config.tree import Config, Http, Store
+from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.cli.who.console import _address
-from sealspace.cli.who.owner_profile import OwnerHome
 from sealspace.client import Client
 from sealspace.session import Session, read_grant
 from sealspace.wallets import new_wallet

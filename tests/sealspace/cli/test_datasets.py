@@ -13,8 +13,8 @@ from backend_desk import Desk
 from capabilities.abilities import KV_GET
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_standard
+from sealspace.cli.owner.owner_profile import read_wallet
 from sealspace.cli.root import EXIT_STATUS
-from sealspace.cli.who.owner_profile import read_wallet
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.dataset_format import decrypt, parse_dataset

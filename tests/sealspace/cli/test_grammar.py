@@ -13,8 +13,8 @@ from command_tree import command_tree, leaves
 from node.config.loading import load_config
 from sealspace.cli.exit_status import INTERRUPTED, MISSING_EXTRA
 from sealspace.cli.lazy import EXTRAS, LazyGroup, Row
-from sealspace.cli.options.shared import Shared, is_shared, share_options, shared
 from sealspace.cli.root import cli, main
+from sealspace.cli.shared import Shared, is_shared, share_options, shared
 from sealspace.cli.terminal import (
     confirm,
     is_interactive,

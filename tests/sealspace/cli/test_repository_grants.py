@@ -35,7 +35,7 @@ from sealspace.apps.provenance import parse_trusted_root
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
 from sealspace.cli.exit_status import EXIT_STATUS
-from sealspace.cli.who.owner_profile import OwnerHome, read_wallet
+from sealspace.cli.owner.owner_profile import OwnerHome, read_wallet
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.builds import Build

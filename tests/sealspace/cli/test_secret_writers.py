@@ -11,7 +11,7 @@ from relay import Answer, relay_before
 
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.signatures import Ed25519Signer
-from sealspace.cli.who.owner_profile import OwnerHome
+from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.wallets import new_wallet
@@ -206,7 +206,7 @@ async def test_EN34_a_cut_list_says_so(
     """If there are more grants than are read, a warning says that others may exist."""
     assert CUT not in (await office.run(command)).err
     await office.grant("vault/secrets/API_KEY", PUT)
-    monkeypatch.setattr("sealspace.cli.keep.secret_writers.MOST_GRANTS", 1)
+    monkeypatch.setattr("sealspace.cli.share.secret_writers.MOST_GRANTS", 1)
     assert f"more than 1 {CUT}; next: sealspace grant list" in (await office.run(command)).err
 
 

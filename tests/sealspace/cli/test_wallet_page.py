@@ -20,8 +20,8 @@ from capabilities.signatures import WalletSigner
 from capabilities.siwe import parse_rfc3339
 from capabilities.strict_base64 import encode_standard, encode_url
 from node.config.tree import Hosting
-from sealspace.cli.who.owner_profile import OwnerHome
-from sealspace.cli.who.wallet_page import LIMIT_S
+from sealspace.cli.owner.owner_profile import OwnerHome
+from sealspace.cli.owner.wallet_page import LIMIT_S
 from sealspace.session import load_session
 from sealspace.wallets import new_wallet
 

@@ -17,8 +17,8 @@ from wallet_tab import WalletTab
 
 from capabilities.strict_json import Json
 from node.console_files import HEADERS
-from sealspace.cli.who import wallet_page
-from sealspace.cli.who.wallet_page import (
+from sealspace.cli.owner import wallet_page
+from sealspace.cli.owner.wallet_page import (
     MAX_BODY_BYTES,
     MAX_CONNECTIONS,
     AnswerRefused,
@@ -217,7 +217,7 @@ def test_LP5_bodies_are_bounded_and_strict(
 
 def test_LP5_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """LP5: a connection over the limit is closed at once, and a silent one after a timeout."""
-    monkeypatch.setattr("sealspace.cli.who.wallet_page._Exchange.timeout", 1.0)
+    monkeypatch.setattr("sealspace.cli.owner.wallet_page._Exchange.timeout", 1.0)
     with WalletPage(*OF) as server:
         held = [
             socket.create_connection(_address(server), PATIENCE_S) for _ in range(MAX_CONNECTIONS)
@@ -290,7 +290,7 @@ def test_nobody_answers_in_time(
     opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timeout says how far the sign-in got, and what to do."""
-    monkeypatch.setattr("sealspace.cli.who.wallet_page.LIMIT_S", 0.06)
+    monkeypatch.setattr("sealspace.cli.owner.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
     if opened:
         page.exchange({"tab": A, "version": 0})

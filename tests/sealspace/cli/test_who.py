@@ -19,8 +19,8 @@ from capabilities.principals import parse_principal
 from capabilities.signatures import WalletSigner, keccak256
 from node.config.tree import Hosting
 from node.operations.values.admission import change_admission
+from sealspace.cli.owner.owner_profile import OwnerHome
 from sealspace.cli.terminal import time_text
-from sealspace.cli.who.owner_profile import OwnerHome
 from sealspace.delegations import allow
 from sealspace.errors import NotSignedIn, Unauthorized
 from sealspace.private_files import replace_file

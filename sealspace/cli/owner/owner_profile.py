@@ -68,10 +68,10 @@ from ...wire.portable import (
     encode_portable,
 )
 from ...wire.token_line import TOKEN_VARIABLE, read_token, token_of
-from ..options.node_terms import node_policy_json, parse_node_policy
-from ..options.shared import FOLDER_NAME, shared
 from ..provided import node_evidence
+from ..shared import FOLDER_NAME, shared
 from ..terminal import ask_hidden, is_interactive, tell
+from .node_terms import node_policy_json, parse_node_policy
 
 _MAX_PROFILE_BYTES = 128 * 1024
 _HINT = "log in again to write it anew: sealspace login URL, with your node's address as URL"

@@ -25,8 +25,8 @@ from ...documents.node_evidence import NodePolicy, SecretOrigin
 from ...errors import InvalidPolicy
 from ...service.command_errors import ConfigurationError
 from ...service.term_files import key_providers_named
+from ..options.paths import NamedFile, file_option
 from ..terminal import flag_option, repeatable_option
-from .paths import NamedFile, file_option
 
 _ROOT_BYTES = 32
 

@@ -17,9 +17,9 @@ from ...documents.secret_names import SECRETS_SPACE
 from ...errors import SealspaceError
 from ...secrets import parse_secret_label
 from ...wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
-from ..share.grant_list import grant_row
+from ..owner.owner_profile import owner_home
 from ..terminal import tell, what_happened
-from ..who.owner_profile import owner_home
+from .grant_list import grant_row
 
 MOST_GRANTS = 10_000
 """Most live grants that are read. A longer list is cut, and a warning says so."""

@@ -1,0 +1,60 @@
+"""Secrets of another owner, which the option `--from` names."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ...apps.sharing import read_share
+from ...client import Client
+from ...errors import NotShared
+from ...secrets import Secrets, parse_secret_name
+from ...service.command_errors import NotThere
+from ..options.paths import read_grants
+from ..owner.owner_profile import owner_home
+
+from_option = click.option(
+    "--from",
+    "source",
+    metavar="DID[/TEAM]|FILE",
+    help="Read what the owner DID shared with you or your TEAM. If the owner uses another node:"
+    " the FILE that `sealspace secret share --out` wrote.",
+)
+
+
+def label_of(name: str, scope: str | None) -> str:
+    """Return the label of a secret, `NAME` or `scope/NAME`."""
+    return parse_secret_name(name, scope=scope).label
+
+
+@asynccontextmanager
+async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Secrets]:
+    """Yield the secrets to read, which are one's own or those in the option `--from`."""
+    home = owner_home()
+    if source is None:
+        yield client.secrets()
+    elif source.startswith("did:"):
+        owner, slash, team = source.partition("/")
+        found = await client.sharing.received(
+            owner, team=team if slash else None, wallet=home.wallet
+        )
+        home.keep_session(client.session)
+        try:
+            yield found
+        except NotThere as error:
+            error.step = (
+                f"list what is shared with you: sealspace secret list --all --from {source}"
+            )
+            raise
+    else:
+        portable, own = read_grants(Path(source))[0], client.session
+        share = read_share(portable.header, portable.owner)
+        if share is None:
+            raise NotShared(f"the grant in {source} does not share secrets")
+        async with Client(portable.host, session=replace(own, node_id=None)) as other:
+            yield await other.sharing.opened(
+                share, wallet=home.wallet, encryption=client.encryption
+            )
+            home.keep_session(replace(other.session, node_id=own.node_id))
