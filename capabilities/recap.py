@@ -24,7 +24,7 @@ from .frozen_struct import FrozenStruct
 from .resources import is_uri
 from .siwe import SiweMessage
 from .strict_base64 import encode_url
-from .strict_json import check_text, repeats_member
+from .strict_json import bounded_decoder, check_text, repeats_member
 
 PREFIX = "urn:recap:"
 MAX_RECAP_BYTES = 393_216
@@ -48,7 +48,7 @@ class Recap(FrozenStruct):
     prf: tuple[str, ...]
 
 
-_DECODER = msgspec.json.Decoder(Recap)
+_DECODER = bounded_decoder(Recap)
 
 
 def parse_recap(uri: str) -> Recap:

@@ -26,7 +26,7 @@ from .resources import has_valid_escapes
 from .signatures import Ed25519Signer
 from .siwe import YEAR_10000_S
 from .strict_base64 import decode_url, encode_url
-from .strict_json import JsonObject, check_text, parse_json, repeats_member
+from .strict_json import JsonObject, bounded_decoder, check_text, parse_json, repeats_member
 
 if TYPE_CHECKING:
     from .strict_json import Json
@@ -127,7 +127,7 @@ class UcanToken(AcyclicStruct):
         return f"UcanToken(iss={self.payload.iss!r})"  # tokens are never logged
 
 
-_PAYLOAD_DECODER = msgspec.json.Decoder(UcanPayload)
+_PAYLOAD_DECODER = bounded_decoder(UcanPayload)
 
 
 def parse_ucan(token: str) -> UcanToken:

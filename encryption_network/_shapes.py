@@ -9,17 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, cast
 
-import msgspec
-
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
 from capabilities.resources import parse_network_id
-from capabilities.strict_json import Json, JsonObject, check_text
+from capabilities.strict_json import Json, JsonObject, bounded_decoder, check_text
 
 from .network_errors import RequestError
 
 Kind = Literal["string", "i64", "u32", "network", "object"]
 
-_DECODER = msgspec.json.Decoder(Any)
+_DECODER = bounded_decoder(Any)
 _LITERALS = {"n": "null", "t": "true", "f": "false"}
 _KINDS: dict[Kind, tuple[type, str]] = {
     "string": (str, "a string"),

@@ -10,7 +10,8 @@ An existing secret is never overwritten. A run accepts a generated secret only w
 made the secrets.
 
 Example:
-    answer = await generate(runner, authorization, sign_in, body)
+    call = await runner.verify_caller(authorization, sign_in)
+    answer = await generate(runner, call, authorization, body)
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from capabilities.clock_and_entropy import Entropy, SystemClock
 from capabilities.principals import Principal, parse_principal
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import JsonObject, StrictStruct, parse_json, shaped
+from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.run_grants import (
     GENERATE,
     MAX_GENERATED,
@@ -116,7 +118,7 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
 
 
 async def generate(
-    runner: Runner, authorization: str | None, sign_in: str | None, body: bytes
+    runner: Runner, call: SignedCall, authorization: str | None, body: bytes
 ) -> Answer:
     """Generate the requested secrets, and store them on the node.
 
@@ -125,8 +127,8 @@ async def generate(
 
     Args:
         runner: the runner, which needs the owner's grant to write these secrets.
-        authorization: the caller's token, untrusted, or None.
-        sign_in: the wallet sign-in that the token cites, untrusted, or None.
+        call: the caller's verified token, which is not used yet.
+        authorization: the text of that token.
         body: the body, untrusted.
     Returns:
         The answer, also after a failure on the way.
@@ -135,9 +137,7 @@ async def generate(
         KeepingError: the journal cannot be used; no secret was generated.
     """
     owner, scope, wanted = parse_generation(body)
-    caller = await runner.use_token(
-        await runner.verify_caller(authorization, sign_in), GENERATE, body
-    )
+    caller = await runner.use_token(call, GENERATE, body)
     if caller != owner:  # RN142
         raise RunRefused("access-denied")
     # RN143: for exactly these secrets. Of several live grants, the newest one comes first.

@@ -353,6 +353,12 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
             price=Price(given.price_call, given.price_instructions, given.price_second),
             workers=given.children,
             origins=given.origins,
+            client_of=lambda request: _counted_client(
+                given.proxies,
+                request.remote,
+                request.headers.getall("X-Forwarded-For", ()),
+                request.headers.get("X-Real-IP", ""),
+            ),
         ):
             BackendSurface(
                 source,
@@ -372,7 +378,14 @@ def _client_of(proxies: Sequence[str], request: SurfaceRequest) -> str | None:
     """Return the client by which delivered grants are counted (AT63)."""
     forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
     real = request.header("x-real-ip") or ""
-    return counted_address(forwarded_client(request.address, forwarded, real, proxies=proxies))
+    return _counted_client(proxies, request.address, forwarded, real)
+
+
+def _counted_client(
+    proxies: Sequence[str], address: str | None, forwarded: Sequence[str], real: str
+) -> str | None:
+    """Return the client behind the proxies that the operator names."""
+    return counted_address(forwarded_client(address, forwarded, real, proxies=proxies))
 
 
 def _tasks(

@@ -33,15 +33,23 @@ Example:
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 from aiohttp import ClientError, web
 from aiohttp.web import RequestPayloadError
 
-from capabilities.limits import Rates, parsed_address
+from capabilities.limits import Rates, counted_address, parsed_address
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import KEY_HEADER, ApiKey, parse_credential
 from sealspace.apps.run_calls import SIGN_IN_HEADER
@@ -49,6 +57,7 @@ from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput
 from sealspace.session import iso_time
+from tee_backend.backend.grant_shares import SharedPlaces
 from tee_backend.backend_errors import KeepingError
 
 from ..calls.call_answers import Answer, answer_with, api_refused, refused
@@ -113,6 +122,8 @@ _PREFLIGHT = {
 _API_PATHS = "/call/", "/calls/", "/payment-keys/", "/attestations/", "/public/"
 
 
+ClientOf = Callable[[web.Request], str | None]
+"""Returns the client by which bodies of unknown payers are counted; None is not counted."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 
@@ -127,6 +138,7 @@ async def mounted(
     price: Price = FREE,
     workers: int = 2,
     origins: Collection[str] = (),
+    client_of: ClientOf = lambda request: counted_address(request.remote),
 ) -> AsyncIterator[None]:
     """Add a runner's HTTP routes to an application.
 
@@ -140,7 +152,7 @@ async def mounted(
         Calls(runner, ledger, keys, price, workers) as calls,
         serving_operator(ledger, folder),
     ):
-        RunnerSurface(calls).mount(app)
+        RunnerSurface(calls, client_of).mount(app)
         for path in _METHODS:
             if origins or not path.startswith(_API_PATHS):
                 app.router.add_options(path, _preflight)
@@ -166,13 +178,15 @@ class RunnerSurface:
     They enforce limits on requests and responses.
     """
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, client_of: ClientOf) -> None:
         self._calls = calls
+        self._client_of = client_of
         self._runner = calls.runner
         self._under_way = ResourceUse()
         self._body_bytes = ResourceUse()
         self._answer_bytes = ResourceUse()
         self._unknown_rate = Rates[None]()
+        self._of_addresses = SharedPlaces(MOST_CALLS)
 
     def mount(self, app: web.Application) -> None:
         """Add the HTTP routes to an application."""
@@ -316,8 +330,15 @@ class RunnerSurface:
         )
 
     async def _generate(self, request: web.Request) -> web.Response:
-        async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES) as body:
-            return _respond(await generate(self._runner, *_credentials(request), body))
+        authorization, sign_in = _credentials(request)
+        call = await self._runner.verify_caller(authorization, sign_in)
+        is_known = await self._calls.ledger.account(call.caller) is not None
+        async with self._body(
+            request,
+            most_bytes=MAX_GENERATION_BODY_BYTES,
+            owner=call.caller if is_known else None,
+        ) as body:
+            return _respond(await generate(self._runner, call, authorization, body))
 
     # --- limits on bodies and answers -------------------------------------------------------------
 
@@ -392,7 +413,7 @@ class RunnerSurface:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
         parts, body, begun_s = _parts(owner), bytearray(), asyncio.get_running_loop().time()
-        with self._under_way.reserve(parts, 1, MOST_CALLS):
+        with self._share_of_unknown(request, owner), self._under_way.reserve(parts, 1, MOST_CALLS):
             if (request.content_length or 0) > most_bytes:
                 raise RunRefused("input-too-large")
             try:
@@ -417,6 +438,25 @@ class RunnerSurface:
                 yield bytes(body)
             finally:
                 self._body_bytes.add(parts, -len(body))
+
+    @contextmanager
+    def _share_of_unknown(self, request: web.Request, owner: Principal | None) -> Iterator[None]:
+        """Count a body of an unknown payer by its address, until the `with` block ends (RN67).
+
+        Each address leaves as many places as it uses. Without that, slow bodies of one address
+        would take the places of all unknown payers.
+
+        Raises:
+            RunRefused: `runner-busy` if too few places are left.
+        """
+        client = self._client_of(request)
+        if owner is not None or client is None:
+            yield
+            return
+        with self._of_addresses.reserve(client) as has_place:
+            if not has_place:
+                raise RunRefused("runner-busy")
+            yield
 
     def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
         """Return the pause before reading more bytes, in seconds (RN163).

@@ -9,6 +9,7 @@ Example:
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -66,14 +67,17 @@ async def fetch_dataset(
             if response.status != 200:
                 raise RequestRefused(f"the address of the data set answered {response.status}")
             loop = asyncio.get_running_loop()
+            # A thread of its own: the loop has few, and a download may last ten minutes.
+            own_thread = ThreadPoolExecutor(1, "dataset")
             saving = loop.run_in_executor(
-                None, _save, response.content, loop, record, key, destination
+                own_thread, _save, response.content, loop, record, key, destination
             )
             try:
                 return await asyncio.shield(saving)
             finally:
                 # If the task is cancelled, the thread ends first: its next read fails.
                 response.close()
+                own_thread.shutdown(wait=False)
                 await asyncio.gather(saving, return_exceptions=True)
     except RequestRefused as refused:
         raise StageFailed("PRE_COMPUTE_DATASET_DOWNLOAD_FAILED", str(refused)) from refused

@@ -1,5 +1,6 @@
 """Bounds on the grants that clients deliver to a backend (AT63).
 
+    body arriving       one of a few places, by the client's address
     body arrived        counted by the client's address and its size, before it is parsed
     signatures correct  counted by the signer, if it signed a grant that the backend has; otherwise
                         by the client's address
@@ -38,6 +39,8 @@ CHECKS_PER_MINUTE = 1200
 3 ms at most, so this many take 6 % of a processor core."""
 CHECKS_OF_A_CLIENT_PER_MINUTE = 120
 CHECKED_BYTES = 4096
+MOST_BODIES_UNDER_WAY = 64
+"""Bodies that may be arriving at one time. One address may have half of them."""
 MOST_GRANTS_UNDER_WAY = 16
 """Deliveries that may be in progress at one time. One address may have half of them."""
 
@@ -75,7 +78,20 @@ class GrantDoor:
         self._known = SharedRates(
             most=KNOWN_GRANTS_PER_MINUTE, most_of_one=GRANTS_OF_A_SIGNER_PER_MINUTE
         )
+        self._bodies = SharedPlaces(MOST_BODIES_UNDER_WAY)
         self._places = SharedPlaces(MOST_GRANTS_UNDER_WAY)
+
+    @contextmanager
+    def arriving(self, client: str | None) -> Iterator[None]:
+        """Take a place for a body that arrives until the `with` block ends.
+
+        Bodies that arrive slowly would otherwise take all connections of a server.
+
+        Raises:
+            DoorClosed: too many bodies are arriving.
+        """
+        with _taken(self._bodies, client, "bodies of grants are arriving", MOST_BODIES_UNDER_WAY):
+            yield
 
     def admit_body(self, client: str | None, size_bytes: int, *, now: float) -> None:
         """Count the checks that a body will take, before it is parsed.
@@ -119,16 +135,23 @@ class GrantDoor:
         Raises:
             DoorClosed: too many deliveries are in progress.
         """
-        with self._places.reserve(client) as has_place:
-            if not has_place:
-                raise DoorClosed(
-                    503,
-                    "grants-busy",
-                    f"at most {MOST_GRANTS_UNDER_WAY} deliveries are in progress at one time, and"
-                    f" of one client half of them; next: send the grant again in {_PLACE_WAIT_S} s",
-                    _PLACE_WAIT_S,
-                )
+        with _taken(self._places, client, "deliveries are in progress", MOST_GRANTS_UNDER_WAY):
             yield
+
+
+@contextmanager
+def _taken(places: SharedPlaces, client: str | None, what: str, most: int) -> Iterator[None]:
+    """Take a place until the `with` block ends, or raise DoorClosed."""
+    with places.reserve(client) as has_place:
+        if not has_place:
+            raise DoorClosed(
+                503,
+                "grants-busy",
+                f"at most {most} {what} at one time, and of one client half of them; next: send"
+                f" the grant again in {_PLACE_WAIT_S} s",
+                _PLACE_WAIT_S,
+            )
+        yield
 
 
 def _closed(excess: Excess, counted: str) -> DoorClosed:

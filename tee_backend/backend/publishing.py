@@ -361,16 +361,13 @@ class BackendSurface:
             return _problem(
                 400, InvalidPortableDelegation.code, "a grant has to be sent uncompressed"
             )
+        client = self._client_of(request)
         try:
-            async with asyncio.timeout(BODY_S):  # AT57
+            with self._door.arriving(client):
                 body = await _bounded_body(request)
-        except TimeoutError:
-            return _problem(408, "grant-too-slow", f"a grant has to arrive within {BODY_S:g} s")
-        if body is None:
-            return _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
-        client, now = self._client_of(request), asyncio.get_running_loop().time()
-        try:
-            self._door.admit_body(client, len(body), now=now)
+            if isinstance(body, SurfaceAnswer):
+                return body
+            self._door.admit_body(client, len(body), now=asyncio.get_running_loop().time())
             return await self._pass_on(body, client)
         except DoorClosed as closed:
             retry = {"retry-after": str(closed.wait_s)}
@@ -447,17 +444,22 @@ def _policy_of(quoted: Quoted) -> JsonObject:
     }
 
 
-async def _bounded_body(request: SurfaceRequest) -> bytes | None:
-    """Read the body of a request, or return None if it is too long."""
+async def _bounded_body(request: SurfaceRequest) -> bytes | SurfaceAnswer:
+    """Read the body of a request, or return a refusal if it is too long or too slow (AT57)."""
+    too_large = _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
     stated = request.header("content-length") or ""
     # The number of digits first, because int() raises ValueError for very long numbers.
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
-        return None
+        return too_large
     body = bytearray()
-    async for chunk in request.body:
-        body += chunk
-        if len(body) > MAX_GRANT_BYTES:
-            return None
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.body:
+                body += chunk
+                if len(body) > MAX_GRANT_BYTES:
+                    return too_large
+    except TimeoutError:
+        return _problem(408, "grant-too-slow", f"a grant has to arrive within {BODY_S:g} s")
     return bytes(body)
 
 

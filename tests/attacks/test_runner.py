@@ -233,6 +233,56 @@ async def test_slow_bodies_and_too_many_calls(
     assert (await stage.post(body, unknown))[0] == 200  # nothing is counted for ever
 
 
+async def test_slow_bodies_of_one_address(
+    stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN67: strangers of one address leave places for strangers of others."""
+    monkeypatch.setattr(routes, "MOST_CALLS", 4)
+    address = ["192.0.2.1"]
+    monkeypatch.setattr(routes, "counted_address", lambda _: address[0])
+    left, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.release()
+        await left.wait()
+
+    async with AsyncExitStack() as stack:
+        runner = await stage.another(stack, tmp_path / "addresses")
+
+        async def add_key(data: bytes | AsyncIterator[bytes]) -> str:
+            async with stage.http.post(f"{runner.url}/keys", data=data) as answer:
+                return str((await answer.json())["error"]["code"])
+
+        held = [asyncio.create_task(add_key(never())) for _ in range(2)]
+        for _ in held:
+            await begun.acquire()
+        async with asyncio.timeout(PATIENCE_S):
+            while await add_key(b"{}") != "runner-busy":  # until both are being read
+                pass
+        address[0] = "192.0.2.2"
+        assert await add_key(b"{}") != "runner-busy"
+        left.set()
+        await asyncio.gather(*held)
+
+
+async def test_nothing_of_a_generation_is_read_without_a_token(stage: RunnerStage) -> None:
+    """RN67: the body of a stranger who shows no signature takes no place."""
+    begun = asyncio.Event()
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        stage.http.post(f"{stage.url}/secrets/generate", data=never()) as answer,
+    ):
+        assert answer.status == 401
+        assert (await answer.json())["error"]["code"] == "call-refused"
+
+
 async def test_unknown_payers_send_so_many_bytes_at_once(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from tee_backend.backend.grant_door import (
     GRANTS_OF_A_CLIENT_PER_MINUTE,
     GRANTS_OF_A_SIGNER_PER_MINUTE,
     GRANTS_PER_MINUTE,
+    MOST_BODIES_UNDER_WAY,
     MOST_GRANTS_UNDER_WAY,
     DoorClosed,
     GrantDoor,
@@ -229,3 +230,18 @@ def test_refusals_have_figures_and_a_next_step() -> None:
             taken.enter_context(door.place("flood"))
     assert (places.value.status, places.value.code) == (503, "grants-busy")
     assert f"at most {MOST_GRANTS_UNDER_WAY} deliveries" in places.value.detail
+
+
+def test_bodies_that_arrive_leave_places_for_others() -> None:
+    """One address with slow bodies takes half of the places, and no body is refused elsewhere."""
+    door = GrantDoor(lambda: ())
+    with ExitStack() as slow:
+        for _ in range(MOST_BODIES_UNDER_WAY // 2):
+            slow.enter_context(door.arriving("flood"))
+        with pytest.raises(DoorClosed, match="at most 64 bodies of grants are arriving") as closed:
+            slow.enter_context(door.arriving("flood"))
+        assert closed.value.status == 503
+        with door.arriving("honest"):
+            pass
+    with door.arriving("flood"):
+        pass

@@ -40,6 +40,7 @@ from sealspace.wire.portable import (
     portable_of,
 )
 from tee_backend.backend import publishing
+from tee_backend.backend.grant_door import MOST_BODIES_UNDER_WAY
 from tee_backend.backend.publishing import AsgiApplication, BackendSurface, Message, SurfaceRequest
 from tee_backend.backend_errors import FolderUnusable
 from tee_backend.evidence.evidence_errors import SourceRefused
@@ -442,6 +443,23 @@ async def test_a_body_that_does_not_come(
     assert (408, "grant-too-slow") == problem(
         await asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[half])
     )
+
+
+async def test_slow_bodies_of_one_address(surface: BackendSurface) -> None:
+    """Bodies that do not come take half of the places, and other clients deliver (AT63)."""
+    flood, honest = ("192.0.2.1", 1), ("192.0.2.2", 1)
+    waiting = [
+        asyncio.create_task(asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[], client=flood))
+        for _ in range(MOST_BODIES_UNDER_WAY // 2)
+    ]
+    await asyncio.sleep(0)
+    refused = await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=[b"{}"], client=flood)
+    assert (503, "grants-busy") == problem(refused)
+    body = [encode_portable(portable())]
+    assert 204 == (await asked_of(surface.asgi(), "POST", GRANTS_PATH, body=body, client=honest))[0]
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_client_that_leaves(surface: BackendSurface, taken: Taken) -> None:

@@ -5,12 +5,13 @@ This covers the token (E1), the client address (Q12), query parameters and the b
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from capabilities.limits import forwarded_client, is_in_networks
+from capabilities.strict_json import bounded_decoder
 
 from ...config.tree import Http
 from ...rates import Rates
@@ -154,6 +155,10 @@ def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> byt
     return body
 
 
+_DECODERS: dict[type, "msgspec.json.Decoder[Any]"] = {}  # by shape; the routes have few
+_ANYTHING = bounded_decoder(Any)
+
+
 async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int) -> Shape:
     """Decode a JSON request body as a given type.
 
@@ -167,12 +172,15 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
     """
     body = await limited_body(request, max_bytes=max_bytes)
     try:
-        return msgspec.json.decode(body, type=shape)
+        if (decoder := _DECODERS.get(shape)) is None:
+            decoder = _DECODERS[shape] = bounded_decoder(shape)
+        decoded: Shape = decoder.decode(body)
+        return decoded
     except _NOT_READ:
         code = "wrong-shape"
         try:
             # The typed decoder stopped at the first wrong type; is the rest JSON at all?
-            msgspec.json.decode(body)
+            _ANYTHING.decode(body)
         except _NOT_READ:
             code = "not-readable"
         raise Refusal(code) from None

@@ -8,6 +8,9 @@ path, relative to every folder that the command names:
     env --chdir=/srv sh shop/deploy.sh     behind `=`
     tar -xC/srv -f shop/a.tar              behind the letter of an option
     git -C / -C srv -C shop push           in turn
+    python3 -m shop.deploy                 the name of a module, in /srv
+    sh -c "cd '/srv/my tools'; ../shop/x"  a name with separators, in a script
+    find /srv -name x.sh -exec sh {} ;     a folder above the project, which a program walks
 """
 
 import os
@@ -18,6 +21,8 @@ from pathlib import Path
 _SEPARATORS = r"[\s=@:,;|&<>()`\"']+"
 _NOT_IN_NAMES = r"[^\w./~-]+"
 """What separates words too, such as the braces of `cd ${X:-/srv}`, but may be part of a name."""
+_MOST_JOINED_WORDS = 5
+"""Words of a script that are one name at most, with the separators between them."""
 _MOST_PLACES = 20_000
 """Most files and folders that are looked at for a command, in 0.25 s. A longer search is a yes."""
 _MOST_LINKS = 40
@@ -28,15 +33,20 @@ def leads_into_project(program: str, arguments: Sequence[str], folder: str) -> b
     """Return whether an agent could change what a command runs or reads (AG4).
 
     Returns True if the program, its folder, or a path in an argument is in the agent's project, or
-    below a folder that every user can write to; and if the command names too many paths to say.
+    below a folder that every user can write to; if an argument names a folder above the project;
+    and if the command names too many paths to say.
     """
     text = _expanded(arguments)
     search = _Search()
     # The name of the project may contain separators.
     if re.search(rf"{re.escape(str(search.project))}(?![\w.-])", text):
         return True
+    if search.is_changeable(Path("/"), folder):
+        return True
     absolute, relative = _paths_in(program, arguments, text)
-    for path in (folder, *sorted(absolute)):
+    # The folder in which a command runs may be above the project: it is named by no word.
+    search.may_be_above = False
+    for path in sorted(absolute):
         if search.is_changeable(Path("/"), path):
             return True
     if not _is_folder(Path(folder)):
@@ -57,11 +67,13 @@ class _Search:
     Attributes:
         project: the agent's project.
         folders: the existing folders that the search came to, without links.
+        may_be_above: whether a folder above the project is no reason to ask.
     """
 
     def __init__(self) -> None:
         self.project = Path.cwd()
         self.folders: list[Path] = []
+        self.may_be_above = True
         self._known: set[Path] = set()
         self._left = _MOST_PLACES
 
@@ -79,6 +91,8 @@ class _Search:
                 return True
             if _is_folder(place) and place.stat().st_mode & 0o002:
                 return True
+        if not self.may_be_above and self.project.is_relative_to(place):
+            return True  # programs such as `find` run or read what they come to
         if place not in self._known and _is_folder(place):
             self._known.add(place)
             self.folders.append(place)
@@ -97,11 +111,16 @@ def is_in_project(path: Path) -> bool:
 def _expanded(arguments: Sequence[str]) -> str:
     """Return the arguments as text, in which paths are written out as a shell does it."""
     # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
+    return " ".join(_forms(" ".join(arguments)))
+
+
+def _forms(text: str) -> list[str]:
+    """Return a text as it is, and as a shell could read it."""
     # `~` counts without a shell too, because git and others expand it themselves.
-    text = " ".join(arguments)
-    text += re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), f" {text}")
-    text += re.sub(r"[\\'\"]", "", f" {text}")  # a shell reads /pro"ject" as /project
-    return text
+    below_home = re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), text)
+    forms = [text, below_home]
+    forms += [re.sub(r"[\\'\"]", "", form) for form in forms]  # /pro"ject" is /project
+    return list(dict.fromkeys(forms))
 
 
 def _paths_in(program: str, arguments: Sequence[str], text: str) -> tuple[set[str], set[str]]:
@@ -109,16 +128,31 @@ def _paths_in(program: str, arguments: Sequence[str], text: str) -> tuple[set[st
     words = {program, *arguments, *re.split(_SEPARATORS, text), *re.split(_NOT_IN_NAMES, text)}
     for argument in arguments:
         words.add(argument.partition("=")[2])  # `--chdir=my folder`
+        for form in _forms(argument):
+            words.update(_joined(form))
     for word in [*words]:
         words.update(_behind_letters(word))
+        if re.fullmatch(r"\w+(\.\w+)+", word):  # a module, such as `shop.deploy`
+            words.add(word.replace(".", "/"))
     absolute: set[str] = set()
     relative: set[str] = set()
     for word in words:
-        if "/" in word:
-            absolute.add(word[word.index("/") :])
+        if "/" in word and (path := word[word.index("/") :]).strip("/"):
+            absolute.add(path)
         if word and not word.startswith("/"):
             relative.add(word)
+        elif word and not word.strip("/"):
+            absolute.add("/")  # the word itself, not the end of `folder/`
     return absolute, relative
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Yield neighbouring words of a script with what separates them: a name may contain that."""
+    words = [*re.finditer(rf"[^{_SEPARATORS[1:-2]}]+", text)]
+    for first, word in enumerate(words[:-1]):
+        for last in words[first : first + _MOST_JOINED_WORDS]:
+            yield text[word.start() : last.end()]
+            yield text[word.start() : last.end() + 1]  # a name may end with a bracket
 
 
 def _behind_letters(word: str) -> Iterator[str]:

@@ -7,7 +7,9 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from io import BytesIO
 from itertools import chain
@@ -124,6 +126,21 @@ async def test_a_data_set_arrives(tmp_path: Path, suite: Suite, size: int) -> No
     pieces = cut(answer(blob), [1, 40, 3, 60, 2, 70_000, 16])
     async with files(tmp_path, *pieces) as service:
         assert await service.fetch(service.record(suite, blob)) == PLAIN[:size]
+
+
+async def test_a_data_set_needs_no_thread_of_others(tmp_path: Path) -> None:
+    """RN248: the loop's own threads, of which there are few, neither wait nor are waited for."""
+    blob, go_on = sealed(SUITES[0]), threading.Event()
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1) as only_thread:
+        loop.set_default_executor(only_thread)
+        others = loop.run_in_executor(None, go_on.wait)
+        try:
+            async with files(tmp_path, answer(blob)) as service, asyncio.timeout(PATIENCE_S):
+                assert await service.fetch(service.record(SUITES[0], blob)) == PLAIN
+        finally:
+            go_on.set()
+            await others
 
 
 async def test_a_data_set_arrives_in_http_chunks(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_AG4_paths_that_lead_into_the_project(
         ("cd '/srv/ann.b/my ~ (shop)'&&make", True),
         ("cd /srv/ann.b/my\\ ~\\ \\(shop\\)/a", True),
         ("a:/srv/ann.b/my ~ (shop)/a:ro", True),
-        ("a '/srv/ann.b/my ~ (shop)-a' ~ann.b/a", False),
+        ("a '/srv/ann.b/my (shop)-a' ~ann.b/a", False),
         ("make -C ~ann.b/shop", True),
     ],
 )
@@ -177,4 +177,54 @@ def test_AG4_a_project_with_a_blank(private_folder: Path, monkeypatch: pytest.Mo
     assert changeable("/bin/make", "-C", str(parent), "--file=my shop/Makefile")
     assert changeable("/bin/sh", "-c", f"cd {parent} && 'my shop/x.sh'")
     assert changeable("/bin/sh", "-c", f"cd {parent} && my\\ shop/x.sh")
-    assert not changeable("/bin/sh", "-c", f"cd {parent} && 'my shop-a/x.sh' my_shop")
+    assert not changeable("/bin/sh", "-c", "cd /usr && 'my shop-a/x.sh' my_shop")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["python3", "-m", "share.deploy"],
+        ["python3", "-c", "import share.deploy"],
+        ["gunicorn", "share.web.wsgi:app"],
+    ],
+    ids=" ".join,
+)
+def test_AG4_names_of_modules(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """AG4: the name of a module is a path too, below the folder of the command."""
+    monkeypatch.chdir("/usr/share")
+    assert changeable(f"/usr/bin/{words[0]}", *words[1:], folder="/usr")
+    assert not changeable(f"/usr/bin/{words[0]}", *words[1:], folder="/usr/lib")
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["find", "/usr", "-name", "x.sh", "-exec", "sh", "{}", ";"], "/"),
+        (["find", ".", "-name", "x.sh", "-exec", "sh", "{}", ";"], "/usr"),
+        (["find", "/", "-name", "x.sh"], "/"),
+        (["sh", "-c", "find /usr -name x.sh | xargs -n1 sh"], "/"),
+        (["sh", "-c", "cd /usr/lib/..; for d in */; do $d/x.sh; done"], "/"),
+        (["pytest", "../.."], "/usr/lib"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else None,
+)
+def test_AG4_folders_above_the_project(
+    words: list[str], folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AG4: a program may run what it finds below a folder that it was given."""
+    monkeypatch.chdir("/usr/share")
+    assert changeable(f"/usr/bin/{words[0]}", *words[1:], folder=folder)
+
+
+@pytest.mark.parametrize("name", ["my tools", "a=b", "ann@host", "a:b, (c)"])
+def test_AG4_a_folder_with_separators_in_a_script(
+    name: str, private_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AG4: a path may be relative to a folder whose name has separators, also in turn."""
+    (private_folder / "shop").mkdir()
+    (private_folder / "other" / name).mkdir(parents=True)
+    monkeypatch.chdir(private_folder / "shop")
+    other = private_folder / "other"
+    assert changeable("/bin/sh", "-c", f"cd '{other}/{name}' && ../../shop/x.sh")
+    assert changeable("/bin/sh", "-c", f"cd {other}; cd '{name}' && ../../shop/x.sh")
+    assert not changeable("/bin/sh", "-c", f"cd '{other}/{name}' && ../shop/x.sh")

@@ -170,14 +170,15 @@ async def test_AG4_files_relative_to_another_argument(owner: Owner, private_fold
     project.mkdir()
     (project / "x.sh").write_text(f"echo $API_KEY > {stolen}\n")
     (project / "Makefile").write_text(f"steal:\n\techo $(API_KEY) > {stolen}\n")
-    (private_folder / "own.sh").write_text("echo got $API_KEY\n")
+    (private_folder / "tools").mkdir()
+    (private_folder / "tools" / "own.sh").write_text("echo got $API_KEY\n")
     attacks = [
         ["/usr/bin/make", "-C", parent, "-f", "shop/Makefile"],
         ["/usr/bin/env", f"--chdir={parent}", "sh", "shop/x.sh"],
         ["/usr/bin/env", "-C", f"{parent}/..", f"--chdir={private_folder.name}", "shop/x.sh"],
         ["/bin/sh", "-c", f"cd {parent} && . shop/x.sh"],
     ]
-    fine = ["/usr/bin/env", f"--chdir={parent}", "sh", "own.sh"]
+    fine = ["/usr/bin/env", f"--chdir={parent}/tools", "sh", "own.sh"]
     listed = [
         {"program": words[0], "arguments": words[1:], "secrets": ["API_KEY"]}
         for words in (*attacks, fine)
