@@ -18,7 +18,9 @@ project = LazyGroup(
                 "provenance": "Verify which repository and commit a version was built from.",
             },
         ),
-        "share": Row("runner.cli.run_granting", "Let a runner read a private program.", "verify"),
+        "share": Row(
+            "runner.cli.run_granting", "Let a runner read a private program.", extra="verify"
+        ),
     },
     help="Publish programs for runners, and choose the version that runs.",
 )
@@ -58,17 +60,17 @@ runner = LazyGroup(
         "serve": Row(
             "runner.cli.runner_serve",
             "Start a runner in a trust domain, or on a simulated platform.",
-            "runner",
+            extra="runner",
         ),
         "grant": Row(
             "runner.cli.run_granting:grant_runner",
             "Grant secrets to a runner, for named programs and callers.",
-            "verify",
+            extra="verify",
         ),
         "generate": Row(
             "runner.cli.run_granting",
             "Let a runner generate secrets whose values are never shown.",
-            "verify",
+            extra="verify",
         ),
         "list": Row(
             "runner.cli.run_grants:list_runs", "Show the run grants made from this machine."
@@ -103,7 +105,7 @@ task = LazyGroup(
             "show": "Show the state of a task.",
             "download": "Download and verify the result of a task.",
         },
-        "verify",
+        extra="verify",
     ),
     help="Run applications with secrets, a data set and files, on a runner.",
 )

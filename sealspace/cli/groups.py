@@ -239,7 +239,9 @@ SECTIONS: Sections = {
             },
         ),
         "mcp": Row(
-            "sealspace.cli.use.mcp_server", "Let agents use secrets without seeing them.", "mcp"
+            "sealspace.cli.use.mcp_server",
+            "Let agents use secrets without seeing them.",
+            extra="mcp",
         ),
     },
 }

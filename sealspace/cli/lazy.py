@@ -77,7 +77,7 @@ def rows_of(module: str, summaries: Mapping[str, str], extra: str | None = None)
 
     `summaries` maps command names to help texts.
     """
-    return {name: Row(module, summary, extra) for name, summary in summaries.items()}
+    return {name: Row(module, summary, extra=extra) for name, summary in summaries.items()}
 
 
 class LazyGroup(click.Group):

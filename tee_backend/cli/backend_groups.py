@@ -8,12 +8,12 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections, rows_of
 backend = LazyGroup(
     {
         "show": Row(
-            "tee_backend.cli.granting", "Verify and show which code a backend runs.", "verify"
+            "tee_backend.cli.granting", "Verify and show which code a backend runs.", extra="verify"
         ),
         "grant": Row(
             "tee_backend.cli.granting",
             "Grant secrets to a backend, for exactly the code that it proves to run.",
-            "verify",
+            extra="verify",
         ),
         **rows_of(
             "tee_backend.cli.grants",
@@ -60,7 +60,7 @@ SECTIONS: Sections = {
         "verify": Row(
             "tee_backend.cli.verify",
             "Verify receipts, audit exports, or the code of a node.",
-            "verify",
+            extra="verify",
         ),
     }
 }

@@ -83,9 +83,11 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
     """
     text = text_of(data).removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str | bytes] = {}
-    faults, at = _Faults(), 0
+    faults = _Faults()
+    at = 0
     while at < len(text):
-        if (nothing := _NOTHING.match(text, at)) is not None:
+        nothing = _NOTHING.match(text, at)
+        if nothing is not None:
             at = nothing.end()
             continue
         start = _START.match(text, at)
@@ -98,7 +100,8 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
             name = new_entry(values, start["name"], upper=upper)
             values[name], at = _value(text, start.end())
         except BrokenEntry as fault:
-            number, named = text.count("\n", 0, at) + 1, "" if start is None else start["name"]
+            number = text.count("\n", 0, at) + 1
+            named = "" if start is None else start["name"]
             if not faults.note(fault, f"line {number}", named) or len(values) == MAX_ENTRIES:
                 break  # the limit is reached: every later entry would be reported too
             at = _next_line(text, at)
@@ -153,12 +156,13 @@ def values_json(values: Mapping[str, str | bytes]) -> JsonObject:
 
     `parse_values` reads the values back unchanged.
     """
-    return {
-        name: value
-        if isinstance(value, str)
-        else {"value": encode_standard(value), "encoding": "base64"}
-        for name, value in values.items()
-    }
+    found: JsonObject = {}
+    for name, value in values.items():
+        if isinstance(value, str):
+            found[name] = value
+        else:
+            found[name] = {"value": encode_standard(value), "encoding": "base64"}
+    return found
 
 
 def text_of(data: bytes) -> str:
@@ -219,7 +223,9 @@ def _value(text: str, at: int) -> tuple[str, int]:
         if line.startswith("#") and text[at - 1] == "=":
             raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
         comment = _COMMENT.search(text[at - 1] + line)
-        return (line if comment is None else line[: comment.start()]).strip(" \t"), following
+        if comment is not None:
+            line = line[: comment.start()]
+        return line.strip(" \t"), following
     found = quoted.match(text, at)
     end = None if found is None else _NOTHING.match(text, found.end())
     if found is None or end is None:
@@ -237,7 +243,8 @@ def _of_member(member: Json) -> str | bytes:
         case str():
             return member
         case {"value": text, **rest} if rest == {"encoding": "base64"}:
-            if (data := decode_standard(text)) is not None:
+            data = decode_standard(text)
+            if data is not None:
                 return data
     raise BrokenEntry(
         "the value is neither a string nor bytes",

@@ -4,8 +4,9 @@ A value comes from standard input or a file, never from an argument.
 """
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,6 +31,8 @@ from ..terminal import (
     yes_option,
 )
 from .space import require_own_space
+
+_HOW_TO_PUT = "sealspace kv put KEY < FILE, or --file FILE"
 
 _key = click.argument("key")
 space_option = click.option(
@@ -77,47 +80,73 @@ async def put(
     The bytes are stored unchanged. On a terminal, you are asked before an existing value is
     replaced.
     """
-    if value or (source is None and sys.stdin.isatty()):
+    if value:
         raise InvalidInput(
-            "the value must not be an argument: process lists and the shell history would show it"
-            if value
-            else "no value on standard input",
-            hint="sealspace kv put KEY < FILE, or --file FILE",
+            "the value must not be an argument: process lists and the shell history would show it",
+            hint=_HOW_TO_PUT,
         )
+    if source is None and sys.stdin.isatty():
+        raise InvalidInput("no value on standard input", hint=_HOW_TO_PUT)
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
-    asks = (
-        source is not None and is_interactive() and not yes and if_match is None and not if_absent
-    )
-    body = sys.stdin.buffer if source is None else source
-    refused = (
-        f"the value {key} already exists"
-        if if_absent
-        else f"the value {key} has another version now"
-    )
+    # Standard input is not asked about, because it can be sent only once.
+    has_condition = if_absent or if_match is not None
+    asks = source is not None and is_interactive() and not yes and not has_condition
     async with _values(client, space, key) as values:
-        version: str | None = None
-        while version is None:
-            try:
-                with progress(None, "sending") as report:
-                    version = await values.upload(
-                        key,
-                        body,
-                        content_type=content_type,
-                        if_absent=if_absent or asks,
-                        if_match=if_match,
-                        progress=report,
-                    )
-            except PreconditionFailed:
-                if not asks:
-                    raise AlreadyThere(
-                        refused, hint=f"inspect the stored value: sealspace kv head {key}"
-                    ) from None
-                if_match, asks = (await values.metadata(key)).etag, False
-                confirm(f"replace the existing value {key}?")
-                refused = f"the value {key} was changed in the meantime; nothing was stored"
+        upload = partial(_upload, values, key, source, content_type=content_type)
+        if asks:
+            version = await _upload_or_ask(values, key, upload)
+        else:
+            refused = f"the value {key} has another version now"
+            if if_absent:
+                refused = f"the value {key} already exists"
+            with _explained(key, refused):
+                version = await upload(if_absent=if_absent, if_match=if_match)
     print_result({"key": key, "etag": version})
     tell(f"stored {key}, version {version}")
+
+
+async def _upload(
+    values: Kv,
+    key: str,
+    source: Path | None,
+    *,
+    content_type: str | None,
+    if_absent: bool = False,
+    if_match: str | None = None,
+) -> str:
+    """Upload a file or standard input, show the progress, and return the version of the value."""
+    with progress(None, "sending") as report:
+        return await values.upload(
+            key,
+            sys.stdin.buffer if source is None else source,
+            content_type=content_type,
+            if_absent=if_absent,
+            if_match=if_match,
+            progress=report,
+        )
+
+
+async def _upload_or_ask(values: Kv, key: str, upload: Callable[..., Awaitable[str]]) -> str:
+    """Upload a value, or ask if the key has a value already, and replace exactly that one."""
+    try:
+        return await upload(if_absent=True)
+    except PreconditionFailed:
+        stored = await values.metadata(key)
+    confirm(f"replace the existing value {key}?")
+    with _explained(key, f"the value {key} was changed in the meantime; nothing was stored"):
+        return await upload(if_match=stored.etag)
+
+
+@contextmanager
+def _explained(key: str, refused: str) -> Iterator[None]:
+    """Convert the refusal of a conditional upload to an error with the text `refused`."""
+    try:
+        yield
+    except PreconditionFailed:
+        raise AlreadyThere(
+            refused, hint=f"inspect the stored value: sealspace kv head {key}"
+        ) from None
 
 
 @click.command()

@@ -9,7 +9,7 @@ import json
 import secrets as random
 import string
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
@@ -171,18 +171,19 @@ async def get(
             async with _about(secrets, name, scope):
                 secret = await secrets.read(name, scope=scope, version=version)
         except InvalidSecretName as error:
-            if "/" not in name and (near := await _near_names(secrets, name, scope)):
+            near = "" if "/" in name else await _near_names(secrets, name, scope)
+            if near:
                 error.step = f"did you mean {near}?"
             raise
     value = secret.value
     if not shared().as_json:
         print_value(value, raw=raw)
         return
-    encoded: JsonObject = (
-        {"value": value}
-        if isinstance(value, str)
-        else {"value": encode_standard(value), "encoding": "base64"}
-    )
+    encoded: JsonObject
+    if isinstance(value, str):
+        encoded = {"value": value}
+    else:
+        encoded = {"value": encode_standard(value), "encoding": "base64"}
     print_json(
         {"name": name, **encoded, "createdAt": secret.created_at, "updatedAt": secret.updated_at}
     )
@@ -203,28 +204,33 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
     """
     if is_all and scope is not None:
         raise click.UsageError("--all and --scope cannot be combined")
+    found = []
     async with shared_secrets(client, source) as secrets:
-        found = [
-            parse_secret_name(name, scope=of)
-            for of in ([scope, *(await secrets.scopes())] if is_all else [scope])
-            for name in await secrets.list(scope=of)
-        ]
-    stored = {} if source else await _stored(client, found)
-    # A secret that was deleted after it was listed is left out.
-    print_documents(
-        [
+        scopes = [scope]
+        if is_all:
+            scopes += await secrets.scopes()
+        for one in scopes:
+            found += [parse_secret_name(name, scope=one) for name in await secrets.list(scope=one)]
+    listed: list[JsonObject]
+    if source:
+        listed = [{"name": one.name, "scope": one.scope, "changedAt": None} for one in found]
+    else:
+        stored = await _stored(client, found)
+        # A secret that was deleted after it was listed is left out.
+        listed = [
             {
                 "name": one.name,
                 "scope": one.scope,
-                "changedAt": None if source else optional_time(stored[one.path].stored_at),
+                "changedAt": optional_time(stored[one.path].stored_at),
             }
             for one in found
-            if source or one.path in stored
-        ],
+            if one.path in stored
+        ]
+    nothing = "yet" if is_all else "here (all scopes: sealspace secret list --all)"
+    print_documents(
+        listed,
         {"name": "name", "scope": "scope", "changedAt": "last change"},
-        nothing="no secrets"
-        f" {'yet' if is_all else 'here (all scopes: sealspace secret list --all)'};"
-        " next: sealspace secret put NAME",
+        nothing=f"no secrets {nothing}; next: sealspace secret put NAME",
     )
 
 
@@ -243,7 +249,7 @@ async def delete(client: Client, name: str, scope: str | None, purge: bool, yes:
     what = f"{name} and all its versions for good" if purge else name
     if is_interactive():
         confirm(f"delete the secret {what}?", yes=yes)
-    # SH6: the copies first. If the second step fails, the same command can be run again.
+    # The copies first (SH6): if the second step fails, the same command can be run again.
     with suppress(NotShared):
         await client.sharing.unshare([label_of(name, scope)])
     async with _about(client.secrets(), name, scope) as secrets:
@@ -411,36 +417,60 @@ async def store_secret(
     stored_when = ""
     if earlier is not None and earlier.stored_at is not None:
         stored_when = f", stored {age_text(earlier.stored_at)}"
-    must_be_new = if_absent
-    version = None
-    if is_interactive() and not yes:
-        if earlier is None:
-            must_be_new = True
-        else:
-            confirm(f"replace the existing secret {name}{stored_when}?")
-            # A person agreed to replace this version only. Scripts replace any version.
-            version = earlier.etag
+    is_asked = is_interactive() and not yes
+    if is_asked and earlier is not None:
+        confirm(f"replace the existing secret {name}{stored_when}?")
     value = read_value()
-    is_conditional = must_be_new or version is not None
-    if is_conditional:
-        try:
-            await client.secrets().put(
-                name, value, scope=scope, if_absent=must_be_new, if_match=version
-            )
-        except PreconditionFailed:
-            if if_absent:
-                raise _already_exists(name, scope) from None
-            raise written_meanwhile(name) from None
-    try:
-        # A commit of several values cannot be conditional, so the copies come second.
-        await client.sharing.put_many({secret.label: value}, own=not is_conditional)
-    except SealspaceError as error:
-        if is_conditional:
-            error.step = "run the command again: copies for other people have the earlier value"
-        raise
+    # A person agreed to store a new secret or to replace this version. Scripts replace any version.
+    if is_asked or if_absent:
+        changed = _already_exists(name, scope) if if_absent else written_meanwhile(name)
+        await _put_instead_of(client, secret, value, earlier, changed)
+        await _put_copies(client, secret, value)
+    else:
+        await client.sharing.put_many({secret.label: value}, own=True)
     if earlier is not None:
         undo = await _undo_step(client, name, scope)
         tell(f"replaced the earlier value{stored_when}{undo}")
+
+
+async def _put_instead_of(
+    client: Client,
+    secret: SecretName,
+    value: str | bytes,
+    earlier: Value | None,
+    changed: AlreadyThere,
+) -> None:
+    """Store a secret, but only if the stored version is the earlier one.
+
+    Args:
+        client: of the owner.
+        secret: name of the secret.
+        value: the new value.
+        earlier: the version to replace; None: nothing may be stored.
+        changed: the error to raise if another version is stored.
+    """
+    try:
+        await client.secrets().put(
+            secret.name,
+            value,
+            scope=secret.scope,
+            if_absent=earlier is None,
+            if_match=None if earlier is None else earlier.etag,
+        )
+    except PreconditionFailed:
+        raise changed from None
+
+
+async def _put_copies(client: Client, secret: SecretName, value: str | bytes) -> None:
+    """Store the copies of a secret for other people, after the secret itself.
+
+    A commit of several values cannot be conditional, so the copies come second.
+    """
+    try:
+        await client.sharing.put_many({secret.label: value}, own=False)
+    except SealspaceError as error:
+        error.step = "run the command again: copies for other people have the earlier value"
+        raise
 
 
 def _already_exists(name: str, scope: str | None) -> AlreadyThere:
@@ -476,11 +506,15 @@ def scope_for(client: Client, scope: str | None) -> str | None:
 
     The default is the scope of a machine token's secrets.
     """
-    return getattr(token_of(client.session), "scope", None) if scope is None else scope
+    if scope is not None:
+        return scope
+    token = token_of(client.session)
+    return None if token is None else token.scope
 
 
 def _command(verb: str, name: str, scope: str | None) -> str:
-    return f"sealspace secret {verb} {name}" + (f" --scope {quote(scope)}" if scope else "")
+    option = f" --scope {quote(scope)}" if scope else ""
+    return f"sealspace secret {verb} {name}{option}"
 
 
 @asynccontextmanager
@@ -580,8 +614,10 @@ def import_(
             from .yaml_values import parse_yaml_values  # needs the extra `yaml`
 
             values = parse_yaml_values(data, upper=upper)
+        elif form == "env":
+            values = parse_dotenv(data, upper=upper)
         else:
-            values = (parse_dotenv if form == "env" else parse_values)(data, upper=upper)
+            values = parse_values(data, upper=upper)
     except InvalidInput as error:
         # `from None` drops the cause, which may quote a secret.
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
@@ -610,11 +646,8 @@ async def _store_all(
     if there or is_interactive():
         replacing = f", and replace {len(there)} of them" if there else ""
         confirm(f"store these secrets ({len(values)}){replacing}?", yes=yes)
-    # A write of several values cannot be conditional, so compare the versions just before it.
     if not yes:
-        now = await _versions(client, values, scope)
-        if changed := [name for name in values if now.get(name) != there.get(name)]:
-            raise written_meanwhile(", ".join(changed))
+        await _require_unchanged(client, values, scope, there)
     try:
         await client.sharing.put_many(
             {writable_name(name, scope).label: value for name, value in values.items()}
@@ -625,6 +658,19 @@ async def _store_all(
         error.step = "run the command again; it is safe to store the same values twice"
         raise
     tell(f"stored {len(values)}")
+
+
+async def _require_unchanged(
+    client: Client, names: Collection[str], scope: str | None, earlier: Mapping[str, str]
+) -> None:
+    """Refuse to replace secrets that changed after the user was asked.
+
+    A write of several values cannot be conditional, so the versions are compared just before it.
+    """
+    now = await _versions(client, names, scope)
+    changed = [name for name in names if now.get(name) != earlier.get(name)]
+    if changed:
+        raise written_meanwhile(", ".join(changed))
 
 
 @click.command(epilog="Example: `sealspace secret export --format json --out secrets.json`.")

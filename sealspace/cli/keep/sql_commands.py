@@ -29,14 +29,21 @@ def _parameter(text: str) -> SqlValue:
     return text
 
 
+def _cell(value: SqlValue) -> str:
+    return value.hex() if isinstance(value, bytes) else cell_text(value)
+
+
+def _read_sql(_context: click.Context, _argument: click.Parameter, text: str) -> str:
+    """Read the statements from an argument, or from standard input if it is `-`."""
+    data = os.fsencode(text)
+    if text == "-":
+        # The text is read whole or refused: of a part, some statements would run.
+        data = read_named(Path(text), most_bytes=MAX_FILE_BYTES)
+    return text_of(data)
+
+
 _database = click.argument("database")
-_sql = click.argument(
-    "sql",
-    # The text is read whole or refused: of a part, some statements would run.
-    callback=lambda _context, _argument, text: text_of(
-        read_named(Path(text), most_bytes=MAX_FILE_BYTES) if text == "-" else os.fsencode(text)
-    ),
-)
+_sql = click.argument("sql", callback=_read_sql)
 _params = click.option(
     "--param",
     "params",
@@ -66,10 +73,7 @@ async def query(
     """
     async with _next_steps(client, space):
         found = await client.sql(database, space=space).query(sql, params)
-    shown = [
-        [one.hex() if isinstance(one, bytes) else cell_text(one) for one in row]
-        for row in found.rows
-    ]
+    shown = [[_cell(value) for value in row] for row in found.rows]
     print_rows(found, found.columns, shown, nothing="no rows")
 
 

@@ -9,6 +9,8 @@ This module reads the parser's events and builds no objects. So a file cannot ca
 expand aliases or create Python classes.
 """
 
+from collections.abc import Iterator
+
 import yaml
 
 from capabilities.strict_base64 import decode_standard
@@ -35,32 +37,8 @@ def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | by
             hint='in double quotes, write the line break as "\\N" (U+0085), "\\L" (U+2028) or "\\P"'
             " (U+2029)",
         )
-    values: dict[str, str | bytes] = {}
     try:
-        events = iter(yaml.parse(text, Loader=yaml.SafeLoader))
-        first = [next(events, None) for _ in range(3)]  # start of stream, document and mapping
-        if not isinstance(first[1], yaml.DocumentStartEvent):
-            return values
-        if not isinstance(first[2], yaml.MappingStartEvent) or first[2].anchor is not None:
-            raise InvalidInput(
-                "the file is not a single YAML mapping", hint='write NAME: "VALUE", one per line'
-            )
-        for name in events:
-            if isinstance(name, yaml.MappingEndEvent):
-                break
-            try:
-                written = name.value if _is_scalar(name) and name.tag in _STR else ""
-                entry = new_entry(values, written, upper=upper)
-                values[entry] = _value(next(events))
-            except BrokenEntry as fault:
-                fault.message = f"line {name.start_mark.line + 1} {fault.message}"
-                raise
-        next(events)  # end of the document
-        if not isinstance(next(events), yaml.StreamEndEvent):
-            raise InvalidInput(
-                "the file contains several documents", hint="put each document into a separate file"
-            )
-        return values
+        return _parse_stream(iter(yaml.parse(text, Loader=yaml.SafeLoader)), upper=upper)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # `from None` drops the cause, which quotes the file. The parser itself raises ValueError
         # and OverflowError for numbers that are too large in an escape or in a version.
@@ -69,6 +47,41 @@ def parse_yaml_values(data: bytes, *, upper: bool = False) -> dict[str, str | by
         raise InvalidInput(
             f"{where} is not valid YAML", hint='write NAME: "VALUE", one per line'
         ) from None
+
+
+def _parse_stream(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, str | bytes]:
+    """Parse the events of a file with one mapping, or with nothing."""
+    next(events)  # start of the stream
+    if not isinstance(next(events), yaml.DocumentStartEvent):
+        return {}
+    mapping = next(events)
+    if not isinstance(mapping, yaml.MappingStartEvent) or mapping.anchor is not None:
+        raise InvalidInput(
+            "the file is not a single YAML mapping", hint='write NAME: "VALUE", one per line'
+        )
+    values = _parse_mapping(events, upper=upper)
+    next(events)  # end of the document
+    if not isinstance(next(events), yaml.StreamEndEvent):
+        raise InvalidInput(
+            "the file contains several documents", hint="put each document into a separate file"
+        )
+    return values
+
+
+def _parse_mapping(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, str | bytes]:
+    """Parse the events of a mapping after its start, its end included."""
+    values: dict[str, str | bytes] = {}
+    for name in events:
+        if isinstance(name, yaml.MappingEndEvent):
+            break
+        try:
+            written = name.value if _is_scalar(name) and name.tag in _STR else ""
+            entry = new_entry(values, written, upper=upper)
+            values[entry] = _value(next(events))
+        except BrokenEntry as fault:
+            fault.message = f"line {name.start_mark.line + 1} {fault.message}"
+            raise
+    return values
 
 
 def _is_scalar(event: yaml.Event) -> bool:

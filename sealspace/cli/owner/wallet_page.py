@@ -350,7 +350,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 self._changed.wait_for(
                     lambda: self._version != version or self._tab != tab, _POLL_S
                 )
-            if not self._tab or tab != self._tab:  # LP5
+            if not self._tab or tab != self._tab:  # only the last tab answers (LP5)
                 raise AnswerRefused(
                     409,
                     "this tab is no longer active: the page was opened in another tab",
@@ -402,7 +402,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
                         err=True,
                     )
                 return False
-        return self._free.acquire(blocking=False)  # LP5
+        return self._free.acquire(blocking=False)  # the number of connections is limited (LP5)
 
     # Any: as in socketserver
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -451,7 +451,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.headers.get("Origin") not in (None, f"http://{own}"):
             raise AnswerRefused(403, "requests from other sites are refused")
         token, _, place = self.path.removeprefix("/").partition("/")
-        # LP3
+        # The path begins with the page's token, which is compared in constant time (LP3).
         if not hmac.compare_digest(token.encode("latin-1", "replace"), self.server.token.encode()):
             raise AnswerRefused(
                 404,

@@ -1,7 +1,7 @@
 """The commands `sealspace grant list`, `show`, `revoke` and `accept`."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,12 +76,11 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     The list contains the grants that the node knows and those made on this machine.
     """
     other = "by" if received else "to"
-    direction: Direction = "received" if received else "granted"
-    listed = await (
-        _holders(client, secret)
-        if secret
-        else _list(client, direction, with_sessions=with_sessions)
-    )
+    if secret:
+        listed = await _holders(client, secret)
+    else:
+        direction: Direction = "received" if received else "granted"
+        listed = await _list(client, direction, with_sessions=with_sessions)
     print_rows(
         [row for row, _ in listed],
         ("state", "until", other, "may", "grant"),
@@ -122,25 +121,13 @@ def show(grant: str) -> int:
 @at_node
 async def show_by_id(client: Client, cid: str) -> str:
     """Print what a grant allows, and return its state."""
-    portable = next(
-        (one.portable for one in owner_home().grants() if one.portable.cid == cid), None
-    )
-    if portable is not None:
-        verified, state = verified_offline(portable), await state_at_node(client, portable.cid)
-        print_result(grant_json(verified, state), describe_grant(verified, state))
-        return state
-    record = await anext(
-        (
-            one
-            for direction in ("granted", "received")
-            async for one in client.delegations.query(direction=direction)
-            if one.cid == cid
-        ),
-        None,
-    )
-    if record is None:
-        raise unknown_grant(cid)
-    row, may = grant_row(record, made_here=False)
+    for kept in owner_home().grants():
+        if kept.portable.cid == cid:
+            verified = verified_offline(kept.portable)
+            state = await state_at_node(client, cid)
+            print_result(grant_json(verified, state), describe_grant(verified, state))
+            return state
+    row, may = grant_row(await _record_at_node(client, cid), made_here=False)
     named = {
         "grant": row["cid"],
         "state": row["state"],
@@ -153,6 +140,16 @@ async def show_by_id(client: Client, cid: str) -> str:
     }
     print_result(row, facts(named))
     return str(row["state"])
+
+
+async def _record_at_node(client: Client, cid: str) -> DelegationRecord:
+    """Find a grant in the node's list of the grants that the user made or received."""
+    directions: tuple[Direction, ...] = ("granted", "received")
+    for direction in directions:
+        async for record in client.delegations.query(direction=direction):
+            if record.cid == cid:
+                return record
+    raise unknown_grant(cid)
 
 
 async def state_at_node(client: Client, cid: str) -> str:
@@ -175,30 +172,45 @@ async def _list(client: Client, direction: Direction, *, with_sessions: bool) ->
     local = {one.portable.cid: one.portable for one in owner_home().grants()}
     records = [one async for one in client.delegations.query(direction=direction)]
     hidden = frozenset() if with_sessions else sign_ins(records, client.session.owner)
-    listed = []
-    for record in records:
-        if record.cid in hidden:
-            continue
-        portable = local.get(record.cid)
-        row, may = grant_row(record, made_here=portable is not None)
-        # The terms of a run grant are only in its token, not in the node's list.
-        if portable is not None and (run := run_grant_of(portable)) is not None:
-            row |= {"run": run_statement_json(run.statement)}
-            may = (*may, run_sentence(run.statement))
-        listed.append((row, may))
-    known = {one.cid for one in records}
-    for cid, portable in local.items() if direction == "granted" else ():
+    listed = [
+        _row_with_terms(record, local.get(record.cid))
+        for record in records
+        if record.cid not in hidden
+    ]
+    if direction == "granted":
         # The node's list of this account lacks grants that pass on another owner's rights.
-        if cid not in known:
-            verified = verified_offline(portable)
-            row = grant_json(verified, await state_at_node(client, cid)) | {"madeHere": True}
-            listed.append((row, rights_words(verified.rights, by=verified.token.delegator)))
+        known = {record.cid for record in records}
+        for cid, portable in local.items():
+            if cid not in known:
+                listed.append(await _local_row(client, portable))
     return listed
+
+
+def _row_with_terms(record: DelegationRecord, portable: PortableDelegation | None) -> _Listed:
+    """Return a grant in the node's list like `grant_row`, with the terms of a run grant.
+
+    These terms are only in the grant's token, so they are known only if this machine has the grant.
+    """
+    row, may = grant_row(record, made_here=portable is not None)
+    run = None if portable is None else run_grant_of(portable)
+    if run is not None:
+        row["run"] = run_statement_json(run.statement)
+        may = (*may, run_sentence(run.statement))
+    return row, may
+
+
+async def _local_row(client: Client, portable: PortableDelegation) -> _Listed:
+    """Return a grant that only this machine lists, like `grant_row`."""
+    verified = verified_offline(portable)
+    row = grant_json(verified, await state_at_node(client, portable.cid))
+    row["madeHere"] = True
+    return row, rights_words(verified.rights, by=verified.token.delegator)
 
 
 async def _holders(client: Client, label: str) -> list[_Listed]:
     """Return the grants that let other people read a secret."""
-    name, secrets = parse_secret_label(label), client.secrets()
+    name = parse_secret_label(label)
+    secrets = client.secrets()
     resource = secrets.resource(name.name, scope=name.scope)
     network = (await secrets.envelope(name.name, scope=name.scope)).network_text
     tell(
@@ -250,10 +262,13 @@ class VerifiedGrant(NamedTuple):
 
     def state(self) -> str:
         """Return the grant's state: `active`, `expired` or `not valid yet`."""
-        token, now = self.token, SystemClock.now()
+        now = SystemClock.now()
+        token = self.token
         if token.expires_at is not None and token.expires_at <= now:
             return "expired"
-        return "not valid yet" if now < (token.not_before or now) else "active"
+        if token.not_before is not None and now < token.not_before:
+            return "not valid yet"
+        return "active"
 
 
 def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
@@ -281,16 +296,28 @@ def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
             f"the grant's token is invalid: {error.text}", hint=_HINT
         ) from None
     run = run_grant_of(portable)
-    statement = None if run is None else run.statement
     return VerifiedGrant(
-        grant.cid, token, described(grant.capabilities), policies, statement, portable.host
+        cid=grant.cid,
+        token=token,
+        rights=described(grant.capabilities),
+        policies=policies,
+        run=None if run is None else run.statement,
+        host=portable.host,
     )
 
 
 def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
     """Describe a grant in several lines of text."""
-    token, number = grant.token, len(grant.token.parents)
-    others = f"on other grants ({number}), which only the node can check"
+    token = grant.token
+    conditions = None
+    if _has_conditions(token):
+        conditions = "conditions that only the node can check"
+    rests = None
+    if token.parents:
+        rests = f"on other grants ({len(token.parents)}), which only the node can check"
+    passing = "allowed: the recipient may grant parts of it"
+    if token.terminal:
+        passing = "not allowed"
     return facts(
         {
             "grant": grant.cid,
@@ -298,15 +325,13 @@ def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
             "by": token.delegator,
             "to": token.delegate,
             "may": rights_words(grant.rights, by=token.delegator),
-            "under": "conditions that only the node can check" if _has_conditions(token) else None,
+            "under": conditions,
             "only": [line for policy in grant.policies for line in policy_words(policy)],
             "runs": None if grant.run is None else run_words(grant.run),
             "from": optional_time(token.not_before),
             "until": optional_time(token.expires_at) or "without end",
-            "passing": (
-                "not allowed" if token.terminal else "allowed: the recipient may grant parts of it"
-            ),
-            "rests": others if number else None,
+            "passing": passing,
+            "rests": rests,
             "node": grant.host or "not stated",
         }
     )
@@ -355,44 +380,72 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     a grant the recipient could still decrypt a saved copy of a secret. These other grants are
     listed before you are asked to confirm.
     """
+    was_revoked = await _was_revoked(client, _cids_named(grant))
+    has_live = not all(was_revoked.values())
+    records = []
+    if has_live and not only:
+        records = [one async for one in client.delegations.query(direction="granted")]
+    may = {one.cid: f" ({'; '.join(grant_row(one, made_here=False)[1])})" for one in records}
+    was_revoked = _with_related(was_revoked, records, owner=client.session.owner)
+    # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
+    if has_live and is_interactive():
+        named = [f"{cid}{may.get(cid, '')}" for cid, was in was_revoked.items() if not was]
+        confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
+    # Grants that are already shown as revoked are revoked again: only the answer to a revocation
+    # confirms that it survives a failover (ST16).
+    await revoke_all(client, was_revoked)
+    for cid, was in was_revoked.items():
+        tell(f"already revoked: {cid}" if was else f"revoked: {cid}")
+    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in was_revoked.items()])
+
+
+def _cids_named(grant: str) -> list[str]:
+    """Return the ids of the grants that an argument names: those in a file, or the id itself."""
     portables = grants_named(grant)
-    cids = [grant] if portables is None else [verified_offline(one).cid for one in portables]
-    live = []
+    if portables is None:
+        return [grant]
+    return [verified_offline(one).cid for one in portables]
+
+
+async def _was_revoked(client: Client, cids: Iterable[str]) -> dict[str, bool]:
+    """Return by CID whether a grant is revoked already. All grants must be known to the node."""
+    found = {}
     for cid in cids:
         status = await client.delegations.status(cid)
         if status.word == "not_found":
             raise unknown_grant(cid)
-        if status.word != "revoked":
-            live.append(cid)
-    records = (
-        [one async for one in client.delegations.query(direction="granted")]
-        if live and not only
-        else []
-    )
-    ended = {cid: cid not in live for cid in cids}  # CID -> whether it was revoked before
-    may = {one.cid: f" ({'; '.join(grant_row(one, made_here=False)[1])})" for one in records}
-    for one in records:
-        if one.cid in live:
-            together = delegations_to_revoke(records, one, client.session.owner)
-            tell(
-                *(
-                    f"this grant ends too, because {one.delegate} could decrypt a saved copy with"
-                    f" it: {cid}"
-                    for cid in together
-                    if cid not in ended
+        found[cid] = status.word == "revoked"
+    return found
+
+
+def _with_related(
+    was_revoked: Mapping[str, bool], records: Sequence[DelegationRecord], *, owner: str
+) -> dict[str, bool]:
+    """Return the grants to revoke, and whether they are revoked already.
+
+    A live grant is replaced by all grants that its recipient would lose with it. Those that the
+    user did not name are printed.
+
+    Args:
+        was_revoked: CIDs that the user named -> whether the grant is revoked already.
+        records: the grants that the owner made; empty to revoke only the named ones.
+        owner: DID.
+    """
+    live = {cid for cid, was in was_revoked.items() if not was}
+    found = dict(was_revoked)
+    for record in records:
+        if record.cid not in live:
+            continue
+        together = delegations_to_revoke(records, record, owner)
+        for cid in together:
+            if cid not in found:
+                tell(
+                    f"this grant ends too, because {record.delegate} could decrypt a saved copy"
+                    f" with it: {cid}"
                 )
-            )
-            del ended[one.cid]
-            ended |= dict.fromkeys(together, False)
-    # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
-    if live and is_interactive():
-        named = [f"{cid}{may.get(cid, '')}" for cid, was in ended.items() if not was]
-        confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
-    # Grants that are already shown as revoked are revoked again: only the answer to a revocation
-    # confirms that it survives a failover (ST16).
-    await revoke_all(client, ended)
-    tell(*(f"already revoked: {cid}" if was else f"revoked: {cid}" for cid, was in ended.items()))
-    print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in ended.items()])
+        del found[record.cid]
+        found |= dict.fromkeys(together, False)
+    return found
 
 
 async def revoke_all(client: Client, cids: Iterable[str]) -> None:
@@ -422,54 +475,69 @@ async def accept(client: Client, file: Path) -> None:
     prints both. A grant is checked on this machine first, then by the node. Grants to your wallet
     are accepted again at every login. Grants to your session end when the session ends.
     """
-    home, portables = owner_home(), read_grants(file)
+    home = owner_home()
+    portables = read_grants(file)
     owner = home.profile().owner
     # Check every grant before using the first, so that a bad file changes nothing.
     accepted = [_usable(one, (owner, client.session.did)) for one in portables]
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for portable in portables:
-        await accept_one(client, portable, home.wallet() if portable in for_wallet else None)
+        wallet = home.wallet() if portable in for_wallet else None
+        await accept_one(client, portable, wallet)
     home.keep_session(client.session)
     for portable in for_wallet:
         home.keep_received(portable)
     rights = [right for one in accepted for right in one.rights]
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
+    _print_accepted(accepted, rights)
+
+
+def _print_accepted(accepted: Sequence[VerifiedGrant], rights: Sequence[GrantedResource]) -> None:
+    """Print accepted grants with their rights, and how to use the rights."""
     for one in accepted:
         tell(f"accepted: {one.cid}, from {one.token.delegator}, {end_text(one.token.expires_at)}")
-        tell(*(f"  {line}" for line in rights_words(one.rights, by=one.token.delegate)))
-    spaces = sorted({right.space for right in rights if right.service != "encryption"})
+        for line in rights_words(one.rights, by=one.token.delegate):
+            tell(f"  {line}")
     if shared().as_json:
+        spaces = sorted({right.space for right in rights if right.service != "encryption"})
         print_json({"accepted": [one.cid for one in accepted], "spaces": spaces})
-    else:
-        tell(*(f"to use it: {command}" for one in accepted for command in _commands(one)))
+        return
+    for right in rights:
+        command = _command_to_read(right)
+        if command is not None:
+            tell(f"to use it: {command}")
 
 
-def _commands(grant: VerifiedGrant) -> Iterator[str]:
-    """Yield shell commands that read the granted values."""
-    for right in grant.rights:
-        secret = secret_at(right.path)
-        if secret is not None and KV_GET in right.actions:
-            option = () if secret.scope is None else (f"--scope={secret.scope}",)
-            owner = parse_space_id(right.space).owner
-            yield _command("secret", "get", *option, "--owner", owner, named=secret.name)
-        elif right.service == "sql":
-            named = right.path or "default"
-            yield _command("sql", "query", "--space", right.space, named=named) + " SQL"
-        elif secret is not None or right.service != "kv":
-            continue
-        elif KV_LIST in right.actions:
-            yield _command("kv", "list", "--space", right.space, named=right.path)
-        elif KV_GET in right.actions:
-            yield _command("kv", "get", "--space", right.space, named=right.path or "KEY")
+def _command_to_read(right: GrantedResource) -> str | None:
+    """Return a shell command that reads the granted values, or None if there is none."""
+    secret = secret_at(right.path)
+    if secret is not None and KV_GET in right.actions:
+        option = () if secret.scope is None else (f"--scope={secret.scope}",)
+        owner = parse_space_id(right.space).owner
+        return _command("secret", "get", *option, "--owner", owner, named=secret.name)
+    if right.service == "sql":
+        named = right.path or "default"
+        return _command("sql", "query", "--space", right.space, named=named) + " SQL"
+    if secret is not None or right.service != "kv":
+        return None
+    if KV_LIST in right.actions:
+        return _command("kv", "list", "--space", right.space, named=right.path)
+    if KV_GET in right.actions:
+        return _command("kv", "get", "--space", right.space, named=right.path or "KEY")
+    return None
 
 
 def _command(*words: str, named: str) -> str:
     """Return a shell command with its arguments quoted."""
     # The granter chose the names: quoting stops shell injection, and `--` stops a name that would
     # be read as an option.
-    before = ("--",) if named.startswith("-") else ()
-    return shlex.join(("sealspace", *words, *before, *((named,) if named else ())))
+    command = ["sealspace", *words]
+    if named.startswith("-"):
+        command.append("--")
+    if named:
+        command.append(named)
+    return shlex.join(command)
 
 
 def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:

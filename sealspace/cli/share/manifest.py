@@ -1,5 +1,6 @@
 """The commands `sealspace manifest check`, `explain` and `grant`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from ...documents.manifests import (
     with_decrypt,
 )
 from ...errors import InvalidInput, ManifestInvalid
-from ...wire.portable import encode_bundle
+from ...wire.portable import PortableDelegation, encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
 from ..owner.owner_profile import at_node, owner_home
 from ..shared import shared
@@ -126,7 +127,8 @@ async def grant(
     Exactly these rights are granted. They are shown first, and you are asked to confirm. All rights
     of one owner go into one grant, which lasts for the shortest time that the manifest requests.
     """
-    if (recipient := did or manifest.did) is None:
+    recipient = did or manifest.did
+    if recipient is None:
         raise InvalidInput(
             f"the manifest of {manifest.name} does not specify the recipient's DID",
             hint="add --to DID",
@@ -137,15 +139,12 @@ async def grant(
     request = compose_manifests(
         [replace(manifest, did=recipient)], include_account_registry_permissions=False
     )
-    # MF8: the right to read a secret includes the right to decrypt on the owner's network.
+    # The right to read a secret includes the right to decrypt on the owner's network (MF8).
     request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets
-    lines = [
-        one
-        for one in explain(request, features=features, now=SystemClock.now())
-        if (one.who == target.did or one.kind in ("app", "not-served", "note"))
-    ]
-    tell(*(one.text for one in lines))
+    for line in explain(request, features=features, now=SystemClock.now()):
+        if line.who == target.did or line.kind in ("app", "not-served", "note"):
+            tell(line.text)
     # Reject what cannot be granted before asking for confirmation.
     grants = target_grants(
         target, owner=client.session.owner, features=features, leave_out=leave_out
@@ -157,6 +156,16 @@ async def grant(
     made = await client.delegations.delegate_to_target(
         target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
     )
+    await _pass_on(made, out=out, url=url)
+
+
+async def _pass_on(
+    made: Sequence[PortableDelegation], *, out: Path | None, url: str | None
+) -> None:
+    """Save new grants, send them to the application's backend or write them to a file.
+
+    With neither a backend nor a file, the grants are printed.
+    """
     for one in made:
         owner_home().keep_grant(one, url=url)
         print_granted(one)

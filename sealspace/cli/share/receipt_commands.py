@@ -14,7 +14,7 @@ from capabilities.capability_errors import AuditChainBroken, CapabilityError
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
 from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from capabilities.strict_json import parse_json
+from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.network_errors import PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt, encode_receipt, receipt_json
@@ -104,40 +104,57 @@ async def list_(
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
-    found = await _fetch(client, network, None if backend is None else dids_of(backend), earliest)
+    backends = None if backend is None else dids_of(backend)
+    found = await _fetch(client, network, backends, earliest)
     if out is not None:
-        make_receipt_folder(out)
-        for one in found:
-            documents = await client.receipts.documents(one.receipt, network)
-            keep_receipt(out, encode_receipt(one.receipt), documents)
+        await _save(client, network, found, out)
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
-    places = None if audit is None or not found else _places(audit, node_did=found[0].receipt.node)
+    places = None
+    if audit is not None and found:
+        places = _places(audit, node_did=found[0].receipt.node)
     print_rows(
-        [
-            {
-                **receipt_json(one.receipt),
-                "at": time_text(one.receipt.at),
-                "secrets": [*one.secrets],
-            }
-            | ({} if places is None else {"auditEntry": places.get(digest_of(one.receipt))})
-            for one in shown
-        ],
+        [_release_json(one, places) for one in shown],
         _HEADERS if places is None else (*_HEADERS, "audit"),
         [_cells(one, places) for one in shown],
         nothing="no releases to others" if found else "no receipts",
     )
-    if len(shown) < len(found):
-        tell(
-            f"receipts of your own reads are not listed ({len(found) - len(shown)}); to list them,"
-            " add --all"
-        )
+    hidden = len(found) - len(shown)
+    if hidden:
+        tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
     if found:  # `sealspace verify --node-did` needs the DID
         tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
-    return int(places is not None and any(digest_of(one.receipt) not in places for one in found))
+    return 0 if places is None or _contains_all(places, found) else 1
 
 
-def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
-    receipt, why = one.receipt, _GROUNDS[one.receipt.ground]
+def _contains_all(places: Mapping[bytes, int], found: Iterable[_Release]) -> bool:
+    """Return whether the audit export contains every receipt."""
+    return all(digest_of(one.receipt) in places for one in found)
+
+
+async def _save(
+    client: Client, network: NetworkId, found: Iterable[_Release], folder: Path
+) -> None:
+    """Save receipts and their documents in a folder."""
+    make_receipt_folder(folder)
+    for one in found:
+        documents = await client.receipts.documents(one.receipt, network)
+        keep_receipt(folder, encode_receipt(one.receipt), documents)
+
+
+def _release_json(one: _Release, places: Mapping[bytes, int] | None) -> JsonObject:
+    """Return a receipt as JSON; with an audit export, also the number of its entry there."""
+    shown = receipt_json(one.receipt)
+    shown["at"] = time_text(one.receipt.at)
+    shown["secrets"] = [*one.secrets]
+    if places is not None:
+        shown["auditEntry"] = places.get(digest_of(one.receipt))
+    return shown
+
+
+def _cells(one: _Release, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
+    """Return a receipt as a row of the table."""
+    receipt = one.receipt
+    why = _GROUNDS[receipt.ground]
     if receipt.machine:
         why += f" {receipt.machine}"
     label = "not recorded"
@@ -145,11 +162,14 @@ def _cells(one: _Release, places: dict[bytes, int] | None) -> tuple[str, ...]:
         label = " or ".join(one.secrets)
     elif why != "you" and one.granted:
         label += f"; granted: {', '.join(one.granted)}"
-    cells = (time_text(receipt.at), why, label, receipt.network.rpartition(":")[2], receipt.invoker)
+    network = receipt.network.rpartition(":")[2]
+    cells = (time_text(receipt.at), why, label, network, receipt.invoker)
     if places is None:
         return cells
     place = places.get(digest_of(receipt))
-    return (*cells, "NOT in the audit chain" if place is None else f"audit entry {place}")
+    if place is None:
+        return (*cells, "NOT in the audit chain")
+    return (*cells, f"audit entry {place}")
 
 
 # --- fetching -------------------------------------------------------------------------------------
@@ -159,28 +179,50 @@ async def _fetch(
     client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float
 ) -> list[_Release]:
     await right_to(client, network, READ_RECEIPTS)
-    paths: dict[bytes, frozenset[str]] = {}
+    paths: dict[bytes, frozenset[str]] = {}  # those of each policy, by the policy's digest
     found = []
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
-        is_wanted = backends is None or any(
-            same_principal(receipt.invoker, did) for did in backends
-        )
-        if receipt.at < earliest or not is_wanted:
+        if receipt.at < earliest or not _is_invoked_by(receipt, backends):
             continue
         for digest in receipt.policies:
             if digest not in paths:
-                paths[digest] = frozenset()  # as for a policy that is not available
-                with suppress(NotFound, CapabilityError, PolicyError):
-                    document = await client.receipts.document(digest, network)
-                    policy = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
-                    paths[digest] = frozenset(policy.paths)
+                paths[digest] = await _policy_paths(client, network, digest)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        # Every policy of a release has to allow a path. Policies without paths allow them all.
-        limits = [paths[one] for one in receipt.policies if paths[one]]
-        allowed = frozenset.intersection(*limits) if limits else ()
-        found.append(_Release(receipt, sorted(map(_label, allowed)), sorted(labels)))
+        found.append(
+            _Release(
+                receipt=receipt,
+                secrets=_allowed_by_all([paths[digest] for digest in receipt.policies]),
+                granted=sorted(labels),
+            )
+        )
     return found
+
+
+def _is_invoked_by(receipt: Receipt, backends: Iterable[str] | None) -> bool:
+    """Return whether one of the backends received the key; None: any backend."""
+    if backends is None:
+        return True
+    return any(same_principal(receipt.invoker, did) for did in backends)
+
+
+async def _policy_paths(client: Client, network: NetworkId, digest: bytes) -> frozenset[str]:
+    """Return the paths that a policy names; none if the policy is not available."""
+    try:
+        document = await client.receipts.document(digest, network)
+        policy = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+    except (NotFound, CapabilityError, PolicyError):
+        return frozenset()
+    return frozenset(policy.paths)
+
+
+def _allowed_by_all(paths_of_policies: Iterable[frozenset[str]]) -> list[str]:
+    """Return the labels of the secrets that a release may concern, empty if no policy limits it."""
+    # Every policy of a release has to allow a path. Policies without paths allow them all.
+    limits = [paths for paths in paths_of_policies if paths]
+    if not limits:
+        return []
+    return sorted(_label(path) for path in frozenset.intersection(*limits))
 
 
 def _label(resource: str) -> str:

@@ -169,7 +169,8 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
     early.
     """
     found: dict[str, float] = {}
-    after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"  # RC14
+    # With zeros after the time in microseconds, the list begins at that time (RC14).
+    after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"
     for _ in range(_MOST_PAGES):
         page = await client.receipts.page(after=after)
         found |= {

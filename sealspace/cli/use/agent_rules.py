@@ -125,7 +125,8 @@ def read_rules() -> AgentRules:
     try:
         text = read_file(path, most_bytes=_MAX_BYTES, denied=0o022).decode()
         rules = AgentRules.model_validate(tomllib.loads(text))
-        if is_in_project(rules.loopback_ca or path):  # AG1, AG6
+        # The agent must not choose the authority that vouches for all hosts (AG1, AG6).
+        if is_in_project(rules.loopback_ca or path):
             raise ValueError("loopback_ca is in the project, where the agent can change it")
         return rules
     except FileNotFoundError:

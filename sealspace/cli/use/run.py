@@ -63,30 +63,38 @@ async def read_values(
     """
     if project is not None:
         project.confirm_login(client)
-    token, scope = token_of(client.session), scope_for(client, scope)
+    token = token_of(client.session)
+    scope = scope_for(client, scope)
     by_others = _are_chosen_by_others(client, source)
     if by_others:
         _require_secret_names(unnamed)
     async with shared_secrets(client, source) as secrets:
         if not callable(names):
             selected = names
-        elif token is None:
-            selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
-            own = await client.secrets().list(scope=scope) if source else ()
-            if both := [name for name in selected if name in own]:  # SH8
-                raise InvalidInput(
-                    f"you have secrets of your own with the same names: {', '.join(both):.300}",
-                    hint=f"to pass the shared values, name them: --only {','.join(selected)}",
-                )
-        else:
+        elif token is not None:
             selected = [one.name for one in token.secrets if one.scope == scope]
             if by_others:
                 selected = names(selected, chosen_by_others=True)
+        else:
+            selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
+            if source:
+                await _require_none_of_own(client, selected, scope)
         found = await secrets.get_many(selected, scope=scope)
         for name in selected:
             if name not in found:
                 raise await no_secret(secrets, name, scope)
     return found
+
+
+async def _require_none_of_own(client: Client, selected: Sequence[str], scope: str | None) -> None:
+    """Refuse shared values that would silently replace the user's own (SH8)."""
+    own = await client.secrets().list(scope=scope)
+    both = [name for name in selected if name in own]
+    if both:
+        raise InvalidInput(
+            f"you have secrets of your own with the same names: {', '.join(both):.300}",
+            hint=f"to pass the shared values, name them: --only {','.join(selected)}",
+        )
 
 
 def _are_chosen_by_others(client: Client, source: str | None) -> bool:
@@ -96,7 +104,7 @@ def _are_chosen_by_others(client: Client, source: str | None) -> bool:
     token = token_of(client.session)
     if token is None:
         return False
-    # CL5: a machine without a login, such as that of a CI job, belongs to whoever set the token.
+    # A machine without a login, such as that of a CI job, belongs to whoever set the token (CL5).
     login = own_did()
     return login != "" and not same_principal(login, token.owner)
 
@@ -132,26 +140,28 @@ def child_environment(
             hint="select other secrets with --only A,B, or allow these variables with"
             f" --allow-override {','.join(refused)}",
         )
-    return {
-        name: text for name, text in inherited.items() if not name.startswith(b"SEALSPACE_")
-    } | {name.encode(): _encoded(name, value) for name, value in values.items()}
+    environment = {}
+    for variable, text in inherited.items():
+        if not variable.startswith(b"SEALSPACE_"):
+            environment[variable] = text
+    for name, value in values.items():
+        environment[name.encode()] = _encoded(name, value)
+    return environment
 
 
 def _encoded(name: str, value: str | bytes) -> bytes:
     data = text_of(value).encode()
-    too_long = len(name) + 1 + len(data) > _LONGEST_BYTES
-    if too_long or b"\0" in data:
-        reason = (
-            "is too long for an environment variable"
-            if too_long
-            else "contains a zero byte, which environment variables cannot contain"
-        )
-        raise InvalidInput(
-            f"the secret {name} {reason}",
-            hint="use --only A,B without this secret, and read the secret in the program with"
-            " `sealspace secret get`",
-        )
-    return data
+    if len(name) + 1 + len(data) > _LONGEST_BYTES:
+        reason = "is too long for an environment variable"
+    elif b"\0" in data:
+        reason = "contains a zero byte, which environment variables cannot contain"
+    else:
+        return data
+    raise InvalidInput(
+        f"the secret {name} {reason}",
+        hint="use --only A,B without this secret, and read the secret in the program with"
+        " `sealspace secret get`",
+    )
 
 
 @click.command(
@@ -214,24 +224,12 @@ def run(
     keep_out_of_core_dumps()
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
-    if not no_project and (project := find_project()) is not None:
-        variables, scope = project.select(named, scope)
-        where = "" if scope is None else f", scope {scope}"
-        tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
-        found = read_values(
-            sorted({*variables.values()}),
-            scope=scope,
-            project=project,
-            source=source,
-            unnamed=[name for name in variables if named is None and name not in allowed],
-        )
-        values = {variable: found[secret] for variable, secret in variables.items()}
+    project = None if no_project else find_project()
+    if project is not None:
+        values = _read_for_project(project, named, allowed, scope=scope, source=source)
     else:
-        values = read_values(
-            partial(_chosen, allowed=allowed) if named is None else named,
-            scope=scope,
-            source=source,
-        )
+        names = partial(_chosen, allowed=allowed) if named is None else named
+        values = read_values(names, scope=scope, source=source)
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not values and not allow_empty:
         raise NotThere(
@@ -250,6 +248,39 @@ def run(
     return run_masked(command, environment, mask_patterns(values))
 
 
+def _read_for_project(
+    project: Project,
+    named: Sequence[str] | None,
+    allowed: Collection[str],
+    *,
+    scope: str | None,
+    source: str | None,
+) -> dict[str, str | bytes]:
+    """Read the values of a project's variables.
+
+    Args:
+        project: the project file.
+        named: the variables to read; None: all variables of the file.
+        allowed: variables that may be set even if others chose the values.
+        scope: the scope that the user gave.
+        source: the option `--from`.
+    """
+    variables, scope = project.select(named, scope)
+    where = "" if scope is None else f", scope {scope}"
+    tell(f"project file {project.path}{where}: {', '.join(project.passes)}")
+    unnamed = []
+    if named is None:
+        unnamed = [name for name in variables if name not in allowed]
+    found = read_values(
+        sorted({*variables.values()}),
+        scope=scope,
+        project=project,
+        source=source,
+        unnamed=unnamed,
+    )
+    return {variable: found[secret] for variable, secret in variables.items()}
+
+
 def _chosen(
     names: Sequence[str], *, chosen_by_others: bool, allowed: Sequence[str]
 ) -> Sequence[str]:
@@ -257,14 +288,15 @@ def _chosen(
 
     The names of all other secrets are printed.
     """
-    # CL1: only names that look like secrets are passed. A list of dangerous names is never
-    # complete, so a client that may only write secrets could choose a name that is not listed.
+    # Only names that look like secrets are passed. A list of dangerous names is never complete, so
+    # a client that may only write secrets could choose a name that is not listed (CL1).
     chosen = [
         name
         for name in names
         if name in allowed or is_passed_by_default(name, chosen_by_others=chosen_by_others)
     ]
-    if others := [name for name in names if name not in chosen]:
+    others = [name for name in names if name not in chosen]
+    if others:
         tell(
             f"secrets not passed ({len(others)}): {', '.join(others):.300}; by default, only names"
             " like API_KEY are passed; to choose: --only A,B"
@@ -325,30 +357,38 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
             f"{file} is longer than {_MAX_BYTES} bytes",
             hint="move the placeholders to a smaller file, and use that file as the template",
         )
-    names: dict[str, None] = {}  # in order of appearance
-    for opened in _OPENED.finditer(text):
-        place = _PLACE.match(text, opened.start())
-        name = None if place is None else place[1].decode("utf-8", "replace")
-        if name is None or not is_secret_name(name):
-            line = text.count(b"\n", 0, opened.start()) + 1
-            if _UNQUOTED.match(text, opened.start()):
-                reason = "the name must be in double quotes"
-            elif name is None:
-                reason = "not closed, or without a name"
-            else:
-                reason = f"{name!r} is not a valid secret name"
-            raise InvalidInput(
-                f"{file}: line {line}: invalid placeholder: {reason}",
-                hint='use the form {{ secret "NAME" }}, with the name in capitals',
-            )
-        names[name] = None
-    values = read_values([*names], scope=scope) if names else {}
+    names = _names_in_template(text, file)
+    values = read_values(names, scope=scope) if names else {}
     filled = fill(text, values)
     if target is None:
         print_value(filled, raw=True)
     else:
         replace_file(target, filled)
         tell(f"wrote {target} with {len(values)} secrets")
+
+
+def _names_in_template(text: bytes, file: Path) -> list[str]:
+    """Return the secrets that a template names, in order of appearance."""
+    names: dict[str, None] = {}
+    for opened in _OPENED.finditer(text):
+        at = opened.start()
+        place = _PLACE.match(text, at)
+        name = None if place is None else place[1].decode("utf-8", "replace")
+        if name is not None and is_secret_name(name):
+            names[name] = None
+            continue
+        if _UNQUOTED.match(text, at):
+            reason = "the name must be in double quotes"
+        elif name is None:
+            reason = "not closed, or without a name"
+        else:
+            reason = f"{name!r} is not a valid secret name"
+        line = text.count(b"\n", 0, at) + 1
+        raise InvalidInput(
+            f"{file}: line {line}: invalid placeholder: {reason}",
+            hint='use the form {{ secret "NAME" }}, with the name in capitals',
+        )
+    return [*names]
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:

@@ -77,7 +77,8 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with ExitStack() as stack:
-        (our_out, its_out), (our_err, its_err) = os.pipe(), os.pipe()
+        our_out, its_out = os.pipe()
+        our_err, its_err = os.pipe()
         outputs = [
             _Output(stack.enter_context(FileIO(source)), target, patterns)
             for source, target in ((our_out, 1), (our_err, 2))
@@ -120,12 +121,10 @@ def _not_started(program: str, error: OSError) -> CommandNotFound | CommandNotEx
             hint="check the spelling, or use the path of the program",
         )
     reason = (error.strerror or "refused").lower()
-    return CommandNotExecutable(
-        f"cannot run {program}: {reason}",
-        hint="pass fewer secrets: sealspace run --only A,B -- COMMAND"
-        if error.errno == errno.E2BIG
-        else f"ls -l {program}",
-    )
+    hint = f"ls -l {program}"
+    if error.errno == errno.E2BIG:
+        hint = "pass fewer secrets: sealspace run --only A,B -- COMMAND"
+    return CommandNotExecutable(f"cannot run {program}: {reason}", hint=hint)
 
 
 class _Output:
@@ -189,24 +188,38 @@ def _forward_until_end(
         with selectors.DefaultSelector() as selector:
             for source in (ended, woken, *opened):
                 selector.register(source, selectors.EVENT_READ)
-            while True:
+            ready: set[int] = set()
+            while ended not in ready:
                 ready = {key.fd for key, _ in selector.select(_IDLE_S if opened else None)}
                 if woken in ready:
                     with suppress(BlockingIOError):
                         os.read(woken, _READ_BYTES)
-                for source in ready & opened.keys():
-                    if opened[source].forward() == 0:
-                        selector.unregister(source)
-                        opened.pop(source).source.close()
-                if not ready:
-                    for output in opened.values():
-                        output.flush()
-                if ended in ready:
-                    break
+                _forward_ready(opened, ready, selector)
     finally:
         os.close(ended)
     for output in opened.values():
         output.rest()
+
+
+def _forward_ready(
+    opened: dict[int, _Output], ready: set[int], selector: selectors.BaseSelector
+) -> None:
+    """Forward the available output, and close the streams that have ended.
+
+    If nothing is ready, the output has paused, and what is held back is written.
+
+    Args:
+        opened: descriptor -> open stream; ended streams are removed.
+        ready: the descriptors that can be read.
+        selector: waits for the streams.
+    """
+    if not ready:
+        for output in opened.values():
+            output.flush()
+    for source in ready & opened.keys():
+        if opened[source].forward() == 0:
+            selector.unregister(source)
+            opened.pop(source).source.close()
 
 
 @contextmanager
