@@ -116,7 +116,9 @@ def call(
             raise click.UsageError(
                 "--receipt does not work with --key; the receipt of a job is at URL/receipts/JOB"
             )
-        key, project, body = _key(key_file), project_of(program or ""), _api_body(data, secrets)
+        key = _key(key_file)
+        project = project_of(program or "")
+        body = _api_body(data, secrets)
         if named:
             body["source"] = named
         answer = asyncio.run(call_with_key(url, key, project, body, on_wait=_tell_waiting))
@@ -126,20 +128,36 @@ def call(
             lambda client: call_runner(url, client.session, body, on_wait=_tell_waiting)
         )
         if receipt_file is not None:
-            try:  # needed to verify receipts
-                start = parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
-            except InvalidJson:
-                raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
-            answer["start"] = start
-            kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
-            replace_file(receipt_file, json.dumps(kept).encode())
-        if isinstance(text := answer.get("stderr"), str):
-            print_lines(*text.splitlines(), err=True)
-        if isinstance(receipt := answer.get("receipt"), dict):
-            contacted = hosts_words(receipt.get("statement"))
-            if contacted != "none":
-                print_lines(f"contacted: {contacted}", err=True)
+            answer["start"] = _start_document(url)
+            _keep_receipt(answer, receipt_file)
+        _tell_about_run(answer)
     _show(answer, url)
+
+
+def _start_document(url: str) -> JsonObject:
+    """Fetch the startup document of a runner, which is needed to verify its receipts."""
+    try:
+        return parse_json(asyncio.run(start_of(url)), max_bytes=MAX_PUBLISHED_BYTES)
+    except InvalidJson:
+        raise BackendAnswerInvalid("the runner's startup document cannot be read") from None
+
+
+def _keep_receipt(answer: JsonObject, file: Path) -> None:
+    """Write the receipt of a call, and what is needed to verify it, to a file."""
+    kept = {name: answer[name] for name in ("receipt", "salt", "start") if name in answer}
+    replace_file(file, json.dumps(kept).encode())
+
+
+def _tell_about_run(answer: JsonObject) -> None:
+    """Print the error output of a run, and the hosts that it contacted."""
+    text = answer.get("stderr")
+    if isinstance(text, str):
+        print_lines(*text.splitlines(), err=True)
+    receipt = answer.get("receipt")
+    if isinstance(receipt, dict):
+        contacted = hosts_words(receipt.get("statement"))
+        if contacted != "none":
+            print_lines(f"contacted: {contacted}", err=True)
 
 
 def _tell_waiting(code: str, pause_s: float) -> None:
@@ -151,38 +169,45 @@ def _show(answer: JsonObject, url: str) -> None:
 
     Raises `RunFailed` if the response contains an error.
     """
-    error, code = answer.get("error"), answer.get("code")
+    error = answer.get("error")
+    code = answer.get("code")
     if shared().as_json:
         print_json(answer)
     elif error is None:
         output = answer.get("output")
         print_value(output if isinstance(output, str) else json.dumps(output))
+    if error is None:
+        return
     if isinstance(error, dict):
-        code, error = error.get("code"), error_text(error)
-    if error is not None:
-        hints = {
-            "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME"
-            "; after a new build of a repository: --refresh",
-            "access-denied": (
-                "ask the owner of the secrets, or the developer if the program has secrets of its"
-                " own, to allow your DID, which sealspace whoami prints"
-            ),
-            "program-unknown": "sealspace project show DID/NAME",
-            "guest-exit": "the program itself reported this; its error output is above, if any",
-            "request-invalid": "sealspace runner call --help",
-            "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
-            "key-project": f"sealspace runner keys list {url}",
-            "key-profile": f"sealspace runner keys list {url}",
-            "secret-unreadable": "repeat this command when the node answers: sealspace status",
-            "call-refused": "sealspace login, then repeat this command",
-            "key-refused": f"sealspace runner keys create {url}",
-            "key-malformed": f"sealspace runner keys create {url}",
-            "balance-too-low": (
-                "ask the runner's operator to credit the account: sealspace runner credit"
-            ),
-        }
-        hint = hints.get(str(code), "look up the error code in spec/runner.md")
-        raise RunFailed(f"{code}: {error}", hint=hint)
+        code = error.get("code")
+        error = error_text(error)
+    raise RunFailed(f"{code}: {error}", hint=_hint_for(str(code), url))
+
+
+def _hint_for(code: str, url: str) -> str:
+    """Return the next step after a call that failed with an error code."""
+    hints = {
+        "secrets-not-granted": f"sealspace runner grant {url} --secret NAME --program DID/NAME"
+        "; after a new build of a repository: --refresh",
+        "access-denied": (
+            "ask the owner of the secrets, or the developer if the program has secrets of its"
+            " own, to allow your DID, which sealspace whoami prints"
+        ),
+        "program-unknown": "sealspace project show DID/NAME",
+        "guest-exit": "the program itself reported this; its error output is above, if any",
+        "request-invalid": "sealspace runner call --help",
+        "bad-profile": "--secrets OWNER/PROFILE, with the profile as the message writes it",
+        "key-project": f"sealspace runner keys list {url}",
+        "key-profile": f"sealspace runner keys list {url}",
+        "secret-unreadable": "repeat this command when the node answers: sealspace status",
+        "call-refused": "sealspace login, then repeat this command",
+        "key-refused": f"sealspace runner keys create {url}",
+        "key-malformed": f"sealspace runner keys create {url}",
+        "balance-too-low": (
+            "ask the runner's operator to credit the account: sealspace runner credit"
+        ),
+    }
+    return hints.get(code, "look up the error code in spec/runner.md")
 
 
 def _body(
@@ -191,13 +216,13 @@ def _body(
     data: bytes | None,
     secrets: str | None,
 ) -> JsonObject:
+    """Return the JSON request body for a call in the name of the logged-in owner."""
     if program is not None:
         is_hash = "/" not in program and len(program) == 64
-        named = named | (
-            {"wasmSha256": checked_sha256(program, what="the program")}
-            if is_hash
-            else {"project": project_of(program).text}
-        )
+        if is_hash:
+            named = named | {"wasmSha256": checked_sha256(program, what="the program")}
+        else:
+            named = named | {"project": project_of(program).text}
     body: JsonObject = {"source": named}
     if data is not None:
         try:
@@ -219,18 +244,18 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
     try:
         return await ask(client)
     except NotGranted:
-        right, home = call_right(client.kv().space.text), owner_home()
+        right = call_right(client.kv().space.text)
+        home = owner_home()
         await client.delegations.add_right(home.wallet(), [right], ttl_s=_RIGHT_TTL_S)
         home.keep_session(client.session)
         return await ask(client)
 
 
 def _key(file: Path) -> str:
-    data = (
-        read_named(file, most_bytes=_MAX_KEY_BYTES)
-        if str(file) == "-"
-        else read_key(file, "file with an API key", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
-    )
+    if str(file) == "-":
+        data = read_named(file, most_bytes=_MAX_KEY_BYTES)
+    else:
+        data = read_key(file, "file with an API key", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
     try:
         return data.decode().strip()
     except UnicodeDecodeError:
@@ -339,22 +364,15 @@ def list_(url: str) -> None:
     """
     listed = with_call_right(lambda client: client.runners.keys(url))
     keys = listed.get("keys")
-    rows = [
-        [
-            cell_text(one.get(name))
-            for name in ("nonce", "expires", "maxPerCall", "projects", "profiles")
-        ]
-        for one in (keys if isinstance(keys, list) else [])
-        if isinstance(one, dict)
-    ]
+    members = ("nonce", "expires", "maxPerCall", "projects", "profiles")
+    rows = []
+    for key in keys if isinstance(keys, list) else []:
+        if isinstance(key, dict):
+            rows.append([cell_text(key.get(member)) for member in members])
     account = listed.get("account")
     if isinstance(account, dict):
-        tell(
-            ", ".join(
-                f"{name} {cell_text(account.get(name))}"
-                for name in ("balance", "reserved", "charged")
-            )
-        )
+        amounts = ("balance", "reserved", "charged")
+        tell(", ".join(f"{name} {cell_text(account.get(name))}" for name in amounts))
     print_rows(
         listed,
         ("nonce", "until", "most per call", "projects", "profiles"),

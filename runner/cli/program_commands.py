@@ -180,15 +180,7 @@ async def publish(
         tell(f"built from {build.words}")
         source = source or f"https://{build.repository}/tree/{build.commit}"
     # Before the upload: a version that does not compile would be published and never run.
-    if is_installed("runner"):
-        from . import program_check  # needs the extra
-
-        await program_check.check(wasm, target)
-    else:
-        tell(
-            "cannot check that the program compiles; to enable the check:"
-            " pip install 'sealspace[runner]'"
-        )
+    await _check_program(wasm, target)
     wallet = owner_home().wallet()
     with explained(name, private=private):
         version = await client.programs(public=not private).publish(
@@ -203,15 +195,27 @@ async def publish(
         )
     if private:
         tell(f"for each runner that may run the project: sealspace project share URL {name}")
-    tell(
-        f"published {version.project.text}",
-        f"{'version' if no_activate else 'active version'} {version.sha256}",
-    )
+    what = "version" if no_activate else "active version"
+    tell(f"published {version.project.text}", f"{what} {version.sha256}")
     found = _version_json(version) | {"active": not no_activate}
     if is_app:
-        found["address"] = await _record_address(client, wallet, "app", version.project)
-        tell(f"address {found['address']}")
+        address = await _record_address(client, wallet, "app", version.project)
+        found["address"] = address
+        tell(f"address {address}")
     print_result(found)
+
+
+async def _check_program(wasm: bytes, target: Target) -> None:
+    """Check that a runner could compile a program, if the extra for it is installed."""
+    if not is_installed("runner"):
+        tell(
+            "cannot check that the program compiles; to enable the check:"
+            " pip install 'sealspace[runner]'"
+        )
+        return
+    from . import program_check  # needs the extra
+
+    await program_check.check(wasm, target)
 
 
 @click.command(
@@ -250,14 +254,13 @@ async def list_(client: Client, developer: str | None) -> None:
     names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
     found: list[JsonObject] = []
     for name in names:
-        found.append({"name": name})
+        shown: JsonObject = {"name": name}
         if developer is None:  # nodes limit the reads of another developer's public projects
             active, versions = await _stated(client, replace(project, name=name))
-            found[-1] |= {
-                "active": None if active is None else active.sha256,
-                "versions": len(versions),
-                "bytes": sum(one.size_bytes for one in versions),
-            }
+            shown["active"] = None if active is None else active.sha256
+            shown["versions"] = len(versions)
+            shown["bytes"] = sum(one.size_bytes for one in versions)
+        found.append(shown)
     print_documents(
         found,
         {name: name for name in ("name", "active", "versions", "bytes")},
@@ -285,9 +288,10 @@ async def remove(client: Client, name: str, sha256: str | None, private: bool, y
     what = name if sha256 is None else f"the version {sha256} of {name}"
     confirm(f"Remove {what}? Runners stop running it within 60 s.", yes=yes)
     with explained(name, private=private):
-        if not await client.programs(public=not private).remove(
+        was_there = await client.programs(public=not private).remove(
             name, sha256, signer=owner_home().wallet() or client.session.signer
-        ):
+        )
+        if not was_there:
             raise NotThere(f"there is no project {name}", hint="sealspace project list")
     tell(f"removed {what}")
 
@@ -314,20 +318,23 @@ async def show(client: Client, project: str) -> None:
             "versions": [_version_json(one) for one in versions],
         },
         ("active", "version", "published", "target", "bytes", "secrets", "hosts", "built from"),
-        [
-            (
-                "yes" if active is not None and one.sha256 == active.sha256 else "",
-                one.sha256,
-                one.published_at,
-                one.target,
-                str(one.size_bytes),
-                _secrets_text(one.manifest),
-                ", ".join(one.manifest.hosts) or "none",
-                one.build.words if one.build else "its developer states nothing",
-            )
-            for one in versions
-        ],
+        [_version_cells(one, active) for one in versions],
         nothing="there are no versions; next: sealspace project publish NAME FILE",
+    )
+
+
+def _version_cells(version: Version, active: Active | None) -> tuple[str, ...]:
+    """Return a version as a row of the table."""
+    is_active = active is not None and version.sha256 == active.sha256
+    return (
+        "yes" if is_active else "",
+        version.sha256,
+        version.published_at,
+        version.target,
+        str(version.size_bytes),
+        _secrets_text(version.manifest),
+        ", ".join(version.manifest.hosts) or "none",
+        version.build.words if version.build else "its developer states nothing",
     )
 
 
@@ -391,11 +398,10 @@ def _places(client: Client, project: ProjectId) -> list[Kv | PublicKv]:
     The user's private space comes first (RN153). The user's public space is read with the user's
     rights if possible, because nodes limit reads without a token.
     """
-    is_own = same_principal(project.developer, client.session.owner)
-    return [
-        *([client.kv(PROJECTS_SPACE), client.kv(PUBLIC_SPACE)] if is_own else []),
-        client.public(SpaceId(project.developer, PUBLIC_SPACE).text),
-    ]
+    public = client.public(SpaceId(project.developer, PUBLIC_SPACE).text)
+    if same_principal(project.developer, client.session.owner):
+        return [client.kv(PROJECTS_SPACE), client.kv(PUBLIC_SPACE), public]
+    return [public]
 
 
 def reader(client: Client, project: ProjectId) -> Reader:
@@ -443,12 +449,13 @@ def _verified(bundle: bytes, version: str, trusted_root: Path | None) -> Provena
 
 async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, list[Version]]:
     """Return a project's active version and all its versions, the latest first."""
-    read, prefix = reader(client, project), project.version_key("")
-    versions = [
-        version
-        for key in dict.fromkeys(await _keys(client, project, prefix))
-        if (version := await read_version(read, project, key.removeprefix(prefix))) is not None
-    ]
+    read = reader(client, project)
+    prefix = project.version_key("")
+    versions = []
+    for key in dict.fromkeys(await _keys(client, project, prefix)):
+        version = await read_version(read, project, key.removeprefix(prefix))
+        if version is not None:
+            versions.append(version)
     versions.sort(key=lambda one: (one.published_at, one.sha256), reverse=True)
     return await read_active(read, project), versions
 
@@ -486,8 +493,10 @@ def _manifest(file: Path) -> ProgramManifest:
 def _secrets_text(manifest: ProgramManifest) -> str:
     if manifest.secrets is None:
         return "all granted"
-    own = () if manifest.developer is None else manifest.developer.secrets
-    return ", ".join([*manifest.secrets, *(f"{name} of the developer" for name in own)]) or "none"
+    names = [*manifest.secrets]
+    if manifest.developer is not None:
+        names += [f"{name} of the developer" for name in manifest.developer.secrets]
+    return ", ".join(names) or "none"
 
 
 def _version_json(version: Version) -> JsonObject:
@@ -529,16 +538,20 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
     target = folder or file.parent
     blob = target / f"{file.name}.enc"
     key_file = target / f"{file.name}.key"
-    write = replace_file
-    if not force:  # a key that is overwritten is lost, with what it encrypts (DS6)
+    if force:
+        write = replace_file
+    else:
+        # A key that is overwritten is lost, with what it encrypts (DS6).
         require_free(blob)
         require_free(key_file)
         write = make_file
     key = SystemEntropy().token(KEY_BYTES)
     with file.open("rb") as stream:
-        write(blob, encrypt(_FORMATS[form], key, stream.read, SystemEntropy()))
+        encrypted = encrypt(_FORMATS[form], key, stream.read, SystemEntropy())
+        write(blob, encrypted)
     write(key_file, encode_standard(key).encode())
-    found = {"encrypted": str(blob), "key": str(key_file), **_examined(blob)}
+    found: JsonObject = {"encrypted": str(blob), "key": str(key_file)}
+    found |= _examined(blob)
     found["originalSizeBytes"] = file.stat().st_size
     print_result(found, facts(found))
 
@@ -553,8 +566,12 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
 
     An earlier statement about NAME is replaced. The file itself is not uploaded.
     """
-    dataset, found, wallet = project_of(name), _examined(encrypted), owner_home().wallet()
-    found |= {"dataset": dataset.text, "url": url, "publishedAt": time_text(SystemClock.now())}
+    dataset = project_of(name)
+    found = _examined(encrypted)
+    wallet = owner_home().wallet()
+    found["dataset"] = dataset.text
+    found["url"] = url
+    found["publishedAt"] = time_text(SystemClock.now())
     statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
     try:
         parse_dataset(statement, dataset)
@@ -573,7 +590,8 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
 async def push_key(client: Client, name: str, keyfile: Path) -> None:
     """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
     data = read_key(keyfile, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
-    parse_dataset_key(text := data.decode("ascii", "replace").strip())
+    text = data.decode("ascii", "replace").strip()
+    parse_dataset_key(text)
     secret = dataset_secret(address_of("dataset", project_of(name)))
     await store_secret(
         client, secret.name, lambda: text, scope=secret.scope, if_absent=True, yes=True
@@ -584,7 +602,8 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
 def _examined(blob: Path) -> JsonObject:
     """Return the checksum, size and format of an encrypted file."""
     with blob.open("rb") as stream:
-        checksum, size_bytes = file_digest(stream, sha256).hexdigest(), stream.tell()
+        checksum = file_digest(stream, sha256).hexdigest()
+        size_bytes = stream.tell()
         stream.seek(0)
         suite = suite_of(stream.read(KEY_BYTES), size_bytes)
     return {"checksum": f"0x{checksum}", "sizeBytes": size_bytes, "suite": suite}
@@ -597,8 +616,10 @@ async def _record_address(
 
     Services that know only the address find its owner's application or data set by this record.
     """
-    address, kv = address_of(kind, project), client.kv(SECRETS_SPACE)
-    key, member = owner_record_key(kind, address), "project" if kind == "app" else kind
+    address = address_of(kind, project)
+    kv = client.kv(SECRETS_SPACE)
+    key = owner_record_key(kind, address)
+    member = "project" if kind == "app" else kind
     # A login has no rights on these keys, because they are no secrets.
     await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
     with suppress(PreconditionFailed):  # recorded before: the name determines the address

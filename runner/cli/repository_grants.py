@@ -91,13 +91,11 @@ async def program_rules(
             "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
             " --follow"
         )
-    return (ByHash(*await _active_build(client, project_of(programs[0]), wanted)),)
+    return (await _active_build(client, project_of(programs[0]), wanted),)
 
 
-async def _active_build(
-    client: Client, project: ProjectId, wanted: WantedBuild
-) -> tuple[str, ProjectId, Build]:
-    """Return the hash and the verified build of a project's active version (PV11)."""
+async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild) -> ByHash:
+    """Return a rule for a project's active version, with its verified build (PV11)."""
     from sealspace.apps.provenance import require_build  # needs the extra `provenance`
 
     sha256 = await active_hash(client, project)
@@ -122,7 +120,7 @@ async def _active_build(
             "--repository requires --ref, the branch or tag that you trust",
             hint=f"if you trust the ref of this build: --ref {build.ref}",
         )
-    return sha256, project, build
+    return ByHash(sha256, project=project, build=build)
 
 
 async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
@@ -164,7 +162,9 @@ async def _labelled(client: Client) -> list[_Labelled]:
     Revoked grants are left out. The grant that ends first comes first. For a job, this is the job
     grant alone (PV15).
     """
-    session, revoked, found = client.session, set[str](), []
+    session = client.session
+    revoked = set[str]()
+    found = []
     if uses_machine_token():
         kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
     else:
@@ -173,14 +173,21 @@ async def _labelled(client: Client) -> list[_Labelled]:
         kept = [one.portable for one in owner_home().grants()]
     for portable in kept:
         grant = run_grant_of(portable)
-        if (
-            grant is not None
-            and same_principal(grant.owner, client.session.owner)
-            and portable.cid not in revoked
-        ):
-            match grant.statement.programs:
-                case (ByHash(sha256, ProjectId() as project, Build() as build),):
-                    found.append(_Labelled(portable, grant, sha256, project, build))
+        if grant is None or not same_principal(grant.owner, session.owner):
+            continue
+        if portable.cid in revoked:
+            continue
+        match grant.statement.programs:
+            case (ByHash(sha256, ProjectId() as project, Build() as build),):
+                found.append(
+                    _Labelled(
+                        portable=portable,
+                        grant=grant,
+                        sha256=sha256,
+                        project=project,
+                        build=build,
+                    )
+                )
     return sorted(found, key=lambda one: one.grant.expires_at)
 
 
@@ -222,16 +229,23 @@ async def refresh(
             hint="name one repository with --repository, or refresh all with --all; to make a"
             " grant, leave out --refresh",
         )
-    found, status = [], 0
+    found = []
+    status = 0
     for one in live:
         build = one.build
-        wanted = WantedBuild(build.repository, build.ref, build.workflow, wanted.trusted_root)
+        same_source = WantedBuild(
+            repository=build.repository,
+            ref=build.ref,
+            workflow=build.workflow,
+            trusted_root=wanted.trusted_root,
+        )
         shown = to_builtins(build) | {"project": one.project.text}
         try:
-            active = ByHash(*await _active_build(client, one.project, wanted))
+            active = await _active_build(client, one.project, same_source)
             shown |= await _refreshed(client, url, one, active, grant, ttl_s)
         except SealspaceError as error:
-            status, shown["change"] = FAILED, f"failed: {what_happened(error)}"
+            status = FAILED
+            shown["change"] = f"failed: {what_happened(error)}"
             print_error(f"{build.repository}: the old grant stays: {error.message}", error.step)
         found.append(shown)
     print_documents(found, {name: name for name in ("repository", "ref", "project", "change")})
@@ -242,7 +256,9 @@ async def _refreshed(
     client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
 ) -> JsonObject:
     """Grant to the active build what an old grant allows, and revoke a grant to another build."""
-    terms, run, change = old.grant, old.grant.statement, "unchanged"
+    terms = old.grant
+    run = terms.statement
+    change = "unchanged"
     if active.build and run.refresh_for:
         last = await _refreshed_by_job(client, url, old, active, active.build.commit)
         return {"change": f"{last} → {active.build.commit}"}
@@ -251,7 +267,7 @@ async def _refreshed(
         change = f"{old.build.commit} → {active.build.commit}"
     # Read again: the turn of an older grant may have made this one.
     labelled = await _labelled(client)
-    if old not in labelled:  # PV16
+    if old not in labelled:  # a revocation meanwhile must not be undone (PV16)
         return {"change": "revoked meanwhile"}
     same = [
         one
@@ -259,7 +275,8 @@ async def _refreshed(
         if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
         == (old.portable.delegate_did, run, terms.secrets)
     ]
-    began, shown = terms.delegation.issued_at, JsonObject()
+    began = terms.delegation.issued_at
+    shown: JsonObject = {}
     life_s = ttl_s if began is None else terms.expires_at - began
     if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
         # Sent again: an earlier attempt may have failed before the runner got it.
@@ -283,7 +300,8 @@ async def _refreshed_by_job(
 
     Returns the commit of the build that was granted until now, or "none".
     """
-    job, session = old.grant, client.session
+    job = old.grant
+    session = client.session
     header = mint(
         session.signer,
         SystemEntropy(),

@@ -34,12 +34,14 @@ async def list_runs(client: Client) -> None:
     The state of each grant is shown. The list also shows the programs, callers and hosts that each
     grant allows.
     """
-    found, rows = [], []
+    found = []
+    rows = []
     for one in owner_home().grants():
         read = run_grant_of(one.portable)
         if read is None:  # a grant to a backend that is not a runner
             continue
-        run, (shown, cells) = read.statement, await listed(client, one)
+        run = read.statement
+        shown, cells = await listed(client, one)
         found.append(shown | {"run": run_statement_json(run)})
         programs = ", ".join(map(program_words, run.programs))
         rows.append((*cells, programs, caller_words(run.callers), ", ".join(run.hosts) or "none"))
@@ -74,7 +76,8 @@ def _condition(
 
     At most one option may be given.
     """
-    if sum((bool(callers), anybody, is_owner, file is not None)) > 1:
+    given = [bool(callers), anybody, is_owner, file is not None]
+    if given.count(True) > 1:
         raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
     if anybody:
         return AllowAll()

@@ -267,7 +267,7 @@ def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
         if compose is None:
             compose = _EXAMPLE_COMPOSE
         return SimulatedSource.load(given.platform_folder, compose=compose), compose
-    if given.loopback_ca is not None:  # RN111
+    if given.loopback_ca is not None:  # it could answer in a service's name (RN111)
         raise click.UsageError(
             "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
             " impersonate any host"
@@ -350,7 +350,11 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
             runner,
             folder=folder,
             seed=await asyncio.to_thread(backend_seed, keys),
-            price=Price(given.price_call, given.price_instructions, given.price_second),
+            price=Price(
+                call=given.price_call,
+                million_instructions=given.price_instructions,
+                second=given.price_second,
+            ),
             workers=given.children,
             origins=given.origins,
             client_of=lambda request: _counted_client(

@@ -144,7 +144,8 @@ def run(
     project = project_of(app).text
     mapping = {}
     for text in secrets:  # the last one for an index counts
-        if (found := re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)) is None:
+        found = re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)
+        if found is None:
             raise InvalidInput(
                 f"cannot pass the secret {text}: it is not INDEX=NAME with an index from 1",
                 hint="--secret 1=NAME, which is IEXEC_REQUESTER_SECRET_1 in the application",
@@ -214,20 +215,25 @@ async def _fetched(
     """Wait for the end of a task, and download, verify and decrypt its result (TK11)."""
     shown: Json = ""
     while (task := await client.runners.task(url, job)).get("status") == "pending":
-        if shown != (shown := task.get("stage")):
-            tell(f"{task.get('state')}: {shown or 'waiting'}")
+        stage = task.get("stage")
+        if stage != shown:
+            tell(f"{task.get('state')}: {stage or 'waiting'}")
+            shown = stage
         await asyncio.sleep(_POLL_S)
-    if (cause := task.get("cause")) is not None:
+    cause = task.get("cause")
+    if cause is not None:
         raise RunFailed(
             f"the task failed: {error_text(cause)}", hint=f"sealspace task show {url} {job}"
         )
-    ended, sealed = shaped(task, _Ended), await client.runners.task_result(url, job)
-    start, document = await start_of(url), canonical_bytes(ended.output)
+    ended = shaped(task, _Ended)
+    sealed = await client.runners.task_result(url, job)
+    start = await start_of(url)
+    document = canonical_bytes(ended.output)
     proven = await verify_run(canonical_bytes(ended.receipt), start, verifier.inspector)
     verifier.require(startup_evidence(proven))
     if (
         proven.stated["job"] != job
-        or "task" not in proven.stated  # TK9
+        or "task" not in proven.stated  # a run's caller can choose all the rest (TK9)
         or ended.output.get("sha256") != sha256(sealed).hexdigest()
         or not proven.is_about(salt=decode_url(ended.salt) or b"", input=request, output=document)
     ):

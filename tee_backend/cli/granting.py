@@ -57,7 +57,7 @@ from sealspace.errors import (
     InvalidInput,
     NotSignedIn,
 )
-from sealspace.secrets import is_protected, parse_secret_label
+from sealspace.secrets import SecretName, is_protected, parse_secret_label
 from sealspace.service.command_errors import ConfigurationError
 from sealspace.wire.portable import PortableDelegation
 
@@ -86,24 +86,14 @@ class BackendVerifier:
         pin: Pin = "compose",
         yes: bool = False,
     ) -> None:
-        self.expect, self.accept, self.pin, self.yes = expect, accept, pin, yes
+        self.expect = expect
+        self.accept = accept
+        self.pin = pin
+        self.yes = yes
         self.approved: Policy | None = None
         self.approved_secrets = frozenset[str]()
-        if like is not None:  # output of `show --json`, or a policy alone
-            try:
-                value = parse_json(
-                    read_named(like, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
-                )
-                self.approved = parse_policy(value.get("policy", value))
-            except (InvalidJson, PolicyError):
-                raise ConfigurationError(
-                    f"{like} is neither output of `backend show --json` nor a policy",
-                    hint="sealspace backend show URL --json > approved.json",
-                ) from None
-            secrets = value.get("secrets")
-            self.approved_secrets = frozenset(
-                map(str, secrets if isinstance(secrets, list) else ())
-            )
+        if like is not None:
+            self.approved, self.approved_secrets = _read_approved(like)
         with suppress(NotSignedIn):
             profile = owner_home().profile()
             trust_root = trust_root or profile.trust_root
@@ -155,6 +145,27 @@ class BackendVerifier:
             hint="add one of these options: --like FILE (saved output of `backend show --json`),"
             " --expect for each part of the code and the key provider, or --yes (any code)",
         )
+
+
+def _read_approved(file: Path) -> tuple[Policy, frozenset[str]]:
+    """Read the output of `show --json`, or a policy alone.
+
+    Returns the policy that the approved code meets, and the secrets that this code asked for.
+    """
+    try:
+        value = parse_json(
+            read_named(file, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
+        )
+        policy = parse_policy(value.get("policy", value))
+    except (InvalidJson, PolicyError):
+        raise ConfigurationError(
+            f"{file} is neither output of `backend show --json` nor a policy",
+            hint="sealspace backend show URL --json > approved.json",
+        ) from None
+    secrets = value.get("secrets")
+    if not isinstance(secrets, list):
+        return policy, frozenset()
+    return policy, frozenset(map(str, secrets))
 
 
 def _address(url: str) -> str:
@@ -225,24 +236,22 @@ def show(url: str, verifier: BackendVerifier) -> None:
         # Shown in spite of the refusal, so that a person can read what is wrong.
         print_result(as_json(seen), in_plain_words(seen))
         raise
-    shown: list[Json] = []
-    lines = []
+    run_grants: list[Json] = []
+    lines = [*in_plain_words(seen, policy)]
     for one in owner_home().grants_to(seen.did):
         grant = run_grant_of(one.portable)
         if grant is not None and seen.seen_at < grant.expires_at:
-            shown.append({"cid": one.portable.cid, "run": run_statement_json(grant.statement)})
+            run_grants.append({"cid": one.portable.cid, "run": run_statement_json(grant.statement)})
             secrets = ", ".join(secret.label for secret in grant.secrets)
             until = time_text(grant.expires_at)
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
-    print_result(
-        as_json(seen, policy) | ({"runGrants": shown} if seen.is_runner else {}),
-        (*in_plain_words(seen, policy), *lines),
-    )
-    more = " --secret NAME --program DID/NAME" if seen.is_runner else ""
-    tell(
-        f"to grant to exactly this code: sealspace {'runner' if seen.is_runner else 'backend'}"
-        f" grant {url}{more}"
-    )
+    shown = as_json(seen, policy)
+    command = f"backend grant {url}"
+    if seen.is_runner:
+        shown["runGrants"] = run_grants
+        command = f"runner grant {url} --secret NAME --program DID/NAME"
+    print_result(shown, lines)
+    tell(f"to grant to exactly this code: sealspace {command}")
 
 
 lifetime_option = expires_option("7d", "How long the grant lasts: 30m, 12h, 90d.")
@@ -312,17 +321,24 @@ async def grant(
 async def require_stored(client: Client, labels: Sequence[str]) -> None:
     """Check that the secrets of a grant are stored at the node."""
     secrets = [parse_secret_label(label) for label in labels]
-    stored = {
-        scope: await client.secrets().list(scope=scope)
-        for scope in {secret.scope for secret in secrets}
-    }
+    stored = {}
+    for scope in {secret.scope for secret in secrets}:
+        stored[scope] = await client.secrets().list(scope=scope)
     for secret in secrets:
         if secret.name not in stored[secret.scope]:
-            named = secret.name if secret.scope is None else f"{secret.name} --scope {secret.scope}"
-            hint = SCOPES.get(secret.scope, f"sealspace secret put {named} < FILE")
-            if is_protected(secret.name):
-                hint = f"sealspace runner generate URL {named}"
-            raise InvalidInput(f"there is no secret {named}", hint=hint)
+            raise _not_stored(secret)
+
+
+def _not_stored(secret: SecretName) -> InvalidInput:
+    """Return the error for a missing secret. Its hint says how to make the secret."""
+    named = secret.name
+    if secret.scope is not None:
+        named += f" --scope {secret.scope}"
+    if is_protected(secret.name):
+        hint = f"sealspace runner generate URL {named}"
+    else:
+        hint = SCOPES.get(secret.scope, f"sealspace secret put {named} < FILE")
+    return InvalidInput(f"there is no secret {named}", hint=hint)
 
 
 async def deliver(url: str, portable: PortableDelegation, *, hands_over: bool = True) -> JsonObject:

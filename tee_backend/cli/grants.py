@@ -1,6 +1,7 @@
 """The commands `list`, `revoke` and `withdraw` for grants to backends and runners."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -23,6 +24,8 @@ from sealspace.cli.terminal import (
 )
 from sealspace.client import Client
 from sealspace.errors import InvalidInput, NodeRefused
+from sealspace.wallets import Wallet
+from sealspace.wire.portable import PortableDelegation
 
 
 @click.command(
@@ -48,8 +51,10 @@ async def listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str,
 
     The description is returned as JSON and as table cells.
     """
-    portable, secrets = one.portable, granted_labels(one.portable)
-    state, until = await state_at_node(client, portable.cid), optional_time(portable.expires_at)
+    portable = one.portable
+    secrets = granted_labels(portable)
+    state = await state_at_node(client, portable.cid)
+    until = optional_time(portable.expires_at)
     shown: JsonObject = {
         "state": state,
         "url": one.url,
@@ -101,7 +106,8 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     included; `sealspace backend list` lists them. You can make new grants to the backend later.
     """
     home = owner_home()
-    wallet, owner = home.wallet(), home.profile().owner
+    wallet = home.wallet()
+    owner = home.profile().owner
     grants = [
         one.portable for one in known_grants(target) if same_principal(one.portable.owner, owner)
     ]
@@ -110,12 +116,27 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
             f"the grants to {target} were made by another wallet",
             hint="sealspace login --key-file FILE, with the key of that wallet",
         )
-    left = len([one for one in grants if await state_at_node(client, one.cid) != "revoked"])
-    number = f"{left} grant{'s' if left != 1 else ''}"
+    left = 0
+    for one in grants:
+        if await state_at_node(client, one.cid) != "revoked":
+            left += 1
+    number = "1 grant" if left == 1 else f"{left} grants"
     if left and is_interactive():  # a script that revokes in an emergency is not asked
         confirm(f"permanently revoke {number} to {target}?", yes=yes)
     # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
     # it survives a failover (ST16).
+    await _revoke_all(client, grants, wallet)
+    tell(f"revoked {number}" if left else "all grants were already revoked")
+    print_result({"revoked": left})
+
+
+async def _revoke_all(
+    client: Client, grants: Sequence[PortableDelegation], wallet: Wallet | None
+) -> None:
+    """Revoke grants together, or one by one if the node refuses that.
+
+    If grants cannot be revoked, the last refusal is raised after the others are revoked.
+    """
     refusals = []
     try:
         await client.delegations.revoke(*grants)
@@ -131,8 +152,6 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
                 tell(f"not revoked: {one.cid}")
     if refusals:
         raise refusals[-1]
-    tell(f"revoked {number}" if left else "all grants were already revoked")
-    print_result({"revoked": left})
 
 
 @click.command(
@@ -192,4 +211,6 @@ def hosts_words(stated: Json) -> str:
     "none".
     """
     hosts = stated.get("hosts") if isinstance(stated, dict) else None
-    return ", ".join(map(str, hosts if isinstance(hosts, list) else [])) or "none"
+    if not isinstance(hosts, list):
+        return "none"
+    return ", ".join(map(str, hosts)) or "none"

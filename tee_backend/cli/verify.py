@@ -3,7 +3,7 @@
 import asyncio
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -25,7 +25,7 @@ from sealspace.cli.options.paths import (
     read_named,
     require_readable,
 )
-from sealspace.cli.owner.node_terms import Accepted, accepting_options
+from sealspace.cli.owner.node_terms import Accepted, accepting_options, gathering
 from sealspace.cli.shared import is_shared
 from sealspace.cli.terminal import (
     facts,
@@ -84,6 +84,56 @@ class _Options(NamedTuple):
         return self.node_did
 
 
+_options = gathering(
+    "given",
+    _Options,
+    click.option(
+        "--node-did",
+        metavar="DID",
+        help="For receipts and audit exports: DID of the node whose signature is required.",
+    ),
+    click.option(
+        "--evidence",
+        type=FOLDER,
+        help="For receipts: folder with the evidence for the receipt; by default `../documents`,"
+        " relative to the receipt's folder.",
+    ),
+    file_option("--trust-root", help="Root certificate; by default Intel's."),
+    click.option(
+        "--collateral",
+        metavar="FILE|DIR",
+        type=click.Path(path_type=Path, exists=True),
+        help="For receipts: file with current collateral, to judge the code again, as of now."
+        " For run receipts and nodes: folder of collateral to use instead of Intel's service.",
+    ),
+    click.option(
+        "--start",
+        metavar="FILE|URL",
+        help="For run receipts: the runner's startup document, if FILE does not contain one.",
+    ),
+    file_option("--input", "input_file", help="For run receipts: file with the input of the run."),
+    file_option(
+        "--output", "output_file", help="For run receipts: file with the output of the run."
+    ),
+    repeatable_option(
+        "--expect",
+        metavar="TEXT",
+        help="For run receipts: require this code or key provider, as `backend show --expect` does;"
+        " repeatable.",
+    ),
+    file_option(
+        "--like",
+        help="For run receipts: check the code against a file that `backend show --json` wrote.",
+    ),
+    file_option("--policy", help="For nodes: JSON policy that lists the approved code."),
+    click.option(
+        "--nonce", help="Nonce that was sent in the request, if FILE contains a node's response."
+    ),
+    flag_option("--plain-http", help="For nodes: allow unencrypted http:// to another machine."),
+    accepting_options,
+)
+
+
 @click.command(
     epilog="Examples: `sealspace receipts list --out kept`, then `sealspace verify"
     " kept/receipts/….json --node-did DID`; `sealspace verify receipt.json --like approved.json"
@@ -91,50 +141,9 @@ class _Options(NamedTuple):
     " `sealspace verify audit.jsonl --node-did DID`; `sealspace verify https://node.example"
     " --policy approved.json`.",
 )
-@click.option(
-    "--node-did",
-    metavar="DID",
-    help="For receipts and audit exports: DID of the node whose signature is required.",
-)
-@click.option(
-    "--evidence",
-    type=FOLDER,
-    help="For receipts: folder with the evidence for the receipt; by default `../documents`,"
-    " relative to the receipt's folder.",
-)
-@file_option("--trust-root", help="Root certificate; by default Intel's.")
-@click.option(
-    "--collateral",
-    metavar="FILE|DIR",
-    type=click.Path(path_type=Path, exists=True),
-    help="For receipts: file with current collateral, to judge the code again, as of now."
-    " For run receipts and nodes: folder of collateral to use instead of Intel's service.",
-)
-@click.option(
-    "--start",
-    metavar="FILE|URL",
-    help="For run receipts: the runner's startup document, if FILE does not contain one.",
-)
-@file_option("--input", "input_file", help="For run receipts: file with the input of the run.")
-@file_option("--output", "output_file", help="For run receipts: file with the output of the run.")
-@repeatable_option(
-    "--expect",
-    metavar="TEXT",
-    help="For run receipts: require this code or key provider, as `backend show --expect` does;"
-    " repeatable.",
-)
-@file_option(
-    "--like",
-    help="For run receipts: check the code against a file that `backend show --json` wrote.",
-)
-@file_option("--policy", help="For nodes: JSON policy that lists the approved code.")
-@click.option(
-    "--nonce", help="Nonce that was sent in the request, if FILE contains a node's response."
-)
-@flag_option("--plain-http", help="For nodes: allow unencrypted http:// to another machine.")
-@accepting_options
+@_options
 @click.argument("source", metavar="FILE|URL")
-def verify(source: str, **options: Any) -> int:
+def verify(source: str, given: _Options) -> int:
     """Verify the document in FILE, or the code of the node at URL.
 
     All checks run on this machine. FILE is a receipt, the receipt of a run, an export of the audit
@@ -143,7 +152,6 @@ def verify(source: str, **options: Any) -> int:
     receipt of a run is not about the named input and output. It is 17 if the receipt of a run is
     valid, but --input and --output are missing: the receipt then says nothing about your data.
     """
-    given = _Options(**options)
     if "://" in source:
         _require_fitting("node", _NODE - {"nonce"})
         client = Client(source, settings=TransportSettings(allow_plain_http=given.plain_http))
@@ -153,23 +161,7 @@ def verify(source: str, **options: Any) -> int:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            lines = chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b""))
-            try:
-                verified = verify_export(lines, node_did=given.require_node_did())
-            except AuditChainBroken as error:
-                raise AuditRefuted(
-                    f"the audit chain is not valid: {error}", hint="export it again"
-                ) from error
-            print_json(
-                {
-                    "store": verified.store_id.hex(),
-                    "after": verified.after,
-                    "number": verified.number,
-                    "hash": verified.hash.hex(),
-                    "heads": verified.heads,
-                }
-            )
-            return 0
+            return _audit_export(first, stream, given)
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
@@ -222,6 +214,30 @@ def _require_fitting(kind: str, names: set[str]) -> None:
             raise click.UsageError(f"{parameter.opts[0]} does not apply to a {kind}")
 
 
+# --- the audit chain ------------------------------------------------------------------------------
+
+
+def _audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
+    """Verify an export of the audit chain, whose first line was read from the stream already."""
+    lines = chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b""))
+    try:
+        verified = verify_export(lines, node_did=given.require_node_did())
+    except AuditChainBroken as error:
+        raise AuditRefuted(
+            f"the audit chain is not valid: {error}", hint="export it again"
+        ) from error
+    print_json(
+        {
+            "store": verified.store_id.hex(),
+            "after": verified.after,
+            "number": verified.number,
+            "hash": verified.hash.hex(),
+            "heads": verified.heads,
+        }
+    )
+    return 0
+
+
 # --- receipts -------------------------------------------------------------------------------------
 
 
@@ -236,7 +252,9 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     if given.collateral is not None:
         require_readable(given.collateral)
     release = verify_release(data, documents_in(folder), root=root, node_did=node_did)
-    said, number, at = release.receipt, len(release.policies), time_text(release.receipt.at)
+    said = release.receipt
+    number = len(release.policies)
+    at = time_text(said.at)
     found: dict[str, object] = {
         "node": said.node,
         "network": said.network,
@@ -252,21 +270,19 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
             release, read_collateral_file(given.collateral), root=root, now=SystemClock.now()
         )
         found["today"] = today
-    shown = facts(
-        {
-            "valid": "the node signed the receipt, and the documents prove the release",
-            "node": said.node,
-            "network": said.network,
-            "to": said.invoker,
-            "why": f"machine token {said.machine}" if said.machine else said.ground,
-            "time": at,
-            "under": f"{number} polic{'y' if number == 1 else 'ies'}",
-            "today": [
-                f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()
-            ],
-        }
-    )
-    print_result(found, shown)
+    named = {
+        "valid": "the node signed the receipt, and the documents prove the release",
+        "node": said.node,
+        "network": said.network,
+        "to": said.invoker,
+        "why": f"machine token {said.machine}" if said.machine else said.ground,
+        "time": at,
+        "under": "1 policy" if number == 1 else f"{number} policies",
+        "today": [
+            f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()
+        ],
+    }
+    print_result(found, facts(named))
     return 1 if any(today.values()) else 0
 
 
@@ -289,41 +305,46 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
         collateral=_folder(given.collateral),
     )
     receipts = run_receipts()
-    receipt, start = _canonical(kept.get("receipt", kept)), _start(kept, given)
+    receipt = _canonical(kept.get("receipt", kept))
+    start = _start(kept, given)
     run = asyncio.run(receipts.verify_run(receipt, start, verifier.inspector))
     seen = startup_evidence(run)
     verifier.require(seen)
-    is_approved, is_about = verifier.names_all_code(seen), None
-    if given.input_file is not None and given.output_file is not None:
-        salt = decode_url(kept.get("salt"))
-        if salt is None or len(salt) != receipts.SALT_BYTES:
-            raise InvalidInput(
-                f"cannot compare the input and output with the receipt: {path} contains no salt",
-                hint="use a file that `sealspace runner call --receipt FILE` wrote",
-            )
-        is_about = run.is_about(
-            salt=salt,
-            input=read_named(given.input_file, most_bytes=_MAX_DATA_BYTES),
-            output=read_named(given.output_file, most_bytes=_MAX_DATA_BYTES),
-        )
-    stated = run.stated
-    not_compared = [] if is_about is not None else ["input", "output"]
+    is_approved = verifier.names_all_code(seen)
+    is_about = _is_about_given(run, kept, path, given)
     found = {
-        **stated,
+        **run.stated,
         "codeApproved": is_approved,
         "isAboutData": is_about,
-        "notCompared": not_compared,
+        "notCompared": ["input", "output"] if is_about is None else [],
     }
     print_result(found, facts(_run_facts(run, is_approved=is_approved, is_about=is_about)))
     if not is_approved or is_about is False:
         return FAILED
-    if not_compared:
+    if is_about is None:
         print_error(
             "the receipt is valid, but was not compared with your input and output",
             "add --input FILE --output FILE",
         )
         return PARTLY_CHECKED
     return 0
+
+
+def _is_about_given(run: VerifiedRun, kept: JsonObject, path: Path, given: _Options) -> bool | None:
+    """Return whether a run was about the given input and output; None: none were given."""
+    if given.input_file is None or given.output_file is None:
+        return None
+    salt = decode_url(kept.get("salt"))
+    if salt is None or len(salt) != run_receipts().SALT_BYTES:
+        raise InvalidInput(
+            f"cannot compare the input and output with the receipt: {path} contains no salt",
+            hint="use a file that `sealspace runner call --receipt FILE` wrote",
+        )
+    return run.is_about(
+        salt=salt,
+        input=read_named(given.input_file, most_bytes=_MAX_DATA_BYTES),
+        output=read_named(given.output_file, most_bytes=_MAX_DATA_BYTES),
+    )
 
 
 def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) -> dict[str, object]:
@@ -335,18 +356,18 @@ def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) ->
         is_about: whether the receipt is about the given input and output; None: none were given.
     """
     stated = run.stated
+    not_compared = None
+    if is_about is None:
+        not_compared = "input and output: this receipt may be about other data"
+    code = "not approved; name the approved code with --like or --expect"
+    if is_approved:
+        code = "completely approved"
     failed = "" if stated["code"] is None else f": {stated['code']}"
     return {
         # First: who reads no further must not take the data for proven.
-        "not compared": (
-            "input and output: this receipt may be about other data" if is_about is None else None
-        ),
+        "not compared": not_compared,
         "valid": "the receipt is signed by the key that the runner's quote names",
-        "code": (
-            "completely approved"
-            if is_approved
-            else "not approved; name the approved code with --like or --expect"
-        ),
+        "code": code,
         "runner": stated["runner"],
         "MRTD": run.runner.evidence.mrtd.hex(),
         "program": stated["program"],
@@ -371,6 +392,7 @@ def _data_words(is_about: bool | None) -> str | None:
 
 
 def _start(kept: JsonObject, given: _Options) -> bytes:
+    """Return the runner's startup document, from the option `--start` or beside the receipt."""
     if given.start is None:
         document = _canonical(kept["start"]) if "start" in kept else b""
     elif "://" in given.start:
@@ -420,7 +442,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         now = SystemClock.now()
         seen = await verifier.examine(attestation, now=now)
         shown = as_json(attestation.statement, seen)
-        lines = ["ok       the quote is genuine, and names this node and nonce"]
+        lines.append("ok       the quote is genuine, and names this node and nonce")
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
         if code is None:
             raise NodeEvidenceRefused(
@@ -430,10 +452,8 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         lines.append("ok       verdict: the node runs approved code")
     except NodeEvidenceRefused as refused:
         reason = refused.reason
-        lines += [
-            f"wrong    verdict: refused ({reason}): {refused.detail}",
-            f"         next: {refused.step}",
-        ]
+        lines.append(f"wrong    verdict: refused ({reason}): {refused.detail}")
+        lines.append(f"         next: {refused.step}")
     print_result({"approved": reason is None, "refused": reason} | shown, lines)
     return 0 if reason is None else 1
 
