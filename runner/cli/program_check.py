@@ -38,7 +38,7 @@ async def check(wasm: bytes, target: Target) -> None:
     except RunRefused as refused:
         reason = refused.reason
         named = f": {reason.detail}" if reason.detail else ""
-        # RN215: the hint for an interface comes before the one for its code
+        # The hint for an interface comes before the one for its code (RN215)
         hints = [
             hint for start, hint in _HINTS.items() if start in f"{reason.code} {reason.detail}"
         ]

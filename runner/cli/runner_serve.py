@@ -319,7 +319,7 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
         # Opened first: its lock ensures that one process uses the folder.
         Backend.open(node, source, folder=folder, keys=keys) as backend,
         Journal(folder / _JOURNAL) as journal,
-        # RN222: the node counts reads without a token by client address only.
+        # The node counts reads without a token by client address only (RN222).
         Client(
             node, settings=TransportSettings(user_agent=f"sealspace-runner ({backend.did})")
         ) as public,
@@ -373,7 +373,7 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
                 client_of=partial(_client_of, given.proxies),
                 signers=lambda: backend.signers,
             ).mount(app)
-            # AT61: a delivery may be refused while others flood the runner.
+            # A delivery may be refused while others flood the runner (AT61).
             backend.watch(runner.check_found)
             yield app
 

@@ -162,7 +162,7 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
     """
     context = click.get_current_context()
     if _META not in context.meta:
-        # LP1: without the table, every connection would be refused.
+        # Without the table, every connection would be refused (LP1).
         if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
             raise NotSigned(
                 f"cannot serve the wallet page: {SOCKET_TABLES[0]} is missing, so connections of"
@@ -392,7 +392,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
         # Only Linux lists the users of sockets. Elsewhere the secret token is the only protection.
         if sys.platform == "linux":
             user = peer_user(client_address, (_HOST, self.server_address[1]))
-            if user not in (0, os.geteuid()):  # LP1; root can read the command's memory anyway
+            if user not in (0, os.geteuid()):  # root can read our memory anyway (LP1)
                 if user is not None and user not in self._refused_users:
                     self._refused_users.add(user)
                     print_lines(
@@ -420,7 +420,7 @@ class _Exchange(BaseHTTPRequestHandler):
     """A handler for HTTP requests to the wallet page."""
 
     server: WalletPage
-    timeout = 10.0  # LP5: seconds until a read fails
+    timeout = 10.0  # seconds until a read fails (LP5)
 
     def do_GET(self) -> None:
         self._answer(self._file)
@@ -445,7 +445,7 @@ class _Exchange(BaseHTTPRequestHandler):
         The path is the part after the token.
         """
         own = self.server.authority
-        # LP2: stops DNS rebinding, where another site's name resolves to this machine.
+        # Stops DNS rebinding, where another site's name resolves to this machine (LP2).
         if self.headers.get_all("Host") != [own]:
             raise AnswerRefused(421, f"this page is available only at http://{own}")
         if self.headers.get("Origin") not in (None, f"http://{own}"):
@@ -467,14 +467,14 @@ class _Exchange(BaseHTTPRequestHandler):
         self._send(200, self.server.console.TYPES[name.rpartition(".")[2]], body)
 
     def _receive(self, place: str) -> None:
-        # LP4: another site's form cannot send JSON, and its scripts send another Origin.
+        # Another site's form cannot send JSON, and its scripts send another Origin (LP4).
         if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:
             raise AnswerRefused(403, "requests from other sites are refused")
         # Several lengths, joined by a comma, do not match the pattern.
         length = ",".join(self.headers.get_all("Content-Length", ()))
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "the body needs a Content-Length")
-        if int(length) > MAX_BODY_BYTES:  # LP5, before a byte is read
+        if int(length) > MAX_BODY_BYTES:  # before a byte is read (LP5)
             raise AnswerRefused(413, f"the body must be at most {MAX_BODY_BYTES} bytes long")
         try:
             message = parse_json(self.rfile.read(int(length)), max_bytes=MAX_BODY_BYTES)

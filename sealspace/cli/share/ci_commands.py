@@ -110,7 +110,7 @@ async def trust(
             hint="use --branch, --tag or --environment with github and gitlab, --claim with others",
         )
     try:
-        # OX8: no rename changes the numbers; GitHub's say nothing about repositories elsewhere
+        # No rename changes the numbers; GitHub's say nothing about repositories elsewhere (OX8)
         if "repository" in given and system == "github" and "issuer" not in given:
             async with Transport("https://api.github.com") as transport:
                 found: Any = json_object(

@@ -66,7 +66,7 @@ async def warn_of_writers(client: Client, labels: Iterable[str]) -> dict[str, ob
             f"to revoke this right: sealspace grant revoke {cid}",
         )
     if state == "cut":
-        # EN34: without this line, a list that an attacker made long would look like a full one.
+        # Without this line, a list that an attacker made long would look like a full one (EN34).
         tell(
             f"warning: you have more than {MOST_GRANTS} grants in force, and only these were"
             " checked; others may also write these secrets; next: sealspace grant list"
@@ -92,7 +92,7 @@ async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListSta
                     return records, "cut"
                 records.append(one)
     except SealspaceError as error:
-        # EN34: a list that cannot be read must not look like a list without writers.
+        # A list that cannot be read must not look like a list without writers (EN34).
         reason = what_happened(error, own=client.session.owner)
         tell(
             f"warning: cannot check who else may write these secrets: {reason}; next: sealspace"

@@ -68,7 +68,7 @@ async def share(
     if not dids:
         raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
     labels = [label_of(one, scope) for one in names]
-    # SH6, EN34: the value that is stored under a name is copied, whoever stored it there.
+    # The value that is stored under a name is copied, whoever stored it there (SH6, EN34).
     await warn_of_writers(client, labels)
     for did in sorted(dids):
         await _share(client, labels, did, team, node, ttl_s, out)
@@ -113,7 +113,7 @@ async def add(
         if one.folder.team == team:
             copied.update(copy.label for copy in one.copies)
     if copied:
-        # SH6, EN34: the new member gets copies of the values that are stored now.
+        # The new member gets copies of the values that are stored now (SH6, EN34).
         await warn_of_writers(client, sorted(copied))
     await _share(client, (), did, team, node, ttl_s, out)
 

@@ -185,7 +185,7 @@ def _way_to(base: Path, path: Path) -> Iterator[Path]:
         base: the folder that the path is relative to, without links.
         path: the path, which may be absolute.
     """
-    # AG4: the agent can change a link of its project, also one that leads out of it.
+    # The agent can change a link of its project, also one that leads out of it (AG4).
     place, left, links = base, [*reversed(path.parts)], 0
     while left and links <= _MOST_LINKS:
         part = left.pop().replace("//", "/")

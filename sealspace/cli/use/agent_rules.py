@@ -88,7 +88,7 @@ class Request(Action, frozen=True):
 class FullRequest(Request, frozen=True):
     """An HTTPS request with a secret in a header."""
 
-    # AG6: without the slash, a path like `:8443/` would change the port.
+    # Without the slash, a path like `:8443/` would change the port (AG6).
     path: Annotated[str, Field(pattern="^/")] = "/"
     """Path and query."""
     body: str = ""

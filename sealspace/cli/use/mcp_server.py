@@ -168,9 +168,9 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
             *(sys.executable, "-P", "-m", "sealspace", "run", "--no-project"),
             f"--only={','.join(wanted.secrets)}",
             *((f"--scope={wanted.scope}",) if wanted.scope else ()),
-            # AG8: a command that ignores SIGTERM is killed with its process group.
+            # A command that ignores SIGTERM is killed with its process group (AG8).
             *("--", "timeout", "-k2", str(_MAX_RUN_S), wanted.program, *wanted.arguments),
-            # AG4: no variable of the agent's host, such as LD_PRELOAD or GIT_SSH.
+            # No variable of the agent's host, such as LD_PRELOAD or GIT_SSH (AG4).
             env={
                 "HOME": str(Path.home()),
                 "LANG": "C.UTF-8",
@@ -253,7 +253,7 @@ def mcp(project: Path) -> None:
     """
     keep_out_of_core_dumps()
     os.chdir(project)
-    # AG1: an agent that changes these changes what it may do.
+    # An agent that changes these changes what it may do (AG1).
     for variable in os.environ:
         if variable.startswith("SEALSPACE_"):
             raise InvalidInput(

@@ -634,7 +634,7 @@ def ends_like_a_secret(name: str) -> bool:
 
 def directs_programs(name: str) -> bool:
     """Return whether an environment variable can direct a program's code or connections (CL6)."""
-    # CL5: a `SEALSPACE_TOKEN` among the secrets would be the session of the child's commands.
+    # A `SEALSPACE_TOKEN` among the secrets would be the session of the child's commands (CL5).
     if name.startswith(_OURS):
         return True
     is_listed = name in _NAMES or name.startswith(_PREFIXES)

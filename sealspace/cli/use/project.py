@@ -87,7 +87,7 @@ class Project(FrozenStruct):
 
     def confirm_login(self, client: Client) -> None:
         """Ask the user to confirm if the file names another node or owner than the login's."""
-        # CL4: the file selects no node and no owner. The answer only allows the user's own login.
+        # The file selects no node and no owner (CL4). The answer only allows the user's own login.
         for word, named, own in (
             ("node", self.node, client.url),
             ("owner", self.owner, client.session.owner),
@@ -117,7 +117,7 @@ def find_project() -> Project | None:
             if str(folder) == home or folder.is_mount():
                 return None
             path = folder.parent / FILE_NAME
-        # CL2: another user could name any secret in a file that they can write. The folder is not
+        # Another user could name any secret in a file that they can write (CL2). The folder is not
         # checked: a file that another user puts there belongs to that user.
         return _parsed(path, read_file(path, most_bytes=_MAX_BYTES, denied=0o022))
     except OSError as error:
@@ -131,7 +131,7 @@ def find_project() -> Project | None:
 def _parsed(path: Path, data: bytes) -> Project:
     """Parse a project file (CL3)."""
     document = tomllib.loads(data.decode())
-    # CL3: an ignored member would be a restriction that does not apply.
+    # An ignored member would be a restriction that does not apply (CL3).
     for name in document.keys() - {*Project.__struct_fields__[1:]}:
         raise InvalidJson(
             f"unknown member {name}; the members are secrets, rename, scope, node and owner"
@@ -143,7 +143,7 @@ def _parsed(path: Path, data: bytes) -> Project:
             "it has a name that is not in capitals; write the scope apart: scope = 'ci'"
         )
     for name in project.rename:
-        # CL3: the file's writer could pass any secret to the loader of programs.
+        # The file's writer could pass any secret to the loader of programs (CL3).
         if directs_programs(name):
             raise InvalidJson(f"the variable {name} controls how programs run")
         if name in project.secrets:

@@ -89,8 +89,8 @@ def _address(node: str) -> str:
     if url.host != "127.0.0.1":
         return address
     try:
-        # LP8: another user could serve a page at the other address of `localhost`, and its key
-        # would be signed in. A bound port cannot be taken until the command ends.
+        # Another user could serve a page at the other address of `localhost`, and its key would be
+        # signed in (LP8). A bound port cannot be taken until the command ends.
         other = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
         other.bind(("::1", url.port))
     except OSError as error:
