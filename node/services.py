@@ -12,7 +12,7 @@ from spaces.grants.hosting import HostingPolicy
 from spaces.sql.databases import Databases
 from spaces.store.contract import Store
 from spaces.values.quota import QuotaPolicy
-from spaces.values.value_heads import Values
+from spaces.values.value_storage import Values
 from tee_backend.attestation.trust_root import TrustRoot
 
 from .cohort import Cohort

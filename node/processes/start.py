@@ -26,7 +26,7 @@ from spaces.sql.database_rows import DATABASES_FOLDER
 from spaces.sql.databases import Databases
 from spaces.store.contract import ABSENT, Commit, Put, Store, commit_puts, read_row
 from spaces.store.lmdb.engine import socket_path_for
-from spaces.values.value_heads import Values
+from spaces.values.value_storage import Values
 
 from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder

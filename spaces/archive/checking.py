@@ -102,11 +102,12 @@ from ..sql.database_files import check_database
 from ..sql.database_rows import DATABASE_ROWS, DATABASES_FOLDER, file_of
 from ..store.contract import LIVE_MARK, Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow, RowSource, StoreSnapshot, parse_row
+from ..values.metadata import row_bytes
 from ..values.object_records import ObjectRecord, object_record_of, object_work_of
 from ..values.object_store import ObjectStore
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
-from ..values.value_heads import head_of, row_bytes
+from ..values.value_heads import head_of
 from .bodies import note_bodies, noted_bodies
 
 AccountingEntry = tuple[bytes, int]

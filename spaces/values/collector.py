@@ -29,6 +29,7 @@ from ..keyspace import (
     object_key,
 )
 from ..store.contract import Add, Commit, Put, Store, commit_puts, read_row
+from .former_values import RESTORABLE_S
 from .object_records import (
     UNLINK_AFTER_S,
     ObjectRecord,
@@ -38,7 +39,9 @@ from .object_records import (
     object_work_of,
 )
 from .object_store import ObjectStore
-from .value_heads import RESTORABLE_S, Values, Write, head_key, head_of, versions_in, versions_range
+from .value_heads import head_key, head_of, versions_in, versions_range
+from .value_storage import Values
+from .value_writes import Write
 
 ORPHAN_AFTER_S = 86_400.0
 UNFINISHED_AFTER_S = 3600.0

@@ -22,7 +22,8 @@ from tests_support import REPOSITORY, CountingEntropy
 from capabilities.resources import parse_space_id
 from spaces.store.lmdb.engine import read_lmdb
 from spaces.values.object_folder import ObjectFolder
-from spaces.values.value_heads import Values, head_key, head_of
+from spaces.values.value_heads import head_key, head_of
+from spaces.values.value_storage import Values
 
 WRITERS = 16
 Engine = Callable[[], tuple[str, ...]]

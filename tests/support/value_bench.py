@@ -13,11 +13,14 @@ from capabilities.resources import SpaceId
 from spaces.keyspace import object_key, space_keys, x16
 from spaces.store.contract import Add, Commit, Committed, Refused, Store, counter_of
 from spaces.values.collector import collect
+from spaces.values.drafts import Draft
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import object_record_of
 from spaces.values.value_bodies import Body, Staging
-from spaces.values.value_heads import Draft, Head, Values, WritePlan, head_key, head_of
-from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_heads import Head, head_key, head_of
+from spaces.values.value_storage import Values
+from spaces.values.value_writes import Write as ValueWrite
+from spaces.values.value_writes import WritePlan
 
 SPACE = SpaceId(Principal(OWNER.did), "default")
 OTHER = SpaceId(Principal(OWNER.did), "other")

@@ -25,7 +25,8 @@ from spaces.store.contract import Add, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import Body, inline_body
-from spaces.values.value_heads import Values, Write, WritePlan
+from spaces.values.value_storage import Values
+from spaces.values.value_writes import Write, WritePlan
 
 PER_SPACE = 10
 PAGE = 100

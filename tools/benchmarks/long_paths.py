@@ -31,7 +31,8 @@ from spaces.store.contract import Commit, Committed, Store
 from spaces.store.lmdb.engine import open_lmdb
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import inline_body
-from spaces.values.value_heads import Values, Write
+from spaces.values.value_storage import Values
+from spaces.values.value_writes import Write
 
 FEW_KEYS = 10
 TARGET_RATIO = 1.5

@@ -39,7 +39,8 @@ from sealspace.session import mint, network_of_owner, space_capability
 from spaces.documents.network_rows import network_row_key
 from spaces.store.contract import Record, read_row
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Head, Write, head_key, head_of
+from spaces.values.value_heads import Head, head_key, head_of
+from spaces.values.value_writes import Write
 
 from ...refusal import Refusal
 from ...services import Services

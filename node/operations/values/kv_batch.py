@@ -6,8 +6,10 @@ single snapshot.
 
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from spaces.store.contract import MAX_COMMIT_BYTES, too_large
+from spaces.values.metadata import check_metadata
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Head, Write, check_metadata, head_key, head_of
+from spaces.values.value_heads import Head, head_key, head_of
+from spaces.values.value_writes import Write
 
 from ...refusal import Refusal
 from ..authorise import read_call

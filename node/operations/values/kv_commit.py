@@ -22,9 +22,11 @@ from spaces.store.contract import (
     ReplayRecord,
     counter_of,
 )
+from spaces.values.drafts import Draft
 from spaces.values.quota import effective_limit, rows_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import NO_LIMIT, Draft, Head, VersionRoom, Write, head_of
+from spaces.values.value_heads import Head, head_of
+from spaces.values.value_writes import NO_LIMIT, VersionRoom, Write
 
 from ...refusal import Refusal
 from ...services import Services

@@ -17,8 +17,8 @@ from spaces.values.collector import (
     sweep_unfinished,
 )
 from spaces.values.object_records import UNLINK_AFTER_S
-from spaces.values.value_heads import Write as ValueWrite
 from spaces.values.value_heads import head_key
+from spaces.values.value_writes import Write as ValueWrite
 
 BODY = b"never committed" * 10_000
 

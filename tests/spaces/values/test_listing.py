@@ -18,7 +18,9 @@ from spaces.store.contract import Commit, Store
 from spaces.values.listing import MAX_LISTING, Listing, ListingQuery, complete, list_paths
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import inline_body
-from spaces.values.value_heads import Values, Write, head_key
+from spaces.values.value_heads import head_key
+from spaces.values.value_storage import Values
+from spaces.values.value_writes import Write
 
 LONG = "x" * 400
 SPACE = SpaceId(Principal(OWNER.did), "default")

@@ -26,8 +26,9 @@ from spaces.values.object_folder import ObjectFolder
 from spaces.values.object_records import UNLINK_AFTER_S, ObjectName
 from spaces.values.object_store import PIECE_BYTES, ObjectStore
 from spaces.values.value_bodies import INLINE_BYTES, Staging
-from spaces.values.value_heads import Values, head_key
-from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_heads import head_key
+from spaces.values.value_storage import Values
+from spaces.values.value_writes import Write as ValueWrite
 
 SIZES = (
     INLINE_BYTES + 1,

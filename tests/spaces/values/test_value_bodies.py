@@ -38,7 +38,7 @@ from spaces.values.value_bodies import (
     Staging,
     inline_body,
 )
-from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_writes import Write as ValueWrite
 
 HUGE = bytes(range(256)) * 4096 + b"and a rest"
 

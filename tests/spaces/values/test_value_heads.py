@@ -10,10 +10,11 @@ from value_bench import LARGE, OTHER, SMALL, SPACE, Bench, Write
 from spaces.keyspace import space_keys
 from spaces.space_errors import CommitInvalid, MetadataTooLarge, RecordDamaged
 from spaces.store.contract import Add, Commit, Committed, Put, Refused
+from spaces.values.metadata import MAX_METADATA_BYTES, ROW_BYTES
 from spaces.values.object_records import ObjectName, parse_file_name
 from spaces.values.value_bodies import INLINE_BYTES, inline_body
-from spaces.values.value_heads import MAX_METADATA_BYTES, ROW_BYTES, head_key
-from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_heads import head_key
+from spaces.values.value_writes import Write as ValueWrite
 
 BODIES = {
     "empty": b"",

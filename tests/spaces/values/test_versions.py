@@ -23,17 +23,12 @@ from spaces.keyspace import (
 from spaces.store.contract import Commit, Committed, Put, Refused, commit_puts, counter_of
 from spaces.store.lmdb.snapshots import RowSource
 from spaces.values.collector import sweep_versions
+from spaces.values.former_values import RESTORABLE_S
+from spaces.values.metadata import row_bytes
 from spaces.values.value_bodies import INLINE_BYTES, inline_body
-from spaces.values.value_heads import (
-    RESTORABLE_S,
-    Head,
-    VersionRoom,
-    head_key,
-    row_bytes,
-    versions_in,
-    versions_range,
-)
-from spaces.values.value_heads import Write as ValueWrite
+from spaces.values.value_heads import Head, head_key, versions_in, versions_range
+from spaces.values.value_writes import VersionRoom
+from spaces.values.value_writes import Write as ValueWrite
 
 SECRETS = SpaceId(Principal(OWNER.did), "secrets")
 MOST = 3

@@ -8,8 +8,8 @@ from audit_records import audit_records
 
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Hosting
-from sealspace.service.command_errors import ConfigurationError
-from spaces.values.value_heads import ROW_BYTES
+from sealspace.cli.command_errors import ConfigurationError
+from spaces.values.metadata import ROW_BYTES
 
 SECRET = "canary-of-the-operator"
 ADMIN = Admin(secret=SECRET)

@@ -12,8 +12,8 @@ from patience import AT_ONCE_S, until
 from node.config.tree import Config, Hosting, Http, Store
 from spaces.values.collector import UNFINISHED_AFTER_S, sweep_unfinished
 from spaces.values.long_paths import MAX_PATH_BYTES
+from spaces.values.metadata import ROW_BYTES
 from spaces.values.value_bodies import Intake
-from spaces.values.value_heads import ROW_BYTES
 
 LARGE = bytes(range(256)) * 4096 + b"and a rest"
 

@@ -15,7 +15,7 @@ from node.config.tree import Hosting, Http
 from node.operations.values.admin_quota import show_quota
 from spaces.keyspace import space_keys
 from spaces.store.contract import counter_of
-from spaces.values.value_heads import row_bytes
+from spaces.values.metadata import row_bytes
 
 NAME = "vault/secrets/API_KEY"
 

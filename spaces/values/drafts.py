@@ -1,0 +1,173 @@
+"""Prepared writes of values.
+
+A write replaces both body and metadata (M2).
+
+The row of a value is replaced only if it is exactly the row that was read, because commits that
+change rows also count the references to files. A writer that loses a race is refused and plans
+again on a new read. That is at most one retry for each earlier write on the same path.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from capabilities.clock_and_entropy import Entropy
+from capabilities.resources import SpaceId
+
+from ..keyspace import MAX_PLAIN_PATH_BYTES, space_keys
+from ..space_errors import CommitInvalid
+from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Store, stamp_of
+from .body_references import BodyReferences
+from .former_values import FormerValues, most_kept
+from .long_paths import added_path_puts, removed_path_puts
+from .metadata import ROW_BYTES, check_metadata, encode_text, path_bytes, row_bytes
+from .value_heads import Head, encode_head
+from .value_writes import Replacement, VersionRoom, Write, WritePlan
+
+# ST6. For the other rows of a commit.
+_OTHER_BYTES = 128 * 1024
+_MOST_BYTES_OF_A_CHARACTER = 4
+
+
+class Draft:
+    """Prepared writes to one space.
+
+    `plan` renames uploaded files to their final names.
+
+    Attributes:
+        growth_bytes: the change of the total size of bodies in the space; exact for a commit of the
+            plan (ST7).
+        row_growth_bytes: the change of the size of the space's rows (M54); exact, because each
+            write expects the exact row that it replaces.
+        replaced: the live values that the writes replace, in their order.
+    """
+
+    def __init__(
+        self,
+        space: SpaceId,
+        replacements: Sequence[Replacement],
+        *,
+        kept: Mapping[str, int],
+        removed: Mapping[bytes, Head],
+        entropy: Entropy,
+        max_bytes: int | None,
+    ) -> None:
+        self.replaced = tuple([one.old for one in replacements])
+        self.growth_bytes = 0
+        self.row_growth_bytes = 0
+        self._own = space_keys(space)
+        self._replacements = replacements
+        self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
+        self._former = FormerValues(space, self._bodies)
+        self._index_puts = dict[bytes, Put]()
+        self._freed_bytes = 0
+        self._written_bytes = 0
+        for one in replacements:
+            if one.write.body is None and one.record is None and not removed:
+                raise CommitInvalid("a path that was never written cannot be deleted")
+            metadata_bytes = check_metadata(one.write.metadata)
+            self._count_old(one.old)
+            self._count_new(one.write, metadata_bytes)
+            self._former.add(one, most=most_kept(kept, space, one.write.path))
+        for key, head in removed.items():
+            self._former.remove(key, head)
+
+    def _count_old(self, old: Head | None) -> None:
+        """Count the bytes and references of a value that is replaced."""
+        if old is None:
+            return
+        self.growth_bytes -= len(old.body or b"")
+        self.row_growth_bytes -= row_bytes(old.path, old.metadata)
+        self._freed_bytes += old.size_bytes
+        self._bodies.count(old, delta=-1, kept_delta=0)
+
+    def _count_new(self, write: Write, metadata_bytes: int) -> None:
+        """Count the bytes and references of a value that is written."""
+        body = write.body
+        if body is None:
+            return
+        inline_bytes = len(body.inline or b"")
+        self.growth_bytes += inline_bytes
+        self.row_growth_bytes += path_bytes(write.path) + metadata_bytes
+        self._freed_bytes -= body.size_bytes
+        self._written_bytes += inline_bytes + ROW_BYTES + metadata_bytes
+        if body.file is not None:
+            self._bodies.add_upload(body.digest, body.size_bytes, body.file)
+
+    async def look_up(self, store: Store, room: VersionRoom, pages: Sequence[Page]) -> None:
+        """Read the stored rows that `plan` needs."""
+        self._index_puts = await self._path_puts(store)
+        if self._former.has_rewrites or room.kept_bytes:
+            row_bytes_left = room.commit_bytes - _OTHER_BYTES - self._written_bytes
+            excess_bytes = self._former.keep(
+                room,
+                free_bytes=room.limit_bytes - room.used_bytes + self._freed_bytes,
+                commit_bytes=row_bytes_left - MAX_KEY_BYTES * len(self._index_puts),
+            )
+            await self._former.look_up(
+                store, excess_bytes=excess_bytes, kept_bytes=room.kept_bytes, pages=pages
+            )
+        self.growth_bytes += await self._bodies.look_up(store)
+
+    async def _path_puts(self, store: Store) -> dict[bytes, Put]:
+        """Return the updates of the index for long paths, by key."""
+        added = list[bytes]()
+        removed = list[bytes]()
+        for one in self._replacements:
+            path = one.write.path
+            if len(path) * _MOST_BYTES_OF_A_CHARACTER <= MAX_PLAIN_PATH_BYTES:
+                continue
+            if one.old is None and one.write.body is not None:
+                added.append(encode_text(path))
+            elif one.old is not None and one.write.body is None:
+                removed.append(encode_text(path))
+        puts = {put.key: put for put in await removed_path_puts(store, self._own.space16, removed)}
+        # The last write of a key wins: an index row that one path removes and another needs stays.
+        for put in added_path_puts(self._own.space16, added):
+            puts[put.key] = put
+        return puts
+
+    async def plan(self, *, now: float) -> WritePlan:
+        """Rename the uploaded files and prepare the commit.
+
+        Call this once for each commit.
+        """
+        bodies = await self._bodies.plan(now=now)
+        heads = [self._head_put(one, now=now) for one in self._replacements]
+        adds = bodies.adds
+        if self.row_growth_bytes:
+            adds = (Add(self._own.rows, self.row_growth_bytes), *adds)
+        return WritePlan(
+            puts=(
+                *heads,
+                *self._index_puts.values(),
+                *bodies.puts,
+                *self._former.puts(now=now),
+            ),
+            checks=bodies.checks,
+            adds=adds,
+        )
+
+    def _head_put(self, replacement: Replacement, *, now: float) -> Put:
+        """Return a write operation that stores or deletes a value."""
+        write = replacement.write
+        body = write.body
+        expect = stamp_of(replacement.record)
+        if body is None:
+            return Put(replacement.key, None, expect=expect)
+        row = encode_head(
+            path=write.path,
+            digest=body.digest,
+            size_bytes=body.size_bytes,
+            metadata=write.metadata,
+            body=body.inline,
+            generation=None if body.file is None else self._bodies.generation_of(body.digest),
+            sealed_key=write.sealed_key,
+            stored_at=int(now),
+            version=self._former.number_of_new(replacement),
+        )
+        return Put(
+            replacement.key,
+            row,
+            expect=expect,
+            weight_bytes=len(body.inline or b""),
+            account=self._own.usage,
+        )
