@@ -11,9 +11,8 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,12 +35,12 @@ from ..keyspace import (
 from ..space_errors import BackupDamaged, RecordDamaged, StoreUnavailable
 from ..sql.database_files import DATABASE_MEMBER, database_files
 from ..sql.database_rows import DATABASES_FOLDER
-from ..store.contract import MAX_PUTS, Put, Range, commit_puts, read_page
+from ..store.contract import MAX_PUTS, Put, Range, Store, commit_puts, read_page
 from ..store.durable import sync_folder
 from ..store.lmdb._folder import MAP_BYTES, RESTORING_NAME, open_for_reading
 from ..store.lmdb._refused_minutes import add_refused
 from ..store.lmdb.engine import open_lmdb
-from ..store.lmdb.snapshots import new_environment, snapshot_in
+from ..store.lmdb.snapshots import Part, new_environment, snapshot_in
 from ..values.object_folder import ObjectFolder
 from ..values.object_records import ObjectName, parse_file_name
 from .backup import (
@@ -79,6 +78,7 @@ _OF_SYSTEM = (
     lmdb.ReadersFullError,
     lmdb.ReadonlyError,
 )
+_FORMAT_OF_FILE = 1  # this format contains the LMDB file itself
 _STORE = "store"
 _MOVED = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE)
 # BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
@@ -105,7 +105,8 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     Yields the staging folder, whose contents are moved to the data folder when the block ends. On
     an error nothing is left.
     """
-    if (was_there := folder.exists()) and any(folder.iterdir()):
+    was_there = folder.exists()
+    if was_there and any(folder.iterdir()):
         raise FileExistsError(
             17,
             "the folder is not empty; a backup can be restored only into an empty folder",
@@ -114,43 +115,64 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = folder / RESTORING_NAME
     staging.mkdir(mode=0o700)  # fails if another restore began meanwhile
-    places = [staging]
+    created = [staging]
     try:
         with full_disk("the restored store"):
             yield staging
             sync_folder(staging)
             # Until `restoring` is removed, no process opens the folder as a store.
-            for name in _MOVED:
-                # Checked before anything is moved: a process that saw no `restoring` made it.
-                if os.path.lexists(folder / name):
-                    raise FileExistsError(
-                        17,
-                        "another process created this file or folder during the restore",
-                        str(folder / name),
-                    )
-            for name in _MOVED:
-                place, target = staging / name, folder / name
-                # rename fails if the target is a file, or a folder that is not empty
-                if place.is_dir():
-                    places.append(place.rename(target))
-                elif place.exists():
-                    target.hardlink_to(place)  # unlike a rename, replaces no file
-                    places.append(target)
+            _require_free_names(folder)
+            _move_out(staging, folder, created)
             sync_folder(folder)
             shutil.rmtree(staging)  # with it, the lock file and the replay records of this boot
             sync_folder(folder)
             sync_folder(folder.absolute().parent)
     except BaseException:
-        for place in places:
-            with suppress(OSError):
-                if place.is_dir():
-                    shutil.rmtree(place)
-                else:
-                    place.unlink()
+        _remove_all(created)
         if not was_there:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _require_free_names(folder: Path) -> None:
+    """Check that no other process created a file or folder of a store during the restore.
+
+    Such a process saw no `restoring`. Nothing was moved yet.
+    """
+    for name in _MOVED:
+        if os.path.lexists(folder / name):
+            raise FileExistsError(
+                17,
+                "another process created this file or folder during the restore",
+                str(folder / name),
+            )
+
+
+def _move_out(staging: Path, folder: Path, created: list[Path]) -> None:
+    """Move the contents of the staging folder to the data folder.
+
+    Each file or folder is added to `created` when it is in its place.
+    """
+    for name in _MOVED:
+        place = staging / name
+        target = folder / name
+        # rename fails if the target is a file, or a folder that is not empty
+        if place.is_dir():
+            created.append(place.rename(target))
+        elif place.exists():
+            target.hardlink_to(place)  # unlike a rename, replaces no file
+            created.append(target)
+
+
+def _remove_all(places: list[Path]) -> None:
+    """Remove files and folders, as far as possible."""
+    for place in places:
+        with suppress(OSError):
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink()
 
 
 class OpenedBackup:
@@ -163,9 +185,9 @@ class OpenedBackup:
         self.archive = ArchiveReader(stream)
         self.members = self.archive.members()
         self.header = parse_header(self._next(HEADER_NAME, MAX_HEADER_BYTES))
-        self.sealed_secret = (
-            self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES) if self.header.has_secret else None
-        )
+        self.sealed_secret: bytes | None = None
+        if self.header.has_secret:
+            self.sealed_secret = self._next(SECRET_NAME, MAX_SEALED_SECRET_BYTES)
 
     def _next(self, name: str, most_bytes: int) -> bytes:
         if next(self.members, None) != name:
@@ -191,50 +213,77 @@ async def restore_backup(
         StoreFull: no free space.
         StoreUnavailable: an error of the disk.
     """
-    archive, bodies, restored = backup.archive, ObjectFolder(staging / BODIES_FOLDER), Restored()
-    # Format 1 contains the LMDB file itself.
-    is_file, place, number = backup.header.format == 1, staging / _STORE / "data.mdb", 0
-    rows: AbstractContextManager[Callable[[Any], object]] = (
-        _new_file(place) if is_file else new_environment(staging)
-    )
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for piece in archive.pieces():
-            yield piece
-
+    database_file = staging / _STORE / "data.mdb"
+    is_file = backup.header.format == _FORMAT_OF_FILE
+    rows: AbstractContextManager[Callable[[Any], object]]
+    rows = _new_file(database_file) if is_file else new_environment(staging)
     try:
         with rows as write:
+            members = _MemberWriter(backup, staging, write)
             for member in backup.members:
-                if member == f"{ROWS_PREFIX[backup.header.format]}{number:05}":
-                    number += 1
-                    for part in (
-                        archive.pieces()
-                        if is_file
-                        else [parse_part(archive.contents(MAX_PART_BYTES))]
-                    ):
-                        write(part)
-                elif name := _body_name(member):
-                    # Listed as skipped if its digest is wrong: it was damaged in the store already,
-                    # or the digest of the backup does not match.
-                    if (size_bytes := await store_body(bodies, name, pieces())) is None:
-                        restored.left_out.append(name.file_name)
-                    else:
-                        restored.bodies += 1
-                        restored.body_bytes += size_bytes
-                elif DATABASE_MEMBER.fullmatch(member):
-                    _restore_file(staging / member, archive)
-                    restored.databases += 1
-                elif member != SETTINGS_NAME:
-                    raise BackupDamaged(
-                        "the backup was altered: it contains a member of an unknown type"
-                    )
-                done(archive.size_bytes)
+                await members.restore(member)
+                done(backup.archive.size_bytes)
                 await asyncio.sleep(0)
     except RecordDamaged as exc:
         raise BackupDamaged(f"the backup was altered: {exc}") from exc
     if is_file:
-        require_pages(place)
-    return restored
+        require_pages(database_file)
+    return members.restored
+
+
+class _MemberWriter:
+    """Writes the members of a backup to a staging folder.
+
+    `write` stores rows. In format 1 it gets pieces of the LMDB file, otherwise the decoded rows.
+    """
+
+    def __init__(self, backup: OpenedBackup, staging: Path, write: Callable[[Any], object]) -> None:
+        self.restored = Restored()
+        self._archive = backup.archive
+        self._format = backup.header.format
+        self._staging = staging
+        self._bodies = ObjectFolder(staging / BODIES_FOLDER)
+        self._write = write
+        self._parts = 0
+
+    async def restore(self, member: str) -> None:
+        """Restore the current member of the archive, by its name."""
+        if member == f"{ROWS_PREFIX[self._format]}{self._parts:05}":
+            self._parts += 1
+            self._restore_rows()
+            return
+        body = _body_name(member)
+        if body is not None:
+            await self._restore_body(body)
+        elif DATABASE_MEMBER.fullmatch(member):
+            _restore_file(self._staging / member, self._archive)
+            self.restored.databases += 1
+        elif member != SETTINGS_NAME:
+            raise BackupDamaged("the backup was altered: it contains a member of an unknown type")
+
+    def _restore_rows(self) -> None:
+        if self._format == _FORMAT_OF_FILE:
+            for piece in self._archive.pieces():
+                self._write(piece)
+        else:
+            self._write(parse_part(self._archive.contents(MAX_PART_BYTES)))
+
+    async def _restore_body(self, name: ObjectName) -> None:
+        """Restore a large value.
+
+        It is listed as skipped if its digest is wrong. Either it was damaged in the store already,
+        or the digest of the backup does not match.
+        """
+        size_bytes = await store_body(self._bodies, name, self._pieces())
+        if size_bytes is None:
+            self.restored.left_out.append(name.file_name)
+        else:
+            self.restored.bodies += 1
+            self.restored.body_bytes += size_bytes
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        for piece in self._archive.pieces():
+            yield piece
 
 
 @contextmanager
@@ -267,8 +316,12 @@ def _body_name(member: str) -> ObjectName | None:
     no name can leave the folder.
     """
     folder, _, rest = member.partition("/")
-    name = parse_file_name(rest[3:]) if folder == BODIES_FOLDER else None
-    return name if name is not None and rest[:3] == f"{name.digest[:1].hex()}/" else None
+    if folder != BODIES_FOLDER:
+        return None
+    name = parse_file_name(rest[3:])
+    if name is None or rest[:3] != f"{name.digest[:1].hex()}/":
+        return None
+    return name
 
 
 def read_all(staging: Path) -> list[str]:
@@ -282,27 +335,39 @@ def read_all(staging: Path) -> list[str]:
     bodies = ObjectFolder(staging / BODIES_FOLDER)
     with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
         with snapshot_in(env) as snapshot:
-            # Keys have to ascend: damaged pages that link to each other would be read for ever.
-            former, may_begin_anew = b"", True
-            for part in snapshot.parts():
-                keys = [key for key, _ in part]
-                if keys[0] <= former and may_begin_anew:
-                    former, may_begin_anew = b"", False  # tombstones follow the rows
-                if any(key <= one for one, key in pairwise([former, *keys])):
-                    raise BackupDamaged(
-                        "the backup is damaged: the rows of its database are not sorted by key"
-                    )
-                former = keys[-1]
+            for part in _in_order(snapshot.parts()):
                 note_bodies(part, notes)
                 missing += [file for file in database_files(part) if not (staging / file).is_file()]
                 del missing[_MOST_SHOWN:]
         for name, size_bytes in noted_bodies(notes):
+            if len(missing) >= _MOST_SHOWN:
+                break
             place = bodies.place_of(name)
-            if len(missing) < _MOST_SHOWN and not (
-                place.is_file() and place.stat().st_size == size_bytes
-            ):
+            if not place.is_file() or place.stat().st_size != size_bytes:
                 missing.append(name.file_name)
     return missing
+
+
+def _in_order(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield the rows of a snapshot, and check that their keys ascend.
+
+    Damaged pages that link to each other would be read for ever. The tombstones follow the rows, so
+    keys may begin anew once, at the beginning of a part.
+    """
+    former = b""
+    may_begin_anew = True
+    for part in parts:
+        first, _ = part[0]
+        if may_begin_anew and first <= former:
+            former = b""
+            may_begin_anew = False
+        for key, _ in part:
+            if key <= former:
+                raise BackupDamaged(
+                    "the backup is damaged: the rows of its database are not sorted by key"
+                )
+            former = key
+        yield part
 
 
 @contextmanager
@@ -326,25 +391,24 @@ def require_pages(path: Path) -> None:
     Raises BackupDamaged if the file is shorter than its header says. LMDB maps the file into
     memory, and reading beyond its end ends the process by a signal.
     """
-    size_bytes, page_bytes = path.stat().st_size, 0
+    size_bytes = path.stat().st_size
+    page_bytes = 0
     with path.open("rb") as stream:
         for page in range(_META_PAGES):
             stream.seek(page * page_bytes)
             # Missing bytes are read as zeros, which are no page size and no magic number.
-            meta = _META.unpack(stream.read(_META.size).ljust(_META.size, b"\0"))
-            page_bytes = page_bytes or meta[4]
-            magic, version, _, map_bytes, its_page_bytes, free_root, last_page = meta
-            # A copy made for a backup has no list of free pages. A forged one could make LMDB write
-            # into any page, so it is refused.
-            is_ours = (magic, version, its_page_bytes, free_root) == (
-                _MAGIC,
-                _DATA_VERSION,
-                page_bytes,
-                _NO_PAGE,
-            )
+            meta = stream.read(_META.size).ljust(_META.size, b"\0")
+            magic, version, _, map_bytes, own_page_bytes, free_root, last_page = _META.unpack(meta)
+            if page == 0:
+                page_bytes = own_page_bytes
             if (
-                not is_ours
+                magic != _MAGIC
+                or version != _DATA_VERSION
+                or own_page_bytes != page_bytes
                 or page_bytes not in _PAGE_BYTES
+                # A copy made for a backup has no list of free pages. A forged one could make LMDB
+                # write into any page, so it is refused.
+                or free_root != _NO_PAGE
                 or size_bytes % page_bytes
                 or map_bytes > MAP_BYTES
                 or (last_page + 1) * page_bytes > size_bytes
@@ -401,32 +465,50 @@ async def finish_restore(
                 "the backup was altered: its rows and its header belong to different nodes"
             )
         former, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
-        # ST18: where the store does not say, the mode may have been any.
+        open_from_minute = _first_open_minute(header, longest_life_s, clock)
+        closed = add_refused((former and former.value) or b"", before=open_from_minute)
+        # A store without a recorded mode may have had any (ST18).
         hosting_mode = (mode and mode.value) or b"unknown"
-        # BK5: every token that the original accepted until now expires before this minute. If the
-        # clock is behind the backup's mark, the clock is wrong and the mark is used.
-        open_from = (
-            int(max(clock.now(), header.marked_at) + max(longest_life_s, header.longest_life_s))
-            // 60
-            + 1
-        )
-        closed = add_refused((former and former.value) or b"", before=open_from)
         puts = [
             Put(REPLAY_FLOOR_KEY, closed),
             Put(BODIES_PLACE_KEY, None),
             Put(HOSTING_MODE_KEY, hosting_mode),
         ]
         if new_node_did is None:
-            puts.append(Put(RESTORED_KEY, header.folder.encode()))  # BK6
+            # The store is not served as long as its original is in that folder (BK6).
+            puts.append(Put(RESTORED_KEY, header.folder.encode()))
         else:
-            for prefix in _OF_FORMER_KEYS:  # BK7
-                rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
-                while keys := [key for key, _ in (await read_page(store, rows)).rows]:
-                    await commit_puts(store, *[Put(key, None) for key in keys])
+            await _remove_rows_of_former_keys(store)
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))
             puts += [Put(key, None) for key in (RESTORED_KEY, AUDIT_CHAIN_KEY, AUDIT_PRUNING_KEY)]
         await commit_puts(store, *puts)
     finally:
         await store.close()
-    return FinishedRestore(open_from, missing, hosting_mode.decode("utf-8", "replace"))
+    return FinishedRestore(
+        open_from_minute=open_from_minute,
+        missing=missing,
+        hosting_mode=hosting_mode.decode("utf-8", "replace"),
+    )
+
+
+def _first_open_minute(header: Header, longest_life_s: int, clock: Clock) -> int:
+    """Return the first expiry minute of the tokens that the restored store accepts (BK5).
+
+    Every token that the original accepted until now expires earlier. If the clock is behind the
+    backup's mark, the clock is wrong and the mark is used.
+    """
+    restored_at = max(clock.now(), header.marked_at)
+    longest_life_s = max(longest_life_s, header.longest_life_s)
+    return int(restored_at + longest_life_s) // 60 + 1
+
+
+async def _remove_rows_of_former_keys(store: Store) -> None:
+    """Remove the rows that a copy cannot use, because it has keys of its own (BK7)."""
+    for prefix in _OF_FORMER_KEYS:
+        rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
+        while True:
+            page = await read_page(store, rows)
+            if not page.rows:
+                break
+            await commit_puts(store, *[Put(key, None) for key, _ in page.rows])
