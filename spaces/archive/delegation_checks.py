@@ -1,0 +1,144 @@
+"""Checks of the rows of delegations.
+
+A delegation needs each row that its registration wrote. It books one for each of them to an account
+for that kind of index. Each index row subtracts one, so an orphaned index row leaves a negative
+balance. Four deviations are accepted, because the node accepts them: aliases (`I`) of a delegation
+that was removed, until they are swept; the revocation marker of a delegation that was revoked while
+it was removed; a session (`t`) that today's rules would not index; and a delegation without an
+expiry of its own whose row in `E` was swept.
+
+The signatures of delegations are not verified again.
+"""
+
+from collections.abc import Iterator
+
+from capabilities.chain import Registered
+from capabilities.machine_tokens import issuing_owner
+
+from ..grants.delegations import decode_delegation, registration_puts
+from ..grants.revocations import revocation_of
+from ..grants.sessions import session_row_key
+from ..keyspace import (
+    ALIASES_PREFIX,
+    EXPIRY_PREFIX,
+    delegation_key,
+    delegations_counter,
+    expiry_key,
+    micros8,
+    newest8,
+    x16,
+)
+from ..space_errors import RecordDamaged, TooManySpaces
+from ..store.contract import LIVE_MARK, Record
+from .accounting import AccountingEntry, Get, require
+
+INDEXES = (b"P", b"M", b"X", b"E", b"t")
+"""The prefixes of index rows, of which each belongs to a delegation."""
+_MARKERS_PREFIX = b"L"
+_CONTENT_BYTES = 32
+
+
+def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check a delegation and its rows, and yield their share of each counter."""
+    found = decode_delegation(record)
+    if found is None:
+        return
+    delegation = found.delegation
+    yield delegations_counter(x16(issuing_owner(delegation))), 1
+    require(
+        key == delegation_key(delegation.content_key), "a delegation is stored under the wrong key"
+    )
+    rows = _registration_rows(found)
+    missing = set()
+    for name, value in rows.items():
+        if not _is_as_written(get(name), value):
+            missing.add(name[:1])
+        elif name[:1] in INDEXES:
+            yield name[:1], 1
+    session = session_row_key(delegation)
+    if session not in rows and get(session) is not None:
+        yield session[:1], 1
+    expiry_rows = _count_expiry_rows(found, get)
+    yield EXPIRY_PREFIX, expiry_rows
+    if not expiry_rows and delegation.expires_at is not None:
+        missing.add(EXPIRY_PREFIX)
+    kinds = ", ".join(sorted(kind.decode() for kind in missing))
+    require(not missing, f"rows of a delegation are missing or wrong: {kinds}")
+
+
+def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
+    """Return the rows that the registration of a delegation wrote besides the delegation itself.
+
+    The value is None for the revocation marker, which changes. Rows of the expiry index are left
+    out, because they can be under another key.
+    """
+    try:
+        puts = registration_puts(found)[1:]
+    except TooManySpaces as exc:
+        raise RecordDamaged("a delegation names more spaces than are allowed") from exc
+    rows = dict[bytes, bytes | None]()
+    for put in puts:
+        if put.key[:1] == _MARKERS_PREFIX:
+            rows[put.key] = None
+        elif put.key[:1] != EXPIRY_PREFIX:
+            rows[put.key] = put.value
+    return rows
+
+
+def _is_as_written(row: Record | None, value: bytes | None) -> bool:
+    """Return whether a row exists and has a value; None stands for any."""
+    if row is None or row.value is None:
+        return False
+    return value is None or row.value == value
+
+
+def _count_expiry_rows(found: Registered, get: Get) -> int:
+    """Return how many rows of the expiry index a delegation has.
+
+    It is indexed by the expiry of its closure, or by its own (`grants.retention`).
+    """
+    delegation = found.delegation
+    keys = {
+        expiry_key(micros8(expires_at), newest8(found.registered_at), delegation.content_key)
+        for expires_at in (found.expires_at, delegation.expires_at)
+        if expires_at is not None
+    }
+    count = 0
+    for key in keys:
+        row = get(key)
+        if row is not None and row.value == delegation.content_key:
+            count += 1
+    return count
+
+
+def index_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check a delegation's index row, and yield the amount that it adds to a counter.
+
+    The row must refer to a stored delegation. Its entry is -1. The delegation adds 1 for each
+    of its index rows, so the total of an index is 0 if no row is orphaned. An alias is only checked
+    for its length.
+    """
+    value = record.value or b""
+    kind = key[:1]
+    whole_bytes = _CONTENT_BYTES
+    if kind == b"X":
+        whole_bytes += 8
+    require(len(value) == whole_bytes, "a row has the wrong length for its type")
+    if kind == ALIASES_PREFIX:
+        require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its type")
+        return
+    delegation = get(delegation_key(value[:_CONTENT_BYTES]))
+    require(delegation is not None, "an index row refers to a missing delegation")
+    yield kind, -1
+
+
+def check_marker(key: bytes, record: Record, get: Get) -> None:
+    """Check the revocation marker of a delegation.
+
+    A `live` marker requires a stored delegation.
+    """
+    revocation_of(record)
+    require(
+        record.value != LIVE_MARK or get(delegation_key(key[1:])) is not None,
+        "a delegation is marked as live, but the delegation is missing",
+    )

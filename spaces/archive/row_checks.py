@@ -1,0 +1,285 @@
+"""Checks of single rows.
+
+A row is right if it decodes, is stored under its own key, and matches its digests. A value books
+the size of its row, and one reference to its body. A row that is charged to a counter books the
+charged bytes. A counter books its own value, negated. The counters of new owners by hour and
+address are not compared, because the rows that they counted are gone.
+
+Networks, evidence, receipts and collateral belong to a layer above and are opaque here.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+
+from blake3 import blake3
+
+from ..audit.pruning import pruning_of
+from ..documents.collateral_rows import state_of
+from ..documents.receipt_rows import evidence_inputs_of
+from ..grants.admissions import admission_key, admission_of
+from ..grants.hosting import space_of
+from ..identity import identity_of
+from ..keyspace import (
+    ALIASES_PREFIX,
+    AUDIT_CHAIN_KEY,
+    AUDIT_PRUNING_KEY,
+    BODIES_COUNTER,
+    BODIES_PLACE_KEY,
+    CANARY_KEY,
+    DATABASES_PREFIX,
+    HOSTING_MODE_KEY,
+    IDENTITY_KEY,
+    LEASE_KEY,
+    OBJECTS_PREFIX,
+    ORPHAN_SWEEP_KEY,
+    RELEASE_RECORD_KEY,
+    REPLAY_FLOOR_KEY,
+    RESTORED_KEY,
+    SCHEMA_KEY,
+    SCHEMA_VERSION,
+    SPACES_PREFIX,
+    TOTAL_SPACES_COUNTER,
+    VERSIONS_PREFIX,
+    WITHDRAWALS_KEY,
+    is_index_row,
+    object_key,
+    owned_space_key,
+    owner_counter,
+    rows_counter,
+    space_id16,
+    space_key,
+    value_key,
+    versions_prefix,
+    walk_key,
+    x16,
+)
+from ..lease import check_lease
+from ..space_errors import RecordDamaged
+from ..sql.database_rows import DATABASE_ROWS
+from ..store.contract import Record, counter_of
+from ..store.lmdb.snapshots import ParsedRow
+from ..values.metadata import row_bytes
+from ..values.object_records import ObjectRecord, object_record_of, object_work_of
+from ..values.quota import override_of
+from ..values.tickets import ticket_of
+from ..values.value_heads import head_of
+from .accounting import AccountingEntry, Get, RowCheck, require
+from .audit_checks import check_chain, check_entry, check_head, check_queued
+from .delegation_checks import INDEXES, check_marker, delegation_entries, index_entries
+
+_SETTINGS_PREFIX = b"m"
+_NEWCOMERS_PREFIX = b"ch"
+_NETWORK_KEY_BYTES = 1 + 16
+
+
+def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
+    """Check one row, and yield the amounts that it adds to counters.
+
+    An entry is a pair of account key and amount. The bytes that the row is charged for come first,
+    before anything that may be damaged.
+    """
+    record, account, weight_bytes = row
+    if record.value is None:
+        return
+    if account:
+        yield account, weight_bytes
+    check = _check_of(key)
+    if check is None:
+        raise RecordDamaged("the row type is unknown")
+    yield from check(key, record, get) or ()
+    if key[:1] == OBJECTS_PREFIX:
+        # Without references the charge is 0, and the due work books the size.
+        yield BODIES_COUNTER, weight_bytes
+
+
+def _check_of(key: bytes) -> RowCheck | None:
+    """Return the check for a row, or None if its type is unknown."""
+    if key.startswith(walk_key("")):
+        return _opaque
+    if key[:1] == _SETTINGS_PREFIX:  # the rows of settings are known by their whole key
+        return _CHECKS.get(key)
+    return _CHECKS.get(key[:1])
+
+
+def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    head = None
+    if not is_index_row(key):
+        head = head_of(record, key=key)
+    if head is None:
+        require(record.value == b"", "an index row of long paths has a value")
+        return
+    space16 = key[1:17]
+    is_version = key[:1] == VERSIONS_PREFIX
+    if is_version:
+        require(
+            versions_prefix(space16, head.path) == key[:-12],
+            "a version is stored under the wrong path",
+        )
+    else:
+        require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
+        yield rows_counter(space16), row_bytes(head.path, head.metadata)
+    place = head.object_name
+    if place is not None:
+        account = object_key(place.space16, place.digest) + place.generation
+        yield account, 1
+        if is_version:
+            yield account + VERSIONS_PREFIX, 1
+    if head.body is not None:
+        require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
+        require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
+
+
+def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    found = object_record_of(record)
+    if found is not None:
+        yield key + found.generation, -found.references
+        yield key + found.generation + VERSIONS_PREFIX, -found.kept
+
+
+def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Yield the size that a pending file deletion adds to a counter.
+
+    The file counts towards the total size of large values until it is deleted. Work that deletes a
+    record counts only while that record exists without references.
+    """
+    work = object_work_of(record)
+    if work.unlink:
+        yield BODIES_COUNTER, work.size_bytes
+        return
+    found = object_record_of(get(object_key(work.space16, work.digest)))
+    if found == ObjectRecord(work.generation, references=0):
+        yield BODIES_COUNTER, work.size_bytes
+
+
+def _space(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    if key[:1] == SPACES_PREFIX:
+        yield TOTAL_SPACES_COUNTER, 1
+    else:
+        yield owner_counter(key[1:17]), 1
+    hosted = space_of(record)
+    own: tuple[bytes, ...] = ()
+    if hosted is not None:
+        space16 = space_id16(hosted.space)
+        own = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
+    require(key in own, "a space is stored under the wrong key")
+
+
+def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    value = counter_of(record)
+    if key[:2] != _NEWCOMERS_PREFIX:
+        yield key, -value
+
+
+def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
+    value = record.value or b""
+    edges = [value[at : at + 4] for at in range(0, len(value), 4)]
+    is_sorted = len(value) % 8 == 4 and edges == sorted(edges)
+    require(is_sorted, "the closed minutes of replay records are not in order")
+
+
+def _text(key: bytes, record: Record, get: Get) -> None:
+    try:
+        text = (record.value or b"").decode()
+    except UnicodeDecodeError as exc:
+        raise RecordDamaged("a row is not valid text") from exc
+    require(text != "", "a row is empty")
+
+
+def _schema(key: bytes, record: Record, get: Get) -> None:
+    require(record.value == SCHEMA_VERSION.to_bytes(4, "big"), "the schema version is unknown")
+
+
+def _database(key: bytes, record: Record, get: Get) -> None:
+    path = DATABASE_ROWS.of(record).path
+    require(key[17:] == x16(path), "a database is stored under the wrong path")
+
+
+def _document(key: bytes, record: Record, get: Get) -> None:
+    digest = hashlib.sha256(record.value or b"").digest()
+    require(digest == key[1:], "a document does not match its digest")
+
+
+def _network(key: bytes, record: Record, get: Get) -> None:
+    """Check that there is the operator's list of withdrawals where there are networks.
+
+    A node writes that list at its first start and reads it before each release.
+    """
+    require(
+        len(key) == _NETWORK_KEY_BYTES and get(WITHDRAWALS_KEY) is not None,
+        "there are networks, but the row of withdrawals is missing",
+    )
+
+
+def _admission(key: bytes, record: Record, get: Get) -> None:
+    owner = admission_of(record).owner
+    require(key == admission_key(owner), "an admission is stored under the wrong key")
+
+
+def _of_lengths(key_bytes: int, value_bytes: int) -> RowCheck:
+    """Return a function that checks the key and value lengths of a row."""
+
+    def check(key: bytes, record: Record, get: Get) -> None:
+        lengths = (len(key), len(record.value or b""))
+        require(lengths == (key_bytes, value_bytes), "a row has the wrong length for its type")
+
+    return check
+
+
+def _decoded(decode: Callable[[Record], object]) -> RowCheck:
+    """Return a function that checks a row by decoding it.
+
+    `decode` raises RecordDamaged if not.
+    """
+
+    def check(key: bytes, record: Record, get: Get) -> None:
+        decode(record)
+
+    return check
+
+
+def _opaque(key: bytes, record: Record, get: Get) -> None:
+    """Accept any row.
+
+    The format of the row is defined in another package.
+    """
+
+
+# By the first byte of the key as in `keyspace`, or by the whole key for rows under `m`.
+_CHECKS: Mapping[bytes, RowCheck] = {
+    b"K": _value,
+    b"k": _value,
+    b"w": _value,
+    b"B": _object,
+    b"Q": _pending_deletion,
+    DATABASES_PREFIX: _database,
+    b"G": delegation_entries,
+    b"S": _space,
+    b"s": _space,
+    b"c": _counter,
+    b"D": _document,
+    b"j": check_entry,
+    b"y": check_head,
+    **dict.fromkeys((ALIASES_PREFIX, *INDEXES), index_entries),
+    b"L": check_marker,
+    b"N": _network,
+    b"o": _admission,
+    b"C": _of_lengths(21, 0),
+    b"d": _of_lengths(37, 0),
+    b"J": check_queued,
+    b"a": _decoded(evidence_inputs_of),
+    b"v": _decoded(state_of),
+    b"T": _decoded(ticket_of),
+    b"O": _decoded(override_of),
+    SCHEMA_KEY: _schema,
+    IDENTITY_KEY: _decoded(identity_of),
+    CANARY_KEY: _of_lengths(len(CANARY_KEY), 8),
+    REPLAY_FLOOR_KEY: _expired_minutes,
+    LEASE_KEY: _decoded(check_lease),
+    RESTORED_KEY: _text,
+    HOSTING_MODE_KEY: _text,
+    ORPHAN_SWEEP_KEY: _of_lengths(len(ORPHAN_SWEEP_KEY), 0),
+    BODIES_PLACE_KEY: _text,
+    AUDIT_CHAIN_KEY: check_chain,
+    AUDIT_PRUNING_KEY: _decoded(pruning_of),
+    **dict.fromkeys((b"A", b"R", b"V", b"u", RELEASE_RECORD_KEY, WITHDRAWALS_KEY), _opaque),
+}
