@@ -108,21 +108,39 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         accounts=registered.accounts,
         parents=registered.parents,
     )
+    whole = Put(delegation_key(content), _CODEC.encode(row), expect=ABSENT)
+    alias = alias_put(delegation.cid, content)
+    marker = Put(marker_key(content), LIVE_MARK, expect=ABSENT)
+    place = sort_key_of(delegation)
+    received = Put(party_key(x16(delegation.delegate), ROLE_TO, place), content)
+    indexes = _index_puts(registered, spaces, place)
+    size_bytes = row_bytes([whole, alias, marker, received, *indexes])
+    whole = replace(
+        whole,
+        weight_bytes=size_bytes,
+        account=delegation_bytes_counter(x16(issuing_owner(delegation))),
+    )
+    if client_account is not None:
+        received = replace(received, weight_bytes=size_bytes, account=client_account)
+    return [whole, alias, marker, received, *indexes]
+
+
+def _index_puts(registered: Registered, spaces: Sequence[SpaceId], place: bytes) -> list[Put]:
+    """Return the index rows of a delegation, besides the one for its receiver.
+
+    `place` is the sort key of the delegation.
+    """
+    delegation = registered.delegation
+    content = delegation.content_key
     expiry8 = micros8(registered.expires_at, absent=NEVER8)
-    newest_now8 = newest8(registered.registered_at)
-    place, member16 = sort_key_of(delegation), x16(delegation.delegate)
+    registered8 = newest8(registered.registered_at)
+    member16 = x16(delegation.delegate)
     puts = [
-        Put(delegation_key(content), _CODEC.encode(row), expect=ABSENT),
-        alias_put(delegation.cid, content),
-        Put(marker_key(content), LIVE_MARK, expect=ABSENT),
-        Put(party_key(member16, ROLE_TO, place), content),
-    ]
-    puts += [
         Put(party_key(x16(signer), ROLE_FROM, place), content)
         for signer in dict.fromkeys((delegation.delegator, *registered.accounts))
     ]
     puts += [
-        Put(space_grant_key(space_id16(space), newest_now8, content), content + expiry8)
+        Put(space_grant_key(space_id16(space), registered8, content), content + expiry8)
         for space in spaces
     ]
     puts += [
@@ -130,16 +148,8 @@ def registration_puts(registered: Registered, *, client_account: bytes | None = 
         for account in _listable_owners(delegation)
     ]
     if registered.expires_at is not None:
-        puts.append(Put(expiry_key(expiry8, newest_now8, content), content))
+        puts.append(Put(expiry_key(expiry8, registered8, content), content))
     puts += session_puts(delegation, now=registered.registered_at)
-    size_bytes = row_bytes(puts)
-    puts[0] = replace(
-        puts[0],
-        weight_bytes=size_bytes,
-        account=delegation_bytes_counter(x16(issuing_owner(delegation))),
-    )
-    if client_account is not None:
-        puts[3] = replace(puts[3], weight_bytes=size_bytes, account=client_account)
     return puts
 
 
@@ -165,15 +175,16 @@ def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    return tuple(
-        dict.fromkeys(
-            resource.space.owner
-            for row in delegation.capabilities
-            if satisfies(row.ability, DELEGATION_LIST)
-            and isinstance(resource := row.resource, SpaceResource)
+    owners = dict[Principal, None]()
+    for row in delegation.capabilities:
+        resource = row.resource
+        if (
+            satisfies(row.ability, DELEGATION_LIST)
+            and isinstance(resource, SpaceResource)
             and is_delegation_list(resource)
-        )
-    )
+        ):
+            owners[resource.space.owner] = None
+    return tuple(owners)
 
 
 def is_delegation_list(resource: SpaceResource) -> bool:
@@ -207,12 +218,16 @@ def decode_delegation(record: Record | None) -> Registered | None:
         delegation = restore_delegation(row.header)
     except CapabilityError as exc:
         raise RecordDamaged("a stored delegation cannot be parsed") from exc
+    closure = [
+        Ancestor(ContentKey(member[:_CONTENT_BYTES]), Digest(member[_CONTENT_BYTES:]))
+        for member in row.closure
+    ]
     return Registered(
-        delegation,
-        tuple([Ancestor(ContentKey(member[:32]), Digest(member[32:])) for member in row.closure]),
-        row.not_before,
-        row.expires_at,
-        row.parents,
+        delegation=delegation,
+        closure=tuple(closure),
+        not_before=row.not_before,
+        expires_at=row.expires_at,
+        parents=row.parents,
         registered_at=row.registered_at,
         accounts=row.accounts,
     )
@@ -247,23 +262,31 @@ class Delegations:
         about revocations: read the markers with `marker_keys` afterwards, in the read that the
         answer is based on.
         """
-        known = self._aliases
-        found = {
-            cid: self.cached(known[cid]) if cid in known else None
-            for cid in cids
-            if cid is not None
-        }
-        missing = [cid for cid, stored in found.items() if stored is None]
+        found: dict[Digest | None, Registered | None] = {None: None}
+        missing = list[Digest]()
+        for cid in cids:
+            if cid is None or cid in found:
+                continue
+            content = self._aliases.get(cid)
+            stored = None
+            if content is not None:
+                stored = self.cached(content)
+            found[cid] = stored
+            if stored is None:
+                missing.append(cid)
         if missing:
             self.misses += len(missing)
-            aliases = Follow(tuple([alias_key(cid) for cid in missing]), _DELEGATIONS)
-            for cid, record in zip(
-                missing, (await self._store.read(follow=aliases)).followed, strict=True
-            ):
-                found[cid] = stored = decode_delegation(record)
+            for cid, stored in zip(missing, await self._read_by_cid(missing), strict=True):
+                found[cid] = stored
                 if stored is not None:
                     self.add(stored, cid)
-        return tuple([None if cid is None else found[cid] for cid in cids])
+        return tuple([found[cid] for cid in cids])
+
+    async def _read_by_cid(self, cids: Sequence[Digest]) -> list[Registered | None]:
+        """Read delegations from the store, through their aliases."""
+        aliases = Follow(tuple([alias_key(cid) for cid in cids]), _DELEGATIONS)
+        snapshot = await self._store.read(follow=aliases)
+        return [decode_delegation(record) for record in snapshot.followed]
 
     async def by_content(self, contents: Sequence[ContentKey]) -> tuple[Registered | None, ...]:
         """Return the registered delegations with the given content hashes.
@@ -273,9 +296,8 @@ class Delegations:
         found = {content: self.cached(content) for content in contents}
         missing = [content for content, known in found.items() if known is None]
         if missing:
-            records = (
-                await self._store.read([delegation_key(content) for content in missing])
-            ).records
+            keys = [delegation_key(content) for content in missing]
+            records = (await self._store.read(keys)).records
             for content, record in zip(missing, records, strict=True):
                 found[content] = stored = decode_delegation(record)
                 if stored is not None:

@@ -23,7 +23,7 @@ Example:
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from capabilities.chain import hosted_spaces, mentioned_spaces
@@ -58,7 +58,8 @@ from ..store.contract import (
 )
 from .admissions import admission_key, is_admitted
 
-MAX_NAME_BYTES = 255  # Q30
+MAX_NAME_BYTES = 255
+"""The longest name of a space that is hosted (Q30)."""
 _AUTOMATIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -87,9 +88,9 @@ class HostingPolicy(NamedTuple):
     def needs_admission(self, owner: Principal) -> bool:
         """Return whether hosting an owner's spaces requires the operator's permission.
 
-        If so, a row of the store records the permission.
+        If so, a row of the store records the permission (ST14). Listed owners need none (ST13).
         """
-        return self.mode == "permit" and owner not in self.listed  # ST13, ST14
+        return self.mode == "permit" and owner not in self.listed
 
 
 class HostingRequest(AcyclicStruct):
@@ -191,7 +192,7 @@ def hosting_by_grant(
     mentioned = mentioned_spaces(delegation.capabilities)
     if not is_new:
         return HostingRequest(mentioned)
-    # D40, D44
+    # one grant may host several spaces, each named exactly (D40, D44)
     explicit = hosted_spaces(delegation)
     signer = None if delegation.parents else delegation.delegator
     return _request(mentioned, frozenset(explicit), signer, policy, client=client, now=now)
@@ -226,13 +227,16 @@ def _request(
     if not wanted:
         return HostingRequest(mentioned)  # the usual case
     counted = counted_client(client)
-    newcomers = None if counted is None else newcomers_counter(int(now) // 3600, x16(counted))
-    return HostingRequest(mentioned, wanted, policy, newcomers)
+    newcomers = None
+    if counted is not None:
+        newcomers = newcomers_counter(int(now) // 3600, x16(counted))
+    return HostingRequest(mentioned=mentioned, wanted=wanted, policy=policy, newcomers=newcomers)
 
 
 def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principal | None) -> bool:
     if space in explicit:
-        return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES  # Q30
+        # names that mean another folder, or are too long for one, are never hosted (Q30)
+        return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES
     return space.owner == owner and _AUTOMATIC_NAME.fullmatch(space.name) is not None
 
 
@@ -244,52 +248,85 @@ def plan_hosting(
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
     """
-    found, policy = dict(zip(request.keys(), records, strict=True)), request.policy
+    found = dict(zip(request.keys(), records, strict=True))
     to_admit = request.admitted
     # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_keys(space).row])]
     )
     new = dict[SpaceId, None]()
-    growth = dict[bytes, int]()
-    limits = dict[bytes, int]()
+    counters = _SpaceCounters(request, found)
     for space in request.wanted:
         owner = space.owner
-        # ST13, ST14
+        # in mode `permit`, an owner is listed or has a row (ST13, ST14)
         is_refused = owner in to_admit and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue
-        # The counters that one more space of this owner increases, each with its limit (ST15).
-        own = owner_counter(x16(owner))
-        counted = {own: policy.per_owner, TOTAL_SPACES_COUNTER: policy.total}
-        if request.newcomers is not None and own not in growth and counter_of(found[own]) == 0:
-            counted[request.newcomers] = policy.new_owners_per_hour
-        fits = all(
-            counter_of(found[key]) + growth.get(key, 0) < limit for key, limit in counted.items()
-        )
-        if fits and len(new) < policy.per_grant:  # ST15
+        limits = counters.limits_of(owner)
+        if counters.have_room(limits) and len(new) < request.policy.per_grant:  # ST15
             new[space] = None
-            limits |= counted
-            growth |= {key: growth.get(key, 0) + 1 for key in counted}
-    admitted = [
-        owner for owner in dict.fromkeys([space.owner for space in new]) if owner in to_admit
-    ]
+            counters.increase(limits)
     active = hosted | new
-    relied_on = (*[space_keys(space).row for space in hosted], *map(admission_key, admitted))
+    owners = dict.fromkeys([space.owner for space in new])
+    relied_on = [space_keys(space).row for space in hosted]
+    relied_on += [admission_key(owner) for owner in owners if owner in to_admit]
     return HostingPlan(
         activated=tuple([space for space in request.mentioned if space in active]),
         skipped=tuple([space for space in request.mentioned if space not in active]),
         new=tuple(new),
         puts=tuple([put for space in new for put in _space_puts(space, now)]),
-        # Each counter refuses a commit that exceeds its limit.
-        adds=tuple([Add(key, count, at_most=limits[key]) for key, count in growth.items()]),
+        adds=counters.adds(),
         checks=tuple([check_of(key, found[key]) for key in relied_on]),
     )
 
 
+class _SpaceCounters:
+    """The counters that limit the number of spaces, as a commit will increase them (ST15)."""
+
+    def __init__(self, request: HostingRequest, found: Mapping[bytes, Record | None]) -> None:
+        self._request = request
+        self._found = found
+        self._growth = dict[bytes, int]()
+        self._limits = dict[bytes, int]()
+
+    def limits_of(self, owner: Principal) -> dict[bytes, int]:
+        """Return the counters that one more space of an owner increases, each with its limit."""
+        policy = self._request.policy
+        newcomers = self._request.newcomers
+        own = owner_counter(x16(owner))
+        limits = {own: policy.per_owner, TOTAL_SPACES_COUNTER: policy.total}
+        if newcomers is not None and own not in self._growth:
+            is_new_owner = counter_of(self._found[own]) == 0
+            if is_new_owner:
+                limits[newcomers] = policy.new_owners_per_hour
+        return limits
+
+    def have_room(self, limits: Mapping[bytes, int]) -> bool:
+        """Return whether one more space stays within all limits."""
+        return all(
+            counter_of(self._found[key]) + self._growth.get(key, 0) < limit
+            for key, limit in limits.items()
+        )
+
+    def increase(self, limits: Mapping[bytes, int]) -> None:
+        """Count one more space."""
+        for key, limit in limits.items():
+            self._limits[key] = limit
+            self._growth[key] = self._growth.get(key, 0) + 1
+
+    def adds(self) -> tuple[Add, ...]:
+        """Return the updates of the counters.
+
+        Each counter refuses a commit that exceeds its limit.
+        """
+        return tuple(
+            [Add(key, count, at_most=self._limits[key]) for key, count in self._growth.items()]
+        )
+
+
 def _space_puts(space: SpaceId, now: float) -> tuple[Put, Put]:
     space16 = space_id16(space)
-    value = _CODEC.encode(HostedSpace(space.owner, space.name, now))
+    value = _CODEC.encode(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
     return (
         Put(space_key(space16), value, expect=ABSENT),
         Put(owned_space_key(x16(space.owner), space16), value, expect=ABSENT),

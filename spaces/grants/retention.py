@@ -76,7 +76,11 @@ def delegation_usage_keys(signer: Principal, client: str | None) -> tuple[bytes,
     if client is None:
         return keys
     client16 = x16(client)
-    return (*keys, *[client_bytes_counter(client16, hosts=hosts) for hosts in (False, True)])
+    return (
+        *keys,
+        client_bytes_counter(client16, hosts=False),
+        client_bytes_counter(client16, hosts=True),
+    )
 
 
 class _Counter(NamedTuple):
@@ -123,9 +127,15 @@ class DelegationUsage(NamedTuple):
         They include the checks of the limits. The rows of the delegation add its bytes to the
         counters (`registration_puts`).
         """
-        from_address = () if self.client_bytes is None else self.client_bytes.bound(size_bytes)
-        counted = (Add(self.delegations.key, 1), *self.delegations.bound(1))
-        return (*counted, *self.signer_bytes.bound(size_bytes), *from_address)
+        from_address: tuple[Add, ...] = ()
+        if self.client_bytes is not None:
+            from_address = self.client_bytes.bound(size_bytes)
+        return (
+            Add(self.delegations.key, 1),
+            *self.delegations.bound(1),
+            *self.signer_bytes.bound(size_bytes),
+            *from_address,
+        )
 
     def charge(self, alias: Put) -> tuple[Put, tuple[Add, ...]]:
         """Count the row for a delegation's additional CID towards a storage limit.
@@ -134,10 +144,10 @@ class DelegationUsage(NamedTuple):
 
         Returns the row with its counter, and the commit condition that enforces the limit.
         """
-        counter, size_bytes = self.client_bytes or self.signer_bytes, row_bytes((alias,))
-        return replace(alias, weight_bytes=size_bytes, account=counter.key), counter.bound(
-            size_bytes
-        )
+        counter = self.signer_bytes if self.client_bytes is None else self.client_bytes
+        size_bytes = row_bytes((alias,))
+        charged = replace(alias, weight_bytes=size_bytes, account=counter.key)
+        return charged, counter.bound(size_bytes)
 
 
 def delegation_usage(
@@ -153,15 +163,34 @@ def delegation_usage(
     `records` are counters that were read under `keys`, which `delegation_usage_keys` returned.
     `others` has the limits for signers who host no space here.
     """
-    count, signer_bytes, spaces, *addresses = zip(keys, map(counter_of, records), strict=True)
-    hosts = hosts_now or spaces[1] > 0
-    bounds = hosting if hosts else others
+    values = dict(zip(keys, map(counter_of, records), strict=True))
+    delegations_key, signer_bytes_key, spaces_key, *client_keys = keys
+    hosts = hosts_now or values[spaces_key] > 0
+    limits = hosting if hosts else others
+    client_bytes = None
+    if client_keys:
+        key_of_others, key_of_hosts = client_keys
+        client_key = key_of_hosts if hosts else key_of_others
+        client_bytes = _Counter(
+            key=client_key,
+            value=values[client_key],
+            limit=limits.client_bytes,
+            what="bytes of delegations from this address",
+        )
     return DelegationUsage(
-        _Counter(*count, bounds.delegations, "delegations of this signer"),
-        _Counter(*signer_bytes, bounds.signer_bytes, "bytes of delegations of this signer"),
-        _Counter(*addresses[hosts], bounds.client_bytes, "bytes of delegations from this address")
-        if addresses
-        else None,
+        delegations=_Counter(
+            key=delegations_key,
+            value=values[delegations_key],
+            limit=limits.delegations,
+            what="delegations of this signer",
+        ),
+        signer_bytes=_Counter(
+            key=signer_bytes_key,
+            value=values[signer_bytes_key],
+            limit=limits.signer_bytes,
+            what="bytes of delegations of this signer",
+        ),
+        client_bytes=client_bytes,
     )
 
 
