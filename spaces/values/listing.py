@@ -100,17 +100,26 @@ class ListingQuery(AcyclicStruct):
         after = b"" if self.after is None else self.after.encode(*_TEXT)
         start = last_segment(prefix)
         row_prefix = path_keys(space16, prefix)[-1]
-        first = _Cursor(prefix[:start], group_of(row_prefix), row_prefix, None)
+        first = _Cursor(
+            beginning=prefix[:start],
+            prefix=group_of(row_prefix),
+            row_prefix=row_prefix,
+            after=None,
+        )
         if self.after is None or after < prefix:
             return [first]
         if not after.startswith(prefix):  # all paths with the prefix come before it
             first.after = first.row_prefix + _BEHIND_ALL
             return [first]
-        cursors = [
-            _Cursor(after[: at * MAX_PLAIN_PATH_BYTES], group_of(key), group_of(key), key)
-            for at, key in enumerate(path_keys(space16, after))
-            if at * MAX_PLAIN_PATH_BYTES >= start
-        ]
+        cursors = list[_Cursor]()
+        for at, key in enumerate(path_keys(space16, after)):
+            segment = at * MAX_PLAIN_PATH_BYTES
+            if segment >= start:
+                group = group_of(key)
+                inner = _Cursor(
+                    beginning=after[:segment], prefix=group, row_prefix=group, after=key
+                )
+                cursors.append(inner)
         cursors[0].row_prefix = first.row_prefix
         return cursors
 
@@ -172,7 +181,9 @@ async def _walk(store: Store, cursors: list[_Cursor], limit: int) -> AsyncIterat
             path = cursor.beginning + key[len(cursor.prefix) :]
             if is_index_row(key):
                 below = group_below(key)
-                cursors.append(_Cursor(path[:-1], below, below, None))
+                cursors.append(
+                    _Cursor(beginning=path[:-1], prefix=below, row_prefix=below, after=None)
+                )
                 break
             yield path
         else:

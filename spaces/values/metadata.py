@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from ..space_errors import MetadataTooLarge
 
-MAX_METADATA_BYTES = 16 * 1024  # ST6
+MAX_METADATA_BYTES = 16 * 1024
+"""The largest size of the metadata of a value (ST6)."""
 ROW_BYTES = 256
 """The size of a value's row besides path, metadata and body, rounded up.
 

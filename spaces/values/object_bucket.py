@@ -53,64 +53,6 @@ With more folders it is unknown whether there is one, so the prefix is refused.
 """
 _MARKER_BYTES = 32
 _ID = re.compile(rb"[0-9a-f]{32}")
-
-
-# Other stores in the same bucket, above or below a prefix: their objects would look like orphans
-# and be deleted. A store is recognised by its marker. Markers above the prefix that the credentials
-# may not read are not found; the check of the other store, above or below, finds the conflict.
-async def _refuse_above(bucket: S3Store, prefix: str) -> None:
-    segments = prefix.split("/") if prefix else []
-    for depth in range(len(segments)):
-        key = "/".join((*segments[:depth], MARKER))
-        if await _is_marker(bucket, key):
-            raise BodiesElsewhere(
-                "the prefix of objects.url is inside the prefix of another store; the marker"
-                f" of that store is {key}"
-            )
-
-
-async def _refuse_below(objects: S3Store) -> None:
-    folders: deque[str] = deque(
-        (await obstore.list_with_delimiter_async(objects))["common_prefixes"]
-    )
-    examined = 0
-    while folders:
-        examined += 1
-        if examined + len(folders) > MOST_FOLDERS:
-            raise BodiesElsewhere(
-                "there are too many folders below the prefix of objects.url: use an empty prefix"
-            )
-        folder = folders.popleft()
-        key = f"{folder}/{MARKER}"
-        if await _is_marker(objects, key):
-            raise BodiesElsewhere(
-                "there is another store below the prefix of objects.url; the marker of that"
-                f" store is {key}"
-            )
-        folders += (await obstore.list_with_delimiter_async(objects, f"{folder}/"))[
-            "common_prefixes"
-        ]
-
-
-async def _is_marker(objects: S3Store, key: str) -> bool:
-    with suppress(PermissionDeniedError):
-        return _ID.fullmatch(await _marker_at(objects, key) or b"") is not None
-    return False
-
-
-async def _marker_at(objects: S3Store, key: str) -> bytes | None:
-    """Read the id of the store that owns a bucket prefix.
-
-    The id is the contents of a marker object. None means that the object does not exist, b"" that
-    it does not have the size of a marker.
-    """
-    try:
-        found = await obstore.get_async(objects, key)
-    except FileNotFoundError:
-        return None
-    return bytes(await found.bytes_async()) if found.meta["size"] == _MARKER_BYTES else b""
-
-
 # The largest object that a bucket copies in one request.
 MAX_BODY_BYTES = 5_000_000_000
 INCOMING = "incoming"
@@ -129,6 +71,62 @@ _LISTED = 1000
 _INCOMING_KEY = re.compile(rf"{INCOMING}/[0-9a-f]{{32}}")
 _BODIES_FOLDER = re.compile(r"[0-9a-f]{2}")
 _ERRORS = (BaseError, OSError, ValueError)
+
+
+# Other stores in the same bucket, above or below a prefix: their objects would look like orphans
+# and be deleted. A store is recognised by its marker. Markers above the prefix that the credentials
+# may not read are not found; the check of the other store, above or below, finds the conflict.
+async def _refuse_above(bucket: S3Store, prefix: str) -> None:
+    segments = prefix.split("/") if prefix else []
+    for depth in range(len(segments)):
+        key = "/".join((*segments[:depth], MARKER))
+        if await _is_marker(bucket, key):
+            raise BodiesElsewhere(
+                "the prefix of objects.url is inside the prefix of another store; the marker"
+                f" of that store is {key}"
+            )
+
+
+async def _refuse_below(objects: S3Store) -> None:
+    listed = await obstore.list_with_delimiter_async(objects)
+    folders = deque(listed["common_prefixes"])
+    examined = 0
+    while folders:
+        examined += 1
+        if examined + len(folders) > MOST_FOLDERS:
+            raise BodiesElsewhere(
+                "there are too many folders below the prefix of objects.url: use an empty prefix"
+            )
+        folder = folders.popleft()
+        key = f"{folder}/{MARKER}"
+        if await _is_marker(objects, key):
+            raise BodiesElsewhere(
+                "there is another store below the prefix of objects.url; the marker of that"
+                f" store is {key}"
+            )
+        listed = await obstore.list_with_delimiter_async(objects, f"{folder}/")
+        folders += listed["common_prefixes"]
+
+
+async def _is_marker(objects: S3Store, key: str) -> bool:
+    with suppress(PermissionDeniedError):
+        return _ID.fullmatch(await _marker_at(objects, key) or b"") is not None
+    return False
+
+
+async def _marker_at(objects: S3Store, key: str) -> bytes | None:
+    """Read the id of the store that owns a bucket prefix.
+
+    The id is the contents of a marker object. None means that the object does not exist, b"" that
+    it does not have the size of a marker.
+    """
+    try:
+        found = await obstore.get_async(objects, key)
+    except FileNotFoundError:
+        return None
+    if found.meta["size"] != _MARKER_BYTES:
+        return b""
+    return bytes(await found.bytes_async())
 
 
 @frozen
@@ -174,9 +172,9 @@ class ObjectBucket:
         self._store_id: bytes | None = None
         self.objects: Final = _objects(location, access)
         self._prefix = location.prefix
-        self._whole = (
-            _objects(BucketLocation(location.bucket), access) if location.prefix else self.objects
-        )
+        self._whole = self.objects
+        if location.prefix:
+            self._whole = _objects(BucketLocation(location.bucket), access)
 
     def give_back(self, size_bytes: int) -> None:
         """Record that the memory of a buffered upload was released."""
@@ -200,10 +198,10 @@ class ObjectBucket:
             await self._require_own()
 
     async def _require_own(self) -> None:
-        if (
-            self._store_id is None
-            or await _marker_at(self.objects, MARKER) != self._store_id.hex().encode()
-        ):
+        marker = None
+        if self._store_id is not None:
+            marker = await _marker_at(self.objects, MARKER)
+        if self._store_id is None or marker != self._store_id.hex().encode():
             raise BodiesElsewhere("the bucket and prefix of objects.url belong to another store")
         await _refuse_above(self._whole, self._prefix)
 
@@ -246,22 +244,12 @@ class ObjectBucket:
         """
         with _bucket_errors("the large values cannot be listed"):
             await self._require_own()
-            for folder in (await obstore.list_with_delimiter_async(self.objects))[
-                "common_prefixes"
-            ]:
+            listed = await obstore.list_with_delimiter_async(self.objects)
+            for folder in listed["common_prefixes"]:
                 if _BODIES_FOLDER.fullmatch(folder) is None:
                     continue
                 async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
-                    old = (
-                        one["path"] for one in found if one["last_modified"].timestamp() < before
-                    )
-                    # Other tools may write below the prefix; only our own keys are returned.
-                    names = [
-                        name
-                        for key in old
-                        if (name := parse_file_name(key.rpartition("/")[2])) is not None
-                        and key_of(name) == key
-                    ]
+                    names = _old_names(found, before)
                     if names:
                         yield names
 
@@ -276,11 +264,10 @@ class ObjectBucket:
             await self._require_own()
             async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
                 for one in found:
-                    if (
-                        _INCOMING_KEY.fullmatch(one["path"])
-                        and one["last_modified"].timestamp() < before
-                    ):
-                        await self.delete(one["path"])
+                    key = one["path"]
+                    is_old = one["last_modified"].timestamp() < before
+                    if is_old and _INCOMING_KEY.fullmatch(key):
+                        await self.delete(key)
                         removed += 1
         return removed
 
@@ -532,6 +519,22 @@ def key_of(name: ObjectName) -> str:
     The bucket prefix is not part of this key.
     """
     return f"{name.digest[:1].hex()}/{name.file_name}"
+
+
+def _old_names(found: "Sequence[obstore.ObjectMeta]", before: float) -> list[ObjectName]:
+    """Return the names of the large values among objects, if they are older than a given time.
+
+    Other tools may write below the prefix; only our own keys are returned.
+    """
+    names = list[ObjectName]()
+    for one in found:
+        if one["last_modified"].timestamp() >= before:
+            continue
+        key = one["path"]
+        name = parse_file_name(key.rpartition("/")[2])
+        if name is not None and key_of(name) == key:
+            names.append(name)
+    return names
 
 
 def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:

@@ -40,17 +40,17 @@ async def claim_location(store: Store, location: str) -> None:
     """
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
-        if (recorded := _location_of(row)) == location:
+        recorded = _location_of(row)
+        if recorded == location:
             return
         if counter_of(counter):
             used = "the folder blobs of its data folder" if recorded == FOLDER else recorded
             raise BodiesElsewhere(f"this store keeps its large values in {used}")
         put = Put(BODIES_PLACE_KEY, location.encode(), expect=stamp_of(row))
         # The limit of 0 bytes refuses this commit if another commit stored a large value meanwhile.
-        if not isinstance(
-            await store.commit(Commit(puts=(put,), adds=(Add(BODIES_COUNTER, 0, at_most=0),))),
-            Refused,
-        ):
+        no_bodies = Add(BODIES_COUNTER, 0, at_most=0)
+        outcome = await store.commit(Commit(puts=(put,), adds=(no_bodies,)))
+        if not isinstance(outcome, Refused):
             return
     raise StoreBusy(
         "the location of the large values could not be recorded: another process changed the store"
@@ -71,4 +71,6 @@ async def record_move(store: Store, location: str) -> None:
 
 
 def _location_of(row: Record | None) -> str:
-    return FOLDER if row is None or row.value is None else row.value.decode("utf-8", "replace")
+    if row is None or row.value is None:
+        return FOLDER
+    return row.value.decode("utf-8", "replace")

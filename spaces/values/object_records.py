@@ -46,10 +46,10 @@ def parse_file_name(name: str) -> ObjectName | None:
     if [len(part) for part in parts] != [32, 64, 32]:
         return None
     try:
-        space16, digest, generation = (bytes.fromhex(part) for part in parts)
+        space16, digest, generation = [bytes.fromhex(part) for part in parts]
     except ValueError:
         return None
-    found = ObjectName(space16, digest, generation)
+    found = ObjectName(space16=space16, digest=digest, generation=generation)
     return found if found.file_name == name else None
 
 
@@ -98,5 +98,11 @@ def due_put(
     name: ObjectName, *, due_at: float, unlink: bool, entropy: Entropy, size_bytes: int = 0
 ) -> Put:
     """Return a write operation that schedules the deletion of an object."""
-    work = ObjectWork(name.space16, name.digest, name.generation, unlink, size_bytes)
+    work = ObjectWork(
+        space16=name.space16,
+        digest=name.digest,
+        generation=name.generation,
+        unlink=unlink,
+        size_bytes=size_bytes,
+    )
     return Put(due_key(due_at, entropy.token(16)), _WORK_CODEC.encode(work))

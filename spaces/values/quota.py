@@ -21,6 +21,7 @@ Example:
 
 import heapq
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from capabilities.principals import Principal
@@ -75,7 +76,8 @@ def override_put(space: SpaceId, limit_bytes: int | None) -> Put:
     """
     value = None
     if limit_bytes is not None:
-        value = _CODEC.encode(_Override(limit_bytes, space.owner, space.name))
+        row = _Override(limit_bytes=limit_bytes, owner=space.owner, name=space.name)
+        value = _CODEC.encode(row)
     return Put(space_keys(space).override, value)
 
 
@@ -138,13 +140,23 @@ class Usage(FrozenStruct):
     count: int
 
 
+class _Ranked(NamedTuple):
+    """A space in the order of sizes; equal sizes are in the order of keys."""
+
+    size_bytes: int
+    key: bytes
+    usage_bytes: int
+    row_bytes: int
+    record: Record
+
+
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
     """Return the largest spaces and the total number of spaces.
 
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest spaces are kept in memory. Changes during the scan may be missed.
     """
-    largest = list[tuple[int, bytes, int, Record]]()
+    largest = list[_Ranked]()
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
         counters = [
@@ -152,13 +164,26 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
         ]
         sizes = map(counter_of, (await store.read(counters)).records)
         for key, record in page.rows:
-            used, beside = next(sizes), next(sizes)
-            largest.append((used + beside, key, used, record))
+            usage_bytes = next(sizes)
+            row_bytes = next(sizes)
+            ranked = _Ranked(
+                size_bytes=usage_bytes + row_bytes,
+                key=key,
+                usage_bytes=usage_bytes,
+                row_bytes=row_bytes,
+                record=record,
+            )
+            largest.append(ranked)
         largest = heapq.nlargest(limit, largest)
     total = await read_row(store, TOTAL_SPACES_COUNTER)
-    spaces = [
-        SpaceUsage(hosted.space.text, used, size - used)
-        for size, _, used, record in largest
-        if (hosted := space_of(record)) is not None
-    ]
+    spaces = list[SpaceUsage]()
+    for ranked in largest:
+        hosted = space_of(ranked.record)
+        if hosted is not None:
+            usage = SpaceUsage(
+                space_id=hosted.space.text,
+                usage_bytes=ranked.usage_bytes,
+                row_bytes=ranked.row_bytes,
+            )
+            spaces.append(usage)
     return Usage(tuple(spaces), counter_of(total))

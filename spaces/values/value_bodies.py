@@ -59,7 +59,7 @@ def inline_body(data: bytes) -> Body:
             f"a value of more than {INLINE_BYTES} bytes must be stored in a file; this value has"
             f" {len(data)} bytes"
         )
-    return Body(blake3(data).digest(), len(data), data)
+    return Body(digest=blake3(data).digest(), size_bytes=len(data), inline=data)
 
 
 @dataclass
@@ -132,11 +132,7 @@ class Staging:
                 incoming = await self._begin()
             if len(held) == _MOST_PIECES:
                 held = [b"".join(held)]
-            if incoming is not None and held_bytes >= (
-                self._files.step_bytes
-                if is_long and self._intake.held_bytes * _MUCH_FREE_SHARE <= self._intake.max_bytes
-                else PIECE_BYTES
-            ):
+            if incoming is not None and held_bytes >= self._step_bytes(is_long):
                 await incoming.append(*held)
                 self._take(-held_bytes)
                 held, held_bytes, is_long = [], 0, True
@@ -160,6 +156,16 @@ class Staging:
         await incoming.append(whole)
         return await self._finish(incoming)
 
+    def _step_bytes(self, is_long: bool) -> int:
+        """Return how many bytes of a large value are written at a time.
+
+        `is_long` tells whether a first step of the value was written already.
+        """
+        is_much_free = self._intake.held_bytes * _MUCH_FREE_SHARE <= self._intake.max_bytes
+        if is_long and is_much_free:
+            return self._files.step_bytes
+        return PIECE_BYTES
+
     def _take(self, size_bytes: int) -> None:
         self._intake.take(size_bytes)
         self._taken_bytes += size_bytes
@@ -170,4 +176,5 @@ class Staging:
         return incoming
 
     async def _finish(self, incoming: IncomingBody) -> Body:
-        return Body(*await incoming.finish(), None, incoming)
+        digest, size_bytes = await incoming.finish()
+        return Body(digest=digest, size_bytes=size_bytes, inline=None, file=incoming)
