@@ -39,7 +39,8 @@ async def recorded_identity(store: Store) -> Identity | None:
     found = int.from_bytes((schema and schema.value) or b"", "big")
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
-    if (known := _CODEC.read(identity)) is None:
+    known = _CODEC.read(identity)
+    if known is None:
         raise RecordDamaged("the store has a schema but no identity")
     return known
 

@@ -166,19 +166,20 @@ def space_keys(space: SpaceId) -> SpaceKeys:
 
     Results for short space ids are cached.
     """
-    is_short = len(space.name) + len(space.owner) <= _MEMOISED_CHARS
-    return _short_space_keys(space) if is_short else _lay_out_keys(space)
+    if len(space.name) + len(space.owner) <= _MEMOISED_CHARS:
+        return _short_space_keys(space)
+    return _lay_out_keys(space)
 
 
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = x16(space.text)
     return SpaceKeys(
-        space16,
-        space_key(space16),
-        usage_counter(space16),
-        rows_counter(space16),
-        VERSION_BYTES_PREFIX + space16,
-        OVERRIDES_PREFIX + space16,
+        space16=space16,
+        row=space_key(space16),
+        usage=usage_counter(space16),
+        rows=rows_counter(space16),
+        versions=VERSION_BYTES_PREFIX + space16,
+        override=OVERRIDES_PREFIX + space16,
     )
 
 
@@ -264,7 +265,8 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
 
     The keys of the index rows come first, from the outermost, then the key of the value's row.
     """
-    prefix, keys = VALUES_PREFIX + space16, list[bytes]()
+    prefix = VALUES_PREFIX + space16
+    keys = list[bytes]()
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
         prefix = group_below(keys[-1])
@@ -278,9 +280,9 @@ def group_of(key: bytes) -> bytes:
     contains the paths that begin with the same segments and have one segment more, and the index
     rows among them.
     """
-    return key[
-        : VALUE_PREFIX_BYTES if key[:1] == VALUES_PREFIX else VALUE_PREFIX_BYTES + _DIGEST_BYTES
-    ]
+    if key[:1] == VALUES_PREFIX:
+        return key[:VALUE_PREFIX_BYTES]
+    return key[: VALUE_PREFIX_BYTES + _DIGEST_BYTES]
 
 
 def group_below(key: bytes) -> bytes:

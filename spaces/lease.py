@@ -13,6 +13,8 @@ counts as free (ST10).
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from ._codec import Codec
 from .keyspace import LEASE_KEY
 from .store.contract import Packed, Put, Record, Store, commit_puts, read_row, stamp_of
@@ -56,14 +58,16 @@ class Lease(NamedTuple):
                 return False
             if row.expires_at > now + self.ttl_s / 2:
                 return True
-        return await self._write(record, _LeaseRow(self.owner, now + self.ttl_s, row.begun))
+        held = _LeaseRow(owner=self.owner, expires_at=now + self.ttl_s, begun=row.begun)
+        return await self._write(record, held)
 
     async def begun(self) -> Mapping[str, float]:
         """Return the last start time of each background job.
 
         Times are in epoch seconds. Any process may have started the job.
         """
-        return (await self._read())[1].begun
+        _, row = await self._read()
+        return row.begun
 
     async def note(self, job: str, *, now: float) -> bool:
         """Record the start time of a background job.
@@ -73,9 +77,7 @@ class Lease(NamedTuple):
         record, row = await self._read()
         if row.owner != self.owner:
             return False
-        return await self._write(
-            record, _LeaseRow(self.owner, row.expires_at, {**row.begun, job: now})
-        )
+        return await self._write(record, replace(row, begun={**row.begun, job: now}))
 
     async def release(self) -> None:
         """Release the lease.
@@ -84,7 +86,7 @@ class Lease(NamedTuple):
         """
         record, row = await self._read()
         if row.owner == self.owner:
-            await self._write(record, _LeaseRow(b"", 0.0, row.begun))
+            await self._write(record, replace(_FREE, begun=row.begun))
 
     async def _read(self) -> tuple[Record | None, _LeaseRow]:
         record = await read_row(self.store, LEASE_KEY)

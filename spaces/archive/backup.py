@@ -212,13 +212,15 @@ class ArchiveReader:
         is_whole = False
         while True:
             digest = self._hasher.hexdigest()
-            if (info := self._header()) is None:
+            info = self._header()
+            if info is None:
                 break
             if is_whole:
                 raise BackupDamaged("the backup was altered: there is data after its digest")
             self._left_bytes = info.size
             if info.name == DIGEST_NAME:
-                if self.contents(_DIGEST_BYTES) != digest.encode() + b"\n":  # BK4
+                # the digest covers every byte before it (BK4)
+                if self.contents(_DIGEST_BYTES) != digest.encode() + b"\n":
                     raise BackupDamaged("the backup was altered: its digest does not match")
                 is_whole = True
             else:
@@ -253,7 +255,8 @@ class ArchiveReader:
 
         Returns None at the end of the archive. A preceding header with a long name is read too.
         """
-        if (block := self._read(BLOCKSIZE)) == _ZEROS:
+        block = self._read(BLOCKSIZE)
+        if block == _ZEROS:
             return None
         info = _parsed(block)
         if info.type == GNUTYPE_LONGNAME:
@@ -379,7 +382,8 @@ async def write_backup(
         sealed_secret: the encrypted root secret; None to leave it out.
         done: called after each part with the number of bytes written.
     """
-    if (identity := await recorded_identity(store)) is None:
+    identity = await recorded_identity(store)
+    if identity is None:
         raise RecordDamaged("no node has used this store yet")
     with tempfile.TemporaryFile() as names, tempfile.TemporaryFile("w+") as databases:
         async with rows.lock_bodies():  # BK2: before the time is noted

@@ -57,7 +57,7 @@ def noted_bodies(notes: BinaryIO) -> Iterator[tuple[ObjectName, int]]:
     notes.seek(0)
     while note := notes.read(_NOTE.size):
         space16, digest, generation, size_bytes = _NOTE.unpack(note)
-        yield ObjectName(space16, digest, generation), size_bytes
+        yield ObjectName(space16=space16, digest=digest, generation=generation), size_bytes
 
 
 async def store_body(

@@ -98,7 +98,8 @@ async def filled_database(
 
     The database opens as a store after the `async with` block has ended.
     """
-    if any((folder / DATABASES_FOLDER).glob("*/*.db")):  # SQ2
+    # a node with PostgreSQL offers no databases (SQ2)
+    if any((folder / DATABASES_FOLDER).glob("*/*.db")):
         raise MigrationRefused(
             "the store contains SQL databases, which a node on a database server does not offer",
             next_step="keep the store in a data folder; or export the databases that are needed,"
@@ -176,7 +177,9 @@ async def move_from_postgres(
             next_step="use a folder that contains the root secret and the large values, but no"
             " store: --data DIR",
         )
-    staging, moved, place = folder / _STAGING, Moved(), describe_folder(folder)
+    staging = folder / _STAGING
+    moved = Moved()
+    place = describe_folder(folder)
     with folder_lock(folder):
         async with session(url, for_migration=True) as database:
             schema = await schema_of(database)
@@ -205,11 +208,9 @@ async def move_from_postgres(
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
                 for (claimed,) in claims:
-                    replay_records.add(
-                        ReplayRecord(
-                            claimed[4:].ljust(32, b"\0"), 60 * int.from_bytes(claimed[:4], "big")
-                        )
-                    )
+                    key = claimed[4:].ljust(32, b"\0")
+                    minute = int.from_bytes(claimed[:4], "big")
+                    replay_records.add(ReplayRecord(key, expires_at=60 * minute))
             async with read_snapshot(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)
             if not is_same:

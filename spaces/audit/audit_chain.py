@@ -222,7 +222,9 @@ async def _commit(
     """
     head = _head_of(head_row, chain)
     puts = list[Put]()
-    number, hash_, size_bytes = head.number, head.hash, 0
+    number = head.number
+    hash_ = head.hash
+    size_bytes = 0
     for key, record in page.rows:
         if size_bytes > _MAX_BATCH_BYTES:
             break
@@ -246,29 +248,46 @@ async def _commit(
         members["signature"] = chain.sign(canonical(members)).hex()
         puts.append(Put(audit_head_key(number), canonical(members), expect=ABSENT))
     if not puts:
-        # ST16: a failover can lose a head that was only read. Its number would then be signed
-        # again over other entries.
-        checks = (
-            (Check(AUDIT_CHAIN_KEY, head_row.stamp),) if is_last and head_row is not None else ()
-        )
-        return Chained(
-            0,
-            more=bool(checks)
-            and not isinstance(await store.commit(Commit(checks=checks)), Committed),
-        )
+        return Chained(0, more=is_last and await _is_replaced(store, head_row))
     count = number - head.number
     more = page.more or count < len(page.rows)
-    signed = (number, now) if is_due else (head.signed_number, head.signed_at)
-    moved = ChainHead(number, hash_, *signed, emptied_at=head.emptied_at if more else now)
+    moved = ChainHead(
+        number=number,
+        hash=hash_,
+        signed_number=number if is_due else head.signed_number,
+        signed_at=now if is_due else head.signed_at,
+        emptied_at=head.emptied_at if more else now,
+    )
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
     if not await commit_puts(store, *puts):
         return Chained(0, more=True)
-    return Chained(count, more=more, last_key=page.rows[count - 1][0] if count else None)
+    last_key = None
+    if count:
+        last_key, _ = page.rows[count - 1]
+    return Chained(count, more=more, last_key=last_key)
+
+
+async def _is_replaced(store: Store, head_row: Record | None) -> bool:
+    """Return whether another process changed the end of the chain since it was read.
+
+    A commit finds out, because a failover can lose a head that was only read (ST16). Its number
+    would then be signed again over other entries.
+    """
+    if head_row is None:
+        return False
+    outcome = await store.commit(Commit(checks=(Check(AUDIT_CHAIN_KEY, head_row.stamp),)))
+    return not isinstance(outcome, Committed)
 
 
 def _head_of(record: Record | None, chain: Chain) -> ChainHead:
     if record is None:
-        return ChainHead(0, genesis_hash(chain.store_id), 0, 0.0, 0.0)
+        return ChainHead(
+            number=0,
+            hash=genesis_hash(chain.store_id),
+            signed_number=0,
+            signed_at=0.0,
+            emptied_at=0.0,
+        )
     if record.value is None:
         raise RecordDamaged("the head of the audit chain was deleted")
     return _HEAD_CODEC.decode(record.value)

@@ -112,9 +112,10 @@ async def prune_batch(
     if not cut:
         return more_heads
     # First the entries up to the cut, then the heads below it.
-    removed = await remove_until(
-        store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH
-    ) or await remove_until(store, AUDIT_HEADS_PREFIX, audit_head_key(cut - 1)[1:], limit=_BATCH)
+    removed = await remove_until(store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH)
+    if not removed:
+        last_head = audit_head_key(cut - 1)[1:]
+        removed = await remove_until(store, AUDIT_HEADS_PREFIX, last_head, limit=_BATCH)
     return more_heads or removed > 0
 
 
