@@ -59,10 +59,10 @@ from ..sql.database_rows import DATABASE_ROWS
 from ..store.contract import Record, counter_of
 from ..store.lmdb.snapshots import ParsedRow
 from ..values.metadata import row_bytes
-from ..values.object_records import ObjectRecord, object_record_of, object_work_of
+from ..values.object_records import ObjectName, ObjectRecord, object_record_of, object_work_of
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
-from ..values.value_heads import head_of
+from ..values.value_heads import Head, head_of
 from .accounting import AccountingEntry, Get, RowCheck, require
 from .audit_checks import check_chain, check_entry, check_head, check_queued
 from .delegation_checks import INDEXES, check_marker, delegation_entries, index_entries
@@ -102,6 +102,7 @@ def _check_of(key: bytes) -> RowCheck | None:
 
 
 def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check the row of a value, or an index row of long paths."""
     head = None
     if not is_index_row(key):
         head = head_of(record, key=key)
@@ -109,21 +110,39 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
         require(record.value == b"", "an index row of long paths has a value")
         return
     space16 = key[1:17]
-    is_version = key[:1] == VERSIONS_PREFIX
-    if is_version:
-        require(
-            versions_prefix(space16, head.path) == key[:-12],
-            "a version is stored under the wrong path",
-        )
-    else:
-        require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
-        yield rows_counter(space16), row_bytes(head.path, head.metadata)
-    place = head.object_name
-    if place is not None:
-        account = object_key(place.space16, place.digest) + place.generation
+    require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
+    yield rows_counter(space16), row_bytes(head.path, head.metadata)
+    if head.object_name is not None:
+        yield _references_account(head.object_name), 1
+    _check_body(head)
+
+
+def _version(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check the row of a former value.
+
+    Its key ends with a time, so it may look like that of an index row.
+    """
+    head = head_of(record, key=key)
+    if head is None:
+        return
+    require(
+        versions_prefix(key[1:17], head.path) == key[:-12],
+        "a version is stored under the wrong path",
+    )
+    if head.object_name is not None:
+        account = _references_account(head.object_name)
         yield account, 1
-        if is_version:
-            yield account + VERSIONS_PREFIX, 1
+        yield account + VERSIONS_PREFIX, 1
+    _check_body(head)
+
+
+def _references_account(name: ObjectName) -> bytes:
+    """Return the account for the references to a large value."""
+    return object_key(name.space16, name.digest) + name.generation
+
+
+def _check_body(head: Head) -> None:
+    """Check the body that is part of a row."""
     if head.body is not None:
         require(blake3(head.body).hexdigest() == head.etag, "a value does not match its digest")
         require(len(head.body) == head.size_bytes, "a value does not have the recorded size")
@@ -248,7 +267,7 @@ def _opaque(key: bytes, record: Record, get: Get) -> None:
 _CHECKS: Mapping[bytes, RowCheck] = {
     b"K": _value,
     b"k": _value,
-    b"w": _value,
+    VERSIONS_PREFIX: _version,
     b"B": _object,
     b"Q": _pending_deletion,
     DATABASES_PREFIX: _database,

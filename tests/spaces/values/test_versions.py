@@ -359,3 +359,17 @@ async def test_damaged_versions_are_found(keeping: Bench, one_rows: RowSource) -
     checked = await check_store(one_rows, keeping.files, keeping.folder.parent)
     texts = [one.text for one in checked.findings]
     assert texts == ["a version is stored under the wrong path"]
+
+
+async def test_versions_of_every_time_are_whole(keeping: Bench, one_rows: RowSource) -> None:
+    """A version is not taken for an index row if the bytes of its time end with 0xFF (BK9)."""
+    await ensure_identity(keeping.store, node_did=OWNER.did, entropy=keeping.entropy)
+    await write(keeping, {"vault/a": b"1"})
+    now = NOW
+    while micros8(now)[-1] != 0xFF:
+        now += 1e-6
+    await write(keeping, {"vault/a": b"2"}, now=now)
+    (key,) = await kept_of(keeping, "vault/a")
+    assert key[-1] == 0xFF
+    checked = await check_store(one_rows, keeping.files, keeping.folder.parent)
+    assert checked.findings == []
