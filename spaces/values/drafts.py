@@ -14,13 +14,13 @@ from capabilities.resources import SpaceId
 
 from ..keyspace import MAX_PLAIN_PATH_BYTES, space_keys
 from ..space_errors import CommitInvalid
-from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Store, stamp_of
+from ..store.contract import MAX_KEY_BYTES, Add, Page, Put, Record, Store, stamp_of
 from .body_references import BodyReferences
 from .former_values import FormerValues, most_kept
 from .long_paths import added_path_puts, removed_path_puts
 from .metadata import ROW_BYTES, check_metadata, encode_text, path_bytes, row_bytes
 from .value_heads import Head, encode_head
-from .value_writes import Replacement, VersionRoom, Write, WritePlan
+from .value_writes import Replacement, VersionRoom, Write, WritePlan, replacements_of
 
 # ST6. For the other rows of a commit.
 _OTHER_BYTES = 128 * 1024
@@ -43,24 +43,26 @@ class Draft:
     def __init__(
         self,
         space: SpaceId,
-        replacements: Sequence[Replacement],
+        writes: Sequence[Write],
+        current: Sequence[Record | None],
+        replaced: Sequence[Head | None] | None,
         *,
         kept: Mapping[str, int],
         removed: Mapping[bytes, Head],
         entropy: Entropy,
         max_bytes: int | None,
     ) -> None:
-        self.replaced = tuple([one.old for one in replacements])
+        self._own = space_keys(space)
+        self._replacements = replacements_of(self._own.space16, writes, current, replaced)
+        self.replaced = tuple([one.old for one in self._replacements])
         self.growth_bytes = 0
         self.row_growth_bytes = 0
-        self._own = space_keys(space)
-        self._replacements = replacements
         self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
-        self._former = FormerValues(space, self._bodies)
+        self._former = FormerValues(space, self._own, self._bodies)
         self._index_puts = dict[bytes, Put]()
         self._freed_bytes = 0
         self._written_bytes = 0
-        for one in replacements:
+        for one in self._replacements:
             if one.write.body is None and one.record is None and not removed:
                 raise CommitInvalid("a path that was never written cannot be deleted")
             metadata_bytes = check_metadata(one.write.metadata)
@@ -119,6 +121,8 @@ class Draft:
                 added.append(encode_text(path))
             elif one.old is not None and one.write.body is None:
                 removed.append(encode_text(path))
+        if not added and not removed:
+            return {}
         puts = {put.key: put for put in await removed_path_puts(store, self._own.space16, removed)}
         # The last write of a key wins: an index row that one path removes and another needs stays.
         for put in added_path_puts(self._own.space16, added):
@@ -136,12 +140,7 @@ class Draft:
         if self.row_growth_bytes:
             adds = (Add(self._own.rows, self.row_growth_bytes), *adds)
         return WritePlan(
-            puts=(
-                *heads,
-                *self._index_puts.values(),
-                *bodies.puts,
-                *self._former.puts(now=now),
-            ),
+            puts=(*heads, *self._index_puts.values(), *bodies.puts, *self._former.puts(now=now)),
             checks=bodies.checks,
             adds=adds,
         )

@@ -14,8 +14,8 @@ from capabilities.resources import SpaceId
 from ..keyspace import (
     VERSION_DUE_PREFIX,
     VERSIONS_PREFIX,
+    SpaceKeys,
     micros8,
-    space_keys,
     versions_prefix,
 )
 from ..store.contract import ABSENT, MAX_PAGE_ROWS, Page, Put, Range, Record, Store, pages_of
@@ -82,9 +82,9 @@ class FormerValues:
     the former values, `look_up` the versions to remove, and `puts` returns the writes.
     """
 
-    def __init__(self, space: SpaceId, bodies: BodyReferences) -> None:
+    def __init__(self, space: SpaceId, own: SpaceKeys, bodies: BodyReferences) -> None:
         self._space = space
-        self._own = space_keys(space)
+        self._own = own
         self._bodies = bodies
         self._rewrites = dict[bytes, _Rewrite]()
         self._removed = dict[bytes, Head]()

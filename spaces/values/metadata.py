@@ -15,24 +15,17 @@ ROW_BYTES = 256
 
 It covers the stamp, the digest, lengths and the entry in a page.
 """
-# Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
-# unchanged.
-_HEADER_TEXT = ("utf-8", "surrogatepass")
+HEADER_TEXT = ("utf-8", "surrogatepass")
+"""The encoding of stored paths and header values.
+
+Bytes of header values that are not UTF-8 arrive as lone surrogates. They are stored and returned
+unchanged.
+"""
 
 
 def encode_text(text: str) -> bytes:
     """Encode a path or a header value, which may contain lone surrogates."""
-    return text.encode(*_HEADER_TEXT)
-
-
-def encode_metadata(metadata: Mapping[str, str]) -> dict[str, bytes]:
-    """Encode metadata for the row of a value."""
-    return {name: value.encode(*_HEADER_TEXT) for name, value in metadata.items()}
-
-
-def decode_metadata(encoded: Mapping[str, bytes]) -> dict[str, str]:
-    """Decode the metadata in the row of a value."""
-    return {name: value.decode(*_HEADER_TEXT) for name, value in encoded.items()}
+    return text.encode(*HEADER_TEXT)
 
 
 def check_metadata(metadata: Mapping[str, str]) -> int:
@@ -57,7 +50,7 @@ def metadata_bytes(metadata: Mapping[str, str]) -> int:
         if value.isascii():
             size_bytes += len(value)
         else:
-            size_bytes += len(value.encode(*_HEADER_TEXT))
+            size_bytes += len(value.encode(*HEADER_TEXT))
     return size_bytes
 
 
@@ -65,7 +58,7 @@ def path_bytes(path: str) -> int:
     """Return the size of a value's path, including ROW_BYTES for the rest of the row."""
     if path.isascii():
         return ROW_BYTES + len(path)
-    return ROW_BYTES + len(path.encode(*_HEADER_TEXT))
+    return ROW_BYTES + len(path.encode(*HEADER_TEXT))
 
 
 def row_bytes(path: str, metadata: Mapping[str, str]) -> int:

@@ -20,7 +20,7 @@ from capabilities.resources import SpaceId
 from .._codec import Codec
 from ..keyspace import space_id16, value_key, versions_prefix
 from ..store.contract import Packed, Page, Range, Record
-from .metadata import decode_metadata, encode_metadata, row_bytes
+from .metadata import HEADER_TEXT, row_bytes
 from .object_records import ObjectName
 
 MOST_VERSIONS = 128
@@ -100,7 +100,7 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
     return Head(
         stamp=record.stamp,
         etag=row.digest.hex(),
-        metadata=decode_metadata(row.metadata),
+        metadata={name: value.decode(*HEADER_TEXT) for name, value in row.metadata.items()},
         size_bytes=row.size_bytes,
         body=row.body,
         path=row.path,
@@ -130,7 +130,7 @@ def encode_head(
     row = _HeadRow(
         digest=digest,
         size_bytes=size_bytes,
-        metadata=encode_metadata(metadata),
+        metadata={name: value.encode(*HEADER_TEXT) for name, value in metadata.items()},
         path=path,
         body=body,
         generation=generation,

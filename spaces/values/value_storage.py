@@ -25,7 +25,7 @@ from .former_values import most_kept, ranges_of
 from .object_store import ObjectStore, OpenedBody
 from .value_bodies import Intake, Staging
 from .value_heads import Head
-from .value_writes import VersionRoom, Write, replacements_of
+from .value_writes import VersionRoom, Write
 
 _ANY_ROOM = VersionRoom()
 
@@ -101,7 +101,9 @@ class Values:
         """
         draft = Draft(
             space,
-            replacements_of(space, writes, current, replaced),
+            writes,
+            current,
+            replaced,
             kept=self.kept if removed is None else {},
             removed=removed or {},
             entropy=self._entropy,

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
-from capabilities.resources import SpaceId
 
-from ..keyspace import space_id16, value_key
+from ..keyspace import value_key
 from ..space_errors import CommitInvalid
 from ..store.contract import MAX_COMMIT_BYTES, Add, Check, Put, Record
 from .value_bodies import Body
@@ -43,7 +42,7 @@ class Replacement(FrozenStruct):
 
 
 def replacements_of(
-    space: SpaceId,
+    space16: bytes,
     writes: Sequence[Write],
     current: Sequence[Record | None],
     replaced: Sequence[Head | None] | None,
@@ -51,7 +50,7 @@ def replacements_of(
     """Match writes with the rows that they replace.
 
     Args:
-        space: the space of the values.
+        space16: the hash of the space of the values.
         writes: each path once.
         current: the stored rows of these paths.
         replaced: the decoded heads in these rows, if the caller has already decoded them.
@@ -59,7 +58,6 @@ def replacements_of(
         CommitInvalid: a path appears twice.
         RecordDamaged: a row does not decode.
     """
-    space16 = space_id16(space)
     keys = [value_key(space16, write.path) for write in writes]
     if len(set(keys)) != len(writes):
         raise CommitInvalid("a path is written twice in one commit")
