@@ -13,28 +13,17 @@ that finds its outcome waits for the same reason (ST16).
 """
 
 import asyncio
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from capabilities.clock_and_entropy import Clock
 
-from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ...space_errors import StoreBusy, StoreUnavailable
-from ..contract import (
-    ABSENT,
-    ANY,
-    KEYS_END,
-    Commit,
-    Committed,
-    Put,
-    Refused,
-    ReplayRecord,
-    check_commit,
-)
+from ...space_errors import StoreBusy, StoreError, StoreUnavailable
+from ..contract import Commit, Committed, Refused, check_commit
 from ._errors import CONNECTION_ERRORS, ErrorGroup, error_group_of, store_error_of
-from ._pool import ANSWER_WITHIN_S, RECONNECT_WITHIN_S, Argument, Connections, pause
-from ._statements import ALREADY_APPLIED, COMMIT, EXPECT_ABSENT, EXPECT_NOTHING_THERE, REFUSED
+from ._parameters import CommitParameters, counter_changes, parameters_of
+from ._pool import ANSWER_WITHIN_S, RECONNECT_WITHIN_S, Connections, pause
+from ._statements import ALREADY_APPLIED, COMMIT, REFUSED
 
 
 @dataclass(slots=True, eq=False)
@@ -53,10 +42,6 @@ class QueuedCommit:
 COMMIT_CONNECTIONS = 4
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 _RETRY_WITHIN_S = 2.0
-# How long the outcome of a commit can be looked up. Attempts end long before.
-_OUTCOME_KEPT_S = 120
-_NUMBER_END = 1 << 63
-_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
 
 
 class Commits:
@@ -86,49 +71,17 @@ class Commits:
         check_commit(commit)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise StoreBusy("too many bytes are waiting to be written to the database")
-        counters = _counters(commit)
+        counters = counter_changes(commit)
         if counters is None:
             return Refused()
-        idempotency_key, now = os.urandom(16), int(self._clock.now())
-        replay_record = commit.replay_record or ReplayRecord(idempotency_key, now + _OUTCOME_KEPT_S)
-        outcome_key = REPLAY_PREFIX + replay_record.row
-        conditions = [*commit.live, *[check.key for check in commit.checks]]
-        outcome_put = (Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE),) if commit.writes else ()
-        puts = (*commit.puts, *outcome_put)
-        drawn = os.urandom(16 * (len(commit.puts) + 1))
-        counter_stamp, *stamps = [drawn[at : at + 16] for at in range(0, len(drawn), 16)]
-        accounts = [_account_of(put) for put in puts]
-        keys = dict.fromkeys([put.key for put in puts])
-        arguments: list[Argument] = [
-            list(keys),
-            [put.value for put in puts],
-            [*stamps, idempotency_key][: len(puts)],
-            [
-                put.weight_bytes if account is not None else 0
-                for put, account in zip(puts, accounts, strict=True)
-            ],
-            accounts,
-            [now // 60 if put.value is None else None for put in puts],
-            [_EXPECTATIONS.get(put.expect, put.expect) for put in puts],
-            [key for key in dict.fromkeys(conditions) if key not in keys],
-            conditions,
-            [*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
-            list(counters),
-            [change for change, _ in counters.values()],
-            [bound for _, bound in counters.values()],
-            counter_stamp,
-            outcome_key,
-            idempotency_key,
-            REPLAY_FLOOR_KEY,
-            # A key of our own is random, so it needs no check against deleted replay records.
-            KEYS_END if commit.replay_record is None else outcome_key[1:5],
-        ]
+        parameters = parameters_of(commit, counters, now=int(self._clock.now()))
+        put_keys = [put.key for put in commit.puts]
         queued = self._enter(
-            written=[outcome_key, *[put.key for put in commit.puts], *counters],
-            conditions=conditions,
+            written=[parameters.outcome_key, *put_keys, *parameters.counter_keys],
+            conditions=parameters.condition_keys,
         )
         size_bytes = sum([len(put.key) + len(put.value or b"") for put in commit.puts])
-        task = asyncio.create_task(self._in_turn(arguments, queued, size_bytes))
+        task = asyncio.create_task(self._in_turn(parameters, queued, size_bytes))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return await asyncio.shield(task)
@@ -176,7 +129,7 @@ class Commits:
                 self._readers.pop(key, None)
 
     async def _in_turn(
-        self, arguments: Sequence[Argument], queued: QueuedCommit, size_bytes: int
+        self, parameters: CommitParameters, queued: QueuedCommit, size_bytes: int
     ) -> Committed | Refused:
         """Write a commit after all conflicting commits have ended."""
         give_up_at = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
@@ -188,12 +141,12 @@ class Commits:
         except TimeoutError:
             raise StoreBusy("too many commits are waiting for the same rows") from None
         else:
-            return await self._write(arguments)
+            return await self._write(parameters)
         finally:
             self._waiting_bytes -= size_bytes
             self._leave(queued)
 
-    async def _write(self, arguments: Sequence[Argument]) -> Committed | Refused:
+    async def _write(self, parameters: CommitParameters) -> Committed | Refused:
         """Run the SQL statement of a commit, with retries.
 
         Raises:
@@ -208,72 +161,62 @@ class Commits:
             # repeat finds what a lost statement committed meanwhile.
             is_late = loop.time() >= give_up_at
             try:
-                rows = await self._connections.run(COMMIT, arguments)
+                rows = await self._connections.run(COMMIT, parameters)
             except CONNECTION_ERRORS as exc:
                 group = error_group_of(exc)
                 if group is ErrorGroup.OUT_OF_RANGE and not was_lost:
                     return Refused()  # a counter that would not fit its row
-                if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
-                    raise (_unknown() if was_lost else store_error_of(exc)) from None
-                if isinstance(exc, TimeoutError):
-                    raise _unknown() from None
+                error = _final_error(exc, was_lost=was_lost, is_late=is_late)
+                if error is not None:
+                    raise error from None
                 if group is ErrorGroup.LOST and not was_lost:
+                    was_lost = True
                     # The time for retries begins with the loss: the statement may have waited for
                     # a lock longer than that before.
-                    was_lost, give_up_at = True, loop.time() + RECONNECT_WITHIN_S
-                elif is_late and was_lost:
-                    raise _unknown() from None
-                elif is_late:
-                    raise StoreBusy(
-                        "the commit timed out because other commits kept changing the same rows"
-                    ) from None
+                    give_up_at = loop.time() + RECONNECT_WITHIN_S
                 elif group is ErrorGroup.REPEAT:
                     await pause()
-                continue
-            verdict = rows[0][0]
-            if verdict != REFUSED:
-                return Committed(already_applied=verdict == ALREADY_APPLIED)
-            if was_lost:
-                # The lost statement may still be waiting for a lock, and succeed although this one
-                # was refused.
-                raise _unknown()
-            return Refused()
+            else:
+                verdict: int = rows[0][0]  # the only row and column
+                return _outcome_of(verdict, was_lost=was_lost)
+
+
+def _final_error(exc: Exception, *, was_lost: bool, is_late: bool) -> StoreError | None:
+    """Return the error that ends the attempts to write a commit, or None to try again.
+
+    Args:
+        exc: the error of the latest attempt.
+        was_lost: whether an earlier attempt lost its connection, and may still succeed.
+        is_late: whether the latest attempt was the last one.
+    """
+    group = error_group_of(exc)
+    if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
+        return _unknown() if was_lost else store_error_of(exc)
+    if isinstance(exc, TimeoutError):
+        return _unknown()
+    is_first_loss = group is ErrorGroup.LOST and not was_lost
+    if is_first_loss or not is_late:
+        return None
+    if was_lost:
+        return _unknown()
+    return StoreBusy("the commit timed out because other commits kept changing the same rows")
+
+
+def _outcome_of(verdict: int, *, was_lost: bool) -> Committed | Refused:
+    """Return the outcome for a verdict of the statement.
+
+    Raises StoreUnavailable if the verdict is a refusal and an earlier attempt lost its connection.
+    """
+    if verdict != REFUSED:
+        return Committed(already_applied=verdict == ALREADY_APPLIED)
+    if was_lost:
+        # The lost statement may still be waiting for a lock, and succeed although this one was
+        # refused.
+        raise _unknown()
+    return Refused()
 
 
 def _unknown() -> StoreUnavailable:
     return StoreUnavailable(
         "the connection was lost or the database timed out; the outcome of the commit is unknown"
     )
-
-
-def _counters(commit: Commit) -> dict[bytes, tuple[int, int | None]] | None:
-    """Sum a commit's changes to each counter.
-
-    Returns None on an overflow. Each sum comes with the counter's limit. The sizes of replaced rows
-    are stored in those rows and not known here.
-    """
-    changes = dict[bytes, int]()
-    bounds = dict[bytes, int]()
-    for add in commit.adds:
-        changes[add.counter] = changes.get(add.counter, 0) + add.delta
-        if add.at_most is not None:
-            bounds[add.counter] = min(
-                add.at_most, bounds.get(add.counter, add.at_most), _NUMBER_END - 1
-            )
-    for put in commit.puts:
-        if (account := _account_of(put)) is not None:
-            changes[account] = changes.get(account, 0) + put.weight_bytes
-    if any(
-        not -_NUMBER_END <= number < _NUMBER_END for number in (*changes.values(), *bounds.values())
-    ):
-        return None
-    return {key: (change, bounds.get(key)) for key, change in changes.items()}
-
-
-def _account_of(put: Put) -> bytes | None:
-    """Return the counter to which a row's size is added, or None.
-
-    The counter is given by its key. None means that the row is deleted, or is not added to a
-    counter.
-    """
-    return put.account if put.value is not None and put.weight_bytes > 0 else None

@@ -8,12 +8,13 @@ statement that starts later sees at least as much (ST1).
 import asyncio
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import asyncpg
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ...space_errors import StoreBusy, StoreUnavailable
+from ...space_errors import StoreBusy, StoreError, StoreUnavailable
 from ..contract import (
     COUNTER_BYTES,
     MAX_PAGE_BYTES,
@@ -69,7 +70,12 @@ class Reads:
         loop = asyncio.get_running_loop()
         idempotency_key = b"" if replay_record is None else os.urandom(16)
         pending = _PendingRead(
-            tuple(keys), replay_record, tuple(ranges), follow, idempotency_key, loop.create_future()
+            keys=tuple(keys),
+            replay_record=replay_record,
+            ranges=tuple(ranges),
+            follow=follow,
+            idempotency_key=idempotency_key,
+            answer=loop.create_future(),
         )
         self._queue.append(pending)
         self._begin(loop)
@@ -151,20 +157,29 @@ class Reads:
             try:
                 return await self._connections.run(statement, arguments)
             except CONNECTION_ERRORS as exc:
-                group = error_group_of(exc)
-                if isinstance(exc, TimeoutError):
-                    raise StoreUnavailable("the read from the database timed out") from None
-                if group not in (ErrorGroup.REPEAT, ErrorGroup.LOST):
-                    raise store_error_of(exc) from None
-                if is_late and group is ErrorGroup.REPEAT:
-                    raise StoreBusy(
-                        "the read timed out after repeated conflicts with other transactions"
-                    ) from None
-                if is_late:
-                    raise StoreUnavailable(
-                        "the connection to the database was lost repeatedly"
-                    ) from None
+                error = _final_error(exc, is_late=is_late)
+                if error is not None:
+                    raise error from None
                 await pause()
+
+
+def _final_error(exc: Exception, *, is_late: bool) -> StoreError | None:
+    """Return the error that ends the attempts to read, or None to try again.
+
+    Args:
+        exc: the error of the latest attempt.
+        is_late: whether the latest attempt was the last one.
+    """
+    group = error_group_of(exc)
+    if isinstance(exc, TimeoutError):
+        return StoreUnavailable("the read from the database timed out")
+    if group not in (ErrorGroup.REPEAT, ErrorGroup.LOST):
+        return store_error_of(exc)
+    if not is_late:
+        return None
+    if group is ErrorGroup.REPEAT:
+        return StoreBusy("the read timed out after repeated conflicts with other transactions")
+    return StoreUnavailable("the connection to the database was lost repeatedly")
 
 
 def _fail(pending: _PendingRead, error: Exception) -> None:
@@ -172,33 +187,62 @@ def _fail(pending: _PendingRead, error: Exception) -> None:
         pending.answer.set_exception(error)
 
 
-def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
-    keys = {key for pending in batch for key in pending.keys}
-    replay_records = dict[bytes, bytes]()
-    followed = set[bytes]()
-    prefix = b""
-    ranges = list[Range]()
-    for pending in batch:
-        ranges += pending.ranges
+@dataclass(slots=True)
+class _BatchContents:
+    """What all reads of a batch ask for together.
+
+    Attributes:
+        keys: of rows, without those of `followed`.
+        replay_records: by the row of a replay record, the idempotency key of the read that is its
+            first use.
+        followed: keys of the rows whose values lead to others.
+        prefix: of the keys of those others; empty if there are none.
+        ranges: in the order of the reads.
+    """
+
+    keys: set[bytes] = field(default_factory=set)
+    replay_records: dict[bytes, bytes] = field(default_factory=dict)
+    followed: set[bytes] = field(default_factory=set)
+    prefix: bytes = b""
+    ranges: list[Range] = field(default_factory=list)
+
+    def add(self, pending: _PendingRead) -> None:
+        """Add a read to the batch."""
+        self.keys.update(pending.keys)
+        self.ranges += pending.ranges
         if pending.replay_record is not None:
+            row = pending.replay_record.row
             # two reads of one statement may have the same record: the earlier is the first use
-            replay_records.setdefault(pending.replay_record.row, pending.idempotency_key)
-            keys |= {REPLAY_FLOOR_KEY, REPLAY_PREFIX + pending.replay_record.row}
+            self.replay_records.setdefault(row, pending.idempotency_key)
+            self.keys.update((REPLAY_FLOOR_KEY, REPLAY_PREFIX + row))
         if pending.follow is not None:
-            followed.update(pending.follow.keys)
-            prefix = pending.follow.prefix
-    arguments: list[Argument] = [list(keys | followed)]
-    if replay_records:
-        arguments += [list(replay_records.keys()), list(replay_records.values())]
-    if followed:
-        arguments += [list(followed), prefix]
-    for range_ in ranges:
-        arguments += [*range_.bounds, range_.limit + 1]
-    return read_statement(
-        with_claims=bool(replay_records),
-        with_follow=bool(followed),
-        keys_only=tuple([range_.keys_only for range_ in ranges]),
-    ), arguments
+            self.followed.update(pending.follow.keys)
+            self.prefix = pending.follow.prefix
+
+    def arguments(self) -> list[Argument]:
+        """Return the arguments of the statement, in the order of `read_statement`."""
+        arguments: list[Argument] = [list(self.keys | self.followed)]
+        if self.replay_records:
+            arguments += [list(self.replay_records.keys()), list(self.replay_records.values())]
+        if self.followed:
+            arguments += [list(self.followed), self.prefix]
+        for range_ in self.ranges:
+            # One row more than wanted tells whether others follow.
+            arguments += [*range_.bounds, range_.limit + 1]
+        return arguments
+
+
+def _statement_for(batch: Sequence[_PendingRead]) -> tuple[str, list[Argument]]:
+    """Return the SQL statement for a batch of reads, and its arguments."""
+    contents = _BatchContents()
+    for pending in batch:
+        contents.add(pending)
+    statement = read_statement(
+        with_claims=bool(contents.replay_records),
+        with_follow=bool(contents.followed),
+        keys_only=tuple([range_.keys_only for range_ in contents.ranges]),
+    )
+    return statement, contents.arguments()
 
 
 def _snapshots(
@@ -293,7 +337,7 @@ def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
         if more:
             break
         last_key = key
-        if record.value is not None:  # ST5
+        if record.value is not None:  # a page leaves tombstones out (ST5)
             size_bytes += len(key) + len(record.value)
             rows.append((key, record))
         more = place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES

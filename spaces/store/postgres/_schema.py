@@ -27,27 +27,35 @@ async def prepare_tables(
     """Create missing tables, and check the schema version."""
     schema = await schema_of(connection)
     if "version" not in schema:
-        # Each statement is independent and may be repeated, because not every database can roll
-        # back the creation of a table. The version comes last, so a process that sees it sees all
-        # tables.
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                for statement in CREATE:
-                    await connection.execute(statement)
-                await connection.execute(RECORD_VERSION, TABLES_VERSION)
-                break
-            except asyncpg.PostgresError as exc:
-                if exc.sqlstate not in _RACED or not tries_left:
-                    raise
-                await pause(_LONGEST_PAUSE_S)
+        await _create_tables(connection)
         schema = await schema_of(connection)
-    if schema.get("version") == MOVED_VERSION:
+    version = schema.get("version", 0)
+    if version == MOVED_VERSION:
         if not may_be_moved:
             raise StoreMoved(await connection.fetchval(PLACE_OF_MOVE) or "another place")
-    elif schema.get("version") != TABLES_VERSION:
-        raise SchemaMismatch(expected=TABLES_VERSION, got=schema.get("version", 0))
+    elif version != TABLES_VERSION:
+        raise SchemaMismatch(expected=TABLES_VERSION, got=version)
     if schema.get(MIGRATING) and not may_migrate:
         raise StoreUnavailable("an earlier migration or restore into this database is not finished")
+
+
+async def _create_tables(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Create missing tables, and record their version.
+
+    Each statement is independent and may be repeated, because not every database can roll back the
+    creation of a table. The version comes last, so a process that sees it sees all tables.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            for statement in CREATE:
+                await connection.execute(statement)
+            await connection.execute(RECORD_VERSION, TABLES_VERSION)
+        except asyncpg.PostgresError as exc:
+            if exc.sqlstate not in _RACED or not tries_left:
+                raise
+            await pause(_LONGEST_PAUSE_S)
+        else:
+            return
 
 
 async def schema_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:

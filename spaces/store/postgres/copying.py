@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
 from ..contract import COUNTER_BYTES
 from ..lmdb._folder import open_for_reading
-from ..lmdb._rows import encode_row, encode_tombstone, tombstone_minute
+from ..lmdb._rows import Row, encode_row, encode_tombstone, tombstone_minute
 from ..lmdb.snapshots import PART_ROWS, Part, StoreSnapshot, new_environment, parse_row, snapshot_in
 from . import _statements as sql
 from ._errors import CLIENT_ERRORS, CONNECTION_ERRORS, convert_database_errors, store_error_of
@@ -61,17 +61,15 @@ async def parts_in(connection: Session) -> AsyncGenerator[Part, None]:
     for statement in (sql.COPY_ROWS_OUT, sql.COPY_TOMBSTONES_OUT):
         cursor = await connection.cursor(statement)
         while rows := await cursor.fetch(PART_ROWS):
-            yield [
-                (
-                    key,
-                    encode_row(
-                        stamp, value_of(value, number) or b"", weight_bytes=weight, account=account
-                    ),
-                )
-                if minute is None
-                else (key, encode_tombstone(stamp, minute))
-                for key, stamp, value, weight, account, number, minute in rows
-            ]
+            yield [(row["k"], _encoded(row)) for row in rows]
+
+
+def _encoded(row: asyncpg.Record) -> bytes:
+    """Encode a row of the table `sealspace_map` as LMDB stores it."""
+    if row["d"] is not None:
+        return encode_tombstone(row["s"], row["d"])
+    value = value_of(row["v"], row["n"]) or b""
+    return encode_row(row["s"], value, weight_bytes=row["w"], account=row["a"])
 
 
 @asynccontextmanager
@@ -89,15 +87,40 @@ async def copy_in(connection: Session, part: Part) -> None:
 
     The rows must not exist in the database yet.
     """
-    rows = []
-    for key, row in part:
-        record, account, weight_bytes = parse_row(row)
-        value, number = record.value, None
-        if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
-            number, value = int.from_bytes(value, "big", signed=True), None
-        minute = tombstone_minute(row) if record.value is None else None
-        rows.append((key, record.stamp, value, weight_bytes, account or None, number, minute))
-    await connection.execute(sql.COPY_IN, *[list(column) for column in zip(*rows, strict=True)])
+    rows = [_table_row(key, row) for key, row in part]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    await connection.execute(sql.COPY_IN, *columns)
+
+
+class _TableRow(NamedTuple):
+    """A row of the table `sealspace_map`, in the order of the parameters of `COPY_IN`."""
+
+    key: bytes
+    stamp: bytes
+    value: bytes | None
+    weight_bytes: int
+    account: bytes | None
+    number: int | None
+    deletion_minute: int | None
+
+
+def _table_row(key: bytes, row: Row) -> _TableRow:
+    """Convert a row or tombstone of LMDB to a row of the table."""
+    record, account, weight_bytes = parse_row(row)
+    value = record.value
+    number: int | None = None
+    if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
+        number = int.from_bytes(value, "big", signed=True)
+        value = None
+    return _TableRow(
+        key=key,
+        stamp=record.stamp,
+        value=value,
+        weight_bytes=weight_bytes,
+        account=account or None,
+        number=number,
+        deletion_minute=tombstone_minute(row) if record.value is None else None,
+    )
 
 
 @dataclass(repr=False)

@@ -86,29 +86,47 @@ async def do_housekeeping(
     turn = await connections.run(TURN_OF_HOUSEKEEPING, [_TURN_AFTER_S])
     if not turn:
         return False
-    now: int = turn[0][0]
+    now: int = turn[0]["value"]
     before_minute = max(now // 60 - _REPLAY_GRACE_MINUTES, 0)
     found = await connections.run(READ_VALUE, [REPLAY_FLOOR_KEY])
-    floor: bytes = found[0][0][:4] if found else b""
+    floor: bytes = found[0]["v"] if found else b""
     until = before_minute.to_bytes(4, "big")
-    if floor > until:
-        since: int = (await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor.hex()}", now]))[
-            0
-        ][0]
-        if now >= since + longest_life_s:
-            await connections.run(
-                LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until, found[0][0]]
-            )
-            await connections.run(FORGET_STUCK_FLOORS, [])
+    if floor[:4] > until:
+        await _lower_stuck_floor(
+            connections, floor, until=until, now=now, longest_life_s=longest_life_s
+        )
     else:
         await connections.run(RAISE_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until])
-        # Only the rows below the floor of the previous round.
-        await _sweep(connections, sweep_statement("sealspace_claims"), b"", floor)
-        await _sweep(
-            connections, sweep_statement("sealspace_map"), REPLAY_PREFIX, REPLAY_PREFIX + floor
-        )
+        await _sweep_replay_records(connections, below=floor[:4])
     await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
     return True
+
+
+async def _lower_stuck_floor(
+    connections: Connections, floor: bytes, *, until: bytes, now: int, longest_life_s: int
+) -> None:
+    """Lower a floor that is ahead of the clock, once it was unchanged for long enough.
+
+    Args:
+        connections: to the database.
+        floor: the stored value.
+        until: the minute to lower it to.
+        now: epoch seconds of the database.
+        longest_life_s: how long before its expiry a token may be used.
+    """
+    noted = await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor[:4].hex()}", now])
+    since: int = noted[0]["value"]
+    if now >= since + longest_life_s:
+        await connections.run(LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until, floor])
+        await connections.run(FORGET_STUCK_FLOORS, [])
+
+
+async def _sweep_replay_records(connections: Connections, *, below: bytes) -> None:
+    """Delete the replay records below the floor of the previous round."""
+    await _sweep(connections, sweep_statement("sealspace_claims"), b"", below)
+    await _sweep(
+        connections, sweep_statement("sealspace_map"), REPLAY_PREFIX, REPLAY_PREFIX + below
+    )
 
 
 async def ask_time(connections: Connections) -> float:
@@ -116,7 +134,8 @@ async def ask_time(connections: Connections) -> float:
 
     Raises the errors of `Connections.run`.
     """
-    database_now: float = (await connections.run(DATABASE_TIME, []))[0][0]
+    rows = await connections.run(DATABASE_TIME, [])
+    database_now: float = rows[0][0]
     return database_now
 
 

@@ -43,21 +43,39 @@ _NOT_OURS = frozenset({"26000", "42P05", "08P01", "08003"})
 _COMMIT_ON = (
     "alter system set synchronous_commit = on; also check settings of the role and the database"
 )
+
+
+class _DiskSetting(NamedTuple):
+    """A setting of the server that must not be off.
+
+    Attributes:
+        loss: what can happen while it is off.
+    """
+
+    name: str
+    loss: str
+    next_step: str
+
+
 _DISK = (
-    (
-        "fsync",
-        "a crash of the machine can damage the database",
-        (
+    _DiskSetting(
+        name="fsync",
+        loss="a crash of the machine can damage the database",
+        next_step=(
             "set fsync = on in postgresql.conf and restart the server; if the machine has crashed"
             " since, restore the database from a backup"
         ),
     ),
-    (
-        "full_page_writes",
-        "a crash of the machine can leave pages half written",
-        "alter system set full_page_writes = on; select pg_reload_conf()",
+    _DiskSetting(
+        name="full_page_writes",
+        loss="a crash of the machine can leave pages half written",
+        next_step="alter system set full_page_writes = on; select pg_reload_conf()",
     ),
-    ("synchronous_commit", "writes are acknowledged before they are on the disk", _COMMIT_ON),
+    _DiskSetting(
+        name="synchronous_commit",
+        loss="writes are acknowledged before they are on the disk",
+        next_step=_COMMIT_ON,
+    ),
 )
 
 SETTINGS = (
@@ -83,9 +101,15 @@ class Finding(NamedTuple):
 
 
 POOLED = Finding(
-    "wrong",
-    "a proxy between node and database sends the statements of one connection to several sessions",
-    "make it pool by session (pgbouncer: pool_mode = session), or connect to the database directly",
+    severity="wrong",
+    text=(
+        "a proxy between node and database sends the statements of one connection to several"
+        " sessions"
+    ),
+    next_step=(
+        "make it pool by session (pgbouncer: pool_mode = session), or connect to the database"
+        " directly"
+    ),
 )
 """The only finding of `examine` if a proxy pools by transaction."""
 
@@ -162,54 +186,70 @@ def disk_findings(settings: Mapping[str, str]) -> list[Finding]:
 
     Settings that the server does not report are skipped.
     """
-    wrong = [
-        Finding("wrong", f"{name} is off: {loss}", step)
-        for name, loss, step in _DISK
-        if settings.get(name) == "off"
-    ]
+    wrong = []
+    for setting in _DISK:
+        if settings.get(setting.name) == "off":
+            text = f"{setting.name} is off: {setting.loss}"
+            wrong.append(Finding(severity="wrong", text=text, next_step=setting.next_step))
     return wrong or [Finding("ok", "acknowledged writes are on the server's disk")]
 
 
 def standby_findings(settings: Mapping[str, str], standbys: Sequence[str | None]) -> list[Finding]:
-    """Check that commits wait for a standby server."""
-    names, commit = settings.get("synchronous_standby_names"), settings.get("synchronous_commit")
+    """Check that commits wait for a standby server.
+
+    The result is empty if the server does not report the setting.
+    """
+    names = settings.get("synchronous_standby_names")
     if names is None:
         return []
+    return [_standby_finding(names, settings.get("synchronous_commit"), standbys)]
+
+
+def _standby_finding(
+    names: str, synchronous_commit: str | None, standbys: Sequence[str | None]
+) -> Finding:
+    """Return whether commits wait for a standby, from two settings and the standbys' states."""
     if not names and standbys:
-        finding = Finding(
-            "wrong",
-            f"standbys are connected ({len(standbys)}), but commits do not wait for them: "
-            "a failover loses acknowledged writes",
-            "set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
+        return Finding(
+            severity="wrong",
+            text=(
+                f"standbys are connected ({len(standbys)}), but commits do not wait for them: "
+                "a failover loses acknowledged writes"
+            ),
+            next_step="set synchronous_standby_names, such as 'ANY 1 (*)', and reload the server",
         )
-    elif not names:
-        finding = Finding(
-            "warn",
-            "no standby is connected: if the server's disk fails, everything since the last"
-            " backup is lost",
-            "add a synchronous standby, or use a replicated disk and test the backups",
+    if not names:
+        return Finding(
+            severity="warn",
+            text=(
+                "no standby is connected: if the server's disk fails, everything since the last"
+                " backup is lost"
+            ),
+            next_step="add a synchronous standby, or use a replicated disk and test the backups",
         )
-    elif commit not in _DURABLE_COMMIT:
-        finding = Finding(
-            "wrong",
-            f"synchronous_commit is {commit}: commits do not wait for the standbys",
-            _COMMIT_ON,
+    if synchronous_commit not in _DURABLE_COMMIT:
+        return Finding(
+            severity="wrong",
+            text=(
+                f"synchronous_commit is {synchronous_commit}: commits do not wait for the standbys"
+            ),
+            next_step=_COMMIT_ON,
         )
-    elif any(state in _WAITED_FOR for state in standbys):
-        finding = Finding("ok", "commits wait for a standby")
-    elif None in standbys:
-        finding = Finding(
-            "warn",
-            "standbys are connected, but this role cannot see whether commits wait for them",
-            "grant pg_monitor to the role, or look at pg_stat_replication yourself",
+    if any(state in _WAITED_FOR for state in standbys):
+        return Finding("ok", "commits wait for a standby")
+    if None in standbys:
+        return Finding(
+            severity="warn",
+            text="standbys are connected, but this role cannot see whether commits wait for them",
+            next_step="grant pg_monitor to the role, or look at pg_stat_replication yourself",
         )
-    else:
-        finding = Finding(
-            "wrong",
-            "no standby of synchronous_standby_names is connected: commits wait until one connects",
-            "start the standby, or check its application_name in primary_conninfo",
-        )
-    return [finding]
+    return Finding(
+        severity="wrong",
+        text=(
+            "no standby of synchronous_standby_names is connected: commits wait until one connects"
+        ),
+        next_step="start the standby, or check its application_name in primary_conninfo",
+    )
 
 
 def clock_findings(clocks: Clocks) -> list[Finding]:
@@ -222,7 +262,8 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
     skew = f"this machine's clock is {abs(clocks.ahead_s):.0f} s {side} the database's"
     if clocks.is_skewed:
         text = f"{skew}: a node here does no housekeeping, and rejects tokens that others accept"
-        found.append(Finding("wrong", text, "set both clocks: timedatectl set-ntp true"))
+        step = "set both clocks: timedatectl set-ntp true"
+        found.append(Finding(severity="wrong", text=text, next_step=step))
     if clocks.acceptance_delay_s > 0:
         text = (
             f"replay records were deleted up to {clocks.acceptance_delay_s:.0f} s ahead of the"
@@ -232,5 +273,5 @@ def clock_findings(clocks: Clocks) -> list[Finding]:
             "set the clocks of the database and of all nodes; housekeeping corrects this once the"
             " affected tokens have expired"
         )
-        found.append(Finding("wrong", text, step))
+        found.append(Finding(severity="wrong", text=text, next_step=step))
     return found or [Finding("ok", skew)]

@@ -1,0 +1,162 @@
+"""The parameters of the SQL statement that executes a commit."""
+
+import os
+from typing import NamedTuple
+
+from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
+from ..contract import ABSENT, ANY, KEYS_END, STAMP_BYTES, Commit, Put, ReplayRecord
+from ._statements import EXPECT_ABSENT, EXPECT_NOTHING_THERE
+
+# How long the outcome of a commit can be looked up. Attempts end long before.
+_OUTCOME_KEPT_S = 120
+_NUMBER_END = 1 << 63
+_EXPECTATIONS = {ANY: None, ABSENT: EXPECT_ABSENT}
+
+
+class CounterChanges(NamedTuple):
+    """The changes that a commit makes to counters, by the key of the counter.
+
+    Attributes:
+        deltas: the amounts to add.
+        bounds: the upper limits of some of the counters.
+    """
+
+    deltas: dict[bytes, int]
+    bounds: dict[bytes, int]
+
+
+class CommitParameters(NamedTuple):
+    """The parameters `$1` to `$18` of the statement `COMMIT`, in their order.
+
+    Each `put_…` list has one entry for each row to write, and so on: the statement reads lists of
+    one group as the columns of a table.
+
+    Attributes:
+        put_keys: `$1`.
+        put_values: `$2`; null for a tombstone.
+        put_stamps: `$3`.
+        put_weights: `$4`; the bytes to add to the counter in `put_accounts`.
+        put_accounts: `$5`; null if the row is not added to a counter.
+        put_deletion_minutes: `$6`; null for a row with a value.
+        put_expectations: `$7`; null if any row may be replaced.
+        locked_keys: `$8`; keys of conditions that are not put.
+        condition_keys: `$9`.
+        condition_stamps: `$10`; null if the row must be a live mark.
+        counter_keys: `$11`.
+        counter_deltas: `$12`.
+        counter_bounds: `$13`; null for a counter without a limit.
+        counter_stamp: `$14`; the new stamp of every counter.
+        outcome_key: `$15`; the row that proves the outcome (ST4).
+        outcome_stamp: `$16`.
+        floor_key: `$17`; the row with the floor of replay records.
+        highest_floor: `$18`; the commit is refused if the floor is greater.
+    """
+
+    put_keys: list[bytes]
+    put_values: list[bytes | None]
+    put_stamps: list[bytes]
+    put_weights: list[int]
+    put_accounts: list[bytes | None]
+    put_deletion_minutes: list[int | None]
+    put_expectations: list[bytes | None]
+    locked_keys: list[bytes]
+    condition_keys: list[bytes]
+    condition_stamps: list[bytes | None]
+    counter_keys: list[bytes]
+    counter_deltas: list[int]
+    counter_bounds: list[int | None]
+    counter_stamp: bytes
+    outcome_key: bytes
+    outcome_stamp: bytes
+    floor_key: bytes
+    highest_floor: bytes
+
+
+def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> CommitParameters:
+    """Return the parameters for a commit.
+
+    Each call draws new stamps and a new idempotency key. `now` is in epoch seconds.
+    """
+    idempotency_key = os.urandom(STAMP_BYTES)
+    if commit.replay_record is None:
+        outcome_key = REPLAY_PREFIX + ReplayRecord(idempotency_key, now + _OUTCOME_KEPT_S).row
+        # A key of our own is random, so it needs no check against deleted replay records.
+        highest_floor = KEYS_END
+    else:
+        outcome_key = REPLAY_PREFIX + commit.replay_record.row
+        highest_floor = outcome_key[len(REPLAY_PREFIX) : len(REPLAY_PREFIX) + 4]
+    counter_stamp, *stamps = _new_stamps(1 + len(commit.puts))
+    puts = list(commit.puts)
+    if commit.writes:
+        puts.append(Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE))
+        stamps.append(idempotency_key)
+    accounts = list[bytes | None]()
+    weights = list[int]()
+    deletion_minutes = list[int | None]()
+    expectations = list[bytes | None]()
+    for put in puts:
+        account = account_of(put)
+        accounts.append(account)
+        weights.append(0 if account is None else put.weight_bytes)
+        deletion_minutes.append(now // 60 if put.value is None else None)
+        expectations.append(_EXPECTATIONS.get(put.expect, put.expect))
+    keys = dict.fromkeys([put.key for put in puts])
+    condition_keys = [*commit.live, *[check.key for check in commit.checks]]
+    return CommitParameters(
+        put_keys=list(keys),
+        put_values=[put.value for put in puts],
+        put_stamps=stamps,
+        put_weights=weights,
+        put_accounts=accounts,
+        put_deletion_minutes=deletion_minutes,
+        put_expectations=expectations,
+        locked_keys=[key for key in dict.fromkeys(condition_keys) if key not in keys],
+        condition_keys=condition_keys,
+        condition_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
+        counter_keys=list(counters.deltas),
+        counter_deltas=list(counters.deltas.values()),
+        counter_bounds=[counters.bounds.get(key) for key in counters.deltas],
+        counter_stamp=counter_stamp,
+        outcome_key=outcome_key,
+        outcome_stamp=idempotency_key,
+        floor_key=REPLAY_FLOOR_KEY,
+        highest_floor=highest_floor,
+    )
+
+
+def _new_stamps(count: int) -> list[bytes]:
+    # One system call for all, because each costs more than slicing.
+    drawn = os.urandom(STAMP_BYTES * count)
+    return [drawn[at : at + STAMP_BYTES] for at in range(0, len(drawn), STAMP_BYTES)]
+
+
+def counter_changes(commit: Commit) -> CounterChanges | None:
+    """Sum a commit's changes to each counter.
+
+    Returns None on an overflow. The sizes of replaced rows are stored in those rows and not known
+    here.
+    """
+    deltas = dict[bytes, int]()
+    bounds = dict[bytes, int]()
+    for add in commit.adds:
+        deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
+        if add.at_most is not None:
+            lowest = bounds.get(add.counter, _NUMBER_END - 1)
+            bounds[add.counter] = min(add.at_most, lowest)
+    for put in commit.puts:
+        account = account_of(put)
+        if account is not None:
+            deltas[account] = deltas.get(account, 0) + put.weight_bytes
+    for number in (*deltas.values(), *bounds.values()):
+        if not -_NUMBER_END <= number < _NUMBER_END:
+            return None
+    return CounterChanges(deltas=deltas, bounds=bounds)
+
+
+def account_of(put: Put) -> bytes | None:
+    """Return the counter to which a row's size is added, or None.
+
+    The counter is given by its key. None means that the row is deleted, or is not added to a
+    counter.
+    """
+    return put.account if put.value is not None and put.weight_bytes > 0 else None
