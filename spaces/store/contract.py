@@ -95,9 +95,13 @@ class Range(Packed):
 
         The start key is inclusive, the end key exclusive.
         """
+        start = self.prefix
+        if self.after is not None:
+            start = max(start, self.after + b"\0")
         stripped = self.prefix.rstrip(b"\xff")
-        end = stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else KEYS_END
-        return self.prefix if self.after is None else max(self.prefix, self.after + b"\0"), end
+        if not stripped:
+            return start, KEYS_END
+        return start, stripped[:-1] + bytes((stripped[-1] + 1,))
 
 
 class Follow(Packed):
@@ -398,8 +402,9 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Check that a commit is valid and within the store's limits."""
+    # The limits of what one commit writes (ST6), and of the time that it takes.
     for bound, rows, limit in (
-        ("puts", commit.puts, MAX_PUTS),  # ST6
+        ("puts", commit.puts, MAX_PUTS),
         ("live marks", commit.live, MAX_LIVE),
         ("checks", commit.checks, MAX_CHECKS),
         ("adds", commit.adds, MAX_ADDS),
@@ -431,25 +436,29 @@ def check_commit(commit: Commit) -> None:
 def _check_puts(puts: Sequence[Put]) -> None:
     size_bytes = 0
     for put in puts:
-        key, value, expect, account = put.key, put.value, put.expect, put.account
-        if not 0 < len(key) <= MAX_KEY_BYTES:
-            _check_keys((key,))
-        if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
-            raise CommitInvalid(
-                f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
-            )
-        if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
-            _check_keys((account,))
-            raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
-        if not 0 <= put.weight_bytes < _WEIGHT_END:
-            raise CommitInvalid("Put.weight_bytes must not be negative and must fit in 63 bits")
-        size_bytes += len(key)
-        if value is not None:
-            if len(value) > MAX_VALUE_BYTES:
-                raise too_large("value bytes", len(value), MAX_VALUE_BYTES)
-            size_bytes += len(value)
+        _check_put(put)
+        size_bytes += len(put.key)
+        if put.value is not None:
+            size_bytes += len(put.value)
     if size_bytes > MAX_COMMIT_BYTES:
         raise too_large("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+
+
+def _check_put(put: Put) -> None:
+    key, value, expect, account = put.key, put.value, put.expect, put.account
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        _check_keys((key,))  # raises the error for this key
+    if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
+        raise CommitInvalid(
+            f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
+        )
+    if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
+        _check_keys((account,))
+        raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
+    if not 0 <= put.weight_bytes < _WEIGHT_END:
+        raise CommitInvalid("Put.weight_bytes must not be negative and must fit in 63 bits")
+    if value is not None and len(value) > MAX_VALUE_BYTES:
+        raise too_large("value bytes", len(value), MAX_VALUE_BYTES)
 
 
 def _check_keys(keys: Iterable[bytes]) -> None:

@@ -19,7 +19,7 @@ def read(
     ranges: Sequence[Range] = (),
 ) -> Snapshot:
     """Read as a store does."""
-    store = _LmdbStore(env, replay_records, None, ExitStack())
+    store = _LmdbStore(env, replay_records=replay_records, writer=None, opened=ExitStack())
     reading = store.read(keys, replay_record=replay_record, ranges=ranges)
     try:
         reading.send(None)

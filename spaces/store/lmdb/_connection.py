@@ -70,10 +70,15 @@ class StoreConnection:
         # The keys count up from a random start, so no other connection uses the same ones.
         idempotency_key = ((self._first_key + number) % _KEYS).to_bytes(16, "big")
         request = encode_request(
-            CommitRequest(number, idempotency_key, int(SystemClock.now()) + _OUTCOME_KEPT_S, commit)
+            CommitRequest(
+                number=number,
+                idempotency_key=idempotency_key,
+                key_expires_at=int(SystemClock.now()) + _OUTCOME_KEPT_S,
+                commit=commit,
+            )
         )
         future: asyncio.Future[Committed | Refused] = loop.create_future()
-        self._waiting[number] = _Waiting(request, future, loop.time())
+        self._waiting[number] = _Waiting(request=request, future=future, since=loop.time())
         self._waiting_bytes += len(request)
         if self._watch is None:
             self._watch = loop.call_later(_WATCH_S, self._fail_overdue, loop)

@@ -87,10 +87,14 @@ _MAX_REQUESTS_BYTES = MAX_REQUEST_BYTES - len(_REQUESTS_HEAD) - _COUNT_BYTES
 def reply_of(number: int, outcome: Outcome) -> CommitReply:
     """Convert the outcome of a commit into a reply."""
     if isinstance(outcome, Committed):
-        return CommitReply(number, Kind.COMMITTED, outcome.already_applied)
+        return CommitReply(
+            number=number, kind=Kind.COMMITTED, already_applied=outcome.already_applied
+        )
     if isinstance(outcome, Refused):
         return CommitReply(number, Kind.REFUSED)
-    return CommitReply(number, Kind.FULL if isinstance(outcome, StoreFull) else Kind.INVALID)
+    if isinstance(outcome, StoreFull):
+        return CommitReply(number, Kind.FULL)
+    return CommitReply(number, Kind.INVALID)
 
 
 def request_frames(requests: Sequence[bytes]) -> list[bytes]:

@@ -23,12 +23,24 @@ from capabilities.clock_and_entropy import Clock
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX, replay_key, replay_minute4
 from ...space_errors import StoreError, StoreFull, StoreUnavailable
-from ..contract import ABSENT, ANY, COUNTER_BYTES, STAMP_BYTES, Commit, Committed, Packed, Refused
+from ..contract import (
+    ABSENT,
+    ANY,
+    COUNTER_BYTES,
+    STAMP_BYTES,
+    Add,
+    Commit,
+    Committed,
+    Packed,
+    Put,
+    Refused,
+)
 from ..durable import STORE_RESERVE_BYTES
 from ..observing import Observer
 from ._format import open_table
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
 from ._rows import (
+    Row,
     charge_of,
     encode_row,
     encode_tombstone,
@@ -198,38 +210,21 @@ class Writer:
         minute: int,
         refused_minutes: bytes,
     ) -> Outcome:
-        outcome_key, commit = request.outcome_key, request.commit
+        outcome_key = request.outcome_key
         if outcome_key is not None:
-            found = txn.get(outcome_key)
-            # ST4: this commit happened already, or another one used the same token.
-            if found is not None:
-                return (
-                    Committed(already_applied=True)
-                    if has_stamp(found, request.idempotency_key)
-                    else _REFUSED
-                )
-            # For a refused minute it is unknown whether the token was used. If it were accepted, a
-            # captured token could be used again. Keys of our own are random and looked up within
-            # seconds, so refused minutes do not apply to them.
-            if commit.replay_record is not None and is_refused(refused_minutes, outcome_key[1:5]):
-                return _REFUSED
-        counters = self._judge(txn, commit)
+            earlier = _earlier_outcome(txn, request, outcome_key, refused_minutes)
+            if earlier is not None:
+                return earlier
+        commit = request.commit
+        if not self._are_conditions_met(txn, commit):
+            return _REFUSED
+        counters = self._new_counters(txn, commit)
         if counters is None:
             return _REFUSED
         if not self._has_room(commit):
             return StoreFull("the store has no space left")
+        self._write_rows(txn, commit, minute)
         take, write = self._stamps.__next__, txn.put
-        for put in commit.puts:
-            if put.value is None:
-                txn.delete(put.key)
-                write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
-            else:  # a tombstone of this key stays; the row hides it
-                write(
-                    put.key,
-                    encode_row(
-                        take(), put.value, weight_bytes=put.weight_bytes, account=put.account
-                    ),
-                )
         for key, count in counters.items():
             write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
@@ -237,39 +232,71 @@ class Writer:
             write(outcome_key, encode_row(request.idempotency_key, b""))
         return _COMMITTED
 
-    def _judge(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> dict[bytes, int] | None:
-        """Check the conditions of a commit against the current rows.
-
-        Returns the new values of the counters that it changes, or None if it is refused (ST3).
-        """
+    def _are_conditions_met(self, txn: "lmdb.Transaction[bytes]", commit: Commit) -> bool:
+        """Return whether the live marks and checks of a commit match the current rows (ST3)."""
         get, tombstones = txn.get, self._tombstones
         for key in commit.live:
-            if not is_live_marker(get(key)):  # ST2
-                return None
+            # what the commit relies on may have been revoked meanwhile (ST2)
+            if not is_live_marker(get(key)):
+                return False
         for check in commit.checks:
             if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
-                return None
-        deltas = dict[bytes, int]()  # changes of counters by the sizes of rows
+                return False
+        return True
+
+    def _new_counters(
+        self, txn: "lmdb.Transaction[bytes]", commit: Commit
+    ) -> dict[bytes, int] | None:
+        """Return the values that counters have after a commit (ST7).
+
+        Only counters that change are included. None means that the commit is refused: a row that it
+        replaces is not the expected one, or a counter would exceed its limit (ST3).
+        """
+        get = txn.get
+        changes = dict[bytes, int]()
         for put in commit.puts:
-            row, expect = get(put.key), put.expect
-            if expect == ABSENT:
-                if row is not None:  # ST5
-                    return None
-            elif expect != ANY and not has_stamp(row or get(put.key, None, tombstones), expect):
+            row = get(put.key)
+            if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
-            if row is not None and (charge := charge_of(row)) is not None:
-                deltas[charge[0]] = deltas.get(charge[0], 0) - charge[1]
+            if row is not None:
+                _subtract_size(changes, row)
             if put.account is not None and put.value is not None:
-                deltas[put.account] = deltas.get(put.account, 0) + put.weight_bytes
-        return _counters(txn, commit, deltas) if deltas or commit.adds else deltas
+                changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
+        if not changes and not commit.adds:
+            return changes
+        for add in commit.adds:
+            changes[add.counter] = changes.get(add.counter, 0) + add.delta
+        return _counters_after(txn, changes, commit.adds)
+
+    def _is_expected(self, txn: "lmdb.Transaction[bytes]", put: Put, row: Row | None) -> bool:
+        """Return whether the row that a put replaces is the one that it expects."""
+        if put.expect == ABSENT:
+            return row is None  # also where a tombstone is (ST5)
+        return has_stamp(row or txn.get(put.key, None, self._tombstones), put.expect)
+
+    def _write_rows(self, txn: "lmdb.Transaction[bytes]", commit: Commit, minute: int) -> None:
+        """Write the rows of a commit, with a new stamp for each."""
+        take, write = self._stamps.__next__, txn.put
+        for put in commit.puts:
+            if put.value is None:
+                txn.delete(put.key)
+                write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
+            else:
+                # A tombstone of this key stays; the row hides it.
+                row = encode_row(
+                    take(), put.value, weight_bytes=put.weight_bytes, account=put.account
+                )
+                write(put.key, row)
 
     def _measure(self, txn: "lmdb.Transaction[bytes]") -> None:
         """Measure the space that is left for commits, the reserve included.
 
         Pages that deletes released count as free.
         """
-        max_bytes, reserve_bytes = self._free_space
-        self._left_bytes, used_bytes = disk_usage(self._place).free, 0
+        max_bytes = self._free_space.max_bytes
+        reserve_bytes = self._free_space.reserve_bytes
+        self._left_bytes = disk_usage(self._place).free
+        used_bytes = 0
         if max_bytes is not None:
             used_bytes = self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
             self._left_bytes = min(self._left_bytes, max_bytes + reserve_bytes - used_bytes)
@@ -280,24 +307,33 @@ class Writer:
 
     def _has_room(self, commit: Commit) -> bool:
         """Return whether there is space for a commit, and count the space that it takes (ST17)."""
-        reserve_bytes, owner = self._free_space.reserve_bytes, commit.reserve
+        owner = commit.reserve
         size_bytes = sum(len(put.key) + len(put.value or b"") for put in commit.puts)
         cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # a row may need a new page
-        if self._left_bytes <= reserve_bytes:
+        if self._left_bytes <= self._free_space.reserve_bytes:
             if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
                 return False
-            kept_bytes = reserve_bytes // {None: 2, "": 8}.get(owner, 4)
-            if owner:
-                # An owner may use as much as it leaves: otherwise one owner who reads a secret in a
-                # loop would prevent the reads of all others.
-                kept_bytes += self._share_bytes[owner] + cost_bytes
-            if self._left_bytes - cost_bytes <= kept_bytes:
+            if self._left_bytes - cost_bytes <= self._kept_bytes(owner, cost_bytes):
                 return False
             if owner:
                 self._share_bytes[owner] += cost_bytes
         # Also above the reserve: otherwise one batch of deletes could use all of it.
         self._left_bytes -= cost_bytes
         return True
+
+    def _kept_bytes(self, owner: str | None, cost_bytes: int) -> int:
+        """Return how much of the reserve must be left after a commit (ST17).
+
+        `owner` is the value of `Commit.reserve`.
+        """
+        reserve_bytes = self._free_space.reserve_bytes
+        if owner is None:
+            return reserve_bytes // 2
+        if owner == "":  # a revocation
+            return reserve_bytes // 8
+        # An owner may use as much as it leaves: otherwise one owner who reads a secret in a loop
+        # would prevent the reads of all others.
+        return reserve_bytes // 4 + self._share_bytes[owner] + cost_bytes
 
     def sweep_replay_records(self, before_minute: int) -> None:
         """Delete durable replay records that expired before a given minute.
@@ -363,29 +399,57 @@ def _value_of(txn: "lmdb.Transaction[bytes]", key: bytes) -> bytes:
     return b"" if row is None else record_of(row).value or b""
 
 
-def _counters(
-    txn: "lmdb.Transaction[bytes]", commit: Commit, deltas: dict[bytes, int]
-) -> dict[bytes, int] | None:
-    """Return the new counter values after a commit (ST7).
+def _earlier_outcome(
+    txn: "lmdb.Transaction[bytes]",
+    request: CommitRequest,
+    outcome_key: bytes,
+    refused_minutes: bytes,
+) -> Outcome | None:
+    """Return the outcome of a commit that is decided by replay records, or None (ST4)."""
+    found = txn.get(outcome_key)
+    if found is not None:
+        if has_stamp(found, request.idempotency_key):
+            return Committed(already_applied=True)
+        return _REFUSED  # another commit used the same token
+    # For a refused minute it is unknown whether the token was used. If it were accepted, a captured
+    # token could be used again. Keys of our own are random and looked up within seconds, so refused
+    # minutes do not apply to them.
+    has_replay_record = request.commit.replay_record is not None
+    if has_replay_record and is_refused(refused_minutes, outcome_key[1:5]):
+        return _REFUSED
+    return None
 
-    `deltas` contains the changes that its rows make. None means that a counter would
-    exceed its limit.
+
+def _subtract_size(changes: dict[bytes, int], row: Row) -> None:
+    """Subtract the size of a row that is replaced from the counter that it was added to (ST7)."""
+    charge = charge_of(row)
+    if charge is not None:
+        account, weight_bytes = charge
+        changes[account] = changes.get(account, 0) - weight_bytes
+
+
+def _counters_after(
+    txn: "lmdb.Transaction[bytes]", changes: dict[bytes, int], adds: Sequence[Add]
+) -> dict[bytes, int] | None:
+    """Return the values of counters after changes, without those that stay the same.
+
+    None means that a counter would exceed a limit in `adds`, or not fit its row.
     """
-    for add in commit.adds:
-        deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
-    counters = {
-        key: delta
-        + (
-            int.from_bytes(value, "big", signed=True)
-            if len(value := _value_of(txn, key)) == COUNTER_BYTES
-            else 0
-        )
-        for key, delta in deltas.items()
-    }
-    for add in commit.adds:
+    counters = dict[bytes, int]()
+    for key, change in changes.items():
+        counters[key] = _count_in(txn, key) + change
+    for add in adds:
         if add.at_most is not None and counters[add.counter] > add.at_most:
             return None
     for count in counters.values():
         if not -_COUNTER_END <= count < _COUNTER_END:
             return None
-    return {key: count for key, count in counters.items() if deltas[key]}
+    return {key: count for key, count in counters.items() if changes[key]}
+
+
+def _count_in(txn: "lmdb.Transaction[bytes]", key: bytes) -> int:
+    """Return the value of a counter, or 0 if it does not exist."""
+    value = _value_of(txn, key)
+    if len(value) != COUNTER_BYTES:
+        return 0
+    return int.from_bytes(value, "big", signed=True)

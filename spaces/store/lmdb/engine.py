@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -31,6 +30,7 @@ from ..contract import (
     Committed,
     Follow,
     Range,
+    Record,
     Refused,
     ReplayRecord,
     Snapshot,
@@ -47,7 +47,7 @@ from ._format import open_table
 from ._housekeeping import HOUSEKEEPING_S, Housekeeping, owned_folder
 from ._reader import durable_first_use, followed_key, read_range
 from ._replay_records import ReplayRecords, boot_id
-from ._rows import records_of
+from ._rows import Row, records_of
 from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 
 _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
@@ -80,7 +80,10 @@ class WriterThread:
         future: Future[Committed | Refused] = Future()
         # The commit is written even if its caller is cancelled.
         future.set_running_or_notify_cancel()
-        self._queue.append((CommitRequest(0, os.urandom(16), 0, commit), future))
+        request = CommitRequest(
+            number=0, idempotency_key=os.urandom(16), key_expires_at=0, commit=commit
+        )
+        self._queue.append((request, future))
         self._thread.submit(self._write)
         return await asyncio.wrap_future(future)
 
@@ -133,7 +136,10 @@ def open_lmdb(
             owned_folder(path, FreeSpace(max_bytes, reserve_bytes), clock or SystemClock())
         )
         return _LmdbStore(
-            folder.writer.env, folder.replay_records, WriterThread(folder), opened.pop_all()
+            folder.writer.env,
+            replay_records=folder.replay_records,
+            writer=WriterThread(folder),
+            opened=opened.pop_all(),
         )
 
 
@@ -147,7 +153,9 @@ def connect_lmdb(path: Path, socket_path: Path | None = None) -> Store:
         replay_records = ReplayRecords(path, boot_id())
         opened.callback(replay_records.close)
         connection = StoreConnection(socket_path or socket_path_for(path))
-        return _LmdbStore(env, replay_records, connection, opened.pop_all())
+        return _LmdbStore(
+            env, replay_records=replay_records, writer=connection, opened=opened.pop_all()
+        )
 
 
 def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
@@ -167,7 +175,7 @@ def read_lmdb(path: Path, *, may_be_moved: bool = False) -> Store:
     """
     with ExitStack() as opened:
         env = opened.enter_context(open_for_reading(path, may_be_moved=may_be_moved))
-        return _LmdbStore(env, None, None, opened.pop_all())
+        return _LmdbStore(env, replay_records=None, writer=None, opened=opened.pop_all())
 
 
 def environment_of(store: Store) -> lmdb.Environment:
@@ -177,21 +185,34 @@ def environment_of(store: Store) -> lmdb.Environment:
     return store.env
 
 
-@dataclass(eq=False, repr=False)
 class _LmdbStore:
     """A store that uses LMDB.
 
     Reads run inline, and commits go through a writer.
     """
 
-    env: lmdb.Environment
-    _replay_records: ReplayRecords | None
-    _writer: WriterThread | StoreConnection | None
-    _opened: ExitStack
-    _closed: bool = False
+    def __init__(
+        self,
+        env: lmdb.Environment,
+        *,
+        replay_records: ReplayRecords | None,
+        writer: WriterThread | StoreConnection | None,
+        opened: ExitStack,
+    ) -> None:
+        """Create a store on an open environment.
 
-    def __post_init__(self) -> None:
-        self._tombstones = open_table(self.env)
+        Args:
+            env: the environment.
+            replay_records: None if the store is read-only.
+            writer: None if the store is read-only.
+            opened: closes everything that was opened for this store.
+        """
+        self.env = env
+        self._replay_records = replay_records
+        self._writer = writer
+        self._opened = opened
+        self._closed = False
+        self._tombstones = open_table(env)
 
     async def read(
         self,
@@ -204,16 +225,12 @@ class _LmdbStore:
         if self._closed:
             raise StoreUnavailable("the store is closed")
         check_read(keys, replay_record, ranges, follow)
-        is_first_use, is_use_unknown = None, False
+        is_first_use: bool | None = None
+        is_use_unknown = False
         if replay_record is not None:
-            if self._replay_records is None:
-                raise StoreUnavailable("the store is open read-only")
             # Written before the transaction begins. So the transaction sees every commit that was
             # acknowledged before a second use of the token was refused.
-            is_first_use = self._replay_records.add(replay_record)
-            is_use_unknown = not is_first_use and self._replay_records.is_minute_refused(
-                replay_record
-            )
+            is_first_use, is_use_unknown = self._record_use(replay_record)
         try:
             # Each read has its own transaction, which sees every commit acknowledged before now
             # (ST1). No transaction spans an await.
@@ -223,14 +240,7 @@ class _LmdbStore:
                 get, tombstones = txn.get, self._tombstones
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
                 pages = tuple([read_range(txn, range_) for range_ in ranges]) if ranges else ()
-                ends = (
-                    []
-                    if follow is None
-                    else [followed_key(get(key), follow) for key in follow.keys]
-                )
-                followed = records_of(
-                    [end and (get(end) or get(end, None, tombstones)) for end in ends]
-                )
+                followed = self._followed(txn, follow) if follow is not None else ()
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be read") from exc
         return Snapshot(
@@ -240,6 +250,32 @@ class _LmdbStore:
             followed=followed,
             is_use_unknown=is_use_unknown,
         )
+
+    def _record_use(self, replay_record: ReplayRecord) -> tuple[bool, bool]:
+        """Record the use of a token.
+
+        Returns `is_first_use` and `is_use_unknown` for the `Snapshot`, without the durable replay
+        records.
+        """
+        if self._replay_records is None:
+            raise StoreUnavailable("the store is open read-only")
+        if self._replay_records.add(replay_record):
+            return True, False
+        return False, self._replay_records.is_minute_refused(replay_record)
+
+    def _followed(
+        self, txn: "lmdb.Transaction[bytes]", follow: Follow
+    ) -> tuple[Record | None, ...]:
+        """Return the rows that the rows to follow lead to."""
+        get = txn.get
+        rows = list[Row | None]()
+        for first_key in follow.keys:
+            key = followed_key(get(first_key), follow)
+            if key is None:
+                rows.append(None)
+            else:
+                rows.append(get(key) or get(key, None, self._tombstones))
+        return records_of(rows)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         check_commit(commit)

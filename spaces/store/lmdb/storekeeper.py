@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from capabilities.clock_and_entropy import SystemClock
 
@@ -98,12 +99,20 @@ async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[
     return status
 
 
+class _Message(NamedTuple):
+    """A worker's message, with at least one request."""
+
+    connection: FrameConnection
+    requests: Sequence[CommitRequest]
+    size_bytes: int
+
+
 class _Keeper:
     """The state of the process that writes to a data folder."""
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue = deque[tuple[FrameConnection, Sequence[CommitRequest], int]]()
+        self._queue = deque[_Message]()
         self._is_due = False
         self.connections = set[FrameConnection]()
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -121,7 +130,10 @@ class _Keeper:
 
         They are written after every socket that is readable now has been read.
         """
-        self._queue.append((connection, parse_requests(payload), len(payload)))
+        message = _Message(
+            connection=connection, requests=parse_requests(payload), size_bytes=len(payload)
+        )
+        self._queue.append(message)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -135,23 +147,10 @@ class _Keeper:
         It blocks the event loop on purpose: commits that arrive meanwhile form the next batch.
         """
         self._is_due = False
-        # A batch contains whole frames, and at least one.
-        batch = list[tuple[FrameConnection, Sequence[CommitRequest]]]()
-        taken = size_bytes = 0
-        while self._queue:
-            connection, requests, requests_bytes = self._queue[0]
-            taken, size_bytes = taken + len(requests), size_bytes + requests_bytes
-            if batch and (taken > BATCH_COMMITS or size_bytes > BATCH_BYTES):
-                break
-            self._queue.popleft()
-            batch.append((connection, requests))
-        commits = [request for _, requests in batch for request in requests]
+        batch = self._next_batch()
+        requests = [request for message in batch for request in message.requests]
         try:
-            # Workers check their commits too, but are not trusted.
-            refusals = [_refusal(commit.commit) for commit in commits]
-            good = [one for one, refusal in zip(commits, refusals, strict=True) if refusal is None]
-            written = iter(self._folder.writer.apply(good) if good else ())
-            outcomes: list[Outcome] = [refusal or next(written) for refusal in refusals]
+            outcomes = self._apply(requests)
         except WriterBroken:
             self._break()
             return
@@ -159,17 +158,39 @@ class _Keeper:
             # Nothing was written. The commits are answered as invalid: if the process ended
             # instead, the workers would send the same commit again, and it would end again.
             _LOG.exception("a batch of commits failed")
-            outcomes = [CommitInvalid("the writer failed") for _ in commits]
-        answers = dict[FrameConnection, list[CommitReply]]()
-        found = iter(outcomes)
-        for connection, requests in batch:
-            answers.setdefault(connection, []).extend(
-                [reply_of(request.number, next(found)) for request in requests]
-            )
-        for connection, answered in answers.items():
-            if not connection.transport.is_closing():
-                connection.transport.write(reply_frame(answered))
+            outcomes = [CommitInvalid("the writer failed") for _ in requests]
+        _reply(batch, outcomes)
         self._schedule()
+
+    def _next_batch(self) -> list[_Message]:
+        """Remove the messages of the next batch from the queue: one, or as many as fit."""
+        batch = list[_Message]()
+        commits = 0
+        size_bytes = 0
+        while self._queue:
+            message = self._queue[0]
+            commits += len(message.requests)
+            size_bytes += message.size_bytes
+            if batch and (commits > BATCH_COMMITS or size_bytes > BATCH_BYTES):
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _apply(self, requests: Sequence[CommitRequest]) -> list[Outcome]:
+        """Write the commits that are valid, and return the outcomes of all."""
+        # Workers check their commits too, but are not trusted.
+        refusals = [_refusal(request.commit) for request in requests]
+        valid = [
+            request for request, refusal in zip(requests, refusals, strict=True) if refusal is None
+        ]
+        written = iter(self._folder.writer.apply(valid) if valid else ())
+        outcomes = list[Outcome]()
+        for refusal in refusals:
+            if refusal is None:
+                outcomes.append(next(written))
+            else:
+                outcomes.append(refusal)
+        return outcomes
 
     def _break(self) -> None:
         """Abort all connections, and end the process.
@@ -209,3 +230,16 @@ def _refusal(commit: Commit) -> CommitInvalid | CommitTooLarge | None:
     except (CommitInvalid, CommitTooLarge) as exc:
         return exc
     return None
+
+
+def _reply(batch: Sequence[_Message], outcomes: Sequence[Outcome]) -> None:
+    """Send the outcomes of a batch, in one frame for each connection."""
+    remaining = iter(outcomes)
+    replies_by_connection = dict[FrameConnection, list[CommitReply]]()
+    for message in batch:
+        replies = replies_by_connection.setdefault(message.connection, [])
+        for request in message.requests:
+            replies.append(reply_of(request.number, next(remaining)))
+    for connection, replies in replies_by_connection.items():
+        if not connection.transport.is_closing():
+            connection.transport.write(reply_frame(replies))
