@@ -31,6 +31,8 @@ _DEFINES = _DROPS | {
     "REINDEX",
 }
 _ALLOWED = _CHANGES | _DEFINES | {"FUNCTION", "PRAGMA", "READ", "RECURSIVE", "SELECT"}
+# Actions that SQLite may report for the first time while a statement runs.
+_REPORTED_WHILE_RUNNING = frozenset({"ANALYZE", "FUNCTION", "PRAGMA", "SELECT"})
 # Pragmas that describe tables. As table functions, they need only `read`.
 _DESCRIBING = frozenset(
     {
@@ -141,9 +143,11 @@ class Guard:
 
         The reason for a denial is in `error`.
         """
-        name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
-        reported = Reported(action=name, one=one or "", two=two or "", database=database or "")
-        if name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
+        action_name = str(apsw.mapping_authorizer_function[action]).removeprefix("SQLITE_")
+        reported = Reported(
+            action=action_name, one=one or "", two=two or "", database=database or ""
+        )
+        if action_name == "PRAGMA" or reported.one.lower().startswith(("pragma_", "carray")):
             reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
         error = self._error_of(reported)
         if error is not None:
@@ -151,44 +155,63 @@ class Guard:
             return apsw.SQLITE_DENY
         if not self._is_running:
             self.reported.append(reported)
-        if reported[:3] == ("READ", "pragma_database_list", "file"):
+        if (action_name, reported.one, reported.two) == ("READ", "pragma_database_list", "file"):
             return apsw.SQLITE_IGNORE  # the path on the node's disk reads as NULL
         return apsw.SQLITE_OK
 
     def _error_of(self, reported: Reported) -> SqlError | None:
         """Return the error for an action that no ability allows (SQ8), that needs ADMIN, or on a
         table or column that is not listed (SQ21, SQ22)."""
-        action, one, two, database = reported
+        action = reported.action
         if action == "ATTACH":
             return SqlForbidden("Permission denied: ATTACH is not allowed")
-        # Temporary tables are in another database; SQLite reads the schema of that one too.
-        place = one if action == "ALTER_TABLE" else database
-        is_own = place in ("", "main") or (
-            place == "temp" and one.startswith(_OWN) and action in ("READ", "UPDATE")
-        )
-        if action not in _ALLOWED or not is_own:
+        if action not in _ALLOWED or not _is_in_own_database(reported):
             return self._not_allowed()
-        if action == "PRAGMA" and not (self._is_running and one in _DESCRIBING):
-            if ADMIN not in self.rights:
-                return SqlAdminNeeded("PRAGMA needs the ability admin")
-            if one not in _PRAGMAS and (two or one not in _PRAGMAS_TO_READ):
-                return self._not_allowed()
-        if action == "FUNCTION" and not self._may_call(two):
-            return SqlError(f"SQLite error: not authorized to use function: {two}")
-        pragma = one.removeprefix("pragma_")
-        is_hidden = one == "carray" or (pragma != one and pragma not in _DESCRIBING)
-        # SQLite's statistics contain values of every indexed column.
-        if one.startswith("sqlite_stat") and self.limits.tables is None:
-            is_hidden |= self.limits.columns is not None
-        # While a statement runs, SQLite prepares more of it only for its own tables.
-        is_new = self._is_running and action in _ALLOWED - {"FUNCTION", "PRAGMA", "SELECT"}
-        if is_new and action != "ANALYZE" and not one.startswith(_OWN):
-            is_hidden |= reported not in self.reported
-        if is_hidden:
+        if action == "PRAGMA":
+            error = self._error_of_pragma(reported)
+            if error is not None:
+                return error
+        if action == "FUNCTION" and not self._may_call(reported.two):
+            return SqlError(f"SQLite error: not authorized to use function: {reported.two}")
+        if self._is_hidden(reported) or self._is_unexpected(reported):
             return SqlError("SQLite error: not authorized")
-        if action in _ON_ROWS and (excluded := self.limits.excluded(one, two)):
-            return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
+        if action in _ON_ROWS:
+            excluded = self.limits.excluded(reported.one, reported.two)
+            if excluded:
+                return SqlForbidden(f"Permission denied: Access to {excluded} is not allowed")
         return None
+
+    def _error_of_pragma(self, reported: Reported) -> SqlError | None:
+        """Return the error for a pragma that is not allowed, or that needs ADMIN."""
+        pragma, argument = reported.one, reported.two
+        if self._is_running and pragma in _DESCRIBING:
+            return None  # of a table function, which was judged before the statement ran
+        if ADMIN not in self.rights:
+            return SqlAdminNeeded("PRAGMA needs the ability admin")
+        if pragma in _PRAGMAS or (pragma in _PRAGMAS_TO_READ and not argument):
+            return None
+        return self._not_allowed()
+
+    def _is_hidden(self, reported: Reported) -> bool:
+        """Return whether an action is on a table of SQLite that statements may not use."""
+        table = reported.one
+        if table == "carray":
+            return True
+        pragma = table.removeprefix("pragma_")
+        if pragma != table and pragma not in _DESCRIBING:
+            return True
+        # SQLite's statistics contain values of every indexed column.
+        is_limited_to_columns = self.limits.tables is None and self.limits.columns is not None
+        return is_limited_to_columns and table.startswith("sqlite_stat")
+
+    def _is_unexpected(self, reported: Reported) -> bool:
+        """Return whether a running statement does something that it did not report before.
+
+        While a statement runs, SQLite prepares more of it only for its own tables.
+        """
+        if not self._is_running or reported.action in _REPORTED_WHILE_RUNNING:
+            return False
+        return not reported.one.startswith(_OWN) and reported not in self.reported
 
     def _may_call(self, function: str) -> bool:
         """Return whether the statement may call a function (SQ9)."""
@@ -214,41 +237,81 @@ class Guard:
             SqlQuotaExceeded: the space is full, and the statement may need more space.
             WriteNeeded: the statement writes, and `in_read` is set.
         """
-        actions, rights = self.actions, self.rights
+        actions = self.actions
         if not actions or is_explain == 1:  # VACUUM reports no action
             raise self._not_allowed()
-        if self.limits.excluded("", "") and _UNREPORTED.search(self.sql):  # SQ21
+        # SQLite does not report the columns that are compared, so a limit on columns would not
+        # apply to them (SQ21).
+        if self.limits.excluded("", "") and _UNREPORTED.search(self.sql):
             raise SqlForbidden("Permission denied: NATURAL and USING are not allowed; join with ON")
-        is_write = bool(actions & (_CHANGES | _DEFINES))
-        defined = {
-            name for r in self.reported if r.action in _DEFINES for name in (r.one, r.two) if name
-        }
         if "PRAGMA" in actions:
-            is_write = any(
-                r.one == "optimize" or (r.one in ("application_id", "user_version") and r.two)
-                for r in self.reported
-            )
+            is_write = any(_is_writing_pragma(reported) for reported in self.reported)
         elif actions & _DEFINES:
-            if SCHEMA not in rights:
-                raise SqlForbidden(
-                    "Permission denied: DDL operations require admin, schema, or write ability"
-                )
-            # A trigger touches rows of other tables later, when others write, and CREATE TABLE AS
-            # touches them unreported, if it joins with USING.
-            touched = "CREATE_TRIGGER" in actions or actions >= {"CREATE_TABLE", "SELECT"}
-            if WRITE not in rights and (touched or self._named(_ON_ROWS) - defined):
-                raise SqlForbidden(ONLY_DEFINES)
-        elif (WRITE if is_write else READ) not in rights:
-            raise SqlForbidden("Read-only violation" if READ in rights else ONLY_DEFINES)
+            is_write = True
+            self._check_definition(actions)
+        else:
+            is_write = bool(actions & _CHANGES)
+            self._check_ability(WRITE if is_write else READ)
         if is_write and not is_explain:
-            grows = actions & (_DEFINES - _DROPS) or self._named({"INSERT", "UPDATE"})
-            if is_full and grows:  # SQ14
-                raise SqlQuotaExceeded("the space is full")
-            if in_read:
-                raise WriteNeeded
-            self.tables |= defined | self._named(_CHANGES)
+            self._check_write(actions, in_read=in_read, is_full=is_full)
+            self.tables |= self._defined() | self._named(_CHANGES)
         self._is_running = True
+
+    def _check_definition(self, actions: Set[str]) -> None:
+        """Check that the token's abilities allow a statement that defines something (SQ10)."""
+        if SCHEMA not in self.rights:
+            raise SqlForbidden(
+                "Permission denied: DDL operations require admin, schema, or write ability"
+            )
+        if WRITE in self.rights:
+            return
+        # A trigger touches rows of other tables later, when others write, and CREATE TABLE AS
+        # touches them unreported, if it joins with USING.
+        touches_later = "CREATE_TRIGGER" in actions or actions >= {"CREATE_TABLE", "SELECT"}
+        if touches_later or self._named(_ON_ROWS) - self._defined():
+            raise SqlForbidden(ONLY_DEFINES)
+
+    def _check_ability(self, needed: str) -> None:
+        """Check that the token's abilities allow a statement that reads or changes rows (SQ10)."""
+        if needed in self.rights:
+            return
+        raise SqlForbidden("Read-only violation" if READ in self.rights else ONLY_DEFINES)
+
+    def _check_write(self, actions: Set[str], *, in_read: bool, is_full: bool) -> None:
+        """Check that a statement may write now."""
+        grows = actions & (_DEFINES - _DROPS) or self._named({"INSERT", "UPDATE"})
+        if is_full and grows:  # statements that shrink a database are still allowed (SQ14)
+            raise SqlQuotaExceeded("the space is full")
+        if in_read:
+            raise WriteNeeded
+
+    def _defined(self) -> set[str]:
+        """Return the names in the definitions of the statement, of tables, indexes and so on."""
+        names = set[str]()
+        for reported in self.reported:
+            if reported.action in _DEFINES:
+                names |= {reported.one, reported.two}
+        return names - {""}
 
     def _named(self, actions: Set[str]) -> set[str]:
         """Return the names of the tables, other than SQLite's own, that these actions are on."""
         return {r.one for r in self.reported if r.action in actions and not r.one.startswith(_OWN)}
+
+
+def _is_in_own_database(reported: Reported) -> bool:
+    """Return whether an action is on the database of the request, or on none.
+
+    Temporary tables are in another database. SQLite reads and updates the schema of that one too.
+    """
+    database = reported.one if reported.action == "ALTER_TABLE" else reported.database
+    if database in ("", "main"):
+        return True
+    is_schema = reported.one.startswith(_OWN) and reported.action in ("READ", "UPDATE")
+    return database == "temp" and is_schema
+
+
+def _is_writing_pragma(reported: Reported) -> bool:
+    """Return whether an action is a pragma that writes."""
+    if reported.one == "optimize":
+        return True
+    return reported.one in ("application_id", "user_version") and bool(reported.two)

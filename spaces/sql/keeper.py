@@ -213,20 +213,27 @@ class _Keeper:
         self._selector.register(woken, selectors.EVENT_READ, woken)
         self._selector.register(lifeline, selectors.EVENT_READ, lifeline)
         self._selector.register(self._listener, selectors.EVENT_READ, self._listener)
-        while True:
-            for key, _ in self._selector.select(self._seconds_until_due()):
-                if key.data is woken:
-                    received = woken.recv(4096)
-                    if signal.SIGTERM in received or signal.SIGINT in received:
-                        return
-                    self._reap()
-                elif key.data is lifeline:
-                    if not os.read(lifeline, 4096):
-                        return
-                else:
-                    self._hear_from(key.data)
+        while self._handle_events(woken, lifeline):
             self._do_what_is_due()
             self._lend()
+
+    def _handle_events(self, woken: socket.socket, lifeline: int) -> bool:
+        """Wait for events, and handle them.
+
+        Returns False as soon as the process is to end: after a signal, or when the lifeline ends.
+        """
+        for key, _ in self._selector.select(self._seconds_until_due()):
+            if key.data is woken:
+                received = woken.recv(4096)
+                if signal.SIGTERM in received or signal.SIGINT in received:
+                    return False
+                self._reap()
+            elif key.data is lifeline:
+                if not os.read(lifeline, 4096):
+                    return False
+            else:
+                self._hear_from(key.data)
+        return True
 
     def _hear_from(self, sender: "socket.socket | _Worker") -> None:
         if isinstance(sender, _Worker):
