@@ -128,38 +128,29 @@ def judge_registration(
     # D31: a delegation cannot be its own ancestor, because its hash is unknown before it is signed.
     # If the store contains such a cycle, the member is counted once and no loop is endless.
     itself = Ancestor(delegation.content_key, delegation.cid)
-    closure = (itself, *[one for key, one in above.items() if key != itself.content_key])  # D3
-    if len(closure) > MAX_CHAIN_NODES:  # D30
+    closure = (itself, *[one for key, one in above.items() if key != itself.content_key])
+    if len(closure) > MAX_CHAIN_NODES:  # each request reads the whole closure (D3, D30)
         raise ChainError("chain-too-large")
-    check_window(delegation, now)  # D6
+    check_window(delegation, now)  # an expired token is not stored (D6)
     dependent = _dependent(delegation.delegator, delegation.capabilities)
     # D21, D22; Q13, Q26 for a root's grant
     _check_stored(delegation.parents, parents, dependent)
     if dependent:
-        for parent in known:
-            if parent.delegation.delegate != delegation.delegator:  # D22
-                raise ChainError("delegator-unauthorized", delegation.delegator)
+        _check_delegators(delegation, known)
     # D23. A root's grant is checked too: with a revoked delegation in its closure, no invocation
     # under it would be accepted.
     _check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")
     if dependent:  # D20: the signer is root of everything else, so parents need not support it
-        for parent in known:
-            proof = parent.delegation
-            if proof.terminal or is_machine_token(delegation):  # D24, but for OX4
-                try:
-                    exchanged_grant(
-                        delegation, proof, registered_at=now, trusted_at=parent.registered_at
-                    )
-                except MalformedToken as refusal:
-                    raise ChainError("parent-terminal") from refusal
+        _check_not_terminal(delegation, known, now=now)
         # D25: only parents that outlive the delegation remain. D6 checked its own window, so they
         # are valid now (D26).
         supporting = _containing_window(delegation, known)
-        _check_covered(dependent, supporting, boundary="delegation")  # D27, D28
+        # D27. Each parent was judged in the same way when it was registered (D28).
+        _check_covered(dependent, supporting, boundary="delegation")
     # D32: a root's grants are checked too
     _check_conditions(delegation.capabilities, check_understood, boundary="delegation")
     keys = tuple([parent.delegation.content_key for parent in known])
-    begins, ends = _joint_window(delegation, known)  # D29
+    begins, ends = _joint_window(delegation, known)  # invocations are judged by it (D29, I33)
     return Registered(
         delegation=delegation,
         closure=closure,
@@ -194,25 +185,27 @@ def judge_invocation(
         hosted.
     """
     known, members = _with_ancestors(cited)
-    if len(members) > MAX_CHAIN_NODES:  # I13, D30
+    if len(members) > MAX_CHAIN_NODES:  # all of them are read for this request (I13, D30)
         raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
     _check_stored(invocation.parents, cited, dependent)  # I31; Q13 for a root's call
     if dependent:  # I30: a root's authority does not come from its proofs
         for grant in known:
-            if grant.delegation.delegate != invocation.invoker:  # I32
+            # a grant to somebody else does not authorise the invoker (I32)
+            if grant.delegation.delegate != invocation.invoker:
                 raise ChainError("invoker-unauthorized")
-        # I32
+        # a revocation ends everything below it (I32)
         _check_live(invocation.parents, known, marks, code="delegation-revoked", role="invoked")
         for grant in known:
-            if not _is_in_window(grant, now):  # I33
+            if not _is_in_window(grant, now):  # a grant ends with its first ancestor (I33)
                 first = dependent[0]
                 raise ChainError("action-unauthorized", first.resource.text, first.ability)
-        # I34, I35, I37
+        # each capability on its own, with its caveats, by one of a cited grant (I34, I35, I37)
         _check_covered(dependent, [grant.delegation for grant in known], boundary="invocation")
     # I39: repeating a caveat (I35) restricts nothing, so the request itself has to meet it.
     _check_conditions(invocation.capabilities, _check_met, boundary="invocation")
-    return Authority(tuple(members) if dependent else (), dependent)
+    live = tuple(members) if dependent else ()
+    return Authority(live=live, dependent=dependent)
 
 
 def check_lifetime(
@@ -262,8 +255,8 @@ def judge_revocation(
     """
     check_window(revocation, now)
     acting: Principal | None = None
-    for cited, target in zip(revocation.targets, targets, strict=True):  # V5
-        if target is None:  # W20
+    for cited, target in zip(revocation.targets, targets, strict=True):
+        if target is None:  # an unknown delegation has no known delegator (W20)
             raise ChainError("parent-not-found")
         acting = acting_principal(
             revocation.revoker,
@@ -275,7 +268,8 @@ def judge_revocation(
             marks=marks,
             now=now,
         )
-        if acting is None or not may_manage(acting, target.delegation):  # W22
+        # otherwise anybody could revoke the grants of others (W22)
+        if acting is None or not may_manage(acting, target.delegation):
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
     return acting
@@ -311,8 +305,8 @@ def acting_principal(
     Returns:
         None if the proof does not allow the action.
     """
-    if not cited:  # W23
-        return signer
+    if not cited:
+        return signer  # the token acts for nobody else (W23)
     # W21: exactly one proof. A token with a bad proof does not fall back to its signer's rights.
     proof = proofs[0] if len(cited) == len(proofs) == 1 else None
     if (
@@ -436,7 +430,7 @@ def _check_stored(
     No proof may be repeated. If there are capabilities in `dependent`, at least one proof must be
     cited.
     """
-    if dependent and not cited:  # D21, I31
+    if dependent and not cited:  # nothing could support them (D21, I31)
         raise ChainError("parent-not-found")
     if len(cited) != len(found):
         raise RuntimeError(
@@ -494,8 +488,9 @@ def _check_covered(
         and len(dependent) * sum([len(grant.capabilities) for grant in grants]) > MAX_COMPARISONS
     ):
         raise ChainError("chain-too-large")
-    check_caveats = check_delegated if boundary == "delegation" else check_invoked  # D28, I35
-    for capability in dependent:  # D27, I34, I37
+    # A delegation may narrow a selector, a call has to repeat its grant's caveats (3.5, I35).
+    check_caveats = check_delegated if boundary == "delegation" else check_invoked
+    for capability in dependent:
         reason = _reason_not_covered(capability, grants, check_caveats)
         if reason:
             raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
@@ -529,6 +524,32 @@ def _check_met(capability: Capability) -> None:
         selection_of(capability.resource, capability.caveats)
 
 
+def _check_delegators(delegation: Delegation, parents: Iterable[Registered]) -> None:
+    """Check that every parent was granted to the delegation's signer (D22)."""
+    for parent in parents:
+        # otherwise anybody could pass on what was granted to somebody else
+        if parent.delegation.delegate != delegation.delegator:
+            raise ChainError("delegator-unauthorized", delegation.delegator)
+
+
+def _check_not_terminal(
+    delegation: Delegation, parents: Iterable[Registered], *, now: float
+) -> None:
+    """Check that the parents may be cited (D24).
+
+    A terminal parent may not be cited. The exception is a machine token under a trust (OX4), and a
+    machine token cites nothing else.
+    """
+    for parent in parents:
+        proof = parent.delegation
+        if not (proof.terminal or is_machine_token(delegation)):
+            continue
+        try:
+            exchanged_grant(delegation, proof, registered_at=now, trusted_at=parent.registered_at)
+        except MalformedToken as refusal:
+            raise ChainError("parent-terminal") from refusal
+
+
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
     """Return the parents whose validity window contains the child's (D25)."""
     supporting, expiry_failed = [], False
@@ -558,25 +579,37 @@ def _reason_not_covered(
     Authority is never assembled from two capabilities (D27, I34).
     """
     sufficient = sufficient_for(capability.ability)
-    resource, caveats = capability.resource, capability.caveats
+    resource = capability.resource
     reason = ""
     for grant in grants:
         is_exact = grant.facts and is_machine_token(grant)
         for row in grant.capabilities:
-            if row.ability in sufficient and extends(resource, row.resource):
-                # MT3: other grants cover what is stored below their paths, too (X3)
-                if is_exact and not extends(row.resource, resource):
-                    continue
-                if not (row.caveats or caveats):
-                    return None
-                try:
-                    if not (is_sql(capability) and contains(row.caveats, caveats)):  # SQ28
-                        check_caveats(row.caveats, caveats)
-                except CaveatRefused as refusal:
-                    reason = refusal.text
-                else:
-                    return None
+            if row.ability not in sufficient or not extends(resource, row.resource):
+                continue
+            # MT3: other grants cover what is stored below their paths, too (X3)
+            if is_exact and not extends(row.resource, resource):
+                continue
+            refusal = _caveat_refusal(row.caveats, capability, check_caveats)
+            if refusal is None:
+                return None
+            reason = refusal
     return reason
+
+
+def _caveat_refusal(
+    granted: Caveats, capability: Capability, check_caveats: Callable[[Caveats, Caveats], None]
+) -> str | None:
+    """Return the rule by which granted caveats do not permit a capability, or None if they do."""
+    caveats = capability.caveats
+    if not (granted or caveats):
+        return None
+    try:
+        # Limits on a database are compared by what they allow, not by their text (SQ28).
+        if not (is_sql(capability) and contains(granted, caveats)):
+            check_caveats(granted, caveats)
+    except CaveatRefused as refusal:
+        return refusal.text
+    return None
 
 
 def _joint_window(

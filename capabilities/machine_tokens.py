@@ -117,22 +117,41 @@ def machine_grant(
         return None
     stated = _stated(delegation.facts)
     owner = issuing_owner(delegation)
-    exchanged = isinstance(stated, MachineGrant) and bool(stated.claims)  # OX4
-    most_s = MAX_EXCHANGED_S if exchanged else MAX_LIFE_S
-    if len(delegation.parents) != exchanged or (owner == delegation.delegator) == exchanged:
-        raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
+    is_exchanged = isinstance(stated, MachineGrant) and bool(stated.claims)
+    _check_issuer(delegation, owner, is_exchanged=is_exchanged)
     if stated.key != delegation.delegate:
         raise MalformedToken("the machine token is for another key than it states")
     require_signing_key(stated.key)
     if stated.end != delegation.expires_at:
         raise MalformedToken("the machine token ends at another time than it states")
+    most_s = MAX_EXCHANGED_S if is_exchanged else MAX_LIFE_S
     if stated.end > registered_at + most_s:
         raise MalformedToken(
             f"a machine token ends within {most_s // 86_400 or 'less than 1'} days"
         )
-    # It grants exactly what it states, on resources of its owner. Otherwise its key could also
-    # write or list.
-    granted, networks = list[str](), 0
+    _check_granted(delegation, stated, owner)
+    return stated
+
+
+def _check_issuer(delegation: Delegation, owner: Principal, *, is_exchanged: bool) -> None:
+    """Check who signed a machine token, and how many proofs it cites (MT1, OX4).
+
+    An owner signs a token without proofs. A node that makes a token for a job signs it with its own
+    key, and cites the trust.
+    """
+    proofs = 1 if is_exchanged else 0
+    is_signed_by_owner = delegation.delegator == owner
+    if len(delegation.parents) != proofs or is_signed_by_owner == is_exchanged:
+        raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
+
+
+def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal) -> None:
+    """Check that a machine token grants exactly what it states, on resources of its owner (MT1).
+
+    Otherwise its key could also write or list.
+    """
+    granted = list[str]()
+    networks = 0
     for one in delegation.capabilities:
         if one.caveats or root_of(one.resource) != owner:
             raise MalformedToken("a machine token grants its signer's own values, without caveats")
@@ -144,7 +163,6 @@ def machine_grant(
             raise MalformedToken("a machine token may only read values and decrypt them")
     if networks != 1 or sorted(granted) != sorted(stated.paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
-    return stated
 
 
 def require_signing_key(did: str) -> None:

@@ -156,18 +156,33 @@ def contains(outer: Caveats, inner: Caveats) -> bool:
     if most.mode:
         if not limits.mode:
             raise CaveatRefused("containment-caveat-required")
-        known = {one.name: one for one in most.statements}
-        for one in limits.statements:
-            original = known.get(one.name)
-            if original is None or original.sql != one.sql:
-                raise CaveatRefused("containment-sql-statement-added")
-            kept = {fixed.index: fixed.value for fixed in one.fixed_params}
-            for fixed in original.fixed_params:
-                if fixed.index not in kept:
-                    raise CaveatRefused("containment-sql-fixed-param-dropped")
-                if not same_json(fixed.value, kept[fixed.index]):
-                    raise CaveatRefused("containment-sql-fixed-param-mismatch")
+        _check_statements(limits.statements, permitted=most.statements)
     return _narrowed(limits, most) == limits
+
+
+def _check_statements(statements: Sequence[Statement], *, permitted: Sequence[Statement]) -> None:
+    """Check that statements are among the permitted ones, with at least their fixed parameters.
+
+    Raises:
+        CaveatRefused: A statement or its text is another one, or a parameter is no longer fixed to
+            the same value.
+    """
+    permitted_by_name = {one.name: one for one in permitted}
+    for statement in statements:
+        original = permitted_by_name.get(statement.name)
+        if original is None or original.sql != statement.sql:
+            raise CaveatRefused("containment-sql-statement-added")
+        _check_fixed_params(statement, original)
+
+
+def _check_fixed_params(statement: Statement, original: Statement) -> None:
+    """Check that a statement keeps the fixed parameters of the original one."""
+    kept = {fixed.index: fixed.value for fixed in statement.fixed_params}
+    for fixed in original.fixed_params:
+        if fixed.index not in kept:
+            raise CaveatRefused("containment-sql-fixed-param-dropped")
+        if not same_json(fixed.value, kept[fixed.index]):
+            raise CaveatRefused("containment-sql-fixed-param-mismatch")
 
 
 def limits_of(
@@ -188,7 +203,8 @@ def limits_of(
     """
     own = UNLIMITED
     for fact in invocation.facts:
-        if isinstance(fact, dict) and _FACT in fact:  # SQ24
+        # The invoker may limit its own call, and nothing that it states can widen it (SQ24).
+        if isinstance(fact, dict) and _FACT in fact:
             own = _narrowed(own, _parsed(fact[_FACT], has_mode=False))
     for capability in filter(is_sql, invocation.capabilities):
         limits = UNLIMITED

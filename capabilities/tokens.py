@@ -13,8 +13,6 @@ Example:
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from msgspec.structs import astuple
-
 from .abilities import REVOKE
 from .cacao import (
     Cacao,
@@ -314,7 +312,7 @@ def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
         BadSignature: Another key signed it, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return Delegation(*astuple(unverified)[:-1])  # the envelope is the last field
+    return _without_envelope(unverified)
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
@@ -324,13 +322,36 @@ def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
         BadSignature: Another key signed it, or the key is of an unsupported type.
     """
     verify_ucan(unverified.envelope)
-    return Invocation(*astuple(unverified)[:-1])
+    return Invocation(
+        header=unverified.header,
+        content_key=unverified.content_key,
+        parents=unverified.parents,
+        not_before=unverified.not_before,
+        invoker=unverified.invoker,
+        audience=unverified.audience,
+        addressee=unverified.addressee,
+        capabilities=unverified.capabilities,
+        expires_at=unverified.expires_at,
+        nonce=unverified.nonce,
+        facts=unverified.facts,
+    )
 
 
 def verify_revocation(unverified: UnverifiedRevocation) -> Revocation:
     """Verify the signature of a revocation (5.5)."""
     _verify_envelope(unverified.envelope)
-    return Revocation(*astuple(unverified)[:-1])
+    return Revocation(
+        header=unverified.header,
+        content_key=unverified.content_key,
+        parents=unverified.parents,
+        not_before=unverified.not_before,
+        form=unverified.form,
+        cid=unverified.cid,
+        expires_at=unverified.expires_at,
+        revoker=unverified.revoker,
+        addressee=unverified.addressee,
+        targets=unverified.targets,
+    )
 
 
 def restore_delegation(header: str) -> Delegation:
@@ -349,7 +370,27 @@ def restore_delegation(header: str) -> Delegation:
     else:
         data = restore_header_bytes(header)
         unverified = _cacao_delegation(header_text(data), data, restore_cacao(data))
-    return Delegation(*astuple(unverified)[:-1])
+    return _without_envelope(unverified)
+
+
+def _without_envelope(unverified: UnverifiedDelegation) -> Delegation:
+    """Return a delegation whose signature the caller verified, now or before it was stored."""
+    return Delegation(
+        header=unverified.header,
+        content_key=unverified.content_key,
+        parents=unverified.parents,
+        not_before=unverified.not_before,
+        form=unverified.form,
+        cid=unverified.cid,
+        expires_at=unverified.expires_at,
+        delegator=unverified.delegator,
+        delegate=unverified.delegate,
+        audience=unverified.audience,
+        capabilities=unverified.capabilities,
+        issued_at=unverified.issued_at,
+        terminal=unverified.terminal,
+        facts=unverified.facts,
+    )
 
 
 def check_window(
