@@ -80,23 +80,32 @@ def check_members(value: Json, shape: Shape) -> JsonObject:
     if isinstance(value, list):
         # Other nodes accept a list of the members in order (W19, Q35). This node rejects it, but
         # reports a member of the wrong type first, as they do.
-        for item, kind in zip(value, shape.members.values(), strict=False):
-            _check(item, kind)
+        _check_items(value, shape)
     if not isinstance(value, dict):
         raise ShapeError(f"invalid type: {_describe(value)}, expected an object")
     for name in sorted(value):
-        if name not in shape.members:
-            if shape.closed:
-                names = ", ".join(f"`{known}`" for known in shape.members)
-                raise ShapeError(
-                    f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}"
-                )
-        elif value[name] is not None or name not in shape.optional:
-            _check(value[name], shape.members[name])
+        if name in shape.members:
+            _check_member(value, name, shape)
+        elif shape.closed:
+            names = ", ".join(f"`{known}`" for known in shape.members)
+            raise ShapeError(f"unknown field `{name[:_MAX_ECHO_CHARS]}`, expected one of {names}")
     for name in shape.members:
         if name not in value and name not in shape.optional:
             raise ShapeError(f"missing field `{name}`")
     return value
+
+
+def _check_items(items: list[Json], shape: Shape) -> None:
+    """Check the types of a list of members in the order of the shape."""
+    for item, kind in zip(items, shape.members.values(), strict=False):
+        _check(item, kind)
+
+
+def _check_member(value: JsonObject, name: str, shape: Shape) -> None:
+    """Check the type of a known member; an optional one may also be null."""
+    if value[name] is None and name in shape.optional:
+        return
+    _check(value[name], shape.members[name])
 
 
 def _check(value: Json, kind: Kind) -> None:

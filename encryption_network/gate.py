@@ -234,49 +234,26 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
         raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
-    mode = request.release_record.mode
     links = _check_chain(request, facts)  # 1
     machine = machine_grant_of(request.owner, request.exchange_key)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
     rows = _check_paths(request, in_force, machine)  # 3
-    session = request.owner.in_person
-    is_exempt = session is not None or machine is not None
-    obstacle = _in_person_refusal(mode, in_force) if is_exempt else None  # 4
-    relied: tuple[ContentKey, ...] = ()
-    evidence: Evidence | None = None
-    if machine is not None:
-        if obstacle is not None:  # no evidence helps a machine token
-            raise obstacle
-        ground: Ground = "machine"
-    elif session is not None and obstacle is None:
-        ground = "owner" if facts.invoker == facts.owner else "owner_session"
-        relied = session
-    elif obstacle is not None and request.evidence is None:
-        raise obstacle
-    elif mode == "off" and not in_force:
-        ground = "off"
-    else:
-        ground = "attested"
-        relied = _check_owner_list(request, facts)  # 5
-        evidence, evidence_row = _require_evidence(request)  # 6
-        for policy in in_force:  # 7
-            refusal = judge(evidence, policy, facts.now)
-            if refusal is not None:
-                raise _refused(refusal, f"policy {policy_digest(policy)}")
-        rows = (evidence_row, *rows)
-    _check_withdrawn(request, links, evidence)  # 8
+    basis = _basis_of(request, facts, in_force, machine)  # 4 to 7
+    _check_withdrawn(request, links, basis.evidence)  # 8
+    if basis.evidence_row is not None:
+        rows = (basis.evidence_row, *rows)
     cids = (member.cid for key in facts.cited for member in facts.links[key].closure)
     return ReleasePermit(
         decrypt=request.decrypt,
-        ground=ground,
-        mode=mode,
-        live=tuple(dict.fromkeys((*request.authority.live, *relied))),
+        ground=basis.ground,
+        mode=request.release_record.mode,
+        live=tuple(dict.fromkeys((*request.authority.live, *basis.relied))),
         checks=(request.network_row, request.record_row, request.withdrawals_row, *rows),
         chain=tuple([cid_text(cid) for cid in dict.fromkeys(cids)]),
         machine=machine,
         policies=in_force,
         policy_sha256=tuple([policy_digest(policy) for policy in in_force]),
-        evidence=evidence,
+        evidence=basis.evidence,
         decided_at=facts.now,
         seal=_SEAL,
     )
@@ -385,7 +362,8 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
         raise _refused("chain", "a machine token is cited beside or below another delegation")
     if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
         raise _refused("chain", "the owner of the network did not issue the machine token")
-    if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:  # OX4
+    # The owner trusted another node: its tokens open nothing here (OX4).
+    if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:
         raise _refused("chain", "the machine token was made by another node")
     try:
         if above:
@@ -420,7 +398,7 @@ def _check_paths(
     lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
     ]
-    if machine is not None:  # MT4
+    if machine is not None:  # it opens only the secrets that it lists (MT4)
         lists.append((machine.paths, f"machine token {machine.name}"))
     for paths, origin in lists:
         row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
@@ -428,6 +406,72 @@ def _check_paths(
             raise _refused("path", origin)
         rows[row] = None
     return tuple(rows)
+
+
+# --- steps 4 to 7 ---------------------------------------------------------------------------------
+
+
+class _Basis(AcyclicStruct):
+    """What justifies a release, and what it depends on.
+
+    Attributes:
+        ground: recorded in the receipt.
+        relied: the delegations, beside those of the authority, that must still be live when the
+            release is committed.
+        evidence: the evidence that was judged, or None.
+        evidence_row: the row of that evidence.
+    """
+
+    ground: Ground
+    relied: tuple[ContentKey, ...] = ()
+    evidence: Evidence | None = None
+    evidence_row: RowStamp | None = None
+
+
+def _basis_of(
+    request: ReleaseRequest,
+    facts: AuthorityFacts,
+    in_force: tuple[Policy, ...],
+    machine: MachineGrant | None,
+) -> _Basis:
+    """Return what justifies a release.
+
+    A machine token or the owner in person needs no evidence, unless the mode or a policy requires
+    it from them too. Raises ReleaseRefused if nothing justifies the release.
+    """
+    mode = request.release_record.mode
+    if machine is not None:
+        obstacle = _in_person_refusal(mode, in_force)  # 4
+        if obstacle is not None:  # no evidence helps a machine token
+            raise obstacle
+        return _Basis(ground="machine")
+    session = request.owner.in_person
+    if session is not None:
+        obstacle = _in_person_refusal(mode, in_force)  # 4
+        if obstacle is None:
+            is_owner = facts.invoker == facts.owner
+            return _Basis(ground="owner" if is_owner else "owner_session", relied=session)
+        if request.evidence is None:
+            raise obstacle
+    if mode == "off" and not in_force:
+        return _Basis(ground="off")
+    return _attested_basis(request, facts, in_force)
+
+
+def _attested_basis(
+    request: ReleaseRequest, facts: AuthorityFacts, in_force: tuple[Policy, ...]
+) -> _Basis:
+    """Return the attestation evidence as the basis of a release.
+
+    Raises ReleaseRefused if the owner listed no code, or if the evidence does not satisfy a policy.
+    """
+    relied = _check_owner_list(request, facts)  # 5
+    evidence, evidence_row = _require_evidence(request)  # 6
+    for policy in in_force:  # 7
+        refusal = judge(evidence, policy, facts.now)
+        if refusal is not None:
+            raise _refused(refusal, f"policy {policy_digest(policy)}")
+    return _Basis(ground="attested", relied=relied, evidence=evidence, evidence_row=evidence_row)
 
 
 # --- step 4: in person ----------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from dataclasses import asdict
 from operator import eq
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from msgspec import UNSET, Meta, UnsetType, msgpack, to_builtins
+from msgspec import UNSET, Meta, UnsetType, msgpack
 
 from capabilities.cache import memoize, memoize_by_identity
 from capabilities.capability_errors import InvalidIdentifier, InvalidJson
@@ -290,14 +290,7 @@ def parse_policy(value: Json) -> Policy:
     if size_bytes > MAX_POLICY_BYTES:
         raise PolicyError("", f"the policy is longer than {MAX_POLICY_BYTES} bytes")
     return Policy(
-        measurements=tuple(
-            [
-                Measurements(
-                    **{name: bytes.fromhex(text) for name, text in to_builtins(entry).items()}
-                )
-                for entry in stated.measurements
-            ]
-        ),
+        measurements=tuple([_measurements_of(entry) for entry in stated.measurements]),
         compose_hashes=_hexes(stated.compose_hashes),
         app_ids=_hexes(stated.app_ids),
         key_providers=tuple(sorted({parse_key_provider(entry) for entry in stated.key_providers})),
@@ -443,6 +436,16 @@ class _PolicyJson(StrictRecord, rename="camel"):
 _JSON_NAMES = dict(
     zip(Policy.__dataclass_fields__, _PolicyJson.__struct_encode_fields__, strict=True)
 )
+
+
+def _measurements_of(stated: _MeasurementsJson) -> Measurements:
+    return Measurements(
+        mrtd=bytes.fromhex(stated.mrtd),
+        rtmr0=bytes.fromhex(stated.rtmr0),
+        rtmr1=bytes.fromhex(stated.rtmr1),
+        rtmr2=bytes.fromhex(stated.rtmr2),
+        rtmr3=None if stated.rtmr3 is UNSET else bytes.fromhex(stated.rtmr3),
+    )
 
 
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
