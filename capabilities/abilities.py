@@ -45,7 +45,7 @@ SET_POLICY = "sealspace.encryption/policy"
 READ_RECEIPTS = "sealspace.encryption/receipts"
 """Lets its holder read a network's receipts."""
 
-# A3
+# Clients use both names of these abilities (A3).
 _ALIASES = {
     "tinycloud.kv/delete": KV_DELETE,
     "tinycloud.sql/select": SQL_READ,

@@ -114,7 +114,7 @@ class _Signature(StrictRecord):
     s: Annotated[bytes, Meta(min_length=65, max_length=65)]
 
 
-class _Envelope(StrictRecord):  # C3
+class _Envelope(StrictRecord):
     h: _Head
     p: _Payload
     s: _Signature
@@ -147,7 +147,7 @@ def parse_cacao(data: bytes) -> Cacao:
     """
     value, envelope = _decoded(data)
     resources = envelope.p.resources
-    if resources is not None and len(resources) > MAX_RESOURCES:  # C11
+    if resources is not None and len(resources) > MAX_RESOURCES:  # each is parsed (C11)
         raise MalformedToken("the CACAO lists too many resources")
     cacao = _cacao_of(envelope)
     # C2, Q25: the decoder also accepts overlong lengths and integers, and links. The check comes
@@ -277,7 +277,8 @@ def _cacao_of(envelope: _Envelope) -> Cacao:
     if not all(map(is_uri, (message.uri, *message.resources))):
         raise MalformedToken("the CACAO's audience or a resource is not a URI")
     try:
-        for moment in (message.issued_at, message.expiration_time, message.not_before):  # C10
+        # also those that are not used yet have to be RFC 3339 (C10)
+        for moment in (message.issued_at, message.expiration_time, message.not_before):
             if moment is not None:
                 parse_rfc3339(moment)
     except InvalidIdentifier as exc:
@@ -290,6 +291,6 @@ def _issuer(text: str) -> tuple[int, bytes]:
         raise MalformedToken("the CACAO's issuer is not an Ethereum account")
     chain, _, address = text[len(_ISSUER_PREFIX) :].partition(":")
     try:
-        return parse_chain_id(chain), parse_address(address)  # C9
+        return parse_chain_id(chain), parse_address(address)  # `01` and `+1` are chain 1 (C9)
     except InvalidIdentifier as exc:
         raise MalformedToken("the CACAO's issuer is not an Ethereum account") from exc

@@ -122,7 +122,9 @@ def judge_registration(
     Does not check:
         The signature (D5), whether it is registered already (D4), whether it is itself revoked.
     """
-    if (refusal := policy_profile_refusal(delegation.facts)) is not None:  # D2, 3.8
+    if (
+        refusal := policy_profile_refusal(delegation.facts)
+    ) is not None:  # no ordinary grant (D2, 3.8)
         raise ChainError("policy-profile-refused", refusal)
     known, above = _with_ancestors(parents)
     # D31: a delegation cannot be its own ancestor, because its hash is unknown before it is signed.
@@ -133,7 +135,7 @@ def judge_registration(
         raise ChainError("chain-too-large")
     check_window(delegation, now)  # an expired token is not stored (D6)
     dependent = _dependent(delegation.delegator, delegation.capabilities)
-    # D21, D22; Q13, Q26 for a root's grant
+    # Every proof is stored and cited once, those of a root's grant too (D21, D22, Q13, Q26).
     _check_stored(delegation.parents, parents, dependent)
     if dependent:
         _check_delegators(delegation, known)
@@ -188,7 +190,7 @@ def judge_invocation(
     if len(members) > MAX_CHAIN_NODES:  # all of them are read for this request (I13, D30)
         raise ChainError("chain-too-large")
     dependent = _dependent(invocation.invoker, invocation.capabilities)
-    _check_stored(invocation.parents, cited, dependent)  # I31; Q13 for a root's call
+    _check_stored(invocation.parents, cited, dependent)  # for a root's call too (I31, Q13)
     if dependent:  # I30: a root's authority does not come from its proofs
         for grant in known:
             # a grant to somebody else does not authorise the invoker (I32)

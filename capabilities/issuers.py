@@ -127,7 +127,7 @@ def verify_jws(
         BadSignature: For every failure (K9); also when the algorithm does not fit the key (Q33).
     """
     key = verification_key(issuer, jwk)
-    if key.algorithm not in (None, algorithm):  # K8
+    if key.algorithm not in (None, algorithm):  # a JWK may be for one algorithm alone (K8)
         raise BadSignature
     key.verifier.verify(algorithm, signing_input, signature)
 
@@ -145,10 +145,11 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
         return _key_of_url(issuer)
     did, hash_sign, fragment = issuer.partition("#")
     if did.startswith(_PKH):
-        if jwk is None or hash_sign + fragment not in _ACCOUNT_FRAGMENTS:  # K3
+        # the DID has only a digest of the key, so the header has to contain the key (K3)
+        if jwk is None or hash_sign + fragment not in _ACCOUNT_FRAGMENTS:
             raise BadSignature
         return _account_key(did, jwk)
-    if did.startswith(_JWK) and hash_sign + fragment == "#0":  # K4
+    if did.startswith(_JWK) and hash_sign + fragment == "#0":  # its only key (K4)
         return _did_jwk(did)
     # K4, K5: other methods are not resolved. Most need the network, and a token must not make the
     # node send requests (Q34).
@@ -160,10 +161,11 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
 @lru_cache(maxsize=4096)
 def _key_of_url(url: str) -> VerificationKey:
     did, hash_sign, fragment = url.partition("#")
-    if hash_sign and did != _KEY + fragment:  # K1, K2
+    if hash_sign and did != _KEY + fragment:  # a fragment repeats the key (K1, K2)
         raise BadSignature
     content = did_key_content(did) or b""
-    size, verifier = _CODECS.get(content[:2], (None, None))  # K6
+    # the first two bytes say of which type the key is (K6)
+    size, verifier = _CODECS.get(content[:2], (None, None))
     if verifier is None or len(content) - 2 != size:
         raise BadSignature
     return VerificationKey(verifier(content[2:]))
@@ -184,7 +186,7 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
             )
         case _:
             same = False
-    if not same:  # K3
+    if not same:  # anybody can put a key into the header (K3)
         raise BadSignature
     return key
 

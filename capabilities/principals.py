@@ -45,12 +45,12 @@ def parse_principal(text: str) -> Principal:
     Raises:
         InvalidIdentifier: Not `did:<method>:<id>` (P3), or a `did:pkh:eip155` that breaks P2.
     """
-    did = text.partition("#")[0]  # P1
+    did = text.partition("#")[0]  # the fragment names a key of the same principal (P1)
     if did.startswith(_PKH_EIP155):
-        return _canonical_account(did)  # P2
+        return _canonical_account(did)  # one account can be written in several ways (P2)
     if not _SHAPE.fullmatch(did):
         raise InvalidIdentifier("invalid DID")
-    return Principal(did)  # P3
+    return Principal(did)  # byte for byte (P3)
 
 
 def principal_of(text: str) -> Principal:
@@ -59,13 +59,13 @@ def principal_of(text: str) -> Principal:
     The principal is in canonical form if possible. Other text, even if it is not a DID, is returned
     without its fragment (P4, P5). It equals only itself.
     """
-    did = text.partition("#")[0]  # P1
+    did = text.partition("#")[0]  # the fragment names a key of the same principal (P1)
     if not did.startswith(_PKH_EIP155):
-        return Principal(did)  # P3, P5
+        return Principal(did)  # byte for byte, also if it is no DID (P3, P5)
     try:
         return _canonical_account(did)
     except InvalidIdentifier:
-        return Principal(did)  # P4
+        return Principal(did)  # without a canonical form, texts are compared (P4)
 
 
 def same_principal(one: str, other: str) -> bool:

@@ -63,20 +63,21 @@ def parse_recap(uri: str) -> Recap:
             proof that is not in base58btc (S6).
     """
     try:
-        data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]  # S2
+        # "u" is multibase for base64url without padding (S2)
+        data = libipld.decode_multibase("u" + uri.removeprefix(PREFIX))[1]
         check_text(data, max_bytes=MAX_RECAP_BYTES)
         recap = _DECODER.decode(data)
-        if repeats_member(data, _KNOWN):  # S4
+        if repeats_member(data, _KNOWN):  # parsers differ in which one counts (S4)
             raise MalformedToken("the ReCap repeats a member")
         for resource, abilities in recap.att.items():
             if not is_uri(resource):
                 raise MalformedToken("a resource in the ReCap is not a URI")
             for ability, caveats in abilities.items():
-                parse_ability(ability)  # A1
-                if not caveats:  # S4
+                parse_ability(ability)  # an invalid one refuses the ReCap (A1)
+                if not caveats:  # unlike [{}], it is unclear whether it allows anything (S4)
                     raise MalformedToken("a caveat list in the ReCap is empty")
         for proof in recap.prf:
-            if not proof.startswith("z"):  # S6
+            if not proof.startswith("z"):  # base58btc alone (S6)
                 raise MalformedToken("a proof in the ReCap is not base58btc")
             parse_cid(proof)
     except (ValueError, RecursionError, InvalidIdentifier, InvalidJson) as exc:
@@ -138,9 +139,11 @@ def recap_of(message: SiweMessage) -> Recap | None:
         MalformedToken: The ReCap is malformed, or the statement does not end with its sentence
             (S7).
     """
-    if not message.resources or not message.resources[-1].startswith(PREFIX):  # S1
+    # An entry that is not the last one grants nothing (S1).
+    if not message.resources or not message.resources[-1].startswith(PREFIX):
         return None
     recap = parse_recap(message.resources[-1])
-    if message.statement is None or not message.statement.endswith(recap_sentence(recap)):  # S7
+    # The sentence is what the wallet showed, so it has to say what is granted (S7).
+    if message.statement is None or not message.statement.endswith(recap_sentence(recap)):
         raise MalformedToken("the statement does not end with the ReCap sentence")
     return recap

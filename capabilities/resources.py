@@ -199,15 +199,18 @@ def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
     scheme, _, _, path, query, fragment = parts.groups()
     if scheme != "tinycloud" or path is None:  # U1, U2, U10: no authority
         return None
-    head, slash, rest = path.partition("/")  # U11
-    if not slash or ("." in rest and not _DOT_SEGMENTS.isdisjoint(rest.split("/"))):  # U10, U3
+    head, slash, rest = path.partition("/")  # the first slash ends the space (U11)
+    if not slash:  # a space alone is no resource (U10)
         return None
-    if "%" in text and not _escapes_are_normal(text):  # U3
+    # A text that is not normalised is never repaired: others could compare it as it is (U3).
+    if "." in rest and not _DOT_SEGMENTS.isdisjoint(rest.split("/")):
+        return None
+    if "%" in text and not _escapes_are_normal(text):
         return None
     space = _space_of(head)
     if space is None:
         return None
-    service, slash, below = rest.partition("/")  # U11
+    service, slash, below = rest.partition("/")  # no slash: no path; nothing after it: "" (U11)
     return SpaceResource(
         space=space,
         service=service,
@@ -231,10 +234,11 @@ def _escapes_are_normal(text: str) -> bool:
 @memoize(4096, longest=_MEMOISED_CHARS)
 def _space_of(head: str) -> SpaceId | None:
     suffix, _, name = head.rpartition(":")
-    if not name or not suffix or not _escapes_are_normal(head):  # U2, U3, U4
+    # never repaired: others could compare it as it is (U2, U3, U4)
+    if not name or not suffix or not _escapes_are_normal(head):
         return None
     try:
-        owner = parse_principal("did:" + suffix)  # U5
+        owner = parse_principal("did:" + suffix)  # in canonical form (U5)
     except InvalidIdentifier:
         return None
     return SpaceId(owner, name)
@@ -305,15 +309,18 @@ def extends(child: Resource, parent: Resource) -> bool:
             or child.fragment != parent.fragment
         ):
             return False
-        return parent.path is None or _within_path(child.path, parent.path)  # X2
-    return isinstance(parent, OpaqueResource) and _within_opaque(child, parent)  # X10
+        # a grant without a path is on all paths (X2)
+        return parent.path is None or _within_path(child.path, parent.path)
+    # a resource in a space and another one never contain each other (X10)
+    return isinstance(parent, OpaqueResource) and _within_opaque(child, parent)
 
 
 def _within_path(child: str | None, parent: str) -> bool:
-    if child is None or not child.startswith(parent):  # X4
+    if child is None or not child.startswith(parent):  # without a path it would be larger (X4)
         return False
     below = child[len(parent) :]
-    return not below or below.startswith("/") or parent.endswith("/")  # X3, X5, X6
+    # whole segments only: `photos` contains `photos/a` and not `photos2` (X3, X5, X6)
+    return not below or below.startswith("/") or parent.endswith("/")
 
 
 def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
@@ -327,7 +334,8 @@ def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
     ):
         return False
     network = network_of(child)
-    return network is not None and network == network_of(parent)  # X7, X8
+    # nothing is inside a network but the network itself (X7, X8)
+    return network is not None and network == network_of(parent)
 
 
 def root_of(resource: Resource) -> Principal | None:
@@ -336,6 +344,7 @@ def root_of(resource: Resource) -> Principal | None:
     A resource without a root always needs a proof.
     """
     if isinstance(resource, SpaceResource):
-        return resource.space.owner  # R1
+        return resource.space.owner  # whoever owns a space is its root (R1)
     network = network_of(resource)
-    return None if network is None else principal_of(network.owner)  # R2
+    # of other resources only networks have an owner (R2)
+    return None if network is None else principal_of(network.owner)

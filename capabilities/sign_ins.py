@@ -146,9 +146,10 @@ def owner_authority(facts: AuthorityFacts) -> OwnerAuthority:
         That the chain grants anything, nor that the owner in person may do what is asked.
     """
     in_person: tuple[ContentKey, ...] | None = None
-    if facts.invoker == facts.owner:  # IP1
+    if facts.invoker == facts.owner:  # no session is needed (IP1)
         in_person = ()
-    elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):  # IP2
+    # every cited proof has to be a sign-in of the owner to the invoker (IP2)
+    elif _are_sign_ins(facts, _links(facts, facts.cited, len(facts.cited)), facts.invoker):
         in_person = _live_session(facts, facts.invoker, (*facts.links.values(), *facts.sessions))
     return OwnerAuthority(facts=facts, in_person=in_person, seal=_SEAL)
 

@@ -239,7 +239,7 @@ def parse_delegation(header: str) -> UnverifiedDelegation:
         Signature, time window, chain.
     """
     _check_header(header)
-    if "." in header:  # E2
+    if "." in header:  # base64 has no dot (E2)
         return _ucan_delegation(header)
     data = header_bytes(header)
     return _cacao_delegation(header, data, parse_cacao(data))
@@ -261,7 +261,8 @@ def parse_invocation(header: str) -> UnverifiedInvocation:
     """
     _check_header(header)
     token = parse_ucan(header)
-    payload, invoker = token.payload, token.issuer  # T5
+    payload = token.payload
+    invoker = token.issuer  # without the fragment of `iss` (T5)
     return UnverifiedInvocation(
         header=header,
         # I20, T9: the key covers the signed text only. Another encoding of a used token is
@@ -299,7 +300,7 @@ def parse_revocation(header: str) -> UnverifiedRevocation:
         and who may revoke it.
     """
     _check_header(header)
-    if "." in header:  # E2
+    if "." in header:  # base64 has no dot (E2)
         return _ucan_revocation(header)
     data = header_bytes(header)
     return _cacao_revocation(header, data, parse_cacao(data))
@@ -365,7 +366,7 @@ def restore_delegation(header: str) -> Delegation:
         MalformedToken: The stored text is damaged.
     """
     _check_header(header)
-    if "." in header:  # E2
+    if "." in header:  # base64 has no dot (E2)
         unverified = _ucan_delegation(header)
     else:
         data = restore_header_bytes(header)
@@ -409,9 +410,9 @@ def check_window(
             not valid yet.
     """
     if isinstance(token, _InvocationFields):
-        kind, form = "invocation", "ucan"  # I2
+        kind, form = "invocation", "ucan"
     else:
-        kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"  # D6
+        kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"
         form = token.form
     earliest, latest = token.not_before, token.expires_at
     # The not-before of a wallet's message is exclusive (C8), that of a UCAN is not (T4).
@@ -442,9 +443,9 @@ def _ucan_delegation(header: str) -> UnverifiedDelegation:
     return UnverifiedDelegation(
         form="ucan",
         header=header,
-        cid=digest_of(header.encode()),  # E6, E7
+        cid=digest_of(header.encode()),  # of the bytes as received (E6, E7)
         content_key=content_key_of_ucan(token.issuer, token.signing_input),
-        delegator=token.issuer,  # T5
+        delegator=token.issuer,  # without the fragment of `iss` (T5)
         delegate=token.audience,
         audience=payload.aud,
         capabilities=_capabilities(payload.att),
@@ -466,9 +467,9 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
     return UnverifiedDelegation(
         form="cacao",
         header=header,
-        cid=digest_of(data),  # E6, E7
+        cid=digest_of(data),  # of the CBOR as received (E6, E7)
         content_key=content_key_of_cacao(message.iss, message.digest),
-        delegator=principal_of(message.iss),  # S9
+        delegator=principal_of(message.iss),  # in canonical form (S9)
         delegate=principal_of(message.uri),
         audience=message.uri,
         # S5: the caveats of a ReCap contain only null, so they set no conditions.
@@ -479,7 +480,8 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
         expires_at=_time(message.expiration_time),
         not_before=_time(message.not_before),
         issued_at=_time(message.issued_at),
-        terminal=bool(facts) and is_terminal(facts),  # S10, MT3
+        # a wallet's grant is terminal only as a machine token or a trust (S10, MT3)
+        terminal=bool(facts) and is_terminal(facts),
         facts=facts,
         envelope=cacao,
     )
@@ -494,15 +496,16 @@ def _ucan_revocation(header: str) -> UnverifiedRevocation:
     # something must not work as a revocation.
     if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
+    # V5: several targets are a list without repetitions, and without caveats
     is_list = len({one.digest for one in targets}) == len(targets) <= MAX_TARGETS
-    if not is_list or (len(targets) > 1 and any(one.caveats for one in capabilities)):  # V5
+    if not is_list or (len(targets) > 1 and any(one.caveats for one in capabilities)):
         raise WrongKind
     return UnverifiedRevocation(
         form="ucan",
         header=header,
         cid=digest_of(header.encode()),
         content_key=content_key_of_ucan(token.issuer, token.signing_input),
-        revoker=token.issuer,  # T5
+        revoker=token.issuer,  # without the fragment of `iss` (T5)
         addressee=token.audience,
         targets=targets,
         parents=cited_parents(payload.prf),
@@ -514,9 +517,9 @@ def _ucan_revocation(header: str) -> UnverifiedRevocation:
 
 def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevocation:
     message = cacao.message
-    if not message.uri.startswith(CID_AUDIENCE):  # V3
+    if not message.uri.startswith(CID_AUDIENCE):  # the audience is the target (V3)
         raise MalformedToken("revocation has no target")
-    if recap_of(message) is not None:  # V3
+    if recap_of(message) is not None:  # it grants something, so it is a delegation (V3)
         raise WrongKind
     return UnverifiedRevocation(
         form="cacao",
@@ -568,7 +571,7 @@ def _capabilities(
 def _resource(text: str) -> Resource:
     try:
         return parse_resource(text)
-    except InvalidIdentifier as exc:  # T1
+    except InvalidIdentifier as exc:  # also where an opaque resource is allowed (T1)
         raise MalformedToken("resource is not a URI") from exc
 
 

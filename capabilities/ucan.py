@@ -194,7 +194,7 @@ def _read_payload(data: bytes) -> UcanPayload:
             _check_repeats(data, payload)
     except (ValueError, RecursionError, InvalidJson, InvalidIdentifier) as exc:
         raise MalformedToken("the payload does not have the claims of a UCAN") from exc
-    if payload.exp >= YEAR_10000_S:  # T6, Q28
+    if payload.exp >= YEAR_10000_S:  # such as an expiry in milliseconds (T6, Q28)
         raise MalformedToken("expiry is out of range")
     return payload
 
@@ -224,7 +224,7 @@ def _count_strings(payload: UcanPayload) -> int:
     for abilities in payload.att.values():
         texts += len(abilities)
         for ability, caveats in abilities.items():
-            parse_ability(ability)  # A1, T1
+            parse_ability(ability)  # an invalid one refuses the token (A1, T1)
             if not caveats:
                 raise MalformedToken("caveat list is empty")
     return texts
@@ -287,7 +287,8 @@ def _read_header(text: str) -> UcanHeader:
     if data is None:
         raise MalformedToken(_NO_BASE64URL)
     try:
-        fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)  # T7
+        # a member that is repeated is an error (T7)
+        fields = parse_json(data, max_bytes=MAX_HEADER_PART_BYTES)
     except InvalidJson as exc:
         raise MalformedToken("the header is not a JSON object") from exc
     algorithm = fields.get("alg")

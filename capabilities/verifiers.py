@@ -54,7 +54,8 @@ class Verifier(ABC):
         Raises:
             BadSignature: For every failure (K9), also if the algorithm does not fit the key (Q33).
         """
-        if algorithm not in self.algorithms:  # Q33, K7
+        # the token's header must not choose how a key is used (Q33, K7)
+        if algorithm not in self.algorithms:
             raise BadSignature
         self._verify(algorithm, message, signature)
 

@@ -57,7 +57,8 @@ class Keyring:
         self._network_seal = self.derive(NETWORK_SEAL)  # derived once, since every release uses it
         self.node_signer = Ed25519Signer(self.derive(NODE_IDENTITY))
         self.node_did = self.node_signer.did
-        self.exchange_signer = Ed25519Signer(self.derive(OIDC_EXCHANGE))  # OX2
+        # derived, so that all workers sign with the same key (OX2)
+        self.exchange_signer = Ed25519Signer(self.derive(OIDC_EXCHANGE))
         self.invitation_public_key = encode_url(
             Ed25519Signer(self.derive(INVITATION_SIGNING)).public_key
         )

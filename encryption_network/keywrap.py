@@ -58,8 +58,8 @@ def wrap(public_key: bytes, plaintext: bytes, entropy: Entropy) -> bytes:
             content key is not 32 bytes.
     Source: enc 3.2.
     """
-    if len(plaintext) != KEY_BYTES:
-        raise RequestError("key-backend", "invalid content key length")  # W8
+    if len(plaintext) != KEY_BYTES:  # nothing else can be opened (W8)
+        raise RequestError("key-backend", "invalid content key length")
     ephemeral = entropy.token(KEY_BYTES)
     shared = _exchange(ephemeral, public_key)
     return public_key_of(ephemeral) + seal_blob(shared, plaintext, entropy)
@@ -86,8 +86,8 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     # The cheap checks come first, so that a malformed blob costs no scalar multiplication.
     _check_blob(sealed)
     plaintext = _open(_exchange(private_key, ephemeral), sealed)
-    if len(plaintext) != KEY_BYTES:
-        raise RequestError("key-backend", "invalid content key length")  # W8
+    if len(plaintext) != KEY_BYTES:  # the sender may have wrapped something else (W8)
+        raise RequestError("key-backend", "invalid content key length")
     return plaintext
 
 
@@ -119,8 +119,8 @@ def _open(key: bytes, blob: bytes) -> bytes:
 
 
 def _check_blob(blob: bytes) -> None:
-    if blob and blob[0] != BLOB_VERSION:
-        raise RequestError("key-backend", "unknown version of sealed data")  # W6
+    if blob and blob[0] != BLOB_VERSION:  # it would pass as if it was opened (W6)
+        raise RequestError("key-backend", "unknown version of sealed data")
     if len(blob) < BLOB_OVERHEAD_BYTES:
         raise RequestError("key-backend", "encrypted data too short")
 

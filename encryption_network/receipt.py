@@ -158,7 +158,8 @@ def parse_receipt(data: bytes) -> Receipt:
         raise ReceiptError(str(exc)) from exc
     if encode_receipt(receipt) != text:
         raise ReceiptError("the receipt is not canonical JSON")
-    if (receipt.machine is UNSET) == (receipt.ground == "machine"):  # MT5
+    # a receipt names a machine token for that ground alone (MT5)
+    if (receipt.machine is UNSET) == (receipt.ground == "machine"):
         raise ReceiptError("the receipt names a machine token exactly if one was the ground")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("the signature must be 64 bytes, encoded in base64")
