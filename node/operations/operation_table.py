@@ -42,7 +42,7 @@ from .delegations.space_service import (
 )
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .sql.sql_run import run_sql
-from .values.conditions import NO_OPTIONS, asks, parse_options
+from .values.conditions import NO_OPTIONS, Options, asks, parse_options
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
@@ -119,72 +119,89 @@ def _is_of(service: str) -> Callable[[Resource], bool]:
     return lambda resource: isinstance(resource, SpaceResource) and resource.service == service
 
 
+def _read_metadata(request: Request) -> Awaitable[object]:
+    """Read the metadata of one version, or list all versions if version 0 is requested."""
+    if request.options.version == 0:
+        return versions(request)
+    return metadata(request)
+
+
 _READS = "reads accept"
 GET_VALUE = InvokeOperation(
-    KV_GET,
-    is_value,
-    get,
-    "kv_get",
-    Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=True)),
+    ability=KV_GET,
+    about=is_value,
+    run=get,
+    operation="kv_get",
+    batch=Batch(limit_text=_READS, most=MAX_BATCH_READS, run=lambda r: read_all(r, bodies=True)),
 )
 PUT_VALUE = InvokeOperation(
-    KV_PUT,
-    is_value,
-    put,
-    "kv_put",
-    Batch("put accepts", MAX_BATCH_WRITES, put_all, check_batch_put),
+    ability=KV_PUT,
+    about=is_value,
+    run=put,
+    operation="kv_put",
+    batch=Batch(
+        limit_text="put accepts", most=MAX_BATCH_WRITES, run=put_all, check=check_batch_put
+    ),
 )
 DELETE_VALUE = InvokeOperation(
-    KV_DELETE, is_value, delete, "kv_delete", Batch("delete accepts", MAX_BATCH_WRITES, delete)
+    ability=KV_DELETE,
+    about=is_value,
+    run=delete,
+    operation="kv_delete",
+    batch=Batch(limit_text="delete accepts", most=MAX_BATCH_WRITES, run=delete),
 )
 OPEN_KEY = InvokeOperation(
-    DECRYPT,
-    is_about_network,
-    lambda r: decrypt_invoked(r.services, r.invocation, r.message),
-    "decrypt",
+    ability=DECRYPT,
+    about=is_about_network,
+    run=lambda r: decrypt_invoked(r.services, r.invocation, r.message),
+    operation="decrypt",
     takes_all=True,
 )
 READ_METADATA = InvokeOperation(
-    KV_METADATA,
-    is_value,
-    lambda r: versions(r) if r.options.version == 0 else metadata(r),
-    "kv_metadata",
-    Batch(_READS, MAX_BATCH_READS, lambda r: read_all(r, bodies=False)),
+    ability=KV_METADATA,
+    about=is_value,
+    run=_read_metadata,
+    operation="kv_metadata",
+    batch=Batch(limit_text=_READS, most=MAX_BATCH_READS, run=lambda r: read_all(r, bodies=False)),
 )
 TABLE = (
     GET_VALUE,
     READ_METADATA,
-    InvokeOperation(KV_LIST, is_value, list_granted, "kv_list"),
+    InvokeOperation(ability=KV_LIST, about=is_value, run=list_granted, operation="kv_list"),
     PUT_VALUE,
     DELETE_VALUE,
     InvokeOperation(
-        CAPABILITIES_READ,
-        is_about_grants,
-        lambda r: read_capabilities(r.services, r.invocation, r.target.space),
+        ability=CAPABILITIES_READ,
+        about=is_about_grants,
+        run=lambda r: read_capabilities(r.services, r.invocation, r.target.space),
     ),
     InvokeOperation(
-        SPACE_LIST,
-        is_about_spaces,
-        lambda r: list_spaces(r.services, r.invocation, r.target.space.owner),
+        ability=SPACE_LIST,
+        about=is_about_spaces,
+        run=lambda r: list_spaces(r.services, r.invocation, r.target.space.owner),
     ),
     InvokeOperation(
-        SPACE_CREATE,
-        is_about_one,
-        lambda r: make_space(
+        ability=SPACE_CREATE,
+        about=is_about_one,
+        run=lambda r: make_space(
             r.services, r.invocation, r.target.space.owner, r.target.path, client=r.message.client
         ),
     ),
     InvokeOperation(
-        SPACE_INFO,
-        is_about_one,
-        lambda r: read_space(r.services, r.invocation, r.target.space.owner, r.target.path),
+        ability=SPACE_INFO,
+        about=is_about_one,
+        run=lambda r: read_space(r.services, r.invocation, r.target.space.owner, r.target.path),
     ),
     # Of the rows below that take a whole token, the first that applies gets it (I6, I7, I8).
     OPEN_KEY,
-    InvokeOperation("tinycloud.sql/", _is_of("sql"), run_sql, "sql", takes_all=True),
-    InvokeOperation("tinycloud.duckdb/", _is_of("duckdb"), _refuse_duckdb, takes_all=True),
+    InvokeOperation(
+        ability="tinycloud.sql/", about=_is_of("sql"), run=run_sql, operation="sql", takes_all=True
+    ),
+    InvokeOperation(
+        ability="tinycloud.duckdb/", about=_is_of("duckdb"), run=_refuse_duckdb, takes_all=True
+    ),
 )
-_NOTHING = InvokeOperation("", lambda _: False, _authorise)
+_NOTHING = InvokeOperation(ability="", about=lambda _: False, run=_authorise)
 _ROWS = {row.ability: row for row in TABLE}
 _TAKING_ALL = tuple(row for row in TABLE if row.takes_all)
 
@@ -239,9 +256,11 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows, targets = list[InvokeOperation](), list[OperationTarget]()
+    rows = list[InvokeOperation]()
+    targets = list[OperationTarget]()
     for capability in invocation.capabilities:
-        row, resource = row_of(capability.ability), capability.resource
+        row = row_of(capability.ability)
+        resource = capability.resource
         if row is not None and row.about(resource):
             rows.append(row)
             if isinstance(resource, SpaceResource):
@@ -251,26 +270,50 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
         check_call(invocation)  # T12
     for row in _TAKING_ALL:
         if row in rows:
-            return Plan(
-                row, row.operation, row.run, Request(services, invocation, (), NO_OPTIONS, message)
+            whole_token = Request(
+                services=services,
+                invocation=invocation,
+                targets=(),
+                options=NO_OPTIONS,
+                message=message,
             )
-    options = NO_OPTIONS
-    if asks(message.headers):  # I9
-        options = parse_options(
-            # The last value of a repeated header counts (4.4.3).
-            {name.lower(): value for name, value in message.headers.items()},
-            reads=rows.count(GET_VALUE),
-            puts=rows.count(PUT_VALUE),
-            deletes=rows.count(DELETE_VALUE),
-            is_form=message.is_form,
-            metadata_reads=rows.count(READ_METADATA),
-        )
-    request = Request(services, invocation, tuple(targets), options, message)
+            return _plan_alone(row, whole_token)
+    request = Request(
+        services=services,
+        invocation=invocation,
+        targets=tuple(targets),
+        options=_options_of(message, rows),
+        message=message,
+    )
     is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING
-    return Plan(row, row.operation, row.run, request)
+    return _plan_alone(row, request)
+
+
+def _options_of(message: Message, rows: Sequence[InvokeOperation]) -> Options:
+    """Parse the headers that change what the operations do (I9).
+
+    Raises:
+        Refusal: `bad-option`, a header is malformed or does not apply to these operations.
+    """
+    if not asks(message.headers):
+        return NO_OPTIONS
+    return parse_options(
+        # The last value of a repeated header counts (4.4.3).
+        {name.lower(): value for name, value in message.headers.items()},
+        reads=rows.count(GET_VALUE),
+        puts=rows.count(PUT_VALUE),
+        deletes=rows.count(DELETE_VALUE),
+        is_form=message.is_form,
+        metadata_reads=rows.count(READ_METADATA),
+    )
+
+
+def _plan_alone(row: InvokeOperation, request: Request) -> Plan:
+    """Return the plan that runs one operation."""
+    return Plan(row=row, operation=row.operation, run=row.run, request=request)
 
 
 def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: bool) -> Plan:
@@ -281,8 +324,10 @@ def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: b
     """
     if not is_form and rows.count(PUT_VALUE) > 1:
         raise Refusal("bad-option", "KV batch put requires multipart/form-data")
-    row = PUT_VALUE if is_form else rows[0]  # I10: its check refuses anything but puts with a form
-    if row.batch is None or not (is_form or rows.count(row) == len(rows)):
+    # With a form, the check of PUT_VALUE refuses anything but puts (I10).
+    row = PUT_VALUE if is_form else rows[0]
+    is_mixture = not is_form and rows.count(row) < len(rows)
+    if row.batch is None or is_mixture:
         if len(rows) > MAX_BATCH_READS:  # too many is reported before a mixture
             raise _too_many(_READS, MAX_BATCH_READS)
         raise Refusal(  # Q3
@@ -293,7 +338,7 @@ def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: b
         row.batch.check(request)
     if len(request.targets) > row.batch.most:  # the limit of one commit or response (Q4, 4.4.7)
         raise _too_many(row.batch.limit_text, row.batch.most)
-    return Plan(row, "kv_batch", row.batch.run, request)
+    return Plan(row=row, operation="kv_batch", run=row.batch.run, request=request)
 
 
 def _too_many(limit_text: str, most: int) -> Refusal:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -84,26 +84,39 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
     match = None if header is None else _RANGE.fullmatch(header.strip())
     if match is None:
         return None
-    first, last = [int(digits) if digits else None for digits in match.groups()]
-    if first is None:
-        if not last:  # no number at all, or the last 0 bytes
+    first_digits, last_digits = match.groups()
+    whole = range(size_bytes)
+    if not first_digits:
+        suffix_bytes = int(last_digits or "0")
+        if suffix_bytes == 0:  # no number at all, or the last 0 bytes
             return None
-        return range(size_bytes)[-last:]
-    if last is None:
-        return range(size_bytes)[first:]
-    return range(size_bytes)[first : last + 1] if first <= last else None
+        return whole[-suffix_bytes:]
+    first = int(first_digits)
+    if not last_digits:
+        return whole[first:]
+    last = int(last_digits)
+    if first > last:
+        return None
+    return whole[first : last + 1]
 
 
 TRACE_HEADER = "TinyCloud-Trace-Id"
 
 _KEY = web.RequestKey("request_id", str)
 _ID_BYTES = 16
+_ID_DIGITS = 2 * _ID_BYTES
 _IDS_AT_ONCE = 256  # one system call for each id would be its main cost
-_ids = (
-    digits[start : start + 2 * _ID_BYTES]
-    for digits in iter(lambda: os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex(), "")
-    for start in range(0, len(digits), 2 * _ID_BYTES)
-)
+
+
+def _random_ids() -> Iterator[str]:
+    """Yield random ids of 32 hexadecimal digits, without end."""
+    while True:
+        digits = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        for start in range(0, len(digits), _ID_DIGITS):
+            yield digits[start : start + _ID_DIGITS]
+
+
+_ids = _random_ids()
 
 
 def request_id(request: web.BaseRequest) -> str:
@@ -150,7 +163,8 @@ class CommonHead:
             )
         )
         self._fixed = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        self._lines, self._second = "", -1
+        self._lines = ""
+        self._second = -1
         self._remembered = lru_cache(maxsize=_MEMOISED_LINES)(self._own_line)
 
     def lines(self) -> str:
@@ -325,10 +339,8 @@ async def batch_read_answer(
     file that is removed in between stays readable for an hour.
     """
     pieces = _batch_pieces(services, found)
-    if (
-        found.bodies
-        and sum([head.size_bytes for _, head in found.items if head is not None]) > PIECE_BYTES
-    ):
+    found_bytes = sum([head.size_bytes for _, head in found.items if head is not None])
+    if found.bodies and found_bytes > PIECE_BYTES:
         return await stream_answer(request, _merged(pieces), _JSON)
     return WholeAnswer(await _joined(pieces), _JSON)
 
@@ -342,9 +354,8 @@ async def stream_answer(
     status: int = 200,
 ) -> web.StreamResponse:
     """Send a response in pieces, as fast as the client reads them."""
-    answer = (web.StreamResponse if is_typed(headers) else UntypedStream)(
-        status=status, headers=headers
-    )
+    response_class = web.StreamResponse if is_typed(headers) else UntypedStream
+    answer = response_class(status=status, headers=headers)
     answer.content_length = size_bytes
     await answer.prepare(request)
     if request.method == "HEAD":
@@ -427,11 +438,12 @@ def _item_headers(head: Head, *, bodies: bool) -> dict[str, str]:
     Bytes that are not UTF-8 are replaced, since JSON cannot contain them.
     """
     shown = {"etag": head.etag_header}
-    shown |= {"content-length": str(head.size_bytes)} if bodies else head.last_modified
+    if bodies:
+        shown["content-length"] = str(head.size_bytes)
+    else:
+        shown |= head.last_modified
     for name, value in head.metadata.items():
-        shown[name] = (
-            value
-            if value.isascii()
-            else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        )
+        if not value.isascii():
+            value = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        shown[name] = value
     return dict(sorted(shown.items()))

@@ -130,62 +130,96 @@ def bind(
     busy client with authority nor others behind its address are limited. Requests without a token
     cost no signature check and are not counted.
     """
-    counter = None if services is None else services.counter
-    handler, json, operation, place = route.handler, route.json, route.operation, route.place
-    is_closed = not route.cors
-    refused = partial(
-        error_answer, own=route.surface == "own", place=place, sms=route.surface == "sms"
-    )
-    is_measured = counter is not None or log is not None
-    # A path is logged in plain text only if a real route matched: a catch-all row matches anything.
-    is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
-    note = (
-        None
-        if log is None
-        else partial(log.answered, template=route.template, is_path_shown=is_shown)
-    )
+    return _BoundRoute(route, cohort=cohort, services=services, log=log).answer
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        began_ns = time.perf_counter_ns() if is_measured else 0
+
+class _BoundRoute:
+    """A route with what its answers need."""
+
+    def __init__(
+        self, route: Route, *, cohort: Cohort, services: Services | None, log: RequestLog | None
+    ) -> None:
+        """Read once what is the same for every request."""
+        self._cohort = cohort
+        self._services = services
+        self._counter = None if services is None else services.counter
+        self._handler = route.handler
+        self._path = route.path
+        self._operation = route.operation
+        self._needs_json = route.json
+        self._is_closed = not route.cors
+        self._refused = partial(
+            error_answer,
+            own=route.surface == "own",
+            place=route.place,
+            sms=route.surface == "sms",
+        )
+        self._note = None
+        if log is not None:
+            # A path is logged in plain text only if a real route matched: a catch-all row matches
+            # anything.
+            is_shown = not route.is_credential and route.method not in ("*", "OPTIONS")
+            self._note = partial(log.answered, template=route.template, is_path_shown=is_shown)
+        self._is_measured = self._counter is not None or self._note is not None
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request with the handler's result, or with the answer for its error."""
+        began_ns = time.perf_counter_ns() if self._is_measured else 0
         code = None
-        if is_closed:
+        if self._is_closed:
             request[CLOSED_TO_PAGES] = True
-        await cohort.yield_to_cohort()
+        await self._cohort.yield_to_cohort()
         try:
-            if services is not None and "Authorization" in request.headers:
-                _require_rate(request, services)
-            if json:
-                require_json_type(request)
-            if "%" in request.rel_url.raw_path:
-                _refuse_percent_encoding(route.path, request.rel_url.raw_path)
-            result = await handler(request)
+            self._check(request)
+            result = await self._handler(request)
             # Most results are a WholeAnswer, and its check is the cheaper one.
-            response = (
-                result
-                if isinstance(result, (WholeAnswer, web.StreamResponse))
-                else json_answer(result)
-            )
+            if isinstance(result, (WholeAnswer, web.StreamResponse)):
+                response = result
+            else:
+                response = json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
-            if note is not None:
-                note(request, response=None, began_ns=began_ns)
+            if self._note is not None:
+                self._note(request, response=None, began_ns=began_ns)
             raise
         except Exception as error:  # the only place where errors become answers
             code = code_of(error)
-            response = refused(request, error)
-            _count_refusal(request, services, error, code, response.status)
-        if is_measured:
-            name = operation or request.pop(OPERATION, "other")
-            if counter is not None:
-                counter.answered(name, response.status, began_ns)
-            if note is not None:
-                note(request, response=response, began_ns=began_ns, operation=name, code=code)
+            response = self._refused(request, error)
+            _count_refusal(request, self._services, error, code, response.status)
+        if self._is_measured:
+            self._record(request, response, began_ns=began_ns, code=code)
         return response
 
-    return answer
+    def _check(self, request: web.Request) -> None:
+        """Refuse a request that the handler must not see."""
+        if self._services is not None and "Authorization" in request.headers:
+            _require_rate(request, self._services)
+        if self._needs_json:
+            require_json_type(request)
+        sent_path = request.rel_url.raw_path
+        if "%" in sent_path:
+            _refuse_percent_encoding(self._path, sent_path)
+
+    def _record(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        *,
+        began_ns: int,
+        code: str | None,
+    ) -> None:
+        """Count an answer, and log it."""
+        operation = self._operation or request.pop(OPERATION, "other")
+        if self._counter is not None:
+            self._counter.answered(operation, response.status, began_ns)
+        if self._note is not None:
+            self._note(
+                request, response=response, began_ns=began_ns, operation=operation, code=code
+            )
 
 
 def _require_rate(request: web.Request, services: Services) -> None:
-    client, rates = client_address(request), services.unauthenticated_rates
+    client = client_address(request)
+    rates = services.unauthenticated_rates
     if not rates.is_new(client):  # most clients were never charged
         rates.require(client, now=services.now())
 
