@@ -16,20 +16,13 @@ from ..config.checks import serves_console
 from ..config.tree import Http
 from ..operations.readiness import PROBE, ReadinessProbe
 from ..services import SERVICES, Services
-from .messages.http_answers import (
-    CLOSED_TO_PAGES,
-    COMMON_HEAD,
-    TRACE_HEADER,
-    CommonHead,
-    PageAnswer,
-    UntypedStream,
-    WholeAnswer,
-    is_typed,
-    request_id,
-)
+from .messages.common_head import COMMON_HEAD, CommonHead
+from .messages.http_answers import CLOSED_TO_PAGES, PageAnswer, WholeAnswer, is_typed
 from .messages.problems import status_answer
+from .messages.request_ids import TRACE_HEADER, request_id
 from .messages.request_log import REQUEST_LOG, request_log
 from .messages.route import Route, bind
+from .messages.value_answers import UntypedStream
 from .routes.console import CONSOLE, load_console
 from .routes.route_table import SERVED
 
@@ -37,7 +30,7 @@ SERVER_NAME = "sealspace"
 
 _Server = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-# H6. `Server` is set here because the framework's value would disclose its version.
+# `Server` is set here because the framework's value would disclose its version (H6).
 FIXED_HEADERS = {
     "Server": SERVER_NAME,
     "X-Content-Type-Options": "nosniff",
@@ -45,7 +38,7 @@ FIXED_HEADERS = {
     "Permissions-Policy": "interest-cohort=()",
 }
 
-# H6, wire 5.2: on every answer except the operator's, overriding what a route set. Open CORS is
+# On every answer except the operator's, overriding what a route set (H6, wire 5.2). Open CORS is
 # safe because a browser adds no authority by itself: there are no cookies, and the addresses and
 # certificates of clients give no rights. A page can only use a token that it has.
 CORS_HEADERS = {
@@ -83,7 +76,9 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
         # `.*` has to match line feeds too. Otherwise such a path has no route, and the framework
         # answers it with a page of its own.
         path = route.path.replace(":.*}", ":(?s:.*)}")
-        paths = [path] if path != route.path else [path, f"{path}/"]  # H4
+        paths = [path]
+        if path == route.path:  # a slash at the end is ignored (H4)
+            paths.append(f"{path}/")
         for path in paths:
             for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)

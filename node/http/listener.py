@@ -32,9 +32,11 @@ from ..services import SERVICES
 from .acceptor import Acceptor
 from .app import FIXED_HEADERS, fixed_paths
 from .connection_counts import ConnectionCounts
-from .messages.http_answers import COMMON_HEAD, CommonHead, WholeAnswer, request_id
+from .messages.common_head import COMMON_HEAD, CommonHead
+from .messages.http_answers import WholeAnswer
 from .messages.http_requests import is_proxy
 from .messages.problems import status_answer
+from .messages.request_ids import request_id
 from .messages.request_log import REQUEST_LOG, RequestLog
 
 
@@ -209,9 +211,9 @@ async def start_listener(
         return connection
 
     acceptor = Acceptor(
-        bound,
-        make_shared,
-        lambda: len(manager.connections),
+        bound=bound,
+        make=make_shared,
+        open_now=lambda: len(manager.connections),
         counts=counts,
         worker=worker,
         backlog=BACKLOG,

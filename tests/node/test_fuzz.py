@@ -46,7 +46,7 @@ from encryption_network.network_errors import EncryptionError
 from encryption_network.requests import admin_fact, decrypt_body_json, decrypt_fact
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Http, Limits, PublicSpaces, Secret, Store, setting_types
-from node.http.messages.http_answers import parse_range
+from node.http.messages.byte_ranges import parse_range
 from node.http.routes.route_table import ROUTES
 from node.logs import configure_logs
 from node.operations.delegations.query_filters import parse_filters

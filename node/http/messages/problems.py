@@ -11,8 +11,9 @@ from aiohttp import web
 
 from ...logs import log_failure
 from ...refusal import Refusal
-from .http_answers import json_answer, request_id, text_answer
+from .http_answers import json_answer, text_answer
 from .refusals import TABLE, AnsweredRoute, ErrorResponse, code_of, reason_of, wire_form
+from .request_ids import request_id
 
 PLACE: web.RequestKey[AnsweredRoute] = web.RequestKey("place", str)  # type: ignore[arg-type]  # one of them
 """Set by a handler whose refusals are answered differently from then on."""
@@ -50,7 +51,7 @@ def error_answer(
         log_failure(request_id(request), request.method, error)
     place = request.get(PLACE) or place
     status, text = (row.status, None) if own else wire_form(error, row, place)
-    if sms:  # SM6
+    if sms:  # the form of iExec's clients (SM6)
         return json_answer(
             {"error": [row.title or reason_of(status)], "code": code, "hint": row.hint},
             status=status,
@@ -75,7 +76,7 @@ def _problem(
     request: web.BaseRequest, code: str, status: int, *, own: bool, error: Exception | None = None
 ) -> web.Response:
     row = TABLE[code]
-    # H2: without a text on the wire surface, an error is answered without its message.
+    # Without a text on the wire surface, an error is answered without its message (H2).
     title = row.title or (str(error) if own else reason_of(status))
     hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
     accepted = [

@@ -270,7 +270,7 @@ _TOKENS = {
         status=401,
         title="The token cannot be decoded",
         hint="send the raw token, without `Bearer`",
-        body="problem",  # E5
+        body="problem",  # without a reason (E5)
         by_route={"invoked-decrypt": _FORBIDDEN},
     ),
     "json-invalid": ErrorResponse(
@@ -287,12 +287,11 @@ _TOKENS = {
         body="message",
         by_route={**_AUTHORITY_FAILS, "peer": RouteAnswer(400, "Invalid space ID")},
     ),
-    "token-kind": ErrorResponse(
-        status=401, title=_NOT_ALLOWED, hint=_SIGN_ANEW, body="message"
-    ),  # T9: 401 everywhere
+    # 401 everywhere (T9)
+    "token-kind": ErrorResponse(status=401, title=_NOT_ALLOWED, hint=_SIGN_ANEW, body="message"),
     **dict.fromkeys(("signature-invalid", *CHAIN_TEXTS, "caveat-refused"), _NO_AUTHORITY),
     **{code: replace(_NO_AUTHORITY, hint=hint) for code, hint in _CHAIN_HINTS.items()},
-    # 3.8
+    # Policy roots and policy sessions are not accepted (capabilities 3.8).
     "policy-profile-refused": replace(
         _NO_AUTHORITY, by_route={**_AUTHORITY_FAILS, "delegate": _FORBIDDEN}
     ),
@@ -405,7 +404,8 @@ _NETWORKS = {
     ),
     **dict.fromkeys(("not-yet-valid", "expired"), _network(401, _SET_CLOCK)),
     "nonce-used": _network(401, "sign a new token with a new nonce"),
-    "release-refused": _network(401, "look up the reason in release.md"),  # RL14
+    # The caller gets the cause's code; the audit log has the full cause (RL14).
+    "release-refused": _network(401, "look up the reason in release.md"),
     "audience-mismatch": _network(401, invoked=_OTHER_TYPE),
     "target-node-mismatch": _network(401, invoked=_OTHER_TYPE),
     # `/invoke` names this field whichever hash differs.
@@ -537,7 +537,7 @@ _SMS = {
         status=413,
         title="Secret size should not exceed 4 Kb",
         hint="push at most 4096 bytes",
-        by_route={"sms-requester": RouteAnswer(400)},  # SM6
+        by_route={"sms-requester": RouteAnswer(400)},  # as of iExec's service (SM6)
     ),
     "sms-not-text": ErrorResponse(
         status=400,

@@ -27,8 +27,9 @@ from ...config.tree import Config
 from ...counts import Operation
 from ...logs import log_event
 from ...rates import counted_as
-from .http_answers import WholeAnswer, request_id
+from .http_answers import WholeAnswer
 from .http_requests import client_address
+from .request_ids import request_id
 
 _HASH_BYTES = 12
 _MAX_PATH_CHARS = 1024  # any client may send a target of up to 65,534 bytes

@@ -244,6 +244,6 @@ def _refuse_percent_encoding(path: str, sent: str) -> None:
     # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
     # pattern with `.*` is always the last segment.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
-        # H10: a proxy that guards `/admin` may not recognise `/%61dmin`.
+        # A proxy that guards `/admin` may not recognise `/%61dmin` (H10).
         if expected != segment and "{" not in expected:
             raise Refusal("not-found")

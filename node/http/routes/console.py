@@ -71,7 +71,11 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
     }
     packed = {name: gzip.compress(body, mtime=0) for name, body in sent.items()}
     return ConsoleFiles(
-        digest, bodies, packed, f'"blake3-{over_all.hexdigest(16)}"', headers_with(runner)
+        digest=digest,
+        bodies=bodies,
+        packed=packed,
+        etag=f'"blake3-{over_all.hexdigest(16)}"',
+        headers=headers_with(runner),
     )
 
 

@@ -33,7 +33,7 @@ async def get_description(request: web.Request) -> web.Response:
     return WholeAnswer(_DOCUMENT, {**_HEADERS, "Content-Type": "application/json"})
 
 
-PROTOCOL = 1  # J1: clients stop at any other number
+PROTOCOL = 1  # clients stop at any other number (J1)
 FEATURES = ("kv", "delegation", "sharing", "signed-urls", "encryption", "attestation")
 
 

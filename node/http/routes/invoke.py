@@ -17,14 +17,7 @@ from ...operations.values.kv_write import Written
 from ...operations.values.plan import Message
 from ...refusal import Refusal
 from ...services import SERVICES, Services
-from ..messages.http_answers import (
-    WholeAnswer,
-    batch_read_answer,
-    empty_answer,
-    json_answer,
-    stream_answer,
-    value_answer,
-)
+from ..messages.http_answers import WholeAnswer, empty_answer, json_answer
 from ..messages.http_requests import (
     body_at_hand,
     body_pieces,
@@ -34,8 +27,9 @@ from ..messages.http_requests import (
 )
 from ..messages.problems import PLACE
 from ..messages.route import OPERATION
+from ..messages.value_answers import batch_read_answer, stream_answer, value_answer
 
-_TOO_LARGE = "body-too-large"  # Q2
+_TOO_LARGE = "body-too-large"  # 413, unlike larger bodies of other routes (Q2)
 
 
 def message_of(request: web.Request) -> Message:
@@ -63,7 +57,14 @@ def message_of(request: web.Request) -> Message:
     def is_gone() -> "bool":
         return request.transport is None or request.transport.is_closing()
 
-    return Message(request.headers, client_address(request), at_hand, pieces, whole_body, is_gone)
+    return Message(
+        headers=request.headers,
+        client=client_address(request),
+        at_hand=at_hand,
+        pieces=pieces,
+        whole_body=whole_body,
+        is_gone=is_gone,
+    )
 
 
 _SQLITE = {"Content-Type": "application/x-sqlite3"}

@@ -75,7 +75,7 @@ async def get_host_did(request: web.Request) -> web.Response:
     The key is derived from the root secret.
     """
     space = parse_space_id(request.match_info["space"])
-    return text_answer(request.app[SERVICES].keyring.space_did(space))  # J3: no newline after it
+    return text_answer(request.app[SERVICES].keyring.space_did(space))  # without a newline (J3)
 
 
 async def post_exchange(request: web.Request) -> Exchanged:
@@ -103,7 +103,9 @@ async def post_revocation(request: web.Request) -> Revoked:
     The response contains their CIDs.
     """
     echoes = await revoke(request.app[SERVICES], token_of(request))
-    return Revoked(True, echoes[0], echoes if len(echoes) > 1 else ())  # V5
+    if len(echoes) == 1:
+        return Revoked(revoked=True, cid=echoes[0])
+    return Revoked(revoked=True, cid=echoes[0], cids=echoes)
 
 
 async def post_delegation(request: web.Request) -> Registration:
@@ -246,9 +248,9 @@ _for_operator = partial(Route, cors=False, authority="operator")
 
 ROUTES = (
     Route(
-        "POST",
-        "/invoke",
-        invoke.post_invocation,
+        method="POST",
+        path="/invoke",
+        handler=invoke.post_invocation,
         operation=None,
         authority="invocation",
         headers=OPTION_HEADERS,
@@ -270,9 +272,9 @@ ROUTES = (
         | {"bad-delegation-cid", "not-enabled", "path-too-long", "metadata-too-large"},
     ),
     Route(
-        "POST",
-        "/delegate",
-        post_delegation,
+        method="POST",
+        path="/delegate",
+        handler=post_delegation,
         operation="delegate",
         place="delegate",
         authority="delegation",
@@ -281,25 +283,25 @@ ROUTES = (
         | {"machine-token-refused"},
     ),
     _own(
-        "POST",
-        "/oidc/exchange",
-        post_exchange,
+        method="POST",
+        path="/oidc/exchange",
+        handler=post_exchange,
         takes=RequestBody(MAX_EXCHANGE_BODY_BYTES, ExchangeRequest),
         refuses=_WRITES | {"wrong-shape", "oidc-refused", "too-many-delegations"},
     ),
     Route(
-        "POST",
-        "/revoke",
-        post_revocation,
+        method="POST",
+        path="/revoke",
+        handler=post_revocation,
         operation="revoke",
         place="revoke",
         authority="revocation",
         refuses=_WRITES,
     ),
     Route(
-        "POST",
-        "/delegation/status",
-        post_status,
+        method="POST",
+        path="/delegation/status",
+        handler=post_status,
         place="delegation-status",
         authority="invocation",
         takes=RequestBody(MAX_STATUS_BODY_BYTES, StatusRequest),
@@ -309,35 +311,35 @@ ROUTES = (
         | {"wrong-shape", "status-token-refused", "status-not-bound", "status-cid-invalid"},
     ),
     Route(
-        "POST",
-        "/delegation/query",
-        post_query,
+        method="POST",
+        path="/delegation/query",
+        handler=post_query,
         place="delegation-query",
         authority="invocation",
         takes=RequestBody(MAX_QUERY_BYTES, QueryRequest),
         refuses=_READS | {"query-refused", "bad-query"},
     ),
     Route(
-        "POST",
-        "/encryption/networks",
-        encryption_routes.post_network,
+        method="POST",
+        path="/encryption/networks",
+        handler=encryption_routes.post_network,
         authority="node invocation",
         takes=RequestBody(MAX_NETWORK_BODY_BYTES, route_shapes.NetworkRequest),
         answer=route_shapes.Described,
         refuses=_ADMIN_OF_NETWORK | _TAKEN_NETWORK | {"create-body-malformed", "network-exists"},
     ),
     Route(
-        "GET",
-        "/encryption/networks/{network}",
-        encryption_routes.get_network,
+        method="GET",
+        path="/encryption/networks/{network}",
+        handler=encryption_routes.get_network,
         query=("nonce",),
         answer=route_shapes.DescribedOnRequest,
         refuses=_OF_NETWORK | {"bad-nonce"},
     ),
     Route(
-        "POST",
-        "/encryption/networks/{network}/decrypt",
-        encryption_routes.post_decrypt,
+        method="POST",
+        path="/encryption/networks/{network}/decrypt",
+        handler=encryption_routes.post_decrypt,
         operation="decrypt",
         authority="node invocation",
         takes=RequestBody(MAX_NETWORK_BODY_BYTES, DecryptRequest),
@@ -345,76 +347,76 @@ ROUTES = (
         refuses=_WRITES | _DECRYPTS | _USED_TOKEN,
     ),
     Route(
-        "POST",
-        "/encryption/networks/{network}/revoke",
-        encryption_routes.post_revocation,
+        method="POST",
+        path="/encryption/networks/{network}/revoke",
+        handler=encryption_routes.post_revocation,
         authority="node invocation",
         gives=(_NO_CONTENT,),
         refuses=_ADMIN_OF_NETWORK,
     ),
     Route(
-        "GET",
-        "/.well-known/encryption/network/{name}",
-        encryption_routes.get_well_known_network,
+        method="GET",
+        path="/.well-known/encryption/network/{name}",
+        handler=encryption_routes.get_well_known_network,
         query=("ownerDid",),
         answer=route_shapes.FlatNetwork,
         refuses=_OF_NETWORK | {"body-malformed"},
     ),
     _for_node(
-        "GET",
-        "/encryption/networks/{network}/policy",
-        attestation_routes.get_policy,
+        method="GET",
+        path="/encryption/networks/{network}/policy",
+        handler=attestation_routes.get_policy,
         refuses=_READ_OF_NETWORK,
     ),
     _for_node(
-        "PUT",
-        "/encryption/networks/{network}/policy",
-        attestation_routes.put_policy,
+        method="PUT",
+        path="/encryption/networks/{network}/policy",
+        handler=attestation_routes.put_policy,
         takes=RequestBody(MAX_POLICY_BYTES, dict[str, object] | None),
         gives=(_NO_CONTENT,),
         refuses=_WRITE_OF_NETWORK | {"invalid-policy"},
     ),
     _for_node(
-        "POST",
-        "/encryption/networks/{network}/withdraw",
-        encryption_routes.post_withdrawal,
+        method="POST",
+        path="/encryption/networks/{network}/withdraw",
+        handler=encryption_routes.post_withdrawal,
         takes=RequestBody(MAX_REQUEST_BYTES, route_shapes.Withdrawal),
         gives=(_NO_CONTENT,),
         refuses=_WRITE_OF_NETWORK | {"invalid-withdrawal"},
     ),
     _for_node(
-        "GET",
-        "/encryption/networks/{network}/receipts",
-        encryption_routes.get_receipts,
+        method="GET",
+        path="/encryption/networks/{network}/receipts",
+        handler=encryption_routes.get_receipts,
         query=("after",),
         refuses=_READ_OF_NETWORK | {"invalid-receipt"},
     ),
     _for_node(
-        "GET",
-        "/encryption/networks/{network}/receipts/{digest}",
-        encryption_routes.get_document,
+        method="GET",
+        path="/encryption/networks/{network}/receipts/{digest}",
+        handler=encryption_routes.get_document,
         answer=bytes,
         refuses=_READ_OF_NETWORK | {"document-unknown"},
     ),
     _own(
-        "GET",
-        "/attestation/terms",
-        attestation_routes.get_terms,
+        method="GET",
+        path="/attestation/terms",
+        handler=attestation_routes.get_terms,
         query=("fmspc", "ca"),
         refuses=_RECORDS | {"request-malformed"},
     ),
     _own(
-        "POST",
-        "/attestation/challenge",
-        attestation_routes.post_challenge,
+        method="POST",
+        path="/attestation/challenge",
+        handler=attestation_routes.post_challenge,
         operation="challenge",
         takes=RequestBody(MAX_CHALLENGE_BODY_BYTES, ChallengeRequest),
         refuses=_TAKEN_NETWORK | {"request-malformed"},
     ),
     _for_node(
-        "POST",
-        "/attestation/sessions",
-        attestation_routes.post_session,
+        method="POST",
+        path="/attestation/sessions",
+        handler=attestation_routes.post_session,
         operation="session",
         takes=RequestBody(MAX_SESSION_BODY_BYTES, SessionRequest),
         refuses=_WRITES
@@ -424,9 +426,9 @@ ROUTES = (
         | {"audience-mismatch", "invalid-network-id", "invalid-record"},
     ),
     Route(
-        "POST",
-        "/signed/kv",
-        value_routes.post_signed_url,
+        method="POST",
+        path="/signed/kv",
+        handler=value_routes.post_signed_url,
         authority="invocation",
         takes=RequestBody(value_routes.MAX_SIGNED_URL_BODY_BYTES, SignedUrlRequest),
         refuses=_WRITES
@@ -441,9 +443,9 @@ ROUTES = (
         | _USED_TOKEN,
     ),
     Route(
-        "GET",
-        "/signed/kv/{ticket}",
-        value_routes.get_signed_value,
+        method="GET",
+        path="/signed/kv/{ticket}",
+        handler=value_routes.get_signed_value,
         operation="public",
         headers=("If-None-Match", "Range", "If-Range"),
         gives=(
@@ -456,51 +458,54 @@ ROUTES = (
         is_credential=True,
     ),
     Route(
-        "GET",
-        "/public/{space}/kv",
-        value_routes.list_public_keys,
+        method="GET",
+        path="/public/{space}/kv",
+        handler=value_routes.list_public_keys,
         operation="public",
         query=("prefix", "after", "limit"),
         answer=list[str],
         refuses=_READS | {"bad-option", "not-public"},
     ),
     Route(
-        "GET",
-        "/public/{space}/kv/{key:.*}",
-        value_routes.get_public_value,
+        method="GET",
+        path="/public/{space}/kv/{key:.*}",
+        handler=value_routes.get_public_value,
         operation="public",
         headers=("If-None-Match",),
         gives=(_VALUE, _UNCHANGED),
         refuses=_READS | {"bad-option", "not-public", "no-value"},
     ),
-    Route("GET", "/", info.get_front, answer=str),
-    *[Route("GET", path, info.get_information, refuses=_RECORDS) for path in ("/info", "/version")],
+    Route(method="GET", path="/", handler=info.get_front, answer=str),
+    *[
+        Route(method="GET", path=path, handler=info.get_information, refuses=_RECORDS)
+        for path in ("/info", "/version")
+    ],
     Route(
-        "GET",
-        "/healthz",
-        info.get_health,
+        method="GET",
+        path="/healthz",
+        handler=info.get_health,
         gives=(ResponseShape(None), ResponseShape(None, status=500)),
     ),
     Route(
-        "GET",
-        "/readyz",
-        info.get_readiness,
+        method="GET",
+        path="/readyz",
+        handler=info.get_readiness,
         surface="own",
         answer=Readiness,
         gives=(ResponseShape(Readiness, status=503),),
     ),
     _own(
-        "GET",
-        DESCRIPTION,
-        info.get_description,
+        method="GET",
+        path=DESCRIPTION,
+        handler=info.get_description,
         headers=("If-None-Match",),
         gives=(ResponseShape(dict[str, object], headers=("ETag",)), _UNCHANGED),
     ),
     *[
         _own(
-            "GET",
-            path,
-            console.get_console,
+            method="GET",
+            path=path,
+            handler=console.get_console,
             cors=False,
             headers=("If-None-Match",),
             gives=(ResponseShape(bytes, headers=("ETag",), media="text/html"), _UNCHANGED),
@@ -509,9 +514,9 @@ ROUTES = (
         for path in ("/console", "/console/grant")
     ],
     _own(
-        "GET",
-        "/console/{path:.*}",
-        console.get_console_file,
+        method="GET",
+        path="/console/{path:.*}",
+        handler=console.get_console_file,
         cors=False,
         gives=(
             ResponseShape(bytes, media="*/*"),
@@ -520,49 +525,56 @@ ROUTES = (
         refuses={"not-found"},
     ),
     Route(
-        "GET",
-        "/peer/generate/{space}",
-        get_host_did,
+        method="GET",
+        path="/peer/generate/{space}",
+        handler=get_host_did,
         place="peer",
         answer=str,
         refuses={"identifier-invalid"},
     ),
-    Route("GET", "/.well-known/tinycloud/node-keys", get_node_keys),
+    Route(method="GET", path="/.well-known/tinycloud/node-keys", handler=get_node_keys),
     Route(
-        "GET",
-        "/attestation",
-        attestation_routes.get_attestation,
+        method="GET",
+        path="/attestation",
+        handler=attestation_routes.get_attestation,
         query=("nonce",),
         answer=OwnEvidence,
         gives=(ResponseShape(attestation_routes.NoEvidence),),
         refuses=_RECORDS | {"bad-nonce", "own-quotes-busy", "own-quote-failed"},
     ),
-    _for_operator("GET", "/admin/quota", admin.get_quotas, refuses=_READS),
-    _for_operator("GET", "/admin/quota/{space}", admin.get_quota, refuses=_READS | {"bad-option"}),
+    _for_operator(method="GET", path="/admin/quota", handler=admin.get_quotas, refuses=_READS),
     _for_operator(
-        "PUT",
-        "/admin/quota/{space}",
-        admin.put_quota,
+        method="GET",
+        path="/admin/quota/{space}",
+        handler=admin.get_quota,
+        refuses=_READS | {"bad-option"},
+    ),
+    _for_operator(
+        method="PUT",
+        path="/admin/quota/{space}",
+        handler=admin.put_quota,
         takes=RequestBody(admin.MAX_BODY_BYTES, admin.QuotaRequest),
         refuses=_WRITES | {"bad-option", "wrong-shape"},
     ),
     _for_operator(
-        "DELETE",
-        "/admin/quota/{space}",
-        admin.delete_quota,
+        method="DELETE",
+        path="/admin/quota/{space}",
+        handler=admin.delete_quota,
         refuses=_WRITES | {"bad-option"},
     ),
-    _for_operator("GET", "/admin/usage", admin.get_usage, query=("limit",), refuses=_READS),
-    Route("OPTIONS", "/admin", options_any, cors=False),
-    Route("OPTIONS", "/admin/{path:.*}", options_any, cors=False),
-    Route("*", "/admin", admin.no_route, cors=False),
-    Route("*", "/admin/{path:.*}", admin.no_route, cors=False),
-    Route("OPTIONS", "/public/{space}/kv/{key:.*}", options_public),
-    Route("OPTIONS", "/{path:.*}", options_any),
-    Route("*", "/hooks/{path:.*}", refusing("not-enabled", "Hooks")),
-    Route("*", "/policy/v3/{path:.*}", refusing("not-enabled", "Policy v3")),
-    Route("*", "/share/{path:.*}", refusing("not-enabled", "Share")),
-    Route("*", "/{path:.*}", no_route),
+    _for_operator(
+        method="GET", path="/admin/usage", handler=admin.get_usage, query=("limit",), refuses=_READS
+    ),
+    Route(method="OPTIONS", path="/admin", handler=options_any, cors=False),
+    Route(method="OPTIONS", path="/admin/{path:.*}", handler=options_any, cors=False),
+    Route(method="*", path="/admin", handler=admin.no_route, cors=False),
+    Route(method="*", path="/admin/{path:.*}", handler=admin.no_route, cors=False),
+    Route(method="OPTIONS", path="/public/{space}/kv/{key:.*}", handler=options_public),
+    Route(method="OPTIONS", path="/{path:.*}", handler=options_any),
+    Route(method="*", path="/hooks/{path:.*}", handler=refusing("not-enabled", "Hooks")),
+    Route(method="*", path="/policy/v3/{path:.*}", handler=refusing("not-enabled", "Policy v3")),
+    Route(method="*", path="/share/{path:.*}", handler=refusing("not-enabled", "Share")),
+    Route(method="*", path="/{path:.*}", handler=no_route),
 )
 """The rows that wire 7.1 lists."""
 
@@ -580,7 +592,12 @@ def wrong_method_routes(routes: Iterable[Route], surface: Surface) -> tuple[Rout
             )
     # Only our own surface answers 405: the wire protocol has 404 for another method on a path.
     return tuple(
-        Route("*", path, refusing("wrong-method", *known, "OPTIONS"), surface=surface)
+        Route(
+            method="*",
+            path=path,
+            handler=refusing("wrong-method", *known, "OPTIONS"),
+            surface=surface,
+        )
         for path, known in methods.items()
     )
 

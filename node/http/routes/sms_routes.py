@@ -1,6 +1,6 @@
 """Routes for iExec's clients, on an address of their own (spec/sms.md, X1.6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from aiohttp import web
@@ -33,9 +33,12 @@ from ...refusal import Refusal
 from ...services import SERVICES
 from ..messages.http_answers import empty_answer
 from ..messages.http_requests import check_rate_limit, limited_body, token_of
+from ..messages.refusals import AnsweredRoute
 from ..messages.route import Route
 from .invoke import message_of
 from .route_table import no_route, wrong_method_routes
+
+_MAX_SECRET_BYTES = 4096  # the limit of iExec's service (SM6)
 
 
 class Kind(FrozenStruct):
@@ -91,22 +94,23 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     texts = () if kind.published == "dataset" else (name.encode("utf-8", "surrogatepass"),)
     challenge = challenge_of(hex_bytes(address), *map(keccak256, (*texts, body)))
     owner = signer_of(authorization, challenge)
-    if not kind.published and owner != did_of(hex_bytes(address)):  # SM8
+    # Only the address itself pushes its secrets (SM8).
+    if not kind.published and owner != did_of(hex_bytes(address)):
         raise Refusal("sms-unauthorized")
     message = message_of(request)
     grant = await find_grant(services, owner)
     try:
-        await grant.read(KV_PUT, USED_PREFIX)  # SM5: judged before name and value are examined
+        await grant.read(KV_PUT, USED_PREFIX)  # before name and value are examined (SM5)
         secret = _secret(kind, address, name)
         if kind.published:
             await require_ownership(grant, kind.published, address, secret, message)
-        if len(body) > 4096:  # SM6
+        if len(body) > _MAX_SECRET_BYTES:
             raise Refusal("sms-too-large")
         value = body.decode(errors="replace")
         if value.encode() != body or not value.strip():
             raise Refusal("sms-not-text")
         await push_secret(grant, message, secret, challenge, value, request.method == "PUT")
-    except CapabilityError:  # SM3: every lack of authority is reported alike
+    except CapabilityError:  # every lack of authority is reported alike (SM3)
         raise Refusal("sms-not-enabled") from None
     return empty_answer(204)
 
@@ -124,24 +128,51 @@ async def check(kind: Kind, request: web.Request) -> web.Response:
     return empty_answer(404 if head is None else 204)
 
 
-_REQUESTER = Kind("/requesters/{address}/secrets/{name}", "address", "name", requester_secret)
-_RESULT = Kind("/secrets/web2", "ownerAddress", "secretName", wallet_secret)
-_APP = Kind("/apps/{address}/secrets", "address", None, app_secret, "app")
-_DATASET = Kind("/secrets/web3", "secretAddress", None, dataset_secret, "dataset")
-_ROUTES = tuple(
-    Route(
-        method,
-        kind.path,
-        partial(check if method == "HEAD" else push, kind),
-        surface="sms",
-        place="sms-requester" if kind is _REQUESTER else None,
-    )
-    for kind in (_APP, _REQUESTER, _DATASET, _RESULT)
-    for method in (("HEAD", "POST", "PUT") if kind is _RESULT else ("HEAD", "POST"))
+_REQUESTER = Kind(
+    path="/requesters/{address}/secrets/{name}",
+    address="address",
+    name="name",
+    secret=requester_secret,
+)
+_RESULT = Kind(
+    path="/secrets/web2", address="ownerAddress", name="secretName", secret=wallet_secret
+)
+_APP = Kind(
+    path="/apps/{address}/secrets",
+    address="address",
+    name=None,
+    secret=app_secret,
+    published="app",
+)
+_DATASET = Kind(
+    path="/secrets/web3",
+    address="secretAddress",
+    name=None,
+    secret=dataset_secret,
+    published="dataset",
+)
+
+
+def _routes_of(kind: Kind) -> Iterator[Route]:
+    """Yield the routes of a kind of secret; only results may be replaced."""
+    place: AnsweredRoute | None = "sms-requester" if kind is _REQUESTER else None
+    methods = ["HEAD", "POST"]
+    if kind is _RESULT:
+        methods.append("PUT")
+    for method in methods:
+        handler = partial(check if method == "HEAD" else push, kind)
+        yield Route(method=method, path=kind.path, handler=handler, surface="sms", place=place)
+
+
+_ROUTES = (
+    *_routes_of(_APP),
+    *_routes_of(_REQUESTER),
+    *_routes_of(_DATASET),
+    *_routes_of(_RESULT),
 )
 SMS_SERVED = (
     *_ROUTES,
     *wrong_method_routes(_ROUTES, "sms"),
-    Route("*", "/{path:.*}", no_route, surface="sms"),
+    Route(method="*", path="/{path:.*}", handler=no_route, surface="sms"),
 )
 """Every row that is served on the service's address."""

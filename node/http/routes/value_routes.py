@@ -20,18 +20,13 @@ from ...operations.values.public_values import (
 )
 from ...operations.values.signed_urls import SignedUrlRequest, mint, redeem
 from ...services import SERVICES
-from ..messages.http_answers import (
-    CONTENT_TYPE,
-    SANDBOX,
-    WholeAnswer,
-    json_answer,
-    parse_range,
-    shown_type,
-    value_answer,
-)
+from ..messages.browser_safety import SANDBOX, shown_type
+from ..messages.byte_ranges import parse_range
+from ..messages.http_answers import CONTENT_TYPE, WholeAnswer, json_answer
 from ..messages.http_requests import check_rate_limit, json_body, token_of, whole_number
+from ..messages.value_answers import value_answer
 
-MAX_SIGNED_URL_BODY_BYTES = 1 << 20  # H5
+MAX_SIGNED_URL_BODY_BYTES = 1 << 20
 
 
 class SignedUrl(msgspec.Struct, rename="camel"):
@@ -55,10 +50,11 @@ async def post_signed_url(request: web.Request) -> SignedUrl:
     body = await json_body(request, SignedUrlRequest, max_bytes=MAX_SIGNED_URL_BODY_BYTES)
     now = services.now()
     invocation = admit_signed(unverified, now=now)
-    check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)  # I4
-    check_call(invocation)  # T12
+    # A token makes a signed URL if it could be used on `/invoke` (I4, T12).
+    check_lifetime(invocation, now, services.config.invocation.max_lifetime_s)
+    check_call(invocation)
     ticket, expires_at = await mint(services, invocation, body)
-    return SignedUrl(f"/signed/kv/{ticket}", ticket, timestamp(expires_at))
+    return SignedUrl(url=f"/signed/kv/{ticket}", ticket_id=ticket, expires_at=timestamp(expires_at))
 
 
 async def get_signed_value(request: web.Request) -> web.StreamResponse:

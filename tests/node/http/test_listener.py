@@ -12,7 +12,8 @@ from patience import AT_ONCE_S
 
 from node.config.tree import Http
 from node.http.listener import start_listener
-from node.http.messages.http_answers import COMMON_HEAD, CommonHead, WholeAnswer
+from node.http.messages.common_head import COMMON_HEAD, CommonHead
+from node.http.messages.http_answers import WholeAnswer
 from node.http.messages.http_requests import body_pieces
 from node.logs import configure_logs
 from sealspace.service.listening_socket import bind_socket

@@ -16,14 +16,9 @@ from patience import AT_ONCE_S
 from node.config.tree import Http
 from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
-from node.http.messages.http_answers import (
-    COMMON_HEAD,
-    CommonHead,
-    WholeAnswer,
-    empty_answer,
-    json_answer,
-)
-from sealspace.service.listening_socket import bind_socket
+from node.http.messages.common_head import COMMON_HEAD, CommonHead
+from node.http.messages.http_answers import WholeAnswer, empty_answer, json_answer
+from sealspace.cli.listening_socket import bind_socket
 
 HEADERS = {
     "none": {},

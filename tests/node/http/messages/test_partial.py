@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.http.messages.http_answers import parse_range
+from node.http.messages.byte_ranges import parse_range
 from node.operations.values.conditions import matches_weakly
 
 

@@ -1,0 +1,30 @@
+"""Parsing of byte ranges in requests (RFC 9110 §14)."""
+
+import re
+
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+
+
+def parse_range(header: str | None, *, size_bytes: int) -> range | None:
+    """Parse the byte range in a `Range` header (RFC 9110 §14).
+
+    None means the whole value. An empty range means that the request cannot be satisfied. Only a
+    single range is served; a header that is malformed or asks for several ranges is ignored.
+    """
+    match = None if header is None else _RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    first_digits, last_digits = match.groups()
+    whole = range(size_bytes)
+    if not first_digits:
+        suffix_bytes = int(last_digits or "0")
+        if suffix_bytes == 0:  # no number at all, or the last 0 bytes
+            return None
+        return whole[-suffix_bytes:]
+    first = int(first_digits)
+    if not last_digits:
+        return whole[first:]
+    last = int(last_digits)
+    if first > last:
+        return None
+    return whole[first : last + 1]
