@@ -52,7 +52,9 @@ class AllOverrides(msgspec.Struct, omit_defaults=True):
 async def all_overrides(store: Store, config: Config) -> AllOverrides:
     """Return the storage limits that the operator has set for individual spaces."""
     limits, more = await read_overrides(store, limit=MAX_OVERRIDES)
-    return AllOverrides(limits, quota_policy(config).default_bytes, more)
+    return AllOverrides(
+        overrides=limits, default_limit_bytes=quota_policy(config).default_bytes, more=more
+    )
 
 
 async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView:
@@ -62,11 +64,11 @@ async def show_quota(store: Store, config: Config, space_text: str) -> QuotaView
     keys = (own.override, own.usage, own.row, own.versions)
     override, usage, hosted, versions = (await store.read(keys)).records
     return QuotaView(
-        space_text,
-        override_of(override),
-        effective_limit(space, override, quota_policy(config)),
-        counter_of(usage) if is_hosted(hosted) else None,
-        counter_of(versions),
+        space_id=space_text,
+        override_bytes=override_of(override),
+        effective_limit_bytes=effective_limit(space, override, quota_policy(config)),
+        current_usage_bytes=counter_of(usage) if is_hosted(hosted) else None,
+        versions_bytes=counter_of(versions),
     )
 
 

@@ -29,7 +29,7 @@ async def change_admission(
         record = await read_row(store, admission_key(owner))
         if record is None and not admits:
             return False
-        if record is not None and is_admitted(record) is admits:  # ST16: nothing to change
+        if record is not None and is_admitted(record) is admits:  # nothing to change
             changes, commit = False, Commit(checks=(Check(admission_key(owner), record.stamp),))
         else:
             put = (

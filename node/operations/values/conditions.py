@@ -85,50 +85,79 @@ def parse_options(
             "bad-option",
             "x-tinycloud-expected-version is not a production precondition; use If-Match",
         )
-    unless, only_if = headers.get("if-none-match"), headers.get("if-match")
-    if unless is not None and only_if is not None:
+    if "if-none-match" in headers and "if-match" in headers:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
+    writes = puts + deletes
     # with several writes it would be ambiguous which value the condition is about
-    writes_one = puts + deletes == 1 and not is_form
-    create_only, replace_etag, if_none_match = False, None, None
+    writes_one = writes == 1 and not is_form
+    unless = headers.get("if-none-match")
+    if_none_match = None
     if unless is not None:
-        if puts + deletes == 0 and reads == 1:  # the versions that the caller has cached (4.4.1)
+        if writes == 0 and reads == 1:  # the versions that the caller has cached (4.4.1)
             if_none_match = unless
-        elif unless.strip() != "*":
-            raise Refusal("bad-option", "If-None-Match only supports * for KV create")
-        elif not writes_one or not puts:
-            raise Refusal(
-                "bad-option", "If-None-Match: * requires exactly one non-multipart KV put"
-            )
         else:
-            create_only = True
-    if only_if is not None:
-        replace_etag = _strong_tag(only_if.strip())
-        if not writes_one:
-            raise Refusal(
-                "bad-option", "If-Match requires exactly one non-multipart KV put or delete"
-            )
-    max_response_bytes, list_limit = [
-        _positive(headers, name) for name in ("x-tinycloud-max-response-bytes", "x-tinycloud-limit")
-    ]
-    if list_limit is not None and list_limit > MAX_LIST_LIMIT:
-        raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
-    version, counts = headers.get("x-sealspace-version"), (reads + metadata_reads, puts + deletes)
-    if version is not None and counts != (1, 0):
+            _check_create_only(unless, puts_one=writes_one and puts == 1)
+    replace_etag = _replaced_etag(headers, writes_one=writes_one)
+    max_response_bytes = _positive(headers, "x-tinycloud-max-response-bytes")
+    list_limit = _list_limit(headers)
+    all_reads = reads + metadata_reads
+    if "x-sealspace-version" in headers and (all_reads, writes) != (1, 0):
         raise Refusal("bad-option", "x-sealspace-version requires exactly one KV get or metadata")
-    is_purge = "x-sealspace-purge" in headers
-    if is_purge and (headers["x-sealspace-purge"] != "true" or counts != (0, 1) or puts):
-        raise Refusal("bad-option", "x-sealspace-purge requires exactly one KV delete, and true")
+    # A refused purge is reported before a malformed version.
+    is_purge = _is_purge(headers, deletes_one=(all_reads, puts, deletes) == (0, 0, 1))
     return Options(
-        create_only,
-        replace_etag,
-        if_none_match,
-        max_response_bytes,
-        list_limit,
-        headers.get("x-tinycloud-cursor"),
-        0 if version == "all" and metadata_reads else _positive(headers, "x-sealspace-version"),
-        is_purge,
+        create_only=unless is not None and if_none_match is None,
+        replace_etag=replace_etag,
+        if_none_match=if_none_match,
+        max_response_bytes=max_response_bytes,
+        list_limit=list_limit,
+        list_cursor=headers.get("x-tinycloud-cursor"),
+        version=_version(headers, may_be_all=metadata_reads > 0),
+        is_purge=is_purge,
     )
+
+
+def _check_create_only(unless: str, *, puts_one: bool) -> None:
+    """Check an `If-None-Match` header that makes a write depend on the absence of a value."""
+    if unless.strip() != "*":
+        raise Refusal("bad-option", "If-None-Match only supports * for KV create")
+    if not puts_one:
+        raise Refusal("bad-option", "If-None-Match: * requires exactly one non-multipart KV put")
+
+
+def _replaced_etag(headers: Mapping[str, str], *, writes_one: bool) -> str | None:
+    """Return the version that a write replaces or deletes, by its ETag in `If-Match`."""
+    only_if = headers.get("if-match")
+    if only_if is None:
+        return None
+    etag = _strong_tag(only_if.strip())
+    if not writes_one:
+        raise Refusal("bad-option", "If-Match requires exactly one non-multipart KV put or delete")
+    return etag
+
+
+def _list_limit(headers: Mapping[str, str]) -> int | None:
+    limit = _positive(headers, "x-tinycloud-limit")
+    if limit is not None and limit > MAX_LIST_LIMIT:
+        raise Refusal("bad-option", f"x-tinycloud-limit must be between 1 and {MAX_LIST_LIMIT}")
+    return limit
+
+
+def _is_purge(headers: Mapping[str, str], *, deletes_one: bool) -> bool:
+    """Return whether the request deletes a value with all of its versions."""
+    asked = headers.get("x-sealspace-purge")
+    if asked is None:
+        return False
+    if asked != "true" or not deletes_one:
+        raise Refusal("bad-option", "x-sealspace-purge requires exactly one KV delete, and true")
+    return True
+
+
+def _version(headers: Mapping[str, str], *, may_be_all: bool) -> int | None:
+    """Return the number of the requested version; 0 means all of them."""
+    if may_be_all and headers.get("x-sealspace-version") == "all":
+        return 0
+    return _positive(headers, "x-sealspace-version")
 
 
 def matches_weakly(header: str | None, etag: str) -> bool:

@@ -125,9 +125,9 @@ class OwnerGrant(FrozenStruct):
         # The token never left this process, so it cannot be replayed. Without a replay record, a
         # stranger's request writes nothing.
         read = partial(read_call, self.services, invocation, records_use=False)
-        # SM10: without authority the row is not read, because its size takes time.
+        # Without authority the row is not read, because its size takes time (SM10).
         if any(one.parents for one in (await read()).cited):
-            raise Refusal("sms-not-enabled")  # SM2: by a session or a delegate, not by the wallet
+            raise Refusal("sms-not-enabled")  # by a session or a delegate (SM2)
         return head_of((await read((key,))).records[0], key=key)
 
     async def put(
@@ -140,20 +140,24 @@ class OwnerGrant(FrozenStruct):
         paths = [*values]
 
         async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-            return [
-                Write(path, body := await staging.keep(data), _STORED_AS, sealed_key_of(body))
-                for path, data in values.items()
-            ]
+            writes = list[Write]()
+            for path, data in values.items():
+                body = await staging.keep(data)
+                writes.append(
+                    Write(path=path, body=body, metadata=_STORED_AS, sealed_key=sealed_key_of(body))
+                )
+            return writes
 
+        request = Request(
+            services=self.services,
+            invocation=self.invocation(KV_PUT, *paths),
+            targets=tuple(OperationTarget(self.space, path) for path in paths),
+            options=NO_OPTIONS,
+            message=message,
+            condition=condition,
+        )
         await put_values(
-            Request(
-                self.services,
-                self.invocation(KV_PUT, *paths),
-                tuple(OperationTarget(self.space, path) for path in paths),
-                NO_OPTIONS,
-                message,
-                condition,
-            ),
+            request,
             paths,
             receive,
             subject=f"{self.space.text}/kv/{paths[0]}",
@@ -175,7 +179,7 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
     cid = _body_of(stored, key).decode("ascii", "replace")
     if not cid or record is None or record.state != "active":
         raise Refusal("sms-not-enabled")
-    return OwnerGrant(services, space, cid, record)
+    return OwnerGrant(services=services, space=space, cid=cid, network=record)
 
 
 def _own_space(services: Services) -> SpaceId:
@@ -258,9 +262,9 @@ async def push_secret(
 
     def condition(heads: Sequence[Head | None]) -> None:
         stored, former_use = heads
-        if (stored is not None) != replaces:  # SM7
+        if (stored is not None) != replaces:  # POST creates and PUT replaces (SM7)
             raise Refusal("sms-absent" if replaces else "sms-exists")
-        if former_use is not None:  # SM12
+        if former_use is not None:  # a copy would bring a former value back (SM12)
             raise Refusal("sms-challenge-used")
 
     envelope = encode_envelope(

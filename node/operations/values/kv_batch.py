@@ -4,6 +4,9 @@ A batch write is a single commit, which stores all of the values or none (M5). A
 single snapshot.
 """
 
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
 from capabilities.frozen_struct import AcyclicStruct, FrozenStruct
 from spaces.store.contract import MAX_COMMIT_BYTES, too_large
 from spaces.values.metadata import check_metadata
@@ -14,7 +17,7 @@ from spaces.values.value_writes import Write
 from ...refusal import Refusal
 from ..authorise import read_call
 from .kv_commit import PutReading, paths_detail, put_values
-from .multipart import boundary_of, multipart_parts, part_path
+from .multipart import MultipartPart, boundary_of, multipart_parts, part_path
 from .plan import Request, stored_headers
 from .sealed_values import sealed_key_of
 
@@ -41,45 +44,55 @@ async def put_all(request: Request) -> BatchWritten:
             rows (ST6).
         Errors of `put_values` and the message.
     """
-    message, paths = request.message, tuple(target.path for target in request.targets)
-    signed = frozenset(paths)
+    paths = tuple([target.path for target in request.targets])
+    message = request.message
     parts = multipart_parts(message.pieces(), boundary_of(message.headers["Content-Type"]))
-
-    async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-        """Receive one part of the body for each path in the token."""
-        found = dict[str, Write]()
-        inline_bytes = received_bytes = 0
-        async for part in parts:
-            path, metadata = part_path(part.name), stored_headers(part.headers)
-            if path not in signed:
-                raise Refusal(
-                    "bad-option", f"Multipart KV part {path} is not authorized by the invocation"
-                )
-            if path in found:
-                raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
-            inline_bytes += check_metadata(metadata)
-            body = await staging.receive(admitted.within_free_space(part.pieces, received_bytes))
-            received_bytes += body.size_bytes
-            inline_bytes += len(body.inline or b"")
-            # ST6; it also limits the memory that one request takes
-            if inline_bytes > MAX_COMMIT_BYTES:
-                raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
-            found[path] = Write(path, body, metadata, sealed_key_of(body))
-        missing = [path for path in paths if path not in found]
-        if missing:
-            raise Refusal(
-                "bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}"
-            )
-        return [found[path] for path in paths]
 
     await put_values(
         request,
         paths,
-        receive,
+        partial(_receive_parts, parts=parts, paths=paths),
         subject=f"{request.target.space.text}/kv",
         detail=paths_detail(paths),
     )
     return BatchWritten(paths, len(paths))
+
+
+async def _receive_parts(
+    staging: Staging,
+    admitted: PutReading,
+    *,
+    parts: AsyncIterator[MultipartPart],
+    paths: Sequence[str],
+) -> list[Write]:
+    """Receive one part of the body for each path in the token, and return their writes."""
+    signed = frozenset(paths)
+    found = dict[str, Write]()
+    inline_bytes = 0
+    received_bytes = 0
+    async for part in parts:
+        path = part_path(part.name)
+        metadata = stored_headers(part.headers)
+        if path not in signed:
+            raise Refusal(
+                "bad-option", f"Multipart KV part {path} is not authorized by the invocation"
+            )
+        if path in found:
+            raise Refusal("bad-option", f"Duplicate multipart KV part for path {path}")
+        inline_bytes += check_metadata(metadata)
+        body = await staging.receive(admitted.within_free_space(part.pieces, received_bytes))
+        received_bytes += body.size_bytes
+        inline_bytes += len(body.inline or b"")
+        # The limit of a commit (ST6). It also limits the memory that one request takes.
+        if inline_bytes > MAX_COMMIT_BYTES:
+            raise too_large("bytes of small values in a batch", inline_bytes, MAX_COMMIT_BYTES)
+        found[path] = Write(path=path, body=body, metadata=metadata, sealed_key=sealed_key_of(body))
+    missing = [path for path in paths if path not in found]
+    if missing:
+        raise Refusal(
+            "bad-option", f"Missing multipart KV parts for signed paths: {', '.join(missing)}"
+        )
+    return [found[path] for path in paths]
 
 
 class BatchFound(AcyclicStruct):
@@ -112,13 +125,17 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     heads = [head_of(record, key=key) for record, key in zip(call.records, keys, strict=True)]
     if bodies:
         sizes = [head.size_bytes for head in heads if head is not None]
-        limit_bytes = request.options.max_response_bytes
+        _check_sizes(sizes, limit_bytes=request.options.max_response_bytes)
+    items = [(target.path, head) for target, head in zip(request.targets, heads, strict=True)]
+    return BatchFound(items=tuple(items), bodies=bodies)
+
+
+def _check_sizes(sizes: Sequence[int], *, limit_bytes: int | None) -> None:
+    """Check each value against the caller's limit, and all of them against that of a response."""
+    if limit_bytes is not None:
         for size_bytes in sizes:
-            if limit_bytes is not None and size_bytes > limit_bytes:
+            if size_bytes > limit_bytes:
                 raise Refusal("response-too-large", size_bytes, limit_bytes)
-        if sum(sizes) > MAX_BATCH_READ_BYTES:
-            raise Refusal("batch-too-large", sum(sizes), MAX_BATCH_READ_BYTES)
-    return BatchFound(
-        tuple([(target.path, head) for target, head in zip(request.targets, heads, strict=True)]),
-        bodies,
-    )
+    total_bytes = sum(sizes)
+    if total_bytes > MAX_BATCH_READ_BYTES:
+        raise Refusal("batch-too-large", total_bytes, MAX_BATCH_READ_BYTES)

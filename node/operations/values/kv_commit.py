@@ -163,15 +163,15 @@ async def _read_put(
     if request.condition is not None:
         request.condition(heads)
     return PutReading(
-        call,
-        space,
-        tuple(heads),
-        used_bytes,
-        counter_of(rows),
-        limit_bytes,
-        free_bytes,
-        hosting,
-        room,
+        call=call,
+        space=space,
+        heads=tuple(heads),
+        used_bytes=used_bytes,
+        row_bytes=counter_of(rows),
+        limit_bytes=limit_bytes,
+        free_bytes=free_bytes,
+        hosting=hosting,
+        room=room,
     )
 
 
@@ -183,10 +183,10 @@ def version_room(
     `share` is the number of spaces that share the commit.
     """
     return VersionRoom(
-        NO_LIMIT if limit_bytes is None else limit_bytes,
-        counter_of(usage),
-        counter_of(versions),
-        MAX_COMMIT_BYTES // share,
+        limit_bytes=NO_LIMIT if limit_bytes is None else limit_bytes,
+        used_bytes=counter_of(usage),
+        kept_bytes=counter_of(versions),
+        commit_bytes=MAX_COMMIT_BYTES // share,
     )
 
 

@@ -46,7 +46,11 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
     Raises:
         Refusal: `bad-option`, the cursor is malformed, or was made for another call.
     """
-    raw = (decode_url(text) if len(text) <= MAX_CURSOR_CHARS else None) or b""
+    raw = None
+    if len(text) <= MAX_CURSOR_CHARS:
+        raw = decode_url(text)
+    if raw is None:
+        raw = b""  # too short for a MAC, so it is refused below
     path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     # In constant time, so that a client cannot find a valid MAC byte by byte.
     if not compare_digest(mac, _mac(keyring, origin, path)):
@@ -56,7 +60,9 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
 
 
 def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
-    parts = [*[word.encode("utf-8", "surrogatepass") for word in origin], path]
+    parts = [word.encode("utf-8", "surrogatepass") for word in origin]
+    parts.append(path)
+    # Lengths keep the parts apart: other parts with the same bytes have another MAC.
     framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return blake3(framed, key=keyring.derive(_CONTEXT)).digest()
 
@@ -75,68 +81,104 @@ async def list_granted(request: Request) -> Paths:
         Refusal: `bad-option`, this call cannot continue from the cursor.
         Errors of `read_call`.
     """
-    services, invocation, target = request.services, request.invocation, request.target
-    limit, after = request.options.list_limit, None
-    origin = (invocation.invoker, target.space.text, target.path, str(limit))
-    if (cursor := request.options.list_cursor) is not None:
-        after = parse_cursor(services.keyring, cursor, origin)
+    services = request.services
+    target = request.target
+    limit = request.options.list_limit
+    origin = (request.invocation.invoker, target.space.text, target.path, str(limit))
+    after = None
+    if request.options.list_cursor is not None:
+        after = parse_cursor(services.keyring, request.options.list_cursor, origin)
     query = ListingQuery(target.space, prefix=target.path, after=after, limit=limit or MAX_LISTING)
-    call = await read_call(services, invocation, (), query.ranges())
+    call = await read_call(services, request.invocation, (), query.ranges())
     call.require_hosted()
-    is_path_granted, rest = _permitted_prefix(call, target)
-
-    def permitted(listed: Sequence[str]) -> Sequence[str]:
-        """Return only the paths that the caller may see."""
-        if rest == target.path:
-            return listed
-        return [
-            path
-            for path in listed
-            if (path == target.path and is_path_granted)
-            or (rest is not None and path.startswith(rest))
-        ]
-
+    granted = _granted_paths(call, target)
     listing = await complete(services.store, query, call.pages[0])
-    paths = [*permitted(listing.paths)]
+    paths = [*granted.among(listing.paths)]
     # Without a limit everything is returned. With one, only granted paths count towards it. Paths
     # outside the grant are skipped without being read, however many there are (M55).
-    while rest is not None and listing.more and (limit is None or len(paths) <= limit):
-        query = ListingQuery(target.space, prefix=rest, after=listing.paths[-1], limit=query.limit)
+    while granted.prefix is not None and listing.more and (limit is None or len(paths) <= limit):
+        query = ListingQuery(
+            target.space, prefix=granted.prefix, after=listing.paths[-1], limit=query.limit
+        )
         listing = await list_paths(services.store, query)
-        paths += permitted(listing.paths)
+        paths += granted.among(listing.paths)
     if limit is None or len(paths) <= limit:
         return Paths(paths, None)
     page = paths[:limit]
     return Paths(page, encode_cursor(services.keyring, origin, page[-1]))
 
 
-def _permitted_prefix(call: Call, target: OperationTarget) -> tuple[bool, str | None]:
-    """Determine the caller's permitted paths under a prefix.
+class _GrantedPaths(AcyclicStruct):
+    """The paths below a requested prefix that the caller may see.
 
-    Returns:
-        Whether the path equal to the prefix is granted, and the prefix of the other granted paths,
-        or None. A grant on `photos` does not cover `photos2` (X6, Q15).
+    Attributes:
+        requested: the prefix that the caller requested.
+        is_requested_granted: whether the path that equals the requested prefix is granted.
+        prefix: the prefix of the other granted paths; None if there are none.
     """
-    # Every grant that the call depends on has the same conditions or none (I35, I39).
-    own = [
-        c.caveats
-        for c in call.invocation.capabilities
-        if _is_of(c.resource, target) and satisfies(c.ability, KV_LIST)
-    ]
-    caveats: Caveats = own[0] if own else {}
-    asked = SpaceResource(target.space, "kv", target.path)
+
+    requested: str
+    is_requested_granted: bool
+    prefix: str | None
+
+    def among(self, listed: Sequence[str]) -> Sequence[str]:
+        """Return those of some listed paths that the caller may see."""
+        requested, prefix = self.requested, self.prefix
+        if prefix == requested:
+            return listed
+        return [
+            path
+            for path in listed
+            if (path == requested and self.is_requested_granted)
+            or (prefix is not None and path.startswith(prefix))
+        ]
+
+
+def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
+    """Determine the paths below a prefix that the caller may see.
+
+    A grant on `photos` does not cover `photos2` (X6, Q15).
+    """
+    requested = target.path
+    # every path that starts with `segment` is below the requested path
+    segment = requested if requested.endswith("/") else requested + "/"
+    everything = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=requested)
+    one_tree = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=segment)
+    asked = SpaceResource(target.space, "kv", path=requested)
+    caveats = _conditions_of(call, target)
     selection = selection_of(asked, caveats)
     if selection is not None and selection.is_exact:
-        return True, None
-    # every path that starts with `segment` is below the requested path
-    segment = target.path if target.path.endswith("/") else target.path + "/"
-    if selection is not None and segment != target.path and _is_of(selection.resource, target):
-        return True, segment
-    if call.invocation.invoker == target.space.owner:  # R1; both are canonical (P4)
-        return True, target.path
-    # A grant with conditions counts only if the call has the same conditions.
+        return _GrantedPaths(requested=requested, is_requested_granted=True, prefix=None)
+    if selection is not None and segment != requested and _is_of(selection.resource, target):
+        return one_tree
+    if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
+        return everything
+    granted = _granted_resources(call, asked, caveats)
+    if not granted:
+        return _GrantedPaths(requested=requested, is_requested_granted=False, prefix=None)
+    if all(_is_of(resource, target) for resource in granted):
+        return one_tree
+    return everything
+
+
+def _conditions_of(call: Call, target: OperationTarget) -> Caveats:
+    """Return the conditions of the capability that is called.
+
+    Every grant that the call depends on has the same conditions or none (I35, I39).
+    """
+    for capability in call.invocation.capabilities:
+        if _is_of(capability.resource, target) and satisfies(capability.ability, KV_LIST):
+            return capability.caveats
+    return {}
+
+
+def _granted_resources(call: Call, asked: SpaceResource, caveats: Caveats) -> list[Resource]:
+    """Return the resources of the cited grants that cover a listing.
+
+    A grant with conditions counts only if the call has the same conditions.
+    """
     sufficient = sufficient_for(KV_LIST)
-    granted = [
+    return [
         row.resource
         for stored in call.cited
         for row in stored.delegation.capabilities
@@ -144,9 +186,6 @@ def _permitted_prefix(call: Call, target: OperationTarget) -> tuple[bool, str | 
         and (not row.caveats or same_json(dict(row.caveats), dict(caveats)))
         and extends(asked, row.resource)
     ]
-    if not granted:
-        return False, None
-    return True, segment if all(_is_of(resource, target) for resource in granted) else target.path
 
 
 def _is_of(resource: Resource, target: OperationTarget) -> bool:

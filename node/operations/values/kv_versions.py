@@ -33,7 +33,7 @@ async def read_versions(
     call = await read_call(services, request.invocation, keys, ranges, records_use=records_use)
     call.require_hosted()
     marks = (await decide_owner_authority(services, call, space.owner)).in_person
-    if marks is None:  # M58
+    if marks is None:  # a delegate may not read what a key had (M58)
         raise Refusal("versions-not-in-person")
     live = tuple(dict.fromkeys((*call.authority.live, *marks)))
     call = replace(call, authority=replace(call.authority, live=live))

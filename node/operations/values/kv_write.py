@@ -1,7 +1,6 @@
 """Operations that store or delete values (wire §4.4.3, §4.4.8)."""
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Mapping, Sequence
 
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import SpaceId
@@ -9,12 +8,12 @@ from spaces.keyspace import space_keys
 from spaces.store.contract import Add, Check, Commit, Put, Record
 from spaces.values.quota import effective_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Head, head_key, head_of
-from spaces.values.value_writes import Write
+from spaces.values.value_heads import Head, Write, WritePlan, head_key, head_of
 
 from ...refusal import Refusal
+from ...services import Services
 from ..attempts import until_committed
-from ..authorise import read_call
+from ..authorise import Call, read_call
 from .kv_commit import (
     PutReading,
     check_conditions,
@@ -47,7 +46,13 @@ async def put(request: Request) -> Written:
             if len(whole) != declared_bytes:  # the declared size has been checked already
                 admitted.check_received(len(whole))
             body = await staging.keep(whole)
-        return (Write(target.path, body, stored_headers(message.headers), sealed_key_of(body)),)
+        write = Write(
+            path=target.path,
+            body=body,
+            metadata=stored_headers(message.headers),
+            sealed_key=sealed_key_of(body),
+        )
+        return (write,)
 
     (write,) = await put_values(
         request,
@@ -71,44 +76,31 @@ async def delete(request: Request) -> Written:
             `precondition-failed`.
         Errors of `read_call`.
     """
-    services, is_one = request.services, len(request.targets) == 1
+    services = request.services
+    is_one = len(request.targets) == 1
     # A token may name one delete twice, by the ability's two names.
     wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
-    keys = [head_key(space, path) for space, path in wanted]
-    for own in map(space_keys, dict.fromkeys(space for space, _ in wanted)):
-        keys += (own.override, own.usage, own.versions)
+    keys = _keys_of(wanted)
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
         kept: Mapping[bytes, Head] | None = None
-        if request.options.is_purge:  # M57
+        if request.options.is_purge:  # of all versions (M57)
             call, kept = await read_versions(request, records_use=is_first)
         else:
             call = await read_call(services, request.invocation, keys, records_use=is_first)
             call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
-        by_space = dict[SpaceId, dict[str, Record | None]]()
-        records = iter(call.records)
-        for (space, path), record in zip(wanted, records, strict=False):
-            if record is None and not kept:
-                raise Refusal("no-such-key", path)
-            by_space.setdefault(space, {})[path] = record
-        puts, checks, adds = list[Put](), list[Check](), list[Add]()
-        for space, rows in by_space.items():
-            # In the order of the spaces; a purge keeps no former value, and read none of them.
-            override, usage, versions = tuple(islice(records, 3)) or (None, None, None)
-            limit_bytes = effective_limit(space, override, services.quota)
-            draft = await services.values.draft(
-                space,
-                [Write(path, None) for path in rows],
-                [*rows.values()],
-                room=version_room(limit_bytes, usage, versions, share=len(by_space)),
-                removed=kept,
-            )
-            plan = await draft.plan(now=services.now())
-            subject = f"{space.text}/kv/{request.target.path}" if is_one else f"{space.text}/kv"
-            detail = b"" if is_one else paths_detail([*rows])
-            puts += (*plan.puts, call.audit(services, "kv.del", subject, detail))
+        if not kept:
+            _check_written(wanted, call.records)
+        spaces = _rows_by_space(wanted, call.records)
+        puts = list[Put]()
+        checks = list[Check]()
+        adds = list[Add]()
+        for rows in spaces:
+            plan = await _plan_deletes(services, rows, kept, share=len(spaces))
+            puts += plan.puts
+            puts.append(_audit_put(services, call, rows, request))
             checks += plan.checks
             adds += plan.adds
         commit = Commit(
@@ -121,3 +113,81 @@ async def delete(request: Request) -> Written:
         return commit, Written(head.etag_header if is_one and head is not None else None)
 
     return await until_committed(services, attempt)
+
+
+class _SpaceRows(FrozenStruct):
+    """The rows of a space that its deletes depend on.
+
+    Attributes:
+        heads: the row of each value to delete, by its path; None where nothing was ever written.
+        override, usage, versions: rows with the limit of the space and with its counters.
+    """
+
+    space: SpaceId
+    heads: Mapping[str, Record | None]
+    override: Record | None
+    usage: Record | None
+    versions: Record | None
+
+
+def _keys_of(wanted: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
+    """Return the keys of the rows that deletes depend on; `_rows_by_space` takes them apart."""
+    keys = [head_key(space, path) for space, path in wanted]
+    for space in dict.fromkeys(space for space, _ in wanted):
+        own = space_keys(space)
+        keys += (own.override, own.usage, own.versions)
+    return keys
+
+
+def _rows_by_space(
+    wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]
+) -> list[_SpaceRows]:
+    """Group the rows of `_keys_of` by space.
+
+    A purge keeps no former value. It has read the row of its value, and none of a space.
+    """
+    heads_by_space = dict[SpaceId, dict[str, Record | None]]()
+    for (space, path), record in zip(wanted, records, strict=False):
+        heads_by_space.setdefault(space, {})[path] = record
+    found = list[_SpaceRows]()
+    position = len(wanted)
+    for space, heads in heads_by_space.items():
+        override, usage, versions = records[position : position + 3] or (None, None, None)
+        position += 3
+        found.append(
+            _SpaceRows(space=space, heads=heads, override=override, usage=usage, versions=versions)
+        )
+    return found
+
+
+def _check_written(wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]) -> None:
+    """Check that something was written under each path, even if it is deleted now (M31)."""
+    for (_, path), record in zip(wanted, records, strict=False):
+        if record is None:
+            raise Refusal("no-such-key", path)
+
+
+def _audit_put(services: Services, call: Call, rows: _SpaceRows, request: Request) -> Put:
+    """Return the audit record of the deletes in one space."""
+    place = f"{rows.space.text}/kv"
+    if len(request.targets) == 1:
+        return call.audit(services, "kv.del", f"{place}/{request.target.path}")
+    return call.audit(services, "kv.del", place, paths_detail([*rows.heads]))
+
+
+async def _plan_deletes(
+    services: Services, rows: _SpaceRows, kept: Mapping[bytes, Head] | None, *, share: int
+) -> WritePlan:
+    """Return the changes that delete values of one space.
+
+    `kept` are former values to delete too. `share` spaces share the commit.
+    """
+    limit_bytes = effective_limit(rows.space, rows.override, services.quota)
+    draft = await services.values.draft(
+        rows.space,
+        [Write(path, None) for path in rows.heads],
+        [*rows.heads.values()],
+        room=version_room(limit_bytes, rows.usage, rows.versions, share=share),
+        removed=kept,
+    )
+    return await draft.plan(now=services.now())

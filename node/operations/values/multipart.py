@@ -79,7 +79,7 @@ async def multipart_parts(
         name = _parameters(disposition).get("name")
         if disposition.partition(";")[0].strip().lower() != "form-data" or name is None:
             raise Refusal("bad-option", "Multipart KV part is missing a field name")
-        part = MultipartPart(name, headers, source.part(name))
+        part = MultipartPart(name=name, headers=headers, pieces=source.part(name))
         yield part
         async for _ in part.pieces:  # skip what the caller did not read
             pass

@@ -16,7 +16,7 @@ from ...services import Services
 from .conditions import Options
 
 MAX_BATCH_READS = 100
-MAX_BATCH_WRITES = 250  # ST6
+MAX_BATCH_WRITES = 250  # limits the rows of one commit (ST6)
 _STORED = frozenset({"content-type", "content-encoding", "content-language", "content-disposition"})
 _STORED_PREFIX = "x-tinycloud-meta-"
 

@@ -36,7 +36,7 @@ def public_space(text: str) -> SpaceId:
     The request is refused for other spaces. The space need not be hosted here.
     """
     space = valid_space(text)
-    if space.name != PUBLIC_NAME:  # U8
+    if space.name != PUBLIC_NAME:  # no other name makes a space public (U8)
         raise Refusal("not-public")
     return space
 

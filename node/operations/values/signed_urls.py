@@ -7,7 +7,6 @@ are read again at each use, so a revocation ends it at once (Q24).
 
 import math
 import re
-from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -36,7 +35,7 @@ from spaces.values.value_heads import Head, head_key, head_of
 from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
-from ..authorise import read_call
+from ..authorise import Call, read_call
 
 MAX_TTL_S = 300
 _DIGEST = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
@@ -89,8 +88,11 @@ async def mint(
         space = parse_space_id(asked.space)
     except InvalidIdentifier:
         space = None
-    value = None if space is None else SpaceResource(space, "kv", asked.path)
-    keys: tuple[bytes, ...] = () if space is None else (head_key(space, asked.path),)
+    value = None
+    keys: tuple[bytes, ...] = ()
+    if space is not None:
+        value = SpaceResource(space, "kv", path=asked.path)
+        keys = (head_key(space, asked.path),)
     covers = value is not None and _covers(invocation, value)
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[str, float]]:
@@ -100,27 +102,42 @@ async def mint(
             raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
         if value is None:
             raise Refusal("bad-option", "Invalid space ID")
-        # MT3: whoever has a URL could read the value without the key of the machine token
+        # Whoever has a URL could read the value without the key of the machine token (MT3).
         if not covers or any(is_machine_token(one.delegation) for one in call.cited):
             raise Refusal("scope-refused")
-        (key,), (head,) = keys, call.records
+        (key,) = keys
+        (head,) = call.records
         digest = _requested_digest(asked) or bytes.fromhex(_current(head, key).etag)
-        # The URL does not outlive the token, nor any delegation that it depends on. A stored
-        # delegation's `expires_at` is the earliest in its closure, so the use of the URL need not
-        # check windows.
         now = services.now()
-        lifetimes = [ttl_s for ttl_s in (asked.ttl_seconds, asked.snake_ttl) if ttl_s is not None]
-        ends = [now + min([MAX_TTL_S, *lifetimes]), float(math.floor(call.invocation.expires_at))]
-        ends += [stored.expires_at for stored in call.cited if stored.expires_at is not None]
-        if (expires_at := min(ends)) <= now:
+        expires_at = _end_of(call, asked, now)
+        if expires_at <= now:
             raise Refusal("ticket-refused", "signed URL expired immediately")
         ticket = new_ticket(expires_at, services.entropy)
-        record = Ticket(key, digest, expires_at, call.authority.live)
+        record = Ticket(
+            value_key=key, digest=digest, expires_at=expires_at, authority=call.authority.live
+        )
         puts = (ticket_put(ticket, record), call.audit(services, "signed-url.made", value.text))
         commit = Commit(puts=puts, live=call.live, replay_record=call.replay_record)
         return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)
+
+
+def _end_of(call: Call, asked: SignedUrlRequest, now: float) -> float:
+    """Return the time at which a signed URL expires, in epoch seconds.
+
+    The URL does not outlive the token, nor any delegation that it depends on. A stored delegation's
+    `expires_at` is the earliest in its closure, so the use of the URL need not check windows.
+    """
+    ttl_s = MAX_TTL_S
+    for asked_s in (asked.ttl_seconds, asked.snake_ttl):
+        if asked_s is not None:
+            ttl_s = min(ttl_s, asked_s)
+    ends = [now + ttl_s, float(math.floor(call.invocation.expires_at))]
+    for stored in call.cited:
+        if stored.expires_at is not None:
+            ends.append(stored.expires_at)
+    return min(ends)
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
@@ -130,10 +147,13 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
     """
     for asked in invocation.capabilities:
         if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
-            # I39: the conditions of the call have to allow this value, not only the resource above.
-            with suppress(CaveatRefused):
+            # The conditions of the call have to allow this value, not only the resource above
+            # (I39).
+            try:
                 selection_of(value, asked.caveats)
-                return True
+            except CaveatRefused:
+                continue
+            return True
     return False
 
 
@@ -178,7 +198,8 @@ async def redeem(services: Services, text: str) -> Head:
             another version now.
         SpaceError: the store does not answer.
     """
-    ticket, record = decode_url(text), None
+    ticket = decode_url(text)
+    record = None
     if ticket is not None and len(ticket) == TICKET_BYTES:
         record = ticket_of(await read_row(services.store, ticket_row_key(ticket)))
     if record is None:
@@ -187,12 +208,11 @@ async def redeem(services: Services, text: str) -> Head:
     # lifetime is unknown, so it is refused.
     if not 0 < record.expires_at - services.now() <= MAX_TTL_S + MAX_CLOCK_SKEW_S:
         raise Refusal("ticket-refused", "signed URL expired")
-    # Q24: revocation markers and value are read in one snapshot, so a value that was written after
-    # a revocation is not served.
-    *records, value = (
-        await services.store.read((*marker_keys(record.authority), record.value_key))
-    ).records
-    if any(marker_of(row) is not Marker.LIVE for row in records):
+    # Revocation markers and value are read in one snapshot, so a value that was written after a
+    # revocation is not served (Q24).
+    snapshot = await services.store.read((*marker_keys(record.authority), record.value_key))
+    *markers, value = snapshot.records
+    if any(marker_of(row) is not Marker.LIVE for row in markers):
         raise Refusal("ticket-refused", "signed URL ticket is invalid")
     head = _current(value, record.value_key)
     if bytes.fromhex(head.etag) != record.digest:
