@@ -141,10 +141,10 @@ async def register(
         TooManyDelegations: the signer or the address has reached a limit.
         SpaceError: the store does not answer, or one of its limits is reached.
     """
-    unverified = parse_delegation(header)  # D1
-    check_proof_count(unverified.parents)  # D3
-    delegation = verify_delegation(unverified)  # D5
-    check_granting(delegation, services.keyring.node_did)  # T10
+    unverified = parse_delegation(header)  # the form (D1)
+    check_proof_count(unverified.parents)  # before a proof is read (D3)
+    delegation = verify_delegation(unverified)  # the signature (D5)
+    check_granting(delegation, services.keyring.node_did)  # not a request to this node (T10)
     await services.cohort.yield_to_cohort()
 
     done = await until_committed(
@@ -152,7 +152,7 @@ async def register(
     )
     if done.stored is not None:
         services.delegations.add(done.stored, done.stored.delegation.cid)
-    if done.is_counted:  # wire 5.13
+    if done.is_counted:  # what an unknown client stores is limited (wire 5.13)
         services.unauthenticated_rates.charge(client, now=services.now())
     return done.answer
 
@@ -197,9 +197,10 @@ async def _attempt(
     # raises for an attestation policy that cannot be parsed: ignoring it would grant more
     policies_of(delegation.facts)
     try:
-        grant = machine_grant(delegation, registered_at=now)  # MT2
+        # grants what a machine token may grant, and nothing else (MT2)
+        grant = machine_grant(delegation, registered_at=now)
         claims = grant and grant.claims
-        # OX2: the owner trusts this node to check ID tokens, and no other
+        # the owner trusts this node to check ID tokens, and no other (OX2)
         if claims and services.keyring.exchange_signer.did not in (
             delegation.delegate,
             delegation.delegator,
@@ -207,9 +208,13 @@ async def _attempt(
             raise MalformedToken("the trust is in the exchange key of another node")
     except MalformedToken as exc:
         raise Refusal("machine-token-refused", exc.text) from exc
-    registered = judge_registration(delegation, found, state.marks, now=now)  # D6, D20 to D30
+    # the chain (D6, D20 to D30)
+    registered = judge_registration(delegation, found, state.marks, now=now)
     ancestors = tuple([member.content_key for member in registered.closure[1:]])
     rows = registration_puts(registered, client_account=usage.client_account)
+    detail = b""
+    if claims and ancestors:  # the claims of a job whose token was exchanged (OX5)
+        detail = canonical_members({"claims": claims})
     audit = AuditRecord(
         at=now,
         action="delegation.registered",
@@ -217,14 +222,15 @@ async def _attempt(
         subject=state.answer.cid,
         token=delegation.cid,
         authority=ancestors,
-        detail=canonical_members({"claims": claims}) if claims and ancestors else b"",  # OX5
+        detail=detail,
     )
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit.put(services.entropy)),
-        # D23: required again at the commit, because a parent may be revoked after the read
+        # required again at the commit, because a parent may be revoked after the read (D23)
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
-        adds=(*hosting.adds, *usage.adds(rows[0].weight_bytes)),  # D12
+        # the delegation counts for its signer and for the client's address (D12)
+        adds=(*hosting.adds, *usage.adds(rows[0].weight_bytes)),
         replay_record=replay_record,
     )
     return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)
@@ -277,10 +283,14 @@ async def _read_state(
             counter_rows,
             hosts_now=hosts_now,
             hosting=DelegationLimits(
-                count, limits.delegation_bytes_per_signer, limits.delegation_bytes_per_address
+                delegations=count,
+                signer_bytes=limits.delegation_bytes_per_signer,
+                client_bytes=limits.delegation_bytes_per_address,
             ),
             others=DelegationLimits(
-                count, limits.unhosted_bytes_per_signer, limits.unhosted_bytes_per_address
+                delegations=count,
+                signer_bytes=limits.unhosted_bytes_per_signer,
+                client_bytes=limits.unhosted_bytes_per_address,
             ),
         ),
         answer=Registration(
@@ -312,8 +322,8 @@ async def _register_again(
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, state.now)
     added, network = _new_alias(delegation, state) if is_new_encoding else Commit(), state.network
-    # ST16: commit even with nothing to write. It waits until the rows that were read, including the
-    # spaces, are durable in a failover.
+    # Commit even with nothing to write. It waits until the rows that were read, including the
+    # spaces, are durable in a failover (ST16).
     return Commit(
         puts=(*added.puts, *network.puts),
         live=marker_keys((delegation.content_key,)),

@@ -68,10 +68,10 @@ def listed_of(
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
-    # T7: parsed capabilities are sorted by resource, so equal ones are neighbours
+    # parsed capabilities are sorted by resource, so equal ones are neighbours (T7)
     for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):
         actions, caveats = zip(*[(row.ability, row.caveats) for row in rows], strict=True)
-        resources.append(ListedResource(resource.text, actions, caveats))
+        resources.append(ListedResource(resource=resource.text, actions=actions, caveats=caveats))
     return Listed(
         cid=cid_text(delegation.cid),
         direction=direction,

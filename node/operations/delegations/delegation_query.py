@@ -40,14 +40,14 @@ from spaces.grants.delegations import (
 )
 from spaces.grants.revocations import marker_keys, marker_of
 from spaces.keyspace import ROLE_FROM, ROLE_TO, party_key, x16
-from spaces.store.contract import Page, Range, Record, Store
+from spaces.store.contract import Page, Range, Record, Store, has_value
 
 from ...refusal import Refusal
 from ...services import Services
-from ..authorise import admit_signed, closure_contents, read_call
+from ..authorise import Call, admit_signed, closure_contents, read_call
 from .delegation_listing import Listed, listed_of
 from .query_filters import Direction, Filters, parse_filters
-from .status import verdict_of
+from .status import Status, Verdict, verdict_of
 
 MAX_EXAMINED = 512
 """Maximum number of delegations that one page examines.
@@ -105,29 +105,50 @@ async def query_delegations(
         invocation = admit_signed(unverified, now=services.now())
     except CapabilityError:
         raise Refusal("query-refused") from None
-    # The token has one capability, on `<space>/delegation` of the account.
-    listed = [one.resource for one in invocation.capabilities if one.ability == DELEGATION_LIST]
-    resource = listed[0] if len(invocation.capabilities) == len(listed) == 1 else None
-    if not isinstance(resource, SpaceResource) or not is_delegation_list(resource):
-        raise Refusal("query-refused")
-    account = resource.space.owner
-    view = _View(account, tuple(dict.fromkeys((account, invocation.invoker))), parse_filters(body))
-    position = None
-    if view.filters.after is not None:  # the end of the previous page
-        (last,) = await services.delegations.by_cid([view.filters.after])
-        if last is None:
-            raise Refusal("query-refused")
-        position = sort_key_of(last.delegation)
-    roles = {"granted": (ROLE_FROM,), "received": (ROLE_TO,), None: (ROLE_FROM, ROLE_TO)}[
-        view.filters.direction
-    ]
-    sources = [
-        _Source(party, role, view.filters.limit + 1, position)
-        for party in view.parties
-        for role in roles
-    ]
+    account = _listed_account(invocation)
+    view = _View(
+        account=account,
+        parties=tuple(dict.fromkeys((account, invocation.invoker))),
+        filters=parse_filters(body),
+    )
+    position = await _end_of_previous_page(services, view.filters)
+    sources = _sources_of(view, position)
     await _authorised_read(services, invocation, view, position, sources)
     return await _page(services, view, _merge(services.store, sources), most_examined)
+
+
+def _listed_account(invocation: Invocation) -> Principal:
+    """Return the account whose delegations a token asks for.
+
+    Raises:
+        Refusal: `query-refused`, the token has not exactly one capability, or one for something
+            else than `<space>/delegation` of an account.
+    """
+    if len(invocation.capabilities) != 1:
+        raise Refusal("query-refused")
+    capability = invocation.capabilities[0]
+    resource = capability.resource
+    if (
+        capability.ability != DELEGATION_LIST
+        or not isinstance(resource, SpaceResource)
+        or not is_delegation_list(resource)
+    ):
+        raise Refusal("query-refused")
+    return resource.space.owner
+
+
+async def _end_of_previous_page(services: Services, filters: Filters) -> bytes | None:
+    """Return the position of the delegation that the cursor names; None without a cursor.
+
+    Raises:
+        Refusal: `query-refused`, there is no such delegation.
+    """
+    if filters.after is None:
+        return None
+    (last,) = await services.delegations.by_cid([filters.after])
+    if last is None:
+        raise Refusal("query-refused")
+    return sort_key_of(last.delegation)
 
 
 class _View(FrozenStruct):
@@ -166,15 +187,11 @@ async def _authorised_read(
 
     Both use the same snapshot.
     """
-    keys = (
-        []
-        if position is None
-        else [
-            party_key(x16(party), role, position)
-            for party in view.parties
-            for role in (ROLE_FROM, ROLE_TO)
-        ]
-    )
+    keys = list[bytes]()
+    if position is not None:
+        for party in view.parties:
+            keys.append(party_key(x16(party), ROLE_FROM, position))
+            keys.append(party_key(x16(party), ROLE_TO, position))
     try:
         call = await read_call(
             services, invocation, keys, [source.wanted() for source in sources], records_use=False
@@ -184,18 +201,21 @@ async def _authorised_read(
     except CapabilityError:
         # 5.4: one refusal for all, so that it does not reveal which rule of the chain failed
         raise Refusal("query-refused") from None
-    # The caller is the owner, or has exactly one proof, which originates from the owner (5.4).
-    if invocation.parents:
-        is_entitled = len(call.cited) == 1 and view.account in call.cited[0].accounts
-    else:
-        is_entitled = invocation.invoker == view.account
+    if not _is_entitled(call, view.account):
+        raise Refusal("query-refused")
     # A cursor outside these lists is refused. Otherwise the pages would reveal the position of a
     # delegation that the account may not see.
-    is_listed = any(record is not None and record.value is not None for record in call.records)
-    if not is_entitled or (keys and not is_listed):
+    if keys and not any(has_value(record) for record in call.records):
         raise Refusal("query-refused")
     for source, page in zip(sources, call.pages, strict=True):
         source.take_in(page)
+
+
+def _is_entitled(call: Call, account: Principal) -> bool:
+    """Return whether the caller is the owner, or has exactly one proof, from the owner (5.4)."""
+    if not call.invocation.parents:
+        return call.invocation.invoker == account
+    return len(call.cited) == 1 and account in call.cited[0].accounts
 
 
 # --- reading the lists ----------------------------------------------------------------------------
@@ -225,6 +245,21 @@ class _Source(Struct):
         self.after = self.after if page.last_key is None else sort_key_at(page.last_key)
 
 
+def _sources_of(view: _View, position: bytes | None) -> list[_Source]:
+    """Return readers of the indexes that a query needs, which begin after a position."""
+    roles: tuple[bytes, ...] = (ROLE_FROM, ROLE_TO)
+    if view.filters.direction == "granted":
+        roles = (ROLE_FROM,)
+    elif view.filters.direction == "received":
+        roles = (ROLE_TO,)
+    step = view.filters.limit + 1  # one more shows whether another page follows
+    return [
+        _Source(principal=party, role=role, step=step, after=position)
+        for party in view.parties
+        for role in roles
+    ]
+
+
 async def _merge(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
@@ -235,10 +270,7 @@ async def _merge(
     A delegation is yielded as its position in the index and its content key.
     """
     while True:
-        while dry := [source for source in sources if source.more and not source.rows]:
-            pages = (await store.read(ranges=[source.wanted() for source in dry])).pages
-            for source, page in zip(dry, pages, strict=True):
-                source.take_in(page)
+        await _read_ahead(store, sources)
         heads = [source.rows for source in sources if source.rows]
         if not heads:
             return
@@ -249,40 +281,93 @@ async def _merge(
         yield first
 
 
+async def _read_ahead(store: Store, sources: Sequence[_Source]) -> None:
+    """Read pages until each index has rows in memory, or has no more."""
+    while True:
+        dry = [source for source in sources if source.more and not source.rows]
+        if not dry:
+            return
+        snapshot = await store.read(ranges=[source.wanted() for source in dry])
+        for source, page in zip(dry, snapshot.pages, strict=True):
+            source.take_in(page)
+
+
+class _Items:
+    """The entries of a page, up to its limits.
+
+    Attributes:
+        listed: the entries.
+        position: the position in the index of the last delegation that was examined.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.listed = list[Listed]()
+        self.position = b""
+        self._limit = limit
+        self._token_bytes = 0
+
+    @property
+    def room(self) -> int:
+        """The number of entries that the page may still get."""
+        return self._limit - len(self.listed)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the page ends here."""
+        return self.room == 0 or self._token_bytes >= MAX_TOKEN_BYTES
+
+    def add(
+        self, step: Sequence[tuple[bytes, ContentKey]], entries: Sequence[Listed | None]
+    ) -> None:
+        """Add the entries of some delegations, until the page is full; None is not listed."""
+        for (position, _), entry in zip(step, entries, strict=True):
+            self.position = position
+            if entry is not None:
+                self.listed.append(entry)
+                self._token_bytes += len(entry.token or "")
+            if self.is_full:
+                return
+
+
 async def _page(
     services: Services,
     view: _View,
     merged: AsyncIterator[tuple[bytes, ContentKey]],
     most_examined: int,
 ) -> DelegationPage:
-    items = list[Listed]()
-    examined, limit = 0, view.filters.limit
-    token_bytes = 0
-    position, is_cut = b"", False
-    while examined < most_examined and len(items) < limit:
-        wanted = min(max(limit - len(items), _LEAST_STEP), _STEP, most_examined - examined)
-        step = list[tuple[bytes, ContentKey]]()
-        while len(step) < wanted and (following := await anext(merged, None)) is not None:
-            step.append(following)
+    items = _Items(view.filters.limit)
+    examined = 0
+    is_cut = False
+    while examined < most_examined and not items.is_full:
+        wanted = min(max(items.room, _LEAST_STEP), _STEP, most_examined - examined)
+        step = await _take(merged, wanted)
         if not step:
             break
         examined += len(step)
-        listed = await _list_entries(services, view, [content for _, content in step])
-        for (at, _), item in zip(step, listed, strict=True):
-            position = at
-            if item is not None:
-                items.append(item)
-                token_bytes += len(item.token or "")
-            if len(items) == limit or token_bytes >= MAX_TOKEN_BYTES:
-                limit = len(items)  # the page ends here
-                break
-        is_cut = position != step[-1][0]
+        entries = await _list_entries(services, view, [content for _, content in step])
+        items.add(step, entries)
+        is_cut = items.position != step[-1][0]
         await asyncio.sleep(0)  # lets other tasks run
     # A page continues after the last delegation that was examined, whether it was listed or not.
     more = is_cut or await anext(merged, None) is not None
     return DelegationPage(
-        SCHEMA_VERSION, tuple(items), encode_url(cid_at(position)) if more else None
+        schema_version=SCHEMA_VERSION,
+        items=tuple(items.listed),
+        next_cursor=encode_url(cid_at(items.position)) if more else None,
     )
+
+
+async def _take(
+    merged: AsyncIterator[tuple[bytes, ContentKey]], count: int
+) -> list[tuple[bytes, ContentKey]]:
+    """Return the next delegations, fewer than `count` at the end."""
+    taken = list[tuple[bytes, ContentKey]]()
+    while len(taken) < count:
+        following = await anext(merged, None)
+        if following is None:
+            break
+        taken.append(following)
+    return taken
 
 
 async def _list_entries(
@@ -294,47 +379,65 @@ async def _list_entries(
     delegation, or the filters do not match.
     """
     found = await services.delegations.by_content(contents)
-    signers = (stored.delegation.delegator for stored in found if stored is not None)
-    # signers other than the account and the calling key, without repetition
-    unknown = tuple(dict.fromkeys(signer for signer in signers if signer not in view.parties))
-    closures = tuple(
-        dict.fromkeys(member for stored in found for member in closure_contents([stored]))
-    )
+    closures = dict[ContentKey, None]()
+    other_signers = dict[Principal, None]()  # neither the account nor the calling key
+    for stored in found:
+        for member in closure_contents([stored]):
+            closures[member] = None
+        if stored is not None and stored.delegation.delegator not in view.parties:
+            other_signers[stored.delegation.delegator] = None
     snapshot = await services.store.read(
-        marker_keys(closures), ranges=[membership_range(view.account, signer) for signer in unknown]
+        marker_keys(tuple(closures)),
+        ranges=[membership_range(view.account, signer) for signer in other_signers],
     )
     marks = dict(zip(closures, snapshot.records, strict=True))
     members = frozenset(
-        signer for signer, page in zip(unknown, snapshot.pages, strict=True) if page.rows
+        signer for signer, page in zip(other_signers, snapshot.pages, strict=True) if page.rows
     )
     now = services.now()
-    return [
-        None if stored is None else _item(view, stored, members, marks, now) for stored in found
-    ]
+    entries = list[Listed | None]()
+    for stored in found:
+        if stored is None:
+            entries.append(None)
+        else:
+            entries.append(_entry(view, stored, members, marks, now))
+    return entries
 
 
-def _item(
+def _entry(
     view: _View,
     stored: Registered,
     members: frozenset[Principal],
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
-    filters = view.filters
     direction = view.direction(stored, members)
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.
     if direction is None or marker_of(marks[stored.delegation.content_key]) is None:
         return None
-    if filters.direction not in (None, direction):
-        return None
-    if filters.space is not None and not any(
-        filters.space in (space.text, space.name)
-        for space in mentioned_spaces(stored.delegation.capabilities)
-    ):
+    filters = view.filters
+    if filters.direction not in (None, direction) or not _mentions(stored, filters.space):
         return None
     verdict = verdict_of(stored, marks, stored, now=now)
-    is_revoked = filters.status == "revoked" and verdict.revoked is not None
-    if filters.status not in (None, verdict.status) and not is_revoked:
+    if not _has_status(verdict, filters.status):
         return None
     return listed_of(stored, direction, verdict, with_token=filters.tokens)
+
+
+def _mentions(stored: Registered, wanted: str | None) -> bool:
+    """Return whether a delegation mentions a space by id or name; True if no space is wanted."""
+    if wanted is None:
+        return True
+    spaces = mentioned_spaces(stored.delegation.capabilities)
+    return any(wanted in (space.text, space.name) for space in spaces)
+
+
+def _has_status(verdict: Verdict, wanted: Status | None) -> bool:
+    """Return whether a delegation has a status; True if no status is wanted.
+
+    A delegation with a revoked ancestor counts as revoked too.
+    """
+    if wanted == "revoked" and verdict.revoked is not None:
+        return True
+    return wanted in (None, verdict.status)

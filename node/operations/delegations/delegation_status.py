@@ -74,7 +74,7 @@ async def delegation_status(
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
-    cited = invocation.parents[:1]  # W21: a token with more than one proof is refused below
+    cited = invocation.parents[:1]  # a token with more is refused below (W21)
     target, *proofs = await services.delegations.by_cid(
         [digest, *(parent.digest for parent in cited)]
     )

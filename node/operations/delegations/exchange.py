@@ -97,7 +97,7 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
         # The text of a library's error may quote the token.
         reason = str(exc) if isinstance(exc, CapabilityError | Refusal) else type(exc).__name__
     log_event("id-token-refused", reason=reason)
-    if claims:  # OX5: others would fill the log, since anybody can repeat them
+    if claims:  # others would fill the log, since anybody can repeat them (OX5)
         record = AuditRecord(
             at=services.now(),
             action="oidc.refused",
@@ -124,13 +124,13 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         raise MalformedToken("there is no such trust")
     kid = jwt.get_unverified_header(token).get("kid")
     key = await services.issuer_keys.find(trust, kid, now=now)
-    # OX3: the key says which signature it makes. The token's header does not choose.
+    # The key says which signature it makes. The token's header does not choose (OX3).
     payload = jwt.PyJWS(options={"enforce_minimum_key_length": True}).decode(
         token, key, algorithms=[*ALGORITHMS & {key.algorithm_name}]
     )
     presented = parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
     stated = shaped(presented, _IdToken)
-    # OX8: a proxy that reads a token for `key` cannot use it for another
+    # a proxy that reads a token for `key` cannot use it for another (OX8)
     if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
     if not (
@@ -140,7 +140,7 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         <= stated.iat + MAX_TOKEN_LIFE_S
     ):
         raise MalformedToken("the ID token is not valid now, or is valid for more than a day")
-    # OX5: without the signature, which a holder of the token may be able to change
+    # without the signature, which a holder of the token may be able to change (OX5)
     replay_record = replay_record_of(
         hashlib.sha256(token.rpartition(".")[0].encode()).digest(), expires_at=stated.exp
     )
@@ -169,6 +169,6 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         expires_at=end,
         facts=[{MACHINE_FACT: machine}],
     )
-    # OX4: the same rules as for any machine token; a trust that was revoked or has ended is refused
+    # the rules of any machine token; a trust that was revoked or has ended is refused (OX4)
     await register(services, made, client=None, replay_record=replay_record)
     return Exchanged(made)

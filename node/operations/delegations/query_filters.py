@@ -3,7 +3,6 @@
 They are the body of `/delegation/query`.
 """
 
-from contextlib import suppress
 from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
@@ -13,7 +12,7 @@ from capabilities.cids import Digest, parse_cid
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.resources import parse_space_id
 from capabilities.strict_base64 import decode_url
-from capabilities.strict_json import StrictStruct, parse_json, shaped
+from capabilities.strict_json import JsonObject, StrictStruct, parse_json, shaped
 
 from ...refusal import Refusal
 from .status import Status
@@ -78,6 +77,24 @@ def parse_filters(body: bytes) -> Filters:
         stated = parse_json(body, max_bytes=MAX_QUERY_BYTES)
     except InvalidJson:
         raise _bad("expected a JSON object") from None
+    _check_members(stated)
+    asked = shaped(stated, QueryRequest)
+    return Filters(
+        direction=None if asked.direction == "all" else asked.direction,
+        status=asked.status,
+        space=None if asked.space is None else _canonical_space(asked.space),
+        limit=asked.limit or DEFAULT_ITEMS,
+        after=None if asked.cursor is None else _last_listed(asked.cursor),
+        tokens=bool(asked.tokens),
+    )
+
+
+def _check_members(stated: JsonObject) -> None:
+    """Check the members one by one, because clients read which one is invalid.
+
+    Raises:
+        Refusal: `bad-query`, a member is unknown, of another type or out of bounds.
+    """
     for name in stated:
         if name not in _REASONS:
             # Without `tokens`, which only this node knows: existing clients read this text.
@@ -86,32 +103,39 @@ def parse_filters(body: bytes) -> Filters:
                 " `cursor`"
             )
     for name, reason in _REASONS.items():
+        value = stated.get(name)
         try:
-            shaped({name: stated.get(name)}, QueryRequest)
+            shaped({name: value}, QueryRequest)
         except InvalidJson:
-            raise _bad(
-                "space must not be empty" if stated[name] == "" and name == "space" else reason
-            ) from None
-    asked = shaped(stated, QueryRequest)
-    direction, space = asked.direction, asked.space
-    if space is not None:
-        # not an id: a bare name stays as it is, and any other text matches nothing
-        with suppress(InvalidIdentifier):
-            space = parse_space_id(space).text
-    after = None
-    if asked.cursor is not None:  # the CID of the last delegation on the previous page
-        with suppress(UnicodeDecodeError, InvalidIdentifier):
-            after = parse_cid((decode_url(asked.cursor) or b"").decode("ascii")).digest32
-        if after is None:
-            raise _bad(_BAD_CURSOR)
-    return Filters(
-        None if direction == "all" else direction,
-        asked.status,
-        space,
-        asked.limit or DEFAULT_ITEMS,
-        after,
-        bool(asked.tokens),
-    )
+            if name == "space" and value == "":
+                raise _bad("space must not be empty") from None
+            raise _bad(reason) from None
+
+
+def _canonical_space(text: str) -> str:
+    """Return the canonical form of a space's id, and other texts unchanged.
+
+    A bare name is compared with the names of spaces. Any other text matches nothing.
+    """
+    try:
+        return parse_space_id(text).text
+    except InvalidIdentifier:
+        return text
+
+
+def _last_listed(cursor: str) -> Digest:
+    """Return the digest in a cursor: of the CID of the previous page's last delegation.
+
+    Raises:
+        Refusal: `bad-query`, the cursor is malformed.
+    """
+    try:
+        digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
+    except (UnicodeDecodeError, InvalidIdentifier):
+        raise _bad(_BAD_CURSOR) from None
+    if digest is None:
+        raise _bad(_BAD_CURSOR)
+    return digest
 
 
 def _bad(reason: str) -> Refusal:

@@ -8,14 +8,13 @@ returned in its state at that step.
 """
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.chain import MAX_CHAIN_NODES, Marker, Markers, Registered, mentioned_spaces
-from capabilities.cids import cid_text, parse_cid
+from capabilities.cids import ContentKey, cid_text, parse_cid
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.principals import Principal
 from capabilities.resources import Resource, SpaceId, SpaceResource
@@ -43,19 +42,25 @@ class GrantFilters(FrozenStruct):
 
     def fit(self, delegation: Delegation, identity: Principal) -> bool:
         """Return whether a delegation matches all filters."""
-        parties = {"created": delegation.delegator, "received": delegation.delegate}
-        if parties.get(self.direction or "", identity) != identity:
+        if self.direction == "created" and delegation.delegator != identity:
             return False
-        if self.actions is not None and self.actions.isdisjoint(
-            row.ability for row in delegation.capabilities
+        if self.direction == "received" and delegation.delegate != identity:
+            return False
+        capabilities = delegation.capabilities
+        if self.actions is not None and not any(
+            row.ability in self.actions for row in capabilities
         ):
             return False
-        return self.path is None or any(
-            isinstance(one := row.resource, SpaceResource)
-            and one.path is not None
-            and one.path.startswith(self.path)
-            for row in delegation.capabilities
-        )
+        return self.path is None or any(_is_below(row.resource, self.path) for row in capabilities)
+
+
+def _is_below(resource: Resource, path: str) -> bool:
+    """Return whether a resource's path starts with the given one."""
+    return (
+        isinstance(resource, SpaceResource)
+        and resource.path is not None
+        and resource.path.startswith(path)
+    )
 
 
 class Chain(FrozenStruct, tag="chain"):
@@ -78,16 +83,21 @@ def asked_of(facts: Iterable[Json]) -> GrantFilters | Chain:
     valid query, return filters that match every delegation.
     """
     for fact in facts:
-        if isinstance(fact, dict):
-            with suppress(msgspec.ValidationError):
-                asked = msgspec.convert(fact.get(FACT), _List | Chain)
-                return asked if isinstance(asked, Chain) else asked.filters or GrantFilters()
+        if not isinstance(fact, dict):
+            continue
+        try:
+            asked = msgspec.convert(fact.get(FACT), _List | Chain)
+        except msgspec.ValidationError:
+            continue
+        if isinstance(asked, Chain):
+            return asked
+        return asked.filters or GrantFilters()
     return GrantFilters()
 
 
 _STEP = 16  # delegations between two iterations of the event loop: a few milliseconds
 
-_CID_PREFIX = (0x01, 0x55, 0x1E, 0x20)  # E7: version 1, raw, BLAKE3, 32 bytes
+_CID_PREFIX = (0x01, 0x55, 0x1E, 0x20)  # version 1, raw, BLAKE3, 32 bytes (E7)
 
 
 class ListBounds(FrozenStruct):
@@ -108,7 +118,7 @@ DEFAULT_BOUNDS = ListBounds()
 def is_about_grants(resource: Resource) -> bool:
     """Return whether a resource is exactly `<space>/capabilities/all`."""
     return isinstance(resource, SpaceResource) and resource == SpaceResource(
-        resource.space, "capabilities", "all"
+        resource.space, "capabilities", path="all"
     )
 
 
@@ -124,42 +134,70 @@ async def read_capabilities(
     If the token names one delegation, the result is only that delegation and its ancestors.
     """
     asked = asked_of(invocation.facts)
-    newest = (
-        () if isinstance(asked, Chain) else (space_grants_range(space, limit=bounds.page_rows),)
-    )
-    call = await read_call(services, invocation, (), newest)
-    call.require_hosted()
     if isinstance(asked, Chain):
+        call = await read_call(services, invocation)
+        call.require_hosted()
         return await _chain(services, space, asked, bounds)
-    identity, page = await root_identity(services, call), call.pages[0]
-    grants = dict[str, msgspec.Raw]()
-    examined = size_bytes = 0
+    newest = space_grants_range(space, limit=bounds.page_rows)
+    call = await read_call(services, invocation, (), (newest,))
+    call.require_hosted()
+    identity = await root_identity(services, call)
+    grants = _Grants(bounds)
+    page = call.pages[0]
+    examined = 0
     while True:
         contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
-            some = contents[start : start + _STEP]
-            found = await services.delegations.by_content(some)
-            marks = await read_markers(services, some)
-            now = services.now()
-            for stored in found:
-                if stored is None or not _is_live(stored, marks, now):
-                    continue
-                delegation = stored.delegation
-                if not asked.fit(delegation, identity):
-                    continue
-                if len(grants) >= bounds.reported or size_bytes >= bounds.answer_bytes:
-                    return Entries(grants, truncated=True)
-                reported = _reported(delegation)
-                grants[cid_text(delegation.cid)] = msgspec.Raw(reported)
-                size_bytes += len(reported)
+            step = contents[start : start + _STEP]
+            for delegation in await _matching(services, step, asked, identity):
+                if grants.is_full:
+                    return Entries(grants.by_cid, truncated=True)
+                grants.add(delegation)
             await asyncio.sleep(0)  # lets other tasks run
         examined += len(page.rows)
         if not page.more or examined >= bounds.examined:
-            return Entries(grants, truncated=page.more)
-        page = await read_page(
-            services.store,
-            space_grants_range(space, after=page.last_key, limit=bounds.page_rows),
+            return Entries(grants.by_cid, truncated=page.more)
+        following = space_grants_range(space, after=page.last_key, limit=bounds.page_rows)
+        page = await read_page(services.store, following)
+
+
+class _Grants:
+    """The delegations in a list, up to its bounds."""
+
+    def __init__(self, bounds: ListBounds) -> None:
+        self.by_cid = dict[str, msgspec.Raw]()
+        self._bounds = bounds
+        self._size_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a further delegation is left out."""
+        return (
+            len(self.by_cid) >= self._bounds.reported
+            or self._size_bytes >= self._bounds.answer_bytes
         )
+
+    def add(self, delegation: Delegation) -> None:
+        """Add a delegation."""
+        reported = _reported(delegation)
+        self.by_cid[cid_text(delegation.cid)] = msgspec.Raw(reported)
+        self._size_bytes += len(reported)
+
+
+async def _matching(
+    services: Services, contents: Sequence[ContentKey], filters: GrantFilters, identity: Principal
+) -> list[Delegation]:
+    """Return those of some delegations that are live and match the filters."""
+    found = await services.delegations.by_content(contents)
+    marks = await read_markers(services, contents)
+    now = services.now()
+    return [
+        stored.delegation
+        for stored in found
+        if stored is not None
+        and _is_live(stored, marks, now)
+        and filters.fit(stored.delegation, identity)
+    ]
 
 
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:

@@ -35,7 +35,7 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
         SpaceError: the store does not answer.
     """
     revocation = verify_revocation(parse_revocation(header))
-    check_addressed(revocation, services.keyring.node_did)  # V1
+    check_addressed(revocation, services.keyring.node_did)  # not for another node (V1)
     await services.cohort.yield_to_cohort()
     return await until_committed(services, lambda _: _attempt(services, revocation))
 
@@ -62,8 +62,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     own = len(contents)
     for (content, stored), key, row in zip(ended.items(), keys[own:], records[own:], strict=True):
         if row is not None and marker_of(row) is Marker.REVOKED:
-            # W24, ST16: a repeat writes nothing, but its commit waits until the marker that was
-            # read is durable.
+            # A repeat writes nothing, but its commit waits until the marker that was read is
+            # durable (W24, ST16).
             checks.append(Check(key, row.stamp))
             continue
         audit = AuditRecord(

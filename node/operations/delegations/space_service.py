@@ -71,7 +71,7 @@ def is_about_one(resource: Resource) -> bool:
 
 def _is_plain(resource: Resource) -> TypeGuard[SpaceResource]:
     return isinstance(resource, SpaceResource) and resource == SpaceResource(
-        resource.space, "space", resource.path
+        resource.space, "space", path=resource.path
     )
 
 
@@ -166,11 +166,16 @@ async def make_space(
             checks=plan.checks,
             adds=plan.adds,
             replay_record=call.replay_record,
-        ), _entry(HostedSpace(space.owner, space.name, now))
+        ), _entry(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
 
     return await until_committed(services, attempt)
 
 
 def _entry(hosted: HostedSpace) -> SpaceEntry:
     space = hosted.space
-    return SpaceEntry(space.text, space.name, space.owner, time_text(hosted.hosted_at))
+    return SpaceEntry(
+        id=space.text,
+        name=space.name,
+        owner=space.owner,
+        created_at=time_text(hosted.hosted_at),
+    )

@@ -26,7 +26,7 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
 
     For a `Registered`, the result depends on the time window of its whole chain.
     """
-    # I33: expired from the second of its expiry on
+    # expired from the second of its expiry on (I33)
     if window.expires_at is not None and now >= window.expires_at:
         return "expired"
     if window.not_before is not None and now < window.not_before:
@@ -63,5 +63,5 @@ def verdict_of(
     for ancestor in above:
         revoked = revocation_of(marks.get(ancestor.content_key))
         if revoked is not None:
-            return Verdict("ancestor_revoked", revoked, ancestor)
+            return Verdict(status="ancestor_revoked", revoked=revoked, ancestor=ancestor)
     return Verdict(status_at(window, now))
