@@ -1,13 +1,14 @@
 """Checks for contradictory and unsafe settings."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from operator import attrgetter
 from urllib.parse import urlsplit
 
 from sealspace.service.command_errors import ConfigurationError
 
-from .tree import Config, Http, Listening, Metrics
+from .tree import Collateral, Config, Http, Listening, Log, Metrics, Retention
 
 _LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
 _EITHER = (
@@ -19,9 +20,9 @@ _EITHER = (
 
 _MAX_ORIGIN_CHARS = 253
 _MAX_PORT = 65535
-# CN6. The origin becomes a source in the console's Content-Security-Policy, so it must not contain
-# a character that separates sources there. Browsers match no IPv6 address in a policy and only this
-# IPv4 address. The last label begins with a letter, so that a name cannot be an address.
+# The origin becomes a source in the console's Content-Security-Policy, so it must not contain a
+# character that separates sources there (CN6). Browsers match no IPv6 address in a policy and only
+# this IPv4 address. The last label begins with a letter, so that a name cannot be an address.
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _RUNNER = re.compile(
     rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::([1-9][0-9]{{0,4}}))?"
@@ -40,58 +41,36 @@ def refuse_contradictions(config: Config) -> None:
     Does not check:
         That the files, addresses and services named by settings exist.
     """
-    if config.store.url is not None and not config.store.url.startswith(
-        ("postgresql://", "postgres://")
-    ):
+    _refuse_other_database(config.store.url)
+    _refuse_split_address(config.store.url)
+    _refuse_secret_given_twice(config)
+    _refuse_no_agent(config)
+    _refuse_bad_service_addresses(config.collateral)
+    _refuse_bad_runner(config.http.console_runner)
+    _refuse_bad_proxies(config.http.trusted_proxies)
+    _refuse_short_retention(config.retention)
+    sms_host = _host_of("sms", config.sms, config.http.port)
+    _refuse_open_plain_text(config.http, "http.host", config.http.host)
+    _refuse_open_plain_text(config.http, "sms.listen", sms_host)
+    _refuse_open_metrics(config.metrics, config.http.port)
+    _refuse_suppressed_requests(config.log)
+
+
+def _refuse_other_database(url: str | None) -> None:
+    if url is not None and not url.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError(
             "store.url is not the address of a PostgreSQL database",
             hint="use the form postgresql://user@host/database",
-        )
-    _refuse_split_address(config.store.url)
-    for value, file in _EITHER:
-        text, path = attrgetter(value, file)(config)
-        if text and path is not None:
-            raise ConfigurationError(f"{value} and {file} are both set", hint="unset one of them")
-    _refuse_no_agent(config)
-    for name in ("service_url", "root_crl_url"):
-        url = getattr(config.collateral, name)
-        if url is not None and not _is_plain_address(url):
-            raise ConfigurationError(
-                f"collateral.{name} must be an http or https address without credentials or query",
-                hint="use the form https://pccs.example",
-            )
-    _refuse_bad_runner(config.http.console_runner)
-    for network in config.http.trusted_proxies:
-        try:
-            ip_network(network, strict=False)
-        except ValueError:
-            raise ConfigurationError(
-                f"http.trusted_proxies: {network} is not an IP address or network",
-                hint="use an address such as 10.0.0.7, or a network such as 10.0.0.0/24",
-            ) from None
-    for name, least in _LEAST_DAYS.items():
-        if 0 < getattr(config.retention, name) < least:
-            raise ConfigurationError(
-                f"retention.{name} must be 0 or at least {least} days",
-                hint=f"set retention.{name} to {least} or more, or to 0 to keep everything",
-            )
-    sms_host = _host_of("sms", config.sms, config.http.port)
-    for setting, host in (("http.host", config.http.host), ("sms.listen", sms_host)):
-        _refuse_open_plain_text(config.http, setting, host)
-    _refuse_open_metrics(config.metrics, config.http.port)
-    if config.log.requests != "off" and config.log.level not in ("debug", "info"):
-        raise ConfigurationError(
-            f"log.requests = {config.log.requests} has no effect, because log.level ="
-            f" {config.log.level} suppresses the request lines",
-            hint="set log.level to info, or log.requests to off",
         )
 
 
 def _refuse_split_address(url: str | None) -> None:
     """Reject a database URL with unescaped characters in its password."""
+    if url is None:
+        return
     # The driver would take part of the password for a host or port and quote it in its error.
     try:
-        hosts = "" if url is None else urlsplit(url).netloc.rpartition("@")[2]
+        hosts = urlsplit(url).netloc.rpartition("@")[2]
     except ValueError:
         hosts = ":"
     for host in filter(None, hosts.split(",")):
@@ -100,6 +79,16 @@ def _refuse_split_address(url: str | None) -> None:
             raise ConfigurationError(
                 "store.url is not a valid address",
                 hint="if its password contains : / ? # or @, write them as %3A %2F %3F %23 %40",
+            )
+
+
+def _refuse_secret_given_twice(config: Config) -> None:
+    for value_name, file_name in _EITHER:
+        value = attrgetter(value_name)(config)
+        file = attrgetter(file_name)(config)
+        if value and file is not None:
+            raise ConfigurationError(
+                f"{value_name} and {file_name} are both set", hint="unset one of them"
             )
 
 
@@ -117,6 +106,16 @@ def _refuse_no_agent(config: Config) -> None:
             f"platform.socket is set, but platform.source {config.platform.source} uses no socket",
             hint="set platform.source to dstack or tappd, or unset platform.socket",
         )
+
+
+def _refuse_bad_service_addresses(collateral: Collateral) -> None:
+    for name in ("service_url", "root_crl_url"):
+        url = getattr(collateral, name)
+        if url is not None and not _is_plain_address(url):
+            raise ConfigurationError(
+                f"collateral.{name} must be an http or https address without credentials or query",
+                hint="use the form https://pccs.example",
+            )
 
 
 def _is_plain_address(url: str) -> bool:
@@ -141,6 +140,26 @@ def _refuse_bad_runner(origin: str | None) -> None:
             hint="use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
             " without a path",
         )
+
+
+def _refuse_bad_proxies(proxies: Iterable[str]) -> None:
+    for network in proxies:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigurationError(
+                f"http.trusted_proxies: {network} is not an IP address or network",
+                hint="use an address such as 10.0.0.7, or a network such as 10.0.0.0/24",
+            ) from None
+
+
+def _refuse_short_retention(retention: Retention) -> None:
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(retention, name) < least:
+            raise ConfigurationError(
+                f"retention.{name} must be 0 or at least {least} days",
+                hint=f"set retention.{name} to {least} or more, or to 0 to keep everything",
+            )
 
 
 def _refuse_open_plain_text(http: Http, setting: str, host: str | None) -> None:
@@ -184,6 +203,15 @@ def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:
             " authentication",
             hint="use 127.0.0.1, or set metrics.off_loopback = true if only your own machines can"
             " reach that address",
+        )
+
+
+def _refuse_suppressed_requests(log: Log) -> None:
+    if log.requests != "off" and log.level not in ("debug", "info"):
+        raise ConfigurationError(
+            f"log.requests = {log.requests} has no effect, because log.level ="
+            f" {log.level} suppresses the request lines",
+            hint="set log.level to info, or log.requests to off",
         )
 
 

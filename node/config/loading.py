@@ -83,7 +83,8 @@ def load_config(
             for name, path in _STANDARD_CREDENTIALS.items()
             if variables.get(name)
         } | settings
-    settings["hosting.is_mode_stated"] = "hosting.mode" in settings  # ST18
+    # A default does not open a store to everyone that was served in another mode (ST18).
+    settings["hosting.is_mode_stated"] = "hosting.mode" in settings
     tree = dict[str, _Flat]()
     for path, value in settings.items():
         section, _, name = path.partition(".")

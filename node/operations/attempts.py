@@ -44,7 +44,7 @@ async def until_committed(
     is_first = True
     while True:
         commit, result = await attempt(is_first)
-        if not isinstance(await services.store.commit(commit), Refused):  # ST16
+        if not isinstance(await services.store.commit(commit), Refused):
             return result
         if loop.time() > deadline:
             raise StoreBusy("other writes kept changing the same rows")

@@ -76,11 +76,11 @@ def admit_token(
     Does not check:
         Replay and the chain; `read_call` does.
     """
-    unverified = parse_invocation(header)  # I1
+    unverified = parse_invocation(header)  # the form (I1)
     if only_for is not None:
         check_audience(unverified.audience, only_for)
     invocation = admit_signed(unverified, now=now)
-    check_lifetime(invocation, now, max_lifetime_s)  # I4
+    check_lifetime(invocation, now, max_lifetime_s)  # against tokens that live long (I4)
     return invocation
 
 
@@ -91,8 +91,8 @@ def admit_signed(unverified: UnverifiedInvocation, *, now: float) -> Invocation:
         ChainError: now is outside the token's window.
         BadSignature: the signature does not verify.
     """
-    check_window(unverified, now)  # I2: first, because it is cheaper than a signature check
-    return verify_invocation(unverified)  # I3
+    check_window(unverified, now)  # first, because it is cheaper than a signature check (I2)
+    return verify_invocation(unverified)  # the signature (I3)
 
 
 # Facts that bind a token to the one route that it was signed for (T12). Other routes reject such a
@@ -188,7 +188,7 @@ async def read_call(
         Whether the mentioned spaces are hosted; `Call.require_hosted` does.
     """
     if addressed:
-        # T8: before the read, so that another node's token creates no replay record here
+        # before the read, so that another node's token creates no replay record here (T8)
         check_addressed(invocation, services.keyring.node_did)
     await services.cohort.yield_to_cohort()
     own = invocation.content_key
@@ -204,16 +204,17 @@ async def read_call(
         ranges=ranges,
     )
     if snapshot.is_first_use is False:  # None if the use was not recorded
-        # I12, I20: against replay of a captured token
+        # against replay of a captured token (I12, I20)
         if not snapshot.is_use_unknown:
             raise Refusal("duplicate-invocation")
         await refuse_after_restore(services, replay_record)
         raise Refusal("replay-unknown")
     records = snapshot.records
     marks = markers_of(contents, records[marks_at:spaces_at])
-    if own in marks:  # T9: a delegation, revoked or not
+    if own in marks:  # a delegation, revoked or not (T9)
         raise WrongKind
-    authority = judge_invocation(invocation, found, marks, now=services.now())  # I13, I14
+    # before any answer that depends on what is stored (I13, I14)
+    authority = judge_invocation(invocation, found, marks, now=services.now())
     hosted = zip(mentioned, records[spaces_at:], strict=True)
     return Call(
         invocation=invocation,

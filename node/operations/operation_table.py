@@ -265,19 +265,20 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             rows.append(row)
             if isinstance(resource, SpaceResource):
                 targets.append(OperationTarget(resource.space, resource.path or ""))
-    # I6 comes first: a decrypt request may carry a fact that binds it, which T12 would reject
+    # A decrypt request is recognised first (I6): it may carry a fact that binds it, and would be
+    # rejected as a token of another route (T12).
     if OPEN_KEY not in rows:
-        check_call(invocation)  # T12
-    for row in _TAKING_ALL:
-        if row in rows:
-            whole_token = Request(
-                services=services,
-                invocation=invocation,
-                targets=(),
-                options=NO_OPTIONS,
-                message=message,
-            )
-            return _plan_alone(row, whole_token)
+        check_call(invocation)
+    taking_all = _row_that_takes_all(rows)
+    if taking_all is not None:
+        whole_token = Request(
+            services=services,
+            invocation=invocation,
+            targets=(),
+            options=NO_OPTIONS,
+            message=message,
+        )
+        return _plan_alone(taking_all, whole_token)
     request = Request(
         services=services,
         invocation=invocation,
@@ -290,6 +291,14 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING
     return _plan_alone(row, request)
+
+
+def _row_that_takes_all(rows: Sequence[InvokeOperation]) -> InvokeOperation | None:
+    """Return the first operation that gets a whole token, if one of these is such an operation."""
+    for row in _TAKING_ALL:
+        if row in rows:
+            return row
+    return None
 
 
 def _options_of(message: Message, rows: Sequence[InvokeOperation]) -> Options:
@@ -330,7 +339,7 @@ def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: b
     if row.batch is None or is_mixture:
         if len(rows) > MAX_BATCH_READS:  # too many is reported before a mixture
             raise _too_many(_READS, MAX_BATCH_READS)
-        raise Refusal(  # Q3
+        raise Refusal(
             "bad-option",
             "Multiple invocation outcomes require a homogeneous KV get or metadata batch",
         )

@@ -226,7 +226,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         puts = (
             Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
             evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, inputs),
-            # RC13: the collateral may be replaced before a release refers to it
+            # the collateral may be replaced before a release refers to it (RC13)
             *await missing_documents(services, (collateral.raw,)),
             *await _expired_evidence_puts(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
@@ -258,7 +258,9 @@ def _read(body: bytes) -> _DecodedRequest:
         raise Refusal(
             "request-malformed", hint="receiverPublicKey must be 32 bytes in standard base64"
         )
-    return _DecodedRequest(request, quote, key, canonical_hash(value))
+    return _DecodedRequest(
+        request=request, quote=quote, receiver_public_key=key, body_hash=canonical_hash(value)
+    )
 
 
 def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
@@ -319,7 +321,7 @@ async def _verified(
     )
     if terms is None or terms.value is None:
         raise RecordDamaged("the store's key-release policy was deleted")
-    # AT29
+    # The operator's record names the key providers that are accepted (AT29).
     accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
     bound = bind_quote(
         decoded.quote, binding, event_log=decoded.request.event_log, accepted=accepted
@@ -367,8 +369,8 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     collateral, settings = parse_collateral(row.value), services.config.collateral
     max_age_s = settings.stale_s + settings.grace_s
     check_age(collateral, max_age_s=max_age_s, now=services.now())
-    # AT19: revocation lists of all families are compared. An older list in this family's document
-    # would hide a revocation that arrived with another family's.
+    # Revocation lists of all families are compared. An older list in this family's document would
+    # hide a revocation that arrived with another family's (AT19).
     stored = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
     collateral = with_newest_lists(collateral, stored, quote, services.trust_root)
     issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)

@@ -9,6 +9,7 @@ handled like an imported one: verified, compared with the stored one, and stored
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -60,46 +61,78 @@ _FIRST_RETRY_S = 60.0
 
 async def fetch_due(services: Services) -> bool:
     """Fetch the most urgent collateral document, if any is due."""
-    source, now = services.collateral_source, services.now()
+    source = services.collateral_source
     if source is None:
         return False
-    states = await collateral_states(services.store)
-    # A try in the future means that the clock was set back.
-    due = [entry for entry in states if entry[1].due_at <= now or entry[1].tried_at > now]
-    if not due:
+    now = services.now()
+    urgent = _most_urgent(await collateral_states(services.store), now)
+    if urgent is None:
         return False
-    # Wishes first: a client waits for them, while a document that is due is valid for days.
-    family, state, stamp = min(due, key=lambda entry: (not entry[1].is_missing, entry[1].due_at))
-    failed = None
-    if not state.is_missing or state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S:
+    family, state, stamp = urgent
+    kept_state = None  # removes a wish that is forgotten
+    if not _is_forgotten(state, now):
         try:
             await _fetch(services, source, family)
             return False
         except AttestationError as error:
-            # AT31: the wait for a wish doubles with each failure, up to `collateral.retry_s`.
-            now, failures = services.now(), state.failures + 1
-            wait_s: float = services.config.collateral.retry_s
-            requested_s = error.retry_after_s if isinstance(error, CollateralUnusable) else None
-            if error.code == "platform-unknown":  # AT32
-                wait_s = max(wait_s, UNKNOWN_FOR_S)
-            elif state.is_missing:
-                wait_s = min(_FIRST_RETRY_S * 2 ** min(failures - 1, 16), wait_s)
-            # not before the service allows it (AT32)
-            next_at = now + max(wait_s, requested_s or 0.0)
-            fmspc, ca = family
-            log_warning(
-                "collateral-refresh-failed",
-                fmspc=fmspc.hex(),
-                ca=ca,
-                code=error.code,
-                failures=failures,
-            )
-            failed = msgspec.structs.replace(
-                state, tried_at=now, due_at=next_at, failed=error.code, failures=failures
-            )
+            kept_state = _state_after_failure(services, family, state, error)
     # Refused if a document was imported meanwhile, whose state is then kept.
-    await commit_puts(services.store, state_put(family, failed, expect=stamp))
+    await commit_puts(services.store, state_put(family, kept_state, expect=stamp))
     return False
+
+
+def _most_urgent(
+    states: Sequence[tuple[Family, CollateralState, bytes]], now: float
+) -> tuple[Family, CollateralState, bytes] | None:
+    """Return the family to fetch next, with its state and that row's stamp; None if none is due.
+
+    Wishes come first: a client waits for them, while a document that is due is valid for days.
+    """
+    due = [
+        (family, state, stamp)
+        for family, state, stamp in states
+        # A try in the future means that the clock was set back.
+        if state.due_at <= now or state.tried_at > now
+    ]
+    return min(due, key=lambda entry: (not entry[1].is_missing, entry[1].due_at), default=None)
+
+
+def _is_forgotten(state: CollateralState, now: float) -> bool:
+    """Return whether a family is only wished for, and no backend has renewed the wish."""
+    return state.is_missing and not state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S
+
+
+def _state_after_failure(
+    services: Services, family: Family, state: CollateralState, error: AttestationError
+) -> CollateralState:
+    """Log that a document could not be fetched, and return the state with the next try's time."""
+    now = services.now()
+    failures = state.failures + 1
+    fmspc, ca = family
+    log_warning(
+        "collateral-refresh-failed", fmspc=fmspc.hex(), ca=ca, code=error.code, failures=failures
+    )
+    wait_s = _wait_after_failure(services, state, error)
+    return msgspec.structs.replace(
+        state, tried_at=now, due_at=now + wait_s, failed=error.code, failures=failures
+    )
+
+
+def _wait_after_failure(
+    services: Services, state: CollateralState, error: AttestationError
+) -> float:
+    """Return the seconds until the next try; `state` counts the failures before this one."""
+    wait_s: float = services.config.collateral.retry_s
+    if error.code == "platform-unknown":
+        # a family that the service does not know is requested rarely (AT32)
+        wait_s = max(wait_s, UNKNOWN_FOR_S)
+    elif state.is_missing:
+        # The wait for a wish doubles with each failure, up to `collateral.retry_s` (AT31).
+        wait_s = min(_FIRST_RETRY_S * 2 ** min(state.failures, 16), wait_s)
+    if isinstance(error, CollateralUnusable) and error.retry_after_s is not None:
+        # not before the service allows it (AT32)
+        wait_s = max(wait_s, error.retry_after_s)
+    return wait_s
 
 
 async def _fetch(services: Services, source: CollateralSource, family: Family) -> None:
@@ -194,16 +227,16 @@ async def report_alarms(services: Services) -> bool:
         AttestationError: a stored document does not parse.
         SpaceError: the store does not answer.
     """
-    now, rules = services.now(), refresh_rules(services.config.collateral)
+    now = services.now()
+    rules = refresh_rules(services.config.collateral)
     for entry in await list_collateral(services.store):
-        collateral, state = entry.collateral, entry.state
-        if collateral is None:
+        if entry.collateral is None:
             continue
         fmspc, ca = entry.family
         for alarm in alarms_of(
-            collateral,
-            refreshed_at=state.refreshed_at,
-            tried_at=state.tried_at,
+            entry.collateral,
+            refreshed_at=entry.state.refreshed_at,
+            tried_at=entry.state.tried_at,
             now=now,
             rules=rules,
         ):

@@ -123,7 +123,7 @@ async def _decrypt(
             live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
-            reserve=permit.decrypt.network.owner,  # ST17
+            reserve=permit.decrypt.network.owner,  # a full store still releases keys (ST17)
         ), (permit, receipt)
 
     permit, receipt = await until_committed(services, attempt)
@@ -145,8 +145,9 @@ def _release_audit(
     detail = canonical_members(
         {
             "ground": permit.ground,
-            "machine": None if machine is None else machine.name,  # MT5
-            "claims": None if machine is None else machine.claims,  # OX5
+            # of a machine token, and of the job that exchanged an ID token for it (MT5, OX5)
+            "machine": None if machine is None else machine.name,
+            "claims": None if machine is None else machine.claims,
             "mode": permit.mode,
             "owner": decrypt.network.owner,
             "requestHash": decrypt.request_hash,

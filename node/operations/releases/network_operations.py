@@ -112,7 +112,7 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
             services, call, network, NETWORK_CREATE, body_hash, records_use=is_first
         )  # rows 7 to 17
         check_create(write.record)  # row 18
-        if write.record is not None:  # EN31
+        if write.record is not None:  # made by a sign-in, and not claimed yet (EN31)
             return _plan(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, network)  # row 19
         record = create_network(
@@ -140,10 +140,10 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
         ChainError: `action-unauthorized`, the owner is not admitted.
     """
     owner = principal_of(network.owner)
-    if not services.hosting.needs_admission(owner):  # ST13
+    if not services.hosting.needs_admission(owner):  # listed, or the mode is not permit (ST13)
         return ()
     admission = await read_row(services.store, admission_key(owner))
-    if not is_admitted(admission):  # ST14
+    if not is_admitted(admission):  # nor by a row (ST14)
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (check_of(admission_key(owner), admission),)
 
@@ -210,8 +210,8 @@ async def _bind_write(
         body_hash=body_hash,
         node_did=services.keyring.node_did,
     )
-    # EN15: creating and revoking are final, so a later repeat has no effect. The nonce of a token
-    # with a longer lifetime is therefore recorded for MAX_LIFETIME_S only.
+    # Creating and revoking are final, so a later repeat has no effect. The nonce of a token with a
+    # longer lifetime is therefore recorded for MAX_LIFETIME_S only (EN15).
     ends_at = min(invocation.expires_at, services.now() + MAX_LIFETIME_S)
     replay_records = nonce_replay_records(
         admin_nonce_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
@@ -223,12 +223,10 @@ async def _bind_write(
         if snapshot.is_first_use is False:
             raise RequestError("nonce-used")
     row = await read_row(services.store, network_row_key(network))
-    return _Write(
-        call,
-        replay_records[0],
-        row,
-        None if row is None or row.value is None else decode_network(row.value),
-    )
+    record = None
+    if row is not None and row.value is not None:
+        record = decode_network(row.value)
+    return _Write(call=call, replay_record=replay_records[0], row=row, record=record)
 
 
 def _plan(
@@ -251,6 +249,6 @@ def _plan(
         live=write.call.live,
         checks=checks,
         replay_record=write.replay_record,
-        # ST17: not a new network, of which anyone can make any number
+        # not for a new network, of which anyone can make any number (ST17)
         reserve=None if write.row is None else record.owner,
     ), descriptor_json(record, services.keyring.node_did)

@@ -52,7 +52,7 @@ def admitted_reader(
     A token that is bound to another route is rejected.
     """
     invocation, network = admitted_for_network(services, header, path_id, ability)
-    check_unbound(invocation)  # T12: a token signed to change a policy must not read one
+    check_unbound(invocation)  # a token signed to change a policy must not read one (T12)
     return invocation, network
 
 

@@ -86,7 +86,7 @@ async def change_in_person(
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals of trust")
         marks = (await decide_owner_authority(services, call, record.owner)).in_person
-        # RC31: the owner's and the operator's withdrawals
+        # the owner's and the operator's withdrawals (RC31)
         withdrawn = (record.withdrawals, decode_withdrawals(listed.value))
         if marks is None or any(entry.names_any((invocation.invoker,)) for entry in withdrawn):
             raise Refusal("policy-not-in-person", hint=in_person)
@@ -99,7 +99,7 @@ async def change_in_person(
             live=tuple(dict.fromkeys((*call.live, *marker_keys(marks)))),
             checks=(Check(WITHDRAWALS_KEY, listed.stamp),),
             replay_record=call.replay_record,
-            reserve=record.owner,  # ST17
+            reserve=record.owner,  # a full store still accepts policies (ST17)
         ), None
 
     await until_committed(services, attempt)

@@ -34,7 +34,7 @@ from spaces.documents.network_rows import network_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY, WITHDRAWALS_KEY
 from spaces.space_errors import RecordDamaged
 from spaces.store.contract import Record, read_page
-from spaces.values.value_heads import head_key, head_of
+from spaces.values.value_heads import Head, head_key, head_of
 
 from ...release_terms import in_force
 from ...services import Services
@@ -95,17 +95,20 @@ async def read_release(
     if record_row is None:
         raise RecordDamaged("the store has no key-release policy")
     if withdrawn_row is None:
-        # RC21: an absent row must not count as an empty list, or deleting it would undo withdrawals
+        # An absent row must not count as an empty list, or deleting it would undo withdrawals
+        # (RC21).
         raise RecordDamaged("the store has no list of withdrawals of trust")
     release_record = in_force(services.config.release, decode_release_record(_value(record_row)))
     owner = await decide_owner_authority(services, call, checked.network.owner)
     machine = machine_grant_of(owner, services.keyring.exchange_signer.did)
     policies = policies_in_force(checked.network.policy, release_record, owner.facts.links.values())
     paths = paths_in_force(policies, machine)
-    evidence, evidence_row = None, None
+    evidence = None
+    evidence_row = None
     for row in evidence_rows:  # at most one, for exactly this receiver key
         if row is not None and row.value is not None:
-            evidence, evidence_row = decode_evidence(row.value), RowStamp(keys[3], row.stamp)
+            evidence = decode_evidence(row.value)
+            evidence_row = RowStamp(keys[3], row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies, machine):
         evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
@@ -158,16 +161,11 @@ async def _key_paths(
     Only spaces of the network's owner are examined, so that a policy cannot make the node read
     values of other owners.
     """
-    keys = dict[str, bytes]()
-    for path in sorted(policy_paths):
-        resource = parse_resource(path)
-        # checked when the policy was parsed
-        assert isinstance(resource, SpaceResource) and resource.path is not None
-        if resource.space.owner == checked.network.owner:
-            keys[path] = head_key(resource.space, resource.path)
+    keys = _keys_of_values(policy_paths, checked.network.owner)
+    paths = [*keys]
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
     found = dict[str, RowStamp]()
-    left_bytes, paths = _MOST_ENVELOPE_BYTES, [*keys]
+    left_bytes = _MOST_ENVELOPE_BYTES
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         if left_bytes <= 0:
             break
@@ -177,9 +175,29 @@ async def _key_paths(
             head = head_of(record, key=keys[path])
             if record is None or head is None:  # nothing stored, or deleted
                 continue
-            if await is_stored_at(services, head, digest, most_bytes=left_bytes):  # RL19
+            # the value at a path counts only if its key is the requested one (RL19)
+            if await is_stored_at(services, head, digest, most_bytes=left_bytes):
                 found[path] = RowStamp(keys[path], record.stamp)
-            # A larger body was not read. An inline body was read with its row in any case.
-            if head.body is not None or head.size_bytes <= left_bytes:
-                left_bytes -= head.size_bytes
+            left_bytes -= _read_bytes(head, most_bytes=left_bytes)
     return found
+
+
+def _keys_of_values(paths: frozenset[str], owner: Principal) -> dict[str, bytes]:
+    """Return the database keys of the values at those paths that are in spaces of an owner."""
+    keys = dict[str, bytes]()
+    for path in sorted(paths):
+        resource = parse_resource(path)
+        # checked when the policy was parsed
+        assert isinstance(resource, SpaceResource) and resource.path is not None
+        if resource.space.owner == owner:
+            keys[path] = head_key(resource.space, resource.path)
+    return keys
+
+
+def _read_bytes(head: Head, *, most_bytes: int) -> int:
+    """Return how many bytes of a value were read to compare it.
+
+    A body of more than `most_bytes` was not read. An inline body was read with its row in any case.
+    """
+    is_read = head.body is not None or head.size_bytes <= most_bytes
+    return head.size_bytes if is_read else 0

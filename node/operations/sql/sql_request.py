@@ -20,7 +20,7 @@ from spaces.sql.requests import MAX_SQL_BYTES, Batch, Execute, Query, SqlValue, 
 from ...refusal import Refusal
 
 _ALL = frozenset({READ, WRITE, SCHEMA, ADMIN})
-# SQ10: what an ability allows. Administration includes everything.
+# What an ability allows. Administration includes everything (SQ10).
 _RIGHTS = {
     "read": frozenset({READ}),
     "write": frozenset({READ, WRITE, SCHEMA}),
@@ -167,7 +167,8 @@ class Permit(FrozenStruct):
         if isinstance(work, Named):
             if not limits.mode and all(work.name != one.name for one in limits.statements):
                 raise SqlError(f"Invalid statement: Statement '{work.name}' not found")
-            return Query(*limits.bind(work.name, work.params))
+            sql, params = limits.bind(work.name, work.params)
+            return Query(sql, params)
         if limits.mode or (isinstance(work, Export) and not limits.is_whole):
             raw = "raw-" if isinstance(work, Query | Execute) else ""
             raise SqlRefused(f"sql-{raw}{work.__struct_config__.tag}-blocked")
@@ -182,7 +183,8 @@ def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
         SqlRefused: the token states too many different caveats.
     """
     found: dict[SqlLimits, frozenset[str]] = {}
-    for capability, limits in limits_of(invocation, SpaceResource(name.space, "sql", name.path)):
+    database = SpaceResource(name.space, "sql", path=name.path)
+    for capability, limits in limits_of(invocation, database):
         rights = rights_of(capability.ability)
         if limits.read_only:
             rights &= {READ}

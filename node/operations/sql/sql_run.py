@@ -95,11 +95,18 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
     body = await request.message.whole_body(MAX_SQL_BYTES)
     if body is None:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
-    work, refused = parse_request(body), list[Exception]()
-    for permit in permits_of(request.invocation, name):  # SQ23
+    work = parse_request(body)
+    refused = list[Exception]()
+    for permit in permits_of(request.invocation, name):  # under one of them, not a mixture (SQ23)
         try:
             applied = permit.applied(work)
-            operation = _Operation(request, services.databases, name, permit, reading)
+            operation = _Operation(
+                request=request,
+                databases=services.databases,
+                name=name,
+                permit=permit,
+                reading=reading,
+            )
             if isinstance(applied, Export):
                 return await operation.export()
             return await operation.answer(with_values(applied))
@@ -125,12 +132,13 @@ async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _
     call.require_hosted()
     record, usage, override = call.records
     row = DATABASE_ROWS.read(record)
+    existing = [found for _, found in call.pages[0].rows if has_value(found)]
     return _Reading(
-        call,
-        None if row is None else row.size_bytes,
-        counter_of(usage),
-        effective_limit(space, override, services.quota),
-        sum(has_value(found) for _, found in call.pages[0].rows),
+        call=call,
+        old_bytes=None if row is None else row.size_bytes,
+        used_bytes=counter_of(usage),
+        limit_bytes=effective_limit(space, override, services.quota),
+        databases=len(existing),
     )
 
 
@@ -227,7 +235,7 @@ class _Operation(FrozenStruct):
         )
         try:
             return await lease.run(run, write_s, self._watch)
-        except SqlQuotaExceeded:  # SQ14
+        except SqlQuotaExceeded:  # pages count on the quota of the space (SQ14)
             raise Refusal("quota-exceeded", reading.used_bytes, reading.limit_bytes) from None
 
     def _of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
