@@ -16,7 +16,7 @@ TYPES = {
 }
 """The content type for each file suffix; files with other suffixes are not served."""
 
-# CN1. Against cross-site scripting: no inline script or style, no other origin, and trusted types
+# Against cross-site scripting (CN1): no inline script or style, no other origin, and trusted types
 # so that text never becomes script. Users' values share this origin, but are served sandboxed and
 # without a script type (wire 5.10), so `'self'` covers the console's files only.
 _CONNECT = "connect-src 'self'"
@@ -64,7 +64,7 @@ def headers_with(runner: str | None) -> Mapping[str, str]:
     """
     if runner is None:
         return HEADERS
-    # CN6: the page may send requests to the runner, but loads no script, style or image from it
+    # the page may send requests to the runner, but loads no script, style or image from it (CN6)
     return {
         **HEADERS,
         "Content-Security-Policy": _POLICY.replace(_CONNECT, f"{_CONNECT} {runner}"),

@@ -146,12 +146,12 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
 
 async def _back_up(config: Config, file: Path, passphrase: str | None) -> BackupSummary:
     async with opened_store(config, is_for_reading=True) as store:
-        # ST18: this command does not see what `serve` was given by options or variables.
+        # This command does not see what `serve` was given by options or variables (ST18).
         mode = await recorded_text(store, HOSTING_MODE_KEY) or config.hosting.mode
         served = replace(config, hosting=replace(config.hosting, mode=mode))
         sealed = None
         if passphrase is not None:
-            if secret_origin(config) == "platform":  # BK8
+            if secret_origin(config) == "platform":  # such a secret never leaves it (BK8)
                 raise SecretUnusable(
                     "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
@@ -255,7 +255,7 @@ def restore(
             backup = OpenedBackup(stream)
             mark = backup.header.marked_at
             if not future_mark and mark > SystemClock.now() + _MAX_AHEAD_S:
-                # BK5: the restored node would refuse every token until that time.
+                # The restored node would refuse every token until that time (BK5).
                 raise ClockWrong(
                     f"the backup is dated {time_text(mark)}, more than a day ahead of this"
                     " machine's clock",
@@ -263,7 +263,7 @@ def restore(
                     " it made the backup, add --future-mark",
                 )
             if config.is_shared and backup.header.longest_life_s > longest_life_s(config):
-                # BK5: a database deletes replay records by the lifetime that its own node allows.
+                # A database deletes replay records by the lifetime that its own node allows (BK5).
                 # Tokens that live longer could be used again.
                 raise ConfigurationError(
                     "the longest token lifetime in these settings is shorter than in the settings"
@@ -334,7 +334,7 @@ async def _restore(
             if secret is not None:
                 make_file(staging / SECRET_FILE_NAME, secret)  # mode 0600, durable
             new_node_did = None
-            if as_new:  # BK7: a new secret, unless the settings name one
+            if as_new:  # a new secret, unless the settings name one (BK7)
                 own = replace(config, store=replace(config.store, data=str(staging)))
                 new_node_did = Keyring(load_root_secret(own, SystemEntropy())).node_did
                 if new_node_did == backup.header.node_did:
@@ -455,7 +455,7 @@ def check(config: Config, opens: bool) -> int:
     handle_signals_like_ctrl_c()  # a signal then ends the subprocess too
     try:
         checked = run_in_subprocess(_checked, config, opens)
-    except RecordDamaged as error:  # BK9: a crash while reading is a finding
+    except RecordDamaged as error:  # a crash while reading is a finding (BK9)
         checked = _damaged(str(error))
     if shared().as_json:
         print_json(checked)
@@ -644,9 +644,9 @@ def do_task(name: str) -> None:
         reply: object = do(*task)
         status = 0
     except NodeError as error:
-        reply = StartRefusal(error.code, error.message, error.hint)
+        reply = StartRefusal(code=error.code, text=error.message, hint=error.hint)
     except SpaceError as error:
-        reply = StartRefusal(error.code, str(error), "")
+        reply = StartRefusal(code=error.code, text=str(error), hint="")
     sys.stdout.buffer.write(msgspec.json.encode(reply))
     sys.stdout.buffer.flush()
     sys.exit(status)

@@ -74,13 +74,13 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
     A `SealspaceError` counts as a warning or a failure.
     """
     try:
-        return Diagnosis(name, "ok", check())
+        return Diagnosis(name=name, severity="ok", text=check())
     except SealspaceError as error:
         return Diagnosis(
-            name,
-            "warn" if isinstance(error, DoctorWarning) else "wrong",
-            what_happened(error),
-            error.step,
+            name=name,
+            severity="warn" if isinstance(error, DoctorWarning) else "wrong",
+            text=what_happened(error),
+            next_step=error.step,
         )
 
 
@@ -117,19 +117,19 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         yield from _node_here(config_file, data)
     else:
         yield Diagnosis(
-            "settings",
-            "skipped",
-            "no settings are given, and the current folder has no folder `data`",
-            "check a node's settings, disk and store: sealspace doctor --data DIR",
+            name="settings",
+            severity="skipped",
+            text="no settings are given, and the current folder has no folder `data`",
+            next_step="check a node's settings, disk and store: sealspace doctor --data DIR",
         )
     if (config_file is None and data is None) or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
     else:  # the login of this shell's user may be at another node than the one being checked
         yield Diagnosis(
-            "login",
-            "skipped",
-            "--data or --config is given",
-            "check the login, without these options: sealspace doctor",
+            name="login",
+            severity="skipped",
+            text="--data or --config is given",
+            next_step="check the login, without these options: sealspace doctor",
         )
 
 
@@ -161,16 +161,18 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
                 )
         config = config_from(config_file, {"store__data": data})
     except NodeError as error:
-        yield Diagnosis("settings", "wrong", error.message, error.hint)
+        yield Diagnosis(name="settings", severity="wrong", text=error.message, next_step=error.hint)
         return
     from .store_check import check_store, database_findings  # needs the extra
 
-    yield Diagnosis("settings", "ok", "valid; sealspace config show prints them")
+    yield Diagnosis(name="settings", severity="ok", text="valid; sealspace config show prints them")
     yield diagnosed("disk", lambda: _disk(config.data))
-    of_database = [Diagnosis("store", *one) for one in database_findings(config)]
-    yield from of_database
+    is_usable = True
+    for severity, text, next_step in database_findings(config):
+        yield Diagnosis(name="store", severity=severity, text=text, next_step=next_step)
+        is_usable = is_usable and severity != "wrong"
     # A store must not be opened through a pooling proxy, which breaks its sessions.
-    if all(one.severity != "wrong" for one in of_database):
+    if is_usable:
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
@@ -208,10 +210,10 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
         login = Diagnosis(
-            "login",
-            "wrong" if (home.folder / "profile.json").exists() else "missing",
-            error.message,
-            error.step,
+            name="login",
+            severity="wrong" if (home.folder / "profile.json").exists() else "missing",
+            text=error.message,
+            next_step=error.step,
         )
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))

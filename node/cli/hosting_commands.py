@@ -175,7 +175,7 @@ async def set_(config: Config, store: Store, space: str, size: int) -> None:
     The limit is in bytes, KiB, MiB, GiB or TiB. A limit of 0 stops all writing. The change is
     audited. The limit of spaces named `public` is a setting.
     """
-    if space.endswith(f":{PUBLIC_NAME}"):  # M53
+    if space.endswith(f":{PUBLIC_NAME}"):  # the setting applies, whatever else is set (M53)
         raise ConfigurationError(
             f"{space} has the limit of all public spaces",
             hint="change the setting public_spaces.storage_limit_bytes",

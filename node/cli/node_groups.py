@@ -6,8 +6,10 @@ from sealspace.cli.lazy import LazyGroup, Row, Sections, rows_of
 
 config = LazyGroup(
     {
-        "show": Row("node.cli.config", "Print the settings in force, as TOML."),
-        "init": Row("node.cli.config", "Write a settings file that describes every setting."),
+        "show": Row(module="node.cli.config", summary="Print the settings in force, as TOML."),
+        "init": Row(
+            module="node.cli.config", summary="Write a settings file that describes every setting."
+        ),
     },
     help="Show a node's settings, or write a settings file.",
 )
@@ -16,7 +18,11 @@ config = LazyGroup(
 
 admin = LazyGroup(
     {
-        "owners": Row("node.cli.hosting_commands", "Admit, remove and list owners.", "node"),
+        "owners": Row(
+            module="node.cli.hosting_commands",
+            summary="Admit, remove and list owners.",
+            extra="node",
+        ),
         **rows_of(
             "node.cli.release_commands",
             {
@@ -35,7 +41,9 @@ admin = LazyGroup(
             "node",
         ),
         "quota": Row(
-            "node.cli.hosting_commands", "Show or set the storage limits of spaces.", "node"
+            module="node.cli.hosting_commands",
+            summary="Show or set the storage limits of spaces.",
+            extra="node",
         ),
         **rows_of(
             "node.cli.backup_commands",
@@ -47,14 +55,14 @@ admin = LazyGroup(
             "node",
         ),
         "migrate-store": Row(
-            "node.cli.migrate",
-            "Move the store into a database, or from a database into a folder.",
-            "node",
+            module="node.cli.migrate",
+            summary="Move the store into a database, or from a database into a folder.",
+            extra="node",
         ),
         "migrate-objects": Row(
-            "node.cli.migrate",
-            "Move large values into a bucket, or from a bucket into a folder.",
-            "node",
+            module="node.cli.migrate",
+            summary="Move large values into a bucket, or from a bucket into a folder.",
+            extra="node",
         ),
     },
     help="Administer a node's store. Most commands also work while the node is running.",
@@ -62,19 +70,27 @@ admin = LazyGroup(
 
 SECTIONS: Sections = {
     "Start": {
-        "serve": Row("node.cli.serve", "Run the node.", "node"),
+        "serve": Row(module="node.cli.serve", summary="Run the node.", extra="node"),
         "dev": Row(
-            "node.cli.dev",
-            "Start a node, a simulated backend and a test owner for development.",
-            "node",
+            module="node.cli.dev",
+            summary="Start a node, a simulated backend and a test owner for development.",
+            extra="node",
         ),
-        "doctor": Row("node.cli.doctor", "Find problems with the installation, a node or a login."),
-        "config": Row("node.cli.node_groups", "Show a node's settings, or write a settings file."),
+        "doctor": Row(
+            module="node.cli.doctor",
+            summary="Find problems with the installation, a node or a login.",
+        ),
+        "config": Row(
+            module="node.cli.node_groups",
+            summary="Show a node's settings, or write a settings file.",
+        ),
     },
     "Operate": {
         "admin": Row(
-            "node.cli.node_groups",
-            "Administer a node's store: owners, key releases, audit log, quotas and backups.",
+            module="node.cli.node_groups",
+            summary=(
+                "Administer a node's store: owners, key releases, audit log, quotas and backups."
+            ),
         )
     },
 }

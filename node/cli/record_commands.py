@@ -114,7 +114,11 @@ async def _chain(config: Config, store: Store) -> Chain:
     They are the DID of the node, the id of its store, and a function that signs.
     """
     keyring = Keyring(own_secret(config, await recorded_identity(store)))
-    return Chain(keyring.node_did, await started_id(store), keyring.node_signer.sign)
+    return Chain(
+        node_did=keyring.node_did,
+        store_id=await started_id(store),
+        sign=keyring.node_signer.sign,
+    )
 
 
 # --- receipts -------------------------------------------------------------------------------------

@@ -194,9 +194,9 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
 
 
 def _shown(record: ReleaseRecord) -> JsonObject:
-    roots: list[Json] = [
-        "intel" if root == INTEL_ROOT_SHA256 else root.hex() for root in record.trust_roots
-    ]
+    roots = list[Json]()
+    for root in record.trust_roots:
+        roots.append("intel" if root == INTEL_ROOT_SHA256 else root.hex())
     return {
         "attestation": record.mode,
         "trustRoots": roots,

@@ -54,7 +54,7 @@ async def check_store(config: Config) -> str:
                 raise StoreMisused(
                     f"the store cannot be read: {error}", hint="restore a backup"
                 ) from error
-            await refuse_unsafe_copy(config, store)  # BK6, ST18
+            await refuse_unsafe_copy(config, store)
             await _check_large_values(config, store, identity)
             wait = await restore_wait(store, SystemClock.now())
     except StoreMisused as error:

@@ -129,7 +129,7 @@ async def list_collateral(store: Store) -> Sequence[FamilyCollateral]:
     """
     documents = {family: parse_collateral(raw) for family, raw in await collateral_documents(store)}
     return [
-        FamilyCollateral(family, state, documents.get(family))
+        FamilyCollateral(family=family, state=state, collateral=documents.get(family))
         for family, state, _ in await collateral_states(store)
     ]
 

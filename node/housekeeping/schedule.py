@@ -229,7 +229,7 @@ async def _collect_bodies(services: Services) -> bool:
         is_locked = await store.are_bodies_locked()
     else:
         is_locked = await asyncio.to_thread(are_bodies_locked, services.config.data)
-    if is_locked:  # BK2: a backup in progress still reads bodies that no row refers to any more
+    if is_locked:  # a backup still reads bodies that no row refers to any more (BK2)
         return False
     return (
         await collect(
@@ -264,31 +264,31 @@ async def _sweep_delegations(services: Services) -> bool:
 
 
 JOBS = (
-    Job("seal-audit", 1.0, seal_audit.seal_recent),
-    Job("seal-audit-delayed", 60.0, seal_audit.seal_delayed),
-    Job("seal-audit-late", 3600.0, seal_audit.seal_audit),
-    Job("fetch-collateral", 5.0, refresh_collateral.fetch_due),
-    Job("collect-bodies", 30.0, _collect_bodies),
+    Job(name="seal-audit", every_s=1.0, round=seal_audit.seal_recent),
+    Job(name="seal-audit-delayed", every_s=60.0, round=seal_audit.seal_delayed),
+    Job(name="seal-audit-late", every_s=3600.0, round=seal_audit.seal_audit),
+    Job(name="fetch-collateral", every_s=5.0, round=refresh_collateral.fetch_due),
+    Job(name="collect-bodies", every_s=30.0, round=_collect_bodies),
     Job(
-        "sweep-tickets",
-        60.0,
-        lambda one: sweep_tickets(one.store, now=one.now()),
+        name="sweep-tickets",
+        every_s=60.0,
+        round=lambda one: sweep_tickets(one.store, now=one.now()),
         by_age=True,
     ),
-    Job("sweep-receipts", 60.0, sweep_receipts, by_age=True),
-    Job("sweep-evidence", 60.0, sweep_evidence, by_age=True),
-    Job("sweep-aliases", 60.0, sweep_aliases),
-    Job("watch-collateral", 21_600.0, refresh_collateral.report_alarms),
-    Job("sweep-unfinished", 3600.0, _sweep_unfinished, by_age=True),
-    Job("sweep-delegations", 3600.0, _sweep_delegations, by_age=True),
+    Job(name="sweep-receipts", every_s=60.0, round=sweep_receipts, by_age=True),
+    Job(name="sweep-evidence", every_s=60.0, round=sweep_evidence, by_age=True),
+    Job(name="sweep-aliases", every_s=60.0, round=sweep_aliases),
+    Job(name="watch-collateral", every_s=21_600.0, round=refresh_collateral.report_alarms),
+    Job(name="sweep-unfinished", every_s=3600.0, round=_sweep_unfinished, by_age=True),
+    Job(name="sweep-delegations", every_s=3600.0, round=_sweep_delegations, by_age=True),
     Job(
-        "sweep-versions",
-        3600.0,
-        lambda one: sweep_versions(one.store, one.values, now=one.now()),
+        name="sweep-versions",
+        every_s=3600.0,
+        round=lambda one: sweep_versions(one.store, one.values, now=one.now()),
         by_age=True,
     ),
-    Job("prune-audit", 3600.0, prune_audit, by_age=True),
-    Job("sweep-orphans", 86_400.0, _sweep_orphans, by_age=True),
+    Job(name="prune-audit", every_s=3600.0, round=prune_audit, by_age=True),
+    Job(name="sweep-orphans", every_s=86_400.0, round=_sweep_orphans, by_age=True),
 )
 
 
@@ -322,7 +322,7 @@ class Housekeeper:
         lease, store = self._lease, self._services.store
         if isinstance(store, SharedStore):
             clocks = await store.clocks()
-            if clocks.is_skewed:  # ST9
+            if clocks.is_skewed:  # too much would be deleted, or too little (ST9)
                 log_warning("housekeeping-clock-apart", ahead_s=round(clocks.ahead_s))
                 await lease.release()
                 return False

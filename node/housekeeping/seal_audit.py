@@ -53,4 +53,6 @@ def chain_of(services: Services) -> Chain:
     They are the DID of the node, the id of its store, and a function that signs.
     """
     keyring = services.keyring
-    return Chain(keyring.node_did, services.store_id, keyring.node_signer.sign)
+    return Chain(
+        node_did=keyring.node_did, store_id=services.store_id, sign=keyring.node_signer.sign
+    )

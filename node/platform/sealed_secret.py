@@ -90,7 +90,7 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
     found = _FORM.fullmatch(sealed)
     payload = b"" if found is None else found["payload"]
     has_bounds = MIN_SECRET_BYTES <= len(payload) - _NONCE_BYTES - _TAG_BYTES <= MAX_SECRET_BYTES
-    # BK8: a forged file must not make scrypt take more memory than a small machine has.
+    # A forged file must not make scrypt take more memory than a small machine has (BK8).
     if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
         raise SecretUnusable(
             "this version of sealspace cannot read the sealed secret in the backup",

@@ -100,7 +100,8 @@ def report_ready() -> None:
 
 def report_refusal(error: NodeError) -> None:
     """Tell the supervisor why this process will not start."""
-    _report(REFUSED + msgspec.json.encode(StartRefusal(error.code, error.message, error.hint)))
+    refusal = StartRefusal(code=error.code, text=error.message, hint=error.hint)
+    _report(REFUSED + msgspec.json.encode(refusal))
 
 
 def _report(line: bytes) -> None:

@@ -50,7 +50,9 @@ def planned(config: Config, limit: int) -> OpenFiles:
     kept = _KEPT if config.is_shared else _KEPT + config.sql.processes
     wanted = kept + config.http.max_connections * _OF_A_CONNECTION * listeners
     connections = max((limit - kept) // _OF_A_CONNECTION // listeners, 1)
-    return OpenFiles(limit, wanted, min(connections, config.http.max_connections))
+    return OpenFiles(
+        limit=limit, wanted=wanted, connections=min(connections, config.http.max_connections)
+    )
 
 
 def own_files(config: Config) -> OpenFiles:

@@ -78,7 +78,7 @@ async def claim_store(
         SpaceError: the store does not answer.
     """
     if not again:
-        await refuse_unsafe_copy(config, store)  # BK6, ST18
+        await refuse_unsafe_copy(config, store)
     store_id = await _claim_rows(config, store, keyring, entropy, again=again)
     objects = open_objects(config)
     per_minute = config.public_spaces.requests_per_minute
@@ -101,7 +101,7 @@ async def claim_store(
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
         public_rates=Rates(
             per_minute=per_minute, most=max(config.public_spaces.burst + per_minute / 60, 1.0)
-        ),  # wire 5.11
+        ),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
@@ -129,8 +129,8 @@ async def _claim_rows(
     try:
         identity = await ensure_identity(store, node_did=keyring.node_did, entropy=entropy)
         if not again:
-            await _claim_release_record(config, store)  # RL16
-            # RC21: the row exists from the first start on, so that a commit can check its stamp.
+            await _claim_release_record(config, store)
+            # The row exists from the first start on, so that a commit can check its stamp (RC21).
             if await read_row(store, WITHDRAWALS_KEY) is None:
                 nothing = encode_withdrawals(NOTHING_WITHDRAWN)
                 await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
@@ -202,7 +202,8 @@ async def report_state(services: Services) -> None:
 async def _claim_release_record(config: Config, store: Store) -> None:
     """At startup, compare the configured key-release policy with the stored policy.
 
-    The first start stores the configured policy. Later, a less strict configuration is refused.
+    The first start stores the configured policy. Later, a less strict configuration is
+    refused (RL16).
     """
     if await recorded_release(store) is None:
         await commit_puts(

@@ -239,7 +239,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start all processes and run the startup checks."""
-        check_clock(SystemClock())  # AT17
+        check_clock(SystemClock())  # a wrong clock would accept documents that have ended (AT17)
         if self._metrics is not None:
             self._metrics.start()
         for child in sorted(self._children, key=lambda child: child not in self._workers):

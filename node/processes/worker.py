@@ -70,7 +70,7 @@ async def _work(launch: Launch) -> None:
             await load_collateral(services)
             if not launch.again:
                 await report_state(services)
-        # H11: the databases' files are not those of connections
+        # the databases' files are not those of connections (H11)
         http = msgspec.structs.replace(config.http, max_connections=own_files(config).connections)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(

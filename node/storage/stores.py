@@ -107,7 +107,8 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
         An original on another machine, in another container, or in a folder that was renamed.
     """
     mode = await recorded_text(store, HOSTING_MODE_KEY)
-    if mode not in ("", "auto", config.hosting.mode) and not config.hosting.is_mode_stated:  # ST18
+    is_other_mode = mode not in ("", "auto", config.hosting.mode)
+    if is_other_mode and not config.hosting.is_mode_stated:
         raise ConfigurationError(
             f"this store was last served with hosting.mode = {mode}, but hosting.mode is not set"
             " now, and the default would let everyone sign up",
