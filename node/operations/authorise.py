@@ -14,6 +14,7 @@ Example:
 
 from collections.abc import Sequence
 from math import ceil
+from typing import NoReturn
 
 from capabilities.capability_errors import ChainError, WrongKind
 from capabilities.chain import (
@@ -197,18 +198,15 @@ async def read_call(
     found = await services.delegations.by_cid([parent.digest for parent in invocation.parents])
     contents = (own, *closure_contents(found))
     mentioned = mentioned_spaces(invocation.capabilities)
-    marks_at, spaces_at = len(keys), len(keys) + len(contents)
+    marks_at = len(keys)
+    spaces_at = len(keys) + len(contents)
     snapshot = await services.store.read(
         [*keys, *marker_keys(contents), *[space_keys(space).row for space in mentioned]],
         replay_record=replay_record if records_use else None,
         ranges=ranges,
     )
     if snapshot.is_first_use is False:  # None if the use was not recorded
-        # against replay of a captured token (I12, I20)
-        if not snapshot.is_use_unknown:
-            raise Refusal("duplicate-invocation")
-        await refuse_after_restore(services, replay_record)
-        raise Refusal("replay-unknown")
+        await _refuse_repeat(services, replay_record, is_unknown=snapshot.is_use_unknown)
     records = snapshot.records
     marks = markers_of(contents, records[marks_at:spaces_at])
     if own in marks:  # a delegation, revoked or not (T9)
@@ -226,6 +224,21 @@ async def read_call(
         records=records[:marks_at],
         pages=snapshot.pages,
     )
+
+
+async def _refuse_repeat(
+    services: Services, replay_record: ReplayRecord, *, is_unknown: bool
+) -> NoReturn:
+    """Refuse a token that was used before, against replay of a captured token (I12, I20).
+
+    Raises:
+        Refusal: `duplicate-invocation`, or if it is unknown whether the token was used:
+            `restored-recently` or `replay-unknown`.
+    """
+    if not is_unknown:
+        raise Refusal("duplicate-invocation")
+    await refuse_after_restore(services, replay_record)
+    raise Refusal("replay-unknown")
 
 
 async def refuse_after_restore(services: Services, replay_record: ReplayRecord) -> None:
