@@ -74,7 +74,8 @@ def tell_operator(sentence: str, *, level: str = "info") -> None:
 
 def _json_message(*lines: str, level: str = "info") -> str:
     """Return a message to the operator as a JSON log line."""
-    number, extra = _LEVELS[level.upper()], {_FIELDS: {"text": "; ".join(lines)}}
+    number = _LEVELS[level.upper()]
+    extra = {_FIELDS: {"text": "; ".join(lines)}}
     return _lines.format(_events.makeRecord("", number, "", 0, "message", (), None, extra=extra))
 
 

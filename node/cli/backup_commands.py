@@ -395,7 +395,8 @@ def _print_restored(
     config: Config, file: Path, header: Header, restored: Restored, shown: dict[str, str | bool]
 ) -> None:
     """Print the result and the next steps after a restore."""
-    data, mark = config.data, time_text(header.marked_at)
+    data = config.data
+    mark = time_text(header.marked_at)
     secret_file = data / SECRET_FILE_NAME
     if shared().as_json:
         print_json({"data": str(data), "markedAt": mark, **shown, **to_builtins(restored)})

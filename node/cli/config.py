@@ -114,7 +114,8 @@ def settings_file() -> str:
 
     The default of each setting is commented out.
     """
-    defaults, settings = _shown(Config()), {}
+    defaults = _shown(Config())
+    settings = {}
     for path, annotated in setting_types().items():
         assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
         if path in NOT_IN_A_FILE:

@@ -102,7 +102,8 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
     assert task is not None  # asyncio.run made it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    platform, home = folder / "platform", folder / "owner"
+    platform = folder / "platform"
+    home = folder / "owner"
     trust = (
         "--trust-root",
         str(platform / "root-ca.pem"),

@@ -232,7 +232,8 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
         )
     if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
         home.wallet()
-    end, now = home.session().expires_at, SystemClock.now()
+    end = home.session().expires_at
+    now = SystemClock.now()
     if end is not None and end <= now:
         raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
     if end is not None and end <= now + _SOON_S:

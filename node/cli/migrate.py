@@ -106,7 +106,8 @@ async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
     store = open_store(config)
     try:
         store_id = await started_id(store)
-        files, bucket = (open_folder(config), FOLDER), (open_bucket(config), location_text(config))
+        files = (open_folder(config), FOLDER)
+        bucket = (open_bucket(config), location_text(config))
         await bucket[0].claim(store_id)
         (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
         moved = await move_bodies(

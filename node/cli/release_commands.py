@@ -76,7 +76,8 @@ def withdraw(config: Config, **named: str | None) -> None:
     if len(given) != 1:
         raise click.UsageError("use exactly one of --measurement, --did or --evidence")
     try:
-        entry, now = parse_withdrawal(given), SystemClock.now()
+        entry = parse_withdrawal(given)
+        now = SystemClock.now()
         listed = run_on_store(
             config,
             lambda store: withdraw_everywhere(store, entry, now=now, entropy=SystemEntropy()),
@@ -234,7 +235,8 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
             hint="use another root with --trust-root FILE; sealspace admin release show prints"
             " the accepted trust roots",
         )
-    clock, rules = SystemClock(), refresh_rules(config.collateral)
+    clock = SystemClock()
+    rules = refresh_rules(config.collateral)
     found = []
     for path in files:
         one = await import_collateral(

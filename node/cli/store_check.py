@@ -47,7 +47,8 @@ async def check_store(config: Config) -> str:
     try:
         async with opened_store(config) as store:
             try:
-                identity, record = await recorded_identity(store), await recorded_release(store)
+                identity = await recorded_identity(store)
+                record = await recorded_release(store)
             except StoreMoved:
                 raise
             except (SpaceError, EncryptionError) as error:

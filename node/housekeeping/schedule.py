@@ -348,14 +348,16 @@ class Housekeeper:
         Age-based deletion is postponed after a clock jump (ST11).
         """
         now = self._now()
-        seen_at, leapt_at = noted.get(_SEEN), noted.get(_LEAPT)
+        seen_at = noted.get(_SEEN)
+        leapt_at = noted.get(_LEAPT)
         if seen_at is None and not noted:
             seen_at = now - _SEEN_EVERY_S  # a new store: it contains nothing old
         if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
             log_warning(
                 "housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at)
             )
-            seen_at, leapt_at = None, now
+            seen_at = None
+            leapt_at = now
             await lease.note(_LEAPT, now=now)
         if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
             await lease.note(_SEEN, now=now)

@@ -30,7 +30,9 @@ async def seal_audit(services: Services, *, window_s: float | None = None) -> bo
     Returns:
         Whether more records remain.
     """
-    chain, after, more = chain_of(services), None, True
+    chain = chain_of(services)
+    after = None
+    more = True
     for _ in range(_BATCHES):
         sealed = await seal_batch(
             services.store, chain, now=services.now(), window_s=window_s, after=after

@@ -46,7 +46,9 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_sampling_resources(self, services: Services, listener: Listener) -> None:
-        delegations, store, misses_sampled = services.delegations, services.store, 0
+        delegations = services.delegations
+        store = services.store
+        misses_sampled = 0
         while True:
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
             self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
@@ -72,7 +74,8 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
 
     async def update_store_metrics(self, services: Services) -> None:
         """Read the store, and update the metrics computed from it."""
-        store, now = services.store, services.now()
+        store = services.store
+        now = services.now()
         states = [state for _, state, _ in await collateral_states(store)]
         stored = [state for state in states if not state.is_missing]
         self._set("sealspace_collateral_documents", len(stored))

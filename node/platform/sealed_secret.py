@@ -58,7 +58,8 @@ def seal_secret(secret: bytes, passphrase: str, entropy: Entropy) -> bytes:
             f"the passphrase has fewer than {MIN_PASSPHRASE_CHARS} characters",
             hint="choose six or more random words",
         )
-    salt, file_key = entropy.token(16), entropy.token(_FILE_KEY_BYTES)
+    salt = entropy.token(16)
+    file_key = entropy.token(_FILE_KEY_BYTES)
     nonce = entropy.token(_NONCE_BYTES)
     wrapped = ChaCha20Poly1305(_wrap_key(passphrase, salt, _LOG_N)).encrypt(
         _WRAP_NONCE, file_key, None

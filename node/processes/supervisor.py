@@ -293,7 +293,8 @@ class Supervisor:
         self._bound.close()
         if self._sms is not None:
             self._sms.close()
-        deadline, forced = time.monotonic() + self._config.http.drain_s, False
+        deadline = time.monotonic() + self._config.http.drain_s
+        forced = False
         for children in (self._workers, (self._storekeeper, self._sqlkeeper)):
             deadline = max(deadline, time.monotonic()) + _KILL_AFTER_DRAIN_S
             forced |= _end(children, deadline, hurry=self._woken)
@@ -410,7 +411,8 @@ class Supervisor:
                 raise ProcessFailed(refusal.text, hint=refusal.hint, code=refusal.code)
 
     def _tell_address(self) -> None:
-        url, http = url_of(self._bound), self._config.http
+        url = url_of(self._bound)
+        http = self._config.http
         tell_operator(f"listening on {url}")
         if self._sms is not None:
             tell_operator(f"iExec's clients push secrets to {url_of(self._sms)}")

@@ -47,7 +47,8 @@ def main() -> int:
 
 
 async def _work(launch: Launch) -> None:
-    config, is_first = launch.config, launch.worker == 0
+    config = launch.config
+    is_first = launch.worker == 0
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = shared_store(config) if config.is_shared else connect_lmdb(config.data)

@@ -117,7 +117,8 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
         )
     if not (original := await recorded_text(store, RESTORED_KEY)):
         return
-    folder, identity = Path(original), await recorded_identity(store)
+    folder = Path(original)
+    identity = await recorded_identity(store)
     is_here = folder == config.data.resolve() and not config.is_shared
     if not is_here and identity is not None and await _contains_store(folder, identity.store_id):
         raise BesideOriginal(

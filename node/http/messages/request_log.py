@@ -65,7 +65,8 @@ class RequestLog:
         is_path_shown: bool = False,
     ) -> None:
         """Log a request that matched a route."""
-        took_ns, path = time.perf_counter_ns() - began_ns, request.rel_url.raw_path
+        took_ns = time.perf_counter_ns() - began_ns
+        path = request.rel_url.raw_path
         with suppress(Exception):  # a failed log line must not fail an answered request
             log_event(
                 "request",

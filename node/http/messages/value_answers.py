@@ -129,7 +129,8 @@ async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         buffered_bytes += len(piece)
         if buffered_bytes >= _MIN_WRITE_BYTES:
             yield b"".join(buffer)
-            buffer, buffered_bytes = [], 0
+            buffer = []
+            buffered_bytes = 0
     yield b"".join(buffer)
 
 

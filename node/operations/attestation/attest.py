@@ -108,7 +108,8 @@ def challenge(services: Services, body: bytes) -> ChallengeMade:
         )
     except (InvalidIdentifier, InvalidJson):
         raise Refusal("request-malformed", hint='send {"did": "<your DID>"}') from None
-    now, ttl_s = services.now(), services.config.release.challenge_s
+    now = services.now()
+    ttl_s = services.config.release.challenge_s
     nonce = issue_challenge(
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, holder),
@@ -366,7 +367,8 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
         if retry_after_s is None:
             hint = "the operator has to run: sealspace admin collateral import FILE"
         raise Refusal("collateral-missing", hint=hint, retry_after_s=retry_after_s)
-    collateral, settings = parse_collateral(row.value), services.config.collateral
+    collateral = parse_collateral(row.value)
+    settings = services.config.collateral
     max_age_s = settings.stale_s + settings.grace_s
     check_age(collateral, max_age_s=max_age_s, now=services.now())
     # Revocation lists of all families are compared. An older list in this family's document would
@@ -384,7 +386,8 @@ async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Pu
     evidence of a backend, so old rows must not accumulate.
     """
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
-    own, now = evidence_row_key(fresh.invoker, fresh.receiver_public_key), services.now()
+    own = evidence_row_key(fresh.invoker, fresh.receiver_public_key)
+    now = services.now()
     return [
         put
         for key, record in page.rows

@@ -114,17 +114,17 @@ async def own_evidence(services: Services, quotes: QuoteQueue, nonce: str) -> Ow
     )
     report_data = node_report_data(nonce, statement)
     quoted = await quotes.quote(report_data)
+    log = None
     claims = None
     if quoted.event_log is not None:
+        log = msgspec.json.encode(quoted.event_log.to_json()).decode()
         # A log that does not match is left to verifiers of the quote, who detect it.
         with suppress(AttestationError):
             claims = verify_event_log(quoted.event_log, parse_quote(quoted.quote).report)
     return OwnEvidence(
         mode=_MODES[quotes.source],
         quote=quoted.quote.hex(),
-        event_log=None
-        if quoted.event_log is None
-        else msgspec.json.encode(quoted.event_log.to_json()).decode(),
+        event_log=log,
         compose_hash=None if claims is None else claims.compose_hash.hex(),
         app_id=None if claims is None else claims.app_id.hex(),
         enforcer_did=statement.node_did,

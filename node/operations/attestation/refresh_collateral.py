@@ -140,7 +140,8 @@ async def _fetch(services: Services, source: CollateralSource, family: Family) -
     fetched = await source.service.collateral(
         fmspc, "processor" if ca == "processor" else "platform"
     )
-    now, root = services.now(), services.trust_root
+    now = services.now()
+    root = services.trust_root
     await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
     following = await source.check_edition(fetched, root=root, now=now)
     audit = _audit_put(

@@ -60,7 +60,8 @@ async def _collateral(services: Services, family: Family) -> CollateralUse:
     row = await read_row(services.store, collateral_key(*family))
     if row is None or row.value is None:
         return "missing" if services.collateral_source is None else "fetched"
-    now, settings = services.now(), services.config.collateral
+    now = services.now()
+    settings = services.config.collateral
     try:
         collateral = parse_collateral(row.value)
         check_age(collateral, max_age_s=settings.stale_s + settings.grace_s, now=now)

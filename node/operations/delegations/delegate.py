@@ -255,7 +255,8 @@ async def _read_state(
     found: Sequence[Registered | None],
 ) -> _State:
     """Read the rows needed to register a delegation, and plan the writes."""
-    now, limits = services.now(), services.config.limits
+    now = services.now()
+    limits = services.config.limits
     contents = (delegation.content_key, *closure_contents((known,) if known else found))
     counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
     wanted = hosting_by_grant(
@@ -321,7 +322,8 @@ async def _register_again(
                 raise ChainError("delegation-revoked", own)
             raise ChainError("ancestor-revoked", cid_text(member.cid), f"parent={own}")
     check_window(delegation, state.now)
-    added, network = _new_alias(delegation, state) if is_new_encoding else Commit(), state.network
+    added = _new_alias(delegation, state) if is_new_encoding else Commit()
+    network = state.network
     # Commit even with nothing to write. It waits until the rows that were read, including the
     # spaces, are durable in a failover (ST16).
     return Commit(

@@ -112,7 +112,9 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
 
 
 async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
-    now, node, token = services.now(), services.keyring.node_did, asked.token
+    now = services.now()
+    node = services.keyring.node_did
+    token = asked.token
     # Before the ID token counts as used: the job can repeat the request with another key or CID.
     require_signing_key(asked.key)
     cid = parse_cid(asked.trust)
@@ -148,7 +150,8 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         raise MalformedToken("the ID token was used before")
     claims |= presented
     check_claims(claims, trust)
-    paths, end = sorted(asked.paths or trust.paths), min(int(now) + MAX_EXCHANGED_S, trust.end)
+    paths = sorted(asked.paths or trust.paths)
+    end = min(int(now) + MAX_EXCHANGED_S, trust.end)
     machine: JsonObject = {
         "key": asked.key,
         "paths": [*paths],

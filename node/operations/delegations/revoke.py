@@ -41,7 +41,8 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 
 
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
-    now, named = services.now(), revocation.targets
+    now = services.now()
+    named = revocation.targets
     # W21 requires exactly one proof; reading two is enough to detect more.
     found = await services.delegations.by_cid(
         [
@@ -49,7 +50,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
             *(parent.digest for parent in revocation.parents[:2]),
         ]
     )
-    targets, proofs = found[: len(named)], found[len(named) :]
+    targets = found[: len(named)]
+    proofs = found[len(named) :]
     contents = closure_contents(proofs)
     # Keyed by content: two targets may be encodings of one delegation, and a commit may write its
     # revocation marker only once.
@@ -58,7 +60,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     keys = marker_keys(asked)
     records = (await services.store.read(keys)).records
     acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
-    puts, checks = list[Put](), list[Check]()
+    puts = list[Put]()
+    checks = list[Check]()
     own = len(contents)
     for (content, stored), key, row in zip(ended.items(), keys[own:], records[own:], strict=True):
         if row is not None and marker_of(row) is Marker.REVOKED:

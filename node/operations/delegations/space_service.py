@@ -100,7 +100,8 @@ async def read_space(
     keys: tuple[bytes, ...] = ()
     ranges: tuple[Range, ...] = ()
     if space is not None:
-        own, ranges = space_keys(space), (databases_of(space),)
+        own = space_keys(space)
+        ranges = (databases_of(space),)
         keys = (own.row, own.usage, own.override, own.versions)
     call = await read_call(services, invocation, keys, ranges)
     call.require_hosted()

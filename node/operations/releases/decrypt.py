@@ -109,8 +109,10 @@ async def _decrypt(
         )
         try:
             named = parse_path_id(path_id) if network is None else network  # row 4
-            body, node_did = parse_decrypt_body(value), services.keyring.node_did  # row 5
-            bound = bind_decrypt(invocation, body, named, node_did)  # rows 6 to 12
+            body = parse_decrypt_body(value)  # row 5
+            bound = bind_decrypt(  # rows 6 to 12
+                invocation, body, named, services.keyring.node_did
+            )
             permit = admit(await read_release(services, call, keys, bound))
         except (ReleaseRefused, RequestError) as refusal:
             await _record_refusal(services, call, refusal)

@@ -106,12 +106,15 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     """Create and sign a receipt for a key release."""
     span = document_span(services.now())
     services.kept.enter(span)
-    documents, policies = list[bytes](), list[str]()
+    documents = list[bytes]()
+    policies = list[str]()
     for policy, digest in zip(permit.policies, permit.policy_sha256, strict=True):
         if not services.kept.has_policy(digest):
             documents.append(encode_policy(policy))
             policies.append(digest)
-    evidence, judged, newly_judged = permit.evidence, None, None
+    evidence = permit.evidence
+    judged = None
+    newly_judged = None
     kept: tuple[bytes, ...] = ()
     if evidence is not None:
         record = evidence_digest(evidence)
@@ -119,7 +122,8 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         if judged is None:
             judged, parts = await _judged(services, evidence, record)
             documents += parts
-            newly_judged, kept = None if judged.quote is None else judged, (judged.collateral,)
+            newly_judged = None if judged.quote is None else judged
+            kept = (judged.collateral,)
     decrypt = permit.decrypt
     receipt = Receipt(
         node=services.keyring.node_did,
@@ -141,10 +145,11 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     put = receipt_put(
         permit.decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
     )
+    puts: tuple[Put, ...] = (put,)
+    if documents:
+        puts = (put, *await missing_documents(services, documents, kept=kept))
     return NewReceipt(
-        puts=(put, *await missing_documents(services, documents, kept=kept))
-        if documents
-        else (put,),
+        puts=puts,
         sha256=hashlib.sha256(text).hexdigest(),
         note=partial(services.kept.note, span, policies=policies, judged=newly_judged),
     )
@@ -165,7 +170,8 @@ async def _judged(
     # and the release's commit will fail.
     if inputs is not None and inputs.evidence_sha256 == record:
         documents.append(inputs.quote)
-        quote, nonce = Digest(hashlib.sha256(inputs.quote).digest()), Digest(inputs.nonce)
+        quote = Digest(hashlib.sha256(inputs.quote).digest())
+        nonce = Digest(inputs.nonce)
         if inputs.event_log is not None:
             documents.append(inputs.event_log)
             event_log = Digest(hashlib.sha256(inputs.event_log).digest())

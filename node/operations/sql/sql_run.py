@@ -194,7 +194,8 @@ class _Operation(FrozenStruct):
                 if ran.size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
                     usage = space_keys(name.space).usage
                     adds = (Add(usage, 0, at_most=reading.limit_bytes),)
-                detail, row = paths_detail(sorted(ran.tables)), database_put(name, ran.size_bytes)
+                detail = paths_detail(sorted(ran.tables))
+                row = database_put(name, ran.size_bytes)
                 return self._commit(reading.call, "sql.write", detail, adds, row), ran.body
 
             body = await until_committed(services, attempt)

@@ -29,15 +29,18 @@ async def change_admission(
         record = await read_row(store, admission_key(owner))
         if record is None and not admits:
             return False
-        if record is not None and is_admitted(record) is admits:  # nothing to change
-            changes, commit = False, Commit(checks=(Check(admission_key(owner), record.stamp),))
+        if record is not None and is_admitted(record) is admits:
+            # Nothing changes, but the commit waits until the row that was read is durable (ST16).
+            changes = False
+            commit = Commit(checks=(Check(admission_key(owner), record.stamp),))
         else:
             put = (
                 admission_put(owner, now=now)
                 if record is None or admits
                 else Put(admission_key(owner), None, expect=record.stamp)
             )
-            changes, commit = True, Commit(puts=(put, audit.put(entropy)))
+            changes = True
+            commit = Commit(puts=(put, audit.put(entropy)))
         if not isinstance(await store.commit(commit), Refused):
             return changes
     raise StoreBusy(f"other processes are also admitting or removing {owner} now")

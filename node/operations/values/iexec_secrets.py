@@ -77,7 +77,8 @@ def signer_of(authorization: str, challenge: bytes) -> Principal:
         Replay; see `push_secret`.
     """
     if _SIGNATURE.fullmatch(authorization):
-        signature, digest = bytes.fromhex(authorization[2:]), eip191_digest(challenge)
+        signature = bytes.fromhex(authorization[2:])
+        digest = eip191_digest(challenge)
         with suppress(BadSignature):
             point = recover_public_key(digest, signature[:64], (signature[64] - 27) & 3)
             return did_of(address_of(point))
@@ -107,7 +108,8 @@ class OwnerGrant(FrozenStruct):
 
     def invocation(self, ability: str, *paths: str) -> Invocation:
         """Return an invocation that the service signed and that cites the delegation (SM2)."""
-        services, now = self.services, self.services.now()
+        services = self.services
+        now = self.services.now()
         max_lifetime_s = services.config.invocation.max_lifetime_s
         token = mint(
             services.keyring.sms_signer,
@@ -121,7 +123,8 @@ class OwnerGrant(FrozenStruct):
 
     async def read(self, ability: str, path: str) -> Head | None:
         """Return the row of a value, if the wallet's delegation grants the ability on it (SM2)."""
-        key, invocation = head_key(self.space, path), self.invocation(ability, path)
+        key = head_key(self.space, path)
+        invocation = self.invocation(ability, path)
         # The token never left this process, so it cannot be replayed. Without a replay record, a
         # stranger's request writes nothing.
         read = partial(read_call, self.services, invocation, records_use=False)
@@ -172,7 +175,8 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
     Raises:
         Refusal: `sms-not-enabled`, the owner stored no delegation, or revoked the network.
     """
-    space, network = SpaceId(owner, SECRETS_SPACE), network_of_owner(owner)
+    space = SpaceId(owner, SECRETS_SPACE)
+    network = network_of_owner(owner)
     key = head_key(space, iexec_names.GRANT_KEY)
     stored, row = (await services.store.read([key, network_row_key(network)])).records
     record = None if row is None or row.value is None else decode_network(row.value)
@@ -217,7 +221,8 @@ async def require_ownership(
     except InvalidJson:
         raise Refusal("sms-unauthorized") from None
     name = record.get("project" if kind == "app" else kind)
-    owner, address = grant.space.owner, address.lower()
+    owner = grant.space.owner
+    address = address.lower()
     if not isinstance(name, str) or iexec_names.address_of(kind, ProjectId(owner, name)) != address:
         raise Refusal("sms-unauthorized")
     own = replace(grant, space=_own_space(grant.services), cid="")

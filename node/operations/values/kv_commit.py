@@ -112,7 +112,8 @@ class PutReading(AcyclicStruct):
         Return conditions that repeat the check when the write is committed. There are no conditions
         if the space does not grow.
         """
-        limit_bytes, adds = self.limit_bytes, list[Add]()
+        limit_bytes = self.limit_bytes
+        adds = list[Add]()
         if limit_bytes is None:
             return adds
         if draft.growth_bytes > 0:
@@ -134,7 +135,8 @@ async def _read_put(
     If the node's mode allows it, an owner's write hosts a space that is not hosted yet (store §6).
     The rows for hosting are read only in this case, and the commit fails if they have changed.
     """
-    services, own = request.services, space_keys(space)
+    services = request.services
+    own = space_keys(space)
     keys = [value_key(own.space16, path) for path in paths]
     asked = (*keys, own.usage, own.rows, own.versions, own.override, own.row)
     ranges = services.values.version_ranges(space, paths)
@@ -142,7 +144,8 @@ async def _read_put(
     *records, usage, rows, versions, override, hosted = call.records
     if call.unhosted or hosted is None:
         # The space is created together with its first value.
-        now, client = services.now(), request.message.client
+        now = services.now()
+        client = request.message.client
         wanted = hosting_by_put(
             space, call.invocation.invoker, services.hosting, client=client, now=now
         )
@@ -151,7 +154,8 @@ async def _read_put(
             raise Refusal("space-not-found")
     else:
         hosting = HostingPlan((space,), checks=(Check(own.row, hosted.stamp),))
-    used_bytes, limit_bytes = counter_of(usage), effective_limit(space, override, services.quota)
+    used_bytes = counter_of(usage)
+    limit_bytes = effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     room = version_room(limit_bytes, usage, versions)
     heads = []
@@ -242,7 +246,9 @@ async def put_values(
             # even a small body may arrive slowly.
             is_fresh = is_first and is_small and services.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
-            call, hosting, count = reading.call, reading.hosting, len(paths)
+            call = reading.call
+            hosting = reading.hosting
+            count = len(paths)
             draft = await services.values.draft(
                 space,
                 writes,

@@ -23,7 +23,8 @@ class Value(AcyclicStruct):
 
 async def get(request: Request) -> Value:
     """Return the value at the requested path."""
-    head, options = await metadata(request), request.options
+    head = await metadata(request)
+    options = request.options
     limit_bytes = options.max_response_bytes
     if matches_weakly(options.if_none_match, head.etag_header):
         return Value(head, None)

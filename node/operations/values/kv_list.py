@@ -51,7 +51,8 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
         raw = decode_url(text)
     if raw is None:
         raw = b""  # too short for a MAC, so it is refused below
-    path, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+    path = raw[:-_MAC_BYTES]
+    mac = raw[-_MAC_BYTES:]
     # In constant time, so that a client cannot find a valid MAC byte by byte.
     if not compare_digest(mac, _mac(keyring, origin, path)):
         raise Refusal("bad-option", "Invalid KV list cursor")

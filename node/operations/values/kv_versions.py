@@ -29,7 +29,8 @@ async def read_versions(
         Refusal: `versions-not-in-person`, the caller is not the owner in person (IP1, IP2).
     """
     services, space, path = request.services, request.target.space, request.target.path
-    keys, ranges = (head_key(space, path),), (versions_range(space, path),)
+    keys = (head_key(space, path),)
+    ranges = (versions_range(space, path),)
     call = await read_call(services, request.invocation, keys, ranges, records_use=records_use)
     call.require_hosted()
     marks = (await decide_owner_authority(services, call, space.owner)).in_person
@@ -52,7 +53,8 @@ async def version(request: Request) -> Head:
 
     Its number is in the header `x-sealspace-version`.
     """
-    number, heads = request.options.version, await _readable(request)
+    number = request.options.version
+    heads = await _readable(request)
     for head in heads:
         if head.version == number:
             headers = {**head.metadata, **head.last_modified, "x-sealspace-version": str(number)}
