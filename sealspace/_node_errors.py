@@ -3,7 +3,6 @@
 `sealspace.errors` exports all of these classes.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -46,7 +45,7 @@ class SealspaceError(Exception):
     """The base class of all SDK exceptions.
 
     Attributes:
-        code: the class's name in lower case, with dashes and without `Error`.
+        code: the stable name of the error, such as `not-found`; each class has its own.
         message: what failed, and why.
         hint: what a program or its developer can do next.
         step: what a person at a command line can do next; the hint, unless the error has its own
@@ -56,11 +55,6 @@ class SealspaceError(Exception):
     code: str = "sealspace"
     default_hint: ClassVar[str] = "read the message; if it does not help, report the error"
     default_step: ClassVar[str | None] = None
-
-    def __init_subclass__(cls) -> None:
-        if "code" not in vars(cls):
-            name = cls.__name__.removesuffix("Error")
-            cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
 
     def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
         super().__init__(message)
@@ -80,6 +74,7 @@ class NodeEvidenceRefused(SealspaceError):
     No token was sent.
     """
 
+    code = "node-evidence-refused"
     default_hint = (
         "do not use this node until its operator has explained the finding in the message"
     )
@@ -96,6 +91,7 @@ class NodeEvidenceRefused(SealspaceError):
 class SpacesNotHosted(SealspaceError):
     """The node refuses to host the requested spaces."""
 
+    code = "spaces-not-hosted"
     default_hint = (
         "ask the node's operator to host them: the node may limit the owners, or the spaces of each"
     )
@@ -108,12 +104,14 @@ class SpacesNotHosted(SealspaceError):
 class TransportError(SealspaceError):
     """The node sent no usable response."""
 
+    code = "transport"
     default_hint = "try again; if it fails again, ask the node's operator"
 
 
 class NodeUnreachable(TransportError):
     """The connection to the node failed or was interrupted."""
 
+    code = "node-unreachable"
     default_hint = "check the address, including http:// or https://, and that the node is running"
 
 
@@ -123,6 +121,7 @@ class NodeTimeout(TransportError):
     The request may have been carried out.
     """
 
+    code = "node-timeout"
     default_hint = "read the value back before you repeat a write: it may have succeeded"
 
 
@@ -136,6 +135,7 @@ class TransferBroken(TransportError):
         moved_bytes: number of bytes transferred before the failure.
     """
 
+    code = "transfer-broken"
     default_hint = "start the transfer again; no partial file or value was left"
     default_step = "run the command again; no partial file or value was left"
 
@@ -147,6 +147,7 @@ class TransferBroken(TransportError):
 class ResponseTooLarge(TransportError):
     """The response is longer than this client accepts."""
 
+    code = "response-too-large"
     default_hint = "raise `max_bytes`, or read the value as a stream"
     default_step = "sealspace kv get KEY --out FILE"
 
@@ -154,12 +155,14 @@ class ResponseTooLarge(TransportError):
 class MalformedAnswer(TransportError):
     """The node's response does not follow the protocol."""
 
+    code = "malformed-answer"
     default_hint = "check that this is the address of a sealspace or TinyCloud node"
 
 
 class NodeMismatch(TransportError):
     """The node has an unexpected identity or protocol version."""
 
+    code = "node-mismatch"
     default_hint = "stop: find out why the node's identity differs, then pin the right one"
     default_step = (
         "stop: find out why the node's identity differs; if the node was restored with a new"
@@ -178,6 +181,7 @@ class NodeRefused(SealspaceError):
         retry_after_s: seconds to wait before a retry, as the node says; None if it does not say.
     """
 
+    code = "node-refused"
     default_hint = "read the node's status and text; if they do not help, ask its operator"
     reason_in_words: ClassVar[str] = ""
 
@@ -196,6 +200,7 @@ class NodeRefused(SealspaceError):
 class Unauthorized(NodeRefused):
     """The node does not authorise the request (status 401 or 403)."""
 
+    code = "unauthorized"
     default_hint = (
         "check for which owner this session acts and what it was granted; sign in again, or ask the"
         " owner for a delegation"
@@ -207,6 +212,7 @@ class Unauthorized(NodeRefused):
 class ActionNotAuthorized(Unauthorized):
     """The cited grants do not cover the requested capability (J8)."""
 
+    code = "action-not-authorized"
     default_hint = "ask the owner for a delegation that covers this resource and action"
     default_step = (
         "ask the owner for a grant that covers this, or log in as the owner: sealspace login"
@@ -223,6 +229,7 @@ class ActionNotAuthorized(Unauthorized):
 class DelegationRevoked(Unauthorized):
     """The request depends on a revoked delegation."""
 
+    code = "delegation-revoked"
     default_hint = (
         "ask the owner for a new delegation, and accept it in a new session: this one keeps citing"
         " the delegation that was revoked"
@@ -240,6 +247,7 @@ class TokenOutsideWindow(Unauthorized):
     It has expired, is not valid yet, or is valid for too long.
     """
 
+    code = "token-outside-window"
     default_hint = default_step = (
         "check this machine's clock; if the delegation has expired, ask for a new one"
     )
@@ -251,6 +259,7 @@ class ReleaseRefused(Unauthorized):
     The evidence is missing, stale or not approved by the owner.
     """
 
+    code = "release-refused"
     default_hint = "attest first; if that does not help, ask the owner to approve this code"
     default_step = (
         "grant the secret to a backend that proves which code it runs: sealspace backend grant URL;"
@@ -270,6 +279,7 @@ class AttestationRefused(NodeRefused):
     `problem` names the reason.
     """
 
+    code = "attestation-refused"
     default_hint = (
         "request a new challenge and make a new quote; a challenge serves once, for a few minutes"
     )
@@ -278,6 +288,7 @@ class AttestationRefused(NodeRefused):
 class NotFound(NodeRefused):
     """The requested resource does not exist on the node."""
 
+    code = "not-found"
     default_hint = "check the name; list the space to see which names exist"
     reason_in_words = "not found"
 
@@ -295,6 +306,7 @@ class NotFound(NodeRefused):
 class SpaceNotFound(NotFound):
     """The requested space is not hosted on this node."""
 
+    code = "space-not-found"
     default_hint = "have the owner sign in to the space once; the node then hosts it"
     default_step = (
         "list your spaces with: sealspace space list; make one: sealspace space create NAME"
@@ -304,6 +316,7 @@ class SpaceNotFound(NotFound):
 class DuplicateRequest(NodeRefused):
     """The token was used before or the object already exists."""
 
+    code = "duplicate-request"
     default_hint = "make a new request: a token serves once"
     reason_in_words = "the token was used before, or the object already exists"
 
@@ -314,6 +327,7 @@ class PreconditionFailed(NodeRefused):
     A concurrent write may have changed the value first.
     """
 
+    code = "precondition-failed"
     default_hint = "read the value again, then decide whether to repeat the write"
     default_step = "read the current value, then run the command again"
     reason_in_words = "the stored value is not the one that the condition names"
@@ -324,6 +338,7 @@ class SqlRefused(NodeRefused):
     or has too long a text or result (413).
     """
 
+    code = "sql-refused"
     default_hint = "correct or shorten the statement, or select fewer rows: the message says which"
     default_step = (
         "correct or shorten the statement, or select fewer rows; `sealspace sql list` lists the"
@@ -334,6 +349,7 @@ class SqlRefused(NodeRefused):
 class QuotaExceeded(NodeRefused):
     """The write would exceed the storage quota of the space."""
 
+    code = "quota-exceeded"
     default_hint = "delete values from the space, or ask the node's operator for more room"
     reason_in_words = "the space is full"
 
@@ -341,6 +357,7 @@ class QuotaExceeded(NodeRefused):
 class ValueTooLarge(NodeRefused):
     """The value is larger than the node or the request allows."""
 
+    code = "value-too-large"
     default_hint = "raise `max_bytes`, read the value as a stream, or write a smaller value"
     default_step = "to read it, run: sealspace kv get KEY --out FILE; to write, store less"
     reason_in_words = "the value is too large"
@@ -349,6 +366,7 @@ class ValueTooLarge(NodeRefused):
 class RateLimited(NodeRefused):
     """The request exceeds the node's rate limit for this client."""
 
+    code = "rate-limited"
     default_hint = "wait a minute, then try again"
     reason_in_words = "too many requests"
 
@@ -359,6 +377,7 @@ class NodeFailure(NodeRefused):
     Only a 503 guarantees that nothing was done.
     """
 
+    code = "node-failure"
     default_hint = "try again in a minute; read the value back before you repeat a write"
     reason_in_words = "the node failed"
 
@@ -369,6 +388,7 @@ class StoreFull(NodeFailure):
     Nothing was written.
     """
 
+    code = "store-full"
     default_hint = "ask the node's operator to free disk space"
     reason_in_words = "the node's store is full"
 
@@ -376,12 +396,14 @@ class StoreFull(NodeFailure):
 class EncryptionError(SealspaceError):
     """The base class of encryption and decryption errors."""
 
+    code = "encryption"
     default_hint = "do not use the data; ask the owner to store it again"
 
 
 class NetworkNotFound(EncryptionError):
     """The encryption network does not exist on this node."""
 
+    code = "network-not-found"
     default_hint = "have the owner create it: client.encryption.ensure_network()"
     default_step = "create it as the owner: sealspace network create NAME"
 
@@ -402,6 +424,7 @@ def about_network(network: str) -> Iterator[None]:
 class NetworkNotActive(EncryptionError):
     """The encryption network is revoked or otherwise unusable."""
 
+    code = "network-not-active"
     default_hint = (
         "have the owner create a new network and seal the values again; revocation is final"
     )
@@ -421,6 +444,7 @@ class NetworkKeyChanged(EncryptionError):
         offered: the key that the node sent now.
     """
 
+    code = "network-key-changed"
     default_hint = (
         "ask the node's operator why the key changed; if the change is right, call"
         " `client.encryption.accept(error.offered)`, or sign in again (`sealspace login`)"
@@ -444,6 +468,7 @@ class DescriptorUnsigned(EncryptionError):
     The key may be forged, so nothing was encrypted.
     """
 
+    code = "descriptor-unsigned"
     default_hint = (
         "check the node's address and version; for a node that cannot sign, over a connection that"
         " you trust, pass Client(…, unsigned_descriptors=True)"
@@ -457,6 +482,7 @@ class InvalidEnvelope(EncryptionError):
     An envelope is JSON with a ciphertext and its wrapped key.
     """
 
+    code = "invalid-envelope"
     default_hint = "ask the owner to store the secret again: the value is not a sealed secret"
     default_step = "store the secret again, or ask its owner to: sealspace secret put NAME"
 
@@ -464,6 +490,7 @@ class InvalidEnvelope(EncryptionError):
 class LabelMismatch(EncryptionError):
     """The envelope's label does not match the path of the value."""
 
+    code = "label-mismatch"
     default_hint = "ask the owner to store the secret again: the envelope was moved or copied"
 
 
@@ -472,6 +499,8 @@ class DecryptDenied(EncryptionError):
 
     `refusal` is the node's error.
     """
+
+    code = "decrypt-denied"
 
     def __init__(self, refusal: Unauthorized) -> None:
         super().__init__(
@@ -488,6 +517,7 @@ class InvalidResponse(EncryptionError):
     This is also raised if the local decryption fails.
     """
 
+    code = "invalid-response"
     default_hint = "try again; if it fails again, ask the owner to store the secret again"
 
 
@@ -497,6 +527,7 @@ class ResponseBindingMismatch(EncryptionError):
     The JSON member `field` differs.
     """
 
+    code = "response-binding-mismatch"
     default_hint = "do not use this node until its operator has explained the wrong response"
 
     def __init__(self, field: str) -> None:
@@ -507,10 +538,12 @@ class ResponseBindingMismatch(EncryptionError):
 class ResponseSignatureInvalid(EncryptionError):
     """The signature of the node's response is invalid."""
 
+    code = "response-signature-invalid"
     default_hint = "do not use the response: it was not signed by the node that it names"
 
 
 class InvalidSecretPayload(EncryptionError):
     """The decrypted plaintext is not in the format of a secret."""
 
+    code = "invalid-secret-payload"
     default_hint = "ask the owner to store the secret again with a current client"

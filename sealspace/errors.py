@@ -73,7 +73,7 @@
         ├── ResponseSignatureInvalid
         └── InvalidSecretPayload
 
-Every class has a stable `code`: its name in lower case, with dashes and without `Error`.
+Every class has a stable `code`, such as `not-found`, by which programs tell errors apart.
 `str(error)` is `message; next: hint`: what failed, why, and what to do. `step` is the hint for a
 person at a command line. Notes (`__notes__`) give the context, such as the request id at the node
 or the name of the secret. No text contains a token, a key or a secret value.
@@ -102,6 +102,7 @@ class InvalidInput(SealspaceError):
     No request was sent.
     """
 
+    code = "invalid-input"
     default_hint = "correct the argument named in the message; nothing was sent"
 
 
@@ -111,6 +112,7 @@ class InvalidSecretName(InvalidInput):
     Names match `^[A-Z][A-Z0-9_]*$`.
     """
 
+    code = "invalid-secret-name"
     default_hint = "use capital letters, digits and underscores, beginning with a letter: API_KEY"
     default_step = (
         "for a secret in a scope, write API_KEY --scope prod, not prod/API_KEY; a name has capital"
@@ -124,6 +126,7 @@ class InvalidSecretScope(InvalidInput):
     The scope is empty or reserved, or contains no usable character.
     """
 
+    code = "invalid-secret-scope"
     default_hint = (
         "use letters, digits and dashes, but not `default` or `global`; for a global secret, leave"
         " the scope out"
@@ -136,6 +139,7 @@ class InvalidSecretValue(InvalidInput):
     The value is neither text nor bytes, is too long, or cannot be written as UTF-8.
     """
 
+    code = "invalid-secret-value"
     default_hint = "pass text or bytes; convert anything else to text, as with json.dumps(value)"
     default_step = "store text or bytes, at most 1 MiB"
 
@@ -146,6 +150,7 @@ class InvalidKeystore(InvalidInput):
     Also raised if opening the file would take too much time or memory.
     """
 
+    code = "invalid-keystore"
     default_hint = (
         "export the key again as a version 3 keystore file (scrypt or pbkdf2, aes-128-ctr)"
     )
@@ -157,6 +162,7 @@ class WrongPassword(InvalidInput):
     The password is wrong, or the file was altered.
     """
 
+    code = "wrong-password"
     default_hint = (
         "type the password again; if it is right, the file is damaged: export the key again"
     )
@@ -165,6 +171,7 @@ class WrongPassword(InvalidInput):
 class InvalidNetworkId(InvalidInput):
     """The id of an encryption network is invalid."""
 
+    code = "invalid-network-id"
     default_hint = "use the owner's DID and a name of lower-case letters, digits and dashes"
 
 
@@ -174,6 +181,7 @@ class InvalidPolicy(InvalidInput):
     A node cannot apply the policy.
     """
 
+    code = "invalid-policy"
     default_hint = "correct the part of the policy named in the message"
 
 
@@ -183,6 +191,7 @@ class InvalidPortableDelegation(InvalidInput):
     Also raised if the delegation is for another key.
     """
 
+    code = "invalid-portable-delegation"
     default_hint = "ask the owner to send the complete delegation again"
     default_step = "ask the sender for the original file, or for a new delegation"
 
@@ -190,6 +199,7 @@ class InvalidPortableDelegation(InvalidInput):
 class InvalidSession(InvalidInput):
     """The session cannot be saved or loaded."""
 
+    code = "invalid-session"
     default_hint = "sign in again and store the new session"
 
 
@@ -224,6 +234,7 @@ class ManifestInvalid(InvalidInput):
     The message and `faults` name the invalid JSON members.
     """
 
+    code = "manifest-invalid"
     default_hint = "correct the member of the manifest named in the message"
     default_step = "correct the manifest, then run: sealspace manifest check FILE"
     faults: tuple[Fault, ...] = ()
@@ -232,12 +243,14 @@ class ManifestInvalid(InvalidInput):
 class ClientNotReady(SealspaceError, RuntimeError):
     """The client is not in the right state for this call."""
 
+    code = "client-not-ready"
     default_hint = "make the missing call named in the message first"
 
 
 class NotSignedIn(ClientNotReady):
     """The client is not signed in."""
 
+    code = "not-signed-in"
     default_hint = "call `client.sign_in(wallet)` first, or create the client with a session"
     default_step = "sealspace login"
 
@@ -245,6 +258,7 @@ class NotSignedIn(ClientNotReady):
 class ClientClosed(ClientNotReady):
     """The client is closed."""
 
+    code = "client-closed"
     default_hint = (
         "create a new client with the same session, or make the call inside the `with` block"
     )
@@ -259,6 +273,7 @@ class NotGranted(SealspaceError):
         missing: the capabilities that the session lacks; see `sealspace.apps.escalation`.
     """
 
+    code = "not-granted"
     default_hint = (
         "for an own space, sign in with `SignIn(spaces=…)`; otherwise accept a delegation that"
         " includes this right"
@@ -283,6 +298,7 @@ class NotGranted(SealspaceError):
 class NotShared(SealspaceError):
     """A secret is not shared with this person, or does not exist."""
 
+    code = "not-shared"
     default_hint = "ask the owner; if several teams are named, pass one, or '' for you alone"
     default_step = (
         "ask the owner; if several teams are named, choose one with --from DID/TEAM, or those for"
@@ -296,6 +312,7 @@ class SessionExpired(SealspaceError):
     Also raised if it expires within a minute.
     """
 
+    code = "session-expired"
     default_hint = "sign in again"
     default_step = "sealspace login"
 
@@ -310,6 +327,7 @@ class LifetimeTooLong(SealspaceError):
         possible_s: the longest possible lifetime, seconds.
     """
 
+    code = "lifetime-too-long"
     default_hint = (
         "request a shorter lifetime, pass `at_most=True` to accept the longest possible one, or"
         " sign in for longer"
@@ -335,6 +353,7 @@ class BatchIncomplete(SealspaceError):
         left: the other keys; the failed commit may or may not have changed some of them.
     """
 
+    code = "batch-incomplete"
     default_hint = "fix the cause, then repeat the call for the keys in `left`"
     default_step = "fix the cause, then run the same command again"
 
@@ -356,6 +375,7 @@ class BackendError(SealspaceError):
         problem: the stable name of the problem; "" if it has none.
     """
 
+    code = "backend"
     default_hint = "do not grant anything to this backend until the cause is known"
 
     def __init__(self, message: str, *, problem: str = "", hint: str | None = None) -> None:
@@ -369,6 +389,7 @@ class BackendUnreachable(BackendError):
     The connection was refused or interrupted, or timed out.
     """
 
+    code = "backend-unreachable"
     default_hint = "check the address and that the backend is running, then try again"
 
 
@@ -378,6 +399,7 @@ class BackendAnswerInvalid(BackendError):
     The response is truncated, oversized or malformed.
     """
 
+    code = "backend-answer-invalid"
     default_hint = "try again; if it fails again, check the address with the backend's operator"
 
 
@@ -391,6 +413,7 @@ class BackendNotProven(BackendError):
             `td-attributes`, …
     """
 
+    code = "backend-not-proven"
     default_hint = "do not grant; ask the backend's operator why its evidence is not valid"
 
 
@@ -403,6 +426,7 @@ class CollateralNeeded(BackendError):
         problem: the stable name of the problem: `collateral-missing`, `collateral-window`, …
     """
 
+    code = "collateral-needed"
     default_hint = "get current collateral for the platform family, then try again"
 
 
@@ -412,6 +436,7 @@ class BackendNotExpected(BackendError):
     The evidence of the backend is valid.
     """
 
+    code = "backend-not-expected"
     default_hint = (
         "do not grant; find out what changed, and expect the new values only if the change is right"
     )
@@ -426,6 +451,8 @@ class BackendNotAcceptable(BackendError):
         problem: the reason for which the node would reject it: `tcb_status`, `advisory`, …
     """
 
+    code = "backend-not-acceptable"
+
 
 class GrantNotTaken(BackendError):
     """The backend did not accept the grant.
@@ -433,6 +460,7 @@ class GrantNotTaken(BackendError):
     The node has registered the grant, so the grant is active.
     """
 
+    code = "grant-not-taken"
     default_hint = "deliver the grant to the backend another way, or revoke it: it is still active"
 
 
@@ -442,6 +470,7 @@ class GrantsFull(BackendError):
     The maximum is for this owner or in total.
     """
 
+    code = "grants-full"
     default_hint = (
         "revoke grants to this backend that are no longer needed, and wait until they have ended"
     )
@@ -453,6 +482,7 @@ class ReceiptInvalid(SealspaceError):
     The receipt or a cited document was altered, or belongs to another node or release.
     """
 
+    code = "receipt-invalid"
     default_hint = "fetch it again; if it fails again, keep both copies and ask the node's operator"
 
 
@@ -462,6 +492,7 @@ class StatementInvalid(SealspaceError):
     The statement is malformed, or has an invalid signature, type or signer.
     """
 
+    code = "statement-invalid"
     default_hint = "ask the signer to publish the statement again"
 
 
@@ -474,6 +505,7 @@ class ProvenanceInvalid(SealspaceError):
             `repository-id`, `ref`, `commit`, `config` or `workflow`.
     """
 
+    code = "provenance-invalid"
     default_hint = "compare the options; do not use this program until the cause is known"
 
     def __init__(self, message: str, *, claim: str, hint: str | None = None) -> None:
@@ -487,6 +519,7 @@ class DatasetInvalid(SealspaceError):
     For example, the file was cut off, or the key is another one.
     """
 
+    code = "dataset-invalid"
     default_hint = "encrypt the data set again: sealspace dataset encrypt FILE"
 
 
@@ -496,6 +529,7 @@ class CallRefused(SealspaceError):
     For example, the token of the call is for another program.
     """
 
+    code = "call-refused"
     default_hint = "sign a new call for this runner, this program and this body; each serves once"
 
 

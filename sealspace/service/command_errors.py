@@ -26,9 +26,13 @@ class ConfigurationError(NodeError):
 class ForeignDistribution(NodeError):
     """Another distribution uses one of our package names."""
 
+    code = "foreign-distribution"
+
 
 class ExtraMissing(NodeError):
     """A command needs a library that the base install does not have."""
+
+    code = "extra-missing"
 
 
 class SecretUnusable(NodeError):
@@ -37,6 +41,8 @@ class SecretUnusable(NodeError):
     It is unreadable, too short, or accessible to other users.
     """
 
+    code = "secret-unusable"
+
 
 class StoreMisused(NodeError):
     """The store cannot be used by this node.
@@ -44,21 +50,31 @@ class StoreMisused(NodeError):
     It belongs to another node, has another schema version, or is in use.
     """
 
+    code = "store-misused"
+
 
 class BesideOriginal(StoreMisused):
     """The store is a restored copy, but the original store still exists."""
+
+    code = "beside-original"
 
 
 class ReleaseLoosened(NodeError):
     """The key-release settings are looser than the recorded settings."""
 
+    code = "release-loosened"
+
 
 class CollateralRefused(NodeError):
     """A TDX collateral document from Intel is unusable or outdated."""
 
+    code = "collateral-refused"
+
 
 class AuditRefuted(NodeError):
     """An exported audit log failed verification."""
+
+    code = "audit-refuted"
 
 
 class ClockWrong(NodeError):
@@ -67,6 +83,8 @@ class ClockWrong(NodeError):
     The time is before this version's release, or years after the release.
     """
 
+    code = "clock-wrong"
+
 
 class KeyFileUnusable(NodeError):
     """The wallet's key file cannot be used.
@@ -74,34 +92,52 @@ class KeyFileUnusable(NodeError):
     It cannot be read or created, or other users can read it.
     """
 
+    code = "key-file-unusable"
+
 
 class NotSigned(NodeError):
     """The wallet in the browser returned no signature."""
+
+    code = "not-signed"
 
 
 class NotThere(NodeError):
     """An object named in the command does not exist."""
 
+    code = "not-there"
+
 
 class AlreadyThere(NodeError):
     """A command tried to create an object that already exists."""
+
+    code = "already-there"
 
 
 class FileUnreadable(NodeError):
     """A file named on the command line cannot be read."""
 
+    code = "file-unreadable"
+
 
 class RunFailed(NodeError):
     """A program on a runner failed or was not run."""
+
+    code = "run-failed"
 
 
 class CommandNotFound(NodeError):
     """The program that `sealspace run` should start does not exist."""
 
+    code = "command-not-found"
+
 
 class CommandNotExecutable(NodeError):
     """The program that `sealspace run` should start cannot be executed."""
 
+    code = "command-not-executable"
+
 
 class ProcessFailed(NodeError):
     """A process of the node ended and cannot be restarted."""
+
+    code = "process-failed"

@@ -48,6 +48,8 @@ class BrokenEntry(InvalidInput):
     The message gives their locations, not their content.
     """
 
+    code = "broken-entry"
+
 
 class _Faults(list[BrokenEntry]):
     """The errors found in one secrets file."""

@@ -1,0 +1,45 @@
+"""The codes of the errors that stop a command; `sealspace --help` lists their exit statuses."""
+
+from sealspace.cli.command_errors import NodeError
+from sealspace.cli.dotenv import BrokenEntry
+
+CODES = {
+    "AlreadyThere": "already-there",
+    "AuditRefuted": "audit-refuted",
+    "BesideOriginal": "beside-original",
+    "BrokenEntry": "broken-entry",
+    "ClockWrong": "clock-wrong",
+    "CollateralRefused": "collateral-refused",
+    "CommandNotExecutable": "command-not-executable",
+    "CommandNotFound": "command-not-found",
+    "ConfigurationError": "configuration-invalid",
+    "ExtraMissing": "extra-missing",
+    "FileUnreadable": "file-unreadable",
+    "ForeignDistribution": "foreign-distribution",
+    "KeyFileUnusable": "key-file-unusable",
+    "NodeError": "node-error",
+    "NotSigned": "not-signed",
+    "NotThere": "not-there",
+    "ProcessFailed": "process-failed",
+    "ReleaseLoosened": "release-loosened",
+    "RunFailed": "run-failed",
+    "SecretUnusable": "secret-unusable",
+    "StoreMisused": "store-misused",
+}
+
+
+def every_class(kind: type[NodeError]) -> set[type[NodeError]]:
+    """A class and all classes derived from it in its module."""
+    derived = [one for one in kind.__subclasses__() if one.__module__ == kind.__module__]
+    return {kind}.union(*(every_class(one) for one in derived))
+
+
+def test_codes_do_not_change() -> None:
+    """Scripts rely on them, whatever happens to the names of classes."""
+    kinds = {*every_class(NodeError), BrokenEntry}
+    assert {kind.__name__: kind.code for kind in kinds} == CODES
+
+
+def test_each_class_has_its_code_in_its_body() -> None:
+    """So a search for a code finds its class."""
+    assert all("code" in vars(kind) for kind in every_class(NodeError))
