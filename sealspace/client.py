@@ -121,7 +121,7 @@ class NodeGuard:
         asked_at = self._caller.clock.now()
         attestation = await fetch_node_attestation(self._caller)
         statement, now = attestation.statement, self._caller.clock.now()
-        # AT45
+        # Evidence of another node says nothing about this one (AT45).
         if statement.node_did != node_id:
             raise NodeEvidenceRefused(
                 "node-did",

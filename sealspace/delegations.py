@@ -70,7 +70,7 @@ from .wire.delegation_history import (
     status_of,
 )
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
-from .wire.portable import PortableDelegation, grant_of, portable_of
+from .wire.portable import PortableDelegation, cid_of, grant_of, portable_of
 from .wire.sign_in import pass_on, register, sign_grant, statements
 from .wire.token_line import reading_rights, token_line
 from .wire.transport import Request, json_request
@@ -265,7 +265,7 @@ class Delegations:
         """
         seed, node_id = self._caller.entropy.token(32), await self._caller.node_id()
         portable = await self._read_only(
-            MachineGrant(Ed25519Signer(seed).did, (), 0, name),
+            MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name),
             secrets,
             scope,
             ttl_s,
@@ -303,10 +303,10 @@ class Delegations:
         """
         portable = await self._read_only(
             OidcTrust(
-                (await self._caller.info()).oidc_did,
-                (),
-                0,
-                name,
+                key=(await self._caller.info()).oidc_did,
+                paths=(),
+                end=0,
+                name=name,
                 issuer=issuer,
                 claims=claims,
                 jwks=jwks,
@@ -468,7 +468,7 @@ class Delegations:
             for one in delegations
         )
         proofs = () if issued_here else self._proof_of(REVOKE)
-        cids = list(dict.fromkeys(one if isinstance(one, str) else one.cid for one in delegations))
+        cids = list(dict.fromkeys(map(cid_of, delegations)))
         for at in range(0, len(cids), MAX_TARGETS):
             part = cids[at : at + MAX_TARGETS]
             wanted = [capability(CID_URN + cid, REVOKE) for cid in part]
@@ -518,7 +518,7 @@ class Delegations:
                 a space in it.
             NodeRefused, TransportError: the request failed.
         """
-        cid = delegation if isinstance(delegation, str) else delegation.cid
+        cid = cid_of(delegation)
         now = self._caller.clock.now()
         header = sign_message(
             wallet_of(wallet),
@@ -543,7 +543,7 @@ class Delegations:
         Raises:
             NodeRefused, TransportError: a request failed.
         """
-        cid = delegation if isinstance(delegation, str) else delegation.cid
+        cid = cid_of(delegation)
         right = self._proof_of(DELEGATION_STATUS)
         status = await self._ask_status(cid, right)
         if right and status.word == "not_found":
@@ -640,7 +640,8 @@ class Delegations:
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
         named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
-        if answer.get("revoked") is not True or sorted(named) != sorted(cids):  # J10
+        # The answer has to confirm exactly the requested revocations (J10).
+        if answer.get("revoked") is not True or sorted(named) != sorted(cids):
             raise MalformedAnswer("the node did not confirm the revocation")
 
     def _grant_by_session(

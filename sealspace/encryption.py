@@ -297,7 +297,8 @@ class Encryption:
         # Without a session there is nowhere to store a pin; the cache of this client has to do.
         if session is not None:
             pinned = session.pin_of(network)
-            if pinned is not None and pinned != offered:  # EN30
+            # Keys are not rotated, so another key means that something was replaced (EN30).
+            if pinned is not None and pinned != offered:
                 self._descriptors.pop(network.text, None)
                 raise NetworkKeyChanged(pinned, offered)
             self._caller.session = session.with_pin(offered)
@@ -440,7 +441,14 @@ class Encryption:
             descriptor = await self.descriptor(network)
             require_usable(descriptor)
         else:
-            descriptor = Descriptor(network, key, "active", ALGORITHM, KEY_VERSION, None)
+            descriptor = Descriptor(
+                network_id=network,
+                public_key=key,
+                state="active",
+                alg=ALGORITHM,
+                key_version=KEY_VERSION,
+                node_did=None,
+            )
         try:
             return seal_envelope(
                 descriptor, plaintext, self._caller.entropy, aad=label, metadata=metadata

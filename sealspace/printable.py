@@ -26,7 +26,13 @@ def printable_line(line: str) -> str:
 
     Spaces are kept.
     """
-    return "".join(sign if sign.isprintable() and sign not in _BLANK else "\ufffd" for sign in line)
+    signs = []
+    for sign in line:
+        if sign.isprintable() and sign not in _BLANK:
+            signs.append(sign)
+        else:
+            signs.append("\ufffd")
+    return "".join(signs)
 
 
 def format_message(*lines: str, level: str = "info") -> str:

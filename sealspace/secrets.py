@@ -663,12 +663,20 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
             case {"type": str(kind), "at": str(at), "tag": str(text)} if (
                 tag := decode_url(text)
             ) is not None:
-                generated = Generated(kind, at, tag)
-        return Secret(payload.value, payload.created_at, payload.updated_at, etag, generated)
+                generated = Generated(type=kind, at=at, tag=tag)
+        return Secret(
+            value=payload.value,
+            created_at=payload.created_at,
+            updated_at=payload.updated_at,
+            etag=etag,
+            generated=generated,
+        )
     data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
     # The text itself is no substitute: it would pass for the value, with other bytes.
     if data is None:
         raise InvalidSecretPayload(
             "the secret's bytes are damaged, or their encoding is unknown to this client"
         )
-    return Secret(data, payload.created_at, payload.updated_at, etag)
+    return Secret(
+        value=data, created_at=payload.created_at, updated_at=payload.updated_at, etag=etag
+    )

@@ -88,7 +88,7 @@ def capability(resource: str, ability: str, *caveats: Mapping[str, Json]) -> Cap
         ) from exc
     network = network_of(parsed)
     named = parsed if network is None else OpaqueResource(network.text)
-    return Capability(named, ability, caveats_of(caveats))
+    return Capability(resource=named, ability=ability, caveats=caveats_of(caveats))
 
 
 def space_capability(space: SpaceId, service: str, path: str | None, ability: str) -> Capability:
@@ -104,10 +104,10 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
     Raises:
         InvalidInput: the path cannot be used in a URI as it is, or would be read as another one.
     """
-    resource = SpaceResource(space, service, path)
+    resource = SpaceResource(space=space, service=service, path=path)
     with suppress(InvalidIdentifier):
         if parse_resource(resource.text) == resource:
-            return Capability(resource, ability, {})
+            return Capability(resource=resource, ability=ability, caveats={})
     raise InvalidInput(
         "the name cannot be used as the path of a URI",
         hint="percent-encode spaces, `?`, `#`, `%` and non-ASCII; leave out `.` and `..` segments",
@@ -238,7 +238,7 @@ def sign_message(
         statement=statement,
         resources=tuple(resources),
     )
-    if any(one.caveats for one in capabilities):  # S5
+    if any(one.caveats for one in capabilities):  # the message of a wallet cannot carry them (S5)
         raise InvalidInput(
             "a wallet cannot sign a grant with conditions",
             hint="sign the grant with the session's key: leave out `wallet`",

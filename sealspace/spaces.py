@@ -268,10 +268,10 @@ def _entry(answered: _Entry) -> SpaceEntry:
         raise MalformedAnswer("the node's response has an invalid space id") from exc
     is_own = None if answered.type is None else answered.type == "owned"
     return SpaceEntry(
-        space,
-        answered.created_at,
-        is_own,
-        answered.usage_bytes,
-        answered.limit_bytes,
-        answered.databases,
+        space=space,
+        created_at=answered.created_at,
+        is_own=is_own,
+        usage_bytes=answered.usage_bytes,
+        limit_bytes=answered.limit_bytes,
+        databases=answered.databases,
     )

@@ -287,7 +287,9 @@ class EthAccountWallet:
         Returns the 65-byte signature r ‖ s ‖ v.
         """
         body = text.encode()
-        message = _PersonalMessage(b"E", b"thereum Signed Message:\n%d" % len(body), body)
+        message = _PersonalMessage(
+            version=b"E", header=b"thereum Signed Message:\n%d" % len(body), body=body
+        )
         return bytes(self._account.sign_message(message).signature)
 
     def __repr__(self) -> str:

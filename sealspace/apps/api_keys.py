@@ -161,7 +161,7 @@ def parse_credential(text: str) -> Credential:
         )
     if _SECRET.fullmatch(secret) is None:
         raise InvalidInput("the secret of the API key must be 64 hex digits")
-    return Credential(parse_owner(owner), int(nonce), secret.lower())
+    return Credential(owner=parse_owner(owner), nonce=int(nonce), secret=secret.lower())
 
 
 def new_api_key(
@@ -201,10 +201,16 @@ def new_api_key(
         raise InvalidInput(f"the cost limit for one call must be 0 to {MAX_AMOUNT} micro-units")
     named = [_ANY_PROJECT] if projects is None else [one.text for one in projects]
     stated = _Stated(
-        nonce, _hash(secret), named, [*profiles], max_per_call, iso_time(expires_at), runner
+        nonce=nonce,
+        secret_sha256=_hash(secret),
+        projects=named,
+        profiles=list(profiles),
+        max_per_call=max_per_call,
+        expires=iso_time(expires_at),
+        runner=runner,
     )
     statement = sign_statement(KEY_TYPE, to_builtins(stated), signer)
-    return statement, Credential(signer_of(statement), nonce, secret)
+    return statement, Credential(owner=signer_of(statement), nonce=nonce, secret=secret)
 
 
 def signer_of(statement: bytes) -> Principal:

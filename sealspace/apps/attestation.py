@@ -118,7 +118,7 @@ class Attestation:
         nonce = decode_url(required_text(value, "nonce"))
         if nonce is None or len(nonce) != NONCE_BYTES:
             raise MalformedAnswer(f"the node's nonce is not {NONCE_BYTES} bytes in base64url")
-        return Challenge(nonce, audience, required_expiry(value))
+        return Challenge(nonce=nonce, audience=audience, expires_at=required_expiry(value))
 
     async def open_session(
         self, network: NetworkId, challenge: Challenge, attested: Attested

@@ -195,7 +195,8 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
         signed = Bundle.from_json(bundle)
         certificate = signed.signing_certificate
         verifier = Verifier(
-            trusted_root=_valid_at(root, certificate.not_valid_before_utc)  # PV3
+            # Authorities that were not in force when the certificate began do not count (PV3).
+            trusted_root=_valid_at(root, certificate.not_valid_before_utc)
         )
         return certificate, *verifier.verify_dsse(signed, _NoPolicy())
     except Exception as exc:  # the library raises errors of many types
@@ -212,8 +213,10 @@ def _origin(certificate: Certificate) -> Build:
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     _require("signer", [one.value for one in names], [claims["signer"]])
-    _require("environment", claims["environment"], "github-hosted")  # PV7
-    if claims["trigger"] == "pull_request_target":  # PV8
+    # PV7: the job ran on a machine of GitHub
+    _require("environment", claims["environment"], "github-hosted")
+    # PV8: this trigger gives the rights of the repository to code of strangers
+    if claims["trigger"] == "pull_request_target":
         raise ProvenanceInvalid(
             "the program was built for pull_request_target, which runs with the rights of the"
             " repository on code of strangers",
@@ -229,7 +232,8 @@ def _origin(certificate: Certificate) -> Build:
             "the workflow is of another repository or ref than the source", claim="workflow"
         )
     try:
-        return shaped(  # PV10
+        # PV10: every claim has the form that statements about a version have
+        return shaped(
             {
                 "repository": repository.removeprefix("https://"),
                 "repositoryId": claims["repository-id"],

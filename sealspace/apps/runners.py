@@ -160,7 +160,9 @@ class Runners:
         """
         session = self._caller.session
         self._require_grantable(seen, wallet)
-        if run.hosts and not all(rule.project for rule in run.programs):  # RN176
+        # Programs without a project contact no host, so a grant of hosts would promise too much
+        # (RN176).
+        if run.hosts and not all(rule.project for rule in run.programs):
             raise InvalidInput(
                 "a program without a project may not contact hosts, because only a project's"
                 " manifest can list hosts",
@@ -508,7 +510,8 @@ async def call_runner(
     match body.get("source"):
         case {"project": str(program)} | {"wasmSha256": str(program)} if program:
             pass
-        case {"GitHub": {"repo": str(repo), "commit": str(commit)}}:  # RN61
+        # The signed text of a program that was built on GitHub (RN61).
+        case {"GitHub": {"repo": str(repo), "commit": str(commit)}}:
             program = f"{repository_of(repo)}@{commit}"
         case _:
             raise InvalidInput(

@@ -312,7 +312,7 @@ def _members(value: Json) -> tuple[str, Sequence[tuple[str, Json]]]:
     if not isinstance(value, dict) or len(value) != 1:
         raise InvalidInput('a condition must be "AllowAll", or an object with one member')
     ((name, content),) = value.items()
-    if name in _ON_CHAIN:  # RN211
+    if name in _ON_CHAIN:  # refused by name, because OutLayer knows these conditions (RN211)
         raise InvalidInput(
             f'the condition "{name}" needs a blockchain, which runners do not read',
             hint="name the callers with Whitelist or AccountPattern",

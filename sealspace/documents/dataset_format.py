@@ -132,7 +132,8 @@ def decrypt(suite: Suite, key: bytes, read: Read) -> Iterator[bytes]:
             yield unpadder.finalize()
         else:
             header = read(_HEADER_BYTES)
-            if not header.startswith(_header(key)):  # DS3
+            # A file for another key is refused before anything is decrypted (DS3).
+            if not header.startswith(_header(key)):
                 raise ValueError
             yield from _chunked(aead.AESGCM(key).decrypt, header, read, CHUNK_BYTES + _BLOCK_BYTES)
     except ValueError:

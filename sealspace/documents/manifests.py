@@ -142,31 +142,40 @@ class ManifestRequest:
 
 # --- expanding ------------------------------------------------------------------------------------
 
-_KV_OF_APP = Permission(KV, "/", ("get", "put", "del", "list", "metadata"), DEFAULT_SPACE)
-_SQL_OF_ADMIN = Permission(_SQL, "/", ("read", "write", "schema"), DEFAULT_SPACE)
+
+def _on_default_space(service: str, *actions: str) -> Permission:
+    return Permission(service=service, path="/", actions=actions, space=DEFAULT_SPACE)
+
+
+_KV_OF_APP = _on_default_space(KV, "get", "put", "del", "list", "metadata")
+_SQL_OF_APP = _on_default_space(_SQL, "read", "write")
+_SQL_OF_ADMIN = _on_default_space(_SQL, "read", "write", "schema")
+_DUCKDB_OF_ADMIN = _on_default_space("tinycloud.duckdb", "read", "write")
 _TIERS: Mapping[str, tuple[Permission, ...]] = {
     "none": (),
-    "default": (_KV_OF_APP, Permission(_SQL, "/", ("read", "write"), DEFAULT_SPACE)),
+    "default": (_KV_OF_APP, _SQL_OF_APP),
     "admin": (_KV_OF_APP, _SQL_OF_ADMIN),
-    "all": (
-        _KV_OF_APP,
-        _SQL_OF_ADMIN,
-        Permission("tinycloud.duckdb", "/", ("read", "write"), DEFAULT_SPACE),
-    ),
+    "all": (_KV_OF_APP, _SQL_OF_ADMIN, _DUCKDB_OF_ADMIN),
 }
 
-ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = tuple(
-    ResourceRequest(
-        service, ACCOUNT_SPACE, path, tuple(f"{service}/{word}" for word in words), origin="account"
+
+def _in_account(service: str, path: str, *actions: str) -> ResourceRequest:
+    return ResourceRequest(
+        service=service,
+        space=ACCOUNT_SPACE,
+        path=path,
+        actions=tuple(f"{service}/{action}" for action in actions),
+        origin="account",
     )
-    for service, path, words in (
-        (KV, "applications/", ("get", "put", "list")),
-        (KV, "spaces/", ("get", "put", "list")),
-        (KV, "system/bootstrap/complete", ("get", "put")),
-        (_DELEGATION, "", ("list",)),
-        (_SQL, "account", ("read", "write", "schema")),
-        (_CAPABILITIES, "", ("read",)),
-    )
+
+
+ACCOUNT_RESOURCES: tuple[ResourceRequest, ...] = (
+    _in_account(KV, "applications/", "get", "put", "list"),
+    _in_account(KV, "spaces/", "get", "put", "list"),
+    _in_account(KV, "system/bootstrap/complete", "get", "put"),
+    _in_account(_DELEGATION, "", "list"),
+    _in_account(_SQL, "account", "read", "write", "schema"),
+    _in_account(_CAPABILITIES, "", "read"),
 )
 """The rights to the list of apps and spaces that other clients store in the account's own space."""
 
@@ -183,13 +192,19 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
         _expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets)
     )
     resources = _merge((*tier, *stated))
-    rows = tuple(
-        ResourceRequest(_CAPABILITIES, space, "", (f"{_CAPABILITIES}/read",), origin="capabilities")
-        for space in distinct(
-            resource.space for resource in resources if resource.space != ENCRYPTION_SPACE
-        )
+    spaces = distinct(one.space for one in resources if one.space != ENCRYPTION_SPACE)
+    return _merge((*resources, *map(_capabilities_of, spaces)))
+
+
+def _capabilities_of(space: str) -> ResourceRequest:
+    """Return the request to read the capabilities that were granted in a space."""
+    return ResourceRequest(
+        service=_CAPABILITIES,
+        space=space,
+        path="",
+        actions=(f"{_CAPABILITIES}/read",),
+        origin="capabilities",
     )
-    return _merge((*resources, *rows))
 
 
 def compose_manifests(
@@ -211,7 +226,9 @@ def compose_manifests(
         manifests=tuple(manifests),
         resources=_merge((*chain.from_iterable(resolved), *account)),
         delegation_targets=tuple(
-            DelegationTarget(one.did, one.name, resources, one.expiry_ms)
+            DelegationTarget(
+                did=one.did, name=one.name, resources=resources, expiry_ms=one.expiry_ms
+            )
             for one, resources in zip(manifests, resolved, strict=True)
             if one.did is not None
         ),
@@ -275,7 +292,9 @@ def with_decrypt(request: ManifestRequest, network: str) -> ManifestRequest:
         The request, in which the session and each delegation target that read a secret may decrypt.
     """
     owner = parse_network_id(network).owner
-    decrypt = ResourceRequest(ENCRYPTION, ENCRYPTION_SPACE, network, (DECRYPT,))
+    decrypt = ResourceRequest(
+        service=ENCRYPTION, space=ENCRYPTION_SPACE, path=network, actions=(DECRYPT,)
+    )
 
     def extended(resources: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
         reads = KV_GET in _actions_on_secrets(resources, owner)
@@ -474,6 +493,10 @@ def target_grants(
                 groups.setdefault(root, []).append(one)
                 lifetimes_ms[root] = min(lifetime_ms, lifetimes_ms.get(root, target.expiry_ms))
     return tuple(
-        TargetGrant(root, distinct_capabilities(capabilities), lifetimes_ms[root] / 1000)
+        TargetGrant(
+            owner=root,
+            capabilities=distinct_capabilities(capabilities),
+            ttl_s=lifetimes_ms[root] / 1000,
+        )
         for root, capabilities in groups.items()
     )

@@ -168,7 +168,7 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
         raise BackendAnswerInvalid(
             f"the nonce in the backend's response must be {NONCE_BYTES} bytes long"
         )
-    if answered != nonce:  # AT52
+    if answered != nonce:  # evidence that was recorded earlier proves nothing today (AT52)
         raise BackendNotProven(
             "the evidence does not contain the nonce that was sent, so the evidence was recorded"
             " earlier",

@@ -249,7 +249,11 @@ def parse_run_statement(value: Json) -> RunStatement:
         programs=tuple(map(_program, stated.programs)),
         callers=Owner() if stated.callers is UNSET else parse_condition(stated.callers),
         hosts=tuple(map(checked_host, stated.hosts)),
-        limits=GrantLimits(*map(limits.get, MOST)),
+        limits=GrantLimits(
+            max_instructions=limits.get("maxInstructions"),
+            max_memory_mb=limits.get("maxMemoryMb"),
+            max_execution_s=limits.get("maxExecutionSeconds"),
+        ),
         refresh_for=stated.refreshFor,
     )
 
@@ -306,7 +310,7 @@ def _refuse(member: str, what: str) -> NoReturn:
 def _program(stated: _StatedProgram) -> ProgramRule:
     project = None if stated.project is UNSET else parse_project(stated.project)
     if stated.wasmSha256 is not UNSET:
-        return ByHash(stated.wasmSha256, project, stated.build)
+        return ByHash(wasm_sha256=stated.wasmSha256, project=project, build=stated.build)
     if project is None or stated.build is not None:
         raise InvalidInput('a program must have "wasmSha256", "project" or both')
     return ByProject(project)
@@ -340,7 +344,9 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     except PolicyError as exc:
         raise InvalidPortableDelegation(f"the policy of the run grant is not valid: {exc}") from exc
     _require_policy(policies, delegation)
-    if (statement.refresh_for is None) is (runner is None):  # RN245
+    # A job grant is for the key of a job, a run grant for a runner; neither passes for the other
+    # (RN245).
+    if (statement.refresh_for is None) is (runner is None):
         raise InvalidPortableDelegation(
             "a run grant is for a runner, and a job grant for the key of a job",
             hint="to use the token of a job: sealspace runner grant URL --refresh",
@@ -403,7 +409,8 @@ def verified_own(
         InvalidPortableDelegation: the delegation is not such a grant.
     """
     unverified, delegation = _verified(header)
-    if delegation.parents or runner not in (None, delegation.audience):  # RN41
+    # The statements of a parent delegation could be left out (RN41).
+    if delegation.parents or runner not in (None, delegation.audience):
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner, have no parent delegation, and be for"
             " this runner's DID",
@@ -412,7 +419,8 @@ def verified_own(
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
     own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
-    if not all(own) or any(one.caveats for one in delegation.capabilities):  # RN42, RN143, RN152
+    # The same for grants of secrets, of generated secrets and of programs (RN42, RN143, RN152).
+    if not all(own) or any(one.caveats for one in delegation.capabilities):
         raise InvalidPortableDelegation(
             "the run grant must cover only the signer's own resources, and must have no caveats"
         )

@@ -144,7 +144,7 @@ def shared_folder(team: str | None, did: str) -> SharedFolder:
     Raises:
         InvalidInput: the DID is not that of a wallet or a key, or the team's name is not valid.
     """
-    folder = SharedFolder(team, principal_of(did), bytes(32))
+    folder = SharedFolder(team=team, did=principal_of(did), key=bytes(32))
     if shared_folder_at(folder.path) != folder:
         raise InvalidInput(
             "a person is named by the DID of a wallet or a key, and a team by 1 to 64 lower-case"
@@ -164,7 +164,9 @@ def shared_folder_at(path: str) -> SharedFolder | None:
     if found is None:
         return None
     folder = SharedFolder(
-        found["team"], principal_of(found["did"]), decode_url(found["key"]) or b""
+        team=found["team"],
+        did=principal_of(found["did"]),
+        key=decode_url(found["key"]) or b"",
     )
     return folder if folder.path == found[0] else None
 

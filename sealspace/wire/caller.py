@@ -87,7 +87,7 @@ class Caller:
                     " include the path",
                 )
             value = json_object(answer.require())
-            if value.get("protocol") != PROTOCOL:  # J1
+            if value.get("protocol") != PROTOCOL:  # a client stops at any other version (J1)
                 raise NodeMismatch(
                     "the node uses another protocol version",
                     hint="use a client for the node's protocol version",

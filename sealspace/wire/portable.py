@@ -125,6 +125,13 @@ class PortableDelegation:
         return next((one.space for one in self.resources if one.space != _ENCRYPTION), None)
 
 
+def cid_of(delegation: PortableDelegation | str) -> str:
+    """Return the id of a delegation that is given in portable form or by its id."""
+    if isinstance(delegation, str):
+        return delegation
+    return delegation.cid
+
+
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
     """Convert a grant to a delegation that can be sent as JSON."""
     resources = described(grant.capabilities)

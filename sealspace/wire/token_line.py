@@ -145,7 +145,9 @@ def token_in(header: str) -> MachineToken | None:
     owner = issuing_owner(verified)
     folder = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
     secrets = filter(None, (secret_at(path.removeprefix(folder)) for path in granted.paths))
-    return MachineToken(owner, granted, tuple(secrets), read_grant(header))
+    return MachineToken(
+        owner=owner, granted=granted, secrets=tuple(secrets), grant=read_grant(header)
+    )
 
 
 def token_of(session: Session) -> MachineToken | None:

@@ -187,7 +187,12 @@ def found_in(answer: Answer, keys: Sequence[str], *, bodies: bool = True) -> dic
     for key in keys:
         one = by_key[key]
         if one.ok:
-            part = Answer(200, CIMultiDictProxy(CIMultiDict(one.headers)), one.data_base64, key)
+            part = Answer(
+                status=200,
+                headers=CIMultiDictProxy(CIMultiDict(one.headers)),
+                body=one.data_base64,
+                asked=key,
+            )
             found[key] = whole_value_of(part) if bodies else value_of(part)
         elif one.error is None or one.error.code != _ABSENT:
             raise MalformedAnswer(

@@ -478,7 +478,7 @@ class Stream:
             body = bytearray()
             async for chunk in self.pieces():
                 body += chunk
-        return Answer(self.status, self.headers, bytes(body), self.asked)
+        return Answer(status=self.status, headers=self.headers, body=bytes(body), asked=self.asked)
 
     async def unread_if_success(self) -> "Stream | Answer":
         """Read the body of an error response.
