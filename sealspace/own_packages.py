@@ -49,28 +49,40 @@ def hidden_by(*names: str) -> Clash | None:
     system.
     """
     for name in names:
-        loaded = sys.modules.get(name)
-        spec = PathFinder.find_spec(name) if loaded is None else getattr(loaded, "__spec__", None)
-        if spec is None or not spec.has_location or spec.origin is None:
-            continue
-        ours = f"{_BESIDE}{os.sep}{name}"
-        if not spec.origin.startswith(ours + os.sep):
-            from pathlib import Path  # imported late: the usual case does not need it
-
-            found = Path(spec.origin)
-            culprit = found.parent if found.stem == "__init__" else found
-            if culprit.exists() and Path(ours).exists() and culprit.samefile(ours):
-                continue  # the same folder under another path, such as a symbolic link
-            is_installed = culprit.parent.name in ("site-packages", "dist-packages")
-            return Clash(
-                f"{culprit} hides sealspace's own package {name}",
-                (
-                    _SEPARATE
-                    if is_installed
-                    else f"rename it, or keep {culprit.parent} off the import path"
-                ),
-            )
+        origin = _origin_of(name)
+        if origin is not None and not origin.startswith(f"{_BESIDE}{os.sep}{name}{os.sep}"):
+            clash = _clash_with(name, origin)
+            if clash is not None:
+                return clash
     return None
+
+
+def _origin_of(name: str) -> str | None:
+    """Return the file that an import of a package loads or has loaded, or None without a file."""
+    loaded = sys.modules.get(name)
+    spec = PathFinder.find_spec(name) if loaded is None else getattr(loaded, "__spec__", None)
+    if spec is None or not spec.has_location:
+        return None
+    return spec.origin
+
+
+def _clash_with(name: str, origin: str) -> Clash | None:
+    """Return the conflict of a package with a file at another path.
+
+    Returns None if it is the same folder under another path, such as a symbolic link.
+    """
+    from pathlib import Path  # imported late: the usual case does not need it
+
+    ours = Path(f"{_BESIDE}{os.sep}{name}")
+    found = Path(origin)
+    culprit = found.parent if found.stem == "__init__" else found
+    if culprit.exists() and ours.exists() and culprit.samefile(ours):
+        return None
+    if culprit.parent.name in ("site-packages", "dist-packages"):
+        hint = _SEPARATE
+    else:
+        hint = f"rename it, or keep {culprit.parent} off the import path"
+    return Clash(text=f"{culprit} hides sealspace's own package {name}", hint=hint)
 
 
 def claimed_by() -> Clash | None:
