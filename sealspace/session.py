@@ -448,22 +448,16 @@ class Session:
             SessionExpired: the grant that covered them has expired.
         """
         dependent = [one for one in wanted if root_of(one.resource) != self.did]
+        if not dependent:
+            return ()
         live = [grant for grant in self.grants if grant.is_live(now)]
         for grant in live:
             if all(_is_covered(grant, one) for one in dependent):
-                return (grant.cid,) if dependent else ()
-        missing = [
-            one for one in dependent if not any(_is_covered(grant, one) for grant in self.grants)
-        ]
+                return (grant.cid,)
+        missing = [one for one in dependent if _first_covering(self.grants, one) is None]
         if missing:
             raise _not_granted(missing, owner=self.owner)
-        cited: dict[str, None] = {}
-        for one in dependent:
-            proof = next((grant.cid for grant in live if _is_covered(grant, one)), None)
-            if proof is None:
-                raise SessionExpired("the grant that covers this request has expired")
-            cited[proof] = None
-        return tuple(cited)
+        return _cids_for_each(dependent, live)
 
     def with_grant(self, grant: Grant) -> "Session":
         """Return the session with a grant added.
@@ -530,6 +524,27 @@ def until(expires_at: float | None) -> str:
 
 def _is_covered(grant: Grant, wanted: Capability) -> bool:
     return any(covers(held, wanted) for held in grant.capabilities)
+
+
+def _cids_for_each(wanted: Iterable[Capability], live: Sequence[Grant]) -> tuple[str, ...]:
+    """Return the CIDs of grants that cover capabilities together.
+
+    Raises SessionExpired if no live grant covers one of them.
+    """
+    cited: dict[str, None] = {}  # without duplicates, in the order of the capabilities
+    for one in wanted:
+        grant = _first_covering(live, one)
+        if grant is None:
+            raise SessionExpired("the grant that covers this request has expired")
+        cited[grant.cid] = None
+    return tuple(cited)
+
+
+def _first_covering(grants: Iterable[Grant], wanted: Capability) -> Grant | None:
+    for grant in grants:
+        if _is_covered(grant, wanted):
+            return grant
+    return None
 
 
 def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> Session:
