@@ -239,7 +239,8 @@ class Programs:
         project = version.project
         # The bytes come first, so that a reader of the statement always finds the program.
         await self._kv.put(project.code_key(version.sha256), wasm, content_type="application/wasm")
-        if provenance is not None:  # PV12, PV13
+        # Readers verify the bundle (PV12), and find the version by the commit (PV13).
+        if provenance is not None:
             await self._kv.put(
                 project.provenance_key(version.sha256),
                 provenance.bundle,
@@ -281,11 +282,11 @@ class Programs:
             NotFound: there is no such version.
             PreconditionFailed, StatementInvalid, NodeRefused, TransportError: as `activate`.
         """
-        project, active = self._project(name), await self.active(name)
+        project = self._project(name)
+        active = await self.active(name)
         if sha256 is None:
-            keys = [
-                key async for key in self._kv.list(f"projects/{name}/") if key != project.active_key
-            ]
+            listed = self._kv.list(f"projects/{name}/")
+            keys = [key async for key in listed if key != project.active_key]
             if keys and active is not None:
                 await self._state(name, active.sha256, None, signer)
         else:
@@ -295,15 +296,22 @@ class Programs:
                     f"the version {sha256} of {name} is active",
                     hint="activate another version first, or remove the whole project",
                 )
-            listed = self._kv.list(f"projects/{name}/")
-            keys = [key async for key in listed if key.endswith(f"/{sha256}")]
-            if version.build is not None:  # PV13
-                index = project.build_key(version.build.commit, version.target)
-                with suppress(NotFound):
-                    if (await self._kv.get(index)).body == sha256.encode():
-                        keys.append(index)
+            keys = await self._keys_of(version)
         await self._kv.delete_many(keys)
         return len(keys)
+
+    async def _keys_of(self, version: Version) -> list[str]:
+        """Return the keys of the values that belong to one version alone."""
+        project, sha256 = version.project, version.sha256
+        listed = self._kv.list(f"projects/{project.name}/")
+        keys = [key async for key in listed if key.endswith(f"/{sha256}")]
+        # Another version that was built from the same commit may have replaced the entry (PV13).
+        if version.build is not None:
+            index = project.build_key(version.build.commit, version.target)
+            with suppress(NotFound):
+                if (await self._kv.get(index)).body == sha256.encode():
+                    keys.append(index)
+        return keys
 
     async def _state(
         self, name: str, sha256: str, statement_sha256: str | None, signer: StatementSigner
@@ -316,8 +324,13 @@ class Programs:
             sequence, etag = 1, None
         else:
             sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
-        active = Active(sha256, sequence, statement_sha256)
-        stated = _StatedActive(project.text, sha256, sequence, statement_sha256 or UNSET)
+        active = Active(sha256=sha256, sequence=sequence, statement_sha256=statement_sha256)
+        stated = _StatedActive(
+            project=project.text,
+            sha256=sha256,
+            sequence=sequence,
+            statement_sha256=statement_sha256 or UNSET,
+        )
         statement = self._signed(ACTIVE_TYPE, to_builtins(stated), signer)
         try:
             await self._kv.put(
@@ -463,13 +476,13 @@ def version_json(version: Version) -> JsonObject:
     """Return the metadata of a program version as JSON."""
     value: JsonObject = to_builtins(
         _StatedVersion(
-            version.project.text,
-            version.sha256,
-            version.size_bytes,
-            version.target,
-            version.published_at,
-            version.source,
-            version.build,
+            project=version.project.text,
+            sha256=version.sha256,
+            bytes=version.size_bytes,
+            target=version.target,
+            published_at=version.published_at,
+            source=version.source,
+            build=version.build,
         )
     )
     wanted = manifest_json(version.manifest)
@@ -538,7 +551,11 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
         raise StatementInvalid(
             f"the signed statement about the active version is not for the project {project.text}"
         )
-    return Active(stated.sha256, stated.sequence, stated.statement_sha256 or None)
+    return Active(
+        sha256=stated.sha256,
+        sequence=stated.sequence,
+        statement_sha256=stated.statement_sha256 or None,
+    )
 
 
 def manifest_json(manifest: ProgramManifest) -> JsonObject:

@@ -45,6 +45,7 @@ from capabilities.strict_json import Json, JsonObject
 from capabilities.tokens import (
     Capability,
     Delegation,
+    Invocation,
     check_window,
     parse_delegation,
     parse_invocation,
@@ -191,36 +192,58 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
     try:
         invocation = parse_invocation(authorization)
         check_window(invocation, now)
-        if invocation.audience != runner:  # RN60
+        if invocation.audience != runner:  # a runner could repeat the call at another one (RN60)
             raise CallRefused("the call is addressed to another runner")
-        fact = invocation.facts[0] if len(invocation.facts) == 1 else None
-        start = fact.get("start") if isinstance(fact, dict) else None
-        if not isinstance(fact, dict) or not isinstance(start, str):  # RN178
-            raise CallRefused(
-                "the call's token does not contain the digest of the runner's startup document",
-                hint="update the client, then sign the call again",
-            )
+        fact, start = _fact_and_start(invocation.facts)
         invoked = _call_capability(invocation.capabilities, fact.get("program"))
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
-        by = verified.invoker
         if not verified.parents and sign_in is None:
             judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
+            by = verified.invoker
         else:
-            cited = _verified_sign_in(sign_in, now)
-            if [parent.digest for parent in verified.parents] != [cited.delegation.cid]:
-                raise CallRefused(
-                    "the call's token cites a different sign-in than the one sent with the call"
-                )
-            judge_invocation(
-                verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now
-            )
-            by = cited.delegation.delegator
-            if root_of(invoked.resource) != by:
-                raise CallRefused("the caller does not own the space that the call names")
+            by = _judged_by_sign_in(verified, sign_in, invoked, now=now)
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
-    return Call(by, verified.content_key, verified.expires_at, RunnerAt(runner, start), fact)
+    return Call(
+        caller=by,
+        token=verified.content_key,
+        expires_at=verified.expires_at,
+        runner=RunnerAt(runner, start),
+        fact=fact,
+    )
+
+
+def _fact_and_start(facts: tuple[Json, ...]) -> tuple[JsonObject, str]:
+    """Return the token's only fact, and the start of the runner in it.
+
+    Without the start, a runner with the same DID would run the call once more (RN178).
+    """
+    fact = facts[0] if len(facts) == 1 else None
+    if isinstance(fact, dict):
+        start = fact.get("start")
+        if isinstance(start, str):
+            return fact, start
+    raise CallRefused(
+        "the call's token does not contain the digest of the runner's startup document",
+        hint="update the client, then sign the call again",
+    )
+
+
+def _judged_by_sign_in(
+    verified: Invocation, sign_in: str | None, invoked: Capability, *, now: float
+) -> Principal:
+    """Judge a call that cites a sign-in, and return the wallet that signed in (RN64)."""
+    cited = _verified_sign_in(sign_in, now)
+    if [parent.digest for parent in verified.parents] != [cited.delegation.cid]:
+        raise CallRefused(
+            "the call's token cites a different sign-in than the one sent with the call"
+        )
+    judge_invocation(verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now)
+    by = cited.delegation.delegator
+    if root_of(invoked.resource) != by:
+        raise CallRefused("the caller does not own the space that the call names")
+    return by
 
 
 def _call_fact(program: str, body: bytes, runner: RunnerAt) -> JsonObject:

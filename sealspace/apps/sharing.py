@@ -70,7 +70,11 @@ class Share(NamedTuple):
     @property
     def pin(self) -> NetworkPin:
         """The key of the person's network."""
-        return NetworkPin(network_of_owner(self.folder.did).text, self.folder.key, KEY_VERSION)
+        return NetworkPin(
+            network=network_of_owner(self.folder.did).text,
+            public_key=self.folder.key,
+            key_version=KEY_VERSION,
+        )
 
     def portable(self, host: str) -> PortableDelegation:
         """Return the grant in portable form, for a person at another node.
@@ -103,19 +107,13 @@ class Sharing:
             SealspaceError: as `Delegations.query`.
         """
         signed = await self._signed(self._caller.session.owner)
-        return tuple(
-            Share(
-                to,
-                grants[0],
-                tuple(
-                    one._replace(folder=to.path)
-                    for one in signed
-                    if isinstance(one, SecretName) and one.folder == to.group
-                ),
-            )
-            for to, grants in signed.items()
-            if isinstance(to, SharedFolder)
-        )
+        names = [to for to in signed if isinstance(to, SecretName)]
+        shares = []
+        for to, grants in signed.items():
+            if isinstance(to, SharedFolder):
+                copies = (one._replace(folder=to.path) for one in names if one.folder == to.group)
+                shares.append(Share(folder=to, grant=grants[0], copies=tuple(copies)))
+        return tuple(shares)
 
     async def share(
         self,
@@ -178,15 +176,16 @@ class Sharing:
             if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
                 unsigned.append(to)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
-        values: dict[str, str | bytes] = {}
+        copied: dict[str, str | bytes] = {}
         # SH6: again, if another value was stored meanwhile, such as while the wallet signed.
-        while values != (
-            values := {
-                one.label: await self._secrets().get(one.name, scope=one.scope) for one in named
-            }
-        ):
+        while (values := await self._values_of(named)) != copied:
             await self.put_many(values, own=False, only=folder)
+            copied = values
         return Share(folder, grants[0])
+
+    async def _values_of(self, named: Sequence[SecretName]) -> dict[str, str | bytes]:
+        """Return the current values of the owner's secrets by their labels."""
+        return {one.label: await self._secrets().get(one.name, scope=one.scope) for one in named}
 
     async def put_many(
         self,
@@ -248,25 +247,13 @@ class Sharing:
         if team and did:
             prefix += f"{meant.did}/"
         signed = await self._signed(owner)
-        over = [to for to in signed if to.path.startswith(prefix)]
-        if labels is not None:
-            names = [to for to in signed if isinstance(to, SecretName)]
-            ended = [to for to in names if to in over and to.label in labels]
-            without = {to.folder for to in ended} - {to.folder for to in names if to not in ended}
-            over = [
-                to
-                for to in signed
-                if to in ended
-                or (isinstance(to, SharedFolder) and to.team is None and to.group in without)
-            ]
+        if labels is None:
+            over = [to for to in signed if to.path.startswith(prefix)]
+        else:
+            over = _over_with_names(signed, prefix, labels)
         # SH5: the rights first. Copies that another command made before are found then.
         await Delegations(self._caller).revoke(*(of.cid for to in over for of in signed[to]))
-        copies = dict[str, str]()
-        async for path in self._kv.list(prefix):
-            folder = shared_folder_at(path)
-            copy = None if folder is None else secret_at(path, folder.path)
-            if copy is not None and (labels is None or copy.label in labels):
-                copies[path] = copy.label
+        copies = await self._labels_of_copies(prefix, labels)
         await self._kv.delete_many(copies)
         if not (over or copies):
             raise NotShared(
@@ -274,6 +261,21 @@ class Sharing:
                 hint="list what is shared: sealspace team list",
             )
         return tuple(sorted(set(copies.values())))
+
+    async def _labels_of_copies(
+        self, prefix: str, labels: Collection[str] | None
+    ) -> dict[str, str]:
+        """Return the labels of the copies below a path by their paths.
+
+        With `labels`, only the copies of these secrets are returned.
+        """
+        copies: dict[str, str] = {}
+        async for path in self._kv.list(prefix):
+            folder = shared_folder_at(path)
+            copy = None if folder is None else secret_at(path, folder.path)
+            if copy is not None and (labels is None or copy.label in labels):
+                copies[path] = copy.label
+        return copies
 
     async def received(
         self,
@@ -413,6 +415,34 @@ class Sharing:
             if found and found[1].is_live(now):  # the node could hide the end
                 signed.setdefault(found[0], []).append(found[1])
         return signed
+
+
+def _over_with_names(
+    signed: Collection[SharedFolder | SecretName], prefix: str, labels: Collection[str]
+) -> list[SharedFolder | SecretName]:
+    """Return what ends when some secrets are unshared, in the order of `signed`.
+
+    The names of these secrets below a path end. With the last name of a person, who is not a member
+    of a team, the person's right to read ends too.
+    """
+    ended: set[SecretName] = set()
+    left: set[SecretName] = set()
+    for to in signed:
+        if isinstance(to, SecretName):
+            if to.path.startswith(prefix) and to.label in labels:
+                ended.add(to)
+            else:
+                left.add(to)
+    without = {to.folder for to in ended} - {to.folder for to in left}
+    over: list[SharedFolder | SecretName] = []
+    for to in signed:
+        if isinstance(to, SecretName):
+            is_over = to in ended
+        else:
+            is_over = to.team is None and to.group in without
+        if is_over:
+            over.append(to)
+    return over
 
 
 def read_share(token: str, owner: str) -> Share | None:
