@@ -139,27 +139,11 @@ def parse_manifest(value: Json) -> Manifest:
     members = shaped_at("", value, _Members, _refuse)
     if members.manifest_version != 1:
         _refuse("manifest_version", "must be 1")
-    knowledge = members.knowledge
-    if knowledge is False or (
-        isinstance(knowledge, str)
-        and not (knowledge.startswith("knowledge/") and knowledge.endswith(".md"))
-    ):
-        _refuse("knowledge", "must be true or a knowledge/*.md root path")
-    if members.did is not None:
-        try:
-            parse_principal(members.did)
-        except CapabilityError:
-            _refuse("did", "must be a non-empty DID string")
-    # An unknown word must not mean the default permissions, which the author did not request (MF3).
-    word = members.defaults
-    tier = _TIERS.get(word.strip(" \t\n\r").lower() if isinstance(word, str) else word)
-    if tier is None:
-        _refuse("defaults", 'must be true, false, "admin" or "all"')
+    _check_knowledge(members.knowledge)
+    _check_did(members.did)
+    tier = _tier_of(members.defaults)
     _check_expiry_and_space(members, "")
-    prefix = members.app_id if members.prefix is None else members.prefix
-    if not _is_uri_path(prefix):
-        member = "app_id" if members.prefix is None else "prefix"
-        _refuse(member, "begins the app's paths: no spaces, `?`, `#` or non-ASCII in it")
+    prefix = _prefix_of(members)
     for index, entry in enumerate(members.permissions or ()):
         _check_permission(entry, f"permissions[{index}]")
     return Manifest(
@@ -176,8 +160,50 @@ def parse_manifest(value: Json) -> Manifest:
     )
 
 
+def _check_knowledge(knowledge: bool | str | None) -> None:
+    """Check the location of an app's knowledge page, which this client does not read."""
+    if isinstance(knowledge, str):
+        is_valid = knowledge.startswith("knowledge/") and knowledge.endswith(".md")
+    else:
+        is_valid = knowledge is not False
+    if not is_valid:
+        _refuse("knowledge", "must be true or a knowledge/*.md root path")
+
+
+def _check_did(did: str | None) -> None:
+    if did is not None:
+        try:
+            parse_principal(did)
+        except CapabilityError:
+            _refuse("did", "must be a non-empty DID string")
+
+
+def _tier_of(defaults: bool | str) -> str:
+    """Return the name of the default permissions that a manifest requests.
+
+    An unknown word must not mean permissions that the author did not request (MF3).
+    """
+    word = defaults.strip(" \t\n\r").lower() if isinstance(defaults, str) else defaults
+    tier = _TIERS.get(word)
+    if tier is None:
+        _refuse("defaults", 'must be true, false, "admin" or "all"')
+    return tier
+
+
+def _prefix_of(members: _Members) -> str:
+    """Return the beginning of the paths of an app's own values."""
+    if members.prefix is None:
+        member, prefix = "app_id", members.app_id
+    else:
+        member, prefix = "prefix", members.prefix
+    if not _is_uri_path(prefix):
+        _refuse(member, "begins the app's paths: no spaces, `?`, `#` or non-ASCII in it")
+    return prefix
+
+
 def _check_permission(entry: Permission, where: str) -> None:
-    if _SERVICE.fullmatch(entry.service) is None:  # MF20
+    # A right has one spelling, from which every description of it is made (MF20).
+    if _SERVICE.fullmatch(entry.service) is None:
         example = "write it in full and in small letters, such as tinycloud.kv"
         _refuse_as(
             f"{where}.service", f"{where}.service is required and must be a service: {example}"
@@ -236,10 +262,7 @@ def _secret(key: str, spec: object) -> Permission:
     words = [actions] if isinstance(actions, str) else actions
     if not isinstance(words, Sequence) or not words:
         _refuse(at, "actions must be non-empty")
-    found = [
-        SECRET_ACTIONS.get(word.removeprefix(f"{KV}/")) if isinstance(word, str) else None
-        for word in words
-    ]
+    found = [_secret_action(word) for word in words]
     if None in found:
         # MF5: the word is not repeated. It may be the secret's value, written here by mistake, and
         # would appear in logs.
@@ -260,6 +283,13 @@ def _secret(key: str, spec: object) -> Permission:
         expiry=secret.expiry,
         description=secret.description,
     )
+
+
+def _secret_action(word: object) -> str | None:
+    """Return the action of a word in a manifest's `secrets`, or None for anything else."""
+    if not isinstance(word, str):
+        return None
+    return SECRET_ACTIONS.get(word.removeprefix(f"{KV}/"))
 
 
 @contextmanager
@@ -324,7 +354,8 @@ def full_action(service: str, word: str) -> str:
         return f"{ENCRYPTION}/{action}"
     action = word if "/" in word else f"{service}/{word}"
     of, _, name = action.partition("/")
-    if of != service or _ACTION.fullmatch(name) is None:  # MF20
+    # An action belongs to the service of its entry, and has one spelling (MF20).
+    if of != service or _ACTION.fullmatch(name) is None:
         invalid(
             f'"{_shown(word)}" is not an action of {_shown(service)}: use the form "get" or'
             f' "{_shown(service)}/get"'
@@ -341,7 +372,8 @@ def _is_uri_path(path: str) -> bool:
 
     A valid path is parsed back unchanged.
     """
-    resource = SpaceResource(parse_space_id("tinycloud:key:z6Mk:notes"), "kv", path)
+    space = parse_space_id("tinycloud:key:z6Mk:notes")
+    resource = SpaceResource(space=space, service="kv", path=path)
     try:
         return parse_resource(resource.text) == resource
     except CapabilityError:
