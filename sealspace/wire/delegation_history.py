@@ -6,7 +6,7 @@ Example:
         print(one.cid, one.delegate, one.status, one.expires_at)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -169,19 +169,43 @@ def delegations_to_revoke(
         owner: DID.
     """
     live = {one.cid: one for one in records if one.status in LIVE}
-    kinds, ended = _opened_secrets(grant, owner), list[str]()
-    also = [one for one in live.values() if same_principal(one.delegate, grant.delegate)]
-    waiting = [
-        grant,
-        *(one for one in also if one.cid != grant.cid and kinds & _opened_secrets(one, owner)),
-    ]
-    for one in waiting:
+    waiting = [grant, *_grants_of_the_same(grant, live.values(), owner)]
+    ended: dict[str, None] = {}  # without duplicates, in the order in which they were found
+    for one in waiting:  # the loop also visits the parents that it appends
         # The node refuses the whole revocation if the owner may not revoke one of the targets.
         # Otherwise a recipient could prevent its own revocation by such a grant.
-        above = [] if _can_revoke(owner, one) else [live[cid] for cid in one.parents if cid in live]
-        waiting += [parent for parent in above if parent not in waiting]
-        ended += [] if above else [one.cid]
-    return tuple(dict.fromkeys(ended))
+        above = _parents_to_revoke(one, live, owner)
+        if not above:
+            ended[one.cid] = None
+        for parent in above:
+            if parent not in waiting:
+                waiting.append(parent)
+    return tuple(ended)
+
+
+def _grants_of_the_same(
+    grant: DelegationRecord, live: Iterable[DelegationRecord], owner: str
+) -> list[DelegationRecord]:
+    """Return the other live grants with which a recipient opens some of the same secrets."""
+    kinds = _opened_secrets(grant, owner)
+    found = []
+    for one in live:
+        is_other = same_principal(one.delegate, grant.delegate) and one.cid != grant.cid
+        if is_other and kinds & _opened_secrets(one, owner):
+            found.append(one)
+    return found
+
+
+def _parents_to_revoke(
+    record: DelegationRecord, live: Mapping[str, DelegationRecord], owner: str
+) -> list[DelegationRecord]:
+    """Return the live parents to revoke in place of a grant.
+
+    The list is empty if the owner may revoke the grant itself, or if it has no live parents.
+    """
+    if _can_revoke(owner, record):
+        return []
+    return [live[cid] for cid in record.parents if cid in live]
 
 
 def _can_revoke(owner: str, record: DelegationRecord) -> bool:

@@ -20,7 +20,6 @@ Example:
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -77,6 +76,9 @@ class GrantedResource:
     space: str
     path: str
     actions: tuple[str, ...]
+
+
+_NO_RESOURCE = GrantedResource(service="kv", space="", path="", actions=())
 
 
 @frozen(kw_only=True, repr=False)
@@ -167,22 +169,15 @@ def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
     if portable.cid != grant.cid or not same_principal(portable.delegate_did, grant.delegate):
         raise _differs("another id or recipient")
     granted = {(_resource_text(one.resource), one.ability) for one in grant.capabilities}
-    for index, one in enumerate(portable.resources):  # MF16
-        resource = None
-        with suppress(CapabilityError):
-            resource = _resource_text(
-                OpaqueResource(one.path)
-                if one.service == _ENCRYPTION
-                else SpaceResource(parse_space_id(one.space), one.service, one.path)
-            )
+    # MF16: neither a right nor a lifetime that the token does not grant
+    for index, one in enumerate(portable.resources):
+        resource = _described_uri(one)
         if any((resource, action) not in granted for action in one.actions):
             raise _differs(f"resources[{index}] claims more than the token grants")
-    # MF16
-    if (
-        grant.expires_at is not None
-        and (portable.expires_at or math.inf) > grant.expires_at + _ROUNDING_S
-    ):
-        raise _differs("expiry is later")
+    if grant.expires_at is not None:
+        stated_end = portable.expires_at or math.inf
+        if stated_end > grant.expires_at + _ROUNDING_S:
+            raise _differs("expiry is later")
     if not grant.is_live(now):
         raise InvalidPortableDelegation(
             "the delegation has expired", hint="ask the owner for a new delegation"
@@ -196,7 +191,7 @@ def encode_portable(portable: PortableDelegation) -> bytes:
     Other clients write the same bytes.
     """
     # The flat members repeat the first resource, because older readers know only these.
-    first = portable.resources[0] if portable.resources else GrantedResource("kv", "", "", ())
+    first = portable.resources[0] if portable.resources else _NO_RESOURCE
     # The members have the order of the protocol's other clients.
     value = {
         "cid": portable.cid,
@@ -361,26 +356,9 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     if form.isRevoked:
         _wrong(below(at, "isRevoked"), "says that it was revoked")
     if form.resources is None:  # then the flat members describe the only resource
-        flat = shaped_at(at, value, _Flat, _wrong)
-        by_service: dict[str, list[str]] = {}
-        for action in _full(flat.actions, ""):
-            by_service.setdefault(_short(action.partition("/")[0]), []).append(action)
-        resources = [
-            GrantedResource(
-                service,
-                _ENCRYPTION if service == _ENCRYPTION else flat.spaceId,
-                flat.path,
-                tuple(actions),
-            )
-            for service, actions in by_service.items()
-        ]
+        resources = _flat_resources(shaped_at(at, value, _Flat, _wrong))
     else:
-        resources = [
-            GrantedResource(
-                _short(one.service), one.space, one.path, _full(one.actions, _short(one.service))
-            )
-            for one in form.resources
-        ]
+        resources = [_stated_resource(one) for one in form.resources]
     try:
         expires_at = None if form.expiry is None else parse_rfc3339(form.expiry)
     except InvalidIdentifier:
@@ -405,6 +383,31 @@ def _read(value: Json, at: str) -> tuple[PortableDelegation, ...]:
     return (main, *_read(form.publicDelegation, below(at, _COMPANION)))
 
 
+def _flat_resources(flat: _Flat) -> list[GrantedResource]:
+    """Return the resource of the flat members, once for each service of its actions."""
+    by_service: dict[str, list[str]] = {}
+    for action in flat.actions:
+        full = _full_action(action, "")
+        by_service.setdefault(_short(full.partition("/")[0]), []).append(full)
+    found = []
+    for service, actions in by_service.items():
+        space = _ENCRYPTION if service == _ENCRYPTION else flat.spaceId
+        found.append(
+            GrantedResource(service=service, space=space, path=flat.path, actions=tuple(actions))
+        )
+    return found
+
+
+def _stated_resource(stated: _Resource) -> GrantedResource:
+    service = _short(stated.service)
+    return GrantedResource(
+        service=service,
+        space=stated.space,
+        path=stated.path,
+        actions=tuple(_full_action(action, service) for action in stated.actions),
+    )
+
+
 def _token(text: str) -> str:
     """Remove an optional "Bearer " prefix from a token."""
     return text[7:] if text[:7].lower() == "bearer " else text
@@ -414,8 +417,8 @@ def _short(service: str) -> str:
     return service.removeprefix("tinycloud.")
 
 
-def _full(actions: Sequence[str], service: str) -> tuple[str, ...]:
-    return tuple(one if "/" in one else f"tinycloud.{service}/{one}" for one in actions)
+def _full_action(action: str, service: str) -> str:
+    return action if "/" in action else f"tinycloud.{service}/{action}"
 
 
 def _owner(form: _Form, at: str) -> Principal:
@@ -453,9 +456,28 @@ def _resource_text(resource: Resource) -> str:
     Empty paths and network ids are normalised.
     """
     if isinstance(resource, SpaceResource):
-        return SpaceResource(resource.space, resource.service, resource.path or None).text
+        return SpaceResource(
+            space=resource.space, service=resource.service, path=resource.path or None
+        ).text
     network = network_of(resource)
     return resource.text if network is None else network.text
+
+
+def _described_uri(described: GrantedResource) -> str | None:
+    """Return the canonical URI of a resource from its description.
+
+    Returns None if the description is malformed.
+    """
+    resource: Resource
+    try:
+        if described.service == _ENCRYPTION:
+            resource = OpaqueResource(described.path)
+        else:
+            space = parse_space_id(described.space)
+            resource = SpaceResource(space=space, service=described.service, path=described.path)
+        return _resource_text(resource)
+    except CapabilityError:
+        return None
 
 
 def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]:
@@ -466,15 +488,20 @@ def described(capabilities: Iterable[Capability]) -> tuple[GrantedResource, ...]
     actions: dict[Resource, list[str]] = {}
     for one in capabilities:
         actions.setdefault(one.resource, []).append(one.ability)
-    return tuple(
-        (
-            GrantedResource(
-                resource.service, resource.space.text, resource.path or "", tuple(abilities)
-            )
-            if isinstance(resource, SpaceResource)
-            else GrantedResource(
-                _ENCRYPTION, _ENCRYPTION, _resource_text(resource), tuple(abilities)
-            )
+    return tuple(_granted(resource, tuple(abilities)) for resource, abilities in actions.items())
+
+
+def _granted(resource: Resource, abilities: tuple[str, ...]) -> GrantedResource:
+    if isinstance(resource, SpaceResource):
+        return GrantedResource(
+            service=resource.service,
+            space=resource.space.text,
+            path=resource.path or "",
+            actions=abilities,
         )
-        for resource, abilities in actions.items()
+    return GrantedResource(
+        service=_ENCRYPTION,
+        space=_ENCRYPTION,
+        path=_resource_text(resource),
+        actions=abilities,
     )

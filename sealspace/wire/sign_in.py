@@ -325,35 +325,52 @@ def sign_in_capabilities(
             raise InvalidInput("the sign-in requests nothing: at least one capability is needed")
         return distinct_capabilities(asked.exactly)
     primary = space_of(owner, _primary_space(asked))
-    wanted: list[Capability] = []
     if asked.request is None:
-        wanted += whole_space(primary, features)
+        wanted = whole_space(primary, features)
     else:
-        wanted += requested_capabilities(
-            served(asked.request.resources, features, leave_out=asked.leave_out_unserved),
-            space_id=lambda name: space_of(owner, name).text,
-        )
+        wanted = _rights_of_request(asked.request, owner, asked, features)
         if primary != space_of(owner, SECRETS_SPACE):
             wanted += _rights(primary, _OF_DELEGATIONS)
     for name in asked.spaces:
         wanted += whole_space(space_of(owner, name), features)
     if asked.spaces_rights:
         wanted += _rights(primary, {"space": SPACES_ABILITIES})
-    all_secrets = asked.request is None if asked.secrets is None else asked.secrets
-    if all_secrets:
+    if _asks_for_all_secrets(asked):
         secrets = space_of(owner, SECRETS_SPACE)
         wanted += [
             space_capability(secrets, "kv", "vault/secrets/", ability) for ability in KV_ABILITIES
         ]
-    abilities = asked.network_abilities
-    if abilities is None:
-        if asked.request is None or all_secrets:
-            abilities = NETWORK_ABILITIES
-        else:
-            abilities = network_abilities(asked.request, owner)
+    abilities = _abilities_on_network(owner, asked)
     network = network_of_owner(owner)
     wanted += [capability(network.text, ability) for ability in abilities]
     return distinct_capabilities(wanted)
+
+
+def _rights_of_request(
+    request: ManifestRequest, owner: Principal, asked: SignIn, features: Sequence[str]
+) -> list[Capability]:
+    """Return the capabilities for the manifests' resources that the node serves."""
+    resources = served(request.resources, features, leave_out=asked.leave_out_unserved)
+    return list(requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text))
+
+
+def _asks_for_all_secrets(asked: SignIn) -> bool:
+    """Return whether a sign-in requests all of the owner's secrets.
+
+    Unless it says so or not, it does if there is no request of manifests.
+    """
+    if asked.secrets is None:
+        return asked.request is None
+    return asked.secrets
+
+
+def _abilities_on_network(owner: Principal, asked: SignIn) -> tuple[str, ...]:
+    """Return the requested abilities on the owner's default network."""
+    if asked.network_abilities is not None:
+        return asked.network_abilities
+    if asked.request is None or _asks_for_all_secrets(asked):
+        return NETWORK_ABILITIES
+    return network_abilities(asked.request, owner)
 
 
 async def register(caller: Caller, grant: Grant) -> tuple[SpaceId, ...]:

@@ -348,39 +348,58 @@ class Transport:
     ) -> "_Tried":
         tries_left = self._settings.tries
         pause_s = self._settings.backoff_s
-        what = request.subject
         while True:
             tries_left -= 1
-            self.require_open(what)
-            if request.mint is not None:
-                await self.check_node()
-            try:
-                tried = await read(await self._open(request))
-                if tried.status != 503 or tries_left <= 0 or request.serves_once:
-                    return tried
-            except aiohttp.ClientConnectorError as exc:
-                if getattr(exc.os_error, "reason", None) == "WRONG_VERSION_NUMBER":
-                    raise NodeUnreachable(
-                        f"{what}: {self.url} serves plain HTTP, not HTTPS",
-                        hint="if the node is on this machine, use"
-                        f" {self.url.replace('https', 'http', 1)}; otherwise, use the address of"
-                        " its TLS proxy",
-                    ) from exc
-                if tries_left <= 0:
-                    raise NodeUnreachable(f"{what}: no connection to {self.url}") from exc
-            except (TimeoutError, aiohttp.ClientError) as exc:
-                if isinstance(request.body, Upload) and request.body.failure is not None:
-                    # The source's own error says more than the HTTP library's.
-                    raise request.body.failure from exc
-                if tries_left <= 0 or not request.repeatable:
-                    if isinstance(exc, TimeoutError):
-                        waited = f"within {self._settings.timeout_s:g} s"
-                        raise NodeTimeout(f"{what}: no response from {self.url} {waited}") from exc
-                    raise NodeUnreachable(
-                        f"{what}: the connection to {self.url} was cut off"
-                    ) from exc
+            tried = await self._try_once(request, read, is_last=tries_left <= 0)
+            if tried is not None:
+                return tried
             await asyncio.sleep(pause_s)
             pause_s *= 2
+
+    async def _try_once(
+        self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]", *, is_last: bool
+    ) -> "_Tried | None":
+        """Send a request once and read the response.
+
+        Returns None if the request failed and may be sent again.
+        """
+        what = request.subject
+        self.require_open(what)
+        if request.mint is not None:
+            await self.check_node()
+        try:
+            tried = await read(await self._open(request))
+        except aiohttp.ClientConnectorError as exc:
+            if is_last or _is_without_tls(exc):
+                raise self._not_connected(what, exc) from exc
+            return None
+        except (TimeoutError, aiohttp.ClientError) as exc:
+            if isinstance(request.body, Upload) and request.body.failure is not None:
+                # The source's own error says more than the HTTP library's.
+                raise request.body.failure from exc
+            if is_last or not request.repeatable:
+                raise self._interrupted(what, exc) from exc
+            return None
+        if tried.status == 503 and not is_last and not request.serves_once:
+            return None
+        return tried
+
+    def _not_connected(self, what: str, error: aiohttp.ClientConnectorError) -> NodeUnreachable:
+        """Return the error for a node to which there is no connection."""
+        if not _is_without_tls(error):
+            return NodeUnreachable(f"{what}: no connection to {self.url}")
+        return NodeUnreachable(
+            f"{what}: {self.url} serves plain HTTP, not HTTPS",
+            hint=f"if the node is on this machine, use {self.url.replace('https', 'http', 1)};"
+            " otherwise, use the address of its TLS proxy",
+        )
+
+    def _interrupted(self, what: str, error: Exception) -> NodeTimeout | NodeUnreachable:
+        """Return the error for a request to which no response arrived."""
+        if isinstance(error, TimeoutError):
+            waited = f"within {self._settings.timeout_s:g} s"
+            return NodeTimeout(f"{what}: no response from {self.url} {waited}")
+        return NodeUnreachable(f"{what}: the connection to {self.url} was cut off")
 
     async def _open(self, request: Request) -> "Stream":
         """Send a request and wait for the response headers.
@@ -422,6 +441,11 @@ class Transport:
                 skip_auto_headers=("Content-Type",),
             )
         return Stream(response, pace, request)
+
+
+def _is_without_tls(error: aiohttp.ClientConnectorError) -> bool:
+    """Return whether a TLS connection failed because the server speaks plain HTTP."""
+    return getattr(error.os_error, "reason", None) == "WRONG_VERSION_NUMBER"
 
 
 class _ConnectionLost(aiohttp.ClientError):
