@@ -10,26 +10,10 @@ Example:
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from capabilities.abilities import (
-    DECRYPT,
-    DELEGATION_STATUS,
-    KV_DELETE,
-    KV_GET,
-    KV_LIST,
-    KV_METADATA,
-    KV_PUT,
-    NETWORK_CREATE,
-    NETWORK_REVOKE,
-    READ_RECEIPTS,
-    SET_POLICY,
-)
-from capabilities.capability_errors import CapabilityError
 from capabilities.clock_and_entropy import time_text
 from capabilities.frozen import frozen
-from capabilities.principals import same_principal
-from capabilities.resources import parse_network_id, parse_space_id
 from capabilities.strict_json import JsonObject
 from encryption_network.key_providers import provider_text
 from encryption_network.policy import (
@@ -63,35 +47,13 @@ from ..documents.manifests import (
     served,
 )
 from ..documents.run_grants import ByHash, ProgramRule, RunGrant, RunStatement, read_run_grant
-from ..documents.secret_names import (
-    OWN_FOLDER,
-    SECRETS_SPACE,
-    secret_at,
-    shared_folder_at,
-    shared_name_at,
-)
+from ..documents.secret_names import secret_at
 from ..errors import InvalidInput, InvalidPortableDelegation
 from ..printable import printable
 from ..session import iso_time
 from ..wire.portable import GrantedResource, PortableDelegation, described
-from ..wire.sign_in import SQL_ABILITIES
 from .backends import Seen
-
-_VERBS: Mapping[str, str] = {
-    KV_GET: "read",
-    KV_PUT: "write",
-    KV_DELETE: "delete",
-    KV_LIST: "list",
-    KV_METADATA: "see the metadata of",
-    DECRYPT: "decrypt what is sealed to",
-    NETWORK_CREATE: "create",
-    NETWORK_REVOKE: "revoke",
-    SET_POLICY: "set the terms of",
-    READ_RECEIPTS: "read the receipts of",
-    DELEGATION_STATUS: "look up",
-    **dict(zip(SQL_ABILITIES, ("query", "edit", "define tables in", "administer"), strict=True)),
-}
-"""Ability to verb; other abilities are shown by their own name."""
+from .resource_words import place_of, secrets_at, verb_of
 
 # --- rights ---------------------------------------------------------------------------------------
 
@@ -101,7 +63,7 @@ def granted_resource(resource: str, abilities: tuple[str, ...]) -> GrantedResour
     try:
         (one,) = described([allow(resource, ability) for ability in abilities])
     except (InvalidInput, ValueError):  # a resource of another kind, or an empty list of abilities
-        return GrantedResource("", "", resource, abilities)
+        return GrantedResource(service="", space="", path=resource, actions=abilities)
     return one
 
 
@@ -114,8 +76,8 @@ def rights_words(
     """
     lines: list[str] = []
     for one in rights:
-        place = _place(one, by, with_below=with_below)
-        verbs = [_verb(ability) for ability in one.actions]
+        place = place_of(one, by, with_below=with_below)
+        verbs = [verb_of(ability) for ability in one.actions]
         if one.service == "encryption":
             lines += [f"{verb} {place}" for verb in verbs]
         elif one.service == "capabilities":
@@ -123,54 +85,6 @@ def rights_words(
         else:
             lines.append(f"{', '.join(verbs)} {place}")
     return tuple(lines)
-
-
-def _place(right: GrantedResource, by: str, *, with_below: bool) -> str:
-    try:
-        if right.service == "encryption":
-            network = parse_network_id(right.path)
-            return f"the network {network.name}{_whose(network.owner, by)}"
-        space = parse_space_id(right.space)
-    except CapabilityError:
-        return right.path or right.space
-    whose = _whose(space.owner, by)
-    if right.service == "space":
-        return f"spaces{whose}"
-    if right.service == "kv" and (secret := _secrets(space.name, right.path)):
-        return f"{secret[1]}{whose}"
-    if right.service in ("capabilities", "delegation"):
-        what = "grants in" if right.service == "delegation" else "in"
-        return f"{what} the space {space.name}{whose}"
-    where = right.path or "everything"
-    if right.path and with_below:
-        where += " and what is below it"
-    if right.service == "sql":
-        where = f"the database {where}" if right.path else "every database"
-    service = "" if right.service in ("kv", "sql") else f" ({right.service})"
-    return f"{where} in the space {space.name}{whose}{service}"
-
-
-def _verb(ability: str) -> str:
-    return _VERBS.get(ability) or (
-        ability.rpartition("/")[2] if ability.startswith("tinycloud.") else ability
-    )
-
-
-def _secrets(space: str, path: str) -> tuple[str, str] | None:
-    """Describe the secret or the folder of secrets at a path.
-
-    Return None for other paths.
-    """
-    if space != SECRETS_SPACE or not f"{path}/".startswith(OWN_FOLDER):
-        return None
-    below = path[len(OWN_FOLDER) :]
-    label = below.removeprefix("scoped/")
-    if folder := shared_folder_at(path):
-        return label, f"copies of secrets for {folder.did}"
-    if named := shared_name_at(path):
-        return label, f"the secret {named.label}, as shared with {named.folder.split('/')[-2]}"
-    every = f"every secret{below and f' below {below}'}, those that begin with PROTECTED_ too"
-    return label, every if secret_at(path) is None else f"the secret {label}"
 
 
 def granted_labels(portable: PortableDelegation) -> list[str]:
@@ -188,10 +102,6 @@ def label_at(path: str) -> str:
     """
     secret = secret_at(path)
     return path if secret is None else secret.label
-
-
-def _whose(owner: str, by: str) -> str:
-    return "" if same_principal(owner, by) else f" of {owner}"
 
 
 # --- manifests ------------------------------------------------------------------------------------
@@ -271,66 +181,88 @@ def _part(
     """
     subject = who or SESSION
     kept = served(resources, features, leave_out=True)
-    lines = list[ExplainedLine]()
-    for one in kept:
-        if one.origin in ("account", "capabilities"):
-            continue
-        kind, place, path = _describe_requested(one)
-        text = f"{subject} may {_listed([_verb(action) for action in one.actions])} {place}"
-        if one.expiry_ms is not None:
-            text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
-        if one.description:
-            text += f": {one.description}"
-        lines.append(
-            ExplainedLine(
-                kind,
-                text,
-                who,
-                space=one.path if one.service == ENCRYPTION else one.space,
-                path=path,
-                actions=one.actions,
-                lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
-            )
-        )
+    lines = [
+        _line_of_resource(who, one, expiry_ms)
+        for one in kept
+        if one.origin not in ("account", "capabilities")
+    ]
     if any(one.origin == "account" for one in kept):
         text = f"{subject} may keep the account's list of apps and spaces, in the space account"
-        lines.append(ExplainedLine("account", text, who, space="account"))
+        lines.append(ExplainedLine("account", text, who=who, space="account"))
     read = [one.space for one in kept if one.origin == "capabilities"]
     if read and lines and who is None:  # a DID never gets it (IP2)
-        lines.append(
-            ExplainedLine("capabilities", f"{subject} may see what was granted in {_listed(read)}")
-        )
+        text = f"{subject} may see what was granted in {_listed(read)}"
+        lines.append(ExplainedLine("capabilities", text))
     if not lines:
-        return [ExplainedLine("note", f"{subject} gets nothing", who)]
+        return [ExplainedLine("note", f"{subject} gets nothing", who=who)]
+    lines.append(_line_of_lifetime(who, expiry_ms, now))
+    return lines
+
+
+def _line_of_resource(who: str | None, one: ResourceRequest, expiry_ms: int) -> ExplainedLine:
+    """Describe what a recipient may do with a requested resource.
+
+    `expiry_ms` is the lifetime of resources without one of their own.
+    """
+    requested = _describe_requested(one)
+    actions = _listed([verb_of(action) for action in one.actions])
+    text = f"{who or SESSION} may {actions} {requested.words}"
+    if one.expiry_ms is not None:
+        text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
+    if one.description:
+        text += f": {one.description}"
+    return ExplainedLine(
+        kind=requested.kind,
+        text=text,
+        who=who,
+        space=one.path if one.service == ENCRYPTION else one.space,
+        path=requested.path,
+        actions=one.actions,
+        lifetime_ms=expiry_ms if one.expiry_ms is None else one.expiry_ms,
+    )
+
+
+def _line_of_lifetime(who: str | None, expiry_ms: int, now: float | None) -> ExplainedLine:
+    """Describe for how long a recipient gets the permissions."""
     span = _span(expiry_ms)
     if who is None:
-        text = f"{subject} gets this for as long as its sign-in lasts; it asks for {span}"
+        text = f"{SESSION} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
         until = "" if now is None else f", until {time_text(now + expiry_ms / 1000)}"
         text = (
-            f"{subject} gets this for {span}{until}, or as long as the owner's session may grant it"
+            f"{who or SESSION} gets this for {span}{until}, or as long as the owner's session may"
+            " grant it"
         )
-    return [*lines, ExplainedLine("lifetime", text, who, lifetime_ms=expiry_ms)]
+    return ExplainedLine("lifetime", text, who=who, lifetime_ms=expiry_ms)
 
 
-def _describe_requested(one: ResourceRequest) -> tuple[Kind, str, str | None]:
-    """Return a requested resource's kind, description and path."""
+class _Requested(NamedTuple):
+    """The description of a requested resource."""
+
+    kind: Kind
+    words: str
+    path: str | None
+
+
+def _describe_requested(one: ResourceRequest) -> _Requested:
     if one.service == ENCRYPTION:
-        return "network", f"the encryption network {one.path}", None
-    whole = one.path in ("", "/")
-    if one.service == KV and (secret := _secrets(one.space, one.path)):
-        label, words = secret
-        return "secret", words, label
-    if one.service == KV:
-        if whole:
-            below = "every value"
-        elif one.path.endswith("/"):
-            below = f"values below {one.path}"
-        else:
-            below = one.path
-        return "values", f"{below} in the space {one.space}", one.path
-    where = "" if whole else f" on {one.path}"
-    return "other", f"with {one.service}{where} in the space {one.space}", one.path
+        words = f"the encryption network {one.path}"
+        return _Requested(kind="network", words=words, path=None)
+    is_whole = one.path in ("", "/")
+    if one.service != KV:
+        where = "" if is_whole else f" on {one.path}"
+        words = f"with {one.service}{where} in the space {one.space}"
+        return _Requested(kind="other", words=words, path=one.path)
+    secrets = secrets_at(one.space, one.path)
+    if secrets is not None:
+        return _Requested(kind="secret", words=secrets.words, path=secrets.label)
+    if is_whole:
+        values = "every value"
+    elif one.path.endswith("/"):
+        values = f"values below {one.path}"
+    else:
+        values = one.path
+    return _Requested(kind="values", words=f"{values} in the space {one.space}", path=one.path)
 
 
 def _listed(words: Sequence[str]) -> str:
