@@ -120,7 +120,8 @@ class NodeGuard:
         # The age counts from the request: a relay can hold back an older quote.
         asked_at = self._caller.clock.now()
         attestation = await fetch_node_attestation(self._caller)
-        statement, now = attestation.statement, self._caller.clock.now()
+        statement = attestation.statement
+        now = self._caller.clock.now()
         # Evidence of another node says nothing about this one (AT45).
         if statement.node_did != node_id:
             raise NodeEvidenceRefused(
@@ -202,7 +203,8 @@ class Client:
             InvalidSession: SEALSPACE_TOKEN is not a machine token.
             SessionExpired: the token has ended.
         """
-        url, line = url or os.environ.get(NODE_VARIABLE), os.environ.get(TOKEN_VARIABLE)
+        url = url or os.environ.get(NODE_VARIABLE)
+        line = os.environ.get(TOKEN_VARIABLE)
         if not url or not line:
             raise NotSignedIn(
                 f"the environment variable {NODE_VARIABLE if line else TOKEN_VARIABLE} is not set",

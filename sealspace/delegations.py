@@ -34,7 +34,7 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
-from capabilities.resources import extends, root_of
+from capabilities.resources import extends
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
@@ -44,7 +44,7 @@ from encryption_network.policy import Policy
 
 from .documents.manifests import DelegationTarget, target_grants
 from .documents.run_grants import RunStatement
-from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, NotGranted, SessionExpired
+from .errors import InvalidInput, LifetimeTooLong, MalformedAnswer, SessionExpired
 from .session import (
     REVOCATION_TTL_S,
     Grant,
@@ -55,7 +55,7 @@ from .session import (
     sign_message,
     space_capability,
 )
-from .wallets import AnyWallet, Wallet, wallet_of
+from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller
 from .wire.delegation_history import (
     LIVE,
@@ -71,7 +71,7 @@ from .wire.delegation_history import (
 )
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
 from .wire.portable import PortableDelegation, cid_of, grant_of, portable_of
-from .wire.sign_in import pass_on, register, sign_grant, statements
+from .wire.sign_in import pass_on, register, require_own_resources, sign_grant, statements
 from .wire.token_line import reading_rights, token_line
 from .wire.transport import Request, json_request
 
@@ -166,7 +166,7 @@ class Delegations:
             )
         else:
             signing = wallet_of(wallet)
-            _require_own(signing, granted)
+            require_own_resources(signing, granted)
             grant = sign_grant(
                 self._caller,
                 signing,
@@ -209,7 +209,8 @@ class Delegations:
             NotGranted: the session lacks rights; `missing` has each of them.
             SessionExpired, NodeRefused, TransportError: as `delegate`.
         """
-        session, features = self._caller.session, (await self._caller.info()).features
+        session = self._caller.session
+        features = (await self._caller.info()).features
         grants = target_grants(target, owner=session.owner, features=features, leave_out=leave_out)
         if not grants:
             raise InvalidInput("the manifest requests nothing that can be granted")
@@ -217,7 +218,7 @@ class Delegations:
         if wallet is None:
             session.proofs_for(wanted, now=self._caller.clock.now())
         else:
-            _require_own(wallet_of(wallet), wanted)
+            require_own_resources(wallet_of(wallet), wanted)
         # A manifest's lifetimes are upper limits, so a session that ends earlier is acceptable.
         return tuple(
             [
@@ -263,7 +264,8 @@ class Delegations:
             NotGranted: the wallet is not the owner's.
             NodeRefused, TransportError: the node did not register the token.
         """
-        seed, node_id = self._caller.entropy.token(32), await self._caller.node_id()
+        seed = self._caller.entropy.token(32)
+        node_id = await self._caller.node_id()
         portable = await self._read_only(
             MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name),
             secrets,
@@ -397,7 +399,9 @@ class Delegations:
                 its token.
             NodeRefused, TransportError: the node did not register one; those before it are in use.
         """
-        ours = (self._caller.session.did, *(() if wallet is None else (wallet_of(wallet).did,)))
+        ours: list[str] = [self._caller.session.did]
+        if wallet is not None:
+            ours.append(wallet_of(wallet).did)
         for portable in portables:
             require_recipient(self.read(portable), *ours)
         for portable in portables:
@@ -438,7 +442,8 @@ class Delegations:
         """
         if wallet is None:
             return
-        session, signing = self._caller.session, wallet_of(wallet)
+        session = self._caller.session
+        signing = wallet_of(wallet)
         if not same_principal(signing.did, session.owner):
             raise InvalidInput(f"the wallet {signing.did} is not the owner of this session")
         grant = sign_grant(
@@ -688,19 +693,6 @@ def _recipient(did: str) -> Principal:
             hint="ask the recipient for the value of `client.session.did`, such as did:key:…",
             step="ask the recipient to run `sealspace whoami` and to send you the DID",
         ) from exc
-
-
-def _require_own(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
-    """Check that a wallet owns the resources of all capabilities."""
-    foreign = tuple(
-        one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
-    )
-    if foreign:
-        raise NotGranted(
-            "a wallet can grant only its own resources; grants of other resources must be signed by"
-            " the session's key",
-            missing=foreign,
-        )
 
 
 def _grantable(capabilities: Sequence[Capability]) -> list[Capability]:

@@ -293,7 +293,8 @@ class Encryption:
         descriptor = self._descriptors.get(network.text)
         if descriptor is None:
             descriptor = await self._fetch_descriptor(network)
-        session, offered = self._caller.signed_in, pin_of(descriptor)
+        session = self._caller.signed_in
+        offered = pin_of(descriptor)
         # Without a session there is nowhere to store a pin; the cache of this client has to do.
         if session is not None:
             pinned = session.pin_of(network)

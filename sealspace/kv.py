@@ -523,7 +523,8 @@ class Kv:
         began = self._caller.clock.now()
         with self._name_missing(key):
             answer = json_object(await self._caller.transport.require(asked))
-        path, expires_at = required_text(answer, "url"), required_text(answer, "expiresAt")
+        path = required_text(answer, "url")
+        expires_at = required_text(answer, "expiresAt")
         # A URL of another host would send the value's readers to an attacker.
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's response has a URL that is not the node's own")

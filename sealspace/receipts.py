@@ -81,7 +81,8 @@ class Receipts:
         wanted = network or network_of_owner(self._caller.session.owner)
         query = "" if after is None else f"?after={path_segment(after)}"
         value = json_object(await self._get(wanted, f"receipts{query}"))
-        listed, following = value.get("receipts"), value.get("after")
+        listed = value.get("receipts")
+        following = value.get("after")
         if not isinstance(listed, list) or not isinstance(following, str | None):
             raise MalformedAnswer("the node's response is not a page of receipts")
         if len(listed) > MAX_PAGE_RECEIPTS:

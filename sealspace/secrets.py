@@ -460,7 +460,8 @@ class Secrets:
             SealspaceError: as `put` and `envelope`.
         """
         with self._about(writable_name(name, scope)) as secret:
-            newest, etag = (await self._kv.versions(secret.path))[0], None
+            newest = (await self._kv.versions(secret.path))[0]
+            etag = None
             if version is None:
                 version = newest.version
             elif newest.is_current:

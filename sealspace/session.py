@@ -278,7 +278,8 @@ SECRETS_SPACE = "secrets"
 
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
 # Missing permissions in an error's message, and in its notes; `NotGranted.missing` has all.
-_MOST_NAMED, _MOST_NOTED = 4, 20
+_MOST_NAMED = 4
+_MOST_NOTED = 20
 
 
 @frozen(repr=False)
@@ -658,7 +659,8 @@ def decode_session(data: bytes) -> Session:
     """
     try:
         stored = shaped(parse_json(data, max_bytes=_MAX_SESSION_BYTES), _Stored)
-        seed, pins = decode_standard(stored.seed), parse_pins(stored.networks)
+        seed = decode_standard(stored.seed)
+        pins = parse_pins(stored.networks)
         if seed is None or len(seed) != 32 or pins is None:
             raise InvalidSession(
                 "the stored session is damaged: its own key or a network's key cannot be read"

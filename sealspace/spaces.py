@@ -110,7 +110,8 @@ class PublicKv:
             answer = await self._transport.require(
                 Request("GET", self._path + query, repeatable=True)
             )
-            keys, is_last = text_list(answer), answer.headers.get("x-tinycloud-truncated") != "true"
+            keys = text_list(answer)
+            is_last = answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
             return keys, None if is_last else keys[-1]
 

@@ -101,7 +101,8 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     """
     keystore = parse_keystore(data)
     crypto = keystore.crypto
-    ciphertext, mac = _bytes(crypto.ciphertext, _KEY_BYTES), _bytes(crypto.mac, 32)
+    ciphertext = _bytes(crypto.ciphertext, _KEY_BYTES)
+    mac = _bytes(crypto.mac, 32)
     iv = _bytes(crypto.cipherparams.get("iv", ""), 16)
     try:
         key = _derived(crypto, password if isinstance(password, bytes) else password.encode())

@@ -210,7 +210,8 @@ def require_judgeable(terms: ReleaseTerms, evidence: Evidence) -> None:
 
     This compares the evidence with the node's trust roots, key providers and collateral.
     """
-    root, provider = evidence.root_ca_sha256.hex(), evidence.key_provider
+    root = evidence.root_ca_sha256.hex()
+    provider = evidence.key_provider
     if root not in terms.trust_roots:
         named = " or ".join(one[:16] + "…" for one in terms.trust_roots) or "none"
         raise BackendNotAcceptable(

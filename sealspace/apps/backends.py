@@ -240,7 +240,8 @@ async def fetch_evidence(
     Does not check:
         Whether this is the expected code: see `require_expected`, and read `in_plain_words`.
     """
-    clock, entropy = clock or SystemClock(), entropy or SystemEntropy()
+    clock = clock or SystemClock()
+    entropy = entropy or SystemEntropy()
     nonce = entropy.token(NONCE_BYTES)
     path = f"{EVIDENCE_PATH}?nonce={encode_url(nonce)}"
     request = Request("GET", path, repeatable=True, max_answer_bytes=MAX_PUBLISHED_BYTES)

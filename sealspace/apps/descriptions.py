@@ -303,7 +303,8 @@ def run_sentence(run: RunStatement) -> str:
     """
     programs = _cut(" or ".join(program_words(rule) for rule in run.programs))
     limits = _limits(run)
-    callers, hosts = _cut(caller_words(run.callers)), _cut(", ".join(run.hosts)) or "no host"
+    callers = _cut(caller_words(run.callers))
+    hosts = _cut(", ".join(run.hosts)) or "no host"
     sentence = f"for {programs}; called by {callers}; sends to {hosts}"
     return f"{sentence}; at most {limits}" if limits else sentence
 
@@ -486,7 +487,8 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
 def warnings(seen: Seen) -> tuple[str, ...]:
     """Return warnings for an owner who grants secrets to a backend."""
-    evidence, found = seen.verified.evidence, []
+    evidence = seen.verified.evidence
+    found = []
     if not seen.verified.root_is_intel:
         found.append(
             "the platform's root certificate is not Intel's: its owner can forge any evidence"
@@ -560,7 +562,8 @@ def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:
 
 
 def _facts(seen: Seen) -> list[str]:
-    evidence, stated = seen.verified.evidence, seen.published.statement
+    evidence = seen.verified.evidence
+    stated = seen.published.statement
     root = evidence.root_ca_sha256.hex()
     age_s = seen.seen_at - max((one.starts_at for one in seen.verified.windows), default=0.0)
     age = f"{max(age_s, 0) / 3600:.0f} h" if age_s < 2 * _DAY_S else f"{age_s / _DAY_S:.0f} days"

@@ -583,7 +583,8 @@ def parse_program_manifest(value: Json) -> ProgramManifest:
 
 
 def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
-    secrets, own = manifest.secrets or (), manifest.developer
+    secrets = manifest.secrets or ()
+    own = manifest.developer
     if own is not None:
         scope_of_profile(own.profile)
         # RN212: without a list, callers could give any other variables beside these secrets.

@@ -590,7 +590,8 @@ async def _ask_signed(
         headers = call_headers(
             session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy
         )
-        token, settings = headers["Authorization"], None
+        token = headers["Authorization"]
+        settings = None
         if body:
             headers["Content-Type"] = "application/json"
             settings = TransportSettings(timeout_s=CALL_TIMEOUT_S)

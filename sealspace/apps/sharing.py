@@ -149,7 +149,8 @@ class Sharing:
             SealspaceError: as `Secrets.get`, `Encryption.descriptor`, `Kv.put_many` and
                 `Delegations.delegate`.
         """
-        folder, shares = shared_folder(team, did), await self.shares()
+        folder = shared_folder(team, did)
+        shares = await self.shares()
         pin = await self._pin(
             [one.pin for one in shares if one.folder.did == folder.did],
             did=folder.did,
@@ -159,17 +160,25 @@ class Sharing:
         members = {one.folder: one for one in shares if one.folder.group == folder.group}
         if folder not in members:
             # SH5: what an ended right left behind would come back with the new one.
+            is_new_team = bool(team) and not members
             with suppress(NotShared):
-                await self.unshare(None, did=did if members or not team else None, team=team)
+                await self.unshare(None, did=None if is_new_team else did, team=team)
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # Names first (SH2): protected and reserved ones are not shared.
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
         for one in named:  # NotFound, before the wallet signs
             await self._secrets().envelope(one.name, scope=one.scope)
-        signed, now = await self._signed(self._caller.session.owner), self._caller.clock.now()
+        signed = await self._signed(self._caller.session.owner)
+        now = self._caller.clock.now()
         grants = signed.get(folder, [])
-        unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
-        ends_at = (grants and grants[0].expires_at) or now + ttl_s
+        unsigned: list[SharedFolder | SecretName] = []
+        ends_at = None
+        if grants:
+            ends_at = grants[0].expires_at
+        else:
+            unsigned.append(folder)
+        if ends_at is None:
+            ends_at = now + ttl_s
         for one in named:
             to = one._replace(folder=folder.group)
             # SH3: a name does not end before the right to read. Ends are rounded to seconds.
@@ -208,13 +217,14 @@ class Sharing:
         """
         named = {parse_secret_label(label): value for label, value in values.items()}
         texts = await self._secrets().sealed(named) if own else {}
-        for to, _, copies in await self.shares():
-            if only in (None, to):
-                texts |= await self._secrets(to).sealed(
-                    {one: values[one.label] for one in copies if one.label in values}
+        for share in await self.shares():
+            if only in (None, share.folder):
+                texts |= await self._secrets(share.folder).sealed(
+                    {one: values[one.label] for one in share.copies if one.label in values}
                 )
         await self._kv.put_many(texts)
-        if copied := {path for path in texts if path.startswith(SHARED_PREFIX)}:
+        copied = {path for path in texts if path.startswith(SHARED_PREFIX)}
+        if copied:
             # SH6: `unshare` could have deleted these copies before they were stored.
             live = {copy.path for one in await self.shares() for copy in one.copies}
             await self._kv.delete_many(copied - live)
@@ -322,7 +332,8 @@ class Sharing:
         Raises:
             SealspaceError: as `Delegations.accept`.
         """
-        session, cid = self._caller.session, share.grant.cid
+        session = self._caller.session
+        cid = share.grant.cid
         used = [
             one
             for one in session.grants
@@ -379,7 +390,8 @@ class Sharing:
         self, unsigned: Sequence[SharedFolder | SecretName], ttl_s: float, wallet: _Wallet
     ) -> list[Grant]:
         """Grant folders and names with the owner's signature (SH3)."""
-        session, delegations = self._caller.session, Delegations(self._caller)
+        session = self._caller.session
+        delegations = Delegations(self._caller)
         signing = wallet() if unsigned else None
         if unsigned and signing is None and session.did != session.owner:
             raise InvalidInput(
@@ -399,7 +411,8 @@ class Sharing:
 
     async def _signed(self, owner: str) -> dict[SharedFolder | SecretName, list[Grant]]:
         """Return the folders and names in an owner's live grants, the latest first (SH3)."""
-        session, now = self._caller.session, self._caller.clock.now()
+        session = self._caller.session
+        now = self._caller.clock.now()
         query = Delegations(self._caller).query(
             # What strangers send to the owner must not delay the owner's commands.
             direction="granted" if same_principal(owner, session.owner) else "received",

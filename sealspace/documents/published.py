@@ -176,7 +176,8 @@ def parse_published(data: bytes, *, nonce: bytes) -> Published:
             hint="fetch the evidence again; if the nonce still differs, old evidence is being"
             " replayed: do not grant anything to this backend, and tell its operator",
         )
-    quote, log = decode_standard(value["quote"]), value["eventLog"]
+    quote = decode_standard(value["quote"])
+    log = value["eventLog"]
     if quote is None or not 0 < len(quote) <= _MAX_QUOTE_BYTES:
         raise BackendAnswerInvalid(
             f"the backend's quote must be 1 to {_MAX_QUOTE_BYTES} bytes in base64"

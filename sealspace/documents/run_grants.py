@@ -368,7 +368,8 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
 
     The job chooses the hash and the commit. Everything else is what the job grant says.
     """
-    job, expires_at = read_run_grant(stated.grant, runner=None), delegation.expires_at
+    job = read_run_grant(stated.grant, runner=None)
+    expires_at = delegation.expires_at
     match job.statement.programs:
         case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
             runner == delegation.audience == job.statement.refresh_for

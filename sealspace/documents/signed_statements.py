@@ -80,7 +80,8 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> JsonObject:
         principal = parse_principal(signer)
     except (InvalidJson, CapabilityError) as exc:
         raise StatementInvalid("the signed statement cannot be parsed") from exc
-    statement, signature = document.get("statement"), decode_url(document.get("signature"))
+    statement = document.get("statement")
+    signature = decode_url(document.get("signature"))
     if document.keys() != _MEMBERS or not isinstance(statement, dict) or signature is None:
         raise StatementInvalid("the statement has missing, unknown or malformed members")
     if document["type"] != kind or document["signer"] != principal:
@@ -88,7 +89,8 @@ def read_statement(data: bytes, kind: str, *, signer: str) -> JsonObject:
             f"the signed statement must have the type {kind} and the signer {principal}"
         )
     text = _text(kind, statement).encode()
-    address, public_key = wallet_address(principal), ed25519_public_key(principal)
+    address = wallet_address(principal)
+    public_key = ed25519_public_key(principal)
     try:
         if public_key is not None:
             verify_ed25519(public_key, text, signature)

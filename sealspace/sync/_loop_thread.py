@@ -163,7 +163,8 @@ class LoopThread:
         return self._loop
 
     def _start(self) -> None:
-        runner, stopping = asyncio.Runner(loop_factory=asyncio.new_event_loop), asyncio.Event()
+        runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        stopping = asyncio.Event()
         loop = runner.get_loop()
         # The thread has no reference to this object, so that its collection can stop the thread.
         thread = threading.Thread(

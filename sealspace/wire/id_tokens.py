@@ -42,7 +42,8 @@ async def exchange_id_token(url: str | None = None) -> str:
         NotSignedIn: a variable is not set, or there is no ID token.
         NodeRefused, TransportError: the node did not exchange it.
     """
-    url, trust = url or os.environ.get(NODE_VARIABLE), os.environ.get(TRUST_VARIABLE)
+    url = url or os.environ.get(NODE_VARIABLE)
+    trust = os.environ.get(TRUST_VARIABLE)
     if not url or not trust:
         raise NotSignedIn(
             f"the environment variable {TRUST_VARIABLE if url else NODE_VARIABLE} is not set",

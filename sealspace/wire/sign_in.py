@@ -37,7 +37,13 @@ from capabilities.facts import (
 )
 from capabilities.frozen import frozen
 from capabilities.machine_tokens import MachineGrant, OidcTrust
-from capabilities.principals import Principal, did_key, ed25519_public_key, parse_principal
+from capabilities.principals import (
+    Principal,
+    did_key,
+    ed25519_public_key,
+    parse_principal,
+    same_principal,
+)
 from capabilities.resources import SpaceId, SpaceResource, root_of
 from capabilities.sign_ins import MAX_LIFE_S
 from capabilities.signatures import Ed25519Signer
@@ -258,6 +264,19 @@ def sign_grant(
     )
 
 
+def require_own_resources(wallet: Wallet, capabilities: Sequence[Capability]) -> None:
+    """Check that a wallet owns the resources of all capabilities."""
+    foreign = tuple(
+        one for one in capabilities if not same_principal(root_of(one.resource) or "", wallet.did)
+    )
+    if foreign:
+        raise NotGranted(
+            "a wallet can grant only its own resources; grants of other resources must be signed by"
+            " the session's key",
+            missing=foreign,
+        )
+
+
 async def key_sign_in(
     caller: Caller, key: Ed25519Signer | bytes, *, spaces: Sequence[str] = ()
 ) -> Session:
@@ -456,7 +475,8 @@ def statements(
     policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
-    stated, urns = dict[str, JsonObject](), URNS | {RUN_FACT: RUN_URN}
+    stated = dict[str, JsonObject]()
+    urns = URNS | {RUN_FACT: RUN_URN}
     if policy is not None:
         stated[ATTESTATION_FACT] = policy_json(policy)
     if run is not None:

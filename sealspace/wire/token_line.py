@@ -229,7 +229,8 @@ def read_token(line: str) -> Session:
     data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
     body = (data or b"")[:-4]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        header, seed = body[65:].decode("ascii", "replace"), body[1:33]
+        header = body[65:].decode("ascii", "replace")
+        seed = body[1:33]
         with suppress(InvalidPortableDelegation):  # the delegation is for another key
             token = token_in(header)
             if token is None:

@@ -88,7 +88,8 @@ def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
             or values_bytes > _MAX_VALUES_BYTES
         ):
             packs.append([])
-            keys_bytes, values_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES, size_bytes
+            keys_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
+            values_bytes = size_bytes
         packs[-1].append(key)
     return packs
 
