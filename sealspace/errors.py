@@ -221,11 +221,9 @@ class Fault:
 
         The location is left out if the detail contains it already.
         """
-        return (
-            self.detail
-            if not self.path or self.path in self.detail
-            else f"{self.detail} (at {self.path})"
-        )
+        if not self.path or self.path in self.detail:
+            return self.detail
+        return f"{self.detail} (at {self.path})"
 
 
 class ManifestInvalid(InvalidInput):

@@ -623,11 +623,9 @@ class Kv:
         """
         if len(keys) == 1:
             try:
-                return {
-                    keys[0]: await self.metadata(keys[0])
-                    if max_bytes is None
-                    else await self.get(keys[0], max_bytes=max_bytes)
-                }
+                if max_bytes is None:
+                    return {keys[0]: await self.metadata(keys[0])}
+                return {keys[0]: await self.get(keys[0], max_bytes=max_bytes)}
             except SpaceNotFound:
                 raise
             except NotFound:

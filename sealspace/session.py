@@ -495,7 +495,8 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
     more = len(lines) - _MOST_NAMED
     text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
-    others = sorted({root for one in missing if (root := root_of(one.resource) or "") != owner})
+    roots = {root_of(one.resource) or "" for one in missing}
+    others = sorted(roots - {owner})
     hint = (
         "sign in again with the missing rights: `client.sign_in(wallet,"
         " sign_in_for(client.session, error.missing))`"
@@ -508,8 +509,9 @@ def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGrant
     error = NotGranted(
         f"no grant of this session covers {text}", missing=tuple(missing), hint=hint, step=step
     )
-    for line in lines[:_MOST_NOTED] if len(lines) > 1 else ():
-        error.add_note(f"missing: {line}")
+    if len(lines) > 1:
+        for line in lines[:_MOST_NOTED]:
+            error.add_note(f"missing: {line}")
     return error
 
 

@@ -106,7 +106,8 @@ class PublicKv:
 
         async def ask(after: str | None) -> tuple[list[str], str | None]:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
-            query += f"&after={path_segment(after)}" if after else ""
+            if after:
+                query += f"&after={path_segment(after)}"
             answer = await self._transport.require(
                 Request("GET", self._path + query, repeatable=True)
             )

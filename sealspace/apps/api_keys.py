@@ -252,11 +252,9 @@ def read_api_key(statement: bytes, *, owner: str, runner: str, now: float) -> Ap
             scope_of_profile(profile)
         expires_at = parse_rfc3339(stated.expires)
         # "*" is explicit: an empty or missing list must not mean any project.
-        projects = (
-            None
-            if stated.projects == [_ANY_PROJECT]
-            else tuple(map(parse_project, stated.projects))
-        )
+        projects = None
+        if stated.projects != [_ANY_PROJECT]:
+            projects = tuple(map(parse_project, stated.projects))
     except (CapabilityError, InvalidInput) as exc:
         raise StatementInvalid(
             "the API key has an invalid project, profile, expiry time or owner"

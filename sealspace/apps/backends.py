@@ -441,9 +441,9 @@ def require_like(seen: Seen, policy: Policy) -> None:
     refusal = judge(seen.verified.evidence, policy, seen.seen_at)
     if refusal is not None:
         evidence = seen.verified.evidence
-        compose = (
-            "" if evidence.compose_hash is None else f", compose hash {evidence.compose_hash.hex()}"
-        )
+        compose = ""
+        if evidence.compose_hash is not None:
+            compose = f", compose hash {evidence.compose_hash.hex()}"
         raise BackendNotExpected(
             f"the backend's code is not approved ({refusal}): the backend has MRTD"
             f" {evidence.mrtd.hex()}{compose}"
@@ -486,22 +486,17 @@ def policy_for(
     """
     evidence = seen.verified.evidence
     by_compose = pin == "compose" and evidence.compose_hash is not None
-    statuses = (
-        tuple(sorted({evidence.tcb_status, evidence.qe_status}))
-        if "tcb-status" in accept
-        else ("UpToDate",)
-    )
-    has_grace = not GRACE_STATUSES.isdisjoint(statuses)
-    grace_s = (
-        int(min(max(seen.seen_at - evidence.tcb_date, 0) + ttl_s, MAX_SECONDS))
-        if has_grace
-        else None
-    )
+    statuses: tuple[str, ...] = ("UpToDate",)
+    if "tcb-status" in accept:
+        statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status}))
+    grace_s = None
+    if not GRACE_STATUSES.isdisjoint(statuses):
+        age_s = max(seen.seen_at - evidence.tcb_date, 0)
+        grace_s = int(min(age_s + ttl_s, MAX_SECONDS))
     try:
+        measurements = replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements
         policy = Policy(
-            measurements=(
-                replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements,
-            ),
+            measurements=(measurements,),
             compose_hashes=(evidence.compose_hash,) if evidence.compose_hash is not None else (),
             app_ids=(evidence.app_id,) if evidence.app_id is not None else (),
             key_providers=(evidence.key_provider,) if evidence.key_provider is not None else (),
@@ -583,11 +578,9 @@ class Backends:
         chosen = tuple(wanted) if secrets is None else tuple(dict.fromkeys(secrets))
         unknown = sorted(set(chosen) - wanted.keys())
         if unknown or not chosen:
-            what = (
-                f"the backend does not request {', '.join(unknown)}"
-                if unknown
-                else "no secret to grant"
-            )
+            what = "no secret to grant"
+            if unknown:
+                what = f"the backend does not request {', '.join(unknown)}"
             raise InvalidInput(
                 f"{what}: {asks}",
                 hint="choose secrets that the backend's manifest lists, as `NAME` or `scope/NAME`",

@@ -514,7 +514,8 @@ def warnings(seen: Seen) -> tuple[str, ...]:
         found.append(
             f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}"
         )
-    if (end := _collateral_end(seen)) - seen.seen_at < SOON_S:
+    end = _collateral_end(seen)
+    if end - seen.seen_at < SOON_S:
         found.append(
             f"the collateral expires at {time_text(end)}: releases then stop unless it is renewed"
         )

@@ -699,7 +699,9 @@ def error_text(error: Json) -> str:
 
     The message is untrusted. It is empty if the response has none.
     """
-    texts = [error.get(name) for name in ("message", "detail")] if isinstance(error, dict) else []
+    if not isinstance(error, dict):
+        return ""
+    texts = (error.get("message"), error.get("detail"))
     return ": ".join(one.rstrip(".") for one in texts if isinstance(one, str))
 
 

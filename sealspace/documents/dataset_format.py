@@ -99,14 +99,16 @@ def suite_of(start: bytes, size_bytes: int) -> Suite:
 def encrypt(suite: Suite, key: bytes, read: Read, entropy: Entropy) -> Iterator[bytes]:
     """Encrypt a data set piece by piece."""
     if suite == "iexec-cbc-v1":
-        yield (start := entropy.token(_BLOCK_BYTES))
+        start = entropy.token(_BLOCK_BYTES)
+        yield start
         cipher = Cipher(algorithms.AES(key), modes.CBC(start)).encryptor()
         padder = PKCS7(128).padder()
         while piece := read(CHUNK_BYTES):
             yield cipher.update(padder.update(piece))
         yield cipher.update(padder.finalize())
     else:
-        yield (start := _header(key) + entropy.token(_PREFIX_BYTES))
+        start = _header(key) + entropy.token(_PREFIX_BYTES)
+        yield start
         yield from _chunked(aead.AESGCM(key).encrypt, start, read, CHUNK_BYTES)
 
 

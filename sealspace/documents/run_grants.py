@@ -169,15 +169,15 @@ class RunStatement:
             project: project as whose version the program is called; None: called by its hash.
             active_of: the same project if its active version is called, else None.
         """
-        return [
-            rule
-            for rule in self.programs
-            if (
-                rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
-                if isinstance(rule, ByHash)
-                else rule.project == active_of
-            )
-        ]
+        allowing: list[ProgramRule] = []
+        for rule in self.programs:
+            if isinstance(rule, ByHash):
+                allows = rule.wasm_sha256 == wasm_sha256 and rule.project in (None, project)
+            else:
+                allows = rule.project == active_of
+            if allows:
+                allowing.append(rule)
+        return allowing
 
 
 @frozen(kw_only=True)
@@ -300,11 +300,8 @@ def checked_host(value: Json) -> str:
 
 
 def _refuse(member: str, what: str) -> NoReturn:
-    raise InvalidInput(
-        f"the run grant's terms are malformed: {member} {what}"
-        if member
-        else f"the run grant's terms {what}"
-    )
+    fault = f"are malformed: {member} {what}" if member else what
+    raise InvalidInput(f"the run grant's terms {fault}")
 
 
 def _program(stated: _StatedProgram) -> ProgramRule:
@@ -490,7 +487,8 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
     """
     found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
     envelope = delegation.envelope
-    for resource in envelope.message.resources if isinstance(envelope, Cacao) else ():
+    resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
+    for resource in resources:
         if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
             continue
         data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None

@@ -265,7 +265,8 @@ def scope_of_profile(profile: str) -> str | None:
     if len(profile) > MAX_PROFILE_CHARS:
         raise InvalidSecretScope(f"a profile has at most {MAX_PROFILE_CHARS} characters")
     # Refused, not converted: two profiles of OutLayer's could become one scope.
-    if (canonical := canonical_scope(profile)) != profile:
+    canonical = canonical_scope(profile)
+    if canonical != profile:
         raise InvalidSecretScope(
             f'the profile is not in canonical form; write "{canonical}"',
             hint="use `default`, or a scope in lower-case letters, digits and inner dashes",

@@ -107,10 +107,12 @@ _BY_STATUS: Mapping[int, type[NodeRefused]] = {
 
 
 def _refusal(status: int, text: str, asked: str) -> NodeRefused:
-    for unauthorized, pattern in _UNAUTHORIZED if status in (401, 403) else ():
-        if match := re.search(pattern, text):
-            members = {name: found.strip() for name, found in match.groupdict().items()}
-            return unauthorized(status, text, asked=asked, **members)
+    if status in (401, 403):
+        for unauthorized, pattern in _UNAUTHORIZED:
+            match = re.search(pattern, text)
+            if match is not None:
+                members = {name: found.strip() for name, found in match.groupdict().items()}
+                return unauthorized(status, text, asked=asked, **members)
     refused = _BY_STATUS.get(status, NodeFailure if status >= 500 else NodeRefused)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound

@@ -324,16 +324,17 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     Does not check:
         The tokens, as `decode_portable`.
     """
-    value = _object(data)
-    if "delegations" not in value:
-        return _read(value, "")
-    bundle = shaped_at("", value, _Bundle, _wrong)
+    document = _object(data)
+    if "delegations" not in document:
+        return _read(document, "")
+    bundle = shaped_at("", document, _Bundle, _wrong)
     if bundle.format != BUNDLE_FORMAT or bundle.version != 1:
         _wrong("format", f'is not version 1 of "{BUNDLE_FORMAT}"')
     found: list[PortableDelegation] = []
     for index, item in enumerate(bundle.delegations):
         at = f"delegations[{index}]"
-        found += _read(_object(item.encode(), at) if isinstance(item, str) else item, at)
+        value = _object(item.encode(), at) if isinstance(item, str) else item
+        found += _read(value, at)
     return tuple(found)
 
 
