@@ -148,8 +148,12 @@ def joined(*fields: bytes | str) -> bytes:
 
     Strings are encoded as UTF-8.
     """
-    encoded = [field.encode() if isinstance(field, str) else field for field in fields]
-    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
+    encoded = bytearray()
+    for field in fields:
+        content = field.encode() if isinstance(field, str) else field
+        encoded += len(content).to_bytes(4, "big")
+        encoded += content
+    return bytes(encoded)
 
 
 def _hashed(*fields: bytes | str) -> bytes:

@@ -45,27 +45,21 @@ On a platform without a key service, pass `keys=KeyFile(Path("/data/backend.key"
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
-from capabilities.resources import NetworkId, network_of, parse_network_id
-from capabilities.tokens import Capability
-from sealspace.apps.attestation import Attested
+from capabilities.resources import NetworkId
 from sealspace.client import Client
 from sealspace.delegations import allow
-from sealspace.encryption import ReceiverKey, new_receiver_key
 from sealspace.errors import (
     DecryptDenied,
     DelegationRevoked,
     InvalidPortableDelegation,
-    NodeFailure,
     NotGranted,
     ReleaseRefused,
     Unauthorized,
@@ -75,45 +69,22 @@ from sealspace.secrets import PROTECTED_NETWORK, Generated, Secret, SecretName
 from sealspace.session import Grant, key_session
 from sealspace.wire.portable import PortableDelegation
 
-from ..attestation.report_data import session_binding
-from ..backend_errors import FolderUnusable
 from ..evidence.source import EvidenceSource, KeySource
+from .attesting import Attestation as Attestation  # of the public interface
+from .attesting import Attester
 from .found_grants import GrantFinder
-from .grant_folder import GrantFolder, GrantSnapshot
-from .held_grants import HeldGrant, HeldGrants, owners_of
+from .grant_folder import GrantFolder
+from .held_grants import HeldGrant, owners_of
 from .key import backend_seed
+from .session_grants import SessionGrants
 
-RENEWAL_MARGIN_S = 15.0
-"""Evidence that ends sooner than this is renewed first, so that it is still valid on arrival."""
-QUIET_S = 10.0
-"""Evidence younger than this also serves for a further grant. Any client may send grants, and nodes
-limit attestations."""
 PATIENCE_S = 60.0
 """Seconds for which `attest` waits for a node that asks for a later retry, for example while it
 fetches collateral (AT39)."""
 
-# Minimum wait between attempts: with `Retry-After: 0` the total would never reach `patience_s`.
-_SHORTEST_PAUSE_S = 1.0
 # Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
 # owner's policy demands newer evidence.
 _NEEDS_NEW_EVIDENCE = frozenset({"not_attested", "evidence_expired", "age"})
-_log = logging.getLogger(__name__)
-
-
-class Attestation(NamedTuple):
-    """A backend's evidence, accepted by a node.
-
-    Attributes:
-        network: the network under whose grant the evidence was submitted.
-        receiver: the X25519 key pair to which the node wraps content keys.
-        expires_at: end of the evidence, epoch seconds.
-        evidence: SHA-256 of the evidence in hex, as the node's audit names it.
-    """
-
-    network: NetworkId
-    receiver: ReceiverKey
-    expires_at: float
-    evidence: str
 
 
 class Backend:
@@ -145,22 +116,19 @@ class Backend:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._client = client
-        self._source = source
         self._folder = folder
         self._clock = clock or SystemClock()
-        self._entropy = entropy or SystemEntropy()
-        self._patience_s = patience_s
-        self._pause = pause
-        self.attestation: Attestation | None = None
-        self._attested_at = 0.0
-        self._renewing, self._accepting = asyncio.Lock(), asyncio.Lock()
-        self._by_grant: dict[str, Client] = {}
-        self._held = HeldGrants()
-        if folder is not None:
-            kept = folder.stored
-            self._held = HeldGrants(read=kept.read, revoked=kept.revoked)
-            client.use(replace(client.session, grants=tuple(kept.grants), pins=kept.pins))
-            self._held.replace(client.session.grants)
+        self._renewing = asyncio.Lock()
+        self._attester = Attester(
+            client,
+            source,
+            clock=self._clock,
+            entropy=entropy or SystemEntropy(),
+            patience_s=patience_s,
+            pause=pause,
+        )
+        self._grants = SessionGrants(client, folder, clock=self._clock)
+        self._held = self._grants.held
         self._finder = GrantFinder(client, self._held, self.hold, clock=self._clock, pause=pause)
 
     @classmethod
@@ -237,8 +205,7 @@ class Backend:
 
         Revoked and expired grants are included.
         """
-        now = self._clock.now()
-        return tuple(self._held.with_state(grant, now=now) for grant in self._client.session.grants)
+        return self._grants.with_states()
 
     @property
     def owners(self) -> tuple[Principal, ...]:
@@ -246,17 +213,21 @@ class Backend:
 
         The owners are in the order of `grants`.
         """
-        now = self._clock.now()
-        live = (grant for grant in self._client.session.grants if grant.is_live(now))
-        return tuple(dict.fromkeys(owner for grant in live for owner in sorted(owners_of(grant))))
+        owners = dict[Principal, None]()  # in order, each once
+        for grant in self._grants.live():
+            for owner in sorted(owners_of(grant)):
+                owners[owner] = None
+        return tuple(owners)
 
     @property
     def signers(self) -> frozenset[Principal]:
         """The DIDs that signed unexpired grants of this backend."""
-        now = self._clock.now()
-        return frozenset(
-            grant.delegator for grant in self._client.session.grants if grant.is_live(now)
-        )
+        return frozenset(grant.delegator for grant in self._grants.live())
+
+    @property
+    def attestation(self) -> Attestation | None:
+        """The newest evidence that the node accepted; None before the first."""
+        return self._attester.current
 
     async def accept(self, *portables: PortableDelegation) -> Attestation:
         """Store new grants and attest this backend's code to the node.
@@ -281,10 +252,10 @@ class Backend:
         """
         if not portables:
             raise InvalidPortableDelegation("no grants were passed", hint="pass at least one grant")
-        networks = await self._accept_all(portables, is_opening=True)
-        live = self.attestation
-        if live is not None and 0 <= self._clock.now() - self._attested_at < QUIET_S:
-            return live
+        networks = await self._grants.accept(portables, is_opening=True)
+        evidence = self._attester.young_evidence()
+        if evidence is not None:
+            return evidence
         return await self.attest(networks[0])
 
     async def hold(self, *portables: PortableDelegation) -> None:
@@ -298,80 +269,11 @@ class Backend:
             InvalidPortableDelegation, GrantsFull, FolderUnusable, NodeRefused, TransportError: as
                 `accept`.
         """
-        await self._accept_all(portables, is_opening=False)
+        await self._grants.accept(portables, is_opening=False)
 
     async def disuse(self, cids: Iterable[str]) -> None:
         """Use grants no longer, as if the node had reported that they are revoked."""
-        self._held.mark_revoked(cids)
-        await self._store_states()
-
-    async def _accept_all(
-        self, portables: Sequence[PortableDelegation], *, is_opening: bool
-    ) -> list[NetworkId]:
-        """Store new grants, and return the networks that they open."""
-        new = [self._client.delegations.read(one) for one in portables]
-        networks = [
-            self._network_in(grant, one.owner)
-            for grant, one in zip(new, portables, strict=True)
-            if is_opening
-        ]
-        # One call at a time: a failure undoes its own grants and not those of another call.
-        async with self._accepting:
-            # AT54: before the request to the node, the grants must be valid for this backend, and
-            # cover the networks.
-            session = self._client.session
-            for grant in new:
-                session.with_grant(grant)
-            joined, before = replace(session, grants=self._with_new(new)), session.grants
-            for network in networks:
-                joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
-            try:
-                for one in portables:
-                    await self._client.delegations.accept(one)
-                self._hold(new)
-                await self._store()
-            except BaseException:
-                # Undo the changes of this call. Changes made by other calls are kept.
-                session, known = self._client.session, {one.cid for one in before}
-                held = [one for one in session.grants if one.cid in known or one not in new]
-                held += [one for one in before if one not in held]
-                self._client.use(replace(session, grants=tuple(held)))
-                self._held.replace(held)
-                raise
-        return networks
-
-    def _with_new(self, new: Sequence[Grant]) -> tuple[Grant, ...]:
-        """Return new grants, followed by the current grants that can stay.
-
-        Expired grants are left out, and surplus grants are evicted.
-        """
-        grants, now = self._client.session.grants, self._clock.now()
-        for grant in new:
-            grants = self._held.with_new(grant, grants, now=now)
-        return grants
-
-    def _hold(self, new: Sequence[Grant]) -> None:
-        """Start using new grants, and drop expired or surplus ones."""
-        session, held = self._client.session, self._with_new(new)
-        self._held.replace(held)
-        # Drop the pinned keys of owners without a grant. Any client may send grants, so otherwise
-        # pins would accumulate for ever.
-        owners = frozenset(owner for one in held for owner in owners_of(one))
-        pins = tuple(pin for pin in session.pins if parse_network_id(pin.network).owner in owners)
-        self._client.use(replace(session, grants=held, pins=pins))
-        self._by_grant = {
-            cid: client for cid, client in self._by_grant.items() if cid in self._held.cids
-        }
-
-    async def _store(self) -> None:
-        if self._folder is not None:
-            await asyncio.to_thread(self._folder.store, self._snapshot)
-
-    def _snapshot(self) -> GrantSnapshot:
-        session, cids = self._client.session, self._held.cids
-        # Without grants that `_accept_all` has sent to the node and not yet confirmed.
-        grants = [one for one in session.grants if one.cid in cids]
-        return GrantSnapshot(grants, session.pins, self._held.read, self._held.revoked)
+        await self._grants.disuse(cids)
 
     async def attest(self, network: NetworkId) -> Attestation:
         """Prove to the node which code this backend runs.
@@ -395,35 +297,7 @@ class Backend:
         Does not check:
             Whether any owner approves this code: the node judges that at each release.
         """
-        waited_s = 0.0
-        while True:
-            try:
-                return await self._attest_once(network)
-            except NodeFailure as failure:
-                if failure.status != 503 or failure.retry_after_s is None:
-                    raise
-                pause_s = max(failure.retry_after_s, _SHORTEST_PAUSE_S)
-                if waited_s + pause_s > self._patience_s:
-                    raise
-            await self._pause(pause_s)
-            waited_s += pause_s
-
-    async def _attest_once(self, network: NetworkId) -> Attestation:
-        # A new key for each attestation; it exists in this process only.
-        receiver = new_receiver_key(self._entropy)
-        challenge = await self._client.attestation.challenge()
-        key = receiver.public_key
-        binding = session_binding(challenge.nonce, challenge.audience, self.did, "attested", key)
-        # In a thread: a quote is read from a file system or a socket, which blocks.
-        quoted = await asyncio.to_thread(self._source.quote, binding.report_data)
-        session = await self._client.attestation.open_session(
-            network,
-            challenge,
-            Attested(quote=quoted.quote, receiver_public_key=key, event_log=quoted.log_entries),
-        )
-        self.attestation = Attestation(network, receiver, session.expires_at, session.evidence)
-        self._attested_at = self._clock.now()
-        return self.attestation
+        return await self._attester.attest(network)
 
     async def read_secret(
         self, owner: str, name: str, *, scope: str | None = None, by: Grant | None = None
@@ -463,48 +337,52 @@ class Backend:
             Unauthorized, NodeRefused, TransportError: the request failed.
             EncryptionError: the envelope cannot be opened.
         """
-        client = self._client if by is None else self._client_citing(by)
+        client = self._client if by is None else self._grants.client_citing(by)
         secrets = client.secrets(owner)
         get = allow(secrets.resource(name, scope=scope), KV_GET)
-        network = self._network_in(by, owner)
+        network = self._grants.network_in(by, owner)
         decrypt = allow(network.text, DECRYPT)
         if by is None:
             await self._finder.require((get, decrypt))
-        live, is_new = await self._evidence_for(network, refused=None), False
+        live = await self._evidence_for(network, refused=None)
+        is_new = False  # whether evidence was renewed for this read
         passed: set[str] = set()
         while True:
-            by_get, by_decrypt = (self._cited(client, one) for one in (get, decrypt))
+            by_get = self._grants.cited(client, get)
+            by_decrypt = self._grants.cited(client, decrypt)
             try:
                 receiver = None if live is None else live.receiver
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
                 refusal = denial.refusal
-                # Another read may have attested during this one, so the key was wrapped to an
-                # earlier receiver key.
-                is_outdated = live is not self.attestation
-                if (
-                    live is not None
-                    and not is_new
-                    and (
-                        is_outdated
-                        or (
-                            isinstance(refusal, ReleaseRefused)
-                            and refusal.reason in _NEEDS_NEW_EVIDENCE
-                        )
-                    )
-                ):
-                    live, is_new = await self._evidence_for(network, refused=live), True
-                elif not await self._demote(decrypt, by_decrypt, refusal, passed) or by is not None:
-                    if isinstance(refusal, DelegationRevoked):
-                        raise refusal from denial
-                    raise
+                if not is_new and self._needs_new_evidence(live, refusal):
+                    live = await self._evidence_for(network, refused=live)
+                    is_new = True
+                    continue
+                has_other = await self._grants.demote(decrypt, by_decrypt, refusal, passed)
+                if has_other and by is None:
+                    continue
+                if isinstance(refusal, DelegationRevoked):
+                    raise refusal from denial
+                raise
             except Unauthorized as refusal:
-                if not await self._demote(get, by_get, refusal, passed) or by is not None:
-                    raise
-            else:
-                self._copy_pins(client)
-                await self._note_read((*by_get, *by_decrypt))
-                return secret
+                has_other = await self._grants.demote(get, by_get, refusal, passed)
+                if has_other and by is None:
+                    continue
+                raise
+            self._grants.copy_pins(client)
+            await self._grants.note_read((*by_get, *by_decrypt))
+            return secret
+
+    def _needs_new_evidence(self, used: Attestation | None, refusal: Unauthorized) -> bool:
+        """Return whether a read that was refused may succeed with other evidence."""
+        if used is None:
+            return False
+        # Another read may have attested during this one, so the key was wrapped to an earlier
+        # receiver key.
+        if used is not self.attestation:
+            return True
+        return isinstance(refusal, ReleaseRefused) and refusal.reason in _NEEDS_NEW_EVIDENCE
 
     async def put_generated(
         self, owner: str, secret: SecretName, value: str, generated: Generated, *, by: Grant
@@ -525,14 +403,14 @@ class Backend:
         Raises:
             SealspaceError: as `Secrets.put_generated`.
         """
-        client = self._client_citing(by)
+        client = self._grants.client_citing(by)
         secrets = client.secrets(owner, network=PROTECTED_NETWORK)
         try:
             version = await secrets.put_generated(secret.name, value, generated, scope=secret.scope)
         except DelegationRevoked:  # RN252: it does not stand before an older grant
             await self.disuse((by.cid,))
             raise
-        self._copy_pins(client)
+        self._grants.copy_pins(client)
         return version
 
     @asynccontextmanager
@@ -544,15 +422,11 @@ class Backend:
             by: the only grant to cite. It is marked as revoked if the node says so.
         """
         try:
-            yield self._client_citing(by).kv(space)
+            yield self._grants.client_citing(by).kv(space)
         except DelegationRevoked:
             await self.disuse((by.cid,))
             raise
-        await self._note_read((by.cid,))
-
-    def _copy_pins(self, client: Client) -> None:
-        for pin in client.session.pins:
-            self._client.use(self._client.session.with_pin(pin))
+        await self._grants.note_read((by.cid,))
 
     async def _evidence_for(
         self, network: NetworkId, *, refused: Attestation | None
@@ -571,7 +445,7 @@ class Backend:
                     if self._folder is None and not self._finder.has_found:
                         return None
                     return await self._attest_by_any(network)
-                if live.expires_at - self._clock.now() >= RENEWAL_MARGIN_S and live is not refused:
+                if live is not refused and not self._attester.ends_soon(live):
                     return live
                 try:
                     # Under a grant of the secret's owner: the newest grant may be revoked (AT54).
@@ -583,76 +457,14 @@ class Backend:
             except Unauthorized:
                 return live  # no grant allows attesting any more; the read's refusal says why
 
-    def _network_in(self, grant: Grant | None, owner: str) -> NetworkId:
-        """Find an owner's encryption network among the resources of a grant.
-
-        Only the grant's capabilities to decrypt are searched. The fallback is the owner's default
-        network.
-        """
-        granted = () if grant is None else grant.capabilities
-        opened = (network_of(one.resource) for one in granted if one.ability == DECRYPT)
-        own = (one for one in opened if one is not None and same_principal(one.owner, owner))
-        return next(own, None) or self._client.encryption.network(owner=owner)
-
-    async def _note_read(self, cids: Sequence[str]) -> None:
-        """Mark grants as used for reading.
-
-        Used grants are not evicted later.
-        """
-        is_new = not self._held.read.issuperset(cids)
-        self._held.mark_read(cids)
-        if is_new or (self._folder is not None and self._client.session.pins != self._folder.pins):
-            await self._store_states()
-
-    async def _store_states(self) -> None:
-        """Save the ids of used grants and of revoked grants to disk.
-
-        Failures are only logged.
-        """
-        try:
-            await self._store()
-        except FolderUnusable as error:
-            _log.warning("cannot store which grants were read or revoked: %s", error)
-
-    def _client_citing(self, grant: Grant) -> Client:
-        """Return a client that uses only the given grant."""
-        client = self._by_grant.get(grant.cid)
-        if client is None:
-            client = self._client.acting(replace(self._client.session, grants=(grant,)))
-            if grant.cid in self._held.cids:  # a cached client of another grant would never go
-                self._by_grant[grant.cid] = client
-        return client
-
-    def _cited(self, client: Client, wanted: Capability) -> tuple[str, ...]:
-        return client.session.proofs_for([wanted], now=self._clock.now())
-
-    async def _demote(
-        self, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized, passed: set[str]
-    ) -> bool:
-        """Move grants refused by the node to the end of the list.
-
-        Returns whether an untried grant remains. Another holder of a grant of the owner can
-        delegate it to this backend under conditions of its own, and revoke it. So the newest grant
-        is not the only one that counts (AT54). `passed` collects the grants that were refused in
-        this attempt.
-        """
-        passed.update(cited)
-        session = self._client.session
-        # Stable, so that the order among the others stays.
-        grants = sorted(session.grants, key=lambda one: one.cid in cited)
-        self._client.use(replace(session, grants=tuple(grants)))
-        if isinstance(refusal, DelegationRevoked) and not self._held.revoked.issuperset(cited):
-            self._held.mark_revoked(cited)
-            await self._store_states()
-        return passed.isdisjoint(self._cited(self._client, wanted)) and bool(cited)
-
     async def _attest_by_any(self, network: NetworkId) -> Attestation:
         """Attest this backend's code to the node, trying one grant after another."""
-        decrypt, passed = allow(network.text, DECRYPT), set[str]()
+        decrypt = allow(network.text, DECRYPT)
+        passed = set[str]()
         while True:
-            cited = self._cited(self._client, decrypt)
+            cited = self._grants.cited(self._client, decrypt)
             try:
                 return await self.attest(network)
             except Unauthorized as refusal:
-                if not await self._demote(decrypt, cited, refusal, passed):
+                if not await self._grants.demote(decrypt, cited, refusal, passed):
                     raise

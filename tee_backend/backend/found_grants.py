@@ -18,7 +18,8 @@ Example:
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple
 
 from capabilities.cache import Recent
 from capabilities.clock_and_entropy import Clock
@@ -28,6 +29,7 @@ from capabilities.tokens import Capability
 from sealspace.client import Client
 from sealspace.errors import NotGranted, SealspaceError, SessionExpired, TransportError
 from sealspace.session import read_grant
+from sealspace.wire.delegation_history import DelegationRecord
 from sealspace.wire.portable import PortableDelegation, portable_of
 
 from ..backend_errors import KeepingError
@@ -45,6 +47,27 @@ Any client may be able to make a program read for owners that never granted anyt
 MOST_LISTED = 1000
 """Limit on delegations that one fetch reads; the next fetch continues after them."""
 _log = logging.getLogger(__name__)
+
+
+class _Selection(NamedTuple):
+    """Which new grants one fetch keeps.
+
+    Attributes:
+        wanted: owners whose grants a read or a call needs.
+        known: owners of the current grants.
+        is_periodic: as for `GrantFinder._keep_new`.
+    """
+
+    wanted: set[Principal]
+    known: set[Principal]
+    is_periodic: bool
+
+    def keeps(self, owners: Collection[Principal], *, has_room: bool) -> bool:
+        """Return whether the fetch keeps a new grant of these owners."""
+        is_wanted = not self.wanted.isdisjoint(owners)
+        if not self.is_periodic:
+            return is_wanted
+        return has_room and (is_wanted or self.known.isdisjoint(owners))
 
 
 class GrantFinder:
@@ -69,8 +92,11 @@ class GrantFinder:
         clock: Clock,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
-        self._client, self._held, self._take = client, held, take
-        self._clock, self._pause = clock, pause
+        self._client = client
+        self._held = held
+        self._take = take
+        self._clock = clock
+        self._pause = pause
         self.has_found = False
         self._check: Callable[[PortableDelegation], object] = bool
         # As for delivered grants, with the owner in place of the address (AT63).
@@ -122,7 +148,10 @@ class GrantFinder:
         except (NotGranted, SessionExpired):
             pass
         if len(self._wanted) < MOST:
-            self._wanted.update(owner for one in wanted if (owner := root_of(one.resource)))
+            for one in wanted:
+                owner = root_of(one.resource)
+                if owner is not None:
+                    self._wanted.add(owner)
         async with self._fetching:
             # A read that waited for another one's fetch has been served by it.
             if abs(now - self._asked_at) >= LEAST_INTERVAL_S:
@@ -159,6 +188,7 @@ class GrantFinder:
         live = [one for one in self._client.session.grants if one.is_live(now)]
         held = {one.cid for one in live}
         known = {owner for one in live for owner in owners_of(one)}
+        selection = _Selection(wanted=wanted, known=known, is_periodic=is_periodic)
         # No grant is evicted for one that nobody asked for. And grants that were never used take at
         # most half of the places: a stranger can register any number of them.
         free = min(MOST - len(live), MOST // 2 - len(held - self._held.read))
@@ -171,29 +201,35 @@ class GrantFinder:
                 if is_periodic:  # their grants may be among the others
                     self._sought |= wanted
                 return
-            read, last = read + 1, record.cid
+            read += 1
+            last = record.cid
             if last in held or last in self._refused:
                 continue
             try:
-                grant = read_grant(record.token or "")
-                owners = owners_of(grant)
-                is_wanted = not wanted.isdisjoint(owners)
-                if is_periodic:
-                    is_wanted = free > 0 and (is_wanted or known.isdisjoint(owners))
-                if not owners or not is_wanted:
-                    continue
-                portable = portable_of(grant, owner=min(owners), host="")
-                # First, so that grants which are of no use take nothing from the rate. A refused
-                # grant is not verified again in the next minute.
-                self._refused.put(last, None)
-                self._check(portable)
-                del self._refused[last]
-                if self._rates.take(portable.owner, 1, now=time.monotonic()) is None:
-                    await self._take(portable)
-                    self.has_found = True
+                if await self._take_if_selected(record, selection, has_room=free > 0):
                     free -= 1
-                    _log.info("fetched a grant by %s", portable.owner)
             except (KeepingError, TransportError):
                 raise
             except SealspaceError:
                 pass  # an unusable grant must not hide those behind it: anyone can register one
+
+    async def _take_if_selected(
+        self, record: DelegationRecord, selection: _Selection, *, has_room: bool
+    ) -> bool:
+        """Accept a listed grant if the fetch keeps it, and return whether it was accepted."""
+        grant = read_grant(record.token or "")
+        owners = owners_of(grant)
+        if not owners or not selection.keeps(owners, has_room=has_room):
+            return False
+        portable = portable_of(grant, owner=min(owners), host="")
+        # First, so that grants which are of no use take nothing from the rate. A refused grant is
+        # not verified again in the next minute.
+        self._refused.put(record.cid, None)
+        self._check(portable)
+        del self._refused[record.cid]
+        if self._rates.take(portable.owner, 1, now=time.monotonic()) is not None:
+            return False
+        await self._take(portable)
+        self.has_found = True
+        _log.info("fetched a grant by %s", portable.owner)
+        return True

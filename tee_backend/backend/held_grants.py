@@ -99,7 +99,9 @@ class HeldGrants:
         """Return a grant with its current state."""
         if not grant.is_live(now):
             return HeldGrant(grant, "ended")
-        return HeldGrant(grant, "revoked" if grant.cid in self.revoked else "live")
+        if grant.cid in self.revoked:
+            return HeldGrant(grant, "revoked")
+        return HeldGrant(grant, "live")
 
     def _evict(self, new: Grant, kept: list[Grant], owner: Principal | None) -> None:
         """Drop a grant if the limit of an owner is reached; without one, the limit of all."""
@@ -107,23 +109,40 @@ class HeldGrants:
         among = [one for one in kept if owner is None or owner in owners_of(one)]
         if len(among) < most:
             return
-        revoked, unread, newer = list[Grant](), list[Grant](), set[tuple[str, str]]()
-        for one in (new, *among):
-            granted = {(each.resource.text, each.ability) for each in one.capabilities}
-            is_own = owners_of(one) == {one.delegator}
-            is_replaced = not is_own or granted <= newer
-            if is_own:
-                newer |= granted
-            if one is new:
-                continue
-            if one.cid in self.revoked:
-                if is_replaced:  # TK4: otherwise a revoked secret would count as never granted
-                    revoked.append(one)
-            elif one.cid not in self.read and (is_replaced or owner is None):
-                unread.append(one)
+        replaced = _replaced(new, among)
+        # TK4: otherwise a revoked secret would count as never granted
+        revoked = [one for one in among if one.cid in self.revoked and one.cid in replaced]
+        unread = [
+            one
+            for one in among
+            if one.cid not in self.revoked
+            and one.cid not in self.read
+            and (one.cid in replaced or owner is None)
+        ]
         if not revoked and not unread:
             raise GrantsFull(f"the limit of {most} grants is reached, and none may be dropped")
         kept.remove((revoked or unread)[-1])  # newest first, so the last one is the oldest
+
+
+def _replaced(new: Grant, held: Iterable[Grant]) -> set[str]:
+    """Return the ids of the grants that lose nothing when they are dropped.
+
+    Newer grants that the owner signed cover such a grant, or the owner did not sign it itself.
+
+    Args:
+        new: the new grant.
+        held: the current grants, newest first.
+    """
+    replaced = set[str]()
+    newer = set[tuple[str, str]]()
+    for one in (new, *held):
+        granted = {(each.resource.text, each.ability) for each in one.capabilities}
+        is_own = owners_of(one) == {one.delegator}
+        if not is_own or granted <= newer:
+            replaced.add(one.cid)
+        if is_own:
+            newer |= granted
+    return replaced
 
 
 def owners_of(grant: Grant) -> frozenset[Principal]:
