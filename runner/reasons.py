@@ -39,9 +39,16 @@ class RunRefused(Exception):
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
-        printable = "".join(char if char.isprintable() else " " for char in detail)
-        self.reason = REASONS[code]._replace(detail=" ".join(printable.split())[:MAX_DETAIL_CHARS])
+        self.reason = REASONS[code]._replace(detail=_on_one_line(detail)[:MAX_DETAIL_CHARS])
         super().__init__(code)
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text with a single space in place of spaces and characters that do not print."""
+    printable = []
+    for char in text:
+        printable.append(char if char.isprintable() else " ")
+    return " ".join("".join(printable).split())
 
 
 _SENTENCES = {
@@ -206,7 +213,7 @@ _SENTENCES = {
     },
 }
 REASONS = {
-    code: Reason(code, sentence, status)
+    code: Reason(code=code, sentence=sentence, status=status)
     for status, sentences in _SENTENCES.items()
     for code, sentence in sentences.items()
 }

@@ -408,10 +408,7 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the response was already started; closing the connection")
         if isinstance(exc, HttpProcessingError):
-            if isinstance(exc, LineTooLong):
-                refused = 414 if exc.args[1] == MAX_TARGET_BYTES else 431
-            else:
-                refused = 431 if "Too many headers" in exc.message else 400
+            refused = _status_of(exc)
             if refused in _REFUSALS:
                 self._refuse(refused)
                 raise ConnectionError("answered")  # ends the request without a second response
@@ -431,6 +428,16 @@ class Connection(web.RequestHandler):
         Subclasses replace this method. The status is 400 for a bad request.
         """
         return web.Response(status=status)
+
+
+def _status_of(exc: HttpProcessingError) -> int:
+    """Return the status for a request head that aiohttp's parser refused."""
+    if isinstance(exc, LineTooLong):
+        is_target = exc.args[1] == MAX_TARGET_BYTES
+        return 414 if is_target else 431
+    if "Too many headers" in exc.message:
+        return 431
+    return 400
 
 
 class _OwnTaskLoop:

@@ -88,7 +88,7 @@ class Template:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                close_fds=True,  # RN25
+                close_fds=True,  # children inherit no file of the runner (RN25)
                 pass_fds=[theirs.fileno()],
                 env={},
                 cwd="/",
@@ -120,8 +120,11 @@ class Template:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        folder, file_bytes = (folders.input.parent, folders.max_bytes) if folders else ("/", 0)
-        request = os.fsencode(f"{module} {uid or 0} {self.is_tried:d} {file_bytes} {folder}")
+        folder, file_bytes = Path("/"), 0
+        if folders is not None:
+            folder, file_bytes = folders.input.parent, folders.max_bytes
+        tried = "1" if self.is_tried else "0"
+        request = os.fsencode(f"{module} {uid or 0} {tried} {file_bytes} {folder}")
         try:
             with theirs:
                 socket.send_fds(
@@ -219,7 +222,8 @@ class Child:
         exchanging = self._exchange_task = asyncio.create_task(
             self._exchange(payload, files, most_bytes, handlers)
         )
-        _, late = await asyncio.wait([exchanging], timeout=within_s)  # RN19
+        # a run whose time is over is killed below (RN19)
+        _, late = await asyncio.wait([exchanging], timeout=within_s)
         # A finished task is dropped: it would hold an answer of 10 MB until the next run.
         self._exchange_task = exchanging if late else None
         if not late:
@@ -238,7 +242,8 @@ class Child:
         self.loaded[program] = max(size, _LEAST_LOADED_BYTES)
         self.loaded.move_to_end(program)
         evicted = []
-        while sum(self.loaded.values()) > _MOST_LOADED_BYTES and len(self.loaded) > 1:  # RN185
+        # a program that is larger than the limit is kept alone (RN185)
+        while sum(self.loaded.values()) > _MOST_LOADED_BYTES and len(self.loaded) > 1:
             evicted.append(self.loaded.popitem(last=False)[0])
         return evicted
 
@@ -272,9 +277,10 @@ class Child:
 
     def _kill(self) -> bool:
         """Kill the child process, and return whether it was still running."""
-        if alive := self.is_alive():
+        was_running = self.is_alive()
+        if was_running:
             os.kill(self._process, signal.SIGKILL)
-        return alive
+        return was_running
 
     def _reaped(self, options: int) -> bool:
         if self._status is None:
@@ -291,16 +297,20 @@ class Child:
 
         Returns False if the child ends or takes too long.
         """
-        named = confined = False
+        is_named = False  # the template has sent the process id
+        is_confined = False  # the child has sent its negative
         try:
             async with asyncio.timeout(_START_S):
-                while not (named and confined):
+                while not (is_named and is_confined):
                     (number,) = PROCESS.unpack(await self._exactly(PROCESS.size))
-                    named, confined = named or number > 0, confined or number < 0
+                    if number > 0:
+                        is_named = True
+                    if number < 0:
+                        is_confined = True
                     self._process = abs(number)
                     self._process_known.set()
         except TimeoutError:
-            if not named:
+            if not is_named:
                 self._template.kill()  # it hangs, since it has not sent the id for a minute
             return False
         except (EOFError, OSError):
@@ -323,10 +333,12 @@ class Child:
             (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
             if not length & FETCH:
                 break
-            handler, length = handlers.get(length & STORAGE), length & ~STORAGE
+            handler = handlers.get(length & STORAGE)
+            length &= ~STORAGE
             if handler is None or length > MAX_MESSAGE_BYTES:  # RN17, as below
                 raise EOFError
-            answer = await self._unless_ended(handler(bytes(await self._exactly(length))))
+            message = bytes(await self._exactly(length))
+            answer = await self._unless_ended(handler(message))
             await asyncio.get_running_loop().sock_sendall(
                 self._connection, LENGTH.pack(len(answer)) + answer
             )
@@ -339,7 +351,8 @@ class Child:
 
         Raises EOFError if the child ends or sends bytes before the coroutine has finished.
         """
-        working, reading = asyncio.create_task(work), asyncio.create_task(self._exactly(1))
+        working = asyncio.create_task(work)
+        reading = asyncio.create_task(self._exactly(1))
         try:
             await asyncio.wait([working, reading], return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
@@ -351,7 +364,8 @@ class Child:
             await asyncio.gather(working, reading, return_exceptions=True)
 
     async def _exactly(self, length: int) -> bytearray:
-        loop, data = asyncio.get_running_loop(), bytearray(length)
+        loop = asyncio.get_running_loop()
+        data = bytearray(length)
         left = memoryview(data)
         while left:
             count = await loop.sock_recv_into(self._connection, left)

@@ -15,8 +15,9 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from sealspace.apps.programs import Target
 from tee_backend.confinement.landlock import landlock_version
@@ -28,7 +29,7 @@ from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
 from .bodies import BodySplitter
-from .child import ChildEnded
+from .child import Child, ChildEnded
 from .environment import environment_of
 from .pool import Pool
 from .run_client import RunClient
@@ -37,6 +38,12 @@ from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult
 _MEBIBYTE = 1024 * 1024
 INLINE_BYTES = 64 * 1024
 """Longest output that is encoded on the event loop; a longer one takes milliseconds in a thread."""
+
+
+class _NoAnswer(NamedTuple):
+    """The code of the reason why a child gave no answer that counts."""
+
+    code: str
 
 
 @dataclass(eq=False, repr=False)
@@ -64,7 +71,7 @@ class Executor:
         self._closed = False
 
     async def __aenter__(self) -> Self:
-        undump()  # RN23
+        undump()  # no child of the same uid may read this process's memory (RN23)
         await self.outbound.__aenter__()
         try:
             await self._pool.fill()
@@ -92,13 +99,15 @@ class Executor:
 
         A refused run has a result too. Cancelling the call kills the run.
         """
-        client, compile_s = RunClient(self.outbound, request.hosts), list[float]()
+        client = RunClient(self.outbound, request.hosts)
+        compile_s = list[float]()
         try:
             self._refuse_closed()
-            if len(request.input) > MAX_INPUT_BYTES:  # RN7
+            if len(request.input) > MAX_INPUT_BYTES:  # it is sent to a child as a whole (RN7)
                 raise RunRefused("input-too-large")
             environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
-            if request.folders and landlock_version() < 1:  # TG4
+            # without Landlock, the program could reach files outside its folders (TG4)
+            if request.folders is not None and landlock_version() < 1:
                 raise RunRefused("tasks-unsupported")
             async with asyncio.timeout_at(request.start_by_s) as waiting:
                 # Compiled before the call takes a place, so that others can run in the meantime.
@@ -115,39 +124,71 @@ class Executor:
                         os.close(artefact)
         except RunRefused as refused:
             result = RunResult(refused.reason)
-        except TimeoutError:  # RN220
+        except TimeoutError:  # it could not start in time (RN220)
             result = RunResult(REASONS["runner-busy"])
-        # RN110
-        return replace(result, hosts=tuple(sorted(client.contacted)), compile_s=sum(compile_s))
+        # also of a run that failed: it may have sent something to these hosts (RN110)
+        hosts = tuple(sorted(client.contacted))
+        return replace(result, hosts=hosts, compile_s=sum(compile_s))
 
     async def _run_compiled(
         self, request: RunRequest, artefact: int, client: RunClient
     ) -> RunResult:
         """Run a compiled program in a child process."""
         program = f"{request.target}:{request.wasm_sha256}"
-        alone = request.secrets_delivered or request.has_storage  # RN26
-        if folders := request.folders:
-            alone = True
-            child = await self._pool.start("_task_child", folders)  # TG2
-            folders.filled.add_done_callback(lambda _: self._pool.end(child))  # TG8
-        else:
-            child = await self._pool.take(unused=alone, program=program)
+        # RN26: what a run with secrets or storage leaves in its child reaches no other run
+        is_alone = request.secrets_delivered or request.has_storage or request.folders is not None
+        child = await self._child_for(request, program, is_unused=is_alone)
         files = () if program in child.loaded else (artefact,)
+        forgotten = child.note_use(program, os.fstat(artefact).st_size)
+        payload = _payload(request, program, forgotten)
+        begun = time.monotonic_ns()
+        is_reusable = False
+        try:
+            answered = await self._ask(child, request, payload, files, client)
+            is_reusable = not isinstance(answered, _NoAnswer) and not is_alone
+        finally:
+            if is_reusable:
+                self._pool.give_back(child)
+            else:
+                self._pool.end(child)
+            if request.folders is not None:
+                await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
+        took_ns = time.monotonic_ns() - begun
+        if not isinstance(answered, _NoAnswer):
+            answer, output, stderr = answered
+            return await _result(request, answer, output, stderr, took_ns)
+        # RN2: the child has ended without a count, so the run counts as having used its limit.
+        return RunResult(
+            REASONS[answered.code],
+            instructions=request.limits.max_instructions,
+            time_ns=took_ns,
+            secrets_delivered=request.secrets_delivered,
+        )
+
+    async def _child_for(self, request: RunRequest, program: str, *, is_unused: bool) -> Child:
+        """Return a child for a run: of its own for a task, else one of the pool."""
+        folders = request.folders
+        if folders is None:
+            return await self._pool.take(unused=is_unused, program=program)
+        child = await self._pool.start("_task_child", folders)  # in the folder of the task (TG2)
+        # the program has written more than it may (TG8)
+        folders.filled.add_done_callback(lambda _: self._pool.end(child))
+        return child
+
+    async def _ask(
+        self,
+        child: Child,
+        request: RunRequest,
+        payload: bytes,
+        files: Sequence[int],
+        client: RunClient,
+    ) -> tuple[_frames.Answer, memoryview, bytes] | _NoAnswer:
+        """Have a child run a program, and return its untrusted answer.
+
+        Raises:
+            RunRefused: `runner-closed`.
+        """
         limits = request.limits
-        head = {
-            "program": program,
-            "target": request.target,
-            "environment": request.environment,
-            # Without folders, the child of a run with arguments fails.
-            "arguments": ["program", *request.arguments] if folders or request.arguments else [],
-            "instructions": limits.max_instructions,
-            "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
-            "output_bytes": limits.max_output_bytes,
-            "seconds": limits.max_execution_s,
-            "forget": child.note_use(program, os.fstat(artefact).st_size),
-        }
-        payload = _frames.pack_request(head, request.input)
-        begun, answered, code = time.monotonic_ns(), None, "run-crashed"
         try:
             body = await child.request(
                 payload,
@@ -157,36 +198,42 @@ class Executor:
                 handlers={_frames.FETCH: client.answer, _frames.STORAGE: request.storage},
             )
             answered = _frames.unpack(body)
-            if answered[0].ended == _frames.OVERFLOWED:
-                answered, code = None, "limit-output"
         except ChildEnded as ended:
             if self._closed:
                 raise RunRefused("runner-closed") from ended
             if ended.late or ended.signal == signal.SIGXCPU:
-                code = "limit-time"
-            elif folders and folders.filled.done():  # TG8
-                code = "limit-files"
+                return _NoAnswer("limit-time")
+            if request.folders is not None and request.folders.filled.done():  # ended for it (TG8)
+                return _NoAnswer("limit-files")
+            return _NoAnswer("run-crashed")
         except ValueError:  # a malformed answer: the guest may have taken over the child
-            pass
-        finally:
-            is_reusable = answered is not None and not alone
-            (self._pool.give_back if is_reusable else self._pool.end)(child)
-            if folders:
-                await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
-        took_ns = time.monotonic_ns() - begun
-        if answered is not None:
-            return await _result(request, *answered, took_ns)
-        # RN2: the child has ended without a count, so the run counts as having used its limit.
-        return RunResult(
-            REASONS[code],
-            instructions=limits.max_instructions,
-            time_ns=took_ns,
-            secrets_delivered=request.secrets_delivered,
-        )
+            return _NoAnswer("run-crashed")
+        if answered[0].ended == _frames.OVERFLOWED:
+            return _NoAnswer("limit-output")
+        return answered
 
     def _refuse_closed(self) -> None:
         if self._closed:
             raise RunRefused("runner-closed")
+
+
+def _payload(request: RunRequest, program: str, forgotten: Sequence[str]) -> bytes:
+    """Return the message that has a child run a program, and forget others."""
+    limits = request.limits
+    # Without folders, the child of a run with arguments fails.
+    has_arguments = request.folders is not None or bool(request.arguments)
+    head = {
+        "program": program,
+        "target": request.target,
+        "environment": request.environment,
+        "arguments": ["program", *request.arguments] if has_arguments else [],
+        "instructions": limits.max_instructions,
+        "memory_bytes": limits.max_memory_mb * _MEBIBYTE,
+        "output_bytes": limits.max_output_bytes,
+        "seconds": limits.max_execution_s,
+        "forget": forgotten,
+    }
+    return _frames.pack_request(head, request.input)
 
 
 async def _result(

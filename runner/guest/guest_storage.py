@@ -6,7 +6,7 @@ offered. Each call is one message to the runner, which checks it: this module ch
 
 import ctypes
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,22 +60,47 @@ def _call(
     args: Any,
     results: Any,
 ) -> int:
-    parts = [
-        take_bytes(args[index].of.list)
-        if isinstance(kind, components.ListType)
-        else str(kind.convert_from_c(args[index])).encode()
-        for index, (_, kind) in enumerate(function.params)
-    ]
-    error, *values = unpack_parts(exchange(STORAGE, pack_parts([name.encode(), *parts])))
+    message = pack_parts([name.encode(), *_arguments(function, args)])
+    error, *values = unpack_parts(exchange(STORAGE, message))
     result: Any = function.result
     kinds = getattr(result, "elements", [result])
-    if isinstance(kinds[-1], components.String):  # after an error there are no other values
+    if isinstance(kinds[-1], components.String):
+        # The error is the last result. After an error there are no others, so they are empty.
         values = [b"", b"", *values, error][-len(kinds) :]
     elif error:
         return ctypes.cast(ffi.wasmtime_error_new(error), ctypes.c_void_p).value or 1
-    read = (*(_READERS[type(kind)](part) for kind, part in zip(kinds, values, strict=True)),)
-    result.convert_to_c(store, read if len(read) > 1 else read[0], results)
+    _store_results(store, result, kinds, values, results)
+    return 0
+
+
+def _arguments(function: components.FuncType, args: Any) -> list[bytes]:
+    """Return the arguments of a call as parts of a message."""
+    parts = []
+    for index, (_, kind) in enumerate(function.params):
+        if isinstance(kind, components.ListType):
+            parts.append(take_bytes(args[index].of.list))
+        else:
+            parts.append(str(kind.convert_from_c(args[index])).encode())
+    return parts
+
+
+def _store_results(
+    store: StoreContext, result: Any, kinds: Sequence[Any], values: Sequence[bytes], results: Any
+) -> None:
+    """Write the results of a call to where wasmtime reads them.
+
+    Args:
+        store: the store of the run.
+        result: type of the function's result.
+        kinds: types of the results, several if the result is a tuple.
+        values: for each of them a part of the runner's message.
+        results: pointer to the place for the results.
+    """
+    read = [_READERS[type(kind)](value) for kind, value in zip(kinds, values, strict=True)]
+    if len(read) == 1:
+        result.convert_to_c(store, read[0], results)
+    else:
+        result.convert_to_c(store, tuple(read), results)
     for index, kind in enumerate(kinds):
         if isinstance(kind, components.ListType):
             fill(results[0].of.tuple.data[index].of.list, values[index])
-    return 0

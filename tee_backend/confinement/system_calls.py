@@ -95,8 +95,19 @@ _libc = ctypes.CDLL(None)
 _libc.syscall.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_char_p)
 
 
+def _load(position: int) -> _Instruction:
+    """Return the instruction that loads a word of the call's description."""
+    return _Instruction(operation=_LOAD, if_true=0, if_false=0, operand=position)
+
+
+def _compare(operation: int, value: int, *, if_true: int = 0, if_false: int = 0) -> _Instruction:
+    """Return an instruction that compares the loaded word, and skips others."""
+    return _Instruction(operation=operation, if_true=if_true, if_false=if_false, operand=value)
+
+
 def _end(action: int) -> _Instruction:
-    return _Instruction(_RETURN, 0, 0, action)
+    """Return the instruction that ends the program with a verdict."""
+    return _Instruction(operation=_RETURN, if_true=0, if_false=0, operand=action)
 
 
 _UNKNOWN = [_end(_FAIL | errno.ENOSYS)]
@@ -108,11 +119,11 @@ def program(allowed: CallList, machine: str) -> bytes:
     Raises KeyError for an unsupported machine.
     """
     code = [
-        _Instruction(_LOAD, 0, 0, _ARCHITECTURE_AT),
+        _load(_ARCHITECTURE_AT),
         # RN182: `int 0x80` reaches the numbers of i386 from a process of x86-64
-        _Instruction(_EQUAL, 1, 0, _ARCHITECTURES[machine]),
+        _compare(_EQUAL, _ARCHITECTURES[machine], if_true=1),
         _end(_KILL),
-        _Instruction(_LOAD, 0, 0, _NUMBER_AT),
+        _load(_NUMBER_AT),
         *_decide(_ranges(allowed, machine)),
     ]
     return b"".join(_PACKED.pack(*instruction) for instruction in code)
@@ -148,15 +159,15 @@ def _judge(verdict: Verdict) -> list[_Instruction]:
             return [_end(_FAIL | error)]
         case IfBit(argument, bit, error):
             return [
-                _Instruction(_LOAD, 0, 0, _FIRST_ARGUMENT_AT + 8 * argument),
-                _Instruction(_HAS_BIT, 0, 1, bit),
+                _load(_FIRST_ARGUMENT_AT + 8 * argument),
+                _compare(_HAS_BIT, bit, if_false=1),
                 _end(_ALLOW),
                 _end(_FAIL | error),
             ]
         case IfEqual(argument, values, error):
-            code = [_Instruction(_LOAD, 0, 0, _FIRST_ARGUMENT_AT + 8 * argument)]
+            code = [_load(_FIRST_ARGUMENT_AT + 8 * argument)]
             for value in values:
-                code += [_Instruction(_EQUAL, 0, 1, value), _end(_ALLOW)]
+                code += [_compare(_EQUAL, value, if_false=1), _end(_ALLOW)]
             return [*code, _end(_FAIL | error)]
 
 
@@ -171,7 +182,7 @@ def _decide(ranges: list[_Range]) -> list[_Instruction]:
     middle = len(ranges) // 2
     low, high = _decide(ranges[:middle]), _decide(ranges[middle:])
     # A jump skips at most 255 instructions; packing a longer one fails.
-    return [_Instruction(_AT_LEAST, len(low), 0, ranges[middle].first), *low, *high]
+    return [_compare(_AT_LEAST, ranges[middle].first, if_true=len(low)), *low, *high]
 
 
 @cache
@@ -190,7 +201,7 @@ def allow_only(allowed: CallList) -> None:
     `no_new_privs` is set. If the filter cannot be installed, the process exits (RN183).
     """
     machine = os.uname().machine
-    if machine not in COLUMNS:  # RN183
+    if machine not in COLUMNS:  # without a filter no child may run (RN183)
         os._exit(UNFILTERED)
     prepared = prepare_filter(allowed)
     any_process, process = struct.pack("=I", OWN_PROCESS), struct.pack("=I", os.getpid())
