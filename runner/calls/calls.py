@@ -90,7 +90,8 @@ class Calls:
     workers: int
 
     def __post_init__(self) -> None:
-        self._of_keys, self._lately = ResourceUse(), Rates[tuple[Principal, int]]()
+        self._of_keys = ResourceUse()
+        self._lately = Rates[tuple[Principal, int]]()
         self._answered = Bounds(MOST_ANSWERED, MOST_ANSWERED_BYTES)
         self._queued = Bounds(MOST_QUEUED, MOST_QUEUED_BYTES)
         self._semaphore = FairSemaphore(self.workers, beside=True)
@@ -154,7 +155,8 @@ class Calls:
             raise RunRefused("call-refused", "the call was signed for a different program")
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         if parsed.task is not None and parsed.task.dataset is not None:
-            budget += int(STAGE_S) * self.price.second  # RN249
+            # the data set is fetched before the program, in a stage of its own (RN249)
+            budget += int(STAGE_S) * self.price.second
         return await self._start_job(parsed, payer, None, budget, body)
 
     async def call(
@@ -172,7 +174,8 @@ class Calls:
             RunRefused: the call is not admitted; a run that fails is an answer.
         """
         try:
-            project = ProjectId(parse_owner(owner), checked_project_name(name))  # RN96
+            # an EVM address as owner is its DID (RN96)
+            project = ProjectId(parse_owner(owner), checked_project_name(name))
         except InvalidInput as exc:
             raise RunRefused("program-unknown", exc.message) from exc
         if not key.calls(project):
@@ -256,67 +259,100 @@ class Calls:
         """Run or queue a program call, and return the response."""
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
-            if key is not None and not parsed.is_async:
-                reservations.enter_context(
-                    self._of_keys.reserve({(payer.did, key): 1}, 1, AT_ONCE)
-                )  # RN97
-            bounds = self._queued if parsed.is_async else self._answered
-            reservations.enter_context(bounds.reserve(payer, len(request)))
+            self._reserve(reservations, parsed, payer, key, len(request))
             parsed = await self.runner.locate(parsed, payer)  # RN250: not before it has its place
             if parsed.task is not None:
-                await self.runner.check_task(parsed, payer)  # TK5
-            # A free synchronous call is not recorded here, so only the run checks its limits.
-            limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
-            salt = self.runner.entropy.token(SALT_BYTES)
-            task = parsed.task
-            # TK9: a task has no input, and its receipt is about the request
-            hashed = parsed.input if task is None else request
-            if len(hashed) <= INLINE_BYTES:
-                input_hash = salted(salt, hashed)
-            else:  # as for a long output
-                input_hash = await asyncio.to_thread(salted, salt, hashed)
-            record = JobRecord(
-                state="waiting" if parsed.is_async else "started",
-                caller=payer.did,
-                key=key,
-                reserved=budget,
-                is_async=parsed.is_async,
-                project=None if parsed.project is None else parsed.project.text,
-                program=parsed.sha256,
-                has_secrets=parsed.secrets is not None or task is not None,
-                salt=salt,
-                input_hash=input_hash,
-                limits=tuple(limits.as_json.values()),
-                nonce=parsed.nonce,
-                is_known=payer.is_known,
-                beneficiary=None if task is None else task.beneficiary or payer.did,
-            )
+                # while the client waits for the answer, not when the task begins (TK5)
+                await self.runner.check_task(parsed, payer)
+            record = await self._new_record(parsed, payer, key, budget, request)
             if parsed.is_async:
                 await self.ledger.accept(job, record, request=request)
                 self._enqueue(job, record, reservations.pop_all())
                 return self._pending(job, record)
             if not budget:
-                outcome = await self._perform(job, record, parsed)
-                try:
-                    if outcome.stores_receipt:
-                        call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
-                        await self.runner.journal.write(
-                            lambda connection: keep_receipt(
-                                connection, job, outcome.receipt, payer, call
-                            )
-                        )
-                except KeepingError as error:  # the answer contains the receipt in any case
-                    _log.warning("a receipt was not stored: %s", error.code)
-                return _answer(outcome, key, 0)
-            await self.ledger.accept(job, record, request=None)
-            try:
-                outcome = await self._perform(job, record, parsed)
-            except Exception:
-                await self._settle(
-                    self.runner.outcome_without_run(job, record, "runner-failed"), record
+                return await self._run_free(job, record, parsed)
+            return await self._run_paid(job, record, parsed)
+
+    def _reserve(
+        self,
+        reservations: ExitStack,
+        parsed: CallBody,
+        payer: Payer,
+        key: int | None,
+        size_bytes: int,
+    ) -> None:
+        """Reserve the places of a call, until the stack is closed.
+
+        Raises:
+            RunRefused: `too-many-calls` or `runner-busy`.
+        """
+        if key is not None and not parsed.is_async:
+            # one key may have few calls that wait for their answers (RN97)
+            of_key = self._of_keys.reserve({(payer.did, key): 1}, 1, AT_ONCE)
+            reservations.enter_context(of_key)
+        bounds = self._queued if parsed.is_async else self._answered
+        reservations.enter_context(bounds.reserve(payer, size_bytes))
+
+    async def _new_record(
+        self, parsed: CallBody, payer: Payer, key: int | None, budget: int, request: bytes
+    ) -> JobRecord:
+        """Return the record of a new job.
+
+        Raises:
+            RunRefused: `limits-invalid`.
+        """
+        # A free synchronous call is not recorded here, so only the run checks its limits.
+        limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
+        salt = self.runner.entropy.token(SALT_BYTES)
+        task = parsed.task
+        # TK9: a task has no input, and its receipt is about the request
+        hashed = parsed.input if task is None else request
+        if len(hashed) <= INLINE_BYTES:
+            input_hash = salted(salt, hashed)
+        else:  # as for a long output
+            input_hash = await asyncio.to_thread(salted, salt, hashed)
+        return JobRecord(
+            state="waiting" if parsed.is_async else "started",
+            caller=payer.did,
+            key=key,
+            reserved=budget,
+            is_async=parsed.is_async,
+            project=None if parsed.project is None else parsed.project.text,
+            program=parsed.sha256,
+            has_secrets=parsed.secrets is not None or task is not None,
+            salt=salt,
+            input_hash=input_hash,
+            limits=tuple(limits.as_json.values()),
+            nonce=parsed.nonce,
+            is_known=payer.is_known,
+            beneficiary=None if task is None else task.beneficiary or payer.did,
+        )
+
+    async def _run_free(self, job: str, record: JobRecord, parsed: CallBody) -> Answer:
+        """Run a program for which nothing is reserved; only its receipt is stored."""
+        outcome = await self._perform(job, record, parsed)
+        try:
+            if outcome.stores_receipt:
+                call = self.ledger.sealed_call(record, api_call(outcome, charged=0))
+                await self.runner.journal.write(
+                    lambda connection: keep_receipt(
+                        connection, job, outcome.receipt, record.payer, call
+                    )
                 )
-                raise
-            return await self._settle(outcome, record)
+        except KeepingError as error:  # the answer contains the receipt in any case
+            _log.warning("a receipt was not stored: %s", error.code)
+        return _answer(outcome, record.key, 0)
+
+    async def _run_paid(self, job: str, record: JobRecord, parsed: CallBody) -> Answer:
+        """Reserve the amount of a call, run its program, and charge the payer."""
+        await self.ledger.accept(job, record, request=None)
+        try:
+            outcome = await self._perform(job, record, parsed)
+        except Exception:
+            failed = self.runner.outcome_without_run(job, record, "runner-failed")
+            await self._settle(failed, record)
+            raise
+        return await self._settle(outcome, record)
 
     async def _perform(self, job: str, record: JobRecord, parsed: CallBody) -> Outcome:
         return await self.runner.perform(
@@ -329,29 +365,29 @@ class Calls:
         While its program cannot start, the call is tried again, and other calls get the worker
         during the pauses.
         """
+        running = asyncio.create_task(self._run_later(job, record, reservations))
+        self._tasks.add(running)
+        running.add_done_callback(self._tasks.discard)
 
+    async def _run_later(self, job: str, record: JobRecord, reservations: ExitStack) -> None:
+        """Try to run an asynchronous call, with pauses, until it has ended."""
         is_task = record.beneficiary is not None and self.runner.tasks is not None
         semaphore = self._task_semaphore if is_task else self._semaphore
-
-        async def later() -> None:
-            with reservations:
-                for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
-                    await asyncio.sleep(pause_s)
-                    async with semaphore.acquire(record.payer):
-                        try:
-                            if await self._run_waiting(job, is_last=attempt == len(PAUSES_S)):
-                                return
-                        except KeepingError as error:
-                            # The job stays in the ledger until the next start.
-                            _log.error(
-                                "an asynchronous call was not started or not settled: %s",
-                                error.message,
-                            )
-                            return
-
-        task = asyncio.create_task(later())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        with reservations:
+            for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
+                await asyncio.sleep(pause_s)
+                async with semaphore.acquire(record.payer):
+                    try:
+                        has_ended = await self._run_waiting(job, is_last=attempt == len(PAUSES_S))
+                    except KeepingError as error:
+                        # The job stays in the ledger until the next start.
+                        _log.error(
+                            "an asynchronous call was not started or not settled: %s",
+                            error.message,
+                        )
+                        return
+                    if has_ended:
+                        return
 
     async def _run_waiting(self, job: str, *, is_last: bool) -> bool:
         """Run an asynchronous call, and return whether the job has ended."""
@@ -394,12 +430,11 @@ class Calls:
         RN166, RN249).
         """
         facts, result = outcome.facts, outcome.result
-        used = (
-            self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
-            if result.ran and facts.code != "interrupted"  # its usage is unknown (RN99)
-            else 0
-        )
-        seconds = int(result.compile_s) + int(result.fetch_s)  # RN166, RN249
+        used = 0
+        if result.ran and facts.code != "interrupted":  # its usage is unknown (RN99)
+            used = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
+        # each is paid for in whole seconds, also if the program did not start (RN166, RN249)
+        seconds = int(result.compile_s) + int(result.fetch_s)
         charged = min(used + seconds * self.price.second, record.reserved)
         is_task = record.beneficiary is not None
         answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)

@@ -12,6 +12,8 @@ Example:
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
+from typing import NamedTuple
 
 from capabilities.clock_and_entropy import SystemClock
 from sealspace.documents.call_conditions import (
@@ -98,24 +100,16 @@ async def located(
     for grant in grants:
         if grant.owner != owner:
             continue
-        builds = [
-            rule
-            for rule in grant.statement.programs
-            if isinstance(rule, ByHash) and rule.project and source.is_of(rule.build)
-        ]
-        if not builds:
+        named = _builds_of_projects(grant, source)
+        if not named:
             continue
-        hashes = {rule.wasm_sha256 for rule in builds}
         # RN250: with several hashes, a condition on the hash is undecided. Judging each of 64 rules
         # would multiply the cost of a call.
-        call = Call(
-            caller=payer.did,
-            owner=owner,
-            wasm_sha256=hashes.pop() if len(hashes) == 1 else None,
-            now=now,
-        )
+        hashes = {rule.wasm_sha256 for rule, _ in named}
+        sha256 = hashes.pop() if len(hashes) == 1 else None
+        call = Call(caller=payer.did, owner=owner, wasm_sha256=sha256, now=now)
         if await judge.verdict(grant.statement.callers, call, payer):
-            projects.update(rule.project for rule in builds if rule.project)
+            projects.update(project for _, project in named)
     if len(projects) > 1:
         raise RunRefused(
             "request-invalid",
@@ -124,6 +118,27 @@ async def located(
     if not projects:
         raise RunRefused("program-unknown")
     return replace(body, project=projects.pop())
+
+
+def _builds_of_projects(grant: RunGrant, source: BuildSource) -> list[tuple[ByHash, ProjectId]]:
+    """Return the rules of a grant for builds of a source that name a project, and the projects."""
+    found = []
+    for rule in grant.statement.programs:
+        if isinstance(rule, ByHash) and rule.project and source.is_of(rule.build):
+            found.append((rule, rule.project))
+    return found
+
+
+def can_judge_patterns() -> bool:
+    """Return whether the library for patterns of callers can be imported (RN210).
+
+    It is not released for every version of Python. Without it, patterns admit nobody.
+    """
+    try:
+        import_module("re2")
+    except ImportError:
+        return False
+    return True
 
 
 def applicable(
@@ -150,6 +165,16 @@ def applicable(
 def not_granted(call: Call) -> RunRefused:
     """Return the refusal for a call without a grant; only the owner may learn that (RN81)."""
     return RunRefused("secrets-not-granted" if call.caller == call.owner else "access-denied")
+
+
+class _Admitting(NamedTuple):
+    """A grant that admits the caller.
+
+    A grant that names the project decides whose manifest counts (RN176).
+    """
+
+    grant: RunGrant
+    names_project: bool
 
 
 def choose(
@@ -180,46 +205,51 @@ def choose(
                 asks for secrets of the developer.
             `secret-missing`: the manifest lists a secret that is not granted.
     """
-    admitting = _admitting(candidates, verdicts, call)
-    # RN176: any client may publish the same bytes under a project of its own, with other hosts in
-    # its manifest. A caller could choose that project, and so choose the hosts, and the variables
-    # beside the secrets (RN213).
     usable = [
-        (grant, names_it)
-        for grant, names_it in admitting
-        if names_it or not (grant.statement.hosts or wanted.by_project)
+        one
+        for one in _admitting(candidates, verdicts, call)
+        # RN176: any client may publish the same bytes under a project of its own, with other hosts
+        # in its manifest. A caller could choose that project, and so choose the hosts, and the
+        # variables beside the secrets (RN213).
+        if one.names_project or not (one.grant.statement.hosts or wanted.by_project)
     ]
     if not usable:
         raise RunRefused("grant-no-project")
-    granted: dict[str, list[RunGrant]] = {}
-    for grant, _ in usable:
-        for secret in grant.secrets:
-            if secret.scope == wanted.scope:
-                granted.setdefault(secret.name, []).append(grant)
+    granted = _grants_by_secret(usable, wanted.scope)
     # RN82: only the secrets that the manifest lists, if a grant names the project (RN176)
-    if wanted.names is not None and any(names_it for _, names_it in usable):
-        if missing := [name for name in wanted.names if name not in granted]:
-            raise RunRefused("secret-missing", missing[0])
+    if wanted.names is not None and any(one.names_project for one in usable):
+        for name in wanted.names:
+            if name not in granted:
+                raise RunRefused("secret-missing", name)
         granted = {name: granted[name] for name in wanted.names}
     return dict(sorted(granted.items()))
+
+
+def _grants_by_secret(usable: Iterable[_Admitting], scope: str | None) -> dict[str, list[RunGrant]]:
+    """Return the grants of each secret in a scope, in the given order."""
+    granted: dict[str, list[RunGrant]] = {}
+    for one in usable:
+        for secret in one.grant.secrets:
+            if secret.scope == scope:
+                granted.setdefault(secret.name, []).append(one.grant)
+    return granted
 
 
 def _admitting(
     candidates: Sequence[tuple[RunGrant, Sequence[ProgramRule]]],
     verdicts: Mapping[str, Verdict],
     call: Call,
-) -> list[tuple[RunGrant, bool]]:
-    """Return the grants that admit the caller, and whether each names the project (RN81)."""
+) -> list[_Admitting]:
+    """Return the grants that admit the caller (RN81)."""
     if not candidates:
         raise not_granted(call)
-    admitting = list[tuple[RunGrant, bool]]()
+    admitting = list[_Admitting]()
     undecided = list[RunGrant]()
     for grant, rules in candidates:
         verdict = verdicts[grant.header]
         if verdict:
-            # RN176: a grant that names a project decides whose manifest counts
             names_project = any(rule.project for rule in rules)
-            admitting.append((grant, names_project))
+            admitting.append(_Admitting(grant=grant, names_project=names_project))
         elif verdict is None:
             undecided.append(grant)
     if not admitting:  # RN81: an undecided condition refuses, too

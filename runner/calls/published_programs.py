@@ -52,7 +52,7 @@ from sealspace.errors import (
 )
 from sealspace.kv import Value
 from sealspace.session import Grant, space_of
-from tee_backend.backend import Backend
+from sealspace.spaces import PublicKv
 
 from ..reasons import RunRefused
 from .call_bodies import BuildSource
@@ -127,7 +127,7 @@ class PublishedPrograms:
             return version
         key = (project, wanted)
         is_refused = asyncio.get_running_loop().time() < self._refused_until_s
-        # RN53, RN223
+        # An active version is read anew after 5 s (RN53), but not while the node refuses (RN223).
         within_s = FRESH_S if wanted is None and not is_refused else CONFIRMED_S
         if version := self._recent(key, within_s):
             return version
@@ -152,50 +152,64 @@ class PublishedPrograms:
             raise _unavailable(exc) from exc
 
     async def _read(self, project: ProjectId, wanted: _Wanted) -> Version:
+        """Read a version, or return the last one while the node does not confirm it (RN223)."""
         asked = project, wanted
         last = self._recent(asked, CONFIRMED_S)
-        private = self._private_reader(project, MAX_STATEMENT_BYTES)
-        public = self.public_reader(
-            project, MAX_STATEMENT_BYTES, active_wait_s=REFUSED_S if last is None else 0.0
-        )
-
-        async def read(key: str) -> bytes | None:
-            value = await private(key)
-            return await public(key) if value is None else value  # RN153
-
+        read = self._reader(project, active_wait_s=REFUSED_S if last is None else 0.0)
+        active = None
         try:
-            async with asyncio.timeout(None if last is None else _REFRESH_S):
-                active = None if wanted is not None else await read_active(read, project)
+            if wanted is None:
+                async with asyncio.timeout(None if last is None else _REFRESH_S):
+                    active = await read_active(read, project)
         except StatementInvalid:
             raise
         except (SealspaceError, TimeoutError):
             if last is None:
                 raise
-            if self._recent(asked, CONFIRMED_S) is None:  # RN223
+            # it may have become too old during the attempt (RN223)
+            if self._recent(asked, CONFIRMED_S) is None:
                 raise RunRefused("node-unavailable") from None
             return last
         # Taken out, because another version may be active now.
         _, version = self._found.pop(asked, (0.0, None))
-        named: _Wanted | Active = wanted or active
-        if isinstance(named, BuildSource):
-            found = await read(project.build_key(named.commit, named.build_target)) or b""
-            named = found.decode() if re.fullmatch(rb"[0-9a-f]{64}", found) else None
+        named = await _named_version(read, project, wanted) if wanted else active
         if named is None:
             raise RunRefused("program-unknown")
-        if active is not None and not await self.journal.record_version(
-            project.text, active.sequence, active.statement_sha256 or ""
-        ):  # RN54: before the statement, which the node could withhold
-            raise RunRefused("program-older")
+        if active is not None:  # before the statement, which the node could withhold
+            await self._require_not_older(project, active)
         # The active version names the statement's hash (RN177), so it is read once.
         if active is None or version is None or version.statement_sha256 != active.statement_sha256:
             version = await read_version(read, project, named)
-        if version is None or (  # RN241: the index proves nothing, the signed statement does
-            isinstance(wanted, BuildSource)
-            and not (wanted.is_of(version.build) and wanted.build_target == version.target)
-        ):
+        if version is None or not _is_wanted(version, wanted):
             raise RunRefused("program-unknown")
         self._found.put(asked, (SystemClock.now(), version))
         return version
+
+    def _reader(self, project: ProjectId, *, active_wait_s: float) -> Reader:
+        """Return a function that reads statements of a project, which may be private.
+
+        `active_wait_s` is as for `public_reader`.
+        """
+        private = self._private_reader(project, MAX_STATEMENT_BYTES)
+        public = self.public_reader(project, MAX_STATEMENT_BYTES, active_wait_s=active_wait_s)
+
+        async def read(key: str) -> bytes | None:
+            value = await private(key)
+            if value is not None:
+                return value
+            return await public(key)  # for what the shared project lacks (RN153)
+
+        return read
+
+    async def _require_not_older(self, project: ProjectId, active: Active) -> None:
+        """Refuse an active version that is older than one that was seen before (RN54).
+
+        Raises:
+            RunRefused: `program-older`.
+        """
+        sha256 = active.statement_sha256 or ""
+        if not await self.journal.record_version(project.text, active.sequence, sha256):
+            raise RunRefused("program-older")
 
     async def load(self, version: Version) -> bytes:
         """Download the code of a program version from the node.
@@ -261,26 +275,56 @@ class PublishedPrograms:
             while True:
                 await asyncio.sleep(self._refused_until_s - now_s())
                 try:
-                    if last is None:
-                        value = await public.get(key, max_bytes=max_bytes)
-                    else:
-                        changed = await public.get_if_changed(key, last.etag, max_bytes=max_bytes)
-                        value = changed or last
+                    value = await _get_newer(public, key, last, max_bytes)
                 except NotFound:
                     return None
                 except NodeRefused as refused:
-                    if refused.retry_after_s is None:
-                        raise
-                    pause_s = min(max(refused.retry_after_s, 1.0), REFUSED_S)
-                    self._refused_until_s = now_s() + pause_s
-                    if self._refused_until_s > give_up_s:
-                        raise
-                else:
-                    if is_active:
-                        self._active.put(project, value)
-                    return value.body
+                    self._require_retry(refused, give_up_s)
+                    continue
+                if is_active:
+                    self._active.put(project, value)
+                return value.body
 
         return read
+
+    def _require_retry(self, refused: NodeRefused, give_up_s: float) -> None:
+        """Note until when the node refuses reads of public projects (RN222).
+
+        Raises:
+            NodeRefused: the given refusal, if the node names no time, or one that is too late.
+        """
+        if refused.retry_after_s is None:
+            raise refused
+        pause_s = min(max(refused.retry_after_s, 1.0), REFUSED_S)
+        self._refused_until_s = asyncio.get_running_loop().time() + pause_s
+        if self._refused_until_s > give_up_s:
+            raise refused
+
+
+async def _get_newer(public: PublicKv, key: str, last: Value | None, max_bytes: int) -> Value:
+    """Return a public value, or the last one if it has not changed."""
+    if last is None:
+        return await public.get(key, max_bytes=max_bytes)
+    changed = await public.get_if_changed(key, last.etag, max_bytes=max_bytes)
+    return changed or last
+
+
+async def _named_version(read: Reader, project: ProjectId, wanted: str | BuildSource) -> str | None:
+    """Return the hash of a version that a call names by its hash, or by its source (RN240)."""
+    if isinstance(wanted, str):
+        return wanted
+    found = await read(project.build_key(wanted.commit, wanted.build_target)) or b""
+    return found.decode() if re.fullmatch(rb"[0-9a-f]{64}", found) else None
+
+
+def _is_wanted(version: Version, wanted: _Wanted) -> bool:
+    """Return whether a version is of the source that a call names; other calls name none.
+
+    The index of builds proves nothing, but the signed statement of the version does (RN241).
+    """
+    if not isinstance(wanted, BuildSource):
+        return True
+    return wanted.is_of(version.build) and wanted.build_target == version.target
 
 
 def _unavailable(error: SealspaceError) -> RunRefused:

@@ -13,10 +13,9 @@ Example:
 """
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import msgspec
@@ -31,62 +30,43 @@ from sealspace.apps.backends import RUNNER_APP_ID
 from sealspace.apps.programs import ProgramManifest, Version
 from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.apps.run_calls import read_call
-from sealspace.documents.builds import Build
-from sealspace.documents.call_conditions import Call, Verdict, require_bounded_patterns
+from sealspace.documents.call_conditions import require_bounded_patterns
 from sealspace.documents.iexec_names import address_of, app_secret
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.published import parse_statement, statement_json
-from sealspace.documents.run_grants import (
-    ByHash,
-    RunGrant,
-)
-from sealspace.documents.secret_names import SECRETS_SPACE, SecretName, scope_of_profile
-from sealspace.errors import (
-    CallRefused,
-    DecryptDenied,
-    DelegationRevoked,
-    InvalidInput,
-    InvalidPortableDelegation,
-    NotFound,
-    NotGranted,
-    SealspaceError,
-    Unauthorized,
-)
-from sealspace.secrets import is_protected, parse_secret_name
-from sealspace.session import iso_time, space_of
+from sealspace.documents.run_grants import RunGrant
+from sealspace.documents.secret_names import scope_of_profile
+from sealspace.errors import CallRefused, InvalidInput, InvalidPortableDelegation
+from sealspace.session import Grant, iso_time
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.attestation.report_data import runner_binding
 from tee_backend.backend import Backend
 from tee_backend.evidence.evidence_errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource
 
+from ...attestation.report_data import runner_binding
+from ...backend import Backend
+from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
-from ..guest.runs import MILLION, Limits, RunRequest, RunResult
+from ..guest.runs import Limits, RunRequest, RunResult
 from ..reasons import REASONS, RunRefused
 from ..shares import Payer
-from .call_bodies import CallBody
-from .grant_judging import ConditionJudge, applicable, choose, located, not_granted
+from .call_bodies import CallBody, TaskOrder
+from .grant_judging import ConditionJudge, located
 from .journal import Journal
 from .ledger import JobRecord
 from .project_storage import ProjectStorage
 from .published_programs import PublishedPrograms, grant_for
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
+from .run_secrets import RunSecrets, SecretReader, capped
 from .secret_tags import SecretTagKey, StorageKey
-from .task_stages import (
-    TaskStages,
-    Wanted,
-    noting_missing,
-    require_none_missing,
-    task_environment,
-    wanted_for_task,
-)
+from .task_stages import TaskStages, Wanted, task_environment, wanted_for_task
 
 START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
 _MOST_VERIFYING = 2
 """Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
-_log = logging.getLogger(__name__)
 
 
 @frozen
@@ -162,6 +142,7 @@ class Runner:
         self.grants = self.programs.grants
         self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
         self.judge = ConditionJudge()
+        self._secret_reader = SecretReader(backend=self.backend, judge=self.judge, tags=self.tags)
 
     async def accept(self, *portables: PortableDelegation) -> bytes | None:
         """Verify and accept the given grants.
@@ -178,7 +159,10 @@ class Runner:
             As `Backend.accept`.
         """
         is_releasing, jobs = self._check(portables)
-        await (self.backend.accept if is_releasing else self.backend.hold)(*portables)
+        if is_releasing:
+            await self.backend.accept(*portables)
+        else:
+            await self.backend.hold(*portables)
         # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
         # be replayed, or another delivery may have been accepted meanwhile.
         known = self.grants.run_grants() + self.grants.run_grants("ended", "revoked")
@@ -212,7 +196,8 @@ class Runner:
         runs = [one for one in found if isinstance(one, RunGrant)]
         for run in runs:
             try:
-                require_bounded_patterns(run.statement.callers)  # RN210
+                # before the grant is kept: a costly pattern would slow every call down (RN210)
+                require_bounded_patterns(run.statement.callers)
             except InvalidInput as invalid:
                 raise InvalidPortableDelegation(str(invalid)) from invalid
         if runs and len(runs) != len(found):
@@ -239,7 +224,8 @@ class Runner:
         """
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
-        async with self._verifying:  # RN163
+        # few at a time, so that calls of key holders do not wait behind many others (RN163)
+        async with self._verifying:
             try:
                 call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
             except CallRefused as refused:
@@ -271,13 +257,14 @@ class Runner:
                 await asyncio.to_thread(call.require, program, body)
         except CallRefused as refused:
             raise RunRefused("call-refused", refused.message) from refused
-        async with self._verifying:  # RN163
+        async with self._verifying:  # RN163, as above
             now = SystemClock.now()
             # The journal deletes expired tokens. So a token that expired while the body arrived may
             # have been used before.
-            if now > call.expires_at or not await self.journal.use_token(
-                call.token, expires_at=call.expires_at, now=now
-            ):
+            if now > call.expires_at:
+                raise RunRefused("call-repeated")
+            is_new = await self.journal.use_token(call.token, expires_at=call.expires_at, now=now)
+            if not is_new:
                 raise RunRefused("call-repeated")
         return call.caller
 
@@ -286,7 +273,7 @@ class Runner:
 
         Each is the requested limit, but at most the runner's limit.
         """
-        return _capped(self.most, body.limits)
+        return capped(self.most, body.limits)
 
     async def locate(self, body: CallBody, payer: Payer) -> CallBody:
         """Find the project of a call that names only its source (RN242).
@@ -297,7 +284,7 @@ class Runner:
         if body.build is None or body.project is not None:
             return body
         try:
-            async with asyncio.timeout(START_S):  # RN220
+            async with asyncio.timeout(START_S):  # as for the start of a program (RN220)
                 grants = [grant for _, grant in self.grants.run_grants()]
                 return await located(body, body.build, payer, grants, self.judge)
         except TimeoutError as late:
@@ -312,9 +299,9 @@ class Runner:
             RunRefused: a secret is missing, the program was not found, or the node is too slow.
         """
         try:
-            async with asyncio.timeout(START_S):  # RN220
+            async with asyncio.timeout(START_S):  # as for the start of a program (RN220)
                 version = await self.programs.find(body.project, None)
-                request = RunRequest(version.sha256, version.target, payer=payer)
+                request = RunRequest(wasm_sha256=version.sha256, target=version.target, payer=payer)
                 wanted = self._wanted(body, payer.did, version)
                 looked_for = [one._replace(opens=False) for one in wanted]
                 await self._prepared("", body, looked_for, version.manifest, request)
@@ -323,23 +310,43 @@ class Runner:
 
     def _wanted(self, body: CallBody, caller: Principal, version: Version) -> list[Wanted]:
         """Return the secrets that a call or a task needs (RN212, TK3)."""
-        app, order = body.project, body.task
-        if app is None or order is None:
-            wanted, own = list[Wanted](), version.manifest.developer
-            if (asked := body.secrets) is not None:
-                wanted.append(
-                    Wanted(asked.owner, asked.scope, version.manifest.secrets, own is not None)
+        if body.project is not None and body.task is not None:
+            return self._wanted_by_task(body.project, body.task, caller)
+        wanted = list[Wanted]()
+        own = version.manifest.developer
+        if body.secrets is not None:
+            wanted.append(
+                Wanted(
+                    owner=body.secrets.owner,
+                    scope=body.secrets.scope,
+                    names=version.manifest.secrets,
+                    by_project=own is not None,
                 )
-            if own is not None and app is not None:
-                wanted.append(
-                    Wanted(app.developer, scope_of_profile(own.profile), own.secrets, True)
+            )
+        if own is not None and body.project is not None:
+            wanted.append(
+                Wanted(
+                    owner=body.project.developer,
+                    scope=scope_of_profile(own.profile),
+                    names=own.secrets,
+                    by_project=True,
                 )
-            return wanted
+            )
+        return wanted
+
+    def _wanted_by_task(self, app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
+        """Return the secrets that a task needs, without the developer's if none was granted (TK4).
+
+        A grant that has ended, was revoked, or is for another version refuses the task, because the
+        developer wanted the secret there.
+
+        Raises:
+            RunRefused: `tasks-off`.
+        """
         if self.tasks is None:
             raise RunRefused("tasks-off")
-        wanted, secret = wanted_for_task(app, order, caller), app_secret(address_of("app", app))
-        # TK4: the developer may have granted no secret. A grant that has ended, was revoked, or is
-        # for another version refuses the task, because the developer wanted the secret there.
+        wanted = wanted_for_task(app, order, caller)
+        secret = app_secret(address_of("app", app))
         is_granted = any(
             grant.owner == app.developer and secret in grant.secrets
             for _, grant in self.grants.run_grants("live", "ended", "revoked")
@@ -356,20 +363,25 @@ class Runner:
         Raises:
             KeepingError: the journal cannot be used; no program ran.
         """
-        payer, is_owner, fetch_s = record.payer, False, list[float]()
+        payer = record.payer
+        is_owner = False  # whether the caller owns every secret, and asks in person
+        fetch_s = list[float]()
+
+        def storage_grant() -> Grant | None:
+            # `request` is the one that `_prepared` made, once the program runs and asks
+            if not request.has_storage:
+                return None
+            return grant_for(body.project, self.grants.storage_grants())
+
         storage = ProjectStorage(
-            self.backend,
-            lambda: (
-                grant_for(body.project, self.grants.storage_grants())
-                if request.has_storage
-                else None
-            ),
-            body.project,
-            partial(self.storage_key.digest, record.project or "", payer.did),
+            backend=self.backend,
+            grant=storage_grant,
+            project=body.project,
+            digest=partial(self.storage_key.digest, record.project or "", payer.did),
         )
         request = RunRequest(
-            body.sha256 or "",
-            "wasm32-wasip1",  # until the program is found
+            wasm_sha256=body.sha256 or "",
+            target="wasm32-wasip1",  # until the program is found
             input=body.input,
             response_format=body.response_format,
             limits=self.most,
@@ -386,7 +398,7 @@ class Runner:
                     request,
                     wasm_sha256=version.sha256,
                     target=version.target,
-                    origin=version.project.text,  # RN153
+                    origin=version.project.text,  # so that no other project's call runs it (RN153)
                 )
                 wanted = self._wanted(body, payer.did, version)
                 has_key = record.key is not None
@@ -404,14 +416,15 @@ class Runner:
                 prepared = request, secrets
                 result = await self.tasks.run(job, body.task, prepared, prepare, load, fetch_s)
             result = replace(result, storage=storage.state)
-        except TimeoutError:  # RN220
+        except TimeoutError:  # the program was not ready to start in time (RN220)
             result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
             # RN81: the detail names a secret of any owner
             is_shown = is_owner or not refused.reason.code.startswith("environment")
             result = RunResult(refused.reason if is_shown else refused.reason._replace(detail=""))
         result = replace(result, fetch_s=sum(fetch_s))
-        if request.secrets_delivered and not is_owner:  # RN85
+        # standard error may contain the secrets, and is for their owner alone (RN85)
+        if request.secrets_delivered and not is_owner:
             result = replace(result, stderr=b"", stdout=b"")
         return await self._signed(job, record, request, result)
 
@@ -430,9 +443,9 @@ class Runner:
         The outcome contains a signed receipt.
         """
         request = RunRequest(
-            record.program or "",
-            "wasm32-wasip1",
-            limits=Limits(*record.limits),
+            wasm_sha256=record.program or "",
+            target="wasm32-wasip1",
+            limits=_limits_of(record),
             secrets_delivered=record.has_secrets,
         )
         may_have_run = code in ("interrupted", "runner-failed")
@@ -457,161 +470,34 @@ class Runner:
         has_key: bool = False,
     ) -> tuple[RunRequest, dict[str, str]]:
         """Return a run request with limits, allowed hosts and secrets, and the secrets alone."""
-        caller = request.payer.did
-        limits, hosts, secrets = self.limits(body), frozenset(manifest.hosts), dict[str, str]()
-        has_storage = (
-            body.task is None and grant_for(body.project, self.grants.storage_grants()) is not None
+        found = RunSecrets(
+            self._secret_reader,
+            body,
+            request,
+            has_key=has_key,
+            limits=self.limits(body),
+            hosts=frozenset(manifest.hosts),
+            has_storage=body.task is None
+            and grant_for(body.project, self.grants.storage_grants()) is not None,
         )
         grants = [grant for _, grant in self.grants.run_grants()] if wanted else []
-        call = Call(
-            caller=caller, owner=caller, wasm_sha256=request.wasm_sha256, now=SystemClock.now()
-        )
-        chosen, missing, builds = [], list[int](), set[Build | None]()
-        verdicts = dict[str, Verdict]()
-        try:
-            for one in wanted:  # RN213: the grants of all owners are judged before any read
-                call = replace(call, owner=one.owner)
-                with noting_missing(one, missing):
-                    by_name = await self._chosen(grants, call, body, one, request.payer, verdicts)
-                    chosen.append((call, one, by_name))
-            for call, one, by_name in [] if missing else chosen:
-                with noting_missing(one, missing):
-                    values = await self._values(call, by_name, one)
-                    for name, (grant, value) in values.items():
-                        secrets |= dict.fromkeys(one.variables or (name,), value)
-                        builds |= {
-                            rule.build if isinstance(rule, ByHash) else None
-                            for rule in grant.statement.rules_for(
-                                request.wasm_sha256, body.project, body.active_of
-                            )
-                        }
-                        # RN103: a run may contact only hosts that the grant of every secret allows
-                        hosts &= frozenset(grant.statement.hosts)
-                        # RN207: otherwise a caller could choose the project that keeps the values
-                        has_storage &= any(
-                            rule.project == body.project for rule in grant.statement.programs
-                        )
-                        limits = _capped(limits, asdict(grant.statement.limits))
-            require_none_missing(missing)
-        except RunRefused as refused:
-            # RN81: details name secrets, and are for their owner in person, not for key holders.
-            # Details of a task name nothing that its request does not.
-            if body.task is None and (call.owner != caller or has_key):
-                raise RunRefused(refused.reason.code) from refused
-            raise
-        environment = (
-            environment_of(_system(job, caller, body.project, limits), secrets)
-            if body.task is None
-            else task_environment(job, body.task, secrets)
-        )
-        request = replace(
+        await found.gather(wanted, grants)
+        if body.task is None:
+            system = _system(job, request.payer.did, body.project, found.limits)
+            environment = environment_of(system, found.values)
+        else:
+            environment = task_environment(job, body.task, found.values)
+        prepared = replace(
             request,
             environment=environment,
-            limits=limits,
-            hosts=hosts,
-            secrets_delivered=bool(secrets),
-            build=builds.pop() if len(builds) == 1 else None,  # RN244
-            has_storage=has_storage,
+            limits=found.limits,
+            hosts=found.hosts,
+            secrets_delivered=bool(found.values),
+            # RN244: only a label on which the grants of all secrets agree
+            build=found.builds.pop() if len(found.builds) == 1 else None,
+            has_storage=found.has_storage,
         )
-        return request, secrets
-
-    async def _chosen(
-        self,
-        grants: Sequence[RunGrant],
-        call: Call,
-        body: CallBody,
-        wanted: Wanted,
-        payer: Payer,
-        verdicts: dict[str, Verdict],
-    ) -> Mapping[str, Sequence[RunGrant]]:
-        """Judge the grants of an owner, and choose among them as `choose` does.
-
-        `verdicts` has those of the grants that were judged for this call, by the grant's text
-        (RN250).
-        """
-        candidates = applicable(grants, call, body, wanted)
-        if not candidates:  # AT61: the delivery of a grant may have been refused
-            self.backend.look_for(wanted.owner)
-        for grant, _ in candidates:
-            if grant.header not in verdicts:
-                condition = grant.statement.callers
-                verdicts[grant.header] = await self.judge.verdict(condition, call, payer)
-        return choose(candidates, verdicts, call, wanted)
-
-    async def _values(
-        self,
-        call: Call,
-        chosen: Mapping[str, Sequence[RunGrant]],
-        wanted: Wanted,
-    ) -> dict[str, tuple[RunGrant, str]]:
-        """Read all secrets needed for a program run.
-
-        If a secret cannot be read, the run is refused.
-        """
-        tasks = [
-            asyncio.create_task(self._value(call, name, grants, wanted))
-            for name, grants in chosen.items()
-        ]
-        try:
-            values = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-        return dict(zip(chosen, values, strict=True))
-
-    async def _value(
-        self,
-        call: Call,
-        name: str,
-        grants: Sequence[RunGrant],
-        wanted: Wanted,
-    ) -> tuple[RunGrant, str]:
-        """Read a secret with the first grant that is not revoked.
-
-        Each read cites exactly one grant (RN83).
-        """
-        scope = wanted.scope
-        for run_grant in grants:
-            grant = next(
-                (one.grant for one in self.backend.grants if one.grant.header == run_grant.header),
-                None,
-            )
-            if grant is None:  # it was replaced or has ended in the meantime
-                continue
-            try:
-                if not wanted.opens:
-                    space = space_of(run_grant.owner, SECRETS_SPACE).text
-                    async with self.backend.values(space, by=grant) as stored:
-                        await stored.get(SecretName(name, scope).path)
-                    return run_grant, ""
-                secret = await self.backend.open_secret(
-                    run_grant.owner, name, scope=scope, by=grant
-                )
-            except DelegationRevoked:
-                continue
-            except NotFound as absent:
-                raise RunRefused("secret-missing", name) from absent
-            except (DecryptDenied, Unauthorized, NotGranted) as denied:
-                raise RunRefused("secret-refused", name) from denied
-            except (SealspaceError, EvidenceSourceError) as failed:
-                _log.warning(
-                    "a secret could not be read: %s", getattr(failed, "code", type(failed).__name__)
-                )
-                raise RunRefused("secret-unreadable", name) from failed
-            if isinstance(secret.value, bytes):
-                raise RunRefused("environment-value", name)
-            place = parse_secret_name(name, scope=scope)
-            if is_protected(name) and not self.tags.is_valid(
-                run_grant.owner, place, secret
-            ):  # RN148
-                cause = (
-                    "stored by hand"
-                    if secret.generated is None
-                    else "changed, or made for another path or runner"
-                )
-                raise RunRefused("secret-not-generated", f"{name}: {cause}")
-            return run_grant, secret.value
-        raise not_granted(call)  # RN81: all were revoked
+        return prepared, found.values
 
     def _outcome(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
@@ -644,28 +530,24 @@ class Runner:
         reached_secrets = request.secrets_delivered or (code or "").startswith(
             ("secret-", "environment-")
         )
-        stores_receipt = result.ran or record.is_known or reached_secrets  # RN169
-        return Outcome(record.salt, facts, result, receipt, stores_receipt)
+        return Outcome(
+            salt=record.salt,
+            facts=facts,
+            result=result,
+            receipt=receipt,
+            # RN169: otherwise strangers could fill the store with receipts of refused calls
+            stores_receipt=result.ran or record.is_known or reached_secrets,
+        )
 
 
-def _capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
-    """Return a copy of the limits with upper bounds applied (RN86).
-
-    Instructions are rounded down to whole millions (RN1), except below one million, which a grant
-    or a runner may set.
-
-    Raises:
-        RunRefused: `limits-invalid` if a limit is below 1.
-    """
-    lower = {
-        name: min(getattr(limits, name), limit) for name, limit in caps.items() if limit is not None
-    }
-    smallest = replace(limits, **lower)
-    # RN1: by exact limits a caller could measure the instructions that a program spends on a
-    # secret. Bisection reads 16 characters in 493 calls from a program that compares byte by byte.
-    # The limits of grants are rounded too, because a caller can choose among grants.
-    most = smallest.max_instructions
-    return replace(smallest, max_instructions=most // MILLION * MILLION or most)
+def _limits_of(record: JobRecord) -> Limits:
+    """Return the limits of a job's run from the job's record."""
+    max_instructions, max_memory_mb, max_execution_s = record.limits
+    return Limits(
+        max_instructions=max_instructions,
+        max_memory_mb=max_memory_mb,
+        max_execution_s=max_execution_s,
+    )
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:

@@ -1,0 +1,335 @@
+"""The secrets of a run, and what the grants that they are read by allow (RN80 to RN86, RN213).
+
+    judge the grants of all owners -> read all secrets -> narrow hosts, limits and storage
+
+A secret is read only after the grants of all owners admit the call. So a call that one owner
+refuses shows the node nothing about the secrets of another.
+
+Example:
+    reader = SecretReader(backend, judge, tags)
+    found = RunSecrets(reader, body, request, limits=limits, hosts=hosts, has_storage=False)
+    await found.gather(wanted, grants)
+    found.values, found.limits
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
+
+from capabilities.clock_and_entropy import SystemClock
+from capabilities.principals import Principal
+from sealspace.documents.builds import Build
+from sealspace.documents.call_conditions import Call, Verdict
+from sealspace.documents.run_grants import ByHash, RunGrant
+from sealspace.documents.secret_names import SECRETS_SPACE, SecretName
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    NotFound,
+    NotGranted,
+    SealspaceError,
+    Unauthorized,
+)
+from sealspace.secrets import Secret, is_protected, parse_secret_name
+from sealspace.session import Grant, space_of
+
+from ...backend import Backend
+from ...evidence.evidence_errors import EvidenceSourceError
+from ..guest.runs import MILLION, Limits, RunRequest
+from ..reasons import RunRefused
+from ..shares import Payer
+from .call_bodies import CallBody
+from .grant_judging import ConditionJudge, applicable, choose, not_granted
+from .secret_tags import SecretTagKey
+from .task_stages import Wanted, noting_missing, require_none_missing
+
+_log = logging.getLogger(__name__)
+
+
+class _Chosen(NamedTuple):
+    """The grants for the secrets that a run needs of one owner.
+
+    `call` is the call with that owner, and `by_name` has the grants of each secret, newest first.
+    """
+
+    call: Call
+    wanted: Wanted
+    by_name: Mapping[str, Sequence[RunGrant]]
+
+
+class RunSecrets:
+    """The secrets of one run, and what the grants that they are read by allow.
+
+    Args:
+        reader: judges grants and reads secrets.
+        body: the call.
+        request: the program and the payer.
+        has_key: whether the call was made with an API key, whose holder is not its owner in person.
+        limits: the limits of the runner and the call.
+        hosts: the hosts in the program's manifest.
+        has_storage: whether the developer granted storage to the project.
+    Attributes:
+        values: the secrets by the names of their variables.
+        limits: the smallest of each limit.
+        hosts: the hosts that all grants allow.
+        has_storage: whether all grants allow storage, too.
+        builds: the origins of the program by the rules that admitted it; None for a rule without.
+    """
+
+    def __init__(
+        self,
+        reader: "SecretReader",
+        body: CallBody,
+        request: RunRequest,
+        *,
+        has_key: bool,
+        limits: Limits,
+        hosts: frozenset[str],
+        has_storage: bool,
+    ) -> None:
+        self._reader = reader
+        self._body = body
+        self._payer = request.payer
+        self._wasm_sha256 = request.wasm_sha256
+        self._has_key = has_key
+        self._missing = list[int]()  # indexes of a task's secrets that are missing
+        self.limits = limits
+        self.hosts = hosts
+        self.has_storage = has_storage
+        self.values = dict[str, str]()
+        self.builds = set[Build | None]()
+
+    async def gather(self, wanted: Sequence[Wanted], grants: Sequence[RunGrant]) -> None:
+        """Judge the grants for all wanted secrets, then read the secrets.
+
+        Args:
+            wanted: the secrets that the run needs, of each owner.
+            grants: the live run grants of all owners, newest first.
+        Raises:
+            RunRefused: an owner's grants do not admit the call, or a secret is missing or cannot be
+                read. The detail is left out unless the caller may know it (RN81).
+        """
+        # RN213: the grants of all owners are judged before any secret is read
+        chosen = await self._choose(wanted, grants)
+        if not self._missing:
+            for one in chosen:
+                await self._read(one)
+        require_none_missing(self._missing)
+
+    async def _choose(self, wanted: Sequence[Wanted], grants: Sequence[RunGrant]) -> list[_Chosen]:
+        """Judge the grants of all owners, and return those that admit the call."""
+        call = Call(
+            caller=self._payer.did,
+            owner=self._payer.did,
+            wasm_sha256=self._wasm_sha256,
+            now=SystemClock.now(),
+        )
+        chosen = list[_Chosen]()
+        verdicts = dict[str, Verdict]()
+        for one in wanted:
+            of_owner = replace(call, owner=one.owner)
+            with self._hiding_details_of(one.owner), noting_missing(one, self._missing):
+                by_name = await self._reader.choose_grants(
+                    grants, of_owner, self._body, one, self._payer, verdicts
+                )
+                chosen.append(_Chosen(call=of_owner, wanted=one, by_name=by_name))
+        return chosen
+
+    async def _read(self, chosen: _Chosen) -> None:
+        """Read the secrets of one owner, and narrow what the run may do."""
+        wanted = chosen.wanted
+        with self._hiding_details_of(wanted.owner), noting_missing(wanted, self._missing):
+            values = await self._reader.read(chosen.call, chosen.by_name, wanted)
+            for name, (grant, value) in values.items():
+                self._add(wanted.variables or (name,), value, grant)
+
+    def _add(self, variables: Sequence[str], value: str, grant: RunGrant) -> None:
+        """Add a secret, and narrow what the run may do to what the secret's grant allows."""
+        for variable in variables:
+            self.values[variable] = value
+        statement = grant.statement
+        body = self._body
+        for rule in statement.rules_for(self._wasm_sha256, body.project, body.active_of):
+            self.builds.add(rule.build if isinstance(rule, ByHash) else None)
+        # RN103: a run may contact only hosts that the grant of every secret allows
+        self.hosts &= frozenset(statement.hosts)
+        # RN207: otherwise a caller could choose the project that keeps the values
+        if not any(rule.project == body.project for rule in statement.programs):
+            self.has_storage = False
+        self.limits = capped(self.limits, asdict(statement.limits))
+
+    @contextmanager
+    def _hiding_details_of(self, owner: Principal) -> Iterator[None]:
+        """Leave the detail out of a refusal unless the caller may know it (RN81).
+
+        Details name secrets, and are for their owner in person, not for key holders. Details of a
+        task name nothing that its request does not.
+        """
+        try:
+            yield
+        except RunRefused as refused:
+            is_owner_in_person = owner == self._payer.did and not self._has_key
+            if self._body.task is None and not is_owner_in_person:
+                raise RunRefused(refused.reason.code) from refused
+            raise
+
+
+@dataclass(eq=False, repr=False)
+class SecretReader:
+    """Chooses among the grants that a runner holds, and reads secrets by them."""
+
+    backend: Backend
+    judge: ConditionJudge
+    tags: SecretTagKey
+
+    async def choose_grants(
+        self,
+        grants: Sequence[RunGrant],
+        call: Call,
+        body: CallBody,
+        wanted: Wanted,
+        payer: Payer,
+        verdicts: dict[str, Verdict],
+    ) -> Mapping[str, Sequence[RunGrant]]:
+        """Judge the grants of an owner, and choose among them as `choose` does.
+
+        `verdicts` has those of the grants that were judged for this call, by the grant's text
+        (RN250).
+        """
+        candidates = applicable(grants, call, body, wanted)
+        if not candidates:  # AT61: the delivery of a grant may have been refused
+            self.backend.look_for(wanted.owner)
+        for grant, _ in candidates:
+            if grant.header not in verdicts:
+                condition = grant.statement.callers
+                verdicts[grant.header] = await self.judge.verdict(condition, call, payer)
+        return choose(candidates, verdicts, call, wanted)
+
+    async def read(
+        self,
+        call: Call,
+        chosen: Mapping[str, Sequence[RunGrant]],
+        wanted: Wanted,
+    ) -> dict[str, tuple[RunGrant, str]]:
+        """Read all secrets that a run needs of one owner.
+
+        If a secret cannot be read, the run is refused.
+
+        Returns:
+            For each name, the grant by which the secret was read, and its value.
+        """
+        tasks = [
+            asyncio.create_task(self._read_one(call, name, grants, wanted))
+            for name, grants in chosen.items()
+        ]
+        try:
+            values = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return dict(zip(chosen, values, strict=True))
+
+    async def _read_one(
+        self,
+        call: Call,
+        name: str,
+        grants: Sequence[RunGrant],
+        wanted: Wanted,
+    ) -> tuple[RunGrant, str]:
+        """Read a secret with the first grant that is not revoked.
+
+        Each read cites exactly one grant (RN83).
+        """
+        for run_grant in grants:
+            grant = self._held(run_grant)
+            if grant is None:  # it was replaced or has ended in the meantime
+                continue
+            try:
+                return run_grant, await self._read_by(grant, run_grant, name, wanted)
+            except DelegationRevoked:
+                continue
+        raise not_granted(call)  # RN81: all were revoked
+
+    def _held(self, run_grant: RunGrant) -> Grant | None:
+        """Return the backend's grant with the text of a run grant, or None."""
+        for one in self.backend.grants:
+            if one.grant.header == run_grant.header:
+                return one.grant
+        return None
+
+    async def _read_by(self, grant: Grant, run_grant: RunGrant, name: str, wanted: Wanted) -> str:
+        """Read a secret by one grant; the value is empty if the secret is only looked for.
+
+        Raises:
+            DelegationRevoked: the grant was revoked.
+            RunRefused: the secret is missing or cannot be read, or its value is not valid.
+        """
+        owner, scope = run_grant.owner, wanted.scope
+        try:
+            if not wanted.opens:
+                await self._require_stored(grant, owner, SecretName(name, scope))
+                return ""
+            secret = await self.backend.open_secret(owner, name, scope=scope, by=grant)
+        except DelegationRevoked:
+            raise
+        except NotFound as absent:
+            raise RunRefused("secret-missing", name) from absent
+        except (DecryptDenied, Unauthorized, NotGranted) as denied:
+            raise RunRefused("secret-refused", name) from denied
+        except (SealspaceError, EvidenceSourceError) as failed:
+            _log.warning(
+                "a secret could not be read: %s", getattr(failed, "code", type(failed).__name__)
+            )
+            raise RunRefused("secret-unreadable", name) from failed
+        return self._checked_value(owner, name, scope, secret)
+
+    async def _require_stored(self, grant: Grant, owner: Principal, secret: SecretName) -> None:
+        """Read a secret without decrypting it.
+
+        Raises:
+            SealspaceError: as `Kv.get`.
+        """
+        space = space_of(owner, SECRETS_SPACE).text
+        async with self.backend.values(space, by=grant) as stored:
+            await stored.get(secret.path)
+
+    def _checked_value(self, owner: Principal, name: str, scope: str | None, secret: Secret) -> str:
+        """Return the value of a secret that was read.
+
+        Raises:
+            RunRefused: `environment-value` if it is not a text; `secret-not-generated` if it has to
+                be a generated one and is not (RN148).
+        """
+        if isinstance(secret.value, bytes):
+            raise RunRefused("environment-value", name)
+        place = parse_secret_name(name, scope=scope)
+        # RN148: otherwise an owner could pass off a value of its own as a generated one
+        if is_protected(name) and not self.tags.is_valid(owner, place, secret):
+            cause = "changed, or made for another path or runner"
+            if secret.generated is None:
+                cause = "stored by hand"
+            raise RunRefused("secret-not-generated", f"{name}: {cause}")
+        return secret.value
+
+
+def capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
+    """Return a copy of the limits with upper bounds applied (RN86).
+
+    Instructions are rounded down to whole millions (RN1), except below one million, which a grant
+    or a runner may set.
+
+    Raises:
+        RunRefused: `limits-invalid` if a limit is below 1.
+    """
+    lower = {
+        name: min(getattr(limits, name), limit) for name, limit in caps.items() if limit is not None
+    }
+    smallest = replace(limits, **lower)
+    # RN1: by exact limits a caller could measure the instructions that a program spends on a
+    # secret. Bisection reads 16 characters in 493 calls from a program that compares byte by byte.
+    # The limits of grants are rounded too, because a caller can choose among grants.
+    most = smallest.max_instructions
+    return replace(smallest, max_instructions=most // MILLION * MILLION or most)
