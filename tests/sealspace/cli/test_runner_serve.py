@@ -9,10 +9,12 @@ import re
 import signal
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
@@ -38,6 +40,7 @@ from capabilities.strict_json import Json
 from sealspace.apps.backends import deliver, fetch_evidence
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
+from sealspace.cli.lazy import EXTRAS
 from sealspace.cli.root import EXIT_STATUS, main
 from sealspace.client import Client, SignIn
 from sealspace.documents.call_conditions import AllowAll
@@ -52,6 +55,9 @@ from tee_backend.attestation.trust_root import parse_trust_root
 from tee_backend.backend.grant_door import CHECKED_BYTES, CHECKS_OF_A_CLIENT_PER_MINUTE
 
 MEMORY = Path("/dev/shm")
+HAS_PATTERNS = pytest.mark.skipif(
+    find_spec("re2") is None, reason="google-re2 is not installed: no runner starts"
+)
 CALLER = key_session(sha256(b"caller").digest())
 
 
@@ -73,6 +79,7 @@ def children_of(pid: int) -> set[int]:
 @contextmanager
 def serving(folder: Path, *arguments: str, status: int = 0) -> Iterator[tuple[str, int]]:
     """Run a runner as a process of its own until the block ends; yields its address and its id."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no runner starts")
     process = subprocess.Popen(
         [
             *COMMAND,
@@ -313,6 +320,26 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
         ), said
 
 
+def test_a_runner_that_cannot_judge_patterns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RN210: without the library for patterns of callers a runner does not start, and says what to
+    do; it makes no folder."""
+    SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
+    monkeypatch.setitem(sys.modules, "re2", None)
+    # as on a version of Python for which the library is not released
+    monkeypatch.setitem(EXTRAS, "runner", ("wasmtime",))
+    kept = ("--data", str(tmp_path / "kept"), "--key", "file")
+    node = ("--node", "http://127.0.0.1:1", "--simulate", str(tmp_path / "tee"))
+    status = main(["runner", "serve", *kept, *node])
+    reported, following = capsys.readouterr().err.splitlines()
+    assert status == EXIT_STATUS["configuration-invalid"]
+    assert "google-re2 is missing" in reported
+    assert following.startswith("next: run the runner with Python 3.11 to 3.14")
+    assert not (tmp_path / "kept").exists()
+
+
+@HAS_PATTERNS
 def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A platform without a key service wants a file; an empty one, and a folder of another key, are
     named."""
@@ -343,6 +370,7 @@ def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert logging.getLogger("aiohttp").level == logging.NOTSET
 
 
+@HAS_PATTERNS
 def test_loopback_is_for_a_simulated_domain_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
