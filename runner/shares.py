@@ -65,7 +65,7 @@ class ResourceUse:
                 group's is.
         """
         for one, part in parts.items():
-            # RN67, RN97, RN158, RN163
+            # nobody takes more than a share: RN67, RN97, RN158, RN163
             if most is not None and self._amounts[one] + amount > most // part:
                 raise RunRefused("runner-busy" if isinstance(one, str) else "too-many-calls")
         for one in parts:
@@ -108,7 +108,8 @@ class Bounds:
             RunRefused: `too-many-calls` if this payer has too many calls, `runner-busy` if unknown
                 payers or all payers together have.
         """
-        parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}  # RN163
+        # one payer cannot take all places (RN163)
+        parts: dict[Hashable, int] = {payer: _PARTS, "all": 1}
         if not payer.is_known:
             parts["unknown"] = 2
         most, most_bytes = self._most if is_new else (None, None)
@@ -228,7 +229,8 @@ def count_stored(
         "INSERT INTO kept (kind, is_known, payer, job, cost) VALUES (?, ?, ?, ?, ?)",
         (*share, payer.did, job, cost),
     )
-    while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:  # RN168
+    # each share has half of the quota (RN168)
+    while connection.execute(_SHARE_OF, share).fetchone()[0] > most // 2:
         # Nothing left to delete means that the sums were edited; the loop would never end.
         if not connection.execute(_DISPLACE, share).rowcount:
             raise sqlite3.DatabaseError(

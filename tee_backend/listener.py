@@ -132,11 +132,13 @@ class ConnectionBounds:
         Args:
             peer: address of the client; None: it has none.
         """
-        if self.open >= self.most:  # H9, RN155
+        # the process needs descriptors for other things (H9, RN155)
+        if self.open >= self.most:
             self.count_closed("http.max_connections")
             return False
         if (client := self._client(peer)) is not None:
-            if self._by_client[client] >= self.limits.connections_per_client:  # H9, RN155
+            # one client cannot take all connections (H9, RN155)
+            if self._by_client[client] >= self.limits.connections_per_client:
                 self.count_closed("http.connections_per_client")
                 return False
             self._by_client[client] += 1
@@ -251,10 +253,11 @@ class Connection(web.RequestHandler):
                 self._is_paused = True
                 self._pause_transport_reading()
         elif self._head_bytes and not self._force_close:  # bytes after a refusal are discarded
-            if self._head_bytes > self._bounds.limits.max_head_bytes:  # H5, RN156
+            # a head is kept in memory until it is complete (H5, RN156)
+            if self._head_bytes > self._bounds.limits.max_head_bytes:
                 self._refuse(431)
             elif self._late_head is None:
-                # H8, RN156
+                # a slow head keeps a connection without a request (H8, RN156)
                 self._late_head = self._loop.call_later(
                     self._bounds.limits.head_s, self._refuse_late_head
                 )
@@ -315,7 +318,7 @@ class Connection(web.RequestHandler):
             return
         self._bounds.count_closed("http.unread_answer_s")
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
-        transport.abort()  # H8, RN157
+        transport.abort()  # otherwise the answer would stay in memory (H8, RN157)
 
     def _schedule_check(self) -> None:
         self._unread_answer = self._loop.call_later(
@@ -527,15 +530,16 @@ class _Acceptor:
 
     async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
         """Start serving an accepted connection."""
-        within_s = None if self.tls is None else self.bounds.limits.head_s  # RN156
+        # a handshake may never end (RN156)
+        within_s = None if self.tls is None else self.bounds.limits.head_s
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
             )
             # With a limit of one byte, writing is paused until the kernel has taken the answer, so
-            # that hardly a byte waits in a buffer that no limit covers. Not 0: asyncio's TLS would
-            # then pause at an empty buffer, and never resume.
-            transport.set_write_buffer_limits(high=1)  # RN158
+            # that hardly a byte waits in a buffer that no limit covers (RN158). Not 0: asyncio's
+            # TLS would then pause at an empty buffer, and never resume.
+            transport.set_write_buffer_limits(high=1)
         except OSError as failed:  # the client has disconnected, or its handshake failed
             accepted.close()
             # The traceback's frames refer to this exception and to 300 KiB of TLS state. Without
@@ -598,9 +602,10 @@ async def listening(
     bound.setblocking(False)
     bound_unsent(bound)  # its connections inherit it
     bound.listen(BACKLOG)
-    accepting = asyncio.create_task(
-        _Acceptor(runner.server, bound, ConnectionBounds(limits, client_of), tls).accept()
+    acceptor = _Acceptor(
+        server=runner.server, bound=bound, bounds=ConnectionBounds(limits, client_of), tls=tls
     )
+    accepting = asyncio.create_task(acceptor.accept())
     try:
         yield
     finally:

@@ -122,20 +122,23 @@ def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> 
     if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(
         (
             _NAME.fullmatch(name) is not None
-            and name.lower() not in _OWN  # RN105
+            and name.lower() not in _OWN  # they would change where a message ends (RN105)
             and _VALUE.fullmatch(value) is not None
         )
         for name, value in headers
     ):
         raise RequestRefused("request-invalid")
     host, port = found[1], int(found[2] or HTTPS_PORT)
-    if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:  # RN104
+    # a URL has one spelling, without other ports (RN104)
+    if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:
         raise RequestRefused("request-invalid")
     # RN102: before its name is resolved. A host without a letter is refused: it could be an IP
     # address, to which aiohttp connects without asking the resolver (RN106).
     if (hosts is not None and host not in hosts) or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
-    return OutboundRequest(method, host, port, url, headers, parts[-1])
+    return OutboundRequest(
+        method=method, host=host, port=port, url=url, headers=headers, body=parts[-1]
+    )
 
 
 # RN106: for IPv4 the ranges that are not public, for IPv6 the one that is. IPv6 addresses that
@@ -260,9 +263,9 @@ class Outbound:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `response` bounds it
-            auto_decompress=False,  # RN109
+            auto_decompress=False,  # a small body could become large (RN109)
             skip_auto_headers=_NOT_SENT,
-            trust_env=False,  # RN108
+            trust_env=False,  # no proxy or password of the runner (RN108)
         )
         return self
 
@@ -297,13 +300,14 @@ class Outbound:
         """
         assert self._session is not None
         try:
-            async with asyncio.timeout(self.request_s):  # RN109
+            # a service may send nothing (RN109)
+            async with asyncio.timeout(self.request_s):
                 response = await self._session.request(
                     request.method,
                     URL(request.url, encoded=True),
                     headers=request.headers,
                     data=request.body or None,
-                    allow_redirects=False,  # RN107
+                    allow_redirects=False,  # a redirect may lead to any host (RN107)
                 )
                 try:
                     yield response

@@ -246,7 +246,8 @@ def parse_task(data: bytes) -> CallBody:
     """Parse the untrusted request body of `POST /tasks` (TK1, TK2)."""
     # TK1: an unknown member or index is never skipped. A task without it would be another one.
     asked = shaped(parse_json(data, max_bytes=MAX_BESIDE_INPUT_BYTES), _TaskBody)
-    if len(asked.secrets) > MAX_SECRETS or len(asked.args.encode()) > MAX_ARGUMENT_BYTES:  # TK2
+    # one task must not cost many reads (TK2)
+    if len(asked.secrets) > MAX_SECRETS or len(asked.args.encode()) > MAX_ARGUMENT_BYTES:
         raise RunRefused(
             "request-invalid",
             f"a task has at most {MAX_SECRETS} secrets and {MAX_ARGUMENT_BYTES} bytes of arguments",
@@ -347,7 +348,8 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
         raise RunRefused("request-invalid", "limits")
     limits = {names[name]: limit for name, limit in stated.items()}
     if (most := limits.get("max_instructions", 0)) >= 1:
-        limits["max_instructions"] = max(most, MILLION)  # RN1
+        # exact limits would reveal how many instructions a secret takes (RN1)
+        limits["max_instructions"] = max(most, MILLION)
     return limits
 
 

@@ -138,7 +138,7 @@ async def generate(
     """
     owner, scope, wanted = parse_generation(body)
     caller = await runner.use_token(call, GENERATE, body)
-    if caller != owner:  # RN142
+    if caller != owner:  # only the owner in person may have secrets made (RN142)
         raise RunRefused("access-denied")
     # RN143: for exactly these secrets. Of several live grants, the newest one comes first.
     now = SystemClock.now()
@@ -197,8 +197,10 @@ async def _write(
 
     Returns the version that was written, or None if the secret already exists.
     """
-    value, at = draw_value(kind, runner.entropy), iso_time(SystemClock.now())
-    generated = Generated(kind, at, runner.tags.tag(owner, secret, kind=kind, at=at, value=value))
+    value = draw_value(kind, runner.entropy)
+    at = iso_time(SystemClock.now())
+    tag = runner.tags.tag(owner, secret, kind=kind, at=at, value=value)
+    generated = Generated(type=kind, at=at, tag=tag)
     try:
         return await runner.backend.put_generated(owner, secret, value, generated, by=grant)
     except PreconditionFailed:

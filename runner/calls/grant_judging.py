@@ -101,14 +101,7 @@ async def located(
         if grant.owner != owner:
             continue
         named = _builds_of_projects(grant, source)
-        if not named:
-            continue
-        # RN250: with several hashes, a condition on the hash is undecided. Judging each of 64 rules
-        # would multiply the cost of a call.
-        hashes = {rule.wasm_sha256 for rule, _ in named}
-        sha256 = hashes.pop() if len(hashes) == 1 else None
-        call = Call(caller=payer.did, owner=owner, wasm_sha256=sha256, now=now)
-        if await judge.verdict(grant.statement.callers, call, payer):
+        if named and await _admits_one(grant, named, payer, judge, now=now):
             projects.update(project for _, project in named)
     if len(projects) > 1:
         raise RunRefused(
@@ -127,6 +120,23 @@ def _builds_of_projects(grant: RunGrant, source: BuildSource) -> list[tuple[ByHa
         if isinstance(rule, ByHash) and rule.project and source.is_of(rule.build):
             found.append((rule, rule.project))
     return found
+
+
+async def _admits_one(
+    grant: RunGrant,
+    named: Sequence[tuple[ByHash, ProjectId]],
+    payer: Payer,
+    judge: ConditionJudge,
+    *,
+    now: float,
+) -> Verdict:
+    """Return whether a grant admits the caller to one of several builds."""
+    # RN250: with several hashes, a condition on the hash is undecided. Judging each of 64 rules
+    # would multiply the cost of a call.
+    hashes = {rule.wasm_sha256 for rule, _ in named}
+    sha256 = hashes.pop() if len(hashes) == 1 else None
+    call = Call(caller=payer.did, owner=grant.owner, wasm_sha256=sha256, now=now)
+    return await judge.verdict(grant.statement.callers, call, payer)
 
 
 def can_judge_patterns() -> bool:

@@ -225,7 +225,7 @@ class Ledger:
         """
 
         def settled(connection: sqlite3.Connection) -> None:
-            if is_failed:  # TK8
+            if is_failed:  # a task that failed has no result (TK8)
                 connection.execute(_FORGET_RESULT, (job,))
                 self._replace(connection, job, "started", result_bytes=0)
             starts = range(0, len(answer or b""), PIECE_BYTES)
@@ -236,7 +236,8 @@ class Ledger:
                 raise ValueError("the charge exceeds the reserved amount")
             back = record.reserved - charged
             if record.reserved:
-                self._move(connection, record.caller, Account(back, -record.reserved, charged))
+                change = Account(balance=back, reserved=-record.reserved, charged=charged)
+                self._move(connection, record.caller, change)
             if receipt is not None:
                 keep_receipt(connection, job, receipt, record.payer, call)
             if answer is None:
@@ -350,10 +351,11 @@ class Ledger:
         ).fetchone()
         if row is None:
             return Account(), 0
-        *amounts, version, sealed = row
-        if self.sealer.open(("accounts", owner, version), sealed) != json.dumps(amounts).encode():
+        balance, reserved, charged, version, sealed = row
+        account = Account(balance=balance, reserved=reserved, charged=charged)
+        if self.sealer.open(("accounts", owner, version), sealed) != json.dumps(account).encode():
             raise FolderDamaged("the row of an account in the runner's journal was altered")
-        return Account(*amounts), version
+        return account, version
 
     def _move(self, connection: sqlite3.Connection, owner: str, change: Account) -> Account:
         """Change an account's balance, reserved amount and charged amount (RN93).
@@ -365,17 +367,20 @@ class Ledger:
             ValueError: the account would exceed `MAX_AMOUNT`.
         """
         before, version = self._account(connection, owner)
-        amounts = [known + more for known, more in zip(before, change, strict=True)]
-        account = Account(*amounts)
+        account = Account(
+            balance=before.balance + change.balance,
+            reserved=before.reserved + change.reserved,
+            charged=before.charged + change.charged,
+        )
         if account.balance < 0:
             raise RunRefused("balance-too-low")
         if account.balance + account.reserved > MAX_AMOUNT:
             raise ValueError(f"an account can have at most {MAX_AMOUNT} micro-units")
-        sealed = self.sealer.seal(("accounts", owner, version + 1), json.dumps(amounts).encode())
+        sealed = self.sealer.seal(("accounts", owner, version + 1), json.dumps(account).encode())
         # Transactions never overlap, so the amounts are still those that were read.
         connection.execute(
             "REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?)",
-            (owner, *amounts, version + 1, sealed),
+            (owner, *account, version + 1, sealed),
         )
         return account
 

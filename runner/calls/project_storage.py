@@ -94,7 +94,8 @@ class ProjectStorage:
         if self.left < -1:
             raise EOFError
         try:
-            if self.left < 0:  # RN203
+            # the program is told once; a further operation ends the run (RN203)
+            if self.left < 0:
                 raise StorageRefused(f"a run may perform {MAX_OPERATIONS} storage operations")
             return pack_parts([b"", *await self._results(unpack_parts(message, 4))])
         except StorageRefused as refused:
@@ -116,10 +117,11 @@ class ProjectStorage:
             case [b"has", key]:
                 value, _ = await self._read(key)
                 return [_yes(value is not None)]
-            case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:  # RN203
+            # no key is longer (RN203)
+            case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:
                 async with self._values() as values:
                     page = await values.list_page(self._folder + prefix.hex())
-                if page.cursor:  # RN203
+                if page.cursor:  # a part of the keys would look like all of them (RN203)
                     raise StorageRefused("too many keys begin with this prefix")
                 keys = [bytes.fromhex(one.removeprefix(self._folder)) for one in page.keys]
                 return [msgspec.json.encode([key.decode() for key in keys])]
@@ -156,7 +158,7 @@ class ProjectStorage:
         nonce, sealed = stored.body[:_NONCE_BYTES], stored.body[_NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, sealed, None), stored.etag
-        except (InvalidTag, ValueError):  # RN202
+        except (InvalidTag, ValueError):  # sealed for another place, or changed (RN202)
             raise StorageRefused(
                 "the stored value was changed, or is not one of this project, caller and key"
             ) from None
@@ -164,7 +166,7 @@ class ProjectStorage:
     async def _put(self, key: bytes, value: bytes, **condition: Any) -> bool:
         """Encrypt and write a value, and return whether the condition of `Kv.put` was met."""
         (path, cipher), nonce = self._cell(key), SystemEntropy().token(_NONCE_BYTES)
-        if len(value) > MAX_VALUE_BYTES:  # RN203
+        if len(value) > MAX_VALUE_BYTES:  # bounds what one run stores (RN203)
             raise StorageRefused(f"a value has at most {MAX_VALUE_BYTES} bytes")
         sealed = nonce + cipher.encrypt(nonce, value, None)
         return await self._write(lambda values: values.put(path, sealed, **condition))
@@ -209,7 +211,8 @@ class ProjectStorage:
 
     def _cell(self, key: bytes) -> tuple[str, AESGCM]:
         """Return the path of a value, and the cipher for its own AES key (RN202)."""
-        if not 1 <= len(key) <= MAX_KEY_BYTES:  # RN203
+        # its hex digits have to fit into a path (RN203)
+        if not 1 <= len(key) <= MAX_KEY_BYTES:
             raise StorageRefused(f"a key has 1 to {MAX_KEY_BYTES} bytes")
         return self._folder + key.hex(), AESGCM(self.digest(key.decode()))
 

@@ -171,15 +171,11 @@ class PublishedPrograms:
                 raise RunRefused("node-unavailable") from None
             return last
         # Taken out, because another version may be active now.
-        _, version = self._found.pop(asked, (0.0, None))
+        _, before = self._found.pop(asked, (0.0, None))
         named = await _named_version(read, project, wanted) if wanted else active
         if named is None:
             raise RunRefused("program-unknown")
-        if active is not None:  # before the statement, which the node could withhold
-            await self._require_not_older(project, active)
-        # The active version names the statement's hash (RN177), so it is read once.
-        if active is None or version is None or version.statement_sha256 != active.statement_sha256:
-            version = await read_version(read, project, named)
+        version = await self._stated(read, project, named, before)
         if version is None or not _is_wanted(version, wanted):
             raise RunRefused("program-unknown")
         self._found.put(asked, (SystemClock.now(), version))
@@ -201,15 +197,23 @@ class PublishedPrograms:
 
         return read
 
-    async def _require_not_older(self, project: ProjectId, active: Active) -> None:
-        """Refuse an active version that is older than one that was seen before (RN54).
+    async def _stated(
+        self, read: Reader, project: ProjectId, named: str | Active, before: Version | None
+    ) -> Version | None:
+        """Read the statement about a version, unless it is the one that was read before.
 
         Raises:
             RunRefused: `program-older`.
         """
-        sha256 = active.statement_sha256 or ""
-        if not await self.journal.record_version(project.text, active.sequence, sha256):
-            raise RunRefused("program-older")
+        if isinstance(named, Active):
+            # RN54: before the statement, which the node could withhold
+            sha256 = named.statement_sha256 or ""
+            if not await self.journal.record_version(project.text, named.sequence, sha256):
+                raise RunRefused("program-older")
+            # The active version names the statement's hash (RN177), so it is read once.
+            if before is not None and before.statement_sha256 == named.statement_sha256:
+                return before
+        return await read_version(read, project, named)
 
     async def load(self, version: Version) -> bytes:
         """Download the code of a program version from the node.

@@ -153,7 +153,12 @@ def encode_start(
     statement: JsonObject, receipt_key: str, quote: bytes, event_log: list[Json] | None
 ) -> bytes:
     """Encode a runner's startup document as canonical JSON."""
-    document = _StartDocument(statement, receipt_key, encode_standard(quote), event_log)
+    document = _StartDocument(
+        statement=statement,
+        receipt_key=receipt_key,
+        quote=encode_standard(quote),
+        event_log=event_log,
+    )
     return canonical_bytes(msgspec.to_builtins(document))
 
 
@@ -246,4 +251,4 @@ async def verify_run(
     verified = await inspector.verify_bound(
         read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
     )
-    return VerifiedRun(stated, read, verified, build)
+    return VerifiedRun(stated=stated, start=read, runner=verified, build=build)

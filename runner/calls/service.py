@@ -50,7 +50,7 @@ from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult
-from ..reasons import REASONS, RunRefused
+from ..reasons import REASONS, Reason, RunRefused
 from ..shares import Payer
 from .call_bodies import CallBody, TaskOrder
 from .grant_judging import ConditionJudge, located
@@ -419,9 +419,7 @@ class Runner:
         except TimeoutError:  # the program was not ready to start in time (RN220)
             result = RunResult(REASONS["runner-busy"])
         except RunRefused as refused:
-            # RN81: the detail names a secret of any owner
-            is_shown = is_owner or not refused.reason.code.startswith("environment")
-            result = RunResult(refused.reason if is_shown else refused.reason._replace(detail=""))
+            result = RunResult(_shown(refused.reason, is_owner=is_owner))
         result = replace(result, fetch_s=sum(fetch_s))
         # standard error may contain the secrets, and is for their owner alone (RN85)
         if request.secrets_delivered and not is_owner:
@@ -538,6 +536,16 @@ class Runner:
             # RN169: otherwise strangers could fill the store with receipts of refused calls
             stores_receipt=result.ran or record.is_known or reached_secrets,
         )
+
+
+def _shown(reason: Reason, *, is_owner: bool) -> Reason:
+    """Return a reason without what only the owner of all secrets may know (RN81).
+
+    The detail of a reason about the environment names a secret of any owner.
+    """
+    if is_owner or not reason.code.startswith("environment"):
+        return reason
+    return reason._replace(detail="")
 
 
 def _limits_of(record: JobRecord) -> Limits:

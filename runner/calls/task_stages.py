@@ -113,7 +113,14 @@ def wanted_for_task(app: ProjectId, order: TaskOrder, caller: Principal) -> list
     rows.append((order.beneficiary or caller, wallet_secret(RESULT_KEY_NAME), (_RESULT_KEY,), code))
     # TK3: a grant has to name the project (RN213). Others may publish the same bytes as theirs.
     return [
-        Wanted(owner, secret.scope, (secret.name,), True, variables, code)
+        Wanted(
+            owner=owner,
+            scope=secret.scope,
+            names=(secret.name,),
+            by_project=True,
+            variables=variables,
+            code=code,
+        )
         for owner, secret, variables, code in rows
     ]
 
@@ -221,7 +228,7 @@ class TaskStages:
                 if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
                 if order.dataset is not None:
-                    async with asyncio.timeout(STAGE_S):  # TK7
+                    async with asyncio.timeout(STAGE_S):  # a slow service ends the stage (TK7)
                         await self._fetch(
                             order.dataset,
                             request.payer,
@@ -239,7 +246,7 @@ class TaskStages:
                     if result.reason is not None:
                         return result
                     self.stage_of[job] = POST
-                    async with asyncio.timeout(STAGE_S):  # TK7
+                    async with asyncio.timeout(STAGE_S):  # the other stage is bounded too (TK7)
                         sealed = await self._sealed(job, folders, pem)
             document = canonical_bytes(
                 {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}
@@ -248,12 +255,7 @@ class TaskStages:
             return replace(result, output=document, answer=document, stdout=stdout)
         # OSError: too late, or the disk is full. SealspaceError: no answer about the data set.
         except (StageFailed, OSError, SealspaceError) as failed:
-            if not isinstance(failed, StageFailed):
-                code = "TIMEOUT" if isinstance(failed, TimeoutError) else "FAILED_UNKNOWN_ISSUE"
-                failed = StageFailed(f"{self.stage_of[job]}_{code}", type(failed).__name__)
-            # A program that ran is charged.
-            reason = Reason(failed.code, _STAGE_FAILED, 200 if result else 409, failed.detail)
-            return replace(result or RunResult(None), reason=reason, output=b"", answer=b"")
+            return _failed(self.stage_of[job], failed, result)
         finally:
             del self.stage_of[job]
 
@@ -270,7 +272,7 @@ class TaskStages:
         stated = await read(data.dataset_key)
         if stated is None:
             raise StageFailed(f"{PRE}_DATASET_DOWNLOAD_FAILED", "not published")
-        record = parse_dataset(stated, data)  # DS12
+        record = parse_dataset(stated, data)  # signed by the owner for this data set (DS12)
         now_s = asyncio.get_running_loop().time
         with self._space.reserve(payer, min(record.size_bytes, MAX_DATASET_BYTES)):
             begun_s = now_s()
@@ -296,6 +298,26 @@ class TaskStages:
             await asyncio.gather(sealing, return_exceptions=True)
         await self.keep(job, file)
         return sealed
+
+
+def _failed(stage: str, failed: Exception, result: RunResult | None) -> RunResult:
+    """Return the result of a task whose stage failed.
+
+    Args:
+        stage: the stage.
+        failed: what it raised.
+        result: the result of the program, if it ran.
+    """
+    if not isinstance(failed, StageFailed):
+        code = "TIMEOUT" if isinstance(failed, TimeoutError) else "FAILED_UNKNOWN_ISSUE"
+        failed = StageFailed(f"{stage}_{code}", type(failed).__name__)
+    reason = Reason(
+        code=failed.code,
+        sentence=_STAGE_FAILED,
+        status=409 if result is None else 200,  # a program that ran is charged
+        detail=failed.detail,
+    )
+    return replace(result or RunResult(None), reason=reason, output=b"", answer=b"")
 
 
 _STAGE_FAILED = "The stage before or after the program failed; the detail says why."

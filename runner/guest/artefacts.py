@@ -91,7 +91,7 @@ class Artefacts:
         """
         key = f"{request.target}:{request.wasm_sha256}:{request.origin}"
         task_key = (key, request.payer, request.compile_s)
-        while key not in self._files:  # RN167
+        while key not in self._files:  # it may be evicted while this call waits (RN167)
             self._refuse_known_failure(key, request.payer)
             if (task := self._tasks.get(task_key)) is None:
                 task = self._tasks[task_key] = asyncio.create_task(
@@ -132,7 +132,7 @@ class Artefacts:
         # Known and unknown payers are remembered separately: otherwise unknown payers could slow
         # the machine down until a key holder's program times out and is refused.
         until, detail = self._too_expensive.get((key, payer.is_known), (0.0, ""))
-        if until > time.monotonic():  # RN165
+        if until > time.monotonic():  # the same failure would cost as much again (RN165)
             raise RunRefused("compile-limit", detail)
 
     async def _make(
@@ -141,7 +141,7 @@ class Artefacts:
         async with (
             # RN220: without this, programs of refused calls would be compiled for nobody.
             asyncio.timeout_at(request.start_by_s) as waiting,
-            self._semaphore.acquire(request.payer),  # RN164
+            self._semaphore.acquire(request.payer),  # payers take turns (RN164)
             self._locks.setdefault(key, asyncio.Lock()),
         ):
             waiting.reschedule(None)
@@ -150,7 +150,7 @@ class Artefacts:
             self._refuse_known_failure(key, request.payer)
             # Counted separately, so that unknown payers cannot use up a developer's whole hour.
             developer = (request.developer, request.payer.is_known)
-            # RN165
+            # a developer cannot keep the compiler busy for others (RN165)
             if (
                 self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
                 >= _DEVELOPER_S
@@ -159,11 +159,13 @@ class Artefacts:
                     "runner-busy", "the developer's quota of compilation time is used up"
                 )
             program, before_s = await load(), sum(compile_s)
-            if len(program) > MAX_PROGRAM_BYTES:  # RN8
+            # the bytes come from a node or a publisher (RN8)
+            if len(program) > MAX_PROGRAM_BYTES:
                 raise RunRefused(
                     "program-too-large", f"{len(program)} bytes; at most {MAX_PROGRAM_BYTES}"
                 )
-            if hashlib.sha256(program).hexdigest() != request.wasm_sha256:  # RN8
+            # only the bytes that were called may run (RN8)
+            if hashlib.sha256(program).hexdigest() != request.wasm_sha256:
                 raise RunRefused("program-mismatch")
             try:
                 found = TARGET_OF.get(program[:8])
@@ -175,7 +177,7 @@ class Artefacts:
                 raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
                 if refused.reason.code == "compile-limit":
-                    # RN165
+                    # so that it is not compiled again for ten minutes (RN165)
                     self._too_expensive.put(
                         (key, request.payer.is_known),
                         (time.monotonic() + _TOO_EXPENSIVE_S, refused.reason.detail),
@@ -224,7 +226,8 @@ class Artefacts:
                     within_s=_COMPILE_S,
                 )
             except ChildEnded as ended:
-                if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:  # RN166
+                # the payer's budget ended it, not the runner's limit (RN166)
+                if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:
                     raise RunRefused(
                         "compute-limit",
                         f"the compute limit pays for only {request.compile_s} s of compilation",

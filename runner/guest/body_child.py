@@ -31,7 +31,7 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     limit(files=_frames.MAX_OPEN_FILES, file_bytes=0)
     limit_data(open_statm(), _frames.MAX_BODY_DATA_BYTES, _frames.MAX_BODY_DATA_BYTES)
     limit_cpu(_frames.MAX_BODY_CPU_S)
-    allow_only(BODY_CHILD)  # RN181
+    allow_only(BODY_CHILD)  # before it reads the body (RN181)
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     payload, (file,) = _frames.receive(connection)
     try:

@@ -27,9 +27,11 @@ def main(connection: socket.socket, uid: int | None, parent: int) -> None:
     """
     confine(uid, parent)
     limit(files=_frames.MAX_OPEN_FILES, file_bytes=_frames.MAX_ARTEFACT_BYTES)
-    limit_data(open_statm(), _frames.MAX_COMPILE_BYTES, _frames.MAX_COMPILE_BYTES)  # RN18
-    limit_cpu(_frames.MAX_COMPILE_S)  # RN18
-    allow_only(COMPILE_CHILD)  # RN181
+    # compiling may need far more memory than the program (RN18)
+    limit_data(open_statm(), _frames.MAX_COMPILE_BYTES, _frames.MAX_COMPILE_BYTES)
+    # an upper limit until the payer's own is known (RN18)
+    limit_cpu(_frames.MAX_COMPILE_S)
+    allow_only(COMPILE_CHILD)  # before it reads the program (RN181)
     connection.sendall(_frames.PROCESS.pack(-os.getpid()))
     payload, (source, artefact) = _frames.receive(connection)
     target, seconds = payload.decode().split()
@@ -59,7 +61,7 @@ def _compile(target: str, source: int, artefact: int) -> tuple[str, str]:
         return "program-invalid", str(exc)
     except MemoryError:
         os.abort()  # as wasmtime does when it is out of memory
-    if missing := _wasm.missing_imports(engine, program):  # RN13
+    if missing := _wasm.missing_imports(engine, program):  # the refusal names them (RN13)
         return "program-imports", ", ".join(missing)
     if _wasm.start_of(engine, program) is None:
         return "program-no-start", ""

@@ -48,12 +48,12 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
     variables = [*system.items(), *(one for one in secrets.items() if not is_reserved(one[0]))]
     size = 0
     for name, value in variables:
-        if not _NAME.fullmatch(name):  # RN5
+        if not _NAME.fullmatch(name):  # with "=" it would set another variable (RN5)
             raise RunRefused("environment-name", name)
         # RN5: a guest would get a value with a NUL truncated
         if _NO_VALUE.search(value):
             raise RunRefused("environment-value", name)
         size += len(name) + len(value.encode()) + 2
-    if size > MAX_ENVIRONMENT_BYTES:  # RN5
+    if size > MAX_ENVIRONMENT_BYTES:  # it is a part of the message to the child (RN5)
         raise RunRefused("environment-too-large")
     return Environment(tuple(variables))

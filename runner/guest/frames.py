@@ -146,7 +146,26 @@ def unpack(body: bytes | bytearray) -> tuple[Answer, memoryview, bytes]:
     """
     if len(body) < ANSWER_BYTES:
         raise ValueError("the answer of the child process is too short")
-    answer = Answer(*_ANSWER.unpack_from(body))
+    (
+        ended,
+        flags,
+        exit_code,
+        instructions,
+        time_ns,
+        memory_bytes,
+        stderr_bytes,
+        output_bytes,
+    ) = _ANSWER.unpack_from(body)
+    answer = Answer(
+        ended=ended,
+        flags=flags,
+        exit_code=exit_code,
+        instructions=instructions,
+        time_ns=time_ns,
+        memory_bytes=memory_bytes,
+        stderr_bytes=stderr_bytes,
+        output_bytes=output_bytes,
+    )
     rest = len(body) - ANSWER_BYTES
     if answer.ended > OVERFLOWED or answer.output_bytes > rest:
         raise ValueError(

@@ -109,7 +109,7 @@ class MemoryBudget:
         address = _libc.mmap(None, mapped, _INACCESSIBLE, _RESERVED, -1, 0)
         if address in (None, _FAILED):
             return self._refusal()
-        memory = _Memory(address + _GUARD_BYTES, mapped, capacity)
+        memory = _Memory(base=address + _GUARD_BYTES, mapped=mapped, capacity=capacity)
         if not self._open(memory, minimum):
             _libc.munmap(address, mapped)
             return self._refusal()
@@ -138,7 +138,7 @@ class MemoryBudget:
         Returns whether that succeeded.
         """
         more = size - memory.size
-        # RN14
+        # a page above the limit of the run is refused to the program (RN14)
         if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):
             return False
         memory.size = size

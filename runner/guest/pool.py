@@ -67,7 +67,8 @@ class Pool:
         Raises:
             RunRefused: `runner-failed`: it does not start.
         """
-        if (template := self._template) is None or not template.is_alive():  # RN134
+        # it may have ended alone (RN134)
+        if (template := self._template) is None or not template.is_alive():
             template = await self._replace_template(template)
         try:
             if self._closed:
@@ -180,7 +181,8 @@ class Pool:
         for block in range(_BLOCKS):
             reserved = socket.socket(socket.AF_UNIX)
             with suppress(OSError):  # another runner has it
-                reserved.bind(_BLOCK_NAME.format(block))  # RN184
+                # no two runners use the same uids (RN184)
+                reserved.bind(_BLOCK_NAME.format(block))
                 self._blocks.append(reserved)
                 first = _FIRST_UID + block * _BLOCK_UIDS
                 self._uids.extend(range(first, first + _BLOCK_UIDS))

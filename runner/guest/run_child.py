@@ -99,7 +99,16 @@ class _Output:
         If the output is too long, this process ends.
         """
         if size > self._left:
-            answer = Answer(_frames.OVERFLOWED, 0, 0, 0, 0, 0, 0, 0)
+            answer = Answer(
+                ended=_frames.OVERFLOWED,
+                flags=0,
+                exit_code=0,
+                instructions=0,
+                time_ns=0,
+                memory_bytes=0,
+                stderr_bytes=0,
+                output_bytes=0,
+            )
             self._connection.sendall(_frames.pack(answer, b"", b""))
             os._exit(0)
         self._left -= size
@@ -203,19 +212,20 @@ class Guests:
     def _load(self, target: str, artefact: bytes | bytearray) -> _Prepared:
         if target == _wasm.PREVIEW_1:
             # The compiling child has required the entry point.
-            return _Prepared(Module.deserialize(self._engine, artefact), "_start", False)
+            module = Module.deserialize(self._engine, artefact)
+            return _Prepared(program=module, start="_start", makes_requests=False)
         program = components.Component.deserialize(self._engine, artefact)
         return _Prepared(
-            program,
-            _wasm.start_of(self._engine, program) or "",
-            _wasm.makes_requests(self._engine, program),
+            program=program,
+            start=_wasm.start_of(self._engine, program) or "",
+            makes_requests=_wasm.makes_requests(self._engine, program),
         )
 
     def _store(self, target: str, fuel: int) -> Store:
         store = Store(self._engine)
-        store.set_fuel(fuel)  # RN10
+        store.set_fuel(fuel)  # the program traps when none is left (RN10)
         instances, tables, memories = _MOST[target]
-        # RN15
+        # otherwise a small program could make the child allocate without end (RN15)
         store.set_limits(
             table_elements=_TABLE_ELEMENTS, instances=instances, tables=tables, memories=memories
         )
@@ -243,19 +253,21 @@ class Guests:
         ended, exit_code = self._execute(store, prepared)
         took = time.perf_counter_ns() - begun
         left = store.get_fuel()
-        flags = (_frames.MEMORY_REFUSED if self._budget.refused else 0) | (
-            0 if left else _frames.NO_FUEL
-        )
+        flags = 0
+        if self._budget.refused:
+            flags |= _frames.MEMORY_REFUSED
+        if not left:
+            flags |= _frames.NO_FUEL
         written = b"".join(output.parts)
         answer = Answer(
-            ended,
-            flags,
-            exit_code,
-            fuel - left,
-            took,
-            self._budget.peak,
-            output.stderr_bytes,
-            len(written),
+            ended=ended,
+            flags=flags,
+            exit_code=exit_code,
+            instructions=fuel - left,
+            time_ns=took,
+            memory_bytes=self._budget.peak,
+            stderr_bytes=output.stderr_bytes,
+            output_bytes=len(written),
         )
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
         store.close()  # frees the run's memories, which `MemoryBudget.set_budget` requires
@@ -324,10 +336,12 @@ def main(
     if of_task:
         # Without a uid of its own, the limit would count the threads of the runner too.
         threads = _TASK_THREADS if uid else None
-        limit(files=_TASK_FILES, file_bytes=file_bytes, threads=threads)  # TG6
+        # WASI opens files and starts threads (TG6)
+        limit(files=_TASK_FILES, file_bytes=file_bytes, threads=threads)
     else:
         limit(files=_frames.MAX_OPEN_FILES, file_bytes=0)
-    allow_only(TASK_CHILD if of_task else RUN_CHILD)  # TG5, RN181
+    # before it reads a program (TG5, RN181)
+    allow_only(TASK_CHILD if of_task else RUN_CHILD)
     if of_task or not guests.is_tried:
         # RN138: after all restrictions, so that it shows that runs work in them
         guests.try_out(of_task=of_task)

@@ -35,7 +35,7 @@ class RunClient:
         if self._left < -1:
             raise EOFError
         try:
-            if self._left < 0:  # RN109
+            if self._left < 0:  # each request costs the runner a connection (RN109)
                 raise RequestRefused("requests-exhausted")
             request = parse_request(
                 message, hosts=self._hosts, any_port=self._outbound.loopback_ca is not None

@@ -73,7 +73,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
-            if not 1 <= getattr(self, name) <= most:  # RN1
+            if not 1 <= getattr(self, name) <= most:  # also if the operator set it (RN1)
                 raise RunRefused("limits-invalid", name)
 
     @property
@@ -204,7 +204,8 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
         for text in codecs.iterdecode(pieces, "utf-8"):
             if is_text:
                 answer += msgspec.json.encode(text)[1:-1]
-            if len(answer) >= MAX_ANSWER_BYTES:  # RN159
+            # escapes make a text up to six times as long (RN159)
+            if len(answer) >= MAX_ANSWER_BYTES:
                 raise RunRefused("limit-output")
         if is_text:
             return bytes(answer + b'"')

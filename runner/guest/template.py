@@ -45,7 +45,7 @@ def main(connection: socket.socket, parent: int) -> None:
         # Of wasmtime's helper threads. The default is one for each processor, in every child.
         os.environ["TOKIO_WORKER_THREADS"] = "1"
         guests = _run_child.Guests()
-        guests.warm_up()  # RN138
+        guests.warm_up()  # each child would otherwise prepare the same (RN138)
         confine(None, parent)  # RN130; it keeps its uid, because each child changes to its own
         allow_only(STARTING)  # RN180: children inherit it
         for calls in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD, TASK_CHILD):
@@ -109,11 +109,13 @@ def _require_forkable() -> None:
     The process must have only one thread, and no writable shared memory. A second thread would be
     lost in a fork. Shared memory would let one child write to others.
     """
-    if len(list(Path("/proc/self/task").iterdir())) != 1:  # RN131
+    # a fork copies one thread alone (RN131)
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process that forks children must not have a second thread")
     access = [
         line.split(maxsplit=2)[1]
         for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
     ]
-    if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:  # RN131
+    # one child could write to others (RN131)
+    if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:
         raise RuntimeError("a process that forks children must not have writable shared memory")

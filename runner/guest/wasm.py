@@ -58,7 +58,7 @@ def configured(*, multi_memory: bool = True) -> Config:
     Both must use the same configuration, but for `multi_memory`, which only the compiler reads.
     """
     config = Config()
-    config.consume_fuel = True  # RN10
+    config.consume_fuel = True  # instructions are counted and limited as fuel (RN10)
     # RN11: wasmtime links the modules of a component by modules of its own with several memories.
     config.wasm_multi_memory = multi_memory
     # RN11: these features would get around the limits of a run.
@@ -126,7 +126,7 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
 
 def _missing_in(engine: Engine, name: str, imported: components.ComponentItem) -> list[str]:
     """Return what is not offered of a component's import: the interface or its functions."""
-    if name in _OWN:  # RN205
+    if name in _OWN:  # unknown functions of these are named one by one (RN205)
         types = components.Component(engine, f"(component {_http.TYPE} {_storage.TYPE})").type
         offered = _functions(engine, types.imports(engine)[name].ty)
         wanted = _functions(engine, imported)

@@ -147,7 +147,8 @@ async def mounted(
     not decompress bodies: their limits count the bytes that arrive.
     """
     sealer = RowSealer(seed)
-    ledger, keys = Ledger(runner.journal, sealer), KeptKeys(runner.journal, sealer, runner.did)
+    ledger = Ledger(runner.journal, sealer)
+    keys = KeptKeys(journal=runner.journal, sealer=sealer, runner=runner.did)
     async with (
         Calls(runner, ledger, keys, price, workers) as calls,
         serving_operator(ledger, folder),
@@ -162,7 +163,8 @@ async def mounted(
             if path.startswith(_API_PATHS):
                 response.headers["Vary"] = "Origin"
                 allowed = request.headers.get("Origin", "")
-                if allowed not in origins:  # RN235
+                # a page of another origin gets no answer to read (RN235)
+                if allowed not in origins:
                     return
             if path in _METHODS:  # refusals too, so that a page can show them
                 response.headers["Access-Control-Allow-Origin"] = allowed
@@ -266,7 +268,7 @@ class RunnerSurface:
         key = await self._key(request)
         account = await self._calls.ledger.account(key.owner) or Account()
         available, reserved, spent = map(str, account)
-        return web.json_response(  # RN232
+        return web.json_response(  # the members that OutLayer's clients read (RN232)
             {
                 "owner": key.owner,
                 "nonce": key.nonce,
@@ -374,13 +376,15 @@ class RunnerSurface:
             # hours, so the answer is dropped and its generator closed here.
             pieces = answer.kept or _pieces(answer.body)
             del answer
-            with self._answer_bytes.reserve(_parts(owner), size, MOST_ANSWER_BYTES):  # RN158
+            # slow clients cannot fill the memory with answers (RN158)
+            with self._answer_bytes.reserve(_parts(owner), size, MOST_ANSWER_BYTES):
                 async with asyncio.timeout_at(begun_s + ANSWER_S) as late, aclosing(pieces):
                     await response.prepare(request)
                     async for piece in pieces:
                         await response.write(piece)
                         sent += len(piece)
-                        late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)  # RN157
+                        # who takes the answer steadily gets all of it (RN157)
+                        late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)
                     await response.write_eof()
         except RunRefused as full:
             if is_stored:
@@ -531,7 +535,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     elif path.startswith(_API_PATHS) and (
         KEY_HEADER in request.headers or not path.startswith("/calls/")
     ):
-        refuse = api_refused  # RN231
+        refuse = api_refused  # as OutLayer's clients read refusals (RN231)
     try:
         return await handler(request)
     except RunRefused as refusal:
@@ -541,7 +545,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return _respond(refuse(REASONS["runner-failed"]))
     except web.HTTPException as error:  # of a route or method that does not exist, too
         code = error.reason.lower().replace(" ", "-")
-        error.body = refuse(Reason(code, error.text or "", error.status)).body
+        reason = Reason(code=code, sentence=error.text or "", status=error.status)
+        error.body = refuse(reason).body
         error.content_type = "application/json"
         raise
 

@@ -49,7 +49,8 @@ async def fetch_dataset(
         StageFailed: the data set is not available or not valid; no file is left.
     """
     try:
-        if record.size_bytes > max_bytes:  # DS11
+        # no larger file fits below the folder for tasks (DS11)
+        if record.size_bytes > max_bytes:
             raise RequestRefused("response-too-large")
         message = pack_parts([b"GET", record.url.encode(), b""])
         # A client of its own with the same checks, because a data set is larger and slower than the

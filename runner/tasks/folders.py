@@ -43,7 +43,7 @@ def prepare_root(root: Path) -> None:
     # The numbers of tmpfs and ramfs.
     in_memory = struct.unpack_from("l", status)[0] in (0x01021994, 0x858458F6)
     swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1
-    if swap_areas or not in_memory:  # TG7
+    if swap_areas or not in_memory:  # decrypted data must not be left on a disk (TG7)
         raise RuntimeError(
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
@@ -85,8 +85,9 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
         output.mkdir()
         # One inode is the folder's own. Where this process may not mount, the watch is the limit.
         options = f"mode=0777,size={max_bytes},nr_inodes={max_files + 1}".encode()
-        _libc.mount(b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options)  # TG8
-        yield TaskFolders(source, output, max_bytes, filled)
+        # the file system refuses what is over the limits (TG8)
+        _libc.mount(b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options)
+        yield TaskFolders(input=source, output=output, max_bytes=max_bytes, filled=filled)
     finally:
         filled.cancel()
         await asyncio.to_thread(_remove, folder)

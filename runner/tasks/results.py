@@ -88,16 +88,22 @@ def seal_result(
             ):
                 text = stream.read(_MAX_COMPUTED_BYTES + 1)
             with _fails("FAILED_UNKNOWN_ISSUE", "computed.json is no JSON object of up to 64 KiB"):
-                computed = parse_json(text, max_bytes=_MAX_COMPUTED_BYTES)  # TG10
+                # the program chose every byte of it (TG10)
+                computed = parse_json(text, max_bytes=_MAX_COMPUTED_BYTES)
             digest = _digest(files, computed, callback=callback)
             with _fails("TOO_LONG_RESULT_FILE_NAME", "a name in /iexec_out has over 31 characters"):
                 if any(len(name.split("/")[0]) > _MAX_NAME_CHARS for name in files.namelist()):
-                    raise ValueError  # TG12
+                    raise ValueError  # iExec refuses longer names (TG12)
         with _fails("ENCRYPTION_FAILED", "the result cannot be written"):
             encrypt_result(archive, key, destination)
             with destination.open("rb") as sealed:
                 sha256 = hashlib.file_digest(sealed, "sha256").hexdigest()
-                return TaskResult(f"0x{digest.hex()}", sha256, sealed.tell(), computed)
+                return TaskResult(
+                    digest=f"0x{digest.hex()}",
+                    sha256=sha256,
+                    size_bytes=sealed.tell(),
+                    computed=computed,
+                )
 
 
 @contextmanager

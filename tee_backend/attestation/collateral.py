@@ -147,7 +147,13 @@ def signed_document(
             f" {members.id[:16]!r} version {members.version}",
         )
     window = window_of(time_of(members.issue_date), time_of(members.next_update))
-    return SignedDocument(text, bytes.fromhex(signature), issuer_chain(*chain), members, window)
+    return SignedDocument(
+        text=text,
+        signature=bytes.fromhex(signature),
+        issuer_chain=issuer_chain(*chain),
+        members=members,
+        window=window,
+    )
 
 
 @contextmanager
@@ -202,7 +208,8 @@ def issuer_chain(pem: str, name: str) -> IssuerChain:
             f"{name} must have {_SIGNER_CHAIN_CERTIFICATES} certificates (signer and root),"
             f" but has {len(chain)}",
         )
-    return IssuerChain(pem, *chain)
+    signer, root = chain
+    return IssuerChain(pem=pem, signer=signer, root=root)
 
 
 class _Signed(Struct):

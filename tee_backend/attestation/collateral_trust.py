@@ -136,7 +136,7 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
 
 
 def check_replaces(offered: Collateral, held: Collateral) -> None:
-    """Check that a new collateral document may replace the stored one.
+    """Check that a new collateral document may replace the stored one (AT55).
 
     If a document does not contain the authority of its PCK list, that list is unverified. Then the
     authority in the other document verifies it.
@@ -150,7 +150,6 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
         CollateralUnusable: `collateral-rollback`, as `check_not_older`. A stored list that the new
             document's authority did not sign is ignored.
     """
-    # AT55
     is_forged = False
     # Compared as text, because one name may have several encodings.
     is_same_name = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
@@ -187,7 +186,7 @@ def with_newest_lists(
     Source: RFC 5280, 5.1.2.4. The CRL number of all of Intel's lists is 1, so only thisUpdate
     orders them.
     """
-    # AT19
+    # a revocation may have arrived with another family's document (AT19)
     root_crl = _newest([one.root_crl for one in held], root.certificate, collateral.root_crl)
     pck_crl = _newest([one.pck_crl for one in held], quote.pck_chain[1], collateral.pck_crl)
     if (root_crl, pck_crl) == (collateral.root_crl, collateral.pck_crl):

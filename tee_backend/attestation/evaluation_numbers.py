@@ -130,7 +130,7 @@ def verify_evaluation_numbers(
 
 
 def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: float) -> None:
-    """Refuse collateral with TCB levels that Intel has replaced.
+    """Refuse collateral with TCB levels that Intel has replaced (AT33).
 
     Replaced levels are accepted for EDITION_GRACE_S. Mirrors may lag by weeks.
 
@@ -144,7 +144,6 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
         CollateralUnusable: `collateral-rollback`, its number is below the one that was standard
             EDITION_GRACE_S ago.
     """
-    # AT33
     standard = numbers.standard(now=now - EDITION_GRACE_S)
     found = collateral.tcb_info.members.evaluation_number
     if standard is not None and found < standard.number:

@@ -179,7 +179,7 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
                 "event-log", "the name of a run-time event is empty or contains a colon"
             )
         preimage = event_preimage(event.name, event.payload, version=event.version)
-        # AT20
+        # a digest that the sender states proves nothing (AT20)
         if event.digest and event.digest != hashlib.sha384(preimage).hexdigest():
             raise QuoteRefused(
                 "event-log", f"the digest of {event.name!r} does not match the payload"

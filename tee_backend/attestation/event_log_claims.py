@@ -93,8 +93,8 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
         QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no
             log under terms that exclude a provider of the default (AT29).
     """
-    # AT29
-    if provider is not None and provider.name == "none":  # no list of providers can accept this
+    # no list of providers can accept this (AT29)
+    if provider is not None and provider.name == "none":
         raise QuoteRefused("key-provider", "the application has no key provider")
     if is_key_source_accepted(None if provider is None else provider.text, accepted):
         return
@@ -127,7 +127,7 @@ _DOCUMENT_DOMAIN = b"dstack-mr-config-v3:\x00"
 
 
 def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
-    """Check that the MRCONFIGID in a quote matches the event log.
+    """Check that the MRCONFIGID in a quote matches the event log (AT28).
 
     The host sets MRCONFIGID.
 
@@ -137,7 +137,6 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     Raises:
         QuoteRefused: `event-log`, the host stated another application, or used an unknown form.
     """
-    # AT28
     if not any(mr_config_id):
         return
     version = mr_config_id[0]
@@ -257,7 +256,7 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
         raise QuoteRefused("event-log", "the event log has no system-ready entry")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
     found = [event.name for event in system if event.name in SEQUENCE]
-    # AT21
+    # an application may repeat any entry, but only after system-ready (AT21)
     if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
         raise QuoteRefused(
             "event-log",

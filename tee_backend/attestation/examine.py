@@ -48,7 +48,7 @@ def check_quote_root(quote: Quote, *, root: TrustRoot) -> None:
     Raises:
         QuoteRefused: `untrusted-root`, the chain ends elsewhere.
     """
-    # AT7, AT12
+    # a root that comes with the quote would prove anything (AT7, AT12)
     if quote.pck_chain[-1].der != root.certificate.der:
         raise QuoteRefused(
             "untrusted-root", "the quote's certificate chain does not end at the trusted root"
@@ -242,17 +242,19 @@ def bind_quote(
         Signatures: nothing of the quote is verified before `examine`.
     """
     parsed = parse_quote(quote)
-    check_report_data(parsed.report.report_data, binding.report_data)  # AT9, AT41, AT51
+    # a quote that was made for another purpose or party is refused (AT9, AT41, AT51)
+    check_report_data(parsed.report.report_data, binding.report_data)
     claims = None
     if event_log is not None:  # the quote itself is verified later
-        log = (
-            parse_event_log(event_log)
-            if isinstance(event_log, bytes)
-            else read_event_log(list(event_log))
-        )
-        claims = verify_event_log(log, parsed.report)  # AT20 to AT22, AT28
+        if isinstance(event_log, bytes):
+            log = parse_event_log(event_log)
+        else:
+            log = read_event_log(list(event_log))
+        claims = verify_event_log(
+            log, parsed.report
+        )  # the log proves what it states (AT20 to AT28)
     check_key_provider(None if claims is None else claims.key_provider, accepted)
-    return BoundQuote(parsed, binding, claims)
+    return BoundQuote(quote=parsed, binding=binding, claims=claims)
 
 
 def examine(
@@ -355,6 +357,7 @@ async def examine_with(
         AttestationError: as `examine`; CollateralUnusable also if the provider has no document.
     """
     found = await provider.collateral(*bound.family)
-    collateral = with_newest_lists(found, found.beside, bound.quote, root)  # AT19
+    # an older list may lack what was revoked since (AT19)
+    collateral = with_newest_lists(found, found.beside, bound.quote, root)
     # In a thread: verifying a quote takes 0.8 ms, in which the event loop would be blocked.
     return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral

@@ -158,9 +158,10 @@ class Inspector:
             CollateralNeeded: there is no collateral, or none that is valid now.
         """
         statement = published.statement
+        binding = published_binding(published.nonce, statement.did, statement.sha256)
         return await self.verify_bound(
             published.quote,
-            published_binding(published.nonce, statement.did, statement.sha256),  # AT51
+            binding,  # to the nonce and to everything that is published (AT51)
             event_log=published.event_log,
             compose=statement.compose,
             now=now,
@@ -186,7 +187,8 @@ class Inspector:
             evidence=evidence,
             ca=collateral.ca,
             windows=tuple(
-                ValidWindow(name, one.starts_at, one.ends_at) for name, one in collateral.windows
+                ValidWindow(name=name, starts_at=one.starts_at, ends_at=one.ends_at)
+                for name, one in collateral.windows
             ),
             root_is_intel=self._root.is_intel,
         )

@@ -73,7 +73,8 @@ class TdxNodeVerifier:
         Does not check:
             Whether a policy approves the code, its platform, its key provider and the statement.
         """
-        binding = node_binding(attestation.nonce, attestation.statement)  # AT41
+        # the quote must name the nonce and the statement (AT41)
+        binding = node_binding(attestation.nonce, attestation.statement)
         try:
             # All providers pass here: `verify` checks them against the policy (AT45). An
             # application without a provider is refused here already, since no policy accepts it.
@@ -85,7 +86,7 @@ class TdxNodeVerifier:
             raise NodeEvidenceRefused(exc.code, exc.detail) from exc
 
     def _check_statement(self, statement: NodeStatement, policy: NodePolicy) -> None:
-        # AT45
+        """Check what a node states about itself against the policy (AT45)."""
         if policy.store_id is not None and statement.store_id != policy.store_id:
             raise NodeEvidenceRefused(
                 "store",

@@ -130,7 +130,7 @@ class CollateralService:
             )
             root_crl = await get(self.settings.root_crl_url or f"{sgx}/rootcacrl", {})
         fetched = _stored_form(tcb_info, identity, pck_crl=pck_crl, root_crl=root_crl)
-        # AT30
+        # a service may confuse or withhold documents (AT30)
         if (fetched.fmspc, fetched.ca) != (fmspc, ca):
             raise CollateralUnusable(
                 "service-answer",

@@ -67,7 +67,7 @@ class BodyKind(Enum):
 
 _BODY_KINDS_V5 = dict(enumerate(BodyKind, start=2))
 
-# Fields of a body in the order of `TdReport`, as the struct module names them.
+# Fields of a body in the order of `TdReport`, as the struct module names them (`_read_report`).
 _TD10_FIELDS = "16s48s48s8s8s8s48s48s48s48s48s48s48s48s64s"
 _BODY_FIELDS = {
     BodyKind.TD10: _TD10_FIELDS,
@@ -168,7 +168,7 @@ def parse_quote(data: bytes) -> Quote:
     reader = _Reader(data)
     version = _read_header(reader)
     kind = BodyKind.TD10 if version == 4 else _read_body_kind(reader)
-    report = TdReport(*reader.take(_BODY_FIELDS[kind]))
+    report = _read_report(reader, kind)
     signed_bytes = data[: reader.offset]
 
     (auth_size,) = reader.take("I")
@@ -198,12 +198,12 @@ def parse_quote(data: bytes) -> Quote:
         raise QuoteRefused("malformed", "the quote is followed by bytes other than zero")
     pck_chain, platform = _read_chain(pem)
     return Quote(
-        version,
-        report,
-        signed_bytes,
-        attestation_key,
-        pck_chain,
-        platform,
+        version=version,
+        report=report,
+        signed_bytes=signed_bytes,
+        attestation_key=attestation_key,
+        pck_chain=pck_chain,
+        platform=platform,
         raw=data[: reader.offset],
     )
 
@@ -236,6 +236,53 @@ def _read_body_kind(reader: _Reader) -> BodyKind:
             f"a body of type {body_type} must be {kind.value} bytes long, but is {body_size}",
         )
     return kind
+
+
+def _read_report(reader: _Reader, kind: BodyKind) -> TdReport:
+    """Read the trust domain report of a quote."""
+    (
+        tee_tcb_svn,
+        mr_seam,
+        mr_signer_seam,
+        seam_attributes,
+        td_attributes,
+        xfam,
+        mrtd,
+        mr_config_id,
+        mr_owner,
+        mr_owner_config,
+        rtmr0,
+        rtmr1,
+        rtmr2,
+        rtmr3,
+        report_data,
+        *newer,
+    ) = reader.take(_BODY_FIELDS[kind])
+    tee_tcb_svn2, mr_service_td, extension = None, None, b""
+    if kind is BodyKind.TD15:
+        tee_tcb_svn2, mr_service_td = newer
+    elif kind is BodyKind.TD15_EXTENDED:
+        tee_tcb_svn2, mr_service_td, extension = newer
+    return TdReport(
+        tee_tcb_svn=tee_tcb_svn,
+        mr_seam=mr_seam,
+        mr_signer_seam=mr_signer_seam,
+        seam_attributes=seam_attributes,
+        td_attributes=td_attributes,
+        xfam=xfam,
+        mrtd=mrtd,
+        mr_config_id=mr_config_id,
+        mr_owner=mr_owner,
+        mr_owner_config=mr_owner_config,
+        rtmr0=rtmr0,
+        rtmr1=rtmr1,
+        rtmr2=rtmr2,
+        rtmr3=rtmr3,
+        report_data=report_data,
+        tee_tcb_svn2=tee_tcb_svn2,
+        mr_service_td=mr_service_td,
+        extension=extension,
+    )
 
 
 def _read_certification_head(reader: _Reader, expected_type: int) -> int:

@@ -115,7 +115,7 @@ def verify_release(
     )
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
-        return VerifiedRelease(receipt, policies, None, None)
+        return VerifiedRelease(receipt=receipt, policies=policies, evidence=None, bound=None)
     evidence, bound = _evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
     for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
         refusal = judge(evidence, policy, receipt.at)
@@ -123,7 +123,7 @@ def verify_release(
             raise _refuted(
                 f"policy {digest.hex()}", f"the evidence does not satisfy the policy: {refusal}"
             )
-    return VerifiedRelease(receipt, policies, evidence, bound)
+    return VerifiedRelease(receipt=receipt, policies=policies, evidence=evidence, bound=bound)
 
 
 def judge_with(
@@ -164,9 +164,10 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
     match receipt.ground:
         case "attested":
             if not policies:
+                # a node may not release a key to code that no policy approves (RC32)
                 raise _refuted(
                     "receipt", "the receipt says that code was attested, but names no policy"
-                )  # RC32
+                )
             if receipt.mode != "off" and not any(policy.is_allow_list for policy in policies):
                 raise _refuted("receipt", "none of the policies in force approves specific code")
         case "off":
@@ -259,7 +260,7 @@ def _bound(
         except QuoteRefused as error:
             if error.code != "key-provider":
                 raise
-            # RC32
+            # whatever a node accepts, the host alone vouches for such an application (RC32)
             raise _refuted(
                 "event log", "an application without a key provider is never accepted"
             ) from None

@@ -61,7 +61,7 @@ def due_at(
     The result is never earlier than `retry_s` after the last attempt, so that a failing service is
     not queried in a loop.
     """
-    # AT31
+    # daily, and in time before the document ends (AT31)
     wanted = min(refreshed_at + rules.every_s, collateral.ends_at - rules.ahead_s)
     return max(wanted, tried_at + rules.retry_s)
 
@@ -77,15 +77,15 @@ def alarms_of(
     """Yield an alarm for each problem with a collateral document."""
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
-        yield Alarm("ended", part, window.ends_at)
+        yield Alarm(kind="ended", part=part, at=window.ends_at)
     elif now >= window.ends_at - rules.warn_s:
-        yield Alarm("ends-soon", part, window.ends_at)
+        yield Alarm(kind="ends-soon", part=part, at=window.ends_at)
     if tried_at > refreshed_at and now >= refreshed_at + rules.alarm_after_s:
-        yield Alarm("refresh-failing", part, refreshed_at)
+        yield Alarm(kind="refresh-failing", part=part, at=refreshed_at)
     part, issued_at = min(
         ("TCB info", collateral.tcb_info.window.starts_at),
         ("QE identity", collateral.qe_identity.window.starts_at),
         key=lambda named: named[1],
     )
     if rules.stale_s is not None and now >= issued_at + rules.stale_s:
-        yield Alarm("stale", part, issued_at + rules.stale_s)
+        yield Alarm(kind="stale", part=part, at=issued_at + rules.stale_s)

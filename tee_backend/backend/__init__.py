@@ -47,6 +47,7 @@ On a platform without a key service, pass `keys=KeyFile(Path("/data/backend.key"
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -54,6 +55,7 @@ from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from capabilities.principals import Principal, same_principal
 from capabilities.resources import NetworkId
+from capabilities.tokens import Capability
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import (
@@ -85,6 +87,29 @@ fetches collateral (AT39)."""
 # Refusals that new evidence resolves: the node lost the old evidence, its clock differs, or an
 # owner's policy demands newer evidence.
 _NEEDS_NEW_EVIDENCE = frozenset({"not_attested", "evidence_expired", "age"})
+
+
+@dataclass
+class _Read:
+    """One read of a secret, and what was tried for it.
+
+    Attributes:
+        get: the right to read the secret.
+        decrypt: the right to have its key released.
+        network: the network that the secret is encrypted to.
+        by: the only grant to cite, or None.
+        evidence: the evidence for the next attempt; None: the request is sent without.
+        has_new_evidence: whether evidence was renewed for this read.
+        passed: ids of the grants that were refused.
+    """
+
+    get: Capability
+    decrypt: Capability
+    network: NetworkId
+    by: Grant | None
+    evidence: Attestation | None = None
+    has_new_evidence: bool = False
+    passed: set[str] = field(default_factory=set)
 
 
 class Backend:
@@ -339,40 +364,57 @@ class Backend:
         """
         client = self._client if by is None else self._grants.client_citing(by)
         secrets = client.secrets(owner)
-        get = allow(secrets.resource(name, scope=scope), KV_GET)
         network = self._grants.network_in(by, owner)
-        decrypt = allow(network.text, DECRYPT)
+        read = _Read(
+            get=allow(secrets.resource(name, scope=scope), KV_GET),
+            decrypt=allow(network.text, DECRYPT),
+            network=network,
+            by=by,
+        )
         if by is None:
-            await self._finder.require((get, decrypt))
-        live = await self._evidence_for(network, refused=None)
-        is_new = False  # whether evidence was renewed for this read
-        passed: set[str] = set()
+            await self._finder.require((read.get, read.decrypt))
+        read.evidence = await self._evidence_for(network, refused=None)
         while True:
-            by_get = self._grants.cited(client, get)
-            by_decrypt = self._grants.cited(client, decrypt)
+            by_get = self._grants.cited(client, read.get)
+            by_decrypt = self._grants.cited(client, read.decrypt)
+            receiver = None if read.evidence is None else read.evidence.receiver
             try:
-                receiver = None if live is None else live.receiver
                 secret = await secrets.read(name, scope=scope, receiver=receiver)
             except DecryptDenied as denial:
-                refusal = denial.refusal
-                if not is_new and self._needs_new_evidence(live, refusal):
-                    live = await self._evidence_for(network, refused=live)
-                    is_new = True
-                    continue
-                has_other = await self._grants.demote(decrypt, by_decrypt, refusal, passed)
-                if has_other and by is None:
-                    continue
-                if isinstance(refusal, DelegationRevoked):
-                    raise refusal from denial
-                raise
+                await self._prepare_after_denial(read, by_decrypt, denial)
             except Unauthorized as refusal:
-                has_other = await self._grants.demote(get, by_get, refusal, passed)
-                if has_other and by is None:
-                    continue
-                raise
-            self._grants.copy_pins(client)
-            await self._grants.note_read((*by_get, *by_decrypt))
-            return secret
+                if not await self._has_other_grant(read, read.get, by_get, refusal):
+                    raise
+            else:
+                self._grants.copy_pins(client)
+                await self._grants.note_read((*by_get, *by_decrypt))
+                return secret
+
+    async def _prepare_after_denial(
+        self, read: _Read, cited: tuple[str, ...], denial: DecryptDenied
+    ) -> None:
+        """Prepare another attempt after the node has not released a key.
+
+        Raises:
+            DecryptDenied, DelegationRevoked: another attempt would not succeed.
+        """
+        refusal = denial.refusal
+        if not read.has_new_evidence and self._needs_new_evidence(read.evidence, refusal):
+            read.evidence = await self._evidence_for(read.network, refused=read.evidence)
+            read.has_new_evidence = True
+            return
+        if await self._has_other_grant(read, read.decrypt, cited, refusal):
+            return
+        if isinstance(refusal, DelegationRevoked):
+            raise refusal from denial
+        raise denial
+
+    async def _has_other_grant(
+        self, read: _Read, wanted: Capability, cited: tuple[str, ...], refusal: Unauthorized
+    ) -> bool:
+        """Demote the grants that the node refused, and return whether to try another one."""
+        has_other = await self._grants.demote(wanted, cited, refusal, read.passed)
+        return has_other and read.by is None
 
     def _needs_new_evidence(self, used: Attestation | None, refusal: Unauthorized) -> bool:
         """Return whether a read that was refused may succeed with other evidence."""

@@ -197,21 +197,37 @@ class GrantFinder:
             direction="received", status="active", account="default", tokens=True, after=last
         ):
             if read == MOST_LISTED:
-                self._after = last
-                if is_periodic:  # their grants may be among the others
-                    self._sought |= wanted
+                self._continue_after(last, selection)
                 return
             read += 1
             last = record.cid
             if last in held or last in self._refused:
                 continue
-            try:
-                if await self._take_if_selected(record, selection, has_room=free > 0):
-                    free -= 1
-            except (KeepingError, TransportError):
-                raise
-            except SealspaceError:
-                pass  # an unusable grant must not hide those behind it: anyone can register one
+            if await self._take_if_usable(record, selection, has_room=free > 0):
+                free -= 1
+
+    def _continue_after(self, last: str | None, selection: _Selection) -> None:
+        """Have the next fetch begin after the delegation that was read last."""
+        self._after = last
+        if selection.is_periodic:  # the grants of these owners may be among the others
+            self._sought |= selection.wanted
+
+    async def _take_if_usable(
+        self, record: DelegationRecord, selection: _Selection, *, has_room: bool
+    ) -> bool:
+        """Accept a listed grant if the fetch keeps it, and return whether it was accepted.
+
+        An unusable grant must not hide those behind it: anyone can register one.
+
+        Raises:
+            KeepingError, TransportError: the grant could not be accepted now.
+        """
+        try:
+            return await self._take_if_selected(record, selection, has_room=has_room)
+        except (KeepingError, TransportError):
+            raise
+        except SealspaceError:
+            return False
 
     async def _take_if_selected(
         self, record: DelegationRecord, selection: _Selection, *, has_room: bool

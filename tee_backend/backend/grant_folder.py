@@ -190,11 +190,11 @@ class GrantFolder:
                 for grant in reversed(snapshot.grants):
                     cid = grant.cid
                     row = _Row(
-                        _VERSION,
-                        known[cid].number if cid in known else next(numbers),
-                        grant.header,
-                        cid in snapshot.read,
-                        cid in snapshot.revoked,
+                        v=_VERSION,
+                        number=known[cid].number if cid in known else next(numbers),
+                        grant=grant.header,
+                        was_read=cid in snapshot.read,
+                        was_revoked=cid in snapshot.revoked,
                     )
                     if self._rows.get(cid) != row:
                         replace_file(self._file_of(cid), canonical_members(row))

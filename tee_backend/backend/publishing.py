@@ -322,7 +322,8 @@ class BackendSurface:
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "too many requests wait for a quote; try again")
         self._waiting += 1
-        bound = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data  # AT51
+        # to the nonce and to all that is published (AT51)
+        bound = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data
         try:
             # Some servers cancel the request of a client that disconnects, while its thread goes
             # on. Without the shield, clients that connect and leave would start any number of

@@ -155,7 +155,7 @@ TASK_CHILD = CallList(
         **_allowed(_EVENTS, _FILES_OF_TASK),
         **dict.fromkeys(_REFUSED_TO_TASK, Refused(errno.EPERM)),
         "fcntl": IfEqual(1, (fcntl.F_GETFL,)),  # listing a folder reads its flags
-        "clone": IfBit(0, _CLONE_THREAD, errno.EAGAIN),
+        "clone": IfBit(argument=0, bit=_CLONE_THREAD, error=errno.EAGAIN),
     }
 )
 """Calls of a task's child, once it is ready (TG5)."""

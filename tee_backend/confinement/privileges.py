@@ -21,14 +21,15 @@ def confine(uid: int | None, parent: int) -> None:
 
     Raises OSError if one of these steps fails.
     """
-    if uid is not None:  # RN20
+    if uid is not None:  # a child can signal and trace no process of another uid (RN20)
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # RN21
+    # no program that it could execute gives it privileges (RN21)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     # After the change of uid, because the kernel resets both settings when a uid changes.
     undump()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # RN22
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it (RN22)
     if os.getppid() != parent:  # the parent died before the line above, so no signal would come
         os._exit(1)
 

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from capabilities.frozen import frozen
-from encryption_network.policy import REGISTERS, Measurements
+from encryption_network.policy import Measurements
 
 from ..attestation.attestation_errors import MalformedCertificate
 from ..attestation.certificates import SIMULATED_FMSPC, parse_pem_chain, parse_platform
@@ -97,11 +97,11 @@ def mint_event_log(compose_hash: bytes) -> MintedLog:
     }
     events = tuple(
         Event(
-            RUNTIME_REGISTER,
-            RUNTIME_EVENT_TYPE,
-            event_digest(name, payload).hex(),
-            name,
-            payload.hex(),
+            register=RUNTIME_REGISTER,
+            event_type=RUNTIME_EVENT_TYPE,
+            digest=event_digest(name, payload).hex(),
+            name=name,
+            payload_hex=payload.hex(),
         )
         for name, payload in entries.items()
     )
@@ -142,11 +142,17 @@ def measurements_of(code: str) -> Measurements:
     Equal names give equal measurements.
     """
     return Measurements(
-        **{
-            name: hashlib.sha384(f"{name.removeprefix('rtmr')}\x00{code}".encode()).digest()
-            for name in REGISTERS
-        }
+        mrtd=_measured("mrtd", code),
+        rtmr0=_measured("0", code),
+        rtmr1=_measured("1", code),
+        rtmr2=_measured("2", code),
+        rtmr3=_measured("3", code),
     )
+
+
+def _measured(register: str, code: str) -> bytes:
+    """Return the simulated value of a register."""
+    return hashlib.sha384(f"{register}\x00{code}".encode()).digest()
 
 
 class SimulatedPlatform:
@@ -361,9 +367,9 @@ class SimulatedSource:
         """
         minted = mint_event_log(hashlib.sha256(compose.encode()).digest())
         return cls(
-            SimulatedPlatform.load(folder),
-            minted.run_on(measurements_of("sealspace example image")),
-            minted.log,
+            platform=SimulatedPlatform.load(folder),
+            measurements=minted.run_on(measurements_of("sealspace example image")),
+            event_log=minted.log,
         )
 
     def quote(self, report_data: bytes) -> Quoted:

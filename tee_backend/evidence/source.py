@@ -87,6 +87,6 @@ def checked_quote(quote: bytes, report_data: bytes) -> bytes:
         found = parse_quote(quote).report.report_data
     except QuoteRefused as exc:
         raise SourceMalformed(f"the platform returned no TDX quote: {exc.detail}") from exc
-    if found != report_data:  # AT27
+    if found != report_data:  # the node would refuse it with a less clear error (AT27)
         raise SourceMalformed("the quote does not cover the requested report data")
     return quote
