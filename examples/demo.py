@@ -109,10 +109,10 @@ async def play(folder: Path) -> int:
         async with AsyncExitStack() as clients:
             story = Story(node, platform, narrator, clients)
             await story.play()
-            if find_spec("wasmtime") is None:
+            if find_spec("wasmtime") is None or find_spec("re2") is None:
                 print(
                     "\nWithout the extra `runner` nothing is run with secrets: pip install"
-                    " 'sealspace[runner]'"
+                    " 'sealspace[runner]', with Python 3.11 to 3.14"
                 )
             else:
                 print(

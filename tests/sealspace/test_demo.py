@@ -47,6 +47,7 @@ def assert_nothing_left(folder: Path) -> None:
 def test_every_step_of_the_demo_holds(tmp_path: Path) -> None:
     """Status 0, all steps ticked and as they were recorded, no secret shown, no file and no process
     left."""
+    pytest.importorskip("re2", reason="google-re2 is not installed: no runner starts")
     with demo_in(tmp_path) as process:
         said, complained = process.communicate(timeout=120)
     assert (process.returncode, complained) == (0, ""), said
