@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections import Counter, OrderedDict
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from capabilities.cache import Recent
@@ -52,6 +53,20 @@ _SEAL_PAUSES_S = (0.01, 0.1, 0.5, 2.0)
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
+class _Artefact(NamedTuple):
+    """A compiled program in the cache.
+
+    Attributes:
+        file: descriptor of the sealed file.
+        size_bytes: length of the file.
+        counted_to: the first known payer that used it; None if only unknown payers did.
+    """
+
+    file: int
+    size_bytes: int
+    counted_to: Payer | None
+
+
 class Artefacts:
     """A size-limited cache of compiled programs.
 
@@ -61,9 +76,7 @@ class Artefacts:
     def __init__(self, pool: Pool, most_bytes: int) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
-        # Descriptor, size, and the payer that the artefact counts to: the first known payer that
-        # used it, or None if only unknown payers did.
-        self._files: OrderedDict[str, tuple[int, int, Payer | None]] = OrderedDict()
+        self._files: OrderedDict[str, _Artefact] = OrderedDict()
         # Invalid programs are refused again without compiling, so that each costs time only once.
         self._refused = Recent[str, Reason](_MOST_REFUSED)
         # A separate cache: otherwise many cheap invalid programs would evict the expensive ones.
@@ -93,10 +106,10 @@ class Artefacts:
         task_key = (key, request.payer, request.compile_s)
         while key not in self._files:  # it may be evicted while this call waits (RN167)
             self._refuse_known_failure(key, request.payer)
-            if (task := self._tasks.get(task_key)) is None:
-                task = self._tasks[task_key] = asyncio.create_task(
-                    self._make(key, request, load, compile_s)
-                )
+            task = self._tasks.get(task_key)
+            if task is None:
+                task = asyncio.create_task(self._make(key, request, load, compile_s))
+                self._tasks[task_key] = task
                 task.add_done_callback(lambda _: self._tasks.pop(task_key))
                 # Retrieves the exception even if every caller was cancelled; asyncio would log it.
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -108,11 +121,11 @@ class Artefacts:
                     raise RunRefused("runner-closed") from None
                 raise
         self._files.move_to_end(key)
-        file, size, counted_to = self._files[key]
-        if counted_to is None and request.payer.is_known:
-            self._files[key] = file, size, request.payer
+        artefact = self._files[key]
+        if artefact.counted_to is None and request.payer.is_known:
+            self._files[key] = artefact._replace(counted_to=request.payer)
         try:
-            return os.dup(file)
+            return os.dup(artefact.file)
         except OSError as exc:  # too many open files
             raise RunRefused("runner-failed") from exc
 
@@ -121,8 +134,8 @@ class Artefacts:
         for task in list(self._tasks.values()):
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for file, _, _ in self._files.values():
-            os.close(file)
+        for artefact in self._files.values():
+            os.close(artefact.file)
         self._files.clear()
 
     def _refuse_known_failure(self, key: str, payer: Payer) -> None:
@@ -150,23 +163,10 @@ class Artefacts:
             self._refuse_known_failure(key, request.payer)
             # Counted separately, so that unknown payers cannot use up a developer's whole hour.
             developer = (request.developer, request.payer.is_known)
-            # a developer cannot keep the compiler busy for others (RN165)
-            if (
-                self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
-                >= _DEVELOPER_S
-            ):
-                raise RunRefused(
-                    "runner-busy", "the developer's quota of compilation time is used up"
-                )
-            program, before_s = await load(), sum(compile_s)
-            # the bytes come from a node or a publisher (RN8)
-            if len(program) > MAX_PROGRAM_BYTES:
-                raise RunRefused(
-                    "program-too-large", f"{len(program)} bytes; at most {MAX_PROGRAM_BYTES}"
-                )
-            # only the bytes that were called may run (RN8)
-            if hashlib.sha256(program).hexdigest() != request.wasm_sha256:
-                raise RunRefused("program-mismatch")
+            self._require_quota(developer)
+            program = await load()
+            before_s = sum(compile_s)
+            _require_called(program, request)
             try:
                 found = TARGET_OF.get(program[:8])
                 if found != request.target:  # RN9: before anything parses it
@@ -176,14 +176,7 @@ class Artefacts:
                 # The machine lacks descriptors or memory; the program itself may be fine.
                 raise RunRefused("runner-failed") from exc
             except RunRefused as refused:
-                if refused.reason.code == "compile-limit":
-                    # so that it is not compiled again for ten minutes (RN165)
-                    self._too_expensive.put(
-                        (key, request.payer.is_known),
-                        (time.monotonic() + _TOO_EXPENSIVE_S, refused.reason.detail),
-                    )
-                elif refused.reason.code not in ("runner-failed", "compute-limit"):
-                    self._refused.put(key, refused.reason)
+                self._note_failure(key, request.payer, refused.reason)
                 raise
             finally:
                 self._spent.add(
@@ -191,24 +184,56 @@ class Artefacts:
                 )
             self._keep(key, file, request.payer)
 
+    def _require_quota(self, developer: tuple[str, bool]) -> None:
+        """Refuse to compile more programs of a developer who has used up the hour (RN165).
+
+        Otherwise one developer could keep the compiler busy for all others.
+
+        Raises:
+            RunRefused: `runner-busy`.
+        """
+        spent_s = self._spent.spent(developer, per_s=_BACK_PER_S, now=time.monotonic())
+        if spent_s >= _DEVELOPER_S:
+            raise RunRefused("runner-busy", "the developer's quota of compilation time is used up")
+
+    def _note_failure(self, key: str, payer: Payer, reason: Reason) -> None:
+        """Remember why a program could not be compiled, if the next attempt would fail too."""
+        if reason.code == "compile-limit":
+            # so that it is not compiled again for ten minutes (RN165)
+            until = time.monotonic() + _TOO_EXPENSIVE_S
+            self._too_expensive.put((key, payer.is_known), (until, reason.detail))
+        elif reason.code not in ("runner-failed", "compute-limit"):
+            self._refused.put(key, reason)
+
     def _keep(self, key: str, file: int, payer: Payer) -> None:
         """Cache a compiled program, and evict others if necessary (RN167)."""
-        self._files[key] = file, os.fstat(file).st_size, payer if payer.is_known else None
+        self._files[key] = _Artefact(
+            file=file,
+            size_bytes=os.fstat(file).st_size,
+            counted_to=payer if payer.is_known else None,
+        )
         # The new one stays, however large it is, because a call waits for it.
         while len(self._files) > 1:
             used_bytes = Counter[Payer | None]()
-            for _, size, one in self._files.values():
-                used_bytes[one] += max(size, self._most_bytes // _MOST_ARTEFACTS)
+            for one in self._files.values():
+                least_bytes = self._most_bytes // _MOST_ARTEFACTS
+                used_bytes[one.counted_to] += max(one.size_bytes, least_bytes)
             if used_bytes.total() <= self._most_bytes:
                 return
-            # RN167: otherwise one payer with many small programs would evict those of all others.
-            displaced = next(
-                other
-                for largest, _ in used_bytes.most_common()
-                for other in self._files
-                if other != key and self._files[other][2] == largest
-            )
-            os.close(self._files.pop(displaced)[0])
+            displaced = self._least_needed(key, used_bytes)
+            os.close(self._files.pop(displaced).file)
+
+    def _least_needed(self, kept: str, used_bytes: Counter[Payer | None]) -> str:
+        """Return the least recently used program of the payer that uses most of the cache (RN167).
+
+        Otherwise one payer with many small programs would evict those of all others. The program
+        `kept` is not returned; there is another one.
+        """
+        for largest, _ in used_bytes.most_common():
+            for key, one in self._files.items():
+                if key != kept and one.counted_to == largest:
+                    return key
+        raise AssertionError("the cache has no other program")
 
     async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
         """Compile a program in its own child process (RN18)."""
@@ -250,6 +275,20 @@ class Artefacts:
         finally:
             os.close(source)
         return artefact
+
+
+def _require_called(program: bytes, request: RunRequest) -> None:
+    """Check that loaded bytes are the program of a call (RN8).
+
+    They come from a node or a publisher.
+
+    Raises:
+        RunRefused: `program-too-large` or `program-mismatch`.
+    """
+    if len(program) > MAX_PROGRAM_BYTES:
+        raise RunRefused("program-too-large", f"{len(program)} bytes; at most {MAX_PROGRAM_BYTES}")
+    if hashlib.sha256(program).hexdigest() != request.wasm_sha256:
+        raise RunRefused("program-mismatch")
 
 
 async def seal(artefact: int) -> None:
