@@ -7,6 +7,7 @@ is warm.
 
 import asyncio
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -138,7 +139,9 @@ async def refused_everywhere(
 def test_the_ends_are_different_processes(pair: Pair) -> None:
     """The two ends are two different processes, which the other tests rely on."""
     first, second = pair.processes(0), pair.processes(1)
-    assert (len(first), len(second), first & second) == (1, 1, set())
+    assert len(first) == 1
+    assert len(second) == 1
+    assert first & second == set()
 
 
 # --- challenges and evidence ----------------------------------------------------------------------
@@ -483,7 +486,7 @@ async def test_a_decrypt_token_at_both_ends_at_one_moment(pair: Pair) -> None:
     owner, delegate = await pair.attested()
     for _ in range(3):
         request = pair.stages[0].decrypt(delegate, owner)
-        uses = [(stage, route) for stage in pair.stages for route in ROUTES for _ in range(3)]
+        uses = list(itertools.product(pair.stages, ROUTES)) * 3
         replies = await asyncio.gather(
             *(stage.send_decrypt(request, route) for stage, route in uses)
         )
@@ -508,10 +511,8 @@ async def test_receipts_of_one_end_verify_at_the_other(pair: Pair, through: End)
         text = encode_receipt(receipt)
         root = parse_trust_root(stage.platform.root_der)
         release = verify_release(text, documents.get, root=root, node_did=pair.stages[0].node_did)
-        assert (release.receipt.invoker, release.policies) == (
-            delegate.did,
-            (policy_for(delegate.did),),
-        )
+        assert release.receipt.invoker == delegate.did
+        assert release.policies == (policy_for(delegate.did),)
         reported.append((text, sorted(hashlib.sha256(one).digest() for one in documents.values())))
     assert reported[0] == reported[1]
 

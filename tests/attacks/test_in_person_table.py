@@ -1,6 +1,7 @@
 """Every row of the table of who is the owner in person, asked of a node in each mode and on both
 routes (IP1, IP2)."""
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -246,5 +247,6 @@ def _stated(policy: Stated) -> tuple[Policy | None, Policy | None]:
 def test_the_table_is_whole() -> None:
     """Each caller has a row, and each row an answer for every place of a policy and every mode."""
     assert [*CALLERS] == [row.who for row in TABLE]
-    cells = [row.answer(policy, mode) for row in TABLE for policy in POLICIES for mode in MODES]
-    assert len(CALLERS) * 3 * 3 == len(cells)
+    cells = itertools.product(TABLE, POLICIES, MODES)
+    answers = [row.answer(policy, mode) for row, policy, mode in cells]
+    assert len(answers) == len(CALLERS) * 3 * 3

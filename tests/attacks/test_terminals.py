@@ -358,12 +358,16 @@ def test_what_is_no_did(did: str) -> None:
 
 def test_commands_print_through_one_module() -> None:
     """Commands print through one module only."""
+    found = set()
+    for package in ("node", "tee_backend", "sealspace"):
+        for path in (REPOSITORY / package / "cli").rglob("*.py"):
+            if _prints(path):
+                found.add(path.name)
+    assert found == {"terminal.py"}
+
+
+def _prints(path: Path) -> bool:
+    """Return whether a module writes to standard output or standard error itself."""
     printing = {"click.echo", "click.secho", "print", "sys.stdout.write", "sys.stderr.write"}
-    found = {
-        path.name
-        for package in ("node", "tee_backend", "sealspace")
-        for path in (REPOSITORY / package / "cli").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in printing
-    }
-    assert {"terminal.py"} == found
+    calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
+    return any(ast.unparse(call.func) in printing for call in calls)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import shlex
@@ -31,13 +32,12 @@ PAGES = {
     name: blocks_of((REPOSITORY / "docs" / "how-to" / name).read_text("utf-8"))
     for name in ("run-programs.md", "iexec.md")
 }
-*COMMANDS, TASK_COMMAND = [
-    line
-    for blocks in PAGES.values()
-    for block in blocks
+BLOCKS = [
+    block
+    for block in itertools.chain.from_iterable(PAGES.values())
     if block.why == "tests/guests/test_toolchains.py"
-    for line in block.text.splitlines()
 ]
+*COMMANDS, TASK_COMMAND = [line for block in BLOCKS for line in block.text.splitlines()]
 MEMORY = Path("/dev/shm")
 STORED = {"go": "go", "componentize-py": "python", "jco": "javascript"}
 """The guest that has the shape of a toolchain's programs."""

@@ -33,13 +33,12 @@ def same_or_refused(data: bytes, root: Any = ROOT) -> None:
 
 def paths(value: Any) -> Iterator[tuple[str | int, ...]]:
     """Yield the path of each member and element of a JSON value."""
-    pairs = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    elif isinstance(value, list):
+        pairs = list(enumerate(value))
+    else:
+        return
     for name, inner in pairs:
         yield (name,)
         yield from ((name, *more) for more in paths(inner))
@@ -171,11 +170,9 @@ def test_fuzz_one_claim_of_a_certificate(arc: int, text: str) -> None:
         require_build(
             build, repository=BUILD.repository, ref=BUILD.ref, repository_id=BUILD.repository_id
         )
-        assert (build.repository, build.ref, build.workflow) == (
-            BUILD.repository,
-            BUILD.ref,
-            BUILD.workflow,
-        )
+        assert build.repository == BUILD.repository
+        assert build.ref == BUILD.ref
+        assert build.workflow == BUILD.workflow
 
 
 @fuzzed(0.2)
@@ -201,4 +198,5 @@ def test_fuzz_require_build(parts: dict[str, str]) -> None:
             ref=BUILD.ref,
             repository_id=BUILD.repository_id,
         )
-        assert (parts["repository"], parts["ref"]) == (BUILD.repository, BUILD.ref)
+        assert parts["repository"] == BUILD.repository
+        assert parts["ref"] == BUILD.ref

@@ -74,15 +74,17 @@ def decrypts() -> list[Decrypt]:
 
 
 def envelopes() -> list[str]:
-    """Every envelope that was stored, or read back."""
-    bodies = [
-        text_of(side["body"])
-        for scenario in ("secrets", "vault")
-        for one in exchanges(scenario)
-        for side in (one["request"], one["response"])
-        if side["body"] is not None and ("utf8" in side["body"] or "utf8_fill" in side["body"])
-    ]
-    return sorted({body for body in bodies if body.startswith('{"v":1,')})
+    """Return every envelope that was stored or read back, sorted."""
+    found = set()
+    for one in (*exchanges("secrets"), *exchanges("vault")):
+        for side in (one["request"], one["response"]):
+            body = side["body"]
+            if body is None or not ("utf8" in body or "utf8_fill" in body):
+                continue
+            text = text_of(body)
+            if text.startswith('{"v":1,'):
+                found.add(text)
+    return sorted(found)
 
 
 def test_every_recorded_answer_is_accepted() -> None:
@@ -337,6 +339,7 @@ def test_a_manifest_crosses_into_the_recorded_sign_ins_byte_for_byte() -> None:
                 )
             )
         ).message
-        assert (recorded.statement, recorded.resources) == (ours.statement, ours.resources)
+        assert recorded.statement == ours.statement
+        assert recorded.resources == ours.resources
         compared += 1
     assert compared > 4

@@ -76,8 +76,13 @@ def _remarks(path: Path) -> Iterator[str]:
 
 @functools.cache
 def _in_code() -> frozenset[str]:
-    files = (path for package in CODE for path in (REPOSITORY / package).rglob("*.py"))
-    return frozenset(rule for path in files for remark in _remarks(path) for rule in _named(remark))
+    """Return the ids of all rules that the code names."""
+    named = set()
+    for package in CODE:
+        for path in (REPOSITORY / package).rglob("*.py"):
+            for remark in _remarks(path):
+                named |= _named(remark)
+    return frozenset(named)
 
 
 def _numbered() -> Iterator[str]:

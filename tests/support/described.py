@@ -32,13 +32,12 @@ def closed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _segment(part: str) -> str:
-    return (
-        ".*"
-        if part in ("{key}", "{path}")
-        else "[^/]+"
-        if part.startswith("{")
-        else re.escape(part)
-    )
+    """Return a pattern for a part of a path: a placeholder, or a literal text."""
+    if part in ("{key}", "{path}"):
+        return ".*"
+    if part.startswith("{"):
+        return "[^/]+"
+    return re.escape(part)
 
 
 _CLOSED = closed(DOCUMENT)

@@ -128,7 +128,9 @@ def _ended(name: str, arguments: list[str]) -> int:
             sys.path[0], sys.argv = str(Path(arguments[0]).parent), arguments
             runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as exit:
-        return exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
+        if exit.code is None:
+            return 0
+        return exit.code if isinstance(exit.code, int) else 1
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 1

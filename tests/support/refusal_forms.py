@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from itertools import chain
 from types import ModuleType
 from typing import get_args
 
@@ -30,15 +31,15 @@ def on_invoke(error: EncryptionError) -> tuple[int, str | None]:
 
 def error_classes() -> set[type[Exception]]:
     """Return every error class of the node and the packages below the command line."""
-    return {
-        thing
-        for package in (capabilities, encryption_network, spaces, tee_backend, runner, node)
-        for module in _modules(package)
-        for thing in vars(module).values()
-        if isinstance(thing, type)
-        and issubclass(thing, Exception)
-        and thing.__module__ == module.__name__
-    }
+    packages = (capabilities, encryption_network, spaces, tee_backend, node)
+    found: set[type[Exception]] = set()
+    for module in chain.from_iterable(map(_modules, packages)):
+        for thing in vars(module).values():
+            if not (isinstance(thing, type) and issubclass(thing, Exception)):
+                continue
+            if thing.__module__ == module.__name__:
+                found.add(thing)
+    return found
 
 
 def codes_of(kind: type[Exception]) -> tuple[str, ...]:

@@ -251,11 +251,9 @@ class RunnerStage:
         if key is not None:
             sent["X-Payment-Key"] = key
         url = f"{self.url}/call/{owner or self.developer}/{name}"
-        data = (
-            body
-            if isinstance(body, bytes)
-            else json.dumps({"input": "hello"} if body is None else body).encode()
-        )
+        if body is None:
+            body = {"input": "hello"}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with self.http.post(url, data=data, headers=sent) as answer:
             return answer.status, json.loads(await answer.read())
 
