@@ -50,7 +50,8 @@ def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """With `--json`, the version of Python and the installed extras are included."""
     assert main(["version", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert (shown["version"], shown["python"]) == (__version__, platform.python_version())
+    assert shown["version"] == __version__
+    assert shown["python"] == platform.python_version()
     assert {"node", "verify"} <= set(shown["extras"])
 
 
@@ -124,7 +125,8 @@ def test_errors_are_two_lines(
     assert EXIT_STATUS[code] == main(arguments)
     out, err = capsys.readouterr()
     first, second = err.splitlines()
-    assert (out, second[:6]) == ("", "next: ")
+    assert out == ""
+    assert second[:6] == "next: "
     assert re.match(r"sealspace: [a-z]", first) and not first.endswith(".")
 
 
@@ -169,11 +171,9 @@ def test_release_set(
     ]
     assert main(set_all) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["attestation"], len(said["trustRoots"][0]), said["nodePolicy"]) == (
-        "off",
-        64,
-        None,
-    )
+    assert said["attestation"] == "off"
+    assert len(said["trustRoots"][0]) == 64
+    assert said["nodePolicy"] is None
     assert (
         main(
             [
@@ -190,13 +190,10 @@ def test_release_set(
     )
     assert main(["admin", "release", "show", "--data", str(data)]) == 0
     *_, shown = capsys.readouterr().out.splitlines()
-    assert tuple(
-        json.loads(shown)[k] for k in ("attestation", "trustRoots", "nodePolicySuffices")
-    ) == (
-        "off",
-        ["intel"],
-        True,
-    )
+    release = json.loads(shown)
+    assert release["attestation"] == "off"
+    assert release["trustRoots"] == ["intel"]
+    assert release["nodePolicySuffices"] is True
 
 
 def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,7 +260,8 @@ async def test_release_set_is_audited(data: Path) -> None:
         (record,) = await audit_records(store)
     finally:
         await store.close()
-    assert (record.action, record.actor) == ("release.set", "operator")
+    assert record.action == "release.set"
+    assert record.actor == "operator"
     assert json.loads(record.detail)["attestation"] == "everyone"
 
 

@@ -118,11 +118,9 @@ async def test_as_json(bench: Bench, capsys: Captured) -> None:
     them."""
     assert await bench.attest("--json") == 1
     found = json.loads(capsys.readouterr().out)
-    assert (found["approved"], found["refused"], found["tcbStatus"]) == (
-        False,
-        "measurement",
-        "UpToDate",
-    )
+    assert found["approved"] is False
+    assert found["refused"] == "measurement"
+    assert found["tcbStatus"] == "UpToDate"
     assert found["judgedUntil"].endswith("Z")
     path = bench.folder / "shown.json"
     path.write_text(json.dumps(found["policy"]))

@@ -119,10 +119,12 @@ async def test_a_login_to_other_code(desk: Desk) -> None:
     """A login to other code is refused before the wallet signs, and nothing is stored."""
     other = Policy(measurements=(measurements_of("another"),))
     assert await desk.log_in(*desk.approved(other)) == REFUSED
-    assert (desk.relay.tokens, (desk.home / "profile.json").exists()) == (0, False)
+    assert desk.relay.tokens == 0
+    assert not (desk.home / "profile.json").exists()
     (desk.stage.folder / "documents" / "other.json").write_text("{}")
     assert await desk.log_in(*desk.approved(other)) == 7
-    assert (desk.relay.tokens, (desk.home / "profile.json").exists()) == (0, False)
+    assert desk.relay.tokens == 0
+    assert not (desk.home / "profile.json").exists()
 
 
 async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
@@ -131,7 +133,8 @@ async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
     assert await desk.log_in(INSISTING, *desk.trust) == 2
     assert "cannot ask for confirmation" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1
-    assert (desk.relay.tokens, desk.home.exists()) == (0, False)
+    assert desk.relay.tokens == 0
+    assert not desk.home.exists()
     assert await desk.log_in(INSISTING, *desk.trust, typed="y\n") == 0, desk.err
     assert "never leaves the trust domain" in desk.err
     shown = desk.stage.agent.minted.run_on(IMAGE)

@@ -64,7 +64,8 @@ async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
             assert ("the person said no" in told) == is_answer
             assert told.startswith("error: ")
         assert "already said no" in await agent.runs("/usr/bin/touch", str(made), "0")
-    assert (made.exists(), len(person.questions)) == (False, len(answers))
+    assert not made.exists()
+    assert len(person.questions) == len(answers)
 
 
 async def test_AG5_questions_are_bounded(owner: Owner) -> None:

@@ -187,7 +187,8 @@ async def test_OX8_numbers_are_looked_up_at_github(desk: OwnerDesk, github: Serv
     made = await desk.run(*LOOKED_UP, "--secret", "API_KEY")
     assert made.status == 0 and "repository_id=74 repository_owner_id=65" in made.err, made
     (request,) = github.seen
-    assert (request.method, request.path_qs) == ("GET", "/repos/acme/shop")
+    assert request.method == "GET"
+    assert request.path_qs == "/repos/acme/shop"
     assert {"Authorization", "Cookie"}.isdisjoint(request.headers)
 
 

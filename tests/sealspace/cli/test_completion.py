@@ -111,8 +111,9 @@ def test_names_are_completed_without_imports() -> None:
 def test_an_option_imports_its_command_only() -> None:
     """For an option the command that has it is imported, and no other one."""
     offered, modules = _completed("secret", "list", "--sc")
-    assert (offered, "sealspace.cli.keep.secret" in modules) == (["--scope"], True)
-    assert not modules & {"sealspace.cli.who.login", "sealspace.cli.use.run", "node.cli.serve"}
+    assert offered == ["--scope"]
+    assert "sealspace.cli.secret" in modules
+    assert not modules & {"sealspace.cli.login", "sealspace.cli.run", "node.cli.serve"}
     assert _completed("version", "--js") == (["--json"], {"sealspace.cli.version"})
 
 

@@ -84,7 +84,9 @@ async def test_a_data_set_is_encrypted_published_and_its_key_stored(
     async with reader(desk) as client:
         stored = (await client.kv("public").get("datasets/survey")).body
         record = parse_dataset(stored, dataset)
-        assert (record.url, record.checksum, record.suite) == (URL, made["checksum"], made["suite"])
+        assert record.url == URL
+        assert record.checksum == made["checksum"]
+        assert record.suite == made["suite"]
         assert await owner_record(desk, client, "dataset", address) == b'{"dataset":"survey"}'
 
     # Published again, and the key once only.
@@ -118,7 +120,8 @@ async def test_files_of_an_encryption(desk: Desk, tmp_path: Path, form: str) -> 
     assert made["checksum"] == f"0x{hashlib.sha256(blob.read_bytes()).hexdigest()}"
     assert [made["originalSizeBytes"], made["sizeBytes"]] == [len(PLAIN), blob.stat().st_size]
     assert {stat.S_IMODE(one.stat().st_mode) for one in (blob, key)} == {0o600}
-    assert (blob.name, key.name) == ("survey.csv.enc", "survey.csv.key")
+    assert blob.name == "survey.csv.enc"
+    assert key.name == "survey.csv.key"
     secret = decode_standard(key.read_text())
     assert secret is not None and len(secret) == 32
     with blob.open("rb") as stream:

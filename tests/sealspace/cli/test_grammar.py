@@ -67,7 +67,8 @@ def test_shared_options_are_taken_anywhere(
     assert noun == [
         Shared(as_json=True, quiet=True, given_home="folder", given_node="https://node.example")
     ]
-    assert (noun[0].home_folder, noun[0].node) == (Path("folder"), "https://node.example")
+    assert noun[0].home_folder == Path("folder")
+    assert noun[0].node == "https://node.example"
     assert capsys.readouterr() == ("[]\n", "")
 
 
@@ -108,8 +109,10 @@ def test_without_options(
         monkeypatch.setenv("SEALSPACE_HOME", text)
     assert main(["noun", "verb"]) == 0
     assert noun == [shared()]
-    assert (noun[0].home_folder, noun[0].node) == (Path.home() / ".sealspace", None)
-    assert (noun[0].as_json, noun[0].quiet) == (False, False)
+    assert noun[0].home_folder == Path.home() / ".sealspace"
+    assert noun[0].node is None
+    assert noun[0].as_json is False
+    assert noun[0].quiet is False
 
 
 def test_every_command_takes_the_shared_options() -> None:

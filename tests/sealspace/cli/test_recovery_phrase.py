@@ -107,7 +107,8 @@ async def test_the_owner_of_a_phrase_grants_to_a_backend(desk: Desk) -> None:
     granted = await desk.run("backend", "grant", there.url, "--yes")
     assert (granted.status, there.program.read) == (0, {"API_KEY": SECRET}), granted
     revoked = await desk.run("backend", "revoke", there.url)
-    assert (revoked.status, "revoked 1 grant" in revoked.err) == (0, True), revoked
+    assert revoked.status == 0, revoked
+    assert "revoked 1 grant" in revoked.err
 
 
 async def test_the_owner_of_a_phrase_grants_and_accepts(desk: Desk, tmp_path: Path) -> None:
@@ -123,12 +124,14 @@ async def test_the_owner_of_a_phrase_grants_and_accepts(desk: Desk, tmp_path: Pa
     made = await desk.run("grant", "create", session.did, "--space", "notes", "--json")
     cid = json.loads(made.out)["cid"]
     revoked = await desk.run("grant", "revoke", cid)
-    assert (revoked.status, "revoked:" in revoked.err) == (0, True), revoked
+    assert revoked.status == 0, revoked
+    assert "revoked:" in revoked.err
     accepted = await desk.run("grant", "accept", str(file))
     assert accepted.status == 0, accepted
     for words in (("status",), ("logout",), ("login",)):
         ran = await desk.run(*words, given=PHRASE)
-        assert (ran.status, "no longer in force" in ran.err) == (0, False), ran
+        assert ran.status == 0, ran
+        assert "no longer in force" not in ran.err
     assert len(load_session(desk.home / "session.json").grants) == 1
 
 
@@ -166,14 +169,16 @@ async def test_a_damaged_end_of_the_key_is_rejected(desk: Desk) -> None:
 async def test_a_phrase_excludes_other_keys(desk: Desk, more: list[str]) -> None:
     """A phrase cannot be combined with a key file, a keystore or a browser wallet."""
     ran = await desk.run("login", desk.node, "--phrase", *more, given=PHRASE)
-    assert (ran.status, "--phrase" in ran.happened) == (2, True)
+    assert ran.status == 2
+    assert "--phrase" in ran.happened
 
 
 @pytest.mark.parametrize("given", ["", "no phrase\n", "\x00\xff", "A" * 5000])
 async def test_a_login_with_a_wrong_phrase_stores_nothing(desk: Desk, given: str) -> None:
     """A wrong line on standard input gives two lines and no files."""
     ran = await desk.run("login", desk.node, "--phrase", given=given)
-    assert (ran.status, desk.home.exists()) == (2, False), ran
+    assert ran.status == 2, ran
+    assert not desk.home.exists(), ran
     assert "nine groups" in ran.next
 
 
@@ -199,5 +204,6 @@ async def test_a_person_types_a_phrase(desk: Desk) -> None:
             return person.end(), person.seen
 
     status, shown = await asyncio.to_thread(typed)
-    assert (status, PHRASE[:4].encode() in shown) == (0, False), shown
+    assert status == 0, shown
+    assert PHRASE[:4].encode() not in shown
     assert load_session(desk.home / "session.json").owner == OWNER

@@ -99,7 +99,8 @@ def test_a_value_over_two_writes(tmp_path: Path) -> None:
         os.write(process.stdin.fileno(), b"\n")
         read(process.stdout.fileno(), b"***!")
         os.write(process.stdin.fileno(), b"\n")
-        assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"", 0)
+        assert process.stdout.read() == b""
+        assert process.wait(LIMIT_S) == 0
 
 
 def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
@@ -122,7 +123,9 @@ def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
 def test_both_outputs_are_masked(tmp_path: Path) -> None:
     """Standard output and standard error are masked each by itself, and not mixed."""
     ran = run("sh", "-c", f"echo 'out: {SECRET}'; echo 'err: {SECRET}' >&2", folder=tmp_path)
-    assert (ran.stdout, ran.stderr, ran.returncode) == (b"out: ***\n", b"err: ***\n", 0)
+    assert ran.stdout == b"out: ***\n"
+    assert ran.stderr == b"err: ***\n"
+    assert ran.returncode == 0
 
 
 def test_binary_output_is_untouched(tmp_path: Path) -> None:
@@ -131,7 +134,9 @@ def test_binary_output_is_untouched(tmp_path: Path) -> None:
     data = bytes(range(256)) * 64 + os.urandom(4_000_000)
     (tmp_path / "data").write_bytes(data)
     ran = run("sh", "-c", "cat data >&2 & cat data; wait", folder=tmp_path)
-    assert (ran.stdout == data, ran.stderr == data, ran.returncode) == (True, True, 0)
+    assert ran.stdout == data
+    assert ran.stderr == data
+    assert ran.returncode == 0
 
 
 def test_input_is_the_callers(tmp_path: Path) -> None:
@@ -145,7 +150,8 @@ def test_what_outlives_the_command_is_not_waited_for(tmp_path: Path) -> None:
     ran = run("sh", "-c", "sleep 300 & echo $!", folder=tmp_path)
     left = int(ran.stdout)
     try:
-        assert (ran.returncode, is_alive(left)) == (0, True)
+        assert ran.returncode == 0
+        assert is_alive(left)
     finally:
         os.kill(left, signal.SIGKILL)
 
@@ -201,7 +207,8 @@ def test_signals_are_passed_on_once(number: signal.Signals, tmp_path: Path) -> N
             kill(process.pid, number)
             read(process.stdout.fileno(), b"got %d;" % number)
             os.write(process.stdin.fileno(), b"q")
-            assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"all 1;", 0)
+            assert process.stdout.read() == b"all 1;"
+            assert process.wait(LIMIT_S) == 0
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
@@ -217,7 +224,8 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         read(process.stdout.fileno(), b"ready\n")
         process.send_signal(signal.SIGHUP)
         os.write(process.stdin.fileno(), b"\n")
-        assert (process.stdout.read(), process.wait(LIMIT_S)) == (b"on\n", 0)
+        assert process.stdout.read() == b"on\n"
+        assert process.wait(LIMIT_S) == 0
 
 
 def _quoted(word: str) -> str:

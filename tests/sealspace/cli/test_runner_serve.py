@@ -154,7 +154,8 @@ async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
                 assert not list(root.iterdir())
                 ended = await client.runners.task(url, job)
                 cause: Any = ended["cause"]
-                assert (ended["state"], cause["code"]) == ("FAILED", "interrupted")
+                assert ended["state"] == "FAILED"
+                assert cause["code"] == "interrupted"
                 with pytest.raises(CallRefused):
                     await client.runners.task_result(url, job)
 
@@ -192,7 +193,8 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
                     "input": "hello",
                 }
                 answer = await call_runner(url, CALLER, body)
-                assert (answer["status"], answer["output"]) == ("completed", "hello"), answer
+                assert answer["status"] == "completed", answer
+                assert answer["output"] == "hello"
                 said: Any = answer["receipt"]
                 assert said["statement"]["limits"]["maxMemoryMb"] == 64
                 runners.add(said["statement"]["runner"])

@@ -195,7 +195,9 @@ async def test_EN34_writers_as_json(office: Office) -> None:
         found = json.loads(ran.out)
         assert ran.err == "" and found["writersList"] == "complete"
         (writer,) = found["writers"]
-        assert (writer["cid"], writer["to"], writer["name"]) == (cid, WRITER, None)
+        assert writer["cid"] == cid
+        assert writer["to"] == WRITER
+        assert writer["name"] is None
         assert writer["secrets"] == ["API_KEY"] and writer["expiresAt"]
 
 
