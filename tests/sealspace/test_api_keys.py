@@ -58,7 +58,9 @@ def test_a_key_that_its_owner_made(signer: Any) -> None:
     }
     statement, shown = new_api_key(signer, **made, expires_at=NOW + 3600, entropy=SystemEntropy())
     key = read_api_key(statement, owner=signer.did, runner=RUNNER, now=NOW)
-    assert (key.owner, key.nonce, key.max_per_call) == (signer.did, shown.nonce, 5000)
+    assert key.owner == signer.did
+    assert key.nonce == shown.nonce
+    assert key.max_per_call == 5000
     assert key.calls(PROJECT) and not key.calls(parse_project(f"{ALICE.did}/echo"))
     assert key.profiles == ("prod",) and key.expires_at == NOW + 3600
     again = parse_credential(f"{signer.did}:{shown.nonce}:{shown.secret.upper()}")

@@ -180,7 +180,8 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
     there = await site(Domain(bench.platform, measurements_of("notes")), compose=None)
     seen = await look(there.url)
     policy = policy_for(seen, ttl_s=60)
-    assert (policy.measurements, policy.compose_hashes) == ((measurements_of("notes"),), ())
+    assert policy.measurements == (measurements_of("notes"),)
+    assert policy.compose_hashes == ()
     await deliver(there.url, await owner.backends.grant(seen), settings=SETTINGS)
     assert there.program.read == {"API_KEY": "value"}
 
@@ -273,7 +274,8 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
     bench.clock.advance(LOOK_TTL_S + 1)
     with pytest.raises(BackendNotAcceptable) as reported:
         await owner.backends.grant(seen)
-    assert (reported.value.problem, reported.value.hint) == ("age", "fetch the evidence again")
+    assert reported.value.problem == "age"
+    assert reported.value.hint == "fetch the evidence again"
 
 
 # --- plain words ----------------------------------------------------------------------------------
@@ -303,11 +305,9 @@ async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
     ):
         assert shown in said, shown
     reported = json.loads(json.dumps(as_json(seen, policy)))
-    assert (reported["composeHash"], reported["debug"], reported["secrets"]) == (
-        COMPOSE_HASH.hex(),
-        False,
-        ["API_KEY"],
-    )
+    assert reported["composeHash"] == COMPOSE_HASH.hex()
+    assert reported["debug"] is False
+    assert reported["secrets"] == ["API_KEY"]
     assert reported["policy"]["composeHashes"] == [COMPOSE_HASH.hex()]
 
 
@@ -440,7 +440,8 @@ async def test_a_changed_log(site, look, stack) -> None:
 async def test_stale_collateral(site, look, options) -> None:
     """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
     reported = await refusal(look((await site()).url, options), CollateralNeeded)
-    assert (reported.problem, "new collateral" in reported.hint) == ("collateral-window", True)
+    assert reported.problem == "collateral-window"
+    assert "new collateral" in reported.hint
 
 
 async def test_a_simulated_backend_needs_its_own_root(bench, site):
@@ -462,7 +463,8 @@ async def test_no_collateral(bench, site, tmp_path) -> None:
     reported = await refusal(
         fetch_evidence(there.url, inspector, clock=bench.clock), CollateralNeeded
     )
-    assert (reported.problem, str(tmp_path) in reported.hint) == ("collateral-missing", True)
+    assert reported.problem == "collateral-missing"
+    assert str(tmp_path) in reported.hint
     (tmp_path / "ours.json").write_bytes(bench.platform.collateral_json(bench.clock.now()))
     assert (
         await fetch_evidence(there.url, inspector, clock=bench.clock)
@@ -498,7 +500,8 @@ async def test_what_the_node_would_refuse(
     seen = await look((await site(domain)).url, collateral)
     with pytest.raises(BackendNotAcceptable) as reported:
         policy_for(seen, ttl_s=60)
-    assert (reported.value.problem, accept in reported.value.hint) == (problem, True)
+    assert reported.value.problem == problem
+    assert accept in reported.value.hint
     policy = policy_for(seen, accept=[accept], ttl_s=60)
     evidence = seen.verified.evidence
     assert set(policy.tcb_statuses) == {evidence.tcb_status, evidence.qe_status}
@@ -644,7 +647,9 @@ async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
     assert {task.result()[0] for task in done} == {503}
     slow.gate.set()
     statuses = [status for status, _ in await asyncio.gather(*asked)]
-    assert (statuses.count(200), statuses.count(503), slow.most) == (16, 4, 1)
+    assert statuses.count(200) == 16
+    assert statuses.count(503) == 4
+    assert slow.most == 1
 
 
 async def test_a_grant_for_another(bench, site, look) -> None:

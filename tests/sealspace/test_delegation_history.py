@@ -73,12 +73,11 @@ async def test_an_account_is_reported_page_by_page(bench) -> None:
             record.cid async for record in owner.delegations.query(page_items=page_items)
         ]
     (revoked,) = [record async for record in owner.delegations.query(status="revoked")]
-    assert (revoked.cid, revoked.status, revoked.revoked_by) == (
-        grants[0].cid,
-        "revoked",
-        owner.session.did,
-    )
-    assert (revoked.delegator, revoked.delegate) == (owner.session.did, AGENT.did)
+    assert revoked.cid == grants[0].cid
+    assert revoked.status == "revoked"
+    assert revoked.revoked_by == owner.session.did
+    assert revoked.delegator == owner.session.did
+    assert revoked.delegate == AGENT.did
     assert [(f"{owner.kv().space.text}/kv/0", (GET,), False)] == [
         (right.resource, right.abilities, right.is_conditioned) for right in revoked.rights
     ]
@@ -275,7 +274,8 @@ async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> N
     else:
         # W22: the owner has no say in a grant on a network alone, and ends the sign-in that made it
         assert [set(named[cid]) for cid in apart] == [{apart[0], sign_in}] * 2
-    assert (named[other], named[values]) == ((other,), (values,))
+    assert named[other] == (other,)
+    assert named[values] == (values,)
     await later.delegations.revoke(*named[apart[0]])
     ended = [
         one.cid async for one in later.delegations.query(direction="granted", status="revoked")
@@ -298,7 +298,8 @@ async def test_generated_secrets_end_apart(bench) -> None:
     named = {
         one.cid: set(delegations_to_revoke(records, one, owner.session.owner)) for one in records
     }
-    assert (named[plain], named[protected]) == ({plain}, {protected})
+    assert named[plain] == {plain}
+    assert named[protected] == {protected}
     folder = allow(owner.secrets().resource("A").removesuffix("/A"), GET)
     both = (await owner.delegations.delegate(AGENT.did, [folder], wallet=wallet)).cid
     records = [one async for one in owner.delegations.query(direction="granted")]

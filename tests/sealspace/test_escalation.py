@@ -51,7 +51,8 @@ async def test_several_missing_permissions_are_all_named(bench) -> None:
     assert refusal.value.message == f"no grant of this session covers {lines[0]}; {lines[1]}"
     assert refusal.value.__notes__ == [f"missing: {line}" for line in lines]
     asked = sign_in_for(owner.session, refusal.value.missing, ttl_s=60)
-    assert (asked.ttl_s, asked.space) == (60, owner.kv().space.text)
+    assert asked.ttl_s == 60
+    assert asked.space == owner.kv().space.text
 
 
 async def test_a_message_names_a_few_and_the_error_all(bench) -> None:

@@ -84,12 +84,12 @@ def test_a_line_is_read_as_it_was_written() -> None:
     session = read_token(f"  {line}\r\n")
     token = token_of(session)
     assert token is not None
-    assert (session.seed, session.node_id, session.owner) == (
-        SEED,
-        NODE,
-        new_wallet(entropy=CountingEntropy()).did,
-    )
-    assert (token.name, token.labels, token.scope) == ("deploy", "ci/A, ci/B", "ci")
+    assert session.seed == SEED
+    assert session.node_id == NODE
+    assert session.owner == new_wallet(entropy=CountingEntropy()).did
+    assert token.name == "deploy"
+    assert token.labels == "ci/A, ci/B"
+    assert token.scope == "ci"
     assert token_line(SEED, NODE, token.grant.header) == line
     assert line not in f"{session!r}{token!r}" and encode_url(SEED) not in f"{session!r}{token!r}"
 

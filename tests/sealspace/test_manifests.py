@@ -372,11 +372,15 @@ def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
     )
     (target,) = with_decrypt(compose_manifests([value]), NETWORK).delegation_targets
     own, others = sorted(target_grants(target, owner=OWNER), key=lambda one: one.owner != OWNER)
-    assert (own.owner, own.ttl_s, others.owner, others.ttl_s) == (OWNER, 3_600, other, 604_800)
+    assert own.owner == OWNER
+    assert own.ttl_s == 3_600
+    assert others.owner == other
+    assert others.ttl_s == 604_800
     assert CAPABILITIES_READ not in {
         one.ability for grant in (own, others) for one in grant.capabilities
     }
-    assert (len(own.capabilities), len(others.capabilities)) == (10, 1)
+    assert len(own.capabilities) == 10
+    assert len(others.capabilities) == 1
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,11 @@ VALUE: dict[str, Any] = json.loads(DOCUMENT)
 def test_a_document_reads_as_it_was_written() -> None:
     """Nonce, statement, quote and log come back (AT50)."""
     published = parse_published(DOCUMENT, nonce=NONCE)
-    assert (published.nonce, published.quote, published.event_log) == (NONCE, QUOTE, [])
-    assert (published.statement.did, published.statement.compose) == (DID, "services: {}\n")
+    assert published.nonce == NONCE
+    assert published.quote == QUOTE
+    assert published.event_log == []
+    assert published.statement.did == DID
+    assert published.statement.compose == "services: {}\n"
     assert published.statement.sha256 == parse_statement(STATEMENT).sha256
 
 

@@ -127,7 +127,8 @@ def test_the_sdk_makes_such_calls() -> None:
             entropy=entropy,
         )
         call = read(headers["Authorization"], headers.get(SIGN_IN_HEADER))
-        assert (call.caller, call.runner) == (caller, RunnerAt(RUNNER, START))
+        assert call.caller == caller
+        assert call.runner == RunnerAt(RUNNER, START)
 
 
 @pytest.mark.parametrize(

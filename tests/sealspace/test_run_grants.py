@@ -395,7 +395,9 @@ def test_a_job_s_grant_has_the_owner_s_terms() -> None:
     later = structs.replace(BUILD, commit="b2" * 20)
     rule = replace(RULE, wasm_sha256="cd" * 32, build=later)
     assert grant.statement == replace(OFFERED, programs=(rule,), refresh_for=None)
-    assert (grant.owner, grant.secrets, grant.policies) == (KEY.did, job.secrets, job.policies)
+    assert grant.owner == KEY.did
+    assert grant.secrets == job.secrets
+    assert grant.policies == job.policies
     assert grant.delegation.delegator == JOB.did
     assert grant.expires_at == NOW + 3600
     assert read_run_grant(by_job(parent, exp=NOW + 60), runner=RUNNER.did).expires_at == NOW + 60

@@ -153,11 +153,9 @@ def test_a_token_is_read_as_a_grant() -> None:
             issuer=AGENT.did,
         )
     )
-    assert (AGENT.did, OTHER.did, (GET_NOTES,)) == (
-        grant.delegator,
-        grant.delegate,
-        grant.capabilities,
-    )
+    assert AGENT.did == grant.delegator
+    assert OTHER.did == grant.delegate
+    assert grant.capabilities == (GET_NOTES,)
 
 
 def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
@@ -178,21 +176,12 @@ def test_a_session_is_kept_and_read_back(tmp_path: Path) -> None:
     kept = load_session(path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [path] == list(tmp_path.iterdir())
-    assert (
-        session.did,
-        session.owner,
-        session.space,
-        session.grants,
-        session.node_id,
-        session.pins,
-    ) == (
-        kept.did,
-        kept.owner,
-        kept.space,
-        kept.grants,
-        kept.node_id,
-        kept.pins,
-    )
+    assert session.did == kept.did
+    assert session.owner == kept.owner
+    assert session.space == kept.space
+    assert session.grants == kept.grants
+    assert session.node_id == kept.node_id
+    assert session.pins == kept.pins
     assert encode_session(session) == encode_session(kept)
 
 

@@ -28,16 +28,22 @@ async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
         await owner.spaces().list()
     await owner.delegations.add_right(wallet, owner.spaces().rights)
     made = await owner.spaces().create("notes")
-    assert (made.space.owner, made.space.name, made.is_own) == (wallet.did, "notes", None)
+    assert made.space.owner == wallet.did
+    assert made.space.name == "notes"
+    assert made.is_own is None
     assert ["default", "notes", "secrets"] == [
         entry.space.name for entry in await owner.spaces().list()
     ]
     for name in ("notes", made.space.text):
         found = await owner.spaces().info(name)
-        assert (made.space, True, made.created_at) == (found.space, found.is_own, found.created_at)
+        assert made.space == found.space
+        assert found.is_own is True
+        assert made.created_at == found.created_at
     await owner.kv().put("a", b"12345")
     used, unused = await owner.spaces().info("default"), await owner.spaces().info("notes")
-    assert (5, 0, None) == (used.usage_bytes, unused.usage_bytes, made.usage_bytes)
+    assert used.usage_bytes == 5
+    assert unused.usage_bytes == 0
+    assert made.usage_bytes is None
     assert used.limit_bytes == Hosting().default_quota_bytes
     with pytest.raises(DuplicateRequest):
         await owner.spaces().create("notes")

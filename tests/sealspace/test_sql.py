@@ -81,7 +81,8 @@ async def test_an_answer_that_is_too_long(bench: Any) -> None:
     owner, _ = await bench.owner()
     with pytest.raises(SqlRefused, match="too large") as refusal:
         await owner.sql().query("VALUES (zeroblob(9000000))")
-    assert (refusal.value.status, "select fewer rows" in refusal.value.hint) == (413, True)
+    assert refusal.value.status == 413
+    assert "select fewer rows" in refusal.value.hint
 
 
 async def test_databases_of_a_space_and_their_sizes(bench: Any) -> None:
@@ -111,7 +112,8 @@ async def test_a_copy_of_a_database(bench: Any, tmp_path: Path) -> None:
     size_bytes = await owner.sql("app").export(
         path, progress=lambda done, whole: progress.append((done, whole))
     )
-    assert (progress[-1], path.stat().st_size) == ((size_bytes, size_bytes), size_bytes)
+    assert progress[-1] == (size_bytes, size_bytes)
+    assert path.stat().st_size == size_bytes
     assert sqlite3.connect(path).execute(ALL).fetchall() == [(1, "a")]
     await owner.sql("app").export(opened := io.BytesIO())
     assert opened.getvalue() == path.read_bytes()

@@ -68,7 +68,8 @@ def test_every_member_has_its_counterpart(service: type, name: str, member: Any)
     found = inspect.getattr_static(service, ENTERING.get(name, name))
     if isinstance(member, property):
         assert isinstance(found, property)
-        assert (found.__doc__, found.fset) == (member.__doc__, member.fset)
+        assert found.__doc__ == member.__doc__
+        assert found.fset == member.fset
         return
     if isinstance(member, classmethod):
         assert isinstance(found, classmethod)
@@ -78,7 +79,8 @@ def test_every_member_has_its_counterpart(service: type, name: str, member: Any)
     assert ours.parameters == theirs.parameters
     result, awaited = ours.return_annotation, theirs.return_annotation
     if get_origin(awaited) is AsyncIterator:
-        assert (get_origin(result), get_args(result)) == (Iterator, get_args(awaited))
+        assert get_origin(result) == Iterator
+        assert get_args(result) == get_args(awaited)
     elif inspect.isclass(result) and issubclass(result, Bridged):
         assert model_of(result) is awaited
     else:
@@ -244,4 +246,6 @@ def test_the_program_of_the_module(tmp_path: Path) -> None:
         ran = subprocess.run(
             command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "b'hello'\ngreeting\n", "")
+    assert ran.returncode == 0
+    assert ran.stdout == "b'hello'\ngreeting\n"
+    assert ran.stderr == ""

@@ -48,7 +48,8 @@ async def test_every_try_has_a_token_of_its_own() -> None:
 
     async with serving(busy_twice) as url, Transport(url, settings=SETTINGS) as transport:
         answer = await transport.require(Request("POST", "/invoke", mint=tokens()))
-    assert (answer.body, seen) == (b"done", ["token-1", "token-2", "token-3"])
+    assert answer.body == b"done"
+    assert seen == ["token-1", "token-2", "token-3"]
 
 
 async def test_a_node_that_stays_busy_is_given_up() -> None:
