@@ -223,7 +223,8 @@ async def test_large_values_move_into_a_bucket_and_back(
         running = command("admin migrate-objects", tmp_path, "--to", "bucket", **settings)
         assert "stop the node" in running.stderr
     refused = command("serve", tmp_path, "--port", "0", **settings)
-    assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
+    assert refused.returncode == 5
+    assert "migrate-objects" in refused.stderr
     assert "migrate-objects" in command("doctor", tmp_path, **settings).stdout
     await asyncio.to_thread(_killed_move, tmp_path, server, place, settings)
     moved = json.loads(
@@ -232,7 +233,8 @@ async def test_large_values_move_into_a_bucket_and_back(
     assert moved["bodies"] == 4 and moved["copied"] < 4
     assert moved["bytes"] == sum(len(HUGE[at:]) for at in range(4))
     refused = command("serve", tmp_path, "--port", "0")
-    assert (refused.returncode, "migrate-objects" in refused.stderr) == (5, True)
+    assert refused.returncode == 5
+    assert "migrate-objects" in refused.stderr
     healthy = command("doctor", tmp_path, **settings)
     assert healthy.returncode == 0, healthy.stdout
     for place_of_files in (tmp_path / "data" / "blobs").glob("*/*"):
@@ -278,7 +280,8 @@ async def test_bucket_of_another_store_is_refused(
     with running_node(tmp_path / "one", workers=1, environment=settings):
         pass
     refused = command("serve", tmp_path / "two", "--port", "0", **settings)
-    assert (refused.returncode, "another store" in refused.stderr) == (5, True)
+    assert refused.returncode == 5
+    assert "another store" in refused.stderr
 
 
 # --- settings
@@ -338,16 +341,16 @@ def test_credentials_of_a_bucket(tmp_path: Path) -> None:
     }
     named = {"SEALSPACE_OBJECTS__URL": "s3://b"}
     config = load_config(environment={**standard, **named})
-    assert (config.objects.key_id, config.objects.secret_key, config.objects.session_token) == (
-        "k",
-        "hush",
-        "hush",
-    )
+    assert config.objects.key_id == "k"
+    assert config.objects.secret_key == "hush"
+    assert config.objects.session_token == "hush"
     assert "hush" not in repr(config)
     assert load_config(environment=standard).objects.secret_key is None
     own = {"SEALSPACE_OBJECTS__KEY_ID": "own", "SEALSPACE_OBJECTS__SECRET_KEY": "mine"}
     objects = load_config(environment={**standard, **named, **own}).objects
-    assert (objects.key_id, objects.secret_key, objects.session_token) == ("own", "mine", None)
+    assert objects.key_id == "own"
+    assert objects.secret_key == "mine"
+    assert objects.session_token is None
     file = tmp_path / "key"
     file.write_text(" hush\n")
     with_file = Config(objects=Objects(url="s3://b", key_id="k", secret_key_file=str(file)))

@@ -42,10 +42,8 @@ async def test_a_document_is_kept_as_it_came(
     """A verified document is stored byte for byte, under its platform family and authority."""
     data = platform.collateral_json(NOW)
     imported = await import_collateral(store, data, root=root, clock=clock, source="a.json")
-    assert (platform.fmspc, data) == (
-        imported.fmspc,
-        await _held(store, imported.fmspc, imported.ca),
-    )
+    assert platform.fmspc == imported.fmspc
+    assert await _held(store, imported.fmspc, imported.ca) == data
     assert imported.ends_at > NOW
 
 

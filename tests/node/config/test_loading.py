@@ -23,14 +23,16 @@ def test_defaults_stand_alone() -> None:
 def test_file_over_defaults(tmp_path: Path) -> None:
     """A settings file changes only what it names."""
     config = load_config(file=_file(tmp_path, "[http]\nport = 9000\n"), environment={})
-    assert (9000, Config().http.host) == (config.http.port, config.http.host)
+    assert config.http.port == 9000
+    assert Config().http.host == config.http.host
 
 
 def test_environment_over_file(tmp_path: Path) -> None:
     """An environment variable overrides the settings file."""
     path = _file(tmp_path, "[http]\nport = 9000\ncors = true\n")
     config = load_config(file=path, environment={"SEALSPACE_HTTP__PORT": "9001"})
-    assert (config.http.port, config.http.cors) == (9001, True)
+    assert config.http.port == 9001
+    assert config.http.cors is True
 
 
 def test_flags_over_environment() -> None:
@@ -39,7 +41,8 @@ def test_flags_over_environment() -> None:
     config = load_config(
         environment=environment, flags={"http.port": 9002, "release.attestation": None}
     )
-    assert (config.http.port, config.release.attestation) == (9002, "everyone")
+    assert config.http.port == 9002
+    assert config.release.attestation == "everyone"
 
 
 def test_environment_names_the_file(tmp_path: Path) -> None:

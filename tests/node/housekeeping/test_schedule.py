@@ -107,7 +107,8 @@ async def test_lease_that_is_lost_ends_the_turn(services: Services, clock: Fixed
 
     work = Work()
     assert not await Housekeeper(services, (Job("slow", 60.0, slow), work.job("next", 60.0))).turn()
-    assert (done, work.done) == (["slow"], [])
+    assert done == ["slow"]
+    assert work.done == []
 
 
 async def test_failing_job_is_reported_and_the_next_is_done(

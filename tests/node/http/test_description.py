@@ -25,10 +25,15 @@ async def test_it_is_served_to_everybody(caller) -> None:
     tag = reply.headers["etag"]
     for tags in (tag, f"W/{tag}", f'"x", {tag}', "*"):
         again: Reply = await caller.send("GET", "/openapi.json", headers={"If-None-Match": tags})
-        assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
+        assert again.status == 304
+        assert again.body == b""
+        assert again.headers["etag"] == tag
     other: Reply = await caller.send("GET", "/openapi.json", headers={"If-None-Match": '"x"'})
     head: Reply = await caller.send("HEAD", "/openapi.json")
-    assert (other.status, head.status, head.body, head.headers["etag"]) == (200, 200, b"", tag)
+    assert other.status == 200
+    assert head.status == 200
+    assert head.body == b""
+    assert head.headers["etag"] == tag
 
 
 async def test_it_needs_no_store(caller) -> None:
@@ -42,10 +47,8 @@ async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
     async with serve(public_spaces=PublicSpaces(requests_per_minute=1, burst=2)) as node:
         replies = [await node.send("GET", "/openapi.json") for _ in range(3)]
     assert [200, 200, 429] == [reply.status for reply in replies]
-    assert (replies[-1].value["code"], int(replies[-1].headers["retry-after"]) > 0) == (
-        "too-many-requests",
-        True,
-    )
+    assert replies[-1].value["code"] == "too-many-requests"
+    assert int(replies[-1].headers["retry-after"]) > 0
 
 
 async def test_it_has_every_route_and_no_other(caller) -> None:
@@ -109,10 +112,8 @@ async def test_a_line_feed_in_a_path(caller) -> None:
         reply: Reply = await caller.send("GET", path)
         preflight: Reply = await caller.send("OPTIONS", path)
         assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
-        assert (preflight.status in (200, 204) or path.startswith("/hooks"), preflight.body) == (
-            True,
-            b"",
-        )
+        assert preflight.status in (200, 204) or path.startswith("/hooks")
+        assert preflight.body == b""
         assert reply.text != "404: Not Found"
 
 
@@ -163,10 +164,8 @@ async def test_another_method_on_an_own_path(caller) -> None:
     ):
         reply: Reply = await caller.send("DELETE", path)
         assert (reply.status, reply.headers["allow"]) == (405, allowed)
-        assert (reply.value["code"], "/openapi.json" in str(reply.value["hint"])) == (
-            "wrong-method",
-            True,
-        )
+        assert reply.value["code"] == "wrong-method"
+        assert "/openapi.json" in str(reply.value["hint"])
         assert (await caller.send("OPTIONS", path)).status == 200
 
 
@@ -184,4 +183,5 @@ async def test_an_unknown_route_names_the_description(caller) -> None:
     assert all("/openapi.json" in reply.text for reply in missing)
     assert all("allow" not in reply.headers for reply in missing)
     value: Reply = await caller.send("GET", "/public/tinycloud:key:z6Mkx:public/kv/a")
-    assert (value.status, "openapi" in value.text) == (404, False)
+    assert value.status == 404
+    assert "openapi" not in value.text

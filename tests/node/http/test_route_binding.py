@@ -132,7 +132,9 @@ async def test_a_value_without_type_has_none(serving: Serving) -> None:
     """A value stored without a content type is answered without one (J7)."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     status, kind, body = await serving.post("/bytes", b"hello")
-    assert (status, kind, body) == (200, "", b"hello")
+    assert status == 200
+    assert kind == ""
+    assert body == b"hello"
 
 
 def _failing(error: Exception) -> Handler:

@@ -33,14 +33,18 @@ async def test_information(caller, path: str) -> None:
         "attestation",
         "oidcDid",
     ]
-    assert (said["protocol"], said["inTEE"], said["attestation"]) == (1, False, "delegates")
+    assert said["protocol"] == 1
+    assert said["inTEE"] is False
+    assert said["attestation"] == "delegates"
     assert caller.node.services.keyring.node_did == said["nodeId"]
 
 
 async def test_health_is_empty(caller) -> None:
     """/healthz is 200 with neither body nor content type (H3)."""
     reply = await caller.send("GET", "/healthz")
-    assert (reply.status, reply.body, reply.headers.get("content-type")) == (200, b"", None)
+    assert reply.status == 200
+    assert reply.body == b""
+    assert reply.headers.get("content-type") is None
 
 
 async def test_health_without_store(caller) -> None:
@@ -48,11 +52,9 @@ async def test_health_without_store(caller) -> None:
     await caller.node.services.store.close()
     assert ((reply := await caller.send("GET", "/healthz")).status, reply.body) == (500, b"")
     ready = await caller.send("GET", "/readyz")
-    assert (
-        ready.status,
-        json.loads(ready.body)["ready"],
-        json.loads(ready.body)["write"],
-    ) == (503, False, "store-unavailable")
+    assert ready.status == 503
+    assert json.loads(ready.body)["ready"] is False
+    assert json.loads(ready.body)["write"] == "store-unavailable"
 
 
 async def test_readiness(caller) -> None:

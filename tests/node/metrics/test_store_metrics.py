@@ -64,11 +64,9 @@ async def test_collateral(services: Services, clock: FixedClock, tmp_path: Path)
     )
     await services.store.commit(Commit(puts=puts))
     seen = await _seen(services, tmp_path)
-    assert (seen[COLLATERAL_DOCUMENTS], seen[COLLATERAL_AGE], seen[COLLATERAL_FAILING]) == (
-        2,
-        7000,
-        2,
-    )
+    assert seen[COLLATERAL_DOCUMENTS] == 2
+    assert seen[COLLATERAL_AGE] == 7000
+    assert seen[COLLATERAL_FAILING] == 2
 
 
 async def test_a_clock_that_was_set_back(
@@ -88,7 +86,8 @@ async def test_files_and_waiting_audit(
     adds = (Add(BODIES_COUNTER, 123_456),)
     await services.store.commit(Commit(puts=(record.put(services.entropy),), adds=adds))
     seen = await _seen(services, tmp_path)
-    assert (seen[STORE_FILES_BYTES], seen[AUDIT_LAG]) == (123_456, 70)
+    assert seen[STORE_FILES_BYTES] == 123_456
+    assert seen[AUDIT_LAG] == 70
     await seal_recent(services)
     assert (await _seen(services, tmp_path))[AUDIT_LAG] == 0
 

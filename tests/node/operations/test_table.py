@@ -71,7 +71,8 @@ async def test_one_value(asking: Asking, name: str) -> None:
     """A token for one operation is planned as that one, by default without options."""
     plan = asking.plan((f"tinycloud.kv/{name}", "/kv/a/b"))
     assert plan.row is row_of(f"tinycloud.kv/{name}")
-    assert (plan.operation, plan.run) == (plan.row.operation, plan.row.run)
+    assert plan.operation == plan.row.operation
+    assert plan.run == plan.row.run
     assert plan.request.targets == (OperationTarget(parse_space_id(asking.space), "a/b"),)
     assert plan.request.options is NO_OPTIONS
 
@@ -98,10 +99,8 @@ async def test_what_asks_for_nothing(asking: Asking, ability: str, resource: str
     """An ability on a resource that its row does not serve has no outcome, alone or with others."""
     assert asking.plan((ability, resource)).row not in TABLE
     beside = asking.plan((ability, resource), ("tinycloud.kv/get", "/kv/a"))
-    assert (beside.operation, [target.path for target in beside.request.targets]) == (
-        "kv_get",
-        ["a"],
-    )
+    assert beside.operation == "kv_get"
+    assert [target.path for target in beside.request.targets] == ["a"]
 
 
 async def test_who_takes_a_token(asking: Asking) -> None:
@@ -145,7 +144,8 @@ async def test_batches(asking: Asking, names: tuple[str, ...], operation: str) -
     """Gets, metadata reads and deletes share an answer with their own kind."""
     plan = asking.plan(*[(f"tinycloud.kv/{name}", f"/kv/{at}") for at, name in enumerate(names)])
     assert plan.row.batch is not None
-    assert (plan.operation, plan.run) == (operation, plan.row.batch.run)
+    assert plan.operation == operation
+    assert plan.run == plan.row.batch.run
     assert ["0", "1", "2"][: len(names)] == [target.path for target in plan.request.targets]
 
 

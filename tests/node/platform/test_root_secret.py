@@ -27,7 +27,8 @@ def test_first_start_makes_one(tmp_path: Path, entropy: CountingEntropy) -> None
     """The first start makes 32 bytes in a private file, which later starts read."""
     made = load_root_secret(_config(tmp_path), entropy)
     path = tmp_path / "data" / "secret"
-    assert (32, made) == (len(made), path.read_bytes())
+    assert len(made) == 32
+    assert path.read_bytes() == made
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert made == load_root_secret(_config(tmp_path), entropy)

@@ -47,11 +47,9 @@ def test_rules_follow_the_settings() -> None:
     )
     default = RefreshRules()
     found = refresh_rules(Collateral())
-    assert (found.every_s, found.ahead_s, found.retry_s) == (
-        default.every_s,
-        default.ahead_s,
-        default.retry_s,
-    )
+    assert found.every_s == default.every_s
+    assert found.ahead_s == default.ahead_s
+    assert found.retry_s == default.retry_s
 
 
 async def test_a_list_of_what_is_held(
@@ -79,16 +77,19 @@ async def test_a_list_of_what_is_held(
     ends, failed = f" {held['ends']}  import ", " platform-unknown"
     assert [ends in shown[0], shown[1].endswith(failed), len(shown)] == [True, True, 2]
     day = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    assert (held["fmspc"], held["ca"], held["source"]) == (
-        platform.fmspc.hex(),
-        "platform",
-        "import",
-    )
-    assert (held["issued"], held["refreshed"], held["evaluationNumber"]) == (day, day, 20)
+    assert held["fmspc"] == platform.fmspc.hex()
+    assert held["ca"] == "platform"
+    assert held["source"] == "import"
+    assert held["issued"] == day
+    assert held["refreshed"] == day
+    assert held["evaluationNumber"] == 20
     assert held["windows"]["TCB info"][0] == day
     assert min(ends for _, ends in held["windows"].values()) == held["ends"]
-    assert (held["failed"], held["failures"]) == (None, 0)
-    assert (wanted["wanted"], wanted["failed"], wanted["failures"]) == (day, "platform-unknown", 2)
+    assert held["failed"] is None
+    assert held["failures"] == 0
+    assert wanted["wanted"] == day
+    assert wanted["failed"] == "platform-unknown"
+    assert wanted["failures"] == 2
     assert "windows" not in wanted
 
 

@@ -42,7 +42,8 @@ async def test_an_unknown_text_of_the_library_alarms(
         assert "later version" not in reply.text
         reported = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         (alarm,) = [line for line in reported if line["event"] == "attestation-alarm"]
-        assert (alarm["level"], alarm["code"]) == ("warning", "verdict-unknown")
+        assert alarm["level"] == "warning"
+        assert alarm["code"] == "verdict-unknown"
         records = await audit_records(here.services.store)
         (refusal,) = [
             record.detail.decode() for record in records if record.action == "evidence.refused"

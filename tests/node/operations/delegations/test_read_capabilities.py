@@ -316,7 +316,8 @@ async def test_lists_are_bounded(people) -> None:
         (ListBounds(page_rows=8, examined=16, reported=1), only_puts, [newest[9]], True),
     ):
         reported_list = await bounded(people, session, bounds, facts)
-        assert (expected, truncated) == (list(reported_list.shown), reported_list.truncated), bounds
+        assert list(reported_list.shown) == expected, bounds
+        assert reported_list.truncated == truncated, bounds
 
 
 async def test_chains_are_bounded(people) -> None:

@@ -57,7 +57,8 @@ async def test_making_is_on_record(people) -> None:
     assert (await create(people, "notes", session)).status == 200
     records = await audit_records(people.node.services.store)
     (record,) = [one for one in records if one.action == "space.created"]
-    assert (SESSION.did, space(name="notes")) == (record.actor, record.subject)
+    assert SESSION.did == record.actor
+    assert record.subject == space(name="notes")
     assert len(record.authority) == 1
 
 
@@ -180,7 +181,8 @@ async def test_a_key_owner_makes_its_own(people) -> None:
     )
     await people.grant(CAROL, CAROL.did, {f"{home}/kv": [GET]})
     reply = await people.invoke(CAROL, f"{home}/space/notes", CREATE)
-    assert (200, space(CAROL, "notes")) == (reply.status, json.loads(reply.text)["id"])
+    assert reply.status == 200
+    assert json.loads(reply.text)["id"] == space(CAROL, "notes")
 
 
 async def test_a_token_makes_once(people) -> None:
@@ -208,7 +210,8 @@ async def test_long_lists_say_so(people) -> None:
         header = people.token(SESSION, {f"{space()}/space/": [LIST]}, session)
         invocation = admit_token(header, now=people.now, max_lifetime_s=300)
         listed = await list_spaces(people.node.services, invocation, owner, limit=limit)
-        assert (limit, limit == 1) == (len(listed.shown), listed.truncated)
+        assert len(listed.shown) == limit
+        assert listed.truncated is (limit == 1)
 
 
 async def test_a_bare_space_resource_asks_nothing(people) -> None:

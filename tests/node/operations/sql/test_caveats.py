@@ -354,9 +354,11 @@ async def test_SQ28_a_grant_is_passed_on_with_less(owner: Databases) -> None:
     for caveat in ({}, {"tables": ["plain", "private"]}, {"readOnly": True}):
         more: Held = {"write": caveat}
         _, reply = await holder.grant(more)
-        assert (reply.status, widened in reply.text) == (401, True)
+        assert reply.status == 401
+        assert widened in reply.text
         status, text = await holder.ask(query("SELECT 1"), more)
-        assert (status, widened in text) == (401, True)
+        assert status == 401
+        assert widened in text
 
 
 async def test_SQ28_constrained_statements_are_passed_on(owner: Databases) -> None:
