@@ -125,9 +125,7 @@ def test_keys_of_a_space_are_those_that_are_laid_out_one_by_one(owner: str, name
     assert space16 == x16(space.text)
     for _ in range(2):
         keys = keyspace.space_keys(space)
-        assert (keys.space16, keys.row, keys.usage, keys.override) == (
-            space16,
-            keyspace.space_key(space16),
-            keyspace.usage_counter(space16),
-            keyspace.OVERRIDES_PREFIX + space16,
-        )
+        assert keys.space16 == space16
+        assert keys.row == keyspace.space_key(space16)
+        assert keys.usage == keyspace.usage_counter(space16)
+        assert keys.override == keyspace.OVERRIDES_PREFIX + space16

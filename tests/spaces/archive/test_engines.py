@@ -114,7 +114,8 @@ async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str)
         ReplayRecord(b"n" * 32, 60 * minute),
     )
     read = await store.read(replay_record=old)
-    assert (read.is_first_use, read.is_use_unknown) == (False, True)
+    assert read.is_first_use is False
+    assert read.is_use_unknown is True
     assert isinstance(
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=old)), Refused
     )

@@ -85,10 +85,8 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     assert moved.claims == 1
     store = open_postgres(url)
     there = await everything(store)
-    assert (there.records, [page.rows for page in there.pages]) == (
-        before.records,
-        [page.rows for page in before.pages],
-    )
+    assert there.records == before.records
+    assert [page.rows for page in there.pages] == [page.rows for page in before.pages]
     assert (await store.read(replay_record=USED)).is_first_use is False
     assert (await store.read(replay_record=CLAIMED)).is_first_use is False
     assert isinstance(
@@ -101,10 +99,8 @@ async def test_move_and_return(tmp_path: Path, url: str) -> None:
     assert returned.rows >= moved.rows
     store = open_lmdb(tmp_path / "two")
     back = await everything(store)
-    assert (back.records, [page.rows for page in back.pages]) == (
-        there.records,
-        [page.rows for page in there.pages],
-    )
+    assert back.records == there.records
+    assert [page.rows for page in back.pages] == [page.rows for page in there.pages]
     assert (await store.read(replay_record=USED)).is_first_use is False
     assert isinstance(await store.commit(Commit(adds=(Add(b"cB", 1),))), Committed)
     assert counter_of((await store.read((b"cB",))).records[0]) == -1

@@ -80,7 +80,8 @@ async def test_a_long_history_is_swept_in_rounds(
     rounds = 0
     while await sweep_receipts(one_store, until=NOW + 1):
         rounds += 1
-    assert (await kept(one_store), rounds) == ({b"young"}, 3)
+    assert await kept(one_store) == {b"young"}
+    assert rounds == 3
 
 
 async def test_young_networks_are_passed_over(one_store: Store, entropy: CountingEntropy) -> None:
@@ -103,7 +104,8 @@ async def test_a_document_outlives_its_receipts_by_a_span_at_most(
     """A document goes when every receipt that may refer to it has gone (RC26)."""
     await write(store, NETWORKS[0], b"a", NOW, entropy)
     await sweep_all(store, until=NOW + 1, now=NOW + 1)
-    assert (await kept(store), await has(store, b"of a")) == (set(), True)
+    assert await kept(store) == set()
+    assert await has(store, b"of a")
     end = (SPAN + 1) * PERIOD_S
     await sweep_all(store, until=end - 1, now=end)
     assert await has(store, b"of a")
@@ -119,7 +121,8 @@ async def test_a_document_that_is_referred_to_again_stays(
     await write(store, NETWORKS[0], b"a", NOW + 3 * PERIOD_S, entropy)
     until = (SPAN + 2) * PERIOD_S
     await sweep_all(store, until=until, now=NOW + 4 * PERIOD_S)
-    assert (await kept(store), await has(store, b"of a")) == ({b"a"}, True)
+    assert await kept(store) == {b"a"}
+    assert await has(store, b"of a")
     await sweep_all(store, until=until + 2 * PERIOD_S, now=NOW + 6 * PERIOD_S)
     assert not await has(store, b"of a")
 
@@ -160,7 +163,8 @@ async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: Count
     """A clock at the beginning of time removes nothing."""
     await write(one_store, NETWORKS[0], b"a", NOW, entropy)
     await sweep_all(one_store, until=-1.0, now=0.0)
-    assert (await kept(one_store), await has(one_store, b"of a")) == ({b"a"}, True)
+    assert await kept(one_store) == {b"a"}
+    assert await has(one_store, b"of a")
 
 
 async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:

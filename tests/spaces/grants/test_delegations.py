@@ -108,7 +108,8 @@ async def test_misses_are_reported(one_store: Store) -> None:
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)
-    assert (delegations.misses, delegations.memory_bytes) == (0, 0)
+    assert delegations.misses == 0
+    assert delegations.memory_bytes == 0
     cids = [known.delegation.cid, Digest(b"\x07" * 32), None]
     for misses in (2, 3):
         await delegations.by_cid(cids)

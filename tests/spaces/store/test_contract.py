@@ -90,7 +90,8 @@ async def test_every_put_has_a_new_stamp(store: Store) -> None:
     first = await stamp(store, b"Ka")
     await put(store, (b"Ka", b"same"))
     second = await stamp(store, b"Ka")
-    assert (len(first), len(second)) == (16, 16)
+    assert len(first) == 16
+    assert len(second) == 16
     assert first != second
 
 
@@ -356,13 +357,13 @@ async def test_page_ends_at_its_limit(store: Store) -> None:
             )
         )
     ).pages
-    assert ([key for key, _ in page.rows], page.more, page.last_key) == (
-        [b"K0", b"K1"],
-        True,
-        b"K1",
-    )
-    assert ([key for key, _ in rest.rows], rest.more) == ([b"K2", b"K3", b"K4"], False)
-    assert ([key for key, _ in exact.rows], exact.more) == ([b"K2", b"K3", b"K4"], False)
+    assert [key for key, _ in page.rows] == [b"K0", b"K1"]
+    assert page.more is True
+    assert page.last_key == b"K1"
+    assert [key for key, _ in rest.rows] == [b"K2", b"K3", b"K4"]
+    assert rest.more is False
+    assert [key for key, _ in exact.rows] == [b"K2", b"K3", b"K4"]
+    assert exact.more is False
 
 
 async def test_page_leaves_tombstones_out(store: Store) -> None:

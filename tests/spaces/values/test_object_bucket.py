@@ -357,7 +357,8 @@ async def test_damaged_body_is_not_moved(
         ] == []
         body.write_bytes(whole)
     moved = await move()
-    assert (moved.bodies, moved.size_bytes) == (2, 2 * len(LARGE) - 1)
+    assert moved.bodies == 2
+    assert moved.size_bytes == 2 * len(LARGE) - 1
     assert await recorded_location(one_store) == "s3://c/d"
     assert {body.name, other.name} == {key.rpartition("/")[2] for key in server.keys(place)} - {
         "store"

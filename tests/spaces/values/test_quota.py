@@ -74,9 +74,12 @@ async def test_all_limits_are_reported(one_store: Store) -> None:
     await one_store.commit(
         Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc")))
     )
-    assert await read_overrides(one_store, limit=3) == (spaces, False)
+    every, more = await read_overrides(one_store, limit=3)
+    assert every == spaces
+    assert more is False
     some, more = await read_overrides(one_store, limit=2)
-    assert (len(some), more) == (2, True)
+    assert len(some) == 2
+    assert more is True
 
 
 async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) -> None:

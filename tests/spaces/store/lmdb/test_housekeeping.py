@@ -95,7 +95,8 @@ def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
     assert folder.replay_records.rows() == []
     for old in (read, committed):
         snapshot = folder.read(replay_record=old)
-        assert (snapshot.is_first_use, snapshot.is_use_unknown) == (False, True)
+        assert snapshot.is_first_use is False
+        assert snapshot.is_use_unknown is True
         assert isinstance(folder.commit(Commit(replay_record=old)), Refused)
     assert folder.read(replay_record=claim(b"read", clock)).is_first_use is True
 
