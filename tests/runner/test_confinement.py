@@ -150,9 +150,11 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
         used.append(process)
     assert used[0] != used[1]
     task, process = await running(executor, b"sleep 1", fresh=False)
-    assert ("completed", kept) == (await task, process)
+    assert await task == "completed"
+    assert kept == process
     result = await ran(executor, guest("count"), secrets={"KEY": _SECRET})
-    assert ("completed", True) == (code(result), result.secrets_delivered)
+    assert code(result) == "completed"
+    assert result.secrets_delivered is True
 
 
 async def test_no_secret_is_in_a_text(executor: Executor) -> None:
@@ -191,4 +193,5 @@ async def test_a_mistake_in_the_count_of_memory_ends_the_process() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _BROKEN], cwd=REPOSITORY, check=False, capture_output=True
     )
-    assert (1, b"") == (ended.returncode, ended.stdout)
+    assert ended.returncode == 1
+    assert ended.stdout == b""

@@ -182,7 +182,8 @@ def test_modules_inside_components() -> None:
         f'(component {core} (component {core} (core module (memory 1) (data (i32.const 0) "x"))))'
     )
     binary = bytes(wat2wasm(text))
-    assert (binary.count(b"segment"), merged(binary).count(b"segment")) == (0, 2)
+    assert binary.count(b"segment") == 0
+    assert merged(binary).count(b"segment") == 2
     assert merged(merged(binary)) == merged(binary)
     broken = binary + b"\x01"
     assert merged(broken) == broken

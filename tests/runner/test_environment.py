@@ -52,7 +52,8 @@ def test_values_that_are_none(value: str) -> None:
     """RN5: a value with a NUL or without Unicode text is refused by its name."""
     with pytest.raises(RunRefused) as refused:
         environment_of({}, {"KEY": value})
-    assert ("environment-value", "KEY") == (refused.value.reason.code, refused.value.reason.detail)
+    assert refused.value.reason.code == "environment-value"
+    assert refused.value.reason.detail == "KEY"
 
 
 def test_the_length() -> None:
@@ -66,10 +67,8 @@ def test_the_length() -> None:
     ):
         with pytest.raises(RunRefused) as refused:
             environment_of({}, secrets)
-        assert ("environment-too-large", "") == (
-            refused.value.reason.code,
-            refused.value.reason.detail,
-        )
+        assert refused.value.reason.code == "environment-too-large"
+        assert refused.value.reason.detail == ""
 
 
 def test_what_the_runner_says_has_reserved_names() -> None:

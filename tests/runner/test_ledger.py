@@ -148,7 +148,8 @@ async def test_an_answer_is_kept_in_pieces(tmp_path: Path, statement: str) -> No
         found = await ledger.job("one")
         assert found is not None
         pieces = [piece async for piece in ledger.answer("one", found)]
-        assert (len(pieces), b"".join(pieces)) == (3, kept)
+        assert len(pieces) == 3
+        assert b"".join(pieces) == kept
     edit(path, statement)
     async with opened(path) as ledger:
         with pytest.raises(FolderDamaged):
@@ -213,7 +214,8 @@ async def test_a_task_that_fails_has_no_result(tmp_path: Path) -> None:
     kinds = [kind for (kind,) in connection.execute("SELECT kind FROM contents")]
     sizes = connection.execute("SELECT size_bytes FROM jobs").fetchall()
     connection.close()
-    assert (kinds, sizes) == (["answer"], [(2,)])
+    assert kinds == ["answer"]
+    assert sizes == [(2,)]
 
 
 async def test_answers_are_kept_for_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,15 @@ async def test_input_and_output_are_exact(executor: Executor, name: str) -> None
     result = await ran(
         executor, guest(name), b"echo\n" + data, response_format=ResponseFormat.BYTES
     )
-    assert (None, data) == (result.reason, result.output)
+    assert result.reason is None
+    assert data == result.output
     assert base64.b64encode(data).decode() == json.loads(result.answer)
-    assert (b"", 0) == (result.stderr, result.stderr_bytes)
+    assert result.stderr == b""
+    assert result.stderr_bytes == 0
     result = await ran(executor, guest(name), b"complain 70000 1000")
-    assert (b"", b"x" * 65536, 70000) == (result.output, result.stderr, result.stderr_bytes)
+    assert result.output == b""
+    assert result.stderr == b"x" * 65536
+    assert result.stderr_bytes == 70000
 
 
 async def test_a_program_in_c(executor: Executor) -> None:
@@ -79,14 +83,16 @@ async def test_how_a_guest_ends(
 ) -> None:
     """RN28: exit codes and traps are distinguished, whatever text a guest writes."""
     result = await ran(executor, guest("probe-wasip1"), given)
-    assert (expected, detail) == (code(result), detail_of(result))
+    assert code(result) == expected
+    assert detail_of(result) == detail
     assert (b"limit of memory" in result.stderr) == (given == b"panic")
 
 
 async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> None:
     """A component has no exit codes but 0 and 1; a module's code over 125 is a trap."""
     result = await ran(executor, guest("probe-wasip2"), b"exit 3")
-    assert ("guest-exit", "1") == (code(result), detail_of(result))
+    assert code(result) == "guest-exit"
+    assert detail_of(result) == "1"
     assert "guest-trap" == code(await ran(executor, guest("exit")))
 
 
@@ -111,10 +117,14 @@ async def test_output_is_what_the_format_says(
         executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format
     )
     if answer is None:
-        assert ("output-format", b"", b"") == (code(result), result.output, result.answer)
+        assert code(result) == "output-format"
+        assert result.output == b""
+        assert result.answer == b""
         assert result.reason is not None and result.reason.ran and result.instructions > 0
     else:
-        assert ("completed", output, answer) == (code(result), result.output, result.answer)
+        assert code(result) == "completed"
+        assert result.output == output
+        assert result.answer == answer
 
 
 async def test_what_a_run_used(executor: Executor) -> None:

@@ -86,7 +86,8 @@ async def test_a_task_reads_its_input_and_writes_its_output(
 ) -> None:
     """TG1, TG3: a program gets arguments, variables, input and output."""
     result, found = await performed(executor, tmp_path, name, "task", "a b", "ü")
-    assert ("completed", b"computed.json folder moved result.txt") == (code(result), result.output)
+    assert code(result) == "completed"
+    assert result.output == b"computed.json folder moved result.txt"
     assert found == {
         "computed.json": b'{"deterministic-output-path": "/iexec_out/result.txt"}',
         "folder": None,
@@ -99,7 +100,8 @@ async def test_a_task_reads_its_input_and_writes_its_output(
 async def test_what_a_task_cannot_do(executor: Executor, tmp_path: Path, name: str) -> None:
     """TG1, TG4: the input is read-only; links and paths outside the folders are errors."""
     result, found = await performed(executor, tmp_path, name, "attempts", DATA)
-    assert ("completed", b"") == (code(result), result.output)
+    assert code(result) == "completed"
+    assert result.output == b""
     assert found == {"own": b"own"}
 
 
@@ -115,14 +117,17 @@ async def test_a_task_reaches_only_its_folders(
         *(f"{tmp_path}/there", f"{tmp_path}/new", f"/iexec_out/../../../../../{tmp_path}/there"),
     ]
     result, found = await performed(executor, tmp_path, name, "open", *paths)
-    assert ("completed", b"1", {}) == (code(result), result.output, found)
+    assert code(result) == "completed"
+    assert result.output == b"1"
+    assert found == {}
     assert ["there"] == os.listdir(tmp_path)
 
 
 async def test_links(executor: Executor, tmp_path: Path) -> None:
     """TG1, TG4: a program makes no link, and follows none that leads out of its folders."""
     result, found = await performed(executor, tmp_path, "links")
-    assert ("completed", {"own": None}) == (code(result), found)
+    assert code(result) == "completed"
+    assert found == {"own": None}
     program, outside = guest(FILERS[0]), tmp_path / "outside"
     outside.mkdir()
     (outside / "there").write_text("x")
@@ -337,7 +342,8 @@ async def test_a_child_that_is_not_restricted_does_not_start(
     )
     async with Executor(children=1, spare=1) as executor:
         result, found = await performed(executor, tmp_path, FILERS[0], "task")
-        assert ("runner-failed", {}) == (code(result), found)
+        assert code(result) == "runner-failed"
+        assert found == {}
         assert "completed" == code(await ran(executor, guest("count")))
 
 

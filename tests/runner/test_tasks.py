@@ -159,7 +159,9 @@ async def test_a_task_has_the_secrets_of_all(
     # RN85: the requester does not own the secret of the application
     assert task["stderrBytes"] == 3 and not {"stderr", "stdout"} & task.keys()
     stated = task["receipt"]["statement"]
-    assert (stated["secrets"], stated["storage"], stated["nonce"]) == ("delivered", "none", "n")
+    assert stated["secrets"] == "delivered"
+    assert stated["storage"] == "none"
+    assert stated["nonce"] == "n"
 
 
 async def test_the_receipt_proves_the_result(
@@ -179,7 +181,8 @@ async def test_the_receipt_proves_the_result(
     shown = "\0".join(await requester.report(task, tmp_path)).encode()
     assert task["output"]["digest"] == "0x" + hashlib.sha256(shown).hexdigest()
     # RN85: all that was delivered is the requester's
-    assert (task["stderr"], task["stdout"]) == ("proven", "proven")
+    assert task["stderr"] == "proven"
+    assert task["stdout"] == "proven"
     async with stage.http.get(f"{stage.url}/start") as got:
         start = await got.read()
     run = await verify_run(canonical_bytes(task["receipt"]), start, stage.inspector)
@@ -446,11 +449,9 @@ async def test_a_token_is_for_one_body(stage: RunnerStage, requester: Party) -> 
 async def failed(requester: Party, app: str, **members: Any) -> tuple[dict[str, Any], str, str]:
     """Make a task that fails; return its answer, and stage and code of the cause."""
     task = await requester.done(app, **members)
-    assert (task["status"], task["state"], task["error"]["code"]) == (
-        "failed",
-        "FAILED",
-        task["cause"]["code"],
-    )
+    assert task["status"] == "failed"
+    assert task["state"] == "FAILED"
+    assert task["error"]["code"] == task["cause"]["code"]
     assert task["receipt"]["statement"]["code"] == task["cause"]["code"]
     assert "output" not in task and (await requester.result(task["job"]))[0] == 404
     return task, task["cause"]["stage"], task["cause"]["code"]
@@ -466,7 +467,8 @@ async def test_stages_that_fail(stage: RunnerStage, requester: Party) -> None:
     await requester.grant(version, RESULT)
     limits = {"maxInstructions": 1_000_000}
     task, stage_name, cause = await failed(requester, app, resourceLimits=limits)
-    assert (stage_name, cause) == ("APP", "limit-instructions")
+    assert stage_name == "APP"
+    assert cause == "limit-instructions"
     assert task["receipt"]["statement"]["limits"]["maxInstructions"] == 1_000_000
 
 
@@ -576,8 +578,10 @@ async def test_a_runner_that_ends_during_a_task(
         assert await own.ended(done["job"]) == done
         assert await own.result(done["job"]) == (200, sealed)
         task = await own.ended(made["job"])
-        assert (task["state"], task["cause"]["code"]) == ("FAILED", "interrupted")
-        assert (task["cause"]["stage"], (await own.result(made["job"]))[0]) == ("APP", 404)
+        assert task["state"] == "FAILED"
+        assert task["cause"]["code"] == "interrupted"
+        assert task["cause"]["stage"] == "APP"
+        assert (await own.result(made["job"]))[0] == 404
         assert (await own.ended(waiting["job"]))["state"] == "COMPLETED"
         account = json.loads((await own.ask("GET", "/keys", "keys"))[1])["account"]
         assert account == {"balance": "998000", "reserved": "0", "charged": "2000"}
@@ -665,8 +669,10 @@ async def test_data_sets_that_cannot_be_read(
         (gone, "PRE_COMPUTE_DATASET_DOWNLOAD_FAILED"),
     ):
         task, stage_name, cause = await failed(requester, app, dataset=one.text)
-        assert (stage_name, cause) == ("PRE_COMPUTE", expected)
-        assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
+        assert stage_name == "PRE_COMPUTE"
+        assert cause == expected
+        assert task["metrics"]["instructions"] == 0
+        assert task["secrets"] == "none"
 
 
 async def test_a_data_set_that_does_not_arrive(
@@ -683,7 +689,8 @@ async def test_a_data_set_that_does_not_arrive(
         monkeypatch.setattr(task_stages, "STAGE_S", bound_s)
         task, *cause = await failed(requester, app, dataset=data.text)
         assert cause == ["PRE_COMPUTE", "PRE_COMPUTE_TIMEOUT"]
-        assert (task["metrics"]["instructions"], task["secrets"]) == (0, "none")
+        assert task["metrics"]["instructions"] == 0
+        assert task["secrets"] == "none"
 
 
 async def test_a_result_that_is_not_sealed_in_time(

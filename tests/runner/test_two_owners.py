@@ -105,7 +105,9 @@ async def test_a_run_has_the_secrets_of_both(stage: RunnerStage, user: User) -> 
         session = await caller(stage, user, who)
         status, answer = await stage.call("both", session=session, secrets=user.did)
         seen = variables((status, answer))
-        assert (seen["API_KEY"], seen["TOKEN"], answer["secrets"]) == (OURS, THEIRS, "delivered")
+        assert seen["API_KEY"] == OURS
+        assert seen["TOKEN"] == THEIRS
+        assert answer["secrets"] == "delivered"
         assert "DEBUG" not in seen  # a caller adds no variable that the manifest does not list
         # RN85: no caller owns both
         assert "stderr" not in answer and answer["stderrBytes"] > 0
@@ -147,7 +149,7 @@ async def test_both_owners_have_to_agree(
         session = await caller(stage, user, who)
         answered = await stage.call(name, session=session, secrets=user.did)
         if outcome:
-            assert (who, code(answered)) == (who, outcome)
+            assert code(answered) == outcome, who
             assert answered[1]["secrets"] == "none" and "detail" not in answered[1]["error"]
         else:
             assert variables(answered)["API_KEY"] == OURS
@@ -196,7 +198,8 @@ async def test_the_developer_s_scope_and_a_followed_project(stage: RunnerStage) 
     session = await stage.calling_session()
     status, answer = await stage.call("scoped", session=session, secrets=stage.developer)
     seen = variables((status, answer))
-    assert (seen["API_KEY"], seen["TOKEN"]) == (OURS, "another token")
+    assert seen["API_KEY"] == OURS
+    assert seen["TOKEN"] == "another token"
     assert OURS in answer["stderr"]  # RN85: the caller owns all of it
 
 
@@ -210,7 +213,8 @@ async def test_the_smallest_limit_of_all_grants(stage: RunnerStage, user: User) 
         run = RunStatement(programs=(program,), callers=ANYBODY, limits=limits)
         await granting.grant(names, run)
     seen = variables(await stage.call("limited", secrets=user.did))
-    assert (seen["NEAR_MAX_MEMORY_MB"], seen["NEAR_MAX_EXECUTION_SECONDS"]) == ("64", "3")
+    assert seen["NEAR_MAX_MEMORY_MB"] == "64"
+    assert seen["NEAR_MAX_EXECUTION_SECONDS"] == "3"
 
 
 async def test_the_holder_of_a_key(stage: RunnerStage, user: User) -> None:
@@ -259,7 +263,8 @@ async def test_the_receipt_of_an_interrupted_run(stage: RunnerStage) -> None:
     ):
         outcome = stage.runner.outcome_without_run("ab" * 16, one, code)
         stated = json.loads(outcome.receipt)["statement"]
-        assert (stated["secrets"], stated["storage"]) == (secrets, storage)
+        assert stated["secrets"] == secrets
+        assert stated["storage"] == storage
 
 
 async def test_names_are_told_to_their_owner(stage: RunnerStage, user: User) -> None:

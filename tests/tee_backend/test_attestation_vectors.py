@@ -112,7 +112,8 @@ def _refusal(case: Case) -> str | None:
 @pytest.mark.shared
 def test_every_case_is_run() -> None:
     """The tests below run all 97 genuine and tampered cases and all 31 minted ones."""
-    assert (len(GENUINE), len(MINTED)) == (97, 31)
+    assert len(GENUINE) == 97
+    assert len(MINTED) == 31
     assert len(CASES) == len({case.name for case in CASES})
 
 
@@ -121,7 +122,8 @@ def test_every_case_is_run() -> None:
 def test_genuine_and_tampered(case: Case) -> None:
     """A genuine or tampered quote gets the listed answer under the default policy."""
     refusal = _refusal(case)
-    assert (case.must_accept, PINNED.get(case.name, refusal)) == (refusal is None, refusal)
+    assert case.must_accept == (refusal is None)
+    assert PINNED.get(case.name, refusal) == refusal
 
 
 @pytest.mark.shared
@@ -228,10 +230,8 @@ def test_parser_reads_the_listed_fields() -> None:
             "TdReport15Ex": BodyKind.TD15_EXTENDED,
         }
         head = 48 if quote.version == 4 else 54
-        assert (entry["quote_version"], kinds[entry["body"]].value) == (
-            quote.version,
-            len(quote.signed_bytes) - head,
-        )
+        assert entry["quote_version"] == quote.version
+        assert kinds[entry["body"]].value == len(quote.signed_bytes) - head
         assert bytes.fromhex(entry["fmspc"]) == quote.platform.fmspc
         assert entry["pck_ca"] == quote.platform.ca
         pairs = (
@@ -258,7 +258,8 @@ def test_padding_is_dropped() -> None:
     """A quote that a cloud padded with zeros to 8000 bytes is parsed without its padding."""
     padded = _read("quotes/v4_td10_0080_cos113_padded8000.bin")
     quote = parse_quote(padded)
-    assert (len(padded), len(quote.raw)) == (8000, 4935)
+    assert len(padded) == 8000
+    assert len(quote.raw) == 4935
 
 
 @pytest.mark.shared

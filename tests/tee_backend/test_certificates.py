@@ -39,20 +39,23 @@ def _leaf_with(found: bytes, replacement: bytes) -> Certificate:
 
 def test_names_and_windows() -> None:
     """A chain is read leaf first, and each issuer is the next subject."""
-    assert (LEAF.issuer, AUTHORITY.issuer, ROOT.issuer) == (
-        AUTHORITY.subject,
-        ROOT.subject,
-        ROOT.subject,
-    )
-    assert (LEAF.is_authority, AUTHORITY.is_authority, ROOT.is_authority) == (False, True, True)
+    assert LEAF.issuer == AUTHORITY.subject
+    assert AUTHORITY.issuer == ROOT.subject
+    assert ROOT.issuer == ROOT.subject
+    assert LEAF.is_authority is False
+    assert AUTHORITY.is_authority is True
+    assert ROOT.is_authority is True
     assert 1_577_836_800.0 == LEAF.not_before < LEAF.not_after
 
 
 def test_platform_of_the_leaf(machine: SimulatedPlatform) -> None:
     """The platform extension contains family, provisioning enclave, machine and authority."""
     platform = parse_platform(LEAF, AUTHORITY)
-    assert (machine.fmspc, bytes(2), "platform") == (platform.fmspc, platform.pce_id, platform.ca)
-    assert (len(platform.ppid), len(platform.instance_id or b"")) == (16, 16)
+    assert machine.fmspc == platform.fmspc
+    assert platform.pce_id == bytes(2)
+    assert platform.ca == "platform"
+    assert len(platform.ppid) == 16
+    assert len(platform.instance_id or b"") == 16
 
 
 @pytest.mark.parametrize(

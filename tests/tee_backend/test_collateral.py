@@ -39,15 +39,12 @@ def test_facts(
     document: bytes, collateral: Collateral, machine: SimulatedPlatform, now: float
 ) -> None:
     """Family, authority, numbers, validity period and digest are read."""
-    assert (machine.fmspc, "platform") == (collateral.fmspc, collateral.ca)
-    assert (
-        collateral.tcb_info.members.evaluation_number,
-        collateral.qe_identity.members.evaluation_number,
-    ) == (20, 20)
-    assert (now - 3600, now - 3600 + 30 * 86_400) == (
-        start_of(collateral),
-        collateral.ends_at,
-    )
+    assert machine.fmspc == collateral.fmspc
+    assert collateral.ca == "platform"
+    assert collateral.tcb_info.members.evaluation_number == 20
+    assert collateral.qe_identity.members.evaluation_number == 20
+    assert now - 3600 == start_of(collateral)
+    assert collateral.ends_at == now - 3600 + 30 * 86_400
     assert hashlib.sha256(document).digest() == collateral.sha256
     assert collateral.pck_chain is None
 
@@ -63,7 +60,9 @@ def test_import_keeps_the_bytes(document: bytes, machine: SimulatedPlatform) -> 
     """An imported document keeps the bytes of its file, and has the key under which it is
     stored."""
     held = parse_collateral(document)
-    assert (machine.fmspc, "platform", document) == (held.fmspc, held.ca, held.raw)
+    assert machine.fmspc == held.fmspc
+    assert held.ca == "platform"
+    assert held.raw == document
 
 
 def test_carried_pck_chain(edited: Callable[..., bytes], machine: SimulatedPlatform) -> None:

@@ -72,10 +72,8 @@ async def test_quote_and_log(
         quoted = await ask(path, generation)
     report = parse_quote(quoted.quote).report
     assert quoted.event_log is not None
-    assert (DATA, COMPOSE) == (
-        report.report_data,
-        verify_event_log(quoted.event_log, report).compose_hash,
-    )
+    assert report.report_data == DATA
+    assert verify_event_log(quoted.event_log, report).compose_hash == COMPOSE
     assert (
         {"GetQuote": 1} == agent.asked if generation == "dstack" else {"TdxQuote": 1} == agent.asked
     )
@@ -187,10 +185,12 @@ def test_find(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as old, socket.socket(socket.AF_UNIX) as new:
         old.bind(str(folders[0] / "tappd.sock"))
         found = DstackSource.find(folders)
-        assert (folders[0] / "tappd.sock", "tappd") == (found.socket_path, found.generation)
+        assert folders[0] / "tappd.sock" == found.socket_path
+        assert found.generation == "tappd"
         new.bind(str(folders[1] / "dstack.sock"))
         found = DstackSource.find(folders)
-        assert (folders[1] / "dstack.sock", "dstack") == (found.socket_path, found.generation)
+        assert folders[1] / "dstack.sock" == found.socket_path
+        assert found.generation == "dstack"
 
 
 def test_find_one_generation(tmp_path: Path) -> None:
@@ -299,9 +299,7 @@ async def test_the_simulated_agent(agent: AgentSimulator, tmp_path: Path) -> Non
         keys = [await _call(path, "/GetKey", {"path": name}) for name in ("a", "b", "a")]
         assert keys[0] == keys[2] != keys[1]
         _, info = await _call(path, "/Info")
-        assert (COMPOSE.hex(), COMPOSE.hex()) == (
-            info["compose_hash"],
-            json.loads(str(info["tcb_info"]))["compose_hash"],
-        )
+        assert COMPOSE.hex() == info["compose_hash"]
+        assert COMPOSE.hex() == json.loads(str(info["tcb_info"]))["compose_hash"]
         assert 200 == (await _call(path, "/Version"))[0]
         assert 404 == (await _call(path, "/EmitEvent"))[0]

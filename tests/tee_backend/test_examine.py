@@ -37,11 +37,9 @@ def test_facts(
 ) -> None:
     """Evidence contains the quote's facts in the sizes that policies expect, with a hashed platform
     id."""
-    assert (
-        evidence.invoker,
-        evidence.receiver_public_key,
-        evidence.receiver_mode,
-    ) == (HOLDER, b"\x07" * 32, "attested")
+    assert evidence.invoker == HOLDER
+    assert evidence.receiver_public_key == b"\x07" * 32
+    assert evidence.receiver_mode == "attested"
     assert code == Measurements(
         mrtd=evidence.mrtd,
         rtmr0=evidence.rtmr0,
@@ -50,12 +48,11 @@ def test_facts(
         rtmr3=evidence.rtmr3,
     )
     assert hashlib.sha256(bound.quote.platform.ppid).digest() == evidence.platform_id_hash
-    assert (root.sha256, 20, "UpToDate") == (
-        evidence.root_ca_sha256,
-        evidence.evaluation_number,
-        evidence.tcb_status,
-    )
-    assert (now, now + EVIDENCE_TTL_S) == (evidence.attested_at, evidence.expires_at)
+    assert root.sha256 == evidence.root_ca_sha256
+    assert evidence.evaluation_number == 20
+    assert evidence.tcb_status == "UpToDate"
+    assert evidence.attested_at == now
+    assert now + EVIDENCE_TTL_S == evidence.expires_at
     sizes = {
         "td_attributes": 8,
         "xfam": 8,

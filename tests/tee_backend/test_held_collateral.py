@@ -55,10 +55,8 @@ async def test_a_damaged_document_is_not_passed_over(
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(CollateralNeeded, match="was refused") as damaged:
         await folder.collateral(machine.fmspc, "platform")
-    assert (damaged.value.problem, str(tmp_path) in damaged.value.hint) == (
-        "collateral-malformed",
-        True,
-    )
+    assert damaged.value.problem == "collateral-malformed"
+    assert str(tmp_path) in damaged.value.hint
     (tmp_path / "other.json").unlink()
     (tmp_path / "other.json").mkdir()
     with pytest.raises(CollateralNeeded, match=r"other\.json") as unreadable:

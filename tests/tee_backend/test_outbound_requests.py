@@ -82,7 +82,8 @@ def test_fuzz_urls(url: str) -> None:
     except RequestRefused:
         return
     read = URL(url, encoded=True)
-    assert (request.host, request.port) == (read.host, read.port)
+    assert request.host == read.host
+    assert request.port == read.port
     assert "https" == read.scheme and None is read.user is read.password and "" == read.fragment
     assert url.endswith(read.raw_path_qs) or "/" == read.raw_path
 

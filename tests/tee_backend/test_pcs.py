@@ -58,7 +58,8 @@ async def test_the_stored_form(
     async with asking(pcs) as service:
         fetched = await service.collateral(machine.fmspc, "platform")
     assert json.loads(document) == json.loads(fetched.raw)
-    assert (machine.fmspc, "platform") == (fetched.fmspc, fetched.ca)
+    assert machine.fmspc == fetched.fmspc
+    assert fetched.ca == "platform"
     assert dict.fromkeys(EVERY_PATH, 1) == pcs.asked
     assert {"fmspc": machine.fmspc.hex().upper(), "update": "standard"} == pcs.queries[TCB]
     assert {"update": "standard"} == pcs.queries[IDENTITY]
@@ -99,8 +100,10 @@ async def test_genuine_documents(name: str) -> None:
     async with pcs_on_loopback(pcs), asking(pcs) as service:
         fetched = await service.collateral(held.fmspc, held.ca)
     verify_collateral(fetched, root=intel_root(), now=start_of(held) + 60)
-    assert (held.tcb_info, held.qe_identity) == (fetched.tcb_info, fetched.qe_identity)
-    assert (held.root_crl.der, held.pck_crl.der) == (fetched.root_crl.der, fetched.pck_crl.der)
+    assert held.tcb_info == fetched.tcb_info
+    assert held.qe_identity == fetched.qe_identity
+    assert held.root_crl.der == fetched.root_crl.der
+    assert held.pck_crl.der == fetched.pck_crl.der
 
 
 @pytest.mark.shared
@@ -120,10 +123,8 @@ async def test_genuine_bodies() -> None:
         fetched = await service.collateral(held.fmspc, held.ca)
     for document in (fetched.tcb_info, fetched.qe_identity):
         verify_signed_text(document, root=intel_root(), root_crl=held.root_crl, now=start_of(held))
-    assert (18, 17) == (
-        fetched.tcb_info.members.evaluation_number,
-        fetched.qe_identity.members.evaluation_number,
-    )
+    assert fetched.tcb_info.members.evaluation_number == 18
+    assert fetched.qe_identity.members.evaluation_number == 17
 
 
 async def test_early_editions(pcs: PcsSimulator, machine: SimulatedPlatform, now: float) -> None:

@@ -37,7 +37,8 @@ def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: 
     raw = machine.mint_quote(code, bytes(range(64)), options=options)
     quote = parse_quote(raw)
     report = quote.report
-    assert (raw, machine.fmspc) == (quote.raw, quote.platform.fmspc)
+    assert quote.raw == raw
+    assert machine.fmspc == quote.platform.fmspc
     assert code == Measurements(
         mrtd=report.mrtd,
         rtmr0=report.rtmr0,
@@ -45,7 +46,8 @@ def test_reads_every_body(machine: SimulatedPlatform, code: Measurements, kind: 
         rtmr2=report.rtmr2,
         rtmr3=report.rtmr3,
     )
-    assert (bytes(range(64)), b"\x01" * 48) == (report.report_data, report.mr_config_id)
+    assert report.report_data == bytes(range(64))
+    assert report.mr_config_id == b"\x01" * 48
     assert (None if kind is BodyKind.TD10 else b"\x07" * 16) == report.tee_tcb_svn2
     assert kind.value == len(quote.signed_bytes) - (48 if quote.version == 4 else 54)
 

@@ -73,7 +73,9 @@ def test_an_alarm_names_the_part() -> None:
     early_end = COLLATERAL.root_crl.window._replace(ends_at=NOW + DAY_S)
     collateral = replace(COLLATERAL, root_crl=COLLATERAL.root_crl._replace(window=early_end))
     (alarm,) = alarms_of(**held(collateral=collateral), now=NOW)
-    assert ("ends-soon", "root CRL", NOW + DAY_S) == (alarm.kind, alarm.part, alarm.at)
+    assert alarm.kind == "ends-soon"
+    assert alarm.part == "root CRL"
+    assert alarm.at == NOW + DAY_S
 
 
 @pytest.mark.parametrize(

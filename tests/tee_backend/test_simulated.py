@@ -20,7 +20,8 @@ def test_a_seed_is_a_platform(
 ) -> None:
     """The same seed gives the same root, quotes and collateral; another seed gives others."""
     again = SimulatedPlatform.from_seed(b"the platform of the tests")
-    assert (machine.root_der, machine.root_pem) == (again.root_der, again.root_pem)
+    assert machine.root_der == again.root_der
+    assert machine.root_pem == again.root_pem
     assert quote == again.mint_quote(code, bytes(range(64)))
     assert document == again.collateral_json(1_795_000_000.0)
     assert (
@@ -41,7 +42,8 @@ def test_saved_and_loaded(
     folder = tmp_path / "platform"
     machine.save(folder)
     loaded = SimulatedPlatform.load(folder)
-    assert (machine.root_der, machine.fmspc) == (loaded.root_der, loaded.fmspc)
+    assert machine.root_der == loaded.root_der
+    assert machine.fmspc == loaded.fmspc
     assert quote == loaded.mint_quote(code, bytes(range(64)))
     keys = list(folder.glob("*.key"))
     assert len(keys) == 5
@@ -140,7 +142,8 @@ def test_another_machine_under_one_root(
     """A second machine shares root and authorities, and has its own keys and platform id."""
     second = machine.another_machine(b"the second machine", fmspc=fmspc)
     other = second.mint_quote(code, bytes(range(64)))
-    assert (machine.root_der, fmspc or machine.fmspc) == (second.root_der, second.fmspc)
+    assert machine.root_der == second.root_der
+    assert (fmspc or machine.fmspc) == second.fmspc
     first_quote, second_quote = parse_quote(quote), parse_quote(other)
     assert first_quote.pck_chain[1:] == second_quote.pck_chain[1:]
     assert first_quote.platform.ppid != second_quote.platform.ppid

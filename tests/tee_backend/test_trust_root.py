@@ -15,7 +15,8 @@ from tee_backend.attestation.trust_root import TrustRoot, intel_root, parse_trus
 def test_intel_root() -> None:
     """The packaged root matches its pin, and its roles have Intel's names."""
     root = intel_root()
-    assert (root.sha256, root.is_intel) == (INTEL_ROOT_SHA256, True)
+    assert root.sha256 == INTEL_ROOT_SHA256
+    assert root.is_intel is True
     assert root.prefix == "Intel SGX "
     assert root.pck_authority_name("platform") == "Intel SGX PCK Platform CA"
     assert root.pck_authority_name("processor") == "Intel SGX PCK Processor CA"

@@ -50,15 +50,17 @@ def test_round_trip(
     """A quote of each shape verifies, and has the facts with which it was made."""
     quote = machine.mint_quote(code, bytes(range(64)), options=DomainOptions(kind=kind))
     verified = verify_quote(quote, collateral, root=root, now=now)
-    assert (verified.tcb_status, verified.qe_status, verified.advisories) == (
-        "UpToDate",
-        "UpToDate",
-        (),
-    )
-    assert (code.mrtd, bytes(range(64))) == (verified.mrtd, parse_quote(quote).report.report_data)
-    assert (root.sha256, collateral.sha256) == (verified.root_ca_sha256, verified.collateral_sha256)
-    assert (verified.evaluation_number, verified.tcb_date) == (20, 1_755_043_200.0)
-    assert (now, collateral.ends_at) == (verified.attested_at, verified.expires_at)
+    assert verified.tcb_status == "UpToDate"
+    assert verified.qe_status == "UpToDate"
+    assert verified.advisories == ()
+    assert code.mrtd == verified.mrtd
+    assert parse_quote(quote).report.report_data == bytes(range(64))
+    assert root.sha256 == verified.root_ca_sha256
+    assert collateral.sha256 == verified.collateral_sha256
+    assert verified.evaluation_number == 20
+    assert verified.tcb_date == 1_755_043_200.0
+    assert verified.attested_at == now
+    assert collateral.ends_at == verified.expires_at
 
 
 def test_other_roots(quote: bytes, collateral: Collateral, now: float) -> None:
@@ -209,7 +211,8 @@ def test_statuses_converge(
         machine.collateral_json(now, options=CollateralOptions(qe_status="OutOfDate"))
     )
     verified = verify_quote(quote, old_enclave, root=root, now=now)
-    assert (verified.tcb_status, verified.qe_status) == ("OutOfDate", "OutOfDate")
+    assert verified.tcb_status == "OutOfDate"
+    assert verified.qe_status == "OutOfDate"
 
     old_module = DomainOptions(tee_tcb_svn=OLD_MODULE_TCB_SVN)
     old = machine.mint_quote(code, bytes(64), options=old_module)
