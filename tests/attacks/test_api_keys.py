@@ -151,11 +151,14 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         assert await runner.polled(done, key) == answered
         for job in loops:
             status, answer = await runner.polled(job, key)
-            assert (status, answer["status"], answer["code"]) == (200, "failed", "interrupted")
+            assert status == 200
+            assert answer["status"] == "failed"
+            assert answer["code"] == "interrupted"
             assert answer["compute_cost"] == "0"
             async with stage.http.get(f"{runner.url}/receipts/{job}") as got:
                 stated = (await got.json())["statement"]
-            assert (stated["status"], stated["code"]) == ("failed", "interrupted")
+            assert stated["status"] == "failed"
+            assert stated["code"] == "interrupted"
         for job in waiting:
             assert (await runner.polled(job, key))[1]["status"] == "completed"
         assert await runner.account() == {"balance": 96_000, "reserved": 0, "charged": 4000}
@@ -190,11 +193,9 @@ async def test_a_key_that_is_revoked_while_its_call_waits(
                 "status"
             ] == "pending":
                 pass
-        assert (said[1]["status"], said[1]["code"], said[1]["compute_cost"]) == (
-            "failed",
-            "key-refused",
-            "0",
-        )
+        assert said[1]["status"] == "failed"
+        assert said[1]["code"] == "key-refused"
+        assert said[1]["compute_cost"] == "0"
         assert (await runner.account()) == {"balance": 100_000, "reserved": 0, "charged": 0}
 
 

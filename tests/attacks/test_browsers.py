@@ -211,7 +211,8 @@ async def test_no_value_is_a_page_of_the_nodes_origin(folder: Path) -> None:
                     assert reply.headers["content-security-policy"].startswith("sandbox ")
             token = key_token(outsider, outsider.did, {f"{space}/kv/a": [GET]})
             read = await send(node.url, "POST", "/invoke", token=token)
-            assert (read.body, read.headers.get("content-type")) == (VALUE, stored)
+            assert read.body == VALUE
+            assert read.headers.get("content-type") == stored
 
 
 async def _put(url: str, signer: Ed25519Signer, space: str, stored: str | None) -> None:

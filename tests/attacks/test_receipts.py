@@ -153,16 +153,12 @@ async def test_a_release_leaves_a_receipt(released: Any) -> None:
     (text,) = await receipts_of(stage, owner)
     policy = policy_for("approved")
     receipt = parse_receipt(text)
-    assert (receipt.network, receipt.owner, receipt.invoker) == (
-        owner.network,
-        owner.wallet.did,
-        delegate.did,
-    )
-    assert (receipt.ground, receipt.mode, receipt.at_micros) == (
-        "attested",
-        "delegates",
-        int(stage.clock.now() * 1_000_000),
-    )
+    assert receipt.network == owner.network
+    assert receipt.owner == owner.wallet.did
+    assert receipt.invoker == delegate.did
+    assert receipt.ground == "attested"
+    assert receipt.mode == "delegates"
+    assert receipt.at_micros == int(stage.clock.now() * 1_000_000)
     assert receipt.policies == (bytes.fromhex(canonical_hash(policy_json(policy))),)
     assert len(receipt.chain) == 1
     records = await audit_records(stage.services.store)
@@ -344,7 +340,8 @@ async def test_the_owner_in_person_leaves_a_receipt_too(released: Any) -> None:
     stage.clock.advance(1)
     assert opens(await stage.ask(session, owner), session, owner)
     whole = await kept(stage, owner)
-    assert (whole.receipt.ground, whole.receipt.evidence) == ("owner_session", None)
+    assert whole.receipt.ground == "owner_session"
+    assert whole.receipt.evidence is None
     with pytest.raises(ReceiptInvalid, match="released without evidence"):
         judge_with(whole.verify(), b"", root=parse_trust_root(stage.platform.root_der), now=0.0)
 
@@ -446,10 +443,8 @@ async def test_documents_are_written_once(released: Any) -> None:
         stage.clock.advance(1)
         assert opens(await stage.ask(delegate, owner), delegate, owner)
         again = await kept(stage, owner)
-        assert (again.receipt.evidence, again.receipt.policies) == (
-            first.receipt.evidence,
-            first.receipt.policies,
-        )
+        assert again.receipt.evidence == first.receipt.evidence
+        assert again.receipt.policies == first.receipt.policies
         assert (await stage.services.store.read(rows)).records == before
         assert again.verify().evidence is not None
 
@@ -466,7 +461,8 @@ async def test_pages_go_on_where_they_stopped(
     monkeypatch.setattr(operation, "PAGE_RECEIPTS", 2)
     assert await receipts_of(stage, owner) == whole
     times = [parse_receipt(text).at_micros for text in whole]
-    assert (len(times), times) == (5, sorted(times))
+    assert len(times) == 5
+    assert times == sorted(times)
 
 
 async def test_who_reads_receipts(released: Any) -> None:

@@ -157,11 +157,9 @@ async def test_names_of_secrets_are_told_to_their_owner_alone(stage: RunnerStage
         status, answer = await stage.call(
             "names", session=caller, secrets=stage.developer, profile="names"
         )
-        assert (status, answer["error"]["code"], answer["error"].get("detail")) == (
-            403,
-            "secret-missing",
-            detail,
-        )
+        assert status == 403
+        assert answer["error"]["code"] == "secret-missing"
+        assert answer["error"].get("detail") == detail
 
 
 async def test_slow_bodies_and_too_many_calls(
@@ -522,7 +520,8 @@ async def test_hosts_without_secrets(stage: RunnerStage, service: Service) -> No
     by_hash, other = {"wasmSha256": version.sha256}, {"project": f"{stage.developer}/silent"}
     for name, source in (("silent", other), ("open", by_hash)):
         _, answer = await stage.call(name, source=source, input=get)
-        assert (answer["output"], answer["receipt"]["statement"]["hosts"]) == ("HostRefused", [])
+        assert answer["output"] == "HostRefused"
+        assert answer["receipt"]["statement"]["hosts"] == []
 
 
 @pytest.mark.parametrize(

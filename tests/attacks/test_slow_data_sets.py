@@ -186,7 +186,8 @@ async def test_data_that_arrive_too_slowly(
     monkeypatch.setattr(dataset_fetch, "FIRST_WINDOW_S", 0.01)
     _, made = await attacker.make(f"{stage.developer}/app", dataset=data)
     cause = await cause_of(attacker, made["job"])
-    assert (cause["code"], cause["stage"]) == (DOWNLOAD_FAILED, "PRE_COMPUTE")
+    assert cause["code"] == DOWNLOAD_FAILED
+    assert cause["stage"] == "PRE_COMPUTE"
     assert f"too slow: at least {640 * 1024} bytes" in cause["detail"]
 
 

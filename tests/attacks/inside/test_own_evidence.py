@@ -103,10 +103,8 @@ async def test_one_question_that_fails_is_the_answer_for_all_who_waited(stage: S
     client = await insisting(stage, url)
     stage.agent.fault = "refuses"
     failures = await asyncio.gather(*(failure_of(client.node_evidence()) for _ in range(8)))
-    assert ({type(failure) for failure in failures}, relay.paths.count("/attestation")) == (
-        {NodeFailure},
-        1,
-    )
+    assert {type(failure) for failure in failures} == {NodeFailure}
+    assert relay.paths.count("/attestation") == 1
     stage.agent.fault = None
     await client.node_evidence()
     assert relay.paths.count("/attestation") == 2
@@ -130,7 +128,8 @@ async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> N
     first.cancel()
     evidence = await second
     go.set()
-    assert (first.cancelled() or first.cancelling(), relay.tokens) == (1, 0)
+    assert (first.cancelled() or first.cancelling()) == 1
+    assert relay.tokens == 0
     assert evidence.statement.secret_origin == "platform" and relay.paths.count("/attestation") == 2
 
 
@@ -192,7 +191,8 @@ async def test_redirects_lead_nowhere(stage: Stage, path: str, status: int) -> N
     relay.instead = point
     asked = client.kv().get("a") if path == "token" else client.sign_in(CountingWallet())
     assert isinstance(await failure_of(asked), NodeRefused)
-    assert (elsewhere.paths, relay.tokens - before) == ([], 1 if path == "token" else 0)
+    assert elsewhere.paths == []
+    assert relay.tokens - before == (1 if path == "token" else 0)
 
 
 async def test_a_stored_session_asks_first(stage: Stage) -> None:
@@ -484,7 +484,8 @@ async def test_a_worker_that_died_comes_back_with_the_same_key(tmp_path: Path) -
             os.kill(worker, signal.SIGKILL)
             # the socket is the supervisor's: the connection waits
             assert await node_id(url) == before
-            assert (agent.asked["GetKey"], worker in node.children("worker")) == (1, False)
+            assert agent.asked["GetKey"] == 1
+            assert worker not in node.children("worker")
         finally:
             await asyncio.to_thread(node.close)
 
