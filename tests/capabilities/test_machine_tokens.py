@@ -135,7 +135,9 @@ def test_MT1_the_bounds_are_inclusive() -> None:
 def test_MT3_other_delegations_are_no_machine_tokens(facts: list[Any]) -> None:
     """Without the member a delegation keeps its meaning."""
     token = machine(fct=facts or None)
-    assert (granted(token), token.terminal, is_machine_token(token)) == (None, False, False)
+    assert granted(token) is None
+    assert token.terminal is False
+    assert not is_machine_token(token)
 
 
 FORMS: dict[str, Any] = {

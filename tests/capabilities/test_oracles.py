@@ -33,11 +33,9 @@ few = settings(max_examples=40, deadline=None)
 def test_multiformats_reads_and_prints_our_cids(cid):
     """Both decode a CID to the same codec, hash and digest."""
     decoded = CID.decode(cid.text())
-    assert (cid.codec, cid.hash_code, cid.digest) == (
-        decoded.codec.code,
-        decoded.hashfun.code,
-        decoded.raw_digest,
-    )
+    assert cid.codec == decoded.codec.code
+    assert cid.hash_code == decoded.hashfun.code
+    assert cid.digest == decoded.raw_digest
     assert cid.text() == str(decoded)
     assert cid == parse_cid(decoded.encode("base58btc"))
 

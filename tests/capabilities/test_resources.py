@@ -307,7 +307,8 @@ def test_R1_R2_R3_root_authority():
 def test_network_ids_are_canonicalised(owner, name, canonical):
     """Only an Ethereum owner has several spellings; other owners may be any text."""
     parsed = parse_network_id(f"urn:tinycloud:encryption:{owner}:{name}")
-    assert (canonical, name) == (parsed.owner, parsed.name)
+    assert parsed.owner == canonical
+    assert parsed.name == name
     assert f"urn:tinycloud:encryption:{canonical}:{name}" == parsed.text
 
 

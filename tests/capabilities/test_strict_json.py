@@ -118,4 +118,5 @@ def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
 def test_a_shape_that_is_met() -> None:
     """Members that a shape does not have are ignored, unless it forbids them."""
     read = shaped({"inner": [{"digest": "ab" * 32}], "more": 1}, Outer)
-    assert (read.inner[0].digest, read.inner[0].kind) == ("ab" * 32, "a")
+    assert read.inner[0].digest == "ab" * 32
+    assert read.inner[0].kind == "a"

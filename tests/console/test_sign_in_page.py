@@ -123,7 +123,8 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
         _choose(page)
         page.see("You can close this page")
         page.shot("sign-in-done")
-        assert (login.ended()[0], wallet.asked) == (0, [text])
+        assert login.ended()[0] == 0
+        assert wallet.asked == [text]
         assert urlsplit(login.url).netloc == str(text).partition(" wants")[0]
     session = load_session(tmp_path / "home" / "session.json")
     assert session.owner == wallet.signer.did and not (tmp_path / "home" / "wallet.key").exists()

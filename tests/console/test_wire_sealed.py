@@ -63,7 +63,9 @@ def test_wrapped_keys_are_opened_as_the_vectors_say(shared_scripts: Scripts) -> 
     )
     for case, answer in zip(cases, answers["opened"], strict=True):
         assert answer == case["expect"].get("content_key_hex", "envelope-broken"), case["name"]
-    assert (answers["own"], answers["size"], answers["low"]) == ("05" * 32, 93, "envelope-broken")
+    assert answers["own"] == "05" * 32
+    assert answers["size"] == 93
+    assert answers["low"] == "envelope-broken"
 
 
 @pytest.mark.shared

@@ -114,7 +114,8 @@ async def test_BK10_a_backup_of_databases_in_use(tmp_path: Path) -> None:
                 file, least = tmp_path / f"backup-{number}", written
                 arguments = ("admin", "backup", str(file), "--data", str(tmp_path / "node/data"))
                 document = await asyncio.to_thread(said, *arguments)
-                assert (document["databases"], document["leftOut"]) == (1, [])
+                assert document["databases"] == 1
+                assert document["leftOut"] == []
                 taken.append((file, least, written + 1))
         finally:
             is_over.set()
@@ -204,9 +205,11 @@ def test_a_missing_database_is_left_out_of_a_backup(used: Path, tmp_path: Path) 
     missing.unlink()
     name = str(missing.relative_to(data))
     status, _, messages = shown("admin", "backup", str(file), "--data", str(data))
-    assert (status, f"left out: {name}: missing or damaged in the store" in messages) == (1, True)
+    assert status == 1
+    assert f"left out: {name}: missing or damaged in the store" in messages
     status, _, messages = shown("admin", "restore", str(file), "--data", str(tmp_path / "there"))
-    assert (status, f"missing: {name}: " in messages) == (1, True)
+    assert status == 1
+    assert f"missing: {name}: " in messages
 
 
 @pytest.mark.parametrize("command", ["migrate-store", "restore"])

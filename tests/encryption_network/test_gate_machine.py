@@ -29,7 +29,9 @@ def test_MT4_a_machine_token_opens_its_paths(world: Any, mode: str) -> None:
     world.record = altered(world.record, mode=mode)
     token = world.machine(world.backend, "ONE", "TWO")
     permit = admit(ask(world, token, name="TWO"))
-    assert (permit.ground, permit.machine.name, permit.mode) == ("machine", "deploy", mode)
+    assert permit.ground == "machine"
+    assert permit.machine.name == "deploy"
+    assert permit.mode == mode
     assert permit.live == (token.delegation.content_key,)
     rows = [world.row(name) for name in ("network", "record", "withdrawals", "TWO")]
     assert list(permit.checks) == rows

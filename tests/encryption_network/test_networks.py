@@ -106,7 +106,8 @@ def test_revoking_keeps_everything_but_state_and_time() -> None:
 def test_the_policy_is_part_of_the_record() -> None:
     """Setting the owner's policy returns another record."""
     changed = with_policy(record(), POLICY, 1_795_000_001.0)
-    assert (changed.policy, changed.updated_at) == (POLICY, "2026-11-18T11:06:41Z")
+    assert changed.policy == POLICY
+    assert changed.updated_at == "2026-11-18T11:06:41Z"
 
 
 def test_descriptor_and_well_known_record() -> None:
@@ -216,11 +217,9 @@ def test_clients_read_descriptors(wrapped: bool) -> None:
     value: Any = descriptor_json(record(), "did:key:zNode")
     value["principal"] = value.pop("ownerDid")
     read = parse_descriptor({"descriptor": value} if wrapped else value)
-    assert (read.network_id, read.public_key, read.node_did) == (
-        record().network_id,
-        record().public_key,
-        "did:key:zNode",
-    )
+    assert read.network_id == record().network_id
+    assert read.public_key == record().public_key
+    assert read.node_did == "did:key:zNode"
     assert parse_descriptor(well_known_json(record())).node_did is None
 
 

@@ -129,12 +129,10 @@ def test_the_empty_policy_takes_the_strict_defaults() -> None:
     """Absent members have the strict defaults, and the policy is not an allow-list."""
     policy = parse_policy({})
     assert policy == Policy()
-    assert (policy.tcb_statuses, policy.receiver, policy.in_person, policy.is_allow_list) == (
-        ("UpToDate",),
-        "attested",
-        True,
-        False,
-    )
+    assert policy.tcb_statuses == ("UpToDate",)
+    assert policy.receiver == "attested"
+    assert policy.in_person is True
+    assert policy.is_allow_list is False
 
 
 def test_lists_are_sets() -> None:

@@ -282,7 +282,8 @@ def test_a_network_in_another_state(world: Any) -> None:
     with pytest.raises(RequestError, check=coded("network-not-active")) as caught:
         attempt.run()
     assert caught.value.text == "network is not active (state: rotating)"
-    assert (on_route(caught.value)[0], on_invoke(caught.value)[0]) == (409, 403)
+    assert on_route(caught.value)[0] == 409
+    assert on_invoke(caught.value)[0] == 403
 
 
 def test_the_first_fact_that_fits_counts(world: Any) -> None:
@@ -349,7 +350,8 @@ def test_what_is_no_json_says_where(data: bytes, text: str) -> None:
     """A body that is not JSON is refused with the parser's text."""
     with pytest.raises(RequestError, check=coded("body-not-json")) as caught:
         read_body(data, max_bytes=1_000_000)
-    assert (on_route(caught.value), on_invoke(caught.value)) == ((400, None), (400, text))
+    assert on_route(caught.value) == (400, None)
+    assert on_invoke(caught.value) == (400, text)
 
 
 def test_a_body_is_bounded() -> None:
@@ -357,7 +359,8 @@ def test_a_body_is_bounded() -> None:
     assert read_body(b'"' + b"a" * 98 + b'"', max_bytes=100) == "a" * 98
     with pytest.raises(RequestError, check=coded("request-too-large")) as caught:
         read_body(b'"' + b"a" * 99 + b'"', max_bytes=100)
-    assert (on_route(caught.value), on_invoke(caught.value)[0]) == ((413, None), 400)
+    assert on_route(caught.value) == (413, None)
+    assert on_invoke(caught.value)[0] == 400
 
 
 def test_of_a_repeated_member_the_last_counts(world: Any) -> None:

@@ -258,7 +258,8 @@ def test_decrypt_exchange() -> None:
     assert request_hash(CID, BODY_HASH) == REQUEST_HASH
     bound = bind_decrypt(invocation, parsed, parse_network_id(NETWORK), NODE_DID)
     checked = check_decrypt(bound, network_record(), 1_767_225_600.0)
-    assert (checked.invocation_cid, checked.request_hash) == (CID, REQUEST_HASH)
+    assert checked.invocation_cid == CID
+    assert checked.request_hash == REQUEST_HASH
 
 
 def test_decrypt_response() -> None:

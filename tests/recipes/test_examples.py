@@ -102,7 +102,8 @@ async def test_flask_page(bench: Bench) -> None:
     app = runpy.run_path(str(EXAMPLES / "flask_page.py"))["app"]
     page = app.test_client()
     refused = await asyncio.to_thread(page.get, "/sign?text=hello")
-    assert (refused.status_code, refused.text) == (503, "try again later")
+    assert refused.status_code == 503
+    assert refused.text == "try again later"
     for value in ("first", "second"):
         assert (await bench.desk.run(*put[1:], given=value)).status == 0
         answer = await asyncio.to_thread(page.get, "/sign?text=hello")
@@ -164,7 +165,8 @@ async def test_backend(tmp_path: Path) -> None:
                 assert await _work(url, owner.session.owner) == worked
                 await owner.delegations.revoke(portable)
                 status, text = await _work(url, owner.session.owner)
-                assert (status, "delegation-revoked" in text) == (403, True)
+                assert status == 403
+                assert "delegation-revoked" in text
 
 
 async def test_workflow(bench: Bench, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def unit(tmp_path: Path) -> Path:
     text = UNIT.read_text()
     text, programs = re.subn(r"^ExecStart=\S+", f"ExecStart={sys.executable}", text, flags=re.M)
     text, users = re.subn(r"^(User|Group)=sealspace$", r"\1=root", text, flags=re.M)
-    assert (programs, users) == (1, 2)
+    assert programs == 1
+    assert users == 2
     place = tmp_path / UNIT.name
     place.write_text(text)
     return place

@@ -194,7 +194,8 @@ def test_the_files_that_run_are_verified(release: Release) -> None:
     changed = copy / "capabilities" / "tokens.py"
     changed.write_bytes(changed.read_bytes() + b"\n")
     status, said = release.version(*options, *ORIGIN, PYTHONPATH=str(copy))
-    assert (status, "capabilities/tokens.py" in said) == (REFUSED, True), said
+    assert status == REFUSED, said
+    assert "capabilities/tokens.py" in said
 
 
 def test_a_changed_file_and_a_changed_record_are_refused(release: Release) -> None:

@@ -193,7 +193,8 @@ def test_the_image(image: Image, tmp_path: Path) -> None:
     """Its node starts, keeps a value, is healthy, ends by SIGTERM in order, and has the value at
     the next start."""
     found = (image.root / "data").stat()
-    assert ((found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)) == (image.ids, 0o700)
+    assert (found.st_uid, found.st_gid) == image.ids
+    assert stat.S_IMODE(found.st_mode) == 0o700
     assert 0 not in image.ids
     data = tmp_path / "data"
     data.mkdir(mode=0o700)

@@ -178,11 +178,9 @@ def test_descriptor(case: Any) -> None:
         base64.b64decode(expect["signature"]),
     )
     verified = verify_descriptor(parse_descriptor(answer), answer[SIGNATURE_MEMBER], **asked)
-    assert (record.public_key, record.state, record.key_version) == (
-        verified.public_key,
-        verified.state,
-        verified.key_version,
-    )
+    assert record.public_key == verified.public_key
+    assert record.state == verified.state
+    assert record.key_version == verified.key_version
 
 
 @pytest.mark.parametrize("case", _cases("envelope"))
@@ -269,12 +267,11 @@ def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
 
 
 def _check_refusal(refusal: RequestError, expect: Any) -> None:
-    assert (expect["code"], expect["status"]) == (refusal.code, on_route(refusal)[0])
+    assert expect["code"] == refusal.code
+    assert expect["status"] == on_route(refusal)[0]
     if "text" in expect:
-        assert (expect["text"], expect["invoke_text"]) == (
-            on_route(refusal)[1],
-            on_invoke(refusal)[1],
-        )
+        assert expect["text"] == on_route(refusal)[1]
+        assert expect["invoke_text"] == on_invoke(refusal)[1]
 
 
 @pytest.mark.parametrize("case", _cases("decrypt"))

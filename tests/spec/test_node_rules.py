@@ -130,7 +130,8 @@ async def test_undecodable_delegation(nodes: Nodes) -> None:
     E5)."""
     async with nodes() as node:
         answer = await node.post("/delegate", Token("Bearer x", b""))
-        assert (answer.status, "token-malformed" in answer.text) == (401, True)
+        assert answer.status == 401
+        assert "token-malformed" in answer.text
 
 
 async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
@@ -143,9 +144,13 @@ async def test_repeat_of_a_live_delegation(nodes: Nodes) -> None:
         first, hosted, again = [
             await node.delegate(token) for token in (sign_in(), host, sign_in())
         ]
-        assert (first["activated"], first["skipped"]) == ([], [SPACE])
-        assert (hosted["activated"], hosted["skipped"]) == ([SPACE], [])
-        assert ([SPACE], [], sign_in().cid) == (again["activated"], again["skipped"], again["cid"])
+        assert first["activated"] == []
+        assert first["skipped"] == [SPACE]
+        assert hosted["activated"] == [SPACE]
+        assert hosted["skipped"] == []
+        assert again["activated"] == [SPACE]
+        assert again["skipped"] == []
+        assert sign_in().cid == again["cid"]
 
 
 async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
@@ -159,7 +164,8 @@ async def test_repeat_of_a_dead_delegation(nodes: Nodes) -> None:
         await node.delegate(short)
         assert (await node.post("/revoke", revocation)).status == 200
         answer = await node.post("/delegate", sign_in())
-        assert (401, f"delegation-revoked: {sign_in().cid}") == (answer.status, answer.text)
+        assert answer.status == 401
+        assert answer.text == f"delegation-revoked: {sign_in().cid}"
         node.clock.advance(3601)
         answer = await node.post("/delegate", short)
         assert (answer.status, answer.text) == (401, "Delegation expired or not yet valid")
@@ -233,7 +239,8 @@ async def test_services_that_are_not_offered(nodes: Nodes, service: str, name: s
     async with nodes() as node:
         await node.delegate(grant)
         answer = await node.invoke(call(att, grant))
-        assert (501, f"{name} support is not enabled on this node") == (answer.status, answer.text)
+        assert answer.status == 501
+        assert answer.text == f"{name} support is not enabled on this node"
         assert (await node.invoke(call(att, signer=MALLORY))).status == 401
 
 
@@ -357,4 +364,5 @@ async def test_a_revocation_holds_at_once(nodes: Nodes) -> None:
         assert (await node.invoke(one(PUT, "a", grant, signer=BOB), b"x")).status == 200
         assert [(await node.post("/revoke", revoke)).status for _ in range(2)] == [200, 200]
         answer = await node.invoke(one(PUT, "a", grant, signer=BOB), b"x")
-        assert (401, f"delegation-revoked: {grant.cid}") == (answer.status, answer.text)
+        assert answer.status == 401
+        assert answer.text == f"delegation-revoked: {grant.cid}"

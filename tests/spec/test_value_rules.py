@@ -24,7 +24,9 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
         assert [key async for key in notes.list()] == []
         await notes.put("a", b"second")
         value = await notes.get("a")
-        assert (value.body, value.content_type, value.metadata) == (b"second", None, {})
+        assert value.body == b"second"
+        assert value.content_type is None
+        assert value.metadata == {}
         assert [key async for key in notes.list()] == ["a"]
 
 

@@ -253,7 +253,8 @@ def _body(measurements: Measurements, report_data: bytes, options: DomainOptions
     if options.kind is BodyKind.TD15_EXTENDED:
         fields.append(bytes(BodyKind.TD15_EXTENDED.value - BodyKind.TD15.value))
     body = b"".join(fields)
-    assert (len(report_data), len(body)) == (64, options.kind.value)
+    assert len(report_data) == 64
+    assert len(body) == options.kind.value
     return body
 
 

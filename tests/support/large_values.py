@@ -94,7 +94,8 @@ async def _get(owner: Owner, path: str, size_bytes: int) -> None:
             found.update(piece)
             found_bytes += len(piece)
         assert answer.headers["ETag"] == f'"blake3-{found.hexdigest()}"'
-    assert (found_bytes, found.hexdigest()) == (size_bytes, expected.hexdigest())
+    assert found_bytes == size_bytes
+    assert found.hexdigest() == expected.hexdigest()
 
 
 def _reset_peak(pid: int) -> int:
