@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import Stage, stage_on
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from engines import database_of, is_on_postgresql
 from running_node import RunningNode, running_node
 from tests_support import FixedClock
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 async def held(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterator[HeldStage]:
     """A node in this process, whose store can delay a commit and whose clock can be moved."""
     clock = FixedClock(time.time())
-    config = believing(tmp_path, platform, limits=MANY_CHALLENGES)
+    config = trusting_config(tmp_path, platform, limits=MANY_CHALLENGES)
     async with held_node(config, clock=clock) as (node, store), AsyncExitStack() as clients:
         stage = await stage_on(node.url, platform, clients)
         parts = (stage.url, platform, clients, stage.node_did)

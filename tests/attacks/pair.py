@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attacks.parties import SET_POLICY, SETTINGS, Delegate, Owner, Stage, policy_for
-from running_node import RunningNode, stands_still
+from running_node import RunningNode, is_stopped
 
 from capabilities.abilities import NETWORK_REVOKE, READ_RECEIPTS
 from sealspace.cli.root import main
@@ -48,7 +48,7 @@ class Pair:
     def processes(self, end: End) -> set[int]:
         """Return the workers of one end, as the kernel lists them."""
         with self.at(end) as stage:
-            return {pid for pid in _node_of(stage).children("worker") if not stands_still(pid)}
+            return {pid for pid in _node_of(stage).children("worker") if not is_stopped(pid)}
 
     async def command(self, *arguments: str) -> int:
         """Run an operator's command on the store, from the machine of the first end; return its

@@ -215,7 +215,7 @@ class Stage:
 
     Attributes:
         url: where the node listens.
-        platform: whose quotes it believes.
+        platform: whose quotes it accepts.
         clients: ends what was opened here.
         node_did: the node's DID.
         node: its processes; None when it runs in this one.
@@ -301,7 +301,7 @@ class Stage:
             measurements_of(program), self.report_data(holder, receiver, nonce, mode=mode)
         )
 
-    async def hand_in(
+    async def submit_quote(
         self,
         delegate: Delegate,
         network: str,
@@ -353,7 +353,7 @@ class Stage:
         """Prove to the node that the delegate is a program."""
         nonce = await self.nonce(delegate.did)
         quote = self.quote(delegate.did, delegate.receiver.public_key, nonce, program=program)
-        reply = await self.hand_in(delegate, network, nonce=nonce, quote=quote)
+        reply = await self.submit_quote(delegate, network, nonce=nonce, quote=quote)
         assert reply.status == 200, reply.said
 
     # --- release ----------------------------------------------------------------------------------

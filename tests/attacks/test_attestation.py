@@ -44,7 +44,7 @@ async def test_a_quote_for_another_holder_is_refused(stage: Stage) -> None:
     nonce = await stage.nonce(delegate.did)
     for holder in (Delegate().did, owner.wallet.did):
         quote = stage.quote(holder, delegate.receiver.public_key, nonce)
-        reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        reply = await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
         assert reply.status == 403, reply.said
         nonce = await stage.nonce(delegate.did)
     assert (await stage.ask(delegate, owner)).said == refused("not_attested")
@@ -55,7 +55,9 @@ async def test_a_quote_for_another_receiver_key_is_refused(stage: Stage) -> None
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, Delegate().receiver.public_key, nonce)
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 403
+    assert (
+        await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+    ).status == 403
 
 
 async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
@@ -64,7 +66,7 @@ async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     assert (
-        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
+        await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
     ).status == 403
 
 
@@ -74,7 +76,7 @@ async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, mode="signed")
     assert (
-        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
+        await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote, mode="signed")
     ).status == 200
     assert (await stage.ask(delegate, owner)).said == refused("receiver")
 
@@ -86,14 +88,16 @@ async def test_a_challenge_serves_once_anywhere(stage: Stage) -> None:
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     with stage.only(0):
         assert (
-            await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+            await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
         ).status == 200
-        assert code_of(await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)) == (
+        assert code_of(
+            await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+        ) == (
             409,
             "challenge-used",
         )
     with stage.only(1):
-        reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        reply = await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
         assert code_of(reply) == (409, "challenge-used")
 
 
@@ -103,9 +107,9 @@ async def test_a_failed_quote_uses_the_challenge_up(stage: Stage) -> None:
     nonce = await stage.nonce(delegate.did)
     good = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
     assert (
-        await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good[:-1])
+        await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=good[:-1])
     ).status == 403
-    assert code_of(await stage.hand_in(delegate, owner.network, nonce=nonce, quote=good)) == (
+    assert code_of(await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=good)) == (
         409,
         "challenge-used",
     )
@@ -116,7 +120,7 @@ async def test_a_challenge_belongs_to_who_asked(stage: Stage) -> None:
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(Delegate().did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
-    reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    reply = await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
     assert reply.status == 403, reply.said
 
 
@@ -137,7 +141,7 @@ async def test_a_challenge_cannot_be_made_up(stage: Stage) -> None:
         quote = stage.quote(
             delegate.did, delegate.receiver.public_key, forged.ljust(32, b"\0")[:32]
         )
-        reply = await stage.hand_in(delegate, owner.network, nonce=forged, quote=quote)
+        reply = await stage.submit_quote(delegate, owner.network, nonce=forged, quote=quote)
         assert reply.status in (400, 403), reply.said
 
 
@@ -166,7 +170,7 @@ async def test_one_flipped_bit_anywhere_in_the_quote(stage: Stage) -> None:
         nonce = await stage.nonce(delegate.did)
         quote = bytearray(stage.quote(delegate.did, delegate.receiver.public_key, nonce))
         quote[place] ^= 1
-        reply = await stage.hand_in(delegate, owner.network, nonce=nonce, quote=bytes(quote))
+        reply = await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=bytes(quote))
         assert reply.status in (403, 503), (place, reply.said)
     assert (await stage.ask(delegate, owner)).said == refused("not_attested")
 
@@ -178,7 +182,7 @@ async def test_a_debug_domain_opens_nothing(stage: Stage) -> None:
     bound = stage.report_data(delegate.did, delegate.receiver.public_key, nonce)
     options = DomainOptions(td_attributes=SEPT_VE_DISABLE | DEBUG)
     quote = stage.platform.mint_quote(measurements_of("approved"), bound, options=options)
-    await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
     reply = await stage.ask(delegate, owner)
     assert reply.said in (refused("not_attested"), refused("attributes"))
 
@@ -191,11 +195,11 @@ async def test_collateral_of_the_caller_is_not_taken(stage: Stage) -> None:
     bound = stage.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = mine.mint_quote(measurements_of("approved"), bound)
     for member in ("collateral", "tcbInfo", "trustRoot"):
-        reply = await stage.hand_in(
+        reply = await stage.submit_quote(
             delegate, owner.network, nonce=nonce, quote=quote, more={member: "{}"}
         )
         assert code_of(reply) == (400, "request-malformed")
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status in (
+    assert (await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)).status in (
         403,
         503,
     )
@@ -231,12 +235,14 @@ async def test_an_outsider_s_quote_is_not_looked_at(stage: Stage) -> None:
     for proofs in ([], delegate.proofs):
         outsider.proofs = proofs
         assert (
-            await stage.hand_in(outsider, owner.network, nonce=nonce, quote=quote)
+            await stage.submit_quote(outsider, owner.network, nonce=nonce, quote=quote)
         ).status == 401
     await owner.client.delegations.revoke_by_wallet(ids(*delegate.proofs)[0], owner.wallet)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
-    assert (await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 401
+    assert (
+        await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+    ).status == 401
 
 
 async def test_mode_everyone_lets_nobody_in_in_person(

@@ -162,7 +162,7 @@ async def attesting(
     stage = replace(held, platform=machine)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce)
-    return await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    return await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
 
 
 async def admitted(held: HeldStage) -> tuple[Owner, Delegate]:

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 import pytest
 from attacks.parties import PUT, Stage, stage_on
 from deviating_platform import SimulatedPlatform
-from hoarders import Hoarder, long_heads, resident_bytes
 from running_node import new_key, running_node, send
+from stalled_clients import StalledClient, long_heads, resident_bytes
 
 pytestmark = pytest.mark.slow
 
-HOARDERS = 4
+CLIENTS = 4
 VALUE = bytes(8 << 20)
 # Rounds in which nobody took a byte, each with a request that the same worker answered: it does not
 # read any more.
@@ -53,18 +53,20 @@ async def test_heads_behind_an_unread_answer_take_no_memory(narrow: Stage) -> No
     assert (await send(narrow.url, "GET", path)).body == VALUE
     more = long_heads()
     with ExitStack() as ended:
-        hoarders = [Hoarder(urlsplit(narrow.url).port or 0, path, more) for _ in range(HOARDERS)]
-        for hoarder in hoarders:
-            ended.callback(hoarder.close)
+        clients = [
+            StalledClient(urlsplit(narrow.url).port or 0, path, more) for _ in range(CLIENTS)
+        ]
+        for client in clients:
+            ended.callback(client.close)
         before, idle_rounds = resident_bytes(worker), 0
-        while idle_rounds < IDLE_ROUNDS and not all(hoarder.is_done for hoarder in hoarders):
-            pushed = sum([hoarder.push() for hoarder in hoarders])
+        while idle_rounds < IDLE_ROUNDS and not all(client.is_done for client in clients):
+            pushed = sum([client.push() for client in clients])
             assert (await send(narrow.url, "GET", "/healthz")).status == 200
             idle_rounds = 0 if pushed else idle_rounds + 1
         grown = resident_bytes(worker) - before
-        assert grown < HOARDERS * 4 * MiB, f"{grown / MiB:.0f} MiB for {HOARDERS} connections"
-        assert [False] * HOARDERS == [hoarder.is_done or hoarder.is_ended for hoarder in hoarders]
-        assert all(hoarder.sent_bytes > 1 << 18 for hoarder in hoarders)
-        _, _, answer = hoarders[0].read_all().partition(b"\r\n\r\n")
+        assert grown < CLIENTS * 4 * MiB, f"{grown / MiB:.0f} MiB for {CLIENTS} connections"
+        assert [False] * CLIENTS == [client.is_done or client.is_ended for client in clients]
+        assert all(client.sent_bytes > 1 << 18 for client in clients)
+        _, _, answer = clients[0].read_all().partition(b"\r\n\r\n")
         assert answer[: len(VALUE)] == VALUE
         assert answer[len(VALUE) :][:13] == b"HTTP/1.1 431 "

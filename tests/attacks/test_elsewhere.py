@@ -33,10 +33,10 @@ from attacks.parties import (
 )
 from attacks.test_receipts import fetch
 from attacks.test_withdrawals import withdraw
-from believing import trust_arguments
 from deviating_platform import CollateralOptions, SimulatedPlatform
 from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, RunningNode, running_node, until
+from trust_settings import trust_arguments
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.strict_json import Json
@@ -147,10 +147,10 @@ def test_the_ends_are_different_processes(pair: Pair) -> None:
 # --- challenges and evidence ----------------------------------------------------------------------
 
 
-async def hand_in(stage: Stage, delegate: Delegate, owner: Owner, nonce: bytes) -> Reply:
+async def submit_quote(stage: Stage, delegate: Delegate, owner: Owner, nonce: bytes) -> Reply:
     """Send a fresh quote of the delegate's program for a nonce."""
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, program=delegate.did)
-    return await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    return await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
 
 
 async def test_a_challenge_of_one_end_serves_once_at_the_other(pair: Pair, through: End) -> None:
@@ -159,10 +159,10 @@ async def test_a_challenge_of_one_end_serves_once_at_the_other(pair: Pair, throu
     with pair.at(through) as stage:
         nonce = await stage.nonce(delegate.did)
     with pair.at(other(through)) as stage:
-        assert (await hand_in(stage, delegate, owner, nonce)).status == 200
+        assert (await submit_quote(stage, delegate, owner, nonce)).status == 200
     for end in (through, other(through)):
         with pair.at(end) as stage:
-            reply = await hand_in(stage, delegate, owner, nonce)
+            reply = await submit_quote(stage, delegate, owner, nonce)
             assert (reply.status, reply.value["code"]) == (409, "challenge-used")
 
 
@@ -173,10 +173,10 @@ async def test_a_challenge_that_failed_is_used_up_elsewhere(pair: Pair, through:
     with pair.at(through) as stage:
         quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, program=delegate.did)
         assert (
-            await stage.hand_in(delegate, owner.network, nonce=nonce, quote=quote[:-1])
+            await stage.submit_quote(delegate, owner.network, nonce=nonce, quote=quote[:-1])
         ).status == 403
     with pair.at(other(through)) as stage:
-        reply = await hand_in(stage, delegate, owner, nonce)
+        reply = await submit_quote(stage, delegate, owner, nonce)
         assert (reply.status, reply.value["code"]) == (409, "challenge-used")
 
 
@@ -185,7 +185,7 @@ async def test_of_many_uses_of_a_challenge_one_counts(pair: Pair) -> None:
     owner, delegate = await pair.ready()
     nonce = await pair.stages[0].nonce(delegate.did)
     replies = await asyncio.gather(
-        *(hand_in(pair.stages[at % 2], delegate, owner, nonce) for at in range(8))
+        *(submit_quote(pair.stages[at % 2], delegate, owner, nonce) for at in range(8))
     )
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7
 
@@ -234,7 +234,7 @@ async def test_evidence_ends_at_both_ends(
     )
     with pair.at(0) as stage:
         there = replace(stage, platform=machine)
-        reply = await hand_in(there, delegate, owner, await there.nonce(delegate.did))
+        reply = await submit_quote(there, delegate, owner, await there.nonce(delegate.did))
         assert reply.status == 200, reply.said
     ends_at = reply.value["expiresAt"]
     assert isinstance(ends_at, int | float) and ends_at < time.time() + 10
@@ -273,7 +273,7 @@ async def test_replicas_that_attest_at_one_moment(pair: Pair) -> None:
     nonces = await asyncio.gather(*(stage.nonce(first.did) for stage in stages))
     taken = await asyncio.gather(
         *(
-            hand_in(stage, one, owner, nonce)
+            submit_quote(stage, one, owner, nonce)
             for stage, one, nonce in zip(stages, replicas, nonces, strict=True)
         )
     )
@@ -291,7 +291,7 @@ async def test_one_replica_withdrawn(pair: Pair, through: End) -> None:
     digests = []
     for replica in (first, second):
         with pair.at(0) as stage:
-            reply = await hand_in(stage, replica, owner, await stage.nonce(first.did))
+            reply = await submit_quote(stage, replica, owner, await stage.nonce(first.did))
         digests.append(reply.value["evidence"])
         await opens_everywhere(pair, replica, owner)
     with pair.at(through) as stage:
@@ -312,7 +312,7 @@ async def named(pair: Pair, kind: str, owner: Owner, delegate: Delegate) -> str:
     if kind == "measurement":
         return measurements_of(delegate.did).mrtd.hex()
     with pair.at(0) as stage:
-        reply = await hand_in(stage, delegate, owner, await stage.nonce(delegate.did))
+        reply = await submit_quote(stage, delegate, owner, await stage.nonce(delegate.did))
     return str(reply.value["evidence"])
 
 
@@ -430,7 +430,7 @@ async def test_a_delegation_revoked_at_one_end(pair: Pair, through: End) -> None
     with pair.at(other(through)) as stage:
         assert (await stage.ask(child, owner)).status == 401
         assert (
-            await hand_in(stage, delegate, owner, await stage.nonce(delegate.did))
+            await submit_quote(stage, delegate, owner, await stage.nonce(delegate.did))
         ).status == 401
         late = Delegate()
         assert (await stage.post("/delegate", delegate.grant(late.did, right))).status == 401
@@ -589,14 +589,14 @@ async def test_a_looser_server_does_not_join(
     """A server with looser settings than the release record refuses to start (RL16)."""
     folder, url, node = strict_server
     flags, environment, said = LOOSER[what]
-    believed = (
+    trusted = (
         SimulatedPlatform.from_seed(b"a platform of somebody else")
         if what == "trust root"
         else platform
     )
     if what != "delegates" and "--attestation" not in flags:
         flags = ("--attestation", "everyone")
-    trust = trust_arguments(tmp_path, believed)
+    trust = trust_arguments(tmp_path, trusted)
     joining = RunningNode(
         tmp_path,
         *arguments_of(folder, url),

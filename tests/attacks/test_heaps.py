@@ -57,7 +57,7 @@ async def _attest_anew(
     fresh = Delegate(backend.signer, backend.proofs)
     nonce = await held.nonce(fresh.did)
     quote = held.quote(fresh.did, fresh.receiver.public_key, nonce, mode=mode)
-    reply = await held.hand_in(
+    reply = await held.submit_quote(
         fresh, network, nonce=nonce, quote=quote, mode=mode, ttl_s=60 + ahead_s
     )
     assert reply.status == 200, reply.said

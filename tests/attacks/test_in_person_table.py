@@ -33,10 +33,10 @@ from attacks.parties import (
     policy_for,
     refused,
 )
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from running_node import new_key
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 from encryption_network.envelope import parse_envelope
 from encryption_network.policy import Policy
@@ -213,7 +213,9 @@ CALLERS: dict[Who, Callable[[Stage, Policy | None, Policy | None], Awaitable[Cal
 @pytest.fixture
 async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> AsyncIterator[Stage]:
     """A stage in this process, in the given mode."""
-    config = believing(tmp_path, platform, release={"attestation": mode}, limits=MANY_CHALLENGES)
+    config = trusting_config(
+        tmp_path, platform, release={"attestation": mode}, limits=MANY_CHALLENGES
+    )
     async with embedded_node(config) as node, AsyncExitStack() as clients:
         yield Stage(node.url, platform, clients, node.services.keyring.node_did)
 

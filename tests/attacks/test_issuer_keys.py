@@ -12,13 +12,13 @@ import pytest
 from attacks.held_store import HeldStage, held_node
 from attacks.parties import Delegate, Stage, stage_on
 from attacks.test_id_tokens import GITHUB, exchange, is_refused, trust_of
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from https_service import https_service
 from oidc_issuer import Issuer, github_claims, rsa_key
 from patience import AT_ONCE_S
 from running_node import Reply
 from tests_support import FixedClock
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 from node.config.tree import Oidc
 
@@ -50,7 +50,7 @@ async def fetched(tmp_path: Path, platform: SimulatedPlatform) -> Any:
     clock = FixedClock(time.time())
     async with https_service(tmp_path, "localhost") as service:
         issuer = Issuer(service.url("").rstrip("/"))
-        config = believing(
+        config = trusting_config(
             tmp_path / "fetching",
             platform,
             limits=MANY_CHALLENGES,

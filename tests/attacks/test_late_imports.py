@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from attacks.parties import GET, VALUE, Delegate, Stage, opens, policy_for, refused, stage_on
-from believing import trust_files
 from deviating_platform import SimulatedPlatform
 from running_node import key_token, new_key, running_node, send
 from tests_support import REPOSITORY
+from trust_settings import trust_files
 
 from node.http.routes.route_table import ROUTES
 from sealspace.delegations import allow

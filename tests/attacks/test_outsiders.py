@@ -151,7 +151,7 @@ async def test_evidence_and_policies_cannot_be_distinguished(stage: Stage) -> No
     for who in (owner, absent):
         nonce = await stage.nonce(outsider.did)
         quote = stage.quote(outsider.did, outsider.receiver.public_key, nonce)
-        reply = await stage.hand_in(outsider, who.network, nonce=nonce, quote=quote)
+        reply = await stage.submit_quote(outsider, who.network, nonce=nonce, quote=quote)
         assert reply.status == 401
         said.add((reply.status, reply.value["code"], reply.value["hint"]))
     assert len(said) == 1

@@ -327,7 +327,7 @@ async def test_evidence_whose_grant_is_revoked_before_the_commit(held: HeldStage
     nonce = await held.nonce(delegate.did)
     quote = held.quote(delegate.did, delegate.receiver.public_key, nonce)
     reply = await meanwhile(
-        held.hand_in(delegate, owner.network, nonce=nonce, quote=quote),
+        held.submit_quote(delegate, owner.network, nonce=nonce, quote=quote),
         waiting,
         lambda: owner.client.delegations.revoke_by_wallet(ids(*delegate.proofs)[0], owner.wallet),
     )

@@ -357,7 +357,7 @@ async def test_an_event_log_is_kept_and_replayed(held: HeldStage) -> None:
     nonce = await held.nonce(delegate.did)
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = held.platform.mint_quote(log.run_on(image), bound)
-    reply = await held.hand_in(
+    reply = await held.submit_quote(
         delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
     )
     assert reply.status == 200, reply.said
@@ -385,7 +385,7 @@ async def test_an_application_that_nobody_gave_keys(held: HeldStage) -> None:
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     log = mint_event_log(b"\xc0" * 32)
     quote = held.platform.mint_quote(log.run_on(image), bound)
-    reply = await held.hand_in(
+    reply = await held.submit_quote(
         delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
     )
     assert reply.status == 200, reply.said

@@ -91,7 +91,7 @@ async def test_registers_of_two_approved_images_do_not_mix(stage: Stage) -> None
     chimera = type(one)(
         mrtd=one.mrtd, rtmr0=one.rtmr0, rtmr1=one.rtmr1, rtmr2=other.rtmr2, rtmr3=other.rtmr3
     )
-    reply = await stage.hand_in(
+    reply = await stage.submit_quote(
         delegate, owner.network, nonce=nonce, quote=stage.platform.mint_quote(chimera, bound)
     )
     assert reply.status == 200, reply.said
@@ -383,4 +383,6 @@ async def test_rows_that_are_missing_or_damaged_release_nothing(
     if missing == "record":
         nonce = await held.nonce(delegate.did)
         quote = held.quote(delegate.did, delegate.receiver.public_key, nonce)
-        assert (await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status >= 500
+        assert (
+            await held.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+        ).status >= 500

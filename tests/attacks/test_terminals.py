@@ -17,11 +17,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from backend_site import Domain, Program, serving
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from multidict import CIMultiDict
 from tests_support import REPOSITORY, Input, altered
+from trust_settings import MANY_CHALLENGES, trusting_config
 from yarl import URL
 
 from capabilities.capability_errors import InvalidIdentifier
@@ -178,7 +178,7 @@ async def desk(
     """A node that trusts the simulated platform, and a backend on that platform."""
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(
-            embedded_node(believing(tmp_path, platform, limits=MANY_CHALLENGES))
+            embedded_node(trusting_config(tmp_path, platform, limits=MANY_CHALLENGES))
         )
         domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
         client = await stack.enter_async_context(Client(node.url, session=key_session(bytes(32))))

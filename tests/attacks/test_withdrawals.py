@@ -181,7 +181,7 @@ async def hand_in_log(
     bound = held.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = held.platform.mint_quote(log.run_on(APPROVED), bound)
     more: dict[str, Json] = {"eventLog": log.log.to_json() if shown else None}
-    reply = await held.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more=more)
+    reply = await held.submit_quote(delegate, owner.network, nonce=nonce, quote=quote, more=more)
     assert reply.status == 200, reply.said
 
 

@@ -17,9 +17,9 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from conformance.raw_http import RawConnection
-from described import described_fault, is_described_code
 from embedded_node import embedded_node
 from engines import no_housekeeping, store_at
+from openapi_checks import is_documented_code, openapi_mismatch
 from tests_support import FixedClock
 from wire_replay import ADMIN_SECRET, NODE_SECRET, Answer, Case, Exchange, load_network_keys
 
@@ -87,7 +87,7 @@ class ReplayNode:
         request = exchange.request
         self._check_code()
         assert (
-            described_fault(
+            openapi_mismatch(
                 request.method, request.path, answer.status, dict(answer.headers), answer.body
             )
             == ""
@@ -100,7 +100,7 @@ class ReplayNode:
         self.lines.truncate(self.lines.seek(0))
         for line in said:
             if line["event"] == "request" and line["route"] is not None:
-                assert is_described_code(
+                assert is_documented_code(
                     line["method"], line["route"], line["status"], line["code"]
                 ), line
 

@@ -243,7 +243,7 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     "3.8 traces of a secret in logs, errors or files": (_RUNNER + "test_a_secret_leaves_no_trace",),
 }
 
-UNHELD_RUNNER_THREATS: dict[str, str] = {
+UNTESTED_RUNNER_THREATS: dict[str, str] = {
     "3.8 the operator puts an older journal back, or turns the clock back": (
         "nothing prevents it, as the row says"
     ),

@@ -7,7 +7,7 @@ table fails a test.
 
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
-from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNHELD_RUNNER_THREATS
+from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
 _BACKENDS = "sealspace/test_backends.py::"
@@ -677,7 +677,7 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
 }
 
 
-UNHELD_THREATS: dict[str, str] = {
+UNTESTED_THREATS: dict[str, str] = {
     "3.2 an operator, or an attacker who changes the node's files, changes the console's": (
         "outside the program"
     ),
@@ -691,5 +691,5 @@ UNHELD_THREATS: dict[str, str] = {
     "removed": "only the node knows what was revoked",
     "3.5 a secret in a backend's log": "the approved code's own matter",
     "3.5 hostile input to approved code": "the approved code's own matter",
-    **UNHELD_RUNNER_THREATS,
+    **UNTESTED_RUNNER_THREATS,
 }

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from backend_site import NOTES, Domain
-from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage, console_page
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from playwright.async_api import Route, expect
+from trust_settings import trusting_config
 
 from encryption_network.policy import Policy, policy_json
 from sealspace.client import Client
@@ -33,7 +33,7 @@ GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 @dataclass
 class Owned:
-    """An owner at a node that believes a simulated platform; what is done by the SDK runs on the
+    """An owner at a node that trusts a simulated platform; what is done by the SDK runs on the
     browser's loop."""
 
     browser: Browser
@@ -162,9 +162,9 @@ def platform() -> SimulatedPlatform:
 def attesting(
     browser: Browser, platform: SimulatedPlatform, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedNode]:
-    """A node that believes it."""
+    """A node that trusts the platform."""
     folder = tmp_path_factory.mktemp("attesting")
-    with browser.entered(embedded_node(believing(folder, platform))) as running:
+    with browser.entered(embedded_node(trusting_config(folder, platform))) as running:
         yield running
 
 

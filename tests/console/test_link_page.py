@@ -85,7 +85,7 @@ def test_a_browser_is_signed_in_from_the_command_line(
         ) as person,
         _console(browser, node) as page,
     ):
-        address = person.sees(ADDRESS)[1].decode()
+        address = person.expect(ADDRESS)[1].decode()
         page.run(page.tab.goto(address))
         page.see("Continue only if you have just started that command yourself")
         origin = node.url.replace("127.0.0.1", "localhost")
@@ -97,7 +97,7 @@ def test_a_browser_is_signed_in_from_the_command_line(
         assert _code(page) == code
         assert "#" not in page.tab.url
         page.shot("link-terminal")
-        said = person.sees(
+        said = person.expect(
             r"to sign in as (\S+) until \S+:\s+does the browser show the code (\S+)\? \[y/N\]: "
         )
         assert [one.decode() for one in said.groups()] == [owner, code]
@@ -128,16 +128,16 @@ def test_a_browser_wallet_signs_a_browser_in(
         ) as login,
         _console(browser, node, wallet) as page,
     ):
-        page.run(page.tab.goto(login.sees(r"(http://127\S+/)\s")[1].decode()))
+        page.run(page.tab.goto(login.expect(r"(http://127\S+/)\s")[1].decode()))
         for view in ("Connect your wallet", "Let this command line act as you"):
             page.see(view)  # before, the button is that of the view before
             page.run(page.tab.get_by_role("button", name="Test Wallet").click())
         page.see("You can close this page")
         assert login.end() == 0
         with Person([*COMMAND, "console"], environment=environment, folder=tmp_path) as person:
-            page.run(page.tab.goto(person.sees(ADDRESS)[1].decode()))
+            page.run(page.tab.goto(person.expect(ADDRESS)[1].decode()))
             page.click("Continue")
-            person.sees(r"\[y/N\]: ")
+            person.expect(r"\[y/N\]: ")
             person.type(b"y\n")
             page.see("Let this browser act as you")
             page.run(page.tab.get_by_role("button", name="Test Wallet").click())

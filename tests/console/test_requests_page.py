@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from backend_desk import COMPOSE, IMAGE
 from backend_site import Domain, serving
-from believing import believing
 from browser import Browser, BrowserWallet
 from console_stage import AXE, AXE_ABSENT, ConsolePage, console_page
 from console_wire import in_console
@@ -20,6 +19,7 @@ from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from node_js import Scripts
 from playwright.async_api import expect
+from trust_settings import trusting_config
 
 from capabilities.principals import parse_principal
 from sealspace.apps.backends import ask_backend, fetch_evidence, policy_for
@@ -60,16 +60,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def believer(browser: Browser, folder: Path, platform: SimulatedPlatform) -> Iterator[EmbeddedNode]:
-    """A node that believes the platform."""
-    with browser.entered(embedded_node(believing(folder, platform))) as running:
+def trusting_node(
+    browser: Browser, folder: Path, platform: SimulatedPlatform
+) -> Iterator[EmbeddedNode]:
+    """A node that trusts the platform."""
+    with browser.entered(embedded_node(trusting_config(folder, platform))) as running:
         yield running
 
 
 @pytest.fixture
-def wary(browser: Browser, believer: EmbeddedNode, wallet: BrowserWallet) -> Iterator[ConsolePage]:
+def wary(
+    browser: Browser, trusting_node: EmbeddedNode, wallet: BrowserWallet
+) -> Iterator[ConsolePage]:
     """The console of that node."""
-    with console_page(browser, believer.url, wallet=wallet) as opened:
+    with console_page(browser, trusting_node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []
 
@@ -105,7 +109,7 @@ def downloaded(console: ConsolePage) -> bytes:
 def test_a_backend_reads_what_was_approved(
     wary: ConsolePage,
     browser: Browser,
-    believer: EmbeddedNode,
+    trusting_node: EmbeddedNode,
     wallet: BrowserWallet,
     platform: SimulatedPlatform,
     folder: Path,
@@ -115,7 +119,7 @@ def test_a_backend_reads_what_was_approved(
     add(wary, "API_KEY", "open sesame")
     add(wary, "DB_PASSWORD", "keep out")
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
-    backend = browser.run(_backend(believer.url, domain))
+    backend = browser.run(_backend(trusting_node.url, domain))
     asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
     surface = BackendSurface(
         domain,
@@ -188,7 +192,7 @@ def test_a_backend_reads_what_was_approved(
 def test_the_first_approval_needs_no_command(
     wary: ConsolePage,
     browser: Browser,
-    believer: EmbeddedNode,
+    trusting_node: EmbeddedNode,
     wallet: BrowserWallet,
     platform: SimulatedPlatform,
     folder: Path,
@@ -198,7 +202,7 @@ def test_the_first_approval_needs_no_command(
     wary.sign_in()
     add(wary, "API_KEY", "open sesame")
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
-    backend = browser.run(_backend(believer.url, domain))
+    backend = browser.run(_backend(trusting_node.url, domain))
     asked = {key: MANIFEST[key] for key in ("app_id", "name", "defaults")}
     surface = BackendSurface(
         domain, did=backend.did, manifest={**asked, "secrets": {"API_KEY": True}}, compose=COMPOSE

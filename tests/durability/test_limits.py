@@ -40,7 +40,7 @@ VALUE_BYTES = 40_000
 MOST_VALUES = 60
 
 
-class Hoarder:
+class StoreFiller:
     """A key that puts values in a space of its own."""
 
     def __init__(self, node: RunningNode, session: aiohttp.ClientSession) -> None:
@@ -79,20 +79,20 @@ async def test_a_full_store(tmp_path: Path, size_bytes: int) -> None:
                 await exchange(session, node.url, "POST", "/delegate", token=grant)
             ).status == 200
             granter.standing[grant] = key
-            hoarder = Hoarder(node, session)
-            count = await hoarder.fill(size_bytes)
+            filler = StoreFiller(node, session)
+            count = await filler.fill(size_bytes)
             assert count >= 5
             for at in range(count):
-                reply = await hoarder.call(f"v{at}", GET)
+                reply = await filler.call(f"v{at}", GET)
                 assert (reply.status, len(reply.body)) == (200, size_bytes)
-            assert (await hoarder.call(f"v{count}", GET)).status == 404
+            assert (await filler.call(f"v{count}", GET)).status == 404
             await granter.revoke(session, node.url, grant)
             assert grant in granter.revoked
             assert (await granter.use(session, node.url, grant, key)).status == 401
             for at in range(count):
-                assert (await hoarder.call(f"v{at}", DELETE)).status == 200
+                assert (await filler.call(f"v{at}", DELETE)).status == 200
             if size_bytes == VALUE_BYTES:  # a file is unlinked by the collector, later
-                assert (await hoarder.call("again", PUT, bytes(size_bytes))).status == 200
+                assert (await filler.call("again", PUT, bytes(size_bytes))).status == 200
         assert node.stop() == 0
 
 
@@ -101,15 +101,15 @@ async def test_a_full_store_starts_again(tmp_path: Path) -> None:
     environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
     with running_node(tmp_path, environment=environment) as node:
         async with new_session() as session:
-            hoarder = Hoarder(node, session)
-            count = await hoarder.fill(VALUE_BYTES)
+            filler = StoreFiller(node, session)
+            count = await filler.fill(VALUE_BYTES)
         node.kill()
     with running_node(tmp_path, environment=environment) as node:
         async with new_session() as session:
-            hoarder.node, hoarder.session = node, session
-            replies = await asyncio.gather(*(hoarder.call(f"v{at}", GET) for at in range(count)))
+            filler.node, filler.session = node, session
+            replies = await asyncio.gather(*(filler.call(f"v{at}", GET) for at in range(count)))
             assert {reply.status for reply in replies} == {200}
-            assert (await hoarder.call("more", PUT, bytes(VALUE_BYTES))).status == 507
+            assert (await filler.call("more", PUT, bytes(VALUE_BYTES))).status == 507
 
 
 async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Path) -> None:

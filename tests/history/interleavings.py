@@ -23,12 +23,12 @@ from pathlib import Path
 
 import aiohttp
 from attacks.parties import DECRYPT, DELETE, GET, PUT, Delegate, Owner, Stage, policy_for, stage_on
-from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from history.checker import Call, Did, Said, faults
 from postgres_relay import Loss, Relay, relayed
 from running_node import Reply, exchange, key_token, network_path, new_key, wallet_token
+from trust_settings import trusting_config
 from wire_replay import token_id
 
 from node.config.tree import Hosting, Limits, Secret, Store
@@ -85,7 +85,7 @@ async def two_nodes(database: str, folder: Path, chance: random.Random) -> Async
         for name in ("one", "two"):
             address, relay = await running.enter_async_context(relayed(database))
             relay.delay = lambda: _hold(chance)
-            config = believing(
+            config = trusting_config(
                 folder,
                 platform,
                 store=Store(data=str(folder / name), url=address),

@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from described import described_fault
 from deviating_platform import SimulatedPlatform
 from fuzz_strategies import (
     NUMBERS,
@@ -30,6 +29,7 @@ from fuzz_strategies import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from openapi_checks import openapi_mismatch
 from patience import AT_ONCE_S
 from serving_node import node_in_a_thread
 from tests_support import CountingEntropy, FixedClock, fuzzed
@@ -304,7 +304,7 @@ class Running:
         }
         body = rest[: int(headers["content-length"])]
         method, target = line[0].decode("latin-1"), line[1].decode("latin-1")
-        assert described_fault(method, target, status, headers, body) == ""
+        assert openapi_mismatch(method, target, status, headers, body) == ""
 
     def ask(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes = b"") -> int:
         """Send a request with any header texts that fit into a header."""

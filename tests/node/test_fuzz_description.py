@@ -15,9 +15,9 @@ import pytest
 import requests
 import schemathesis
 from conformance.minting import Grants, key_token
-from described import DOCUMENT, closed, described_fault
 from hypothesis import given
 from hypothesis import strategies as st
+from openapi_checks import DOCUMENT, closed, openapi_mismatch
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from serving_node import node_in_a_thread
 from tests_support import CountingEntropy, FixedClock, fuzzed
@@ -338,5 +338,6 @@ def test_fuzz_description(desk: Desk, path: str, method: str, data: st.DataObjec
     target = response.request.path_url
     named = {name.lower(): text[0] for name, text in response.headers.items()}
     assert (
-        described_fault(method.upper(), target, response.status_code, named, response.content) == ""
+        openapi_mismatch(method.upper(), target, response.status_code, named, response.content)
+        == ""
     )

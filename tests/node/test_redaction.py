@@ -36,12 +36,12 @@ from attacks.parties import (
     refused,
     stage_on,
 )
-from believing import trust_files
 from deviating_platform import SimulatedPlatform
 from engines import needs_folder
 from patience import AT_ONCE_S
 from running_node import Grants, Reply, key_token, new_key, running_node, send
 from tests_support import REPOSITORY
+from trust_settings import trust_files
 
 from node.http.routes.route_table import ROUTES as ALL_ROUTES
 from node.logs import configure_logs

@@ -24,14 +24,14 @@ from attacks.parties import (
     policy_for,
     stage_on,
 )
-from believing import believing
+from delegation_cache import clear_delegation_cache
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from engines import no_housekeeping
-from forgetful import forget_delegations
 from postgres_relay import Relay, relayed
 from postgres_server import needs_postgres, postgres_server
 from running_node import Reply, exchange, key_token, new_key, wallet_token
+from trust_settings import trusting_config
 from wire_replay import token_id
 
 from node.config.tree import Limits, Store
@@ -78,7 +78,7 @@ class Place:
 
     def forget(self) -> None:
         """Clear the process's cache of delegations."""
-        forget_delegations(self.node.services)
+        clear_delegation_cache(self.node.services)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     async with AsyncExitStack() as opened:
         opened.enter_context(no_housekeeping())
         address, relay = await opened.enter_async_context(relayed(postgres_server().new_database()))
-        config = believing(
+        config = trusting_config(
             tmp_path,
             platform,
             store=Store(data=str(tmp_path / "data"), url=address),

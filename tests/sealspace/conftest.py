@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
+from trust_settings import trusting_config
 
 from node.config.tree import Config, Hosting
 from sealspace.client import Client, SignIn
@@ -77,7 +77,7 @@ def platform(entropy: CountingEntropy) -> SimulatedPlatform:
 @pytest.fixture
 def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Config:
     """Settings of a node that trusts the platform."""
-    return believing(tmp_path, platform, published_at=clock.now())
+    return trusting_config(tmp_path, platform, published_at=clock.now())
 
 
 @pytest.fixture

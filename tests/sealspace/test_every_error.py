@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from believing import believing
 from error_causes import BASES, CAUSES, World, cause
+from trust_settings import trusting_config
 
 from sealspace import errors
 from sealspace.apps.provenance import parse_trusted_root
@@ -68,7 +68,7 @@ async def test_an_error_says_what_to_do_next(bench_with, platform, clock, tmp_pa
         folder = tmp_path / kind.__name__
         (folder / "files").mkdir(parents=True)
         async with AsyncExitStack() as stack:
-            bench = await bench_with(believing(folder, platform, published_at=clock.now()))
+            bench = await bench_with(trusting_config(folder, platform, published_at=clock.now()))
             world = World(bench, bench_with, folder / "files", stack)
             with pytest.raises(SealspaceError) as reported:
                 await cause_of_it(world)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from believing import believing
 from embedded_node import embedded_node
 from relay import Answer, relay_before
+from trust_settings import trusting_config
 
 from capabilities.abilities import KV_GET, KV_LIST, KV_PUT
 from capabilities.principals import Principal
@@ -465,7 +465,7 @@ async def test_SH4_a_replaced_network_is_refused(
     former = (await alice.shares(bob, "API_KEY")).pin
     await alice.shares(bob, "API_KEY", team="ops")
     (tmp_path / "other").mkdir()
-    other = await bench_with(believing(tmp_path / "other", bench.platform))
+    other = await bench_with(trusting_config(tmp_path / "other", bench.platform))
     there = await other.client()
     await there.sign_in(bob.wallet)  # the same owner has another key at another node
     visitor = await other.client()
@@ -626,7 +626,7 @@ async def test_people_at_two_nodes(bench, tmp_path, alice: Person) -> None:
     """A copy is sealed to the network at the person's node. New values need only the owner's node:
     they are stored while the other one is down, and read when it is back."""
     (tmp_path / "other").mkdir()
-    config = believing(tmp_path / "other", bench.platform)
+    config = trusting_config(tmp_path / "other", bench.platform)
 
     def visitor(node, session: Session | None = None) -> Client:
         return Client(node.url, session=session, clock=bench.clock, entropy=bench.entropy)

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from examined import verify_quote
+from quote_verification import verify_quote
 from tests_support import REPOSITORY
 
 from sealspace.documents.node_evidence import NodeStatement

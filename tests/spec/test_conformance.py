@@ -4,12 +4,12 @@ import re
 from functools import cache
 
 import pytest
-from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
 from conformance.iexec_cases import CASES as IEXEC_CASES
 from conformance.iexec_cases import NOT_OFFERED
+from conformance.rule_coverage import COVERED_BY, UNTESTED, VECTOR_TESTS
 from conformance.runner_cases import ATTACKS, CASES
 from conformance.test_probes import GROUPS
-from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
+from conformance.threats import TESTS_OF_THREATS, UNTESTED_THREATS
 from pages import conformance_page
 from pages.conformance_page import Held, held_of, is_held, naming_tests, rules, sections, threats
 from tests_support import REPOSITORY
@@ -40,12 +40,12 @@ def test_every_threat_is_held_or_says_why_not() -> None:
     """Each row of the threat model has tests or a reason, and no entry is about a row that is
     gone."""
     rows = {threat.key for threat in threats()}
-    assert sorted(rows ^ {*TESTS_OF_THREATS, *UNHELD_THREATS}) == []
-    assert set(TESTS_OF_THREATS).isdisjoint(UNHELD_THREATS)
+    assert sorted(rows ^ {*TESTS_OF_THREATS, *UNTESTED_THREATS}) == []
+    assert set(TESTS_OF_THREATS).isdisjoint(UNTESTED_THREATS)
 
 
 @pytest.mark.parametrize(
-    "table", [HELD_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"]
+    "table", [COVERED_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"]
 )
 def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
     """A test that is said to hold something is there."""
@@ -73,15 +73,15 @@ def test_no_entry_is_stale() -> None:
     """A listed rule is on a page, its test does not name it itself, and a reason is of a rule that
     nothing holds."""
     known = {one.id: one for one in [*rules(), *sections()]}
-    assert sorted({*HELD_BY, *UNHELD} - set(known)) == []
+    assert sorted({*COVERED_BY, *UNTESTED} - set(known)) == []
     naming = naming_tests()
     assert [
         (one, text)
-        for one, listed in HELD_BY.items()
+        for one, listed in COVERED_BY.items()
         for text in listed
         if held_of(text) in naming.get(one, ())
     ] == []
-    assert [one for one in UNHELD if is_held(known[one])] == []
+    assert [one for one in UNTESTED if is_held(known[one])] == []
 
 
 @pytest.mark.parametrize(

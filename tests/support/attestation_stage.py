@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attacks.parties import Delegate, Owner, Stage, stage_on
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from running_node import Reply
 from tests_support import FixedClock
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 from encryption_network.policy import Policy
 from node.config.tree import Collateral, Store
@@ -49,7 +49,7 @@ class Here(Stage):
         bound = self.report_data(delegate.did, delegate.receiver.public_key, nonce)
         image = replace(measurements_of("approved"), rtmr3=None)
         quote = self.platform.mint_quote(log.run_on(image), bound)
-        return await self.hand_in(
+        return await self.submit_quote(
             delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log.log.to_json()}
         )
 
@@ -77,7 +77,7 @@ async def staying(
         fetching: where further documents come from.
         release: settings of this section.
     """
-    config = believing(
+    config = trusting_config(
         folder,
         platform,
         store=Store(data=str(folder / "data"), url=store_url),

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from backend_site import Documents, Domain, Program, owner_of, serving
-from believing import believing
 from deviating_platform import CollateralOptions
 from msgspec import structs
 from patience import PATIENCE_S
 from relay import Answer, relay_before
 from tests_support import FixedClock
+from trust_settings import trusting_config
 
 from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
@@ -82,7 +82,9 @@ class World:
 
     async def host(self, hosting: Hosting) -> None:
         """Restart the node with other hosting settings."""
-        config = believing(self.folder, self.bench.platform, published_at=self.bench.clock.now())
+        config = trusting_config(
+            self.folder, self.bench.platform, published_at=self.bench.clock.now()
+        )
         self.bench = await self.bench_with(structs.replace(config, hosting=hosting))
 
     async def owner(self) -> Client:
@@ -102,7 +104,9 @@ class World:
         }
         return await self.stack.enter_async_context(Client(url, session=session, **given))
 
-    async def lied_to(self, part: str, lie: Callable[[Answer], None], session: Session) -> Client:
+    async def with_changed_answers(
+        self, part: str, lie: Callable[[Answer], None], session: Session
+    ) -> Client:
         """Return a client whose answers are changed for matching paths."""
         relay = await self.stack.enter_async_context(relay_before(self.bench.node.url))
 
@@ -285,7 +289,7 @@ async def _broken(world: World) -> None:
     def other(answer: Answer) -> None:
         answer.body = b"another"
 
-    client = await world.lied_to("/invoke", other, owner.session)
+    client = await world.with_changed_answers("/invoke", other, owner.session)
     await client.kv().download("a", world.folder / "a")
 
 
@@ -297,7 +301,11 @@ async def _too_large(world: World) -> None:
     def longer(answer: Answer) -> None:
         answer.body = b"x" * 100
 
-    await (await world.lied_to("/invoke", longer, owner.session)).kv().get("a", max_bytes=10)
+    await (
+        (await world.with_changed_answers("/invoke", longer, owner.session))
+        .kv()
+        .get("a", max_bytes=10)
+    )
 
 
 @cause(errors.MalformedAnswer)
@@ -460,7 +468,7 @@ async def _failure(world: World) -> None:
     def fail(answer: Answer) -> None:
         answer.status, answer.body = 500, b""
 
-    await (await world.lied_to("/invoke", fail, owner.session)).kv().get("a")
+    await (await world.with_changed_answers("/invoke", fail, owner.session)).kv().get("a")
 
 
 @cause(errors.StoreFull)
@@ -470,7 +478,7 @@ async def _full_store(world: World) -> None:
     def fill(answer: Answer) -> None:
         answer.status, answer.body = 507, b"The node's store is full"
 
-    await (await world.lied_to("/invoke", fill, owner.session)).kv().put("a", b"1")
+    await (await world.with_changed_answers("/invoke", fill, owner.session)).kv().put("a", b"1")
 
 
 # --- backends and receipts ------------------------------------------------------------------------
@@ -541,7 +549,9 @@ async def _receipt(world: World) -> None:
     def other(answer: Answer) -> None:
         answer.status, answer.body = 200, b"another document"
 
-    await (await world.lied_to("/receipts/", other, owner.session)).receipts.document(bytes(32))
+    await (await world.with_changed_answers("/receipts/", other, owner.session)).receipts.document(
+        bytes(32)
+    )
 
 
 # --- sealing and opening --------------------------------------------------------------------------
@@ -571,7 +581,7 @@ async def _other_key(world: World) -> None:
 @cause(errors.DescriptorUnsigned)
 async def _unsigned(world: World) -> None:
     owner = await world.owner()
-    client = await world.lied_to(
+    client = await world.with_changed_answers(
         "/encryption/", lambda answer: answer.drop("nodeSignature"), owner.session
     )
     await client.secrets().put("A", "1")
@@ -609,7 +619,9 @@ async def _spoilt(world: World) -> None:
 async def decrypting(world: World, **changed: object) -> None:
     owner = await world.owner()
     await owner.secrets().put("A", "1")
-    client = await world.lied_to("/decrypt", lambda answer: answer.change(**changed), owner.session)
+    client = await world.with_changed_answers(
+        "/decrypt", lambda answer: answer.change(**changed), owner.session
+    )
     await client.secrets().get("A")
 
 

@@ -34,7 +34,7 @@ class Agent:
     client: Client
     told: list[str] = field(default_factory=list)
 
-    async def calls(self, tool: str, **arguments: Any) -> str:
+    async def call(self, tool: str, **arguments: Any) -> str:
         """Call a tool; return its text, with `error: ` before that of an error."""
         found = await self.client.call_tool(tool, arguments)
         (content,) = found.content
@@ -42,13 +42,13 @@ class Agent:
         self.told += [content.text, json.dumps(found.structured_content)]
         return f"error: {content.text}" if found.is_error else content.text
 
-    async def runs(self, program: str, *arguments: str, **more: Any) -> str:
+    async def run_command(self, program: str, *arguments: str, **more: Any) -> str:
         wanted = {"program": program, "arguments": arguments, "secrets": ["API_KEY"], **more}
-        return await self.calls("run_command", wanted=wanted)
+        return await self.call("run_command", wanted=wanted)
 
-    async def requests(self, host: str, **more: Any) -> str:
+    async def https_request(self, host: str, **more: Any) -> str:
         wanted = {"secret": "API_KEY", "host": host, "prefix": "Bearer ", **more}
-        return await self.calls("https_request", wanted=wanted)
+        return await self.call("https_request", wanted=wanted)
 
 
 @dataclass

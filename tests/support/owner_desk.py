@@ -84,8 +84,8 @@ class OwnerDesk:
         if meanwhile is not None:
             stdin.before_yes = meanwhile
         self.monkeypatch.setattr(sys, "stdin", stdin)
-        # A prompt without echo would read from the terminal of whoever runs the tests; `test_keep`
-        # has a real one.
+        # A prompt without echo would read from the terminal in which the tests run. A real terminal
+        # is tested in `test_secrets_and_values`.
         self.monkeypatch.setattr(
             getpass, "getpass", lambda _prompt, _stream=None: stdin.readline().rstrip("\n")
         )
@@ -108,7 +108,7 @@ class OwnerDesk:
         assert isinstance(held, io.BytesIO)
         return held.getvalue()
 
-    def shows_a_terminal(self) -> None:
+    def use_terminal(self) -> None:
         """Make standard output a terminal from now on."""
         self.monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
 

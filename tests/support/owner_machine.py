@@ -1,7 +1,7 @@
 """An owner's machine, on which commands are processes of their own.
 
 Example:
-    await owner.keeps(API_KEY="open sesame")
+    await owner.store_secrets(API_KEY="open sesame")
     ran = await owner.ran("run", "--", "env")
 """
 
@@ -91,7 +91,7 @@ class Owner(Machine):
 
     desk: OwnerDesk
 
-    async def keeps(self, scope: str | None = None, **values: str | bytes) -> None:
+    async def store_secrets(self, scope: str | None = None, **values: str | bytes) -> None:
         async with self.desk.client() as client:
             for name, value in values.items():
                 await client.secrets().put(name, value, scope=scope)

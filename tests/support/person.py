@@ -3,7 +3,7 @@
 Example:
     with Person([*COMMAND, "run", "--", "cat"], environment=env) as person:
         person.type(b"hello\n")
-        person.sees("hello")
+        person.expect("hello")
         assert person.end() == 0
 """
 
@@ -87,7 +87,7 @@ class Person:
         """Press keys."""
         os.write(self.terminal, keys)
 
-    def sees(self, pattern: str) -> re.Match[bytes]:
+    def expect(self, pattern: str) -> re.Match[bytes]:
         """Wait for the next match in the terminal's output and return it."""
         deadline = time.monotonic() + _WAIT_S
         while (match := re.search(pattern.encode(), self.seen, re.DOTALL)) is None:

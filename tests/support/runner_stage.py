@@ -24,9 +24,9 @@ import wasmtime
 from aiohttp import web
 from backend_desk import Desk
 from backend_site import LIMITS, Documents, Domain, serving
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
 from capabilities.signatures import WalletSigner
@@ -330,7 +330,7 @@ async def runner_stage(
     platform = SimulatedPlatform.from_seed(entropy.token(32))
     bound = stack.enter_context(create_server(("127.0.0.1", 0)))
     listener = Http(port=0, drain_s=0, console_runner=f"http://127.0.0.1:{bound.getsockname()[1]}")
-    settings = believing(
+    settings = trusting_config(
         folder / "node",
         platform,
         public_spaces=MANY_READS,

@@ -28,11 +28,11 @@ from urllib.parse import quote as percent_encoded
 
 import aiohttp
 import libipld
-from believing import trust_arguments
 from deviating_platform import SimulatedPlatform
 from engines import store_arguments
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
+from trust_settings import trust_arguments
 from wire_replay import token_id
 from yarl import URL
 
@@ -138,7 +138,7 @@ class RunningNode:
             os.kill(pid, signal.SIGSTOP)
         try:
             # until then one of them may accept a connection
-            until(lambda: all(stands_still(pid) for pid in others))
+            until(lambda: all(is_stopped(pid) for pid in others))
             yield
         finally:
             for pid in others:
@@ -193,7 +193,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def stands_still(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
     """Return whether a process has been stopped by a signal."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
@@ -219,7 +219,7 @@ def running_node(
     Args:
         folder: where the data folder, `root.pem` and `collateral` go.
         arguments: further arguments of `serve`.
-        platform: whose quotes the node believes; None: Intel's root and no collateral.
+        platform: whose quotes the node trusts; None: Intel's root and no collateral.
         workers: how many.
         environment: further settings.
     """

@@ -6,7 +6,7 @@ from typing import Any
 
 import dcap_qvl
 import pytest
-from examined import verify_quote
+from quote_verification import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from capabilities.principals import parse_principal

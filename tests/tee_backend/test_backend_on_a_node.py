@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from believing import believing
 from deviating_log import LogOptions, mint_event_log
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
@@ -14,6 +13,7 @@ from patience import PATIENCE_S
 from simulators.agent import AgentSimulator, agent_on
 from simulators.tsm import TsmSimulator
 from tests_support import CountingEntropy, FixedClock, altered
+from trust_settings import trusting_config
 
 from encryption_network.policy import Policy
 from sealspace.client import Client
@@ -63,7 +63,7 @@ async def parties(
 ) -> AsyncIterator[Parties]:
     """A node that trusts the simulated root, and a grant that approves one compose file on one
     image."""
-    config = believing(tmp_path, machine, published_at=clock.now())
+    config = trusting_config(tmp_path, machine, published_at=clock.now())
     async with AsyncExitStack() as stack:
         node = await stack.enter_async_context(embedded_node(config, clock=clock, entropy=entropy))
         clients = [
@@ -136,7 +136,7 @@ async def test_another_application_on_the_image(
 async def test_the_application_on_another_image(
     parties: Parties, source: DstackSource, agent: AgentSimulator
 ) -> None:
-    """A compose hash is not believed on an unapproved image, which can write any hash (AT22)."""
+    """A compose hash is not trusted on an unapproved image, which can write any hash (AT22)."""
     agent.image = replace(measurements_of("development image"), rtmr3=None)
     backend = await parties.attest(source)
     with pytest.raises(DecryptDenied) as denial:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 from deviating_platform import CollateralOptions, SimulatedPlatform, start_of
-from examined import verify_quote
+from quote_verification import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.attestation_errors import (

@@ -8,10 +8,10 @@ from typing import Any
 
 from deviating_log import mint_event_log
 from deviating_platform import DomainOptions, SimulatedPlatform
-from examined import verify_quote
 from fuzz_strategies import changed_objects, damaged_bytes, damaged_text, json_values, large_texts
 from hypothesis import given
 from hypothesis import strategies as st
+from quote_verification import verify_quote
 from tests_support import fuzzed
 
 from tee_backend.attestation._library import claims_json

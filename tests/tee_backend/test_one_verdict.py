@@ -115,7 +115,7 @@ async def to_the_node(defect: Defect, folder: Path, now: float) -> str:
         quote, log = defect.mint(
             here.report_data(delegate.did, delegate.receiver.public_key, nonce)
         )
-        reply = await here.hand_in(
+        reply = await here.submit_quote(
             delegate, owner.network, nonce=nonce, quote=quote, more={"eventLog": log}
         )
         return "" if reply.status == 200 else str(reply.value["code"])

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from deviating_platform import SimulatedPlatform
-from examined import verify_quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quote_verification import verify_quote
 from tests_support import SHARED_VECTORS, shared_vectors
 
 from tee_backend.attestation.attestation_errors import AttestationError

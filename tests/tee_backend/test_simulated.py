@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from deviating_platform import CollateralOptions, SimulatedPlatform
-from examined import verify_quote
+from quote_verification import verify_quote
 
 from encryption_network.policy import Measurements
 from tee_backend.attestation.attestation_errors import CollateralUnusable, QuoteRefused

@@ -14,9 +14,9 @@ from deviating_platform import (
     SimulatedPlatform,
     start_of,
 )
-from examined import verify_quote
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quote_verification import verify_quote
 from tests_support import altered
 
 from encryption_network.policy import Measurements

@@ -35,9 +35,9 @@ sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 import aiohttp
 import wasmtime
 from deviating_platform import SimulatedPlatform
-from hoarders import resident_bytes
 from runner_stage import ECHO, P1
 from running_node import COMMAND, running_node
+from stalled_clients import resident_bytes
 from tests_support import REPOSITORY
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy

@@ -27,9 +27,9 @@ from select import select
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 from driving import drive
-from hoarders import Hoarder, long_heads, resident_bytes, small_requests
 from places import SETUP_S, Party, Place, path_of, request, set_up, token
 from serving import own_node
+from stalled_clients import StalledClient, long_heads, resident_bytes, small_requests
 
 from capabilities.signatures import Ed25519Signer
 
@@ -43,22 +43,25 @@ _LOOK_S = 0.1
 def hoard(port: int, path: str, connections: int, seconds: float) -> None:
     """Keep so many connections of the fault open, each filled as far as it goes, and then end."""
     kinds = (long_heads(), small_requests())
-    hoarders = [
-        Hoarder(port, path if not at % 2 else "/info", kinds[at % 2]) for at in range(connections)
+    clients = [
+        StalledClient(port, path if not at % 2 else "/info", kinds[at % 2])
+        for at in range(connections)
     ]
     print("begun", flush=True)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        for at, hoarder in enumerate(hoarders):
-            if hoarder.is_ended or hoarder.is_done:
-                hoarder.close()
+        for at, client in enumerate(clients):
+            if client.is_ended or client.is_done:
+                client.close()
                 with suppress(ConnectionError):
-                    hoarders[at] = Hoarder(port, path if not at % 2 else "/info", kinds[at % 2])
-        _, writable, _ = select([], hoarders, [], _LOOK_S)
-        for hoarder in writable:
-            hoarder.push()
-    for hoarder in hoarders:
-        hoarder.close()
+                    clients[at] = StalledClient(
+                        port, path if not at % 2 else "/info", kinds[at % 2]
+                    )
+        _, writable, _ = select([], clients, [], _LOOK_S)
+        for client in writable:
+            client.push()
+    for client in clients:
+        client.close()
 
 
 def _gets(place: Place) -> Iterator[bytes]:

@@ -1,9 +1,10 @@
 """Generator of `spec/conformance.md`: the tests and vectors for each rule, decision and threat.
 
-A test covers a rule if its name or docstring contains the rule's id, or if `conformance/held_by.py`
-lists it. The vectors in `spec/vectors` and recorded cases name their rules themselves. The page
-needs no recordings: the rules of each case are in `tests/conformance/rules_of_cases.json`. That
-file is generated too, but written and compared only if the recordings are beside the checkout.
+A test covers a rule if its name or docstring contains the rule's id, or if
+`conformance/rule_coverage.py` lists it. The vectors in `spec/vectors` and recorded cases name their
+rules themselves. The page needs no recordings: the rules of each case are in
+`tests/conformance/rules_of_cases.json`. That file is generated too, but written and compared only
+if the recordings are beside the checkout.
 """
 
 import ast
@@ -16,8 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from conformance.differences import DIFFERENCES
-from conformance.held_by import HELD_BY, UNHELD, VECTOR_TESTS
-from conformance.threats import TESTS_OF_THREATS, UNHELD_THREATS
+from conformance.rule_coverage import COVERED_BY, UNTESTED, VECTOR_TESTS
+from conformance.threats import TESTS_OF_THREATS, UNTESTED_THREATS
 from tests_support import REPOSITORY, SHARED_VECTORS, json_lines
 
 SPEC = REPOSITORY / "spec"
@@ -169,7 +170,7 @@ def naming_tests() -> Mapping[str, frozenset[Held]]:
 @cache
 def tests() -> Mapping[str, Sequence[Held]]:
     """Return the tests of an id: those that name it, and those listed for it."""
-    said = {one: frozenset(map(held_of, listed)) for one, listed in HELD_BY.items()}
+    said = {one: frozenset(map(held_of, listed)) for one, listed in COVERED_BY.items()}
     named_by = naming_tests()
     return {
         one: sorted(named_by.get(one, frozenset()) | said.get(one, frozenset()))
@@ -251,7 +252,7 @@ def recorded_table() -> dict[str, list[str]]:
 
 def reason(rule: Rule) -> str:
     """Return the reason why a rule needs no test, or an empty text."""
-    return "*describes*" if rule.describes else UNHELD.get(rule.id, "")
+    return "*describes*" if rule.describes else UNTESTED.get(rule.id, "")
 
 
 def is_held(rule: Rule) -> bool:
@@ -277,10 +278,10 @@ For implementers and reviewers: find the tests and vectors of each rule. Generat
 for having none.
 
 *Tests* are files and functions below `tests/`. Tests that cover a rule without naming its id are
-listed in `tests/conformance/held_by.py`. *Vectors* are in [vectors/](vectors/README.md); every test
-of `tests/spec` that reads a vector file runs all of its cases. *Recorded* cases are exchanges with
-another server of the protocol, by group and number. This node gives the same answers, except for
-the differences that `tests/conformance/differences.py` lists with reasons
+listed in `tests/conformance/rule_coverage.py`. *Vectors* are in [vectors/](vectors/README.md);
+every test of `tests/spec` that reads a vector file runs all of its cases. *Recorded* cases are
+exchanges with another server of the protocol, by group and number. This node gives the same
+answers, except for the differences that `tests/conformance/differences.py` lists with reasons
 (`conformance/test_probes.py`, `conformance/test_probes_default_settings.py`). The recordings are
 not part of the repository. Without them these tests are skipped, so they do not count in the sum
 below.
@@ -422,7 +423,7 @@ def _threats() -> str:
 def _threat_held_by(threat: Threat) -> str:
     held = TESTS_OF_THREATS.get(threat.key)
     if held is None:
-        return f"– ({UNHELD_THREATS.get(threat.key, '')})"
+        return f"– ({UNTESTED_THREATS.get(threat.key, '')})"
     return _tests_text([held_of(one) for one in held])
 
 

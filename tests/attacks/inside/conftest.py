@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from attacks.inside_stage import InsideStage, OpenStage
 from attacks.parties import Stage
-from believing import MANY_CHALLENGES, believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
+from trust_settings import MANY_CHALLENGES, trusting_config
 
 from capabilities.clock_and_entropy import Clock
 from node.config.tree import Hosting
@@ -24,7 +24,7 @@ async def stage_with(tmp_path: Path, platform: SimulatedPlatform) -> AsyncIterat
         async def open_stage(
             *, hosting: Hosting | None = None, clock: Clock | None = None
         ) -> Stage:
-            config = believing(
+            config = trusting_config(
                 tmp_path, platform, hosting=hosting or Hosting(), limits=MANY_CHALLENGES
             )
             node = await opened.enter_async_context(embedded_node(config, clock=clock))

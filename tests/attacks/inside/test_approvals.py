@@ -7,8 +7,8 @@ import dag_cbor
 import libipld
 from attacks.inside_stage import inside
 from attacks.parties import DECRYPT, Delegate, Owner, Stage, opens, policy_for, refused
+from delegation_cache import clear_delegation_cache
 from deviating_platform import CollateralOptions
-from forgetful import forget_delegations
 from running_node import fresh_nonce, key_token, send, time_text
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, sign_cacao
@@ -89,7 +89,7 @@ async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage)
     for who, proofs, expected in cases:
         for forgets in (False, True):
             if forgets:
-                forget_delegations(services)
+                clear_delegation_cache(services)
             assert await said(who, proofs) == expected
 
 
@@ -107,7 +107,7 @@ async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None
         quote = stage.quote(
             backend.did, attesting.receiver.public_key, nonce, program=program, mode="signed"
         )
-        reply = await stage.hand_in(
+        reply = await stage.submit_quote(
             attesting, owner.network, nonce=nonce, quote=quote, mode="signed"
         )
         assert reply.status == 200, reply.said

@@ -15,11 +15,11 @@ import aiohttp
 import msgspec
 import pytest
 from backend_site import Documents, Domain, Program, owner_of, serving
-from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from patience import PATIENCE_S
 from tests_support import CountingEntropy, FixedClock
+from trust_settings import trusting_config
 
 from capabilities.strict_json import Json
 from encryption_network.policy import Policy
@@ -104,7 +104,7 @@ async def yard(
     tmp_path: Path, platform: SimulatedPlatform, entropy: CountingEntropy
 ) -> AsyncIterator[Yard]:
     clock = FixedClock(time.time())
-    config = believing(
+    config = trusting_config(
         tmp_path, platform, published_at=clock.now(), limits=Limits(unauthenticated_per_minute=200)
     )
     async with AsyncExitStack() as stack:

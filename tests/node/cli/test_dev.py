@@ -89,13 +89,13 @@ def test_the_three_commands_work(tmp_path: Path) -> None:
         with Person(shell, environment=_environment(tmp_path), folder=tmp_path) as someone:
             someone.type(f"{commands[0]}\r{commands[1]}\r".encode())
             for prompt in ("\r\nvalue: ", "onfirm[^\r\n]*: "):
-                someone.sees(prompt)
+                someone.expect(prompt)
                 someone.type(VALUE.encode() + b"\r")
-            someone.sees("stored API_KEY")
+            someone.expect("stored API_KEY")
             someone.type(commands[2].encode() + b"\r")
-            someone.sees("\\[y/N\\]: ")
+            someone.expect("\\[y/N\\]: ")
             someone.type(b"y\r")
-            someone.sees("handed over")
+            someone.expect("handed over")
             someone.type(b"exit\r")
             assert someone.end() == 0
         assert _asked(backend) == {

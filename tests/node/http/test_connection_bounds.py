@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from counted import numbers
 from patience import AT_ONCE_S
+from scraped_metrics import numbers
 
 from node.cohort import Cohort
 from node.config.tree import Http

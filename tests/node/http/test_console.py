@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from described import described_fault
+from openapi_checks import openapi_mismatch
 from running_node import Reply
 from tests_support import REPOSITORY
 
@@ -43,7 +43,7 @@ async def test_what_is_served(caller) -> None:
             continue
         assert (reply.status, reply.body) == (200, path.read_bytes())
         assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
-        assert described_fault("GET", address, reply.status, reply.headers, reply.body) == ""
+        assert openapi_mismatch("GET", address, reply.status, reply.headers, reply.body) == ""
     head = await caller.send("HEAD", "/console/")
     assert head.status == 200
     assert head.body == b""
@@ -101,7 +101,7 @@ async def test_what_is_not_there(caller) -> None:
         assert reply.status == 404, path
         assert "Not found" in reply.text, path
         assert reply.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
-        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+        assert openapi_mismatch("GET", path, reply.status, reply.headers, reply.body) == ""
     refused = await caller.send("POST", f"{base}/app.js", body=b"")
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import schemathesis
-from described import DOCUMENT, described_fault, is_described_code
+from openapi_checks import DOCUMENT, is_documented_code, openapi_mismatch
 from pages.openapi_page import PAGE, codes_of, described
 from running_node import Reply
 from serving_node import Serve
@@ -103,7 +103,7 @@ async def test_a_brace_in_a_path(caller) -> None:
     ):
         reply: Reply = await caller.send("GET", path)
         assert reply.status == 404
-        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+        assert openapi_mismatch("GET", path, reply.status, reply.headers, reply.body) == ""
 
 
 async def test_a_line_feed_in_a_path(caller) -> None:
@@ -111,7 +111,7 @@ async def test_a_line_feed_in_a_path(caller) -> None:
     for path in ("/%0A", "/admin/%0A", "/info%0A/x", "/hooks/a%0Ab", "/public/x/kv/a%0Ab"):
         reply: Reply = await caller.send("GET", path)
         preflight: Reply = await caller.send("OPTIONS", path)
-        assert described_fault("GET", path, reply.status, reply.headers, reply.body) == ""
+        assert openapi_mismatch("GET", path, reply.status, reply.headers, reply.body) == ""
         assert preflight.status in (200, 204) or path.startswith("/hooks")
         assert preflight.body == b""
         assert reply.text != "404: Not Found"
@@ -128,24 +128,24 @@ async def test_a_target_without_a_path(caller, line: str) -> None:
 
 def test_a_policy_is_refused_at_its_registration() -> None:
     """A delegation with an invalid policy is 400 on `/delegate`, as described."""
-    assert is_described_code("POST", "/delegate", 400, "invalid-policy")
+    assert is_documented_code("POST", "/delegate", 400, "invalid-policy")
 
 
 def test_the_judge_finds_faults() -> None:
     """The comparison detects undescribed statuses, media types, members and codes."""
     typed = {"content-type": "application/json"}
-    assert "status 418" in described_fault("GET", "/info", 418, {}, b"")
-    assert "as image/png" in described_fault(
+    assert "status 418" in openapi_mismatch("GET", "/info", 418, {}, b"")
+    assert "as image/png" in openapi_mismatch(
         "GET", "/info", 200, {"content-type": "image/png"}, b"x"
     )
-    assert "more" in described_fault(
+    assert "more" in openapi_mismatch(
         "POST", "/revoke", 200, typed, b'{"revoked":true,"cid":"x","more":1}'
     )
-    assert "status 200" in described_fault("GET", "/nothing", 200, {}, b"")
-    assert "status 404" in described_fault("DELETE", "/readyz", 404, {}, b"")
-    assert not is_described_code("GET", "/info", 503, "quota-exceeded")
+    assert "status 200" in openapi_mismatch("GET", "/nothing", 200, {}, b"")
+    assert "status 404" in openapi_mismatch("DELETE", "/readyz", 404, {}, b"")
+    assert not is_documented_code("GET", "/info", 503, "quota-exceeded")
     # only within the name of another
-    assert not is_described_code("POST", "/revoke", 401, "revoked")
+    assert not is_documented_code("POST", "/revoke", 401, "revoked")
 
 
 def test_it_names_no_node() -> None:

@@ -398,7 +398,7 @@ async def test_enabling_again_revokes_the_former_grant(
 async def test_a_grant_that_another_owner_stored(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """SM3: a stored id is not believed: the grant of another owner gives no right here."""
+    """SM3: a stored id is not trusted: the grant of another owner gives no right here."""
     second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable()
     async with second.client() as client:

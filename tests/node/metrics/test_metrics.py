@@ -15,12 +15,12 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import pytest
-from counted import families, numbers
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import AT_ONCE_S, PATIENCE_S
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from scraped_metrics import families, numbers
 from tests_support import REPOSITORY
 
 from encryption_network.network_errors import ReleaseRefused, RequestError

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from counted import numbers
 from embedded_node import embedded_node
 from engines import store_at
+from scraped_metrics import numbers
 from tests_support import CountingEntropy, FixedClock
 
 from node.config.tree import Config, Http

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from backend_desk import Desk
-from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from forked_programs import forked_programs
 from owner_desk import owner_desk
 from owner_machine import Owner, new_machine
 from tests_support import REPOSITORY
+from trust_settings import trusting_config
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ async def desk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Desk]:
-    """A node that believes the simulated platform."""
+    """A node that trusts the simulated platform."""
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(embedded_node(believing(tmp_path, platform)))
+        node = await stack.enter_async_context(embedded_node(trusting_config(tmp_path, platform)))
         yield Desk(node.url, tmp_path / "home", tmp_path, platform, stack, capsys, monkeypatch)
 
 

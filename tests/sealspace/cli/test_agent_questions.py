@@ -27,12 +27,12 @@ def owner(forking_owner: Owner) -> Owner:
 async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
     """AG5: what is not listed is asked. The question has every member, with control characters
     escaped. A yes counts once."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     person = Person([YES, YES])
     script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown --> [ls](evil)"
     async with agent_of(owner, person, mode=mode) as agent:
         for _ in range(2):
-            assert "got" not in await agent.runs("/bin/sh", "-c", script)
+            assert "got" not in await agent.run_command("/bin/sh", "-c", script)
     assert len(person.questions) == 2
     for question in person.questions:
         title, _, rest = question.partition("\n")
@@ -52,18 +52,18 @@ async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
 async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
     """AG5: without a yes nothing runs, and the same question is not asked again. A host that
     accepts for its person, without the person's answer, allows nothing."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     answers = [NO, ElicitResult(action="cancel")]
     contents: tuple[Any, ...] = ({"allow": False}, {"allow": "perhaps"}, {})
     answers += [ElicitResult(action="accept", content=content) for content in contents]
     person, made = Person([*answers]), owner.folder / "made"
     async with agent_of(owner, person, mode=mode) as agent:
         for number, answer in enumerate(answers):
-            told = await agent.runs("/usr/bin/touch", str(made), str(number))
+            told = await agent.run_command("/usr/bin/touch", str(made), str(number))
             is_answer = answer.action != "accept" or answer.content == {"allow": False}
             assert ("the person said no" in told) == is_answer
             assert told.startswith("error: ")
-        assert "already said no" in await agent.runs("/usr/bin/touch", str(made), "0")
+        assert "already said no" in await agent.run_command("/usr/bin/touch", str(made), "0")
     assert not made.exists()
     assert len(person.questions) == len(answers)
 
@@ -71,17 +71,17 @@ async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
 async def test_AG5_questions_are_bounded(owner: Owner) -> None:
     """AG5: a person is asked about five things without a yes, and about nothing too long to read.
     The owner can turn questions off."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     person = Person([NO] * 9)
     async with agent_of(owner, person) as agent:
-        assert "too long to be shown" in await agent.runs("/bin/echo", "x" * 5000)
+        assert "too long to be shown" in await agent.run_command("/bin/echo", "x" * 5000)
         for number in range(9):
-            told = await agent.runs("/bin/echo", str(number))
+            told = await agent.run_command("/bin/echo", str(number))
         assert "too many questions" in told
         assert len(person.questions) == 5
     allow(owner, "ask = false")
     async with agent_of(owner, person) as agent:
-        assert "the host cannot ask the owner" in await agent.runs("/bin/echo")
+        assert "the host cannot ask the owner" in await agent.run_command("/bin/echo")
     assert len(person.questions) == 5
 
 
@@ -108,12 +108,13 @@ async def _equal_calls(owner: Owner, person: WaitingPerson, mode: str, script: s
     """
     async with agent_of(owner, person, mode=mode) as agent:
         calls = [
-            asyncio.create_task(agent.runs("/bin/sh", "-c", script)) for _ in range(EQUAL_CALLS)
+            asyncio.create_task(agent.run_command("/bin/sh", "-c", script))
+            for _ in range(EQUAL_CALLS)
         ]
         # The server reads calls in turn: with the answer to a later one, all have begun.
         while len(person.questions) == 0:
-            await agent.calls("list_secrets")
-        await agent.calls("list_secrets")
+            await agent.call("list_secrets")
+        await agent.call("list_secrets")
         person.may_answer.set()
         return await asyncio.gather(*calls)
 
@@ -122,7 +123,7 @@ async def _equal_calls(owner: Owner, person: WaitingPerson, mode: str, script: s
 async def test_AG5_a_no_ends_all_equal_calls(owner: Owner, mode: str) -> None:
     """AG5: thirty equal calls at once are one question. Its no ends all of them, so a person who
     was asked so often that a yes slips in is not asked that often."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     person = WaitingPerson([NO] * 11 + [YES] * EQUAL_CALLS)
     told = await _equal_calls(owner, person, mode, f"echo run >> {made}")
@@ -135,7 +136,7 @@ async def test_AG5_a_no_ends_all_equal_calls(owner: Owner, mode: str) -> None:
 async def test_AG5_a_yes_is_for_one_call(owner: Owner, mode: str) -> None:
     """AG5: of thirty equal calls at once, a yes allows the one that asked. The others are told so;
     called again, the person is asked again."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     person = WaitingPerson([YES] * EQUAL_CALLS)
     told = await _equal_calls(owner, person, mode, f"echo run >> {made}")
@@ -148,10 +149,10 @@ async def test_AG5_a_yes_is_for_one_call(owner: Owner, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_questions_under_way_count(owner: Owner, mode: str) -> None:
     """AG5: of thirty different calls at once, five are asked about."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     person = Person([NO] * EQUAL_CALLS)
     async with agent_of(owner, person, mode=mode) as agent:
-        calls = [agent.runs("/bin/echo", str(number)) for number in range(EQUAL_CALLS)]
+        calls = [agent.run_command("/bin/echo", str(number)) for number in range(EQUAL_CALLS)]
         told = await asyncio.gather(*calls)
     assert len(person.questions) == 5
     assert sum("too many questions were asked" in one for one in told) == EQUAL_CALLS - 5
@@ -167,12 +168,12 @@ class AbsentPerson(Person):
 
 async def test_AG5_a_question_without_an_answer_counts(owner: Owner) -> None:
     """AG5: a question that ended without an answer may be asked again, but counts each time."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     person = AbsentPerson()
     async with agent_of(owner, person, mode="legacy") as agent:
         for _ in range(5):
-            assert "nobody is here" in await _failure(agent.runs("/bin/echo"))
-        assert "too many questions were asked" in await agent.runs("/bin/echo")
+            assert "nobody is here" in await _failure(agent.run_command("/bin/echo"))
+        assert "too many questions were asked" in await agent.run_command("/bin/echo")
     assert len(person.questions) == 5
 
 
@@ -188,11 +189,11 @@ async def _failure(call: Any) -> str:
 @pytest.mark.parametrize("content", ["yes", "true", 1], ids=str)
 async def test_AG5_only_true_is_a_yes(owner: Owner, mode: str, content: str | int) -> None:
     """AG5: an answer that resembles a yes allows nothing."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     person = Person([ElicitResult(action="accept", content={"allow": content})])
     async with agent_of(owner, person, mode=mode) as agent:
-        told = await agent.runs("/usr/bin/touch", str(made))
+        told = await agent.run_command("/usr/bin/touch", str(made))
     assert "the host's answer is neither yes nor no" in told
     assert not made.exists()
 
@@ -200,7 +201,7 @@ async def test_AG5_only_true_is_a_yes(owner: Owner, mode: str, content: str | in
 async def test_AG5_an_answer_counts_once(owner: Owner) -> None:
     """AG5: a host that sends the call with the same yes again runs nothing again: the person is
     asked anew."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     wanted = {
         "program": "/bin/sh",

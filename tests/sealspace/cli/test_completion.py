@@ -55,13 +55,13 @@ def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
         pytest.skip(f"{shell} is not installed")
     with Person(command, environment=_environment(tmp_path), folder=tmp_path) as someone:
         someone.type(b"PS1=; echo prepa''red\r" if shell != "fish" else b"echo prepa''red\r")
-        someone.sees("prepared")
+        someone.expect("prepared")
         someone.type(preparation.encode() + b"; echo rea''dy\r")
-        someone.sees("ready")
+        someone.expect("ready")
         someone.type(b"sealspace vers\t\r")
-        someone.sees(__version__.replace(".", "\\."))
+        someone.expect(__version__.replace(".", "\\."))
         someone.type(b"sealspace secret li\t--sc\tci --help\r")
-        someone.sees("Usage: sealspace secret list")
+        someone.expect("Usage: sealspace secret list")
         someone.type(b"exit 7\r")
         assert someone.end() == 7
 

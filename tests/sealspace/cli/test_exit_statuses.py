@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from backend_site import Domain, serving
-from believing import trust_files
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY, Input
+from trust_settings import trust_files
 
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import Principal

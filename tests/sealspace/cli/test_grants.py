@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from backend_desk import Desk
-from believing import believing
 from embedded_node import embedded_node
 from relay import relay_before
+from trust_settings import trusting_config
 
 from capabilities.cids import Digest, cid_text
 from capabilities.strict_base64 import encode_url
@@ -338,7 +338,7 @@ async def test_grants_of_nobody(desk: Desk) -> None:
 async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> None:
     """A granted secret can be read if the node requires no code; otherwise the error says what to
     do."""
-    config = believing(desk.folder / mode, desk.platform, release={"attestation": mode})
+    config = trusting_config(desk.folder / mode, desk.platform, release={"attestation": mode})
     desk.node = (await desk.stack.enter_async_context(embedded_node(config))).url
     await desk.log_in()
     other, did = await second_person(desk)

@@ -32,49 +32,49 @@ def owner(forking_owner: Owner) -> Owner:
 
 async def test_AG2_three_tools(owner: Owner) -> None:
     """AG2: there are three tools; names are listed, values never."""
-    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
-    await owner.keeps("ci", SCOPED=CANARY)
+    await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
+    await owner.store_secrets("ci", SCOPED=CANARY)
     async with agent_of(replace(owner, command=COMMAND)) as agent:
         tools = (await agent.client.list_tools()).tools
         assert [one.name for one in tools] == ["list_secrets", "run_command", "https_request"]
-        assert await agent.calls("list_secrets") == "API_KEY\nOTHER"
-        assert await agent.calls("list_secrets", scope="ci") == "SCOPED"
+        assert await agent.call("list_secrets") == "API_KEY\nOTHER"
+        assert await agent.call("list_secrets", scope="ci") == "SCOPED"
 
 
 async def test_AG3_listed_commands_run(owner: Owner) -> None:
     """AG3, AG7: a listed command runs without a question, and its output is masked in the forms
     that `sealspace run` masks. The exit status is part of the answer."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     script = 'echo "$API_KEY"; printf %s "$API_KEY" | base64; printf %s "$API_KEY" | od -An -tx1 |'
     script += " tr -d ' \\n'; echo; echo bad >&2; exit 3 #" + "long" * 100
     allow(owner, commands=[{**LISTED, "arguments": ["-c", script]}])
     async with agent_of(owner) as agent:
-        ran = await agent.runs("/bin/sh", "-c", script)
+        ran = await agent.run_command("/bin/sh", "-c", script)
     assert ran == "exit status 3\n***\n***\n***\nbad\n"
 
 
 async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
     """AG3: other arguments, secrets, folders or scopes than those listed are asked about. Where
     the host cannot ask, the answer has the lines that the owner could add, which then allow it."""
-    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
+    await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     allow(owner, commands=[LISTED])
     made = owner.folder / "made"
     async with agent_of(owner) as agent:
         for told in (
-            await agent.runs(*SHOW, "more"),
-            await agent.runs("/bin/sh", "-c", f"touch {made}"),
-            await agent.runs(*SHOW, secrets=["API_KEY", "OTHER"]),
-            await agent.runs(*SHOW, folder="/usr"),
-            await agent.runs(*SHOW, scope="ci"),
-            await agent.runs("//bin/sh", *SHOW[1:]),
+            await agent.run_command(*SHOW, "more"),
+            await agent.run_command("/bin/sh", "-c", f"touch {made}"),
+            await agent.run_command(*SHOW, secrets=["API_KEY", "OTHER"]),
+            await agent.run_command(*SHOW, folder="/usr"),
+            await agent.run_command(*SHOW, scope="ci"),
+            await agent.run_command("//bin/sh", *SHOW[1:]),
         ):
             assert "agents.toml: the host cannot ask the owner" in told, told
         assert not made.exists()
-        told = await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")
+        told = await agent.run_command("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")
         rules_file(owner).write_text(told.partition("to the file:\n")[2])
-        assert (await agent.runs("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")).startswith(
-            "exit"
-        )
+        assert (
+            await agent.run_command("/bin/echo", 'a "quoted" \n\x1b line', "é\\é😀\x7f")
+        ).startswith("exit")
 
 
 @pytest.mark.parametrize(
@@ -103,19 +103,19 @@ def test_AG3_malformed_commands(wanted: dict[str, Any]) -> None:
 async def test_AG4_the_environment_is_minimal(owner: Owner) -> None:
     """AG4: a command gets HOME, PATH and LANG, and the secrets. It gets no variable of the agent's
     host, and neither a terminal nor input."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     listed = ["-c", "env | cut -d= -f1 | sort; pwd; cat"]
     allow(owner, commands=[{**LISTED, "arguments": listed}])
     planted = {"LD_LIBRARY_PATH": "/x", "NODE_OPTIONS": "-r ./x", "GIT_SSH": "./x", "PATH": "."}
     async with agent_of(owner, variables=planted) as agent:
-        ran = await agent.runs("/bin/sh", *listed)
+        ran = await agent.run_command("/bin/sh", *listed)
     assert ran == "exit status 0\nAPI_KEY\nHOME\nLANG\nPATH\nPWD\n/\n"
 
 
 async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
     """AG4: an agent that writes files of its project gains nothing by it: what reads them is asked
     about, even if it is listed; programs are not searched there, and its settings are not read."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     here, stolen = owner.here, owner.folder / "stolen"
     steal = f"#!/bin/sh\necho $API_KEY > {stolen}\n"
     for name in ("deploy.sh", "sh", "cat", "Makefile", "sealspace.py", "sitecustomize.py"):
@@ -154,17 +154,17 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
     for some in (listed[:4], listed[4:8], listed[8:12], listed[12:]):
         async with agent_of(owner, person) as agent:
             for one in some:
-                told = await agent.calls("run_command", wanted={**one, "secrets": ["API_KEY"]})
+                told = await agent.call("run_command", wanted={**one, "secrets": ["API_KEY"]})
                 assert "the person said no" in told
                 assert "The agent can change files" in person.questions[-1]
-            assert await agent.runs(*SHOW) == "exit status 0\ngot ***\n"
+            assert await agent.run_command(*SHOW) == "exit status 0\ngot ***\n"
     assert not stolen.exists()
 
 
 async def test_AG4_files_relative_to_another_argument(owner: Owner, private_folder: Path) -> None:
     """AG4: a listed command is asked about if it names the project relative to a folder that
     another argument names; a listed one that does not still runs."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     parent = str(private_folder)
     project, stolen = private_folder / "shop", owner.folder / "stolen"
     project.mkdir()
@@ -187,42 +187,44 @@ async def test_AG4_files_relative_to_another_argument(owner: Owner, private_fold
     person = Person([NO] * len(attacks))
     async with agent_of(owner, person, options=("--project", str(project))) as agent:
         for words in attacks:
-            assert "the person said no" in await agent.runs(*words)
+            assert "the person said no" in await agent.run_command(*words)
             assert "The agent can change files" in person.questions[-1]
-        assert await agent.runs(*fine) == "exit status 0\ngot ***\n"
+        assert await agent.run_command(*fine) == "exit status 0\ngot ***\n"
     assert not stolen.exists()
 
 
 async def test_AG8_long_output_is_cut_after_masking(owner: Owner) -> None:
     """AG8: an answer is bounded; the command runs to its end. A value at the cut is not shown in
     part."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     script = f"head -c 65530 /dev/zero | tr '\\0' x; head -c 999999 /dev/zero; touch {made}"
     script = script.replace("x; head", 'x; printf %s "$API_KEY"; head')
     async with agent_of(owner, Person([YES])) as agent:
-        ran = await agent.runs("/bin/sh", "-c", script)
+        ran = await agent.run_command("/bin/sh", "-c", script)
     assert ran.endswith("x***\0\0\0\n(the rest is left out)") and len(ran) < 66_000
     assert made.exists()
 
 
 async def test_AG8_a_missing_secret_or_program(owner: Owner) -> None:
     """AG8: the answer says what is missing, in the words of `sealspace run`."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     async with agent_of(owner, Person([YES] * 3)) as agent:
-        assert "there is no secret GONE" in await agent.runs("/bin/echo", secrets=["GONE"])
-        assert "/bin/gone’: No such file" in await agent.runs("/bin/gone")
-        assert "No such file or directory: '/gone'" in await agent.runs("/bin/echo", folder="/gone")
+        assert "there is no secret GONE" in await agent.run_command("/bin/echo", secrets=["GONE"])
+        assert "/bin/gone’: No such file" in await agent.run_command("/bin/gone")
+        assert "No such file or directory: '/gone'" in await agent.run_command(
+            "/bin/echo", folder="/gone"
+        )
 
 
 async def test_AG8_a_command_ends_with_the_connection(owner: Owner) -> None:
     """AG8: if the agent's host ends the connection, the running command is ended too, also if it
     ignores SIGTERM."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     script = f"trap '' TERM; echo $$ > {made}.new; mv {made}.new {made}; exec sleep 600"
     async with agent_of(replace(owner, command=COMMAND), Person([YES])) as agent:
-        running = asyncio.create_task(agent.runs("/bin/sh", "-c", script))
+        running = asyncio.create_task(agent.run_command("/bin/sh", "-c", script))
         await asyncio.to_thread(until, made.exists)
         number = int(made.read_text())
         assert is_alive(number)
@@ -251,13 +253,13 @@ async def _tell_the_header(reader: asyncio.StreamReader, writer: asyncio.StreamW
 
 async def test_AG6_a_listed_request(owner: Owner) -> None:
     """AG6, AG7: the secret arrives in the header; the answer is masked, with its headers."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     async with https_service(owner.folder, "api.test", talk=_tell_the_header) as service:
         host = f"api.test:{service.port}"
         rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
         allow(owner, f'loopback_ca = "{service.ca}"', requests=[rule])
         async with agent_of(owner) as agent:
-            told = await agent.requests(host, path="/items?page=2")
+            told = await agent.https_request(host, path="/items?page=2")
     head, _, body = told.partition("\n\n")
     assert re.fullmatch(r"status 200\nX-Seen: \*\*\*\nContent-Length: \d+", head)
     assert body.splitlines() == [*["***"] * 5, '"***"', "GET /items?page=2 HTTP/1.1"]
@@ -265,7 +267,7 @@ async def test_AG6_a_listed_request(owner: Owner) -> None:
 
 async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
     """AG7: the beginning of a value at the end of an answer is left out."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -277,13 +279,13 @@ async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
         rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
         allow(owner, f'loopback_ca = "{service.ca}"', requests=[rule])
         async with agent_of(owner) as agent:
-            assert await agent.requests(host) == "status 200\n\nit is "
+            assert await agent.https_request(host) == "status 200\n\nit is "
 
 
 async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
     """AG6: another host, port, header, prefix, method or secret than those listed is asked about;
     the question has the whole request."""
-    await owner.keeps(API_KEY=CANARY, OTHER=CANARY)
+    await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     async with https_service(owner.folder, "api.test") as service:
         host = f"api.test:{service.port}"
         rule = {"secret": "API_KEY", "host": host, "prefix": "Bearer "}
@@ -301,14 +303,14 @@ async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
             person = Person([NO] * len(some))
             async with agent_of(owner, person) as agent:
                 for other in some:
-                    told = await agent.requests(**{"host": host, **other})
+                    told = await agent.https_request(**{"host": host, **other})
                     assert "the person said no" in told
                     shown = json.loads(person.questions[-1].partition("\n")[2])
                     assert {name: shown[name] for name in other} == other
                     assert person.questions[-1].isascii()
         assert service.seen == []
         async with agent_of(owner, Person([YES])) as agent:
-            told = await agent.requests(host, method="POST", body="given", path="/echo")
+            told = await agent.https_request(host, method="POST", body="given", path="/echo")
         assert told.startswith("status 200\n") and told.endswith("\n\ngiven")
         (seen,) = service.seen
         assert seen.headers["Authorization"] == f"Bearer {CANARY}"
@@ -318,7 +320,7 @@ async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
 async def test_AG6_redirects_long_answers_and_refusals(owner: Owner) -> None:
     """AG6, AG8: no redirect is followed, an answer is bounded, and a malformed request is not sent.
     No error contains the header."""
-    await owner.keeps(
+    await owner.store_secrets(
         API_KEY=CANARY, LINES=f"{CANARY}\nX: y", SHORT="abc", BYTES=b"\xff\xfe\xfd\xfc"
     )
     async with https_service(owner.folder, "api.test") as service:
@@ -332,27 +334,27 @@ async def test_AG6_redirects_long_answers_and_refusals(owner: Owner) -> None:
             ],
         )
         async with agent_of(owner) as agent:
-            told = await agent.requests(host, path="/redirect?to=https://evil.test/")
+            told = await agent.https_request(host, path="/redirect?to=https://evil.test/")
             assert told.startswith("status 302\n") and "Location: https://evil.test/" in told
-            told = await agent.requests(host, path="/large?size=900000")
+            told = await agent.https_request(host, path="/large?size=900000")
             assert told.endswith("(the rest is left out)") and len(told) < 66_000
             sent = len(service.seen)
-            assert "request-invalid" in await agent.requests(host, secret="LINES")
-            assert "too short to be masked" in await agent.requests(host, secret="SHORT")
-            assert "there is no secret GONE" in await agent.requests(host, secret="GONE")
-            assert "request-invalid" in await agent.requests(host, path="/a b")
+            assert "request-invalid" in await agent.https_request(host, secret="LINES")
+            assert "too short to be masked" in await agent.https_request(host, secret="SHORT")
+            assert "there is no secret GONE" in await agent.https_request(host, secret="GONE")
+            assert "request-invalid" in await agent.https_request(host, path="/a b")
             assert len(service.seen) == sent == 2
 
 
 async def test_AG6_only_public_addresses(owner: Owner) -> None:
     """AG6: a request to this machine or its network is refused, however it is spelled."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     hosts = ("localhost", "127.0.0.1", "[::1]", "2130706433", "a@b", "A.TEST")
     rules = [{"secret": "API_KEY", "host": host, "prefix": "Bearer "} for host in hosts]
     allow(owner, requests=rules)
     async with agent_of(owner) as agent:
         for host in hosts:
-            told = await agent.requests(host)
+            told = await agent.https_request(host)
             assert re.search("(address|host)-refused|name-unknown|request-invalid", told), told
 
 
@@ -402,7 +404,7 @@ async def test_AG1_a_file_that_becomes_malformed(owner: Owner) -> None:
     allow(owner, commands=[LISTED])
     async with agent_of(owner, Person()) as agent:
         allow(owner, "ask = true", "[[commands]")
-        assert "line 2" in await agent.runs(*SHOW)
+        assert "line 2" in await agent.run_command(*SHOW)
     assert "line 2" in await refused(owner)
 
 

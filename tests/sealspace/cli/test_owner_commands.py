@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from attacks.parties import release_to_machine
 from backend_desk import COMPOSE_HASH, EVIL, IMAGE, PROVIDER, SECRET, Desk
-from believing import believing
 from deviating_platform import CollateralOptions
 from embedded_node import embedded_node
+from trust_settings import trusting_config
 
 from capabilities.strict_base64 import encode_standard
 from sealspace.client import Client
@@ -248,7 +248,7 @@ async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
             ({"key_providers": ("tpm",)}, "does not accept", "that the node accepts: tpm"),
         )
     ):
-        config = believing(desk.folder / f"other{number}", desk.platform, release=release)
+        config = trusting_config(desk.folder / f"other{number}", desk.platform, release=release)
         node = await desk.stack.enter_async_context(embedded_node(config))
         home = ("--home", str(desk.folder / f"home{number}"))
         assert (await desk.run("login", node.url, "--new", *trust, *home, home=False)).status == 0

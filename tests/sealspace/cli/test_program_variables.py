@@ -106,7 +106,7 @@ async def _is_refused(owner: Owner, name: str, *options: str) -> None:
 async def test_CL6_only_and_project_files(owner: Owner) -> None:
     """CL6: such a secret is refused with `--only` and in a project file, unless `--allow-override`
     names it. A name that ends like a secret is passed."""
-    await owner.keeps(**dict.fromkeys(ATTACKS, "the value"), GIT_TOKEN="the value")
+    await owner.store_secrets(**dict.fromkeys(ATTACKS, "the value"), GIT_TOKEN="the value")
     script = 'echo "$GIT_TOKEN,$TAR_OPTIONS"'
     for name in ATTACKS[:2]:
         await _is_refused(owner, name, "--only", f"GIT_TOKEN,{name}")
@@ -145,7 +145,7 @@ SHOWN = ("sh", "-c", 'echo "$API_KEY,$DATABASE_URL,$UNKNOWN_OPTS,$TAR_OPTIONS" >
 
 async def _alice(owner: Owner) -> tuple[str, Path]:
     """Return the DID of an owner with some secrets, and the home of another one, Bob."""
-    await owner.keeps(**VALUES)
+    await owner.store_secrets(**VALUES)
     alice = json.loads((await owner.desk.run("whoami", "--json")).out)["owner"]
     bobs = owner.folder / "bob"
     assert (await owner.desk.run("login", owner.desk.node, "--new", home=bobs)).status == 0

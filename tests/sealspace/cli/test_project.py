@@ -188,7 +188,7 @@ def test_CL3_fuzz(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None
 async def test_CL3_a_command_gets_what_the_project_names(owner: Owner) -> None:
     """CL3: of five secrets the command gets the two that the file names, one of them renamed;
     `--only` narrows this, and `--no-project` ignores the file."""
-    await owner.keeps(**{name: f"the value of {name}" for name in SECRETS})
+    await owner.store_secrets(**{name: f"the value of {name}" for name in SECRETS})
     path = written(owner.here, PROJECT)
     shows = ("run", "--no-masking")
     ran = await owner.ran(*shows, *SHOWS)
@@ -212,7 +212,7 @@ async def test_CL3_a_command_gets_what_the_project_names(owner: Owner) -> None:
 async def test_CL3_all_variables_are_shown(owner: Owner) -> None:
     """CL3: a file cannot hide a variable behind many others: each is shown before the command
     starts."""
-    await owner.keeps(API_KEY="the value")
+    await owner.store_secrets(API_KEY="the value")
     names = [f"VARIABLE_{at}" for at in range(40)]
     written(owner.here, "[rename]\n" + "".join(f'{name} = "API_KEY"\n' for name in names))
     ran = await owner.ran("run", "--", "true")
@@ -223,7 +223,7 @@ async def test_CL3_all_variables_are_shown(owner: Owner) -> None:
 async def test_CL3_the_scope_of_the_project(owner: Owner) -> None:
     """CL3: the file's scope applies, and a different `--scope` is refused; a file without a scope
     leaves the choice to `--scope`."""
-    await owner.keeps("ci", API_KEY="the value in ci")
+    await owner.store_secrets("ci", API_KEY="the value in ci")
     written(owner.here, 'scope = "ci"\nsecrets = ["API_KEY"]')
     for given_scope in ((), ("--scope", "CI")):
         assert (
@@ -241,7 +241,7 @@ async def test_CL3_the_scope_of_the_project(owner: Owner) -> None:
 async def test_CL3_names_that_direct_programs(owner: Owner) -> None:
     """CL3: no rename to a variable that controls programs is allowed by `--allow-override`, and a
     secret with such a name needs it in a project too."""
-    await owner.keeps(API_KEY="evil.so", LD_PRELOAD="evil.so")
+    await owner.store_secrets(API_KEY="evil.so", LD_PRELOAD="evil.so")
     for text in ('[rename]\nLD_PRELOAD = "API_KEY"', 'secrets = ["LD_PRELOAD"]'):
         written(owner.here, text)
         allowed = ("--allow-override", "LD_PRELOAD") if "rename" in text else ()
@@ -255,7 +255,7 @@ async def test_CL3_names_that_direct_programs(owner: Owner) -> None:
 async def test_CL4_another_login_needs_confirmation(owner: Owner, member: str) -> None:
     """CL4: a file for another node or owner is refused without a terminal; on a terminal the user
     is asked, and then the secrets of the user's own login are passed."""
-    await owner.keeps(API_KEY="the value")
+    await owner.store_secrets(API_KEY="the value")
     other = {"node": "https://node.example", "owner": "did:key:z6Mk"}[member]
     written(owner.here, f'{member} = "{other}"\nsecrets = ["API_KEY"]')
     ran = await owner.ran("run", "--", "touch", "started")
@@ -265,7 +265,7 @@ async def test_CL4_another_login_needs_confirmation(owner: Owner, member: str) -
     def asked(answer: bytes) -> tuple[int, bytes]:
         command = (*COMMAND, "run", "--", "touch", f"started-{answer.decode()}")
         with Person(command, environment=owner.environment, folder=owner.here) as person:
-            person.sees("of your login")
+            person.expect("of your login")
             person.type(answer + b"\n")
             return person.end(), person.seen
 
@@ -277,7 +277,7 @@ async def test_CL4_another_login_needs_confirmation(owner: Owner, member: str) -
 async def test_CL4_the_own_login_needs_no_confirmation(owner: Owner) -> None:
     """CL4: a file for the user's own node and owner is used without a question, and `sealspace
     status` shows the file."""
-    await owner.keeps(API_KEY="the value")
+    await owner.store_secrets(API_KEY="the value")
     async with owner.desk.client() as client:
         login = f'node = "{client.url}/"\nowner = "{client.session.owner}"'
     path = written(owner.here, f'{login}\nscope = "ci"\n{PROJECT}')

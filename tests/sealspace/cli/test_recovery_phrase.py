@@ -199,7 +199,7 @@ async def test_a_person_types_a_phrase(desk: Desk) -> None:
 
     def typed() -> tuple[int, bytes]:
         with Person(command, environment=environment, folder=desk.folder) as person:
-            person.sees("recovery phrase: ")
+            person.expect("recovery phrase: ")
             person.type(f"{PHRASE}\n".encode())
             return person.end(), person.seen
 

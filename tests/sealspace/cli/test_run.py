@@ -40,7 +40,7 @@ def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
 async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
     """All secrets of the owner are in the environment, beside what was there; their values are not
     in the output."""
-    await owner.keeps(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
+    await owner.store_secrets(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
     script = (
         'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
     )
@@ -57,7 +57,7 @@ async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
     """Bytes are handed over as clients of other languages see them, and are masked in both
     forms."""
     value = bytes(range(128, 160))
-    await owner.keeps(A_KEY=value)
+    await owner.store_secrets(A_KEY=value)
     script = 'echo "$A_KEY"; printf %s "$A_KEY" | base64 -d; test ${#A_KEY} = 44'
     ran = await owner.ran("run", "--", "sh", "-c", script)
     assert ran.stdout == b"***\n***"
@@ -68,8 +68,8 @@ async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
 async def test_only_and_scope(owner: Owner) -> None:
     """`--only` and `--scope` select secrets; a missing one is reported and the command is not
     started."""
-    await owner.keeps(A_KEY="first of all", B_KEY="second of all")
-    await owner.keeps("ci", A_KEY="scoped to it", C_KEY="third of it")
+    await owner.store_secrets(A_KEY="first of all", B_KEY="second of all")
+    await owner.store_secrets("ci", A_KEY="scoped to it", C_KEY="third of it")
     names = ("sh", "-c", "env | grep -o '^[ABC]_KEY=' | sort | tr -d '\\n'")
     assert (await owner.ran("run", *names)).stdout == b"A_KEY=B_KEY="
     assert (await owner.ran("run", "--only", "B_KEY", "--", *names)).stdout == b"B_KEY="
@@ -84,7 +84,7 @@ async def test_only_and_scope(owner: Owner) -> None:
 
 async def test_no_secret_to_hand_over(owner: Owner) -> None:
     """Without secrets in the scope the command is not started, unless `--allow-empty` is given."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
     happened, following = said(ran)
@@ -99,7 +99,7 @@ async def test_no_secret_to_hand_over(owner: Owner) -> None:
 
 async def test_credentials_are_not_handed_over(owner: Owner) -> None:
     """Variables of ours, and open files with the session, do not reach the command."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     ours: dict[str, Any] = {
         "SEALSPACE_ADMIN__SECRET": "operator",
         "SEALSPACE_HOME": str(owner.folder / "home" / ".sealspace"),
@@ -117,7 +117,7 @@ async def test_credentials_are_not_handed_over(owner: Owner) -> None:
 @pytest.mark.slow
 async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     """A missing command is 127, one that is not executable 126, as in shells, with a next step."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     (owner.here / "text").write_text("no program")
     for mode in ((), ("--no-masking",)):
         missing = await owner.ran("run", *mode, "--", "absent-command")
@@ -161,7 +161,7 @@ OTHERS = (
 async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -> None:
     """CL1: without `--only`, only secrets with names like API_KEY are passed; the others are
     listed."""
-    await owner.keeps(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
+    await owner.store_secrets(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
     ran = await owner.ran("run", "--", "env")
     assert sorted(SECRETS) == sorted(
         line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***")
@@ -181,7 +181,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
 async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     """CL1: one line of bounded length lists the others; where there are no other secrets, nothing
     is started."""
-    await owner.keeps(**{f"OTHER_{number}": CANARY for number in range(60)})
+    await owner.store_secrets(**{f"OTHER_{number}": CANARY for number in range(60)})
     ran = await owner.ran("run", "--", "touch", "started")
     listed, happened, _ = ran.stderr.decode().splitlines()
     assert ran.returncode == 21
@@ -193,18 +193,18 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
 async def test_values_that_no_variable_holds(owner: Owner) -> None:
     """A value with a zero byte, or too long for the kernel, is refused and not passed in part."""
     for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "too long")):
-        await owner.keeps(API_KEY=value)
+        await owner.store_secrets(API_KEY=value)
         ran = await owner.ran("run", "--", "touch", "started")
         assert ran.returncode == 2
         assert what in said(ran)[0]
         assert not (owner.here / "started").exists()
-    await owner.keeps(API_KEY="x" * (131_071 - len("API_KEY=")))
+    await owner.store_secrets(API_KEY="x" * (131_071 - len("API_KEY=")))
     assert (await owner.ran("run", "--", "true")).returncode == 0
 
 
 async def test_without_masking(owner: Owner) -> None:
     """`--no-masking` becomes the command: same process, same streams, nothing masked."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     with replace(owner, command=COMMAND).started(
         "run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42'
     ) as process:
@@ -217,7 +217,7 @@ async def test_without_masking(owner: Owner) -> None:
 async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
     """At a terminal one line names `--no-masking`, with which the command has the terminal
     itself."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
 
     script = ("sh", "-c", 'test -t 1 && echo "terminal $API_KEY" || echo "pipe $API_KEY"')
 
@@ -236,7 +236,7 @@ async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
 async def test_nothing_is_left_on_disk(owner: Owner) -> None:
     """No file and no argument contains the value, while the command runs and after its parent is
     killed."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     with replace(owner, command=COMMAND).started(
         "run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300"
     ) as process:
@@ -278,7 +278,7 @@ FILLED = (
 
 async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each placeholder is replaced, all other bytes stay, and only the owner can read the file."""
-    await owner.keeps(API_KEY=CANARY, B="$1 \\g<1> é")
+    await owner.store_secrets(API_KEY=CANARY, B="$1 \\g<1> é")
     (owner.here / "app.tmpl").write_bytes(TEMPLATE)
     monkeypatch.chdir(owner.here)
     assert await owner.desk.read("template", "app.tmpl") == FILLED
@@ -315,7 +315,7 @@ async def test_a_template_with_a_missing_secret(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing secret is reported, and no file is written or changed."""
-    await owner.keeps(API_KEY=CANARY)
+    await owner.store_secrets(API_KEY=CANARY)
     target = owner.here / "app.yaml"
     target.write_text("former")
     monkeypatch.chdir(owner.here)

@@ -288,7 +288,7 @@ def test_output_at_a_terminal_is_masked(tmp_path: Path) -> None:
     """A value is masked at a terminal too, and a prompt appears without a line break."""
     script = f"printf 'go on? '; read answer; echo $answer: '{SECRET}'; exit 42"
     with person("sh", "-c", script, folder=tmp_path) as someone:
-        someone.sees("^go on\\? ")
+        someone.expect("^go on\\? ")
         someone.type(b"yes\r")
         assert someone.end() == 42
         assert someone.seen == b"yes\r\nyes: ***\r\n"
@@ -297,18 +297,18 @@ def test_output_at_a_terminal_is_masked(tmp_path: Path) -> None:
 def test_ctrl_c_reaches_the_child_once(tmp_path: Path) -> None:
     """Ctrl-C at the terminal is one SIGINT for the command, and none for the parent."""
     with person(*python(COUNTING), folder=tmp_path) as someone:
-        someone.sees("ready;")
+        someone.expect("ready;")
         someone.interrupt()
-        someone.sees("got 2;")
+        someone.expect("got 2;")
         someone.type(b"q\r")
-        someone.sees("all 1;")
+        someone.expect("all 1;")
         assert someone.end() == 0
 
 
 def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
     """A command that does not handle Ctrl-C is ended by it: status 130."""
     with person("sh", "-c", "echo ready; exec cat", folder=tmp_path) as someone:
-        someone.sees("ready")
+        someone.expect("ready")
         someone.interrupt()
         assert someone.end() == 130
         assert not someone.is_raw

@@ -87,7 +87,7 @@ async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
 
 async def test_a_table_on_a_terminal(desk: OwnerDesk) -> None:
     """It has headers, and no control characters from the database."""
-    desk.shows_a_terminal()
+    desk.use_terminal()
     shown = await desk.run("sql", "query", "app", "SELECT 1 AS one, char(27) || '[2J' AS two")
     assert shown.out.splitlines()[0] == "ONE  TWO"
     assert "\x1b" not in shown.out

@@ -95,9 +95,13 @@ async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
         nonce = await here.nonce(delegate.did)
         quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
         for name, more in MISSHAPEN.items():
-            reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote, more=more)
+            reply = await here.submit_quote(
+                delegate, owner.network, nonce=nonce, quote=quote, more=more
+            )
             assert (reply.status, reply.value["code"]) == (400, "request-malformed"), name
-        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+        assert (
+            await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+        ).status == 200
 
 
 async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> None:
@@ -141,7 +145,9 @@ async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> No
                 name,
                 reply.said,
             )
-        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+        assert (
+            await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+        ).status == 200
 
 
 @pytest.mark.parametrize(
@@ -166,5 +172,5 @@ async def test_whose_fault_another_root_is(
         nonce = await here.nonce(delegate.did)
         bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
         quote = outsider.mint_quote(measurements_of("approved"), bound)
-        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        reply = await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
         assert (reply.status, reply.value["code"]) == (403, "untrusted-root")

@@ -134,7 +134,11 @@ async def without_its_log(here: Here, log: MintedLog) -> tuple[Owner, Delegate, 
     nonce = await here.nonce(delegate.did)
     bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = here.platform.mint_quote(registers, bound)
-    return owner, delegate, await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    return (
+        owner,
+        delegate,
+        await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote),
+    )
 
 
 @pytest.mark.parametrize(

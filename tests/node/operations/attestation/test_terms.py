@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from attestation_stage import Here, staying
-from believing import believing
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from running_node import Reply, send
+from trust_settings import trusting_config
 
 from node.config.tree import Collateral, Limits
 
@@ -72,7 +72,7 @@ async def test_terms_take_the_rate_of_challenges(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
     """Requests for the terms count towards the client's rate of challenges (AT59)."""
-    config = believing(tmp_path, platform, limits=Limits(challenges_per_minute=2))
+    config = trusting_config(tmp_path, platform, limits=Limits(challenges_per_minute=2))
     async with embedded_node(config) as node:
         statuses = [(await send(node.url, "GET", "/attestation/terms")).status for _ in range(3)]
     assert statuses == [200, 200, 429]

@@ -58,14 +58,14 @@ def asking(pcs: PcsSimulator, **settings: object) -> Collateral:
     return Collateral(**named)  # type: ignore[arg-type]  # by name
 
 
-async def hand_in(
+async def submit_quote(
     here: Here, delegate: Delegate, owner: Owner, machine: SimulatedPlatform
 ) -> Reply:
     """Attest with a quote of some machine."""
     nonce = await here.nonce(delegate.did)
     bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
     quote = machine.mint_quote(measurements_of("approved"), bound)
-    return await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+    return await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
 
 
 async def families(here: Here) -> list[bytes]:
@@ -78,14 +78,14 @@ async def test_an_unknown_platform_is_wished_for(staying: Stay, pcs: PcsSimulato
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         for _ in range(3):
-            reply = await hand_in(here, delegate, owner, here.platform)
+            reply = await submit_quote(here, delegate, owner, here.platform)
             assert (reply.status, reply.value["code"]) == (503, "collateral-missing")
             assert reply.headers["retry-after"] == str(ASK_AGAIN_S)
         assert pcs.asked == {}
         assert await families(here) == [here.platform.fmspc]
         pcs.publish(here.platform.collateral_json(here.clock.now()))
         await fetch_due(here.services)
-        assert (await hand_in(here, delegate, owner, here.platform)).status == 200
+        assert (await submit_quote(here, delegate, owner, here.platform)).status == 200
         assert opens(await here.ask(delegate, owner), delegate, owner)
         assert pcs.asked[TCB] == 1
 
@@ -94,7 +94,7 @@ async def test_without_a_service_nothing_is_wished_for(staying: Stay) -> None:
     """Without a service the answer refers to the operator, and nothing is stored (AT18)."""
     async with staying(with_collateral=False) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
-        reply = await hand_in(here, delegate, owner, here.platform)
+        reply = await submit_quote(here, delegate, owner, here.platform)
         assert (reply.status, reply.value["code"]) == (503, "collateral-missing")
         assert "retry-after" not in reply.headers
         assert await families(here) == []
@@ -107,10 +107,10 @@ async def test_a_family_that_the_service_does_not_know(
     """An unknown family is asked for once an hour, and backends are told to wait (AT32)."""
     async with staying(with_collateral=False, fetching=asking(pcs, retry_s=retry_s)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
-        await hand_in(here, delegate, owner, here.platform)
+        await submit_quote(here, delegate, owner, here.platform)
         for _ in range(3):
             await fetch_due(here.services)
-            reply = await hand_in(here, delegate, owner, here.platform)
+            reply = await submit_quote(here, delegate, owner, here.platform)
             assert reply.headers["retry-after"] == str(3600 + ASK_AGAIN_S)
         assert pcs.asked[TCB] == 1
 
@@ -122,13 +122,13 @@ async def test_invented_platforms_are_not_wished_for(
     outsider = rival_of(platform)
     async with staying(with_collateral=False, fetching=asking(pcs)) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
-        reply = await hand_in(here, delegate, owner, outsider)
+        reply = await submit_quote(here, delegate, owner, outsider)
         assert (reply.status, reply.value["code"]) == (403, "untrusted-root")
         nonce = await here.nonce(delegate.did)
         bound = here.report_data(delegate.did, delegate.receiver.public_key, nonce)
         quote = outsider.mint_quote(measurements_of("approved"), bound)
         spliced = quote.replace(outsider.root_pem.encode(), here.platform.root_pem.encode())
-        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=spliced)
+        reply = await here.submit_quote(delegate, owner.network, nonce=nonce, quote=spliced)
         assert (reply.status, reply.value["code"]) == (403, "certificate-chain")
         assert await families(here) == []
 
@@ -143,7 +143,7 @@ async def test_wishes_are_bounded(staying: Stay, pcs: PcsSimulator) -> None:
             puts = tuple(state_put((name, "platform"), wish) for name in names)
             await here.services.store.commit(Commit(puts=puts))
         owner, delegate = await here.granted(policy=policy_for("approved"))
-        reply = await hand_in(here, delegate, owner, here.platform)
+        reply = await submit_quote(here, delegate, owner, here.platform)
         assert (reply.status, reply.value["code"]) == (503, "collateral-missing")
         assert "retry-after" not in reply.headers
         assert here.platform.fmspc not in await families(here)
@@ -156,17 +156,17 @@ async def test_a_slow_service_holds_nobody_up(staying: Stay, pcs: PcsSimulator) 
         owner, delegate = await here.granted(policy=policy_for("approved"))
         unknown = here.platform.another_machine(b"another family's machine", fmspc=b"others")
         pcs.publish(unknown.collateral_json(here.clock.now()))
-        assert (await hand_in(here, delegate, owner, unknown)).status == 503
+        assert (await submit_quote(here, delegate, owner, unknown)).status == 503
         fetching = asyncio.create_task(fetch_due(here.services))
         while not pcs.asked:
             await asyncio.to_thread(lambda: None)
-        assert (await hand_in(here, delegate, owner, unknown)).status == 503
-        assert (await hand_in(here, delegate, owner, here.platform)).status == 200
+        assert (await submit_quote(here, delegate, owner, unknown)).status == 503
+        assert (await submit_quote(here, delegate, owner, here.platform)).status == 200
         assert (await send(here.url, "GET", "/readyz")).status == 200
         assert not fetching.done()
         pcs.gate.set()
         await fetching
-        assert (await hand_in(here, delegate, owner, unknown)).status == 200
+        assert (await submit_quote(here, delegate, owner, unknown)).status == 200
 
 
 async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
@@ -175,17 +175,17 @@ async def test_collateral_that_is_too_old_judges_nothing(staying: Stay) -> None:
     async with staying(with_collateral=False, fetching=settings) as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         await bring(here, issued_before_s=2 * DAY_S + 1)
-        reply = await hand_in(here, delegate, owner, here.platform)
+        reply = await submit_quote(here, delegate, owner, here.platform)
         assert (reply.status, reply.value["code"]) == (503, "collateral-window")
         await bring(here, issued_before_s=2 * DAY_S - 100)
-        reply = await hand_in(here, delegate, owner, here.platform)
+        reply = await submit_quote(here, delegate, owner, here.platform)
         assert reply.status == 200
         row = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
         (record,) = (await here.services.store.read((row,))).records
         assert record is not None and record.value is not None
         assert 99 <= decode_evidence(record.value).expires_at - here.clock.now() <= 101
         await bring(here, issued_before_s=0)
-        assert (await hand_in(here, delegate, owner, here.platform)).status == 200
+        assert (await submit_quote(here, delegate, owner, here.platform)).status == 200
 
 
 async def bring(here: Here, *, issued_before_s: int) -> None:

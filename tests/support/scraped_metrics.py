@@ -1,4 +1,4 @@
-"""Metrics that processes wrote into a folder, in the form of a scrape."""
+"""Metrics that processes wrote into a folder, as a scrape returns them."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""A way to empty a node's cache of delegations, as after a start."""
+"""The cache of delegations of a node in this process."""
 
 from node.services import Services
 
 
-def forget_delegations(services: Services) -> None:
-    """Drop every cached delegation of a process."""
+def clear_delegation_cache(services: Services) -> None:
+    """Empty the cache, as if the node had just started."""
     delegations = services.delegations
     delegations._by_content.clear()
     delegations._aliases.clear()

@@ -37,7 +37,7 @@ async def test_an_unknown_text_of_the_library_alarms(
         nonce = await here.nonce(delegate.did)
         quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
         capsys.readouterr()
-        reply = await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)
+        reply = await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
         assert (reply.status, reply.value["code"]) == (403, "verdict-unknown")
         assert "later version" not in reply.text
         reported = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -57,7 +57,9 @@ async def test_a_machine_is_known_by_a_hash(staying: Stay) -> None:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
         quote = here.quote(delegate.did, delegate.receiver.public_key, nonce)
-        assert (await here.hand_in(delegate, owner.network, nonce=nonce, quote=quote)).status == 200
+        assert (
+            await here.submit_quote(delegate, owner.network, nonce=nonce, quote=quote)
+        ).status == 200
         platform = parse_quote(quote).platform
         key = evidence_row_key(parse_principal(delegate.did), delegate.receiver.public_key)
         (row,) = (await here.services.store.read((key,))).records

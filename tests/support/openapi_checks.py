@@ -1,7 +1,7 @@
 """Checks of answers against the description in `/openapi.json`.
 
 Example:
-    assert described_fault("GET", "/info", 200, {"content-type": "application/json"}, body) == ""
+    assert openapi_mismatch("GET", "/info", 200, {"content-type": "application/json"}, body) == ""
 """
 
 import json
@@ -54,7 +54,7 @@ def template_of(target: str) -> str | None:
     return next((template for pattern, template in _TEMPLATES if pattern.fullmatch(path)), None)
 
 
-def described_fault(
+def openapi_mismatch(
     method: str, target: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> str:
     """Return how an answer differs from the description; empty if it matches.
@@ -94,7 +94,7 @@ def described_fault(
     return ""
 
 
-def is_described_code(method: str, template: str, status: int, code: str | None) -> bool:
+def is_documented_code(method: str, template: str, status: int, code: str | None) -> bool:
     """Return whether the route answers this code with this status, according to the description."""
     operations = DOCUMENT["paths"].get(template, {})
     operation = operations.get("get" if method == "HEAD" else method.lower())

@@ -93,7 +93,7 @@ async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
     )
     await desk.run("secret", "put", "HOSTILE", given="\x1b[2J")
     await desk.run("secret", "put", "BINARY", given=BINARY)
-    desk.shows_a_terminal()
+    desk.use_terminal()
     assert (await desk.run("secret", "get", "LINES")).out == "a\nb\n"
     ran = await desk.run("secret", "get", "HOSTILE")
     assert "\x1b" not in ran.out
@@ -130,7 +130,7 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
         [*COMMAND, *arguments, "--home", str(desk.home)], environment=environment, folder=desk.home
     ) as person:
         for question, answer in answers.items():
-            shown += person.sees(f".*{re.escape(question)}")[0].decode()
+            shown += person.expect(f".*{re.escape(question)}")[0].decode()
             person.type(answer.encode())
         return person.end(), shown + person.seen.decode()
 

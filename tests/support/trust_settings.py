@@ -1,7 +1,7 @@
 """Settings of nodes that trust a simulated platform.
 
 Example:
-    async with embedded_node(believing(tmp_path, platform)) as node: ...
+    async with embedded_node(trusting_config(tmp_path, platform)) as node: ...
 """
 
 import time
@@ -41,7 +41,7 @@ def trust_arguments(folder: Path, platform: SimulatedPlatform) -> tuple[str, ...
     return ("--trust-root", root, "--collateral", collateral)
 
 
-def believing(
+def trusting_config(
     folder: Path,
     platform: SimulatedPlatform,
     *,
@@ -52,7 +52,7 @@ def believing(
 
     Args:
         folder: where root certificate, collateral and `data` go.
-        platform: whose quotes the node believes.
+        platform: whose quotes the node trusts.
         published_at: when the collateral was signed, epoch seconds; None: now.
         sections: of the settings, over these. A mapping for `release` is what it has beside the two
             files.

@@ -36,7 +36,7 @@ _PROGRAMS = "sealspace/test_programs.py::"
 _RUN_CALLS = "sealspace/test_run_calls.py::"
 _CALLS = "runner/test_calls.py::"
 
-HELD_BY: dict[str, tuple[str, ...]] = {
+COVERED_BY: dict[str, tuple[str, ...]] = {
     # --- encryption
     "EN2": (
         _NETWORKS + "test_any_spelling_of_the_owner_is_one_id",
@@ -352,7 +352,7 @@ HELD_BY: dict[str, tuple[str, ...]] = {
 }
 
 # id -> why no test holds it; what a page marks as describing needs no entry.
-UNHELD: dict[str, str] = {}
+UNTESTED: dict[str, str] = {}
 
 _CAPABILITY = "spec/test_capability_vectors.py::"
 _ENCRYPTION = "spec/test_encryption_vectors.py::"

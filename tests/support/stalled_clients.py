@@ -3,8 +3,8 @@
 Nothing here waits: a socket that accepts nothing now is tried again after the others.
 
 Example:
-    hoarder = Hoarder(port, "/public/…/kv/large", long_heads())
-    hoarder.push()
+    client = StalledClient(port, "/public/…/kv/large", long_heads())
+    client.push()
 """
 
 import select
@@ -34,7 +34,7 @@ def small_requests() -> bytes:
     return b"\r\n".join([b"GET /info HTTP/1.1", b"Host: node", *lines, b"", b""]) * _REQUESTS
 
 
-class Hoarder:
+class StalledClient:
     """A connection of such a client.
 
     Attributes:
