@@ -59,7 +59,7 @@ def engine_kind(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(params=["embedded", "storekeeper"])
 def folder_kind(request: pytest.FixtureRequest) -> Any:
-    """As `engine_kind`, but only those that bound what lies in their own folder."""
+    """As `engine_kind`, without the engines whose data is outside the folder."""
     return ENGINES[request.param]
 
 
@@ -81,7 +81,7 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def one_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine for what is built on the contract; one kind at a time is enough, that of this
+    """An engine for tests of code above the contract. One kind is enough for these: that of the
     run."""
     kind = on_postgres if is_on_postgresql() else embedded
     with kind(tmp_path / "data") as opened:

@@ -42,7 +42,7 @@ nested = st.just(b"\x91" * 5000) | st.just(b"\x95" + b"\x91" * 5000)
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 @given(value=rows | nested)
 def test_fuzz_rows(reader: Callable[[Record | None], object], value: bytes) -> None:
-    """A reader of rows raises RecordDamaged and nothing else, whatever the bytes."""
+    """A reader of rows raises only RecordDamaged, whatever the bytes."""
     with suppress(RecordDamaged):
         reader(Record(value, STAMP))
 
@@ -56,6 +56,6 @@ def test_absent_and_deleted_rows_are_no_values(reader: Callable[[Record | None],
 
 @given(st.text(max_size=140))
 def test_fuzz_names_of_files(name: str) -> None:
-    """Whatever lies in the folder of bodies, its name is one of ours or is left alone."""
+    """A file name in the folder of bodies either has our form or is ignored."""
     found = parse_file_name(name)
     assert found is None or name == found.file_name

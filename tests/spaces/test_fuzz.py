@@ -91,7 +91,7 @@ def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
 
 
 def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
-    """Return what may stand in a frame: damaged, of another shape, or anything."""
+    """Return payloads of frames: damaged, of another shape, or arbitrary."""
     own = [frame[4:] for frame in frames]
     return (
         damaged_bytes(*own)
@@ -105,7 +105,7 @@ def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
 @fuzzed()
 @given(payloads(*ASKS), payloads(*ANSWERS))
 def test_fuzz_frames(ask: bytes, answer: bytes) -> None:
-    """Payloads of any bytes are questions and answers, inside their bounds, or refused."""
+    """Arbitrary payloads are read as requests and replies within their limits, or refused."""
     with suppress(SpaceError):
         parsed = parse_requests(ask)
         assert [parsed] == [
@@ -152,8 +152,7 @@ def _frames_of(stream: bytes) -> list[bytes]:
 
 @pytest.mark.slow
 def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
-    """Whatever a connection sends, the storekeeper goes on, and commits what the next connection
-    asks for."""
+    """After any bytes on one connection, the storekeeper commits the requests of the next one."""
 
     @fuzzed(1 / 10)
     @given(st.lists(payloads(*ASKS), min_size=1, max_size=3), st.binary(max_size=8))
@@ -185,8 +184,7 @@ def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
 @fuzzed(1 / 10)
 @given(damaged_bytes(msgspec.msgpack.encode(PASSING)) | packed)
 def test_fuzz_commits(one_engine: Callable[[], Store], data: bytes) -> None:
-    """A commit of any shape that the contract lets pass is committed or refused, and nothing
-    else."""
+    """A commit of any shape that the contract accepts is committed or refused."""
     try:
         commit = msgspec.msgpack.decode(data, type=Commit)
     except (msgspec.DecodeError, ValueError, RecursionError):
@@ -209,7 +207,7 @@ def test_fuzz_commits(one_engine: Callable[[], Store], data: bytes) -> None:
     st.builds(Range, st.binary(max_size=600), limit=st.integers()),
 )
 def test_fuzz_reads(keys: list[bytes], wanted: Range) -> None:
-    """Any keys and ranges are inside the bounds of a read, or refused."""
+    """Any keys and ranges are within the limits of a read, or refused."""
     with suppress(SpaceError):
         check_read(keys, None, [wanted], None)
 

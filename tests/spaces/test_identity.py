@@ -51,7 +51,7 @@ async def test_racing_starts_agree(one_store: Store) -> None:
 
 
 async def test_another_secret_is_refused(one_store: Store) -> None:
-    """A store that belongs to another node DID does not start, and says whose it is."""
+    """A store that belongs to another node DID does not start, and the error names its owner."""
     await ensure_identity(one_store, node_did="did:key:one", entropy=CountingEntropy())
     with pytest.raises(WrongSecret, match=r"belongs to did:key:two$") as raised:
         await ensure_identity(one_store, node_did="did:key:two", entropy=CountingEntropy())
@@ -70,7 +70,7 @@ async def test_another_schema_is_refused(one_store: Store, schema: int) -> None:
 
 
 async def test_damaged_identity_is_refused(one_store: Store) -> None:
-    """Half an identity is not taken for a new store."""
+    """A truncated identity does not count as a new store."""
     await one_store.commit(Commit(puts=(Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big")),)))
     with pytest.raises(RecordDamaged):
         await recorded_identity(one_store)
@@ -110,7 +110,7 @@ def test_audit_detail_is_bounded() -> None:
 
 
 async def test_network_is_created_once(one_store: Store) -> None:
-    """A network's row is written over nothing, or over the very row that was read."""
+    """A network's row is written only if it is absent or unchanged since it was read."""
     network = parse_network_id(f"urn:tinycloud:encryption:{OWNER.did}:default")
     assert isinstance(await one_store.commit(Commit(puts=(network_put(network, b"1"),))), Committed)
     assert isinstance(await one_store.commit(Commit(puts=(network_put(network, b"2"),))), Refused)
@@ -141,7 +141,7 @@ async def test_evidence_lies_under_holder_and_receiver(one_store: Store) -> None
 
 
 async def test_collateral_and_release_record(one_store: Store) -> None:
-    """Collateral lies under platform and kind, the release record under one key."""
+    """Collateral is stored by platform and kind, the release record under one key."""
     await one_store.commit(
         Commit(puts=(Put(collateral_key(b"\0" * 6, "tcb"), b"c"), Put(RELEASE_RECORD_KEY, b"r")))
     )
@@ -150,7 +150,7 @@ async def test_collateral_and_release_record(one_store: Store) -> None:
 
 
 async def test_claims_lie_under_the_tokens_own_expiry(one_store: Store) -> None:
-    """A token is used once, a nonce once for each issuer, whatever fraction its expiry has
+    """A token can be used once, and a nonce once for each issuer, also with a fractional expiry
     (ST4)."""
     replay_record = replay_record_of(b"k" * 32, expires_at=4_000_000_000.25)
     assert replay_record.expires_at == 4_000_000_001

@@ -47,7 +47,7 @@ ONE_OF_EACH = {
 
 
 def test_each_kind_has_a_letter_of_its_own() -> None:
-    """Kinds are told apart by their first byte, so that no prefix of one reaches into another."""
+    """Kinds differ in their first byte, so that no prefix of one contains keys of another."""
     assert len(ONE_OF_EACH) == len({key[:1] for key in ONE_OF_EACH.values()})
 
 
@@ -74,8 +74,8 @@ TEXTS = st.text(max_size=600) | st.builds(
 
 @given(TEXTS)
 def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
-    """Any path has a key within the bound, which holds its last 1 to 400 bytes; rows that lead to
-    it are told apart."""
+    """Any path has a key within the limit that contains the path's last 1 to 400 bytes. The rows
+    that lead to it have keys of another form."""
     raw = path.encode("utf-8", "surrogatepass")
     *leading, key = path_keys(SPACE16, raw)
     assert key == value_key(SPACE16, path)
@@ -91,8 +91,8 @@ NEARLY = st.text(alphabet="ab", min_size=395, max_size=405)
 
 @given(NEARLY, NEARLY, st.sampled_from(["", "c" * 400]))
 def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str) -> None:
-    """Different paths have different keys, in the order of the paths; longer ones stand where they
-    are led to."""
+    """Different paths have different keys in the order of the paths; long paths are found by rows
+    that lead to them."""
     one, other = before + one, before + other
     assert (one == other) is (value_key(SPACE16, one) == value_key(SPACE16, other))
     assert (one < other) is (path_keys(SPACE16, one.encode()) < path_keys(SPACE16, other.encode()))
@@ -100,7 +100,7 @@ def test_value_keys_are_distinct_and_in_order(one: str, other: str, before: str)
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
 def test_times_sort_as_bytes(one: float, other: float) -> None:
-    """Times keep their order to the microsecond, and never comes last."""
+    """Encoded times sort in order to the microsecond, and "never" is last."""
     if int(one * 1_000_000) < int(other * 1_000_000):
         assert micros8(one) < micros8(other)
     assert micros8(one) < keyspace.NEVER8
@@ -110,7 +110,7 @@ def test_times_sort_as_bytes(one: float, other: float) -> None:
 
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
 def test_newest_times_sort_first(one: float, other: float) -> None:
-    """The later of two times comes first, and no time comes last."""
+    """The later of two times sorts first, and no time sorts last."""
     if int(one * 1_000_000) < int(other * 1_000_000):
         assert keyspace.newest8(other) < keyspace.newest8(one)
     assert keyspace.newest8(one) < keyspace.newest8(None)

@@ -16,7 +16,7 @@ def lease(store: Store, name: str) -> Lease:
 
 
 async def test_one_of_many_wins(one_store: Store) -> None:
-    """Of any number who try at once exactly one holds the lease."""
+    """Of any number of concurrent attempts exactly one gets the lease."""
     assert (
         sum(
             await asyncio.gather(
@@ -77,7 +77,7 @@ async def test_end_that_a_clock_ahead_wrote_is_nobody_s(one_store: Store, ahead_
 
 
 async def test_own_end_that_lies_too_far_ahead_is_written_anew(one_store: Store) -> None:
-    """A holder whose clock was set back holds a lease that others respect (ST10)."""
+    """A holder whose clock was set back renews a lease that others respect (ST10)."""
     mine, other = lease(one_store, "mine"), lease(one_store, "other")
     assert await mine.take(now=NOW + 86_400)
     assert await mine.take(now=NOW)
@@ -85,7 +85,7 @@ async def test_own_end_that_lies_too_far_ahead_is_written_anew(one_store: Store)
 
 
 async def test_clocks_that_nearly_agree_respect_each_other(one_store: Store) -> None:
-    """The lease of a holder that is less than a minute ahead stays its own (ST10)."""
+    """The lease of a holder whose clock is less than a minute ahead is respected (ST10)."""
     ahead, mine = lease(one_store, "ahead"), lease(one_store, "mine")
     assert await ahead.take(now=NOW + 59)
     assert not await mine.take(now=NOW)

@@ -54,7 +54,7 @@ OPEN_MINUTE = (int(NOW) + LIFE_S) // 60 + 1
 
 
 async def fill(bench: Bench) -> None:
-    """Make a store with inline values, large ones, shared, deleted and replaced ones, a long path,
+    """Fill a store with inline and large values, shared, deleted and replaced ones, a long path and
     two spaces."""
     await ensure_identity(bench.store, node_did=NODE_DID, entropy=bench.entropy)
     await bench.write(Write("small", SMALL, {"x-note": "n"}), Write("large", LARGE))
@@ -65,7 +65,7 @@ async def fill(bench: Bench) -> None:
 
 
 class Meanwhile(ObjectFolder):
-    """The bodies of a bench; before each of them is opened, something happens."""
+    """The bodies of a bench. Something happens before each of them is opened."""
 
     def __init__(self, bench: Bench, happens: Callable[[], Awaitable[None]]) -> None:
         super().__init__(bench.folder)
@@ -170,7 +170,7 @@ async def test_versions_are_back(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_everything_is_back(bench: Bench, tmp_path: Path) -> None:
-    """Values of every size, in every space, under long paths, are as they were; deleted stays
+    """Values of every size, in every space and under long paths, are restored; deleted values stay
     deleted (BK1, BK3)."""
     await fill(bench)
     taken = await take(bench, tmp_path / "backup")
@@ -224,8 +224,8 @@ async def test_any_tar_reads_it(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_a_backup_of_format_1(tmp_path: Path) -> None:
-    """A backup that has the file of LMDB, which an earlier version wrote, restores; cut it is
-    refused."""
+    """A backup with an LMDB file, as an earlier version wrote it, can be restored. If it is cut off
+    it is refused."""
     data = gzip.decompress(Path(__file__).with_name("backup-format-1.tar.gz").read_bytes())
     assert parse_header(data[512:1024].rstrip(b"\0")).format == 1
     restored, _ = await restore(data, tmp_path / "restored")
@@ -264,8 +264,8 @@ async def test_the_mark_is_one_moment(bench: Bench, tmp_path: Path) -> None:
 
 
 async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None:
-    """While any backup is copied its folder says so, also beside another; afterwards, and after an
-    error, not (BK2)."""
+    """A folder is marked while at least one backup copies it. The mark goes with the last one, and
+    after an error (BK2)."""
     await fill(bench)
     folder = bench.folder.parent
     seen: list[bool] = []
@@ -288,7 +288,7 @@ async def test_the_collector_sees_a_backup(bench: Bench, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("how", ["missing", "shorter", "other bytes"])
 async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path, how: str) -> None:
-    """A backup of a store with one damaged body has all the rest, and says which is missing
+    """A backup of a store with one damaged body contains everything else, and names that body
     (BK3)."""
     await fill(bench)
     head = await bench.head("large")
@@ -315,7 +315,7 @@ async def test_a_damaged_body_is_left_out_and_named(bench: Bench, tmp_path: Path
 
 @pytest.mark.parametrize("what", ["a file", "a link to nowhere"])
 async def test_a_file_is_never_replaced(bench: Bench, tmp_path: Path, what: str) -> None:
-    """A backup into a name that exists is refused, and what is there stays as it is (BK3)."""
+    """A backup to the name of an existing file is refused, and the file is unchanged (BK3)."""
     await fill(bench)
     path = tmp_path / "backup"
     if what == "a file":
@@ -330,8 +330,8 @@ async def test_a_file_is_never_replaced(bench: Bench, tmp_path: Path, what: str)
 
 @pytest.mark.parametrize("links", [True, False])
 async def test_a_name_that_is_taken_meanwhile(bench: Bench, tmp_path: Path, links: bool) -> None:
-    """A file that appears under the name meanwhile stays; where there are no hard links a backup
-    gets its name too."""
+    """A file that appears under the name during a backup is kept. A file system without hard links
+    works too."""
     await fill(bench)
     with pytest.MonkeyPatch.context() as patch:
         if not links:
@@ -354,8 +354,7 @@ def refuse_links(*_: object, **__: object) -> None:
 
 
 async def test_the_reserve_of_the_disk_stays_free(bench: Bench, tmp_path: Path) -> None:
-    """On the disk of the store a backup takes nothing of the reserve: it ends, and leaves no file
-    (BK3)."""
+    """A backup on the store's disk fails rather than use the reserve, and leaves no file (BK3)."""
     await fill(bench)
     disk = os.statvfs(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
@@ -366,7 +365,7 @@ async def test_the_reserve_of_the_disk_stays_free(bench: Bench, tmp_path: Path) 
 
 
 class FullAfter(BytesIO):
-    """A file on a disk that takes so many bytes."""
+    """A file on a disk that is full after a number of bytes."""
 
     def __init__(self, room_bytes: int, descriptor: int) -> None:
         super().__init__()
@@ -384,8 +383,8 @@ class FullAfter(BytesIO):
 
 
 async def test_a_disk_that_fills_at_any_byte(bench: Bench, tmp_path: Path) -> None:
-    """Wherever the disk ends, the backup ends by name, the copy of the rows is stopped, and no lock
-    stays (BK3)."""
+    """A disk that fills at any byte ends the backup with a named error. The copying of rows stops,
+    and the lock is released (BK3)."""
     await fill(bench)
     whole = await backup_of(bench, tmp_path)
     with (tmp_path / "backup").open("rb") as stream:
@@ -396,7 +395,7 @@ async def test_a_disk_that_fills_at_any_byte(bench: Bench, tmp_path: Path) -> No
 
 
 async def test_a_backup_that_is_cancelled_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
-    """A backup that a signal ends has no file, and its lock is released (BK2, BK3)."""
+    """A backup that is ended by a signal leaves no file and releases its lock (BK2, BK3)."""
     await fill(bench)
     reached = asyncio.Event()
 
@@ -415,7 +414,7 @@ async def test_a_backup_that_is_cancelled_leaves_nothing(bench: Bench, tmp_path:
 
 
 async def test_a_used_folder_is_refused(bench: Bench, tmp_path: Path) -> None:
-    """A restore into a folder with anything in it changes nothing there (BK4)."""
+    """A restore into a folder that is not empty changes nothing in it (BK4)."""
     await fill(bench)
     data = await backup_of(bench, tmp_path)
     (tmp_path / "used").mkdir()
@@ -460,7 +459,8 @@ async def test_what_appears_during_a_restore(bench: Bench, tmp_path: Path, name:
 async def test_an_error_at_any_step_of_a_move(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """When a step of the move to its place fails, nothing is left of the restored store (BK4)."""
+    """If any step of moving the restored store into place fails, the restored store is removed
+    (BK4)."""
     await fill(bench)
     data = await backup_of(bench, tmp_path)
     steps: Iterator[int] = iter(range(99))
@@ -507,7 +507,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def refused(data: bytes, folder: Path) -> None:
-    """Restore what must not be restored: a named error, and nothing is left."""
+    """Check that a restore fails with a named error and leaves nothing behind."""
     with pytest.raises(BackupDamaged):
         asyncio.run(restore(data, folder))
     assert not folder.exists()
@@ -516,7 +516,7 @@ def refused(data: bytes, folder: Path) -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_backup_that_is_cut_anywhere(whole: bytes, tmp_path: Path, data: st.DataObject) -> None:
-    """However much of the end is missing, nothing is restored, and nothing is left (BK4)."""
+    """A backup that is cut off at any byte is not restored, and leaves nothing behind (BK4)."""
     refused(whole[: data.draw(st.integers(0, len(whole) - 1))], tmp_path / "restored")
 
 
@@ -525,7 +525,7 @@ def test_a_backup_that_is_cut_anywhere(whole: bytes, tmp_path: Path, data: st.Da
 def test_a_backup_that_is_altered_anywhere(
     whole: bytes, tmp_path: Path, data: st.DataObject
 ) -> None:
-    """Whichever byte is another one, be it of padding, nothing is restored, and nothing is left
+    """A backup with any byte changed, also in padding, is not restored, and leaves nothing behind
     (BK4)."""
     at = data.draw(
         st.integers(0, len(whole) - 1)
@@ -537,7 +537,7 @@ def test_a_backup_that_is_altered_anywhere(
 
 
 def test_what_follows_the_end(whole: bytes, tmp_path: Path) -> None:
-    """A backup with more behind its end is refused, and so is no file at all (BK4)."""
+    """A backup with data after its end is refused, and so is an empty file (BK4)."""
     for data in (whole + b"\0", whole + whole, b"", b"\0" * 1024, b"x" * 5000):
         refused(data, tmp_path / "restored")
 
@@ -588,8 +588,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_what_no_backup_has(whole: bytes, tmp_path: Path, what: str) -> None:
-    """A member of another kind, or under another name, is refused before anything is made of it
-    (BK4)."""
+    """A tar member of another type or name is refused before anything is created from it (BK4)."""
     first = 1024  # the header, and its padding
     assert parse_header(whole[512:1024].rstrip(b"\0")).node_did == NODE_DID
     refused(whole[:first] + HOSTILE[what] + whole[first:], tmp_path / "restored")
@@ -600,8 +599,8 @@ def test_what_no_backup_has(whole: bytes, tmp_path: Path, what: str) -> None:
 
 
 async def test_tokens_that_may_have_been_used_are_refused(bench: Bench, tmp_path: Path) -> None:
-    """Claims under a closed minute are refused, by reads and commits, after a restart too; later
-    ones are not (BK5)."""
+    """Replay records of a closed minute are refused by reads and commits, also after a restart;
+    later ones are accepted (BK5)."""
     await fill(bench)
     await restore(await backup_of(bench, tmp_path), tmp_path / "restored")
     old = ReplayRecord(b"o" * 32, 60 * OPEN_MINUTE - 1)
@@ -651,7 +650,8 @@ async def test_minutes_that_were_closed_stay_closed(bench: Bench, tmp_path: Path
 
 
 async def test_a_restored_store_says_where_it_came_from(bench: Bench, tmp_path: Path) -> None:
-    """Its own row says so, and a backup of it says where that was (BK6)."""
+    """A restored store records where it was restored from, and a backup of it contains that record
+    (BK6)."""
     await fill(bench)
     await restore(await backup_of(bench, tmp_path), tmp_path / "restored")
     async with Reopened(tmp_path / "restored") as again:
@@ -666,8 +666,8 @@ async def test_a_restored_store_says_where_it_came_from(bench: Bench, tmp_path: 
 
 
 async def test_a_copy_that_is_new(bench: Bench, tmp_path: Path) -> None:
-    """It has another identity, values as they were, and nothing that belongs to the former keys
-    (BK7)."""
+    """A restore as a new node has a new identity and the same values, but nothing that belongs to
+    the former keys (BK7)."""
     await fill(bench)
     lost, kept = (
         [key + b"." * 24 for key in (b"N", b"R", b"D", b"d", b"J", b"j", b"y")],

@@ -46,8 +46,7 @@ async def commit(bench: Bench, *puts: Put, adds: tuple[Add, ...] = ()) -> None:
 
 
 async def test_nothing_is_damaged(bench: Bench) -> None:
-    """After puts, replacements, deletes and collections of every size a store is whole, at each
-    step."""
+    """The check finds no damage after puts, replacements, deletes and collections of every size."""
     await fill(bench)
     checked = await check(bench)
     assert checked.findings == []
@@ -162,7 +161,7 @@ DAMAGES: dict[str, tuple[Callable[[Bench], Awaitable[None]], tuple[str, ...]]] =
 
 @pytest.mark.parametrize("what", DAMAGES)
 async def test_damage_is_named(bench: Bench, what: str) -> None:
-    """Each kind of damage is found, by its name, and nothing else is."""
+    """The check finds each kind of damage by name, and no other."""
     await fill(bench)
     damage, expected = DAMAGES[what]
     await damage(bench)
@@ -174,7 +173,8 @@ async def test_damage_is_named(bench: Bench, what: str) -> None:
 
 
 async def test_two_mistakes_do_not_hide_each_other(bench: Bench) -> None:
-    """Counters that are off in opposite directions are both found, wherever they are summed."""
+    """Two counters that are wrong in opposite directions are both found, although their sum is
+    right."""
     await fill(bench)
     adds = [Add(b"cD" + at.to_bytes(16, "big"), 1 if at % 2 else -1) for at in range(200)]
     await commit(bench, adds=tuple(adds))
@@ -182,7 +182,7 @@ async def test_two_mistakes_do_not_hide_each_other(bench: Bench) -> None:
 
 
 def test_findings_are_bounded() -> None:
-    """All findings are counted, and only so many are kept."""
+    """The check counts all findings but stores a limited number of them."""
     checked = Checked()
     for at in range(MOST_SHOWN + 5):
         checked.add("row", str(at), "")

@@ -27,7 +27,7 @@ def url() -> str:
 
 
 async def fill(store: Store) -> None:
-    """Write rows of each kind, more than one part of them."""
+    """Write rows of each kind, in more than one part."""
     for first in range(0, 600, 200):
         puts = tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))
         await store.commit(Commit(puts=puts, adds=(Add(b"cB", -3),)))
@@ -66,8 +66,8 @@ async def test_both_engines_have_the_same_parts(tmp_path: Path, url: str) -> Non
 
 
 async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
-    """Collectors on any machine see it, while any session has the lock; its end, however it comes,
-    ends it (BK2)."""
+    """Collectors on any machine see the lock as long as a session has it. Any end of the session
+    releases it (BK2)."""
     store, rows = open_postgres(url), PostgresRows(url)
     assert isinstance(store, SharedStore)
     await fill(store)
@@ -90,7 +90,7 @@ async def test_a_database_shows_that_bodies_are_held(url: str) -> None:
 
 
 async def test_a_statement_may_take_long(url: str) -> None:
-    """The bound on statements that a role has does not end the reading of all rows."""
+    """A role's statement timeout does not interrupt the reading of all rows."""
     store = open_postgres(url)
     await fill(store)
     await store.close()
@@ -101,8 +101,8 @@ async def test_a_statement_may_take_long(url: str) -> None:
 
 
 async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str) -> None:
-    """Tokens that a restore closed the minutes of are refused by reads and commits; later ones are
-    not (BK5)."""
+    """Reads and commits refuse tokens of the minutes that a restore closed; later ones are accepted
+    (BK5)."""
     store, minute = open_lmdb(tmp_path), int(time.time()) // 60 + 10
     await store.commit(Commit(puts=(Put(REPLAY_FLOOR_KEY, minute.to_bytes(4, "big")),)))
     await store.close()
@@ -124,8 +124,8 @@ async def test_closed_minutes_are_closed_in_a_database(tmp_path: Path, url: str)
 
 
 async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> None:
-    """A database that was not filled to the end has no row, opens as no store, and may be filled
-    again (BK4)."""
+    """A database that was only partly filled has no rows, does not open as a store, and can be
+    filled again (BK4)."""
     parts = await filled(tmp_path)
     with pytest.raises(ZeroDivisionError):
         async with filled_database(tmp_path, url, progress=lambda _: None):
@@ -143,7 +143,8 @@ async def test_what_is_not_filled_does_not_open(tmp_path: Path, url: str) -> Non
 
 
 async def test_of_two_moves_at_once_one_fills_the_database(tmp_path: Path, url: str) -> None:
-    """The second waits for the first, and is refused without touching its rows."""
+    """The second of two moves waits for the first and is then refused. Its own rows are
+    unchanged."""
     parts = await filled(tmp_path / "one")
     await filled(tmp_path / "two")
 

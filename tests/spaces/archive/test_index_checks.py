@@ -1,5 +1,5 @@
-"""Rows that belong together: one that is gone, lies under another key or leads elsewhere is found
-(BK9)."""
+"""Rows that refer to each other: a missing row, one under a wrong key, or one that leads to another
+row is found (BK9)."""
 
 from collections.abc import Sequence
 
@@ -44,8 +44,8 @@ async def register(store: Store, granted: Registered) -> None:
 
 
 async def fill(bench: Bench) -> tuple[Registered, ...]:
-    """Delegations of both forms with each kind of index, an audit chain that was cut, and rows
-    under names."""
+    """Write delegations of both forms with each kind of index, a pruned audit chain, and rows under
+    names."""
     store = bench.store
     identity = await ensure_identity(store, node_did=NODE.did, entropy=bench.entropy)
     grants = (
@@ -95,8 +95,7 @@ def flipped(data: bytes, at: int = -1) -> bytes:
 
 
 async def test_each_row_is_missed(bench: Bench) -> None:
-    """A row that is deleted, moved by one bit of its key, or differs in one bit of its value's last
-    byte, is found."""
+    """A row that is deleted, or differs in one bit of its key or of its last byte, is found."""
     await fill(bench)
     assert (await check(bench)).findings == []
     rows = await rows_of(bench.store, b"PIXEtMLj")
@@ -113,8 +112,8 @@ async def test_each_row_is_missed(bench: Bench) -> None:
 
 
 async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
-    """A second row of an index, an unknown name, claims and audit records under other keys, a
-    network alone."""
+    """A duplicate index row, an unknown name, replay and audit records under wrong keys, and
+    networks without the row of withdrawals are found."""
     first, *_ = await fill(bench)
     content = first.delegation.content_key
     junk = [
@@ -146,7 +145,8 @@ async def test_rows_that_belong_to_nothing_are_found(bench: Bench) -> None:
 
 
 async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
-    """Revocation, other spellings, the mark of a race, and each step of removal."""
+    """Rows that revocations, other spellings, races and unfinished removals leave are not
+    damage."""
     endless, *_, wallets = reversed(await fill(bench))
     content = wallets.delegation.content_key
     revoked = Revoked(cid=wallets.delegation.cid, at=NOW, by=wallets.delegation.delegator)
@@ -167,8 +167,7 @@ async def test_what_a_node_leaves_is_no_damage(bench: Bench) -> None:
 
 @pytest.mark.parametrize("key", [SCHEMA_KEY, IDENTITY_KEY])
 async def test_whose_store_it_is(bench: Bench, key: bytes) -> None:
-    """A store without its schema or its identity is found, and one of a schema that there is
-    not."""
+    """A store without a schema or identity is found, and so is one with an unknown schema."""
     await fill(bench)
     for value in (None, (1).to_bytes(4, "big"), (9).to_bytes(4, "big")):
         await bench.store.commit(Commit(puts=(Put(key, value),)))
@@ -176,7 +175,7 @@ async def test_whose_store_it_is(bench: Bench, key: bytes) -> None:
 
 
 async def test_readers_of_opaque_rows(bench: Bench) -> None:
-    """Rows that a layer above reads have to decode and belong under their keys."""
+    """Rows that only a higher layer can decode are checked by its readers, with their keys."""
     await fill(bench)
     key = b"N" + bytes(16)
     await bench.store.commit(Commit(puts=(Put(key, key),)))

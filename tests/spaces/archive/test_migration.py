@@ -45,7 +45,7 @@ def url() -> str:
 
 
 async def fill(store: Store) -> Snapshot:
-    """Write rows of every kind, and return what is to be found again."""
+    """Write rows of every kind, and return everything that a move has to preserve."""
     for first in range(0, 1200, 200):
         puts = tuple(Put(b"K%04d" % at, b"v%d" % at) for at in range(first, first + 200))
         await store.commit(Commit(puts=puts))
@@ -70,12 +70,12 @@ async def everything(store: Store) -> Snapshot:
 
 
 def ignore(_rows: int) -> None:
-    """Let a move tell what it wants."""
+    """Ignore the messages of a move."""
 
 
 async def test_move_and_return(tmp_path: Path, url: str) -> None:
-    """Rows, stamps, tombstones, weights, counters and claims are the same after a move and after
-    the way back."""
+    """Rows, stamps, tombstones, weights, counters and replay records are the same after a move and
+    after moving back."""
     store = open_lmdb(tmp_path / "one")
     before = await fill(store)
     await store.close()
@@ -117,7 +117,7 @@ def interrupt(_rows: int) -> None:
 
 
 async def test_interrupted_move_goes_on(tmp_path: Path, url: str) -> None:
-    """Until a move has ended its target does not open; asked for again it ends, and nothing is
+    """The target of an interrupted move does not open. A repeated move completes it, and nothing is
     missing."""
     store = open_lmdb(tmp_path / "one")
     before = await fill(store)
@@ -143,7 +143,7 @@ async def test_interrupted_move_goes_on(tmp_path: Path, url: str) -> None:
 
 
 async def test_source_that_changed_is_moved_as_it_is(tmp_path: Path, url: str) -> None:
-    """A move that begins again after the source was written has what the source has then."""
+    """A move that is repeated after the source was written copies the current source."""
     store = open_lmdb(tmp_path / "one")
     await fill(store)
     await store.close()
@@ -160,7 +160,7 @@ async def test_source_that_changed_is_moved_as_it_is(tmp_path: Path, url: str) -
 
 
 async def test_moves_that_are_refused(tmp_path: Path, url: str) -> None:
-    """Neither from nothing, nor from a store in use, nor over another store."""
+    """A move from an empty folder, from a store in use, or onto another store is refused."""
     with pytest.raises(MigrationRefused):
         await move_to_postgres(tmp_path / "none", url, progress=ignore)
     running = open_lmdb(tmp_path / "one")
@@ -180,7 +180,7 @@ async def test_moves_that_are_refused(tmp_path: Path, url: str) -> None:
 
 
 async def filled(folder: Path) -> Snapshot:
-    """Make a store in a folder, and return what is to be found again."""
+    """Create a store in a folder, and return everything that a move has to preserve."""
     store = open_lmdb(folder)
     try:
         return await fill(store)
@@ -189,7 +189,7 @@ async def filled(folder: Path) -> Snapshot:
 
 
 async def refusal_of(url: str) -> StoreMoved | None:
-    """How a database is refused as a store; None where it is not."""
+    """Return the error with which a database is refused as a store, or None if it opens."""
     store = open_postgres(url)
     try:
         await store.read((b"K",))
@@ -265,8 +265,8 @@ async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, 
 async def test_move_to_a_database_interrupted_before_its_last_step(
     tmp_path: Path, url: str
 ) -> None:
-    """Between mark and last step neither side is a store; asked for again the move ends, and one is
-    (ST12)."""
+    """Before the last step neither side opens as a store. A repeated move completes it, and then
+    one does (ST12)."""
     before = await filled(tmp_path)
     moved = await move_to_postgres(tmp_path, url, progress=ignore)
     # What is left when the move is broken off there: the mark is written, the database still counts
@@ -293,8 +293,8 @@ async def test_move_to_a_database_interrupted_before_its_last_step(
 async def test_move_from_a_database_interrupted_before_its_last_step(
     tmp_path: Path, url: str
 ) -> None:
-    """The same the other way round: until the folder has its name neither side is a store
-    (ST12)."""
+    """In the other direction neither side opens as a store either, until the folder has its final
+    name (ST12)."""
     store: Store = open_postgres(url)
     before = await fill(store)
     await store.close()
@@ -314,7 +314,7 @@ async def test_move_from_a_database_interrupted_before_its_last_step(
 
 
 async def test_database_that_changed_meanwhile_stays_the_store(tmp_path: Path, url: str) -> None:
-    """Where the two differ at the end the database is opened again, and the folder holds no
+    """If the two sides differ at the end, the database is opened again and the folder is not a
     store."""
     store = open_postgres(url)
     await fill(store)
@@ -351,7 +351,7 @@ async def test_what_was_left_is_not_moved_to_a_second_place(tmp_path: Path, url:
 
 
 def test_words_for_a_database_hold_no_password() -> None:
-    """User, password and options of an address are no part of what a store says about its place."""
+    """The description of a store's place omits the user, password and options of the address."""
     place = describe_database(
         "postgresql://user:hush@db.example:5433/kept?sslmode=require&password=hush"
     )

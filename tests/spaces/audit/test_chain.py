@@ -46,7 +46,7 @@ CHAIN = Chain(node_did=NODE.did, store_id=STORE_ID, sign=NODE.sign)
 
 
 def record(number: int, **members: Any) -> AuditRecord:
-    """A record that tells itself from others."""
+    """Return an audit record that differs from others."""
     named = {
         "action": "kv.put",
         "actor": "did:key:zA",
@@ -59,7 +59,7 @@ def record(number: int, **members: Any) -> AuditRecord:
 async def write(
     store: Store, *records: AuditRecord, entropy: CountingEntropy | None = None
 ) -> None:
-    """Write records as operations do, each in a commit of its own."""
+    """Write audit records as operations do, each in its own commit."""
     entropy = entropy or CountingEntropy()
     for one in records:
         assert isinstance(await store.commit(Commit(puts=(one.put(entropy),))), Committed)
@@ -68,7 +68,7 @@ async def write(
 async def seal_all(
     store: Store, *, now: float = NOW + 100, is_last: bool = True, limit: int = 100
 ) -> int:
-    """Seal until there is nothing more; return how many records were."""
+    """Seal until no record is left; return the number of sealed records."""
     count = 0
     while True:
         sealed = await seal_batch(store, CHAIN, now=now, is_last=is_last, limit=limit)
@@ -78,12 +78,12 @@ async def seal_all(
 
 
 async def exported(store: Store, *, after: int = 0) -> list[bytes]:
-    """The lines of an export."""
+    """Return the lines of an export."""
     return [line async for line in exported_lines(store, CHAIN, after=after)]
 
 
 def entries(lines: list[bytes]) -> list[Any]:
-    """The entries among the lines of an export."""
+    """Return the entries among the lines of an export."""
     return [
         value for value in map(json.loads, lines) if value["type"] == "sealspace.audit-entry/v1"
     ]
@@ -109,8 +109,7 @@ async def test_sealing_moves_every_record_once(one_store: Store) -> None:
 
 
 async def test_the_oldest_waiting_record_is_reported(one_store: Store) -> None:
-    """Of the records that wait the time of the oldest is known; of none, none, however many were
-    sealed before."""
+    """The time of the oldest unsealed record is reported, or None if all are sealed."""
 
     async def oldest() -> float | None:
         return await oldest_unsealed_at(one_store, CHAIN, now=NOW + 200, window_s=120)
@@ -127,8 +126,8 @@ async def test_the_oldest_waiting_record_is_reported(one_store: Store) -> None:
 
 
 async def test_entries_follow_from_each_other(one_store: Store) -> None:
-    """The first entry stands on the store's own id, each other on the hash of the one before (RC2,
-    RC3)."""
+    """The first entry contains the hash of the store's id, each later one the hash of the previous
+    entry (RC2, RC3)."""
     await write(one_store, *(record(number) for number in range(3)))
     await seal_all(one_store)
     previous = genesis_hash(STORE_ID)
@@ -140,7 +139,7 @@ async def test_entries_follow_from_each_other(one_store: Store) -> None:
 
 
 async def test_sealed_and_waiting_records_are_one_listing(one_store: Store) -> None:
-    """Every record is in the chain or waits for it, each with all it said."""
+    """A listing has every record with all its details, sealed or not."""
     entropy = CountingEntropy()
     written = [record(number, detail=b"\x00\xff", request_id="r") for number in range(5)]
     await write(one_store, *written[:3], entropy=entropy)
@@ -150,8 +149,8 @@ async def test_sealed_and_waiting_records_are_one_listing(one_store: Store) -> N
 
 
 async def test_heads_are_signed_now_and_then(one_store: Store) -> None:
-    """A head is signed when none was for a minute, and when the chain is exported; also over
-    records sealed before it was due (RC5)."""
+    """A head is signed a minute after the last one and at each export, also over records that were
+    sealed earlier (RC5)."""
     entropy = CountingEntropy()
     kinds = []
     for number, now in enumerate((NOW, NOW + 1, NOW + HEAD_EVERY_S - 1)):
@@ -171,7 +170,7 @@ async def test_heads_are_signed_now_and_then(one_store: Store) -> None:
 
 @pytest.fixture
 async def holders(tmp_path: Path, engine_kind: Any) -> AsyncIterator[list[Store]]:
-    """Three processes' views of one store, on every engine that more than one may open."""
+    """Three processes' views of one store, on every engine that several processes can open."""
     with engine_kind(tmp_path / "shared") as engine:
         async with AsyncExitStack() as stack:
             first = engine()
@@ -188,8 +187,8 @@ async def holders(tmp_path: Path, engine_kind: Any) -> AsyncIterator[list[Store]
 
 
 async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]) -> None:
-    """Holders who believe that each is the only one seal while records come: all are sealed, each
-    once (RC4)."""
+    """If several processes seal at once while records arrive, each record is sealed exactly once
+    (RC4)."""
     count = 60
 
     async def come() -> None:
@@ -211,8 +210,8 @@ async def test_of_many_who_seal_at_once_none_loses_a_record(holders: list[Store]
 
 
 class Losing:
-    """A store whose commits fail at a chosen one: before it is done, or after it, with the answer
-    lost."""
+    """A store in which a chosen commit fails: before it is written, or afterwards, with a lost
+    reply."""
 
     def __init__(self, store: Store, *, at: int, is_done: bool) -> None:
         self._store, self._left, self._is_done = store, at, is_done
@@ -244,8 +243,8 @@ async def test_a_holder_may_die_at_any_commit(one_store: Store, at: int, is_done
 
 
 async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
-    """A record whose time lies before sealed ones is sealed after them, by the round that looks at
-    every time."""
+    """A record with an earlier time than sealed ones is sealed by the round that covers all
+    times."""
     entropy = CountingEntropy()
     await write(one_store, record(5), entropy=entropy)
     await seal_all(one_store)
@@ -258,8 +257,7 @@ async def test_records_that_come_late_are_sealed(one_store: Store) -> None:
 
 
 async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store) -> None:
-    """However long no process sealed, the frequent round goes on where the last one found nothing
-    more."""
+    """After a pause of any length the frequent round continues where the last one stopped."""
     entropy = CountingEntropy()
     await write(one_store, record(0), entropy=entropy)
     await seal_all(one_store)
@@ -292,8 +290,8 @@ async def test_no_record_stops_the_chain(one_store: Store) -> None:
 
 
 async def test_a_damaged_head_stops_sealing(one_store: Store) -> None:
-    """Nothing is sealed on a head that does not decode or was deleted: a second chain would hide
-    the first."""
+    """If the head is missing or malformed nothing is sealed, because a second chain would hide the
+    first."""
     await write(one_store, record(0))
     for value in (b"\x93", None):
         await one_store.commit(Commit(puts=(Put(AUDIT_CHAIN_KEY, value, expect=ANY),)))
@@ -315,8 +313,8 @@ async def lines(one_store: Store) -> list[bytes]:
 
 
 async def test_every_flipped_byte_is_found(lines: list[bytes]) -> None:
-    """Whichever byte of an export is changed, verification fails, and at the latest at the head
-    over it (RC6)."""
+    """Verification of an export fails if any byte is changed, at the next head at the latest
+    (RC6)."""
     text = b"".join(lines)
     assert verified(lines).number == 6
     for position in range(0, len(text), 7):
@@ -326,7 +324,8 @@ async def test_every_flipped_byte_is_found(lines: list[bytes]) -> None:
 
 
 async def test_lines_taken_away_moved_or_added(lines: list[bytes]) -> None:
-    """No line can be missing, be moved or come in, except a whole tail behind a head (RC6)."""
+    """Removed, moved or added lines of an export are found, except for a removed tail after a head
+    (RC6)."""
     assert [json.loads(line)["type"].rpartition("-")[2][:4] for line in lines] == [
         *("expo", "entr", "entr", "entr", "head", "entr", "entr", "entr", "head")
     ]
@@ -371,7 +370,8 @@ async def test_a_chain_made_anew_needs_the_nodes_key(lines: list[bytes]) -> None
 
 
 async def test_a_part_of_the_chain(one_store: Store, lines: list[bytes]) -> None:
-    """A part begins behind a number and says so; it is verified by the heads in it (RC6)."""
+    """An export of part of the chain states the number it starts after, and is verified by the
+    heads in it (RC6)."""
     part = await exported(one_store, after=3)
     assert verified(part).after == 3
     assert verified(part).number == 6

@@ -28,7 +28,7 @@ CHAIN = Chain(node_did=NODE.did, store_id=b"\x17" * 16, sign=NODE.sign)
 async def days_of_records(
     store: Store, entropy: CountingEntropy, *, days: int = 6, each: int = 5
 ) -> None:
-    """Write and seal some records a day, with a signed head over each day."""
+    """Write and seal some records per day, with a signed head after each day."""
     for day in range(days):
         for number in range(each):
             record = AuditRecord(
@@ -65,7 +65,7 @@ def numbers(lines: list[bytes]) -> list[int]:
 
 
 async def keep(store: Store, *, upto: int | None = None) -> bool:
-    """Note an export as kept, as far as a number."""
+    """Record that an export up to a number was stored elsewhere."""
     lines = [
         line
         for line in await exported(store)
@@ -82,8 +82,8 @@ async def keep(store: Store, *, upto: int | None = None) -> bool:
 
 
 async def test_what_is_left_of_a_cut_chain_verifies(store: Store, entropy: CountingEntropy) -> None:
-    """The chain is cut at a signed head, which an export begins with: the rest follows from it
-    (RC27, RC28)."""
+    """A chain is pruned up to a signed head. An export begins with that head, and the rest follows
+    from it (RC27, RC28)."""
     await days_of_records(store, entropy)
     whole = verify_export(await exported(store), node_did=NODE.did)
     assert await keep(store)
@@ -103,8 +103,7 @@ async def test_what_is_left_of_a_cut_chain_verifies(store: Store, entropy: Count
 async def test_the_first_entry_has_to_follow_from_the_head(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """An export of a cut chain whose first entry does not follow from the head that it was cut at
-    is found."""
+    """An export of a pruned chain fails if its first entry does not follow from the head."""
     await days_of_records(store, entropy)
     await keep(store)
     await prune(store, until=NOW + 2 * DAY_S)
@@ -127,8 +126,7 @@ async def test_the_first_entry_has_to_follow_from_the_head(
 async def test_nothing_is_cut_that_is_not_kept_elsewhere(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """Without an export the chain stays whole, and with one it is cut no further than that
-    (RC27)."""
+    """Without a stored export nothing is pruned. With one, nothing after it is pruned (RC27)."""
     await days_of_records(store, entropy)
     assert await prune(store, until=NOW + 99 * DAY_S) == 0
     assert await keep(store, upto=12)
@@ -140,7 +138,7 @@ async def test_nothing_is_cut_that_is_not_kept_elsewhere(
 async def test_who_asks_for_it_cuts_without_an_export(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """The operator may do without; the signed head stays all the same."""
+    """The operator may prune without an export; the signed head is kept."""
     await days_of_records(store, entropy)
     assert await prune(store, until=NOW + 99 * DAY_S, needs_export=False) == 30
     lines = await exported(store)
@@ -149,7 +147,7 @@ async def test_who_asks_for_it_cuts_without_an_export(
 
 
 async def test_sealing_goes_on_after_a_cut(store: Store, entropy: CountingEntropy) -> None:
-    """New entries follow from what was cut; the cut itself is told in one of them."""
+    """New entries follow from the pruned ones, and one of them records the pruning."""
     await days_of_records(store, entropy, days=2)
     await prune(store, until=NOW + 99 * DAY_S, needs_export=False)
     while (await seal_batch(store, CHAIN, now=NOW + 101 * DAY_S, is_last=True)).more:
@@ -164,7 +162,8 @@ async def test_sealing_goes_on_after_a_cut(store: Store, entropy: CountingEntrop
 async def test_the_export_of_another_chain_counts_nothing(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """Only an entry that stands here under its number says that an export is this chain's."""
+    """Only an export with the number and hash of an entry in this store counts as an export of its
+    chain."""
     await days_of_records(store, entropy, days=1)
     (first, *_) = [line for line in await exported(store) if b"audit-entry" in line]
     assert not await note_exported(store, number=2, entry=first.removesuffix(b"\n"))
@@ -177,8 +176,8 @@ async def test_the_export_of_another_chain_counts_nothing(
 async def test_ST16_an_export_that_was_noted_is_noted_again(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """A note that is only read may be lost in a failover: a repeat writes it, and never a lower
-    number."""
+    """A repeated note is written again, since a failover may have lost the first. The number is
+    never lowered."""
     await days_of_records(store, entropy)
     assert await keep(store)
     for upto in (None, 1):
@@ -221,7 +220,7 @@ async def test_a_damaged_head_stops_the_cut(
 async def test_a_cut_chain_without_its_head_is_no_export(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """The head that the chain was cut at is missed, not left out."""
+    """An export of a pruned chain without its first head fails."""
     await days_of_records(store, entropy)
     through = await prune(store, until=NOW + 2 * DAY_S, needs_export=False)
     await store.commit(Commit(puts=(Put(audit_head_key(through), None),)))
@@ -230,7 +229,7 @@ async def test_a_cut_chain_without_its_head_is_no_export(
 
 
 async def test_a_death_between_cut_and_removal(store: Store, entropy: CountingEntropy) -> None:
-    """The cut is durable first: whatever of the removal was done, an export begins behind it and
+    """The new head is durable before entries are removed. After a crash at any point an export
     verifies."""
     await days_of_records(store, entropy)
     await keep(store)

@@ -32,8 +32,8 @@ NETWORKS = tuple(parse_network_id(text) for text in OWNERS)
 async def write(
     store: Store, network: NetworkId, text: bytes, at: float, entropy: CountingEntropy
 ) -> None:
-    """Write a receipt as a release does, with the documents that it names: here the one with its
-    own text."""
+    """Write a receipt as a release does, and the documents that it refers to; one contains its own
+    text."""
     puts = (
         receipt_put(network, text, at=at, entropy=entropy),
         *cited_document_puts(b"of " + text, now=at),
@@ -59,7 +59,7 @@ async def sweep_all(store: Store, *, until: float, now: float = NOW) -> None:
 
 
 async def test_receipts_go_by_age(store: Store, entropy: CountingEntropy) -> None:
-    """Of every network the receipts from before a time go, and no others (RC25)."""
+    """In every network, exactly the receipts from before a time are removed (RC25)."""
     for at in range(10):
         for network in NETWORKS:
             await write(store, network, f"{network.text} {at}".encode(), NOW + at, entropy)
@@ -85,8 +85,8 @@ async def test_a_long_history_is_swept_in_rounds(
 
 
 async def test_young_networks_are_passed_over(one_store: Store, entropy: CountingEntropy) -> None:
-    """A walk looks at the oldest receipts of a network and then at the next: what is old behind it
-    is found."""
+    """A sweep looks at the oldest receipts of each network in turn, and finds old ones after a
+    network with none."""
     for at in range(600):
         put = receipt_put(NETWORKS[at % 2], b"%d" % at, at=NOW + 10 + at, entropy=entropy)
         assert isinstance(await one_store.commit(Commit(puts=(put,))), Committed)
@@ -101,7 +101,7 @@ async def test_young_networks_are_passed_over(one_store: Store, entropy: Countin
 async def test_a_document_outlives_its_receipts_by_a_span_at_most(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """A document goes when every receipt that may refer to it has gone (RC26)."""
+    """A document is removed at most one span after the last receipt that may refer to it (RC26)."""
     await write(store, NETWORKS[0], b"a", NOW, entropy)
     await sweep_all(store, until=NOW + 1, now=NOW + 1)
     assert await kept(store) == set()
@@ -116,7 +116,8 @@ async def test_a_document_outlives_its_receipts_by_a_span_at_most(
 async def test_a_document_that_is_referred_to_again_stays(
     store: Store, entropy: CountingEntropy
 ) -> None:
-    """Referred to in a later span, it stays until the receipts of that span have gone."""
+    """A document that is referred to again in a later span is kept until the receipts of that span
+    are removed."""
     await write(store, NETWORKS[0], b"a", NOW, entropy)
     await write(store, NETWORKS[0], b"a", NOW + 3 * PERIOD_S, entropy)
     until = (SPAN + 2) * PERIOD_S
@@ -131,8 +132,8 @@ async def test_a_document_that_is_referred_to_again_stays(
 async def test_a_release_that_refers_to_a_document_meanwhile(
     store: Store, release_first: bool
 ) -> None:
-    """Of a removal and a release that refers to the document at the same moment, none leaves a
-    receipt without it."""
+    """If a document is removed while a release refers to it, no receipt is left without its
+    document."""
     document, now = b"the document", NOW + 50 * PERIOD_S
     sha256 = hashlib.sha256(document).digest()
     await store.commit(Commit(puts=cited_document_puts(document, now=NOW)))
@@ -160,7 +161,7 @@ async def test_a_release_that_refers_to_a_document_meanwhile(
 
 
 async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: CountingEntropy) -> None:
-    """A clock at the beginning of time removes nothing."""
+    """A sweep with a clock near zero removes nothing."""
     await write(one_store, NETWORKS[0], b"a", NOW, entropy)
     await sweep_all(one_store, until=-1.0, now=0.0)
     assert await kept(one_store) == {b"a"}
@@ -168,7 +169,7 @@ async def test_nothing_is_swept_before_its_time(one_store: Store, entropy: Count
 
 
 async def test_a_walk_goes_on_where_it_was(one_store: Store) -> None:
-    """A sweep continues after the rows of the one before, and at the end begins again."""
+    """A sweep continues after the rows of the previous one, and starts again at the end."""
     rows = [b"zz%d" % number for number in range(5)]
     await one_store.commit(Commit(puts=tuple(Put(key, b"") for key in rows)))
     seen = []

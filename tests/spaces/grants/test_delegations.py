@@ -74,7 +74,7 @@ def fresh(store: Store) -> Delegations:
 
 
 async def test_registered_delegation_is_found_by_cid(one_store: Store) -> None:
-    """A registered delegation is read back equal, closure and window included."""
+    """A registered delegation is read back unchanged, with its closure and validity window."""
     parent = registered(ucan(FILES))
     child = registered(
         ucan(
@@ -103,8 +103,8 @@ async def test_second_lookup_needs_no_read(one_store: Store) -> None:
 
 
 async def test_misses_are_reported(one_store: Store) -> None:
-    """Each that was not in memory when it was cited is a miss, known or not, and what is found then
-    takes memory."""
+    """Each cited delegation that was not in memory counts as a miss, registered or not. One that is
+    found then uses memory."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)
@@ -120,7 +120,7 @@ async def test_misses_are_reported(one_store: Store) -> None:
 
 
 async def test_unknown_delegation_is_asked_again(one_store: Store) -> None:
-    """That a delegation is not there is never remembered."""
+    """The absence of a delegation is not cached."""
     known = registered(ucan(FILES))
     delegations = fresh(one_store)
     assert await delegations.by_cid([known.delegation.cid]) == (None,)
@@ -145,7 +145,8 @@ async def test_second_registration_is_refused(one_store: Store) -> None:
 
 
 async def test_revocation_replaces_the_mark_and_outlives_the_row(one_store: Store) -> None:
-    """A revoked delegation cannot come back to life, even where its own row is gone (ST2, W25)."""
+    """A revoked delegation cannot be registered again, even after its row was removed (ST2,
+    W25)."""
     known = registered(ucan(FILES))
     content = known.delegation.content_key
     await register(one_store, known)
@@ -173,7 +174,7 @@ async def test_unknown_mark_is_left_out(one_store: Store) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"R", b"LL", b"R" + b"." * 32, b"X" * 60])
 def test_damaged_mark_is_not_live(value: bytes) -> None:
-    """A mark of neither form counts as revoked, and asking who revoked says that it is damaged."""
+    """A malformed mark counts as revoked; a query for the revoker reports the damage."""
     content = ucan(FILES).content_key
     record = Record(value, b"." * 16)
     assert {content: Marker.REVOKED} == markers_of([content], [record])
@@ -202,7 +203,7 @@ async def test_parties_find_their_delegations(one_store: Store) -> None:
 
 
 async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
-    """A row is found again by its place, and a page tells the places of its rows."""
+    """A page returns the place of each row, by which the row is found again."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     place = sort_key_of(known.delegation)
@@ -214,8 +215,8 @@ async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
 
 
 async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
-    """A delegation is listed under every wallet and owner of a space above it, and not under keys
-    that pass on."""
+    """A delegation is listed for every wallet and space owner above it, but not for keys that only
+    pass it on."""
     root = registered(cacao(OWN_FILES))
     child = registered(
         ucan(OWN_FILES, signer=FRIEND, delegate=STRANGER.did, parents=[root.delegation]), root
@@ -260,8 +261,8 @@ async def test_owners_find_what_was_passed_on(one_store: Store) -> None:
 async def test_who_may_list_an_account_is_known(
     one_store: Store, resource: str, ability: str, opens: bool
 ) -> None:
-    """The right to list what was delegated in a space makes its holder a member of the owner's
-    account."""
+    """A key with the right to list a space's delegations belongs to the account of the space's
+    owner."""
     await register(one_store, registered(ucan({resource: [ability]})))
     owner, friend = Principal(OWNER.did), Principal(FRIEND.did)
     assert opens is bool(await indexed(one_store, membership_range(owner, friend)))
@@ -289,7 +290,7 @@ async def test_space_finds_what_has_not_expired(one_store: Store) -> None:
 
 
 async def test_delegation_without_expiry_is_listed_for_ever(one_store: Store) -> None:
-    """No expiry never passes."""
+    """A delegation without an expiry never expires."""
     await register(one_store, registered(cacao(OWN_FILES, lifetime_s=None)))
     page = (
         await one_store.read(ranges=(space_grants_range(parse_space_id(space_text(WALLET.did))),))
@@ -348,7 +349,8 @@ async def test_sessions_granted_in_person(
 
 
 async def test_cache_is_bounded_in_bytes(one_store: Store) -> None:
-    """The least recently used delegations go first, and the estimate never exceeds the bound."""
+    """The least recently used delegations are evicted first, and the estimated size never exceeds
+    the limit."""
     found = [registered(ucan(FILES, nonce=str(at), lifetime_s=DAY_S)) for at in range(30)]
     cache = Delegations(one_store, max_bytes=100_000)
     for known in found:
@@ -362,7 +364,7 @@ async def test_cache_is_bounded_in_bytes(one_store: Store) -> None:
 
 
 async def test_aliases_in_the_cache_are_bounded_too(one_store: Store) -> None:
-    """Strangers cannot fill the memory with spellings."""
+    """Other spellings of delegations cannot fill the memory."""
     cache = Delegations(one_store, max_bytes=10_000)
     known = registered(ucan(FILES))
     for at in range(200):
@@ -373,7 +375,7 @@ async def test_aliases_in_the_cache_are_bounded_too(one_store: Store) -> None:
 
 
 def row_of(header: str, closure: list[bytes]) -> bytes:
-    """A row as delegations are stored, whatever stands in it."""
+    """Return a row as delegations are stored, with any content."""
     return msgspec.msgpack.encode((header, closure, None, None, NOW, [], []))
 
 
@@ -382,7 +384,7 @@ MEMBERS = [member.content_key + member.cid for member in WHOLE.closure]
 
 
 def test_row_is_laid_out_so() -> None:
-    """The rows below are damaged in what they say, not in how they are written."""
+    """The damaged rows of the next test have the right encoding and wrong contents."""
     found = decode_delegation(Record(row_of(WHOLE.delegation.header, MEMBERS), b"." * 16))
     assert found is not None
     assert found.closure == WHOLE.closure
@@ -402,6 +404,6 @@ def test_row_is_laid_out_so() -> None:
     ],
 )
 def test_damaged_row_is_reported(value: bytes) -> None:
-    """A stored delegation that does not decode is an error of its own."""
+    """A stored delegation that cannot be decoded raises its own error."""
     with pytest.raises(RecordDamaged):
         decode_delegation(Record(value, b"." * 16))

@@ -61,7 +61,7 @@ async def host(
     client: str | None = None,
     is_new: bool = True,
 ) -> tuple[list[str], list[str]]:
-    """Plan and commit; the names that are activated and skipped."""
+    """Plan and commit; return the names of the activated and of the skipped spaces."""
     wanted = hosting_by_grant(delegation, policy, client=client, now=NOW, is_new=is_new)
     planned = await plan(store, wanted)
     assert isinstance(await commit(store, planned), Committed)
@@ -69,8 +69,8 @@ async def host(
 
 
 async def test_owners_grant_hosts_its_spaces(one_store: Store) -> None:
-    """In `auto` a grant without parents by the space's own DID hosts it, and a repeat tells the
-    truth (Q6)."""
+    """In `auto` a grant without parents by the space's own DID hosts the space. A repeated grant
+    reports it as already hosted (Q6)."""
     delegation = grant("default", "notes")
     assert await host(one_store, delegation) == (["default", "notes"], [])
     assert await host(one_store, delegation, is_new=False) == (["default", "notes"], [])
@@ -90,7 +90,7 @@ async def test_wallets_grant_hosts_its_spaces(one_store: Store) -> None:
 
 
 async def test_grant_over_anothers_space_hosts_nothing(one_store: Store) -> None:
-    """A signer that is not the space's DID does not host it, with or without a parent."""
+    """A signer other than the space's DID does not host the space, with or without a parent."""
     outsider = grant("default", signer=STRANGER)
     assert await host(one_store, outsider) == ([], ["default"])
     parent = grant("default")
@@ -101,7 +101,7 @@ async def test_grant_over_anothers_space_hosts_nothing(one_store: Store) -> None
 
 
 async def test_repeat_hosts_nothing(one_store: Store) -> None:
-    """Only a new registration hosts; a repeat learns what is hosted."""
+    """Only the first registration hosts spaces; a repeated one reports which are hosted."""
     assert await host(one_store, grant("default"), is_new=False) == ([], ["default"])
 
 
@@ -178,8 +178,8 @@ async def test_permit_mode(one_store: Store) -> None:
 
 
 async def test_owners_are_admitted_one_by_one(one_store: Store) -> None:
-    """A grant over spaces of two owners hosts those of the one who is admitted, and rests on no
-    more than that."""
+    """A grant over spaces of two owners hosts those of the admitted one, and its commit depends on
+    no other admission."""
     both = HostingRequest(
         (space(), space(owner=FRIEND_P)),
         wanted=(space(), space(owner=FRIEND_P)),
@@ -267,7 +267,8 @@ async def admitted(one_store: Store) -> Store:
 
 @EVERY_MODE
 async def test_bound_of_one_grant(admitted: Store, mode: HostingPolicy) -> None:
-    """One grant hosts 16 new spaces; further ones are skipped and the grant stands (ST15)."""
+    """One grant hosts up to 16 new spaces; further ones are skipped, and the grant is registered
+    (ST15)."""
     names = tuple(f"s{at:02d}" for at in range(20))
     activated, skipped = await host(admitted, grant(host=names), mode)
     assert activated == list(names[:16])
@@ -297,8 +298,8 @@ async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
 
 @EVERY_MODE
 async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None:
-    """One client address brings so many new owners an hour; known owners and loopback are not
-    counted."""
+    """New owners per client address and hour are limited; known owners and loopback do not
+    count."""
     policy = mode._replace(new_owners_per_hour=1)
     friends = ucan({f"{space(owner=FRIEND_P).text}/space": [HOST]}, signer=FRIEND)
     assert await host(admitted, grant(host=("default",)), policy, client=CLIENT) == (
@@ -311,7 +312,7 @@ async def test_bound_of_new_owners(admitted: Store, mode: HostingPolicy) -> None
 
 
 async def test_next_hour_counts_anew(one_store: Store) -> None:
-    """The bound on new owners is one of each hour."""
+    """The limit on new owners starts again each hour."""
     policy = AUTO._replace(new_owners_per_hour=1)
     await host(one_store, grant("default"), policy, client=CLIENT)
     friends = ucan({f"{space(owner=FRIEND_P).text}/kv": [GET]}, signer=FRIEND)
@@ -335,13 +336,13 @@ CLIENTS = {
 
 @pytest.mark.parametrize(("address", "expected"), CLIENTS.values(), ids=CLIENTS)
 def test_how_clients_are_counted(address: str | None, expected: str | None) -> None:
-    """Loopback is not counted, IPv6 by its /64, everything else by itself."""
+    """Loopback is not counted, an IPv6 address counts by its /64, any other address by itself."""
     assert expected == counted_client(address)
 
 
 async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
-    """Plans made on the same read cannot go over a bound together; the refused one skips on its
-    next read."""
+    """Concurrent plans cannot exceed a limit together. The commit that would is refused, and its
+    next plan skips the spaces."""
     policy = AUTO._replace(per_owner=3)
     grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
     wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]
@@ -355,7 +356,7 @@ async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
 
 
 async def test_racing_hosts_of_one_space(one_store: Store) -> None:
-    """Two grants that host the same space at once: one does, the other finds it hosted."""
+    """Of two concurrent grants that host the same space one does, and the other finds it hosted."""
     wanted = [
         hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW)
         for nonce in ("one", "two")
@@ -368,7 +369,8 @@ async def test_racing_hosts_of_one_space(one_store: Store) -> None:
 
 
 async def test_write_may_depend_on_the_space(one_store: Store) -> None:
-    """A hosted space gives a condition for commits; one that is not hosted gives none."""
+    """A hosted space returns a condition for commits, and a space that is not hosted returns
+    none."""
     await host(one_store, grant("default"))
     record = (await one_store.read((space_keys(space()).row,))).records[0]
     key = space_keys(space()).row

@@ -46,8 +46,8 @@ async def _all_keys(store: Store) -> set[bytes]:
 
 
 async def test_an_expired_delegation_leaves_whole(one_store: Store) -> None:
-    """Thirty days after its end every row of a delegation goes, a revoked mark too, and it counts
-    no longer."""
+    """Thirty days after its end every row of a delegation is removed, also a revoked mark, and it
+    is no longer counted."""
     for granted in (
         registered(ucan(KV, lifetime_s=60)),
         registered(wallet_grant(WALLETS, lifetime_s=60)),
@@ -65,8 +65,8 @@ async def test_an_expired_delegation_leaves_whole(one_store: Store) -> None:
 
 
 async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
-    """A row of the sweep without the time of registration, as earlier versions wrote it, is found
-    and goes too."""
+    """A sweep finds and removes rows without a registration time, as earlier versions wrote
+    them."""
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     content = granted.delegation.content_key
@@ -79,8 +79,8 @@ async def test_a_delegation_that_an_earlier_version_filed_leaves_whole(one_store
 
 
 async def test_a_session_that_an_earlier_version_filed_leaves_whole(one_store: Store) -> None:
-    """A row of the index of sessions goes with its delegation, whether or not it would be filed
-    today."""
+    """A row in the index of sessions is removed with its delegation, even if it would not be
+    indexed today."""
     granted = registered(wallet_grant(WALLETS, lifetime_s=60))
     await _register(one_store, granted)
     former = Put(session_row_key(granted.delegation), granted.delegation.content_key)
@@ -100,8 +100,8 @@ async def test_what_is_valid_stays(one_store: Store) -> None:
 
 
 async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: Store) -> None:
-    """A delegation that outlives what it cites keeps its mark until thirty days after its own
-    end."""
+    """The mark of a delegation that expires after its parents is kept until thirty days after its
+    own end."""
     short = registered(ucan(KV, lifetime_s=60))
     longer = registered(
         ucan(KV, lifetime_s=10 * DAY_S, parents=(short.delegation,), nonce="m"), short
@@ -119,7 +119,8 @@ async def test_a_mark_stays_as_long_as_its_delegation_could_return(one_store: St
 async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(
     one_store: Store,
 ) -> None:
-    """A delegation without an expiry stays after its parent has expired."""
+    """A delegation without an expiry is kept after its parent has expired; only its index row is
+    removed."""
     short = registered(wallet_grant(WALLETS, lifetime_s=60, nonce="nonce0001"))
     parents_window = registered(wallet_grant(WALLETS, lifetime_s=None))
     endless = replace(parents_window, not_before=None, expires_at=short.expires_at)
@@ -132,7 +133,7 @@ async def test_an_endless_grant_on_an_ending_one_is_only_taken_from_the_index(
 
 
 async def test_two_sweeps_count_once(one_store: Store) -> None:
-    """A removal that was planned on an older reading is refused."""
+    """A removal is refused if it was planned before another sweep changed the rows."""
     granted = registered(ucan(KV, lifetime_s=60))
     await _register(one_store, granted)
     now = NOW + KEPT_AFTER_EXPIRY_S + 61

@@ -42,7 +42,7 @@ _SPACE = parse_space_id("tinycloud:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX
 
 
 async def _unwatched() -> None:
-    """The caller of these statements stays, and keeps its rights."""
+    """Replace the checks that the caller is still connected and still has its rights."""
 
 
 def _run(lease: Lease, work: Query | Batch, rights: frozenset[str], *, writes: bool) -> Run:
@@ -70,8 +70,8 @@ async def databases(tmp_path: Path) -> AsyncIterator[Databases]:
 
 @pytest.mark.slow
 async def test_fuzz_no_statement_reaches_another_file(tmp_path: Path, databases: Databases) -> None:
-    """SQ8, SQ29: whatever the statement, the process that runs it reads and writes no file but its
-    database, and answers with a result or a typed error."""
+    """SQ8, SQ29: no statement makes its process read or write another file than its database. The
+    answer is a result or a typed error."""
     canary, out = tmp_path / "canary.db", tmp_path / "out.db"
     with apsw.Connection(str(canary)) as other:
         other.execute("CREATE TABLE notes (a)")
@@ -129,7 +129,8 @@ async def _one(lease: Lease, sql: str, rights: frozenset[str]) -> bool:
 
 @given(data=st.binary(max_size=200), kind=st.sampled_from([FromChild, ToChild]))
 def test_fuzz_any_bytes_are_a_message_or_an_error(data: bytes, kind: object) -> None:
-    """SQ29: whatever a child sends, a worker reads a message of a known type, or an error."""
+    """SQ29: a worker reads any bytes of a child as a message of a known type, or raises an
+    error."""
     reader = MessageReader(kind, 1000)
     with suppress(MessageInvalid):
         reader.feed(data)

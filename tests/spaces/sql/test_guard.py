@@ -71,7 +71,7 @@ def answer(
     ],
 )
 def test_some_statements_are_never_allowed(connection: Connection, sql: str) -> None:
-    """Whatever the right, these are refused with their text (SQ8)."""
+    """These statements are refused with their text, whatever the rights (SQ8)."""
     assert answer(connection, sql, ALL) == (f"Permission denied: Statement type not allowed: {sql}")
 
 
@@ -102,7 +102,7 @@ def test_some_statements_are_never_allowed(connection: Connection, sql: str) -> 
 def test_functions_and_tables_outside_the_database_are_refused(
     connection: Connection, sql: str
 ) -> None:
-    """Extensions, files, virtual tables and the schema's rows are out of reach (SQ8, SQ9)."""
+    """Extensions, files, virtual tables and rows of the schema are refused (SQ8, SQ9)."""
     text = answer(connection, sql, ALL)
     assert text.startswith(("SQLite error: ", "Permission denied: ")), text
 

@@ -38,7 +38,7 @@ NEVER_SWEPT = 4_000_000_000
 
 
 class Endless:
-    """An engine with a fault: more rows follow, and the page does not name where it ended."""
+    """An engine with a defect: it reports more rows without the key at which the page ended."""
 
     async def read(self, *_: object, **__: object) -> Snapshot:
         return Snapshot(is_first_use=None, records=(), pages=(Page(rows=(), more=True),))
@@ -66,7 +66,7 @@ async def put(store: Store, *rows: tuple[bytes, bytes | None]) -> Committed:
 
 
 async def test_a_walk_ends_at_a_page_that_names_no_end() -> None:
-    """Without its last key the range would begin again, for ever."""
+    """A scan ends at a page without a last key; otherwise it would start again for ever."""
     with pytest.raises(RuntimeError, match="last key"):
         async for page in pages_of(Endless(), Range(b"K")):  # type: ignore[arg-type]  # of a store, what the walk calls
             assert not page.rows
@@ -96,7 +96,7 @@ async def test_every_put_has_a_new_stamp(store: Store) -> None:
 
 
 async def test_tombstone_is_read_with_its_stamp(store: Store) -> None:
-    """A deleted row is told from one never written (ST5, M31)."""
+    """A deleted row differs from one that was never written (ST5, M31)."""
     await put(store, (b"Ka", b"1"))
     await put(store, (b"Ka", None))
     record = (await store.read((b"Ka",))).records[0]
@@ -116,7 +116,7 @@ async def test_tombstone_counts_as_absent(store: Store) -> None:
 
 
 async def test_expected_stamp(store: Store) -> None:
-    """A put over a stamp happens once: the second finds another stamp."""
+    """A put that expects a stamp succeeds once; the second one finds another stamp."""
     await put(store, (b"Ka", b"1"))
     expected = await stamp(store, b"Ka")
     assert isinstance(
@@ -146,7 +146,7 @@ async def test_stamp_of_a_tombstone_can_be_expected(store: Store) -> None:
     ids=["revoked", "empty", "longer", "padded", "deleted"],
 )
 async def test_mark_that_is_not_live_refuses(store: Store, mark: bytes | None) -> None:
-    """A commit happens only while every mark it relies on is live (ST2)."""
+    """A commit succeeds only while every mark that it depends on is live (ST2)."""
     await put(store, (b"L1", LIVE_MARK), (b"L2", LIVE_MARK))
     commit = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1", b"L2"))
     assert isinstance(await store.commit(commit), Committed)
@@ -155,12 +155,12 @@ async def test_mark_that_is_not_live_refuses(store: Store, mark: bytes | None) -
 
 
 async def test_absent_mark_refuses(store: Store) -> None:
-    """A mark that is not there is not live."""
+    """A missing mark is not live."""
     assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))), Refused)
 
 
 async def test_check_compares_stamps(store: Store) -> None:
-    """A checked row must exist unchanged; an absent one refuses."""
+    """A checked row has to exist unchanged."""
     await put(store, (b"Na", b"1"))
     check = Check(b"Na", await stamp(store, b"Na"))
     assert isinstance(
@@ -192,7 +192,7 @@ async def test_refused_writes_nothing(store: Store) -> None:
 
 
 async def test_counter_adds_up(store: Store) -> None:
-    """Adds change a counter by their sum; one that sums to nothing leaves no row."""
+    """Additions change a counter by their sum; a counter of zero has no row."""
     await store.commit(Commit(adds=(Add(b"cA", 5), Add(b"cA", -2), Add(b"cB", 0))))
     records = (await store.read((b"cA", b"cB"))).records
     assert [counter_of(record) for record in records] == [3, 0]
@@ -200,7 +200,8 @@ async def test_counter_adds_up(store: Store) -> None:
 
 
 async def test_bound_of_a_counter_is_exact(store: Store) -> None:
-    """`at_most` judges the counter as it will be, also without a change of its own (ST7)."""
+    """`at_most` applies to the resulting counter, also in a commit that does not change it
+    (ST7)."""
     assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 5, at_most=5),))), Committed)
     assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 1, at_most=5),))), Refused)
     assert isinstance(await store.commit(Commit(adds=(Add(b"cA", 0, at_most=4),))), Refused)
@@ -208,7 +209,7 @@ async def test_bound_of_a_counter_is_exact(store: Store) -> None:
 
 
 async def test_racing_adds_stop_at_the_bound(store: Store) -> None:
-    """Of many commits at once exactly as many pass as the bound allows."""
+    """Of many concurrent commits exactly as many succeed as the limit allows."""
     outcomes = await asyncio.gather(
         *[store.commit(Commit(adds=(Add(b"cA", 1, at_most=7),))) for _ in range(50)]
     )
@@ -217,8 +218,7 @@ async def test_racing_adds_stop_at_the_bound(store: Store) -> None:
 
 
 async def test_weights_follow_rows(store: Store) -> None:
-    """A replaced row gives its weight back to the account it was charged to, a deleted one too
-    (ST7)."""
+    """A replaced or deleted row subtracts its weight from the account it was charged to (ST7)."""
 
     async def usage() -> list[int]:
         return [counter_of(record) for record in (await store.read((b"cA", b"cB"))).records]
@@ -235,7 +235,7 @@ async def test_weights_follow_rows(store: Store) -> None:
 
 
 async def test_bound_includes_the_weights_of_the_commit(store: Store) -> None:
-    """A quota is an add of nothing with a bound: it sees the weights that come with it."""
+    """A quota is an addition of zero with a limit, and counts the weights of the same commit."""
 
     def write(weight_bytes: int) -> Commit:
         return Commit(
@@ -256,7 +256,8 @@ async def test_counter_does_not_overflow(store: Store) -> None:
 
 
 async def test_replay_record_is_reported_once(store: Store) -> None:
-    """A claim with a read is a first use exactly once; without a claim nothing is said (ST4)."""
+    """A read reports the first use of its replay record exactly once; a read without one reports
+    nothing (ST4)."""
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is False
     assert (await store.read(replay_record=claim(b"two"))).is_first_use is True
@@ -264,7 +265,7 @@ async def test_replay_record_is_reported_once(store: Store) -> None:
 
 
 async def test_replay_record_is_exact_among_tasks(store: Store) -> None:
-    """Of many reads at once one is the first."""
+    """Of many concurrent reads one is the first use."""
     snapshots = await asyncio.gather(*[store.read(replay_record=claim(b"one")) for _ in range(50)])
     assert sum(snapshot.is_first_use is True for snapshot in snapshots) == 1
 
@@ -276,7 +277,7 @@ async def test_read_sees_durable_claims(store: Store) -> None:
 
 
 async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
-    """The commit of an operation claims again, under a key of its own (ST4)."""
+    """The commit of an operation writes a replay record of its own, under another key (ST4)."""
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     assert isinstance(
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=claim(b"one"))), Committed
@@ -288,7 +289,7 @@ async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
 
 
 async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
-    """Two commits of one claim: the first to come is written."""
+    """Of two commits with one replay record the first is written."""
     commits = [
         Commit(puts=(Put(b"K%d" % at, b"1"),), replay_record=claim(b"one")) for at in range(5)
     ]
@@ -299,7 +300,7 @@ async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
 
 
 async def test_racing_creations(store: Store) -> None:
-    """Of many commits that expect absence one passes, and its value stays."""
+    """Of many commits that expect absence one succeeds, and its value is kept."""
     commits = [Commit(puts=(Put(b"Ka", b"%d" % at, expect=ABSENT),)) for at in range(50)]
     outcomes = await asyncio.gather(*map(store.commit, commits))
     winners = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Committed)]
@@ -307,8 +308,8 @@ async def test_racing_creations(store: Store) -> None:
 
 
 async def test_commits_are_judged_in_order(store: Store) -> None:
-    """Commits sent together see each other: a revocation before a write wins, wherever the batch is
-    cut."""
+    """Commits that are sent together see each other: a revocation before a write wins, however they
+    are batched."""
     await put(store, (b"L1", LIVE_MARK))
     write = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))
     before, revocation, after = await asyncio.gather(
@@ -339,14 +340,14 @@ async def test_range_begins_after_a_key(store: Store) -> None:
 
 
 async def test_prefix_of_the_last_bytes(store: Store) -> None:
-    """A prefix that nothing can follow is read to the end."""
+    """A prefix without a following prefix is read to the end."""
     await put(store, (b"\xff", b"1"), (b"\xff\xff", b"2"), (b"a", b"3"))
     (page,) = (await store.read(ranges=(Range(b"\xff"),))).pages
     assert [key for key, _ in page.rows] == [b"\xff", b"\xff\xff"]
 
 
 async def test_page_ends_at_its_limit(store: Store) -> None:
-    """A page says whether rows may follow, and after which key."""
+    """A page reports whether rows may follow, and after which key."""
     await put(store, *[(b"K%d" % at, b"v") for at in range(5)])
     page, rest, exact = (
         await store.read(
@@ -367,14 +368,14 @@ async def test_page_ends_at_its_limit(store: Store) -> None:
 
 
 async def test_page_leaves_tombstones_out(store: Store) -> None:
-    """Deleted rows neither show nor count towards the limit (ST5)."""
+    """Deleted rows are not returned and do not count towards the limit (ST5)."""
     await put(store, *[(b"K%d" % at, None if at % 2 else b"v") for at in range(6)])
     page = (await store.read(ranges=(Range(b"K", limit=3),))).pages[0]
     assert [key for key, _ in page.rows] == [b"K0", b"K2", b"K4"]
 
 
 async def test_page_of_keys_only(store: Store) -> None:
-    """Keys come without values, deleted ones not at all, and the page ends where its range does."""
+    """A page of keys has no values and no deleted rows, and ends with its range."""
     await put(store, (b"Ka", b"value"), (b"Kb", None), (b"Kc", b""), (b"L", b"beyond"))
     page = (await store.read(ranges=(Range(b"K", keys_only=True),))).pages[0]
     assert [(b"Ka", b""), (b"Kc", b"")] == [(key, record.value) for key, record in page.rows]
@@ -403,7 +404,7 @@ async def test_page_of_keys_only_is_the_page_without_values(
 
 
 async def test_page_of_large_values_is_cut(store: Store) -> None:
-    """A page gathers a bounded number of bytes and says that more follows."""
+    """A page contains a limited number of bytes and reports that more follow."""
     for at in range(3):
         await put(store, *[(b"K%d%02d" % (at, row), b"v" * MAX_VALUE_BYTES) for row in range(10)])
     page = (await store.read(ranges=(Range(b"K", limit=1000),))).pages[0]
@@ -421,8 +422,8 @@ async def test_large_rows_come_back_whole(store: Store) -> None:
 
 
 async def test_row_leads_to_another(store: Store) -> None:
-    """One read gives what rows lead to: the row under a prefix and their value, with its stamp,
-    also a tombstone."""
+    """A read can follow rows: a prefix and a row's value make the key of the next row. That row is
+    returned with its stamp, also as a tombstone."""
     await put(
         store,
         (b"I1", b"x"),
@@ -450,8 +451,8 @@ async def test_row_leads_to_another(store: Store) -> None:
 
 
 async def test_row_that_leads_nowhere(store: Store) -> None:
-    """Nothing is found behind a row that is absent, deleted or empty, or whose value makes no
-    key."""
+    """Following a row that is absent, deleted or empty, or whose value makes no key, returns
+    nothing."""
     await put(
         store,
         (b"I1", b"x"),
@@ -469,8 +470,8 @@ async def test_row_that_leads_nowhere(store: Store) -> None:
 
 
 async def test_following_sees_one_moment(store: Store) -> None:
-    """A row and what it leads to are of one commit, whichever is read first, beside a claim and a
-    page (ST1)."""
+    """A row and the row that follows from it are of one commit, in any order of reads, also beside
+    a replay record and a page (ST1)."""
     await put(store, (b"I1", b"0"), (b"G0", b"0"))
 
     async def write() -> None:
@@ -575,8 +576,8 @@ async def test_closed_store_is_unavailable(store: Store) -> None:
 
 
 async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store) -> None:
-    """A commit that a closing store acknowledges is there afterwards; of any other the caller hears
-    that it may not."""
+    """A commit that a closing store acknowledges is stored. Any other raises that its outcome is
+    unknown."""
     await store.commit(Commit(puts=(Put(b"Ka", b"connected"),)))
     asked = [
         asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),))))
@@ -598,7 +599,7 @@ async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store)
 
 
 async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None:
-    """Commits beside one whose caller was cancelled have their outcomes."""
+    """Commits beside a cancelled one get their outcomes."""
     for _ in range(5):
         leaving, staying = (
             asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),))))
@@ -611,7 +612,7 @@ async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None
 
 
 async def test_everything_is_there_after_reopening(engine, store: Store) -> None:
-    """Rows, counters and first uses outlive the process that made them."""
+    """Rows, counters and replay records survive the process that wrote them."""
     await store.commit(Commit(puts=(Put(b"Ka", b"1", weight_bytes=3, account=b"cA"),)))
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     await store.close()
@@ -627,8 +628,7 @@ async def test_everything_is_there_after_reopening(engine, store: Store) -> None
 
 
 async def test_ST16_conditions_alone_leave_no_row(store: Store) -> None:
-    """A commit of conditions alone is committed while they hold, else refused, and changes no row
-    either way."""
+    """A commit with conditions only succeeds while they are true, and never changes a row."""
     await put(store, (b"Ka", b"a"), (b"La", LIVE_MARK), (b"Kb", None))
     rows = await _all_rows(store)
     for key in (b"Ka", b"Kb"):  # a tombstone too

@@ -38,7 +38,7 @@ ACKNOWLEDGED_BEFORE_KILL = 250
 
 
 class Load:
-    """Writers that note what was acknowledged; each commit writes two rows and counts one."""
+    """Writers that record what was acknowledged. Each commit writes two rows and counts one."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -72,7 +72,8 @@ class Load:
 
 @pytest.mark.slow
 async def test_killed_storekeeper_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    """Through any number of SIGKILLs under load each commit happens exactly once, and whole."""
+    """After any number of SIGKILLs under load each commit was written exactly once, and
+    completely."""
     with StorekeeperProcess(tmp_path / "data") as keeper:
         store = connect_lmdb(keeper.folder)
         load = Load(store)
@@ -105,7 +106,7 @@ async def all_rows(store: Store, prefix: bytes) -> list[bytes]:
 
 @pytest.mark.slow
 async def test_stopped_storekeeper_answers_and_the_next_takes_over(tmp_path: Path) -> None:
-    """SIGTERM ends with status 0, and commits made meanwhile reach the next one."""
+    """SIGTERM ends with status 0, and the next storekeeper writes the commits that wait."""
     with StorekeeperProcess(tmp_path / "data") as keeper:
         store = connect_lmdb(keeper.folder)
         assert isinstance(await store.commit(Commit(puts=(Put(b"Ka", b"1"),))), Committed)
@@ -157,13 +158,13 @@ async def test_failed_write_ends_the_storekeeper(
 
 
 def test_second_storekeeper_is_refused(tmp_path: Path) -> None:
-    """One process writes a folder, whichever way it does it."""
+    """Only one process can write to a folder, by either way of opening it."""
     with StorekeeperProcess(tmp_path / "data") as keeper, pytest.raises(StoreLocked):
         open_lmdb(keeper.folder)
 
 
 async def test_folder_with_a_long_path(tmp_path: Path) -> None:
-    """Where the socket's path would be too long, both sides find the same short place."""
+    """If the socket's path is too long, both sides use the same shorter path."""
     folder = tmp_path / ("x" * 100)
     with StorekeeperProcess(folder) as keeper:
         store = connect_lmdb(keeper.folder)
@@ -174,13 +175,13 @@ async def test_folder_with_a_long_path(tmp_path: Path) -> None:
 
 
 async def test_worker_on_an_empty_folder(tmp_path: Path) -> None:
-    """A worker does not make a store: it waits for a storekeeper that did."""
+    """A worker does not create a store, but waits for a storekeeper that does."""
     with pytest.raises(StoreUnavailable):
         connect_lmdb(tmp_path)
 
 
 async def test_outsider_on_the_socket(tmp_path: Path) -> None:
-    """Bytes that are no frames end their connection and nothing else."""
+    """A connection that sends malformed frames is closed, and no other is affected."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         for junk in (b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\3\x93\x01\x02"):
             reader, writer = await asyncio.open_unix_connection(keeper.folder / "store.sock")
@@ -193,8 +194,8 @@ async def test_outsider_on_the_socket(tmp_path: Path) -> None:
 
 
 async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> None:
-    """Of commits that are sent unchecked, those beyond the contract's bounds are not taken; the
-    others are written."""
+    """The storekeeper rejects unchecked commits that exceed the contract's limits, and writes the
+    others."""
     commits = [
         Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))
     ]
@@ -219,7 +220,8 @@ async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> 
 
 
 async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -> None:
-    """Beyond its bound the store refuses large commits, takes small ones, and reads as before."""
+    """Above its limit the store refuses large commits, but writes small ones and reads as
+    before."""
     with folder_kind(tmp_path / "data", max_bytes=512 * 1024) as engine:
         store = engine()
         written = 0
@@ -241,7 +243,7 @@ async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -
 async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(
     folder_kind, tmp_path: Path
 ) -> None:
-    """With less free disk than the reserve nothing is written at all."""
+    """With less free disk space than the reserve nothing is written."""
     with folder_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
         store = engine()
         with pytest.raises(StoreFull):
@@ -275,8 +277,7 @@ asyncio.run(main())
 
 @pytest.mark.slow
 def test_replay_record_is_exact_among_processes(tmp_path: Path) -> None:
-    """Two workers that claim the same things at the same time: each thing has exactly one
-    winner."""
+    """If two workers claim the same tokens at once, each token has exactly one first use."""
     count = 2000
     with StorekeeperProcess(tmp_path / "data") as keeper:
         workers = [
@@ -300,7 +301,7 @@ def test_replay_record_is_exact_among_processes(tmp_path: Path) -> None:
 
 
 async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> None:
-    """The record of plain reads' first uses belongs to one boot; the durable claims stay."""
+    """Replay records of reads belong to one boot, and those of commits are kept."""
     folder = tmp_path / "data"
     store = open_lmdb(folder)
     read, durable = ReplayRecord(b"r" * 32, 4_000_000_000), ReplayRecord(b"d" * 32, 4_000_000_000)
@@ -318,7 +319,7 @@ async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> N
 
 
 class DeafLine:
-    """Stands between a worker and the storekeeper; loses the first answers together with their
+    """A proxy between a worker and the storekeeper that drops the first replies together with their
     connection."""
 
     def __init__(self, storekeeper: Path, lost_answers: int) -> None:
@@ -360,8 +361,8 @@ class DeafLine:
     ids=["without a replay record", "with one"],
 )
 async def test_lost_answer_is_settled(tmp_path: Path, replay_record: ReplayRecord | None) -> None:
-    """A commit whose answer was lost with the connection is found to have happened, and happens
-    once (ST4)."""
+    """A commit whose reply was lost with the connection is recognised as written, and written once
+    (ST4)."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         line = DeafLine(keeper.folder / "store.sock", lost_answers=2)
         async with line.at(tmp_path / "line") as place:
@@ -376,8 +377,8 @@ async def test_lost_answer_is_settled(tmp_path: Path, replay_record: ReplayRecor
 
 
 async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) -> None:
-    """A storekeeper that ends between accepting a connection and reading from it keeps no commit
-    from the next one."""
+    """If a storekeeper ends between accepting a connection and reading from it, the commit reaches
+    the next one."""
     place = tmp_path / "line"
     with StorekeeperProcess(tmp_path / "d") as keeper, socket.socket(socket.AF_UNIX) as ending:
         ending.bind(str(place))
@@ -398,7 +399,7 @@ async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) 
 
 
 async def test_lost_refusal_is_judged_again(tmp_path: Path) -> None:
-    """A refusal leaves no trace, so a commit whose refusal was lost is refused again."""
+    """A refusal leaves no row, so a commit whose refusal was lost is refused again."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         line = DeafLine(keeper.folder / "store.sock", lost_answers=1)
         async with line.at(tmp_path / "line") as place:

@@ -89,7 +89,7 @@ class Model:
             self.claims.add(commit.replay_record.key)
 
     def learn(self, keys: list[bytes], records: tuple[Record | None, ...]) -> None:
-        """Compare what was read, and keep the stamps."""
+        """Compare the result of a read, and record its stamps."""
         for key, record in zip(keys, records, strict=True):
             assert (None if record is None else record.value) == self.value(key)
             assert (record is None) == (key not in self.rows)
@@ -201,8 +201,8 @@ def under(prefix: bytes, commit: Commit) -> Commit:
 )
 @given(st.lists(drafts, max_size=12))
 def test_store_follows_the_model(runs: Runs, listed: list[Draft]) -> None:
-    """Any sequence of commits passes, refuses, stores and counts as the model says; pages and links
-    show its rows."""
+    """Any sequence of commits is accepted, refused, stored and counted as in the model, and pages
+    and links return its rows."""
     runs.runner.run(follow(runs.store, runs.prefix(), listed))
 
 
@@ -244,7 +244,8 @@ async def follow(store: Store, prefix: bytes, listed: list[Draft]) -> None:
 def test_pages_of_any_size_equal_the_whole(
     runs: Runs, names: set[bytes], deleted: set[int], limit: int, prefix: bytes
 ) -> None:
-    """Going on after the last key of each page gives every live row of the range once, in order."""
+    """Pages that each start after the last key of the one before return every live row once, in
+    order."""
     rows = [(name, None if at in deleted else name) for at, name in enumerate(sorted(names))]
     runs.runner.run(page_through(runs.store, runs.prefix(), rows, limit, prefix))
 

@@ -25,7 +25,7 @@ COMMIT = Commit(puts=(Put(b"Ka", b"1"),))
 
 
 class Listener:
-    """Stands where the storekeeper does: hears what is asked, and answers what a test says."""
+    """A storekeeper for one connection at a time, whose answers the test chooses."""
 
     def __init__(self) -> None:
         self.asked: asyncio.Queue[CommitRequest] = asyncio.Queue()
@@ -33,7 +33,7 @@ class Listener:
         self._writer: asyncio.StreamWriter | None = None
 
     async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Hear one connection to its end."""
+        """Read one connection to its end."""
         self.connections += 1
         self._writer = writer
         frames = FrameReader(MAX_REQUEST_BYTES)
@@ -44,7 +44,7 @@ class Listener:
         writer.close()
 
     async def next(self) -> CommitRequest:
-        """Return what is asked next."""
+        """Return the next request."""
         return await asyncio.wait_for(self.asked.get(), PATIENCE_S)
 
     def say(self, data: bytes) -> None:
@@ -53,7 +53,7 @@ class Listener:
         self._writer.write(data)
 
     def answer(self, ask: CommitRequest, kind: Kind = Kind.COMMITTED) -> None:
-        """Answer a question."""
+        """Answer a request."""
         self.say(reply_frame([CommitReply(ask.number, kind)]))
 
 
@@ -68,7 +68,7 @@ async def listener(tmp_path: Path) -> AsyncIterator[Listener]:
 
 @pytest.fixture
 async def link(tmp_path: Path) -> AsyncIterator[StoreConnection]:
-    """A line to that place."""
+    """A connection to the listener."""
     link = StoreConnection(tmp_path / "sock")
     yield link
     await link.close()
@@ -78,7 +78,7 @@ async def link(tmp_path: Path) -> AsyncIterator[StoreConnection]:
 async def test_what_the_storekeeper_does_not_write_is_an_error(
     link: StoreConnection, listener: Listener, kind: Kind, error: type[Exception]
 ) -> None:
-    """No room, and a commit that the storekeeper does not take, are told apart."""
+    """A full store and a commit that the storekeeper rejects raise different errors."""
     asking = asyncio.create_task(link.commit(COMMIT))
     listener.answer(await listener.next(), kind)
     with pytest.raises(error):
@@ -102,7 +102,7 @@ async def test_bytes_that_are_no_answer_end_the_connection(
 async def test_caller_that_goes_away_takes_nothing_from_the_others(
     link: StoreConnection, listener: Listener
 ) -> None:
-    """The outcome of a cancelled commit is dropped; that of the next one arrives."""
+    """The outcome of a cancelled commit is dropped; the next commit gets its own outcome."""
     leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
     first, second = await listener.next(), await listener.next()
     leaving.cancel()
@@ -116,8 +116,8 @@ async def test_caller_that_goes_away_takes_nothing_from_the_others(
 async def test_answer_that_comes_too_late_is_nobodys(
     link: StoreConnection, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit is given up after its time, and a later answer to it disturbs no other; a cancelled
-    one goes with it."""
+    """A commit fails after a time limit, and a later answer to it affects no other commit. The same
+    holds for a cancelled one."""
     monkeypatch.setattr(_connection, "ANSWER_WITHIN_S", 0.0)
     monkeypatch.setattr(_connection, "_WATCH_S", 0.01)
     cancelled, given_up = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
@@ -136,7 +136,7 @@ async def test_answer_that_comes_too_late_is_nobodys(
 async def test_what_waits_is_bounded(
     link: StoreConnection, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond so many bytes without an answer commits are refused at once, until answers come."""
+    """If too many bytes wait for an answer, further commits fail at once until answers arrive."""
     monkeypatch.setattr(_connection, "MAX_WAITING_BYTES", 10)
     asking = asyncio.create_task(link.commit(COMMIT))
     ask = await listener.next()
@@ -152,8 +152,8 @@ async def test_what_waits_is_bounded(
 async def test_closing_while_nobody_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that is closed while it looks for the storekeeper fails what waits, and looks no
-    longer."""
+    """Closing a connection that looks for the storekeeper fails the waiting requests and ends the
+    search."""
     monkeypatch.setattr(_connection, "RECONNECT_WITHIN_S", 3600.0)
     link = StoreConnection(tmp_path / "nobody")
     before = asyncio.all_tasks()

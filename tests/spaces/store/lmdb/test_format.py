@@ -19,12 +19,12 @@ FORM_KEY = TABLE + b"\xfe"
 
 
 def raw(folder: Path) -> lmdb.Environment:
-    """Open an environment and look at nothing in it."""
+    """Open an environment without reading from it."""
     return lmdb.open(str(environment_folder(folder)), map_size=MAP_BYTES, max_dbs=MAX_TABLES)
 
 
 def say(folder: Path, form: bytes | None) -> int:
-    """Write what a folder says of its form; return the number of its last transaction."""
+    """Write the format version of a folder; return the number of its last transaction."""
     with raw(folder) as env:
         with env.begin(write=True) as txn:
             if form is None:
@@ -35,7 +35,7 @@ def say(folder: Path, form: bytes | None) -> int:
 
 
 def said(folder: Path) -> tuple[bytes | None, int]:
-    """Return what a folder says of its form, and the number of its last transaction."""
+    """Return the format version of a folder, and the number of its last transaction."""
     with raw(folder) as env, env.begin() as txn:
         return txn.get(FORM_KEY), env.info()["last_txnid"]
 
@@ -51,8 +51,8 @@ def test_an_environment_says_its_form_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [b"\0\0\0\3", b"\0\0\0\1", None, b"", b"\2", b"\0\0\0\2\0"])
 def test_a_form_that_is_not_known_is_left_alone(tmp_path: Path, form: bytes | None) -> None:
-    """Neither who writes nor who reads opens it, and nothing in it changes; rows without a form are
-    of an old one."""
+    """An environment of an unknown format is neither opened nor changed. Rows without a format
+    version are of an old format."""
     open_for_writing(tmp_path).close()
     transaction = say(tmp_path, form)
     for opening in (open_for_writing, open_for_reading, open_lmdb, connect_lmdb):

@@ -39,14 +39,13 @@ def _read(frames: list[bytes]) -> list[tuple[CommitRequest, ...]]:
 
 
 def test_what_is_asked_in_one_turn_is_one_frame() -> None:
-    """Questions come out of their frame as they were put in, in their order."""
+    """Requests of one turn of the loop are sent in one frame, in their order."""
     asks = [_ask(number) for number in range(BATCH_COMMITS)]
     assert [tuple(asks)] == _read(request_frames([encode_request(ask) for ask in asks]))
 
 
 def test_no_frame_is_beyond_its_bounds() -> None:
-    """More commits than a batch may have, or more bytes than a frame may have, go into several
-    frames."""
+    """Commits that exceed the limits of a batch or of a frame are sent in several frames."""
     many = [_ask(number) for number in range(2 * BATCH_COMMITS + 1)]
     large = [_ask(number, MAX_VALUE_BYTES) for number in range(100)]
     for asks in (many, large):
@@ -79,7 +78,7 @@ def test_a_frame_of_too_many_is_refused() -> None:
 
 
 async def test_many_commits_of_one_turn_are_all_answered(tmp_path: Path) -> None:
-    """More commits than fit a batch, asked for at once, are all written."""
+    """Concurrent commits that exceed a batch are all written."""
     count = BATCH_COMMITS + 88
     with StorekeeperProcess(tmp_path) as process:
         store = connect_lmdb(tmp_path)

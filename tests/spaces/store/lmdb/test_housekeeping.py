@@ -25,7 +25,7 @@ GRACE_S = 60 * REPLAY_GRACE_MINUTES
 
 
 class Folder:
-    """A data folder whose writer keeps house when a test lets time go by."""
+    """A data folder whose writer runs its housekeeping when a test advances the time."""
 
     def __init__(self, folder: Path, clock: FixedClock, *, lived_s: float = STEADY_S) -> None:
         self.clock, self._elapsed = clock, FixedClock(0.0)
@@ -52,7 +52,7 @@ class Folder:
         return self._writer.apply([CommitRequest(0, os.urandom(16), 0, commit)])[0]
 
     def live(self, seconds: float, *, step_s: float = MINUTE_S) -> None:
-        """Let time go by evenly, keeping house at each step."""
+        """Advance the time evenly, with housekeeping at each step."""
         self._house.do_housekeeping()
         while seconds > 0:
             step_s = min(step_s, seconds)
@@ -68,7 +68,7 @@ class Folder:
 
 @pytest.fixture
 def folder(tmp_path: Path, clock: FixedClock) -> Iterator[Folder]:
-    """A new folder whose clock is known to be steady."""
+    """A new folder after the clock was found to be steady."""
     opened = Folder(tmp_path, clock)
     yield opened
     opened.close()
@@ -85,7 +85,7 @@ def durable_key(record: ReplayRecord) -> bytes:
 def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
     folder: Folder, clock: FixedClock
 ) -> None:
-    """A swept claim is gone, yet never a first use again: not for a read, not for a commit
+    """A swept replay record never counts as a first use again, neither in a read nor in a commit
     (ST4)."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
     assert folder.read(replay_record=read).is_first_use is True
@@ -102,7 +102,7 @@ def test_claims_are_forgotten_after_their_expiry_and_stay_refused(
 
 
 def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -> None:
-    """A claim outlives restarts as long as the token could be used, and ten minutes more."""
+    """A replay record survives restarts as long as the token is valid, and for ten more minutes."""
     read, committed = claim(b"read", clock), claim(b"committed", clock)
     folder.read(replay_record=read)
     folder.commit(Commit(replay_record=committed))
@@ -117,8 +117,8 @@ def test_claims_are_kept_until_their_expiry(folder: Folder, clock: FixedClock) -
 def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
     tmp_path: Path, clock: FixedClock
 ) -> None:
-    """A writer that was just started forgets nothing, whatever its clock says, until it went on
-    evenly (ST9)."""
+    """A writer that has just started removes nothing until its clock was steady for a while
+    (ST9)."""
     opened = Folder(tmp_path, clock)
     used = claim(b"used", clock)
     opened.read(replay_record=used)
@@ -138,8 +138,8 @@ def test_nothing_is_forgotten_by_a_clock_that_nobody_watched(
 def test_clock_that_stood_ahead(
     folder: Folder, clock: FixedClock, ahead_s: int, stood_ahead_s: int
 ) -> None:
-    """After it was set back no good token is refused and no used one taken, from before or
-    meanwhile (ST4, ST9)."""
+    """After a fast clock was corrected, good tokens are accepted and used ones refused, whether
+    they were used before or meanwhile (ST4, ST9)."""
     before = claim(b"before", clock, life_s=299)
     assert folder.read(replay_record=before).is_first_use is True
     clock.advance(ahead_s)
@@ -168,8 +168,8 @@ def test_clock_that_stood_ahead(
 
 
 def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
-    """A clock that went ahead, and stays there, is followed after a while: what is over by it goes
-    (ST9)."""
+    """After a clock jumped ahead and stayed there for a while, housekeeping removes what has
+    expired by it (ST9)."""
     folder.read(replay_record=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)
@@ -179,8 +179,8 @@ def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: Fixe
 
 
 def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: FixedClock) -> None:
-    """Commits without a claim pass whatever was swept; what was used before the sweep is refused
-    (ST4)."""
+    """Commits without a replay record succeed after any sweep; tokens that were used before the
+    sweep are refused (ST4)."""
     used = claim(b"one", clock)
     folder.commit(Commit(replay_record=used))
     folder.live(HOUR_S)
@@ -190,7 +190,7 @@ def test_clock_that_steps_back_does_not_stop_commits(folder: Folder, clock: Fixe
 
 
 def test_tombstones_go_after_a_day(folder: Folder) -> None:
-    """A deleted row is told from one never written for a day; values stay (M31)."""
+    """A deleted row differs from one that was never written for a day; values are kept (M31)."""
     folder.commit(Commit(puts=(Put(b"Ka", None), Put(b"Kb", b"1"))))
     folder.live(DAY_S, step_s=HOUR_S)
     assert folder.read((b"Ka",)).records[0] is not None
@@ -203,7 +203,7 @@ def test_tombstones_go_after_a_day(folder: Folder) -> None:
 
 
 def test_many_claims_are_swept_in_parts(folder: Folder, clock: FixedClock) -> None:
-    """More claims than one sweep transaction takes go all the same."""
+    """Replay records that exceed one sweep transaction are all removed."""
     claims = [claim(b"%d" % at, clock) for at in range(1200)]
     for is_first_use in claims:
         folder.read(replay_record=is_first_use)
@@ -246,13 +246,13 @@ def closed_of(*numbers: int, before: bytes = b"") -> list[int]:
 def test_closed_minutes(
     said: str, before: bytes, numbers: tuple[int, ...], expected: list[int]
 ) -> None:
-    """Exactly the minutes that lost a claim are closed."""
+    """Exactly the minutes whose replay records were removed are closed."""
     assert expected == closed_of(*numbers, before=before), said
 
 
 def test_many_spans_become_fewer() -> None:
-    """Beyond the bound the two that lie closest become one, and a clock that stood ahead stays far
-    away."""
+    """Beyond the limit the two closest spans are merged, and the span of a fast clock stays
+    apart."""
     numbers = [*range(100, 140, 2), 999]
     closed = closed_of(*numbers)
     assert set(numbers) <= set(closed)

@@ -46,7 +46,7 @@ def replay_records(folder: Path) -> Iterator[ReplayRecords]:
 
 
 def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
-    """ReplayRecord so many; return those that were first uses."""
+    """Claim many tokens; return those that were first uses."""
     return [number for number in numbers if record.add(claim(number, minute=minute))]
 
 
@@ -61,7 +61,7 @@ print("ready", flush=True)
 
 
 def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a process that has opened the record, and then runs a program."""
+    """Start a process that has opened the record and then runs a program."""
     command = [sys.executable, "-P", "-c", _CLAIM + program, str(folder), *arguments]
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert started.stdout is not None and started.stdout.readline() == "ready\n"
@@ -70,7 +70,7 @@ def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[st
 
 @pytest.mark.slow
 def test_each_claim_is_won_once(tmp_path: Path) -> None:
-    """Processes that claim the same things at the same time: one winner for each thing."""
+    """If several processes claim the same tokens at once, each token has exactly one first use."""
     program = "sys.stdin.readline(); print(json.dumps(won(record, range(MANY))))"
     with replay_records(tmp_path) as record:
         others = [process(tmp_path, program) for _ in range(2)]
@@ -124,7 +124,7 @@ for number in range(first, first + (1 << 20)):
 
 @contextmanager
 def at_most(what: int, limit: int) -> Iterator[None]:
-    """This process gets no more of something of the kernel's."""
+    """Limit a kernel resource of this process."""
     soft, hard = resource.getrlimit(what)
     resource.setrlimit(what, (limit, hard))
     try:
@@ -134,14 +134,14 @@ def at_most(what: int, limit: int) -> Iterator[None]:
 
 
 def files_of_at_most(limit_bytes: int) -> AbstractContextManager[None]:
-    """No file of this process grows beyond a limit; the kernel says so as it does for a full
+    """Limit the size of this process's files. The kernel reports the limit as it reports a full
     disk."""
     return at_most(resource.RLIMIT_FSIZE, limit_bytes)
 
 
 def no_descriptor() -> AbstractContextManager[None]:
-    """This process opens no file; a thread of it that polls what is open goes on, as it would not
-    below that."""
+    """Keep this process from opening files. The limit is just above the open descriptors, because a
+    thread polls them."""
     with Path("/dev/null").open() as least:
         return at_most(resource.RLIMIT_NOFILE, least.fileno())
 
@@ -151,8 +151,8 @@ def no_descriptor() -> AbstractContextManager[None]:
 )
 @in_own_process
 def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
-    """Where the file cannot grow a claim is refused as for a full store; nothing is forgotten, and
-    room helps."""
+    """If the file cannot grow, claims fail as in a full store. Nothing is forgotten, and free space
+    helps."""
     with replay_records(tmp_path) as record:
         number = 0
         with files_of_at_most(most_bytes):
@@ -173,8 +173,8 @@ def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
 def test_a_sweep_without_room_is_made_up_for(
     tmp_path: Path, short_of: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Removing takes room as well: without it a sweep leaves what it cannot remove to the next one,
-    and says so."""
+    """Removing needs free space too. Without it a sweep reports this, and the next one removes the
+    rest."""
     logging.basicConfig(filename=tmp_path / "log")
     with replay_records(tmp_path) as record:
         number = 0
@@ -193,7 +193,7 @@ def test_a_sweep_without_room_is_made_up_for(
 
 @in_own_process
 def test_no_room_to_begin(tmp_path: Path) -> None:
-    """Without room for the file the record does not open; with room it does."""
+    """The record does not open without free space for its file, and opens with it."""
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
         ReplayRecords(tmp_path, BOOT)
     with replay_records(tmp_path) as record:
@@ -201,7 +201,7 @@ def test_no_room_to_begin(tmp_path: Path) -> None:
 
 
 def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
-    """Pages of swept claims are used again: the file stops growing when as many go as come."""
+    """Pages of removed replay records are reused, so the file stops growing at a steady rate."""
     sizes = []
     with replay_records(tmp_path) as record:
         for minute in range(MINUTE, MINUTE + 24):
@@ -212,8 +212,8 @@ def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
 
 
 def _former(folder: Path) -> lmdb.Environment:
-    """The record as an earlier version opened it, which wrote through the map of an allocated
-    file."""
+    """The record as an earlier version opened it, with an allocated file and a writable memory
+    map."""
     file_of(folder).parent.mkdir(exist_ok=True)
     size_bytes = file_of(folder).stat().st_size if file_of(folder).exists() else 1 << 20
     return lmdb.open(
@@ -227,8 +227,8 @@ def _row(number: int) -> bytes:
 
 
 def test_a_record_of_the_former_kind_counts(tmp_path: Path) -> None:
-    """A node exchanged within one boot knows the first uses of the one before; one that is put back
-    knows its."""
+    """After an update or a downgrade within one boot, a node knows the first uses of the other
+    version."""
     with _former(tmp_path) as env:
         for number in range(1000):
             with env.begin(write=True) as txn:

@@ -30,8 +30,8 @@ def all_of(env: lmdb.Environment) -> list[tuple[bytes, bytes]]:
 
 
 class Folder:
-    """A store's environment with its writer and reader, which can end without a word, and a model
-    of what it holds."""
+    """A store's environment with its writer and reader, and a model of its contents. It can end as
+    in a crash."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -56,7 +56,7 @@ class Folder:
         self.env.close()
 
     def crash(self) -> None:
-        """Go on with what a process that was killed now would leave."""
+        """Continue with the files that a process killed now would leave."""
         shutil.copytree(self._data, self._place / str(self._lives + 1))
         self.close()
         self._lives += 1
@@ -67,7 +67,7 @@ class Folder:
         self._clock.advance(60 * minutes)
 
     def sweep(self, minutes: int) -> None:
-        """Forget what was deleted so long ago."""
+        """Remove old tombstones."""
         before_minute = int(self._clock.now()) // 60 - minutes
         self._writer.sweep_tombstones(before_minute)
         self.deleted = {
@@ -133,8 +133,8 @@ steps = st.one_of(
 def test_any_life_of_a_store_equals_the_model(
     tmp_path_factory: pytest.TempPathFactory, life: list[tuple]
 ) -> None:
-    """Writing, deleting, sweeping and dying in any order: rows, tombstones and pages are the
-    model's (ST5)."""
+    """After any writes, deletes, sweeps and crashes, rows, tombstones and pages equal those of the
+    model (ST5)."""
     with closing(Folder(tmp_path_factory.mktemp("life"))) as folder:
         for name, *arguments in life:
             getattr(folder, name)(*arguments)
@@ -171,8 +171,7 @@ async def test_deleted_rows_do_not_lengthen_a_page(one_store: Store, keys_only: 
 
 
 async def test_page_of_keys_ends_with_its_range(one_store: Store) -> None:
-    """Keys behind a range are not in its page, however few are in it and wherever the page
-    begins."""
+    """A page of keys contains no key after its range, whatever its size and beginning."""
     await one_store.commit(
         Commit(puts=tuple(Put(b"%c%02d" % (65 + at % 3, at), b"") for at in range(150)))
     )
@@ -188,8 +187,7 @@ async def test_page_of_keys_ends_with_its_range(one_store: Store) -> None:
 
 
 def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> None:
-    """One sweep finds the few old tombstones among any number of rows, and leaves the young
-    ones."""
+    """A sweep finds few old tombstones among any number of rows, and keeps the recent ones."""
     old, young = int(clock.now()) // 60 - 10, int(clock.now()) // 60
     with open_for_writing(tmp_path) as env:
         table = open_table(env)
@@ -207,7 +205,7 @@ def test_sweep_looks_at_tombstones_only(tmp_path: Path, clock: FixedClock) -> No
 
 
 def test_tombstone_of_a_row_that_came_back_is_hidden(tmp_path: Path) -> None:
-    """A row is read in the place of an older tombstone, and stays when that is swept."""
+    """A row hides an older tombstone of its key, and is kept when that is swept."""
     with closing(Folder(tmp_path)) as folder:
         folder.put(b"Ka", None)
         folder.put(b"Ka", b"back")

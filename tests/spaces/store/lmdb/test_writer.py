@@ -26,7 +26,7 @@ def asked(key: bytes, value: bytes | None) -> CommitRequest:
 
 @contextmanager
 def no_longer_files(most_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size."""
+    """Limit the size of this process's files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
     try:
@@ -47,8 +47,8 @@ def small(tmp_path: Path) -> Iterator[lmdb.Environment]:
 def test_batch_that_does_not_fit_is_not_written_in_part(
     small: lmdb.Environment, clock: FixedClock
 ) -> None:
-    """Where the pages run out in the middle, no commit of the batch happened, and smaller ones go
-    on."""
+    """If the pages run out within a batch, none of its commits is written, and smaller ones succeed
+    afterwards."""
     writer = Writer(small, FreeSpace(reserve_bytes=0), clock)
     outcomes = writer.apply(
         [asked(b"Ka", b"1"), asked(b"Kb", LARGE), asked(b"Kc", LARGE), asked(b"Kd", LARGE)]
@@ -60,7 +60,7 @@ def test_batch_that_does_not_fit_is_not_written_in_part(
 
 
 def test_sweeping_without_room_removes_nothing(small: lmdb.Environment, clock: FixedClock) -> None:
-    """Housekeeping that finds no page left leaves what is there, and the writer in use."""
+    """Housekeeping without a free page removes nothing, and the writer continues."""
     writer = Writer(small, FreeSpace(reserve_bytes=0), clock)
     for value in (b"1", None):
         assert writer.apply([asked(b"Ka", value)]) == [Committed()]

@@ -111,7 +111,7 @@ async def through_relay(
 
 @dataclass
 class Timed:
-    """A database whose clock is set with the clock of its stores."""
+    """A database and its stores with one clock that the test sets."""
 
     url: str
     set_database: Callable[[float], None]
@@ -125,7 +125,7 @@ class Timed:
     async def keeper(
         self, clock: FixedClock | None = None
     ) -> AsyncIterator[tuple[Store, Connections]]:
-        """A store of a process, and connections to keep house over by hand."""
+        """A store of a process, and connections to run its housekeeping."""
         store = open_postgres(self.url, clock=clock or self.clock)
         keeping = Connections(self.url, size=1, session={}, opened=prepare_tables)
         try:
@@ -142,7 +142,7 @@ class Timed:
 
 @pytest.fixture
 def timed(clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> Timed:
-    """A database and a process that agree about the time; only the test itself keeps house."""
+    """A database and a process with equal clocks. Only the test runs housekeeping."""
     # a store would take a turn of its own within a minute
     monkeypatch.setattr(engine, "HOUSEKEEPING_S", 1e9)
     url, set_database = postgres_server().clocked_database()
@@ -151,7 +151,7 @@ def timed(clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> Timed:
 
 
 async def after(delay_s: float, what: Awaitable[T]) -> T:
-    """Begin later."""
+    """Run something after a delay."""
     begun = asyncio.Event()
     asyncio.get_running_loop().call_later(delay_s, begun.set)
     await begun.wait()
@@ -180,7 +180,7 @@ async def test_one_store_sees_what_the_other_committed(pair: tuple[Store, Store]
 
 
 async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of many reads with one claim on two machines one is the first (ST4)."""
+    """Of many reads with one replay record on two machines exactly one is the first use (ST4)."""
     for at in range(20):
         snapshots = await asyncio.gather(
             *[store.read(replay_record=claim(b"%d" % at)) for store in pair for _ in range(5)]
@@ -189,8 +189,8 @@ async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store])
 
 
 async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of many commits with one claim on two machines one is written, and a read then sees the claim
-    (ST4)."""
+    """Of many commits with one replay record on two machines exactly one is written, and a later
+    read sees the record (ST4)."""
     for at in range(20):
         commits = [Commit(adds=(Add(b"cA", 1),), replay_record=claim(b"%d" % at)) for _ in range(4)]
         outcomes = await asyncio.gather(
@@ -202,8 +202,8 @@ async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store
 
 
 async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store, Store]) -> None:
-    """Batches that claim the same things in opposite orders both end, and each claim has one first
-    use."""
+    """Batches with the same replay records in opposite orders both end, and each record has one
+    first use."""
     names = [b"%d" % at for at in range(50)]
     forwards = [pair[0].read(replay_record=claim(name)) for name in names]
     backwards = [pair[1].read(replay_record=claim(name)) for name in reversed(names)]
@@ -214,8 +214,8 @@ async def test_claims_in_any_order_do_not_lock_each_other_out(pair: tuple[Store,
 async def test_revocation_wins_against_every_write_that_commits_after_it(
     pair: tuple[Store, Store],
 ) -> None:
-    """However a write and a revocation on two machines meet, nothing is written once the revocation
-    is acknowledged."""
+    """If a write and a revocation race on two machines, nothing is written after the revocation was
+    acknowledged."""
     here, there = pair
     passed = 0
     for at, (writing, revoking) in enumerate(delays(INTERLEAVINGS)):
@@ -243,8 +243,8 @@ async def test_revocation_wins_against_every_write_that_commits_after_it(
 
 
 async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two machines that want the lease at the same moment one gets it; the other one when it was
-    given back or ran out."""
+    """Of two machines that request the lease at once one gets it. The other gets it after its
+    release or expiry."""
     for at in range(20):
         leases = [
             Lease(store, owner=bytes((at, place)), ttl_s=120) for place, store in enumerate(pair)
@@ -264,8 +264,7 @@ async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -
 
 
 async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two commits that expect absence one passes, whether nothing was there or a tombstone
-    (ST5)."""
+    """Of two commits that expect absence one succeeds, with or without a tombstone (ST5)."""
     for at, (one, other) in enumerate(delays(100)):
         key = b"K%03d" % at
         if at % 2:
@@ -285,8 +284,8 @@ async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> 
 
 
 async def test_replacements_are_handed_on_without_a_gap(pair: tuple[Store, Store]) -> None:
-    """Of puts of one row on two machines each gives back the weight of what another left, and none
-    is lost (ST7)."""
+    """If two machines replace one row, each put subtracts the weight of the row it replaced, and
+    none is lost (ST7)."""
     commits = [
         Commit(puts=(Put(b"Ka", b"%d" % at, weight_bytes=1 << at, account=b"cA"),))
         for at in range(60)
@@ -302,8 +301,8 @@ async def test_replacements_are_handed_on_without_a_gap(pair: tuple[Store, Store
 
 
 async def test_bound_is_exact_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Commits of two machines pass exactly as often as a bound allows, on a counter that was not
-    there (ST7)."""
+    """Commits of two machines succeed exactly as often as a limit allows, on a counter that did not
+    exist (ST7)."""
     commits = [
         Commit(puts=(Put(b"K%02d" % at, b"v"),), adds=(Add(b"cA", 1, at_most=7),))
         for at in range(40)
@@ -317,8 +316,8 @@ async def test_bound_is_exact_on_all_machines(pair: tuple[Store, Store]) -> None
 
 
 async def test_accounts_are_exact_whatever_meets(pair: tuple[Store, Store], url: str) -> None:
-    """After hundreds of puts and deletes of few rows on two machines each account holds what its
-    rows weigh (ST7)."""
+    """After hundreds of concurrent puts and deletes of few rows, each account equals the weight of
+    its rows (ST7)."""
     source = random.Random(SEED)
 
     def anything() -> Commit:
@@ -353,7 +352,7 @@ _WEIGHTS = "select a, sum(w)::bigint as w from sealspace_map where a is not null
 
 
 async def test_opening_an_empty_database_from_many_sides(url: str) -> None:
-    """Stores that make the tables at the same moment all work."""
+    """Stores that create the tables at the same time all work."""
     async with AsyncExitStack() as opened:
         stores = [open_postgres(url) for _ in range(6)]
         for store in stores:
@@ -363,7 +362,7 @@ async def test_opening_an_empty_database_from_many_sides(url: str) -> None:
 
 
 async def test_tables_of_another_version_are_refused(url: str) -> None:
-    """A database whose tables another version made is not touched."""
+    """A database with tables of another version is not changed."""
     store = open_postgres(url)
     await store.read()
     await store.close()
@@ -379,7 +378,7 @@ async def test_tables_of_another_version_are_refused(url: str) -> None:
 
 
 async def test_standby_is_refused(url: str) -> None:
-    """A server that takes no writes is not read from either: it may lag behind (ST1)."""
+    """A read-only server is not used for reads either, because it may lag behind (ST1)."""
     postgres_server().run(
         "postgres", f"alter database {_name(url)} set default_transaction_read_only = on"
     )
@@ -428,7 +427,8 @@ async def test_round_trips(through_relay: tuple[Store, Relay]) -> None:
 
 
 async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Store, Relay]) -> None:
-    """A commit that happened before its connection broke is found again, and happens once (ST4)."""
+    """A commit that was written before its connection broke is recognised, and written once
+    (ST4)."""
     store, relay = through_relay
     for is_first_use in (None, claim(b"one")):
         relay.lose(Loss.ANSWER)
@@ -443,7 +443,7 @@ async def test_commit_whose_answer_was_lost_is_settled(through_relay: tuple[Stor
 async def test_commit_that_was_never_heard_is_sent_again(
     through_relay: tuple[Store, Relay],
 ) -> None:
-    """A commit that was lost on its way happens on the next connection."""
+    """A commit whose request was lost is written on the next connection."""
     store, relay = through_relay
     relay.lose(Loss.QUESTION)
     outcome = await store.commit(Commit(puts=(Put(b"Ka", b"1"),), adds=(Add(b"cA", 1),)))
@@ -465,8 +465,8 @@ async def test_refusal_after_a_lost_answer_is_not_trusted(
 async def test_commit_that_goes_on_unheard_happens_once(
     through_relay: tuple[Store, Relay], url: str
 ) -> None:
-    """A statement that still waits for a lock when it is sent again, and the second one, are one
-    commit together."""
+    """If a commit is sent again while the first statement still waits for a lock, both together are
+    written once."""
     store, relay = through_relay
     blocker = await asyncpg.connect(url)
     async with blocker.transaction():
@@ -488,8 +488,8 @@ async def test_commit_that_goes_on_unheard_happens_once(
 
 
 async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, Relay]) -> None:
-    """A claim that was made before its connection broke is still the first use of the read that
-    made it."""
+    """A replay record that was written before its connection broke is the first use of the read
+    that wrote it."""
     store, relay = through_relay
     for loss in (Loss.ANSWER, Loss.QUESTION):
         relay.lose(loss)
@@ -503,8 +503,8 @@ async def test_replay_record_outlives_a_lost_answer(through_relay: tuple[Store, 
 async def test_database_that_is_away_and_comes_back(
     through_relay: tuple[Store, Relay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nothing answers, reads and commits are unavailable; afterwards they work without any
-    help."""
+    """Without the database reads and commits are unavailable. When it is back they work without
+    intervention."""
     store, relay = through_relay
     await relay.shut()
     with monkeypatch.context() as patch:
@@ -555,8 +555,8 @@ async def test_closing_between_preparing_and_executing(
 
 
 async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) -> None:
-    """Expired claims go, a round after their minute was barred, and never count as a first use
-    again (ST4)."""
+    """Expired replay records are removed one round after their minute was closed, and never count
+    as a first use again (ST4)."""
     clock = timed.clock
     async with timed.keeper() as (store, keeping):
         read = ReplayRecord(b"read".ljust(32, b"."), int(clock.now()) + 60)
@@ -583,8 +583,8 @@ async def test_housekeeping_forgets_claims_and_keeps_them_refused(timed: Timed) 
 
 
 async def test_clocks_are_compared(timed: Timed) -> None:
-    """A store tells how far its process is ahead of the database, and how far the floor of claims
-    is (ST9)."""
+    """A store reports how far its clock is ahead of the database, and how far ahead the floor of
+    replay records is (ST9)."""
     ahead = FixedClock(timed.clock.now() + 61)
     async with timed.keeper(ahead) as (store, keeping):
         assert isinstance(store, SharedStore)
@@ -609,8 +609,8 @@ async def test_clocks_are_compared(timed: Timed) -> None:
 
 
 async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: Timed) -> None:
-    """Tombstones and outcomes of a process whose clock stands a year ahead go when those of others
-    do (ST9)."""
+    """Tombstones and outcomes of a process whose clock is a year ahead are removed like those of
+    others (ST9)."""
     ahead = FixedClock(timed.clock.now() + 365 * 86_400)
     async with timed.keeper(ahead) as (store, _), timed.keeper() as (other, keeping):
         await store.commit(Commit(puts=(Put(b"Ka", None),)))
@@ -623,8 +623,8 @@ async def test_rows_that_a_clock_ahead_writes_are_of_the_database_s_time(timed: 
 
 
 async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
-    """A deleted row is told from one never written for a day; values and young tombstones stay
-    (M31)."""
+    """A deleted row differs from one that was never written for a day; values and recent tombstones
+    are kept (M31)."""
     async with timed.keeper() as (store, keeping):
         await store.commit(Commit(puts=(Put(b"Ka", None), Put(b"Kb", b"1"))))
         timed.advance(86_400 + 3600)
@@ -639,8 +639,8 @@ async def test_housekeeping_removes_old_tombstones(timed: Timed) -> None:
 async def test_what_lies_behind_deleted_rows_is_found(
     url: str, tmp_path: Path, entropy: CountingEntropy
 ) -> None:
-    """A page of deleted rows alone is empty and says that there is more: due work, expiries and
-    records are read on."""
+    """A page of deleted rows is empty and reports that more rows follow, so scans of due work,
+    expiries and records continue."""
     record = AuditRecord(at=NOW, action="kv.put", actor="did:key:zA", subject="one")
     object_name = ObjectName(b"s" * 16, b"d" * 32, b"g" * 16)
     async with AsyncExitStack() as opened:

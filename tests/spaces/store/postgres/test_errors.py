@@ -35,8 +35,8 @@ def error(state: str) -> asyncpg.PostgresError:
     ],
 )
 def test_states(state: str, group: ErrorGroup) -> None:
-    """A lost connection is told apart from a statement that was undone; one that was cut short for
-    time was undone."""
+    """A lost connection differs from a statement that was rolled back, for example after a
+    timeout."""
     assert group is error_group_of(error(state))
 
 
@@ -61,7 +61,7 @@ def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
 def test_an_error_that_stays_is_reported_without_its_message(
     exc: Exception, kind: type[StoreError], reported: str
 ) -> None:
-    """A full disk is a full store; of anything else only the state or the kind is told."""
+    """A full disk is reported as a full store, any other error only by its state or kind."""
     ours = store_error_of(exc)
     assert isinstance(ours, kind)
     assert reported in str(ours)

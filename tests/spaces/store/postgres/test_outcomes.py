@@ -28,7 +28,7 @@ OTHER = Commit(puts=(Put(b"Kb", b"1"),))
 
 
 def state(code: str) -> asyncpg.PostgresError:
-    """An error that a server sent."""
+    """Return an error that a server sent."""
     return asyncpg.PostgresError.new({"C": code, "M": "-"})
 
 
@@ -36,8 +36,8 @@ LOST = state("08006")
 
 
 class Database:
-    """Answers statements with what is laid out for it, the last of it again and again; a future is
-    waited for."""
+    """A database that gives prepared replies to statements, the last one repeatedly. A reply may be
+    a future."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -63,7 +63,7 @@ def reads(database: Database) -> Reads:
 
 
 def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an hour pass for the event loop."""
+    """Advance the event loop's time by an hour."""
     loop = asyncio.get_running_loop()
     time = loop.time
     monkeypatch.setattr(loop, "time", lambda: time() + 3600)
@@ -71,7 +71,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is tried again was tried for long enough after the first time."""
+    """Make the time for retries end after the first attempt."""
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_reads, "RECONNECT_WITHIN_S", 0.0)
@@ -99,8 +99,8 @@ async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
     ],
 )
 async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[StoreError]) -> None:
-    """A full disk is told as such, but never where the commit may have happened; nothing is asked
-    once more."""
+    """A full disk is reported as such, unless the commit may have been written. It is not
+    retried."""
     database = Database(*answers)
     with pytest.raises(StoreError) as reported:
         await commits(database).commit(COMMIT)
@@ -109,7 +109,7 @@ async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[Stor
 
 
 async def test_counter_that_would_not_fit_refuses() -> None:
-    """A count beyond 63 bits is refused, by the database or before it is asked."""
+    """A counter beyond 63 bits is refused, by the database or before the request."""
     database = Database(state("22003"))
     assert await commits(database).commit(COMMIT) == Refused()
     assert (
@@ -132,8 +132,8 @@ async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]
 
 
 async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time to reconnect begins with the loss, however long the statement had waited for a lock
-    before it."""
+    """The time to reconnect starts with the loss of the connection, however long the statement had
+    waited for a lock."""
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", PATIENCE_S)
     assert await commits(Database(LOST, LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
@@ -143,8 +143,8 @@ async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.Monkey
 async def test_commit_that_waits_for_a_lock_is_sent_again(
     passing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repeated commit that waited for a lock beyond the time for retries is sent once more, and
-    its outcome is known."""
+    """A repeated commit that waited for a lock longer than the time for retries is sent once more,
+    and gets an outcome."""
     held = asyncio.get_running_loop().create_future()
     database = Database(LOST, held, [(ALREADY_APPLIED,)])
     writing = asyncio.create_task(commits(database).commit(COMMIT))
@@ -159,7 +159,7 @@ async def test_commit_that_waits_for_a_lock_is_sent_again(
 async def test_read_that_waits_for_a_lock_is_asked_again(
     passing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read that waited for a lock beyond the time for retries is asked once more."""
+    """A read that waited for a lock longer than the time for retries is repeated once."""
     held = asyncio.get_running_loop().create_future()
     database = Database(held, [])
     reading = asyncio.create_task(reads(database).read((b"Ka",), None, (), None))
@@ -171,7 +171,7 @@ async def test_read_that_waits_for_a_lock_is_asked_again(
 
 
 async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond so many bytes under way commits are refused at once, until one has its outcome."""
+    """If too many bytes are in flight, further commits fail at once until one has its outcome."""
     monkeypatch.setattr(_postgres_commits, "MAX_WAITING_BYTES", 2)
     held = asyncio.get_running_loop().create_future()
     database = Database(held, [(COMMITTED,)])
@@ -189,7 +189,8 @@ async def test_commits_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 async def test_commit_that_waits_for_another_of_its_rows_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A commit behind one that has no answer is given up; it was never sent."""
+    """A commit that waits for an earlier one of the same rows fails after a time limit, without
+    being sent."""
     monkeypatch.setattr(_postgres_commits, "ANSWER_WITHIN_S", 0.0)
     held = asyncio.get_running_loop().create_future()
     database = Database(held)
@@ -204,7 +205,7 @@ async def test_commit_that_waits_for_another_of_its_rows_too_long(
 
 
 async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
-    """A commit runs to its end, even to an error, after its caller was cancelled."""
+    """A commit runs to its end, or to an error, after its caller was cancelled."""
     for ends_in in ([(COMMITTED,)], state("42501")):
         held = asyncio.get_running_loop().create_future()
         database = Database(held)
@@ -231,7 +232,7 @@ async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
     ],
 )
 async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreError]) -> None:
-    """An error that stays is told to who reads."""
+    """A permanent error is reported to the reader."""
     with pytest.raises(StoreError) as reported:
         await reads(Database(*answers)).read((b"Ka",), None, (), None)
     assert type(reported.value) is kind
@@ -240,7 +241,7 @@ async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreEr
 @pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(("passing", "kind"), [("40P01", StoreBusy), ("08006", StoreUnavailable)])
 async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
-    """A read that meets the same again and again ends."""
+    """A read that fails repeatedly is given up."""
     with pytest.raises(StoreError) as reported:
         await reads(Database(state(passing))).read((b"Ka",), None, (), None)
     assert type(reported.value) is kind
@@ -248,7 +249,7 @@ async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) 
 
 @pytest.mark.parametrize("passing", ["40P01", "40001", "08006"])
 async def test_read_that_was_undone_is_asked_again(passing: str) -> None:
-    """A deadlock of claims or a lost connection is nothing that who reads has to know."""
+    """A deadlock or a lost connection is retried without an error for the reader."""
     database = Database(state(passing), [])
     snapshot = await reads(database).read((b"Ka",), None, (), None)
     assert snapshot.records == (None,)
@@ -256,7 +257,7 @@ async def test_read_that_was_undone_is_asked_again(passing: str) -> None:
 
 
 async def test_reader_that_goes_away_takes_nothing_from_the_others() -> None:
-    """Reads that are asked in one go are answered each for itself, with rows or with an error."""
+    """Reads that are sent together get separate answers: rows or an error."""
     for ends_in in ([], state("42501")):
         held = asyncio.get_running_loop().create_future()
         database = Database(held)
@@ -280,7 +281,7 @@ async def test_reader_that_goes_away_takes_nothing_from_the_others() -> None:
 
 
 async def test_closing_fails_what_was_not_asked_yet() -> None:
-    """A read that never left is told so."""
+    """A read that was not sent before the store closed fails."""
     database = Database([])
     store = reads(database)
     waiting = asyncio.create_task(store.read((b"Ka",), None, (), None))

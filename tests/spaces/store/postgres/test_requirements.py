@@ -29,7 +29,7 @@ def sound_server() -> Iterator[PostgresServer]:
 
 
 async def test_server_that_does_not_sync() -> None:
-    """A server that does not sync is wrong on each count, and each finding has a next step."""
+    """Each setting with which a server does not sync is an error with a next step."""
     findings = await examine(postgres_server().new_database())
     assert [text.partition(" is off")[0] for text in wrong(findings)] == [
         "fsync",
@@ -39,7 +39,7 @@ async def test_server_that_does_not_sync() -> None:
 
 
 async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) -> None:
-    """Commits that do not wait for the disk are found, set on the role or the database."""
+    """An asynchronous commit setting of the role or the database is found."""
     url = sound_server.new_database()
     name = url.partition("@/")[2].partition("?")[0]
     assert wrong(await examine(url)) == []
@@ -48,8 +48,8 @@ async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) 
 
 
 async def test_standbys(sound_server: PostgresServer) -> None:
-    """No standby is a warning, one that is not waited for is wrong, one that is waited for is
-    right, and one that is named and absent is wrong."""
+    """No standby is a warning. An asynchronous or absent one is an error, and a synchronous one is
+    right."""
     url = sound_server.new_database()
     (alone,) = [finding for finding in await examine(url) if finding.severity != "ok"]
     assert alone.severity == "warn"
@@ -74,7 +74,7 @@ async def test_standbys(sound_server: PostgresServer) -> None:
 
 
 async def _settled(url: str, is_so: object) -> list[str]:
-    """Ask until the server has noticed what was done to it."""
+    """Repeat the check until the server has noticed a change."""
     assert callable(is_so)
     for _ in range(2000):
         texts = wrong(await examine(url))
@@ -85,7 +85,7 @@ async def _settled(url: str, is_so: object) -> list[str]:
 
 @pytest.mark.parametrize("commit", ["off", "local", "remote_write"])
 def test_standby_that_is_not_waited_for(commit: str) -> None:
-    """Naming standbys is not enough: below `on` nothing waits until they have it."""
+    """Named standbys are not enough: with a setting below `on`, commits do not wait for them."""
     settings = {"synchronous_standby_names": "a", "synchronous_commit": commit}
     (found,) = standby_findings(settings, ["sync"])
     assert found.severity == "wrong"
@@ -93,8 +93,8 @@ def test_standby_that_is_not_waited_for(commit: str) -> None:
 
 
 def test_what_may_not_be_seen() -> None:
-    """A role that may not see the states of standbys is told so; a database without such settings
-    is not judged."""
+    """A role that may not see the state of standbys gets a message. A database without such
+    settings is not judged."""
     settings = {"synchronous_standby_names": "a", "synchronous_commit": "on"}
     (found,) = standby_findings(settings, [None])
     assert found.severity == "warn"
@@ -106,8 +106,8 @@ def test_what_may_not_be_seen() -> None:
 @pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
 @pytest.mark.parametrize("pool_size", [1, 2, 20])
 async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -> None:
-    """A proxy that hands statements of one connection to several sessions is found, however many it
-    has."""
+    """A proxy that spreads statements of one connection over several sessions is found, however
+    many it has."""
     with pgbouncer(
         postgres_server().new_database(), pool_mode=pool_mode, pool_size=pool_size
     ) as url:
@@ -117,7 +117,8 @@ async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -
 
 @needs_pgbouncer()
 async def test_proxy_that_pools_by_session() -> None:
-    """A proxy that leaves each connection its session is no harm: the store works through it."""
+    """A proxy that keeps one session for each connection is accepted, and the store works through
+    it."""
     with pgbouncer(postgres_server().new_database(), pool_mode="session") as url:
         assert not any("proxy" in text for text in wrong(await examine(url)))
         store = open_postgres(url)
@@ -128,7 +129,7 @@ async def test_proxy_that_pools_by_session() -> None:
 
 
 async def test_database_that_cannot_be_examined() -> None:
-    """A database that is not there is told without the password of its address."""
+    """The error about an unreachable database does not contain the password of its address."""
     with pytest.raises(StoreUnavailable) as raised:
         await examine("postgresql://user:hush@127.0.0.1:1/db")
     assert "hush" not in str(raised.value)

@@ -77,7 +77,7 @@ def test_every_feature_is_documented() -> None:
 
 
 def test_no_statement_stands_elsewhere() -> None:
-    """Statements are only in the modules that the page covers, apart from session settings."""
+    """Only the modules that the page covers contain statements, apart from session settings."""
     homes = {"_statements.py", "requirements.py"}
     elsewhere = {
         (path.name, node.value)
