@@ -17,7 +17,7 @@ from sealspace.wallets import new_wallet
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Whatever needs the browser takes seconds."""
+    """Mark tests that need the browser as slow."""
     if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
         item.add_marker(pytest.mark.slow)
 
@@ -86,15 +86,15 @@ def signer(wallet: BrowserWallet) -> WalletSigner:
 
 @pytest.fixture(scope="session")
 def tab(browser: Browser, node: EmbeddedNode) -> Iterator[ConsolePage]:
-    """One tab for many tests: the browser loads the files of the console once."""
+    """One tab for many tests, so that the browser loads the console's files once."""
     with console_page(browser, node.url, wallet=BrowserWallet(new_wallet())) as opened:
         yield opened
 
 
 @pytest.fixture
 def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console, with a wallet, as at a first visit; at the end nothing was
-    refused by the policy or went elsewhere."""
+    """A tab at the node's console on a first visit, with a wallet. Afterwards it is checked that
+    nothing broke the policy or was sent elsewhere."""
     tab.begin_anew(wallet)
     yield tab
     assert tab.faults() == []
@@ -104,7 +104,7 @@ def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
 def own_console(
     browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> Iterator[ConsolePage]:
-    """The same in a profile of its own, for what cannot be undone in a tab."""
+    """The same in a separate browser profile, for tests that leave something behind."""
     with console_page(browser, node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []

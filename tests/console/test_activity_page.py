@@ -1,4 +1,4 @@
-"""The page of receipts: who got what, checked by the browser."""
+"""The page of receipts: who read which secret, and the browser's verification of each receipt."""
 
 import json
 from pathlib import Path

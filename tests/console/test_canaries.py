@@ -1,5 +1,5 @@
-"""Where the texts of a whole session are left: values in no address, storage, cache or log; after
-it no key."""
+"""Traces of a whole session: values are in no address, storage, cache or log, and no key is left
+after it."""
 
 import json
 import logging
@@ -97,8 +97,8 @@ def test_nothing_is_left(
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Store, reveal, replace, import, sign out: the values were in fields and in memory, nowhere
-    else (CN3)."""
+    """After storing, revealing, replacing, importing and signing out, values were only in fields
+    and memory (CN3)."""
     caplog.set_level(logging.DEBUG)
     sent: list[str] = []
     titles: list[str] = []
@@ -170,7 +170,7 @@ def test_nothing_is_left(
 
 
 async def _other_tab(console: ConsolePage) -> Tab:
-    """Open a second tab of the profile, in which the session is too."""
+    """Open a second tab of the profile, which has the same session."""
     tab = await console.context.new_page()
     await tab.goto(f"{console.origin}/console/#/secrets")
     await expect(tab.get_by_text("3 secrets")).to_be_visible()
@@ -180,8 +180,8 @@ async def _other_tab(console: ConsolePage) -> Tab:
 def test_stored_values_never_run(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Opened at their own addresses they have no origin; the console's page loads none of them as a
-    script or style."""
+    """Stored values opened at their own addresses have no origin. The console's page loads none of
+    them as a script or style."""
     script = b"globalThis.__sang = 1; try { localStorage.setItem('sang', '1') } catch {}"
     bodies = {
         "text/html": b"<script>" + script + b"</script>",

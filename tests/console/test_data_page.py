@@ -1,5 +1,4 @@
-"""The page of values: what is stored in a space, seen, changed, uploaded and deleted by a
-person."""
+"""The page of values: listing, creating, editing, uploading and deleting them."""
 
 from pathlib import Path
 
@@ -74,8 +73,8 @@ def test_a_text_and_what_another_party_makes_of_it(
 def test_files_go_up_and_come_down(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet, tmp_path: Path
 ) -> None:
-    """Bytes stay what they were, a name that is taken is not overwritten unasked, and a stored page
-    is never run."""
+    """Uploaded bytes are downloaded unchanged. An existing name is overwritten only after a
+    question, and a stored page never runs."""
     (tmp_path / "page.html").write_bytes(PAGE)
     (tmp_path / "bytes").write_bytes(bytes(range(256)) * 512)
     chosen = data.tab.locator("input[type=file]")
@@ -109,8 +108,8 @@ def test_files_go_up_and_come_down(
 def test_another_space_needs_the_wallet(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """A space that the session does not hold says so; one signature gives the right to it, and to
-    nothing else."""
+    """The page says that the session has no right to a space. One signature adds that right, and no
+    other."""
 
     async def made() -> None:
         async with Client(node.url) as client:
@@ -134,8 +133,8 @@ def test_another_space_needs_the_wallet(
 def test_a_name_that_hides_something(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """A name with a direction mark is shown encoded, and the page of its value says why; a usual
-    name has no such words."""
+    """A name with a direction mark is shown encoded, and its value's page says why. An ordinary
+    name has no such remark."""
 
     async def write() -> None:
         async with Client(node.url) as client:

@@ -1,4 +1,5 @@
-"""The page of grants and backends: who holds what, and an end to it that is in force at once."""
+"""The page of grants and backends: who has which grants, and revocations that are effective at
+once."""
 
 import base64
 import json
@@ -33,8 +34,8 @@ GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 @dataclass
 class Owned:
-    """An owner at a node that trusts a simulated platform; what is done by the SDK runs on the
-    browser's loop."""
+    """An owner at a node that trusts a simulated platform. Calls of the SDK run on the browser's
+    loop."""
 
     browser: Browser
     node: EmbeddedNode
@@ -96,8 +97,8 @@ class Owned:
         return self.browser.run(keep())
 
     def open_kept(self, seed: int, portables: Sequence[PortableDelegation], envelope: bytes) -> str:
-        """Open a kept value as that backend with its remaining grants; return `opened` or the
-        refusal."""
+        """Open a stored sealed value as that backend with its remaining grants; return `opened` or
+        the refusal."""
 
         async def opened() -> str:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
@@ -115,7 +116,7 @@ class Owned:
         return self.browser.run(opened())
 
     def granted_apart(self, seed: int, *, by_wallet: bool) -> list[PortableDelegation]:
-        """Grant as another client does: a delegation to read the secret, and one to decrypt with
+        """Grant as another client does: one delegation to read the secret, and one to decrypt with
         the network."""
 
         async def grant() -> list[PortableDelegation]:
@@ -185,8 +186,8 @@ def console(owned: Owned) -> Iterator[ConsolePage]:
 
 
 def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> None:
-    """A grant is seen and revoked, its code withdrawn: the backend is refused at once, and so is
-    the next one of it."""
+    """A grant is listed and revoked, and its code withdrawn. The backend is refused at once, and so
+    is another one with that code."""
     did = owned.granted(1)
     assert owned.read(1) == "open sesame"
     console.sign_in()
@@ -246,8 +247,8 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
 
 
 def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
-    """A revocation elsewhere is seen in the open dialog and in the row, and can be confirmed; focus
-    and place stay."""
+    """A revocation elsewhere is shown in the open dialog and in the row, and can be confirmed.
+    Focus and position stay."""
     owned.granted(4)
     console.sign_in()
     console.go("grants")
@@ -284,7 +285,8 @@ def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
 
 
 def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> None:
-    """Few of 300 rows exist, and one is found; what a node claims about rights stays text."""
+    """Of 300 rows only few are in the document, and a search finds one. What a node claims about
+    rights is shown as text."""
     owned.grant_many(300)
     console.sign_in()
     console.go("grants")
@@ -328,8 +330,8 @@ def _link(manifest: object) -> str:
 
 
 def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Owned) -> None:
-    """An approval is one grant; after its revocation the key of a kept sealed value is refused too
-    (MF12, CN7)."""
+    """One approval is one grant. After its revocation the key of a stored sealed value is refused
+    too (MF12, CN7)."""
     console.sign_in()
     console.run(console.tab.get_by_role("button", name="Add a secret").first.click())
     console.type("Name", "API_KEY")
@@ -368,8 +370,8 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
 def test_what_another_client_granted_apart_ends_together(
     console: ConsolePage, owned: Owned, by_wallet: bool
 ) -> None:
-    """Whichever of two grants is revoked, the other ends too; what only another sign-in may end,
-    ends with it (CN7)."""
+    """Revoking either of two grants ends both. A grant that only another sign-in can revoke ends
+    with that one (CN7)."""
     portables = owned.granted_apart(22, by_wallet=by_wallet)
     envelope = owned.keep(22, portables)
     console.sign_in()
@@ -393,7 +395,7 @@ def test_what_another_client_granted_apart_ends_together(
 
 
 def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned) -> None:
-    """With the right to read gone, the secret's page names who may still open a copy, and other
+    """Without the right to read, the secret's page names who may still open a copy, and other
     sign-ins (CN7)."""
     portables = owned.granted_apart(23, by_wallet=True)
     envelope = owned.keep(23, portables)

@@ -1,5 +1,4 @@
-"""Texts of strangers on every page: whatever they hold, they are shown, and nothing of them runs or
-breaks the page."""
+"""Hostile texts on every page: they are shown as text, run nothing, and do not break the page."""
 
 import base64
 import hashlib
@@ -71,8 +70,8 @@ def hostile(console: ConsolePage, browser: Browser) -> Iterator[ConsolePage]:
 
 
 def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
-    """Load the first place and go to the others; each draws itself, and nothing on it is wider than
-    the page."""
+    """Load the first page and go to the others. Each one shows its contents, and nothing is wider
+    than the page."""
     for place in places:
         console.open(place) if place is places[0] else console.go(place)
         console.run(expect(console.tab.locator("h1, h2").first).to_be_visible())
@@ -81,7 +80,7 @@ def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
 
 
 def test_every_page_is_visited() -> None:
-    """The list above has each place of the console."""
+    """The list above has every page of the console."""
     assert set(re.findall(r'\{ path: "(\w+)"', (CONSOLE / "app.js").read_text("utf-8"))) == set(
         PLACES
     )
@@ -189,7 +188,7 @@ def test_programs_and_names_of_files(
 
 
 def numbered(text: str) -> str:
-    """Return a value as its page shows it: characters that cannot be seen are numbers."""
+    """Return a value as its page shows it, with invisible characters as numbers."""
     unseen = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
     return "".join(
         f"U+{ord(one):04X}"
@@ -202,7 +201,7 @@ def numbered(text: str) -> str:
 def test_secrets_and_what_is_none(
     hostile: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Values, broken envelopes, and keys beside the names that secrets have."""
+    """Values, malformed envelopes, and keys beside those of secrets are shown as text."""
 
     async def store() -> None:
         async with Client(node.url) as client:
@@ -310,8 +309,8 @@ DOCUMENTS = {
 
 
 def test_what_a_node_signs(hostile: ConsolePage, node: EmbeddedNode) -> None:
-    """Receipts with its signature, and the evidence and the policies that they name: it may sign
-    what it likes."""
+    """Signed receipts, and the evidence and policies that they name, are shown as text: a node can
+    sign anything."""
     record, policy = DOCUMENTS
     signer = node.services.keyring.node_signer
 
@@ -446,8 +445,8 @@ _KEEP = """async (record) => {
 
 
 def test_what_is_kept_in_the_browser(hostile: ConsolePage) -> None:
-    """Records that no console wrote, or an older one: the page asks to sign in, or shows them as
-    texts."""
+    """With stored records that no console wrote, or an older one did, the page asks to sign in or
+    shows them as text."""
     whole = dict.fromkeys(("owner", "kind", "did", "node", "space"), ALL)
     end = {"expiresAt": 4e9, "grants": [], "pins": []}
     hostile.open("node")

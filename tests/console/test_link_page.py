@@ -1,5 +1,5 @@
-"""A browser that `sealspace console` signs in: the command in a terminal, its local page and the
-console in Chromium, and links that others made."""
+"""Signing a browser in with `sealspace console`: the command in a terminal, its local page, the
+console in Chromium, and links of others."""
 
 import os
 import re
@@ -60,7 +60,7 @@ def _log_in(node: EmbeddedNode, environment: dict[str, str]) -> str:
 def _console(
     browser: Browser, node: EmbeddedNode, wallet: BrowserWallet | None = None
 ) -> Iterator[ConsolePage]:
-    """A tab at the console that may visit local pages; the policy refuses nothing."""
+    """A tab at the console that may visit local pages. The policy refuses nothing."""
     with console_page(browser, node.url, wallet=wallet) as page:
         page.others = ("http://127.0.0.1:", "http://localhost:")
         yield page
@@ -76,8 +76,8 @@ def _code(page: ConsolePage) -> str:
 def test_a_browser_is_signed_in_from_the_command_line(
     browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Page, local page and terminal show one code; after a yes the console shows the owner's
-    secrets, and no part of the link is left in the address or the history."""
+    """Page, local page and terminal show one code. After confirmation the console shows the owner's
+    secrets, and no part of the link is in the address or the history."""
     owner = _log_in(node, environment)
     with (
         Person(
@@ -149,7 +149,7 @@ def test_a_browser_wallet_signs_a_browser_in(
 def test_a_phrase_is_one_owner_in_browser_and_terminal(
     browser: Browser, node: EmbeddedNode, environment: dict[str, str]
 ) -> None:
-    """The page says which command to use, and the phrase opens there what the browser stored."""
+    """The page says which command to use. There the phrase opens what the browser stored."""
     with console_page(browser, node.url) as page:
         page.open("connect")
         phrase = page.make_phrase()
@@ -169,7 +169,7 @@ def test_a_phrase_is_one_owner_in_browser_and_terminal(
 
 
 def test_an_empty_store_names_the_chain(browser: Browser, node: EmbeddedNode) -> None:
-    """The same account on another chain is another owner: the sign-in and an empty store say so."""
+    """The same account on another chain is another owner. The sign-in and an empty store say so."""
     wallet = BrowserWallet(wallet_from_key(bytes(31) + b"7", chain_id=137))
     with _console(browser, node, wallet) as page:
         page.sign_in()
@@ -181,7 +181,7 @@ def test_an_empty_store_names_the_chain(browser: Browser, node: EmbeddedNode) ->
 
 @pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)
 def test_the_page_is_for_everyone(browser: Browser, node: EmbeddedNode) -> None:
-    """axe-core finds nothing on the page of a link, with and without one."""
+    """axe-core finds no problem on the page of a link, with and without a link."""
     with _console(browser, node) as page:
         for place in ("link", f"link?to=5000.{'A' * 43}"):
             page.open(place)
@@ -293,7 +293,7 @@ def test_CN9_a_key_waits_for_ten_minutes(
 
 
 def test_any_text_in_place_of_a_sign_in(browser: Browser, node: EmbeddedNode) -> None:
-    """Whatever a link contains, the page says one sentence."""
+    """The page shows one sentence for any malformed link."""
     with _console(browser, node) as page:
         _waiting_key(page)
         for token in ("", "x", "====", "9g", "o2Fo9mFw9mFz9g==", "A" * 70_000):
@@ -314,7 +314,8 @@ _PLACES = (
 
 
 def test_CN9_the_page_goes_nowhere_else(browser: Browser, node: EmbeddedNode) -> None:
-    """The address of the local page is made of a port and a token, or there is no button."""
+    """The button leads to a local page at a port with a token. For any other text there is no
+    button."""
     with _console(browser, node) as page:
         page.open("link?to=5000." + "A" * 43)
         page.see("the terminal asks whether")

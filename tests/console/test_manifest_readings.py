@@ -1,5 +1,5 @@
-"""A manifest is read in one way: by the page, by the token that it signs, and by the commands
-(MF20, CN8)."""
+"""The page, the token that it signs, and the commands read each manifest in the same way (MF20,
+CN8)."""
 
 import base64
 import json
@@ -236,7 +236,7 @@ ODD: dict[str, tuple[Any, ...]] = {
 
 
 def drawn(random: Random) -> dict[str, Json]:
-    """Draw a manifest: mostly sound members, and now and then one that looks like another."""
+    """Draw a manifest: mostly valid members, and some that resemble others."""
 
     def one(kind: str) -> Any:
         return random.choice((ODD if random.random() < 0.06 else SOUND)[kind])
@@ -372,8 +372,8 @@ SHORT = permission(
 
 
 def test_a_service_in_another_spelling_is_refused(console: ConsolePage) -> None:
-    """A link with it asks for nothing: what it means would be shown as one thing and signed as
-    another (MF20)."""
+    """A link with another spelling of a service is refused, because it would be shown as one thing
+    and signed as another (MF20)."""
     console.sign_in()
     for service in ("kv", "ktinycloud.v", "tinycloud.KV", "tinycloud.kv/vault", "encryption"):
         console.go(link({**BASE, "permissions": [{**SHORT, "service": service}]}))
@@ -414,7 +414,7 @@ def signed(console: ConsolePage) -> tuple[list[list[str]], int]:
 
 
 def asked_of(owner: str) -> Iterator[dict[str, Json]]:
-    """Manifests that an owner can grant at least a part of: some by hand, and some drawn."""
+    """Manifests of which an owner can grant at least a part: some written by hand, some drawn."""
     own, network = f"tinycloud:{owner[4:]}", f"urn:tinycloud:encryption:{owner}"
     yield {**BASE, "secrets": {"API_KEY": True, "PROTECTED_KEY": True}}
     yield {
@@ -458,7 +458,7 @@ def _read_rights(value: Json) -> list[Any]:
 
 
 def test_what_is_listed_is_what_is_signed(console: ConsolePage) -> None:
-    """Each right of the token has a line before *Approve*, and code is asked for wherever the token
+    """Each right of the token has a line before *Approve*, and the page asks for code if the token
     decrypts (CN8)."""
     console.sign_in()
     owner = console.run(

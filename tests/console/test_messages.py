@@ -33,7 +33,7 @@ _IS_SAID = "(text) => window.__said.some(([said, , isSeen]) => isSeen && said.in
 def test_messages_in_the_dialogs_of_secrets(
     console: ConsolePage, tmp_path: Path, width: int, height: int
 ) -> None:
-    """What the dialogs of secrets say is under their buttons, which stay where they are."""
+    """Messages in the dialogs of secrets are below their buttons, which do not move."""
     console.sign_in()
     resize(console, width, height)
     console.click("Add a secret", within="header >> nth=-1")
@@ -74,7 +74,7 @@ def test_messages_in_the_dialogs_of_secrets(
 def test_messages_in_other_dialogs(
     console: ConsolePage, tmp_path: Path, width: int, height: int
 ) -> None:
-    """The phrase, uploads, receipts and a node that answers again."""
+    """Messages about phrases, uploads, receipts and a reconnected node are below their buttons."""
     console.open("connect")
     resize(console, width, height)
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
@@ -106,7 +106,7 @@ def test_messages_in_other_dialogs(
 
 @SIZED
 def test_the_message_of_a_receipt(console: ConsolePage, width: int, height: int) -> None:
-    """A receipt that holds says so under its buttons."""
+    """A valid receipt has a message below its buttons."""
     console.sign_in()
     resize(console, width, height)
     console.click("Add a secret", within="header >> nth=-1")

@@ -14,7 +14,7 @@ _PRESS_PRINT = """(dialog) => [...dialog.querySelectorAll("button")]
 
 
 def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
-    """Sign in, add a secret, find it, reveal it, replace it, delete it: by what is written on the
+    """Sign in, then add, find, reveal, replace and delete a secret, using only the texts of the
     page."""
     console.sign_in()
     console.see("No secrets yet")
@@ -38,8 +38,8 @@ def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
 
 
 def test_many_secrets(console: ConsolePage) -> None:
-    """Hundreds of secrets in scopes: few rows exist at a time, a search finds one, and each can be
-    reached."""
+    """With hundreds of secrets in scopes only few rows are in the document. A search finds one, and
+    each can be reached."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(240))
@@ -64,7 +64,7 @@ def test_many_secrets(console: ConsolePage) -> None:
 
 
 def test_the_other_pages(console: ConsolePage) -> None:
-    """Sign-in, a page that needs one, and the node."""
+    """The sign-in page, a page that needs a sign-in, and the page of the node."""
     console.open()
     console.see("Test Wallet")
     console.shot("connect")
@@ -115,8 +115,8 @@ def test_the_end_of_a_secret(console: ConsolePage) -> None:
 
 
 def test_nothing_typed_is_lost(console: ConsolePage) -> None:
-    """A failure keeps the form, Escape asks, a bad name is reported at its field, and focus
-    returns."""
+    """A failure keeps the form, Escape asks first, a malformed name is reported at its field, and
+    focus returns."""
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "1st key")
@@ -177,7 +177,8 @@ def test_a_wallet_that_refuses(console: ConsolePage, wallet: BrowserWallet) -> N
 
 
 def test_a_phrase_signs_in(console: ConsolePage) -> None:
-    """An owner without a wallet makes a phrase, comes back with it, and has the same secrets."""
+    """An owner without a wallet creates a phrase, signs in again with it, and has the same
+    secrets."""
     console.open("connect")
     phrase = console.make_phrase(shot="phrase-new")
     console.add_secret("API_KEY", "open sesame")
@@ -193,8 +194,8 @@ def test_a_phrase_signs_in(console: ConsolePage) -> None:
 
 
 def test_a_choice_opens_one_dialog(console: ConsolePage) -> None:
-    """A second click on a choice opens no second dialog, and one that could not be loaded is a
-    failure that can be tried again."""
+    """A second click on a menu entry opens no second dialog. If a dialog cannot be loaded, this is
+    reported and can be tried again."""
     console.open("connect")
     away(console, "**/connect_phrase.js")
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
@@ -207,7 +208,8 @@ def test_a_choice_opens_one_dialog(console: ConsolePage) -> None:
 
 
 def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
-    """No owner is made and nothing is sent until the groups that were asked for are typed."""
+    """No owner is created and nothing is sent until the requested groups of the phrase are
+    typed."""
     console.open("connect")
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
     sent: list[str] = []
@@ -224,8 +226,8 @@ def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
 
 
 def test_the_sheet_of_a_phrase(console: ConsolePage) -> None:
-    """Printed are the phrase, what it is for, the node's address and the date, and nothing else of
-    the page; on the screen the sheet is hidden, and it goes with the dialog."""
+    """The printed sheet has only the phrase, its purpose, the node's address and the date. It is
+    hidden on the screen and removed with the dialog."""
     console.open("connect")
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
     console.see("Write this down")
@@ -250,8 +252,8 @@ def test_the_sheet_of_a_phrase(console: ConsolePage) -> None:
 
 
 def test_another_node(console: ConsolePage) -> None:
-    """Where another DID answers than last time everything stops, until its owner types that it is
-    right."""
+    """If another DID answers than last time everything stops until the owner confirms it by
+    typing."""
     console.open("node")
     console.see("Identity")
     console.run(
@@ -269,7 +271,7 @@ def test_another_node(console: ConsolePage) -> None:
 
 
 def test_a_node_that_is_away(console: ConsolePage) -> None:
-    """The page says so and keeps what it shows; it goes on where it was when the node answers
+    """The page reports an unreachable node, keeps its contents, and continues when the node answers
     again."""
     console.sign_in()
     console.add_secret("API_KEY", "open sesame")
@@ -286,8 +288,8 @@ def test_a_node_that_is_away(console: ConsolePage) -> None:
 
 
 def test_what_is_missing_comes_by_itself(console: ConsolePage) -> None:
-    """A list that could not be loaded, and a form that could not be sent, go on by themselves when
-    the node answers again; a form that was changed meanwhile waits for its owner."""
+    """When the node answers again, a failed list is loaded and a failed form is sent automatically.
+    A form that was changed meanwhile waits for its owner."""
     console.sign_in()
     console.see("No secrets yet")
     console.click("Add a secret", within="header >> nth=-1")
@@ -328,8 +330,8 @@ def test_what_is_missing_comes_by_itself(console: ConsolePage) -> None:
 
 
 def test_an_answer_that_did_not_arrive(console: ConsolePage) -> None:
-    """A secret that was stored although its answer was lost is not stored twice, and the form says
-    that it may be the one that was sent."""
+    """A secret that was stored although its reply was lost is not stored twice. The form says that
+    the stored one may be the same."""
     console.sign_in()
     console.see("No secrets yet")
 
@@ -350,18 +352,18 @@ def test_an_answer_that_did_not_arrive(console: ConsolePage) -> None:
 
 
 def away(console: ConsolePage, addresses: str) -> None:
-    """Lose every request to these addresses."""
+    """Drop every request to these addresses."""
     console.run(console.tab.route(addresses, lambda route: route.abort()))
 
 
 def again(console: ConsolePage, addresses: str) -> None:
-    """Let requests through again, as when the browser is online again."""
+    """Let requests through again, as after the browser was offline."""
     console.run(console.tab.unroute(addresses))
     console.run(console.tab.evaluate("() => dispatchEvent(new Event('online'))"))
 
 
 def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
-    """Every page warns of a trust root that is not Intel's and of disabled attestation."""
+    """Every page warns of a trust root other than Intel's and of disabled attestation."""
 
     async def loose(route: Route) -> None:
         answer = await route.fetch()
@@ -377,7 +379,7 @@ def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
 
 
 def test_an_update(console: ConsolePage) -> None:
-    """A page whose files are gone says that the console was updated."""
+    """A page whose files no longer exist says that the console was updated."""
     console.open("connect")
     console.see("Test Wallet")
     console.run(
@@ -391,8 +393,8 @@ def test_an_update(console: ConsolePage) -> None:
 
 
 def test_keyboard_and_narrow(console: ConsolePage) -> None:
-    """The first Tab leads past the places; a phone has them behind a button; light and dark are a
-    choice that stays."""
+    """The first Tab skips the navigation, a phone has it behind a button, and the choice of a
+    colour scheme is stored."""
     console.open("connect")
     console.see("Test Wallet")
     console.run(console.tab.keyboard.press("Tab"))
@@ -411,7 +413,7 @@ def test_keyboard_and_narrow(console: ConsolePage) -> None:
 
 @pytest.mark.skipif(not AXE.exists(), reason=AXE_ABSENT)
 def test_what_axe_finds(console: ConsolePage) -> None:
-    """axe-core finds nothing wrong with any page, in either scheme, nor with the dialogs."""
+    """axe-core finds no problem on any page or dialog, in either colour scheme."""
     console.sign_in()
     assert console.judged() == []
     console.click("Add a secret", within="header >> nth=-1")

@@ -72,7 +72,7 @@ def trusting_node(
 def wary(
     browser: Browser, trusting_node: EmbeddedNode, wallet: BrowserWallet
 ) -> Iterator[ConsolePage]:
-    """The console of that node."""
+    """A tab at the console of that node."""
     with console_page(browser, trusting_node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []
@@ -197,8 +197,7 @@ def test_the_first_approval_needs_no_command(
     platform: SimulatedPlatform,
     folder: Path,
 ) -> None:
-    """A backend's description is enough: no code opens nothing, and the code that it states
-    reads."""
+    """A backend's description is enough: the code that it states can read, and no other."""
     wary.sign_in()
     add(wary, "API_KEY", "open sesame")
     domain = Domain(platform, IMAGE, mint_event_log(hashlib.sha256(COMPOSE.encode()).digest()))
@@ -323,8 +322,8 @@ async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str, str]:
 
 
 def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """An app's link is kept over the sign-in, a path is all below it; one signature, and a grant
-    for each space."""
+    """An app's link survives the sign-in, and a path covers everything below it. One signature
+    makes one grant for each space."""
     other = new_wallet().did
     asked = {
         **MANIFEST,
@@ -428,8 +427,8 @@ def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
 
 
 def test_when_a_grant_ends(console: ConsolePage) -> None:
-    """The default is 30 days, or less if the app asks for less. Longer times are a choice, and
-    other ticked rights do not change it."""
+    """The default is 30 days, or less if the app asks for less. Longer times can be chosen, and
+    other ticked rights do not change the time."""
     console.open("connect")
     phrase = in_console(console, 'return (await at("recovery_phrase")).makePhrase();')
     console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())
@@ -452,7 +451,7 @@ def test_when_a_grant_ends(console: ConsolePage) -> None:
 
 
 def test_bad_requests(console: ConsolePage) -> None:
-    """A bad request gives a sentence and a next step, and the pasted text stays."""
+    """A malformed request gives a sentence and a next step, and the pasted text stays."""
     console.sign_in()
     console.click("Requests", role="link")
     console.see("Open a request")
@@ -498,8 +497,8 @@ _UNQUOTED = """() => [...document.querySelectorAll("main *")].filter((one) => !o
 
 
 def test_hostile_requests_stay_text(console: ConsolePage) -> None:
-    """Markup, overrides of the direction, long texts and many rights are quoted, and break
-    nothing."""
+    """Markup, direction marks, long texts and many rights are shown as text, and do not break the
+    page."""
     asked = {
         "app_id": HOSTILE,
         "name": HOSTILE,

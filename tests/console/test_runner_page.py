@@ -61,7 +61,7 @@ def stage(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="module")
 def signed_in(browser: Browser, stage: RunnerStage) -> Iterator[ConsolePage]:
-    """A tab at its console, whose session may call the runner in the owner's name."""
+    """A tab at the console, with a session that may call the runner in the owner's name."""
     with console_page(browser, stage.node.url, wallet=BrowserWallet(stage.wallet)) as opened:
         opened.others = (f"{stage.url}/",)
         opened.run(opened.tab.add_init_script("window.canary = () => { window.__sang = true; };"))
@@ -79,7 +79,8 @@ def signed_in(browser: Browser, stage: RunnerStage) -> Iterator[ConsolePage]:
 
 @pytest.fixture
 def console(signed_in: ConsolePage) -> Iterator[ConsolePage]:
-    """The same tab for all tests; after each, no policy was violated and no injected script ran."""
+    """The same tab for all tests. After each one, no policy was violated and no injected script
+    ran."""
     signed_in.open("programs")
     yield signed_in
     assert signed_in.run(signed_in.tab.evaluate("window.__sang")) is None
@@ -168,8 +169,8 @@ def test_a_secret_that_the_runner_makes(
 
 
 def in_runner_only(console: ConsolePage) -> None:
-    """Wait until the dialog of the runner is loaded and the one before it is gone: both have a
-    field for a name."""
+    """Wait until only the runner's dialog is there, since the dialog before it has a field of the
+    same name."""
     console.run(expect(console.tab.get_by_label("Kind", exact=True)).to_be_visible())
     console.run(expect(console.tab.locator("dialog")).to_have_count(1))
 
@@ -209,8 +210,8 @@ def test_another_runner_than_last_time(console: ConsolePage, stage: RunnerStage)
 
 
 def test_what_a_runner_says(console: ConsolePage, stage: RunnerStage) -> None:
-    """Texts of a hostile one are texts or refused; one that does not answer leaves the rest of the
-    page as it is."""
+    """Texts of a hostile runner are shown as text or refused. A runner that does not answer leaves
+    the rest of the page usable."""
     answers: dict[str, tuple[int, Any]] = {}
 
     async def answer(route: Route) -> None:
@@ -479,7 +480,7 @@ def test_grants_show_the_build_that_the_owners_client_verified(
 
 
 def test_a_grant_by_a_recovery_phrase(browser: Browser, stage: RunnerStage) -> None:
-    """An owner without a wallet signs with its key; the runner takes that grant too."""
+    """An owner without a wallet signs with its key, and the runner accepts that grant too."""
     with console_page(browser, stage.node.url) as console:
         mine = key_session(bytes([7]) * 32)
         console.open("node")
@@ -532,7 +533,8 @@ class _Drawn:
 
 
 def test_tokens_and_statements_are_those_of_the_sdk(browser: Browser, stage: RunnerStage) -> None:
-    """Byte for byte, of an owner with a key and of one with a wallet; the runner takes them."""
+    """Tokens and statements equal those of the SDK byte for byte, for an owner with a key and one
+    with a wallet. The runner accepts them."""
     wallet, seed = new_wallet(), bytes(range(32))
     mine = key_session(seed)
     for did in (mine.did, wallet.did):

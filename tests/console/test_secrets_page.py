@@ -32,7 +32,7 @@ JUST_NOW = re.compile(r"now|\d+ (second|minute)s? ago")
 
 
 def last_change(console: ConsolePage, name: str) -> str:
-    """Return what the list says of a secret's last change."""
+    """Return what the list shows as a secret's last change."""
     row = console.tab.locator(".rows [role=row]", has_text=name)
     cell = row.locator("[role=cell].wide [data-changed]")
     console.run(expect(cell).not_to_be_empty())
@@ -138,7 +138,7 @@ def test_a_file_of_which_a_part_arrives(console: ConsolePage, tmp_path: Path) ->
 def test_values_that_are_drawn(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Of the length and the characters that are chosen."""
+    """Generated values have the chosen length and characters."""
     console.sign_in()
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "TOKEN")
@@ -159,8 +159,8 @@ def test_values_that_are_drawn(
 def test_values_that_are_no_text_or_do_not_open(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Bytes are shown as base64 and saved as they are; what is no envelope says so, and can be
-    replaced or deleted."""
+    """Binary values are shown as base64 and saved unchanged. A value that is not an envelope is
+    marked, and can be replaced or deleted."""
     console.sign_in()
 
     async def store() -> None:
@@ -253,8 +253,8 @@ async def forget_time(node: EmbeddedNode, space: str, path: str) -> None:
 def test_the_last_change(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """The list and the page say when the node stored a secret, without opening it; one that an
-    earlier version stored says that its time is not stated."""
+    """The list and the page show when the node stored a secret, without opening it. For one that an
+    earlier version stored, they say that the time is unknown."""
     console.sign_in()
     console.add_secret("API_KEY", "open sesame")
 
@@ -287,7 +287,7 @@ def test_the_last_change(
 def test_the_last_change_by_the_command_line(
     browser: Browser, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """Secrets that the command line stored have their time in the list, one alone and several."""
+    """Secrets that the command line stored, alone or together, have their time in the list."""
     key = tmp_path / "wallet.key"
 
     def run(*arguments: str, given: str = "") -> None:
@@ -313,8 +313,8 @@ def test_the_last_change_by_the_command_line(
 def test_a_note_of_a_secret(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """A note is sealed as a value of its own, stays when the secret is replaced, is no secret in
-    any list, and goes with the secret (EN33)."""
+    """A note is sealed as a separate value, stays when the secret is replaced, is not listed as a
+    secret, and is deleted with it (EN33)."""
     console.sign_in()
     console.add_secret("API_KEY", "open sesame")
     console.click("Open API_KEY")
@@ -365,8 +365,8 @@ def test_a_note_of_a_secret(
 
 
 def test_several_secrets_are_deleted(console: ConsolePage) -> None:
-    """The number is typed once; a failure in the middle says what is gone, and the next try deletes
-    the rest."""
+    """The number of secrets is typed once. After a partial failure the message names the deleted
+    ones, and the next attempt deletes the rest."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(8))
@@ -411,8 +411,8 @@ def test_several_secrets_are_deleted(console: ConsolePage) -> None:
 
 
 def test_characters_that_hide(console: ConsolePage) -> None:
-    """A revealed value shows direction marks and invisible characters by their numbers, and says
-    so; a usual value has no such words."""
+    """A revealed value shows direction marks and invisible characters as numbers, with a remark. An
+    ordinary value has no such remark."""
     console.sign_in()
     console.add_secret("PLAIN", "a\tb\nc d")
     console.add_secret("ODD", "pay\u202elanif\u200b\u00a0end")

@@ -38,7 +38,7 @@ class Login:
         self.process, self.page, self.home, self.url = process, page, home, url
 
     def ended(self) -> tuple[int, str]:
-        """Wait for the end of the command; return its status and what it printed since."""
+        """Wait for the end of the command; return its status and its output since the last call."""
         _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
@@ -148,8 +148,8 @@ def test_what_a_wallet_may_do_wrong(
     tmp_path: Path,
     environment: dict[str, str],
 ) -> None:
-    """A refusal, another account, another chain and a second tab: a sentence and the next step.
-    Then Ctrl-C ends it."""
+    """A refusal, another account, another chain and a second tab each give a sentence and a next
+    step. Ctrl-C then ends the command."""
     owner = wallet.signer
     with _command(
         ["login", node.url, "--browser"], browser, wallet, tmp_path / "home", environment
@@ -201,8 +201,7 @@ _CLICK_TWICE = """async () => {
 
 
 def test_a_second_click_repeats_nothing(browser: Browser, wallet: BrowserWallet) -> None:
-    """A click on a wallet whose answer was sent asks the wallet nothing, even before the next view
-    comes."""
+    """A second click on an answered wallet sends it nothing, even before the next view is shown."""
     accounts: list[object] = []
     served = WalletPage("sealspace login", "http://127.0.0.1:1")
     with console_page(browser, f"http://{served.authority}", wallet=wallet) as page, served:
@@ -222,8 +221,8 @@ def test_a_second_click_repeats_nothing(browser: Browser, wallet: BrowserWallet)
 def test_the_page_says_what_each_text_means(
     browser: Browser, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """Revocations, hosting, grants and statements have words of their own, read out of the text;
-    others are shown."""
+    """The page explains texts of revocations, hosting, grants and statements from their contents,
+    and shows any other text."""
     owner, space = (
         new_wallet(),
         "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes",
@@ -278,8 +277,8 @@ def test_the_page_says_what_each_text_means(
 def test_no_wallet_and_a_command_that_is_interrupted(
     browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """The page says where to open it; Ctrl-C ends the command at once, and the page says that
-    too."""
+    """Without a wallet the page says where to open it. Ctrl-C ends the command at once, and the
+    page says so."""
     with _command(
         ["login", node.url, "--browser"], browser, None, tmp_path / "home", environment
     ) as login:

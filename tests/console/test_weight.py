@@ -26,8 +26,8 @@ watch.observe(document, { childList: true, subtree: true });
 
 
 def test_what_is_sent() -> None:
-    """All files together as they are sent, and the one script of the page, which waits for no
-    stylesheet of others."""
+    """The total size of all files, and of the one script of the page, which does not wait for a
+    stylesheet."""
     files = load_console()
     sizes = {name: len(body) for name, body in files.packed.items()}
     largest = max(sizes, key=lambda name: sizes[name])
@@ -42,7 +42,7 @@ def test_what_is_sent() -> None:
 
 
 def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
-    """The sizes and the largest paint of a first visit stay below their limits."""
+    """Sizes and the largest contentful paint of a first visit stay below their limits."""
     with console_page(browser, node.url) as console:
         answers = watched(console)
         console.open("connect")
@@ -57,8 +57,8 @@ def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
 
 
 def test_a_thousand_secrets(own_console: ConsolePage) -> None:
-    """With a thousand secrets, the first rows appear within a second, by one request for all
-    names and one for the last changes of the rows in sight."""
+    """With a thousand secrets the first rows appear within a second, after one request for all
+    names and one for the last changes of the visible rows."""
     console = own_console  # a script watches each page of it
     console.sign_in()
     console.see("No secrets yet")
@@ -83,7 +83,7 @@ def test_a_thousand_secrets(own_console: ConsolePage) -> None:
 
 
 def watched(console: ConsolePage) -> list[Response]:
-    """Note every answer from now on, and the figures of the next page that is loaded."""
+    """Record all answers from now on, and the timings of the next page that is loaded."""
     answers: list[Response] = []
     console.run(console.tab.add_init_script(_WATCH))
     console.listen("response", lambda answer: answers.append(answer))
@@ -91,7 +91,7 @@ def watched(console: ConsolePage) -> list[Response]:
 
 
 def test_a_drawing_means_one_thing() -> None:
-    """The page on the console lists each drawing once, with its meaning."""
+    """The documentation of the console lists each icon once, with its meaning."""
     page = (CONSOLE / "README.md").read_text("utf-8").split("## Icons")[1].split("## What")[0]
     listed = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
     drawn = re.findall(

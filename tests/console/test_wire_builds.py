@@ -125,7 +125,7 @@ def _reads(parse: Any, value: Any) -> bool:
 
 
 def test_builds_and_rules_are_read_as_strictly(shared_scripts: Scripts) -> None:
-    """A member that the SDK refuses is refused, whichever it is."""
+    """The console refuses every member that the SDK refuses."""
     builds, statements = list(_builds()), list(_statements())
     said = in_page(
         shared_scripts,
@@ -165,7 +165,7 @@ def test_a_copied_rule_keeps_its_build(shared_scripts: Scripts) -> None:
 
 
 def test_addresses_of_repositories(shared_scripts: Scripts) -> None:
-    """The same spellings are accepted, and the others refused."""
+    """The console and the SDK accept the same spellings."""
     texts = (
         *(f"{begin}alice/project{end}" for begin in ("", "github.com/", "https://github.com/", "git@github.com:", "ssh://git@github.com/", "http://github.com/", "https://gitlab.com/", "https://") for end in ("", ".git", "/", ".git/")),
         *TEXTS,
@@ -191,8 +191,8 @@ def test_addresses_of_repositories(shared_scripts: Scripts) -> None:
 
 
 def test_signatures_of_wallets(shared_scripts: Scripts) -> None:
-    """The account that signed a text is the one that the SDK finds; changed signatures have
-    another one or none."""
+    """The console and the SDK find the same signer of a text; a changed signature has another
+    signer or none."""
     cases: list[tuple[str, bytes]] = []
     for at in range(6):
         text = f"sealspace statement {'ä' * at}"
@@ -224,8 +224,8 @@ def test_signatures_of_wallets(shared_scripts: Scripts) -> None:
 
 
 def test_active_versions_are_verified(shared_scripts: Scripts) -> None:
-    """Only the developer's statements count, about this project, and the one that `active` names
-    (CN10)."""
+    """Only statements by the developer about this project count, and only the one that `active`
+    names (CN10)."""
     wallet = new_wallet()
     other = Ed25519Signer(bytes([1]) * 32)
     project = parse_project(PROJECT)
@@ -307,7 +307,7 @@ def _is_active(text: str, active: bytes, version: bytes) -> bool:
 
 
 def test_a_copied_command_has_each_text_as_one_word(shared_scripts: Scripts) -> None:
-    """Whatever a ref has, a shell takes it as one word and runs nothing of it."""
+    """A shell reads any ref in a copied command as one word, and runs nothing in it."""
     refs = [
         "refs/heads/main",
         "refs/@#%+=,-",

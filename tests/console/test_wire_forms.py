@@ -38,7 +38,7 @@ ROWS = [
 
 
 def test_digests(shared_scripts: Scripts) -> None:
-    """BLAKE3 at the borders of blocks, chunks and subtrees; Keccak by checksums of addresses."""
+    """BLAKE3 at the limits of blocks, chunks and subtrees; Keccak by the checksums of addresses."""
     sizes = [0, 1, 63, 64, 65, 1023, 1024, 1025, 2048, 3072, 4097, 31744, 102400]
     digests = shared_scripts.evaluate(
         """async (sizes) => {
@@ -198,7 +198,8 @@ def test_a_field_cannot_forge_a_line(shared_scripts: Scripts) -> None:
 
 
 def test_a_keys_token(shared_scripts: Scripts) -> None:
-    """A token of the same claims and key is the same text; Ed25519 signatures are deterministic."""
+    """A token of the same claims and key is the same text, because Ed25519 signatures are
+    deterministic."""
     signer = Ed25519Signer(bytes(range(32)))
     att: dict[str, dict[str, list[dict[str, Json]]]] = {
         resource: {ability: [{}] for ability in held} for resource, held in ATT.items()
@@ -244,8 +245,8 @@ def test_recorded_messages_are_read(shared_scripts: Scripts) -> None:
 
 
 def test_only_canonical_cbor_is_read(shared_scripts: Scripts) -> None:
-    """Recorded messages are read; changed, cut and random bytes give their own encoding or an
-    error."""
+    """Recorded messages are read. Changed, truncated and random bytes are either canonical or
+    refused."""
     cases = json.loads((VECTORS / "capabilities" / "tokens.json").read_text("utf-8"))["cases"]
     texts = [one["token"] for one in cases if "." not in one["token"] and "cid" in one["expect"]]
     whole = [base64.urlsafe_b64decode(text) for text in texts[:4]]

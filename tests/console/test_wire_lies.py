@@ -125,8 +125,8 @@ def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
 def test_lies_about_programs_and_grants(
     browser: Browser, scripts: Scripts, node: EmbeddedNode
 ) -> None:
-    """No answer but the developer's own statements is an active version; terms of a grant that are
-    changed in any place are refused, or kept as they are."""
+    """Only the developer's own statements count as an active version. Terms of a grant with any
+    change are refused, or stay as they were."""
     signer = new_wallet()
     build = Build(
         repository="github.com/alice/project",
@@ -189,8 +189,7 @@ def test_lies_about_programs_and_grants(
 
 
 def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
-    """JSON says one thing, however it is spelt; no text keeps the page busy, or is too long for
-    it."""
+    """JSON has one reading in any spelling. No text is too long or keeps the page busy."""
     said = in_page(
         page,
         r"""
@@ -223,8 +222,8 @@ def test_texts_of_others_are_read_strictly_and_at_once(page: Page) -> None:
 
 
 def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: BrowserWallet) -> None:
-    """Ids of spaces are those of the owner; no text is invisible; for a node that was not meant,
-    nothing (CN5)."""
+    """A wallet signs only ids of the owner's spaces, only visible texts, and nothing for an
+    unexpected node (CN5)."""
     said = in_page(
         scripts,
         r"""
@@ -274,7 +273,7 @@ def test_a_wallet_signs_nothing_that_a_node_chose(scripts: Scripts, wallet: Brow
 
 
 def test_a_session_that_another_tab_ended(page: Page) -> None:
-    """A session that another tab ended is not stored again (CN3); grants of two tabs are merged."""
+    """A session that another tab ended is not stored again (CN3). Grants of two tabs are merged."""
     said = in_page(
         page,
         """
@@ -307,8 +306,8 @@ def test_a_session_that_another_tab_ended(page: Page) -> None:
 
 
 def test_which_grant_is_cited(scripts: Scripts) -> None:
-    """A grant is cited only if it is live, of this owner, and covers the request by the node's
-    rules."""
+    """A grant is cited only if it is live, belongs to this owner, and covers the request by the
+    node's rules."""
     space, other = (
         "tinycloud:pkh:eip155:1:0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A",
         "tinycloud:key:z6Mk",
@@ -359,7 +358,7 @@ def _row(one: Capability) -> dict[str, str]:
 
 
 def test_what_an_app_asks_for_is_not_belittled(page: Page) -> None:
-    """A folder of secrets is not shown as one secret (CN8); unknown actions are shown as
+    """A folder of secrets is not shown as one secret (CN8), and unknown actions are shown as
     written."""
     said = in_page(
         page,

@@ -43,7 +43,7 @@ SIZES = {
 
 
 def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: LoopThread) -> None:
-    """The phrase makes the key that the SDK makes of it; values, secrets and grants work without a
+    """The SDK derives the same key from the phrase. Values, secrets and grants work without a
     wallet."""
     said = in_page(
         scripts,
@@ -81,7 +81,7 @@ def test_an_owner_with_a_phrase(scripts: Scripts, node: EmbeddedNode, loop: Loop
 
 
 def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
-    """A passkey seals the phrase; without it nothing opens."""
+    """A passkey seals the phrase, and nothing opens without it."""
     # a passkey belongs to a name
     with browser.page(node.url.replace("127.0.0.1", "localhost")) as page:
 
@@ -117,7 +117,7 @@ def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
 def test_a_manifest_is_granted_and_revoked(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """A missing right takes one more signature; the app reads with its grant until it is
+    """A missing right takes one more signature. The app reads with its grant until it is
     revoked."""
     app = Ed25519Signer(bytes(range(32)))
     manifest = {
@@ -187,7 +187,7 @@ def test_a_manifest_is_granted_and_revoked(
 
 
 def test_a_grant_ends_no_later_than_the_session(scripts: Scripts) -> None:
-    """The node accepts a grant for as long as the session lasts, however long it takes to make."""
+    """The node accepts a grant for the rest of the session, however long it takes to make."""
     made, ends = in_page(
         scripts,
         """
@@ -207,7 +207,7 @@ def test_the_names_of_apps(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
     """The name that the owner approved is read from the grant's token, also by another session. A
-    grant that its receiver passed on states no name that counts."""
+    name in a grant that its receiver passed on does not count."""
     app, other = (key_session(bytes(31) + bytes([number])) for number in (1, 2))
     hostile = "N\u202eotes " + "x" * 200
     script = """
@@ -252,8 +252,8 @@ def test_the_names_of_apps(
 def test_MT5_receipts_of_machine_tokens(
     scripts: Scripts, node: EmbeddedNode, loop: LoopThread, signer: WalletSigner
 ) -> None:
-    """A receipt of a machine token verifies here; one that names a token for another ground, none
-    for its own, or a strange name, does not have the form of a receipt."""
+    """A receipt of a machine token verifies. One with a token for another ground, without a token,
+    or with a malformed name is not a receipt."""
     loop.run(release_to_machine(node.url, PLATFORM, signer))
     said = in_page(
         scripts,
@@ -279,7 +279,7 @@ def test_MT5_receipts_of_machine_tokens(
 
 
 def test_receipts_and_withdrawals(scripts: Scripts) -> None:
-    """A reveal leaves a receipt that verifies here; a changed one does not; code is withdrawn in
+    """A reveal leaves a receipt that verifies, and a changed one does not. Code is withdrawn in
     person."""
     said = in_page(
         scripts,
@@ -361,7 +361,8 @@ ENV_FILES = [
 
 
 def test_env_files_are_read_as_the_command_reads_them(scripts: Scripts) -> None:
-    """Names and values, or the lines that are broken."""
+    """The console reads the same names and values from .env files as the command, or names the same
+    faulty lines."""
     read = in_page(
         scripts,
         """
@@ -389,7 +390,8 @@ def test_generated_values(scripts: Scripts) -> None:
 
 
 def test_evidence_is_read_as_it_is_kept(scripts: Scripts) -> None:
-    """Every field of a record, bytes as hex digits; a damaged one is refused."""
+    """Every field of an evidence record is read, with bytes as hex digits. A damaged record is
+    refused."""
     evidence = Evidence(
         invoker=principal_of("did:key:z6Mk"),
         receiver_mode="attested",

@@ -78,7 +78,8 @@ def test_sign_in_and_values(
 def test_secrets_of_either_side_are_read_by_the_other(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """A secret of the browser opens in the SDK, one of the SDK in the browser; texts and bytes."""
+    """The SDK opens secrets of the browser, and the browser those of the SDK, as texts and
+    bytes."""
 
     async def written() -> None:
         async with Client(node.url) as client:
@@ -170,8 +171,8 @@ def test_a_first_secret_makes_the_network(scripts: Scripts) -> None:
 
 
 def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
-    """A reload restores the session without a signature; its key cannot be exported; signing out
-    forgets it."""
+    """A reload restores the session without a signature. Its key cannot be exported, and signing
+    out deletes it."""
     in_page(page, "await signedIn();")
     page.browser.run(page.tab.reload())
     said = in_page(
@@ -203,7 +204,8 @@ def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
 
 
 def test_what_wallets_answer(scripts: Scripts, wallet: BrowserWallet) -> None:
-    """A refusal, another account and another chain are told apart; nothing is registered then."""
+    """A refusal, another account and another chain are told apart, and nothing is registered after
+    them."""
     wallet.refusal = (4001, "User rejected the request.")
     assert in_page(scripts, "return (await caught(() => signedIn())).code") == "wallet-rejected"
     wallet.refusal = None
@@ -227,7 +229,7 @@ def test_what_wallets_answer(scripts: Scripts, wallet: BrowserWallet) -> None:
 
 
 def test_spaces_and_further_rights(scripts: Scripts, wallet: BrowserWallet) -> None:
-    """A space is made, and one more signature gives the session its values."""
+    """A space is created, and one more signature gives the session the right to its values."""
     said = in_page(
         scripts,
         """

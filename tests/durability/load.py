@@ -38,7 +38,7 @@ LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 def state_of(name: str, number: int) -> bytes | None:
-    """Return what the write with a number leaves under a key: a body that only this write made, or
+    """Return the state that a numbered write leaves under a key: a body of that write alone, or
     nothing."""
     if number == 0 or number % 7 == 6:
         return None
@@ -48,7 +48,7 @@ def state_of(name: str, number: int) -> bytes | None:
 
 
 def number_of(body: bytes) -> int:
-    """Return which write made a body."""
+    """Return the number of the write that made a body."""
     return int(body.partition(b"/kv/")[2].split(b":")[1])
 
 
@@ -134,7 +134,7 @@ class Writer:
 
 @dataclass
 class Granter:
-    """An owner who grants and revokes, and remembers what was acknowledged."""
+    """An owner who grants and revokes, and records what was acknowledged."""
 
     wallet: WalletSigner = field(default_factory=new_wallet)
     standing: dict[str, Ed25519Signer] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class Granter:
             await self.revoke(session, url, grant)
 
     async def revoke(self, session: aiohttp.ClientSession, url: str, grant: str) -> None:
-        """Revoke a grant; it counts as neither standing nor revoked until that is acknowledged."""
+        """Revoke a grant. Until the acknowledgement it counts neither as live nor as revoked."""
         key = self.standing.pop(grant)
         # The delegate may give back what it was given; the owner's wallet is spared.
         target = {f"urn:cid:{token_id(grant)}": ["tinycloud.delegation/revoke"]}

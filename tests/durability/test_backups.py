@@ -31,15 +31,15 @@ def names(folder: Path) -> list[str]:
 
 
 async def test_backups_under_load(tmp_path: Path) -> None:
-    """Each backup of a node under 16 writers has every write acknowledged before it, and checks
-    clean (BK1 to BK4)."""
+    """Each backup of a node under 16 writers has every write acknowledged before it, and a check
+    finds no damage (BK1 to BK4)."""
     assert await back_up_many_times(tmp_path, rounds=1) > 100
 
 
 @needs_postgres()
 async def test_backups_from_lmdb_into_a_database_and_back(tmp_path: Path) -> None:
-    """A backup of a node under load restores into a database, whose backup restores into a folder;
-    both check clean."""
+    """A backup of a node under load restores into a database, whose backup restores into a folder.
+    A check of both finds no damage."""
     assert await back_up_many_times(tmp_path, rounds=1, via=new_database) > 100
 
 
@@ -72,8 +72,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
-    """Run a command of the operator in this process; returns its status, its JSON document, and
-    what it said."""
+    """Run a command of the operator in this process; return its status, JSON document and
+    messages."""
     was = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(*arguments: object, json_: bool = True) -> tuple[int, Any, str]:
@@ -87,8 +87,8 @@ def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
 
 
 def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """It is there on request, sealed; restored with its passphrase alone, or left out; never
-    readable (BK8)."""
+    """A backup contains the root secret on request, encrypted. It is restored with the passphrase
+    alone, or left out (BK8)."""
     file, passphrase, wrong = tmp_path / "backup", tmp_path / "passphrase", tmp_path / "wrong"
     secret, unusable = (used / "secret").read_bytes(), EXIT_STATUS["secret-unusable"]
     with_secret = ("backup", file, "--data", used, "--with-secret")
@@ -120,8 +120,8 @@ def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> Non
 def test_what_bad_input_gets(
     used: Path, tmp_path: Path, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A damaged file, a used folder, a taken name, no store, a database: an error by name, and
-    nothing is changed."""
+    """A damaged file, a used folder, a taken name, no store and a database each give a named error,
+    and change nothing."""
     file, cut, misused = tmp_path / "backup", tmp_path / "cut", EXIT_STATUS["store-misused"]
     status, taken, said = admin("backup", file, "--data", used)
     assert status == 0
@@ -150,7 +150,7 @@ def test_what_bad_input_gets(
 
 
 def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """`check` prints a line for what is damaged and ends with 1; so does a backup, which has the
+    """`check` prints a line for each damage and ends with 1. A backup does too, and contains the
     rest (BK3, BK9)."""
     there = tmp_path / "data"
     shutil.copytree(used, there)
@@ -177,8 +177,8 @@ def test_a_damaged_store_is_named(used: Path, tmp_path: Path, admin: Admin) -> N
 def test_damaged_pages_are_named(
     used: Path, tmp_path: Path, admin: Admin, how: str, text: str
 ) -> None:
-    """A file of the store that was cut short, or overwritten, is a finding, whatever reading it
-    does (BK9)."""
+    """A truncated or overwritten store file is a finding, whichever way it fails to be read
+    (BK9)."""
     (tmp_path / "data" / "store").mkdir(parents=True)
     place = tmp_path / "data" / "store" / "data.mdb"
     shutil.copy(used / "store" / "data.mdb", place)

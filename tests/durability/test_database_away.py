@@ -37,8 +37,7 @@ commit;
 
 
 class Load:
-    """Writers and a granter who go on whatever they are answered, and how often they were answered
-    how."""
+    """Writers and a granter that continue after any answer, with counts of the answers."""
 
     def __init__(self, node: RunningNode) -> None:
         self.node = node
@@ -51,7 +50,7 @@ class Load:
         self._changed.set()
 
     async def answers(self, number: int) -> None:
-        """Wait for so many further answers, of whatever kind."""
+        """Wait for so many further answers of any kind."""
         aim = self.done + number
         async with asyncio.timeout(_WITHIN_S):
             while self.done < aim:
@@ -130,8 +129,8 @@ async def until_ready(node: RunningNode) -> None:
 async def test_database_that_goes_away_under_load(
     node: RunningNode, server: PostgresServer, way: str
 ) -> None:
-    """Twice in the middle of a load: 503 with Retry-After, not ready, then ready by itself, nothing
-    lost."""
+    """The database stops twice under load: the node answers 503 with Retry-After and is not ready.
+    It recovers by itself, and nothing is lost."""
     load = Load(node)
     async with load.running() as session:
         for _ in range(2):
@@ -151,8 +150,8 @@ async def test_database_that_goes_away_under_load(
 async def test_sessions_that_are_ended_in_the_middle_of_commits(
     node: RunningNode, server: PostgresServer, database: str
 ) -> None:
-    """However often the database ends the sessions that are at work, each write happens once or is
-    told as unknown."""
+    """However often the database ends busy sessions, each write happens once or is reported as
+    unknown."""
     load, ended = Load(node), 0
     async with load.running():
         for _ in range(TERMINATIONS):

@@ -94,7 +94,8 @@ def files(data: Path) -> list[Path]:
 
 
 async def test_BK10_a_backup_of_databases_in_use(tmp_path: Path) -> None:
-    """A backup has what was acknowledged before it, and each transaction whole or not at all."""
+    """A backup has everything acknowledged before it, and each transaction completely or not at
+    all."""
     with served(tmp_path / "node") as caller:
         await caller.host()
         await caller.run("CREATE TABLE t (n INTEGER, half INTEGER)", path="app")

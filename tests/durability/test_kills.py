@@ -63,8 +63,8 @@ class Load:
 
 
 async def kill_many_times(folder: Path, *, kills: int) -> None:
-    """Kill a whole node under load, start it again, compare; then count what is left in the
-    store."""
+    """Kill a whole node under load, restart it and compare, repeatedly; then count the rows left in
+    the store."""
     chance = random.Random(kills)
     load = Load()
     starts_s: list[float] = []
@@ -83,8 +83,8 @@ async def kill_many_times(folder: Path, *, kills: int) -> None:
 
 
 async def check_usage(folder: Path, writers: Sequence[Writer], kept_bytes: Sequence[int]) -> None:
-    """Compare the counter of every space with what is in it: weights go with the values or not at
-    all (ST7)."""
+    """Compare the counter of every space with its contents: weights are written with the values or
+    not at all (ST7)."""
     store: Store = open_lmdb(folder / "data")
     try:
         keys = [space_keys(parse_space_id(writer.space)).usage for writer in writers]
@@ -95,7 +95,7 @@ async def check_usage(folder: Path, writers: Sequence[Writer], kept_bytes: Seque
 
 
 def report(what: str, starts_s: Sequence[float]) -> None:
-    """Print figures; a test asserts none of them."""
+    """Print figures that no test asserts."""
     existing = sorted(starts_s[1:]) or [0.0]
     print(
         f"{what}; start on an existing folder to listening: "
@@ -104,15 +104,15 @@ def report(what: str, starts_s: Sequence[float]) -> None:
 
 
 async def test_kills_of_the_whole_node(tmp_path: Path) -> None:
-    """Supervisor, storekeeper and workers die at once, many times, under load: nothing acknowledged
-    is lost or half."""
+    """Supervisor, storekeeper and workers are killed together under load, many times. Nothing
+    acknowledged is lost or partial."""
     await kill_many_times(tmp_path, kills=KILLS)
 
 
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
 async def test_kills_of_one_process(tmp_path: Path, kind: str) -> None:
-    """One process dies under load, twice: it is replaced, the others go on, outcomes are
-    settled (ST4)."""
+    """One process is killed under load, twice. It is replaced, the others continue, and outcomes
+    are found out (ST4)."""
     load = Load()
     with running_node(tmp_path) as node:
         url = node.url
@@ -162,8 +162,8 @@ async def _until_writing(url: str) -> None:
 
 
 async def test_the_first_answer(tmp_path: Path) -> None:
-    """A node on a data folder from before answers as soon as it says that it listens, and holds
-    what it held; how soon that is, is printed and not judged."""
+    """A restarted node answers as soon as it says that it listens, with its former contents. The
+    time until then is printed and not judged."""
     with running_node(tmp_path, workers=1) as node:
         writer = Writer(0)
         async with new_session() as session:

@@ -56,7 +56,7 @@ class StoreFiller:
         )
 
     async def fill(self, size_bytes: int) -> int:
-        """Put values until there is no room; return how many there are."""
+        """Put values until the store is full; return their number."""
         for count in range(MOST_VALUES):
             reply = await self.call(f"v{count}", PUT, secrets.token_bytes(size_bytes))
             if reply.status == 507:
@@ -68,8 +68,8 @@ class StoreFiller:
 
 @pytest.mark.parametrize("size_bytes", [VALUE_BYTES, 100_000], ids=["in rows", "in files"])
 async def test_a_full_store(tmp_path: Path, size_bytes: int) -> None:
-    """Without room a put is answered 507; reading, deleting and revoking go on; after deleting
-    there is room again."""
+    """In a full store a put is answered 507; reading, deleting and revoking work. After deleting,
+    puts work again."""
     environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
     with running_node(tmp_path, environment=environment) as node:
         async with new_session() as session:
@@ -113,7 +113,8 @@ async def test_a_full_store_starts_again(tmp_path: Path) -> None:
 
 
 async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Path) -> None:
-    """ST17: deep in the reserve, writes are 507; an owner reads secrets and revokes grants.
+    """ST17: deep in the reserve writes are answered 507, but an owner reads secrets and revokes
+    grants. A stranger can write no value, delegation or network.
 
     A stranger can then write nothing: neither a value, nor a delegation, nor a network.
     """
@@ -145,7 +146,7 @@ async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that a node has made and left in order; each test takes a copy."""
+    """The data folder of a node that was stopped in order. Each test takes a copy."""
     folder = tmp_path_factory.mktemp("used")
     with running_node(folder, workers=1) as node:
         assert node.stop() == 0
@@ -154,8 +155,7 @@ def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("how", ["replaced", "named", "lost", "short"])
 async def test_a_secret_that_is_not_the_store_s(tmp_path: Path, used_data: Path, how: str) -> None:
-    """A store does not start without its root secret: another one in its place, another one named,
-    none, or a part."""
+    """A store does not start without its root secret, with another one or with a part of it."""
     shutil.copytree(used_data, tmp_path / "data")
     own = tmp_path / "data" / SECRET_FILE_NAME
     kept = own.read_bytes()

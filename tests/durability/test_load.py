@@ -62,8 +62,8 @@ async def read(writer: Writer, session: aiohttp.ClientSession, url: str) -> None
 
 
 async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
-    """Sixteen writers and sixteen readers: no request fails, every read sees what was acknowledged
-    before it (ST1)."""
+    """With sixteen writers and sixteen readers no request fails, and every read sees the writes
+    acknowledged before it (ST1)."""
     writers = [Writer(at) for at in range(WRITERS)]
     before = _cpu_ticks(node)
     async with new_session() as session, new_session(keeps=False) as reading:
@@ -91,8 +91,8 @@ def _cpu_ticks(node: RunningNode) -> dict[int, int]:
 
 
 async def test_rivals_for_one_key(node: RunningNode) -> None:
-    """Sixteen writers of one key, each only over the version it read: every write happens once,
-    none is overwritten."""
+    """Sixteen writers replace one key conditionally. Every write happens once, and none is
+    overwritten."""
     key = new_key()
     resource = f"tinycloud:{key.did.removeprefix('did:')}:default/kv/counter"
 
@@ -118,8 +118,8 @@ async def test_rivals_for_one_key(node: RunningNode) -> None:
 
 
 async def test_a_revocation_holds_everywhere_at_once(node: RunningNode) -> None:
-    """Under load, from the moment a revocation is acknowledged, every worker refuses on the next
-    request (ST1, ST2)."""
+    """Under load, every worker refuses the next request after a revocation was acknowledged (ST1,
+    ST2)."""
     granter, ended = Granter(), asyncio.Event()
     writers = [Writer(at) for at in range(4)]
     async with new_session(connections=8) as session:
@@ -162,7 +162,7 @@ async def _ask_all(node: RunningNode, granter: Granter, grant: str) -> set[int]:
 
 
 async def test_a_revocation_and_a_write_at_one_moment(node: RunningNode) -> None:
-    """Writes race the revocation of their grant: none that was sent after the acknowledgement
+    """Writes race with the revocation of their grant. None that was sent after the acknowledgement
     succeeds (ST2)."""
     granter = Granter()
     async with new_session(connections=32) as session:

@@ -49,7 +49,7 @@ class Pair:
     name: str
 
     def hold_back(self) -> None:
-        """Have the standby receive nothing more."""
+        """Stop replication to the standby."""
         self._follows = (
             self.standby.run("postgres", "show primary_conninfo").strip().replace("'", "''")
         )
@@ -62,7 +62,7 @@ class Pair:
         )
 
     def resume(self) -> None:
-        """Have the standby receive what it lacks."""
+        """Continue replication to the standby."""
         self._follow(self._follows)
 
     def _follow(self, where: str) -> None:
@@ -115,7 +115,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
 
 @asynccontextmanager
 async def node_on(folder: Path, url: str) -> AsyncIterator[EmbeddedNode]:
-    """Run a node that does nothing of its own accord."""
+    """Run a node without background work."""
     config = Config(
         store=Store(data=str(folder), url=url),
         http=Http(port=0, drain_s=0),
@@ -158,7 +158,8 @@ Act = Callable[[], Awaitable[object]]
 
 
 def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, Act]:
-    """Return the acts that fail once and are then repeated.
+    """Return the actions that fail once and are then repeated. Each raises StoreUnavailable if a
+    node answers 503.
 
     Each raises StoreUnavailable where a node answers 503.
     """
@@ -193,7 +194,8 @@ def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, A
 async def started(
     pair: Pair, acts: dict[str, Act]
 ) -> tuple[dict[str, "asyncio.Task[object]"], set[str]]:
-    """Begin everything; return it, and what has ended once all the rest waits for the standby."""
+    """Start all actions. Return them, and those that ended before all others waited for the
+    standby."""
 
     async def run(act: Act) -> object:
         return await act()
@@ -208,7 +210,7 @@ async def started(
 
 
 async def survived(people: People, url: str, store: AnyStore, signed: int) -> set[str]:
-    """Return what of the acts is in force at a node and in its store."""
+    """Return which actions are in force at a node and in its store."""
     keys = (admission_key(ADMITTED), admission_key(REMOVED), AUDIT_CHAIN_KEY)
     admitted, removed, head = (await store.read(keys)).records
     return {
@@ -226,8 +228,8 @@ async def survived(people: People, url: str, store: AnyStore, signed: int) -> se
 async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
     pair: Pair, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    """503, a restart of the primary, the same again, a promotion: all that was acknowledged is in
-    force afterwards."""
+    """After a 503, a restart of the primary, a repetition and a promotion, everything acknowledged
+    is in force."""
     people, url = People(), pair.primary.url(pair.name)
     async with AsyncExitStack() as opened:
         node = await opened.enter_async_context(node_on(tmp_path, url))
@@ -265,8 +267,8 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
 
 
 async def test_ST16_a_commit_that_is_sent_again_waits_too(pair: Pair, tmp_path: Path) -> None:
-    """The session of a commit is ended while it waits; the node sends it again, and it is not
-    acknowledged before."""
+    """If the session of a waiting commit is ended, the node sends the commit again. It is
+    acknowledged only when the standby has it."""
     people = People()
     async with node_on(tmp_path, pair.primary.url(pair.name)) as node:
         await asyncio.to_thread(pair.hold_back)
