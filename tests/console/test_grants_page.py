@@ -84,7 +84,7 @@ class Owned:
 
     def keep(self, seed: int, portables: Sequence[PortableDelegation]) -> bytes:
         """Read the secret as a backend with these grants; return the sealed value, which the
-        backend keeps."""
+        backend stores."""
 
         async def keep() -> bytes:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
@@ -138,8 +138,7 @@ class Owned:
         return self.browser.run(grant())
 
     def read(self, seed: int) -> str:
-        """Read the secret as the backend that was granted last: what it says, or how it is
-        refused."""
+        """Read the secret as the backend that was granted last; return the value or the refusal."""
 
         async def read() -> str:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:

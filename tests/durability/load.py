@@ -190,7 +190,7 @@ class Granter:
         return await exchange(session, url, "POST", "/invoke", token=token)
 
     async def check(self, session: aiohttp.ClientSession, url: str, *, most: int = 40) -> None:
-        """Use the newest grants: those that stand work, those that were revoked do not."""
+        """Use the newest grants: live ones work, and revoked ones do not."""
         for grants, expected in ((self.standing, 404), (self.revoked, 401)):
             for grant, key in list(grants.items())[-most:]:
                 reply = await self.use(session, url, grant, key)

@@ -23,7 +23,7 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 @dataclass
 class Bench:
-    """One node, its platform, and as many clients as a test wants; all share one clock."""
+    """A node, its platform and any number of clients, which all share one clock."""
 
     node: EmbeddedNode
     platform: SimulatedPlatform
@@ -52,7 +52,7 @@ class Bench:
 
 
 class CountingWallet:
-    """A wallet that counts how often it is asked."""
+    """A wallet that counts its signatures."""
 
     def __init__(self, entropy: CountingEntropy) -> None:
         self._signer = new_wallet(entropy=entropy)
@@ -70,7 +70,7 @@ class CountingWallet:
 
 @pytest.fixture
 def platform(entropy: CountingEntropy) -> SimulatedPlatform:
-    """A platform in software, with a root certificate of its own."""
+    """A simulated platform with its own root certificate."""
     return SimulatedPlatform.from_seed(entropy.token(32))
 
 
@@ -84,7 +84,7 @@ def config(tmp_path: Path, platform: SimulatedPlatform, clock: FixedClock) -> Co
 async def bench_with(
     platform: SimulatedPlatform, clock: FixedClock, entropy: CountingEntropy
 ) -> AsyncIterator[Callable[[Config], Awaitable[Bench]]]:
-    """Start a node with given settings; everything ends with the test."""
+    """Start a node with given settings. It is stopped after the test."""
     async with AsyncExitStack() as stack:
 
         async def start(config: Config) -> Bench:
@@ -105,7 +105,7 @@ async def bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config
 
 @pytest.fixture
 async def strict_bench(bench_with: Callable[[Config], Awaitable[Bench]], config: Config) -> Bench:
-    """A node that hosts spaces on the owner's word only."""
+    """A node that hosts spaces only on the owner's request."""
     return await bench_with(
         Config(
             http=config.http,

@@ -29,13 +29,13 @@ OTHER_AUDIENCE = "invocation audience does not match this node"
 
 @dataclass
 class Collector:
-    """A node that keeps the tokens it is sent, and does nothing else."""
+    """A node that only records the tokens it gets."""
 
     did: str = field(default_factory=lambda: Ed25519Signer(bytes([7]) * 32).did)
     sent: list[tuple[str, str, bytes, str]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer `/info`; note everything else."""
+        """Answer `/info`; record everything else."""
         if request.path == "/info":
             return web.json_response(
                 {"protocol": 1, "nodeId": self.did, "version": "1", "features": [], "inTEE": False}
@@ -48,7 +48,7 @@ class Collector:
 
 @dataclass
 class Elsewhere:
-    """A client that takes the collector for its node, with a session that an honest node knows."""
+    """A client whose node is the collector, with a session that an honest node knows."""
 
     collector: Collector
     client: Client
@@ -81,13 +81,13 @@ async def elsewhere(bench: Any) -> AsyncIterator[Elsewhere]:
 
 
 async def listed(items: AsyncIterator[Any]) -> None:
-    """Read to the end."""
+    """Read a listing to its end."""
     async for _ in items:
         pass
 
 
 def everything(elsewhere: Elsewhere) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Return whatever a client does with a token of its session's."""
+    """Return every call with which a client sends a token of its session."""
     client, network = elsewhere.client, elsewhere.client.encryption.network()
     return {
         "get": lambda: client.kv().get("a"),
@@ -107,8 +107,7 @@ def everything(elsewhere: Elsewhere) -> dict[str, Callable[[], Awaitable[object]
 
 
 async def test_every_token_names_the_node(elsewhere: Elsewhere) -> None:
-    """Whatever a client asks, the node that it asks can be told from the token, and another one
-    refuses it (J5, T8)."""
+    """Every token names the node it is for, and another node refuses it (J5, T8)."""
     for what, ask in everything(elsewhere).items():
         elsewhere.collector.sent.clear()
         with suppress(SealspaceError):
@@ -124,8 +123,8 @@ async def test_every_token_names_the_node(elsewhere: Elsewhere) -> None:
 
 
 async def sent_on(url: str, method: str, path: str, body: bytes, token: str) -> bool:
-    """Send what was collected to an honest node; tell whether it refuses it for whom it
-    addresses."""
+    """Send the recorded tokens to an honest node; return whether it refuses each for its
+    audience."""
     headers = {"Authorization": token, "Content-Type": "application/json"}
     async with (
         aiohttp.ClientSession() as session,
@@ -138,8 +137,8 @@ async def sent_on(url: str, method: str, path: str, body: bytes, token: str) -> 
 
 
 async def test_a_saved_session_says_so_at_a_restored_node(elsewhere: Elsewhere, bench: Any) -> None:
-    """A session that was saved for a node that now goes by another DID sends nothing, and tells to
-    sign in again."""
+    """A stored session sends nothing to a node whose DID has changed, and the error says to sign in
+    again."""
     saved = decode_session(encode_session(elsewhere.owner.session))
     async with Client(
         elsewhere.client.url, session=saved, settings=SETTINGS, clock=bench.clock

@@ -49,7 +49,8 @@ def read(stated: dict[str, Any], now: float = NOW) -> Any:
 
 @pytest.mark.parametrize("signer", [ALICE, new_wallet()], ids=["key", "wallet"])
 def test_a_key_that_its_owner_made(signer: Any) -> None:
-    """RN87: a key or a wallet signs; the secret is the holder's alone, in capitals too."""
+    """RN87: a key or a wallet signs. Only the holder has the secret, and a key is read in capitals
+    too."""
     made: dict[str, Any] = {
         "runner": RUNNER,
         "projects": [PROJECT],
@@ -101,7 +102,7 @@ def test_a_key_that_its_owner_made(signer: Any) -> None:
     ids=str,
 )
 def test_statements_that_are_no_key(members: dict[str, Any]) -> None:
-    """RN87: a member that is unknown, of another type or out of its bounds refuses the key."""
+    """RN87: an unknown member, or one of another type or outside its limits, refuses the key."""
     assert read(STATED).nonce == 7
     with pytest.raises(StatementInvalid):
         read(STATED | members)
@@ -109,13 +110,13 @@ def test_statements_that_are_no_key(members: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(STATED))
 def test_no_member_is_left_out(name: str) -> None:
-    """RN87: what is not said is not taken for anything."""
+    """RN87: a missing member has no default."""
     with pytest.raises(StatementInvalid):
         read({member: value for member, value in STATED.items() if member != name})
 
 
 def test_a_key_ends() -> None:
-    """RN87: a key ends at its time, whatever its holder shows."""
+    """RN87: a key is refused after its expiry."""
     assert read(STATED, NOW + 3599).nonce == 7
     with pytest.raises(StatementInvalid):
         read(STATED, NOW + 3600)
@@ -169,7 +170,7 @@ def test_an_owner_is_a_did_or_an_address() -> None:
     ids=range(20),
 )
 def test_headers_that_show_no_key(text: str) -> None:
-    """RN88: three parts, split from the right; nothing of them is in the refusal."""
+    """RN88: a header has three parts, split from the right. A refusal contains none of them."""
     with pytest.raises(InvalidInput) as refused:
         parse_credential(text)
     assert SECRET[:20] not in str(refused.value)
@@ -188,7 +189,7 @@ def test_headers_that_show_no_key(text: str) -> None:
     ids=str,
 )
 def test_keys_that_are_not_made(more: dict[str, Any]) -> None:
-    """RN87: what no runner would take is not signed."""
+    """RN87: a key that no runner would accept is not signed."""
     asked: dict[str, Any] = {
         "runner": RUNNER,
         "projects": None,
@@ -202,7 +203,7 @@ def test_keys_that_are_not_made(more: dict[str, Any]) -> None:
 @fuzzed()
 @given(st.text(max_size=200) | st.from_regex(r"(did:key:|0x)[0-9a-z]*:[0-9]*:[0-9a-f]*"))
 def test_fuzz_headers(text: str) -> None:
-    """Any text is an owner or a key as it is shown, or refused."""
+    """Any text is read as an owner or a key, or refused."""
     with suppress(InvalidInput):
         assert parse_credential(text).text.count(":") >= 2
     with suppress(InvalidInput):
@@ -212,6 +213,6 @@ def test_fuzz_headers(text: str) -> None:
 @fuzzed()
 @given(changed_objects(STATED, json_values("ab" * 32, members=tuple(STATED))))
 def test_fuzz_statements(stated: dict[str, Any]) -> None:
-    """A statement that was nearly right is a key, or refused."""
+    """An almost valid statement is read as a key, or refused."""
     with suppress(StatementInvalid):
         assert read(stated).owner == ALICE.did

@@ -48,7 +48,7 @@ SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
 
 @dataclass
 class Source:
-    """A trust domain that runs one program; counts its quotes."""
+    """A trust domain that runs one program and counts its quotes."""
 
     platform: SimulatedPlatform
     measurements: Measurements = APPROVED
@@ -93,7 +93,8 @@ def reason_of(denial: DecryptDenied) -> str:
 
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
 async def test_approved_code_reads_the_secret(bench, signed_by_wallet: bool) -> None:
-    """Attested and approved, by a grant of the owner's session or wallet."""
+    """An attested backend with approved code reads the secret, by a grant of the owner's session or
+    wallet."""
     owner = await bench.owner()
     wallet = owner[1] if signed_by_wallet else None
     one = await granted(bench, owner=owner, wallet=wallet)
@@ -104,7 +105,7 @@ async def test_approved_code_reads_the_secret(bench, signed_by_wallet: bool) -> 
 
 
 async def test_nothing_is_released_before_attesting(bench) -> None:
-    """The envelope is read, the key is not."""
+    """Before attesting, a backend can read the envelope but not get the key."""
     one = await granted(bench)
     with pytest.raises(DecryptDenied) as denial:
         await one.backend.read_secret(one.client.session.owner, "API_KEY")
@@ -113,7 +114,7 @@ async def test_nothing_is_released_before_attesting(bench) -> None:
 
 
 async def test_a_genuine_quote_alone_is_not_enough(bench) -> None:
-    """A grant that approves no code opens nothing."""
+    """A grant that approves no code releases no key."""
     one = await granted(bench, policy=None)
     await one.backend.attest(one.client.encryption.network())
     with pytest.raises(DecryptDenied) as denial:
@@ -122,7 +123,7 @@ async def test_a_genuine_quote_alone_is_not_enough(bench) -> None:
 
 
 async def test_other_code_is_refused(bench) -> None:
-    """Evidence is stored for any code, keys are released to approved code."""
+    """Evidence is stored for any code, but keys are released only to approved code."""
     one = await granted(bench, measurements=OTHER)
     await one.backend.attest(one.client.encryption.network())
     with pytest.raises(DecryptDenied) as denial:
@@ -147,7 +148,7 @@ async def test_the_network_s_policy_can_be_the_approval(bench) -> None:
 
 
 async def test_a_policy_can_bind_keys_to_one_path(bench) -> None:
-    """Decrypt on a network opens every key of it, unless the policy names the paths."""
+    """A right to decrypt on a network opens each of its keys, unless the policy names paths."""
     owner = await bench.owner()
     client = owner[0]
     policy = Policy(measurements=(APPROVED,), paths=(client.secrets().resource("API_KEY"),))
@@ -174,7 +175,7 @@ async def test_keys_are_wrapped_to_the_attested_receiver_only(bench) -> None:
 
 
 class Drawn(CountingEntropy):
-    """A random source that remembers what it gave."""
+    """A random source that records its output."""
 
     def __init__(self) -> None:
         super().__init__(b"inside the trust domain")
@@ -186,8 +187,8 @@ class Drawn(CountingEntropy):
 
 
 async def test_a_backend_makes_its_receiver_keys(bench) -> None:
-    """Each attestation has a receiver key of its own, drawn inside; neither private key leaves with
-    a request (AT8)."""
+    """Each attestation has its own new receiver key, and no private key is sent in a request
+    (AT8)."""
     one, inside, sent = await granted(bench), Drawn(), bytearray()
     async with (
         _overheard(bench.node.url, sent) as url,
@@ -214,7 +215,7 @@ def _appears(secret: bytes, text: bytes) -> bool:
 
 @asynccontextmanager
 async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
-    """Stand between a client and a node, and keep what the client sends."""
+    """Relay between a client and a node, and record what the client sends."""
     parts = urlsplit(url)
 
     async def carry(
@@ -236,7 +237,7 @@ async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
 
 
 async def test_a_revoked_grant_opens_nothing_whatever_the_evidence(bench) -> None:
-    """Revocation ends what attestation opened."""
+    """A revoked grant releases no key, even to attested code."""
     one = await granted(bench)
     await one.backend.attest(one.client.encryption.network())
     await one.client.delegations.revoke(one.portable)
@@ -245,7 +246,8 @@ async def test_a_revoked_grant_opens_nothing_whatever_the_evidence(bench) -> Non
 
 
 async def test_evidence_is_renewed_before_it_ends(bench) -> None:
-    """A backend that goes on reading attests anew by itself, and only then."""
+    """A backend that reads regularly attests again shortly before its evidence expires, and only
+    then."""
     one = await granted(bench)
     first = await one.backend.attest(one.client.encryption.network())
     await one.backend.read_secret(one.client.session.owner, "API_KEY")
@@ -257,7 +259,7 @@ async def test_evidence_is_renewed_before_it_ends(bench) -> None:
 
 
 async def test_a_challenge_serves_once(bench) -> None:
-    """The same nonce is not taken twice, not even with a good quote."""
+    """A nonce is accepted once, even with a valid quote."""
     one = await granted(bench)
     network = one.client.encryption.network()
     challenge = await one.agent.attestation.challenge()
@@ -281,7 +283,7 @@ def quoted(agent, source, challenge: Challenge, bench, *, holder: str | None = N
 
 
 async def test_a_quote_for_another_client_is_refused(bench) -> None:
-    """Report data bind the quote to its holder."""
+    """Report data bind a quote to its holder."""
     one = await granted(bench)
     challenge = await one.agent.attestation.challenge()
     attested = quoted(one.agent, one.source, challenge, bench, holder=one.client.session.did)
@@ -292,7 +294,7 @@ async def test_a_quote_for_another_client_is_refused(bench) -> None:
 
 
 async def test_a_quote_of_another_platform_is_refused(bench) -> None:
-    """Only the root certificate that the node was told to trust counts."""
+    """Quotes count only under the root certificate that the node trusts."""
     one = await granted(bench)
     source = Source(SimulatedPlatform.from_seed(b"another platform"))
     challenge = await one.agent.attestation.challenge()
@@ -303,7 +305,7 @@ async def test_a_quote_of_another_platform_is_refused(bench) -> None:
 
 
 async def test_only_who_was_granted_decrypt_may_attest(bench) -> None:
-    """A stranger's quote is not even sent."""
+    """A client without a right to decrypt sends no quote."""
     one = await granted(bench)
     outsider = Backend(
         await bench.client(key_session(bytes(32))),
@@ -330,7 +332,7 @@ async def test_a_source_that_fails_is_the_caller_s_to_handle(bench) -> None:
 
 
 async def test_many_readers_share_one_attestation(bench) -> None:
-    """Reads may run side by side; evidence near its end is renewed once for all of them."""
+    """Concurrent reads share one renewal of evidence."""
     one = await granted(bench)
     first = await one.backend.attest(one.client.encryption.network())
     for quotes in (1, 2):
@@ -341,7 +343,7 @@ async def test_many_readers_share_one_attestation(bench) -> None:
 
 
 async def test_no_error_holds_a_secret(bench) -> None:
-    """Neither value nor key nor token stands in what an error says."""
+    """No error contains a value, a key or a token."""
     one = await granted(bench, measurements=OTHER)
     await one.backend.attest(one.client.encryption.network())
     with pytest.raises(SealspaceError) as denial:

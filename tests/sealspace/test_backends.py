@@ -132,7 +132,7 @@ def look(bench) -> Callable[..., Awaitable[Seen]]:
 
 
 def through(url: str, change: Callable[[dict[str, Any]], object]) -> Handler:
-    """A stranger on the way who changes what a backend answers."""
+    """A relay that changes the answers of a backend."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         async with aiohttp.ClientSession() as session, session.get(url + request.path_qs) as answer:
@@ -144,7 +144,7 @@ def through(url: str, change: Callable[[dict[str, Any]], object]) -> Handler:
 
 
 async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
-    """Return how a look was refused; every refusal says what to do next."""
+    """Return how fetching evidence was refused, after checking that the error has a next step."""
     with pytest.raises(kind) as reported:
         await looking
     assert type(reported.value) is kind and str(reported.value) and reported.value.hint
@@ -159,8 +159,8 @@ async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
 async def test_a_backend_that_was_seen_reads_what_it_was_granted(
     bench, site, look, pin, signed_by_wallet
 ) -> None:
-    """From an address to an opened secret: look, grant, hand over; the grant names this very code
-    (AT50 to AT53)."""
+    """An owner fetches evidence from an address and grants to exactly this code. The backend gets
+    the grant and opens the secret (AT50 to AT53)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
@@ -174,7 +174,7 @@ async def test_a_backend_that_was_seen_reads_what_it_was_granted(
 
 
 async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, look) -> None:
-    """Without an event log a grant names the five registers as they are."""
+    """Without an event log a grant names all five registers."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site(Domain(bench.platform, measurements_of("notes")), compose=None)
@@ -200,8 +200,8 @@ async def test_a_backend_without_a_log_is_pinned_by_all_registers(bench, site, l
     ids=["image", "compose", "app-id", "instance"],
 )
 async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, other) -> None:
-    """A grant to what was seen opens nothing for other code, though it holds the backend's own key
-    (RL10, AT22)."""
+    """A grant to the seen code opens nothing for other code with the backend's own key (RL10,
+    AT22)."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url), pin=pin)
@@ -212,7 +212,8 @@ async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, o
 
 
 async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, site, look) -> None:
-    """Pinned by compose file, a backend may be started anew: RTMR3 differs, the grant holds."""
+    """A backend that is pinned by its compose file can be restarted: RTMR3 changes, and the grant
+    stays valid."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url))
@@ -226,7 +227,7 @@ async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, s
 
 
 async def test_a_grant_reaches_no_other_secret(bench, site, look) -> None:
-    """The policy of a grant names its paths: keys of other secrets stay shut, whatever else is
+    """The policy of a grant names paths, so keys of other secrets stay closed, whatever else is
     granted."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
@@ -268,7 +269,7 @@ async def test_scoped_secrets_are_named_with_their_scope(bench, site, look) -> N
 
 
 async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> None:
-    """A grant follows a look within minutes: code changes."""
+    """Evidence has to be fetched again after some minutes, because code changes."""
     owner, _ = await bench.owner()
     seen = await look((await site()).url)
     bench.clock.advance(LOOK_TTL_S + 1)
@@ -282,8 +283,8 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
 
 
 async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
-    """A person reads who asks for what, which code it is, how the platform stands, and what a grant
-    would name."""
+    """The report for a person names the requester and its requests, the code, the state of the
+    platform, and what a grant would contain."""
     seen = await look((await site()).url)
     policy = policy_for(
         seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60
@@ -312,7 +313,7 @@ async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
 
 
 async def test_what_an_outsider_wrote_cannot_steer_a_terminal(bench, site, look) -> None:
-    """Control characters in a manifest are not printed as they are."""
+    """Control characters in a manifest are printed escaped."""
     seen = await look((await site(name="Notes\x1b[2Jall is well\n")).url)
     assert not any(sign in line for line in in_plain_words(seen) for sign in "\x1b\n")
 
@@ -341,7 +342,7 @@ async def test_warnings(bench, site, look) -> None:
 
 
 async def test_another_measurement_than_expected(bench, site, look) -> None:
-    """An owner who knows the code's hash from elsewhere is told when another one runs."""
+    """An owner who knows the code's hash from elsewhere is told when another code runs."""
     seen = await look((await site()).url)
     require_expected(seen, [COMPOSE_HASH.hex(), IMAGE.mrtd.hex().upper()])
     for expected in ("ab" * 32, "cd" * 48):
@@ -366,7 +367,7 @@ async def test_another_measurement_than_expected(bench, site, look) -> None:
     ids=["did", "manifest", "compose", "no-compose"],
 )
 async def test_a_changed_statement(site, look, stack, change) -> None:
-    """A man in the middle cannot change the DID, the manifest or the compose file (AT51)."""
+    """A relay cannot change the DID, the manifest or the compose file (AT51)."""
     url = await stack.enter_async_context(serving(through((await site()).url, change)))
     assert (await refusal(look(url), BackendNotProven)).problem == "report-data"
 
@@ -408,14 +409,14 @@ async def _answer(url: str) -> dict[str, Any]:
     ids=["debug", "another-compose-file", "compose-without-log", "no-key-provider"],
 )
 async def test_evidence_that_does_not_hold(bench, site, look, domain, problem) -> None:
-    """A debugged domain, a compose file that does not run there, an application without a key
-    provider."""
+    """A debug domain, a compose file that does not run there, and an application without a key
+    provider are refused."""
     there = await site(replace(domain, platform=bench.platform))
     assert (await refusal(look(there.url), BackendNotProven)).problem == problem
 
 
 async def test_a_platform_of_another_root(bench, site, look) -> None:
-    """A simulated platform proves nothing to who trusts Intel alone."""
+    """A simulated platform is refused by an owner who trusts Intel's root only."""
     there = await site()
     documents = Documents(bench.platform, bench.clock.now())
     looking = fetch_evidence(
@@ -425,7 +426,7 @@ async def test_a_platform_of_another_root(bench, site, look) -> None:
 
 
 async def test_a_changed_log(site, look, stack) -> None:
-    """A log that leaves an entry out is not the one that the registers tell of (AT20)."""
+    """A log without one of its entries does not match the registers (AT20)."""
     url = await stack.enter_async_context(
         serving(through((await site()).url, lambda value: value["eventLog"].pop(1)))
     )
@@ -438,7 +439,8 @@ async def test_a_changed_log(site, look, stack) -> None:
     ids=["over", "from-the-future"],
 )
 async def test_stale_collateral(site, look, options) -> None:
-    """Collateral outside its windows judges nothing; the error says to fetch it anew (AT17)."""
+    """Collateral outside its validity period is not used, and the error says to fetch it again
+    (AT17)."""
     reported = await refusal(look((await site()).url, options), CollateralNeeded)
     assert reported.problem == "collateral-window"
     assert "new collateral" in reported.hint
@@ -457,7 +459,7 @@ async def test_a_simulated_backend_needs_its_own_root(bench, site):
 
 
 async def test_no_collateral(bench, site, tmp_path) -> None:
-    """A folder without the platform family's document is named."""
+    """The error about a folder without collateral for the platform family names the family."""
     root = parse_trust_root(bench.platform.root_der)
     there, inspector = await site(), Inspector(CollateralFolder(tmp_path), root=root)
     reported = await refusal(
@@ -494,8 +496,8 @@ async def test_no_collateral(bench, site, tmp_path) -> None:
 async def test_what_the_node_would_refuse(
     bench, site, look, collateral, attributes, problem, accept
 ) -> None:
-    """A grant that would open nothing is not made; the error names what may be accepted, and it is
-    accepted as seen."""
+    """A grant that the node would refuse is not made. The error names what may be accepted, and
+    accepting it works."""
     domain = Domain(bench.platform, IMAGE, LOG, DomainOptions(td_attributes=attributes))
     seen = await look((await site(domain)).url, collateral)
     with pytest.raises(BackendNotAcceptable) as reported:
@@ -513,8 +515,8 @@ async def test_what_the_node_would_refuse(
 async def test_what_was_accepted_is_accepted_by_the_node(
     bench_with, config, platform, clock, stack
 ) -> None:
-    """A platform that needs hardening, accepted by name as it was seen, gets the key; the strict
-    terms refuse it."""
+    """A platform that needs hardening gets the key if this was accepted by name. The strict terms
+    refuse it."""
     options = CollateralOptions(tcb_status="SWHardeningNeeded", advisories=("INTEL-SA-00615",))
     assert config.release.collateral is not None
     (Path(config.release.collateral) / "platform.json").write_bytes(
@@ -554,7 +556,7 @@ def _body(data: bytes, status: int = 200, **headers: str) -> Handler:
 
 
 async def _cut_short(request: web.Request) -> web.StreamResponse:
-    """Promise more than comes."""
+    """Send less than the Content-Length."""
     response = web.StreamResponse(headers={"Content-Length": "1000"})
     await response.prepare(request)
     await response.write(b'{"type":')
@@ -589,8 +591,8 @@ async def _cut_short(request: web.Request) -> web.StreamResponse:
     ],
 )
 async def test_answers_that_are_none(look, stack, handler, kind) -> None:
-    """Cut off, too long, elsewhere or nothing: an error that says what to do, and nothing is
-    followed."""
+    """A truncated, oversized, redirected or empty answer gives an error with a next step, and no
+    redirect is followed."""
     await refusal(look(await stack.enter_async_context(serving(handler))), kind)
 
 
@@ -598,13 +600,13 @@ async def test_answers_that_are_none(look, stack, handler, kind) -> None:
     "url", ["http://backend.example", "ftp://127.0.0.1", "127.0.0.1:80", "https://a@b/", ""]
 )
 async def test_addresses(look, url) -> None:
-    """A backend is asked over TLS or on this machine; an address with anything else in it is
+    """A backend is reached over TLS or on this machine. An address with any other part is
     refused."""
     assert "https://" in (await refusal(look(url), InvalidInput)).hint
 
 
 async def test_nobody_there(look) -> None:
-    """Where nothing listens, the error says so."""
+    """If nothing listens at the address the error says so."""
     await refusal(look("http://127.0.0.1:1"), BackendUnreachable)
 
 
@@ -622,7 +624,7 @@ async def _asked(
 
 
 class _Slow:
-    """A platform that takes its time, until it is let go."""
+    """A platform that waits until the test releases it."""
 
     def __init__(self, domain: Domain) -> None:
         self.domain, self.gate, self.at_once, self.most = domain, threading.Event(), 0, 0
@@ -636,8 +638,8 @@ class _Slow:
 
 
 async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
-    """Strangers cannot pile up work for the platform: few wait, the others are told to come again
-    (AT50)."""
+    """Few requests wait for a quote, and further ones are told to try again later, so strangers
+    cannot overload the platform (AT50)."""
     slow = _Slow(Domain(bench.platform, measurements_of("notes")))
     surface = BackendSurface(slow, did=key_session(SEED).did, manifest=manifest())
     url = await stack.enter_async_context(serving(surface))
@@ -653,7 +655,7 @@ async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
 
 
 async def test_a_grant_for_another(bench, site, look) -> None:
-    """A grant to another DID is sent back, however it is labelled (AT54)."""
+    """A grant to another DID is refused, whatever label it has (AT54)."""
     owner, _ = await bench.owner()
     there, other = await site(), await site(seed=bytes(32))
     portable = await owner.backends.grant(await look(other.url))
@@ -674,7 +676,7 @@ async def test_a_grant_for_another(bench, site, look) -> None:
     ],
 )
 def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
-    """A program with an invalid manifest, or with another program's, fails when it starts."""
+    """A program with an invalid manifest, or with that of another program, fails when it starts."""
     with pytest.raises(ValueError, match="manifest"):
         BackendSurface(
             Domain(bench.platform, IMAGE), did=key_session(SEED).did, manifest=manifest(**members)
@@ -685,7 +687,7 @@ def test_a_surface_that_owners_would_refuse_is_not_made(bench, members) -> None:
 
 
 async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -> None:
-    """An owner who revoked may grant anew: the backend cites the new grant before the old one."""
+    """After a revocation the owner may grant again, and the backend cites the new grant first."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
@@ -700,8 +702,8 @@ async def test_a_new_grant_takes_the_place_of_a_revoked_one(bench, site, look) -
 
 
 async def test_a_withdrawn_backend_reads_no_more(bench, site, look) -> None:
-    """From one request to the next, for good; a new grant to the same DID changes nothing (RC20,
-    RC22)."""
+    """A withdrawal is effective from the next request on and permanent. A new grant to the same DID
+    changes nothing (RC20, RC22)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()

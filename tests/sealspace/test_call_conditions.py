@@ -264,7 +264,7 @@ def test_a_costly_pattern_is_refused_with_its_figure() -> None:
 
 
 def test_a_costly_pattern_of_a_held_grant_is_undecided() -> None:
-    """RN210: it is never compared, so neither it nor its negation admits a call."""
+    """RN210: a costly pattern is never compared, so neither it nor its negation admits a call."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
     for pattern in (COSTLY, ".*(.?){800}"):
         leaf = parse_condition({"AccountPattern": {"pattern": pattern}})
@@ -299,7 +299,8 @@ def test_the_longest_did() -> None:
 
 
 def test_without_the_compiler_a_pattern_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN210: a client without the extra `runner` can write a pattern; nothing admits by it."""
+    """RN210: a client without the extra `runner` can write a pattern, but no call is admitted by
+    it."""
     monkeypatch.setitem(sys.modules, "re2", None)
     parsed = parse_condition({"Not": {"condition": {"AccountPattern": {"pattern": "("}}}})
     assert judge_call(parsed, CALL) is None

@@ -57,7 +57,8 @@ SEED = bytes(range(32))
 
 
 async def test_one_signature_makes_spaces_and_network(bench) -> None:
-    """On a node that hosts by itself, a plain sign-in can keep values and secrets at once."""
+    """On a node that hosts spaces automatically, values and secrets can be stored after a plain
+    sign-in."""
     client, wallet = await bench.owner()
     await client.kv().put("a", b"1")
     await client.secrets().put("API_KEY", "value")
@@ -67,8 +68,8 @@ async def test_one_signature_makes_spaces_and_network(bench) -> None:
 
 
 async def test_a_strict_node_is_asked_to_host(strict_bench) -> None:
-    """Where spaces are hosted on the owner's word only, a second signature gives it for all of them
-    (D43)."""
+    """On a node that hosts only on the owner's request, one second signature requests hosting for
+    all spaces (D43)."""
     client, wallet = await strict_bench.owner()
     await client.kv().put("a", b"1")
     await client.encryption.ensure_network()
@@ -78,7 +79,7 @@ async def test_a_strict_node_is_asked_to_host(strict_bench) -> None:
 
 
 async def test_further_spaces_are_signed_in_to(bench) -> None:
-    """Spaces that were asked for are hosted; others are not the session's."""
+    """Requested spaces are hosted, and the session has no right to others."""
     client = await bench.client()
     wallet = (await bench.owner())[1]
     await client.sign_in(wallet, SignIn(space="notes", spaces=("photos",), secrets=False))
@@ -90,7 +91,8 @@ async def test_further_spaces_are_signed_in_to(bench) -> None:
 
 
 async def test_a_manifest_decides_what_is_signed_for(bench) -> None:
-    """A sign-in by manifest holds the manifest's resources and no more of the space."""
+    """A sign-in by manifest has rights to the manifest's resources, and to no others of the
+    space."""
     request = compose_manifests(
         [parse_manifest({"app_id": "com.example.notes", "name": "Notes"})],
         include_account_registry_permissions=False,
@@ -104,7 +106,7 @@ async def test_a_manifest_decides_what_is_signed_for(bench) -> None:
 
 
 async def test_a_stored_session_goes_on_without_the_wallet(bench) -> None:
-    """A stored session acts as before, at the node where it was made."""
+    """A stored session works as before, at the node where it was made."""
     client, wallet = await bench.owner()
     await client.kv().put("a", b"1")
     again = await bench.client(decode_session(encode_session(client.session)))
@@ -113,7 +115,7 @@ async def test_a_stored_session_goes_on_without_the_wallet(bench) -> None:
 
 
 async def test_a_key_owns_spaces_of_its_own(bench) -> None:
-    """A did:key signs in to its own space, makes its network and reads its secrets in person."""
+    """A did:key signs in to its own space, creates its network and reads its secrets in person."""
     client = await bench.client()
     await client.sign_in_with_key(SEED, spaces=("default", "secrets"))
     await client.kv().put("a", b"1")
@@ -124,7 +126,7 @@ async def test_a_key_owns_spaces_of_its_own(bench) -> None:
 
 
 async def test_a_wallet_signs_the_key_of_another_program_in(bench) -> None:
-    """The key acts as the owner in person; this client's session stays as it was."""
+    """The other key acts as the owner in person, and this client's session does not change."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     before, key = client.session, Ed25519Signer(SEED)
@@ -170,7 +172,7 @@ async def test_another_node_than_the_pinned_one_is_refused(bench) -> None:
 
 
 async def test_using_a_client_before_signing_in_is_a_mistake_of_the_program(bench) -> None:
-    """The wrong order is told apart from wrong data."""
+    """Calls before the sign-in raise another error than wrong data."""
     client = await bench.client()
     with pytest.raises(RuntimeError):
         client.kv()
@@ -183,7 +185,7 @@ async def test_using_a_client_before_signing_in_is_a_mistake_of_the_program(benc
 
 
 async def test_a_value_comes_back_with_its_metadata(bench) -> None:
-    """Bytes, type and metadata are what was put."""
+    """Bytes, type and metadata are read back unchanged."""
     kv = (await bench.owner())[0].kv()
     etag = await kv.put("a/b", b"\x00\xff", content_type="image/png", metadata={"Title": "x y"})
     value = await kv.get("a/b")
@@ -201,7 +203,7 @@ async def test_a_value_comes_back_with_its_metadata(bench) -> None:
 
 
 async def test_conditions_keep_rivals_apart(bench) -> None:
-    """A create and an update are refused over a value they do not know."""
+    """A conditional create or update is refused if the value has changed."""
     kv = (await bench.owner())[0].kv()
     first = await kv.put("a", b"1", if_absent=True)
     with pytest.raises(PreconditionFailed):
@@ -221,7 +223,8 @@ async def test_conditions_keep_rivals_apart(bench) -> None:
 
 
 async def test_what_is_not_there(bench) -> None:
-    """Absent, deleted, never written and not hosted are told apart."""
+    """A value that is absent or deleted raises NotFound, and a space that is not hosted
+    SpaceNotFound."""
     client, _wallet = await bench.owner()
     kv, space = client.kv(), client.kv().space.text
     for call in (
@@ -249,7 +252,7 @@ async def test_what_is_not_there(bench) -> None:
 
 
 async def test_a_listing_is_the_same_whatever_the_pages(bench) -> None:
-    """Pages of any size give the whole list in byte order."""
+    """Pages of any size give the same list in byte order."""
     kv = (await bench.owner())[0].kv()
     keys = [f"list/{letter}" for letter in "cabed"]
     for key in [*keys, "other"]:
@@ -262,7 +265,7 @@ async def test_a_listing_is_the_same_whatever_the_pages(bench) -> None:
 
 
 async def test_a_value_is_not_read_beyond_its_bound(bench) -> None:
-    """The node refuses to send more than was asked for."""
+    """The node refuses to send a value that exceeds the requested limit."""
     kv = (await bench.owner())[0].kv()
     await kv.put("a", b"12345")
     with pytest.raises(ValueTooLarge):
@@ -271,7 +274,7 @@ async def test_a_value_is_not_read_beyond_its_bound(bench) -> None:
 
 @pytest.mark.parametrize("key", ["a b", "ä", "a?b", "a#b", "%", "a/../b", "%41"])
 async def test_keys_that_no_uri_holds_are_refused_here(bench, key: str) -> None:
-    """A key is the raw path of a URI; nothing is encoded behind the caller's back."""
+    """A key is the raw path of a URI. It is not encoded, so other characters are refused."""
     client = await bench.client()
     client.use(key_session(SEED))
     with pytest.raises(InvalidInput):
@@ -284,7 +287,7 @@ async def test_keys_that_no_uri_holds_are_refused_here(bench, key: str) -> None:
 async def test_metadata_that_no_header_holds_is_refused_here(
     bench, metadata: dict[str, str]
 ) -> None:
-    """Metadata travel as headers."""
+    """Metadata that no header can contain are refused before sending."""
     client = await bench.client()
     client.use(key_session(SEED))
     with pytest.raises(InvalidInput):
@@ -295,7 +298,7 @@ async def test_metadata_that_no_header_holds_is_refused_here(
 
 
 async def test_secrets_are_written_read_listed_and_deleted(bench) -> None:
-    """Global and scoped secrets of one name are two secrets."""
+    """A global and a scoped secret of one name are two secrets."""
     secrets = (await bench.owner())[0].secrets()
     await secrets.put("API_KEY", "global")
     await secrets.put("API_KEY", "scoped ✓", scope="My App")
@@ -310,7 +313,7 @@ async def test_secrets_are_written_read_listed_and_deleted(bench) -> None:
 
 
 async def test_a_secret_is_stored_as_other_clients_store_it(bench) -> None:
-    """Path, label, metadata and payload are those of the convention, and no plaintext is stored."""
+    """Path, label, metadata and payload follow the convention, and no plaintext is stored."""
     client, _wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     stored = await client.kv("secrets").get("vault/secrets/API_KEY")
@@ -348,7 +351,7 @@ async def test_what_is_sealed_of_a_secret(bench) -> None:
 
 
 async def test_an_envelope_that_was_moved_is_noticed(bench) -> None:
-    """A secret does not take the place of another."""
+    """The envelope of one secret is refused in place of another's."""
     client, _ = await bench.owner()
     await client.secrets().put("FIRST", "value")
     stored = await client.kv("secrets").get("vault/secrets/FIRST")
@@ -361,7 +364,7 @@ async def test_an_envelope_that_was_moved_is_noticed(bench) -> None:
 
 
 async def test_a_spoilt_ciphertext_does_not_open(bench) -> None:
-    """Damage is an error, whatever the node answered."""
+    """A damaged ciphertext raises an error, whatever the node answers."""
     client, _ = await bench.owner()
     network = client.encryption.network()
     envelope = await client.encryption.encrypt(b"payload", network=network)
@@ -375,7 +378,7 @@ async def test_a_spoilt_ciphertext_does_not_open(bench) -> None:
 
 
 async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
-    """A network of another name is made on request; revoked, it opens nothing any more."""
+    """A network of another name is created on request. After its revocation it releases no key."""
     client, wallet = await bench.owner()
     with pytest.raises(NetworkNotFound):
         await client.encryption.descriptor(client.encryption.network("other"))
@@ -397,7 +400,8 @@ async def test_a_network_is_made_once_and_ended_for_ever(bench) -> None:
 
 
 async def test_an_outsider_opens_nothing(bench) -> None:
-    """A request without a grant is not sent; with another owner's right to read, it is refused."""
+    """A request without a grant is not sent. With a right to read from another owner the node
+    refuses it."""
     client, _ = await bench.owner()
     envelope = await client.encryption.encrypt(b"payload", network=client.encryption.network())
     outsider, _ = await bench.owner()
@@ -406,7 +410,7 @@ async def test_an_outsider_opens_nothing(bench) -> None:
 
 
 async def test_the_owner_states_a_policy_in_person(bench) -> None:
-    """The wallet's word lets the session set the network's policy; without it the session
+    """With a grant by the wallet the session can set the network's policy, and without it it
     cannot."""
     client, wallet = await bench.owner()
     network = client.encryption.network()
@@ -434,8 +438,7 @@ async def granted_to_agent(bench, owner, **options) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
 async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) -> None:
-    """The recipient does what was granted, and no more; by whichever key of the owner it was
-    signed."""
+    """The recipient can do what was granted and nothing else, whichever key of the owner signed."""
     owner, wallet = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     portable, agent = await granted_to_agent(
@@ -451,7 +454,7 @@ async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) ->
 
 
 async def test_a_grant_by_a_session_looks_as_other_clients_make_it(bench) -> None:
-    """A bare issuer, whole seconds, the session as its proof (J6)."""
+    """A grant by a session has a bare issuer, whole seconds, and the session as its proof (J6)."""
     owner, _ = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     payload = json.loads(decode_multibase("u" + portable.header.split(".")[1])[1])
@@ -463,7 +466,7 @@ async def test_a_grant_by_a_session_looks_as_other_clients_make_it(bench) -> Non
 
 
 async def test_a_grant_does_not_outlive_the_session(bench) -> None:
-    """The parent's end is the end: what lasts longer is refused, or cut where the caller says
+    """A grant that would last longer than the session is refused, or shortened if the caller says
     so."""
     owner, _ = await bench.owner()
     with pytest.raises(LifetimeTooLong) as refused:
@@ -478,7 +481,7 @@ async def test_a_grant_does_not_outlive_the_session(bench) -> None:
 
 
 async def test_a_revoked_grant_is_over(bench) -> None:
-    """From the acknowledgement on, use and taking up are refused."""
+    """After the acknowledgement of a revocation the grant can be neither used nor accepted."""
     owner, _ = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     portable, agent = await granted_to_agent(bench, owner)
@@ -491,7 +494,7 @@ async def test_a_revoked_grant_is_over(bench) -> None:
 
 
 async def test_the_wallet_revokes_what_a_session_granted(bench) -> None:
-    """The owner's own word ends any grant in the owner's spaces (V3)."""
+    """The owner's wallet can revoke any grant in the owner's spaces (V3)."""
     owner, wallet = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     await agent.delegations.accept(portable)
@@ -501,7 +504,7 @@ async def test_the_wallet_revokes_what_a_session_granted(bench) -> None:
 
 
 async def test_a_later_session_revokes_what_an_earlier_one_granted(bench) -> None:
-    """By the right to revoke in its sign-in, for the owner (V2, W21)."""
+    """A later session revokes for the owner, by the right to revoke in its sign-in (V2, W21)."""
     owner, wallet = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     await agent.delegations.accept(portable)
@@ -522,7 +525,7 @@ async def test_an_outsider_revokes_nothing(bench) -> None:
 
 
 async def test_a_grant_for_a_wallet_is_passed_on_to_its_session(bench) -> None:
-    """A wallet takes up what was granted to it, by one signature to its own session key."""
+    """A wallet accepts a grant by one signature, which passes it on to its session key."""
     owner, _ = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     friend, friend_wallet = await bench.owner()
@@ -584,7 +587,7 @@ async def test_signing_in_with_a_delegation_of_another_client(bench) -> None:
 
 
 async def test_what_is_not_held_is_not_granted(bench) -> None:
-    """A session grants from what it holds, a wallet from what it owns."""
+    """A session can grant only its own rights, and a wallet only what it owns."""
     owner, wallet = await bench.owner()
     other, _ = await bench.owner()
     foreign = [allow(f"{other.kv().space.text}/kv/a", GET)]
@@ -625,7 +628,7 @@ async def test_a_grant_to_a_manifest_s_target_signs_nobody_in(
 
 
 async def test_reading_capabilities_alone_is_granted_to_nobody_else(bench) -> None:
-    """Where nothing else is granted, nothing is; the session's own key may have it."""
+    """The right to read capabilities alone is granted only to the session's own key."""
     owner, wallet = await bench.owner()
     reading = [allow(f"{owner.kv().space.text}/capabilities/all", CAPABILITIES_READ)]
     for signer in (None, wallet):
@@ -637,7 +640,7 @@ async def test_reading_capabilities_alone_is_granted_to_nobody_else(bench) -> No
 
 
 async def test_a_description_that_differs_from_its_token_is_refused(bench) -> None:
-    """Only the token says what is granted; what stands beside it must agree."""
+    """Only the token states what is granted. A portable form with different members is refused."""
     owner, _ = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     written = json.loads(encode_portable(portable))

@@ -6,8 +6,7 @@ from sealspace.errors import ClientClosed
 
 
 async def test_a_client_that_was_closed(bench) -> None:
-    """Nothing is sent any more, and nothing sealed: the error has a name, whichever service is
-    asked."""
+    """A closed client sends and seals nothing. Every service raises the same named error."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     session, network = client.session, client.encryption.network()

@@ -51,7 +51,7 @@ SIZES = st.one_of(
 
 @dataclass
 class Fixed:
-    """A source of the same bytes each time."""
+    """A random source that always returns the same bytes."""
 
     data: bytes
 
@@ -93,7 +93,7 @@ def test_the_vector_of_iexec() -> None:
 
 @given(st.sampled_from(SUITES), SIZES)
 def test_what_is_encrypted_is_decrypted(suite: Suite, size: int) -> None:
-    """DS2, DS4: any length arrives, and the format is recognised."""
+    """DS2, DS4: data of any length is decrypted, and the format is recognised."""
     blob = sealed(suite, plaintext(size))
     assert opened(suite, blob) == plaintext(size)
     assert suite_of(blob[:16], len(blob)) == suite
@@ -113,7 +113,8 @@ CHANGES = st.sampled_from(("drop", "add", "flip", "swap", "repeat", "remove"))
 
 @given(CHANGES, st.integers(1, 3), st.integers(-3, 3), st.integers(0, 2**20))
 def test_no_changed_file_is_accepted(change: str, chunks: int, more: int, at: int) -> None:
-    """DS4: cut off, extended, changed, reordered, repeated or without a chunk: refused."""
+    """DS4: a file that is truncated, extended or changed, or whose chunks are reordered, repeated
+    or missing, is refused."""
     blob = sealed("aead-chunked-v1", plaintext(chunks * CHUNK_BYTES + more))
     header, unit = blob[:52], CHUNK_BYTES + 16
     parts = [blob[start : start + unit] for start in range(52, len(blob), unit)]
@@ -159,7 +160,7 @@ def test_nothing_is_decrypted_under_another_key() -> None:
 
 
 def test_each_encryption_is_another() -> None:
-    """DS3: the nonce prefix is random, so equal files look different."""
+    """DS3: the nonce prefix is random, so equal files have different ciphertexts."""
     assert sealed("aead-chunked-v1", b"a") != sealed("aead-chunked-v1", b"a")
     assert sealed("iexec-cbc-v1", b"a") != sealed("iexec-cbc-v1", b"a")
 

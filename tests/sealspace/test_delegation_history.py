@@ -32,7 +32,7 @@ async def granted(owner, *, to: str = AGENT.did, path: str = "a", **options):
 
 
 async def test_a_delegation_is_active_then_revoked(bench) -> None:
-    """Signer and owner see how it stands, in the portable form or by its cid; a stranger finds
+    """Signer and owner see a delegation's status, by its portable form or its cid. A stranger finds
     nothing."""
     owner, wallet = await bench.owner()
     portable = await granted(owner)
@@ -48,7 +48,7 @@ async def test_a_delegation_is_active_then_revoked(bench) -> None:
 
 
 async def test_who_received_asks_too(bench) -> None:
-    """A recipient sees how its delegation stands, whichever rights its sign-in holds besides."""
+    """A recipient sees the status of its delegation, whatever other rights its sign-in has."""
     owner, _ = await bench.owner()
     friend, _ = await bench.owner()
     portable = await granted(owner, to=friend.session.did)
@@ -61,8 +61,8 @@ async def test_who_received_asks_too(bench) -> None:
 
 
 async def test_an_account_is_reported_page_by_page(bench) -> None:
-    """Every delegation comes once, in one order, whatever the pages; each says what it grants and
-    how it stands."""
+    """Every delegation is listed once and in one order, whatever the page size, with its rights and
+    status."""
     owner, wallet = await bench.owner()
     grants = [await granted(owner, path=str(at)) for at in range(5)]
     await owner.delegations.revoke(grants[0])
@@ -87,7 +87,8 @@ async def test_an_account_is_reported_page_by_page(bench) -> None:
 
 
 async def test_the_order_of_a_history(bench) -> None:
-    """The latest issued come first; what a key signed says no time and comes last, by its cid."""
+    """The latest issued come first. Delegations that a key signed state no time, so they come last,
+    by cid."""
     owner, wallet = await bench.owner()
     by_key = [await granted(owner, path=str(at)) for at in range(3)]
     by_wallet = []
@@ -109,7 +110,7 @@ async def test_the_order_of_a_history(bench) -> None:
 
 
 async def test_what_was_received_is_reported(bench) -> None:
-    """Grants of others to the wallet and to the asking key are received ones."""
+    """Grants of others to the wallet and to the requesting key are listed as received."""
     owner, _ = await bench.owner()
     friend, friend_wallet = await bench.owner()
     to_wallet = await granted(owner, to=friend_wallet.did)
@@ -122,7 +123,7 @@ async def test_what_was_received_is_reported(bench) -> None:
 
 
 async def test_who_may_not_list_is_reported_so(bench) -> None:
-    """Without the right nothing is sent; the node refuses what a client asks all the same."""
+    """Without the right nothing is sent, and the node refuses a request too."""
     agent = await bench.client(key_session(AGENT))
     owner, _ = await bench.owner()
     with pytest.raises(NotGranted):
@@ -134,7 +135,7 @@ async def test_who_may_not_list_is_reported_so(bench) -> None:
 
 
 async def test_a_revoked_session_lists_nothing(bench) -> None:
-    """A session that was revoked learns nothing any more."""
+    """A revoked session cannot list delegations."""
     owner, wallet = await bench.owner()
     await owner.delegations.revoke_by_wallet(owner.session.grants[0].cid, wallet)
     with pytest.raises(Unauthorized):
@@ -164,7 +165,7 @@ def test_no_status(body: bytes) -> None:
 
 
 def test_a_status_that_contradicts_itself() -> None:
-    """An answer that there is nothing cannot say that it is active."""
+    """A status with "not found" and "active" is rejected."""
     with pytest.raises(MalformedAnswer):
         status_of(answer(b'{"cid":"a","status":"active"}', 404), "a")
     assert status_of(answer(b'{"cid":"a","status":"not_found"}', 404), "a").word == "not_found"
@@ -194,7 +195,7 @@ def opening(owner, name: str = "API_KEY", network: str = "default") -> tuple:
 
 
 async def holders(owner, network: str = "default") -> dict[str, int]:
-    """How many grants each recipient has by which it may open or read API_KEY."""
+    """Return for each recipient the number of grants by which it may open or read API_KEY."""
     found: dict[str, int] = {}
     secret = owner.secrets().resource("API_KEY")
     for one in await owner.delegations.holders(secret, owner.encryption.network(network).text):
@@ -203,7 +204,8 @@ async def holders(owner, network: str = "default") -> dict[str, int]:
 
 
 async def test_every_right_to_decrypt_is_counted(bench) -> None:
-    """Grants of every client count, with or without reading; ended ones and own sign-ins do not."""
+    """Grants of every client count, with or without a right to read. Ended grants and the owner's
+    sign-ins do not."""
     owner, wallet = await bench.owner()
     later = await bench.client()
     await later.sign_in(wallet)
@@ -252,8 +254,8 @@ def test_a_passed_on_sign_in_is_a_grant() -> None:
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> None:
-    """Grants to one recipient that open the same end in one token, whichever is named (V5); others
-    stay."""
+    """Grants to one recipient that open the same are revoked by one token, whichever is named (V5).
+    Others stay."""
     owner, wallet = await bench.owner()
     get, decrypt = opening(owner)
     signing = wallet if by_wallet else None
@@ -285,8 +287,8 @@ async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> N
 
 
 async def test_generated_secrets_end_apart(bench) -> None:
-    """Grants of PROTECTED_ secrets, of the network `protected`, are apart; a folder of secrets has
-    both (RN144)."""
+    """Grants of PROTECTED_ secrets, of the network `protected`, are revoked separately. A folder of
+    secrets has both (RN144)."""
     owner, wallet = await bench.owner()
     plain = (await owner.delegations.delegate(AGENT.did, opening(owner), wallet=wallet)).cid
     protected = (
@@ -312,8 +314,8 @@ async def test_generated_secrets_end_apart(bench) -> None:
 
 
 async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) -> None:
-    """A recipient that may list the account passes its right to decrypt on to itself; its grant can
-    be ended (W22)."""
+    """A recipient that may list the account passes its right to decrypt on to itself. Its grant can
+    still be revoked (W22)."""
     owner, _ = await bench.owner(SignIn())
     listing = allow(f"{owner.session.space.text}/delegation", "tinycloud.delegation/list")
     portable = await owner.delegations.delegate(AGENT.did, [*opening(owner), listing])

@@ -56,12 +56,12 @@ UNTIL = {"ValidUntil": {"until": "2027-01-01T00:00:00Z"}}
     ],
 )
 def test_callers(condition: Any, words: str) -> None:
-    """Each leaf and each connective, as a person would say it."""
+    """Each condition on callers and each connective is described in plain words."""
     assert caller_words(parse_condition(condition)) == words
 
 
 def test_a_whole_grant() -> None:
-    """Programs, callers, hosts and limits, a line each, or in one."""
+    """Programs, callers, hosts and limits are described on a line each, or on one line."""
     run = RunStatement(
         programs=(ByHash(HASH), ByProject(parse_project(f"{ALICE}/digest"))),
         hosts=("a.example", "b.example"),
@@ -89,7 +89,7 @@ def test_a_whole_grant() -> None:
 
 
 def test_a_long_one_is_cut_in_a_table() -> None:
-    """A long list of programs or hosts is cut, and hides neither the callers nor the limits."""
+    """A long list of programs or hosts is shortened and does not hide the callers or limits."""
     programs = tuple(ByHash(f"{number:064x}") for number in range(64))
     hosts = tuple(f"{number}.example" for number in range(64))
     run = RunStatement(

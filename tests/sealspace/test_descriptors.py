@@ -41,7 +41,7 @@ Twist = Callable[[Answer], None]
 
 @dataclass
 class Scene:
-    """An owner with a secret, a relay before the node, and clients that talk to the relay."""
+    """An owner with a secret, a relay before the node, and clients of the relay."""
 
     bench: Any
     owner: Client
@@ -55,7 +55,7 @@ class Scene:
     async def client(
         self, session: Session | None = None, *, unsigned_descriptors: bool = False
     ) -> Client:
-        """Return a client of the owner's session at the relay, with nothing remembered."""
+        """Return a client of the owner's session at the relay, without remembered keys."""
         client = Client(
             self.relay.url,
             session=session or replace(self.owner.session, pins=()),
@@ -67,7 +67,7 @@ class Scene:
         return await self.clients.enter_async_context(client)
 
     def describe(self, twist: Twist) -> None:
-        """Have every descriptor that passes changed."""
+        """Have every descriptor changed by the relay."""
         self.relay.twist = lambda answer: (
             twist(answer) if answer.path.endswith(self.network.text) else None
         )
@@ -87,7 +87,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(bench: Any) -> AsyncIterator[Scene]:
-    """See `Scene`; nothing is changed on the way yet."""
+    """A scene in which the relay changes nothing yet."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     async with relay_before(bench.node.url) as relay, AsyncExitStack() as clients:
@@ -95,7 +95,7 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
 
 
 def unsigned(answer: Answer) -> None:
-    """Answer as a node that does not know of nonces."""
+    """Answer as a node that does not know nonces."""
     answer.drop("nodeSignature")
 
 
@@ -112,8 +112,8 @@ async def test_each_question_has_a_nonce_of_its_own(scene: Scene) -> None:
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("signature", [None, "", "AA==", 1, [], encode_standard(bytes(64))])
 async def test_a_signature_that_does_not_hold(scene: Scene, signature: Any, lenient: bool) -> None:
-    """Nothing is sealed under an invalid signature, even by a client that accepts unsigned keys
-    (EN29)."""
+    """Nothing is encrypted to a key with an invalid signature, even by a client that accepts
+    unsigned keys (EN29)."""
 
     def forged(answer: Answer) -> None:
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()
@@ -125,7 +125,7 @@ async def test_a_signature_that_does_not_hold(scene: Scene, signature: Any, leni
 
 
 async def test_a_node_that_cannot_sign(scene: Scene) -> None:
-    """Unsigned descriptors are for those alone who say so (EN29)."""
+    """Unsigned descriptors are accepted only by clients that allow them (EN29)."""
     scene.describe(unsigned)
     with pytest.raises(DescriptorUnsigned) as refused:
         await (await scene.client()).secrets().put("OTHER", "value")
@@ -181,7 +181,7 @@ async def test_a_key_that_changes(scene: Scene, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lenient", [False, True])
 async def test_an_unsigned_key_is_held_to_as_well(scene: Scene, lenient: bool) -> None:
-    """A session that knows a key keeps to it, however the next one comes."""
+    """A session keeps to the first key it saw, signed or not."""
 
     def changed(answer: Answer) -> None:
         unsigned(answer)
@@ -208,8 +208,7 @@ async def test_a_change_is_accepted_by_name(scene: Scene) -> None:
 
 
 async def test_a_client_that_has_not_signed_in_asks_once(scene: Scene) -> None:
-    """Without a session there is nothing to keep a key in: the client goes on with the first
-    one."""
+    """Without a session the client uses the first key that it got."""
     bench = scene.bench
     client = Client(scene.relay.url, settings=SETTINGS, clock=bench.clock, entropy=bench.entropy)
     await scene.clients.enter_async_context(client)

@@ -14,7 +14,8 @@ SEED = bytes(range(32))
 
 
 async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
-    """The error names permission and resource; the sign-in adds exactly that (MF13)."""
+    """The error names the permission and the resource, and the sign-in adds exactly these
+    (MF13)."""
     owner, wallet = await bench.owner(SignIn(space="notes", secrets=False))
     before = {(one.resource.text, one.ability) for one in owner.session.grants[0].capabilities}
     photo = f"{owner.session.own_space('photos').text}/kv/a"
@@ -36,7 +37,7 @@ async def test_what_is_missing_is_named_and_signed_for(bench) -> None:
 
 
 async def test_several_missing_permissions_are_all_named(bench) -> None:
-    """Each permission that is missing is named, and what is held is not among them (MF13)."""
+    """Every missing permission is named, and no present one (MF13)."""
     owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
     photos = owner.session.own_space("photos").text
     wanted = [
@@ -56,7 +57,7 @@ async def test_several_missing_permissions_are_all_named(bench) -> None:
 
 
 async def test_a_message_names_a_few_and_the_error_all(bench) -> None:
-    """Many missing permissions are no page (MF13)."""
+    """The message names a few of many missing permissions, and the error has all (MF13)."""
     owner, _ = await bench.owner(SignIn(space="notes", secrets=False))
     photos = owner.session.own_space("photos").text
     with pytest.raises(NotGranted) as refusal:
@@ -69,7 +70,7 @@ async def test_a_message_names_a_few_and_the_error_all(bench) -> None:
 
 
 async def test_reading_a_secret_needs_two_rights_named_at_once(bench) -> None:
-    """A session that may neither read nor open a secret learns of both rights at once (MF13,
+    """A session without the rights to read and to open a secret is told both at once (MF13,
     EN27)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
@@ -83,7 +84,8 @@ async def test_reading_a_secret_needs_two_rights_named_at_once(bench) -> None:
 
 
 async def test_what_others_own_is_not_signed_for(bench) -> None:
-    """For another owner's resources there is no sign-in: the error says whom to ask (MF13)."""
+    """For another owner's resources no sign-in is offered, and the error says whom to ask
+    (MF13)."""
     owner, _ = await bench.owner()
     other, _ = await bench.owner()
     with pytest.raises(NotGranted) as refusal:
@@ -99,7 +101,7 @@ async def test_what_others_own_is_not_signed_for(bench) -> None:
 
 
 def test_what_a_node_found_missing_is_read_from_its_words() -> None:
-    """The node's refusal names the same; words that name nothing are no permission."""
+    """The permission is read from the node's refusal. A text without one gives no permission."""
     place = "tinycloud:key:z6Mk:default/kv/a"
     refused = refusal_of(401, {}, f"Unauthorized Action: {place} / {KV_GET}".encode())
     assert isinstance(refused, Unauthorized)

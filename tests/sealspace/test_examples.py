@@ -60,7 +60,7 @@ WITHOUT = {"documents.manifest_reading", "documents.secret_names"}
 
 
 def examples() -> dict[str, str]:
-    """Return what stands under `Example:` in the docstring of each public module."""
+    """Return the text under `Example:` in the docstring of each public module."""
     found = {}
     root = REPOSITORY / "sealspace"
     for path in sorted(
@@ -89,7 +89,7 @@ EXAMPLES = examples()
 
 
 def test_every_module_has_one() -> None:
-    """No public module is without an example."""
+    """Every public module has an example."""
     assert [] == [name for name, example in EXAMPLES.items() if not example]
     assert len(EXAMPLES) > 20
 
@@ -98,8 +98,7 @@ def test_every_module_has_one() -> None:
 async def test_an_example_runs(
     bench, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what its sentences presuppose, and the names of its module and of the package, it runs
-    without an error."""
+    """Each example runs without an error, with the objects that its text assumes."""
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "film.mp4").write_bytes(b"a film")
@@ -141,7 +140,8 @@ def stores(node: ast.Name) -> bool:
 
 
 def manifests(did: str) -> dict[str, Any]:
-    """Return a manifest in the forms that examples speak of, one that delegates to a backend."""
+    """Return a manifest in the forms that examples use, including one that delegates to a
+    backend."""
     value = {**MANIFEST, "did": did, "defaults": False}
     manifest = parse_manifest(value)
     request = compose_manifests([manifest])
@@ -154,8 +154,7 @@ def manifests(did: str) -> dict[str, Any]:
 
 
 async def presupposed(bench, stack: AsyncExitStack) -> dict[str, Any]:
-    """Return what the examples speak of: an owner, a friend, a backend, and things that they
-    hold."""
+    """Return the objects that examples use: an owner, a friend, a backend, and their belongings."""
     client, wallet = await bench.owner(
         SignIn(spaces=("account", "projects"), network_abilities=ABILITIES)
     )

@@ -156,8 +156,7 @@ def _with_inner(
     )
 )
 def test_fuzz_sessions(data: bytes) -> None:
-    """A stored session of any bytes is read or refused, and what is said of it does not quote its
-    secret."""
+    """A stored session of any bytes is read or refused, and the error does not quote its secret."""
     try:
         decode_session(data)
     except SealspaceError as error:
@@ -173,7 +172,7 @@ PIN: Any = pins_json([NetworkPin(NETWORK.text, public_key_of(SEED), 1)])[0]
     | json_values()
 )
 def test_fuzz_pins(value: Any) -> None:
-    """Pins of any shape are read as they are written, or not at all."""
+    """Pins of any shape are read unchanged, or refused."""
     pins = parse_pins(value)
     assert pins is None or parse_pins(pins_json(pins)) == pins
 
@@ -263,7 +262,7 @@ ANSWER = {
 @fuzzed()
 @given(changed_objects(ANSWER, json_values(AGENT.did, "AA==")), st.text())
 def test_fuzz_answers_with_a_key(answer: dict[str, Any], cid: str) -> None:
-    """A decrypt answer of any members holds this request's key or is refused."""
+    """A decrypt answer with any members either contains this request's key or is refused."""
     for asked in (cid, GRANT.cid):
         with suppress(SealspaceError):
             verify_answer(answer, REQUEST, invocation_cid=asked)
@@ -281,7 +280,7 @@ def test_fuzz_answers_with_a_key(answer: dict[str, Any], cid: str) -> None:
     | _dumped(json_values(members=["code", "title", "status", "hint"])),
 )
 def test_fuzz_refusals(status: int, kind: str, body: bytes) -> None:
-    """Whatever an answer holds that is no success, it is a refusal with a bounded text."""
+    """Any unsuccessful answer is read as a refusal with a limited text."""
     assert len(refusal_of(status, {"Content-Type": kind}, body).text) <= 2_000
 
 
@@ -289,7 +288,7 @@ def test_fuzz_refusals(status: int, kind: str, body: bytes) -> None:
 
 
 class Answering(socketserver.ThreadingTCPServer):
-    """Says on every connection what it was told to, and hangs up."""
+    """A server that sends given bytes on every connection and closes it."""
 
     daemon_threads = True
     answer = b""
@@ -308,7 +307,7 @@ class _Answer(socketserver.BaseRequestHandler):
 
 @pytest.fixture(scope="module")
 def answering() -> Iterator[Answering]:
-    """A server of bytes on loopback."""
+    """A running server of given bytes."""
     with Answering() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -376,7 +375,7 @@ CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
 @fuzzed(1 / 20)
 @given(data=st.data())
 def test_fuzz_a_strange_node(answering: Answering, call: str, data: st.DataObject) -> None:
-    """Whatever a node answers, a call returns a value or raises an error of ours."""
+    """After any answer of a node, a call returns a value or raises our own error."""
     answering.answer = data.draw(strange_answers)
     host, port = answering.server_address[:2]
 
@@ -403,7 +402,7 @@ def test_fuzz_a_strange_node(answering: Answering, call: str, data: st.DataObjec
     | damaged_text("http://user@[::1]:80/a?b#c")
 )
 def test_fuzz_addresses(url: str) -> None:
-    """The address of a node, of any text, is one or is refused."""
+    """Any text is read as the address of a node, or refused."""
     with suppress(SealspaceError):
         Transport(url)
 
@@ -411,8 +410,7 @@ def test_fuzz_addresses(url: str) -> None:
 @fuzzed()
 @given(st.text(), st.text())
 def test_fuzz_rights(resource: str, ability: str) -> None:
-    """A right that a program asks for, of any text, is one or is refused; so is the name of a
-    space."""
+    """Any text is read as a requested right or the name of a space, or refused."""
     for ask in (lambda: allow(resource, ability), lambda: space_of(resource, ability)):
         with suppress(SealspaceError):
             assert isinstance(ask(), object)

@@ -161,8 +161,8 @@ def test_fuzz_claims_of_a_certificate(claims: dict[int, bytes | None]) -> None:
     ),
 )
 def test_fuzz_one_claim_of_a_certificate(arc: int, text: str) -> None:
-    """PV9, PV10: whatever a claim says, an origin of another repository never passes as this
-    one."""
+    """PV9, PV10: an origin of another repository is never accepted as this one, whatever one claim
+    says."""
     claims = {arc: asn1.encode_der(text)}
     data = AUTHORITY.bundle(PROGRAM, deviations=Deviations(claims=claims))
     with suppress(ProvenanceInvalid):

@@ -39,8 +39,8 @@ def read_storage_grant(header: str, *, runner: str) -> frozenset[ProjectId]:
 
 
 def test_what_each_is_about() -> None:
-    """Secrets with their scopes, and projects with their developer; both end, and are for one
-    runner."""
+    """Each grant names its secrets with scopes, or its projects with their developer. Both kinds
+    end, and are for one runner."""
     paths = {
         secret("PROTECTED_A"): [PUT],
         secret("PROTECTED_B", folder="vault/secrets/scoped/prod/"): [PUT],
@@ -81,7 +81,8 @@ def test_what_each_is_about() -> None:
     ],
 )
 def test_what_a_grant_to_generate_may_not_hold(att: Mapping[str, Any]) -> None:
-    """RN143: another ability, a condition, a folder, another name, space or owner, or too many."""
+    """RN143: another ability, a condition, a folder, another name, space or owner, or too many of
+    them, refuses the grant."""
     with pytest.raises(InvalidPortableDelegation):
         read_generation_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
 
@@ -97,7 +98,8 @@ def test_what_a_grant_to_generate_may_not_hold(att: Mapping[str, Any]) -> None:
     ],
 )
 def test_what_a_grant_of_programs_may_not_hold(att: Mapping[str, Any]) -> None:
-    """RN152: a condition, another owner or space, something else beside it, or too many."""
+    """RN152: a condition, another owner or space, an additional right, or too many of them, refuses
+    the grant."""
     with pytest.raises(InvalidPortableDelegation):
         read_program_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
 
@@ -123,13 +125,14 @@ def test_what_a_grant_of_programs_may_not_hold(att: Mapping[str, Any]) -> None:
     ],
 )
 def test_what_a_grant_of_storage_may_not_hold(att: Mapping[str, Any]) -> None:
-    """RN201: fewer or more abilities, a condition, another owner, space or folder, or too many."""
+    """RN201: fewer or more abilities, a condition, another owner, space or folder, or too many of
+    them, refuses the grant."""
     with pytest.raises(InvalidPortableDelegation):
         read_storage_grant(ucan(KEY, RUNNER.did, att), runner=RUNNER.did)
 
 
 def test_by_whom_and_for_whom() -> None:
-    """RN41: for another runner, or resting on another delegation, none is taken."""
+    """RN41: a grant for another runner, or one with a parent, is refused."""
     for read, att in (
         (read_generation_grant, {secret("PROTECTED_A"): [PUT]}),
         (read_program_grant, {project("a"): [GET]}),

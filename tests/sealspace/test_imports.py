@@ -45,7 +45,7 @@ def test_a_client_needs_nothing_of_the_server(statement: str) -> None:
     ["import sealspace", "from sealspace import NotFound, __version__", "import sealspace.errors"],
 )
 def test_importing_the_package_loads_no_http(statement: str) -> None:
-    """The package itself is names only, and an error is one without the client."""
+    """Importing the package loads no module, and importing an error does not load the client."""
     program = f"import sys\n{statement}\nprint('aiohttp' in sys.modules)\n"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -58,7 +58,8 @@ def test_importing_the_package_loads_no_http(statement: str) -> None:
 
 
 def test_names_of_the_package() -> None:
-    """Each name is the one of its module, is listed, and is stated for type checkers too."""
+    """Each name is the same object as in its module, is listed, and is declared for type
+    checkers."""
     import sealspace
 
     places = vars(sealspace)["_PLACES"]
@@ -78,7 +79,7 @@ def test_names_of_the_package() -> None:
 
 
 def test_help_lists_every_service() -> None:
-    """`help(sealspace)` names what a client offers, each with the class that it is."""
+    """`help(sealspace)` lists each service of a client with its class."""
     import sealspace
     from sealspace.client import Client
 
@@ -108,7 +109,7 @@ def test_help_lists_every_service() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """The lazy name does not swallow misspellings."""
+    """An unknown name of the package raises AttributeError, although names are loaded lazily."""
     import sealspace
 
     with pytest.raises(AttributeError):

@@ -1,5 +1,5 @@
-"""A backend that keeps its grants: what a restart needs, what it finds, and what is never kept by
-halves."""
+"""A backend with a folder of grants: what a restart needs and finds, and what is stored only
+completely."""
 
 import asyncio
 import logging
@@ -44,14 +44,14 @@ SEED = bytes(range(32))
 
 @dataclass
 class Machine:
-    """Where a backend runs, with a folder that outlives its processes."""
+    """The machine of a backend, with a folder that outlives its processes."""
 
     bench: Any  # the fixture's
     path: Path
     source: Domain
 
     async def start(self, path: Path | None = None, clock: FixedClock | None = None) -> Backend:
-        """Start the backend's program anew."""
+        """Start a new process of the backend's program."""
         client = await self.bench.client(key_session(SEED))
         folder = GrantFolder(path or self.path, client.session.did)
         clock = clock or self.bench.clock
@@ -108,8 +108,8 @@ def on_disk(machine: Machine) -> int:
 
 
 async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None:
-    """The new process has the same DID, attests once for all that read at once, and reads; its
-    receiver key is new."""
+    """The new process has the same DID and a new receiver key. It attests once for all concurrent
+    reads."""
     before = await machine.start()
     await before.accept(await granted(owner, before))
     assert "value" == await read(before, owner)
@@ -128,7 +128,7 @@ async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None
 
 
 async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
-    """The folder holds tokens and public keys: neither the backend's key, nor a receiver key, nor a
+    """The folder contains tokens and public keys, but no key of the backend, no receiver key and no
     value (AT58)."""
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
@@ -142,7 +142,7 @@ async def test_no_key_is_on_disk(machine: Machine, owner: Client) -> None:
 
 
 async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> None:
-    """A network whose key this backend has seen is known after a restart too (EN30)."""
+    """A network key that this backend has seen is still known after a restart (EN30)."""
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
     await read(backend, owner)
@@ -154,8 +154,8 @@ async def test_network_keys_are_kept(machine: Machine, owner: Client, bench) -> 
 
 
 async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> None:
-    """A read under it is `DelegationRevoked`, each time and after a restart; the grant is listed as
-    revoked."""
+    """A read under a revoked grant raises `DelegationRevoked` each time and after a restart, and
+    the grant is listed as revoked."""
     backend = await machine.start()
     portable = await granted(owner, backend)
     await backend.accept(portable)
@@ -180,7 +180,7 @@ async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> 
 async def test_ended_grants_are_listed_until_the_next_one_comes(
     machine: Machine, owner: Client, bench
 ) -> None:
-    """A grant that has ended opens nothing, and goes when another one is taken up."""
+    """An ended grant opens nothing, and is removed when another one is accepted."""
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
     bench.clock.advance(8 * 86_400)
@@ -191,7 +191,7 @@ async def test_ended_grants_are_listed_until_the_next_one_comes(
 
 
 async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) -> None:
-    """Two programs with one key read side by side, each under evidence of its own."""
+    """Two programs with one key read at the same time, each with its own evidence."""
     first = await machine.start()
     await first.accept(await granted(owner, first))
     shutil.copytree(machine.path, tmp_path / "copy")
@@ -206,8 +206,8 @@ async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) 
 
 
 async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, bench) -> None:
-    """A backend whose clock is behind takes its evidence for good; where the node has none, it
-    attests and reads."""
+    """A backend whose clock is behind uses evidence that the node no longer has. It then attests
+    again and reads."""
     behind = FixedClock(bench.clock.now())
     backend = await machine.start(clock=behind)
     await backend.accept(await granted(owner, backend))
@@ -221,8 +221,8 @@ async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, 
 async def test_evidence_that_was_replaced_on_the_way(
     machine: Machine, owner: Client, bench
 ) -> None:
-    """A read that arrives when its evidence has ended, after another read attested, is asked again
-    with the new one."""
+    """A read whose evidence ended on the way, after another read attested, is repeated with the new
+    evidence."""
     reached, go_on = asyncio.Event(), asyncio.Event()
     behind = FixedClock(bench.clock.now())
 
@@ -247,8 +247,8 @@ async def test_evidence_that_was_replaced_on_the_way(
 
 
 async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -> None:
-    """An owner may demand evidence younger than the node's own limit; the backend makes it then,
-    once for a read."""
+    """If an owner requires younger evidence than the node, the backend attests again, once for a
+    read."""
     backend = await machine.start()
     policy = Policy(measurements=(APPROVED,), max_age_s=30)
     wanted = [for_kv(owner), for_keys(owner)]
@@ -259,7 +259,7 @@ async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -
 
 
 async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> None:
-    """Code that is not approved is refused at once: no new quote changes that."""
+    """Code that is not approved is refused at once, because a new quote would not change that."""
     machine.source.image = measurements_of("other")
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
@@ -271,7 +271,7 @@ async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> N
 
 
 async def test_no_quote_is_made_for_what_was_not_granted(machine: Machine, owner: Client) -> None:
-    """A name of an owner who granted nothing costs the platform nothing."""
+    """A read for an owner without a grant makes no quote."""
     backend = await machine.start()
     with pytest.raises(NotGranted):
         await read(backend, owner)
@@ -282,8 +282,8 @@ async def test_no_quote_is_made_for_what_was_not_granted(machine: Machine, owner
 
 
 async def test_grants_that_belong_together(machine: Machine, owner: Client) -> None:
-    """One for the space and one for the network open a secret together, after a restart too;
-    neither does alone."""
+    """A grant for the space and one for the network open a secret only together, also after a
+    restart."""
     backend = await machine.start()
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     with pytest.raises(NotGranted):
@@ -304,7 +304,7 @@ async def test_grants_that_belong_together(machine: Machine, owner: Client) -> N
 
 
 async def test_grants_that_are_handed_in_together(machine: Machine, owner: Client) -> None:
-    """An owner whose program grants space by space hands the grants over in one request."""
+    """Grants for several spaces are delivered in one request."""
     backend = await machine.start()
     manifest = {
         "app_id": "com.example",
@@ -325,15 +325,15 @@ async def test_grants_that_are_handed_in_together(machine: Machine, owner: Clien
 
 
 async def test_nothing_to_take_up(machine: Machine) -> None:
-    """No grant at all is a mistake that is said."""
+    """Accepting no grant at all is an error."""
     with pytest.raises(InvalidPortableDelegation) as refused:
         await (await machine.start()).accept()
     assert refused.value.hint
 
 
 async def test_all_or_none(machine: Machine, owner: Client, bench) -> None:
-    """Of grants that belong together none is held or kept where one is for another DID, or the node
-    refuses one."""
+    """If one of several grants is for another DID or refused by the node, none is accepted or
+    stored."""
     backend = await machine.start()
     good, foreign = (
         await granted(owner, backend),
@@ -373,8 +373,8 @@ def full(machine: Machine) -> Callable[[], object]:
 async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
     machine: Machine, owner: Client, full
 ) -> None:
-    """A backend that said it took a grant up has it after a restart: otherwise it does not say so,
-    and holds it not."""
+    """A grant that cannot be stored is not accepted, so every accepted grant is there after a
+    restart."""
     backend = await machine.start()
     full()
     with pytest.raises(FolderUnusable) as refused:
@@ -385,8 +385,7 @@ async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
 async def test_what_was_held_stays_where_the_disk_is_full(
     machine: Machine, owner: Client, full, bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A grant that cannot be kept displaces none that could be, in this process and in the next
-    one."""
+    """A grant that cannot be stored replaces no stored one, in this process and in the next one."""
     backend = await machine.start()
     monkeypatch.setattr(backend._held, "_most_of_an_owner", 3)
     for _ in range(3):

@@ -25,14 +25,15 @@ the count."""
 
 @dataclass
 class Scene:
-    """An owner with a few values, whose client talks to a relay that makes up pages."""
+    """An owner with a few values, whose client talks to a relay that invents pages."""
 
     relay: Relay
     client: Client
     answers: int = 0
 
     def make_up(self, path: str, page: Callable[[int], tuple[bytes, bool]]) -> None:
-        """Answer questions on a path with made-up pages: body, and whether another one follows."""
+        """Answer requests to a path with invented pages: a body, and whether another page
+        follows."""
 
         def twist(answer: Answer) -> None:
             if not answer.path.endswith(path):
@@ -49,7 +50,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(bench: Any) -> AsyncIterator[Scene]:
-    """See `Scene`."""
+    """A scene in which the relay invents nothing yet."""
     owner, wallet = await bench.owner()
     right = allow(owner.encryption.network().text, "sealspace.encryption/receipts")
     await owner.delegations.add_right(wallet, [right])
@@ -83,8 +84,8 @@ ENDLESS: dict[str, tuple[Callable[[int], bytes], int]] = {
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.parametrize("public", [False, True])
 async def test_keys_that_do_not_advance(scene: Scene, name: str, public: bool) -> None:
-    """Keys ascend under the prefix, page by page; what does not is refused at the first page that
-    shows it (J14)."""
+    """Keys ascend under the prefix, across pages. The first page that breaks this is refused
+    (J14)."""
     page, most = ENDLESS[name]
     scene.make_up("/kv" if public else "/invoke", lambda number: (page(number), True))
     space = scene.client.session.own_space("public").text
@@ -95,7 +96,7 @@ async def test_keys_that_do_not_advance(scene: Scene, name: str, public: bool) -
 
 
 async def test_secrets_are_listed_by_the_same_rule(scene: Scene) -> None:
-    """The names of secrets are keys, and end as they do (J14)."""
+    """Names of secrets are keys, so the same rule applies (J14)."""
     scene.make_up("/invoke", lambda number: (keys(), True))
     with pytest.raises(MalformedAnswer):
         await scene.client.secrets().list()
@@ -104,8 +105,7 @@ async def test_secrets_are_listed_by_the_same_rule(scene: Scene) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_delegations_that_do_not_end(scene: Scene, count: int) -> None:
-    """A page of delegations may be empty, but not longer than asked for, nor be followed by itself
-    (J14)."""
+    """A page of delegations may be empty, but may not exceed its limit or lead to itself (J14)."""
     item = {
         "cid": "bafy",
         "direction": "granted",
@@ -126,7 +126,7 @@ async def test_delegations_that_do_not_end(scene: Scene, count: int) -> None:
 
 
 async def test_a_list_has_an_end() -> None:
-    """A node can always make up one more page; a reader stops at a number of them (J14)."""
+    """A node can always invent another page, so a reader stops after a number of them (J14)."""
     asked: list[str | None] = []
 
     async def ask(place: str | None) -> str:
@@ -139,8 +139,8 @@ async def test_a_list_has_an_end() -> None:
 
 
 async def test_pages_are_read_to_the_last_one() -> None:
-    """Each page is asked for by the place that the one before told; as many as there may be are
-    read."""
+    """Each page is requested with the cursor of the one before, up to the largest number of
+    pages."""
     pages = dict(itertools.pairwise((None, "a", "b", None)))
 
     async def ask(place: str | None) -> str | None:
@@ -153,6 +153,6 @@ async def test_pages_are_read_to_the_last_one() -> None:
 
 @pytest.mark.parametrize("listed", [["a/1", "a/2", "a/\U0001f600"], ["a/1"], []])
 def test_honest_pages(listed: Sequence[str]) -> None:
-    """Ascending keys under a prefix are a page, and the last one may hold everything there is."""
+    """Ascending keys under a prefix are accepted, and the last page may contain the whole list."""
     require_advance(listed, prefix="a/", after="a/0", limit=1, is_last=True)
     require_advance(listed, prefix="", after=None, limit=1, is_last=True)

@@ -34,8 +34,8 @@ OTHER = Ed25519Signer(b"\x0e" * 32).did
 
 @dataclass
 class Scene:
-    """An owner who is signed in, with a secret and some values, and a client of the same session
-    through the liar."""
+    """A signed-in owner with a secret and some values, and a client of the same session whose
+    requests go through a lying relay."""
 
     liar: Relay
     client: Client
@@ -43,7 +43,7 @@ class Scene:
     wallet: Any
 
     def lie(self, part: str, **members: Any) -> None:
-        """Change members of every JSON answer whose path holds a text."""
+        """Change members of every JSON answer whose path contains a text."""
 
         def twist(answer: Answer) -> None:
             if part in answer.path:
@@ -54,7 +54,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(bench: Any) -> AsyncIterator[Scene]:
-    """See `Scene`; nothing is lied about yet."""
+    """A scene in which the relay changes nothing yet."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     for key in ("list/a", "list/b", "list/c"):
@@ -84,8 +84,8 @@ async def test_an_honest_answer_is_believed(scene: Scene) -> None:
 
 
 async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
-    """A body that was changed on its way is no value, alone or with others; one without a digest is
-    believed (J16)."""
+    """A body that was changed on its way is refused, alone or in a batch. One without a digest is
+    accepted (J16)."""
 
     def twist(answer: Answer) -> None:
         if answer.path == "/invoke":
@@ -112,7 +112,7 @@ async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
 
 
 async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene) -> None:
-    """A node that names itself by another key is sent nothing that opens a secret."""
+    """A client sends nothing that opens a secret to a node with another DID."""
     scene.lie("/info", nodeId=OTHER)
     encryption = scene.client.encryption
     unknown = encryption.network("unknown")  # not one that this node lacks: it is another node
@@ -163,7 +163,7 @@ async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(
 
 
 async def test_nothing_is_sealed_to_a_network_of_another_node(scene: Scene) -> None:
-    """Keys that another node opens are not those of the node that this client was told to trust."""
+    """A client encrypts nothing to a network of another node than the one it trusts."""
 
     def twist(answer: Answer) -> None:
         answer.body = answer.body.replace(scene.owner.session.node_id.encode(), OTHER.encode())
@@ -184,8 +184,8 @@ async def test_nothing_is_sealed_to_a_network_of_another_node(scene: Scene) -> N
 async def test_a_network_that_ended_meanwhile(
     scene: Scene, status: int, text: bytes, kind: type[SealspaceError]
 ) -> None:
-    """A refused key says whether the network ended or is not there, and its descriptor is asked for
-    anew afterwards."""
+    """The error says whether the network was revoked or does not exist, and its descriptor is
+    fetched again afterwards."""
     paths: list[str] = []
 
     def twist(answer: Answer) -> None:
@@ -203,7 +203,7 @@ async def test_a_network_that_ended_meanwhile(
 
 
 async def test_a_list_that_is_cut_short_or_stands_still(scene: Scene) -> None:
-    """A page without the cursor it promises, and one that comes again and again, are no list."""
+    """A page without the promised cursor, and a page that repeats, are refused."""
 
     def without_cursor(answer: Answer) -> None:
         answer.headers.pop("x-tinycloud-next-cursor", None)
@@ -235,7 +235,7 @@ async def test_a_signed_url_leads_to_the_node(scene: Scene, url: str) -> None:
 async def test_a_revocation_is_over_when_the_node_says_so(
     scene: Scene, members: dict[str, Any]
 ) -> None:
-    """An answer that does not confirm this very revocation is not taken for one."""
+    """An answer that does not confirm this revocation is refused."""
     cid = scene.owner.session.grants[0].cid
     scene.lie("/revoke", **members)
     with pytest.raises(MalformedAnswer):
@@ -248,8 +248,7 @@ async def test_a_revocation_is_over_when_the_node_says_so(
 async def test_several_revocations_are_over_when_the_node_names_them(
     scene: Scene, cids: Any
 ) -> None:
-    """An answer that does not name every delegation, and no other, is not taken for a revocation of
-    all (J10)."""
+    """An answer has to name exactly the revoked delegations (J10)."""
     read = [allow(f"{scene.owner.kv().space.text}/kv/a", "tinycloud.kv/get")]
     grants = [await scene.owner.delegations.delegate(f"did:example:{at}", read) for at in range(2)]
     named = {"first": grants[0].cid, "second": grants[1].cid}
@@ -299,8 +298,7 @@ async def test_receipts_that_are_no_page_or_do_not_advance(
     ],
 )
 async def test_terms_that_are_none(scene: Scene, members: dict[str, Any]) -> None:
-    """Terms of another form, or without the collateral that was asked about, are not taken for the
-    node's."""
+    """Terms of another form, or without the requested collateral, are refused."""
     family = Family(bytes(6), "platform")
     assert (await scene.client.release_terms(family)).collateral == "missing"
     scene.lie("/attestation/terms", **members)
@@ -326,7 +324,8 @@ async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("value", ["\ud800", "x" * 2_000_000])
 async def test_what_cannot_be_a_secret_is_not_sent(scene: Scene, value: str) -> None:
-    """A secret is a Unicode text of a bounded length; what stood before stands."""
+    """A secret is a Unicode text of limited length. Other values are refused, and the former one
+    stays."""
     with pytest.raises(InvalidInput):
         await scene.client.secrets().put("API_KEY", value)
     assert await scene.owner.secrets().get("API_KEY") == "value"

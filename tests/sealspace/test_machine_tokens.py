@@ -71,7 +71,7 @@ def _header(
 
 
 def _checked(body: bytes) -> str:
-    """Return a line with a right check, over any bytes."""
+    """Return a line with a valid checksum over any bytes."""
     return "sst_" + encode_url(body + hashlib.sha256(body).digest()[:4])
 
 
@@ -95,13 +95,13 @@ def test_a_line_is_read_as_it_was_written() -> None:
 
 
 def test_scopes_that_differ_are_no_default() -> None:
-    """Secrets of several scopes have no common one."""
+    """Secrets of several scopes have no common scope."""
     token = token_in(_header(names=("A", "scoped/ci/A")))
     assert token is not None and token.scope is None
 
 
 def test_a_cut_line() -> None:
-    """A line that was cut anywhere is named as such, and no part of it is in the error."""
+    """The error about a truncated line says so, and contains no part of it."""
     line = token_line(SEED, NODE, _header())
     for length in range(len(line)):
         with pytest.raises(InvalidSession) as refused:
@@ -150,7 +150,7 @@ def test_any_line_is_a_token_or_an_error(text: str) -> None:
 
 
 def test_a_line_that_would_be_too_long() -> None:
-    """A token whose line could not be read again is not made."""
+    """A token whose line would be too long to read is not made."""
     with pytest.raises(InvalidInput, match="too long"):
         token_line(SEED, NODE, "x" * MAX_TOKEN_CHARS)
 
@@ -188,7 +188,7 @@ async def test_a_program_reads_its_secrets_and_nothing_else(bench: Any) -> None:
 
 
 async def test_the_owner_of_a_key_makes_a_token(bench: Any) -> None:
-    """An owner without a wallet signs with the own key; the token reads in a scope."""
+    """An owner without a wallet signs with its own key, and the token reads in a scope."""
     owner = await bench.client()
     await owner.sign_in_with_key(bench.entropy.token(32), spaces=["secrets"])
     await owner.encryption.ensure_network()
@@ -198,7 +198,7 @@ async def test_the_owner_of_a_key_makes_a_token(bench: Any) -> None:
 
 
 async def test_a_session_makes_no_token(bench: Any) -> None:
-    """A session's key cannot sign a token, nor can another owner's wallet; nothing is sent."""
+    """Neither a session's key nor another owner's wallet can sign a token, and nothing is sent."""
     owner, _ = await bench.owner()
     with pytest.raises(InvalidInput, match="only the owner's wallet can sign it"):
         await owner.delegations.create_token("deploy", ["A"])
@@ -222,8 +222,8 @@ async def test_a_session_makes_no_token(bench: Any) -> None:
     ],
 )
 async def test_what_no_token_can_be(bench: Any, change: dict[str, object], reason: str) -> None:
-    """Names, numbers and lifetimes that the node would refuse are refused before the wallet is
-    asked."""
+    """Names, numbers and lifetimes that the node would refuse are refused before the wallet
+    signs."""
     owner, wallet = await bench.owner()
     asked: dict[str, Any] = {"name": "deploy", "secrets": ["A"], "wallet": wallet, **change}
     with pytest.raises(InvalidInput, match=reason):
@@ -232,7 +232,7 @@ async def test_what_no_token_can_be(bench: Any, change: dict[str, object], reaso
 
 
 async def test_a_token_outlives_the_session_that_made_it(bench: Any) -> None:
-    """A token depends on no sign-in, and is over at its own end, which the error names."""
+    """A token does not depend on a sign-in. After its own expiry the error names that."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("A", "alpha")
     line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)
@@ -321,7 +321,7 @@ async def test_a_program_with_two_variables(
 
 
 def test_a_token_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ended token is named without asking the node."""
+    """An expired token raises its error without a request to the node."""
     monkeypatch.setenv("SEALSPACE_TOKEN", token_line(SEED, NODE, _header()))
     monkeypatch.setattr(SystemClock, "now", lambda: FixedClock().now() + 60)
     with pytest.raises(SessionExpired, match="the machine token deploy was valid until 2026"):

@@ -36,7 +36,7 @@ def request_of(**members: Json) -> ManifestRequest:
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wallet: bool) -> None:
-    """One delegation has the rights of one owner, is taken up, and allows what was asked for (MF12,
+    """One delegation has all requested rights of one owner. It is accepted and works (MF12,
     MF14)."""
     request = request_of()
     owner, wallet = await bench.owner(SignIn(request=request, secrets=True))
@@ -94,7 +94,7 @@ async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
 
 
 async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
-    """A session that lacks a part of it grants nothing, and names each permission that is missing
+    """A session that lacks a part of the request grants nothing, and names every missing permission
     (MF12, MF13)."""
     request = request_of(
         permissions=[
@@ -127,8 +127,8 @@ async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
 
 
 async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
-    """Unserved defaults are left out; unserved permissions are refused unless left out by name
-    (MF9)."""
+    """Defaults that the node does not serve are left out. Permissions are refused unless left out
+    by name (MF9)."""
     owner, _ = await bench.owner(SignIn(request=request_of(defaults="all")))
     assert not [one for one in owner.session.grants[0].capabilities if "duckdb" in one.ability]
     granted = await owner.delegations.delegate_to_target(
@@ -154,7 +154,7 @@ async def test_services_that_the_node_lacks_are_not_granted(bench) -> None:
 
 
 async def test_a_bundle_for_somebody_else_is_not_taken_up(bench) -> None:
-    """One delegation that is for another DID stops the whole bundle before the first is used."""
+    """A bundle with one delegation for another DID is refused before any of it is used."""
     owner, wallet = await bench.owner()
     space = owner.kv().space.text
     friend, friends_wallet = await bench.owner()

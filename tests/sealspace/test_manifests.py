@@ -122,7 +122,7 @@ def test_another_service_has_any_actions(service: str, action: str) -> None:
     ],
 )
 def test_prefixes(prefix: str, path: str, skip: bool, expected: str) -> None:
-    """An app's prefix goes in front of its paths."""
+    """An app's prefix is added in front of its paths."""
     assert expected == apply_prefix(prefix, path, skip=skip)
 
 
@@ -169,7 +169,7 @@ def test_durations(text: str, expected_ms: int) -> None:
     ],
 )
 def test_a_fault_has_the_path_of_its_member(members: dict[str, Json], path: str) -> None:
-    """The fault is the same in the list and in the refusal (MF2)."""
+    """A fault has the same path in the list and in the refusal (MF2)."""
     value: Json = {**NOTES, **members}
     (fault,) = check_manifest(value)
     assert fault.path == path
@@ -180,7 +180,7 @@ def test_a_fault_has_the_path_of_its_member(members: dict[str, Json], path: str)
 
 
 def test_there_are_bounds() -> None:
-    """Too many entries are refused as a whole, and not listed one by one (MF6)."""
+    """Too many entries are refused together, and not listed one by one (MF6)."""
     entry: Json = {"service": "tinycloud.kv", "path": "a", "actions": ["get"]}
     assert [one.path for one in check_manifest({**NOTES, "permissions": [entry] * 257})] == [
         "permissions"
@@ -206,7 +206,7 @@ def test_a_value_written_in_place_of_an_action_is_not_repeated(spec: Json) -> No
     "value", [None, [], "x", 1, {}, {"app_id": "a", "name": "b", "permissions": [1]}]
 )
 def test_what_is_no_manifest_is_refused(value: Json) -> None:
-    """Whatever the shape, the error is ours, and says what to do."""
+    """Any other JSON is refused with our own error and a next step."""
     with pytest.raises(ManifestInvalid) as refusal:
         parse_manifest(value)
     assert refusal.value.faults
@@ -223,7 +223,7 @@ def test_composing_nothing_is_refused() -> None:
 
 
 def test_resources_become_capabilities_of_a_token() -> None:
-    """A space gets its full id, a network its canonical owner, a root has no path at all (MF10)."""
+    """A space gets its full id, a network its canonical owner, and the root has no path (MF10)."""
     entries: list[Json] = [
         {"service": "tinycloud.kv", "path": path, "actions": ["get"], "space": space}
         for path, space in (("/", "a"), ("", "b"), ("c", "c"))
@@ -242,7 +242,7 @@ def test_resources_become_capabilities_of_a_token() -> None:
 
 
 def test_decrypt_is_added_where_a_secret_is_read() -> None:
-    """The composer adds the right to open secrets, for the session and for the DIDs that read some
+    """The composer adds the right to open secrets, for the session and for DIDs that read secrets
     (MF8)."""
     reader = manifest(defaults=False, did=BOT_DID, secrets={"API_KEY": True})
     writer = parse_manifest(
@@ -262,8 +262,7 @@ def test_decrypt_is_added_where_a_secret_is_read() -> None:
 
 
 def test_what_only_defaults_ask_for_is_left_out() -> None:
-    """A service that the node does not serve is no page: one line, and nothing is granted of it
-    (MF9)."""
+    """Defaults for a service that the node lacks are left out, with a remark of one line (MF9)."""
     resources = compose_manifests([manifest(defaults="all")]).resources
     assert [one.text for one in not_served(resources)] == [
         "tinycloud.sql is not served by this node: read, write, schema; left out",
@@ -278,8 +277,8 @@ def test_what_only_defaults_ask_for_is_left_out() -> None:
 
 
 def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
-    """An app that needs SQL is not signed in without it, unless that is meant; each service is
-    named once (MF9)."""
+    """An app that needs SQL cannot be signed in without it, unless the caller says so. Each missing
+    service is named once (MF9)."""
     entries: list[Json] = [
         {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]}
         for path in ("a", "b")
@@ -319,8 +318,8 @@ def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
     ],
 )
 def test_a_service_has_one_spelling(service: str) -> None:
-    """Another one would be shown as one thing and signed as another; the fault says how to write it
-    (MF20)."""
+    """Another spelling of a service is refused, because it would be shown as one thing and signed
+    as another. The fault gives the right one (MF20)."""
     entry: Json = {"service": service, "path": "vault/secrets/A", "actions": ["tinycloud.kv/get"]}
     faults = check_manifest({**NOTES, "permissions": [entry]})
     assert faults[0].path == "permissions[0].service"
@@ -336,8 +335,8 @@ def test_a_service_has_one_spelling(service: str) -> None:
     ],
 )
 def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: str) -> None:
-    """An action of another service, or in other letters, would be shown and do nothing, or do
-    something else (MF20)."""
+    """An action of another service, or in other letters, is refused, because it would be shown and
+    have no or another effect (MF20)."""
     entry: Json = {"service": service, "path": "a", "actions": [action]}
     (fault,) = check_manifest({**NOTES, "permissions": [entry]})
     assert fault.path == "permissions[0].actions[0]"
@@ -345,8 +344,8 @@ def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: s
 
 
 def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
-    """It lasts for the shortest time asked for, and makes no session; rights of other owners are
-    apart (MF12)."""
+    """The grant has the shortest requested lifetime and is not a session. Rights of other owners
+    are separate (MF12)."""
     other = new_wallet().did
     theirs: Json = {
         "service": "tinycloud.kv",
@@ -387,7 +386,7 @@ def test_a_did_gets_one_grant_for_the_rights_of_an_owner() -> None:
     "space", ["secrets", f"tinycloud:{OWNER[4:]}:secrets", f"tinycloud:{OWNER[4:].lower()}:secrets"]
 )
 def test_decrypt_is_added_whatever_the_space_is_called(space: str) -> None:
-    """The owner's space of secrets is one, by its short name and by its id in any case (MF8,
+    """The owner's space of secrets is recognised by its short name and by its id in any case (MF8,
     MF20)."""
     entry: Json = {
         "service": "tinycloud.kv",
@@ -406,7 +405,7 @@ def test_decrypt_is_added_whatever_the_space_is_called(space: str) -> None:
 
 @given(st.lists(manifests, min_size=1, max_size=3))
 def test_composing_is_idempotent(drawn: list[Manifest]) -> None:
-    """Asking twice asks for nothing more, and nothing gets lost in a request (MF10)."""
+    """Composing a request twice adds and loses nothing (MF10)."""
     once, twice = compose_manifests(drawn), compose_manifests([*drawn, *drawn])
     assert once.resources == twice.resources
     assert once.expiry_ms == twice.expiry_ms
@@ -424,8 +423,8 @@ def test_composing_is_idempotent(drawn: list[Manifest]) -> None:
 
 
 def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
-    """Each wish is a line; what every space brings is one line; a DID's part says until when
-    (MF3)."""
+    """Each request is a line, and the defaults of every space are one line. The part of a DID says
+    until when (MF3)."""
     value = manifest(
         did=BOT_DID,
         defaults=False,
@@ -474,8 +473,8 @@ def test_an_explanation_says_who_gets_what_and_for_how_long() -> None:
     [({}, "because it states no defaults"), ({"defaults": True}, "defaults")],
 )
 def test_an_explanation_says_what_defaults_brought(members: dict[str, Json], why: str) -> None:
-    """A manifest that does not say `"defaults": false` is told so, in one line and one for SQL
-    (MF3, MF9)."""
+    """For a manifest without `"defaults": false` the explanation says so, in one line and another
+    for SQL (MF3, MF9)."""
     lines = explain(manifest(**members))
     about = [one.text for one in lines if one.kind in ("not-served", "note")]
     assert about[0] == "tinycloud.sql is not served by this node: read, write; left out"
@@ -490,6 +489,6 @@ def test_an_explanation_says_what_defaults_brought(members: dict[str, Json], why
 
 
 def test_an_explanation_is_fit_for_a_terminal() -> None:
-    """Texts of a manifest do not move a cursor, and do not look like lines of their own."""
+    """Texts of a manifest cannot move the cursor or look like other lines."""
     lines = explain(manifest(name="A\x1b[2J\nthe app gets nothing", defaults=False))
     assert all(one.text.isprintable() for one in lines)

@@ -44,7 +44,7 @@ async def test_values_are_written_read_and_deleted_together(bench) -> None:
 
 
 async def test_metadata_of_several_values(bench) -> None:
-    """Metadata of many keys takes a request per 100, and says when the node stored each value."""
+    """Metadata of many keys take one request per 100 keys, and contain the time of storing."""
     owner, _ = await bench.owner()
     keys = [f"k{number:03}" for number in range(201)]
     await owner.kv().put_many(dict.fromkeys(keys, "x"))
@@ -63,7 +63,7 @@ async def test_metadata_of_several_values(bench) -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "\x00", "Fri, 31 Dec 9999 23:59:59 -1200"])
 async def test_a_time_that_is_none(bench, text: str) -> None:
-    """A time that the node states in another form is unknown."""
+    """A malformed time in an answer counts as unknown."""
     owner, _ = await bench.owner()
     await owner.kv().put_many({"a": "x", "b": "y"})
     headers = {"etag": '"1"', "last-modified": text}
@@ -96,7 +96,7 @@ async def relayed(bench, owner: Client) -> AsyncIterator[tuple[Relay, Client]]:
 
 
 async def test_nothing_is_asked_for_nothing(bench) -> None:
-    """No keys, no requests."""
+    """A call without keys sends no request."""
     kv = (await bench.owner())[0].kv()
     assert await kv.get_many([]) == {}
     assert await kv.put_many({}) == {}
@@ -104,7 +104,7 @@ async def test_nothing_is_asked_for_nothing(bench) -> None:
 
 
 async def test_a_type_for_all(bench) -> None:
-    """A content type that is given is that of each value."""
+    """A given content type applies to each value."""
     kv = (await bench.owner())[0].kv()
     await kv.put_many({"a": "{}", "b": b"[]"}, content_type="application/json")
     assert ["application/json"] * 2 == [
@@ -113,7 +113,7 @@ async def test_a_type_for_all(bench) -> None:
 
 
 async def test_more_than_one_request_takes(bench) -> None:
-    """Hundreds of keys, and large values among them, go in as many requests as a node needs."""
+    """Hundreds of keys, some with large values, are sent in as many requests as necessary."""
     kv = (await bench.owner())[0].kv()
     values = {f"k/{number:03}": b"%d" % number for number in range(260)} | {"large": b"x" * 100_000}
     await kv.put_many(values)
@@ -124,7 +124,7 @@ async def test_more_than_one_request_takes(bench) -> None:
 
 
 async def test_long_keys_do_not_outgrow_a_token(bench) -> None:
-    """Keys stand in a header, which has a bound."""
+    """Keys are sent in a header of limited size, so long ones take several requests."""
     kv = (await bench.owner())[0].kv()
     values = {f"{number:02}{'k' * 5_000}": b"1" for number in range(60)}
     await kv.put_many(values)
@@ -132,7 +132,7 @@ async def test_long_keys_do_not_outgrow_a_token(bench) -> None:
 
 
 async def test_values_that_do_not_fit_into_one_answer(bench) -> None:
-    """A node sends 64 MiB of values in one answer; more is asked for in parts."""
+    """A node sends at most 64 MiB of values in one answer, so more are requested in parts."""
     kv = (await bench.owner())[0].kv()
     values = {key: key.encode() * 23_000_000 for key in "abc"}
     await kv.put_many(values)
@@ -156,7 +156,7 @@ async def test_a_write_is_all_or_nothing(bench) -> None:
 
 
 async def test_what_is_known_when_a_later_commit_fails(bench) -> None:
-    """The error names the keys that are done and those that are not, and its cause."""
+    """The error has the keys that were written, those that were not, and the cause."""
     kv = (await bench.owner())[0].kv()
     keys = [f"k/{number:03}" for number in range(250)]
     await kv.put_many(dict.fromkeys(keys, b"1"))
@@ -170,7 +170,7 @@ async def test_what_is_known_when_a_later_commit_fails(bench) -> None:
 
 
 async def test_who_may_not_is_refused(bench) -> None:
-    """Without a grant nothing is sent; a space that is not hosted is no empty one."""
+    """Without a grant nothing is sent. A space that is not hosted differs from an empty one."""
     owner, _ = await bench.owner()
     outsider = await bench.client(key_session(bytes(32)))
     for call in (

@@ -48,7 +48,7 @@ from tee_backend.evidence.simulated import SIMULATED_KEY_PROVIDER, measurements_
 
 @pytest.fixture
 async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
-    """A guest agent; nodes and clients are started by the tests."""
+    """A guest agent. The tests start nodes and clients."""
     async with evidence_stage(tmp_path, clock) as stage:
         yield stage
 
@@ -56,8 +56,8 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
 async def refused(
     stage: Stage, url: str, requirement: NodeRequirement, relay: Relay
 ) -> NodeEvidenceRefused:
-    """Try to sign in and to store; return why it was refused, having seen that the node got no
-    token."""
+    """Try to sign in and to store; return the reason of the refusal, after checking that the node
+    got no token."""
     wallet, client = CountingWallet(), await stage.client(url, requirement)
     with pytest.raises(NodeEvidenceRefused) as by_wallet:
         await client.sign_in(wallet)
@@ -77,7 +77,7 @@ async def reason(stage: Stage, requirement: NodeRequirement, **settings: Any) ->
 
 @pytest.mark.parametrize("by", ["measurements", "compose hash"])
 async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
-    """A client that insists sees the evidence before its first token, and then works as any other
+    """A client that requires evidence gets it before its first token, and then works as any other
     (AT45)."""
     relay, url = await stage.relay(node := await stage.start())
     service = (f"kms:{SIMULATED_KEY_PROVIDER.id.hex()}",)
@@ -98,7 +98,7 @@ async def test_a_node_that_runs_approved_code(stage: Stage, by: str) -> None:
 
 
 async def test_a_client_that_does_not_insist(stage: Stage) -> None:
-    """A client without a requirement requests no evidence, and has none to return."""
+    """A client without a requirement requests no evidence, and returns none."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, None)
     await client.sign_in(CountingWallet())
@@ -109,8 +109,8 @@ async def test_a_client_that_does_not_insist(stage: Stage) -> None:
 
 
 async def test_evidence_is_renewed(stage: Stage) -> None:
-    """Evidence is asked for again after its time, and a node that changed its code gets no further
-    token (AT45)."""
+    """Evidence is requested again after its lifetime, and a node whose code has changed gets no
+    further token (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, replace(stage.requirement(), renew_after_s=100.0))
     await client.sign_in(CountingWallet())
@@ -130,8 +130,8 @@ async def test_evidence_is_renewed(stage: Stage) -> None:
 
 
 async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
-    """Sealing sends no token, and asks for the evidence all the same: before the key is asked for,
-    and anew (AT45)."""
+    """Sealing sends no token, but also requires evidence: before the key is requested, and again
+    later (AT45)."""
     owner = await stage.client((node := await stage.start()).url, None)
     await owner.sign_in(CountingWallet())
     relay, url = await stage.relay(node)
@@ -153,8 +153,8 @@ async def test_nothing_is_sealed_before_the_evidence(stage: Stage) -> None:
 
 
 async def test_good_evidence_is_no_leave_for_another_key(stage: Stage) -> None:
-    """A relay that shows the genuine node's evidence, and its own key as a network's, has nothing
-    sealed to it."""
+    """A relay that passes on the genuine evidence but its own network key gets nothing encrypted to
+    that key."""
     owner = await stage.client((node := await stage.start()).url, None)
     await owner.sign_in(CountingWallet())
     relay, url = await stage.relay(node)
@@ -176,7 +176,7 @@ async def test_good_evidence_is_no_leave_for_another_key(stage: Stage) -> None:
 
 
 async def test_a_clock_that_is_set_back(stage: Stage) -> None:
-    """Evidence from the future has an unknown age, and is asked for anew."""
+    """Evidence from the future has an unknown age, so it is requested again."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, stage.requirement(collateral_at=stage.clock.now() - 1000))
     await client.node_evidence()
@@ -186,7 +186,7 @@ async def test_a_clock_that_is_set_back(stage: Stage) -> None:
 
 
 async def test_many_at_once_ask_once(stage: Stage) -> None:
-    """Calls side by side wait for one question."""
+    """Concurrent calls wait for one request for evidence."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, stage.requirement())
     await asyncio.gather(*(client.node_evidence() for _ in range(8)))
@@ -197,7 +197,7 @@ async def test_many_at_once_ask_once(stage: Stage) -> None:
 
 
 async def test_another_nonce(stage: Stage) -> None:
-    """A quote over another nonce is no answer (AT41)."""
+    """A quote over another nonce is refused (AT41)."""
     relay, url = await stage.relay(await stage.start())
     relay.ask_with = "nonce=another"
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "report-data"
@@ -234,7 +234,7 @@ async def test_evidence_of_another_node(stage: Stage) -> None:
 
 
 async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
-    """The DID cannot be exchanged in the answer: the quote binds it (AT41)."""
+    """The DID in the answer cannot be exchanged, because the quote contains it (AT41)."""
     node = await stage.start()
     relay, url = await stage.relay(node)
     other = "did:key:z6MkfhoxdzVTa6fLWMgEJNiRJomE5grMqkWyHiRbU9Tt7mAq"
@@ -258,7 +258,7 @@ async def test_another_nodes_did_in_the_answer(stage: Stage) -> None:
     ],
 )
 async def test_a_changed_answer(stage: Stage, member: str, value: Any) -> None:
-    """Whatever of the answer is changed on the way does not go with the quote (AT41)."""
+    """An answer with any change does not match the quote (AT41)."""
     relay, url = await stage.relay(await stage.start())
     relay.tamper = lambda body: json.dumps({**json.loads(body), member: value}).encode()
     expected = {"quote": "unsupported", "event_log": "event-log"}.get(member, "report-data")
@@ -266,8 +266,8 @@ async def test_a_changed_answer(stage: Stage, member: str, value: Any) -> None:
 
 
 async def test_another_store(stage: Stage) -> None:
-    """A copy of the secret on another store is another store: where one was named, or was seen
-    before (AT45)."""
+    """A node with a copy of the secret on another store is refused if the client named a store or
+    has seen another one (AT45)."""
     first, second = await stage.start("first"), await stage.start("second")
     assert first.services.keyring.node_did == second.services.keyring.node_did
     relay, url = await stage.relay(second)
@@ -322,14 +322,14 @@ async def test_who_keeps_the_nodes_keys(stage: Stage, name: Any, accepted: bool)
 async def test_collateral_outside_its_window(
     stage: Stage, collateral_at: float, expected: str
 ) -> None:
-    """Documents that ended, or come from the future, judge nothing."""
+    """Expired documents, and those from the future, are not used."""
     required = stage.requirement(collateral_at=stage.clock.now() + collateral_at)
     assert await reason(stage, required) == expected
 
 
 async def test_another_root_or_family(stage: Stage) -> None:
-    """A simulated platform passes under its own root only, and nothing is judged without its
-    family's documents."""
+    """A simulated platform is accepted only under its own root, and only with its family's
+    documents."""
     document = stage.machine.collateral_json(stage.clock.now())
     code = stage.requirement().policy
     foreign = NodeRequirement(TdxNodeVerifier(intel_root(), HeldCollateral([document])), code)
@@ -342,7 +342,7 @@ async def test_another_root_or_family(stage: Stage) -> None:
 
 
 async def test_who_has_the_secret(stage: Stage) -> None:
-    """A secret that the operator has is refused, unless the program accepts it (AT42, AT45)."""
+    """A secret that the operator has is refused, unless the client accepts it (AT42, AT45)."""
     node = await stage.start(secret={"platform": False})
     relay, url = await stage.relay(node)
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret-origin"
@@ -353,8 +353,8 @@ async def test_who_has_the_secret(stage: Stage) -> None:
 
 
 async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
-    """A node that demands no proof of backends, or believes another root, is refused unless that is
-    accepted (AT45)."""
+    """A node that requires no evidence of backends, or trusts another root, is refused unless that
+    is accepted (AT45)."""
     assert await reason(stage, stage.requirement(), release={"attestation": "off"}) == "mode"
     relay, url = await stage.relay(await stage.start("intel", release={"trust_root": None}))
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust-roots"
@@ -374,8 +374,8 @@ async def test_whose_list_is_enough(stage: Stage) -> None:
 
 
 async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
-    """A node that takes evidence of further key providers is refused unless they are accepted;
-    fewer are (AT45)."""
+    """A node that accepts evidence of further key providers is refused unless the client accepts
+    them. Fewer are fine (AT45)."""
     local = f"local-sgx:{'01' * 8}"
     relay, url = await stage.relay(await stage.start(release={"key_providers": ("kms", local)}))
     refusal = await refused(stage, url, stage.requirement(), relay)
@@ -390,7 +390,8 @@ async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
 
 
 async def test_no_trust_domain(stage: Stage) -> None:
-    """A node outside a trust domain, or one that pretends to be, is refused with what to do."""
+    """A node outside a trust domain, or one that only claims to be in one, is refused with a next
+    step."""
     relay, url = await stage.relay(await stage.start())
     relay.tamper = lambda _body: (
         b'{"mode":"classic","message":"This instance is not running in a TEE"}'
@@ -409,8 +410,8 @@ async def test_garbage(stage: Stage, body: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "closes", "no-json", "other-report-data", "no-quote"])
 async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
-    """While the node gets no quote, nothing is stored on it; it is the node's failure, and
-    passes."""
+    """While the node gets no quote nothing is stored on it. The error is a temporary failure of the
+    node."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, stage.requirement())
     stage.agent.fault = fault
@@ -439,8 +440,7 @@ async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
     ],
 )
 def test_policies_that_say_nothing_about_a_node(code: Policy) -> None:
-    """A policy that approves no code, or that is about backends, is refused before anything is
-    asked."""
+    """A policy that approves no code, or that is about backends, is refused before any request."""
     with pytest.raises(InvalidPolicy):
         NodePolicy(code=code)
 
@@ -492,7 +492,7 @@ ANSWER = {
     ],
 )
 def test_members_that_are_none(member: str, value: Any) -> None:
-    """Each member has one form; another is refused and named."""
+    """Each malformed member is refused and named."""
     with pytest.raises(NodeEvidenceRefused) as refusal:
         parse_node_attestation(json.dumps({**ANSWER, member: value}).encode(), nonce="n")
     assert refusal.value.reason == "malformed"
@@ -506,8 +506,7 @@ def test_members_that_are_none(member: str, value: Any) -> None:
     | json_values(members=list(ANSWER)).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_answers(body: bytes) -> None:
-    """Any bytes for an answer are read, or refused; what is read and judged is accepted or
-    refused."""
+    """Any bytes of an answer are refused, when they are read or when they are verified."""
     try:
         read = parse_node_attestation(body, nonce="n")
     except NodeEvidenceRefused:
@@ -519,8 +518,8 @@ def test_fuzz_answers(body: bytes) -> None:
 
 
 async def test_held_documents(clock: FixedClock) -> None:
-    """Of two documents for one family the newer is held, in whichever order they come; others are
-    unknown."""
+    """Of two documents for one family the newer is used, in whichever order they come. Other
+    families are unknown."""
     machine = SimulatedPlatform.from_seed(b"the platform of nodes")
     old, new = machine.collateral_json(clock.now() - 86_400), machine.collateral_json(clock.now())
     for documents in ([old, new], [new, old]):

@@ -21,7 +21,7 @@ FOREIGN = EXIT_STATUS["foreign-distribution"]
 
 @pytest.fixture
 def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder at the head of the import path, in a process that has imported none of our packages
+    """A folder at the head of the import path, in a process that has not imported our packages
     yet."""
     loaded = {
         name: module for name, module in sys.modules.items() if name.partition(".")[0] in PACKAGES
@@ -49,15 +49,15 @@ def _package(folder: Path, name: str) -> Path:
 
 
 def test_the_six_names() -> None:
-    """The six are the packages of the distribution, and nothing hides them here."""
+    """The six names are the packages of the distribution, and nothing hides them here."""
     assert sorted(TESTED) == sorted(PACKAGES)
     assert hidden_by(*PACKAGES) is None
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_module_or_a_package_hides_ours(first: Path, name: str) -> None:
-    """It is named by its path, and not imported; a folder without code hides nothing, for Python
-    passes it over."""
+    """A module that hides ours is named by its path and not imported. A folder without code hides
+    nothing, because Python skips it."""
     (first / name).mkdir()
     assert hidden_by(name) is None
     (first / name).rmdir()
@@ -83,7 +83,7 @@ def test_one_that_is_installed(
 
 
 def test_another_path_to_our_folder(first: Path) -> None:
-    """Our own folder by another path is ours."""
+    """Our own folder under another path is recognised."""
     for name in PACKAGES:
         (first / name).symlink_to(REPOSITORY / name)
     assert hidden_by(*PACKAGES) is None
@@ -97,7 +97,8 @@ def test_another_path_to_our_folder(first: Path) -> None:
 def test_a_distribution_with_one_of_our_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str, entry: str
 ) -> None:
-    """A distribution with one of our package names is reported, but not our own in any case."""
+    """A distribution with one of our package names is reported, but never our own one, in any
+    letter case."""
     monkeypatch.syspath_prepend(tmp_path)
     about = tmp_path / "any-1.dist-info"
     about.mkdir()
@@ -117,7 +118,7 @@ def test_a_distribution_with_one_of_our_names(
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_the_sdk_says_so(first: Path, name: str) -> None:
-    """`import sealspace` ends in one sentence with the path."""
+    """`import sealspace` fails with one sentence that has the path."""
     culprit = _module(first, name)
     with pytest.raises(ImportError, match="hides") as refused:
         __import__("sealspace.sync")
@@ -138,7 +139,7 @@ def test_the_sdk_needs_neither_the_node_nor_its_storage(first: Path) -> None:
 def test_the_command_line_says_so(
     first: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Two lines and a status, before anything else is imported."""
+    """The command line fails with two lines and a status, before it imports anything else."""
     culprit = _module(first, name)
     assert main() == FOREIGN
     said = capsys.readouterr().err.splitlines()
@@ -151,7 +152,7 @@ def test_the_command_line_says_so(
 def test_an_import_that_fails_for_another_reason_is_not_explained_away(
     first: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where nothing has our names, the error is what it was."""
+    """If nothing hides our names, the original error is raised."""
     monkeypatch.setitem(sys.modules, "click", None)
     with pytest.raises(ModuleNotFoundError, match="click"):
         main()
@@ -173,8 +174,8 @@ def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
 
 
 def test_processes_say_so(tmp_path: Path) -> None:
-    """The installed program and `python -m node`, beside a package of our name, say it in the same
-    two lines."""
+    """The installed program and `python -m node` print the same two lines beside a package of our
+    name."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["scripts"] == {"sealspace": "sealspace.__main__:main"}
     script = tmp_path / "bin" / "sealspace"  # as installers write it
@@ -203,8 +204,7 @@ def test_processes_say_so(tmp_path: Path) -> None:
 
 
 def test_the_package_runs_as_the_program(tmp_path: Path) -> None:
-    """`python -m sealspace` runs the command line: an unknown command is refused, and not passed
-    over in silence."""
+    """`python -m sealspace` runs the command line, and refuses an unknown command."""
     status, said = _run(
         sys.executable, "-m", "sealspace", "nonsense", folder=tmp_path, path=str(REPOSITORY)
     )

@@ -49,7 +49,7 @@ def portable(*, owner: str = WALLET.did) -> PortableDelegation:
 
 
 def test_the_form_is_the_one_other_clients_read() -> None:
-    """Members, and the flat ones that mirror the first resource."""
+    """The portable form has all members, and the flat ones that repeat the first resource."""
     written = json.loads(encode_portable(portable()))
     header = written.pop("delegationHeader")["Authorization"]
     assert portable().header == header
@@ -83,7 +83,7 @@ def test_the_form_is_the_one_other_clients_read() -> None:
 
 @pytest.mark.parametrize("owner", [WALLET.did, AGENT.did])
 def test_what_is_read_is_what_was_written(owner: str) -> None:
-    """Reading undoes writing, for a wallet and for a key as the owner."""
+    """A written delegation is read back unchanged, for a wallet and for a key as the owner."""
     one = portable(owner=owner)
     assert one == decode_portable(encode_portable(one))
 
@@ -95,7 +95,7 @@ def test_the_token_is_not_shown() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_delegation_or_refused(data: bytes) -> None:
-    """Reading is total."""
+    """Any bytes are read as a delegation or refused."""
     with pytest.raises(InvalidPortableDelegation):
         decode_portable(data)
 
@@ -104,7 +104,7 @@ def test_any_bytes_are_a_delegation_or_refused(data: bytes) -> None:
 
 
 def recorded() -> list[tuple[str, str]]:
-    """Return what the other client's users handed on: its delegations to others, as it posted them,
+    """Return the recorded delegations of the other client's users to others, as they were posted,
     with their ids."""
     found = []
     for scenario in ("delegation", "sharing"):
@@ -127,7 +127,8 @@ def recorded() -> list[tuple[str, str]]:
 
 
 def as_other_clients_write_it(grant: Grant, cid: str, *, resources: bool) -> str:
-    """Write a recorded token's form by the text of the protocol, without the product's writer."""
+    """Write the portable form of a recorded token as the protocol says, without the product's
+    code."""
     rows: dict[str, list[str]] = {}
     for one in grant.capabilities:
         rows.setdefault(one.resource.text, []).append(one.ability)
@@ -162,8 +163,8 @@ def as_other_clients_write_it(grant: Grant, cid: str, *, resources: bool) -> str
 
 @pytest.mark.shared
 def test_recorded_grants_cross_byte_for_byte() -> None:
-    """A recorded grant of another client matches its token, and is written again in the same bytes
-    (MF14)."""
+    """A recorded grant of another client matches its token, and is written again with the same
+    bytes (MF14)."""
     compared = 0
     for header, cid in recorded():
         grant = read_grant(header)

@@ -179,7 +179,7 @@ async def test_of_two_activations_at_once_one_is_refused(bench) -> None:
     between = sign_statement(ACTIVE_TYPE, stated, wallet)
 
     class Late:
-        """A wallet whose holder takes so long that another version becomes active."""
+        """A wallet that signs so late that another version becomes active meanwhile."""
 
         address, chain_id, did = wallet.address, wallet.chain_id, wallet.did
 
@@ -323,7 +323,7 @@ async def test_another_statement_about_the_active_version_is_refused() -> None:
 
 
 async def test_an_active_version_of_a_former_release_is_activated_again(bench) -> None:
-    """RN177: what was stated without a hash is counted on from."""
+    """RN177: numbering continues after a statement without a hash, as former releases wrote it."""
     client, wallet = await bench.owner(PROJECTS)
     version = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
     stated: dict[str, Json] = {
@@ -385,7 +385,8 @@ def test_manifests() -> None:
 @fuzzed()
 @given(st.binary(max_size=200), json_values())
 def test_fuzz_statements(data: bytes, value: Any) -> None:
-    """Whatever a node answers is a statement of the developer's, or StatementInvalid."""
+    """Any answer of a node is read as a statement of the developer's, or raises
+    StatementInvalid."""
     documents = [data]
     with suppress(StatementInvalid):  # not everything can be signed
         documents += [

@@ -69,7 +69,7 @@ def flipped(text: str, at: int = -8) -> str:
 
 
 def flip(*path: str | int, at: int = -8) -> Change:
-    """Return a change that flips a bit of what is at a path below the bundle."""
+    """Return a change that flips a bit of the member at a path below the bundle."""
 
     def change(document: Any) -> None:
         *parents, last = path

@@ -58,7 +58,7 @@ VALUE: dict[str, Any] = json.loads(DOCUMENT)
 
 
 def test_a_document_reads_as_it_was_written() -> None:
-    """Nonce, statement, quote and log come back (AT50)."""
+    """Nonce, statement, quote and log are read back unchanged (AT50)."""
     published = parse_published(DOCUMENT, nonce=NONCE)
     assert published.nonce == NONCE
     assert published.quote == QUOTE
@@ -69,7 +69,7 @@ def test_a_document_reads_as_it_was_written() -> None:
 
 
 def test_every_part_of_a_statement_counts() -> None:
-    """Two statements that differ anywhere have another hash (AT51)."""
+    """Two statements with any difference have different hashes (AT51)."""
     others = [
         statement_json(
             key_session(bytes(31) + b"\1").did, {**MANIFEST, "did": None}, "services: {}\n"
@@ -114,7 +114,7 @@ def test_another_nonce() -> None:
     ],
 )  # fmt: skip
 def test_documents_that_are_none(change: dict[str, Any]) -> None:
-    """A member of another type, size or name refuses the document."""
+    """A document with a member of another type, size or name is refused."""
     with pytest.raises(BackendAnswerInvalid) as reported:
         parse_published(json.dumps({**VALUE, **change}).encode(), nonce=NONCE)
     assert reported.value.hint
@@ -142,8 +142,8 @@ def test_fuzz_documents(data: bytes) -> None:
     )
 )
 def test_fuzz_statements(value: Any) -> None:
-    """Any JSON gives a statement or our own error; what is read can be shown on a terminal, a line
-    a fact."""
+    """Any JSON is read as a statement, or raises our own error. A read one can be printed with one
+    fact per line."""
     try:
         statement = parse_statement(value)
     except SealspaceError:
@@ -166,7 +166,7 @@ def _seen(document: bytes) -> Seen:
 @fuzzed()
 @given(st.text(max_size=100) | st.text("0123456789abcdefABCDEF ", min_size=60, max_size=100))
 def test_fuzz_expectations(text: str) -> None:
-    """Whatever is expected is there, or refused by an error of ours."""
+    """Each expectation is met, or the refusal is our own error."""
     with suppress(SealspaceError):
         require_expected(_seen(DOCUMENT), [text])
 
@@ -179,7 +179,7 @@ def test_fuzz_expectations(text: str) -> None:
     )
 )
 def test_fuzz_audit_entries(entry: bytes) -> None:
-    """Any line names a receipt or none."""
+    """Any line is read as the entry of a receipt or of something else."""
     digest = named_receipt(entry)
     assert digest is None or len(digest) == 32
 

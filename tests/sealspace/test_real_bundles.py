@@ -37,7 +37,7 @@ BEACON = "github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon
 
 
 class Proven(NamedTuple):
-    """A bundle, the program it is about, and the origin that it proves."""
+    """A bundle, its program, and the origin that it proves."""
 
     path: str
     program: str
@@ -177,7 +177,7 @@ def flipped(text: str, at: int) -> str:
 
 
 def flip(*path: str | int, at: int = -8) -> Callable[[Any], None]:
-    """Return a change that flips a bit of what is at a path below the bundle."""
+    """Return a change that flips a bit of the member at a path below the bundle."""
 
     def change(document: Any) -> None:
         *parents, last = path
@@ -234,7 +234,7 @@ def with_claim(document: Any, arc: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_real_bundle_proves_its_origin(case: Proven) -> None:
-    """PV2 to PV11: the library's trusted root is enough, without network."""
+    """PV2 to PV11: the library's trusted root is enough, without a network."""
     data, build = read(case.path), case.build
     assert verify_provenance(data, case.program, root_beside(case.path)) == build
     wanted = {"repository": build.repository, "ref": build.ref, "workflow": build.workflow}

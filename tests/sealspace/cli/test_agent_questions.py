@@ -19,14 +19,14 @@ EQUAL_CALLS = 30
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
-    """The owner, whose server need not import everything first."""
+    """The owner, whose server runs in a fork."""
     return forking_owner
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
-    """AG5: what is not listed is asked. The question has every member, with control characters
-    escaped. A yes counts once."""
+    """AG5: the person is asked about a command that is not listed. The question has every member,
+    with control characters escaped. A yes counts once."""
     await owner.store_secrets(API_KEY=CANARY)
     person = Person([YES, YES])
     script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown --> [ls](evil)"
@@ -89,7 +89,7 @@ async def test_AG5_questions_are_bounded(owner: Owner) -> None:
 
 
 class WaitingPerson(Person):
-    """A person who answers when they are told to."""
+    """A person who answers when the test says so."""
 
     def __init__(self, answers: list[ElicitResult]) -> None:
         super().__init__(answers)
@@ -159,7 +159,7 @@ async def test_AG5_questions_under_way_count(owner: Owner, mode: str) -> None:
 
 
 class AbsentPerson(Person):
-    """Nobody: the host refuses to ask."""
+    """A person who is absent: the host refuses to ask."""
 
     async def answer(self, context: object, params: object) -> Any:
         self.questions.append("")
@@ -252,7 +252,8 @@ async def test_AG5_a_question_ends_after_its_time() -> None:
 
 
 async def test_AG5_a_yes_frees_its_place() -> None:
-    """AG5: questions with a yes do not count; those with a no do, also the ones before them."""
+    """AG5: questions that got a yes do not count. Those that got a no count, also if they came
+    before."""
     questions = Questions()
     for number in range(4):
         questions.end(await questions.begin(_command(str(number))), Outcome.NO)

@@ -9,8 +9,8 @@ from sealspace.cli.root import main
 
 
 def test_a_simulated_platform(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The platform is created once, its collateral each time; a folder with other files is not
-    touched."""
+    """The platform is created once, and its collateral each time. A folder with other files is not
+    changed."""
     folder = tmp_path / "tee"
     assert 0 == main(["backend", "simulate", str(folder)])
     made = capsys.readouterr()

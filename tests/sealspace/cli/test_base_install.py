@@ -193,7 +193,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environm
 
 
 def _names_the_extra(ended: Ended, extra: str) -> bool:
-    """Whether a command ended in two lines of which the second is what installs the extra."""
+    """Return whether a command printed two lines, of which the second installs the extra."""
     first, *rest = ended.err.splitlines()
     is_told = first.startswith(f"sealspace: this needs the extra {extra}, ") and rest == [
         f"next: pip install 'sealspace[{extra}]'"
@@ -202,8 +202,8 @@ def _names_the_extra(ended: Ended, extra: str) -> bool:
 
 
 def test_the_environments_hold_what_they_say(environments: dict[str, Environment]) -> None:
-    """The base install has nothing of an extra or of the tests, and each extra brings its own
-    modules alone."""
+    """The base install has no module of an extra or of the tests, and each extra adds only its own
+    modules."""
     beyond = ("apsw", "asyncpg", "dcap_qvl", "lmdb", "obstore", "pytest", "uvloop")
     assert environments["base"].absent("aiohttp", "node", *beyond) == list(beyond)
     assert environments["verify"].absent(*beyond) == [name for name in beyond if name != "dcap_qvl"]
@@ -224,14 +224,14 @@ def test_the_table_of_extras_is_the_distribution_s() -> None:
 
 
 def test_every_command_has_an_entry() -> None:
-    """A new command is called here too."""
+    """Every command has a call in this module."""
     assert CALLS.keys() == NEEDS.keys()
     assert set(NEEDS.values()) == {None, "verify", "node", "runner", "mcp"}
 
 
 @pytest.mark.parametrize("place", ["base", "verify", "node"])
 def test_help_is_there_for_what_can_run(environments: dict[str, Environment], place: str) -> None:
-    """Help of a command whose extra is missing names the extra."""
+    """The help of a command whose extra is missing names the extra."""
     extras: dict[str, tuple[str | None, ...]] = {
         "base": (),
         "verify": ("verify",),
@@ -251,8 +251,8 @@ def test_help_is_there_for_what_can_run(environments: dict[str, Environment], pl
 async def test_each_command_of_the_base_install(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """Owners sign in, keep secrets and end grants without an extra; every other command names the
-    one that it needs."""
+    """Signing in, storing secrets and revoking grants work without an extra. Every other command
+    names the extra that it needs."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     (tmp_path / "audit.jsonl").touch()
     (tmp_path / "program.wasm").write_bytes(b"\0asm\x01\0\0\0")
@@ -289,8 +289,8 @@ def test_a_process_names_the_extra_that_it_needs(
 def test_a_login_that_demands_evidence_names_the_extra(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """An extra that only an option needs is reported before the node is asked, and no login is
-    stored."""
+    """A missing extra that only an option needs is reported before a request to the node, and no
+    login is stored."""
     policy, home = tmp_path / "policy.json", tmp_path / "home"
     code = Policy(measurements=(measurements_of("image"),))
     policy.write_text(json.dumps(policy_json(code)))
@@ -303,8 +303,8 @@ def test_a_login_that_demands_evidence_names_the_extra(
 def test_a_demand_that_is_remembered_is_not_dropped(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """Without the extra, a required proof of the node cannot be checked, and every command
-    fails."""
+    """Every command fails if the login requires evidence of the node and the extra that checks it
+    is missing."""
     demanded = NodePolicy(code=Policy(measurements=(measurements_of("image"),)))
     session = key_session(bytes(range(32)))
     login = Profile(

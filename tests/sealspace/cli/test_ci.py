@@ -109,7 +109,7 @@ async def test_jobs_of_other_systems(
 
 
 async def test_list_and_revoke(desk: OwnerDesk) -> None:
-    """`ci list` shows trusts with claims and last use; a trust that is revoked ends its tokens."""
+    """`ci list` shows trusts with claims and last use. Revoking a trust ends its tokens."""
     issuer = Issuer(GITHUB)
     cid = await trust(desk, issuer, *of_github("--branch", "main"))
     token = issuer.token(github_claims(), audience=node_did(desk))
@@ -155,15 +155,15 @@ async def test_the_claims_are_named(desk: OwnerDesk) -> None:
 async def test_OX8_a_missing_option_is_named(
     desk: OwnerDesk, options: tuple[str, ...], missing: str
 ) -> None:
-    """Without all options of a system nothing is signed. GitHub's numbers are not used elsewhere:
-    they would name a stranger's repository there."""
+    """Nothing is signed unless all options of a system are given. GitHub's numbers are not accepted
+    for other systems, where they would name another repository."""
     made = await desk.run("ci", "trust", *options, "--secret", "API_KEY")
     assert made.status != 0 and f"{options[0]} needs the option {missing}\n" in made.err
 
 
 @pytest.fixture
 async def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """A service on loopback that aiohttp finds under the name of GitHub's interface."""
+    """A service on loopback that aiohttp resolves as GitHub's API."""
     async with https_service(tmp_path, "api.github.com") as service:
 
         async def resolve(self: object, host: str, *_: Any, **__: Any) -> list[ResolveResult]:

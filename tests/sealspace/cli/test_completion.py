@@ -48,8 +48,7 @@ def _environment(folder: Path) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
-    """In a real shell, a command, a verb below a noun, and an option are completed with the
-    tabulator."""
+    """A real shell completes a command, a verb of a noun, and an option."""
     command, preparation = SHELLS[shell]
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
@@ -67,8 +66,7 @@ def test_a_shell_completes(shell: str, tmp_path: Path) -> None:
 
 
 def _completed(*words: str) -> tuple[list[str], set[str]]:
-    """Return what bash is offered for the last word, and the modules of commands that were imported
-    for it."""
+    """Return what bash offers for the last word, and the modules of commands that were imported."""
     ran = subprocess.run(
         [sys.executable, "-P", "-c", CALLED],
         env={
@@ -100,7 +98,7 @@ def _completed(*words: str) -> tuple[list[str], set[str]]:
 
 
 def test_names_are_completed_without_imports() -> None:
-    """Names of commands come from the tables: no command is imported, and none that help hides is
+    """Names of commands are completed from the tables: no command is imported, and no hidden one is
     offered."""
     assert _completed("vers") == (["version"], set())
     assert _completed("secret", "pu") == (["put"], set())
@@ -109,7 +107,7 @@ def test_names_are_completed_without_imports() -> None:
 
 
 def test_an_option_imports_its_command_only() -> None:
-    """For an option the command that has it is imported, and no other one."""
+    """Completing an option imports only its own command."""
     offered, modules = _completed("secret", "list", "--sc")
     assert offered == ["--scope"]
     assert "sealspace.cli.secret" in modules

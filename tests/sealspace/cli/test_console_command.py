@@ -95,7 +95,8 @@ def run(desk: OwnerDesk, opened: "queue.Queue[str]") -> Run:
 
 
 async def test_a_browser_s_key_acts_as_the_owner(desk: OwnerDesk, run: Run) -> None:
-    """The wallet signs a sign-in for exactly this key, which then opens the owner's secrets."""
+    """The wallet signs a sign-in for exactly this key, and the key then opens the owner's
+    secrets."""
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given="open sesame")
     ran, tab = await run("--days", "2")
@@ -124,7 +125,7 @@ async def test_LP7_no_is_the_default(desk: OwnerDesk, run: Run) -> None:
 
 
 async def test_LP7_only_a_key_is_accepted(desk: OwnerDesk, run: Run) -> None:
-    """Anything but the DID of an Ed25519 key is refused; another origin is not answered."""
+    """Only the DID of an Ed25519 key is accepted, and other origins get no answer."""
     await desk.log_in()
     wallet = new_wallet().did
 
@@ -148,7 +149,8 @@ async def test_LP7_only_a_key_is_accepted(desk: OwnerDesk, run: Run) -> None:
 async def test_a_wallet_in_the_browser_signs_on_the_same_page(
     desk: OwnerDesk, run: Run, opened: "queue.Queue[str]"
 ) -> None:
-    """The owner of a browser wallet signs between the question and the way back."""
+    """The owner of a browser wallet signs after the question and before the browser returns to the
+    console."""
     wallet = new_wallet()
     login = asyncio.create_task(desk.run("login", desk.node, "--browser"))
     tab = WalletTab(await asyncio.to_thread(opened.get, timeout=30), wallet)
@@ -164,7 +166,7 @@ async def test_a_wallet_in_the_browser_signs_on_the_same_page(
 async def test_without_a_terminal_nothing_is_signed(
     desk: OwnerDesk, opened: "queue.Queue[str]"
 ) -> None:
-    """A pipe cannot compare codes: the command refuses before it opens a page."""
+    """Codes cannot be compared without a terminal, so the command fails before it opens a page."""
     await desk.log_in()
     ran = await desk.run("console", given="y\n")
     assert ran.status == 2
@@ -196,7 +198,8 @@ async def test_LP8_another_user_cannot_take_the_name(desk: OwnerDesk, run: Run) 
 
 
 def test_LP8_a_port_that_cannot_be_bound() -> None:
-    """If the command cannot find out who has the port at `localhost`, no page opens there."""
+    """If the command cannot find out which program has the port at `localhost`, it opens no page
+    there."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)

@@ -61,7 +61,7 @@ class Machine:
         )
 
     def started(self, **release: str) -> None:
-        """Have had a node on the data folder."""
+        """Start and stop a node on the data folder."""
 
         async def once() -> None:
             async with embedded_node(self.config(**release)):
@@ -173,8 +173,7 @@ def _store_full(machine: Machine) -> int:
     machine.started()
 
     async def fill() -> None:
-        """Store more than the bound of a moment later, and than what is kept in reserve beyond it
-        for small commits."""
+        """Fill the store beyond its later limit and beyond the reserve for small commits."""
         store = open_lmdb(machine.data)
         for number in range(20):
             rows = (Put(b"K%d.%d" % (number, row), bytes(60_000)) for row in range(30))
@@ -374,8 +373,8 @@ def test_a_named_file_that_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Every command ends alike, with status 2, before it does anything, and says how to name the
-    file."""
+    """Every command with an unreadable file fails with status 2 before it does anything, and says
+    how to name the file."""
     absent = str(tmp_path / "absent")
     assert (
         main([*command.replace("ABSENT", absent).split(), "--home", str(tmp_path / "home")])
@@ -391,7 +390,7 @@ def test_a_named_file_that_cannot_be_read(
 
 
 def test_every_exit_status_is_reached() -> None:
-    """A new status has a command here that ends with it."""
+    """Every exit status has a command in this module that ends with it."""
     assert set(EXIT_STATUSES) == set(REACHED)
 
 

@@ -31,13 +31,13 @@ SHARED = ("--json", "--home", "--node", "-q", "--quiet")
 
 @pytest.fixture
 def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
-    """A noun with one verb, below the command line; returns what the verb was given."""
+    """A group with one command, which returns its arguments."""
     seen: list[Shared] = []
 
     @click.command("verb")
     @click.option("--interrupted", is_flag=True, help="Be interrupted.")
     def verb(interrupted: bool) -> None:
-        """Note what was given."""
+        """Record the arguments."""
         if interrupted:
             raise KeyboardInterrupt
         seen.append(shared())
@@ -60,7 +60,7 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
 def test_shared_options_are_taken_anywhere(
     noun: list[Shared], at: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before the noun, between noun and verb, and after the verb they mean the same."""
+    """Shared options mean the same before the noun, between noun and verb, and after the verb."""
     given = ["--json", "--home", "folder", "--node", "https://node.example", "-q"]
     path = ["noun", "verb"]
     assert main([*path[:at], *given, *path[at:]]) == 0
@@ -73,7 +73,7 @@ def test_shared_options_are_taken_anywhere(
 
 
 def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An option after the verb overrides one before it; both override the variables."""
+    """An option after the verb overrides one before it, and both override the variables."""
     monkeypatch.setenv("SEALSPACE_NODE", "https://a.example")
     monkeypatch.setenv("SEALSPACE_HOME", "a")
     assert main(["noun", "verb"]) == 0
@@ -131,7 +131,7 @@ def test_every_command_takes_the_shared_options() -> None:
 
 
 def test_variables_of_the_command_line_are_no_settings() -> None:
-    """A node's settings skip them, and refuse every other name that is unknown."""
+    """A node ignores variables of the command line, and refuses other unknown ones."""
     config = load_config(
         environment={
             "SEALSPACE_NODE": "https://node.example",
@@ -217,7 +217,7 @@ def test_a_noun_alone_says_its_verbs(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_missing_extra_has_a_status_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Status 20, and the message says how to install it."""
+    """A missing extra ends a command with status 20, and the message says how to install it."""
     monkeypatch.setitem(EXTRAS, "verify", ("no_such_module",))
     assert main(["verify", "x"]) == MISSING_EXTRA == 20
     assert capsys.readouterr().err.endswith("next: pip install 'sealspace[verify]'\n")
@@ -232,7 +232,7 @@ def test_an_interrupt_has_a_status_of_its_own(
 
 
 def test_a_group_imports_no_command() -> None:
-    """Help of the whole and of each noun costs no import of a command."""
+    """The help of the program and of each group imports no command."""
     assert {node.words[0] for node in leaves()} == set(cli.table)
     assert all(
         isinstance(node.command, LazyGroup)
@@ -247,8 +247,8 @@ def test_a_group_imports_no_command() -> None:
 def test_a_table_for_programs_and_for_people(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Columns are aligned, and cells made printable; only a person gets headers; without rows
-    only a message is printed."""
+    """Columns are aligned and cells made printable. Only a terminal gets headers. Without rows only
+    a message is printed."""
     print_rows([], ("name", "expires"), (), nothing="no rows")
     assert capsys.readouterr() == ("", "no rows\n")
     rows = (("A", time_text(0.9)), ("LONGER", "\x1b[2J"))
@@ -271,8 +271,7 @@ def test_a_message_names_the_folder_that_was_given(
 
 
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal a question fails and names the option; with the option there is no
-    question."""
+    """Without a terminal a question fails and names the option. With the option it is not asked."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(InvalidInput, match="cannot ask for confirmation") as refused:
         confirm("delete it?", yes=False)
@@ -286,8 +285,8 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     ("typed", "agrees"), [("y\n", True), ("n\n", False), ("\n", False), ("maybe\ny\n", True)]
 )
 def test_a_person_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, agrees: bool) -> None:
-    """On a terminal the question is asked, and no answer is no; a bar is shown on standard
-    error."""
+    """On a terminal the question is asked, and an empty answer means no. A progress bar is shown on
+    standard error."""
     controller, terminal = pty.openpty()
     try:
         with (

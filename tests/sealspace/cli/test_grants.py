@@ -69,8 +69,8 @@ async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk
 
 
 async def test_from_one_person_to_another(desk: Desk) -> None:
-    """Created as a file, shown offline, accepted, used, listed on both sides, revoked; revoking
-    twice says so."""
+    """A grant is made as a file, shown offline, accepted, used, listed on both sides and revoked.
+    Revoking twice is reported."""
     await desk.log_in()
     await put(desk, "todo/1", "buy milk")
     await put(desk, "other", "not this")
@@ -122,8 +122,7 @@ async def test_from_one_person_to_another(desk: Desk) -> None:
 
 
 async def test_a_grant_on_standard_output(desk: Desk) -> None:
-    """Without --out the portable form is the data, and nothing else; `show` by id knows what was
-    made from here."""
+    """Without --out only the portable form is printed. `show` by id knows the grants made here."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
@@ -139,8 +138,8 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
 
 
 async def test_who_may_open_a_secret(desk: Desk) -> None:
-    """Listed with what the node does not tell; revoked with what opens the same, or alone with
-    --only."""
+    """A grant is listed with facts that the node does not report. Revoking it revokes all grants
+    that open the same, or it alone with --only."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
@@ -307,7 +306,7 @@ async def test_commands_that_a_grant_suggests_are_safe_to_paste(desk: Desk) -> N
 
 
 async def test_a_signature_of_somebody_else(desk: Desk) -> None:
-    """Whatever a file says, what its delegator did not sign is refused on this machine."""
+    """A file with a grant that its delegator did not sign is refused on this machine."""
     await desk.log_in()
     _, did = await second_person(desk)
     async with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
@@ -324,7 +323,7 @@ async def test_a_signature_of_somebody_else(desk: Desk) -> None:
 
 
 async def test_grants_of_nobody(desk: Desk) -> None:
-    """An empty list is nothing on standard output, and a word on what comes next."""
+    """An empty list prints nothing on standard output, and the next step on standard error."""
     await desk.log_in()
     ran = await desk.run("grant", "list")
     assert ran.status == 0
@@ -336,7 +335,7 @@ async def test_grants_of_nobody(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("mode", "status"), [("off", 0), ("delegates", 22)])
 async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> None:
-    """A granted secret can be read if the node requires no code; otherwise the error says what to
+    """A granted secret can be read if the node requires no code. Otherwise the error says what to
     do."""
     config = trusting_config(desk.folder / mode, desk.platform, release={"attestation": mode})
     desk.node = (await desk.stack.enter_async_context(embedded_node(config))).url
@@ -367,8 +366,7 @@ async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> 
 
 
 async def test_a_mistyped_space_is_not_granted(desk: Desk) -> None:
-    """No grant is made for a space of the owner's that is not there, and no space of that name
-    either."""
+    """No grant is made for a space that does not exist, and no space of that name is created."""
     await desk.log_in()
     _, did = await second_person(desk)
     ran = await desk.run("grant", "create", did, "--space", "ntes")
@@ -381,7 +379,7 @@ async def test_a_mistyped_space_is_not_granted(desk: Desk) -> None:
 
 
 async def test_what_is_not_held_is_asked_for_as_a_grant(desk: Desk) -> None:
-    """The next step names the commands that lead to a grant."""
+    """If a right is missing, the next step names the commands that lead to a grant."""
     await desk.log_in()
     _, did = await second_person(desk)
     space = f"tinycloud:{did.removeprefix('did:')}:default"
@@ -405,8 +403,8 @@ async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
 
 
 async def test_where_secrets_are_shared(desk: Desk) -> None:
-    """The help of each command that could be taken for it says for whom it is, and which command
-    shares a secret with a person."""
+    """The help of each similar command says for whom it is, and which command shares a secret with
+    a person."""
     for noun in (("secret",), ("grant", "create")):
         ran = await desk.run(*noun, "--help", home=False)
         said = " ".join(ran.out.split())
@@ -423,7 +421,7 @@ async def test_where_secrets_are_shared(desk: Desk) -> None:
 
 @pytest.mark.parametrize("ttl", ["0m", "366d"])
 async def test_durations_have_bounds(desk: Desk, ttl: str) -> None:
-    """A duration that is too long or too short is not called something else."""
+    """The error about a duration that is too long or too short says so."""
     ran = await desk.run("grant", "create", "did:key:z", "--secret", "A", "--expires", ttl)
     assert ran.status == 2, ran
     assert f"--expires {ttl} is not a duration from 1m to 365d" in ran.err

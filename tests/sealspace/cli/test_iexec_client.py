@@ -32,7 +32,7 @@ pytestmark = [
 
 
 class Chain(ThreadingHTTPServer):
-    """A chain that knows its id and nothing else; it notes what was asked."""
+    """A chain that answers only with its id, and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Responder)
@@ -41,7 +41,7 @@ class Chain(ThreadingHTTPServer):
 
 class _Responder(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        """Answer what JSON-RPC asks."""
+        """Answer a JSON-RPC request."""
         assert isinstance(self.server, Chain)
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answers = []
@@ -57,12 +57,12 @@ class _Responder(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Write nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def chain() -> Iterator[Chain]:
-    """A responder for what a command asks of a chain."""
+    """A running chain."""
     with Chain() as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -143,7 +143,7 @@ LOCAL = ("--keystoredir", "local")
 
 
 async def test_secrets_of_a_requester(client: IexecClient, chain: Chain) -> None:
-    """Pushed, found, and not pushed twice; no chain is asked."""
+    """A secret is pushed and found, and is not pushed twice. The chain gets no request."""
     name = "my-namespace"
     await client.succeeds("requester", "check-secret", name, *LOCAL, isSet=False, name=name)
     push = ("requester", "push-secret", name, *LOCAL, "--secret-value")
@@ -161,7 +161,8 @@ async def test_secrets_of_a_requester(client: IexecClient, chain: Chain) -> None
 
 
 async def test_secrets_of_applications_and_data_sets(client: IexecClient) -> None:
-    """The owner of a published project pushes once, and no owner pushes for another address."""
+    """The owner of a published project pushes its secret once, and cannot push for another
+    address."""
     owner = client.owner
     app = await owner.publish("app", "digest")
     dataset = await owner.publish("dataset", "prices")

@@ -45,8 +45,7 @@ def test_the_process_is_named() -> None:
 
 @pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, _uvloop], ids=["asyncio", "uvloop"])
 def test_two_that_start_at_once(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Of two nodes that both have bound one address, the second is refused when it would listen, on
-    any event loop."""
+    """If two nodes have bound one address, the second fails when it listens, on any event loop."""
     loop = make_loop()
     with (
         bind_socket("127.0.0.1", 0) as first,

@@ -64,7 +64,7 @@ async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.Monkey
 async def test_the_node_is_named_in_three_ways(
     desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """As the argument, as the shared option, or in the environment."""
+    """The node is named as the argument, by the shared option, or in the environment."""
     if way == "variable":
         monkeypatch.setenv("SEALSPACE_NODE", desk.node)
     words = {"argument": (desk.node,), "option": ("--node", desk.node), "variable": ()}[way]
@@ -82,7 +82,7 @@ async def test_the_address_of_a_console_page(desk: OwnerDesk, page: str) -> None
 
 
 async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
-    """Without an address nothing is made."""
+    """Without an address the command fails and creates nothing."""
     ran = await desk.run("login", "--new")
     assert ran.status == 2
     assert "specify the node" in ran.err
@@ -95,8 +95,8 @@ async def test_nothing_says_which_node(desk: OwnerDesk) -> None:
 async def test_a_login_that_fails_leaves_nothing(
     desk: OwnerDesk, address: str, status: int
 ) -> None:
-    """No key is left behind that the next attempt would trip over; the address is looked at
-    first."""
+    """The address is checked first, so a failed login leaves no key that the next attempt would
+    refuse to replace."""
     for _ in range(2):
         ran = await desk.run("login", address, "--new")
         assert ran.status == status, ran
@@ -119,7 +119,7 @@ async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, brok
 
 
 async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> None:
-    """A web server that knows no such page is another thing than a node that has no such value."""
+    """A web server that answers 404 is not a node without such a value."""
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
     for command in (
@@ -156,8 +156,8 @@ async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> No
 
 
 async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
-    """A login of another wallet that ended between its two files is not taken for the former
-    one's."""
+    """A session and a profile of different logins, as an interrupted login leaves them, are not
+    used together."""
     await desk.log_in()
     other = desk.home.parent / "other"
     assert (await desk.run("login", desk.node, "--new", home=other)).status == 0
@@ -171,7 +171,7 @@ async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
 
 
 async def test_a_key_that_is_in_use_is_not_replaced(desk: OwnerDesk) -> None:
-    """With --new a second time nothing changes, and the message says how to go on."""
+    """A second --new changes nothing, and the message says how to continue."""
     await desk.log_in()
     key = (desk.home / "wallet.key").read_bytes()
     ran = await desk.run("login", "--new")
@@ -212,7 +212,8 @@ async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
 
 
 async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -> None:
-    """At a node that was just restored, the state is `degraded`, and the time is printed.
+    """A node that was just restored is `degraded`, and the time is printed. A command that reads a
+    secret says when to try again.
 
     A command that reads a secret says when to try again.
     """
@@ -233,7 +234,7 @@ async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -
 
 
 async def test_status_and_doctor_say_that_a_node_is_not_ready(desk: OwnerDesk) -> None:
-    """Where /readyz is 503, the state is `not-ready` with the cause, and both commands fail."""
+    """If /readyz answers 503 the state is `not-ready` with the cause, and both commands fail."""
     await desk.log_in()
     folder = desk.served.services.config.data / "blobs"
     shutil.rmtree(folder, ignore_errors=True)
@@ -248,7 +249,8 @@ async def test_status_and_doctor_say_that_a_node_is_not_ready(desk: OwnerDesk) -
 
 
 async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
-    """0 where they would; else the status with which they would end, and still what is known."""
+    """The status is 0 if commands would work, and otherwise theirs. Known facts are printed in both
+    cases."""
     assert (await desk.run("status")).status == 10
     await desk.log_in()
     ran = await desk.run("status", "--json")
@@ -270,7 +272,8 @@ async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
 
 
 async def test_logout_ends_the_session_everywhere(desk: OwnerDesk) -> None:
-    """A copied session is useless after logout; the key stays, and a plain login works again."""
+    """A copied session is useless after logout. The key stays, and a login without options works
+    again."""
     await desk.log_in()
     copied = desk.home.parent / "copied.json"
     async with desk.client() as client:
@@ -302,8 +305,8 @@ async def test_a_session_that_ended_elsewhere(desk: OwnerDesk) -> None:
 
 
 async def test_a_home_that_was_copied_has_its_own_key(desk: OwnerDesk) -> None:
-    """The key of a home is found where the home is; a key in another home, as older logins say it,
-    is not silent."""
+    """A home uses the key in its own folder. If an older login names a key in another home, a
+    message says so."""
     await desk.log_in()
     profile, former = desk.home / "profile.json", desk.home
     assert json.loads(profile.read_text())["keyFile"] == "wallet.key"
@@ -360,7 +363,7 @@ def _keystore(path: Path, secret: bytes, password: str) -> None:
 async def test_a_keystore_signs_in(
     desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A keystore's password is typed or in the environment; the login stores only the keystore's
+    """A keystore's password is typed or in the environment. The login stores only the keystore's
     path."""
     path, secret = tmp_path / "UTC--keystore", bytes([7]) * 32
     _keystore(path, secret, "open sesame")

@@ -20,8 +20,8 @@ def manifest(folder: Path, **members: object) -> str:
 
 
 async def test_check_names_a_fault(desk: Desk) -> None:
-    """A fault with the member that it is about, no value of it; nothing for a manifest that is in
-    order."""
+    """Each error names the member with the problem and quotes no value. A valid manifest gives no
+    output."""
     ran = await desk.run(
         "manifest", "check", manifest(desk.folder, secrets={"API_KEY": True}), home=False
     )
@@ -66,7 +66,8 @@ async def test_explain(desk: Desk) -> None:
 
 
 async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
-    """Shown, asked, granted a space at a time, written as one file, and ended by it."""
+    """A request is shown, confirmed, granted for one space at a time and written to one file, which
+    also revokes the grants."""
     there = await desk.backend()
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0

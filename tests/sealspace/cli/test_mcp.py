@@ -23,7 +23,7 @@ from sealspace.errors import InvalidInput
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
-    """The owner of most tests: a start from nothing takes two seconds."""
+    """The owner of most tests, whose commands run in forks because a start takes two seconds."""
     return forking_owner
 
 
@@ -54,8 +54,9 @@ async def test_AG3_listed_commands_run(owner: Owner) -> None:
 
 
 async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
-    """AG3: other arguments, secrets, folders or scopes than those listed are asked about. Where
-    the host cannot ask, the answer has the lines that the owner could add, which then allow it."""
+    """AG3: the person is asked about other arguments, secrets, folders or scopes than those
+    listed. If the host cannot ask, the answer has the lines that the owner could add, which then
+    allow it."""
     await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     allow(owner, commands=[LISTED])
     made = owner.folder / "made"
@@ -113,8 +114,9 @@ async def test_AG4_the_environment_is_minimal(owner: Owner) -> None:
 
 
 async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
-    """AG4: an agent that writes files of its project gains nothing by it: what reads them is asked
-    about, even if it is listed; programs are not searched there, and its settings are not read."""
+    """AG4: an agent gains nothing by writing files of its project. The person is asked about
+    commands that read them, even listed ones; programs are not searched there, and settings there
+    are not read."""
     await owner.store_secrets(API_KEY=CANARY)
     here, stolen = owner.here, owner.folder / "stolen"
     steal = f"#!/bin/sh\necho $API_KEY > {stolen}\n"
@@ -162,8 +164,8 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
 
 
 async def test_AG4_files_relative_to_another_argument(owner: Owner, private_folder: Path) -> None:
-    """AG4: a listed command is asked about if it names the project relative to a folder that
-    another argument names; a listed one that does not still runs."""
+    """AG4: the person is asked about a listed command that names the project relative to a folder
+    in another argument. Other listed commands run."""
     await owner.store_secrets(API_KEY=CANARY)
     parent = str(private_folder)
     project, stolen = private_folder / "shop", owner.folder / "stolen"
@@ -237,7 +239,7 @@ async def test_AG8_a_command_ends_with_the_connection(owner: Owner) -> None:
 
 
 async def _tell_the_header(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with the secret that came in a header, in many forms, and with the request."""
+    """Answer with the secret of a header, in many forms, and with the request."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     (secret,) = re.findall("authorization: Bearer (.*)\r", head, re.IGNORECASE)
     data = secret.encode()
@@ -283,8 +285,8 @@ async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
 
 
 async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
-    """AG6: another host, port, header, prefix, method or secret than those listed is asked about;
-    the question has the whole request."""
+    """AG6: the person is asked about another host, port, header, prefix, method or secret than
+    those listed. The question has the whole request."""
     await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     async with https_service(owner.folder, "api.test") as service:
         host = f"api.test:{service.port}"
@@ -444,8 +446,8 @@ def test_AG1_only_the_owner_writes_the_file(
 
 
 async def test_AG1_the_file_is_out_of_the_agent_s_reach(owner: Owner) -> None:
-    """AG1: the server refuses to start where the agent could change the owner's folder, the home,
-    or the installation, and where variables or relative paths choose the folder."""
+    """AG1: the server does not start if the agent could change the owner's folder, the home or the
+    installation, or if variables or relative paths choose the folder."""
     home = str(owner.folder / "home" / ".sealspace")
     assert "SEALSPACE_HOME" in await refused(owner, SEALSPACE_HOME=home)
     (owner.here / "home").symlink_to(owner.folder / "home")

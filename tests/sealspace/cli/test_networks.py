@@ -12,8 +12,8 @@ POLICY = Policy(measurements=(measurements_of("image"),))
 
 
 async def test_what_the_node_demands(desk: Desk) -> None:
-    """The network's state and key, by what the node judges, and the owner's policy: in words and as
-    JSON."""
+    """A network is shown in words and as JSON: its state and key, what the node checks, and the
+    owner's policy."""
     await desk.log_in()
     ran = await desk.run("network", "show")
     assert ran.status == 0, ran
@@ -26,8 +26,8 @@ async def test_what_the_node_demands(desk: Desk) -> None:
 
 
 async def test_a_network_made_and_ended(desk: Desk) -> None:
-    """Made once, ended once, each said again when it is repeated; ending asks, and nothing else is
-    ended."""
+    """A network is created once and revoked once, and a repetition says so. Revoking asks first and
+    revokes no other network."""
     await desk.log_in()
     for said in ("created", "already exists"):
         ran = await desk.run("network", "create", "production")

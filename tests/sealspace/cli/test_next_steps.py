@@ -27,13 +27,13 @@ _PROGRAM = re.compile(
 
 
 def speaks_to_programs(hint: str) -> bool:
-    """Whether a hint names calls or objects of the SDK, which a person who runs a command does not
-    have."""
+    """Return whether a hint names calls or objects of the SDK, which do not help at a command
+    line."""
     return _PROGRAM.search(hint) is not None
 
 
 def texts_in(node: ast.AST) -> str:
-    """All literal text in an expression."""
+    """Return all literal text in an expression."""
     return "".join(
         one.value
         for one in ast.walk(node)
@@ -42,8 +42,8 @@ def texts_in(node: ast.AST) -> str:
 
 
 def hints_given() -> Iterator[tuple[str, str, bool]]:
-    """Each `hint=` that the SDK passes to one of its errors: where, the text, and whether a `step=`
-    is beside it."""
+    """Return each `hint=` that the SDK passes to an error: where, the text, and whether there is a
+    `step=`."""
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text())
         constants = {
@@ -72,7 +72,7 @@ def hints_given() -> Iterator[tuple[str, str, bool]]:
 
 
 def test_hints_in_the_sdk_are_found() -> None:
-    """The search finds hints, and what speaks to programs among them."""
+    """The search finds hints, including those for programs."""
     given = list(hints_given())
     assert len(given) > 20
     assert any(speaks_to_programs(text) for _, text, _ in given)
@@ -106,8 +106,8 @@ def test_a_hint_for_programs_has_a_step_beside_it() -> None:
     ],
 )
 def test_what_comes_next(error: errors.SealspaceError, said: str) -> None:
-    """A hint in the words of the command line serves people too; one to a program has a step beside
-    it."""
+    """A hint without names of the SDK is also for people. A hint for programs has a separate
+    step."""
     assert said in error.step
 
 
@@ -120,5 +120,5 @@ def test_what_comes_next(error: errors.SealspaceError, said: str) -> None:
     ],
 )
 def test_words_for_people(text: str) -> None:
-    """Options, commands and abilities are no Python."""
+    """Options, commands and abilities do not count as names of the SDK."""
     assert not speaks_to_programs(text)

@@ -25,8 +25,8 @@ from sealspace.wire.portable import decode_portable
 
 
 async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:
-    """Login, secret, grant: the good backend reads. The other one is refused, and the first one
-    after a withdrawal."""
+    """After a login, a secret and a grant the approved backend reads. Another one is refused, and
+    so is the first one after its withdrawal."""
     good, evil = await desk.backend(), await desk.backend(EVIL, seed=2)
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET + "\n")).status == 0
@@ -49,7 +49,7 @@ async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) ->
 
 
 async def test_nothing_secret_is_said_or_left_open(desk: Desk) -> None:
-    """Output contains no value and no key; all stored files are readable only by the owner."""
+    """The output contains no value and no key, and only the owner can read the stored files."""
     there = await desk.backend()
     said = [await desk.log_in()]
     said.append(await desk.run("secret", "put", "API_KEY", given=SECRET))
@@ -90,8 +90,7 @@ async def test_show_needs_no_login(desk: Desk) -> None:
 
 
 async def test_nobody_confirms_for_the_owner(desk: Desk) -> None:
-    """Without a terminal and without a word, nothing is granted; what was seen is shown all the
-    same."""
+    """Without a terminal and without --yes nothing is granted, but the evidence is shown."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -140,7 +139,7 @@ async def test_another_key_provider_than_expected(desk: Desk) -> None:
 
 
 async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: Desk) -> None:
-    """A policy that names the compose file and no key provider is not all that runs there
+    """A policy with a compose file and no key provider does not determine all code that runs there
     (AT53)."""
     there = await desk.backend()
     await desk.log_in()
@@ -166,7 +165,7 @@ async def test_approved_code_whose_keys_anybody_may_give_is_asked_about(desk: De
 
 
 def without(policy: dict[str, Any], member: str) -> dict[str, Any]:
-    """The policy without one member."""
+    """Return the policy without one member."""
     return {name: value for name, value in policy.items() if name != member}
 
 
@@ -201,8 +200,8 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
-    """`backend list` shows grants; revoking works at once, a repeat is reported, and a new grant
-    works."""
+    """`backend list` shows grants. Revoking is effective at once, a repetition is reported, and a
+    new grant works."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("backend", "list")
@@ -226,8 +225,8 @@ async def test_how_grants_stand(desk: Desk) -> None:
 
 
 async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
-    """Without the platform's root or its collateral the node would refuse each quote: nothing is
-    signed (AT59)."""
+    """Nothing is signed if the node lacks the platform's root or its collateral, because it would
+    refuse each quote (AT59)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -275,7 +274,7 @@ async def test_what_is_no_address_is_not_asked(desk: Desk, verb: str) -> None:
 
 
 async def test_a_grant_by_file(desk: Desk) -> None:
-    """A grant may be handed over another way: its file is the portable form."""
+    """The portable form of a grant can be handed over as a file."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -329,7 +328,8 @@ async def test_receipts_of_machine_tokens(desk: Desk) -> None:
 
 
 async def test_receipts(desk: Desk) -> None:
-    """Receipts are listed with recipient and secret; saved ones verify again without the node."""
+    """Receipts are listed with recipient and secret, and saved ones can be verified without the
+    node."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("receipts", "list")
@@ -483,7 +483,7 @@ def _stale_collateral(desk: Desk) -> None:
 async def test_what_is_broken_is_named(
     desk: Desk, spoil: Callable[[Desk], None], status: int, hint: str
 ) -> None:
-    """A spoilt session, key or collateral: the error says which, and what to do; nothing is
+    """The error about a damaged session, key or collateral names it and says what to do. Nothing is
     granted."""
     there = await desk.backend()
     await desk.log_in()
@@ -497,7 +497,7 @@ async def test_what_is_broken_is_named(
 
 
 async def test_a_network_s_key_that_changed(desk: Desk) -> None:
-    """A login pins the network's key, and nothing is encrypted to another one (EN30)."""
+    """A login pins the network's key, and nothing is encrypted to another key (EN30)."""
     await desk.log_in()
     _other_network_key(desk)
     ran = await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -530,7 +530,7 @@ async def test_arguments_that_make_no_sense(
 
 
 async def test_a_secret_that_is_not_there(desk: Desk) -> None:
-    """Granting what is not stored yet names the command that stores it."""
+    """Granting a secret that is not stored names the command that stores it."""
     there = await desk.backend()
     await desk.log_in()
     reported = await desk.run("backend", "grant", there.url, "--yes")
@@ -556,7 +556,7 @@ async def test_ending_what_there_is_not(
 
 
 async def test_withdrawing_code(desk: Desk) -> None:
-    """Code is withdrawn wherever it runs; without a terminal it takes a word."""
+    """Code is withdrawn for all backends. Without a terminal this needs --yes."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -570,8 +570,8 @@ async def test_withdrawing_code(desk: Desk) -> None:
 
 
 async def test_values_come_from_standard_input(desk: Desk) -> None:
-    """One line break at the end is dropped unless it is wanted; nothing at all, and what is no
-    text, is refused."""
+    """One line break at the end is dropped unless an option keeps it. Empty input and input that is
+    not text are refused."""
     await desk.log_in()
     async with AsyncExitStack() as stack:
         session = load_session(desk.home / "session.json")

@@ -29,7 +29,7 @@ ATTACKS = (
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
-    """The owner of most tests, for whom a command need not import everything first."""
+    """The owner of most tests, whose commands run in forks."""
     return forking_owner
 
 
@@ -57,7 +57,8 @@ def owner(forking_owner: Owner) -> Owner:
     ],
 )
 def test_CL6_directing_names(name: str) -> None:
-    """CL6: these variables name code, files or addresses for programs. None ends like a secret."""
+    """CL6: these variables control code, files or addresses of programs. None ends like a
+    secret."""
     assert directs_programs(name)
 
 
@@ -155,7 +156,7 @@ async def _alice(owner: Owner) -> tuple[str, Path]:
 async def _ran_as(
     owner: Owner, home: Path, *options: str, variables: Mapping[str, str] = {}
 ) -> tuple[int, str]:
-    """Run the script as another user of the machine; return its status and what was printed."""
+    """Run the script as another user of the machine; return its status and its output."""
     here = owner.folder / "here"
 
     def run() -> "subprocess.CompletedProcess[bytes]":
@@ -178,8 +179,9 @@ async def _share(desk: OwnerDesk, bobs: Path) -> None:
 
 
 async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Owner) -> None:
-    """CL1, CL6: an address or an unknown name of somebody else is passed only if it is named; a
-    name that directs programs not even then. What a project file names is not named by the user."""
+    """CL1, CL6: a shared secret named like an address, or with an unknown name, is passed only if
+    the user names it. One with a name that controls programs is never passed. Names in a project
+    file do not count as named by the user."""
     alice, bobs = await _alice(owner)
     await _share(owner.desk, bobs)
     shared = ("--from", alice)
@@ -207,8 +209,9 @@ async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Own
 
 
 async def test_CL5_a_token_of_another_owner(owner: Owner) -> None:
-    """CL5: of a token of another owner than the login's, only names of secrets are passed, and
-    those that are named. Without a login, and with the owner's own, all its secrets are passed."""
+    """CL5: with a token of another owner than the login's, only secrets with names of secrets, or
+    named ones, are passed. Without a login, or with the owner's own token, all its secrets are
+    passed."""
     _, bobs = await _alice(owner)
     names = ("API_KEY", "DATABASE_URL", "UNKNOWN_OPTS")
     options = [part for name in names for part in ("--secret", name)]

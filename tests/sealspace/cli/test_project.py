@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
-    """The owner of most tests, for whom a command need not import everything first."""
+    """The owner of most tests, whose commands run in forks."""
     return forking_owner
 
 
@@ -105,7 +105,8 @@ def test_CL2_the_user_owns_the_file(here: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_CL2_the_file_is_a_regular_file(here: Path) -> None:
-    """CL2: a symbolic link, a folder and a named pipe are refused; none is opened for long."""
+    """CL2: a symbolic link, a folder and a named pipe are refused, and the command does not wait
+    for them."""
     target = here / "target"
     target.write_text(PROJECT)
     path = here / FILE_NAME

@@ -136,7 +136,8 @@ async def test_the_owner_of_a_phrase_grants_and_accepts(desk: Desk, tmp_path: Pa
 
 
 async def test_the_key_of_a_phrase_ends_with_the_days_and_with_a_logout(desk: Desk) -> None:
-    """The login says where the key is; a logout and the first command after its end delete it."""
+    """The login says where the key is stored. A logout deletes it, and so does the first command
+    after its expiry."""
     await _log_in(desk)
     file = desk.home / "session.json"
     ran = await desk.run("login", "--days", "2", given=PHRASE)
@@ -156,7 +157,7 @@ async def test_the_key_of_a_phrase_ends_with_the_days_and_with_a_logout(desk: De
 
 
 async def test_a_damaged_end_of_the_key_is_rejected(desk: Desk) -> None:
-    """An end that is not a number does not become a key without an end."""
+    """A key with a malformed expiry is rejected, and does not count as a key without one."""
     await _log_in(desk)
     file = desk.home / "session.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"endsAt": "never"}))

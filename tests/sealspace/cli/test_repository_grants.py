@@ -187,7 +187,7 @@ class Person:
 
 
 def _section(text: str) -> bytes:
-    """Return a custom section of WebAssembly, so that two programs differ."""
+    """Return a custom section of WebAssembly that makes two programs differ."""
     return bytes([0, len(text) + 1, len(text)]) + text.encode()
 
 
@@ -282,8 +282,8 @@ async def test_a_grant_is_renewed(person: Person) -> None:
 
 
 async def test_a_repository_with_the_name_of_another(person: Person) -> None:
-    """PV11: a repository that took the name gets nothing until the old grants are revoked. The
-    others of `--all` are refreshed."""
+    """PV11: a repository that took over the name gets nothing until the old grants are revoked.
+    With `--all` the other grants are refreshed."""
     desk = person.desk
     await person.publish(FIRST)
     other = "github.com/alice/other"
@@ -450,7 +450,8 @@ async def test_a_workflow_of_another_repository_is_named(person: Person) -> None
 
 
 async def test_where_a_version_was_built(person: Person) -> None:
-    """PV12: anybody reads the bundle of a version and verifies it; without one, no grant."""
+    """PV12: anybody can read and verify the bundle of a version. Without a bundle nothing is
+    granted."""
     desk = person.desk
     first = await person.publish(FIRST)
     assert FIRST in (await desk.run("project", "show", "digest")).out
@@ -471,7 +472,7 @@ async def test_where_a_version_was_built(person: Person) -> None:
 
 
 async def test_options_of_builds(person: Person) -> None:
-    """The options are complete, or refused with what is missing."""
+    """The options have to be complete; the error names what is missing."""
     desk, url = person.desk, person.stage.url
     version = await person.publish(FIRST)
     for said, words in (
@@ -495,7 +496,7 @@ async def test_options_of_builds(person: Person) -> None:
 
 
 async def test_trusted_roots(person: Person) -> None:
-    """The file may be old or have several lines; a root of others proves nothing."""
+    """The file may be old or have several lines. Bundles are refused under another root."""
     desk, root = person.desk, person.folder / "root.json"
     await person.publish(FIRST)
     command = ("project", "provenance", "digest", *person.root)
@@ -548,7 +549,7 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> None:
-    """The same terms at another runner replace nothing here."""
+    """A grant with the same terms to another runner is not replaced."""
     await person.publish(FIRST)
     assert (await person.desk.run(*person.granting())).status == 0
     second = await person.publish(SECOND)
@@ -559,7 +560,8 @@ async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> 
 
 
 async def test_the_owner_of_a_phrase(person: Person) -> None:
-    """A grant by a key states no time of issue: it is renewed for the lifetime in `--expires`."""
+    """A grant by a key states no time of issue, so it is renewed for the lifetime in
+    `--expires`."""
     desk = person.desk
     desk.home = person.folder / "phrase"
     trusted = desk.folder
@@ -622,7 +624,8 @@ async def job(person: Person, token: str, *words: str, home: Path | None = None)
 
 
 async def test_a_job_refreshes(person: Person) -> None:
-    """PV15, RN245 to RN247: the owner makes a token; a job without any state grants each build."""
+    """PV15, RN245 to RN247: the owner makes a token, and a job without stored state grants each
+    build."""
     desk, url = person.desk, person.stage.url
     first = await person.publish(FIRST)
     token = await token_of(person)

@@ -24,12 +24,12 @@ CANARY = "canary-7f3a91d4e2-of-the-owner"
 
 @pytest.fixture
 def owner(forking_owner: Owner) -> Owner:
-    """The owner of most tests, for whom a command need not import everything first."""
+    """The owner of most tests, whose commands run in forks."""
     return forking_owner
 
 
 def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
-    """Return what an error says: what happened, and what to do next."""
+    """Return the two lines of an error: what happened, and what to do next."""
     first, second = ran.stderr.decode().splitlines()
     return first.removeprefix("sealspace: "), second.removeprefix("next: ")
 
@@ -38,8 +38,8 @@ def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
 
 
 async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
-    """All secrets of the owner are in the environment, beside what was there; their values are not
-    in the output."""
+    """All secrets of the owner are added to the environment, and their values do not appear in the
+    output."""
     await owner.store_secrets(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
     script = (
         'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
@@ -54,8 +54,7 @@ async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
 
 
 async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
-    """Bytes are handed over as clients of other languages see them, and are masked in both
-    forms."""
+    """Binary secrets are passed as clients of other languages do, and are masked in both forms."""
     value = bytes(range(128, 160))
     await owner.store_secrets(A_KEY=value)
     script = 'echo "$A_KEY"; printf %s "$A_KEY" | base64 -d; test ${#A_KEY} = 44'
@@ -98,7 +97,7 @@ async def test_no_secret_to_hand_over(owner: Owner) -> None:
 
 
 async def test_credentials_are_not_handed_over(owner: Owner) -> None:
-    """Variables of ours, and open files with the session, do not reach the command."""
+    """The command gets neither our own variables nor open files with the session."""
     await owner.store_secrets(API_KEY=CANARY)
     ours: dict[str, Any] = {
         "SEALSPACE_ADMIN__SECRET": "operator",
@@ -116,7 +115,8 @@ async def test_credentials_are_not_handed_over(owner: Owner) -> None:
 
 @pytest.mark.slow
 async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
-    """A missing command is 127, one that is not executable 126, as in shells, with a next step."""
+    """A missing command gives 127 and one that is not executable 126, as in shells, with a next
+    step."""
     await owner.store_secrets(API_KEY=CANARY)
     (owner.here / "text").write_text("no program")
     for mode in ((), ("--no-masking",)):
@@ -203,7 +203,7 @@ async def test_values_that_no_variable_holds(owner: Owner) -> None:
 
 
 async def test_without_masking(owner: Owner) -> None:
-    """`--no-masking` becomes the command: same process, same streams, nothing masked."""
+    """`--no-masking` replaces the process by the command, with the same streams and no masking."""
     await owner.store_secrets(API_KEY=CANARY)
     with replace(owner, command=COMMAND).started(
         "run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42'
@@ -215,8 +215,7 @@ async def test_without_masking(owner: Owner) -> None:
 
 
 async def test_a_terminal_is_told_of_the_other_way(owner: Owner) -> None:
-    """At a terminal one line names `--no-masking`, with which the command has the terminal
-    itself."""
+    """At a terminal one line names `--no-masking`, which gives the command the terminal itself."""
     await owner.store_secrets(API_KEY=CANARY)
 
     script = ("sh", "-c", 'test -t 1 && echo "terminal $API_KEY" || echo "pipe $API_KEY"')
@@ -296,7 +295,8 @@ async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe"])
 async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kind: str) -> None:
-    """A superuser may replace /dev/stdout or /dev/null, for everybody."""
+    """A template is not written over /dev/stdout or /dev/null, which a superuser could replace for
+    all users."""
     target, pipe = tmp_path / "out", tmp_path / "pipe"
     os.mkfifo(pipe)
     target = pipe if kind == "pipe" else target

@@ -57,7 +57,7 @@ def running(*command: str, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def read(stream: int, expected: bytes) -> None:
-    """Read exactly this."""
+    """Read exactly these bytes."""
     seen = b""
     while len(seen) < len(expected):
         assert select.select([stream], [], [], LIMIT_S)[0], seen
@@ -84,8 +84,8 @@ def run(*command: str, folder: Path, given: bytes = b"") -> "subprocess.Complete
 
 
 def test_a_value_over_two_writes(tmp_path: Path) -> None:
-    """A value that is written in two parts, with a pause between, is masked; what is no part of it
-    comes at once."""
+    """A value that is written in two parts, with a pause between, is masked. Other output is passed
+    on at once."""
     halves = f"""
         import os
         os.write(1, b"it is {SECRET[:9]}")
@@ -104,8 +104,8 @@ def test_a_value_over_two_writes(tmp_path: Path) -> None:
 
 
 def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
-    """A prompt that ends like the beginning of a value is shown whole; if the value follows, its
-    rest is masked."""
+    """A prompt that ends like the beginning of a value is shown completely. If the value follows,
+    its rest is masked."""
     program = f"""
         import os
         os.write(1, b"go on? ope")
@@ -121,7 +121,7 @@ def test_the_end_of_a_prompt_is_shown_when_idle(tmp_path: Path) -> None:
 
 
 def test_both_outputs_are_masked(tmp_path: Path) -> None:
-    """Standard output and standard error are masked each by itself, and not mixed."""
+    """Standard output and standard error are masked separately, and not mixed."""
     ran = run("sh", "-c", f"echo 'out: {SECRET}'; echo 'err: {SECRET}' >&2", folder=tmp_path)
     assert ran.stdout == b"out: ***\n"
     assert ran.stderr == b"err: ***\n"
@@ -129,8 +129,7 @@ def test_both_outputs_are_masked(tmp_path: Path) -> None:
 
 
 def test_binary_output_is_untouched(tmp_path: Path) -> None:
-    """Megabytes of bytes of all values arrive byte by byte, from both outputs, whatever is read
-    first."""
+    """Megabytes of random bytes arrive unchanged from both outputs, whichever is read first."""
     data = bytes(range(256)) * 64 + os.urandom(4_000_000)
     (tmp_path / "data").write_bytes(data)
     ran = run("sh", "-c", "cat data >&2 & cat data; wait", folder=tmp_path)
@@ -140,7 +139,7 @@ def test_binary_output_is_untouched(tmp_path: Path) -> None:
 
 
 def test_input_is_the_callers(tmp_path: Path) -> None:
-    """The command reads what it would read without `run`, byte by byte, to its end."""
+    """The command reads the same input as without `run`, byte by byte, to its end."""
     data = os.urandom(300_000)
     assert run("cat", folder=tmp_path, given=data).stdout == data
 
@@ -157,7 +156,7 @@ def test_what_outlives_the_command_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_nobody_reads_the_output(tmp_path: Path) -> None:
-    """When the reader is gone the command gets the signal that it would get without `run`."""
+    """When the reader of the output ends, the command gets the same signal as without `run`."""
     with running("sh", "-c", "echo one; exec yes", folder=tmp_path) as process:
         assert process.stdout is not None
         read(process.stdout.fileno(), b"one\n")
@@ -233,7 +232,7 @@ def _quoted(word: str) -> str:
 
 
 def test_the_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """SIGKILL of the parent is SIGTERM for the command, which may clean up."""
+    """SIGKILL of the parent sends SIGTERM to the command, which may clean up."""
     program = f"""
         import os, pathlib, select, signal, sys
         def end(*_):
@@ -268,8 +267,8 @@ def person(
 
 
 def test_a_terminal_is_the_input_alone(tmp_path: Path) -> None:
-    """At a terminal the command inherits standard input; its outputs are pipes, and the terminal
-    stays as it was."""
+    """At a terminal the command inherits standard input and its outputs are pipes. The terminal's
+    settings do not change."""
     with person(
         *python("import os; print([os.isatty(n) for n in range(3)])"), folder=tmp_path
     ) as someone:
@@ -315,8 +314,8 @@ def test_ctrl_c_ends_a_simple_command(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_at_a_terminal(tmp_path: Path) -> None:
-    """With its output in a pipe the command reads the terminal itself: no key is taken from other
-    programs there."""
+    """If its output is piped the command reads the terminal itself, and other programs there get no
+    key."""
     ours, its = os.pipe()
     try:
         with person(*python(COUNTING), folder=tmp_path, stdout=its) as someone:

@@ -21,7 +21,7 @@ LETTERS = st.binary(max_size=40).map(lambda data: bytes(b"abc"[one % 3] for one 
 
 
 def masked(data: bytes, patterns: list[bytes], cuts: list[int]) -> list[bytes]:
-    """Return what the masker returns for each piece, the end included."""
+    """Return the masker's output for each piece and for the end."""
     masker = Masker(patterns)
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     pieces = [data[start:end] for start, end in pairwise(places)]
@@ -29,8 +29,8 @@ def masked(data: bytes, patterns: list[bytes], cuts: list[int]) -> list[bytes]:
 
 
 def by_the_rule(data: bytes, patterns: list[bytes], *, until: int | None = None) -> bytes:
-    """Mask byte by byte as the module's docstring states it; `until`: what that shows of the first
-    bytes."""
+    """Mask byte by byte as the module's docstring states it; return the output for the first
+    `until` bytes."""
     covered = [False] * len(data)
     for one in patterns:
         for start in range(len(data) - len(one) + 1):
@@ -56,7 +56,7 @@ def by_the_rule(data: bytes, patterns: list[bytes], *, until: int | None = None)
 def test_any_pieces_are_masked_as_the_whole(
     data: bytes, patterns: list[bytes], cuts: list[int]
 ) -> None:
-    """Masking the pieces gives what masking the whole gives, which is what the rule says."""
+    """The output does not depend on how the input is divided, and follows the rule."""
     expected = by_the_rule(data, patterns)
     assert expected == b"".join(masked(data, patterns, cuts))
     assert expected == b"".join(masked(data, patterns, []))
@@ -70,7 +70,7 @@ def test_any_pieces_are_masked_as_the_whole(
 def test_only_what_may_be_a_value_is_held(
     data: bytes, patterns: list[bytes], cuts: list[int]
 ) -> None:
-    """After each piece, what has not been returned is the beginning of a value."""
+    """After each piece, the bytes that were not returned are the beginning of a value."""
     masker = Masker(patterns)
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     returned = b""
@@ -95,15 +95,15 @@ def test_a_prompt_is_not_held_back() -> None:
 
 
 def test_a_value_over_two_writes() -> None:
-    """Neither half of a value is returned."""
+    """No part of a value in two pieces is returned."""
     masker = Masker([b"open sesame"])
     assert masker.feed(b"it is open ses") == b"it is "
     assert masker.feed(b"ame, he says") == b"***, he says"
 
 
 def test_a_flush_reveals_no_value() -> None:
-    """Up to three bytes are shown; what follows them to the value's end is masked, and a longer
-    beginning is held."""
+    """A flush shows up to three held bytes and masks the rest of the value. A longer beginning is
+    not shown."""
     masker = Masker([b"open sesame"])
     assert masker.feed(b"an op") == b"an "
     assert masker.flush() == b"op"
@@ -180,8 +180,8 @@ def test_encoded_values_are_masked(shown: bytes) -> None:
 
 
 def as_others_encode(value: bytes) -> Iterator[bytes]:
-    """Yield what common encoders make of a value: Python's, a form, JavaScript's, curl's; Go's
-    JSON, PHP's; base64."""
+    """Yield common encodings of a value: those of Python, forms, JavaScript, curl, Go's JSON, PHP,
+    and base64."""
     text = value.decode()
     yield quote(text).encode()
     yield quote_plus(text).encode()
@@ -198,7 +198,7 @@ def as_others_encode(value: bytes) -> Iterator[bytes]:
     "value", [b"abc/def+gh==Zq9Xy", b"pa!ss wo'rd(1)*&<tag>/x", b"https://user:pa$$@host/db?a=b#c"]
 )
 def test_values_as_other_languages_encode_them(value: bytes) -> None:
-    """Nothing of a value is shown, whichever common encoder printed it."""
+    """No part of a value is shown in any of these encodings."""
     for shown in as_others_encode(value):
         masker = Masker(patterns_of(value))
         assert masker.feed(b"<" + shown + b">") + masker.end() == b"<***>", shown
@@ -206,7 +206,7 @@ def test_values_as_other_languages_encode_them(value: bytes) -> None:
 
 @pytest.mark.parametrize("width", [64, 76])
 def test_base64_in_lines(width: int) -> None:
-    """The program base64 breaks its lines: no long line of a value is shown."""
+    """The program base64 breaks its output into lines, and no long line of a value is shown."""
     value = b"".join(b"%d:open sesame/" % number for number in range(20))
     encoded = base64.b64encode(value + b"\n")  # as after `echo`
     shown = b"\n".join(encoded[at : at + width] for at in range(0, len(encoded), width))
@@ -229,7 +229,7 @@ KEY = b"-----BEGIN KEY-----\n  c2VjcmV0IGtleQ==\n}\nlast line of it\n"
     ids=["whole", "stripped", "terminal", "prefixed"],
 )
 def test_lines_of_a_value_are_masked(shown: bytes) -> None:
-    """Of a value of several lines nothing long is shown, however its lines are broken or
+    """No long line of a value with several lines is shown, however the lines are broken or
     prefixed."""
     masker = Masker(patterns_of(KEY))
     seen = masker.feed(shown) + masker.end()
@@ -240,11 +240,11 @@ def test_lines_of_a_value_are_masked(shown: bytes) -> None:
     ("value", "is_masked"), [(b"abc", False), (b"abcd", True), (b"abc\n", False), (b"", False)]
 )
 def test_short_values_are_not_masked(value: bytes, is_masked: bool) -> None:
-    """A value under four bytes is not masked: it occurs everywhere."""
+    """Values under four bytes are not masked, because they occur everywhere."""
     assert bool(patterns_of(value)) == is_masked
 
 
 def test_short_lines_and_words_stay() -> None:
-    """Short lines of a value are not masked by themselves."""
+    """Short lines of a value are not masked on their own."""
     masker = Masker(patterns_of(b"true\nfalse\n" + b"x" * 40))
     assert masker.feed(b"true or false\n") == b"true or false\n"

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service on this machine, which every host is for the runner."""
+    """A service on this machine that answers under every host name of the runner."""
     async with https_service(tmp_path_factory.mktemp("service"), "api.test") as one:
         yield one
 
@@ -63,7 +63,7 @@ def desk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Desk:
-    """An owner of its own for each test."""
+    """A new owner for each test."""
     return stage.desk(tmp_path, capsys, monkeypatch)
 
 
@@ -82,7 +82,8 @@ async def with_secret(desk: Desk) -> str:
 async def test_from_a_program_to_a_receipt_that_holds(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """Publish, grant, call, judge offline and revoke, each by one command (RN253)."""
+    """Publishing, granting, calling, verifying offline and revoking take one command each
+    (RN253)."""
     owner = await with_secret(desk)
     published = await desk.run("project", "publish", "digest", program(tmp_path), "--json")
     assert published.status == 0, published
@@ -170,7 +171,8 @@ async def test_from_a_program_to_a_receipt_that_holds(
 async def test_hosts_are_granted_and_shown(
     desk: Desk, stage: RunnerStage, service: Service, tmp_path: Path
 ) -> None:
-    """RN103, RN111: `--host` lets a program send a secret there; each command says where."""
+    """RN103, RN111: `--host` lets a program send a secret to that host, and each command shows the
+    host."""
     owner = await with_secret(desk)
     (tmp_path / "ask.wasm").write_bytes(guest("ask-wasip1").data)
     (tmp_path / "manifest.json").write_text('{"secrets": ["API_KEY"], "hosts": ["api.test"]}')
@@ -235,7 +237,7 @@ async def test_hosts_are_granted_and_shown(
     ],
 )
 async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None:
-    """Any file is judged, or refused in two lines."""
+    """Any file is either judged, or refused in two lines."""
     (tmp_path / "kept").write_text(kept)
     ran = await desk.run("verify", str(tmp_path / "kept"))
     assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, (
@@ -333,7 +335,7 @@ async def test_a_call_that_cannot_start(
 
 
 async def test_next_steps_of_refused_calls(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """The next step of a failed call, or of a refused key, is for its cause."""
+    """The next step after a failed call, or a refused key, fits its cause."""
     owner = await with_secret(desk)
     assert (await desk.run("project", "publish", "exits", program(tmp_path, EXITS))).status == 0
     call = ("runner", "call", stage.url, f"{owner}/exits")
@@ -353,7 +355,7 @@ async def test_next_steps_of_refused_calls(desk: Desk, stage: RunnerStage, tmp_p
 
 
 async def test_next_steps_of_other_answers(desk: Desk) -> None:
-    """A key for something else, or a node that is away: the next step is for that."""
+    """The next step after a key of another type, or without the node, fits that."""
     owner = await with_secret(desk)
     said = {"code": ""}
 
@@ -473,8 +475,8 @@ async def test_grants_for_others_follow_the_developer(
 async def test_secrets_that_the_runner_makes(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN140 to RN149: made by one command, granted by another, seen by the program alone; names are
-    not put by hand."""
+    """RN140 to RN149: one command generates secrets, another grants them, and only the program sees
+    them. Values cannot be put under their names."""
     owner = await with_secret(desk)
     approved = tmp_path / "approved.json"
     approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
@@ -532,8 +534,8 @@ async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
 
 
 async def test_secrets_that_other_code_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """RN149: a host that shows the one runner and lets another answer is found out, and the secret
-    has to go."""
+    """RN149: a host that shows one runner and lets another answer is noticed, and the secret has to
+    be deleted."""
     await with_secret(desk)
     async with AsyncExitStack() as stack:
         other = await stage.another(stack, tmp_path / "runner", image="other")

@@ -162,8 +162,8 @@ async def test_a_runner_that_is_killed_during_a_task(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
-    """SIGTERM ends it and each child; with its folder it has the same DID, and runs what it ran
-    before."""
+    """SIGTERM ends the runner and its children. With the same folder it has the same DID and runs
+    the same programs."""
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
     platform = SimulatedPlatform.load(tmp_path / "tee")
     with running_node(tmp_path, platform=platform, workers=1) as node:
@@ -294,7 +294,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An excessive limit, an unnamed platform and a missing node are refused in two lines."""
+    """An excessive limit, an unnamed platform and a missing node are each refused in two lines."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     serve = ("runner", "serve", "--data", str(tmp_path / "kept"))
     node, tee = ("--node", "http://127.0.0.1:1"), ("--simulate", str(tmp_path / "tee"))
@@ -343,8 +343,8 @@ def test_a_runner_that_cannot_judge_patterns(
 
 @HAS_PATTERNS
 def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A platform without a key service wants a file; an empty one, and a folder of another key, are
-    named."""
+    """A platform without a key service needs a key file. An empty file, or the folder of another
+    key, is named in the error."""
 
     def refused(*arguments: str) -> tuple[int, str]:
         kept = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"))

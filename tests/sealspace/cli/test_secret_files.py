@@ -91,8 +91,8 @@ def test_a_broken_line_is_named_by_its_number(text: str, place: str) -> None:
 
 
 def test_all_that_is_broken_is_named_at_once() -> None:
-    """Every line with its number, in one error, up to a bound; what follows a broken line is
-    read."""
+    """One error lists every faulty line with its number, up to a limit. Lines after a faulty one
+    are read too."""
     text = f"A=1\n{CANARY}\nB=2\nlower={CANARY}\nA={CANARY}\nC='{CANARY}\nD=#{CANARY}\n"
     with pytest.raises(BrokenEntry) as broken:
         parse_dotenv(text.encode())
@@ -119,7 +119,8 @@ def test_a_broken_entry_is_named() -> None:
 
 
 def test_names_in_lower_case() -> None:
-    """They are refused with the option that converts them; converted names must differ too."""
+    """Names in lower case are refused, and the message names the option that converts them.
+    Converted names have to differ too."""
     assert parse_dotenv(b"db-url=1\nA.b=2\n", upper=True) == {"DB_URL": "1", "A_B": "2"}
     assert parse_values(b'{"db_url": "1"}', upper=True) == {"DB_URL": "1"}
     with pytest.raises(BrokenEntry) as broken:
@@ -144,7 +145,7 @@ def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
 
 @pytest.mark.parametrize("data", [b"\xff", b"A=1" + bytes([0xC3]), b"A=" + b"x" * MAX_FILE_BYTES])
 def test_what_is_no_text(data: bytes) -> None:
-    """Too long, or not UTF-8: refused as a whole."""
+    """A file that is too long or not UTF-8 is refused."""
     for parse in (parse_dotenv, parse_values):
         with pytest.raises(InvalidInput):
             parse(data)
@@ -159,13 +160,13 @@ def test_what_is_no_json_object(data: bytes) -> None:
 
 @given(st.dictionaries(NAMES, TEXTS, max_size=4))
 def test_a_dotenv_file_is_read_as_it_was_written(values: dict[str, str | bytes]) -> None:
-    """Whatever the texts contain."""
+    """Any texts written to a .env file are read back unchanged."""
     assert parse_dotenv(encode_dotenv(values).encode()) == values
 
 
 @given(st.dictionaries(NAMES, TEXTS | st.binary(), max_size=4))
 def test_json_is_read_as_it_was_written(values: dict[str, str | bytes]) -> None:
-    """Texts stay texts, and bytes stay bytes."""
+    """Texts and bytes written to JSON are read back unchanged."""
     assert parse_values(json.dumps(values_json(values)).encode()) == values
 
 
@@ -182,7 +183,7 @@ def test_fuzz_files(data: bytes) -> None:
     ["A" * 4_000_000, "A=" + " " * 4_000_000 + "x", "A=" + " #" * 2_000_000, " " * 4_000_000],
 )
 def test_long_lines_take_no_long_time(text: str) -> None:
-    """The time is proportional to the length; a quadratic reader would not end."""
+    """Reading takes time proportional to the length; a quadratic reader would not end."""
     with suppress(BrokenEntry):
         parse_dotenv(text.encode())
 
@@ -243,7 +244,8 @@ async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None
 
 
 async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path: Path) -> None:
-    """An import shows the names and asks; without a terminal it fails, and no means no."""
+    """An import shows the names that it would replace and asks. Without a terminal it fails, and a
+    no stops it."""
     env = tmp_path / ".env"
     env.write_text("A=1\nB=2\n")
     asked = await desk.run("secret", "import", str(env), typed="n\n")
@@ -259,8 +261,7 @@ async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path:
 
 
 async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A line that is broken, and a value that is too long, at the end of the file: nothing before
-    it is stored."""
+    """If the last line is faulty or its value too long, nothing before it is stored."""
     env = tmp_path / ".env"
     for last in (f"{CANARY}", f"B={'x' * 1_100_000}"):
         env.write_text(f"A=1\n{last}\n")
@@ -304,7 +305,7 @@ async def test_a_broken_line_is_said_with_its_file(desk: OwnerDesk, tmp_path: Pa
 async def test_a_broken_file_is_named(
     desk: OwnerDesk, tmp_path: Path, name: str, text: str
 ) -> None:
-    """A file that is broken as a whole is named in the message too."""
+    """The error about a file that cannot be read as a whole names the file."""
     (tmp_path / name).write_text(text)
     ran = await desk.run("secret", "import", str(tmp_path / name))
     assert ran.status == 2, ran
@@ -312,8 +313,8 @@ async def test_a_broken_file_is_named(
 
 
 async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Replacing a file asks first, needs --yes without a terminal, and an empty export is
-    reported."""
+    """An export asks before it replaces a file, and needs --yes without a terminal. An empty export
+    is reported."""
     out = tmp_path / "out"
     empty = await desk.run("secret", "export")
     assert empty.out == ""

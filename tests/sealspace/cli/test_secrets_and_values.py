@@ -41,8 +41,8 @@ async def desk(
 
 
 async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A text without a line break more or less; bytes as they are; from standard input or a
-    file."""
+    """Texts and bytes from standard input or a file are read back unchanged, without an added or
+    lost line break."""
     text, data = tmp_path / "text", tmp_path / "file"
     text.write_bytes("ä line\nand another\n".encode())
     data.write_bytes(BINARY)
@@ -63,7 +63,8 @@ async def test_a_secret_is_read_back_exactly(desk: OwnerDesk, tmp_path: Path) ->
 
 
 async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
-    """Similar names are suggested if the session may list them; the exit status is the same."""
+    """Similar names are suggested if the session may list them. The exit status is the same in both
+    cases."""
     await desk.run("secret", "put", "STRIPE_KEY", given=SECRET)
     for name, status in (("stripe_key", 2), ("STRIPE_KEYS", 21)):
         ran = await desk.run("secret", "get", name)
@@ -83,8 +84,8 @@ async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
 
 
 async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
-    """Lines that can be printed; nothing that a terminal acts on, and no bytes, unless that is
-    asked for."""
+    """A terminal shows only printable lines: no control characters, and no bytes unless --raw is
+    given."""
     await desk.run(
         "secret",
         "put",
@@ -117,8 +118,8 @@ async def test_a_value_is_never_an_argument(desk: OwnerDesk, arguments: tuple[st
 
 
 def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tuple[int, str]:
-    """Run a command on a terminal, and type each answer after its question; return its status and
-    all that is shown."""
+    """Run a command on a terminal and type each answer after its question; return its status and
+    everything shown."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(REPOSITORY),
@@ -170,8 +171,7 @@ async def test_a_person_types_a_value(desk: OwnerDesk) -> None:
 
 
 async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
-    """Without a person it is replaced, as a script means it, with a message; `--if-absent`
-    refuses."""
+    """Without a terminal a secret is replaced with a message. `--if-absent` refuses this."""
     put = ("secret", "put", "API_KEY")
     assert (await desk.run(*put, given="one")).err == "stored API_KEY\n"
     assert (await desk.run(*put, typed="n\n")).status == 1
@@ -196,7 +196,8 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
 
 
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
-    """A change between question and answer is not overwritten: the command ends with an error."""
+    """A change between question and answer is not overwritten, and the command ends with an
+    error."""
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".env").write_text("API_KEY=mine\nOTHER=mine\n")
 
@@ -225,7 +226,8 @@ async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_pat
 
 
 async def test_a_secret_that_appears_while_the_value_is_typed(desk: OwnerDesk) -> None:
-    """A secret that a person was not asked about is not replaced."""
+    """A secret that appears while a value is typed is not replaced, because the question was not
+    about it."""
 
     def meanwhile() -> None:
         with Client(desk.node, session=load_session(desk.home / "session.json")) as client:
@@ -238,7 +240,7 @@ async def test_a_secret_that_appears_while_the_value_is_typed(desk: OwnerDesk) -
 
 
 async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
-    """A deleted value and one that never existed get the same answer; deleting asks first."""
+    """Deleting asks first. A deleted value and one that never existed get the same answer."""
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     assert (await desk.run("secret", "delete", "API_KEY", typed="n\n")).status == 1
     assert (await desk.run("secret", "delete", "API_KEY")).status == 0
@@ -250,8 +252,8 @@ async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
 
 
 async def test_lists(desk: OwnerDesk) -> None:
-    """An empty list is nothing on standard output and one sentence; scopes have lists of their
-    own."""
+    """An empty list prints nothing on standard output and one sentence on standard error. Each
+    scope has its own list."""
     empty = await desk.run("secret", "list")
     assert (empty.status, empty.out) == (0, "") and "next: sealspace secret put NAME" in empty.err
     await desk.run("secret", "put", "B", given="1")
@@ -306,7 +308,7 @@ async def test_generate(desk: OwnerDesk, alphabet: str) -> None:
     ],
 )
 async def test_names_that_do_not_fit(desk: OwnerDesk, arguments: tuple[str, ...]) -> None:
-    """Two lines that say what a name or a scope is."""
+    """The error about a malformed name or scope says in two lines what is allowed."""
     ran = await desk.run("secret", *arguments, given=SECRET)
     assert ran.status == 2, ran
     assert len(ran.err.splitlines()) == 2
@@ -329,8 +331,8 @@ async def test_an_empty_and_a_huge_value(desk: OwnerDesk, tmp_path: Path) -> Non
 
 
 async def test_values(desk: OwnerDesk, tmp_path: Path) -> None:
-    """Put, head, get, list, delete: byte for byte, of any size, and the same answer to deleting
-    what is not there."""
+    """Values of any size are put, read, listed and deleted unchanged. Deleting a missing value
+    gives the same answer."""
     film, copy = tmp_path / "film", tmp_path / "copy"
     film.write_bytes(os.urandom(1 << 20) * 20)
     assert (
@@ -388,8 +390,8 @@ async def test_conditions_on_values(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_other_spaces(desk: OwnerDesk) -> None:
-    """A space is made with one signature of the wallet, used at once, and asked for by later
-    logins."""
+    """A space is created with one signature of the wallet, can be used at once, and is included in
+    later logins."""
     for verb in ("put", "list", "get"):
         key = () if verb == "list" else ("a",)
         refused = await desk.run("kv", verb, *key, "--space", "notes", given="x")
@@ -413,7 +415,7 @@ async def test_other_spaces(desk: OwnerDesk) -> None:
 
 
 def test_nothing_that_is_kept_is_open_to_others() -> None:
-    """The mode of what `replace_file` makes, whatever the umask."""
+    """Files that `replace_file` writes have a private mode, whatever the umask."""
     from tempfile import TemporaryDirectory
 
     from sealspace.private_files import replace_file

@@ -33,7 +33,7 @@ class Office:
         return ran
 
     async def bob_reads(self, name: str, *more: str) -> str:
-        """Return the value that Bob reads from Alice, or what happened instead."""
+        """Return the value that Bob reads from Alice, or the error."""
         ran = await self.as_bob("secret", "get", name, "--from", self.alice, *more)
         return ran.out if ran.status == 0 else ran.happened
 
@@ -137,7 +137,8 @@ async def test_SH7_a_team(office: Office) -> None:
 
 
 async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> None:
-    """`run --from` passes the shared values only; a name of one's own needs a choice."""
+    """`run --from` passes only shared values. If the reader has a secret of the same name, the
+    reader has to choose."""
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     await office.as_bob("secret", "put", "MY_TOKEN", given="my own")
     program = ("--", "sh", "-c", 'test "$API_KEY" = "open sesame" && test -z "$MY_TOKEN"')
@@ -165,7 +166,7 @@ async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> No
 async def test_people_at_two_nodes(
     tmp_path: Path, capsys, monkeypatch, second: EmbeddedNode
 ) -> None:
-    """The owner names the person's node, and hands over a file that serves for all later values."""
+    """The owner names the person's node, and hands over one file for all later values."""
     async with owner_desk(tmp_path, capsys, monkeypatch) as desk:
         office = await opened(desk, second.url)
         share = ("secret", "share", "API_KEY", "--with", office.bob)

@@ -29,7 +29,7 @@ END;
 
 
 async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
-    """Semicolons in texts, comments and triggers do not end a statement; all are one
+    """Semicolons in texts, comments and triggers do not end a statement. All statements are one
     transaction."""
     made = await desk.run("sql", "execute", "app", "-", "--json", given=SCHEMA.encode())
     assert made.status == 0, made
@@ -57,7 +57,7 @@ async def test_a_database_from_a_file_of_statements(desk: OwnerDesk) -> None:
     ],
 )
 async def test_a_text_that_cannot_be_read_whole(desk: OwnerDesk, given: bytes, said: str) -> None:
-    """Nothing of it is run."""
+    """If a part of the text cannot be read, none of its statements runs."""
     for command in ("execute", "query"):
         refused = await desk.run("sql", command, "app", "-", given=given)
         assert refused.status == 2, refused
@@ -66,14 +66,15 @@ async def test_a_text_that_cannot_be_read_whole(desk: OwnerDesk, given: bytes, s
 
 
 async def test_an_argument_that_is_not_utf8(desk: OwnerDesk) -> None:
-    """The shell passes any bytes."""
+    """An argument that is not UTF-8 is refused."""
     refused = await desk.run("sql", "execute", "app", "SELECT '\udcff'")
     assert refused.status == 2, refused
     assert "not UTF-8" in refused.err
 
 
 async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
-    """A number is a number, unless it is in quotes; another text is taken as it is."""
+    """A parameter that looks like a number is one, unless it is in quotes. Any other text is passed
+    unchanged."""
     given = ["5", "-0.5", "true", "null", '"5"', "it's", "{}", ""]
     sql = f"VALUES ({', '.join('?' * len(given))})"
     options = [part for one in given for part in ("--param", one)]
@@ -86,7 +87,7 @@ async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
 
 
 async def test_a_table_on_a_terminal(desk: OwnerDesk) -> None:
-    """It has headers, and no control characters from the database."""
+    """On a terminal a table has headers and no control characters from the database."""
     desk.use_terminal()
     shown = await desk.run("sql", "query", "app", "SELECT 1 AS one, char(27) || '[2J' AS two")
     assert shown.out.splitlines()[0] == "ONE  TWO"
@@ -112,7 +113,7 @@ async def test_sizes_and_a_copy(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_another_space(desk: OwnerDesk) -> None:
-    """A space that the command creates has databases at once."""
+    """Databases work at once in a space that the command creates."""
     assert (await desk.run("space", "create", "notes")).status == 0
     made = await desk.run("sql", "execute", "app", "CREATE TABLE a (b)", "--space", "notes")
     assert made.status == 0, made
@@ -122,7 +123,7 @@ async def test_another_space(desk: OwnerDesk) -> None:
 
 
 async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:
-    """The recipient reads this database alone."""
+    """The recipient can read only this database."""
     await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
     other, file = tmp_path / "other", tmp_path / "grant.json"
     await desk.run("login", desk.node, "--new", home=other)
@@ -184,6 +185,6 @@ async def test_a_new_grant_after_a_revoked_one(desk: OwnerDesk, tmp_path: Path) 
     ],
 )
 async def test_a_grant_that_contradicts_itself(desk: OwnerDesk, words: tuple[str, ...]) -> None:
-    """Actions are those of databases; a grant is for values or for a database, and an empty name
-    is not everything."""
+    """A grant is for values or for one database. Actions of the other kind and an empty name are
+    refused."""
     assert (await desk.run("grant", "create", "did:key:z6Mk", *words)).status == 2

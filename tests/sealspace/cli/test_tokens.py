@@ -54,7 +54,8 @@ async def _as_program(desk: OwnerDesk, line: str, *arguments: str, given: str = 
 
 
 async def test_the_line_is_the_only_output(desk: OwnerDesk) -> None:
-    """Standard output has the line; standard error says what it is for, and no part of it."""
+    """Standard output has only the token's line. Standard error says what it is for, without any
+    part of it."""
     made = await desk.run("token", "create", "deploy", *OF_CI, "--ends", "366d")
     token = token_of(read_token(made.out))
     assert token is not None and made.out == f"{made.out.strip()}\n"
@@ -102,7 +103,7 @@ async def test_how_long_a_token_may_last(desk: OwnerDesk, ends: str, status: int
 
 
 async def test_tokens_and_their_last_use(desk: OwnerDesk) -> None:
-    """The list has name, secrets, end, last use and id of the tokens in force, and no line."""
+    """The list has name, secrets, expiry, last use and id of the live tokens, and no token line."""
     assert "no machine tokens" in (await desk.run("token", "list")).err
     used, unused = await _token(desk, "used"), await _token(desk, "unused")
     assert (await _as_program(desk, used, "secret", "get", "API_KEY")).out == VALUES["API_KEY"]
@@ -118,7 +119,8 @@ async def test_tokens_and_their_last_use(desk: OwnerDesk) -> None:
 
 
 async def test_which_token_is_revoked(desk: OwnerDesk) -> None:
-    """A name of two tokens lists their ids, one of which is then revoked; the other goes on."""
+    """If two tokens have the given name, their ids are listed. Revoking one id leaves the other
+    token live."""
     first, second = await _token(desk), await _token(desk)
     cids = {line: read_token(line).grants[0].cid for line in (first, second)}
     refused = await desk.run("token", "revoke", "deploy")
@@ -145,8 +147,8 @@ async def test_which_token_is_revoked(desk: OwnerDesk) -> None:
 
 
 async def test_secrets_of_a_token(desk: OwnerDesk) -> None:
-    """`secret get` and `template` use the token's scope; another name is refused with those that
-    the token has."""
+    """`secret get` and `template` use the token's scope. Another name is refused, and the error
+    lists the names."""
     line = await _token(desk)
     assert (await _as_program(desk, line, "secret", "get", "PLAIN")).out == VALUES["PLAIN"]
     given = '{{ secret "PLAIN" }}, {{ secret "API_KEY" }}'
@@ -181,7 +183,8 @@ async def test_a_token_is_not_logged_out(desk: OwnerDesk) -> None:
 
 
 async def test_no_token(desk: OwnerDesk) -> None:
-    """A cut or empty line says so, and a missing address is named; none falls back to the login."""
+    """A truncated or empty line and a missing address are reported. None makes the command use the
+    login."""
     line = await _token(desk)
     desk.monkeypatch.setenv("SEALSPACE_TOKEN", line[:-1])
     cut = await desk.run("secret", "get", "API_KEY")

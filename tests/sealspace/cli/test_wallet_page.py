@@ -45,8 +45,8 @@ def wallet() -> WalletSigner:
 
 @pytest.fixture
 def run(desk: OwnerDesk, wallet: WalletSigner, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command; a tab at the address that it opens does something, by default it has
-    everything signed."""
+    """Run a command. A tab at the address that it opens reacts, by default by signing
+    everything."""
     monkeypatch.setenv("DISPLAY", ":0")
     opened = queue.Queue[str | None]()
     monkeypatch.setattr(webbrowser, "open", opened.put)
@@ -107,8 +107,8 @@ async def test_LP6_nothing_of_the_session_s_secret_reaches_the_page(
 async def test_the_page_shows_what_is_signed(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """Command, node and owner come with the text; what the text allows, the page reads out of
-    it."""
+    """The page gets the command, the node, the owner and the text, and explains the text from its
+    contents."""
     _, tab = await run("login", desk.node, "--browser", "--space", "notes", "--days", "2")
     (view,) = [view for view in tab.views if view["kind"] == "sign"]
     assert view["command"] == "sealspace login"
@@ -162,8 +162,8 @@ async def test_a_grant_of_the_wallet_is_revoked_in_the_page(desk: OwnerDesk, run
 async def test_what_was_accepted_is_taken_up_in_the_same_page(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """A grant to the wallet takes a signature when it is accepted, and one more in each login
-    after."""
+    """A grant to the wallet takes one signature when it is accepted, and one more in each later
+    login."""
     friend, file = desk.home.parent / "friend", desk.home.parent / "grant.json"
     assert (
         await desk.run("login", desk.node, "--new", "--space", "notes", home=friend)
@@ -182,7 +182,7 @@ async def test_what_was_accepted_is_taken_up_in_the_same_page(
 async def test_commands_that_sign_nothing_open_no_page(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """The owner is known without the wallet."""
+    """Commands that sign nothing open no page: the owner is known without the wallet."""
     await run("login", desk.node, "--browser")
     for words in (
         ["whoami"],
@@ -217,14 +217,14 @@ async def test_a_key_and_a_browser_exclude_each_other(desk: OwnerDesk, more: lis
 
 
 async def test_no_open_is_about_the_page(desk: OwnerDesk) -> None:
-    """Without a page there is nothing that could be opened."""
+    """--no-open is for logins in a browser; with another key it is a usage error."""
     ran = await desk.run("login", desk.node, "--new", "--no-open")
     assert ran.status == 2
     assert not desk.home.exists()
 
 
 async def test_no_page_without_a_node(desk: OwnerDesk) -> None:
-    """A person is not asked for something that could not be used."""
+    """Without a node no page opens, because a signature could not be used."""
     ran = await desk.run("login", "http://127.0.0.1:1", "--browser")
     assert ran.status == 11
     assert "open this" not in ran.err
@@ -238,7 +238,8 @@ def _cancel(tab: WalletTab) -> None:
 
 
 async def test_it_is_cancelled_in_the_page(desk: OwnerDesk, run: Run) -> None:
-    """The command ends with two lines, nothing is stored, and the page says so too."""
+    """If the owner cancels in the page, the command ends with two lines, nothing is stored, and the
+    page says so."""
     ran, tab = await run("login", desk.node, "--browser", acts=_cancel)
     assert ran.status == 10
     assert ran.err.splitlines()[-2:] == [
@@ -258,8 +259,8 @@ async def test_the_address_is_dead_when_the_command_ends(desk: OwnerDesk, run: R
 async def test_only_the_account_that_was_named_signs(
     desk: OwnerDesk, run: Run, wallet: WalletSigner
 ) -> None:
-    """A signature by another key, over another text, or a malformed one is refused; the right one
-    still works."""
+    """A signature by another key, over another text, or a malformed one is refused. The right one
+    still works afterwards."""
 
     def acts(tab: WalletTab) -> None:
         while tab.next()["kind"] != "connect":
@@ -300,7 +301,7 @@ async def test_hosting_takes_a_second_signature(
     monkeypatch: pytest.MonkeyPatch,
     wallet: WalletSigner,
 ) -> None:
-    """Where spaces are hosted only when asked, the page asks for that too."""
+    """At a node that hosts spaces only on request, the page asks for a second signature."""
     async with owner_desk(tmp_path, capsys, monkeypatch, hosting=Hosting(mode="explicit")) as desk:
         monkeypatch.setenv("DISPLAY", ":0")
         opened = queue.Queue[str]()

@@ -36,7 +36,7 @@ OF = ("sealspace login", "http://127.0.0.1:8000")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WalletPage]:
-    """A server whose command asks nothing."""
+    """A server whose command asks for nothing."""
     monkeypatch.setattr(wallet_page, "FAREWELL_S", 0.05)  # no tab of these tests waits for the end
     with WalletPage(*OF) as server:
         yield server
@@ -126,7 +126,7 @@ def test_LP1_a_closed_socket_is_nobody_s(tmp_path: Path, row: str, user: int | N
 def test_LP1_another_user_gets_nothing(
     server: WalletPage, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Not a byte, even with the token; and the person is told, once."""
+    """Another user gets no byte, even with the token, and the owner is told once."""
     script = (
         f"exec 3<>/dev/tcp/127.0.0.1/{server.server_address[1]}; printf 'GET /{server.token}/"
         f" HTTP/1.0\\r\\nHost: {server.authority}\\r\\n\\r\\n' >&3; cat <&3"
@@ -145,7 +145,8 @@ def test_LP1_another_user_gets_nothing(
 def test_LP2_only_under_the_address_that_was_printed(
     server: WalletPage, tab: WalletTab, host: str | None
 ) -> None:
-    """A name that resolves to this machine leads nowhere; nor does the address without its port."""
+    """Another name that resolves to this machine is refused, and so is the address without its
+    port."""
     port = server.server_address[1]
     for named in {host, host and f"{host}:{port}"} - {server.authority}:
         status, body, _ = tab.ask("GET", "", headers={"Host": named})
@@ -191,7 +192,7 @@ def test_LP4_what_changes_something_comes_from_the_page(
 
 
 def test_LP4_no_other_origin_reads(tab: WalletTab) -> None:
-    """Not even the files, which are everybody's."""
+    """Other origins can read nothing, not even the public files."""
     for path in ("", "files/style.css"):
         assert tab.ask("GET", path, headers={"Origin": "http://evil.example"})[0] == 403
 
@@ -213,7 +214,7 @@ def test_LP4_no_other_origin_reads(tab: WalletTab) -> None:
 def test_LP5_bodies_are_bounded_and_strict(
     tab: WalletTab, body: bytes, headers: dict[str, str | None], status: int
 ) -> None:
-    """The length is judged before a byte is read."""
+    """The length of a body is checked before any byte is read."""
     assert tab.ask("POST", "", body=body, headers=headers)[0] == status
 
 
@@ -259,7 +260,7 @@ def test_every_answer_has_the_console_s_headers(server: WalletPage, tab: WalletT
     ],
 )
 def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
-    """Names are looked up, not opened."""
+    """Files are found in a fixed list; the requested name is never opened."""
     assert tab.ask("GET", path)[0] == 404
 
 
@@ -289,8 +290,8 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 def test_nobody_answers_in_time(
     opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A timeout says how far the sign-in got, and what to do."""
-    monkeypatch.setattr("sealspace.cli.owner.wallet_page.LIMIT_S", 0.06)
+    """The error after a timeout says how far the sign-in got, and what to do."""
+    monkeypatch.setattr("sealspace.cli.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
     if opened:
         page.exchange({"tab": A, "version": 0})
@@ -306,7 +307,7 @@ def _opened(page: WalletPage, tab: str, version: Json = 0) -> Json:
 
 
 def test_the_tab_that_was_opened_last_answers(server: WalletPage) -> None:
-    """LP5: the other one is told so, at once, and what it sends counts for nothing."""
+    """LP5: only the tab that was opened last can answer. An earlier tab is told at once."""
     version = _opened(server, A)
     told = list[str]()
 
@@ -358,8 +359,8 @@ def test_one_question_has_one_answer(server: WalletPage) -> None:
 
 
 def test_the_last_word_is_waited_for() -> None:
-    """The command ends when the page has it; a node's text is shown as in a terminal, without what
-    turns or hides."""
+    """The command ends when the page has the last message. A node's text is shown without control
+    characters and direction marks."""
     server = WalletPage(*OF)
     tab = WalletTab(server.url, new_wallet())
 

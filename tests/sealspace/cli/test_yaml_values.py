@@ -39,7 +39,7 @@ CANARY = "open-sesame"
     ],
 )
 def test_values_are_as_written(text: str, values: Mapping[str, str | bytes]) -> None:
-    """Plain, quoted and block scalars, and bytes in base64."""
+    """Values are read from plain, quoted and block scalars, and bytes from base64."""
     assert parse_yaml_values(text.encode()) == values
 
 
@@ -81,7 +81,7 @@ def test_values_are_as_written(text: str, values: Mapping[str, str | bytes]) -> 
     ],
 )
 def test_what_is_no_text_is_refused(text: str, where: str) -> None:
-    """The error gives the place and quotes nothing of the file."""
+    """The error about a malformed value gives its place and quotes nothing of the file."""
     with pytest.raises((BrokenEntry, InvalidInput)) as refused:
         parse_yaml_values(text.encode())
     assert where in str(refused.value)
@@ -102,7 +102,7 @@ def test_what_a_library_writes_is_read(values: dict[str, str]) -> None:
     | st.text(alphabet="A:\n- &*!|>'\"{}[]#,?%~", max_size=60).map(str.encode)
 )
 def test_fuzz_any_bytes(data: bytes) -> None:
-    """A value or our own error."""
+    """Any bytes are values, or raise our own error."""
     try:
         values = parse_yaml_values(data)
     except InvalidInput:
@@ -111,5 +111,5 @@ def test_fuzz_any_bytes(data: bytes) -> None:
 
 
 def test_names_in_lower_case() -> None:
-    """With `upper`, they are converted to capitals."""
+    """With `upper` names are converted to capitals."""
     assert parse_yaml_values(b"db_url: x\n", upper=True) == {"DB_URL": "x"}
