@@ -156,8 +156,8 @@ def grant_by(signer: Session, *, is_broken: bool = False) -> bytes:
 
 
 async def test_broken_signatures_take_no_place_of_genuine_grants(site: Site) -> None:
-    """AT63: grants that nobody signed do not count among those that are passed on, not even from
-    clients without a known address."""
+    """AT63: grants with an invalid signature do not count towards the limit of delivered grants,
+    not even from clients without a known address."""
     broken = grant_by(new_signer(), is_broken=True)
     answers = Counter([await site.deliver("127.0.0.1", broken) for _ in range(100)])
     assert answers == {409: 100} and not site.kept

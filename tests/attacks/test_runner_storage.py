@@ -103,7 +103,8 @@ async def paths_of(stage: RunnerStage, name: str) -> list[str]:
 
 
 async def test_values_of_another_caller_or_project(stage: RunnerStage) -> None:
-    """RN200, RN202: nobody else's values are named by any key, nor opened in another place."""
+    """RN200, RN202: no key names another caller's or project's values, and a stored value cannot be
+    read in another place."""
     await kept(stage, "mine")
     await kept(stage, "other")
     space = stage.owner.kv("projects")
@@ -227,7 +228,8 @@ async def test_messages_of_a_child_that_was_taken_over(stage: RunnerStage, messa
 
 
 async def test_storage_that_the_caller_of_a_program_chose(stage: RunnerStage) -> None:
-    """RN207: who publishes a program's bytes again keeps nothing that it made of a secret."""
+    """RN207: a grant by hash alone lets a program with a secret store nothing, because anybody can
+    publish the same bytes in another project."""
     name, data = "trusted", distinct("trusted")
     await stage.owner.secrets().put("API_KEY", "the canary sings at dawn")
     await kept(stage, name)

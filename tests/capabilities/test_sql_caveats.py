@@ -217,7 +217,7 @@ def test_SQ22_what_is_excluded_is_named():
 
 
 def test_SQ23_each_capability_has_its_own_limits():
-    """A caveat applies to the ability and resource that it stands on, and to no other."""
+    """A caveat applies to its own ability and resource, and to no other."""
     att = {
         MAIN: {READ: [{"tables": ["notes"]}], WRITE: [{}]},
         f"{SPACE}/sql": {"tinycloud.sql/schema": [{"columns": ["id"]}]},

@@ -92,7 +92,7 @@ class State:
 
 
 def faults(history: Sequence[Call], *, limit_bytes: int, slack_bytes: int = 0) -> list[str]:
-    """Return what is wrong with a history; nothing when an order explains it.
+    """Return the faults of a history; empty if an order of the calls explains it.
 
     Args:
         history: all calls about one space, in any order.
@@ -162,7 +162,7 @@ def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> b
 
 
 def _steps(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> Iterator[State]:
-    """Yield the states in which a call can leave the store; none when its answer does not fit this
+    """Yield the states in which a call can leave the store; none if its answer does not fit this
     one."""
     if call.said is Said.UNKNOWN:
         yield state

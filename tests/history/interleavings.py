@@ -236,7 +236,7 @@ class Interleaving:
 
 
 def _said(did: Did, reply: Reply) -> Said:
-    """Read an answer; one that has no place in any history ends the run."""
+    """Read an answer; one that no history can contain ends the run."""
     match reply.status:
         case 200:
             return Said.DONE

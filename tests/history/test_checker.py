@@ -142,8 +142,7 @@ UNSOUND = {
 
 @pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
 def test_what_is_right_passes(history: list[Call]) -> None:
-    """A history that an order of the calls explains is not complained about, however it is laid
-    out."""
+    """A history that some order of the calls explains has no fault, however it is arranged."""
     for at in range(5):
         shuffled = random.Random(at).sample(history, len(history))
         assert faults(shuffled, limit_bytes=LIMIT) == []
@@ -151,15 +150,15 @@ def test_what_is_right_passes(history: list[Call]) -> None:
 
 @pytest.mark.parametrize("history", UNSOUND.values(), ids=UNSOUND.keys())
 def test_what_is_wrong_is_found(history: list[Call]) -> None:
-    """A history that breaks one promise is found out, however it is laid out."""
+    """A history that breaks one promise has a fault, however it is arranged."""
     for at in range(5):
         shuffled = random.Random(at).sample(history, len(history))
         assert faults(shuffled, limit_bytes=LIMIT) != []
 
 
 def test_faults_are_named() -> None:
-    """A late effect, a token used twice and a value from nowhere are told apart from a mere lack of
-    an order."""
+    """A late effect, a token used twice and a value that nobody wrote have faults of their own,
+    beside the lack of an order."""
     assert (
         "PUT was allowed after the revocation"
         in faults(UNSOUND["a put after the revocation"], limit_bytes=LIMIT)[0]

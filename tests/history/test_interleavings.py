@@ -42,9 +42,9 @@ def check(report: Report) -> None:
 
 
 async def test_interleavings_of_two_nodes(tmp_path: Path) -> None:
-    """No effect after an acknowledged revocation, no lost write, no stale read, no token used
-    twice, no quota exceeded, however puts, gets, deletes, releases and revocations on two nodes
-    meet (ST1, ST2, ST4, ST7)."""
+    """Any interleaving of puts, gets, deletes, releases and revocations on two nodes has no effect
+    after an acknowledged revocation, no lost write, no stale read, no token used twice and no
+    exceeded quota (ST1, ST2, ST4, ST7)."""
     check(
         await run(
             postgres_server().new_database(), tmp_path, interleavings=INTERLEAVINGS, seed=SEED
@@ -53,8 +53,8 @@ async def test_interleavings_of_two_nodes(tmp_path: Path) -> None:
 
 
 async def test_interleavings_while_connections_are_lost(tmp_path: Path) -> None:
-    """The same while questions and answers get lost: an outcome is found again, or the caller is
-    told it is unknown."""
+    """The same promises are kept while requests and replies get lost: an outcome is found out, or
+    reported as unknown."""
     database = postgres_server().new_database()
     report = await run(
         database, tmp_path, interleavings=INTERLEAVINGS // 2, seed=SEED + 1, loss=0.5

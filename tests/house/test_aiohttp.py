@@ -75,8 +75,8 @@ def _is_private(name: str) -> bool:
 
 
 def _own_and_others(tree: ast.AST) -> tuple[set[str], set[str]]:
-    """Return the private names that code defines or asks of `self`, and those that it asks of
-    anything else."""
+    """Return the private names that code uses on `self`, and those that it uses on other
+    objects."""
     own: set[str] = set()
     others: set[str] = set()
     for node in ast.walk(tree):

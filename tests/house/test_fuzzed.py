@@ -25,7 +25,7 @@ def _readers() -> set[str]:
 
 
 def _names(path: Path) -> set[str]:
-    """Return every name that a file uses, when a test in it has `fuzz` in its name."""
+    """Return every name that a file uses if it has a test with `fuzz` in its name."""
     tree = ast.parse(path.read_text("utf-8"))
     functions = [
         node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -39,8 +39,8 @@ def _names(path: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_every_reader_is_fuzzed() -> None:
-    """A reader that no fuzz test uses is an exception with a reason, and an exception that is not
-    needed fails."""
+    """A reader without a fuzz test needs an exception with a reason, and a needless exception
+    fails."""
     fuzzed = {name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in _names(path)}
     readers = _readers()
     assert len(readers) > 40

@@ -96,7 +96,7 @@ def _reaches_itself(graph: grimp.ImportGraph, module: str) -> bool:
 
 
 def test_modules_are_short() -> None:
-    """No module of the product and none of the tests is longer than one reads in one go."""
+    """Modules of the product and the tests are short enough to be read at once."""
     files = _files(*PACKAGES, "tests", "tools")
     assert len(files) > 500
     long = [str(path.relative_to(REPOSITORY)) for path in files if _lines(path) > MOST_LINES]
@@ -104,7 +104,7 @@ def test_modules_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    """No function of the product is longer than one sees at once."""
+    """Functions of the product fit on a screen."""
     long = []
     for path in _files(*PACKAGES):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -11,8 +11,8 @@ _NAME = re.compile(r"(?:tinycloud|sealspace)(?:\.[a-z-]+)+/[a-z0-9.*-]+")
 
 
 def test_an_ability_or_a_type_is_written_in_one_module() -> None:
-    """A second spelling of the same text would let one side change it alone; prose may name what it
-    likes."""
+    """Each ability or type is written in one module, because two copies could differ. Texts for
+    people may name it."""
     written: dict[str, set[str]] = {}
     for package in PACKAGES:
         for path in (REPOSITORY / package).rglob("*.py"):

@@ -123,7 +123,7 @@ def _places(code: str) -> list[str]:
 
 @pytest.mark.parametrize(("rule", "breaking", "keeping"), CASES)
 def test_rule(rule: str, breaking: str, keeping: str) -> None:
-    """A rule finds the code that breaks it, and not what is beside it."""
+    """A rule finds the code that breaks it, and no other."""
     assert _places(breaking) == [rule]
     assert _places(keeping) == []
 
@@ -150,7 +150,7 @@ def test_tests_follow_two_rules() -> None:
 
 
 def test_counts() -> None:
-    """Only a count that grows fails; one that shrinks is to be lowered."""
+    """Only a count that grows fails. A smaller one has to be lowered in the file."""
     places = [Place(file="node/logs.py", line=line, rule="complexity") for line in (1, 2)]
     assert compare(places, {"complexity": {"node": 2}}) == ([], [])
     grown, shrunk = compare(places, {"complexity": {"node": 1}})

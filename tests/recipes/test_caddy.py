@@ -167,8 +167,8 @@ def _is_served(root: Path, port: int) -> bool:
 
 
 def _database(secrets: Path) -> str:
-    """Make a database that asks for the password that was made; return its address, which does not
-    hold it."""
+    """Create a database that requires the generated password; return its address without the
+    password."""
     server = postgres_server()
     password = (secrets / "database_password").read_text()
     server.run("postgres", f"create role deployed login password '{password}'")
@@ -198,8 +198,7 @@ def _database(secrets: Path) -> str:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Caddy, and a node behind it with the settings of the compose file, addresses and files
-    apart."""
+    """Caddy before a node with the settings of the compose file, except for addresses and files."""
     folder = tmp_path_factory.mktemp("deployed")
     me = str(os.getuid())
     made = {**os.environ, "NODE_USER": me, "DATABASE_USER": me}
@@ -309,7 +308,7 @@ class TestPlayed:
             assert connection.getresponse().status == 401
 
     def test_what_ends_at_caddy(self, front: Front) -> None:
-        """The operator's routes in each spelling, and the health check."""
+        """Caddy answers the operator's routes in each spelling, and the health check."""
         paths = (
             "/admin",
             "/admin/usage",
@@ -327,8 +326,8 @@ class TestPlayed:
         )
 
     def test_what_the_node_would_read_as_the_operators_ends_at_caddy(self, front: Front) -> None:
-        """Nothing reaches the node's guard: what Caddy decodes and cleans away is passed on all the
-        same."""
+        """No spelling of an operator's route reaches the node, although Caddy passes on paths as
+        they were sent."""
         climbs = (
             "/admin/quota/..%2f..%2fx",
             "/admin/%2e%2e/x",
@@ -353,7 +352,8 @@ class TestPlayed:
             ), target
 
     def test_keys_may_contain_encoded_slashes_and_dots(self, front: Front) -> None:
-        """Other paths reach the node as they were sent, those with its words in them too."""
+        """Other paths reach the node unchanged, also with the words of the operator's routes in
+        them."""
         paths = (
             "/public/none/admin%2Fquota",
             "/public/none/a%2F..%2Fb",
@@ -372,7 +372,7 @@ class TestPlayed:
             assert re.sub(REQUEST_ID, b"", through) == re.sub(REQUEST_ID, b"", direct) != b""
 
     def test_headers(self, front: Front) -> None:
-        """Browsers are told to stay with TLS, and nothing names the software in front."""
+        """Answers tell browsers to stay with TLS, and do not name the server software."""
         told = [
             "--silent",
             "--cacert",

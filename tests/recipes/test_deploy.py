@@ -38,7 +38,7 @@ COMPOSER = shutil.which("docker-compose")
 
 
 def test_what_the_image_is_made_of_exists() -> None:
-    """Everything that is copied is in the repository and is sent to the build, or comes from an
+    """Everything that is copied is in the repository and sent to the build, or comes from an
     earlier stage."""
     sent = [
         line
@@ -81,8 +81,7 @@ def test_steps_are_those_of_the_script() -> None:
 
 
 def test_the_base_is_an_argument() -> None:
-    """Every stage is of the one base, which a build names with its digest; none is invented
-    here."""
+    """Every stage uses one base image, which the build has to name with its digest."""
     arguments = {name: value for one in _all("ARG") for name, value in one.pairs.items()}
     assert arguments["DIGEST"] == "" and arguments["BASE"]
     assert {one.words[0] for one in _all("FROM")} == {"${BASE}${DIGEST:+@${DIGEST}}"}
@@ -161,7 +160,8 @@ def test_services_are_confined() -> None:
 
 
 def test_what_services_refer_to_exists() -> None:
-    """Volumes, secrets, files, the image and the user that reads them."""
+    """The volumes, secrets, files and the image that services refer to exist, and so does the user
+    that reads them."""
     named = {
         mount.partition(":")[0] for service in SERVICES.values() for mount in service["volumes"]
     }
@@ -179,7 +179,7 @@ def test_what_services_refer_to_exists() -> None:
 
 
 def test_no_secret_is_in_the_environment() -> None:
-    """Secrets come as files; a variable names a file at most."""
+    """Secrets are passed as files; variables contain at most a file's name."""
     for service in SERVICES.values():
         for name, value in service["environment"].items():
             if re.search("SECRET|PASS|TOKEN|KEY", name):
@@ -191,8 +191,7 @@ def test_no_secret_is_in_the_environment() -> None:
 
 
 def test_the_node_believes_caddy_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The settings are ones that a node starts with; the proxy that it trusts is Caddy's
-    address."""
+    """A node starts with the settings, and trusts no proxy but Caddy's address."""
     for name, value in SERVICES["node"]["environment"].items():
         monkeypatch.setenv(name, value)
     config = load_config(flags={"store.data": str(tmp_path)})

@@ -34,7 +34,7 @@ VALUE = "open-sesame-4711"
 
 
 def _commands(example: Path) -> list[list[str]]:
-    """Return the commands in the header of an example, without what is said beside them."""
+    """Return the commands in the header of an example, without the remarks beside them."""
     header = re.findall(r"^    (\w.*)$", example.read_text("utf-8").split('"""')[1], re.MULTILINE)
     return [line.partition("  ")[0].split() for line in header]
 
@@ -95,7 +95,7 @@ async def test_owner_and_reader(bench: Bench) -> None:
 
 
 async def test_flask_page(bench: Bench) -> None:
-    """The page signs with the secret as it is now, and shows nothing of an error."""
+    """The page signs with the current secret, and shows no details of an error."""
     _, _, put, serve = _commands(EXAMPLES / "flask_page.py")
     assert serve[:3] == ["flask", "--app", "examples/flask_page.py"]
     await bench.desk.log_in()
@@ -128,7 +128,7 @@ async def test_manifest_application(bench: Bench) -> None:
 
 
 def test_the_backend_has_fifteen_lines() -> None:
-    """Besides imports, settings and docstrings."""
+    """The backend has fifteen lines, besides imports, settings and docstrings."""
     (body,) = re.findall(
         r"^async def main.*?(?=^if __name__)", (EXAMPLES / "backend.py").read_text(), re.M | re.S
     )

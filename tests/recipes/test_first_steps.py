@@ -19,7 +19,7 @@ GET = "tinycloud.kv/get"
 
 
 async def test_a_session_is_kept_as_the_readme_says(tmp_path: Path) -> None:
-    """A program that comes back goes on with the session in the file, without the wallet."""
+    """A program that starts again continues with the session in the file, without the wallet."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     kept = tmp_path / "session.json"
     async with embedded_node(config) as node:
@@ -50,8 +50,8 @@ async def test_a_mistake_says_what_to_do(mistake: Callable[[], object]) -> None:
 
 
 async def test_mistakes_with_a_node_say_what_to_do(tmp_path: Path) -> None:
-    """Names, keys and values that cannot be, and what is not there, are refused with a hint;
-    nothing else is stored."""
+    """Invalid and missing names, keys and values are refused with a hint, and nothing else is
+    stored."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path)))
     async with embedded_node(config) as node, Client(node.url) as client:
         with pytest.raises(InvalidInput, match="not a space: my notes") as refused:

@@ -106,8 +106,8 @@ def test_every_block_does_what_it_says(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_tutorial_holds_after_the_quick_start(tmp_path: Path, programs: Path) -> None:
-    """As on its own: what the quick start leaves in the home and in the clone is not in its way,
-    and stays as it is."""
+    """The tutorial works after the quick start too, and does not change what that left in the home
+    and the clone."""
     folder = tmp_path / "folder"
     folder.mkdir()
     (quick_start,) = re.findall(
@@ -161,7 +161,7 @@ def test_what_is_left_out_says_why(record_property: Callable[[str, object], None
     ids=["no-word", "no-title", "box-alone", "two-boxes", "not-closed", "two-commands", "indented"],
 )
 def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
-    """A block that is neither run nor marked fails, and so does a fence that is not read as one."""
+    """A block that is neither run nor marked fails, and so does a malformed fence."""
     with pytest.raises(PageError):
         blocks_of(page)
 
@@ -180,7 +180,7 @@ def test_a_block_that_nobody_would_run_is_a_fault(page: str) -> None:
 def test_a_page_that_is_wrong_is_found_out(
     page: str, found: str, tmp_path: Path, programs: Path
 ) -> None:
-    """A page is reported if a command's status or output differs from what it says."""
+    """A page fails if a command's status or output differs from what it says."""
     folder = tmp_path / "folder"
     folder.mkdir()
     problem = run_page(page, folder, programs=programs).problem

@@ -26,7 +26,7 @@ def _analysed(unit: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit, with what is not there on every machine replaced: the program and its user."""
+    """The unit with this machine's program and user."""
     text = UNIT.read_text()
     text, programs = re.subn(r"^ExecStart=\S+", f"ExecStart={sys.executable}", text, flags=re.M)
     text, users = re.subn(r"^(User|Group)=sealspace$", r"\1=root", text, flags=re.M)

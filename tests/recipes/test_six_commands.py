@@ -47,7 +47,7 @@ class Machine:
         return {"HOME": str(self.folder / "home"), "PATH": path, "LANG": "C.UTF-8", "TERM": "xterm"}
 
     def run(self, line: str, *, given: str = "") -> str:
-        """Type one command; return what it prints on standard output."""
+        """Run one command; return its standard output."""
         ran = subprocess.run(
             line.split(),
             input=given,
@@ -62,7 +62,7 @@ class Machine:
 
     @contextmanager
     def running(self, line: str) -> Iterator[str]:
-        """Type a command that goes on; yields the address at which it listens."""
+        """Start a command that keeps running; yield the address at which it listens."""
         command = [*line.split(), "--port", "0"]
         process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.variables

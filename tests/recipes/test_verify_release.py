@@ -54,7 +54,7 @@ class Release:
         return "--verify", str(path), "--trusted-root", str(self.folder / "root.json")
 
     def version(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        """Call the installed command; return its status and what it prints.
+        """Call the installed command with additional variables; return its status and output.
 
         The variables are added to the environment.
         """
@@ -125,7 +125,7 @@ def test_an_installed_release_is_verified(release: Release) -> None:
 
 
 def test_a_missing_file_is_refused(release: Release) -> None:
-    """The list of the installed files is another one."""
+    """Without one file the list of the installed files differs."""
     options = release.bundle(release.listed)
     with release.changed("capabilities/py.typed", None):
         status, said = release.version(*options, *ORIGIN)
@@ -141,7 +141,7 @@ def test_a_missing_file_is_refused(release: Release) -> None:
     ],
 )
 def test_a_changed_installation_is_refused(release: Release, name: str, data: bytes) -> None:
-    """One other byte or an additional file: the error names the file."""
+    """The error about a changed or additional file names it."""
     options = release.bundle(release.listed)
     if data == b"changed":
         before = (release.site / name).read_bytes()
@@ -171,7 +171,7 @@ def test_additional_files_are_listed(tmp_path: Path, name: str) -> None:
 
 
 def test_a_linked_folder_is_refused(release: Release) -> None:
-    """Python imports modules of a linked folder, so these count."""
+    """A linked folder is refused, because Python imports modules from it."""
     options = release.bundle(release.listed)
     elsewhere = release.folder / "elsewhere"
     elsewhere.mkdir()
@@ -187,7 +187,8 @@ def test_a_linked_folder_is_refused(release: Release) -> None:
 
 
 def test_the_files_that_run_are_verified(release: Release) -> None:
-    """Packages before the installed ones on the import path are others than those of the wheel."""
+    """If other packages come first on the import path, those are verified, and differ from the
+    wheel's."""
     options, copy = release.bundle(release.listed), release.folder / "copy"
     for package in PACKAGES:
         shutil.copytree(release.site / package, copy / package)
@@ -232,13 +233,14 @@ def test_files_of_a_release(release: Release) -> None:
 def test_an_editable_installation_is_refused(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing says which files a checkout should have; not even a bundle about no files at all."""
+    """An editable installation is refused even with a bundle about no files, because no list says
+    which files a checkout has."""
     assert main(["version", *release.bundle(b""), *ORIGIN]) == REFUSED
     assert "an installed file is not that of the wheel" in capsys.readouterr().err
 
 
 def test_options_that_verify_nothing_are_refused(release: Release) -> None:
-    """A file or an origin without a bundle, and a bundle without an origin."""
+    """A file or an origin without a bundle is refused, and so is a bundle without an origin."""
     assert main(["version", str(release.wheel)]) == 2
     assert main(["version", *ORIGIN]) == 2
     for origin in ((), ORIGIN[:2], ORIGIN[2:]):

@@ -33,7 +33,7 @@ _STEP_S, _WAIT_S = 900, 60
 
 @dataclass(frozen=True)
 class Image:
-    """An image that was built.
+    """A built image.
 
     Attributes:
         root: its file system.
@@ -53,8 +53,8 @@ class Image:
     def started(
         self, data: Path, port: int, *command: str
     ) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-        """Start a command as a container would; yields its process, and the id that process 1 has
-        outside."""
+        """Start a command as a container would; yield its process and the outer id of its process
+        1."""
         user, group = map(str, self.ids)
         (volume,) = self.config["Volumes"]
         variables = {
@@ -134,7 +134,7 @@ def _clean_root() -> Path:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image, on a base of our own in place of the one that the Containerfile names."""
+    """The image on our own base instead of the one that the Containerfile names."""
     assert os.geteuid() == 0, "it mounts and changes roots: run it as root"
     kept = tmp_path_factory.mktemp("images")
     places = (
@@ -190,8 +190,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 def test_the_image(image: Image, tmp_path: Path) -> None:
-    """Its node starts, keeps a value, is healthy, ends by SIGTERM in order, and has the value at
-    the next start."""
+    """The image's node starts, stores a value, is healthy, ends by SIGTERM, and has the value after
+    a restart."""
     found = (image.root / "data").stat()
     assert (found.st_uid, found.st_gid) == image.ids
     assert stat.S_IMODE(found.st_mode) == 0o700
@@ -239,7 +239,7 @@ def test_the_image(image: Image, tmp_path: Path) -> None:
 
 
 def test_what_is_in_the_image(image: Image) -> None:
-    """Neither sources nor tools of the build, and nothing that installs."""
+    """The image contains no sources or build tools, and no package installer."""
     installed = {
         path.name.partition("-")[0].lower() for path in (image.root / "opt").rglob("*.dist-info")
     }

@@ -15,8 +15,7 @@ ROUNDS = 20
 
 @pytest.mark.slow
 async def test_backups_under_load(tmp_path: Path) -> None:
-    """However often a backup is taken, it has every write that was acknowledged before it, and
-    checks clean (BK1)."""
+    """Every backup has all writes acknowledged before it, and a check finds no damage (BK1)."""
     rounds = int(os.environ.get("SOAK_BACKUPS", ROUNDS))
     rows = await back_up_many_times(tmp_path, rounds=rounds)
     print(f"{rounds} backups with {rows} rows in all")

@@ -20,8 +20,8 @@ LOST = 0.02
 
 
 async def test_soak_of_histories(tmp_path: Path) -> None:
-    """However revocations, puts, gets and releases of two nodes meet, each history keeps what the
-    store promises."""
+    """Any interleaving of revocations, puts, gets and releases of two nodes gives a history that
+    the store's promises allow."""
     number, seed = (
         int(os.environ.get("SOAK_INTERLEAVINGS", INTERLEAVINGS)),
         int(os.environ.get("SOAK_SEED", SEED)),

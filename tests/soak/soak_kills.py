@@ -15,6 +15,6 @@ KILLS = 100
 
 @pytest.mark.slow
 async def test_soak(tmp_path: Path) -> None:
-    """However often it is killed, the node loses nothing that it acknowledged, and keeps no half of
-    anything."""
+    """A node that is killed many times loses nothing that it acknowledged, and has no partial
+    write."""
     await kill_many_times(tmp_path, kills=int(os.environ.get("SOAK_KILLS", KILLS)))

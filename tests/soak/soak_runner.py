@@ -97,8 +97,8 @@ def free_port() -> int:
 
 
 def started_at(pid: int) -> str:
-    """Return when a process was started, which tells it from a later one of its id; empty where it
-    has ended."""
+    """Return the start time of a process, which distinguishes it from a later one with its id;
+    empty if it has ended."""
     try:
         state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -107,14 +107,14 @@ def started_at(pid: int) -> str:
 
 
 def children_of(pid: int) -> dict[int, str]:
-    """Return the children of a process, and when each was started."""
+    """Return the children of a process with their start times."""
     found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return {int(one): started_at(int(one)) for numbers in found for one in numbers}
 
 
 @dataclass
 class Runner:
-    """A runner's process on one folder and one port; what is killed is started again."""
+    """The process of a runner on one folder and one port, which is restarted after a kill."""
 
     folder: Path
     node: str
@@ -168,7 +168,7 @@ class Runner:
                 await asyncio.sleep(_POLL_S)
 
     def end(self, number: signal.Signals) -> None:
-        """End it, and see each child end with it."""
+        """Stop the runner, and check that each child ends."""
         assert self.process is not None
         self.children |= children_of(self.process.pid)
         self.process.send_signal(number)
@@ -190,7 +190,7 @@ class Runner:
 
 @dataclass
 class Load:
-    """Calls of several keys, and what was answered."""
+    """Calls with several keys, and their answers."""
 
     runner: Runner
     http: aiohttp.ClientSession
@@ -313,7 +313,7 @@ async def staged(
 
 
 async def kill_at_random(load: Load, nodes: list[RunningNode], kills: Counter[str]) -> None:
-    """Kill something each time that some calls were made, until none is left."""
+    """Kill a process after every few calls, until no call is left."""
     chance, runner = load.chance, load.runner
     following = load.left - CALLS_BETWEEN_KILLS
     while load.left > 0:
@@ -340,8 +340,8 @@ async def kill_at_random(load: Load, nodes: list[RunningNode], kills: Counter[st
 
 
 async def test_soak_of_calls(tmp_path: Path) -> None:
-    """However children, runner and node end, no job is lost or run twice, and no balance is off by
-    a micro-unit."""
+    """Whenever children, runner and node are killed, no job is lost or run twice, and no balance is
+    off by a micro-unit."""
     calls, in_flight = (
         int(os.environ.get("SOAK_CALLS", CALLS)),
         int(os.environ.get("SOAK_IN_FLIGHT", IN_FLIGHT)),
@@ -367,8 +367,8 @@ async def test_soak_of_calls(tmp_path: Path) -> None:
 
 
 def judge(journal: Path, load: Load) -> None:
-    """Compare the journal of a runner that has ended with what was answered, its accounts with its
-    receipts, and these with the requests that arrived."""
+    """Compare the journal of a stopped runner with the answers, its accounts with its receipts, and
+    the receipts with the requests that arrived."""
     connection = sqlite3.connect(journal)
     assert connection.execute("SELECT count(*) FROM jobs WHERE state != 'done'").fetchone() == (0,)
     ((balance, reserved, charged),) = connection.execute(

@@ -73,7 +73,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("kind", PARSERS)
 def test_valid_identifiers_parse(kind: str) -> None:
-    """Every valid identifier parses; a resource lies in a space (U15)."""
+    """Every valid identifier parses, and every resource of a space belongs to it (U15)."""
     parsed = [PARSERS[kind](line) for line in _lines(f"{kind}_valid")]
     assert len(parsed) > 0
     if kind == "resource":
@@ -81,7 +81,7 @@ def test_valid_identifiers_parse(kind: str) -> None:
 
 
 def test_opaque_resources_lie_in_no_space() -> None:
-    """A URI that is no resource of a space is kept as it stands (U3, U16)."""
+    """A URI that is not a resource of a space is kept unchanged (U3, U16)."""
     for line in _lines("resource_opaque"):
         assert OpaqueResource(line) == parse_resource(line)
 
@@ -120,7 +120,8 @@ def test_principal(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("identifiers/resources.json"))
 def test_resource_parts(case: Any) -> None:
-    """A resource is taken apart, absent and empty told apart, and rendered as it came."""
+    """A resource is split into parts, with absent and empty ones distinguished, and rendered
+    unchanged."""
     resource = parse_resource(case["input"])
     assert case["expect"] == {name: getattr(resource, name) for name in case["expect"]}
     assert case["input"] == resource.text

@@ -75,7 +75,7 @@ def _texts() -> dict[str, str]:
 
 @cache
 def _sections(page: str) -> frozenset[str]:
-    """Return every number that a page has a heading for; `4.6 to 4.9` stands for all four."""
+    """Return every number that a page has a heading for; `4.6 to 4.9` counts as four."""
     found: set[str] = set()
     for first, last in _HEADING.findall((SPEC / f"{page}.md").read_text("utf-8")):
         found.add(first)
@@ -152,7 +152,7 @@ def test_cited_files_stand() -> None:
 
 
 def test_nothing_cites_documents_from_elsewhere() -> None:
-    """The project's texts stand on spec/ alone."""
+    """The project's texts cite only documents in spec/."""
     found = {
         f"{name}: {match[0]}"
         for name, text in _texts().items()

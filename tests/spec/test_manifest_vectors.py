@@ -50,7 +50,7 @@ def rows(resources: tuple[ResourceRequest, ...]) -> list[list[Any]]:
 
 @pytest.mark.parametrize("case", cases("manifest", failing=False))
 def test_manifests_resolve(case: Any) -> None:
-    """A manifest has no fault and resolves into these resources; its DID gets all of them."""
+    """A manifest has no fault and resolves into these resources, which its DID gets."""
     assert check_manifest(case["manifest"]) == ()
     manifest = parse_manifest(case["manifest"])
     resources = resolve_manifest(manifest)

@@ -49,7 +49,7 @@ def _rules() -> dict[str, bool]:
 
 
 def _named(text: str) -> set[str]:
-    """Return the ids in a text; a range names all in it."""
+    """Return the ids in a text, and all ids of the ranges in it."""
     ids = set(_ID.findall(text))
     for letter, first, last in _RANGE.findall(text):
         ids |= {f"{letter}{number}" for number in range(int(first), int(last) + 1)}
@@ -57,8 +57,7 @@ def _named(text: str) -> set[str]:
 
 
 def _remarks(path: Path) -> Iterator[str]:
-    """Yield every comment of a file, and every string that stands as a statement: docstrings of all
-    kinds."""
+    """Yield every comment of a file, and every string that is a statement, such as docstrings."""
     with path.open("rb") as stream:
         yield from (
             token.string

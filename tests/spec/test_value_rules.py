@@ -13,8 +13,8 @@ from sealspace.wallets import new_wallet
 
 
 async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
-    """A delete takes away what is current; the next put makes the key live, with nothing of before
-    (M30, M2)."""
+    """A put after a delete makes the key live again, with nothing of the deleted value (M30,
+    M2)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         await client.sign_in(new_wallet())
