@@ -283,8 +283,7 @@ async def test_what_was_seen_long_ago_is_looked_at_again(bench, site, look) -> N
 
 
 async def test_what_was_seen_is_said_in_plain_words(bench, site, look) -> None:
-    """The report for a person names the requester and its requests, the code, the state of the
-    platform, and what a grant would contain."""
+    """The report names the requests, the code, the platform's state and the terms of a grant."""
     seen = await look((await site()).url)
     policy = policy_for(
         seen, paths=["tinycloud:key:z6Mk:secrets/kv/vault/secrets/API_KEY"], ttl_s=60

@@ -6,52 +6,39 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import wasmtime
-from backend_desk import Desk
 from job_grants import granted_by_job
-from msgspec import convert
 from owner_desk import Ran
 from page_blocks import blocks_of
-from runner_stage import ENVIRONMENT, RunnerStage, runner_stage
+from repository_owner import DAY, REF, REPOSITORY, SECRET, RepositoryOwner
+from runner_stage import RunnerStage, runner_stage
 from sigstore.models import ClientTrustConfig
 from sigstore_authority import SigstoreAuthority
 from tests_support import REPOSITORY as CHECKOUT
 from tests_support import FixedClock
 
-from capabilities.abilities import DECRYPT, KV_GET
-from capabilities.clock_and_entropy import Clock, SystemClock
+from capabilities.clock_and_entropy import SystemClock
 from capabilities.signatures import Ed25519Signer
 from capabilities.siwe import parse_rfc3339
 from node.housekeeping.schedule import sweep_delegations
-from sealspace.apps.backends import deliver, policy_for
+from sealspace.apps.backends import deliver
 from sealspace.apps.provenance import parse_trusted_root
-from sealspace.apps.run_calls import call_right
-from sealspace.apps.runners import call_runner
 from sealspace.cli.exit_status import EXIT_STATUS
-from sealspace.cli.owner.owner_profile import OwnerHome, read_wallet
+from sealspace.cli.owner_profile import read_wallet
 from sealspace.client import Client
-from sealspace.delegations import allow
-from sealspace.documents.builds import Build
-from sealspace.documents.project_names import parse_project
-from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.errors import DecryptDenied, NotGranted
 from sealspace.secrets import parse_secret_label
-from sealspace.session import load_session
 from sealspace.wire.token_line import read_token
 from spaces.grants.retention import KEPT_AFTER_EXPIRY_S
 
-SECRET = "open sesame, says the owner"
-REPOSITORY, REF = "github.com/alice/project", "refs/heads/main"
 FIRST, SECOND = "a1" * 20, "b2" * 20
 WORKFLOW = f"{REPOSITORY}/.github/workflows/release.yml"
-DAY = 86_400.0
 PHRASE = "006H M9SM 8575 PT3N GA7S SADP RF8D VTQQ XWAY"
 OTHER_RUNNER = Ed25519Signer(bytes(range(32))).did
 INVALID = EXIT_STATUS["provenance-invalid"]
@@ -72,125 +59,6 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
         yield await runner_stage(stack, tmp_path_factory.mktemp("runner"))
 
 
-@dataclass
-class Person:
-    """An owner who is also the developer of a program, with a trusted root in a file."""
-
-    desk: Desk
-    stage: RunnerStage
-    authority: SigstoreAuthority
-    folder: Path
-    owner: str = ""
-
-    @property
-    def root(self) -> tuple[str, str]:
-        return "--trusted-root", str(self.folder / "root.json")
-
-    def built(
-        self,
-        commit: str,
-        *,
-        sha256: str = "",
-        cut: tuple[Any, ...] = (),
-        padding: int = 0,
-        hand_made: bool = False,
-        **more: Any,
-    ) -> tuple[str, str, str]:
-        """Write a program that differs for each commit, and a bundle about it or other bytes.
-
-        From the bundle, one member may be cut out, and it may be padded or made by hand.
-        """
-        wasm = wasmtime.wat2wasm(ENVIRONMENT) + _section(commit)
-        program, file = self.folder / "program.wasm", self.folder / "bundle.json"
-        program.write_bytes(wasm)
-        digest = hashlib.sha256(wasm).hexdigest()
-        bundle = json.loads(self.authority.bundle(sha256 or digest, commit=commit, **more))
-        if cut:
-            *path, last = cut
-            inner = bundle
-            for name in path:
-                inner = inner[name]
-            del inner[last]
-        if hand_made:
-            bundle = {"mediaType": bundle["mediaType"], "dsseEnvelope": bundle["dsseEnvelope"]}
-        file.write_text(json.dumps(bundle) + " " * padding)
-        return str(program), str(file), digest
-
-    def desk_client(self, clock: Clock | None = None) -> Client:
-        """Return a client with the stored session."""
-        session = load_session(self.desk.home / "session.json")
-        return Client(self.desk.node, session=session, clock=clock)
-
-    async def kept_grant(
-        self,
-        version: dict[str, Any],
-        *,
-        did: str | None = None,
-        ttl_s: float = 7 * DAY,
-        age_s: float = 0,
-    ) -> None:
-        """Make a grant for a version, some time ago, that is not sent to the runner."""
-        build = convert(version["build"], Build)
-        rule = ByHash(version["sha256"], parse_project(version["project"]), build)
-        wallet, seen = read_wallet(self.desk.home / "wallet.key"), await self.stage.look()
-        async with self.desk_client(FixedClock(SystemClock.now() - age_s)) as client:
-            secret = client.secrets().resource("API_KEY")
-            portable = await client.delegations.delegate(
-                did or seen.did,
-                [allow(secret, KV_GET), allow(client.encryption.network().text, DECRYPT)],
-                ttl_s=ttl_s,
-                policy=policy_for(seen, paths=[secret], ttl_s=ttl_s),
-                run=RunStatement(programs=(rule,)),
-                wallet=wallet,
-            )
-        OwnerHome(self.desk.home).keep_grant(portable, url=self.stage.url)
-
-    async def publish(self, commit: str, name: str = "digest", **more: Any) -> dict[str, Any]:
-        program, bundle, _ = self.built(commit, **more)
-        ran = await self.desk.run(
-            *("project", "publish", name, program, "--provenance", bundle, *self.root, "--json")
-        )
-        assert ran.status == 0, ran
-        found: dict[str, Any] = json.loads(ran.out)
-        return found
-
-    def granting(self, *more: str, project: str = "digest") -> tuple[str, ...]:
-        return (
-            *("runner", "grant", self.stage.url, "--repository", REPOSITORY, "--ref", REF),
-            *("--secret", "API_KEY", "--program", project, "--yes", *self.root, *more),
-        )
-
-    def refreshing(self, *more: str) -> tuple[str, ...]:
-        return ("runner", "grant", self.stage.url, "--refresh", "--yes", *self.root, *more)
-
-    async def gets_the_secret(self, sha256: str, project: str = "digest") -> bool:
-        """Call a version, and return whether it got the secret."""
-        async with self.desk_client() as client:
-            wallet = read_wallet(self.desk.home / "wallet.key")
-            await client.delegations.add_right(wallet, [call_right(client.kv().space.text)])
-            answer = await call_runner(
-                self.stage.url,
-                client.session,
-                {
-                    "source": {"project": f"{self.owner}/{project}", "version": sha256},
-                    "secretsRef": {"profile": "default", "owner": self.owner},
-                },
-            )
-        text = json.dumps(answer)
-        assert answer["status"] == "completed" or "secrets-not-granted" in text, text
-        return f"API_KEY={SECRET}" in text
-
-    async def grants(self) -> list[dict[str, Any]]:
-        """Return the live grants to runners."""
-        listed = json.loads((await self.desk.run("runner", "list", "--json")).out)
-        return [one for one in listed if one["state"] == "active"]
-
-
-def _section(text: str) -> bytes:
-    """Return a custom section of WebAssembly that makes two programs differ."""
-    return bytes([0, len(text) + 1, len(text)]) + text.encode()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def person(
     stage: RunnerStage,
@@ -198,17 +66,19 @@ async def person(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> Person:
+) -> RepositoryOwner:
     """A logged-in owner with a secret, for each test."""
     (tmp_path / "root.json").write_bytes(authority.trusted_root)
     desk = stage.desk(tmp_path, capsys, monkeypatch)
     await desk.log_in("--space", "public")
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET)).status == 0
     owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
-    return Person(desk, stage, authority, tmp_path, owner)
+    return RepositoryOwner(
+        desk=desk, stage=stage, authority=authority, folder=tmp_path, owner=owner
+    )
 
 
-async def test_from_a_build_to_the_next(person: Person) -> None:
+async def test_from_a_build_to_the_next(person: RepositoryOwner) -> None:
     """PV11 to PV14: a repository's build gets the secret, and after a refresh only the next one."""
     desk, stage = person.desk, person.stage
     first = await person.publish(FIRST)
@@ -245,7 +115,7 @@ async def test_from_a_build_to_the_next(person: Person) -> None:
         assert json.dumps(second["build"], separators=(",", ":")) in described, command
 
 
-async def test_an_interrupted_refresh_is_completed(person: Person) -> None:
+async def test_an_interrupted_refresh_is_completed(person: RepositoryOwner) -> None:
     """A grant that the runner never got is sent again, and only then the old one is revoked."""
     desk = person.desk
     first = await person.publish(FIRST)
@@ -265,7 +135,7 @@ async def test_an_interrupted_refresh_is_completed(person: Person) -> None:
     assert len(await person.grants()) == 1
 
 
-async def test_a_grant_is_renewed(person: Person) -> None:
+async def test_a_grant_is_renewed(person: RepositoryOwner) -> None:
     """A grant with less than half of its lifetime left is renewed for the same lifetime."""
     version = await person.publish(FIRST)
     await person.kept_grant(version, ttl_s=30 * DAY, age_s=20 * DAY)
@@ -281,7 +151,7 @@ async def test_a_grant_is_renewed(person: Person) -> None:
     assert await person.gets_the_secret(version["sha256"])
 
 
-async def test_a_repository_with_the_name_of_another(person: Person) -> None:
+async def test_a_repository_with_the_name_of_another(person: RepositoryOwner) -> None:
     """PV11: a repository that took over the name gets nothing until the old grants are revoked.
     With `--all` the other grants are refreshed."""
     desk = person.desk
@@ -313,7 +183,7 @@ async def test_a_repository_with_the_name_of_another(person: Person) -> None:
     assert await person.gets_the_secret(taken["sha256"])
 
 
-async def test_a_namesake_with_other_capitals(person: Person) -> None:
+async def test_a_namesake_with_other_capitals(person: RepositoryOwner) -> None:
     """PV11: GitHub ignores capitals in names, so these are names of one repository."""
     desk, capitals = person.desk, "github.com/Alice/Project"
     await person.publish(FIRST)
@@ -326,7 +196,7 @@ async def test_a_namesake_with_other_capitals(person: Person) -> None:
 
 
 @pytest.mark.parametrize("by", ["revocation", "refresh"])
-async def test_a_grant_that_is_revoked_during_a_refresh(person: Person, by: str) -> None:
+async def test_a_grant_that_is_revoked_during_a_refresh(person: RepositoryOwner, by: str) -> None:
     """PV16: the grant is not replaced, so no further build gets the secret."""
     desk, pipe = person.desk, person.folder / "root.pipe"
     os.mkfifo(pipe)
@@ -351,7 +221,7 @@ async def test_a_grant_that_is_revoked_during_a_refresh(person: Person, by: str)
     assert got == [False, False, *([True] if by == "refresh" else [])]
 
 
-async def test_a_revocation_that_the_node_has_forgotten(person: Person) -> None:
+async def test_a_revocation_that_the_node_has_forgotten(person: RepositoryOwner) -> None:
     """PV11: the node removes a revoked grant some time after its end. The newer grants count."""
     desk, services = person.desk, person.stage.node.services
     await person.publish(FIRST)
@@ -369,7 +239,7 @@ async def test_a_revocation_that_the_node_has_forgotten(person: Person) -> None:
     assert (await desk.run(*person.granting())).status == INVALID
 
 
-async def test_a_renamed_repository(person: Person) -> None:
+async def test_a_renamed_repository(person: RepositoryOwner) -> None:
     """PV11: the same number under another name is explained, and refused."""
     await person.publish(FIRST)
     assert (await person.desk.run(*person.granting())).status == 0
@@ -405,7 +275,7 @@ REUSABLE = {"workflow": OTHER_WORKFLOW, "config": f"{WORKFLOW}@{REF}"}
         ("cannot be verified", {"hand_made": True}),
     ],
 )
-async def test_bad_bundles(person: Person, claim: str, more: dict[str, Any]) -> None:
+async def test_bad_bundles(person: RepositoryOwner, claim: str, more: dict[str, Any]) -> None:
     """PV1 to PV10: a bundle that proves nothing is not published, and opens nothing."""
     program, bundle, sha256 = person.built(FIRST, **more)
     publish = ("project", "publish", "digest", program)
@@ -433,7 +303,7 @@ async def test_bad_bundles(person: Person, claim: str, more: dict[str, Any]) -> 
     ],
 )
 async def test_builds_that_are_not_wanted(
-    person: Person, said: str, more: dict[str, Any], options: tuple[str, ...]
+    person: RepositoryOwner, said: str, more: dict[str, Any], options: tuple[str, ...]
 ) -> None:
     """PV11: another repository, ref or workflow than the owner names gets nothing."""
     await person.publish(FIRST, **more)
@@ -442,14 +312,14 @@ async def test_builds_that_are_not_wanted(
     assert await person.grants() == []
 
 
-async def test_a_workflow_of_another_repository_is_named(person: Person) -> None:
+async def test_a_workflow_of_another_repository_is_named(person: RepositoryOwner) -> None:
     """PV11: a reusable workflow is granted to if the owner names it."""
     await person.publish(FIRST, **REUSABLE)
     assert (await person.desk.run(*person.granting("--workflow", OTHER_WORKFLOW))).status == 0
     assert (await person.desk.run(*person.refreshing())).status == 0
 
 
-async def test_where_a_version_was_built(person: Person) -> None:
+async def test_where_a_version_was_built(person: RepositoryOwner) -> None:
     """PV12: anybody can read and verify the bundle of a version. Without a bundle nothing is
     granted."""
     desk = person.desk
@@ -471,7 +341,7 @@ async def test_where_a_version_was_built(person: Person) -> None:
     assert (await desk.run(*command, "--version", first["sha256"])).status == 0
 
 
-async def test_options_of_builds(person: Person) -> None:
+async def test_options_of_builds(person: RepositoryOwner) -> None:
     """The options have to be complete; the error names what is missing."""
     desk, url = person.desk, person.stage.url
     version = await person.publish(FIRST)
@@ -495,7 +365,7 @@ async def test_options_of_builds(person: Person) -> None:
     assert hashed.status == EXIT_STATUS["not-there"], hashed
 
 
-async def test_trusted_roots(person: Person) -> None:
+async def test_trusted_roots(person: RepositoryOwner) -> None:
     """The file may be old or have several lines. Bundles are refused under another root."""
     desk, root = person.desk, person.folder / "root.json"
     await person.publish(FIRST)
@@ -517,7 +387,7 @@ async def test_trusted_roots(person: Person) -> None:
         assert ran.status == status, (data[:20], ran)
 
 
-async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_page(person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands of the page do what it says, with this module's runner and trusted root."""
     page = (CHECKOUT / "docs" / "how-to" / "secrets-for-a-repository.md").read_text("utf-8")
     blocks = [block for block in blocks_of(page) if "test_repository_grants" in block.why]
@@ -548,7 +418,7 @@ async def test_the_page(person: Person, monkeypatch: pytest.MonkeyPatch) -> None
     assert "trusted root root.json, 0 days old" in printed[9] and SECOND in printed[9]
 
 
-async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> None:
+async def test_a_grant_to_another_runner_is_none_to_this_one(person: RepositoryOwner) -> None:
     """A grant with the same terms to another runner is not replaced."""
     await person.publish(FIRST)
     assert (await person.desk.run(*person.granting())).status == 0
@@ -559,7 +429,7 @@ async def test_a_grant_to_another_runner_is_none_to_this_one(person: Person) -> 
     assert {one["did"] for one in await person.grants()} == {OTHER_RUNNER, person.stage.runner.did}
 
 
-async def test_the_owner_of_a_phrase(person: Person) -> None:
+async def test_the_owner_of_a_phrase(person: RepositoryOwner) -> None:
     """A grant by a key states no time of issue, so it is renewed for the lifetime in
     `--expires`."""
     desk = person.desk
@@ -581,7 +451,7 @@ async def test_the_owner_of_a_phrase(person: Person) -> None:
 
 
 async def test_the_trusted_root_is_downloaded_once(
-    person: Person, monkeypatch: pytest.MonkeyPatch
+    person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command that refreshes several grants downloads Sigstore's trusted root once."""
     downloads = []
@@ -603,14 +473,14 @@ async def test_the_trusted_root_is_downloaded_once(
         assert len(downloads) == times
 
 
-async def token_of(person: Person) -> str:
+async def token_of(person: RepositoryOwner) -> str:
     """Make a token for a job."""
     made = await person.desk.run(*person.granting("--for-job", "--json"))
     assert made.status == 0, made
     return str(json.loads(made.out)["token"])
 
 
-async def job(person: Person, token: str, *words: str, home: Path | None = None) -> Ran:
+async def job(person: RepositoryOwner, token: str, *words: str, home: Path | None = None) -> Ran:
     """Run a command as a job does, on a machine that has nothing but a token."""
     trusted = person.desk.folder
     trust = ("--trust-root", str(trusted / "root.pem"), "--collateral", str(trusted / "collateral"))
@@ -623,7 +493,7 @@ async def job(person: Person, token: str, *words: str, home: Path | None = None)
         return await machine.run(*words, *(trust if "grant" in words else ()))
 
 
-async def test_a_job_refreshes(person: Person) -> None:
+async def test_a_job_refreshes(person: RepositoryOwner) -> None:
     """PV15, RN245 to RN247: the owner makes a token, and a job without stored state grants each
     build."""
     desk, url = person.desk, person.stage.url
@@ -654,7 +524,7 @@ async def test_a_job_refreshes(person: Person) -> None:
     assert not await person.gets_the_secret(second["sha256"])
 
 
-async def test_an_interrupted_job_is_completed(person: Person) -> None:
+async def test_an_interrupted_job_is_completed(person: RepositoryOwner) -> None:
     """RN247: the runner stops using the former grant; the next run revokes what was left."""
     first = await person.publish(FIRST)
     token = await token_of(person)
@@ -675,7 +545,7 @@ async def test_an_interrupted_job_is_completed(person: Person) -> None:
     assert await person.gets_the_secret(second["sha256"])
 
 
-async def test_the_token_of_a_job_opens_nothing(person: Person) -> None:
+async def test_the_token_of_a_job_opens_nothing(person: RepositoryOwner) -> None:
     """RN245: with the token alone, the node releases no key, and the value stays encrypted."""
     await person.publish(FIRST)
     token = await token_of(person)
@@ -701,7 +571,7 @@ async def test_the_token_of_a_job_opens_nothing(person: Person) -> None:
         assert ("a machine token cannot do this" in ran.err) is (words[0] != "runner"), ran
 
 
-async def test_a_runner_s_did_ends_the_token_of_a_job(person: Person) -> None:
+async def test_a_runner_s_did_ends_the_token_of_a_job(person: RepositoryOwner) -> None:
     """RN245: a job grant is for the key of a job, but belongs to the grants to the runner."""
     version = await person.publish(FIRST)
     token, did = await token_of(person), person.stage.runner.did
@@ -711,7 +581,7 @@ async def test_a_runner_s_did_ends_the_token_of_a_job(person: Person) -> None:
     assert not await person.gets_the_secret(version["sha256"])
 
 
-async def test_a_job_for_another_runner_or_repository(person: Person) -> None:
+async def test_a_job_for_another_runner_or_repository(person: RepositoryOwner) -> None:
     """RN246: the options of a job's token must name a repository; another one is not refreshed."""
     await person.publish(FIRST)
     ran = await person.desk.run(
