@@ -53,6 +53,7 @@ from sealspace.errors import (
 from sealspace.kv import Value
 from sealspace.session import Grant, space_of
 from sealspace.spaces import PublicKv
+from tee_backend.backend import Backend
 
 from ..reasons import RunRefused
 from .call_bodies import BuildSource

@@ -35,9 +35,9 @@ from sealspace.errors import (
 )
 from sealspace.secrets import Secret, is_protected, parse_secret_name
 from sealspace.session import Grant, space_of
+from tee_backend.backend import Backend
+from tee_backend.evidence.evidence_errors import EvidenceSourceError
 
-from ...backend import Backend
-from ...evidence.evidence_errors import EvidenceSourceError
 from ..guest.runs import MILLION, Limits, RunRequest
 from ..reasons import RunRefused
 from ..shares import Payer

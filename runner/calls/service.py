@@ -41,12 +41,8 @@ from sealspace.session import Grant, iso_time
 from sealspace.wire.portable import PortableDelegation
 from tee_backend.attestation.report_data import runner_binding
 from tee_backend.backend import Backend
-from tee_backend.evidence.evidence_errors import EvidenceSourceError
 from tee_backend.evidence.source import EvidenceSource
 
-from ...attestation.report_data import runner_binding
-from ...backend import Backend
-from ...evidence.source import EvidenceSource
 from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult

@@ -41,28 +41,18 @@ from tee_backend.evidence.tsm import TsmSource
 from tee_backend.listener import ConnectionLimits, listening
 from tee_backend.outbound import Outbound
 
-from ..backend import Backend
-from ..backend.key import KeyFile, backend_seed
-from ..backend.publishing import BackendSurface, SurfaceRequest
-from ..evidence.dstack import DstackSource
-from ..evidence.evidence_errors import EvidenceSourceError
-from ..evidence.simulated import PlatformFolderError, SimulatedSource
-from ..evidence.source import EvidenceSource, KeySource
-from ..evidence.tsm import TsmSource
-from ..listener import ConnectionLimits, listening
-from ..runner.calls.grant_judging import can_judge_patterns
-from ..runner.calls.journal import Journal
-from ..runner.calls.prices import Price
-from ..runner.calls.published_programs import PublishedPrograms
-from ..runner.calls.secret_tags import SecretTagKey, StorageKey
-from ..runner.calls.service import Runner, begin, manifest_of
-from ..runner.calls.task_stages import TaskStages
-from ..runner.guest.executor import Executor
-from ..runner.guest.outbound import Outbound
-from ..runner.guest.runs import Limits
-from ..runner.http.routes import mounted
-from ..runner.tasks.folders import prepare_root
-from .grants import limit_options
+from ..calls.grant_judging import can_judge_patterns
+from ..calls.journal import Journal
+from ..calls.prices import Price
+from ..calls.published_programs import PublishedPrograms
+from ..calls.secret_tags import SecretTagKey, StorageKey
+from ..calls.service import Runner, begin, manifest_of
+from ..calls.task_stages import TaskStages
+from ..guest.executor import Executor
+from ..guest.runs import Limits
+from ..http.routes import mounted
+from ..tasks.folders import prepare_root
+from .run_grants import limit_options
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  # each task has a new folder of its own below
 _JOURNAL = "journal.sqlite"

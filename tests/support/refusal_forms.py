@@ -10,7 +10,6 @@ from typing import get_args
 import capabilities
 import encryption_network
 import node
-import runner
 import spaces
 import tee_backend
 from capabilities.capability_errors import CHAIN_TEXTS, ChainError

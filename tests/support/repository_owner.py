@@ -23,7 +23,7 @@ from capabilities.clock_and_entropy import Clock, SystemClock
 from sealspace.apps.backends import policy_for
 from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner
-from sealspace.cli.owner_profile import OwnerHome, read_wallet
+from sealspace.cli.owner.owner_profile import OwnerHome, read_wallet
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.documents.builds import Build

@@ -8,7 +8,8 @@ from spaces.keyspace import space_keys
 from spaces.store.contract import Add, Check, Commit, Put, Record
 from spaces.values.quota import effective_limit
 from spaces.values.value_bodies import Staging
-from spaces.values.value_heads import Head, Write, WritePlan, head_key, head_of
+from spaces.values.value_heads import Head, head_key, head_of
+from spaces.values.value_writes import Write, WritePlan
 
 from ...refusal import Refusal
 from ...services import Services

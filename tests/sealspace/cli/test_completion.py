@@ -110,8 +110,8 @@ def test_an_option_imports_its_command_only() -> None:
     """Completing an option imports only its own command."""
     offered, modules = _completed("secret", "list", "--sc")
     assert offered == ["--scope"]
-    assert "sealspace.cli.secret" in modules
-    assert not modules & {"sealspace.cli.login", "sealspace.cli.run", "node.cli.serve"}
+    assert "sealspace.cli.keep.secret" in modules
+    assert not modules & {"sealspace.cli.who.login", "sealspace.cli.use.run", "node.cli.serve"}
     assert _completed("version", "--js") == (["--json"], {"sealspace.cli.version"})
 
 

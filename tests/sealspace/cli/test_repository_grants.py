@@ -30,7 +30,7 @@ from node.housekeeping.schedule import sweep_delegations
 from sealspace.apps.backends import deliver
 from sealspace.apps.provenance import parse_trusted_root
 from sealspace.cli.exit_status import EXIT_STATUS
-from sealspace.cli.owner_profile import read_wallet
+from sealspace.cli.owner.owner_profile import read_wallet
 from sealspace.client import Client
 from sealspace.errors import DecryptDenied, NotGranted
 from sealspace.secrets import parse_secret_label

@@ -291,7 +291,7 @@ def test_nobody_answers_in_time(
     opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error after a timeout says how far the sign-in got, and what to do."""
-    monkeypatch.setattr("sealspace.cli.wallet_page.LIMIT_S", 0.06)
+    monkeypatch.setattr("sealspace.cli.owner.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
     if opened:
         page.exchange({"tab": A, "version": 0})

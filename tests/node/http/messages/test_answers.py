@@ -18,7 +18,7 @@ from node.http.app import common_headers, set_headers
 from node.http.listener import start_listener
 from node.http.messages.common_head import COMMON_HEAD, CommonHead
 from node.http.messages.http_answers import WholeAnswer, empty_answer, json_answer
-from sealspace.cli.listening_socket import bind_socket
+from sealspace.service.listening_socket import bind_socket
 
 HEADERS = {
     "none": {},

@@ -8,7 +8,7 @@ from audit_records import audit_records
 
 from node.config.loading import load_config
 from node.config.tree import Admin, Config, Hosting
-from sealspace.cli.command_errors import ConfigurationError
+from sealspace.service.command_errors import ConfigurationError
 from spaces.values.metadata import ROW_BYTES
 
 SECRET = "canary-of-the-operator"
