@@ -155,7 +155,9 @@ class ArchiveWriter:
     def begin(self, name: str, size_bytes: int) -> None:
         """Begin a tar member of a given size."""
         info = TarInfo(name)
-        info.size, info.mode, info.mtime = size_bytes, 0o600, self._made_at
+        info.size = size_bytes
+        info.mode = 0o600
+        info.mtime = self._made_at
         self.write(info.tobuf(GNU_FORMAT))
         self._end_bytes = self.size_bytes + size_bytes
 

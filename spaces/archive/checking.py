@@ -180,7 +180,8 @@ def _check_row(
     for account, amount in accounting_entries(key, parsed, snapshot.get):
         balances.book(account, amount)
     read = readers.get(key) or readers.get(key[:1])
-    value = parsed[0].value
+    record, _, _ = parsed
+    value = record.value
     if read is not None and value is not None:
         require(read(value) == key, "a row is stored under the wrong key")
 

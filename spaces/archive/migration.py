@@ -270,7 +270,8 @@ async def _begin(database: Session) -> None:
     schema = await schema_of(database)
     if MIGRATING in schema:
         return
-    if (former := await _moved_to(database, schema)) is not None:
+    former = await _moved_to(database, schema)
+    if former is not None:
         raise MigrationRefused(
             f"the database contains the remains of a store that was moved to {former}",
             next_step="choose another database with --store URL, or empty this database",

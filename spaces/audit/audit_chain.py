@@ -185,7 +185,8 @@ async def seal_batch(
     while True:
         range_ = Range(AUDIT_PREFIX, after=after, limit=min(limit, MAX_BATCH))
         snapshot = await store.read((AUDIT_CHAIN_KEY,), ranges=(range_,))
-        head_row, page = snapshot.records[0], snapshot.pages[0]
+        (head_row,) = snapshot.records
+        (page,) = snapshot.pages
         if page.rows or not page.more or page.last_key is None:
             return await _commit(store, chain, head_row, page, now=now, is_last=is_last)
         after = page.last_key  # a page of tombstones only (ST5)
@@ -202,7 +203,8 @@ async def oldest_unsealed_at(
     after = await _queue_start(store, chain, window_s, now)
     async for page in pages_of(store, Range(AUDIT_PREFIX, after=after, limit=1, keys_only=True)):
         if page.rows:
-            return int.from_bytes(page.rows[0][0][1:9], "big") / 1_000_000
+            oldest, _ = page.rows[0]
+            return int.from_bytes(oldest[1:9], "big") / 1_000_000
     return None
 
 

@@ -161,7 +161,9 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
         )
         old = [key for key, _ in page.rows if key[_SORT_KEY_OFFSET : _SORT_KEY_OFFSET + 8] < until8]
         position = page.place
-        last = page.rows[-1][0] if page.rows else None
+        last = None
+        if page.rows:
+            last, _ = page.rows[-1]
         if position is not None and last is not None and last not in old:
             # The rest of this network is even more recent: continue with the next network.
             position = last[:_SORT_KEY_OFFSET] + _END_OF_NETWORK

@@ -313,7 +313,8 @@ class Delegations:
         if entry is None:
             return None
         self._by_content.move_to_end(content)
-        return entry[0]
+        stored, _ = entry
+        return stored
 
     def add(self, stored: Registered, cid: Digest | None = None) -> None:
         """Add a delegation to the cache.

@@ -263,7 +263,8 @@ def plan_hosting(
         if space in hosted or is_refused:
             continue
         limits = counters.limits_of(owner)
-        if counters.have_room(limits) and len(new) < request.policy.per_grant:  # ST15
+        # the counters are limited, and so are the new spaces of one grant (ST15)
+        if counters.have_room(limits) and len(new) < request.policy.per_grant:
             new[space] = None
             counters.increase(limits)
     active = hosted | new
@@ -295,10 +296,10 @@ class _SpaceCounters:
         newcomers = self._request.newcomers
         own = owner_counter(x16(owner))
         limits = {own: policy.per_owner, TOTAL_SPACES_COUNTER: policy.total}
-        if newcomers is not None and own not in self._growth:
-            is_new_owner = counter_of(self._found[own]) == 0
-            if is_new_owner:
-                limits[newcomers] = policy.new_owners_per_hour
+        # an owner's first space counts towards the new owners of the hour
+        is_first = own not in self._growth and counter_of(self._found[own]) == 0
+        if newcomers is not None and is_first:
+            limits[newcomers] = policy.new_owners_per_hour
         return limits
 
     def have_room(self, limits: Mapping[bytes, int]) -> bool:

@@ -67,7 +67,8 @@ class _Cursor:
         `keys` then iterates over the keys of the page.
         """
         self.keys = iter([key for key, _ in page.rows])
-        self.more, self.after = page.more, page.last_key
+        self.more = page.more
+        self.after = page.last_key
 
 
 class ListingQuery(AcyclicStruct):
@@ -158,7 +159,10 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
     """
     # The key of an empty path begins those of all paths of at most 400 bytes.
     prefix = value_key(space_id16(query.space), "")
-    if not page.rows or not page.rows[0][0].startswith(prefix):
+    if not page.rows:
+        return None
+    first, _ = page.rows[0]
+    if not first.startswith(prefix):
         return None
     if query.after is not None and len(query.after.encode(*_TEXT)) > MAX_PLAIN_PATH_BYTES:
         return None  # the listing begins in more than one group

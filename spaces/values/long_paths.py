@@ -13,12 +13,13 @@ below it. It is rewritten whenever a path is added or removed:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from ..keyspace import MAX_PLAIN_PATH_BYTES, group_of, last_segment, path_keys
 from ..space_errors import PathTooLong
-from ..store.contract import Put, Range, Store, read_page
+from ..store.contract import Page, Put, Range, Store, read_page
 
 # ST6: a value and all index rows that lead to its path fit into one commit.
 MAX_PATH_BYTES = 100_000
@@ -38,38 +39,58 @@ def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     return [Put(key, b"") for key in keys]
 
 
+@dataclass(slots=True)
+class _Group:
+    """A group of paths, and the keys of the rows that are removed from it.
+
+    `prefix` is the key prefix of the rows in the group.
+    """
+
+    prefix: bytes
+    removed: set[bytes] = field(default_factory=set)
+
+    def others_in(self, page: Page) -> set[bytes]:
+        """Return the keys in a page that are not removed."""
+        return {key for key, _ in page.rows} - self.removed
+
+
 async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the index updates for deleted paths, as write operations.
 
     Index rows that lead to no path any more are deleted. The others are rewritten, so that
     concurrent deletes are refused. At least one read is needed for each group.
     """
-    # By the first bytes of all paths in a group: its key prefix, and the keys removed from it.
-    removed = dict[bytes, tuple[bytes, set[bytes]]]()
+    # By the first bytes of all paths in a group.
+    removed = dict[bytes, _Group]()
     for raw in paths:
         _add_removed(removed, raw, path_keys(space16, raw)[-1])
     puts = list[Put]()
     while removed and len(puts) < _MOST_LEVELS * len(paths):
         # The innermost first, because its index row is in the group above and may be removed too.
         beginning = max(removed, key=len)
-        prefix, keys = removed.pop(beginning)
+        group = removed.pop(beginning)
         index_key = path_keys(space16, beginning + b"x")[-2]
-        range_ = Range(prefix, limit=len(keys) + 1, keys_only=True)
+        range_ = Range(group.prefix, limit=len(group.removed) + 1, keys_only=True)
         snapshot = await store.read((index_key,), ranges=(range_,))
-        record, page = snapshot.records[0], snapshot.pages[0]
+        (record,) = snapshot.records
+        (page,) = snapshot.pages
         if record is None or record.value is None:
             continue
         # Later pages are read from later snapshots. That does no harm: the commit checks the index
         # row.
-        while not (others := {key for key, _ in page.rows} - keys) and page.more:
+        others = group.others_in(page)
+        while not others and page.more:
             page = await read_page(store, replace(range_, after=page.last_key))
+            others = group.others_in(page)
         puts.append(Put(index_key, b"" if others else None, expect=record.stamp))
         if not others:
             _add_removed(removed, beginning, index_key)
     return puts
 
 
-def _add_removed(removed: dict[bytes, tuple[bytes, set[bytes]]], path: bytes, key: bytes) -> None:
+def _add_removed(removed: dict[bytes, _Group], path: bytes, key: bytes) -> None:
+    """Note that a row is removed from the group of a path."""
     start = last_segment(path)
     if start:  # no index row leads to the outermost group
-        removed.setdefault(path[:start], (group_of(key), set()))[1].add(key)
+        group = removed.setdefault(path[:start], _Group(group_of(key)))
+        group.removed.add(key)

@@ -340,7 +340,8 @@ class IncomingObject:
 
     async def _send_buffer(self) -> None:
         self._upload = _Upload(self._bucket.objects)
-        buffered, self._buffer = self._buffer, []
+        buffered = self._buffer
+        self._buffer = []
         for piece in buffered:
             await self._upload.send(piece)
 
@@ -370,7 +371,8 @@ class IncomingObject:
             raise StoreUnavailable(
                 "a large value cannot be stored: the upload was already discarded"
             )
-        key, former = key_of(name), self._key
+        key = key_of(name)
+        former = self._key
         with _bucket_errors("a large value cannot be stored under its final name"):
             if self._buffer:
                 await obstore.put_async(
@@ -393,8 +395,10 @@ class IncomingObject:
         self._buffer.clear()
         if self._give_back is not None:
             self._give_back()  # only the first call has an effect
-        upload, self._upload = self._upload, None
-        key, self._key = self._key, None
+        upload = self._upload
+        key = self._key
+        self._upload = None
+        self._key = None
         if upload is not None:
             await upload.abort()
         if key is not None:
@@ -501,7 +505,8 @@ class OpenObject(OpenedBody):
                 )
             if len(found) != window_end - start:
                 raise RecordDamaged("the object of a large value is shorter than recorded")
-            self._window, self._window_start = bytes(found), start
+            self._window = bytes(found)
+            self._window_start = start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:
             hasher.update(piece)

@@ -77,12 +77,11 @@ class ReadCohorts:
 
 
 STEP_BYTES = 1024 * 1024
+"""How many bytes of a long upload are written at a time."""
 # The most buffers that the kernel accepts in one call (IOV_MAX).
 _BUFFERS_A_CALL = 1024
 # None on a platform without the flag.
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
-# Free disk space that large values do not use. It is more than the store's own reserve, so that
-# small commits such as a revocation or a delete are accepted when the disk is full of large values.
 _SYNC_EVERY_BYTES = 32 * 1024 * 1024
 _INCOMING = "incoming"
 
@@ -91,7 +90,7 @@ _INCOMING = "incoming"
 class ObjectFolder:
     """Storage for large values in a folder.
 
-    Any number of processes may use it.
+    Any number of processes may use it. Large values leave `reserve_bytes` of the disk free.
     """
 
     _folder: Path
@@ -320,7 +319,8 @@ class IncomingFile:
         if self._buffer is None:
             await _run_shielded(self._discard)
         else:
-            self._buffer, self._is_discarded = None, True
+            self._buffer = None
+            self._is_discarded = True
 
     def _discard(self) -> None:
         with self._lock, suppress(OSError):  # swept later if this fails
@@ -388,9 +388,10 @@ class OpenBody(OpenedBody):
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
-            if self._descriptor is None or os.preadv(
-                self._descriptor, (piece,), offset, _NOWAIT
-            ) != len(piece):
+            if self._descriptor is None:
+                return False
+            read_bytes = os.preadv(self._descriptor, (piece,), offset, _NOWAIT)
+            if read_bytes != len(piece):
                 return False
         except OSError:
             # The read would wait, is not supported, or failed. The thread's read shows which.

@@ -135,7 +135,9 @@ class Staging:
             if incoming is not None and held_bytes >= self._step_bytes(is_long):
                 await incoming.append(*held)
                 self._take(-held_bytes)
-                held, held_bytes, is_long = [], 0, True
+                held = []
+                held_bytes = 0
+                is_long = True
         if incoming is None:
             self._inline_free_bytes -= held_bytes
             return inline_body(b"".join(held))
