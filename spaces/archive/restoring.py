@@ -7,6 +7,7 @@ subfolder is removed.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import struct
@@ -108,7 +109,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     was_there = folder.exists()
     if was_there and any(folder.iterdir()):
         raise FileExistsError(
-            17,
+            errno.EEXIST,
             "the folder is not empty; a backup can be restored only into an empty folder",
             str(folder),
         )
@@ -143,7 +144,7 @@ def _require_free_names(folder: Path) -> None:
     for name in _MOVED:
         if os.path.lexists(folder / name):
             raise FileExistsError(
-                17,
+                errno.EEXIST,
                 "another process created this file or folder during the restore",
                 str(folder / name),
             )
