@@ -171,19 +171,11 @@ class Sharing:
         signed = await self._signed(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
-        unsigned: list[SharedFolder | SecretName] = []
-        ends_at = None
-        if grants:
-            ends_at = grants[0].expires_at
-        else:
-            unsigned.append(folder)
+        ends_at = grants[0].expires_at if grants else None
         if ends_at is None:
             ends_at = now + ttl_s
-        for one in named:
-            to = one._replace(folder=folder.group)
-            # SH3: a name does not end before the right to read. Ends are rounded to seconds.
-            if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
-                unsigned.append(to)
+        unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
+        unsigned += _names_to_sign(named, folder, signed, ends_at)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         copied: dict[str, str | bytes] = {}
         # SH6: again, if another value was stored meanwhile, such as while the wallet signed.
@@ -428,6 +420,22 @@ class Sharing:
             if found and found[1].is_live(now):  # the node could hide the end
                 signed.setdefault(found[0], []).append(found[1])
         return signed
+
+
+def _names_to_sign(
+    named: Sequence[SecretName],
+    folder: SharedFolder,
+    signed: Mapping[SharedFolder | SecretName, Sequence[Grant]],
+    ends_at: float,
+) -> list[SecretName]:
+    """Return the names of secrets in a folder whose grants end before a time."""
+    unsigned = []
+    for one in named:
+        to = one._replace(folder=folder.group)
+        # SH3: a name does not end before the right to read. Ends are rounded to seconds.
+        if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
+            unsigned.append(to)
+    return unsigned
 
 
 def _over_with_names(
