@@ -22,10 +22,18 @@ secret = LazyGroup(
                 "versions": "List the earlier values of a secret.",
                 "rollback": "Store an earlier value of a secret again.",
                 "restore": "Bring back a deleted secret.",
+            },
+        ),
+        **rows_of(
+            "sealspace.cli.keep.secret_files",
+            {
                 "import": "Import all secrets from a .env, JSON or YAML file.",
                 "export": "Write all secrets as .env or JSON.",
-                "generate": "Store a random value as a secret.",
             },
+        ),
+        **rows_of(
+            "sealspace.cli.keep.secret",
+            {"generate": "Store a random value as a secret."},
         ),
         **rows_of(
             "sealspace.cli.share.sharing",

@@ -1,21 +1,19 @@
-"""The commands below `sealspace secret`, which store and read secrets.
+"""The commands below `sealspace secret`, except those for files and for sharing.
 
 Secrets are encrypted on this machine. A value comes from a prompt, from standard input or from a
 file, never from an argument: all users can see arguments in the process list, and shells store them
 in their history.
 """
 
-import json
 import secrets as random
 import string
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Literal, get_args
 
 import click
 
@@ -24,7 +22,6 @@ from capabilities.strict_json import JsonObject
 
 from ...client import Client
 from ...errors import (
-    BatchIncomplete,
     DecryptDenied,
     InvalidInput,
     InvalidSecretName,
@@ -35,7 +32,6 @@ from ...errors import (
     SealspaceError,
 )
 from ...kv import Value
-from ...private_files import replace_file
 from ...secrets import (
     MAX_SECRET_BYTES,
     SECRETS_SPACE,
@@ -47,14 +43,13 @@ from ...secrets import (
 )
 from ...service.command_errors import AlreadyThere, NotThere
 from ...wire.token_line import token_of
-from ..options.paths import FILE_OR_DASH, NEW_FILE, file_option, read_named
+from ..options.paths import file_option, read_named
 from ..owner.owner_profile import at_node
 from ..shared import shared
 from ..terminal import (
     age_text,
     ask_hidden,
     confirm,
-    confirm_replacing,
     flag_option,
     is_interactive,
     optional_time,
@@ -65,14 +60,6 @@ from ..terminal import (
     raw_option,
     tell,
     yes_option,
-)
-from .dotenv import (
-    MAX_FILE_BYTES,
-    BrokenEntry,
-    encode_dotenv,
-    parse_dotenv,
-    parse_values,
-    values_json,
 )
 from .shared_secrets import from_option, label_of, shared_secrets
 
@@ -215,7 +202,7 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
     if source:
         listed = [{"name": one.name, "scope": one.scope, "changedAt": None} for one in found]
     else:
-        stored = await _stored(client, found)
+        stored = await stored_secrets(client, found)
         # A secret that was deleted after it was listed is left out.
         listed = [
             {
@@ -411,7 +398,7 @@ async def store_secret(
     comes before `read_value`, so that no value is typed in vain.
     """
     secret = writable_name(name, scope)
-    earlier = (await _stored(client, [secret])).get(secret.path)
+    earlier = (await stored_secrets(client, [secret])).get(secret.path)
     if earlier is not None and if_absent:
         raise _already_exists(name, scope)
     stored_when = ""
@@ -479,6 +466,14 @@ def _already_exists(name: str, scope: str | None) -> AlreadyThere:
         f"the secret {name} already exists",
         hint=f"to replace it, run first: {_command('delete', name, scope)}",
     )
+
+
+async def stored_secrets(client: Client, secrets: Iterable[SecretName]) -> dict[str, Value]:
+    """Return the metadata of stored secrets by path.
+
+    The secrets are not read. Missing secrets are omitted.
+    """
+    return await client.kv(SECRETS_SPACE).metadata_many(secret.path for secret in secrets)
 
 
 async def _undo_step(client: Client, name: str, scope: str | None) -> str:
@@ -566,167 +561,3 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
         hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"
         f" {_command('restore', name, scope)}",
     )
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-Written = Literal["env", "json"]
-Format = Literal["env", "json", "yaml"]
-_BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
-
-
-@click.command(
-    epilog="Examples: `sealspace secret import .env --dry-run`; `sealspace secret import"
-    " values.json --scope staging`; `other-program | sealspace secret import - --format json`.",
-)
-@click.argument("file", type=FILE_OR_DASH)
-@scope_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(Format)),
-    help="Format of FILE; by default, it is guessed from the file name.",
-)
-@flag_option("--dry-run", help="Print the names that would be stored, and store nothing.")
-@flag_option("--upper", help="Store lower-case names as capitals: db_url as DB_URL.")
-@yes_option
-def import_(
-    file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool
-) -> None:
-    """Import all secrets from FILE.
-
-    FILE is a .env, JSON or YAML file, or - for standard input. JSON and YAML files contain one
-    object of names and text values. YAML needs the extra `yaml`. All YAML values are read as text,
-    including numbers such as 8080 and words such as yes.
-
-    All secrets are checked and encrypted before the first one is written. On a terminal, the names
-    are shown and you are asked to confirm. In scripts, --yes is needed to replace an existing
-    secret.
-    """
-    if form is None and str(file) == "-":
-        raise InvalidInput(
-            "the format of standard input is not known", hint="add --format env, json or yaml"
-        )
-    form = form or _BY_SUFFIX.get(file.suffix, "env")
-    data = read_named(file, most_bytes=MAX_FILE_BYTES)
-    try:
-        if form == "yaml":
-            from .yaml_values import parse_yaml_values  # needs the extra `yaml`
-
-            values = parse_yaml_values(data, upper=upper)
-        elif form == "env":
-            values = parse_dotenv(data, upper=upper)
-        else:
-            values = parse_values(data, upper=upper)
-    except InvalidInput as error:
-        # `from None` drops the cause, which may quote a secret.
-        raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
-    if values:
-        _store_all(values, scope, dry_run=dry_run, yes=yes)
-    else:
-        tell(f"no secrets in {file}")
-
-
-@at_node
-async def _store_all(
-    client: Client,
-    values: Mapping[str, str | bytes],
-    scope: str | None,
-    *,
-    dry_run: bool,
-    yes: bool,
-) -> None:
-    there = await _versions(client, values, scope)
-    lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
-    if dry_run:
-        print_result([{"name": name, "replaces": name in there} for name in values], lines)
-        tell("dry run: nothing was stored")
-        return
-    tell(*lines)
-    if there or is_interactive():
-        replacing = f", and replace {len(there)} of them" if there else ""
-        confirm(f"store these secrets ({len(values)}){replacing}?", yes=yes)
-    if not yes:
-        await _require_unchanged(client, values, scope, there)
-    try:
-        await client.sharing.put_many(
-            {writable_name(name, scope).label: value for name, value in values.items()}
-        )
-    except BatchIncomplete as error:
-        written = sorted(key.rpartition("/")[2] for key in error.done)
-        tell(f"written: {', '.join(written)}")
-        error.step = "run the command again; it is safe to store the same values twice"
-        raise
-    tell(f"stored {len(values)}")
-
-
-async def _require_unchanged(
-    client: Client, names: Collection[str], scope: str | None, earlier: Mapping[str, str]
-) -> None:
-    """Refuse to replace secrets that changed after the user was asked.
-
-    A write of several values cannot be conditional, so the versions are compared just before it.
-    """
-    now = await _versions(client, names, scope)
-    changed = [name for name in names if now.get(name) != earlier.get(name)]
-    if changed:
-        raise written_meanwhile(", ".join(changed))
-
-
-@click.command(epilog="Example: `sealspace secret export --format json --out secrets.json`.")
-@scope_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(Written)),
-    default="env",
-    show_default=True,
-    help="Format of the output.",
-)
-@click.option(
-    "--out",
-    type=NEW_FILE,
-    help="Write to this file, readable only by you, instead of standard output.",
-)
-@yes_option
-@at_node
-async def export(
-    client: Client, scope: str | None, form: Written, out: Path | None, yes: bool
-) -> None:
-    """Decrypt and export all secrets of a scope.
-
-    `sealspace secret import` reads the formats. Replacing an existing file needs your confirmation
-    or --yes.
-    """
-    secrets = client.secrets()
-    values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
-    as_json = form == "json" or shared().as_json
-    if not values:
-        tell("no secrets yet; next: sealspace secret put NAME")
-    if out is None:
-        if as_json:
-            print_json(values_json(values))
-        else:
-            print_value(encode_dotenv(values))
-        return
-    text = json.dumps(values_json(values), indent=2) + "\n" if as_json else encode_dotenv(values)
-    confirm_replacing(out, yes=yes)
-    replace_file(out, text.encode())
-    tell(f"wrote {len(values)} unencrypted secrets to {out}; delete the file after use")
-
-
-async def _stored(client: Client, secrets: Iterable[SecretName]) -> dict[str, Value]:
-    """Return the metadata of stored secrets by path.
-
-    The secrets are not read. Missing secrets are omitted.
-    """
-    return await client.kv(SECRETS_SPACE).metadata_many(secret.path for secret in secrets)
-
-
-async def _versions(client: Client, names: Iterable[str], scope: str | None) -> dict[str, str]:
-    """Return the versions of stored secrets by name.
-
-    Missing secrets are omitted.
-    """
-    stored = await _stored(client, [parse_secret_name(name, scope=scope) for name in names])
-    return {path.rpartition("/")[2]: one.etag for path, one in stored.items()}
