@@ -37,11 +37,17 @@ async def list_(client: Client) -> None:
 
     The state of each grant is shown.
     """
-    listed = [await listed(client, one) for one in owner_home().grants() if one.url is not None]
+    found = []
+    rows = []
+    for one in owner_home().grants():
+        if one.url is not None:
+            shown, cells = await listed(client, one)
+            found.append(shown)
+            rows.append((*cells, str(shown["did"])))
     print_rows(
-        [shown for shown, _ in listed],
+        found,
         ("state", "until", "backend", "secrets", "DID"),
-        [(*cells, str(shown["did"])) for shown, cells in listed],
+        rows,
         nothing="there are no grants to backends; next: sealspace backend show URL",
     )
 
