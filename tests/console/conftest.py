@@ -95,7 +95,7 @@ def tab(browser: Browser, node: EmbeddedNode) -> Iterator[ConsolePage]:
 def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
     """A tab at the node's console on a first visit, with a wallet. Afterwards it is checked that
     nothing broke the policy or was sent elsewhere."""
-    tab.begin_anew(wallet)
+    tab.start_over(wallet)
     yield tab
     assert tab.faults() == []
 

@@ -185,7 +185,7 @@ def test_the_page_is_for_everyone(browser: Browser, node: EmbeddedNode) -> None:
     with _console(browser, node) as page:
         for place in ("link", f"link?to=5000.{'A' * 43}"):
             page.open(place)
-            assert page.judged() == []
+            assert page.accessibility_problems() == []
 
 
 # --- links that others made -----------------------------------------------------------------------

@@ -415,18 +415,18 @@ def test_keyboard_and_narrow(console: ConsolePage) -> None:
 def test_what_axe_finds(console: ConsolePage) -> None:
     """axe-core finds no problem on any page or dialog, in either colour scheme."""
     console.sign_in()
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.click("Add a secret", within="header >> nth=-1")
     console.type("Name", "API_KEY")
     console.type("Value", "open sesame")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.click("Seal and save", within="dialog")
     console.see("1 secret")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.click("Open API_KEY")
     console.click("Reveal")
     console.see("open sesame")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     for place, text in (
         ("node", "runs in no trust domain"),
         ("connect", "Test Wallet"),
@@ -434,4 +434,4 @@ def test_what_axe_finds(console: ConsolePage) -> None:
     ):
         console.go(place)
         console.see(text)
-        assert console.judged() == []
+        assert console.accessibility_problems() == []

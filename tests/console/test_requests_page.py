@@ -543,4 +543,4 @@ def test_what_axe_finds(console: ConsolePage) -> None:
         )
     )
     console.see("Who asks")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []

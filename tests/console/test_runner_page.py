@@ -121,7 +121,7 @@ def test_a_key_from_its_making_to_its_end(
     assert key.rpartition(":")[2] not in console.run(console.tab.content())
     row = console.tab.locator("section[aria-label=Runner] li", has_text=str(nonce))
     assert f"{stage.developer}/echo" in console.run(row.inner_text())
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.shot("runner")
     console.click(f"Revoke API key {nonce}")
     console.type("Type revoke to confirm", "revoke")
@@ -371,7 +371,7 @@ def test_secrets_for_a_repository(
         *("--secret", "API_KEY", "--secret", "mail/MAIL_KEY"),
     ]
     console.shot("bind-repository")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.type("Names of secrets", "API_KEY")
     terms = granted(console)
     project = f"{stage.developer}/built"

@@ -87,7 +87,7 @@ def test_a_file_of_secrets(
     console.type("Scope", "mail")
     console.see("1 new, 1 there already")
     console.shot("secrets-many-dialog")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.click("Seal and save")
     console.see("1 secret is saved")
     assert stored(browser, node, wallet, "API_KEY", "NEW") == ["open sesame", "1"]
@@ -398,7 +398,7 @@ def test_several_secrets_are_deleted(console: ConsolePage) -> None:
     console.see("The node does not answer")
     chips = console.tab.locator("dialog .chip")
     console.run(expect(chips).to_have_text(["deleted", "failed", "still there"]))
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.shot("secrets-delete")
     console.run(console.tab.unroute("**/invoke"))
     console.click("Delete 3 secrets", within="dialog")
@@ -422,7 +422,7 @@ def test_characters_that_hide(console: ConsolePage) -> None:
     console.run(expect(output.locator("mark")).to_have_text(["U+202E", "U+200B", "U+00A0"]))
     console.see("change the direction of the text")
     console.shot("secret-odd")
-    assert console.judged() == []
+    assert console.accessibility_problems() == []
     console.click("Close")
     console.click("Open PLAIN")
     console.click("Reveal")

@@ -119,7 +119,7 @@ def test_a_wallet_in_the_browser_signs_the_command_line_in(
         page.run(page.tab.get_by_text("The exact text that is signed").click())
         text = page.run(page.tab.locator("pre").text_content())
         page.shot("sign-in-sign")
-        assert page.judged() == []
+        assert page.accessibility_problems() == []
         _choose(page)
         page.see("You can close this page")
         page.shot("sign-in-done")

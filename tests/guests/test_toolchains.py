@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from guest_programs import Guest, asked, code, guest
+from guest_programs import Guest, code, guest, run_request
 from https_service import https_service
 from page_blocks import blocks_of
 from tests_support import REPOSITORY
@@ -115,7 +115,7 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
     data = _stored(tool) if shutil.which(tool) is None else _built(command, tmp_path)
     program = Guest(data, "wasm32-wasip2" if data[4] == 13 else "wasm32-wasip1")
     async with Executor(children=1, spare=1) as executor:
-        request = asked(
+        request = run_request(
             program, json.dumps(CLAIMS).encode(), secrets={"JWT_KEY": KEY}, max_memory_mb=128
         )
         result = await executor.run(request, program.load)
@@ -142,7 +142,7 @@ async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
         task_folders(MEMORY, max_bytes=1 << 20, max_files=10) as folders,
     ):
         request = replace(
-            asked(program, max_memory_mb=256, max_instructions=10**10),
+            run_request(program, max_memory_mb=256, max_instructions=10**10),
             environment=environment_of({"IEXEC_OUT": "/iexec_out", **secrets}, {}),
             arguments=(service.url(""),),
             folders=folders,

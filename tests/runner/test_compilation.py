@@ -8,7 +8,7 @@ import os
 import signal
 
 import pytest
-from guest_programs import Guest, bounds_of, children, code, detail_of, guest, ran
+from guest_programs import Guest, bounds_of, children, code, detail_of, guest, run_guest
 from patience import PATIENCE_S
 
 from runner.guest.artefacts import seal
@@ -72,7 +72,7 @@ async def test_programs_that_are_refused(
     assert expected == refused.value.reason.code
     assert [] == [text for text in named if text not in refused.value.reason.detail]
     assert "\n" not in refused.value.reason.detail and len(refused.value.reason.detail) <= 400
-    result = await ran(executor, guest(name))
+    result = await run_guest(executor, guest(name))
     assert refused.value.reason == result.reason
     assert result.instructions == 0
     assert not refused.value.reason.ran
@@ -80,7 +80,7 @@ async def test_programs_that_are_refused(
 
 async def test_a_function_that_an_interface_does_not_have(executor: Executor) -> None:
     """RN13: an unknown function of a known interface fails when the component starts."""
-    assert "program-start" == code(await ran(executor, guest("wants_more")))
+    assert "program-start" == code(await run_guest(executor, guest("wants_more")))
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ async def test_bytes_that_are_no_program(
     executor: Executor, data: bytes, target: Target, expected: str
 ) -> None:
     """RN8, RN9: bytes that are no binary of the declared target are refused."""
-    assert expected == code(await ran(executor, Guest(data, target)))
+    assert expected == code(await run_guest(executor, Guest(data, target)))
 
 
 async def test_a_module_declared_as_a_component(executor: Executor) -> None:
     """RN9: each program is refused under the other target."""
     others: dict[str, Target] = {"probe-wasip1": "wasm32-wasip2", "probe-wasip2": "wasm32-wasip1"}
     for name, other in others.items():
-        assert "program-target" == code(await ran(executor, Guest(guest(name).data, other)))
+        assert "program-target" == code(await run_guest(executor, Guest(guest(name).data, other)))
 
 
 async def test_other_bytes_than_asked_for(executor: Executor) -> None:
@@ -203,18 +203,18 @@ async def _compiling() -> int:
 async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
     """RN18: a compiling child has 1 GiB and 60 s; a kill by others is not held against a
     program."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     program = nested(2_600_000)
-    task = asyncio.create_task(ran(executor, program))
+    task = asyncio.create_task(run_guest(executor, program))
     process = await _compiling()
     bounds = bounds_of(process)
     assert str(1 << 30) == bounds["Max data size"]
     assert int(bounds["Max cpu time"]) <= 62
     assert "0" == bounds["Max processes"] == bounds["Max core file size"]
-    assert "completed" == code(await ran(executor, guest("count")))  # others run meanwhile
+    assert "completed" == code(await run_guest(executor, guest("count")))  # others run meanwhile
     os.kill(process, signal.SIGKILL)
     assert "runner-failed" == code(await task)
-    again = asyncio.create_task(ran(executor, program))
+    again = asyncio.create_task(run_guest(executor, program))
     os.kill(await _compiling(), signal.SIGKILL)
     assert "runner-failed" == code(await again)
     assert [] == children(kind="_compile_child")
@@ -223,7 +223,7 @@ async def test_the_bounds_of_a_compilation(executor: Executor) -> None:
 async def test_a_compile_bomb(executor: Executor) -> None:
     """RN18: a program that needs over a gigabyte to compile is refused, the second time at once."""
     bomb = nested(2_500_000)
-    results = [await ran(executor, bomb)]
+    results = [await run_guest(executor, bomb)]
 
     async def never() -> bytes:
         raise AssertionError("loaded again")
@@ -246,7 +246,7 @@ async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor
 
 async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
     """RN27: no process can write to an artefact, and no artefact is in a folder."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     artefacts = _artefacts_of(os.getpid())  # a child has copied it, and has closed the file
     assert artefacts
     for path in artefacts:
@@ -297,16 +297,16 @@ async def test_a_run_without_a_free_file(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a free descriptor for a compiled program its run is refused and not charged."""
-    assert "completed" == code(await ran(executor, guest("count")))
+    assert "completed" == code(await run_guest(executor, guest("count")))
 
     def exhausted(_: int) -> int:
         raise OSError(errno.EMFILE, "too many open files")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "dup", exhausted)
-        result = await ran(executor, guest("count"))
+        result = await run_guest(executor, guest("count"))
     assert "runner-failed" == code(result) and result.reason is not None and not result.reason.ran
-    assert "completed" == code(await ran(executor, guest("count")))
+    assert "completed" == code(await run_guest(executor, guest("count")))
 
 
 def _artefacts_of(process: int) -> list[str]:

@@ -11,14 +11,14 @@ import pytest
 from guest_programs import (
     BOTH,
     are_gone,
-    asked,
     bounds_of,
     children,
     code,
     cpu_bound_s,
     guest,
     opened,
-    ran,
+    run_guest,
+    run_request,
     running,
 )
 from tests_support import REPOSITORY
@@ -38,7 +38,7 @@ def _status(process: int) -> dict[str, str]:
 
 async def _one_child(executor: Executor) -> int:
     """Return a process that has run a guest and waits for the next one."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     return next(process for process in children(kind="_run_child") if cpu_bound_s(process))
 
 
@@ -96,11 +96,11 @@ async def test_a_child_keeps_few_programs(monkeypatch: pytest.MonkeyPatch) -> No
     programs = [guest(name) for name in ("count", "words", "insecure", "count")]
     async with Executor(children=1, spare=1) as executor:
         for program in programs:
-            assert "completed" == code(await ran(executor, program))
+            assert "completed" == code(await run_guest(executor, program))
         (child,) = executor._pool._used
         assert [f"{one.target}:{one.sha256}" for one in programs[2:]] == list(child.loaded)
         monkeypatch.setattr(_child, "_MOST_LOADED_BYTES", 1)
-        assert "completed" == code(await ran(executor, guest("words")))
+        assert "completed" == code(await run_guest(executor, guest("words")))
         assert 1 == len(child.loaded)
 
 
@@ -119,7 +119,7 @@ async def test_a_guest_reaches_no_file(executor: Executor, name: str, tmp_path: 
         f"{tmp_path}/there",
     ]
     given = f"files {' '.join(paths)} {tmp_path}/new fd/3".encode()
-    assert b"0" == (await ran(executor, guest(name), given)).output
+    assert b"0" == (await run_guest(executor, guest(name), given)).output
     assert ["there"] == os.listdir(tmp_path)
 
 
@@ -128,13 +128,16 @@ async def test_a_guest_reaches_no_network(executor: Executor, name: str) -> None
     """RN12: a guest can open no connection, socket or datagram, and resolve no name."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = server.getsockname()
-        assert b"0" == (await ran(executor, guest(name), f"sockets {host}:{port}".encode())).output
+        assert (
+            b"0"
+            == (await run_guest(executor, guest(name), f"sockets {host}:{port}".encode())).output
+        )
 
 
 @pytest.mark.parametrize("name", ["outside", "beside"])
 async def test_a_guest_reaches_no_memory_but_its_own(executor: Executor, name: str) -> None:
     """RN14: reading one byte or eight gigabytes past the end of a memory traps."""
-    assert "guest-trap" == code(await ran(executor, guest(name)))
+    assert "guest-trap" == code(await run_guest(executor, guest(name)))
 
 
 async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -> None:
@@ -152,7 +155,7 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
     task, process = await running(executor, b"sleep 1", fresh=False)
     assert await task == "completed"
     assert kept == process
-    result = await ran(executor, guest("count"), secrets={"KEY": _SECRET})
+    result = await run_guest(executor, guest("count"), secrets={"KEY": _SECRET})
     assert code(result) == "completed"
     assert result.secrets_delivered is True
 
@@ -160,7 +163,7 @@ async def test_a_run_with_secrets_has_a_process_of_its_own(executor: Executor) -
 async def test_no_secret_is_in_a_text(executor: Executor) -> None:
     """A secret appears in no repr, no detail, and no argument or environment of a process."""
     program = guest("probe-wasip1")
-    request = asked(program, b"exit 3\n" + _SECRET.encode(), secrets={"KEY": _SECRET})
+    request = run_request(program, b"exit 3\n" + _SECRET.encode(), secrets={"KEY": _SECRET})
     running = asyncio.ensure_future(executor.run(request, program.load))
     await asyncio.sleep(0)
     seen = [

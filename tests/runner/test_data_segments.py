@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from guest_programs import Guest, code, ran
+from guest_programs import Guest, code, run_guest
 from hypothesis import given
 from hypothesis import strategies as st
 from wasmtime import Engine, Instance, Memory, Module, Store, Trap, WasmtimeError, wat2wasm
@@ -232,6 +232,6 @@ async def test_programs_are_merged_before_they_are_compiled(executor: Executor) 
     """RN10, RN190: the copied bytes of a merged segment are counted, and not those of each."""
     segments = [(8 * number, b"abc") for number in range(1000)]
     program = Guest(module(segments, '(func (export "_start"))'), "wasm32-wasip1")
-    result = await ran(executor, program)
+    result = await run_guest(executor, program)
     assert code(result) == "completed"
     assert 7 * 1000 < result.instructions < 8 * 1000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from guest_programs import Guest, asked
+from guest_programs import Guest, run_request
 from runner_stage import RunnerStage, runner_stage
 from wasmtime import wat2wasm
 
@@ -217,7 +217,7 @@ async def test_the_limit_is_exact_to_the_instruction(tail: str) -> None:
     async with Executor(children=1, spare=1) as executor:
 
         async def ran(limit: int) -> Outcome:
-            request = asked(program, max_instructions=limit)
+            request = run_request(program, max_instructions=limit)
             result = await executor.run(request, program.load)
             return "completed" if result.reason is None else result.reason.code, result.instructions
 

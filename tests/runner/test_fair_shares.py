@@ -14,7 +14,16 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from guest_programs import Guest, asked, children, code, cpu_bound_s, detail_of, guest, ran
+from guest_programs import (
+    Guest,
+    children,
+    code,
+    cpu_bound_s,
+    detail_of,
+    guest,
+    run_guest,
+    run_request,
+)
 from patience import PATIENCE_S, until
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 
@@ -343,13 +352,13 @@ async def test_the_only_child_is_not_a_stranger_s() -> None:
     """RN162: with one child, an unknown payer's program runs beside it."""
     async with Executor(children=1, spare=1) as executor:
         sleeper, echo = guest("probe-wasip1"), guest("count")
-        request = asked(sleeper, b"sleep 1000000", max_execution_s=LONG_S)
+        request = run_request(sleeper, b"sleep 1000000", max_execution_s=LONG_S)
         sleepers = [
             asyncio.create_task(executor.run(replace(request, payer=_stranger()), sleeper.load))
             for _ in range(3)
         ]
         await until(lambda: sleeping() > 0)
-        assert code(await first_of(ran(executor, echo, b"x"), sleepers)) == "completed"
+        assert code(await first_of(run_guest(executor, echo, b"x"), sleepers)) == "completed"
 
 
 async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +366,7 @@ async def test_a_compilation_that_gave_up_is_remembered(monkeypatch: pytest.Monk
     slow = Guest(crowded(3_000), "wasm32-wasip1")
     monkeypatch.setattr(_artefacts, "_COMPILE_S", 0.001)
     async with Executor(children=1, spare=1) as executor:
-        gave_up = await ran(executor, slow)
+        gave_up = await run_guest(executor, slow)
         assert code(gave_up) == "compile-limit"
         assert detail_of(gave_up) == "more than 180 s"
 
@@ -385,7 +394,10 @@ async def test_compile_seconds_of_a_developer_are_bounded(monkeypatch: pytest.Mo
         async def compiled(name: str, developer: str) -> str:
             program = guest(name)
             request = RunRequest(
-                program.sha256, program.target, developer=developer, limits=asked(program).limits
+                program.sha256,
+                program.target,
+                developer=developer,
+                limits=run_request(program).limits,
             )
             return code(await executor.run(request, program.load))
 
@@ -407,18 +419,18 @@ async def test_compiled_programs_displace_those_of_their_own_payer(
     async with Executor(children=1, spare=1) as executor:
         kept, other = guest("count"), Payer(Principal("did:key:other"))
         assert (
-            code(await executor.run(replace(asked(kept), payer=_stranger()), kept.load))
+            code(await executor.run(replace(run_request(kept), payer=_stranger()), kept.load))
             == "completed"
         )
         # from now on it counts to a key
-        assert code(await executor.run(asked(kept), never)) == "completed"
+        assert code(await executor.run(run_request(kept), never)) == "completed"
         for functions, payer in enumerate(
             [_stranger(), _stranger(), other, _stranger(), other, other], 1
         ):
             small = Guest(crowded(functions), "wasm32-wasip1")
             request = RunRequest(small.sha256, small.target, payer=payer)
             assert code(await executor.run(request, small.load)) == "completed"
-        assert code(await executor.run(asked(kept), never)) == "completed"
+        assert code(await executor.run(run_request(kept), never)) == "completed"
 
 
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from guest_programs import are_gone, children, code, guest, ran, running
+from guest_programs import are_gone, children, code, guest, run_guest, running
 from tests_support import REPOSITORY
 
 from runner.guest.executor import Executor
@@ -27,30 +27,30 @@ async def test_a_killed_child_is_one_failed_run(
     task, process = await running(executor, given, fresh=fresh)
     os.kill(process, signal.SIGKILL)
     assert "run-crashed" == await task
-    assert "completed" == code(await ran(executor, guest("count"), fresh=fresh))
+    assert "completed" == code(await run_guest(executor, guest("count"), fresh=fresh))
     assert process not in children()
 
 
 async def test_children_that_are_killed_while_they_wait(executor: Executor) -> None:
     """An idle child that was killed gets no run."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     waiting = children(kind="_run_child")
     for process in waiting:
         os.kill(process, signal.SIGKILL)
     assert are_gone(waiting)
-    assert "completed" == code(await ran(executor, guest("count")))
-    assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+    assert "completed" == code(await run_guest(executor, guest("count")))
+    assert "completed" == code(await run_guest(executor, guest("count"), fresh=True))
 
 
 async def test_a_child_that_is_killed_before_it_reads(executor: Executor) -> None:
     """A child that hangs fails only its own run, by the time limit."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     for process in children(kind="_run_child"):
         os.kill(process, signal.SIGSTOP)
-    assert "limit-time" == code(await ran(executor, guest("count"), max_execution_s=1))
+    assert "limit-time" == code(await run_guest(executor, guest("count"), max_execution_s=1))
     for process in children(kind="_run_child"):
         os.kill(process, signal.SIGCONT)
-    assert "completed" == code(await ran(executor, guest("count")))
+    assert "completed" == code(await run_guest(executor, guest("count")))
 
 
 @pytest.mark.parametrize("given", _ENDLESS)
@@ -61,7 +61,7 @@ async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None
     with pytest.raises(asyncio.CancelledError):
         await task
     assert are_gone([process])
-    assert "completed" == code(await ran(executor, guest("count")))
+    assert "completed" == code(await run_guest(executor, guest("count")))
 
 
 _PARENT = """
@@ -114,4 +114,4 @@ async def test_children_end_without_a_free_descriptor() -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert not child.is_alive() and child not in executor._pool._alive
-        assert code(await ran(executor, guest("count"), fresh=True)) == "completed"
+        assert code(await run_guest(executor, guest("count"), fresh=True)) == "completed"

@@ -7,7 +7,7 @@ likes.
 import asyncio
 
 import pytest
-from guest_programs import are_gone, children, code, guest, ran, running
+from guest_programs import are_gone, children, code, guest, run_guest, running
 
 from runner.guest.executor import Executor
 
@@ -19,8 +19,8 @@ async def test_leaving_ends_everything() -> None:
     program = guest("probe-wasip1")
     async with Executor(children=1, spare=1) as executor:
         task, process = await running(executor, b"sleep 100000", fresh=False)
-        behind = asyncio.create_task(ran(executor, program, b"calls"))
+        behind = asyncio.create_task(run_guest(executor, program, b"calls"))
         await asyncio.sleep(0)
     assert "runner-closed" == await task == code(await behind)
-    assert "runner-closed" == code(await ran(executor, program, b"calls"))
+    assert "runner-closed" == code(await run_guest(executor, program, b"calls"))
     assert are_gone([process]) and not children()

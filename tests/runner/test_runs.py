@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from guest_programs import BOTH, code, detail_of, guest, ran
+from guest_programs import BOTH, code, detail_of, guest, run_guest
 
 from runner.guest.executor import Executor
 from runner.guest.runs import ResponseFormat
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def test_input_and_output_are_exact(executor: Executor, name: str) -> None:
     """RN12: a guest's input and output are exact to the byte; standard error is separate."""
     data = bytes(range(256)) * 5000
-    result = await ran(
+    result = await run_guest(
         executor, guest(name), b"echo\n" + data, response_format=ResponseFormat.BYTES
     )
     assert result.reason is None
@@ -25,7 +25,7 @@ async def test_input_and_output_are_exact(executor: Executor, name: str) -> None
     assert base64.b64encode(data).decode() == json.loads(result.answer)
     assert result.stderr == b""
     assert result.stderr_bytes == 0
-    result = await ran(executor, guest(name), b"complain 70000 1000")
+    result = await run_guest(executor, guest(name), b"complain 70000 1000")
     assert result.output == b""
     assert result.stderr == b"x" * 65536
     assert result.stderr_bytes == 70000
@@ -33,7 +33,7 @@ async def test_input_and_output_are_exact(executor: Executor, name: str) -> None
 
 async def test_a_program_in_c(executor: Executor) -> None:
     """A C program with another standard library reads, writes and sees its environment."""
-    result = await ran(
+    result = await run_guest(
         executor, guest("words"), b"three small words", response_format=ResponseFormat.JSON
     )
     assert {"words": 3, "sender": ""} == json.loads(result.answer)
@@ -43,7 +43,9 @@ async def test_a_program_in_c(executor: Executor) -> None:
 async def test_the_environment_is_what_was_given(executor: Executor, name: str) -> None:
     """RN6: a guest sees the variables of its run in order, and none of the host."""
     given = b"env KEY EMPTY ABSENT PATH HOME"
-    result = await ran(executor, guest(name), given, secrets={"KEY": "wert äöü\n", "EMPTY": ""})
+    result = await run_guest(
+        executor, guest(name), given, secrets={"KEY": "wert äöü\n", "EMPTY": ""}
+    )
     assert {
         "KEY": "wert äöü\n",
         "EMPTY": "",
@@ -53,25 +55,29 @@ async def test_the_environment_is_what_was_given(executor: Executor, name: str) 
     } == json.loads(bytes(result.output))
     assert (
         b"KEY EMPTY"
-        == (await ran(executor, guest(name), b"names", secrets={"KEY": "a", "EMPTY": ""})).output
+        == (
+            await run_guest(executor, guest(name), b"names", secrets={"KEY": "a", "EMPTY": ""})
+        ).output
     )
-    assert b"" == (await ran(executor, guest(name), b"names")).output
-    assert b"0" == (await ran(executor, guest(name), b"arguments")).output
+    assert b"" == (await run_guest(executor, guest(name), b"names")).output
+    assert b"0" == (await run_guest(executor, guest(name), b"arguments")).output
 
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_clocks_and_random_are_real(executor: Executor, name: str) -> None:
     """RN12: time is the host's, a clock moves, and random numbers differ."""
-    seconds, moved = map(int, (await ran(executor, guest(name), b"clocks")).output.split())
+    seconds, moved = map(int, (await run_guest(executor, guest(name), b"clocks")).output.split())
     assert abs(seconds - time.time()) < 60 and moved > 0
-    drawn = {(await ran(executor, guest(name), b"random")).output for _ in range(3)}
+    drawn = {(await run_guest(executor, guest(name), b"random")).output for _ in range(3)}
     assert 3 == len(drawn)
 
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_nothing_is_left_from_run_to_run(executor: Executor, name: str) -> None:
     """A second run in the same process starts with the program's initial memory."""
-    assert [b"1", b"1"] == [(await ran(executor, guest(name), b"calls")).output for _ in range(2)]
+    assert [b"1", b"1"] == [
+        (await run_guest(executor, guest(name), b"calls")).output for _ in range(2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ async def test_how_a_guest_ends(
     executor: Executor, given: bytes, expected: str, detail: str
 ) -> None:
     """RN28: exit codes and traps are distinguished, whatever text a guest writes."""
-    result = await ran(executor, guest("probe-wasip1"), given)
+    result = await run_guest(executor, guest("probe-wasip1"), given)
     assert code(result) == expected
     assert detail_of(result) == detail
     assert (b"limit of memory" in result.stderr) == (given == b"panic")
@@ -90,10 +96,10 @@ async def test_how_a_guest_ends(
 
 async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> None:
     """A component has no exit codes but 0 and 1; a module's code over 125 is a trap."""
-    result = await ran(executor, guest("probe-wasip2"), b"exit 3")
+    result = await run_guest(executor, guest("probe-wasip2"), b"exit 3")
     assert code(result) == "guest-exit"
     assert detail_of(result) == "1"
-    assert "guest-trap" == code(await ran(executor, guest("exit")))
+    assert "guest-trap" == code(await run_guest(executor, guest("exit")))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ async def test_output_is_what_the_format_says(
     executor: Executor, output: bytes, response_format: ResponseFormat, answer: bytes | None
 ) -> None:
     """RN3: output in another format fails the run, which is charged."""
-    result = await ran(
+    result = await run_guest(
         executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format
     )
     if answer is None:
@@ -130,7 +136,7 @@ async def test_output_is_what_the_format_says(
 async def test_what_a_run_used(executor: Executor) -> None:
     """RN2: equal work is measured equally, and answers round it up."""
     first, second, more = [
-        await ran(executor, guest("probe-wasip1"), b"compute %d" % rounds)
+        await run_guest(executor, guest("probe-wasip1"), b"compute %d" % rounds)
         for rounds in (10_000, 10_000, 500_000)
     ]
     assert first.instructions == second.instructions < more.instructions

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from guest_programs import are_gone, children, code, guest, ran
+from guest_programs import are_gone, children, code, guest, run_guest
 from tests_support import REPOSITORY
 
 from runner.guest import child as _child
@@ -274,7 +274,7 @@ async def test_a_child_can_abort(kind: Module, monkeypatch: pytest.MonkeyPatch) 
 
 async def test_every_thread_is_filtered(executor: Executor) -> None:
     """RN180, RN181: each thread of a child has both filters, and the template's the first."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     of_kind = {kind: children(kind=kind) for kind in ("_template", "_run_child")}
     assert all(of_kind.values())
     for kind, filters in (("_template", {"1"}), ("_run_child", {"2"})):
@@ -362,5 +362,5 @@ async def test_two_runners_share_no_uid(monkeypatch: pytest.MonkeyPatch, tmp_pat
             other.kill()
         assert are_gone(gone)
     async with Executor(children=1, spare=8) as executor:
-        assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+        assert "completed" == code(await run_guest(executor, guest("count"), fresh=True))
         assert theirs & {child.uid for child in executor._pool._alive}

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from guest_programs import are_gone, bounds_of, children, code, guest, ran
+from guest_programs import are_gone, bounds_of, children, code, guest, run_guest
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
@@ -166,11 +166,11 @@ async def test_limits_of_a_task(
 
 async def test_a_task_has_a_process_of_its_own(executor: Executor, tmp_path: Path) -> None:
     """TG2: a task gets an unused process, which ends with it; other runs have no files."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     kept = children(kind="_run_child")
     await performed(executor, tmp_path, FILERS[0], "task")
     assert set(kept) <= set(children(kind="_run_child"))
-    probed = await ran(executor, guest("probe-wasip1"), b"files /iexec_in /iexec_out")
+    probed = await run_guest(executor, guest("probe-wasip1"), b"files /iexec_in /iexec_out")
     assert b"0" == probed.output
 
 
@@ -344,7 +344,7 @@ async def test_a_child_that_is_not_restricted_does_not_start(
         result, found = await performed(executor, tmp_path, FILERS[0], "task")
         assert code(result) == "runner-failed"
         assert found == {}
-        assert "completed" == code(await ran(executor, guest("count")))
+        assert "completed" == code(await run_guest(executor, guest("count")))
 
 
 async def test_the_root_of_tasks(tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import pytest
 from guest_programs import (
     BOTH,
     are_gone,
-    asked,
     bounds_of,
     children,
     code,
     guest,
     opened,
-    ran,
+    run_guest,
+    run_request,
     running,
 )
 from patience import PATIENCE_S, until
@@ -66,7 +66,7 @@ def maps(process: int) -> str:
 async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor) -> None:
     """RN130: the template has no privileges, environment or files, and one thread."""
     for _ in range(3):
-        await ran(executor, guest("count"), secrets={"KEY": _SECRET})
+        await run_guest(executor, guest("count"), secrets={"KEY": _SECRET})
     (template,) = templates()
     status = Path(f"/proc/{template}/status").read_text()
     assert ["1", "1"] == re.findall(r"^(?:NoNewPrivs|Threads):\s*(\d+)$", status, re.MULTILINE)
@@ -85,7 +85,7 @@ async def test_a_template_has_given_up_what_it_does_not_need(executor: Executor)
 )
 async def test_a_template_holds_no_secret(executor: Executor) -> None:
     """RN130: neither a secret nor its program is in the template's memory."""
-    result = await ran(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
+    result = await run_guest(executor, guest(BOTH[0]), b"env KEY", secrets={"KEY": _SECRET})
     assert _SECRET.encode() in result.output
     (template,) = templates()
     found = b""
@@ -118,7 +118,7 @@ async def test_a_child_that_cannot_run_guests_does_not_start(
 
 async def test_children_are_the_runner_s_own(executor: Executor) -> None:
     """RN132: the runner is the parent of each child, which has its own session."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     (template,) = templates()
     run = [
         child for child in children(kind="_run_child") if bounds_of(child)["Max processes"] == "0"
@@ -137,7 +137,7 @@ async def test_children_are_the_runner_s_own(executor: Executor) -> None:
 
 async def test_no_child_has_the_connection_of_another(executor: Executor) -> None:
     """RN136: a child shares no connection with the template or another child."""
-    await ran(executor, guest("count"))
+    await run_guest(executor, guest("count"))
     task, _ = await running(executor, b"sleep 100", fresh=True)
 
     def apart() -> bool:
@@ -159,13 +159,17 @@ async def test_no_child_has_the_connection_of_another(executor: Executor) -> Non
 async def test_fresh_children_draw_other_numbers(executor: Executor, name: str) -> None:
     """RN133: random numbers differ between children of one template."""
     before = templates()
-    drawn = {(await ran(executor, guest(name), b"random", fresh=True)).output for _ in range(8)}
+    drawn = {
+        (await run_guest(executor, guest(name), b"random", fresh=True)).output for _ in range(8)
+    }
     assert 8 == len(drawn) and before == templates()
 
 
 async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) -> None:
     """RN133: insecure random numbers also differ between children of one template."""
-    drawn = {(await ran(executor, guest("insecure"), fresh=True)).instructions for _ in range(8)}
+    drawn = {
+        (await run_guest(executor, guest("insecure"), fresh=True)).instructions for _ in range(8)
+    }
     assert len(drawn) > 4
 
 
@@ -180,7 +184,7 @@ async def test_a_killed_template() -> None:
         assert process in children(kind="_run_child")
         assert "completed" == await task
         for _ in range(3):
-            assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+            assert "completed" == code(await run_guest(executor, guest("count"), fresh=True))
         assert template not in templates(before) and 1 == len(templates(before))
     assert [] == templates(before)
 
@@ -194,14 +198,14 @@ async def test_a_template_that_is_killed_while_it_is_asked() -> None:
         (template,) = templates(before)
         os.kill(template, signal.SIGSTOP)
         runs = [
-            asyncio.create_task(executor.run(asked(program, fresh=True), program.load))
+            asyncio.create_task(executor.run(run_request(program, fresh=True), program.load))
             for _ in range(2)
         ]
         # the one that had the spare child
         await asyncio.wait(runs, return_when=asyncio.FIRST_COMPLETED)
         os.kill(template, signal.SIGKILL)
         assert ["completed", "runner-failed"] == sorted([code(await run) for run in runs])
-        assert "completed" == code(await ran(executor, program, fresh=True))
+        assert "completed" == code(await run_guest(executor, program, fresh=True))
 
 
 async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,14 +213,14 @@ async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> 
     before = templates()
     async with Executor(children=1, spare=1) as executor:
         program = guest("count")
-        assert "completed" == code(await ran(executor, program, fresh=True))
+        assert "completed" == code(await run_guest(executor, program, fresh=True))
         (template,) = templates(before)
         os.kill(template, signal.SIGSTOP)
         with monkeypatch.context() as patched:
             patched.setattr(_child, "_START_S", 0.2)
-            codes = [code(await ran(executor, program, fresh=True)) for _ in range(2)]
+            codes = [code(await run_guest(executor, program, fresh=True)) for _ in range(2)]
         assert "runner-failed" in codes and are_gone([template])
-        assert "completed" == code(await ran(executor, program, fresh=True))
+        assert "completed" == code(await run_guest(executor, program, fresh=True))
 
 
 async def test_leaving_while_children_start() -> None:
@@ -227,7 +231,7 @@ async def test_leaving_while_children_start() -> None:
             os.kill(child, signal.SIGKILL)
         program = guest("count")
         await executor.compile(program.sha256, program.target, program.load)
-        run = asyncio.create_task(executor.run(asked(program, fresh=True), program.load))
+        run = asyncio.create_task(executor.run(run_request(program, fresh=True), program.load))
         await asyncio.sleep(0)
     assert code(await run) in ("runner-closed", "runner-failed", "completed", "run-crashed")
     assert [] == templates(before)
@@ -272,7 +276,7 @@ async def test_templates_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     before = templates()
     async with Executor(children=1, spare=1) as executor:
         while len(seen) < 3:
-            assert "completed" == code(await ran(executor, guest("count"), fresh=True))
+            assert "completed" == code(await run_guest(executor, guest("count"), fresh=True))
             for template in templates(before):
                 seen.add(template)
                 # Not the program's own address, which some interpreters fix.

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import wasmtime
 from aiohttp import web
-from guest_programs import Guest, asked, code, guest
+from guest_programs import Guest, code, guest, run_request
 from patience import until
 from relay import Relay, relay_before
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
@@ -169,11 +169,11 @@ async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
 
     async with Executor(children=1, spare=1) as executor:
         payer = Payer(Principal("did:key:one"))  # which compiles one program at a time
-        paid = replace(asked(first, b"x"), payer=payer)
+        paid = replace(run_request(first, b"x"), payer=payer)
         compiling = asyncio.create_task(executor.run(paid, load))
         await loading.wait()
         now_s = asyncio.get_running_loop().time()
-        request = replace(asked(second), start_by_s=now_s, payer=payer)
+        request = replace(run_request(second), start_by_s=now_s, payer=payer)
         assert code(await executor.run(request, load_second)) == "runner-busy"
         loaded.set()
         assert code(await compiling) == "completed"
@@ -190,12 +190,12 @@ async def test_a_run_whose_request_fails_has_started(failure: Exception) -> None
         raise failure
 
     async with Executor(children=1, spare=1) as executor:
-        request = replace(asked(program, b"get\ta"), storage=fail)
+        request = replace(run_request(program, b"get\ta"), storage=fail)
         result = await executor.run(request, program.load)
         assert code(result) == "run-crashed"
         assert result.ran is True
         assert result.instructions == request.limits.max_instructions
-        assert code(await executor.run(asked(program), program.load)) == "completed"
+        assert code(await executor.run(run_request(program), program.load)) == "completed"
 
 
 # --- asynchronous calls ---------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class ConsolePage:
         self.run(add())
         self._listeners.append((event, listener))
 
-    def begin_anew(self, wallet: BrowserWallet) -> None:
+    def start_over(self, wallet: BrowserWallet) -> None:
         """Forget everything but the files of the console, and take another wallet: the next page
         that is opened is that of a first visit."""
 
@@ -276,7 +276,7 @@ class ConsolePage:
         violations: list[str] = self.run(self.tab.evaluate(found))
         return [*violations, *self.foreign, *self.errors]
 
-    def judged(self) -> list[str]:
+    def accessibility_problems(self) -> list[str]:
         """Return the problems that axe-core finds on the page; it runs in the tab's main world, as
         a debugger does.
 

@@ -54,7 +54,7 @@ def guest(name: str) -> Guest:
     return Guest(data, "wasm32-wasip2" if data.startswith(_COMPONENT) else "wasm32-wasip1")
 
 
-def asked(
+def run_request(
     program: Guest,
     given: bytes = b"",
     *,
@@ -76,9 +76,11 @@ def asked(
     )
 
 
-async def ran(executor: Executor, program: Guest, given: bytes = b"", **about: object) -> RunResult:
+async def run_guest(
+    executor: Executor, program: Guest, given: bytes = b"", **about: object
+) -> RunResult:
     """Run a guest program once."""
-    request = asked(program, given, **about)  # type: ignore[arg-type]  # what `asked` takes
+    request = run_request(program, given, **about)  # type: ignore[arg-type]  # what `run_request` takes
     return await executor.run(request, program.load)
 
 
@@ -136,7 +138,7 @@ async def running(
     seconds = 40 + next(_SECONDS) % 140
 
     async def run() -> str:
-        request = asked(
+        request = run_request(
             program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds
         )
         return code(await executor.run(request, program.load))

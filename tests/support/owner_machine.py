@@ -2,7 +2,7 @@
 
 Example:
     await owner.store_secrets(API_KEY="open sesame")
-    ran = await owner.ran("run", "--", "env")
+    ran = await owner.run("run", "--", "env")
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class Machine:
     def here(self) -> Path:
         return self.folder / "here"
 
-    def started(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, **variables: str) -> "subprocess.Popen[bytes]":
         pipe = subprocess.PIPE
         environment = {**self.environment, **variables}
         return subprocess.Popen(
@@ -57,15 +57,15 @@ class Machine:
             cwd=self.here,
         )
 
-    async def ran(
+    async def run(
         self, *arguments: str, given: bytes = b"", **variables: str
     ) -> "subprocess.CompletedProcess[bytes]":
-        def run() -> "subprocess.CompletedProcess[bytes]":
-            with self.started(*arguments, **variables) as process:
+        def run_to_end() -> "subprocess.CompletedProcess[bytes]":
+            with self.start(*arguments, **variables) as process:
                 out, err = process.communicate(given, timeout=LIMIT_S)
             return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-        return await asyncio.to_thread(run)
+        return await asyncio.to_thread(run_to_end)
 
     def files_with(self, hidden: str) -> list[Path]:
         """Return the files of home, temporary folder and current folder that hold a value, plainly

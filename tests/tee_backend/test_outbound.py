@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import wasmtime
-from guest_programs import Guest, are_gone, asked, children, code, detail_of, guest, ran
+from guest_programs import Guest, are_gone, children, code, detail_of, guest, run_guest, run_request
 from https_service import LOOPBACK, Service, https_service
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
@@ -66,7 +66,7 @@ async def fetched(
     mebibytes: int = 64,
 ) -> RunResult:
     """Have a guest send the request that a line describes."""
-    request = asked(
+    request = run_request(
         guest(name),
         line.encode() + b"\n" + body,
         secrets=secrets,
@@ -555,7 +555,7 @@ async def test_addresses_outside_a_memory(
 ) -> None:
     """RN101: an address range that is not wholly in the guest's memory traps."""
     program = module(f"(drop (call ${function} (i32.const {address}) (i32.const {length})))")
-    assert expected == code(await ran(runner, program))
+    assert expected == code(await run_guest(runner, program))
 
 
 @pytest.mark.parametrize(
@@ -564,7 +564,9 @@ async def test_addresses_outside_a_memory(
 async def test_a_module_without_a_memory(runner: Executor, memory: str) -> None:
     """RN101: a guest without an exported memory traps."""
     assert "guest-trap" == code(
-        await ran(runner, module("(drop (call $fetch (i32.const 0) (i32.const 0)))", memory=memory))
+        await run_guest(
+            runner, module("(drop (call $fetch (i32.const 0) (i32.const 0)))", memory=memory)
+        )
     )
 
 
@@ -577,15 +579,17 @@ async def test_a_guest_that_never_reads(runner: Executor, service: Service) -> N
     check = f"(if (i32.ne {read} (local.get 0)) (then unreachable)) (if {read} (then unreachable))"
     memory = f'(memory (export "memory") 1) (data (i32.const 0) "{text}")'
     program = module(f"(local i32) (drop {fetch}) (local.set 0 {fetch}) {check}", memory=memory)
-    request = replace(asked(program), hosts=frozenset({HOST}))
+    request = replace(run_request(program), hosts=frozenset({HOST}))
     assert "completed" == code(await runner.run(request, program.load))
     assert 2 == len(service.seen)
-    request = replace(asked(module(f"(drop {fetch})", memory=memory)), hosts=frozenset({HOST}))
+    request = replace(
+        run_request(module(f"(drop {fetch})", memory=memory)), hosts=frozenset({HOST})
+    )
     assert "completed" == code(
         await runner.run(request, module(f"(drop {fetch})", memory=memory).load)
     )
     left = module(f"(if {read} (then unreachable))")
-    assert "completed" == code(await ran(runner, left))  # the same process, another run
+    assert "completed" == code(await run_guest(runner, left))  # the same process, another run
 
 
 async def test_a_guest_that_asks_for_nonsense(runner: Executor) -> None:
@@ -596,7 +600,7 @@ async def test_a_guest_that_asks_for_nonsense(runner: Executor) -> None:
             f"(if (i32.ne (call $fetch (i32.const 0) (i32.const {length})) (i32.const -1)) (then"
             " unreachable))"
         )
-        assert "completed" == code(await ran(runner, module(body, memory=memory))), length
+        assert "completed" == code(await run_guest(runner, module(body, memory=memory))), length
 
 
 _OTHER_TYPES = [
@@ -612,7 +616,7 @@ _OTHER_TYPES = [
 async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
     """RN13: another function, version or type is refused at compilation."""
     text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
-    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip1"))
+    result = await run_guest(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip1"))
     assert "program-imports" == code(result)
 
 
@@ -636,7 +640,7 @@ async def test_a_component_that_declares_the_interface_otherwise(
       (func $run (result (result)) (canon lift (core func $a "run")))
       (instance $cli (export "run" (func $run)))
       (export "wasi:cli/run@0.2.0" (instance $cli)))"""
-    result = await ran(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip2"))
+    result = await run_guest(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip2"))
     named = imported.split('"')[1:2]
     assert code(result) == "program-imports"
     assert detail_of(result) == " ".join(["sealspace:http/client@0.1.0", *named])

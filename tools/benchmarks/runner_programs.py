@@ -32,7 +32,7 @@ from wasmtime import Config, Engine, Linker, Module, Store, WasiConfig
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 
 from backend_site import Domain
-from guest_programs import Guest, asked, children, code, guest
+from guest_programs import Guest, children, code, guest, run_request
 from https_service import https_service
 from runner_stage import COMPOSE, ECHO, runner_stage
 
@@ -97,7 +97,7 @@ async def _each(
 async def _run(
     executor: Executor, program: Guest, given: bytes, *, fresh: bool = False, seconds: int = 100
 ) -> RunResult:
-    request = asked(
+    request = run_request(
         program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds
     )
     return await executor.run(request, program.load)
@@ -246,7 +246,7 @@ async def _fetching(calls: int) -> dict[str, float]:
             outbound = Outbound(loopback_ca=service.ca, most_requests=11)
 
             async def timed(executor: Executor, times: int) -> float:
-                request = asked(
+                request = run_request(
                     program, f"TIMES {times} GET {service.url()}".encode(), max_execution_s=100
                 )
                 begun = time.perf_counter()
@@ -259,7 +259,9 @@ async def _fetching(calls: int) -> dict[str, float]:
             async with Executor(children=1, spare=1, outbound=outbound) as executor:
                 await timed(executor, 1)
                 begun = time.perf_counter()
-                request = asked(program, f"GET {service.url('/slow')}".encode(), max_execution_s=1)
+                request = run_request(
+                    program, f"GET {service.url('/slow')}".encode(), max_execution_s=1
+                )
                 await executor.run(replace(request, hosts=frozenset({"api.test"})), program.load)
                 over = time.perf_counter() - begun - 1
                 one, eleven = [

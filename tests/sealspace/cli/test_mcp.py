@@ -372,7 +372,7 @@ def test_AG6_a_path_changes_no_port() -> None:
 
 async def refused(owner: Owner, *arguments: str, **variables: Any) -> str:
     """Start a server that refuses; return its error."""
-    ran = await owner.ran(*arguments, "mcp", **variables)
+    ran = await owner.run(*arguments, "mcp", **variables)
     assert (ran.returncode, ran.stdout) != (0, b"")
     return ran.stderr.decode()
 
@@ -456,5 +456,5 @@ async def test_AG1_the_file_is_out_of_the_agent_s_reach(owner: Owner) -> None:
     assert reason in await refused(owner, "--home", str(owner.here / "tricked"))
     assert reason in await refused(owner, HOME=str(owner.here))
     for place in (owner.folder, REPOSITORY):
-        ran = await owner.ran("mcp", "--project", str(place))
+        ran = await owner.run("mcp", "--project", str(place))
         assert reason in ran.stderr.decode(), place

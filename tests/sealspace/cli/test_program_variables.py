@@ -96,7 +96,7 @@ def test_CL6_the_list_has_one_form() -> None:
 
 async def _is_refused(owner: Owner, name: str, *options: str) -> None:
     """Run a command with options that would pass a variable; require that it is refused."""
-    ran = await owner.ran("run", *options, "--", "touch", "started")
+    ran = await owner.run("run", *options, "--", "touch", "started")
     happened, following = ran.stderr.decode().splitlines()[-2:]
     assert ran.returncode == 2, ran
     assert f"refusing to set {name}: this variable controls how programs run" in happened
@@ -111,22 +111,22 @@ async def test_CL6_only_and_project_files(owner: Owner) -> None:
     script = 'echo "$GIT_TOKEN,$TAR_OPTIONS"'
     for name in ATTACKS[:2]:
         await _is_refused(owner, name, "--only", f"GIT_TOKEN,{name}")
-    ran = await owner.ran("run", "--only", ",".join(ATTACKS), "--", "touch", "started")
+    ran = await owner.run("run", "--only", ",".join(ATTACKS), "--", "touch", "started")
     refused = ",".join(sorted(ATTACKS))
     assert f"--allow-override {refused}" in ran.stderr.decode()
-    ran = await owner.ran("run", "--only", "GIT_TOKEN", "--", "sh", "-c", script)
+    ran = await owner.run("run", "--only", "GIT_TOKEN", "--", "sh", "-c", script)
     assert (ran.returncode, ran.stdout) == (0, b"***,\n")
     allowed = ("--only", "GIT_TOKEN,TAR_OPTIONS", "--allow-override", "TAR_OPTIONS")
-    ran = await owner.ran("run", *allowed, "--", "sh", "-c", script)
+    ran = await owner.run("run", *allowed, "--", "sh", "-c", script)
     assert (ran.returncode, ran.stdout) == (0, b"***,***\n")
-    ran = await owner.ran("run", "--allow-override", "TAR_OPTIONS", "--", "sh", "-c", script)
+    ran = await owner.run("run", "--allow-override", "TAR_OPTIONS", "--", "sh", "-c", script)
     assert (ran.returncode, ran.stdout) == (0, b"***,***\n")
     project = owner.here / ".sealspace.toml"
     project.write_text('secrets = ["GIT_TOKEN", "PIP_INDEX_URL"]')
     project.chmod(0o600)
     await _is_refused(owner, "PIP_INDEX_URL")
     project.write_text('[rename]\nLUA_INIT_5_4 = "GIT_TOKEN"')
-    ran = await owner.ran("run", "--allow-override", "LUA_INIT_5_4", "--", "touch", "started")
+    ran = await owner.run("run", "--allow-override", "LUA_INIT_5_4", "--", "touch", "started")
     assert ran.returncode == 2
     assert b"the variable LUA_INIT_5_4 controls how programs run" in ran.stderr
     assert not (owner.here / "started").exists()

@@ -192,19 +192,19 @@ async def test_CL3_a_command_gets_what_the_project_names(owner: Owner) -> None:
     await owner.store_secrets(**{name: f"the value of {name}" for name in SECRETS})
     path = written(owner.here, PROJECT)
     shows = ("run", "--no-masking")
-    ran = await owner.ran(*shows, *SHOWS)
+    ran = await owner.run(*shows, *SHOWS)
     assert ran.stdout == b"API_KEY DATABASE_URL "
     assert ran.stderr.decode() == f"project file {path}: API_KEY, DATABASE_URL=DB_URL\n"
-    ran = await owner.ran(*shows, "--only", "DATABASE_URL", *SHOWS)
+    ran = await owner.run(*shows, "--only", "DATABASE_URL", *SHOWS)
     assert ran.stdout == b"DATABASE_URL "
     assert ran.returncode == 0
-    ran = await owner.ran(*shows, "--only", "OTHER_KEY", "--", "touch", "started")
+    ran = await owner.run(*shows, "--only", "OTHER_KEY", "--", "touch", "started")
     assert ran.returncode == 2
     assert b"has no variable OTHER_KEY" in ran.stderr
-    ran = await owner.ran(*shows, "--no-project", *SHOWS)
+    ran = await owner.run(*shows, "--no-project", *SHOWS)
     assert ran.stdout == b"API_KEY OTHER_KEY SMTP_PASSWORD "
     written(owner.here, 'secrets = ["API_KEY", "GONE"]')
-    ran = await owner.ran("run", "--", "touch", "started")
+    ran = await owner.run("run", "--", "touch", "started")
     assert ran.returncode == 21
     assert b"there is no secret GONE" in ran.stderr
     assert not (owner.here / "started").exists()
@@ -216,7 +216,7 @@ async def test_CL3_all_variables_are_shown(owner: Owner) -> None:
     await owner.store_secrets(API_KEY="the value")
     names = [f"VARIABLE_{at}" for at in range(40)]
     written(owner.here, "[rename]\n" + "".join(f'{name} = "API_KEY"\n' for name in names))
-    ran = await owner.ran("run", "--", "true")
+    ran = await owner.run("run", "--", "true")
     assert ran.returncode == 0
     assert all(f"{name}=API_KEY" in ran.stderr.decode() for name in names)
 
@@ -228,13 +228,13 @@ async def test_CL3_the_scope_of_the_project(owner: Owner) -> None:
     written(owner.here, 'scope = "ci"\nsecrets = ["API_KEY"]')
     for given_scope in ((), ("--scope", "CI")):
         assert (
-            await owner.ran("run", *given_scope, "--", "printenv", "API_KEY")
+            await owner.run("run", *given_scope, "--", "printenv", "API_KEY")
         ).stdout == b"***\n"
-    ran = await owner.ran("run", "--scope", "prod", "--", "touch", "started")
+    ran = await owner.run("run", "--scope", "prod", "--", "touch", "started")
     assert ran.returncode == 2
     assert b"contradicts the project file" in ran.stderr
     written(owner.here, 'secrets = ["API_KEY"]')
-    ran = await owner.ran("run", "--scope", "ci", "--", "printenv", "API_KEY")
+    ran = await owner.run("run", "--scope", "ci", "--", "printenv", "API_KEY")
     assert ran.stdout == b"***\n"
     assert list(owner.here.iterdir()) == [owner.here / FILE_NAME]
 
@@ -246,7 +246,7 @@ async def test_CL3_names_that_direct_programs(owner: Owner) -> None:
     for text in ('[rename]\nLD_PRELOAD = "API_KEY"', 'secrets = ["LD_PRELOAD"]'):
         written(owner.here, text)
         allowed = ("--allow-override", "LD_PRELOAD") if "rename" in text else ()
-        ran = await owner.ran("run", *allowed, "--", "touch", "started")
+        ran = await owner.run("run", *allowed, "--", "touch", "started")
         assert ran.returncode == 2, ran
         assert b"LD_PRELOAD" in ran.stderr
     assert not (owner.here / "started").exists()
@@ -259,7 +259,7 @@ async def test_CL4_another_login_needs_confirmation(owner: Owner, member: str) -
     await owner.store_secrets(API_KEY="the value")
     other = {"node": "https://node.example", "owner": "did:key:z6Mk"}[member]
     written(owner.here, f'{member} = "{other}"\nsecrets = ["API_KEY"]')
-    ran = await owner.ran("run", "--", "touch", "started")
+    ran = await owner.run("run", "--", "touch", "started")
     assert ran.returncode == 2
     assert f"is for the {member} {other}" in ran.stderr.decode()
 
@@ -282,14 +282,14 @@ async def test_CL4_the_own_login_needs_no_confirmation(owner: Owner) -> None:
     async with owner.desk.client() as client:
         login = f'node = "{client.url}/"\nowner = "{client.session.owner}"'
     path = written(owner.here, f'{login}\nscope = "ci"\n{PROJECT}')
-    ran = await owner.ran("status", "--json")
+    ran = await owner.run("status", "--json")
     said = json.loads(ran.stdout)
     assert said["project"] == str(path)
     assert said["scope"] == "ci"
     assert said["passes"] == ["API_KEY", "DATABASE_URL=DB_URL"]
     written(owner.here, f'{login}\nsecrets = ["API_KEY"]')
-    assert (await owner.ran("run", "--", "printenv", "API_KEY")).stdout == b"***\n"
+    assert (await owner.run("run", "--", "printenv", "API_KEY")).stdout == b"***\n"
     path.chmod(0o666)
-    ran = await owner.ran("status")
+    ran = await owner.run("status")
     assert ran.returncode == 2
     assert b"chmod go-w" in ran.stderr

@@ -44,7 +44,7 @@ async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
     script = (
         'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"
     )
-    ran = await owner.ran("run", "--", "sh", "-c", script, KEPT="kept")
+    ran = await owner.run("run", "--", "sh", "-c", script, KEPT="kept")
     assert ran.stdout == b"*** *** x kept\n"
     assert ran.returncode == 42
     assert ran.stderr == (
@@ -58,7 +58,7 @@ async def test_a_secret_of_bytes_is_handed_over_in_base64(owner: Owner) -> None:
     value = bytes(range(128, 160))
     await owner.store_secrets(A_KEY=value)
     script = 'echo "$A_KEY"; printf %s "$A_KEY" | base64 -d; test ${#A_KEY} = 44'
-    ran = await owner.ran("run", "--", "sh", "-c", script)
+    ran = await owner.run("run", "--", "sh", "-c", script)
     assert ran.stdout == b"***\n***"
     assert ran.returncode == 0
 
@@ -70,12 +70,12 @@ async def test_only_and_scope(owner: Owner) -> None:
     await owner.store_secrets(A_KEY="first of all", B_KEY="second of all")
     await owner.store_secrets("ci", A_KEY="scoped to it", C_KEY="third of it")
     names = ("sh", "-c", "env | grep -o '^[ABC]_KEY=' | sort | tr -d '\\n'")
-    assert (await owner.ran("run", *names)).stdout == b"A_KEY=B_KEY="
-    assert (await owner.ran("run", "--only", "B_KEY", "--", *names)).stdout == b"B_KEY="
-    assert (await owner.ran("run", "--scope", "ci", "--", *names)).stdout == b"A_KEY=C_KEY="
-    ran = await owner.ran("run", "--only", "A_KEY,GONE", "--", "touch", "started")
+    assert (await owner.run("run", *names)).stdout == b"A_KEY=B_KEY="
+    assert (await owner.run("run", "--only", "B_KEY", "--", *names)).stdout == b"B_KEY="
+    assert (await owner.run("run", "--scope", "ci", "--", *names)).stdout == b"A_KEY=C_KEY="
+    ran = await owner.run("run", "--only", "A_KEY,GONE", "--", "touch", "started")
     assert (ran.returncode, said(ran)[0]) == (21, "there is no secret GONE")
-    ran = await owner.ran("run", "--only", "lower", "--", "touch", "started")
+    ran = await owner.run("run", "--only", "lower", "--", "touch", "started")
     assert ran.returncode == 2
     assert "lower" in said(ran)[0]
     assert list(owner.here.iterdir()) == []
@@ -84,13 +84,13 @@ async def test_only_and_scope(owner: Owner) -> None:
 async def test_no_secret_to_hand_over(owner: Owner) -> None:
     """Without secrets in the scope the command is not started, unless `--allow-empty` is given."""
     await owner.store_secrets(API_KEY=CANARY)
-    ran = await owner.ran("run", "--scope", "prd", "--", "echo", "started")
+    ran = await owner.run("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
     happened, following = said(ran)
     assert happened.startswith("there are no secrets to pass") and following.endswith(
         "--allow-empty"
     )
-    ran = await owner.ran("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
+    ran = await owner.run("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
     assert ran.returncode == 0
     assert ran.stdout == b"started\n"
     assert ran.stderr == b""
@@ -103,7 +103,7 @@ async def test_credentials_are_not_handed_over(owner: Owner) -> None:
         "SEALSPACE_ADMIN__SECRET": "operator",
         "SEALSPACE_HOME": str(owner.folder / "home" / ".sealspace"),
     }
-    ran = await owner.ran("run", "--", "sh", "-c", "env; ls -l /proc/self/fd", **ours)
+    ran = await owner.run("run", "--", "sh", "-c", "env; ls -l /proc/self/fd", **ours)
     assert ran.returncode == 0
     assert b"API_KEY=***" in ran.stdout
     assert (
@@ -120,9 +120,9 @@ async def test_a_command_that_cannot_be_started(owner: Owner) -> None:
     await owner.store_secrets(API_KEY=CANARY)
     (owner.here / "text").write_text("no program")
     for mode in ((), ("--no-masking",)):
-        missing = await owner.ran("run", *mode, "--", "absent-command")
+        missing = await owner.run("run", *mode, "--", "absent-command")
         assert (missing.returncode, said(missing)[0]) == (127, "command not found: absent-command")
-        refused = await owner.ran("run", *mode, "--", "./text")
+        refused = await owner.run("run", *mode, "--", "./text")
         assert (refused.returncode, said(refused)[0]) == (
             126,
             "cannot run ./text: permission denied",
@@ -162,7 +162,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     """CL1: without `--only`, only secrets with names like API_KEY are passed; the others are
     listed."""
     await owner.store_secrets(**dict.fromkeys((*SECRETS, *OTHERS), CANARY))
-    ran = await owner.ran("run", "--", "env")
+    ran = await owner.run("run", "--", "env")
     assert sorted(SECRETS) == sorted(
         line[:-4] for line in ran.stdout.decode().split("\n") if line.endswith("=***")
     )
@@ -171,7 +171,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
         f"secrets not passed ({len(OTHERS)}): {listed}; by default, only names like"
         " API_KEY are passed; to choose: --only A,B\n"
     )
-    asked = await owner.ran(
+    asked = await owner.run(
         "run", "--only", "PS9,X_REDIS_URL", "--", "sh", "-c", 'echo "$PS9 $X_REDIS_URL$A_KEY"'
     )
     assert asked.stdout == b"*** ***\n"
@@ -182,7 +182,7 @@ async def test_CL1_the_list_of_others_is_short(owner: Owner) -> None:
     """CL1: one line of bounded length lists the others; where there are no other secrets, nothing
     is started."""
     await owner.store_secrets(**{f"OTHER_{number}": CANARY for number in range(60)})
-    ran = await owner.ran("run", "--", "touch", "started")
+    ran = await owner.run("run", "--", "touch", "started")
     listed, happened, _ = ran.stderr.decode().splitlines()
     assert ran.returncode == 21
     assert len(listed) < 400
@@ -194,18 +194,18 @@ async def test_values_that_no_variable_holds(owner: Owner) -> None:
     """A value with a zero byte, or too long for the kernel, is refused and not passed in part."""
     for value, what in (("a\0b", "zero byte"), ("x" * 131_072, "too long")):
         await owner.store_secrets(API_KEY=value)
-        ran = await owner.ran("run", "--", "touch", "started")
+        ran = await owner.run("run", "--", "touch", "started")
         assert ran.returncode == 2
         assert what in said(ran)[0]
         assert not (owner.here / "started").exists()
     await owner.store_secrets(API_KEY="x" * (131_071 - len("API_KEY=")))
-    assert (await owner.ran("run", "--", "true")).returncode == 0
+    assert (await owner.run("run", "--", "true")).returncode == 0
 
 
 async def test_without_masking(owner: Owner) -> None:
     """`--no-masking` replaces the process by the command, with the same streams and no masking."""
     await owner.store_secrets(API_KEY=CANARY)
-    with replace(owner, command=COMMAND).started(
+    with replace(owner, command=COMMAND).start(
         "run", "--no-masking", "--", "sh", "-c", 'echo "$$ $API_KEY"; exit 42'
     ) as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=LIMIT_S)
@@ -236,7 +236,7 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
     """No file and no argument contains the value, while the command runs and after its parent is
     killed."""
     await owner.store_secrets(API_KEY=CANARY)
-    with replace(owner, command=COMMAND).started(
+    with replace(owner, command=COMMAND).start(
         "run", "--", "sh", "-c", "echo $$; echo it is $API_KEY; exec sleep 300"
     ) as process:
         assert process.stdout is not None
@@ -258,7 +258,7 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
 async def test_nobody_is_logged_in(tmp_path: Path) -> None:
     """Without a login nothing is started."""
     stranger = new_machine(tmp_path / "stranger")
-    ran = await stranger.ran("run", "--", "touch", "started")
+    ran = await stranger.run("run", "--", "touch", "started")
     assert (ran.returncode, list(stranger.here.iterdir())) == (10, [])
     assert "login URL --new" in said(ran)[1]
 
@@ -281,7 +281,7 @@ async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatc
     (owner.here / "app.tmpl").write_bytes(TEMPLATE)
     monkeypatch.chdir(owner.here)
     assert await owner.desk.read("template", "app.tmpl") == FILLED
-    assert (await owner.ran("template", "-", given=TEMPLATE)).stdout == FILLED
+    assert (await owner.run("template", "-", given=TEMPLATE)).stdout == FILLED
     target = owner.here / "app.yaml"
     target.write_text("former")
     target.chmod(0o644)
