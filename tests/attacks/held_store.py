@@ -47,7 +47,7 @@ _WAIT_S = PATIENCE_S
 
 @dataclass
 class Held:
-    """A commit that waits.
+    """A commit that is delayed.
 
     Attributes:
         wanted: tells whether this is the commit to hold.

@@ -51,7 +51,7 @@ class Pair:
             return {pid for pid in _node_of(stage).children("worker") if not is_stopped(pid)}
 
     async def command(self, *arguments: str) -> int:
-        """Run an operator's command on the store, from the machine of the first end; return its
+        """Run an operator's command on the store from the machine of the first end; return its
         status."""
         data = _node_of(self.stages[0]).process.args
         assert isinstance(data, list)
@@ -62,7 +62,7 @@ class Pair:
     # --- people -----------------------------------------------------------------------------------
 
     async def ready(self, *, program: str | None = None) -> tuple[Owner, Delegate]:
-        """An owner with every right over the own network, and a backend with a grant that approves
+        """Return an owner with every right to its network, and a backend with a grant that approves
         its program.
 
         Args:

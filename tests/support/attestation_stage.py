@@ -26,7 +26,7 @@ from tee_backend.evidence.simulated import MintedLog, measurements_of
 
 @dataclass(kw_only=True)
 class Here(Stage):
-    """A stage in this process.
+    """A stage whose node runs in this process.
 
     Attributes:
         services: the node's own parts.

@@ -1,4 +1,4 @@
-"""Environments with only the base install, or with chosen extras: folders of links to exactly those
+"""Environments with the base install or with chosen extras: folders of links to exactly those
 distributions.
 
 A process in one sees the standard library and that folder: neither the packages of the environment

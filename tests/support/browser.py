@@ -73,8 +73,8 @@ WALLET = """
 
 
 class BrowserWallet:
-    """A wallet in the browser that answers EIP-1193 requests with a real key. With `refusal` it
-    refuses them.
+    """A wallet in the browser that answers EIP-1193 requests with a real key, or refuses them if
+    `refusal` is set.
 
     Attributes:
         asked: the texts that it was asked to sign.

@@ -134,8 +134,8 @@ class ConsolePage:
         self._listeners.append((event, listener))
 
     def start_over(self, wallet: BrowserWallet) -> None:
-        """Forget everything but the files of the console, and take another wallet: the next page
-        that is opened is that of a first visit."""
+        """Delete everything that the browser stored, and use another wallet. The next page that is
+        opened is a first visit."""
 
         async def begin() -> None:
             for event, listener in self._listeners:
@@ -174,8 +174,8 @@ class ConsolePage:
         self.run(load())
 
     def go(self, place: str) -> None:
-        """Go to another of the console's pages by its address, without loading an open console
-        again; what the page says afterwards is of that place."""
+        """Go to another of the console's pages by its address, without loading the console
+        again."""
         if self.tab.url.startswith(f"{self.origin}/console/"):
             self.run(self.tab.evaluate(_GO, f"#/{place}"))
         else:
@@ -218,7 +218,7 @@ class ConsolePage:
         self.signed_in()
 
     def make_phrase(self, *, is_kept: bool = False, shot: str = "") -> str:
-        """Make a new recovery phrase, confirm the groups that are asked for, and return it.
+        """Make a new recovery phrase, confirm the requested groups, and return it.
 
         Args:
             is_kept: tick that the browser keeps it behind a passkey.

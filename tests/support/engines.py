@@ -51,7 +51,8 @@ def database_of(folder: Path | str) -> str:
 
 @contextmanager
 def no_housekeeping() -> Iterator[None]:
-    """Keep stores that this process opens in a database from deleting replay records by themselves.
+    """Prevent stores in a database that this process opens from deleting replay records on their
+    own.
 
     For tests in which a node's clock goes back: a database refuses replay records from before its
     last sweep, and a real clock never goes back that far. LMDB has no such limit.

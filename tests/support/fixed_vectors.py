@@ -1,5 +1,5 @@
-"""Fixed vectors, signed with public test keys; ids, digests and signatures were computed by another
-implementation.
+"""Fixed vectors that are signed with public test keys. Another implementation computed their ids,
+digests and signatures.
 
 The wallet is the widely published first development account. The session key has the seed bytes 00
 to 1f, the recipient's 20 to 3f.

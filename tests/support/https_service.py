@@ -97,7 +97,8 @@ def _certificates(folder: Path, names: list[str]) -> tuple[Path, Path]:
 async def https_service(
     folder: Path, *names: str, talk: Talk | None = None
 ) -> AsyncIterator[Service]:
-    """Serve under names; the first is the service's. With `talk`, that function replaces HTTP.
+    """Serve under host names, of which the first is the service's. If `talk` is given, that
+    function replaces HTTP.
 
     Paths: those of `documents`; `/echo` answers with the body, `/redirect?to=URL`,
     `/large?size=N`, `/slow` never answers.

@@ -1,4 +1,5 @@
-"""Run grants that a job makes, without the command that verifies a bundle and revokes former ones.
+"""Run grants that a job makes, without the command that verifies a bundle and revokes earlier
+grants.
 
 Example:
     portable = granted_by_job(read_token(token), version.sha256, commit)
@@ -12,7 +13,7 @@ from sealspace.wire.portable import PortableDelegation, portable_of
 
 
 def granted_by_job(session: Session, sha256: str, commit: str) -> PortableDelegation:
-    """Return the grant of a build that the session of a job signs."""
+    """Return a grant to a build that is signed by the session of a job."""
     offer = session.grants[0]
     job = read_run_grant(offer.header, runner=None)
     header = mint(

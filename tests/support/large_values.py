@@ -70,7 +70,7 @@ async def measure(folder: Path, *, size_bytes: int, at_once: int) -> Memory:
 
 
 async def _made(path: str, size_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the bytes of a value, which depend on its path only."""
+    """Yield the bytes of a value, which depend only on its path."""
     for offset in range(0, size_bytes, _PIECE_BYTES):
         block = blake3(f"{path}/{offset}".encode()).digest() * (_PIECE_BYTES // 32)
         yield block[: size_bytes - offset]

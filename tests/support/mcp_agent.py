@@ -29,7 +29,7 @@ YES, NO = ElicitResult(action="accept", content={"allow": True}), ElicitResult(a
 
 @dataclass
 class Agent:
-    """An agent's connection, and all that it was told."""
+    """An agent's connection, and everything that it was told."""
 
     client: Client
     told: list[str] = field(default_factory=list)
@@ -87,8 +87,8 @@ async def agent_of(
     variables: Mapping[str, str] = {},
     options: Sequence[str] = (),
 ) -> AsyncIterator[Agent]:
-    """Connect an agent that works in the owner's current folder. Nothing it is told, and nothing in
-    the server's log, contains the canary."""
+    """Connect an agent that works in the owner's current folder. Afterwards, check that neither its
+    messages nor the server's log contain the canary."""
     server = StdioServerParameters(
         command=owner.command[0],
         args=[*owner.command[1:], "mcp", *options],

@@ -189,7 +189,7 @@ class CountingWallet:
 
 @asynccontextmanager
 async def evidence_stage(folder: Path, clock: FixedClock) -> AsyncIterator[Stage]:
-    """Run a guest agent until the block ends; nodes and clients are started by the tests."""
+    """Run a guest agent until the block ends. The tests start nodes and clients."""
     machine = SimulatedPlatform.from_seed(b"the platform of nodes")
     agent = AgentSimulator(machine, replace(IMAGE, rtmr3=None), mint_event_log(COMPOSE))
     async with agent_on(folder / "agent.sock", agent), AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Tests that run in a process of their own, because they limit what all of a process may do.
+"""Tests that run in a separate process, because they limit what a whole process may do.
 
 In the process of the tests the limit would also apply to a node that runs there for many tests. If
 its store cannot write while the limit applies, it stops for good, and a later test fails.
@@ -33,7 +33,7 @@ getattr(sys.modules[name], test).__wrapped__(**pickle.loads(arguments))
 
 
 def in_own_process(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test in a process of its own; its arguments have to be ones that can be pickled."""
+    """Run a test in a separate process. Its arguments have to be picklable."""
 
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
@@ -52,7 +52,7 @@ def in_own_process(test: Callable[..., None]) -> Callable[..., None]:
 
 
 def refuse_limits_for_all() -> None:
-    """Let no test limit the process of the tests, except in its number of open files.
+    """Prevent tests from limiting their shared process, except in its number of open files.
 
     A node that cannot open a file for a moment recovers.
     """

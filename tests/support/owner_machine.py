@@ -1,4 +1,4 @@
-"""An owner's machine, on which commands are processes of their own.
+"""An owner's machine, on which commands run in separate processes.
 
 Example:
     await owner.store_secrets(API_KEY="open sesame")
@@ -68,8 +68,8 @@ class Machine:
         return await asyncio.to_thread(run_to_end)
 
     def files_with(self, hidden: str) -> list[Path]:
-        """Return the files of home, temporary folder and current folder that hold a value, plainly
-        or in base64."""
+        """Return the files of home, temporary folder and current folder that contain a value,
+        plainly or encoded."""
         forms = (
             hidden.encode(),
             base64.b64encode(hidden.encode())[:-4],

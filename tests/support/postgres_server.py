@@ -150,7 +150,7 @@ class PostgresServer:
         _wait_until_ready(self.folder, self._process)
 
     def stop(self) -> None:
-        """Stop the server at once; uncommitted work is lost."""
+        """Stop the server at once, without finishing uncommitted work."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:

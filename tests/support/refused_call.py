@@ -1,4 +1,4 @@
-"""A process that is refused one system call, as in a container with a filter of its own."""
+"""A process in which one system call is refused, as by a container's own filter."""
 
 import ctypes
 import errno
@@ -9,7 +9,7 @@ _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 
 
 def refuse_call(x86_64: int, arm64: int) -> None:
-    """Have a system call fail with EPERM in this process, and in those that it starts."""
+    """Make a system call fail with EPERM in this process and in those that it starts."""
     number = x86_64 if os.uname().machine == "x86_64" else arm64
     code = [
         (0x20, 0, 0, 0),  # load the number

@@ -119,7 +119,7 @@ class RunnerStage:
 
     @property
     def at(self) -> RunnerAt:
-        """Return the runner, with the start for which calls are signed."""
+        """Return the runner's DID and start, for which calls are signed."""
         return RunnerAt(self.runner.did, self.runner.identity.start_hash)
 
     @property
@@ -131,7 +131,7 @@ class RunnerStage:
     def desk(
         self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> Desk:
-        """Return the machine of an owner who is not logged in yet."""
+        """Return the machine of an owner who has not logged in."""
         for variable in ("SEALSPACE_NODE", "SEALSPACE_HOME"):
             monkeypatch.delenv(variable, raising=False)
         trusted = self.folder / "node"

@@ -145,8 +145,7 @@ class RunningNode:
                 os.kill(pid, signal.SIGCONT)
 
     def kill(self) -> None:
-        """End every process at once with SIGKILL, as a power cut would, and wait until they are
-        gone."""
+        """Kill every process with SIGKILL, as a power cut would, and wait for their end."""
         children = [
             *self.children("storekeeper"),
             *self.children("sqlkeeper"),
@@ -194,7 +193,7 @@ def is_alive(pid: int) -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Return whether a process has been stopped by a signal."""
+    """Return whether a process was stopped by a signal."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

@@ -1,4 +1,5 @@
-"""An own Sigstore: certificate authority, certificate log, transparency logs, timestamp authority.
+"""A private Sigstore for tests: certificate authority, certificate log, transparency logs,
+timestamp authority.
 
 Keys, certificates, signatures and proofs are real. The library and the commands verify them as they
 verify those of the public instance, with `trusted_root` in place of the public one.
@@ -73,7 +74,7 @@ _ORDINARY = Deviations()
 
 
 class SigstoreAuthority:
-    """An own certificate authority, certificate log and transparency logs.
+    """A private certificate authority, certificate log and transparency logs.
 
     Attributes:
         trusted_root: its `trusted_root.json`.
@@ -492,7 +493,7 @@ def _certify(
 
 
 def _log_instance(key: Key, details: str) -> dict[str, Any]:
-    """Return a log as the trusted root names it."""
+    """Return a log in the form of the trusted root."""
     return {
         "baseUrl": "https://log.example",
         "hashAlgorithm": "SHA2_256",
@@ -506,7 +507,7 @@ def _log_instance(key: Key, details: str) -> dict[str, Any]:
 
 
 def _authority(*chain: x509.Certificate) -> dict[str, Any]:
-    """Return an authority as the trusted root names it."""
+    """Return an authority in the form of the trusted root."""
     return {
         "subject": {"organization": "example", "commonName": "authority"},
         "uri": "https://authority.example",

@@ -18,7 +18,7 @@ COLUMNS = ("id", "body", "secret", "rowid", "*", "sql", "name", "file", "nosuch"
 
 
 class Names(apsw.VFS):
-    """A file system for SQLite that notes the name of every file that it opens."""
+    """A file system for SQLite that records the name of every file that it opens."""
 
     def __init__(self) -> None:
         self.opened: set[str] = set()
@@ -64,7 +64,7 @@ class Statements:
         memory.close()
 
     def one(self) -> str:
-        """Return a statement, or something like it."""
+        """Return a random statement, or a text that resembles one."""
         text = self._statement()
         kind = self.random.random()
         if kind < 0.05:

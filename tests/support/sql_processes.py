@@ -71,7 +71,7 @@ def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
 
 
 def wait_for_any(*descriptors: int) -> set[int]:
-    """Wait until one of them can be read or has ended, and return those.
+    """Wait until at least one of these processes can be read or has ended; return all such ones.
 
     A process that has many nodes has descriptors above 1,023, which `select()` refuses.
     """
@@ -92,7 +92,7 @@ def sql_children(process: int | None = None) -> list[int]:
 
 
 def busy_sql_children(process: int | None = None) -> list[int]:
-    """Return those of `sql_children` that have computed for longer than a usual request takes.
+    """Return the SQL processes that have computed for longer than a usual request takes.
 
     Such a child is not used again, so it runs a statement.
     """

@@ -167,7 +167,7 @@ class Input:
 
 
 def pytest_configure() -> None:
-    """Forbid limits that would apply to the nodes of other tests."""
+    """Refuse limits that would apply to the nodes of other tests."""
     refuse_limits_for_all()
 
 

@@ -77,7 +77,7 @@ class WalletTab:
         return view
 
     def post(self, **said: Any) -> tuple[int, dict[str, Any]]:
-        """Ask for the next view, or send an answer to the last one; None cancels."""
+        """Ask for the next view, or send an answer to the last one. None cancels."""
         body = json.dumps({"tab": self.name, "version": self._version, **said}).encode()
         status, answer, _ = self.ask("POST", "", body=body)
         return status, json.loads(answer)

@@ -346,7 +346,7 @@ def normalise(case: Case, answer: Answer) -> Result:
 
 
 def comparable(answer: Answer, pairs: Sequence[tuple[str, str]] = ()) -> Result:
-    """Return an answer in comparable form; `pairs`: texts and the placeholders that stand for them.
+    """Return an answer in comparable form. `pairs` has texts and their placeholders.
 
     Status; the body with ids, DIDs, times and random values replaced by placeholders, JSON with
     sorted keys and without blanks; the telling headers. Lists whose order is free are sorted. An

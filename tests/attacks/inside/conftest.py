@@ -1,5 +1,5 @@
-"""One node in this process for each test, and the people of the attack tests on it: `stage` as
-beside, but whose parts a test can look at."""
+"""A node in this process for each test, and `stage` as in `attacks`, but with parts that a test can
+inspect."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
