@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
+from nacl.bindings import crypto_core_ed25519_is_valid_point
 
 from .abilities import DECRYPT, KV_GET
 from .capability_errors import BadSignature, InvalidJson, MalformedToken
 from .facts import OIDC_FACT, states_machine
 from .issuers import verification_key
-from .principals import Principal
+from .principals import Principal, ed25519_public_key
 from .resources import Resource, SpaceResource, network_of, root_of
 from .strict_json import Json, StrictRecord, shaped
 from .tokens import Delegation
@@ -171,14 +172,20 @@ def require_signing_key(did: str) -> None:
     Nobody could use a token for another text, and its owner would not notice.
 
     Raises:
-        MalformedToken: the text is no did:key, or has a key of another type, length or curve.
+        MalformedToken: the text is no did:key, or has a key of another type, length or curve, or a
+            point of small order.
     """
-    if not did.startswith("did:key:"):
+    if not did.startswith("did:key:") or "#" in did:
         raise MalformedToken("a machine token is for a did:key")
+    refusal = MalformedToken("the machine token's did:key has no key that can sign")
     try:
         verification_key(did)
     except BadSignature as exc:
-        raise MalformedToken("the machine token's did:key has no key that can sign") from exc
+        raise refusal from exc
+    ed25519 = ed25519_public_key(did)
+    # libsodium refuses every signature of a key that is no point, or of small order (K7).
+    if ed25519 is not None and not crypto_core_ed25519_is_valid_point(ed25519):
+        raise refusal
 
 
 def exchanged_grant(

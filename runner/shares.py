@@ -73,6 +73,17 @@ class ResourceUse:
             if not self._amounts[one]:
                 del self._amounts[one]
 
+    def require_left(self, one: Hashable, group: Hashable, amount: int, most: int) -> None:
+        """Refuse an amount with which one counter would be greater than what its group leaves free.
+
+        So whoever uses much leaves as much for others, however many use much.
+
+        Raises:
+            RunRefused: `too-many-calls`.
+        """
+        if self._amounts[one] + amount > most - self._amounts[group]:
+            raise RunRefused("too-many-calls")
+
     @contextmanager
     def reserve(self, parts: Parts, amount: int, most: int | None) -> Iterator[None]:
         """Add an amount to counters, and subtract it after the `with` block.

@@ -18,7 +18,7 @@ import logging
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.limits import Rates
@@ -74,6 +74,20 @@ _TRIED_AGAIN = ("node-unavailable", "secret-unreadable", "runner-busy")
 
 _AMOUNT = re.compile(r"[0-9]{1,15}")
 _log = logging.getLogger(__name__)
+
+
+class AdmittedCall(NamedTuple):
+    """A call with an API key that may be read.
+
+    Attributes:
+        key: the verified key.
+        project: the program.
+        budget: the amount to reserve.
+    """
+
+    key: ApiKey
+    project: ProjectId
+    budget: int
 
 
 @dataclass(eq=False, repr=False)
@@ -159,19 +173,20 @@ class Calls:
             budget += int(STAGE_S) * self.price.second
         return await self._start_job(parsed, payer, None, budget, body)
 
-    async def call(
-        self, key: ApiKey, owner: str, name: str, compute_limit: str | None, body: bytes
-    ) -> Answer:
-        """Run a program for the holder of an API key.
+    async def admit(
+        self, key: ApiKey, owner: str, name: str, compute_limit: str | None
+    ) -> AdmittedCall:
+        """Admit a call by the holder of an API key before its body is read.
+
+        Otherwise a key without balance would hold the memory for bodies of other keys.
 
         Args:
             key: the verified key.
             owner: the developer in the URL, untrusted.
             name: the project in the URL, untrusted.
             compute_limit: the header `X-Compute-Limit`, untrusted, or None.
-            body: the body, untrusted.
         Raises:
-            RunRefused: the call is not admitted; a run that fails is an answer.
+            RunRefused: the call is not admitted.
         """
         try:
             # an EVM address as owner is its DID (RN96)
@@ -184,7 +199,19 @@ class Calls:
         # RN251: a body that is refused is one of the key's calls in the minute, too.
         await self._require_balance(key.owner, budget)
         self.count(key)
-        parsed = await self._api_body(body, project, budget, key)
+        return AdmittedCall(key=key, project=project, budget=budget)
+
+    async def call(self, admitted: AdmittedCall, body: bytes) -> Answer:
+        """Run a program for the holder of an API key.
+
+        Args:
+            admitted: the call, whose cost its owner can pay.
+            body: the body, untrusted.
+        Raises:
+            RunRefused: the call is not admitted; a run that fails is an answer.
+        """
+        key, budget = admitted.key, admitted.budget
+        parsed = await self._api_body(body, admitted.project, budget, key)
         return await self._start_job(parsed, Payer(key.owner), key.nonce, budget, body)
 
     def count(self, key: ApiKey) -> None:

@@ -236,8 +236,9 @@ class RunnerSurface:
             if request.headers.get(name, "0") != "0":
                 raise RunRefused("request-invalid", f"{name}: not offered by this runner")
         stated, named = request.headers.get(LIMIT_HEADER), request.match_info
+        admitted = await self._calls.admit(key, named["owner"], named["project"], stated)
         async with self._body(request, owner=key.owner) as body:
-            return await self._calls.call(key, named["owner"], named["project"], stated, body)
+            return await self._calls.call(admitted, body)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         """Handle a request for the result of an asynchronous program call, or for a task.
@@ -426,7 +427,7 @@ class RunnerSurface:
                         async for piece in request.content.iter_any():
                             if len(body) + len(piece) > most_bytes:
                                 raise RunRefused("input-too-large")
-                            self._body_bytes.add(parts, len(piece), MOST_BODY_BYTES)
+                            self._count_bytes(owner, len(piece))
                             body += piece
                             wait_s = self._wait_s(owner, len(piece))
                             begun_s += (
@@ -442,6 +443,19 @@ class RunnerSurface:
                 yield bytes(body)
             finally:
                 self._body_bytes.add(parts, -len(body))
+
+    def _count_bytes(self, owner: Principal | None, size_bytes: int) -> None:
+        """Count bytes of a body that arrive (RN67).
+
+        An owner leaves as many bytes free as it uses, so a few long bodies do not refuse the short
+        ones of all others.
+
+        Raises:
+            RunRefused: `too-many-calls` or `runner-busy` if too few bytes are left.
+        """
+        if owner is not None:
+            self._body_bytes.require_left(owner, "keys", size_bytes, MOST_BODY_BYTES)
+        self._body_bytes.add(_parts(owner), size_bytes, MOST_BODY_BYTES)
 
     @contextmanager
     def _share_of_unknown(self, request: web.Request, owner: Principal | None) -> Iterator[None]:

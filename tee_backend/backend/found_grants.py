@@ -64,10 +64,9 @@ class _Selection(NamedTuple):
 
     def keeps(self, owners: Collection[Principal], *, has_room: bool) -> bool:
         """Return whether the fetch keeps a new grant of these owners."""
-        is_wanted = not self.wanted.isdisjoint(owners)
-        if not self.is_periodic:
-            return is_wanted
-        return has_room and (is_wanted or self.known.isdisjoint(owners))
+        if not self.wanted.isdisjoint(owners):
+            return True
+        return self.is_periodic and has_room and self.known.isdisjoint(owners)
 
 
 class GrantFinder:
@@ -180,9 +179,9 @@ class GrantFinder:
 
         Args:
             wanted: owners whose grants a read or a call needs.
-            is_periodic: while there is room, keep the grants of these owners, and of all owners
-                without a grant. False: keep those of the wanted owners only; they may replace
-                grants that were never used.
+                These may replace grants that were never used.
+            is_periodic: while there is room, keep the grants of all other owners without a grant,
+                too.
         """
         now = self._clock.now()
         live = [one for one in self._client.session.grants if one.is_live(now)]

@@ -320,8 +320,17 @@ async def test_OX3_a_key_that_nobody_has_is_refused_before_the_token_is_used(sta
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(), audience=stage.node_did)
     job = Delegate()
-    short = f"did:key:{libipld.encode_multibase('z', bytes([0xED, 1, *bytes(31)]))}"
-    for key in ("did:key:x", "did:key:z", short, "did:web:example.com", owner.wallet.did, ""):
+    fragment = f"{job.did}#{job.did.removeprefix('did:key:')}"
+    texts = ["did:key:x", "did:key:z", "did:web:example.com", owner.wallet.did, fragment, ""]
+    for point in (
+        bytes(31),
+        (2).to_bytes(32, "little"),  # on no curve
+        (1).to_bytes(32, "little"),  # of order 1
+        bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),  # 8
+        (2**255 - 16).to_bytes(32, "little"),  # another spelling of a point
+    ):
+        texts.append(f"did:key:{libipld.encode_multibase('z', bytes([0xED, 1]) + point)}")
+    for key in texts:
         assert is_refused(await exchange(stage, trust, token, job, key=key)), key
     assert (await exchange(stage, trust, token, job)).status == 200
 
@@ -332,8 +341,10 @@ async def test_OX3_a_trust_has_one_spelling(stage: Stage) -> None:
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(), audience=stage.node_did)
     job = Delegate()
-    base58 = libipld.encode_multibase("z", libipld.decode_multibase(trust)[1])
-    for spelling in (trust.upper(), "b" + trust[1:].upper(), base58, trust + "="):
+    data = libipld.decode_multibase(trust)[1]
+    base58 = libipld.encode_multibase("z", data)
+    dag_cbor = libipld.encode_multibase("b", bytes([1, 0x71]) + data[2:])
+    for spelling in (trust.upper(), "b" + trust[1:].upper(), base58, dag_cbor, trust + "="):
         assert is_refused(await exchange(stage, spelling, token, job)), spelling
     assert (await exchange(stage, trust, token, job)).status == 200
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from guest_programs import children
-from patience import until
+from patience import PATIENCE_S, until
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -142,6 +142,11 @@ async def test_long_inputs_reach_the_program(stage: RunnerStage) -> None:
     assert (await stage.polled(answer["call_id"], key))[1]["output"] == f'"{text}"'
 
 
+async def _without_end() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
 async def test_a_payer_without_balance_has_nothing_parsed(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
@@ -155,6 +160,16 @@ async def test_a_payer_without_balance_has_nothing_parsed(
         status, answer = await runner.post(*run_request(runner, b"[" + b"1," * 20_000))
         assert (status, answer["error"]["code"]) == (402, "balance-too-low")
         assert runner.runner.executor.bodies.forked == forked
+        # Nor is it read: such bodies would take the memory for those of others.
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            runner.http.post(
+                f"{runner.url}/call/{runner.developer}/echo",
+                data=_without_end(),
+                headers={"X-Payment-Key": key},
+            ) as answered,
+        ):
+            assert answered.status == 402
         await runner.credit(1000)
         assert (await runner.api("echo", key, broken))[1]["code"] == "request-invalid"
         assert await runner.account() == {"balance": 1000, "reserved": 0, "charged": 0}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from capabilities.principals import Principal
 from runner.calls.journal import Journal
 from runner.reasons import RunRefused
-from runner.shares import Bounds, FairSemaphore, Payer, count_stored
+from runner.shares import Bounds, FairSemaphore, Payer, ResourceUse, count_stored
 
 PAYERS = [Payer(Principal(f"did:key:{name}"), is_known=name in "abc") for name in "abcxyz"]
 HELD = "SELECT payer, cost FROM held WHERE payer != ''"
@@ -236,3 +236,23 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
 
     with TemporaryDirectory() as folder:
         asyncio.run(played(Path(folder) / "journal"))
+
+
+def test_who_uses_much_leaves_as_much_for_others() -> None:
+    """RN67: a few owners with long bodies leave bytes for those with short ones."""
+    use = ResourceUse()
+
+    def take_all(owner: str) -> int:
+        """Take units one by one until one is refused, and return how many were taken."""
+        taken = 0
+        while True:
+            try:
+                use.require_left(owner, "keys", 1, 100)
+            except RunRefused as refused:
+                assert refused.reason.code == "too-many-calls"
+                return taken
+            use.add({"keys": 1, owner: 2}, 1, 100)
+            taken += 1
+
+    assert [take_all(owner) for owner in ("a", "b", "c")] == [50, 25, 12]
+    assert take_all("d") > 0

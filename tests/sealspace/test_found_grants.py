@@ -324,6 +324,24 @@ async def test_an_unusable_grant_hides_none(bench, counted, minutes: Minutes) ->
         assert refused and 1 == len(backend.owners)
 
 
+async def test_a_call_finds_a_grant_among_those_of_strangers(
+    bench, backend: Backend, minutes: Minutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unused grants of strangers do not keep out an owner for whom a call looked (AT61)."""
+    monkeypatch.setattr("tee_backend.backend.found_grants.MOST", 4)
+    monkeypatch.setattr(backend._held, "_most", 4)
+    for _ in range(6):
+        await approve((await bench.owner())[0], backend.did)
+    backend.watch()
+    await minutes.fetched()
+    await minutes.next()
+    late = await owner_of(bench)
+    await approve(late, backend.did)
+    backend.look_for(late.session.owner)
+    await minutes.next()
+    assert late.session.owner in backend.owners
+
+
 async def test_a_further_grant_that_a_call_needed(
     bench, backend: Backend, minutes: Minutes
 ) -> None:

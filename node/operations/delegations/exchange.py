@@ -11,7 +11,7 @@ import jwt
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import CapabilityError, MalformedToken
-from capabilities.cids import parse_cid
+from capabilities.cids import cid_text, parse_cid
 from capabilities.facts import MACHINE_FACT
 from capabilities.frozen_struct import FrozenStruct
 from capabilities.machine_tokens import (
@@ -124,6 +124,8 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
     trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
     if not stored or not isinstance(trust, OidcTrust):
         raise MalformedToken("there is no such trust")
+    if asked.trust != cid_text(stored.delegation.cid):  # the digest is found under other codecs too
+        raise MalformedToken("the trust's CID has another codec than the trust")
     kid = jwt.get_unverified_header(token).get("kid")
     key = await services.issuer_keys.find(trust, kid, now=now)
     # The key says which signature it makes. The token's header does not choose (OX3).

@@ -254,8 +254,6 @@ FAMILIES = (
             "CHROME_PATH",
             "CHROME_WRAPPER",
             "CHROMIUM_*",
-            "CYPRESS_INSTALL_*",
-            "CYPRESS_RUN_*",
         ),
     ),
     Family(
@@ -347,9 +345,6 @@ FAMILIES = (
             "OPENJ9_*",
             "SPARK_*",
             "HADOOP_*",
-            "SPRING_CONFIG*",
-            "SPRING_CLOUD_*",
-            "SPRING_APPLICATION_JSON",
             "LOGGING_CONFIG",
         ),
     ),
@@ -565,6 +560,67 @@ FAMILIES = (
             "PRISMA_*",
             "GRPC_DEFAULT_*",
             "HF_*",
+            "SYSTEM_WGETRC",
+            "NETRC",
+            "LFTP_*",
+            "PGHOST*",
+            "PGPASSFILE",
+            "MYSQL_HOST",
+            "SPRING_*",
+            "KUBERNETES_MASTER",
+            "LIBVIRT_*",
+            "VAULT_*",
+            "OTEL_*",
+            "FLYWAY_*",
+            "KOPIA_*",
+            "PASSWORD_STORE_*",
+            "OPENSC_*",
+            "PKCS11_*",
+            "TPM2TOOLS_*",
+        ),
+    ),
+    Family(
+        what="builds and languages: drivers, versions and binaries that are fetched or run",
+        patterns=(
+            "GOPACKAGESDRIVER",
+            "USE_BAZEL_VERSION",
+            "BAZELISK_*",
+            "MVNW_*",
+            "NAPI_RS_*",
+            "SWC_*",
+            "TURBO_*",
+            "BIOME_*",
+            "SASS_*",
+            "CYPRESS_*",
+            "CHROME_BIN",
+            "DEVELOPER_DIR",
+            "SWIFT_EXEC",
+            "PYLINTRC",
+            "UWSGI_*",
+            "QUART_*",
+            "LOCUST_*",
+            "ROBOT_*",
+            "DASK_*",
+            "NUMBA_*",
+            "TORCH_HOME",
+            "MATPLOTLIBRC",
+            "IMAGEIO_*",
+            "FFMPEG_*",
+            "RETICULATE_*",
+            "MATLABPATH",
+            "SPACK_*",
+            "SDKMAN_*",
+            "TFENV_*",
+            "NIXPKGS_*",
+            "CF_PLUGIN_HOME",
+            "GITHUB_ENV",
+            "GITHUB_PATH",
+            "MODULEPATH",
+            "SKIM_*",
+            "ALTERNATE_EDITOR",
+            "MAILPATH",
+            "BZR_*",
+            "DARCS_*",
         ),
     ),
     Family(
@@ -605,6 +661,11 @@ FAMILIES = (
             "DEBUGINFOD_*",
             "QEMU_*",
             "WINE*",
+            "NCCL_*",
+            "HDF5_*",
+            "GDAL_*",
+            "GVBINDIR",
+            "LIBVA_*",
         ),
     ),
 )
@@ -614,11 +675,21 @@ _PATTERNS = [pattern for family in FAMILIES for pattern in family.patterns]
 _PREFIXES = tuple(pattern.removesuffix("*") for pattern in _PATTERNS if pattern.endswith("*"))
 _NAMES = frozenset(pattern for pattern in _PATTERNS if not pattern.endswith("*"))
 
-# `PGPASSWORD` has no underscore. No program is known that takes code, options, a file or an
-# address from a variable with one of these endings: the programs' names end in `_ASKPASS`,
-# `_PASSCOMMAND`, `_PASSWORD_FILE` or `_KEY_CMD`.
+# `PGPASSWORD` has no underscore. Programs that take code, options, a file or an address from a
+# variable mostly use other endings: `_ASKPASS`, `_PASSCOMMAND`, `_PASSWORD_FILE`, `_KEY_CMD`.
 _ENDS_LIKE_A_SECRET = re.compile(
     r".*(_KEY|_KEY_ID|_TOKEN|_SECRET|_PASS|PASSWORD|_PASSPHRASE|_CREDENTIALS)"
+)
+# These end like secrets. The first two may name a file to read and an address to send it to, the
+# others name files.
+_NAMES_OF_FILES = frozenset(
+    {
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_CREDENTIALS",
+        "GIT_SSL_KEY",
+        "GIT_PROXY_SSL_KEY",
+        "RCLONE_CLIENT_KEY",
+    }
 )
 # An address decides whom a program talks to, and some drivers load code that it names. So it is
 # passed by default only where the owner chose it.
@@ -651,5 +722,5 @@ def is_passed_by_default(name: str, *, chosen_by_others: bool) -> bool:
     if directs_programs(name):
         return False
     if ends_like_a_secret(name):
-        return True
+        return not (chosen_by_others and name in _NAMES_OF_FILES)
     return not chosen_by_others and _ENDS_LIKE_AN_ADDRESS.fullmatch(name) is not None

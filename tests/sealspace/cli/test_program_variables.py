@@ -12,7 +12,12 @@ from owner_desk import OwnerDesk
 from owner_machine import LIMIT_S, Owner
 from tests_support import REPOSITORY
 
-from sealspace.cli.use.program_variables import FAMILIES, directs_programs, ends_like_a_secret
+from sealspace.cli.use.program_variables import (
+    FAMILIES,
+    directs_programs,
+    ends_like_a_secret,
+    is_passed_by_default,
+)
 
 ATTACKS = (
     "LUA_INIT_5_4",
@@ -54,6 +59,9 @@ def owner(forking_owner: Owner) -> Owner:
         *("HTTPS_PROXY", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "KRB5_CONFIG"),
         *("ANSIBLE_VAULT_PASSWORD_FILE", "RESTIC_PASSWORD_COMMAND", "BORG_PASSCOMMAND"),
         *("SOPS_AGE_KEY_CMD", "XDG_CONFIG_HOME", "SEALSPACE_NODE", "SEALSPACE_TOKEN"),
+        *("SYSTEM_WGETRC", "NAPI_RS_NATIVE_LIBRARY_PATH", "GOPACKAGESDRIVER", "BAZELISK_BASE_URL"),
+        *("UWSGI_EXEC_PRE_APP", "PASSWORD_STORE_EXTENSIONS_DIR", "PGHOST", "KUBERNETES_MASTER"),
+        *("HDF5_PLUGIN_PATH", "NCCL_NET_PLUGIN", "DEVELOPER_DIR", "VAULT_ADDR", "MODULEPATH"),
     ],
 )
 def test_CL6_directing_names(name: str) -> None:
@@ -75,6 +83,16 @@ def test_CL6_directing_names(name: str) -> None:
 def test_CL6_names_that_direct_nothing(name: str) -> None:
     """CL6: names of ordinary secrets and settings are passed if their owner names them."""
     assert not directs_programs(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS", "GIT_SSL_KEY"]
+)
+def test_CL1_names_of_files_are_not_taken_from_others(name: str) -> None:
+    """CL1: such a value may name a file to read, and an address to send it to."""
+    assert is_passed_by_default(name, chosen_by_others=False)
+    assert not is_passed_by_default(name, chosen_by_others=True)
+    assert is_passed_by_default("STRIPE_KEY", chosen_by_others=True)
 
 
 def test_CL6_the_list_has_one_form() -> None:
