@@ -165,10 +165,11 @@ class _Reader:
     def _open(self, opening: _Opening) -> None:
         if opening.node != self._node_did:
             raise ValueError("the export was written by another node")
-        store_id, after = bytes.fromhex(opening.store), opening.after
+        store_id = bytes.fromhex(opening.store)
         # A partial export has no genesis: its second line, a head, gives the starting hash (RC28).
+        starting_hash = b"" if opening.after else genesis_hash(store_id)
         self.export = VerifiedExport(
-            store_id, after, after, b"" if after else genesis_hash(store_id)
+            store_id=store_id, after=opening.after, number=opening.after, hash=starting_hash
         )
 
     def _entry(self, entry: _Entry, line: bytes) -> None:
@@ -187,7 +188,8 @@ class _Reader:
             self._on_entry(export.number, line)
 
     def _head(self, head: _Head, members: JsonObject) -> None:
-        export, head_hash = self.export, bytes.fromhex(head.hash)
+        export = self.export
+        head_hash = bytes.fromhex(head.hash)
         if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
             raise ValueError("the signed head of the export belongs to another node or store")
         if head.number != export.number or export.hash not in (b"", head_hash):

@@ -120,11 +120,9 @@ def _decoded(data: bytes) -> Cid:
         digest=parts["hash"]["digest"],
     )
     # The library ignores bytes after the digest, which would make a second spelling of the CID.
-    heads = (
-        (cid.hash_code, len(cid.digest))
-        if parts["version"] == 0
-        else (1, cid.codec, cid.hash_code, len(cid.digest))
-    )
+    heads = [cid.hash_code, len(cid.digest)]
+    if parts["version"] != 0:
+        heads = [1, cid.codec, *heads]
     if data != b"".join(map(_varint, heads)) + cid.digest:
         raise InvalidIdentifier("invalid CID")
     return cid

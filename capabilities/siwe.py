@@ -14,8 +14,9 @@ from .principals import eip55
 from .signatures import eip191_digest
 
 _RFC3339 = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[\x00-\x7f]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
-    r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+    r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})[\x00-\x7f]"
+    r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?"
+    r"(?:[Zz]|(?P<sign>[+-])(?P<offset_hours>[0-9]{2}):(?P<offset_minutes>[0-9]{2}))"
 )
 _DAY_S = 86_400
 _CYCLE_YEARS = 400
@@ -111,28 +112,28 @@ def parse_rfc3339(text: str) -> float:
 
 
 def _moment_of(match: re.Match[str]) -> float | None:
-    year, month, day, hour, minute, second, offset_hours, offset_minutes = (
-        int(match[place] or 0) for place in (1, 2, 3, 4, 5, 6, 9, 10)
-    )
+    hour = int(match["hour"])
+    minute = int(match["minute"])
+    second = int(match["second"])
+    offset_hours = int(match["offset_hours"] or 0)
+    offset_minutes = int(match["offset_minutes"] or 0)
     if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
         return None
     # The standard library has no year 0, so days are counted in the 400-year cycle from 2000.
-    cycle, place = divmod(year - 2000, _CYCLE_YEARS)
+    cycle, place = divmod(int(match["year"]) - 2000, _CYCLE_YEARS)
     try:
-        days = date(2000 + place, month, day).toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
+        in_cycle = date(2000 + place, int(match["month"]), int(match["day"]))
     except ValueError:
         return None
+    days = in_cycle.toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
     offset_s = offset_hours * 3600 + offset_minutes * 60
-    whole_s = (
-        days * _DAY_S
-        + hour * 3600
-        + minute * 60
-        + second
-        - (-offset_s if match[8] == "-" else offset_s)
-    )
+    if match["sign"] == "-":
+        offset_s = -offset_s
+    whole_s = days * _DAY_S + hour * 3600 + minute * 60 + second - offset_s
     days, rest_s = divmod(whole_s, _DAY_S)
     # A leap second is valid only directly before midnight on the first of a month.
     ends_month = rest_s == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1
     if (second == 60 and not ends_month) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
         return None
-    return whole_s + int((match[7] or "0")[:9].ljust(9, "0")) / 1e9
+    nanoseconds = (match["fraction"] or "0")[:9].ljust(9, "0")
+    return whole_s + int(nanoseconds) / 1e9

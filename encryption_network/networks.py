@@ -118,20 +118,16 @@ class NetworkRecord(StrictRecord, array_like=True, dict=True):
     @cached_property
     def policy(self) -> Policy | None:
         """The owner's requirements for code that receives keys."""
-        return (
-            None
-            if self.policy_json is None
-            else parse_policy(msgspec.json.decode(self.policy_json))
-        )
+        if self.policy_json is None:
+            return None
+        return parse_policy(msgspec.json.decode(self.policy_json))
 
     @cached_property
     def withdrawals(self) -> Withdrawals:
         """The code, DIDs and evidence that the owner no longer trusts."""
-        return (
-            NOTHING_WITHDRAWN
-            if self.withdrawals_row is None
-            else decode_withdrawals(self.withdrawals_row)
-        )
+        if self.withdrawals_row is None:
+            return NOTHING_WITHDRAWN
+        return decode_withdrawals(self.withdrawals_row)
 
     def __repr__(self) -> str:
         return f"NetworkRecord(network={self.network!r}, state={self.state!r})"
@@ -386,10 +382,10 @@ def parse_descriptor(value: Json) -> Descriptor:
         The node that made it, see `signed_descriptor`; that the algorithm is known, nor that the
         state allows anything.
     """
+    if isinstance(value, dict):
+        value = value.get("descriptor", value)  # the wrapper of an answer
     try:
-        stated = shaped(
-            value.get("descriptor", value) if isinstance(value, dict) else value, _DescriptorJson
-        )
+        stated = shaped(value, _DescriptorJson)
         network = parse_network_id(stated.network_id)
     except InvalidJson as exc:
         raise DescriptorError(str(exc)) from exc

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 import msgspec
@@ -21,7 +22,7 @@ from ..space_errors import (
     StoreFull,
     StoreUnavailable,
 )
-from .guard import Guard
+from .guard import Guard, Reported
 from .requests import MAX_ANSWER_BYTES, MAX_SQL_BYTES, Changed, SqlValue
 
 MAX_LENGTH_BYTES = 10_000_000
@@ -52,23 +53,41 @@ _SWITCHES = {
 _NUMBER = re.compile(r"\d+")
 _BLANK = re.compile(r"(?:\s|;|--[^\n]*+(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)*+")
 _SYNTAX = re.compile(r"syntax error|incomplete input|unrecognized token")
+
+
+class _Fault(NamedTuple):
+    """Errors of SQLite with the error that is raised in their place."""
+
+    kinds: tuple[type[Exception], ...]
+    error: type[SpaceError]
+    text: str
+
+
 # The errors that no statement causes.
-_FAULTS: tuple[tuple[tuple[type[Exception], ...], type[SpaceError], str], ...] = (
-    ((apsw.BusyError,), StoreBusy, "another request is writing to the SQL database"),
-    ((apsw.NoMemError, MemoryError), StoreBusy, "SQL statements need too much memory"),
-    ((apsw.FullError,), StoreFull, "the disk is full"),
-    (
-        (apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError),
-        RecordDamaged,
-        "an SQL database is missing or damaged",
+_FAULTS = (
+    _Fault(
+        kinds=(apsw.BusyError,),
+        error=StoreBusy,
+        text="another request is writing to the SQL database",
     ),
-    (
-        (apsw.IOError, apsw.ReadOnlyError),
-        StoreUnavailable,
-        "an SQL database cannot be read or written",
+    _Fault(
+        kinds=(apsw.NoMemError, MemoryError),
+        error=StoreBusy,
+        text="SQL statements need too much memory",
+    ),
+    _Fault(kinds=(apsw.FullError,), error=StoreFull, text="the disk is full"),
+    _Fault(
+        kinds=(apsw.CantOpenError, apsw.CorruptError, apsw.NotADBError),
+        error=RecordDamaged,
+        text="an SQL database is missing or damaged",
+    ),
+    _Fault(
+        kinds=(apsw.IOError, apsw.ReadOnlyError),
+        error=StoreUnavailable,
+        text="an SQL database cannot be read or written",
     ),
 )
-_LAST_ID = ("FUNCTION", "", "last_insert_rowid", "")
+_LAST_ID = Reported(action="FUNCTION", one="", two="last_insert_rowid", database="")
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -138,7 +157,8 @@ class Connection:
             StoreBusy: another process is writing for too long.
         """
         self.roll_back()
-        self._in_read, self._free_bytes = not writes, free_bytes
+        self._in_read = not writes
+        self._free_bytes = free_bytes
         self._apsw.set_busy_timeout(int(wait_s * 1000))
         self._apsw.set_last_insert_rowid(0)
         with self._translated():
@@ -217,7 +237,9 @@ class Connection:
             Errors of `_run`.
         """
         columns = list[str]()
-        rows, count, size_bytes = bytearray(), 0, 0
+        rows = bytearray()
+        count = 0
+        size_bytes = 0
         max_bytes = max_bytes or MAX_ANSWER_BYTES
         is_cut = False
         for row in self._run(sql, guard, params, columns):
@@ -255,7 +277,8 @@ class Connection:
         if "INSERT" in guard.actions and is_change:
             inserted = self._apsw.last_insert_rowid() or None
             self._apsw.set_last_insert_rowid(inserted or before)
-        return Changed(self._apsw.changes() if is_change else 0, inserted)
+        changes = self._apsw.changes() if is_change else 0
+        return Changed(changes, inserted)
 
     def _run(
         self,
@@ -315,9 +338,9 @@ class Connection:
     def _error_of(self, exc: Exception, guard: Guard | None) -> SpaceError:
         if isinstance(exc, apsw.FullError) and self._free_bytes is not None:
             return SqlQuotaExceeded("the write does not fit into the quota")
-        for kinds, error, text in _FAULTS:
-            if isinstance(exc, kinds):
-                return error(text)
+        for fault in _FAULTS:
+            if isinstance(exc, fault.kinds):
+                return fault.error(fault.text)
         text = f"SQLite error: {exc}"
         match exc:
             case UnicodeDecodeError():

@@ -45,13 +45,12 @@ def low_space(folder: Path, *, name: str = "") -> str:
     """
     free_bytes, needed_bytes = free_space(folder)
     refused = _REFUSED_BELOW.get(needed_bytes)
+    if refused is None:
+        return ""
     return (
-        refused
-        and (
-            f"the disk of {name or folder} is nearly full: {free_bytes >> 20} MiB are free; below"
-            f" {needed_bytes >> 20} MiB {refused}"
-        )
-    ) or ""
+        f"the disk of {name or folder} is nearly full: {free_bytes >> 20} MiB are free; below"
+        f" {needed_bytes >> 20} MiB {refused}"
+    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -85,4 +85,8 @@ def owned_folder(
         env = opened.enter_context(open_for_writing(folder))
         replay_records = ReplayRecords(folder, boot)
         opened.callback(replay_records.close)
-        yield Housekeeping(Writer(env, free_space, clock, observer), replay_records, clock)
+        yield Housekeeping(
+            writer=Writer(env, free_space, clock, observer),
+            replay_records=replay_records,
+            clock=clock,
+        )

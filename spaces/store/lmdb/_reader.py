@@ -18,12 +18,12 @@ def followed_key(row: Row | None, follow: Follow) -> bytes | None:
     The key is `follow.prefix` followed by that value. None means that `row` has no value, or that
     the key would be too long.
     """
-    value = None if row is None else record_of(row).value
-    return (
-        None
-        if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES
-        else follow.prefix + value
-    )
+    if row is None:
+        return None
+    value = record_of(row).value
+    if value is None or len(follow.prefix) + len(value) > MAX_KEY_BYTES:
+        return None
+    return follow.prefix + value
 
 
 def durable_first_use(
@@ -36,7 +36,8 @@ def durable_first_use(
     In a restored store, these minutes include the expiry of every token that its original may have
     accepted (BK5).
     """
-    row, marker = replay_record.row, txn.get(REPLAY_FLOOR_KEY)
+    row = replay_record.row
+    marker = txn.get(REPLAY_FLOOR_KEY)
     if marker is not None and is_refused(record_of(marker).value or b"", row[:4]):
         return False, True
     return txn.get(REPLAY_PREFIX + row) is None, False

@@ -15,8 +15,9 @@ the spans are not in the list. Minutes are encoded by `replay_minute4`. An earli
 only the first four bytes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from itertools import pairwise
+from typing import NamedTuple
 
 import lmdb
 
@@ -35,7 +36,8 @@ def remove_replay_records(
     At most `limit` records are deleted. Returns the number of deleted records, and their expiry
     minutes.
     """
-    cursor, end = txn.cursor(), prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
+    end = prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
+    cursor = txn.cursor()
     found = cursor.set_range(prefix)
     minutes = set[bytes]()
     rows = 0
@@ -66,22 +68,44 @@ def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int 
     `encoded` is the list so far. Returns the new list in the same encoding. All minutes before
     `before` are added too.
     """
-    edges = [
-        0,
-        *[int.from_bytes(encoded[at : at + 4], "big") for at in range(0, max(len(encoded), 1), 4)],
-    ]
-    numbers = [int.from_bytes(minute4, "big") for minute4 in minutes]
-    spans = [(0, before), *zip(edges[::2], edges[1::2], strict=False)]
-    spans += [(number, min(number + 1, _LAST_MINUTE)) for number in numbers]
-    merged = list[tuple[int, int]]()
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:  # they touch
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
+    spans = [_Span(0, before), *_spans_in(encoded)]
+    for minute4 in minutes:
+        number = int.from_bytes(minute4, "big")
+        spans.append(_Span(number, min(number + 1, _LAST_MINUTE)))
+    merged = _merged(spans)
     while len(merged) > MAX_SPANS:
-        gaps = [later[0] - former[1] for former, later in pairwise(merged)]
+        gaps = [later.start - former.end for former, later in pairwise(merged)]
         at = gaps.index(min(gaps))
-        merged[at : at + 2] = [(merged[at][0], merged[at + 1][1])]
-    written = [edge for span in merged for edge in span][1:]  # the first span begins with time
-    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in written])
+        merged[at : at + 2] = [_Span(merged[at].start, merged[at + 1].end)]
+    edges = [edge for span in merged for edge in span]
+    # The start of the first span is not written, because it is always 0.
+    return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges[1:]])
+
+
+class _Span(NamedTuple):
+    """A range of minutes, without the minute `end`."""
+
+    start: int
+    end: int
+
+
+def _spans_in(encoded: bytes) -> list[_Span]:
+    """Decode the spans of a list."""
+    if not encoded:
+        return [_Span(0, 0)]
+    edges = [0]
+    for at in range(0, len(encoded), _MINUTE_BYTES):
+        edges.append(int.from_bytes(encoded[at : at + _MINUTE_BYTES], "big"))
+    return [_Span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
+
+
+def _merged(spans: Iterable[_Span]) -> list[_Span]:
+    """Return spans in their order, each group that touches or overlaps as one."""
+    merged = list[_Span]()
+    for span in sorted(spans):
+        if merged and span.start <= merged[-1].end:
+            former = merged.pop()
+            merged.append(_Span(former.start, max(span.end, former.end)))
+        else:
+            merged.append(span)
+    return merged

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import lmdb
 
@@ -32,8 +32,18 @@ _TOMBSTONE_BYTES = 21
 
 Part = list[tuple[bytes, Row]]
 """Some rows, or some tombstones, in the order of their keys."""
-ParsedRow = tuple[Record, bytes, int]
-"""The record, the counter that its size was added to (or b""), and that size in bytes."""
+
+
+class ParsedRow(NamedTuple):
+    """A decoded row or tombstone.
+
+    Attributes:
+        account: the counter that the size of the row was added to, or b"".
+    """
+
+    record: Record
+    account: bytes
+    weight_bytes: int
 
 
 @dataclass
@@ -64,7 +74,7 @@ class StoreSnapshot:
     def get(self, key: bytes) -> Record | None:
         """Return a row, or None if it does not exist."""
         row = self._txn.get(key)
-        return None if row is None else parse_row(row)[0]
+        return None if row is None else parse_row(row).record
 
 
 @contextmanager
@@ -192,12 +202,14 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
 def parse_row(row: Row) -> ParsedRow:
     """Decode and validate a row or tombstone."""
     try:
-        is_whole = (
-            len(row) == _TOMBSTONE_BYTES if is_tombstone(row) else len(row) >= _LEAST_ROW_BYTES
-        )
-        record, (account, weight_bytes) = record_of(row), charge_of(row) or (b"", 0)
+        if is_tombstone(row):
+            is_whole = len(row) == _TOMBSTONE_BYTES
+        else:
+            is_whole = len(row) >= _LEAST_ROW_BYTES
+        record = record_of(row)
+        account, weight_bytes = charge_of(row) or (b"", 0)
     except IndexError as exc:
         raise RecordDamaged("a row is too short or too long") from exc
     if not is_whole or len(record.value or b"") > MAX_VALUE_BYTES:
         raise RecordDamaged("a row is too short or too long")
-    return record, account, weight_bytes
+    return ParsedRow(record=record, account=account, weight_bytes=weight_bytes)

@@ -106,20 +106,20 @@ class _TableRow(NamedTuple):
 
 def _table_row(key: bytes, row: Row) -> _TableRow:
     """Convert a row or tombstone of LMDB to a row of the table."""
-    record, account, weight_bytes = parse_row(row)
-    value = record.value
+    parsed = parse_row(row)
+    value = parsed.record.value
     number: int | None = None
     if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
         number = int.from_bytes(value, "big", signed=True)
         value = None
     return _TableRow(
         key=key,
-        stamp=record.stamp,
+        stamp=parsed.record.stamp,
         value=value,
-        weight_bytes=weight_bytes,
-        account=account or None,
+        weight_bytes=parsed.weight_bytes,
+        account=parsed.account or None,
         number=number,
-        deletion_minute=tombstone_minute(row) if record.value is None else None,
+        deletion_minute=tombstone_minute(row) if parsed.record.value is None else None,
     )
 
 
