@@ -258,8 +258,10 @@ class Writer:
             row = get(put.key)
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
-            if row is not None:
-                _subtract_size(changes, row)
+            charge = None if row is None else charge_of(row)
+            if charge is not None:  # the size of the replaced row no longer counts
+                account, weight_bytes = charge
+                changes[account] = changes.get(account, 0) - weight_bytes
             if put.account is not None and put.value is not None:
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
         if not changes and not commit.adds:
@@ -418,14 +420,6 @@ def _earlier_outcome(
     if has_replay_record and is_refused(refused_minutes, outcome_key[1:5]):
         return _REFUSED
     return None
-
-
-def _subtract_size(changes: dict[bytes, int], row: Row) -> None:
-    """Subtract the size of a row that is replaced from the counter that it was added to (ST7)."""
-    charge = charge_of(row)
-    if charge is not None:
-        account, weight_bytes = charge
-        changes[account] = changes.get(account, 0) - weight_bytes
 
 
 def _counters_after(
