@@ -132,12 +132,15 @@ def mentions_selector(caveats: Caveats) -> bool:
 
 
 def _selector_within(parent: Caveats, child: Caveats) -> bool:
-    outer, inner = _sole_selector(parent), _sole_selector(child)
-    if outer is None or inner is None or (outer.kind == "exact" and inner.kind == "prefix"):
+    outer = _sole_selector(parent)
+    inner = _sole_selector(child)
+    if outer is None or inner is None:
         return False
-    return inner.value == outer.value or (
-        outer.kind == "prefix" and inner.value.startswith(outer.value + "/")
-    )
+    if outer.kind == "exact" and inner.kind == "prefix":
+        return False
+    if inner.value == outer.value:
+        return True
+    return outer.kind == "prefix" and inner.value.startswith(outer.value + "/")
 
 
 def _sole_selector(caveats: Caveats) -> _Selector | None:

@@ -122,9 +122,8 @@ def judge_registration(
     Does not check:
         The signature (D5), whether it is registered already (D4), whether it is itself revoked.
     """
-    if (
-        refusal := policy_profile_refusal(delegation.facts)
-    ) is not None:  # no ordinary grant (D2, 3.8)
+    refusal = policy_profile_refusal(delegation.facts)
+    if refusal is not None:  # it is no ordinary grant (D2, 3.8)
         raise ChainError("policy-profile-refused", refusal)
     known, above = _with_ancestors(parents)
     # D31: a delegation cannot be its own ancestor, because its hash is unknown before it is signed.
@@ -554,7 +553,8 @@ def _check_not_terminal(
 
 def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list[Delegation]:
     """Return the parents whose validity window contains the child's (D25)."""
-    supporting, expiry_failed = [], False
+    supporting = []
+    expiry_failed = False
     for parent in parents:
         outer = parent.delegation
         if outer.expires_at is not None and (

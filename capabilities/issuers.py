@@ -175,15 +175,12 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
     key = key_of_jwk(jwk)
     match key.verifier:
         case Secp256k1Verifier(address=address):
-            same = did.rpartition(":")[2] in (eip55(address), "0x" + address.hex()) and is_wallet(
-                Principal(did)
-            )
+            spellings = (eip55(address), "0x" + address.hex())
+            same = did.rpartition(":")[2] in spellings and is_wallet(Principal(did))
         case Ed25519Verifier(public_key=public_key):
             account = _SOLANA.fullmatch(did)
-            same = (
-                account is not None
-                and account.group(1) == libipld.encode_multibase("z", public_key)[1:]
-            )
+            base58 = libipld.encode_multibase("z", public_key)[1:]
+            same = account is not None and account.group(1) == base58
         case _:
             same = False
     if not same:  # anybody can put a key into the header (K3)

@@ -104,7 +104,8 @@ def forwarded_client(
         return peer
     hops = ",".join(forwarded)
     for part in reversed(hops.split(",")):
-        if not (hop := part.strip()):
+        hop = part.strip()
+        if not hop:
             continue
         # Some proxies append a port.
         if hop.startswith("["):

@@ -164,7 +164,8 @@ def session_holders(facts: AuthorityFacts) -> frozenset[Principal]:
     Args:
         facts: with its links and their markers; its sessions are not used.
     """
-    links, holders = facts.links.values(), set()
+    links = facts.links.values()
+    holders = set()
     for link in links:
         if _cites_only_sign_ins(facts, link):
             holders.add(link.delegation.delegator)

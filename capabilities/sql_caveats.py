@@ -150,7 +150,8 @@ def contains(outer: Caveats, inner: Caveats) -> bool:
         CaveatRefused: `outer` permits certain statements only, and `inner` permits others.
     """
     try:
-        most, limits = _limits(outer), _limits(inner)
+        most = _limits(outer)
+        limits = _limits(inner)
     except SqlRefused:
         return False
     if most.mode:

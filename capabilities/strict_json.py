@@ -115,7 +115,9 @@ def shaped(
     except msgspec.ValidationError as exc:
         # msgspec's text may quote values and member names of any length, so parts are extracted.
         text = str(exc)
-        place, missing, expected = _PLACE.search(text), _MISSING.search(text), _EXPECTED.match(text)
+        place = _PLACE.search(text)
+        missing = _MISSING.search(text)
+        expected = _EXPECTED.match(text)
         where = place[1] if place else "$"
         if missing:
             raise InvalidJson(f"{where}.{missing[1]} is missing") from None

@@ -153,7 +153,8 @@ def _low_der(signature: bytes, order: int) -> bytes:
 
     Signatures are rejected unless r is in range and s is low.
     """
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    r = int.from_bytes(signature[:32], "big")
+    s = int.from_bytes(signature[32:], "big")
     if len(signature) != 64 or not 0 < r < order or not 0 < s <= order // 2:
         raise BadSignature
     return encode_dss_signature(r, s)

@@ -89,7 +89,8 @@ def parse_envelope(data: bytes, *, max_bytes: int = MAX_ENVELOPE_BYTES) -> Inlin
         raise EnvelopeError(str(exc)) from exc
     except InvalidIdentifier as exc:
         raise EnvelopeError(f"networkId: {exc.text}") from exc
-    wrapped, ciphertext = stated.encrypted_symmetric_key, decode_standard(stated.ciphertext)
+    wrapped = stated.encrypted_symmetric_key
+    ciphertext = decode_standard(stated.ciphertext)
     if (
         decode_standard(wrapped) is None
         or canonical_hash(wrapped) != stated.encrypted_symmetric_key_hash
@@ -184,7 +185,8 @@ def open_envelope(envelope: InlineEnvelope, content_key: bytes) -> bytes:
     """
     if len(content_key) != KEY_BYTES or len(envelope.ciphertext) < NONCE_BYTES + TAG_BYTES:
         raise EnvelopeError("the ciphertext cannot be decrypted")
-    nonce, sealed = envelope.ciphertext[:NONCE_BYTES], envelope.ciphertext[NONCE_BYTES:]
+    nonce = envelope.ciphertext[:NONCE_BYTES]
+    sealed = envelope.ciphertext[NONCE_BYTES:]
     try:
         return AESGCM(content_key).decrypt(nonce, sealed, None)
     except InvalidTag as exc:

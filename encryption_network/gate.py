@@ -319,7 +319,8 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     Raises ReleaseRefused if a delegation is missing. Unless the invoker is the owner, at least one
     delegation must be cited, and all must be unrevoked and inside their validity windows.
     """
-    cited, links, found = facts.cited, facts.links, dict[ContentKey, Registered]()
+    cited, links = facts.cited, facts.links
+    found = dict[ContentKey, Registered]()
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "a cited delegation is missing")
     for key in cited:
@@ -528,7 +529,8 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
     below: list[tuple[Principal, Registered]] = [
         (facts.invoker, facts.links[key]) for key in facts.cited
     ]
-    network, seen = request.decrypt.network.network_id, set[ContentKey]()
+    network = request.decrypt.network.network_id
+    seen = set[ContentKey]()
     while below:
         holder, link = below.pop(0)
         delegation = link.delegation

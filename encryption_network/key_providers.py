@@ -61,7 +61,10 @@ def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
 
     The list may contain the provider's id or its kind.
     """
-    return provider is not None and (provider in accepted or provider.partition(":")[0] in accepted)
+    if provider is None:
+        return False
+    kind, _, _ = provider.partition(":")
+    return provider in accepted or kind in accepted
 
 
 def is_key_source_accepted(provider: str | None, terms: Collection[str]) -> bool:
@@ -76,11 +79,9 @@ def is_key_source_accepted(provider: str | None, terms: Collection[str]) -> bool
         provider: as in the evidence; None: there is no event log.
         terms: the node's list of accepted providers, parsed by `parse_key_provider`.
     """
-    return (
-        are_accepted(DEFAULT_KEY_PROVIDERS, terms)
-        if provider is None
-        else is_accepted(provider, terms)
-    )
+    if provider is None:
+        return are_accepted(DEFAULT_KEY_PROVIDERS, terms)
+    return is_accepted(provider, terms)
 
 
 def are_accepted(inner: Iterable[str], outer: Collection[str]) -> bool:

@@ -82,7 +82,8 @@ def open_wrapped(private_key: bytes, blob: bytes) -> bytes:
     """
     if len(blob) < KEY_BYTES:
         raise RequestError("key-backend", "invalid wrapped key envelope")
-    ephemeral, sealed = blob[:KEY_BYTES], blob[KEY_BYTES:]
+    ephemeral = blob[:KEY_BYTES]
+    sealed = blob[KEY_BYTES:]
     # The cheap checks come first, so that a malformed blob costs no scalar multiplication.
     _check_blob(sealed)
     plaintext = _open(_exchange(private_key, ephemeral), sealed)

@@ -59,11 +59,8 @@ class PolicyError(EncryptionError):
 
     def __init__(self, member: str, reason: str) -> None:
         self.reason = reason
-        super().__init__(
-            f"invalid attestation policy: {member}: {reason}"
-            if member
-            else f"invalid attestation policy: {reason}"
-        )
+        place = f"{member}: " if member else ""
+        super().__init__(f"invalid attestation policy: {place}{reason}")
 
 
 class WithdrawalError(EncryptionError):

@@ -471,6 +471,12 @@ def _is_within(
 
     The list `outer` must allow all entries of the list `inner`. An empty list allows everything.
     """
-    return not outer or (
-        bool(inner) and all(any(covers(allowed, entry) for allowed in outer) for entry in inner)
-    )
+    if not outer:
+        return True
+    if not inner:
+        return False
+
+    def is_allowed(entry: Entry) -> bool:
+        return any(covers(allowed, entry) for allowed in outer)
+
+    return all(map(is_allowed, inner))

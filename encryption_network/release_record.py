@@ -64,15 +64,18 @@ class ReleaseRecord:
         Looser requirements could allow a release that the others refuse. The result is True in
         doubt.
         """
+        if STRICTNESS[self.mode] < STRICTNESS[other.mode]:
+            return True
+        if not set(self.trust_roots) <= set(other.trust_roots):
+            return True
         policy, stricter = self.node_policy, other.node_policy
-        return (
-            STRICTNESS[self.mode] < STRICTNESS[other.mode]
-            or not set(self.trust_roots) <= set(other.trust_roots)
-            or (stricter is not None and (policy is None or not policy.is_within(stricter)))
-            or (self.node_policy_suffices and not other.node_policy_suffices)
-            or (self.replaces_owner_list and not other.replaces_owner_list)
-            or not are_accepted(self.key_providers, other.key_providers)
-        )
+        if stricter is not None and (policy is None or not policy.is_within(stricter)):
+            return True
+        if self.node_policy_suffices and not other.node_policy_suffices:
+            return True
+        if self.replaces_owner_list and not other.replaces_owner_list:
+            return True
+        return not are_accepted(self.key_providers, other.key_providers)
 
     @property
     def replaces_owner_list(self) -> bool:

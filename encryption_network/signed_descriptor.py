@@ -77,7 +77,8 @@ def verify_descriptor(
     Does not check:
         That the state allows anything, nor that this is the requested network.
     """
-    key, given = ed25519_public_key(node_did), decode_standard(signature)
+    key = ed25519_public_key(node_did)
+    given = decode_standard(signature)
     if key is None or given is None or len(given) != _SIGNATURE_BYTES:
         raise DescriptorError(
             "the node's DID has no Ed25519 key, or the signature is not the base64 text of 64 bytes"

@@ -339,7 +339,7 @@ def _answer_of(
 
     match work:
         case Query(sql, params, max_rows, max_bytes):
-            return connection.query(sql, guard, params, max_rows, max_bytes)
+            return connection.query(sql, guard, params, max_rows=max_rows, max_bytes=max_bytes)
         case Execute(schema=schema):
             for text in schema:
                 execute(Statement(text))

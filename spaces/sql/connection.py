@@ -227,6 +227,7 @@ class Connection:
         sql: str,
         guard: Guard,
         params: Sequence[SqlValue] = (),
+        *,
         max_rows: int | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
@@ -357,7 +358,8 @@ class Connection:
                 text = str(guard.error)
             case _ if _SYNTAX.search(str(exc)):
                 text = f"Parse error: {exc}"
-        if guard and (offset := getattr(exc, "error_offset", -1)) >= 0:
+        offset = getattr(exc, "error_offset", -1)
+        if guard and offset >= 0:
             text += f" in {guard.sql} at offset {offset}"
         return SqlError(text)
 

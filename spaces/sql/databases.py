@@ -124,7 +124,13 @@ class Databases:
             if self._waiting[queue] == 0:
                 del self._waiting[queue]
         file = Path(file_of(name.key)).name if has_file else ""
-        lease = Lease(self._keeper, ask.number, connection, file, self._wait_s)
+        lease = Lease(
+            self._keeper,
+            number=ask.number,
+            connection=connection,
+            file=file,
+            wait_s=self._wait_s,
+        )
         try:
             yield lease
         finally:
@@ -181,6 +187,7 @@ class Lease:
     def __init__(
         self,
         keeper: KeeperClient,
+        *,
         number: int,
         connection: socket.socket,
         file: str,
@@ -286,7 +293,8 @@ class Lease:
                 answer = self._read()
                 if isinstance(answer, Releasing):
                     releases_until = releases_until or loop.time() + COMMIT_S  # not again
-                    deadline, answer = releases_until, self._reader.feed(b"")
+                    deadline = releases_until
+                    answer = self._reader.feed(b"")
                 if answer is not None:
                     break
                 left_s = deadline - loop.time()

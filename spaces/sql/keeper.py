@@ -265,11 +265,14 @@ class _Keeper:
                 case Ask() as ask:
                     self._ask(worker, ask)
                 case End(number, keeps):
-                    if (lease := worker.leases.pop(number, None)) is not None:
-                        self._end(lease, keeps=keeps)
+                    ended = worker.leases.pop(number, None)
+                    if ended is not None:
+                        self._end(ended, keeps=keeps)
                 case Shorten(number):
-                    if (lease := worker.leases.get(number)) is not None:
-                        lease.shortens, lease.is_alone = True, False
+                    writer = worker.leases.get(number)
+                    if writer is not None:
+                        writer.shortens = True
+                        writer.is_alone = False
 
     def _lost(self, worker: _Worker) -> None:
         """End the leases of a worker that has ended."""
@@ -571,7 +574,8 @@ class _Keeper:
             child.connection.close()
             child.memory.close()
             self._idle.pop(child, None)
-            if (ask := self._wrote.pop(process, None)) is not None:
+            ask = self._wrote.pop(process, None)
+            if ask is not None:
                 self._empty_log(ask)
 
     def _empty_log(self, ask: Ask) -> None:

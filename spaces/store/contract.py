@@ -347,7 +347,8 @@ async def pages_of(store: Store, range_: Range) -> AsyncIterator[Page]:
             raise RuntimeError(
                 "the store returned a page without a last key, although more rows follow"
             )
-        more, range_ = page.more, replace(range_, after=page.last_key)
+        more = page.more
+        range_ = replace(range_, after=page.last_key)
         await asyncio.sleep(0)  # a page of tombstones can take milliseconds (ST5)
 
 

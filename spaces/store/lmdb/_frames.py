@@ -101,13 +101,16 @@ def request_frames(requests: Sequence[bytes]) -> list[bytes]:
     """Pack requests into as few frames as possible."""
     if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
         return [_request_frame(requests)]
-    frames, batch, size_bytes = [], list[bytes](), 0
+    frames = []
+    batch = list[bytes]()
+    size_bytes = 0
     for request in requests:
         if batch and (
             len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES
         ):
             frames.append(_request_frame(batch))
-            batch, size_bytes = [], 0
+            batch = []
+            size_bytes = 0
         batch.append(request)
         size_bytes += len(request)
     return [*frames, _request_frame(batch)]
@@ -198,7 +201,8 @@ class FrameReader:
             if len(self._buffer) < self._needed_bytes:
                 return
         view = memoryview(self._buffer or data)
-        start, self._needed_bytes = 0, _LENGTH_BYTES
+        self._needed_bytes = _LENGTH_BYTES
+        start = 0
         while (body := start + _LENGTH_BYTES) <= len(view):
             size_bytes = int.from_bytes(view[start:body], "big")
             if size_bytes > self._max_bytes:

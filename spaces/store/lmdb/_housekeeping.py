@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from capabilities.clock_and_entropy import Clock
 
@@ -27,6 +28,13 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 """
 
 
+class _ClockReading(NamedTuple):
+    """When the clock was read, by a clock that is never set, and how far it was ahead of that."""
+
+    at: float
+    ahead_s: float
+
+
 @dataclass
 class Housekeeping:
     """The periodic cleanup of a data folder opened for writing.
@@ -38,7 +46,7 @@ class Housekeeping:
     replay_records: ReplayRecords
     clock: Clock
     elapsed: Callable[[], float] = time.monotonic
-    _seen: deque[tuple[float, float]] = field(default_factory=deque)
+    _seen: deque[_ClockReading] = field(default_factory=deque)
 
     def do_housekeeping(self) -> None:
         """Delete expired replay records and old tombstones.
@@ -62,12 +70,12 @@ class Housekeeping:
         means that the clock has not been observed for that long.
         """
         at = self.elapsed()
-        self._seen.append((at, self.clock.now() - at))
-        while len(self._seen) > 1 and self._seen[1][0] <= at - STEADY_S:
+        self._seen.append(_ClockReading(at, self.clock.now() - at))
+        while len(self._seen) > 1 and self._seen[1].at <= at - STEADY_S:
             self._seen.popleft()
-        if self._seen[0][0] > at - STEADY_S:
+        if self._seen[0].at > at - STEADY_S:
             return None
-        return at + min([ahead_s for _, ahead_s in self._seen])
+        return at + min([reading.ahead_s for reading in self._seen])
 
 
 @contextmanager

@@ -78,7 +78,8 @@ def run_storekeeper(
 
 
 async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None]) -> int:
-    loop, keeper = asyncio.get_running_loop(), _Keeper(folder)
+    loop = asyncio.get_running_loop()
+    keeper = _Keeper(folder)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, keeper.stop, EXIT_STOPPED)
     server = await loop.create_unix_server(

@@ -229,10 +229,8 @@ class _PostgresStore:
         with convert_database_errors():
             await self._clock.compare(ask_time(self._reading))
             found = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
-        return Clocks(
-            self._clock.ahead_s,
-            acceptance_delay_s(found[0][0] if found else b"", self._clock.now()),
-        )
+        floor = found[0]["v"] if found else b""
+        return Clocks(self._clock.ahead_s, acceptance_delay_s(floor, self._clock.now()))
 
     async def close(self) -> None:
         if self._closed:
