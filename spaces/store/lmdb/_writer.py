@@ -218,7 +218,7 @@ class Writer:
         commit = request.commit
         if not self._are_conditions_met(txn, commit):
             return _REFUSED
-        counters = self._new_counters(txn, commit)
+        counters = self._judge_puts(txn, commit)
         if counters is None:
             return _REFUSED
         if not self._has_room(commit):
@@ -244,13 +244,13 @@ class Writer:
                 return False
         return True
 
-    def _new_counters(
+    def _judge_puts(
         self, txn: "lmdb.Transaction[bytes]", commit: Commit
     ) -> dict[bytes, int] | None:
-        """Return the values that counters have after a commit (ST7).
+        """Check the rows that a commit replaces and the counters that it changes (ST3, ST7).
 
-        Only counters that change are included. None means that the commit is refused: a row that it
-        replaces is not the expected one, or a counter would exceed its limit (ST3).
+        Returns the new values of the counters, or None if the commit is refused: a replaced row is
+        not the expected one, or a counter would exceed its limit.
         """
         get = txn.get
         changes = dict[bytes, int]()

@@ -28,8 +28,8 @@ class CounterChanges(NamedTuple):
 class CommitParameters(NamedTuple):
     """The parameters `$1` to `$18` of the statement `COMMIT`, in their order.
 
-    Each `put_…` list has one entry for each row to write, and so on: the statement reads lists of
-    one group as the columns of a table.
+    The lists of one group, such as `put_…`, have one entry for each row: the statement reads them
+    as the columns of a table.
 
     Attributes:
         put_keys: `$1`.

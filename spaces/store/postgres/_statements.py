@@ -50,7 +50,7 @@ _LIVE = f"'\\x{LIVE_MARK.hex()}'::bytea"
 _ABSENT = f"'\\x{EXPECT_ABSENT.hex()}'::bytea"
 _NOTHING = f"'\\x{EXPECT_NOTHING_THERE.hex()}'::bytea"
 
-# Parameters of a commit
+# Parameters of a commit (`CommitParameters`)
 #   $1-$7   puts: key, value, stamp, weight, account, minute of the deletion, expectation
 #           (null: any)
 #   $8      keys of conditions that are not put, to be locked
