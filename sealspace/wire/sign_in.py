@@ -376,7 +376,7 @@ def _rights_of_request(
 def _asks_for_all_secrets(asked: SignIn) -> bool:
     """Return whether a sign-in requests all of the owner's secrets.
 
-    Unless it says so or not, it does if there is no request of manifests.
+    By default, it does if it has no request of manifests.
     """
     if asked.secrets is None:
         return asked.request is None
