@@ -259,8 +259,10 @@ async def test_lists(desk: OwnerDesk) -> None:
     await desk.run("secret", "put", "B", given="1")
     await desk.run("secret", "put", "A", "--scope", "staging", given="2")
     b, a = await _listed(desk, "--all")
-    assert (b["name"], b["scope"]) == ("B", None)
-    assert (a["name"], a["scope"]) == ("A", "staging")
+    assert b["name"] == "B"
+    assert b["scope"] is None
+    assert a["name"] == "A"
+    assert a["scope"] == "staging"
     assert abs(parse_rfc3339(b["changedAt"]) - time.time()) < PATIENCE_S
     assert (await desk.run("secret", "list")).out == f"B  -  {b['changedAt']}\n"
     ran = await desk.run("secret", "list", "--scope", "staging")
