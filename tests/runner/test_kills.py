@@ -66,8 +66,8 @@ async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None
 
 _PARENT = """
 import asyncio, sys
-from guest_programs import asked, guest, children
-from runner.guest.executor import Executor
+from guest_programs import children, guest, run_request
+from tee_backend.runner.guest.executor import Executor
 
 async def main():
     async with Executor(children=2, spare=1) as executor:
@@ -75,7 +75,7 @@ async def main():
         await executor.compile(program.sha256, program.target, program.load)
         runs = [
             asyncio.create_task(
-                executor.run(asked(program, given, max_instructions=10**11), program.load)
+                executor.run(run_request(program, given, max_instructions=10**11), program.load)
             )
             for given in (b"sleep 100000", b"compute 100000000000000000")
         ]
