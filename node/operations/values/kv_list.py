@@ -63,7 +63,7 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
 def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
     parts = [word.encode("utf-8", "surrogatepass") for word in origin]
     parts.append(path)
-    # Lengths keep the parts apart: other parts with the same bytes have another MAC.
+    # With lengths, parts that would join to the same bytes have different MACs.
     framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return blake3(framed, key=keyring.derive(_CONTEXT)).digest()
 
