@@ -33,7 +33,13 @@ async def _lease() -> AsyncIterator[tuple[Lease, socket.socket, _Keeper]]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with theirs:
-        lease = Lease(keeper, 1, ours, "a.db", 1.0)  # type: ignore[arg-type]  # as far as needed
+        lease = Lease(
+            keeper,  # type: ignore[arg-type]  # as far as needed
+            number=1,
+            connection=ours,
+            file="a.db",
+            wait_s=1.0,
+        )
         try:
             yield lease, theirs, keeper
         finally:

@@ -254,5 +254,5 @@ def test_who_uses_much_leaves_as_much_for_others() -> None:
             use.add({"keys": 1, owner: 2}, 1, 100)
             taken += 1
 
-    assert [take_all(owner) for owner in ("a", "b", "c")] == [50, 25, 12]
+    assert [take_all(owner) for owner in ("a", "b", "c")] == [50, 25, 13]
     assert take_all("d") > 0

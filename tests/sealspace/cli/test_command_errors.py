@@ -1,8 +1,8 @@
 """The codes of the errors that stop a command; `sealspace --help` lists their exit statuses."""
 
-from sealspace.cli.command_errors import NodeError
-from sealspace.cli.dotenv import BrokenEntry
+from sealspace.cli.keep.dotenv import BrokenEntry
 from sealspace.errors import SealspaceError
+from sealspace.service.command_errors import NodeError
 
 CODES = {
     "AlreadyThere": "already-there",
