@@ -163,7 +163,7 @@ class Calls:
         sender a token, and is not parsed again when the request is repeated.
         """
         await self._require_balance(payer.did, self.price.lowest_budget)
-        await self.runner.use_token(call, None, body)
+        await self.runner.use_token(call, None, body, is_known=payer.is_known)
         parsed = parse_task(body) if is_task else await self._run_body(body, payer)
         if parsed.program != call.program:
             raise RunRefused("call-refused", "the call was signed for a different program")

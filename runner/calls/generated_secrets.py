@@ -118,7 +118,12 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
 
 
 async def generate(
-    runner: Runner, call: SignedCall, authorization: str | None, body: bytes
+    runner: Runner,
+    call: SignedCall,
+    authorization: str | None,
+    body: bytes,
+    *,
+    is_known: bool = False,
 ) -> Answer:
     """Generate the requested secrets, and store them on the node.
 
@@ -130,6 +135,7 @@ async def generate(
         call: the caller's verified token, which is not used yet.
         authorization: the text of that token.
         body: the body, untrusted.
+        is_known: whether the caller has an account.
     Returns:
         The answer, also after a failure on the way.
     Raises:
@@ -137,7 +143,7 @@ async def generate(
         KeepingError: the journal cannot be used; no secret was generated.
     """
     owner, scope, wanted = parse_generation(body)
-    caller = await runner.use_token(call, GENERATE, body)
+    caller = await runner.use_token(call, GENERATE, body, is_known=is_known)
     if caller != owner:  # only the owner in person may have secrets made (RN142)
         raise RunRefused("access-denied")
     # RN143: for exactly these secrets. Of several live grants, the newest one comes first.

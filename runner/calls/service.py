@@ -47,7 +47,7 @@ from ..guest.environment import environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult
 from ..reasons import REASONS, Reason, RunRefused
-from ..shares import Payer
+from ..shares import FairSemaphore, Payer
 from .call_bodies import CallBody, TaskOrder
 from .grant_judging import ConditionJudge, located
 from .journal import Journal
@@ -62,7 +62,7 @@ from .task_stages import TaskStages, Wanted, task_environment, wanted_for_task
 START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
 _MOST_VERIFYING = 2
-"""Tokens that are verified or recorded at one time; key holders' calls wait behind these only."""
+"""Tokens that are verified at one time; key holders' calls wait behind these only."""
 
 
 @frozen
@@ -136,7 +136,10 @@ class Runner:
     def __post_init__(self) -> None:
         self.did = self.backend.did
         self.grants = self.programs.grants
-        self._verifying = asyncio.Semaphore(_MOST_VERIFYING)
+        self._verifying = FairSemaphore(
+            _MOST_VERIFYING, beside=False, most_of_payer=_MOST_VERIFYING
+        )
+        self._recording = FairSemaphore(1, beside=True)
         self.judge = ConditionJudge()
         self._secret_reader = SecretReader(backend=self.backend, judge=self.judge, tags=self.tags)
 
@@ -204,7 +207,9 @@ class Runner:
         jobs = {run.job for run in runs if run.job}
         return is_releasing, jobs
 
-    async def verify_caller(self, authorization: str | None, sign_in: str | None) -> SignedCall:
+    async def verify_caller(
+        self, authorization: str | None, sign_in: str | None, client: str | None = None
+    ) -> SignedCall:
         """Verify the token of a program call.
 
         The token contains the hash of the startup document, which each process creates anew. So a
@@ -213,6 +218,8 @@ class Runner:
         Args:
             authorization: the caller's token, untrusted, or None.
             sign_in: the wallet sign-in that the token cites, untrusted, or None.
+            client: the client's address. Addresses take turns, so one that sends many tokens
+                delays its own calls; None: an address that is not counted.
         Returns:
             The verified call. Its program and body are not compared yet (`use_token`).
         Raises:
@@ -221,7 +228,10 @@ class Runner:
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
         # few at a time, so that calls of key holders do not wait behind many others (RN163)
-        async with self._verifying:
+        async with self._verifying.acquire(Payer(Principal(client or ""))):
+            # The place is kept for a moment. Otherwise all that have arrived would be verified in
+            # the order of their arrival.
+            await asyncio.sleep(0)
             try:
                 call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
             except CallRefused as refused:
@@ -232,7 +242,9 @@ class Runner:
             raise RunRefused("call-start")
         return call
 
-    async def use_token(self, call: SignedCall, program: str | None, body: bytes) -> Principal:
+    async def use_token(
+        self, call: SignedCall, program: str | None, body: bytes, *, is_known: bool = False
+    ) -> Principal:
         """Check a call's token, and record the token as used (RN65).
 
         Returns the caller's DID.
@@ -242,6 +254,7 @@ class Runner:
             program: the program that the token must name; None: the body names it, and is compared
                 with the token once it is parsed.
             body: the body whose SHA-256 the token must name.
+            is_known: whether the caller has an account.
         Raises:
             RunRefused: `call-refused`, `call-repeated`.
             KeepingError: the journal cannot be used.
@@ -253,7 +266,8 @@ class Runner:
                 await asyncio.to_thread(call.require, program, body)
         except CallRefused as refused:
             raise RunRefused("call-refused", refused.message) from refused
-        async with self._verifying:  # RN163, as above
+        # Each waits for the disk. Those of known payers do not wait for those of new keys (RN163).
+        async with self._recording.acquire(Payer(call.caller, is_known=is_known)):
             now = SystemClock.now()
             # The journal deletes expired tokens. So a token that expired while the body arrived may
             # have been used before.

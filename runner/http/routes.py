@@ -53,6 +53,7 @@ from capabilities.limits import Rates, counted_address, parsed_address
 from capabilities.principals import Principal
 from sealspace.apps.api_keys import KEY_HEADER, ApiKey, parse_credential
 from sealspace.apps.run_calls import SIGN_IN_HEADER
+from sealspace.apps.run_calls import Call as SignedCall
 from sealspace.documents.published import GRANTS_PATH
 from sealspace.documents.signed_statements import MAX_STATEMENT_BYTES
 from sealspace.errors import InvalidInput
@@ -221,7 +222,7 @@ class RunnerSurface:
         return await self._send(request, await self._answer_run(request))
 
     async def _answer_run(self, request: web.Request) -> Answer:
-        call = await self._runner.verify_caller(*_credentials(request))
+        call = await self._verified(request)
         payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
         async with self._body(request, owner=payer.did if payer.is_known else None) as body:
             is_task = request.path == "/tasks"
@@ -327,21 +328,27 @@ class RunnerSurface:
             raise RunRefused("key-refused")
         return key
 
+    async def _verified(self, request: web.Request) -> SignedCall:
+        """Verify the token of a request; it is not used yet."""
+        authorization, sign_in = _credentials(request)
+        return await self._runner.verify_caller(authorization, sign_in, self._client_of(request))
+
     async def _signer(self, request: web.Request, about: str) -> Principal:
-        return await self._runner.use_token(
-            await self._runner.verify_caller(*_credentials(request)), about, b""
-        )
+        call = await self._verified(request)
+        is_known = await self._calls.ledger.account(call.caller) is not None
+        return await self._runner.use_token(call, about, b"", is_known=is_known)
 
     async def _generate(self, request: web.Request) -> web.Response:
-        authorization, sign_in = _credentials(request)
-        call = await self._runner.verify_caller(authorization, sign_in)
+        authorization, _ = _credentials(request)
+        call = await self._verified(request)
         is_known = await self._calls.ledger.account(call.caller) is not None
         async with self._body(
             request,
             most_bytes=MAX_GENERATION_BODY_BYTES,
             owner=call.caller if is_known else None,
         ) as body:
-            return _respond(await generate(self._runner, call, authorization, body))
+            answer = await generate(self._runner, call, authorization, body, is_known=is_known)
+            return _respond(answer)
 
     # --- limits on bodies and answers -------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Sign-in to a node (J4, D43)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
 import msgspec
@@ -55,6 +55,7 @@ from ..documents.manifests import (
     ACCOUNT_SPACE,
     DEFAULT_SPACE,
     ManifestRequest,
+    ResourceRequest,
     network_abilities,
     requested_capabilities,
     served,
@@ -370,7 +371,24 @@ def _rights_of_request(
 ) -> list[Capability]:
     """Return the capabilities for the manifests' resources that the node serves."""
     resources = served(request.resources, features, leave_out=asked.leave_out_unserved)
+    if not _asks_for_all_secrets(asked):
+        resources = _without_delegations_of_secrets(resources)
     return list(requested_capabilities(resources, space_id=lambda name: space_of(owner, name).text))
+
+
+def _without_delegations_of_secrets(
+    resources: Iterable[ResourceRequest],
+) -> tuple[ResourceRequest, ...]:
+    """Leave out the right to read the delegations of the space of secrets (MF22).
+
+    Each space of a manifest gets it (MF7). There, it would show an application the names of secrets
+    that it did not ask for, and to whom they were granted. It stays if a manifest states it.
+    """
+    kept = []
+    for one in resources:
+        if one.origin != "capabilities" or one.space != SECRETS_SPACE:
+            kept.append(one)
+    return tuple(kept)
 
 
 def _asks_for_all_secrets(asked: SignIn) -> bool:

@@ -145,6 +145,38 @@ async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> No
     assert await first_of(called(), sleepers) == ["hello"] * 100
 
 
+async def test_tokens_of_new_keys_hold_up_no_account(stage: RunnerStage) -> None:
+    """RN163: to write the tokens of many new keys down delays those of accounts by one at most."""
+    runner, recorded = stage.runner, list[str]()
+    verified, all_verified = asyncio.Semaphore(0), asyncio.Event()
+
+    async def record(name: str, seed: bytes, *, is_known: bool) -> None:
+        headers = call_headers(
+            key_session(seed),
+            runner=stage.at,
+            program="keys",
+            body=b"",
+            now=SystemClock().now(),
+            entropy=SystemEntropy(),
+        )
+        call = await runner.verify_caller(headers["Authorization"], None)
+        verified.release()
+        await all_verified.wait()
+        await runner.use_token(call, "keys", b"", is_known=is_known)
+        recorded.append(name)
+
+    tasks = []
+    for number in range(20):
+        seed = bytes([1, number] * 16)
+        tasks.append(asyncio.create_task(record(f"new {number}", seed, is_known=False)))
+    tasks.append(asyncio.create_task(record("account", bytes([2] * 32), is_known=True)))
+    for _ in tasks:
+        await verified.acquire()
+    all_verified.set()
+    await asyncio.gather(*tasks)
+    assert "account" in recorded[:3]
+
+
 async def test_one_key_that_sleeps_holds_up_no_other_owner(stage: RunnerStage) -> None:
     """RN162: ten sleeping calls of one key leave a child to another owner's key."""
     key, other = await stage.key(None), await stage.key("echo", signer=another_owner())

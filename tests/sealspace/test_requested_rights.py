@@ -8,8 +8,9 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import Json
 from sealspace.client import SignIn
 from sealspace.documents.manifests import compose_manifests, parse_manifest
+from sealspace.documents.secret_names import SECRETS_SPACE
 from sealspace.errors import NotGranted
-from sealspace.session import network_of_owner
+from sealspace.session import network_of_owner, space_of
 from sealspace.wire.sign_in import sign_in_capabilities
 
 
@@ -35,6 +36,34 @@ async def test_MF22_an_application_gets_the_secrets_of_its_manifest_alone(bench)
     (granted,) = app.session.grants
     rights = {one.ability for one in granted.capabilities if one.resource.text == network}
     assert rights == {DECRYPT}
+
+
+def test_MF22_an_application_reads_no_delegations_of_the_secrets() -> None:
+    """They show the names of other secrets, and to whom those were granted."""
+    owner = parse_principal(Ed25519Signer(bytes(32)).did)
+    manifest: Json = {"app_id": "a", "name": "A", "secrets": {"API_KEY": True}}
+    stated: Json = {
+        "app_id": "b",
+        "name": "B",
+        "permissions": [
+            {
+                "service": "tinycloud.capabilities",
+                "space": "secrets",
+                "path": "",
+                "actions": ["read"],
+            }
+        ],
+    }
+    place = f"{space_of(owner, SECRETS_SPACE).text}/capabilities"
+
+    def reads_delegations(*manifests: Json, secrets: bool | None = None) -> bool:
+        request = compose_manifests([parse_manifest(one) for one in manifests])
+        found = sign_in_capabilities(owner, SignIn(request=request, secrets=secrets))
+        return any(one.resource.text.startswith(place) for one in found)
+
+    assert not reads_delegations(manifest)
+    assert reads_delegations(manifest, secrets=True)
+    assert reads_delegations(manifest, stated)
 
 
 @pytest.mark.parametrize(
