@@ -363,12 +363,7 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
             ),
             workers=given.children,
             origins=given.origins,
-            client_of=lambda request: _counted_client(
-                given.proxies,
-                request.remote,
-                request.headers.getall("X-Forwarded-For", ()),
-                request.headers.get("X-Real-IP", ""),
-            ),
+            client_of=partial(_caller_of, given.proxies),
         ):
             BackendSurface(
                 source,
@@ -389,6 +384,13 @@ def _client_of(proxies: Sequence[str], request: SurfaceRequest) -> str | None:
     forwarded = [value for name, value in request.headers if name.lower() == "x-forwarded-for"]
     real = request.header("x-real-ip") or ""
     return _counted_client(proxies, request.address, forwarded, real)
+
+
+def _caller_of(proxies: Sequence[str], request: web.Request) -> str | None:
+    """Return the client by which bodies and tokens of unknown payers are counted (RN67)."""
+    forwarded = request.headers.getall("X-Forwarded-For", ())
+    real = request.headers.get("X-Real-IP", "")
+    return _counted_client(proxies, request.remote, forwarded, real)
 
 
 def _counted_client(

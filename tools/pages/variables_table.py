@@ -3,7 +3,7 @@
 from pages.marked import with_part
 from tests_support import REPOSITORY
 
-from sealspace.cli.use.program_variables import FAMILIES
+from sealspace.cli.use.variable_families import FAMILIES
 
 PAGE = REPOSITORY / "spec" / "operations" / "running.md"
 

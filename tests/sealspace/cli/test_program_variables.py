@@ -13,11 +13,11 @@ from owner_machine import LIMIT_S, Owner
 from tests_support import REPOSITORY
 
 from sealspace.cli.use.program_variables import (
-    FAMILIES,
     directs_programs,
     ends_like_a_secret,
     is_passed_by_default,
 )
+from sealspace.cli.use.variable_families import FAMILIES
 
 ATTACKS = (
     "LUA_INIT_5_4",
