@@ -112,7 +112,12 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
     ),
     "3.8 hostile bodies, many at once, or slow ones": (
         _RUNNER + "test_slow_bodies_and_too_many_calls",
+        _RUNNER + "test_slow_bodies_of_one_address",
+        _RUNNER + "test_nothing_of_a_generation_is_read_without_a_token",
         "runner/test_call_bodies.py::test_hostile_bodies_cost_little",
+        "runner/test_shares.py::test_who_uses_much_leaves_as_much_for_others",
+        _SHARES + "test_tokens_of_new_keys_hold_up_no_account",
+        "tee_backend/test_surface.py::test_slow_bodies_of_one_address",
     ),
     "3.8 strangers request generated secrets, or call, at a runner that holds hundreds of grants": (
         "attacks/test_many_held_grants.py::test_requests_of_strangers_verify_no_held_grant",

@@ -223,6 +223,10 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
         "node/test_redaction.py::test_an_unforeseen_error_is_logged_without_its_message",
         "node/http/messages/test_problems.py::test_own_errors_are_problems",
     ),
+    "3.2 numbers such as `1e308` in tokens and bodies take a reader long": (
+        "attacks/test_costly_numbers.py::test_strangers_numbers_are_read_by_the_fast_way",
+        "attacks/test_costly_numbers.py::test_a_number_has_the_value_that_is_written",
+    ),
     "3.2 large bodies": (
         "attacks/test_heaps.py::test_a_body_is_not_waited_for_without_authority",
         _PUTS + "test_body_over_the_limit",
