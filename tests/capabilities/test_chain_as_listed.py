@@ -210,13 +210,13 @@ def test_grants_are_judged_as_listed(case: tuple[str, list[Registered | None], M
     def judged() -> object:
         return judge_registration(delegation, found, marks, now=NOW)
 
-    assert verdict(judged) == verdict(lambda: listed_grant(delegation, found, marks))
+    assert verdict(judged) == verdict(lambda: judge_by_listed_rules(delegation, found, marks))
 
 
-def listed_grant(
+def judge_by_listed_rules(
     delegation: Delegation, found: Sequence[Registered | None], marks: Markers
 ) -> Registered:
-    """Judge a delegation by D6, D20 to D30 and D32."""
+    """Judge a delegation by a second, slow form of the rules D6, D20 to D30 and D32."""
     check_window(delegation, NOW)
     dependent = dependent_on_proofs(delegation.delegator, delegation.capabilities)
     parents = found_all(found) if found or not dependent else not_found()

@@ -71,7 +71,7 @@ def test_without_fractions_it_is_the_sorted_text(value: Any, depth: int) -> None
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), MIXED, max_size=5))
-def test_a_text_is_made_of_the_texts_of_its_parts(members: dict[str, Any]) -> None:
+def test_the_text_of_a_value_is_the_same_beside_other_values(members: dict[str, Any]) -> None:
     """The text of a value does not depend on the values beside it."""
     names = sorted(members)
     parts = [canonical_bytes(name) + b":" + canonical_bytes(members[name]) for name in names]

@@ -142,7 +142,7 @@ def test_fuzz_trusted_root(data: bytes) -> None:
     )
 )
 def test_fuzz_claims_of_a_certificate(claims: dict[int, bytes | None]) -> None:
-    """PV6: a claim of any bytes is refused, or is text that a workflow could have."""
+    """PV6: a claim of any bytes is refused, or is a name that GitHub could give a workflow."""
     data = AUTHORITY.bundle(PROGRAM, deviations=Deviations(claims=claims))
     with suppress(ProvenanceInvalid):
         verify_provenance(data, PROGRAM, ROOT)

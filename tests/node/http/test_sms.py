@@ -59,7 +59,7 @@ async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
 
 @pytest.fixture
 async def owner(node: EmbeddedNode, tmp_path: Path) -> SmsOwner:
-    """An owner who has enabled the service, and its checks."""
+    """An owner who has enabled the service, and also its public checks."""
     owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
     await owner.enable("--public-checks")
     return owner

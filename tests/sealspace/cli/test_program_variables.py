@@ -112,8 +112,8 @@ def test_CL6_the_list_has_one_form() -> None:
 # --- one's own secrets ----------------------------------------------------------------------------
 
 
-async def _is_refused(owner: Owner, name: str, *options: str) -> None:
-    """Run a command with options that would pass a variable; require that it is refused."""
+async def _expect_refusal(owner: Owner, name: str, *options: str) -> None:
+    """Run a command with options that would pass a variable, and check that the variable is refused."""
     ran = await owner.run("run", *options, "--", "touch", "started")
     happened, following = ran.stderr.decode().splitlines()[-2:]
     assert ran.returncode == 2, ran
@@ -128,7 +128,7 @@ async def test_CL6_only_and_project_files(owner: Owner) -> None:
     await owner.store_secrets(**dict.fromkeys(ATTACKS, "the value"), GIT_TOKEN="the value")
     script = 'echo "$GIT_TOKEN,$TAR_OPTIONS"'
     for name in ATTACKS[:2]:
-        await _is_refused(owner, name, "--only", f"GIT_TOKEN,{name}")
+        await _expect_refusal(owner, name, "--only", f"GIT_TOKEN,{name}")
     ran = await owner.run("run", "--only", ",".join(ATTACKS), "--", "touch", "started")
     refused = ",".join(sorted(ATTACKS))
     assert f"--allow-override {refused}" in ran.stderr.decode()
@@ -142,7 +142,7 @@ async def test_CL6_only_and_project_files(owner: Owner) -> None:
     project = owner.here / ".sealspace.toml"
     project.write_text('secrets = ["GIT_TOKEN", "PIP_INDEX_URL"]')
     project.chmod(0o600)
-    await _is_refused(owner, "PIP_INDEX_URL")
+    await _expect_refusal(owner, "PIP_INDEX_URL")
     project.write_text('[rename]\nLUA_INIT_5_4 = "GIT_TOKEN"')
     ran = await owner.run("run", "--allow-override", "LUA_INIT_5_4", "--", "touch", "started")
     assert ran.returncode == 2

@@ -104,8 +104,9 @@ async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
         ).status == 200
 
 
-async def test_a_session_s_token_does_that_and_nothing_else(staying: Stay) -> None:
-    """A token with other capabilities, no fact or two, or for another body opens no session."""
+async def test_a_token_that_opens_a_session_does_nothing_else(staying: Stay) -> None:
+    """No session is opened by a token with other capabilities, without a fact or with two, or for another
+    body."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)
