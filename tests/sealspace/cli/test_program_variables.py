@@ -113,7 +113,7 @@ def test_CL6_the_list_has_one_form() -> None:
 
 
 async def _expect_refusal(owner: Owner, name: str, *options: str) -> None:
-    """Run a command with options that would pass a variable, and check that the variable is refused."""
+    """Run a command that would pass a variable, and check that the variable is refused."""
     ran = await owner.run("run", *options, "--", "touch", "started")
     happened, following = ran.stderr.decode().splitlines()[-2:]
     assert ran.returncode == 2, ran
