@@ -125,7 +125,7 @@ async def test_grants_in_one_delivery(job: Job) -> None:
 async def test_refreshes_at_the_same_time(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN247: of refreshes that wait for the runner's evidence, one remains in use."""
     backend, both = job.stage.runner.backend, asyncio.Barrier(2)
-    monkeypatch.setattr(backend, "_attested_at", 0.0)
+    monkeypatch.setattr(backend._attester, "_attested_at", 0.0)
     attest = backend.attest
 
     async def slow(network: Any) -> Any:

@@ -346,7 +346,7 @@ async def test_who_is_refused_for_now_learns_when_to_come_back(
     ) as got:
         assert (got.status, got.headers["Retry-After"]) == (429, "5")
     monkeypatch.setattr(routes, "MOST_CALLS", 0)
-    async with stage.http.post(f"{stage.url}/secrets/generate", data=b"{}") as got:
+    async with stage.http.post(f"{stage.url}/keys", data=b"{}") as got:
         assert (got.status, got.headers["Retry-After"]) == (503, "5")
 
 

@@ -67,7 +67,7 @@ async def test_a_run_that_is_cancelled(executor: Executor, given: bytes) -> None
 _PARENT = """
 import asyncio, sys
 from guest_programs import children, guest, run_request
-from tee_backend.runner.guest.executor import Executor
+from runner.guest.executor import Executor
 
 async def main():
     async with Executor(children=2, spare=1) as executor:

@@ -322,14 +322,14 @@ async def test_without_a_filter_no_child_starts(
 
 _OTHER = """
 import asyncio, sys
-from guest_programs import guest, ran
+from guest_programs import guest, run_guest
 from runner.guest import pool as _pool
 from runner.guest.executor import Executor
 
 async def main():
     _pool._BLOCK_NAME = "\\0" + sys.argv[1] + "{}"
     async with Executor(children=1, spare=8) as executor:
-        await ran(executor, guest("count"))
+        await run_guest(executor, guest("count"))
         uids = {child.uid for child in executor._pool._alive}
         print(*uids, flush=True)
         await asyncio.Event().wait()
