@@ -97,7 +97,9 @@ class Range(Packed):
         """
         start = self.prefix
         if self.after is not None:
-            start = max(start, self.after + b"\0")
+            start = max(start, self.after + b"\0")  # the next possible key
+        # The end is the prefix with its last byte incremented. A byte 0xff has no successor, so the
+        # byte before it is incremented instead.
         stripped = self.prefix.rstrip(b"\xff")
         if not stripped:
             return start, KEYS_END
@@ -403,7 +405,7 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Check that a commit is valid and within the store's limits."""
-    # The limits of what one commit writes (ST6), and of the time that it takes.
+    # These limit what one commit writes (ST6), and the time that it takes.
     for bound, rows, limit in (
         ("puts", commit.puts, MAX_PUTS),
         ("live marks", commit.live, MAX_LIVE),
@@ -454,7 +456,7 @@ def _check_put(put: Put) -> None:
             f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
         )
     if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
-        _check_keys((account,))
+        _check_keys((account,))  # raises the error for a key that no row may have
         raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
     if not 0 <= put.weight_bytes < _WEIGHT_END:
         raise CommitInvalid("Put.weight_bytes must not be negative and must fit in 63 bits")

@@ -34,8 +34,11 @@ def free_space(folder: Path) -> tuple[int, int]:
     Without such a threshold, and for a folder that does not exist, it is the largest integer. A
     node on a database may have no data folder.
     """
-    free_bytes = shutil.disk_usage(folder).free if folder.is_dir() else RESERVE_BYTES
-    return free_bytes, min([at for at in _REFUSED_BELOW if free_bytes < at], default=maxsize)
+    free_bytes = RESERVE_BYTES  # no threshold is above this
+    if folder.is_dir():
+        free_bytes = shutil.disk_usage(folder).free
+    thresholds_bytes = [at for at in _REFUSED_BELOW if free_bytes < at]
+    return free_bytes, min(thresholds_bytes, default=maxsize)
 
 
 def low_space(folder: Path, *, name: str = "") -> str:

@@ -83,7 +83,7 @@ class StoreConnection:
         if self._watch is None:
             self._watch = loop.call_later(_WATCH_S, self._fail_overdue, loop)
         if self._connection is None:
-            self._connect()
+            self._connect()  # `_made` then sends all waiting commits
         else:
             if not self._outbox:  # one frame for all commits of one iteration of the loop
                 loop.call_soon(self._flush)
@@ -189,6 +189,7 @@ class StoreConnection:
             self._watch = loop.call_later(_WATCH_S, self._fail_overdue, loop)
 
     def _fail(self, reason: str, *, sent_before: float = inf) -> None:
+        """Fail the waiting commits that were sent before a given time; by default, all of them."""
         for number, waiting in list(self._waiting.items()):
             if waiting.since < sent_before:
                 del self._waiting[number]

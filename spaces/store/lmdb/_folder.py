@@ -86,7 +86,7 @@ def open_environment(
             check_format_version(env, may_be_moved=may_be_moved)
         except lmdb.Error as exc:
             raise StoreUnavailable("the store cannot be opened") from exc
-        opened.pop_all()
+        opened.pop_all()  # the caller closes the environment
         return env
 
 

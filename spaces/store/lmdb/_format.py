@@ -57,10 +57,13 @@ def check_format_version(env: lmdb.Environment, *, may_be_moved: bool) -> None:
     if stored == _of(FORMAT_VERSION | _MOVED):
         if not may_be_moved:
             raise StoreMoved(moved_to(env) or "another place")
-    elif stored != _of(FORMAT_VERSION) and not is_new:
-        raise SchemaMismatch(
-            expected=FORMAT_VERSION, got=1 if stored is None else int.from_bytes(stored[:5], "big")
-        )
+        return
+    if is_new or stored == _of(FORMAT_VERSION):
+        return
+    found = 1  # the version of an environment with rows that states none
+    if stored is not None:
+        found = int.from_bytes(stored[:5], "big")  # bounded, because the row may be damaged
+    raise SchemaMismatch(expected=FORMAT_VERSION, got=found)
 
 
 def mark_moved(env: lmdb.Environment, place: str) -> None:

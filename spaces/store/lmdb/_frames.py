@@ -100,14 +100,16 @@ def reply_of(number: int, outcome: Outcome) -> CommitReply:
 def request_frames(requests: Sequence[bytes]) -> list[bytes]:
     """Pack requests into as few frames as possible."""
     if len(requests) <= BATCH_COMMITS and sum(map(len, requests)) <= _MAX_REQUESTS_BYTES:
+        # All requests fit into one frame.
         return [_request_frame(requests)]
     frames = []
     batch = list[bytes]()
     size_bytes = 0
     for request in requests:
-        if batch and (
+        is_full = (
             len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES
-        ):
+        )
+        if batch and is_full:
             frames.append(_request_frame(batch))
             batch = []
             size_bytes = 0
@@ -178,7 +180,8 @@ class FrameConnection(asyncio.Protocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.closed.done():  # a cancelled task that waited for it has cancelled it too
+        # A task that was cancelled while it waited for this future has cancelled the future.
+        if not self.closed.done():
             self.closed.set_result(None)
         self._lost(self)
 

@@ -37,10 +37,14 @@ def durable_first_use(
     accepted (BK5).
     """
     row = replay_record.row
-    marker = txn.get(REPLAY_FLOOR_KEY)
-    if marker is not None and is_refused(record_of(marker).value or b"", row[:4]):
+    minute4 = row[:4]
+    refused_minutes = txn.get(REPLAY_FLOOR_KEY)
+    if refused_minutes is not None and is_refused(
+        record_of(refused_minutes).value or b"", minute4
+    ):
         return False, True
-    return txn.get(REPLAY_PREFIX + row) is None, False
+    is_first_use = txn.get(REPLAY_PREFIX + row) is None
+    return is_first_use, False
 
 
 _KEY_ALONE = Record(b"", b"")
@@ -48,6 +52,10 @@ _KEYS_AT_ONCE = 32
 
 
 def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
+    """Return one page of a range.
+
+    The page ends at the range's limit, or once its rows have MAX_PAGE_BYTES.
+    """
     first, end = range_.bounds
     cursor = txn.cursor()
     if not cursor.set_range(first):
@@ -66,7 +74,8 @@ def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
         record = record_of(row)
         size_bytes += len(key) + len(record.value or b"")
         rows.append((key, record))
-    return Page(rows=tuple(rows), more=more, last_key=rows[-1][0] if rows else None)
+    last_key = rows[-1][0] if rows else None
+    return Page(rows=tuple(rows), more=more, last_key=last_key)
 
 
 def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
@@ -75,13 +84,16 @@ def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
     Keys are fetched from LMDB many at once, in growing portions, so that few of them are unused.
     """
     keys = list[bytes]()
-    while (taken := len(keys)) <= limit:
-        keys += islice(walk, min(max(taken, _KEYS_AT_ONCE), limit + 1 - taken))
-        if len(keys) == taken or keys[-1] >= end:
+    # One key more than the page may have tells whether others follow.
+    while len(keys) <= limit:
+        count = len(keys)
+        portion = max(count, _KEYS_AT_ONCE)
+        keys += islice(walk, min(portion, limit + 1 - count))
+        is_over = len(keys) == count
+        if is_over or keys[-1] >= end:
             del keys[bisect_left(keys, end) :]
             break
     more = len(keys) > limit
     del keys[limit:]
-    return Page(
-        rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=keys[-1] if keys else None
-    )
+    last_key = keys[-1] if keys else None
+    return Page(rows=tuple(zip(keys, repeat(_KEY_ALONE))), more=more, last_key=last_key)

@@ -37,16 +37,17 @@ def remove_replay_records(
     minutes.
     """
     end = prefix + before_minute.to_bytes(_MINUTE_BYTES, "big")
+    minute_in_key = slice(len(prefix), len(prefix) + _MINUTE_BYTES)
     cursor = txn.cursor()
     found = cursor.set_range(prefix)
     minutes = set[bytes]()
-    rows = 0
+    deleted_rows = 0
     # After the last row is deleted the cursor may have an empty key.
-    while found and rows < limit and prefix <= cursor.key() < end:
-        minutes.add(cursor.key()[len(prefix) :][:_MINUTE_BYTES])
+    while found and deleted_rows < limit and prefix <= cursor.key() < end:
+        minutes.add(cursor.key()[minute_in_key])
         found = cursor.delete()  # moves to the next row
-        rows += 1
-    return rows, minutes
+        deleted_rows += 1
+    return deleted_rows, minutes
 
 
 def is_refused(encoded: bytes, minute4: bytes) -> bool:
@@ -56,6 +57,7 @@ def is_refused(encoded: bytes, minute4: bytes) -> bool:
     """
     if minute4 < encoded[:_MINUTE_BYTES]:
         return True
+    # Each further span consists of its first minute and the minute after its last.
     return any(
         encoded[at : at + 4] <= minute4 < encoded[at + 4 : at + 8]
         for at in range(4, len(encoded), 8)
@@ -70,13 +72,14 @@ def add_refused(encoded: bytes, minutes: Collection[bytes] = (), *, before: int 
     """
     spans = [_Span(0, before), *_spans_in(encoded)]
     for minute4 in minutes:
-        number = int.from_bytes(minute4, "big")
-        spans.append(_Span(number, min(number + 1, _LAST_MINUTE)))
+        minute = int.from_bytes(minute4, "big")
+        spans.append(_Span(minute, min(minute + 1, _LAST_MINUTE)))  # an end has 4 bytes too
     merged = _merged(spans)
     while len(merged) > MAX_SPANS:
-        gaps = [later.start - former.end for former, later in pairwise(merged)]
+        gaps = [later.start - earlier.end for earlier, later in pairwise(merged)]
         at = gaps.index(min(gaps))
-        merged[at : at + 2] = [_Span(merged[at].start, merged[at + 1].end)]
+        earlier, later = merged[at : at + 2]
+        merged[at : at + 2] = [_Span(earlier.start, later.end)]
     edges = [edge for span in merged for edge in span]
     # The start of the first span is not written, because it is always 0.
     return b"".join([edge.to_bytes(_MINUTE_BYTES, "big") for edge in edges[1:]])
@@ -96,6 +99,7 @@ def _spans_in(encoded: bytes) -> list[_Span]:
     edges = [0]
     for at in range(0, len(encoded), _MINUTE_BYTES):
         edges.append(int.from_bytes(encoded[at : at + _MINUTE_BYTES], "big"))
+    # The edges are starts and ends by turns. A start without an end is left out.
     return [_Span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
 
 
@@ -104,8 +108,8 @@ def _merged(spans: Iterable[_Span]) -> list[_Span]:
     merged = list[_Span]()
     for span in sorted(spans):
         if merged and span.start <= merged[-1].end:
-            former = merged.pop()
-            merged.append(_Span(former.start, max(span.end, former.end)))
+            earlier = merged.pop()
+            merged.append(_Span(earlier.start, max(span.end, earlier.end)))
         else:
             merged.append(span)
     return merged

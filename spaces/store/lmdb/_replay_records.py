@@ -88,11 +88,14 @@ class ReplayRecords:
     def add(self, replay_record: ReplayRecord) -> bool:
         """Record a token's use, and return whether it is the first use."""
         row = replay_record.row
+        minute4 = row[:4]
         try:
+            # The arguments are `begin(db, parent, write)` and `put(…, dupdata, overwrite)`. A put that
+            # may not overwrite returns whether the row is new.
             with self._env.begin(None, None, True) as txn:
-                if is_refused(txn.get(_REFUSED_MINUTES, b""), row[:4]):
+                if is_refused(txn.get(_REFUSED_MINUTES, b""), minute4):
                     return False
-                return txn.put(_USED + row, b"", True, False)  # False: do not overwrite a row
+                return txn.put(_USED + row, b"", True, False)
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
@@ -114,9 +117,8 @@ class ReplayRecords:
         with self._env.begin() as txn, txn.cursor() as cursor:
             if not cursor.set_range(_USED):
                 return []
-            return [
-                key[len(_USED) :] for key in cursor.iternext(values=False) if key.startswith(_USED)
-            ]
+            keys = cursor.iternext(values=False)
+            return [key.removeprefix(_USED) for key in keys if key.startswith(_USED)]
 
     def sweep(self, before_minute: int) -> None:
         """Delete replay records that expired before a given minute.
@@ -125,15 +127,17 @@ class ReplayRecords:
         expire in it are refused. Otherwise a token whose record was deleted would be accepted a
         second time.
         """
-        rows = _SWEEP_ROWS
         try:
-            while rows:
+            while True:
                 with self._env.begin(write=True) as txn:
-                    rows, minutes = remove_replay_records(txn, _USED, before_minute, _SWEEP_ROWS)
+                    deleted_rows, minutes = remove_replay_records(
+                        txn, _USED, before_minute, _SWEEP_ROWS
+                    )
                     if minutes:
-                        txn.put(
-                            _REFUSED_MINUTES, add_refused(txn.get(_REFUSED_MINUTES, b""), minutes)
-                        )
+                        refused_minutes = add_refused(txn.get(_REFUSED_MINUTES, b""), minutes)
+                        txn.put(_REFUSED_MINUTES, refused_minutes)
+                if deleted_rows == 0:
+                    return
         except lmdb.Error as exc:  # deleting needs free pages too; the next sweep continues
             _LOG.warning("expired replay records could not be deleted: %s", type(exc).__name__)
 

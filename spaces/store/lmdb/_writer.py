@@ -62,6 +62,8 @@ _SWEEP_LOOKS = 50_000
 
 _COUNTER_END = 1 << 63
 _STAMPS_AT_ONCE = 256
+# The expiry minute in the key of a replay record, after the prefix.
+_EXPIRY_MINUTE = slice(len(REPLAY_PREFIX), len(REPLAY_PREFIX) + 4)
 
 Outcome = Committed | Refused | StoreError
 _FULL = (lmdb.MapFullError, lmdb.DiskError)
@@ -104,8 +106,11 @@ class CommitRequest(Packed):
         replay_record = self.commit.replay_record
         if replay_record is not None:
             return REPLAY_PREFIX + replay_record.row
-        # ST16: readers see a row of LMDB only after its sync, so nothing has to be recorded.
-        if not self.key_expires_at or not self.commit.writes:
+        if not self.key_expires_at:
+            return None
+        if not self.commit.writes:
+            # A commit of conditions alone is judged again when it is repeated. It has nothing to
+            # record, because readers see a row of LMDB only after its sync (ST16).
             return None
         return replay_key(replay_minute4(self.key_expires_at), self.idempotency_key)
 
@@ -145,7 +150,7 @@ class Writer:
         self._broken = False
         self._tombstones = open_table(env)
         self._stamps = _stamps()
-        self._swept_up_to = b""
+        self._sweep_from = b""  # the key at which the next sweep of tombstones begins
         self._left_bytes = 0
         self._share_bytes = Counter[str]()  # used of the reserve, by owner
         self._observer = observer
@@ -171,6 +176,7 @@ class Writer:
         except lmdb.Error as exc:
             txn.abort()
             if isinstance(exc, _FULL) or exc.code in (errno.ENOSPC, errno.EDQUOT):
+                # The transaction was rolled back, so no commit of the batch was written.
                 outcomes = [StoreFull("no free space for the batch") for _ in batch]
             else:
                 self._break(exc)
@@ -184,6 +190,7 @@ class Writer:
         return outcomes
 
     def _sync(self, txn: "lmdb.Transaction[bytes]", outcomes: Sequence[Outcome]) -> None:
+        """Commit the transaction of a batch durably, or abort it if no commit succeeded."""
         if not any(isinstance(outcome, Committed) for outcome in outcomes):
             txn.abort()
             return
@@ -210,6 +217,10 @@ class Writer:
         minute: int,
         refused_minutes: bytes,
     ) -> Outcome:
+        """Judge one commit, write its rows if it is accepted, and return its outcome.
+
+        `minute` is the current minute, and `refused_minutes` the stored list (`_refused_minutes`).
+        """
         outcome_key = request.outcome_key
         if outcome_key is not None:
             earlier = _earlier_outcome(txn, request, outcome_key, refused_minutes)
@@ -221,12 +232,13 @@ class Writer:
         counters = self._judge_puts(txn, commit)
         if counters is None:
             return _REFUSED
+        # Space is checked last, because a commit that passes this check is counted as written.
         if not self._has_room(commit):
             return StoreFull("the store has no space left")
         self._write_rows(txn, commit, minute)
-        take, write = self._stamps.__next__, txn.put
+        next_stamp, write = self._stamps.__next__, txn.put
         for key, count in counters.items():
-            write(key, encode_row(take(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
+            write(key, encode_row(next_stamp(), count.to_bytes(COUNTER_BYTES, "big", signed=True)))
         if outcome_key is not None:
             # The stamp of this row is what a repeated request is compared with.
             write(outcome_key, encode_row(request.idempotency_key, b""))
@@ -236,11 +248,12 @@ class Writer:
         """Return whether the live marks and checks of a commit match the current rows (ST3)."""
         get, tombstones = txn.get, self._tombstones
         for key in commit.live:
-            # what the commit relies on may have been revoked meanwhile (ST2)
+            # A delegation that the commit relies on may have been revoked meanwhile (ST2).
             if not is_live_marker(get(key)):
                 return False
         for check in commit.checks:
-            if not has_stamp(get(check.key) or get(check.key, None, tombstones), check.stamp):
+            row = get(check.key) or get(check.key, None, tombstones)  # a row hides its tombstone
+            if not has_stamp(row, check.stamp):
                 return False
         return True
 
@@ -259,10 +272,11 @@ class Writer:
             if put.expect != ANY and not self._is_expected(txn, put, row):
                 return None
             charge = None if row is None else charge_of(row)
-            if charge is not None:  # the size of the replaced row no longer counts
+            if charge is not None:
+                # The size of the replaced row no longer counts.
                 account, weight_bytes = charge
                 changes[account] = changes.get(account, 0) - weight_bytes
-            if put.account is not None and put.value is not None:
+            if put.account is not None and put.value is not None:  # a tombstone adds nothing
                 changes[put.account] = changes.get(put.account, 0) + put.weight_bytes
         if not changes and not commit.adds:
             return changes
@@ -278,15 +292,15 @@ class Writer:
 
     def _write_rows(self, txn: "lmdb.Transaction[bytes]", commit: Commit, minute: int) -> None:
         """Write the rows of a commit, with a new stamp for each."""
-        take, write = self._stamps.__next__, txn.put
+        next_stamp, write = self._stamps.__next__, txn.put
         for put in commit.puts:
             if put.value is None:
                 txn.delete(put.key)
-                write(put.key, encode_tombstone(take(), minute), db=self._tombstones)
+                write(put.key, encode_tombstone(next_stamp(), minute), db=self._tombstones)
             else:
                 # A tombstone of this key stays; the row hides it.
                 row = encode_row(
-                    take(), put.value, weight_bytes=put.weight_bytes, account=put.account
+                    next_stamp(), put.value, weight_bytes=put.weight_bytes, account=put.account
                 )
                 write(put.key, row)
 
@@ -298,12 +312,12 @@ class Writer:
         max_bytes = self._free_space.max_bytes
         reserve_bytes = self._free_space.reserve_bytes
         self._left_bytes = disk_usage(self._place).free
-        used_bytes = 0
+        used_bytes = 0  # not counted for a store without a maximum size
         if max_bytes is not None:
             used_bytes = self._page_bytes * (_pages(txn) + _pages(txn, self._tombstones))
             self._left_bytes = min(self._left_bytes, max_bytes + reserve_bytes - used_bytes)
         if self._left_bytes > reserve_bytes:
-            self._share_bytes.clear()
+            self._share_bytes.clear()  # owners have shares only while the reserve is in use
         if self._observer is not None:
             self._observer.used(used_bytes)
 
@@ -311,15 +325,16 @@ class Writer:
         """Return whether there is space for a commit, and count the space that it takes (ST17)."""
         owner = commit.reserve
         size_bytes = sum(len(put.key) + len(put.value or b"") for put in commit.puts)
-        cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # a row may need a new page
+        cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # each may need a new page
         if self._left_bytes <= self._free_space.reserve_bytes:
             if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
                 return False
             if self._left_bytes - cost_bytes <= self._kept_bytes(owner, cost_bytes):
                 return False
-            if owner:
+            if owner:  # a key release or a change of a network; a revocation has no share
                 self._share_bytes[owner] += cost_bytes
-        # Also above the reserve: otherwise one batch of deletes could use all of it.
+        # Free space is measured once for each batch. So commits are counted above the reserve too:
+        # otherwise one batch of deletes could use all of the reserve.
         self._left_bytes -= cost_bytes
         return True
 
@@ -333,8 +348,8 @@ class Writer:
             return reserve_bytes // 2
         if owner == "":  # a revocation
             return reserve_bytes // 8
-        # An owner may use as much as it leaves: otherwise one owner who reads a secret in a loop
-        # would prevent the reads of all others.
+        # Of the reserve above its last quarter, an owner may use as much as it leaves for others.
+        # Otherwise one owner who reads a secret in a loop would prevent the reads of all others.
         return reserve_bytes // 4 + self._share_bytes[owner] + cost_bytes
 
     def sweep_replay_records(self, before_minute: int) -> None:
@@ -342,27 +357,26 @@ class Writer:
 
         From then on, all tokens that expire in a minute with deleted records are refused.
         """
-        rows = _SWEEP_ROWS
         with self._sweeping():
-            while rows:
+            while True:
                 with self.env.begin(write=True) as txn:
-                    rows, minutes = remove_replay_records(
+                    deleted_rows, minutes = remove_replay_records(
                         txn, REPLAY_PREFIX, before_minute, _SWEEP_ROWS
                     )
                     if minutes:
+                        refused_minutes = add_refused(_value_of(txn, REPLAY_FLOOR_KEY), minutes)
                         txn.put(
-                            REPLAY_FLOOR_KEY,
-                            encode_row(
-                                next(self._stamps),
-                                add_refused(_value_of(txn, REPLAY_FLOOR_KEY), minutes),
-                            ),
+                            REPLAY_FLOOR_KEY, encode_row(next(self._stamps), refused_minutes)
                         )
+                if deleted_rows == 0:
+                    return
 
     @contextmanager
     def _sweeping(self) -> Iterator[None]:
         """End a cleanup early if LMDB has no free page.
 
-        The next cleanup continues.
+        The next cleanup continues. After any other error of LMDB, the writer accepts no more
+        commits.
         """
         try:
             yield
@@ -378,17 +392,20 @@ class Writer:
         those of the previous call.
         """
         with self.env.begin() as txn, closing(txn.cursor(self._tombstones)) as cursor:
-            walk = cursor.iternext() if cursor.set_range(self._swept_up_to or b"\0") else iter(())
-            found = old_tombstone_keys(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
-            self._swept_up_to = next(walk, (b"",))[0]  # b"": begin again
-        removed = 0
+            walk: Iterator[tuple[bytes, Row]] = iter(())
+            if cursor.set_range(self._sweep_from or b"\0"):
+                walk = cursor.iternext()
+            old_keys = old_tombstone_keys(islice(walk, _SWEEP_LOOKS), before_minute=before_minute)
+            # The next call begins with the first tombstone that was not examined, or, when there is
+            # none, with the first of all.
+            self._sweep_from, _ = next(walk, (b"", b""))
         with self._sweeping():
             # This thread is the only writer, so nothing changed since the tombstones were read.
             with self.env.begin(write=True) as txn:
-                for key in found:
+                for key in old_keys:
                     txn.delete(key, db=self._tombstones)
-            removed += len(found)
-        return removed
+            return len(old_keys)
+        return 0  # LMDB had no free page, and the transaction was rolled back
 
 
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
@@ -407,17 +424,23 @@ def _earlier_outcome(
     outcome_key: bytes,
     refused_minutes: bytes,
 ) -> Outcome | None:
-    """Return the outcome of a commit that is decided by replay records, or None (ST4)."""
+    """Return the outcome of a commit that is decided by replay records, or None (ST4).
+
+    `outcome_key` is that of the request, and `refused_minutes` the stored list of expiry minutes.
+    """
     found = txn.get(outcome_key)
     if found is not None:
+        # The stamp of this row is the idempotency key of the commit that wrote it.
         if has_stamp(found, request.idempotency_key):
             return Committed(already_applied=True)
         return _REFUSED  # another commit used the same token
-    # For a refused minute it is unknown whether the token was used. If it were accepted, a captured
-    # token could be used again. Keys of our own are random and looked up within seconds, so refused
-    # minutes do not apply to them.
-    has_replay_record = request.commit.replay_record is not None
-    if has_replay_record and is_refused(refused_minutes, outcome_key[1:5]):
+    if request.commit.replay_record is None:
+        # The outcome key was made from a random idempotency key, and not from a token. Refused
+        # minutes concern tokens only.
+        return None
+    # The replay records of a refused minute were deleted, so the token may have been used. If it
+    # were accepted, a captured token could be used again.
+    if is_refused(refused_minutes, outcome_key[_EXPIRY_MINUTE]):
         return _REFUSED
     return None
 
@@ -442,7 +465,7 @@ def _counters_after(
 
 
 def _count_in(txn: "lmdb.Transaction[bytes]", key: bytes) -> int:
-    """Return the value of a counter, or 0 if it does not exist."""
+    """Return the value of a counter, or 0 if there is no counter with this key."""
     value = _value_of(txn, key)
     if len(value) != COUNTER_BYTES:
         return 0

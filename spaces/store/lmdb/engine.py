@@ -53,8 +53,9 @@ from ._writer import BATCH_COMMITS, CommitRequest, FreeSpace, Outcome
 _PendingCommit = tuple[CommitRequest, "Future[Committed | Refused]"]
 
 
-# For tests and for programs that embed a node. Beside a busy event loop the thread starves, because
-# both share the interpreter lock. A node with traffic writes in a separate process (`storekeeper`).
+# This class is for tests and for programs that embed a node. Beside a busy event loop the thread
+# starves, because both share the interpreter lock. So a node with traffic writes in a separate
+# process (`storekeeper`).
 class WriterThread:
     """A thread that writes commits to LMDB.
 
@@ -68,7 +69,7 @@ class WriterThread:
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._next_housekeeping = 0.0
-        self._thread.submit(self._write)
+        self._thread.submit(self._write)  # the queue is empty, so it only does the housekeeping
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write a commit, and return its outcome.
@@ -99,9 +100,11 @@ class WriterThread:
         took all commits.
         """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
-        outcomes: list[Outcome]
+        requests = [request for request, _ in batch]
+        outcomes = list[Outcome]()
         try:
-            outcomes = self._folder.writer.apply([request for request, _ in batch]) if batch else []
+            if requests:
+                outcomes = self._folder.writer.apply(requests)
         except StoreUnavailable as exc:
             outcomes = [exc] * len(batch)
         except Exception as exc:  # a bug must reach the caller, who would otherwise wait for ever
@@ -235,9 +238,11 @@ class _LmdbStore:
             # Each read has its own transaction, which sees every commit acknowledged before now
             # (ST1). No transaction spans an await.
             with self.env.begin() as txn:
+                # A commit may have recorded the use durably, possibly before the machine restarted.
                 if is_first_use and replay_record is not None:
                     is_first_use, is_use_unknown = durable_first_use(txn, replay_record)
                 get, tombstones = txn.get, self._tombstones
+                # A row hides the tombstone of its key.
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
                 pages = tuple([read_range(txn, range_) for range_ in ranges]) if ranges else ()
                 followed = self._followed(txn, follow) if follow is not None else ()

@@ -9,9 +9,9 @@ the snapshot.
 import fcntl
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -59,17 +59,26 @@ class StoreSnapshot:
         A tombstone is left out if its key has a row.
         """
         try:
-            for table in (None, self._tombstones):
-                rows: Iterator[tuple[bytes, Row]]
-                rows = takewhile(lambda row: row[0] < TABLE, self._txn.cursor(table).iternext())
-                if table is not None:
-                    rows = (row for row in rows if self._txn.get(row[0]) is None)
-                while part := list(islice(rows, PART_ROWS)):
+            for entries in (self._rows(), self._tombstones_without_row()):
+                while part := list(islice(entries, PART_ROWS)):
                     yield part
         except lmdb.Error as exc:
             raise RecordDamaged(
                 f"the pages of the store are damaged ({type(exc).__name__})"
             ) from exc
+
+    def _rows(self) -> Iterator[tuple[bytes, Row]]:
+        for key, row in self._txn.cursor().iternext():
+            if key >= TABLE:
+                return  # what follows is the format of the environment (`_format`)
+            yield key, row
+
+    def _tombstones_without_row(self) -> Iterator[tuple[bytes, Row]]:
+        for key, tombstone in self._txn.cursor(self._tombstones).iternext():
+            if key >= TABLE:
+                return
+            if self._txn.get(key) is None:
+                yield key, tombstone
 
     def get(self, key: bytes) -> Record | None:
         """Return a row, or None if it does not exist."""
@@ -146,11 +155,12 @@ class LmdbRows:
 def are_bodies_locked(folder: Path) -> bool:
     """Return whether a process blocks the deletion of value files."""
     try:
-        with suppress(FileNotFoundError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             return False
+    except FileNotFoundError:
+        return False  # a folder that does not exist contains no value files
     except BlockingIOError:
         return True
-    return False
 
 
 @contextmanager
@@ -180,16 +190,20 @@ def new_environment(folder: Path) -> Iterator[Callable[[Part], None]]:
             ):
                 raise RecordDamaged("a row is too short or too long")
             table = None
-            if is_tombstone(part[0][1]):
-                give_format(env)  # after the rows, because they are appended in key order
+            _, first_row = part[0]
+            if is_tombstone(first_row):
+                # All rows were written before. Rows are appended in the order of their keys, and
+                # the keys of the format come after those of all rows.
+                give_format(env)
                 table = open_table(env)
             with env.begin(table, write=True) as txn, txn.cursor() as cursor:
-                if cursor.putmulti(part, dupdata=False, append=True)[1] != len(part):
+                _, written = cursor.putmulti(part, dupdata=False, append=True)
+                if written != len(part):
                     raise RecordDamaged("the rows are not sorted by key")
 
         try:
             yield write
-            give_format(env)
+            give_format(env)  # changes nothing if there were tombstones
             env.sync(True)
         except lmdb.Error as exc:
             if isinstance(exc, lmdb.MapFullError) or exc.code in NO_SPACE:

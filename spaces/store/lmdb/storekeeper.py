@@ -78,6 +78,7 @@ def run_storekeeper(
 
 
 async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[[], None]) -> int:
+    """Serve workers until the process is to stop, and return the exit status."""
     loop = asyncio.get_running_loop()
     keeper = _Keeper(folder)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,7 +92,7 @@ async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[
         ),
         sock=listener,
     )
-    keeper.do_housekeeping()
+    keeper.do_housekeeping()  # frees the reader slots of dead processes before workers start
     ready()
     status = await keeper.stopped
     server.close()
@@ -164,7 +165,10 @@ class _Keeper:
         self._schedule()
 
     def _next_batch(self) -> list[_Message]:
-        """Remove the messages of the next batch from the queue: one, or as many as fit."""
+        """Remove the messages of the next batch from the queue, and return them.
+
+        The batch has as many messages as its limits allow, and at least one.
+        """
         batch = list[_Message]()
         commits = 0
         size_bytes = 0
@@ -184,11 +188,15 @@ class _Keeper:
         valid = [
             request for request, refusal in zip(requests, refusals, strict=True) if refusal is None
         ]
-        written = iter(self._folder.writer.apply(valid) if valid else ())
+        written: Sequence[Outcome] = ()
+        if valid:
+            written = self._folder.writer.apply(valid)
+        # Each request gets its refusal or, if it is valid, the next outcome of the writer.
+        next_written = iter(written)
         outcomes = list[Outcome]()
         for refusal in refusals:
             if refusal is None:
-                outcomes.append(next(written))
+                outcomes.append(next(next_written))
             else:
                 outcomes.append(refusal)
         return outcomes
@@ -234,7 +242,10 @@ def _refusal(commit: Commit) -> CommitInvalid | CommitTooLarge | None:
 
 
 def _reply(batch: Sequence[_Message], outcomes: Sequence[Outcome]) -> None:
-    """Send the outcomes of a batch, in one frame for each connection."""
+    """Send the outcomes of a batch, in one frame for each connection.
+
+    The outcomes are in the order of the batch's requests.
+    """
     remaining = iter(outcomes)
     replies_by_connection = dict[FrameConnection, list[CommitReply]]()
     for message in batch:
