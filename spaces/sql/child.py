@@ -1,14 +1,15 @@
 """The process that runs SQL statements of one space.
 
 The keeper forks it and lends it to one worker at a time. It knows no deadline and reads no clock:
-who waits for it kills it (SQ29). What it holds in memory, such as the rows of an answer, goes with
-it.
+when a request takes too long, the process is killed (SQ29). Its memory, such as the rows of an
+answer, is released with it.
 """
 
 import os
 import resource
 import secrets
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -47,7 +48,7 @@ from .frames import (
     receive,
 )
 from .guard import Guard, WriteNeeded
-from .requests import Batch, Changed, Execute, Query, Statement
+from .requests import Batch, Changed, Execute, Query, SqlValue
 
 _OPEN_DATABASES = 8
 LEAST_LOG_BYTES = 4 * 1024 * 1024
@@ -104,10 +105,10 @@ def serve(connection: socket.socket, folder: Path | None, memory: MemoryReport) 
     reader = MessageReader(ToChild, MAX_TO_CHILD_BYTES)
     while (message := receive(connection, reader)) is not None:
         answer = child.answer(message)
-        if not isinstance(answer, Committed):  # of a commit, nothing is left in memory
+        if not isinstance(answer, Committed):  # a commit leaves nothing in memory
             memory.update()
         connection.sendall(framed(answer))
-        del answer
+        del answer  # otherwise its bytes would stay in memory until the next message
     child.close()
 
 
@@ -147,7 +148,7 @@ class _Child:
         try:
             connection.commit()
         finally:
-            connection.roll_back()
+            connection.roll_back()  # undoes a transaction whose commit failed
             self._put_back(self._writing, connection)
             self._writing = ""
         return Committed()
@@ -170,9 +171,10 @@ class _Child:
             if not run.writes:
                 return self._read(connection, run)
             if not run.file:
+                # A database in memory has no log to bound, and its changes are never committed.
                 return self._change(connection, run)
             ran = self._write(connection, run)
-            self._writing = run.file
+            self._writing = run.file  # the transaction stays open for `_commit`
             return ran
         finally:
             if not self._writing:
@@ -180,13 +182,13 @@ class _Child:
             self._put_back(run.file, connection)
 
     def _taken(self, run: Run) -> Connection:
-        """Return a connection to a database, which `_put_back` takes back."""
+        """Return a connection to a database without a transaction. `_put_back` takes it back."""
         self._writing = ""
         if not run.file:
             return Connection(None)
         connection = self._open.pop(run.file, None)
         if connection is not None:
-            connection.roll_back()
+            connection.roll_back()  # undoes what an earlier request did not commit
             return connection
         path = self._path_of(run.file)
         connection = Connection(path, creates=run.creates)
@@ -203,7 +205,8 @@ class _Child:
             return
         self._open[file] = connection
         while len(self._open) > _OPEN_DATABASES:
-            self._open.pop(next(iter(self._open))).close()
+            least_recent = next(iter(self._open))
+            self._open.pop(least_recent).close()
 
     def _read(self, connection: Connection, run: Run) -> Ran:
         connection.begin(writes=False, wait_s=run.wait_s)
@@ -214,27 +217,34 @@ class _Child:
     def _write(self, connection: Connection, run: Run) -> Ran:
         """Run statements that may write, and leave their transaction open (SQ30)."""
         path = str(self._path_of(run.file))
-        if _size_of(_log_of(path)) > _log_bound_bytes(path) and not connection.truncate_log():
-            raise LogHeld
+        if _size_of(_log_of(path)) > _log_bound_bytes(path):
+            _empty_log(connection)
         try:
-            ran = self._change(connection, run, path)
+            return self._change(connection, run, path)
+        except _LogReached:
+            # Pages of earlier requests may be in the log too. So the statements run once more,
+            # with an empty log.
+            connection.roll_back()
+            _empty_log(connection)
+        try:
+            return self._change(connection, run, path)
         except _LogReached:
             connection.roll_back()
-            if not connection.truncate_log():
-                raise LogHeld from None
-            try:
-                ran = self._change(connection, run, path)
-            except _LogReached:
-                connection.roll_back()
-                connection.truncate_log()
-                raise SqlLogFull(
-                    f"One request may change {_log_bound_bytes(path)} bytes of this database"
-                    " beside what it adds"
-                ) from None
-        return ran
+            connection.truncate_log()  # the log is still as long as the undone statements made it
+            raise SqlLogFull(
+                f"One request may change {_log_bound_bytes(path)} bytes of this database"
+                " beside what it adds"
+            ) from None
 
     def _change(self, connection: Connection, run: Run, path: str | None = None) -> Ran:
-        """Run statements without committing them."""
+        """Run statements without committing them.
+
+        With `path`, the log of that database is bounded.
+
+        Raises:
+            _LogReached: the log became too long.
+            Errors of `Connection`.
+        """
         connection.begin(writes=True, wait_s=run.wait_s, free_bytes=run.free_bytes)
         guard = Guard(run.rights, run.limits)
         if path is None:
@@ -246,8 +256,10 @@ class _Child:
             if connection.is_wasteful:
                 self._connection.sendall(framed(Releasing()))
                 connection.release()
+            # Checked again: a query is not checked before, and releasing pages may write to the log.
             bound.require()
         except StoreUnavailable:
+            # SQLite reports a write beyond the kernel's limit as an input or output error.
             if bound.is_reached:
                 raise _LogReached from None
             raise
@@ -272,7 +284,7 @@ class _LogBound:
         self._connection = connection
         self._log = _log_of(path)
         self._bound_bytes = _log_bound_bytes(path)
-        self._size_bytes = connection.size_bytes
+        self._size_bytes = connection.size_bytes  # before the statements
         self._most_bytes = resource.RLIM_INFINITY
         if free_bytes is not None:
             # What the cache holds is written at the commit, when the limit is lifted.
@@ -294,6 +306,7 @@ class _LogBound:
         """Whether the limit of the kernel stopped a statement."""
         if self._most_bytes == resource.RLIM_INFINITY:
             return False
+        # The log ends somewhere within the frame that did not fit: a page after its head.
         return _size_of(self._log) > self._most_bytes - _PAGE_BYTES - _FRAME_HEAD_BYTES
 
     def lift(self) -> None:
@@ -308,7 +321,7 @@ def _limit_files(most_bytes: int) -> None:
 
 
 def _in_log(size_bytes: int) -> int:
-    """Return what so many bytes of pages take in a log."""
+    """Return how many bytes a log needs for so many bytes of pages."""
     return size_bytes + size_bytes // _PAGE_BYTES * _FRAME_HEAD_BYTES
 
 
@@ -323,26 +336,38 @@ def _size_of(path: str) -> int:
         return 0
 
 
+def _empty_log(connection: Connection) -> None:
+    """Empty the log of a database; raise `LogHeld` if another request prevents that."""
+    if not connection.truncate_log():
+        raise LogHeld from None
+
+
 def _answer_of(
     connection: Connection,
     guard: Guard,
     work: Query | Execute | Batch,
     bound: _LogBound | None = None,
 ) -> bytes:
-    """Run the statements of a request in the open transaction, and return the answer as JSON."""
+    """Run the statements of a request in the open transaction, and return the answer as JSON.
 
-    def execute(one: Statement) -> Changed:
-        changed = connection.execute(one.sql, guard, one.params)
+    With `bound`, the log is checked after each statement that returns no rows.
+    """
+
+    def execute(sql: str, params: Sequence[SqlValue] = ()) -> Changed:
+        changed = connection.execute(sql, guard, params)
         if bound is not None:
+            # The kernel's limit allows all the growth that the quota leaves. This compares the log
+            # with what the database has really grown by, before the next statement runs.
             bound.require()
         return changed
 
     match work:
         case Query(sql, params, max_rows, max_bytes):
             return connection.query(sql, guard, params, max_rows=max_rows, max_bytes=max_bytes)
-        case Execute(schema=schema):
-            for text in schema:
-                execute(Statement(text))
-            return _ENCODE(execute(work))
+        case Execute(sql, params, schema):
+            for definition in schema:
+                execute(definition)
+            return _ENCODE(execute(sql, params))
         case Batch(statements):
-            return _ENCODE({"results": [execute(one) for one in statements]})
+            results = [execute(statement.sql, statement.params) for statement in statements]
+            return _ENCODE({"results": results})

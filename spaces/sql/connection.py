@@ -125,7 +125,8 @@ class Connection:
         connection.set_busy_timeout(_OPENING_MS)  # another process may create it at the same time
         connection.drop_modules(("json_each", "json_tree"))
         if self._pragma("page_count") == 0:
-            # Before the first table. In a database with tables it would wait for a writer.
+            # This setting has an effect only before the first table. In a database with tables, the
+            # statement would wait for a writer.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for pragma in (
             "journal_mode = WAL",
@@ -160,16 +161,16 @@ class Connection:
         self._in_read = not writes
         self._free_bytes = free_bytes
         self._apsw.set_busy_timeout(int(wait_s * 1000))
-        self._apsw.set_last_insert_rowid(0)
+        self._apsw.set_last_insert_rowid(0)  # that of another request must not be visible (SQ11)
         with self._translated():
-            # A second guard: SQLite itself refuses writes.
+            # The guard refuses writes in a transaction for reading; so does SQLite itself.
             self._apsw.pragma("query_only", not writes)
             self._apsw.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            most = MAX_PAGES
+            most_pages = MAX_PAGES
             if free_bytes is not None:
-                growth = max(free_bytes, 0) // self._page_bytes
-                most = max(self._pragma("page_count") + growth, 1)
-            self._apsw.pragma("max_page_count", most)
+                growth_pages = max(free_bytes, 0) // self._page_bytes
+                most_pages = max(self._pragma("page_count") + growth_pages, 1)
+            self._apsw.pragma("max_page_count", most_pages)
 
     @property
     def in_transaction(self) -> bool:
@@ -188,7 +189,7 @@ class Connection:
 
     def commit(self) -> None:
         """Commit the transaction durably."""
-        self._free_bytes = None
+        self._free_bytes = None  # from now on, an error of missing space is one of the disk
         with self._translated():
             self._apsw.execute("COMMIT")
 
@@ -271,11 +272,14 @@ class Connection:
             Errors of `_run`.
         """
         before = self._apsw.last_insert_rowid()
-        for _ in self._run(sql, guard, params, [], inserts=True):
+        first_row = next(self._run(sql, guard, params, [], inserts=True), None)
+        if first_row is not None:
             raise SqlError("SQLite error: Execute returned results - did you mean to call query?")
         is_change = guard.is_change
         inserted = None
         if "INSERT" in guard.actions and is_change:
+            # `_run` has set the id to 0, unless the statement reads it. So 0 means that nothing was
+            # inserted, and the id of an earlier statement is restored.
             inserted = self._apsw.last_insert_rowid() or None
             self._apsw.set_last_insert_rowid(inserted or before)
         changes = self._apsw.changes() if is_change else 0
@@ -292,6 +296,13 @@ class Connection:
     ) -> Iterator[tuple[SqlValue, ...]]:
         """Yield the rows of exactly one statement, which the guard has judged.
 
+        Args:
+            text: the statement; blanks, comments and `;` may follow.
+            guard: judges it.
+            params: its parameters.
+            columns: gets the names of the columns before the first row.
+            inserts: whether the id of the last inserted row is set to 0 before an INSERT.
+
         Raises:
             SqlError: it is not one statement, is not allowed, or SQLite reports an error.
             WriteNeeded: it writes in a transaction for reading; nothing was done.
@@ -302,7 +313,7 @@ class Connection:
         def judge(cursor: apsw.Cursor, sql: str, _: object) -> bool:
             nonlocal is_judged
             if is_judged:
-                return False  # a comment after the statement
+                return False  # only blanks and comments follow the statement: run nothing more
             if _BLANK.fullmatch(text):
                 raise SqlError("Parse error: Empty SQL statement")
             if not _BLANK.fullmatch(text, len(sql)):
@@ -347,12 +358,14 @@ class Connection:
             case UnicodeDecodeError():
                 text = "SQLite error: text is not UTF-8"
             case apsw.BindingsError():
+                # The two numbers are only in the text of the error.
                 needed, given, *_ = _NUMBER.findall(str(exc))
                 text = (
                     "SQLite error: Wrong number of parameters passed to query."
                     f" Got {given}, needed {needed}"
                 )
             case _ if guard and guard.error:
+                # SQLite reports that the guard denied an action, and only the guard knows why.
                 if type(guard.error) is not SqlError:
                     return guard.error
                 text = str(guard.error)
@@ -365,7 +378,7 @@ class Connection:
 
 
 def _least_json_bytes(row: Sequence[SqlValue]) -> int:
-    """Return how long a row is in JSON at least, before it takes memory as a list."""
+    """Return the least length of a row in JSON, without the memory that encoding it takes."""
     size_bytes = 0
     for value in row:
         if isinstance(value, str):

@@ -12,6 +12,9 @@ DATABASES_FOLDER = "sql"
 MAX_DATABASES = 64
 MAX_PATH_CHARS = 1024
 DEFAULT_DATABASE = "default"
+# The hashes in the key of a database's row, after the prefix.
+_SPACE16 = slice(len(DATABASES_PREFIX), len(DATABASES_PREFIX) + 16)
+_PATH16 = slice(len(DATABASES_PREFIX) + 16, None)
 
 
 class DatabaseName(NamedTuple):
@@ -26,9 +29,14 @@ class DatabaseName(NamedTuple):
         return databases_of(self.space).prefix + x16(self.path)
 
 
+def space16_of(key: bytes) -> bytes:
+    """Return the hash of the space that a database belongs to, by the key of its row."""
+    return key[_SPACE16]
+
+
 def file_of(key: bytes) -> str:
     """Return the path of a database's file in the folder of databases, by the key of its row."""
-    return f"{key[1:17].hex()}/{key[17:].hex()}.db"
+    return f"{key[_SPACE16].hex()}/{key[_PATH16].hex()}.db"
 
 
 class DatabaseRow(Packed):

@@ -26,7 +26,7 @@ from ..space_errors import (
 )
 from .child import ERRORS, LogHeld
 from .database_files import COPY_PREFIX
-from .database_rows import DatabaseName, file_of
+from .database_rows import DatabaseName, file_of, space16_of
 from .frames import (
     MAX_FROM_CHILD_BYTES,
     Ask,
@@ -123,7 +123,9 @@ class Databases:
             self._waiting[queue] -= 1
             if self._waiting[queue] == 0:
                 del self._waiting[queue]
-        file = Path(file_of(name.key)).name if has_file else ""
+        file = ""
+        if has_file:
+            file = Path(file_of(name.key)).name
         lease = Lease(
             self._keeper,
             number=ask.number,
@@ -143,15 +145,16 @@ class Databases:
             StoreBusy: another copy of a database of this space is still in use.
             RecordDamaged: the database is missing or damaged.
         """
-        space16 = name.key[1:17]
+        space16 = space16_of(name.key)
         if space16 in self._copied:
             raise StoreBusy("another database of this space is being exported")
         with ExitStack() as held:
             self._copied.add(space16)
             held.callback(self._copied.discard, space16)
             async with self.lease(name, writes=False, has_file=True, is_export=True) as lease:
-                copy = self._folder / Path(file_of(name.key)).parent / await lease.copy()
-            file = held.enter_context(_opened_and_deleted(copy))
+                copy_name = await lease.copy()
+            folder = (self._folder / file_of(name.key)).parent
+            file = held.enter_context(_opened_and_deleted(folder / copy_name))
             size_bytes = os.fstat(file.fileno()).st_size
             return DatabaseCopy(file=file, size_bytes=size_bytes, held=held.pop_all())
 
@@ -161,7 +164,10 @@ class Databases:
 
 
 def _opened_and_deleted(path: Path) -> IO[bytes]:
-    """Open a copy that a child has made, and delete its name."""
+    """Open a copy that a child has made, and delete its name.
+
+    The child is not trusted (`frames`), so the copy may be a link or no file.
+    """
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
     except OSError as exc:
@@ -232,7 +238,8 @@ class Lease:
                 raise StoreBusy("the log of an SQL database is full") from None
         if not isinstance(answer, Ran):
             raise self._broken()
-        self.is_clean = not (run.writes and run.file)
+        leaves_transaction_open = run.writes and run.file
+        self.is_clean = not leaves_transaction_open
         return answer
 
     async def commit(self) -> None:
@@ -288,20 +295,21 @@ class Lease:
         releases_until = 0.0
         try:
             await self._send(message, deadline, over)
-            answer = None
-            while answer is None:
+            while True:
                 answer = self._read()
                 if isinstance(answer, Releasing):
-                    releases_until = releases_until or loop.time() + COMMIT_S  # not again
+                    # The statements ended in time. The release of free pages has a deadline of its
+                    # own, which another message of this kind does not move.
+                    releases_until = releases_until or loop.time() + COMMIT_S
                     deadline = releases_until
-                    answer = self._reader.feed(b"")
+                    answer = self._reader.feed(b"")  # the answer may have arrived already
                 if answer is not None:
                     break
                 left_s = deadline - loop.time()
                 if left_s <= 0:
                     raise over
-                is_readable = await self._wait(min(_LOOK_S, left_s))
-                if watch is not None and not is_readable:
+                has_more = await self._wait(min(_LOOK_S, left_s))
+                if watch is not None and not has_more:
                     await watch()
         except (ConnectionError, EOFError):
             raise StoreBusy("the process of an SQL statement has ended") from None

@@ -179,7 +179,7 @@ class Failed(FrozenStruct, tag=True):
     """An error; the transaction was rolled back.
 
     Attributes:
-        kind: the name of its class, of those in `child_errors`.
+        kind: the name of its class, of those in `child.ERRORS`.
     """
 
     kind: str

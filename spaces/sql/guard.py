@@ -238,11 +238,13 @@ class Guard:
             WriteNeeded: the statement writes, and `in_read` is set.
         """
         actions = self.actions
-        if not actions or is_explain == 1:  # VACUUM reports no action
+        # A statement without any action is not known to be harmless: VACUUM reports none.
+        if not actions or is_explain == 1:
             raise self._not_allowed()
-        # SQLite does not report the columns that are compared, so a limit on columns would not
-        # apply to them (SQ21).
-        if self.limits.excluded("", "") and _UNREPORTED.search(self.sql):
+        # SQLite does not report the columns that NATURAL and USING compare, so limits would not apply
+        # to them (SQ21).
+        has_limits = bool(self.limits.excluded("", ""))  # no list has an empty name
+        if has_limits and _UNREPORTED.search(self.sql):
             raise SqlForbidden("Permission denied: NATURAL and USING are not allowed; join with ON")
         if "PRAGMA" in actions:
             is_write = any(_is_writing_pragma(reported) for reported in self.reported)
@@ -275,11 +277,14 @@ class Guard:
         """Check that the token's abilities allow a statement that reads or changes rows (SQ10)."""
         if needed in self.rights:
             return
-        raise SqlForbidden("Read-only violation" if READ in self.rights else ONLY_DEFINES)
+        if READ in self.rights:
+            raise SqlForbidden("Read-only violation")
+        raise SqlForbidden(ONLY_DEFINES)
 
     def _check_write(self, actions: Set[str], *, in_read: bool, is_full: bool) -> None:
         """Check that a statement may write now."""
-        grows = actions & (_DEFINES - _DROPS) or self._named({"INSERT", "UPDATE"})
+        defines_more = bool(actions & (_DEFINES - _DROPS))
+        grows = defines_more or bool(self._named({"INSERT", "UPDATE"}))
         if is_full and grows:  # statements that shrink a database are still allowed (SQ14)
             raise SqlQuotaExceeded("the space is full")
         if in_read:

@@ -36,7 +36,7 @@ from capabilities.sql_caveats import UNLIMITED
 from ..store.durable import sync_folder
 from . import child as _child
 from .child_memory import MemoryReport
-from .database_rows import file_of
+from .database_rows import file_of, space16_of
 from .frames import (
     MAX_KEEPER_BYTES,
     Ask,
@@ -78,7 +78,7 @@ class _Child:
         connection: the end that workers use.
         space: the hash of the space that it serves.
         has_folder: whether it can reach the folder of that space.
-        idle_since: when it was last lent, in seconds of the monotonic clock.
+        idle_since: when its last lease ended, or it was started, in seconds of the monotonic clock.
         memory: how much it uses, as it reports itself.
         is_slow: whether it has low priority, which cannot be taken back.
         retired_at: when it was asked to end, unless it was killed.
@@ -142,6 +142,10 @@ class _Owner:
         """Whether nothing of this owner waits or runs."""
         return not (self.waiting_reads or self.waiting_writes or self.reads or self.writes)
 
+    def waiting(self, *, writes: bool) -> deque[_Lease]:
+        """Return the queue of the requests that write, or of those that only read."""
+        return self.waiting_writes if writes else self.waiting_reads
+
 
 def run_keeper(
     folder: Path,
@@ -192,7 +196,7 @@ class _Keeper:
         self._confine = confine
         self._selector = selectors.DefaultSelector()
         self._children = dict[int, _Child]()
-        self._idle = dict[_Child, None]()  # the least recently lent first
+        self._idle = dict[_Child, None]()  # the longest idle first
         self._ending = set[int]()  # retired or killed, and not reaped
         self._wrote = dict[int, Ask]()  # by killed process, what it wrote to
         self._owners = dict[bytes, _Owner]()  # those that were served last come last
@@ -272,7 +276,7 @@ class _Keeper:
                     writer = worker.leases.get(number)
                     if writer is not None:
                         writer.shortens = True
-                        writer.is_alone = False
+                        writer.is_alone = False  # the worker is told again when it is alone
 
     def _lost(self, worker: _Worker) -> None:
         """End the leases of a worker that has ended."""
@@ -300,13 +304,14 @@ class _Keeper:
         lease = _Lease(worker, ask)
         worker.leases[ask.number] = lease
         owner = self._owners.setdefault(ask.owner, _Owner())
-        (owner.waiting_writes if ask.writes else owner.waiting_reads).append(lease)
+        owner.waiting(writes=ask.writes).append(lease)
 
     def _end(self, lease: _Lease, *, keeps: bool) -> None:
+        """End a lease that waits or runs; its child is kept or killed."""
         owner = self._owners[lease.ask.owner]
         child = lease.child
         if child is None:
-            (owner.waiting_writes if lease.ask.writes else owner.waiting_reads).remove(lease)
+            owner.waiting(writes=lease.ask.writes).remove(lease)
         else:
             del self._running[lease]
             if lease.ask.writes:
@@ -329,17 +334,18 @@ class _Keeper:
             self._idle[child] = None
 
     def _end_with_lease(self, child: _Child, ask: Ask) -> None:
-        """End a child whose answer is no longer wanted."""
+        """End a child whose answer is no longer wanted, and empty the log that it may have left."""
         self._kill(child)
-        if not (ask.writes and ask.has_file):
+        may_leave_log = ask.writes and ask.has_file
+        if not may_leave_log:
             return
         if child.process in self._children:
-            self._wrote[child.process] = ask  # `_reap` goes on
+            self._wrote[child.process] = ask  # `_reap` empties the log when the process has ended
         else:
             self._empty_log(ask)
 
     def _lend(self) -> None:
-        """Lend children to those who wait, the owner first who was served longest ago."""
+        """Lend children to owners who wait, the owner first who was served longest ago."""
         for name in list(self._owners):
             if len(self._running) >= self._most:
                 return
@@ -349,30 +355,34 @@ class _Keeper:
                     child = self._child_for(lease.ask)
                 except OSError:  # the system has no more processes or descriptors
                     self._tell(lease.worker, NotStarted(lease.ask.number))
-                    self._end(lease.worker.leases.pop(lease.ask.number), keeps=False)
+                    not_begun = lease.worker.leases.pop(lease.ask.number)
+                    self._end(not_begun, keeps=False)
                     return
                 if child is None:
                     return  # until another process has ended
                 self._give(owner, lease, child)
-                self._owners[name] = self._owners.pop(name)
+                self._owners[name] = self._owners.pop(name)  # the last served is the last in order
 
     def _next_of(self, owner: _Owner) -> _Lease | None:
         """Return the next lease of an owner that may begin; those that write come first."""
-        taken = owner.reads + owner.writes
-        if taken and len(self._running) * 2 >= self._most:
-            return None
+        has_place = owner.reads + owner.writes > 0
+        is_half_taken = len(self._running) * 2 >= self._most
+        if has_place and is_half_taken:
+            return None  # the other half is for owners who have no place
         if owner.writes < WRITES_OF_AN_OWNER:
             for lease in owner.waiting_writes:
+                # Of a database, one lease writes at a time.
                 if not any(other.ask.writes for other in self._leases_of(lease.ask.key)):
                     return lease
         if owner.reads < READS_OF_AN_OWNER:
             for lease in owner.waiting_reads:
+                # No lease begins to read while another one waits for the log to be emptied.
                 if not any(other.shortens for other in self._leases_of(lease.ask.key)):
                     return lease
         return None
 
     def _leases_of(self, key: bytes) -> Iterator[_Lease]:
-        """Yield the leases of a database."""
+        """Yield the running leases of a database, by the key of its row."""
         for lease in self._running:
             if lease.ask.key == key:
                 yield lease
@@ -396,7 +406,7 @@ class _Keeper:
     # --- time
 
     def _seconds_until_due(self) -> float | None:
-        """Return how long nothing has to be done unless something happens."""
+        """Return how long the process may wait for events; None if nothing will be due."""
         due = [
             child.retired_at + _CLOSING_S
             for child in self._children.values()
@@ -405,17 +415,21 @@ class _Keeper:
         due += [
             lease.due_at for lease in self._running if lease.child is not None and not lease.is_slow
         ]
-        for child in self._idle:
-            due.append(child.idle_since + _IDLE_S)
-            break
+        longest_idle = next(iter(self._idle), None)
+        if longest_idle is not None:
+            due.append(longest_idle.idle_since + _IDLE_S)
         for writer in self._running:
             if writer.shortens and not writer.is_alone:
                 due += [lease.began_at + _LONGEST_READ_S for lease in self._readers_of(writer)]
-        return max(min(due) - time.monotonic(), 0.0) if due else None
+        if not due:
+            return None
+        return max(min(due) - time.monotonic(), 0.0)
 
     def _do_what_is_due(self) -> None:
         now = time.monotonic()
         self._slow_down(now)
+        # Owners are in the order in which they stop being slow, and idle children in the order in
+        # which they became idle. So each loop ends at the first that is not due.
         for owner in list(self._slow_until):
             if now < self._slow_until[owner]:
                 break
@@ -434,21 +448,22 @@ class _Keeper:
     def _slow_down(self, now: float) -> None:
         """Give low priority to children that have computed for long in their lease.
 
-        An owner counts as slow for a while. Each takes 20 ms of processor time to become it, so
-        there are few.
+        Their owner then counts as slow for a while. Each such owner has used 20 ms of processor time,
+        so there are few of them.
         """
         for lease in self._running:
             child = lease.child
             if child is None or lease.is_slow or now < lease.due_at:
                 continue
-            # Time that it waits for the disk or for its worker does not count.
+            # Only processor time counts, not the time in which the child waits for the disk or for
+            # its worker.
             left_s = SLOW_S - (_cpu_s(child) - lease.cpu_at_start_s)
             if left_s > 0:
                 lease.due_at = now + max(left_s, _LEAST_LOOK_S)
                 continue
             lease.is_slow = True
             _give_low_priority(child)
-            self._slow_until.pop(lease.ask.owner, None)
+            self._slow_until.pop(lease.ask.owner, None)  # so that the owner becomes the last in order
             self._slow_until[lease.ask.owner] = now + _SLOW_OWNER_S
 
     def _readers_of(self, writer: _Lease) -> list[_Lease]:
@@ -462,6 +477,7 @@ class _Keeper:
         for lease in self._readers_of(writer):
             if now >= lease.began_at + _LONGEST_READ_S and lease.child is not None:
                 self._kill(lease.child)
+        # An export is not ended, so the writer is alone only after it.
         if all(lease is writer for lease in self._leases_of(writer.ask.key)):
             writer.is_alone = True
             self._tell(writer.worker, Shortened(writer.ask.number))
@@ -470,22 +486,24 @@ class _Keeper:
 
     def _child_for(self, ask: Ask) -> _Child | None:
         """Return an idle child for a request, or a new one; None if there is no place now."""
-        space = ask.key[1:17]
+        space = space16_of(ask.key)
         is_slow = ask.owner in self._slow_until
-        for child in reversed(self._idle):
+        for child in reversed(self._idle):  # the most recently used first
             if child.space != space or child.is_slow != is_slow:
                 continue
             if child.has_folder or not ask.has_file:
                 del self._idle[child]
                 return child
         if len(self._children) >= self._most:
-            oldest = next(iter(self._idle), None)
-            if oldest is not None and not self._ending:
-                self._retire(oldest)
+            # Until an idle child has ended, there is no place. One that is ending already is enough.
+            longest_idle = next(iter(self._idle), None)
+            if longest_idle is not None and not self._ending:
+                self._retire(longest_idle)
             return None
         return self._start(ask)
 
     def _start(self, ask: Ask) -> _Child:
+        """Fork a child for the space of a request; raise OSError if the system allows no more."""
         ours, theirs = socket.socketpair()
         memory = MemoryReport()
         folder = (self._folder / file_of(ask.key)).parent if ask.has_file else None
@@ -500,12 +518,12 @@ class _Keeper:
             try:
                 self._become_child(theirs, folder, parent, memory)
             finally:
-                os._exit(1)
+                os._exit(1)  # an error must not lead the child back into the keeper's loop
         theirs.close()
         child = _Child(
             process=process,
             connection=ours,
-            space=ask.key[1:17],
+            space=space16_of(ask.key),
             has_folder=folder is not None,
             idle_since=time.monotonic(),
             memory=memory,
@@ -516,11 +534,12 @@ class _Keeper:
     def _become_child(
         self, connection: socket.socket, folder: Path | None, parent: int, memory: MemoryReport
     ) -> None:
-        """Run the program of a child."""
+        """Serve a worker in the process that was just forked, and end it."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        # What the keeper has open are the connections of other children and of workers.
+        # The keeper has connections of other children and of workers open. The child keeps only its
+        # own, as descriptor 3.
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
@@ -529,9 +548,11 @@ class _Keeper:
         most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         os.closerange(4, most_files)
         with socket.socket(fileno=3) as own:
+            # What a confined child may no longer do comes before `_confine`.
             if folder is not None and not folder.exists():
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                for parent_folder in folder.parents[:2]:  # so that its name is durable
+                # so that the names of the new folders are durable
+                for parent_folder in folder.parents[:2]:
                     sync_folder(parent_folder)
             memory.begin()
             self._confine(folder, parent)
@@ -539,7 +560,7 @@ class _Keeper:
         os._exit(0)
 
     def _retire(self, child: _Child) -> None:
-        """Let a child that works for nobody close its databases and end.
+        """Let a child without a lease close its databases and end.
 
         The last process that closes a database empties its log.
         """
@@ -553,6 +574,7 @@ class _Keeper:
         """End a child at once; it counts as a process until it has ended."""
         self._idle.pop(child, None)
         if child.retired_at is not None:
+            # It was asked to end before, and is not waited for any longer.
             child.retired_at = None
             os.kill(child.process, signal.SIGKILL)
             return
@@ -584,6 +606,7 @@ class _Keeper:
         Otherwise a log, which may be as long as the quota, stays until somebody writes again.
         """
         file = self._folder / file_of(ask.key)
+        # A request that writes empties a long log itself.
         is_written = any(other.ask.writes for other in self._leases_of(ask.key))
         if is_written or _size_of(Path(f"{file}-wal")) <= _child.LEAST_LOG_BYTES:
             return
@@ -591,7 +614,7 @@ class _Keeper:
             child = self._start(ask)
             child.connection.sendall(framed(_nothing_in(file.name)))
             child.connection.shutdown(socket.SHUT_WR)
-            child.retired_at = time.monotonic() + _EMPTYING_S
+            child.retired_at = time.monotonic() + _EMPTYING_S  # it is killed if it takes longer
 
     def end_all(self) -> None:
         """End all children: idle ones close their databases first."""

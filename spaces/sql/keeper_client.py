@@ -56,6 +56,8 @@ class KeeperClient:
             StoreUnavailable: the keeper does not run, or cannot start a process.
         """
         self._connect()
+        # `asyncio.wait` raises no error when the time is over. Then no child is given either, and
+        # the request ends after `wait_s`.
         await asyncio.wait((self._serving,), timeout=_START_S)
         if self._socket is None:
             raise StoreBusy(_ENDED)
@@ -69,6 +71,7 @@ class KeeperClient:
             self.end(ask.number, keeps=True)
             raise StoreBusy("other requests use the SQL databases") from None
         except asyncio.CancelledError:
+            # A child may have been lent just before. It got no statements, so it can be kept.
             if given.done() and not given.cancelled() and given.exception() is None:
                 given.result().close()
             self.end(ask.number, keeps=True)
@@ -161,7 +164,10 @@ class KeeperClient:
                 unused.close()
 
     def _take(self, message: FromKeeper, lent: list[socket.socket]) -> None:
-        """Pass a message on to who waits for it; what is taken of `lent` is removed from it."""
+        """Pass a message on to the request that waits for it.
+
+        If it takes the connection with a child, that is removed from `lent`.
+        """
         match message:
             case Serving():
                 self._serving.set_result(None)
@@ -182,7 +188,7 @@ class KeeperClient:
                     shortened.set_result(None)
 
     def _lost(self) -> None:
-        """Forget a connection; who waits for the keeper is told."""
+        """Close the connection, and fail everything that waits for the keeper."""
         self._unsent.clear()
         if self._socket is not None:
             loop = asyncio.get_running_loop()

@@ -175,7 +175,7 @@ class Commits:
                     # a lock longer than that before.
                     give_up_at = loop.time() + RECONNECT_WITHIN_S
                 elif group is ErrorGroup.REPEAT:
-                    await pause()
+                    await pause()  # so that processes in conflict do not repeat at the same time
             else:
                 verdict: int = rows[0][0]  # the only row and column
                 return _outcome_of(verdict, was_lost=was_lost)
@@ -191,9 +191,11 @@ def _final_error(exc: Exception, *, was_lost: bool, is_late: bool) -> StoreError
     """
     group = error_group_of(exc)
     if group in (ErrorGroup.OUT_OF_RANGE, ErrorGroup.FAILED):
-        return _unknown() if was_lost else store_error_of(exc)
+        if was_lost:
+            return _unknown()  # the lost attempt may still succeed
+        return store_error_of(exc)
     if isinstance(exc, TimeoutError):
-        return _unknown()
+        return _unknown()  # the statement may still run on the server
     is_first_loss = group is ErrorGroup.LOST and not was_lost
     if is_first_loss or not is_late:
         return None

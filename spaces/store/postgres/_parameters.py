@@ -80,11 +80,12 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
     idempotency_key = os.urandom(STAMP_BYTES)
     if commit.replay_record is None:
         outcome_key = REPLAY_PREFIX + ReplayRecord(idempotency_key, now + _OUTCOME_KEPT_S).row
-        # A key of our own is random, so it needs no check against deleted replay records.
+        # This key is random and comes from no token, so the commit need not be refused for replay
+        # records that were deleted. No floor is greater than KEYS_END.
         highest_floor = KEYS_END
     else:
         outcome_key = REPLAY_PREFIX + commit.replay_record.row
-        highest_floor = outcome_key[len(REPLAY_PREFIX) : len(REPLAY_PREFIX) + 4]
+        highest_floor = commit.replay_record.row[:4]  # the expiry minute of the token
     counter_stamp, *stamps = _new_stamps(1 + len(commit.puts))
     puts = list(commit.puts)
     if commit.writes:
@@ -100,17 +101,18 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
         weights.append(0 if account is None else put.weight_bytes)
         deletion_minutes.append(now // 60 if put.value is None else None)
         expectations.append(_EXPECTATIONS.get(put.expect, put.expect))
-    keys = dict.fromkeys([put.key for put in puts])
+    put_keys = dict.fromkeys([put.key for put in puts])  # in order, and quick to search
     condition_keys = [*commit.live, *[check.key for check in commit.checks]]
     return CommitParameters(
-        put_keys=list(keys),
+        put_keys=list(put_keys),
         put_values=[put.value for put in puts],
         put_stamps=stamps,
         put_weights=weights,
         put_accounts=accounts,
         put_deletion_minutes=deletion_minutes,
         put_expectations=expectations,
-        locked_keys=[key for key in dict.fromkeys(condition_keys) if key not in keys],
+        # The statement locks the rows that are put anyway.
+        locked_keys=[key for key in dict.fromkeys(condition_keys) if key not in put_keys],
         condition_keys=condition_keys,
         condition_stamps=[*[None for _ in commit.live], *[check.stamp for check in commit.checks]],
         counter_keys=list(counters.deltas),
@@ -141,8 +143,8 @@ def counter_changes(commit: Commit) -> CounterChanges | None:
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
         if add.at_most is not None:
-            lowest = bounds.get(add.counter, _NUMBER_END - 1)
-            bounds[add.counter] = min(add.at_most, lowest)
+            lowest_so_far = bounds.get(add.counter, _NUMBER_END - 1)
+            bounds[add.counter] = min(add.at_most, lowest_so_far)
     for put in commit.puts:
         account = account_of(put)
         if account is not None:

@@ -83,7 +83,7 @@ class Connections:
         self._running += 1
         try:
             async with self._pool.acquire() as connection:
-                if self._closed:
+                if self._closed:  # while this statement waited for the connection
                     raise StoreUnavailable("the store is closed")
                 try:
                     rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
@@ -132,7 +132,9 @@ class Connections:
         While the database is known to be down, try once, so that requests fail at once.
         """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + (0.0 if self._is_down else RECONNECT_WITHIN_S)
+        give_up_at = loop.time()
+        if not self._is_down:
+            give_up_at += RECONNECT_WITHIN_S
         delay_s = _FIRST_DELAY_S
         while not self._closed:
             try:

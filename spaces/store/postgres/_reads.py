@@ -125,16 +125,17 @@ class Reads:
         A read with ranges gets its own statement. A statement follows rows under one prefix only,
         so reads with another prefix wait for the next statement.
         """
-        keys = 0
+        key_count = 0
         taken = 0
         prefix: bytes | None = None
         for pending in self._queue[:_BATCH_READS]:
-            keys += len(pending.keys)
+            has_other_prefix = False
+            key_count += len(pending.keys)
             if pending.follow is not None:
-                keys += 2 * len(pending.follow.keys)
+                key_count += 2 * len(pending.follow.keys)  # each leads to a second row
                 prefix = prefix or pending.follow.prefix
-            is_other = pending.follow is not None and pending.follow.prefix != prefix
-            if taken and (pending.ranges or keys > MAX_READ_KEYS or is_other):
+                has_other_prefix = pending.follow.prefix != prefix
+            if taken and (pending.ranges or key_count > MAX_READ_KEYS or has_other_prefix):
                 break
             taken += 1
             if pending.ranges:
@@ -253,32 +254,33 @@ def _snapshots(
     Yields pairs of a read and its snapshot.
     """
     records = dict[bytes, Record]()
-    is_first_use = set[bytes]()
-    found = dict[int, list[tuple[bytes, Record, int]]]()
+    first_uses = set[bytes]()  # replay records that this statement wrote
+    rows_of_ranges = dict[int, list[tuple[bytes, Record, int]]]()
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
-            is_first_use.add(key)
+            first_uses.add(key)
             continue
         record = Record(value_of(value, number), stamp)
         if part < FIRST_PAGE_PART:
             records[key] = record
         else:
-            found.setdefault(part - FIRST_PAGE_PART, []).append((key, record, place))
+            at = part - FIRST_PAGE_PART
+            rows_of_ranges.setdefault(at, []).append((key, record, place))
     for pending in batch:
         followed = _followed(pending.follow, records)
-        is_first, is_use_unknown = _first_use_of(pending.replay_record, records, is_first_use)
-        yield (
-            pending,
-            Snapshot(
-                is_first_use=is_first,
-                records=tuple([records.get(key) for key in pending.keys]),
-                pages=tuple(
-                    [_page(range_, found.get(at, [])) for at, range_ in enumerate(pending.ranges)]
-                ),
-                followed=followed,
-                is_use_unknown=is_use_unknown,
-            ),
+        is_first_use, is_use_unknown = _first_use_of(pending.replay_record, records, first_uses)
+        # A read with ranges is alone in its batch, so the numbers of the ranges are those of it.
+        pages = [
+            _page(range_, rows_of_ranges.get(at, [])) for at, range_ in enumerate(pending.ranges)
+        ]
+        snapshot = Snapshot(
+            is_first_use=is_first_use,
+            records=tuple([records.get(key) for key in pending.keys]),
+            pages=tuple(pages),
+            followed=followed,
+            is_use_unknown=is_use_unknown,
         )
+        yield pending, snapshot
 
 
 def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Record | None, ...]:
@@ -296,23 +298,23 @@ def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Reco
 
 
 def _first_use_of(
-    replay_record: ReplayRecord | None, records: dict[bytes, Record], is_first_use: set[bytes]
+    replay_record: ReplayRecord | None, records: dict[bytes, Record], first_uses: set[bytes]
 ) -> tuple[bool | None, bool]:
     """Determine whether a token is used for the first time.
 
     Returns `is_first_use` and `is_use_unknown` for a `Snapshot`. `is_first_use` is None if no
-    replay record was requested.
+    replay record was requested. A first use is removed from `first_uses`.
     """
     if replay_record is None:
         return None, False
     floor = records.get(REPLAY_FLOOR_KEY)
     if floor is not None and replay_record.row[:4] < (floor.value or b""):
         return False, True
-    # ST4: recorded by an earlier read, or durably by a commit
-    if replay_record.row not in is_first_use or REPLAY_PREFIX + replay_record.row in records:
+    # An earlier read recorded the use, or a commit recorded it durably (ST4).
+    if replay_record.row not in first_uses or REPLAY_PREFIX + replay_record.row in records:
         return False, False
     # The next read in this statement with the same record is not the first use.
-    is_first_use.remove(replay_record.row)
+    first_uses.remove(replay_record.row)
     return True, False
 
 
@@ -325,6 +327,10 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
 
 
 def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
+    """Return the page of a range.
+
+    Each row of `found` has the place that it had among all rows examined, tombstones included.
+    """
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
     found.sort(key=lambda row: row[0])
@@ -340,6 +346,7 @@ def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
         if record.value is not None:  # a page leaves tombstones out (ST5)
             size_bytes += len(key) + len(record.value)
             rows.append((key, record))
+        # The statement examines no more rows than this, and returns no more bytes.
         more = place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES
         if more:
             break

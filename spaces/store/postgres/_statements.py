@@ -157,18 +157,25 @@ def read_statement(*, with_claims: bool, with_follow: bool, keys_only: tuple[boo
 
     `keys_only` has one entry for each range that is read.
     """
-    parts = [_CLAIM if with_claims else "", _KEYS, _CLAIMED if with_claims else ""]
-    first = 4 if with_claims else 2
+    parts = [_KEYS]
+    unused = 2  # the number of the next parameter, after the keys in $1
+    if with_claims:
+        parts = [_CLAIM, _KEYS, _CLAIMED]
+        unused = 4
     if with_follow:
-        parts.append(_FOLLOWED.format(keys=first, prefix=first + 1))
-        first += 2
-    for at, is_short in enumerate(keys_only):
-        parts.append(_page(at, first + PARAMETERS_OF_A_RANGE * at, keys_only=is_short))
+        parts.append(_FOLLOWED.format(keys=unused, prefix=unused + 1))
+        unused += 2
+    for at, has_no_values in enumerate(keys_only):
+        parts.append(_page(at, unused, keys_only=has_no_values))
+        unused += PARAMETERS_OF_A_RANGE
     return "".join(parts)
 
 
 def _page(at: int, first: int, *, keys_only: bool) -> str:
     """Return the SQL that reads one range of rows.
+
+    `at` is the number of the range, and `first` that of its first parameter. They are the start
+    key, the end key and the number of rows.
 
     The SQL limits the rows examined, the bytes and the live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.

@@ -112,6 +112,9 @@ def _table_row(key: bytes, row: Row) -> _TableRow:
     if value is not None and key.startswith(_COUNTERS_PREFIX) and len(value) == COUNTER_BYTES:
         number = int.from_bytes(value, "big", signed=True)
         value = None
+    deletion_minute: int | None = None
+    if parsed.record.value is None:
+        deletion_minute = tombstone_minute(row)
     return _TableRow(
         key=key,
         stamp=parsed.record.stamp,
@@ -119,7 +122,7 @@ def _table_row(key: bytes, row: Row) -> _TableRow:
         weight_bytes=parsed.weight_bytes,
         account=parsed.account or None,
         number=number,
-        deletion_minute=tombstone_minute(row) if parsed.record.value is None else None,
+        deletion_minute=deletion_minute,
     )
 
 

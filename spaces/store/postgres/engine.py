@@ -90,34 +90,34 @@ async def do_housekeeping(
     before_minute = max(now // 60 - _REPLAY_GRACE_MINUTES, 0)
     found = await connections.run(READ_VALUE, [REPLAY_FLOOR_KEY])
     floor: bytes = found[0]["v"] if found else b""
-    until = before_minute.to_bytes(4, "big")
-    if floor[:4] > until:
+    new_floor = before_minute.to_bytes(4, "big")
+    if floor[:4] > new_floor:
         await _lower_stuck_floor(
-            connections, floor, until=until, now=now, longest_life_s=longest_life_s
+            connections, floor, new_floor=new_floor, now=now, longest_life_s=longest_life_s
         )
     else:
-        await connections.run(RAISE_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until])
+        await connections.run(RAISE_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), new_floor])
         await _sweep_replay_records(connections, below=floor[:4])
     await _sweep(connections, SWEEP_TOMBSTONES, max(before_minute - TOMBSTONE_MINUTES, 0))
     return True
 
 
 async def _lower_stuck_floor(
-    connections: Connections, floor: bytes, *, until: bytes, now: int, longest_life_s: int
+    connections: Connections, floor: bytes, *, new_floor: bytes, now: int, longest_life_s: int
 ) -> None:
     """Lower a floor that is ahead of the clock, once it was unchanged for long enough.
 
     Args:
         connections: to the database.
         floor: the stored value.
-        until: the minute to lower it to.
+        new_floor: the minute to lower it to.
         now: epoch seconds of the database.
         longest_life_s: how long before its expiry a token may be used.
     """
     noted = await connections.run(NOTE_STUCK_FLOOR, [f"floor-ahead-{floor[:4].hex()}", now])
     since: int = noted[0]["value"]
     if now >= since + longest_life_s:
-        await connections.run(LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), until, floor])
+        await connections.run(LOWER_FLOOR, [REPLAY_FLOOR_KEY, os.urandom(16), new_floor, floor])
         await connections.run(FORGET_STUCK_FLOORS, [])
 
 
@@ -140,8 +140,10 @@ async def ask_time(connections: Connections) -> float:
 
 
 async def _sweep(connections: Connections, statement: str, *bounds: bytes | int) -> None:
+    """Run a statement that deletes some rows until none is left, or for a limited number of times."""
     for _ in range(_SWEEP_PARTS):
-        if len(await connections.run(statement, [*bounds, _SWEEP_ROWS])) < _SWEEP_ROWS:
+        deleted = await connections.run(statement, [*bounds, _SWEEP_ROWS])
+        if len(deleted) < _SWEEP_ROWS:
             return
         await asyncio.sleep(0)
 
@@ -204,14 +206,14 @@ class _PostgresStore:
         ranges: Sequence[Range] = (),
         follow: Follow | None = None,
     ) -> Snapshot:
-        self._refuse_closed()
+        self._begin_use()
         return await self._reads.read(keys, replay_record, ranges, follow)
 
     async def commit(self, commit: Commit) -> Committed | Refused:
-        self._refuse_closed()
+        self._begin_use()
         if not self._is_prepared:
-            # ST9: the clocks are compared before the first row is written, because a new
-            # connection compares them.
+            # A new connection compares the clocks (`_prepare`). So they are compared before the
+            # first row is written (ST9).
             with convert_database_errors():
                 await ask_time(self._committing)
         return await self._commits.commit(commit)
@@ -220,12 +222,12 @@ class _PostgresStore:
         return {"read": self._reading.use(), "commit": self._committing.use()}
 
     async def are_bodies_locked(self) -> bool:
-        self._refuse_closed()
+        self._begin_use()
         with convert_database_errors():
             return not await self._reading.run(ARE_BODIES_FREE, [])
 
     async def clocks(self) -> Clocks:
-        self._refuse_closed()
+        self._begin_use()
         with convert_database_errors():
             await self._clock.compare(ask_time(self._reading))
             found = await self._reading.run(READ_VALUE, [REPLAY_FLOOR_KEY])
@@ -242,13 +244,15 @@ class _PostgresStore:
         await asyncio.gather(self._reading.close(), self._committing.close())
         await asyncio.gather(self._reads.close(), self._commits.close())
 
-    def _refuse_closed(self) -> None:
+    def _begin_use(self) -> None:
+        """Raise an error if the store is closed; start the housekeeping with the first use."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         if self._housekeeping is None:
             self._housekeeping = asyncio.get_running_loop().create_task(self._do_housekeeping())
 
     async def _prepare(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Prepare a new connection: compare the clocks, and check the tables before the first use."""
         if not self._is_prepared:
             await prepare_tables(connection, may_be_moved=self._may_be_moved)
         await self._clock.compare(connection.fetchval(DATABASE_TIME))

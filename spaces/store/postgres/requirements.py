@@ -160,6 +160,10 @@ async def _connection(url: str, opened: AsyncExitStack) -> "asyncpg.Connection[a
 async def _is_pooled(
     first: "asyncpg.Connection[asyncpg.Record]", url: str, opened: AsyncExitStack
 ) -> bool:
+    """Return whether a proxy sends the statements of one connection to several sessions.
+
+    Further connections keep sessions busy, so that the first one gets another session (see above).
+    """
     try:
         session = await first.fetchval(SESSION)
         for _ in range(_BUSY_CONNECTIONS):
@@ -172,7 +176,8 @@ async def _is_pooled(
             except TimeoutError:
                 # If this times out too, the server does not answer at all, and the error is raised.
                 await other.fetchval(SESSION)
-                # Otherwise a proxy has no spare session for the first connection.
+                # The server answers, so the first connection waits for a session of a proxy that
+                # has no spare one.
                 return True
     except asyncpg.PostgresError as exc:
         if exc.sqlstate in _NOT_OURS:
