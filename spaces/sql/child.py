@@ -256,7 +256,7 @@ class _Child:
             if connection.is_wasteful:
                 self._connection.sendall(framed(Releasing()))
                 connection.release()
-            # Checked again: a query is not checked before, and releasing pages may write to the log.
+            # A query was not checked before, and releasing pages may write to the log.
             bound.require()
         except StoreUnavailable:
             # SQLite reports a write beyond the kernel's limit as an input or output error.

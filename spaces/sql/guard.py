@@ -238,11 +238,11 @@ class Guard:
             WriteNeeded: the statement writes, and `in_read` is set.
         """
         actions = self.actions
-        # A statement without any action is not known to be harmless: VACUUM reports none.
+        # A statement that reports no action, such as VACUUM, is refused (SQ8). So is EXPLAIN.
         if not actions or is_explain == 1:
             raise self._not_allowed()
-        # SQLite does not report the columns that NATURAL and USING compare, so limits would not apply
-        # to them (SQ21).
+        # SQLite does not report the columns that NATURAL and USING compare, so limits would not
+        # apply to them (SQ21).
         has_limits = bool(self.limits.excluded("", ""))  # no list has an empty name
         if has_limits and _UNREPORTED.search(self.sql):
             raise SqlForbidden("Permission denied: NATURAL and USING are not allowed; join with ON")

@@ -448,8 +448,8 @@ class _Keeper:
     def _slow_down(self, now: float) -> None:
         """Give low priority to children that have computed for long in their lease.
 
-        Their owner then counts as slow for a while. Each such owner has used 20 ms of processor time,
-        so there are few of them.
+        Their owner then counts as slow for a while. Each such owner has used 20 ms of processor
+        time, so there are few of them.
         """
         for lease in self._running:
             child = lease.child
@@ -463,7 +463,8 @@ class _Keeper:
                 continue
             lease.is_slow = True
             _give_low_priority(child)
-            self._slow_until.pop(lease.ask.owner, None)  # so that the owner becomes the last in order
+            # Removed first, so that the owner becomes the last in order.
+            self._slow_until.pop(lease.ask.owner, None)
             self._slow_until[lease.ask.owner] = now + _SLOW_OWNER_S
 
     def _readers_of(self, writer: _Lease) -> list[_Lease]:
@@ -495,7 +496,8 @@ class _Keeper:
                 del self._idle[child]
                 return child
         if len(self._children) >= self._most:
-            # Until an idle child has ended, there is no place. One that is ending already is enough.
+            # There is no place before an idle child has ended. If a child is ending already, its
+            # place is enough.
             longest_idle = next(iter(self._idle), None)
             if longest_idle is not None and not self._ending:
                 self._retire(longest_idle)

@@ -140,7 +140,10 @@ async def ask_time(connections: Connections) -> float:
 
 
 async def _sweep(connections: Connections, statement: str, *bounds: bytes | int) -> None:
-    """Run a statement that deletes some rows until none is left, or for a limited number of times."""
+    """Run a statement that deletes some rows, again and again until few are left.
+
+    The rest is left to the next round if there are too many rows.
+    """
     for _ in range(_SWEEP_PARTS):
         deleted = await connections.run(statement, [*bounds, _SWEEP_ROWS])
         if len(deleted) < _SWEEP_ROWS:
@@ -252,7 +255,7 @@ class _PostgresStore:
             self._housekeeping = asyncio.get_running_loop().create_task(self._do_housekeeping())
 
     async def _prepare(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """Prepare a new connection: compare the clocks, and check the tables before the first use."""
+        """Compare the clocks over a new connection, and before the first use prepare the tables."""
         if not self._is_prepared:
             await prepare_tables(connection, may_be_moved=self._may_be_moved)
         await self._clock.compare(connection.fetchval(DATABASE_TIME))
