@@ -306,7 +306,7 @@ class _LogBound:
         """Whether the limit of the kernel stopped a statement."""
         if self._most_bytes == resource.RLIM_INFINITY:
             return False
-        # The log ends somewhere within the frame that did not fit: a page after its head.
+        # The log ends somewhere within the frame that did not fit. A frame is a head and a page.
         return _size_of(self._log) > self._most_bytes - _PAGE_BYTES - _FRAME_HEAD_BYTES
 
     def lift(self) -> None:

@@ -254,7 +254,7 @@ class Connection:
             rows += _row_json(row)
             count += 1
         if self._in_read:
-            self.roll_back()
+            self.roll_back()  # all rows are read, and an open read keeps the log from being emptied
         answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
             _ENCODE(columns),
             bytes(rows),

@@ -308,8 +308,8 @@ class Lease:
                 left_s = deadline - loop.time()
                 if left_s <= 0:
                     raise over
-                has_more = await self._wait(min(_LOOK_S, left_s))
-                if watch is not None and not has_more:
+                is_readable = await self._wait(min(_LOOK_S, left_s))
+                if watch is not None and not is_readable:
                     await watch()
         except (ConnectionError, EOFError):
             raise StoreBusy("the process of an SQL statement has ended") from None

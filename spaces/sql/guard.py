@@ -151,7 +151,7 @@ class Guard:
             reported = reported._replace(one=reported.one.lower())  # SQLite accepts any case
         error = self._error_of(reported)
         if error is not None:
-            self.error = self.error or error
+            self.error = self.error or error  # the first one is reported
             return apsw.SQLITE_DENY
         if not self._is_running:
             self.reported.append(reported)
@@ -160,8 +160,11 @@ class Guard:
         return apsw.SQLITE_OK
 
     def _error_of(self, reported: Reported) -> SqlError | None:
-        """Return the error for an action that no ability allows (SQ8), that needs ADMIN, or on a
-        table or column that is not listed (SQ21, SQ22)."""
+        """Return the error for an action that is refused, or None.
+
+        An action is refused if no ability allows it (SQ8), if it needs ADMIN, or if its table or
+        column is not listed (SQ21, SQ22).
+        """
         action = reported.action
         if action == "ATTACH":
             return SqlForbidden("Permission denied: ATTACH is not allowed")
@@ -185,7 +188,8 @@ class Guard:
         """Return the error for a pragma that is not allowed, or that needs ADMIN."""
         pragma, argument = reported.one, reported.two
         if self._is_running and pragma in _DESCRIBING:
-            return None  # of a table function, which was judged before the statement ran
+            # SQLite runs the pragma of a table function, which was judged before the statement ran.
+            return None
         if ADMIN not in self.rights:
             return SqlAdminNeeded("PRAGMA needs the ability admin")
         if pragma in _PRAGMAS or (pragma in _PRAGMAS_TO_READ and not argument):
@@ -197,10 +201,11 @@ class Guard:
         table = reported.one
         if table == "carray":
             return True
-        pragma = table.removeprefix("pragma_")
-        if pragma != table and pragma not in _DESCRIBING:
+        is_pragma = table.startswith("pragma_")
+        if is_pragma and table.removeprefix("pragma_") not in _DESCRIBING:
             return True
-        # SQLite's statistics contain values of every indexed column.
+        # SQLite's statistics contain values of every indexed column. If tables are listed, the list
+        # decides about the tables of the statistics too.
         is_limited_to_columns = self.limits.tables is None and self.limits.columns is not None
         return is_limited_to_columns and table.startswith("sqlite_stat")
 

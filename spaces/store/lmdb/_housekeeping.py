@@ -29,7 +29,12 @@ It is twice a token's lifetime, so that tokens used before the jump have expired
 
 
 class _ClockReading(NamedTuple):
-    """When the clock was read, by a clock that is never set, and how far it was ahead of that."""
+    """A comparison of the clock with one that is never set.
+
+    Attributes:
+        at: when it was made, in seconds of the clock that is never set.
+        ahead_s: how far the clock was ahead of that one.
+    """
 
     at: float
     ahead_s: float
@@ -56,7 +61,7 @@ class Housekeeping:
         self.writer.env.reader_check()
         self.replay_records.check_readers()
         now = self._steady_now()
-        if now is None:
+        if now is None:  # records are deleted by no clock that may just have jumped ahead
             return
         before_minute = max(int(now) // 60 - REPLAY_GRACE_MINUTES, 0)
         self.replay_records.sweep(before_minute)
@@ -71,6 +76,7 @@ class Housekeeping:
         """
         at = self.elapsed()
         self._seen.append(_ClockReading(at, self.clock.now() - at))
+        # Of the readings that are at least STEADY_S old, only the newest is kept, as the first one.
         while len(self._seen) > 1 and self._seen[1].at <= at - STEADY_S:
             self._seen.popleft()
         if self._seen[0].at > at - STEADY_S:

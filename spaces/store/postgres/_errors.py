@@ -51,7 +51,7 @@ def error_group_of(error: Exception) -> ErrorGroup:
         return ErrorGroup.LOST
     state = str(error.sqlstate or "08000")
     if state == _QUERY_CANCELED:
-        return ErrorGroup.FAILED
+        return ErrorGroup.FAILED  # although it is in a class of lost connections
     if state[:2] in _LOST_CLASSES:
         return ErrorGroup.LOST
     return _ERROR_GROUPS.get(state, ErrorGroup.FAILED)
