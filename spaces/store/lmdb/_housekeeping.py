@@ -61,8 +61,8 @@ class Housekeeping:
         self.writer.env.reader_check()
         self.replay_records.check_readers()
         now = self._steady_now()
-        if now is None:  # records are deleted by no clock that may just have jumped ahead
-            return
+        if now is None:
+            return  # the clock may have jumped ahead, so nothing is deleted yet
         before_minute = max(int(now) // 60 - REPLAY_GRACE_MINUTES, 0)
         self.replay_records.sweep(before_minute)
         self.writer.sweep_replay_records(before_minute)

@@ -38,10 +38,8 @@ def durable_first_use(
     """
     row = replay_record.row
     minute4 = row[:4]
-    refused_minutes = txn.get(REPLAY_FLOOR_KEY)
-    if refused_minutes is not None and is_refused(
-        record_of(refused_minutes).value or b"", minute4
-    ):
+    refused_row = txn.get(REPLAY_FLOOR_KEY)
+    if refused_row is not None and is_refused(record_of(refused_row).value or b"", minute4):
         return False, True
     is_first_use = txn.get(REPLAY_PREFIX + row) is None
     return is_first_use, False

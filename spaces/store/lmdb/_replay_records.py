@@ -90,8 +90,8 @@ class ReplayRecords:
         row = replay_record.row
         minute4 = row[:4]
         try:
-            # The arguments are `begin(db, parent, write)` and `put(…, dupdata, overwrite)`. A put that
-            # may not overwrite returns whether the row is new.
+            # The arguments are begin(db, parent, write) and put(key, value, dupdata, overwrite). A
+            # put that must not overwrite a row returns whether the row is new.
             with self._env.begin(None, None, True) as txn:
                 if is_refused(txn.get(_REFUSED_MINUTES, b""), minute4):
                     return False

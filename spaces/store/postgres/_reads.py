@@ -346,7 +346,7 @@ def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
         if record.value is not None:  # a page leaves tombstones out (ST5)
             size_bytes += len(key) + len(record.value)
             rows.append((key, record))
-        # The statement examines no more rows than this, and returns no more bytes.
+        # The statement examines at most MAX_PAGE_SCAN rows, and stops after MAX_PAGE_BYTES.
         more = place == MAX_PAGE_SCAN or size_bytes >= MAX_PAGE_BYTES
         if more:
             break

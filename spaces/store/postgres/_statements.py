@@ -174,8 +174,8 @@ def read_statement(*, with_claims: bool, with_follow: bool, keys_only: tuple[boo
 def _page(at: int, first: int, *, keys_only: bool) -> str:
     """Return the SQL that reads one range of rows.
 
-    `at` is the number of the range, and `first` that of its first parameter. They are the start
-    key, the end key and the number of rows.
+    `at` is the number of the range, and `first` that of its first parameter. The parameters are the
+    start key, the end key and the number of rows.
 
     The SQL limits the rows examined, the bytes and the live rows. The last row examined is returned
     even if it is a tombstone, so that the reader knows where to continue.
