@@ -43,7 +43,7 @@ def database_copy(path: Path) -> IO[bytes]:
     remove_left_copies(folder)
     with NamedTemporaryFile(dir=folder, prefix=COPY_PREFIX) as copy:
         copy_database(path, Path(copy.name))
-        return Path(copy.name).open("rb")
+        return Path(copy.name).open("rb")  # can be read when its name is deleted
 
 
 def copy_database(path: Path, copy: Path) -> None:

@@ -254,7 +254,7 @@ class Lease:
         try:
             answer = await self._answer(Commit(), deadline, unknown, None)
         except StoreBusy:
-            raise unknown from None
+            raise unknown from None  # the child has ended, perhaps after its commit
         if not isinstance(answer, Committed):
             raise self._broken()
 

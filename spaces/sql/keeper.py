@@ -630,12 +630,12 @@ class _Keeper:
             time.sleep(_LEAST_LOOK_S)
             self._reap()
         for child in self._children.values():
-            if child.retired_at is not None:
+            if child.retired_at is not None:  # it did not end in time
                 self._kill(child)
 
 
 def _nothing_in(file: str) -> Run:
-    """Return a request that writes nothing, before which a child empties the log."""
+    """Return a write request without statements. A child empties a long log before it runs one."""
     return Run(
         file=file,
         creates=False,

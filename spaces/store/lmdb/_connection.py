@@ -147,7 +147,7 @@ class StoreConnection:
         The commits are sent in their original order.
         """
         self._connection = connection
-        self._outbox.clear()
+        self._outbox.clear()  # its commits are among the waiting ones
         if self._waiting:
             connection.transport.writelines(
                 request_frames([waiting.request for waiting in self._waiting.values()])

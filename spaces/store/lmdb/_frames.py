@@ -206,7 +206,8 @@ class FrameReader:
         view = memoryview(self._buffer or data)
         self._needed_bytes = _LENGTH_BYTES
         start = 0
-        while (body := start + _LENGTH_BYTES) <= len(view):
+        while start + _LENGTH_BYTES <= len(view):
+            body = start + _LENGTH_BYTES
             size_bytes = int.from_bytes(view[start:body], "big")
             if size_bytes > self._max_bytes:
                 raise FrameInvalid("a frame is too long")

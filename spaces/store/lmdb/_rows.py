@@ -73,7 +73,9 @@ def record_of(row: Row) -> Record:
     flags = row[_STAMP_END]
     if not flags & _VALUE:
         return Record(None, row[:_STAMP_END])
-    start = _ACCOUNT_START + row[_WEIGHT_END] if flags & _WEIGHED else _HEADER_END
+    start = _HEADER_END
+    if flags & _WEIGHED:
+        start = _ACCOUNT_START + row[_WEIGHT_END]  # after the counter's key
     return Record(row[start:], row[:_STAMP_END])
 
 
@@ -124,4 +126,5 @@ def charge_of(row: Row) -> tuple[bytes, int] | None:
     if not row[_STAMP_END] & _WEIGHED:
         return None
     weight_bytes = int.from_bytes(row[_HEADER_END:_WEIGHT_END], "big")
-    return row[_ACCOUNT_START : _ACCOUNT_START + row[_WEIGHT_END]], weight_bytes
+    account = row[_ACCOUNT_START : _ACCOUNT_START + row[_WEIGHT_END]]
+    return account, weight_bytes

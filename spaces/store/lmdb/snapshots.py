@@ -59,7 +59,7 @@ class StoreSnapshot:
         A tombstone is left out if its key has a row.
         """
         try:
-            for entries in (self._rows(), self._tombstones_without_row()):
+            for entries in (self._entries(), self._tombstones_without_row()):
                 while part := list(islice(entries, PART_ROWS)):
                     yield part
         except lmdb.Error as exc:
@@ -67,16 +67,15 @@ class StoreSnapshot:
                 f"the pages of the store are damaged ({type(exc).__name__})"
             ) from exc
 
-    def _rows(self) -> Iterator[tuple[bytes, Row]]:
-        for key, row in self._txn.cursor().iternext():
+    def _entries(self, table: "lmdb._Database | None" = None) -> Iterator[tuple[bytes, Row]]:
+        """Yield all rows, or all entries of a table."""
+        for key, row in self._txn.cursor(table).iternext():
             if key >= TABLE:
-                return  # what follows is the format of the environment (`_format`)
+                return  # beside the rows, the keys of the format follow (`_format`)
             yield key, row
 
     def _tombstones_without_row(self) -> Iterator[tuple[bytes, Row]]:
-        for key, tombstone in self._txn.cursor(self._tombstones).iternext():
-            if key >= TABLE:
-                return
+        for key, tombstone in self._entries(self._tombstones):
             if self._txn.get(key) is None:
                 yield key, tombstone
 

@@ -92,7 +92,7 @@ async def _serve(folder: Housekeeping, listener: socket.socket, ready: Callable[
         ),
         sock=listener,
     )
-    keeper.do_housekeeping()  # frees the reader slots of dead processes before workers start
+    keeper.do_housekeeping()  # frees the reader slots that dead processes have left
     ready()
     status = await keeper.stopped
     server.close()

@@ -73,7 +73,7 @@ class Commits:
         if self._waiting_bytes > MAX_WAITING_BYTES:
             raise StoreBusy("too many bytes are waiting to be written to the database")
         counters = counter_changes(commit)
-        if counters is None:
+        if counters is None:  # a counter would not fit its row
             return Refused()
         parameters = parameters_of(commit, counters, now=int(self._clock.now()))
         put_keys = [put.key for put in commit.puts]
