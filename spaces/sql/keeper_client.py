@@ -56,8 +56,8 @@ class KeeperClient:
             StoreUnavailable: the keeper does not run, or cannot start a process.
         """
         self._connect()
-        # `asyncio.wait` raises no error when the time is over. Then no child is given either, and
-        # the request ends after `wait_s`.
+        # `asyncio.wait` raises no error when the time is over. Unless the keeper answers later, no
+        # child is given, and the request ends after `wait_s`.
         await asyncio.wait((self._serving,), timeout=_START_S)
         if self._socket is None:
             raise StoreBusy(_ENDED)

@@ -106,9 +106,7 @@ def request_frames(requests: Sequence[bytes]) -> list[bytes]:
     batch = list[bytes]()
     size_bytes = 0
     for request in requests:
-        is_full = (
-            len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES
-        )
+        is_full = len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES
         if batch and is_full:
             frames.append(_request_frame(batch))
             batch = []

@@ -365,9 +365,7 @@ class Writer:
                     )
                     if minutes:
                         refused_minutes = add_refused(_value_of(txn, REPLAY_FLOOR_KEY), minutes)
-                        txn.put(
-                            REPLAY_FLOOR_KEY, encode_row(next(self._stamps), refused_minutes)
-                        )
+                        txn.put(REPLAY_FLOOR_KEY, encode_row(next(self._stamps), refused_minutes))
                 if deleted_rows == 0:
                     return
 
