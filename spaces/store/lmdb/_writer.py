@@ -397,13 +397,14 @@ class Writer:
             # The next call begins with the first tombstone that was not examined, or, when there is
             # none, with the first of all.
             self._sweep_from, _ = next(walk, (b"", b""))
+        deleted_rows = 0  # it stays 0 if LMDB has no free page: the transaction is then rolled back
         with self._sweeping():
             # This thread is the only writer, so nothing changed since the tombstones were read.
             with self.env.begin(write=True) as txn:
                 for key in old_keys:
                     txn.delete(key, db=self._tombstones)
-            return len(old_keys)
-        return 0  # LMDB had no free page, and the transaction was rolled back
+            deleted_rows = len(old_keys)
+        return deleted_rows
 
 
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:
