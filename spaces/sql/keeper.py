@@ -99,14 +99,14 @@ class _Lease:
     """A child that is lent, or a request for one.
 
     Attributes:
-        worker: who asked.
+        worker: the one that asked for it.
         child: None while the lease waits.
         began_at: when the child was lent, in seconds of the monotonic clock.
         cpu_at_start_s: how long the child had computed then.
-        due_at: when it is looked at whether the child has computed for too long.
+        due_at: when it is checked next whether the child has computed for too long.
         shortens: whether its database has to be free of readers until it ends.
-        is_alone: whether it was told that it is.
-        is_slow: whether the child has computed for too long in it.
+        is_alone: whether its worker was told that the database is free of readers.
+        is_slow: whether the child has computed for too long in this lease.
     """
 
     worker: "_Worker"
@@ -138,8 +138,8 @@ class _Owner:
     writes: int = 0
 
     @property
-    def is_unknown(self) -> bool:
-        """Whether nothing of this owner waits or runs."""
+    def is_idle(self) -> bool:
+        """Whether no request of this owner waits or runs."""
         return not (self.waiting_reads or self.waiting_writes or self.reads or self.writes)
 
     def waiting(self, *, writes: bool) -> deque[_Lease]:
@@ -322,7 +322,7 @@ class _Keeper:
                 self._take_back(child)
             else:
                 self._end_with_lease(child, lease.ask)
-        if owner.is_unknown:
+        if owner.is_idle:
             del self._owners[lease.ask.owner]
 
     def _take_back(self, child: _Child) -> None:

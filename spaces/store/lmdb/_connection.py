@@ -113,6 +113,7 @@ class StoreConnection:
             self._connecting = asyncio.create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
+        """Open a connection, with retries. After a time limit, fail the waiting commits."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RECONNECT_WITHIN_S
         delay_s = _FIRST_DELAY_S

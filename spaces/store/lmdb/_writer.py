@@ -397,14 +397,15 @@ class Writer:
             # The next call begins with the first tombstone that was not examined, or, when there is
             # none, with the first of all.
             self._sweep_from, _ = next(walk, (b"", b""))
-        deleted_rows = 0  # it stays 0 if LMDB has no free page: the transaction is then rolled back
+        is_deleted = False
         with self._sweeping():
             # This thread is the only writer, so nothing changed since the tombstones were read.
             with self.env.begin(write=True) as txn:
                 for key in old_keys:
                     txn.delete(key, db=self._tombstones)
-            deleted_rows = len(old_keys)
-        return deleted_rows
+            is_deleted = True
+        # If LMDB had no free page, the transaction was rolled back.
+        return len(old_keys) if is_deleted else 0
 
 
 def _pages(txn: "lmdb.Transaction[bytes]", table: "lmdb._Database | None" = None) -> int:

@@ -140,9 +140,9 @@ async def ask_time(connections: Connections) -> float:
 
 
 async def _sweep(connections: Connections, statement: str, *bounds: bytes | int) -> None:
-    """Run a statement that deletes some rows, again and again until few are left.
+    """Run a statement that deletes at most `_SWEEP_ROWS` rows, until it finds fewer.
 
-    The rest is left to the next round if there are too many rows.
+    It runs at most `_SWEEP_PARTS` times. Rows that are left then wait for the next round.
     """
     for _ in range(_SWEEP_PARTS):
         deleted = await connections.run(statement, [*bounds, _SWEEP_ROWS])
