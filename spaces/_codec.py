@@ -14,6 +14,13 @@ from .store.contract import Record
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+def value_or_empty(record: Record | None) -> bytes:
+    """Return the value of a row, or b"" for a missing row or a tombstone."""
+    if record is None or record.value is None:
+        return b""
+    return record.value
+
+
 class Codec(Generic[T]):
     """The encoder and decoder for one type of row."""
 
@@ -41,4 +48,6 @@ class Codec(Generic[T]):
 
         Returns None for a missing row or a tombstone.
         """
-        return None if record is None or record.value is None else self.decode(record.value)
+        if record is None or record.value is None:
+            return None
+        return self.decode(record.value)

@@ -89,6 +89,8 @@ NEVER8 = b"\xff" * 8
 _MEMOISED_CHARS = 512
 _INDEX_SUFFIX = b"\xff"
 VALUE_PREFIX_BYTES = 1 + 16
+SPACE16_IN_KEY = slice(1, VALUE_PREFIX_BYTES)
+"""The hash of the space in a key that consists of one letter, this hash, and more."""
 _DIGEST_BYTES = 32
 
 SCHEMA_KEY = b"mschema"

@@ -209,9 +209,11 @@ async def oldest_unsealed_at(
 
 
 async def _queue_start(store: Store, chain: Chain, window_s: float | None, now: float) -> bytes:
+    """Return the key after which the queue is read (`seal_batch`)."""
     if window_s is None:
         return AUDIT_PREFIX
     head = _head_of(await read_row(store, AUDIT_CHAIN_KEY), chain)
+    # The time in the head can be later than `now`, if another process has a faster clock.
     return AUDIT_PREFIX + micros8(min(head.emptied_at, now) - window_s)
 
 
@@ -235,10 +237,10 @@ async def _commit(
         hash_ = entry_hash(entry)
         size_bytes += len(entry)
         puts += [Put(key, None, expect=record.stamp), Put(sealed_key(number), entry, expect=ABSENT)]
-    is_due = number > head.signed_number and (
-        is_last or not head.signed_at <= now < head.signed_at + HEAD_EVERY_S
-    )
-    if is_due:
+    # RC5. A head that was signed after `now`, by a faster clock, does not count as recent.
+    is_recent = head.signed_at <= now < head.signed_at + HEAD_EVERY_S
+    signs_head = number > head.signed_number and (is_last or not is_recent)
+    if signs_head:
         members: JsonObject = {
             "type": HEAD_TYPE,
             "node": chain.node_did,
@@ -250,14 +252,16 @@ async def _commit(
         members["signature"] = chain.sign(canonical(members)).hex()
         puts.append(Put(audit_head_key(number), canonical(members), expect=ABSENT))
     if not puts:
-        return Chained(0, more=is_last and await _is_replaced(store, head_row))
+        # Nothing is queued, and a head covers all entries. An export relies on that (ST16).
+        is_outdated = is_last and await _is_replaced(store, head_row)
+        return Chained(0, more=is_outdated)
     count = number - head.number
     more = page.more or count < len(page.rows)
     moved = ChainHead(
         number=number,
         hash=hash_,
-        signed_number=number if is_due else head.signed_number,
-        signed_at=now if is_due else head.signed_at,
+        signed_number=number if signs_head else head.signed_number,
+        signed_at=now if signs_head else head.signed_at,
         emptied_at=head.emptied_at if more else now,
     )
     puts.append(Put(AUDIT_CHAIN_KEY, _HEAD_CODEC.encode(moved), expect=stamp_of(head_row)))
@@ -272,16 +276,17 @@ async def _commit(
 async def _is_replaced(store: Store, head_row: Record | None) -> bool:
     """Return whether another process changed the end of the chain since it was read.
 
-    A commit finds out, because a failover can lose a head that was only read (ST16). Its number
-    would then be signed again over other entries.
+    Only a commit shows this reliably. A failover can lose a head that was read but was not durable
+    yet (ST16). Then its number would be signed again, over other entries.
     """
-    if head_row is None:
+    if head_row is None:  # the chain is still empty
         return False
     outcome = await store.commit(Commit(checks=(Check(AUDIT_CHAIN_KEY, head_row.stamp),)))
     return not isinstance(outcome, Committed)
 
 
 def _head_of(record: Record | None, chain: Chain) -> ChainHead:
+    """Decode the end of the audit chain, or return that of an empty chain."""
     if record is None:
         return ChainHead(
             number=0,
@@ -319,7 +324,8 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         "after": after,
     }
     yield canonical(opening) + b"\n"
-    if after == cut > 0:
+    if cut > 0 and after == cut:
+        # The entry before the first one was pruned. This head has its hash (RC28).
         head = await read_row(store, audit_head_key(cut))
         if head is None or head.value is None:
             raise RecordDamaged(
@@ -329,13 +335,15 @@ async def exported_lines(store: Store, chain: Chain, *, after: int = 0) -> Async
         yield head.value + b"\n"
     key = sealed_key(after)
     async for page in pages_of(store, Range(SEALED_PREFIX, after=key, limit=_PAGE)):
-        # The heads over entries of this page. There are at most as many heads as entries.
+        # A head is stored under the number of the last entry that it covers. So a page of as many
+        # heads, from the same number on, has all heads for the entries of this page.
         signed = await read_page(
             store, Range(AUDIT_HEADS_PREFIX, after=AUDIT_HEADS_PREFIX + key[1:], limit=_PAGE)
         )
         heads = {head_key[1:]: head.value or b"" for head_key, head in signed.rows}
         for row_key, record in page.rows:
             yield (record.value or b"") + b"\n"
-            if row_key[1:] in heads:
-                yield heads[row_key[1:]] + b"\n"
+            number8 = row_key[1:]
+            if number8 in heads:
+                yield heads[number8] + b"\n"
         key = page.last_key or key

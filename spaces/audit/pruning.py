@@ -103,28 +103,29 @@ async def prune_batch(
     """
     row = await read_row(store, AUDIT_PRUNING_KEY)
     state = pruning_of(row)
-    cut, more_heads = await _find_cut(store, state, until=until, needs_export=needs_export)
+    cut = await _find_cut(store, state, until=until, needs_export=needs_export)
     if cut > state.pruned:
         record = AuditRecord(at=now, action=PRUNED, actor="node", subject=f"entries to {cut}")
-        # The cut has to be durable before the first entry is removed: readers begin after it.
+        # The cut has to be durable before the first entry is removed: readers begin after it. If
+        # another process writes this row first, the next call begins with what it wrote.
         await _write(store, row, Pruning(state.exported, cut), record.put(entropy))
         return True
-    if not cut:
-        return more_heads
-    # First the entries up to the cut, then the heads below it.
+    if not cut:  # nothing was ever pruned
+        return False
+    # First the entries up to the cut are removed, then the heads below it. The head at the cut
+    # stays, because the remaining entries are verified from it (RC28).
     removed = await remove_until(store, SEALED_PREFIX, sealed_key(cut)[1:], limit=_BATCH)
     if not removed:
         last_head = audit_head_key(cut - 1)[1:]
         removed = await remove_until(store, AUDIT_HEADS_PREFIX, last_head, limit=_BATCH)
-    return more_heads or removed > 0
+    return removed > 0
 
 
-async def _find_cut(
-    store: Store, state: Pruning, *, until: float, needs_export: bool
-) -> tuple[int, bool]:
-    """Find the newest audit log entry that may be deleted.
+async def _find_cut(store: Store, state: Pruning, *, until: float, needs_export: bool) -> int:
+    """Return the number of the newest audit log entry that may be deleted.
 
-    Returns the entry's number, and whether more signed heads remain to be read.
+    This is the last entry that was pruned already, if no more may be deleted. Only one page of
+    signed heads is read. The next call continues after the cut.
     """
     page = await read_page(
         store, Range(AUDIT_HEADS_PREFIX, after=audit_head_key(state.pruned), limit=_BATCH)
@@ -136,9 +137,9 @@ async def _find_cut(
         except (ValueError, RecursionError) as exc:
             raise RecordDamaged("a signed head of the audit chain cannot be decoded") from exc
         if head.at_micros >= until * 1_000_000 or (needs_export and head.number > state.exported):
-            return cut, False
+            break
         cut = head.number
-    return cut, page.more and cut > state.pruned
+    return cut
 
 
 def pruning_of(row: Record | None) -> Pruning:

@@ -58,7 +58,7 @@ class BodyReferences:
     """The changes of a commit to the references to large bodies in one space.
 
     First count the changes with `add_upload` and `count`. Then `look_up` reads the records, and
-    `plan` names the uploads.
+    `name_uploads` gives the uploaded files their final names.
     """
 
     def __init__(self, own: SpaceKeys, *, entropy: Entropy, max_bytes: int | None) -> None:
@@ -67,6 +67,7 @@ class BodyReferences:
         self._max_bytes = max_bytes
         self._bodies = dict[bytes, _LargeBody]()
         self._used_bytes = 0
+        # the row that a sweep of orphaned files rewrites (`collector`)
         self._sweep: Record | None = None
 
     def add_upload(self, digest: bytes, size_bytes: int, upload: IncomingBody) -> None:
@@ -102,7 +103,9 @@ class BodyReferences:
             body.record = record
             body.found = object_record_of(record)
             if body.found is not None and body.found.references > 0:
-                body.upload = None  # the body is stored already, and the new value shares its file
+                # The body is stored already, and the new value shares its file. The upload gets no
+                # name, so it is discarded at the end of its `Staging` block.
+                body.upload = None
             body.fresh = self._fresh_record(body)
             growth_bytes += _growth_bytes(body)
         return growth_bytes
@@ -110,9 +113,12 @@ class BodyReferences:
     def _fresh_record(self, body: _LargeBody) -> ObjectRecord | None:
         """Return the record of a body as it will be after the commit."""
         if body.upload is not None:
-            return ObjectRecord(self._entropy.token(GENERATION_BYTES), body.uses)
+            # The upload becomes a new file, to which only the new values refer.
+            generation = self._entropy.token(GENERATION_BYTES)
+            return ObjectRecord(generation=generation, references=body.uses)
         if body.found is None:
             return None
+        # A number below 0 is possible only if the record is damaged.
         return ObjectRecord(
             generation=body.found.generation,
             references=max(body.found.references + body.delta, 0),
@@ -125,15 +131,17 @@ class BodyReferences:
         assert fresh is not None  # the body was uploaded, or is stored already
         return fresh.generation
 
-    async def plan(self, *, now: float) -> WritePlan:
-        """Rename the uploaded files, and return the writes that change the references.
+    async def name_uploads(self, *, now: float) -> WritePlan:
+        """Give the uploaded files their final names, and return the writes for all bodies.
+
+        These writes change the references, and count the files that were named.
 
         Raises:
             StoreFull: the store has reached its size limit. No file was renamed.
         """
         if not self._bodies:
             return _NO_BODIES
-        naming = self._plan_naming()
+        naming = self._plan_naming()  # refuses before a file is renamed
         puts = list(naming.puts)
         checks = list(naming.checks)
         for digest, body in self._bodies.items():
@@ -144,7 +152,8 @@ class BodyReferences:
             if body.upload is not None:
                 await body.upload.rename(name)
             if body.record is not None and fresh == body.found:
-                # The number of references to the body does not change.
+                # The number of references does not change. The check refuses the commit if another
+                # commit changed it, because the file could then be about to be removed.
                 checks.append(Check(object_key(name.space16, digest), body.record.stamp))
             else:
                 puts += self._puts_of(body, fresh, name, now=now)
@@ -159,8 +168,11 @@ class BodyReferences:
             return _NO_BODIES
         if self._max_bytes is not None and self._used_bytes + named_bytes > self._max_bytes:
             raise StoreFull("the store has reached its size limit")
+        # The commit applies the limit again, because other files can be named meanwhile.
         adds = (Add(BODIES_COUNTER, named_bytes, at_most=self._max_bytes),)
-        # The sweep must not remove a file that is named now as an orphan; see `collector`.
+        # A process may stop for a day between naming a file and the commit. A sweep could then
+        # remove the file as an orphan. It first rewrites this row, so that the commit is refused
+        # (`collector`).
         if self._sweep is None:
             return WritePlan(puts=(Put(ORPHAN_SWEEP_KEY, b"", expect=ABSENT),), adds=adds)
         return WritePlan(checks=(Check(ORPHAN_SWEEP_KEY, self._sweep.stamp),), adds=adds)
@@ -169,14 +181,18 @@ class BodyReferences:
         self, body: _LargeBody, fresh: ObjectRecord, name: ObjectName, *, now: float
     ) -> list[Put]:
         """Return the writes for a body whose record changes."""
+        # A body to which only versions refer is charged to the versions of the space (ST20).
+        account = self._own.usage if fresh.is_live else self._own.versions
+        charged_bytes = body.size_bytes if fresh.references else 0
         record_put = Put(
             object_key(name.space16, name.digest),
             encode_object_record(fresh),
             expect=stamp_of(body.record),
-            weight_bytes=body.size_bytes if fresh.references else 0,
-            account=self._own.usage if fresh.is_live else self._own.versions,
+            weight_bytes=charged_bytes,
+            account=account,
         )
         if fresh.references == 0:
+            # The collector deletes the record, and later the file.
             return [record_put, self._due_put(name, body, due_at=now, unlink=False)]
         if body.found is not None and body.found.generation != fresh.generation:
             # The old record was about to be deleted. It is replaced now, so its file has to be

@@ -47,6 +47,8 @@ ORPHAN_AFTER_S = 86_400.0
 UNFINISHED_AFTER_S = 3600.0
 # Files looked up in one read and queued in one commit.
 _BATCH = 128
+# Where the hashes of space and path begin in the key of a deleted value's row: after the due time.
+_PATH_ID_OFFSET = len(VERSION_DUE_PREFIX) + 8
 
 
 async def collect(
@@ -85,7 +87,8 @@ async def _delete_record(
     """
     key = object_key(work.space16, work.digest)
     record = await read_row(store, key)
-    if record is not None and object_record_of(record) == ObjectRecord(work.generation, 0):
+    unreferenced = ObjectRecord(work.generation, references=0)
+    if record is not None and object_record_of(record) == unreferenced:
         unlink = due_put(
             work,
             due_at=now + UNLINK_AFTER_S,
@@ -95,6 +98,7 @@ async def _delete_record(
         )
         if await commit_puts(store, Put(key, None, expect=record.stamp), Put(due, None), unlink):
             return
+    # Another commit deleted or replaced the record, and scheduled the removal of this file.
     await commit_puts(store, Put(due, None))
 
 
@@ -105,18 +109,19 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
     """
     queued = 0
     async for names in files.older_than(now - ORPHAN_AFTER_S):
-        # After the files were listed and before their records are read: a commit that planned to
-        # name one of them earlier is refused.
+        # This is after the files were listed and before their records are read. A commit that names
+        # one of these files, but was planned earlier, is refused because of this row.
         await commit_puts(store, Put(ORPHAN_SWEEP_KEY, b""))
         for first in range(0, len(names), _BATCH):
             some = names[first : first + _BATCH]
             keys = [object_key(name.space16, name.digest) for name in some]
             records = (await store.read(keys)).records
-            orphans = [
-                due_put(name, due_at=now + UNLINK_AFTER_S, unlink=True, entropy=entropy)
-                for name, found in zip(some, map(object_record_of, records), strict=True)
-                if found is None or found.generation != name.generation
-            ]
+            orphans = list[Put]()
+            for name, record in zip(some, records, strict=True):
+                found = object_record_of(record)
+                if found is None or found.generation != name.generation:
+                    due_at = now + UNLINK_AFTER_S
+                    orphans.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))
             if orphans:
                 await commit_puts(store, *orphans)
             queued += len(orphans)
@@ -142,19 +147,26 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
         space = parse_space_id(text)
         head = head_key(space, path)
         snapshot = await store.read((head,), ranges=(versions_range(space, path),))
-        found = versions_in(snapshot.pages[0])
-        ends_at = max([one.replaced_at for one in found.values()], default=0) / 1_000_000
-        ends_at += RESTORABLE_S
-        # A purge removes the versions before, and the head's tombstone goes after a day (ST5).
-        is_done = not found or head_of(snapshot.records[0], key=head) is not None
-        if is_done or ends_at > now:
-            # The clocks of two workers differ: a version may be newer than the delete after it.
-            later = Put(VERSION_DUE_PREFIX + micros8(ends_at + 1) + key[9:], task.value)
-            await commit_puts(store, Put(key, None), *([] if is_done else [later]))
+        (head_row,) = snapshot.records
+        (page,) = snapshot.pages
+        found = versions_in(page)
+        # The versions can have been removed before, by a purge. If the path was written again, its
+        # versions are former values of the new value.
+        if not found or head_of(head_row, key=head) is not None:
+            await commit_puts(store, Put(key, None))
             continue
-        # The head's tombstone is written again: the commit is refused if the path was written.
+        last_replaced_at = max(one.replaced_at for one in found.values()) / 1_000_000
+        ends_at = last_replaced_at + RESTORABLE_S
+        if ends_at > now:
+            # The path was written and deleted again after this row was written. Or the clocks of
+            # two workers differ, and a version has a later time than the delete after it.
+            later = VERSION_DUE_PREFIX + micros8(ends_at + 1) + key[_PATH_ID_OFFSET:]
+            await commit_puts(store, Put(key, None), Put(later, task.value))
+            continue
+        # The draft deletes the deleted value once more. So the commit is refused if the path is
+        # written meanwhile.
         draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=found)
-        plan = await draft.plan(now=now)
+        plan = await draft.finalize(now=now)
         puts = (*plan.puts, Put(key, None))
         await store.commit(Commit(puts=puts, checks=plan.checks, adds=plan.adds))
     return len(due) == _BATCH

@@ -22,7 +22,7 @@ from .metadata import ROW_BYTES, check_metadata, encode_text, path_bytes, row_by
 from .value_heads import Head, encode_head
 from .value_writes import Replacement, VersionRoom, Write, WritePlan, replacements_of
 
-# ST6. For the other rows of a commit.
+# How many bytes of a commit (ST6) are left free for its further rows, such as the audit record.
 _OTHER_BYTES = 128 * 1024
 _MOST_BYTES_OF_A_CHARACTER = 4
 
@@ -30,11 +30,11 @@ _MOST_BYTES_OF_A_CHARACTER = 4
 class Draft:
     """Prepared writes to one space.
 
-    `plan` renames uploaded files to their final names.
+    `finalize` gives the uploaded files their final names, and returns the writes of the commit.
 
     Attributes:
-        growth_bytes: the change of the total size of bodies in the space; exact for a commit of the
-            plan (ST7).
+        growth_bytes: the change of the total size of bodies in the space; exact if the writes are
+            committed (ST7).
         row_growth_bytes: the change of the size of the space's rows (M54); exact, because each
             write expects the exact row that it replaces.
         replaced: the live values that the writes replace, in their order.
@@ -58,11 +58,16 @@ class Draft:
         self.growth_bytes = 0
         self.row_growth_bytes = 0
         self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
+        # the former values that become versions, and the versions that are removed (ST19)
         self._former = FormerValues(space, self._own, self._bodies)
         self._index_puts = dict[bytes, Put]()
+        # by how many bytes the contents of values shrink, in rows and in files
         self._freed_bytes = 0
+        # the size of the rows of the new values
         self._written_bytes = 0
         for one in self._replacements:
+            # A deleted value has a tombstone only for a time (ST5). Its versions are kept longer,
+            # so their removal may delete a path without a row.
             if one.write.body is None and one.record is None and not removed:
                 raise CommitInvalid("a path that was never written cannot be deleted")
             metadata_bytes = check_metadata(one.write.metadata)
@@ -76,7 +81,7 @@ class Draft:
         """Count the bytes and references of a value that is replaced."""
         if old is None:
             return
-        self.growth_bytes -= len(old.body or b"")
+        self.growth_bytes -= len(old.body or b"")  # `look_up` adds the change of bodies in files
         self.row_growth_bytes -= row_bytes(old.path, old.metadata)
         self._freed_bytes += old.size_bytes
         self._bodies.count(old, delta=-1, kept_delta=0)
@@ -95,18 +100,20 @@ class Draft:
             self._bodies.add_upload(body.digest, body.size_bytes, body.file)
 
     async def look_up(self, store: Store, room: VersionRoom, pages: Sequence[Page]) -> None:
-        """Read the stored rows that `plan` needs."""
+        """Read the stored rows that `finalize` needs."""
         self._index_puts = await self._path_puts(store)
+        # Without rewrites and without versions there is nothing to keep and nothing to remove.
         if self._former.has_rewrites or room.kept_bytes:
-            row_bytes_left = room.commit_bytes - _OTHER_BYTES - self._written_bytes
-            excess_bytes = self._former.keep(
+            index_bytes = MAX_KEY_BYTES * len(self._index_puts)
+            excess_bytes = self._former.choose_kept(
                 room,
                 free_bytes=room.limit_bytes - room.used_bytes + self._freed_bytes,
-                commit_bytes=row_bytes_left - MAX_KEY_BYTES * len(self._index_puts),
+                commit_bytes=room.commit_bytes - _OTHER_BYTES - self._written_bytes - index_bytes,
             )
             await self._former.look_up(
                 store, excess_bytes=excess_bytes, kept_bytes=room.kept_bytes, pages=pages
             )
+        # The bodies come last, because versions that are added or removed refer to bodies too.
         self.growth_bytes += await self._bodies.look_up(store)
 
     async def _path_puts(self, store: Store) -> dict[bytes, Put]:
@@ -115,6 +122,7 @@ class Draft:
         removed = list[bytes]()
         for one in self._replacements:
             path = one.write.path
+            # A short path has no index rows. Its characters show this without encoding it.
             if len(path) * _MOST_BYTES_OF_A_CHARACTER <= MAX_PLAIN_PATH_BYTES:
                 continue
             if one.old is None and one.write.body is not None:
@@ -124,17 +132,17 @@ class Draft:
         if not added and not removed:
             return {}
         puts = {put.key: put for put in await removed_path_puts(store, self._own.space16, removed)}
-        # The last write of a key wins: an index row that one path removes and another needs stays.
+        # If a removed path would delete an index row that an added path needs, the row stays.
         for put in added_path_puts(self._own.space16, added):
             puts[put.key] = put
         return puts
 
-    async def plan(self, *, now: float) -> WritePlan:
-        """Rename the uploaded files and prepare the commit.
+    async def finalize(self, *, now: float) -> WritePlan:
+        """Give the uploaded files their final names, and return the writes of the commit.
 
         Call this once for each commit.
         """
-        bodies = await self._bodies.plan(now=now)
+        bodies = await self._bodies.name_uploads(now=now)
         heads = [self._head_put(one, now=now) for one in self._replacements]
         adds = bodies.adds
         if self.row_growth_bytes:
@@ -152,13 +160,16 @@ class Draft:
         expect = stamp_of(replacement.record)
         if body is None:
             return Put(replacement.key, None, expect=expect)
+        generation = None
+        if body.file is not None:
+            generation = self._bodies.generation_of(body.digest)
         row = encode_head(
             path=write.path,
             digest=body.digest,
             size_bytes=body.size_bytes,
             metadata=write.metadata,
             body=body.inline,
-            generation=None if body.file is None else self._bodies.generation_of(body.digest),
+            generation=generation,
             sealed_key=write.sealed_key,
             stored_at=int(now),
             version=self._former.number_of_new(replacement),

@@ -21,13 +21,23 @@ from ..keyspace import (
 from ..store.contract import ABSENT, MAX_PAGE_ROWS, Page, Put, Range, Record, Store, pages_of
 from .body_references import BodyReferences
 from .metadata import ROW_BYTES, encode_text, row_bytes
-from .value_heads import MOST_VERSIONS, Head, head_of, version_key, version_number
+from .value_heads import (
+    MOST_VERSIONS,
+    REPLACED_IN_KEY,
+    Head,
+    head_of,
+    version_key,
+    version_number,
+)
 from .value_writes import Replacement, VersionRoom
 
 RESTORABLE_S = 7 * 86_400.0
 """How long the versions of a deleted value are kept."""
-# ST20. Most writes remove one version of their path; more follow after the setting was lowered.
+# The most versions of its path that a write removes (ST19). One is usual. A path has more to remove
+# after the setting was lowered.
 _REMOVED_OF_A_PATH = 2
+# The most versions that a write removes because of the space's limit, and how many it examines to
+# find the oldest (ST20).
 _REMOVED_OF_A_SPACE = 64
 _EXAMINED_OF_A_SPACE = 65_536
 
@@ -45,7 +55,10 @@ def most_kept(kept: Mapping[str, int], space: SpaceId, path: str) -> int:
 
 
 def ranges_of(prefix: bytes) -> tuple[Range, Range]:
-    """Return the ranges of a path's versions without values, and of the oldest with values."""
+    """Return two ranges: all versions of a path without their values, and the oldest with values.
+
+    `prefix` is `versions_prefix` of the path.
+    """
     return (
         Range(prefix, limit=MOST_VERSIONS, keys_only=True),
         Range(prefix, limit=_REMOVED_OF_A_PATH),
@@ -61,7 +74,7 @@ class _Rewrite:
         prefix: the key prefix of its versions.
         old: the value that is replaced, or None.
         row: the encoded row of `old`.
-        task: the task that removes the versions later, if the value is deleted.
+        task: the space and the path for `collector.sweep_versions`, if the value is deleted.
         number: the next number of the path: that of the replaced value, or else of the new one.
         is_kept: whether `old` becomes a version.
     """
@@ -78,8 +91,9 @@ class _Rewrite:
 class FormerValues:
     """The versions that a commit adds and removes in one space.
 
-    First `add` the writes and `remove` the versions that the caller removes. Then `keep` chooses
-    the former values, `look_up` the versions to remove, and `puts` returns the writes.
+    First `add` the writes and `remove` the versions that the caller removes. Then `choose_kept`
+    chooses the former values to keep, `look_up` finds the versions to remove for them, and `puts`
+    returns the writes.
     """
 
     def __init__(self, space: SpaceId, own: SpaceKeys, bodies: BodyReferences) -> None:
@@ -99,7 +113,8 @@ class FormerValues:
         write = replacement.write
         old = replacement.old
         record = replacement.record
-        if not most or (old is None and write.body is None):
+        deletes_nothing = old is None and write.body is None
+        if not most or deletes_nothing:
             return
         task = None
         if write.body is None:
@@ -121,27 +136,34 @@ class FormerValues:
         self._removed[key] = head
         self._bodies.count(head, delta=-1, kept_delta=-1)
 
-    def keep(self, room: VersionRoom, *, free_bytes: int, commit_bytes: int) -> int:
-        """Choose the former values to keep, and return by how many bytes versions exceed the limit.
+    def choose_kept(self, room: VersionRoom, *, free_bytes: int, commit_bytes: int) -> int:
+        """Choose the former values that become versions (ST20).
 
         Args:
             room: the limits on the versions in the space.
-            free_bytes: how many bytes the space has for versions.
+            free_bytes: how many bytes the values of the space leave for versions.
             commit_bytes: how many bytes the commit has for former values.
+
+        Returns:
+            How many bytes of older versions have to be removed; 0 or less if they all fit.
         """
-        # A write removes at most 64 versions. Otherwise thousands of small ones would let large
-        # ones grow to many times the limit.
+        # While the versions exceed the limit, no former value is kept (ST20). A write removes at
+        # most 64 versions. It could remove 64 small ones and add a large one each time, and the
+        # versions would grow to many times the limit.
         if room.kept_bytes > room.limit_bytes:
-            commit_bytes = 0
+            return room.kept_bytes - free_bytes
         for rewrite in self._rewrites.values():
             old = rewrite.old
+            if old is None:
+                continue
             row_size_bytes = len(rewrite.row) + ROW_BYTES
-            if old is None or row_size_bytes > commit_bytes or old.version_bytes > free_bytes:
+            if row_size_bytes > commit_bytes or old.version_bytes > free_bytes:
                 continue
             rewrite.is_kept = True
             self._bodies.count(old, delta=1, kept_delta=1)
             commit_bytes -= row_size_bytes
             free_bytes -= old.version_bytes
+        # The older versions may use what the chosen values leave.
         return room.kept_bytes - free_bytes
 
     async def look_up(
@@ -159,7 +181,7 @@ class FormerValues:
         for key, record in surplus.items():
             excess_bytes -= self._remove_row(key, record)
         if excess_bytes > 0:
-            # More than the excess, so that the next writes need not look for the oldest again.
+            # More than the excess is removed, so that the next writes need not search again.
             await self._remove_oldest(store, excess_bytes + kept_bytes // 16, besides=surplus)
 
     async def _surplus_of_paths(self, store: Store, pages: Sequence[Page]) -> dict[bytes, Record]:
@@ -169,23 +191,32 @@ class FormerValues:
         if rewrites and not pages:
             ranges = [range_ for rewrite in rewrites for range_ in ranges_of(rewrite.prefix)]
             pages = (await store.read(ranges=ranges)).pages
-        for rewrite, all_keys, oldest in zip(rewrites, pages[::2], pages[1::2], strict=True):
+        # `ranges_of` returns two ranges for each path.
+        key_pages = pages[::2]
+        oldest_pages = pages[1::2]
+        for rewrite, all_keys, oldest in zip(rewrites, key_pages, oldest_pages, strict=True):
             count = len(all_keys.rows)
             if count:
+                # Keys are in the order of their numbers, so the last has the highest.
                 last_key, _ = all_keys.rows[-1]
                 rewrite.number = max(rewrite.number, version_number(last_key) + 1)
             if rewrite.is_kept:
                 count += 1
-            surplus.update(oldest.rows[: max(count - rewrite.most, 0)])
+            surplus_count = max(count - rewrite.most, 0)
+            # `oldest` has few rows. What is beyond them is removed by the next writes.
+            surplus.update(oldest.rows[:surplus_count])
         return surplus
 
     async def _remove_oldest(
         self, store: Store, excess_bytes: int, *, besides: Mapping[bytes, Record]
     ) -> None:
-        """Remove the oldest versions of the space, besides those that are removed already."""
-        every = VERSIONS_PREFIX + self._own.space16
+        """Remove the oldest versions of the space until `excess_bytes` are freed.
+
+        Those in `besides` are removed already.
+        """
+        prefix = VERSIONS_PREFIX + self._own.space16
         keys = list[bytes]()
-        async for page in pages_of(store, Range(every, limit=MAX_PAGE_ROWS, keys_only=True)):
+        async for page in pages_of(store, Range(prefix, limit=MAX_PAGE_ROWS, keys_only=True)):
             keys += [key for key, _ in page.rows if key not in besides]
             if len(keys) > _EXAMINED_OF_A_SPACE:
                 break
@@ -195,7 +226,10 @@ class FormerValues:
                 excess_bytes -= self._remove_row(key, record)
 
     def _remove_row(self, key: bytes, record: Record | None) -> int:
-        """Remove a version by its row, and return its size in bytes."""
+        """Remove the version that a row contains, and return its size in bytes.
+
+        A version that another process has removed has no size.
+        """
         head = head_of(record, key=key)
         if head is None:
             return 0
@@ -230,10 +264,11 @@ class FormerValues:
                 puts.append(kept)
             if rewrite.task is not None:
                 due8 = micros8(now + RESTORABLE_S)
-                puts.append(Put(VERSION_DUE_PREFIX + due8 + rewrite.prefix[1:], rewrite.task))
+                path_id = rewrite.prefix[len(VERSIONS_PREFIX) :]  # the hashes of space and path
+                puts.append(Put(VERSION_DUE_PREFIX + due8 + path_id, rewrite.task))
         return puts
 
 
 def _age(key: bytes) -> bytes:
     """Return the sort key of a version's row: the time of the replacement, then the key itself."""
-    return key[-8:] + key
+    return key[REPLACED_IN_KEY] + key

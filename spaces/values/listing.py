@@ -72,7 +72,16 @@ class _Cursor:
 
 
 class ListingQuery(AcyclicStruct):
-    """The parameters of a path listing."""
+    """The parameters of a path listing.
+
+    Attributes:
+        space: the space whose paths are listed.
+        prefix: the beginning of the listed paths.
+        after: the path after which the listing begins; None to begin with the first.
+        limit: the most paths in the listing.
+        enough_bytes: the most bytes of paths in a listing that contains paths of more than 400
+            bytes; the first path is listed in any case. None for no such limit.
+    """
 
     space: SpaceId
     prefix: str = ""
@@ -107,20 +116,21 @@ class ListingQuery(AcyclicStruct):
             row_prefix=row_prefix,
             after=None,
         )
-        if self.after is None or after < prefix:
+        if self.after is None or after < prefix:  # all paths with the prefix come after it
             return [first]
         if not after.startswith(prefix):  # all paths with the prefix come before it
             first.after = first.row_prefix + _BEHIND_ALL
             return [first]
         cursors = list[_Cursor]()
-        for at, key in enumerate(path_keys(space16, after)):
-            segment = at * MAX_PLAIN_PATH_BYTES
-            if segment >= start:
+        for depth, key in enumerate(path_keys(space16, after)):
+            group_start = depth * MAX_PLAIN_PATH_BYTES
+            if group_start >= start:  # the group of the prefix, or a group inside it
                 group = group_of(key)
                 inner = _Cursor(
-                    beginning=after[:segment], prefix=group, row_prefix=group, after=key
+                    beginning=after[:group_start], prefix=group, row_prefix=group, after=key
                 )
                 cursors.append(inner)
+        # The group of the prefix also contains paths without the prefix. Those are not listed.
         cursors[0].row_prefix = first.row_prefix
         return cursors
 
@@ -131,16 +141,20 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
     The caller has already read this page. Further pages are read if needed.
     """
     texts = _decode_page(query, page)
-    if texts is not None and (len(texts) > query.limit or not page.more):
-        return Listing(tuple(texts[: query.limit]), more=len(texts) > query.limit)
+    if texts is not None:
+        has_one_more = len(texts) > query.limit
+        # A page can have fewer rows than were requested although more rows follow.
+        if has_one_more or not page.more:
+            return Listing(tuple(texts[: query.limit]), more=has_one_more)
     cursors = query._cursors()
     cursors[-1].advance(page)
     paths = list[bytes]()
     size_bytes = 0
     async for path in _walk(store, cursors, query.limit + 1):
         size_bytes += len(path)
-        is_enough = query.enough_bytes is not None and size_bytes > query.enough_bytes and paths
-        if is_enough or len(paths) == query.limit:
+        is_too_large = query.enough_bytes is not None and size_bytes > query.enough_bytes
+        # The first path is listed whatever its size. Otherwise no page could contain it.
+        if len(paths) == query.limit or (is_too_large and paths):
             return Listing(_texts(paths), more=True)
         paths.append(path)
     return Listing(_texts(paths), more=False)
@@ -157,10 +171,11 @@ def _decode_page(query: ListingQuery, page: Page) -> list[str] | None:
     None means that the page needs the slower `_walk`: it is empty, or contains index rows, longer
     paths or lone surrogates.
     """
-    # The key of an empty path begins those of all paths of at most 400 bytes.
+    # The key of the empty path is the prefix of the keys of all paths of at most 400 bytes.
     prefix = value_key(space_id16(query.space), "")
     if not page.rows:
         return None
+    # All rows of a page are in one group, so the first key shows whether the paths are longer.
     first, _ = page.rows[0]
     if not first.startswith(prefix):
         return None
@@ -184,13 +199,15 @@ async def _walk(store: Store, cursors: list[_Cursor], limit: int) -> AsyncIterat
         for key in cursor.keys:
             path = cursor.beginning + key[len(cursor.prefix) :]
             if is_index_row(key):
+                # The group below comes first. Then this cursor continues after the index row.
                 below = group_below(key)
+                beginning = path[:-1]  # without the 0xFF of the index row
                 cursors.append(
-                    _Cursor(beginning=path[:-1], prefix=below, row_prefix=below, after=None)
+                    _Cursor(beginning=beginning, prefix=below, row_prefix=below, after=None)
                 )
                 break
             yield path
-        else:
+        else:  # the keys of the cursor's page are used up
             if cursor.more:
                 cursor.advance(await read_page(store, cursor.next_range(limit)))
             else:

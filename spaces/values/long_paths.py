@@ -60,7 +60,7 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
     Index rows that lead to no path any more are deleted. The others are rewritten, so that
     concurrent deletes are refused. At least one read is needed for each group.
     """
-    # By the first bytes of all paths in a group.
+    # The groups from which rows are removed, by the first bytes of all paths in the group.
     removed = dict[bytes, _Group]()
     for raw in paths:
         _add_removed(removed, raw, path_keys(space16, raw)[-1])
@@ -69,21 +69,25 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
         # The innermost first, because its index row is in the group above and may be removed too.
         beginning = max(removed, key=len)
         group = removed.pop(beginning)
+        # The index row of a group is the last one that leads to any path in it, such as this one.
         index_key = path_keys(space16, beginning + b"x")[-2]
+        # One row more than are removed shows whether the group keeps a row.
         range_ = Range(group.prefix, limit=len(group.removed) + 1, keys_only=True)
         snapshot = await store.read((index_key,), ranges=(range_,))
         (record,) = snapshot.records
         (page,) = snapshot.pages
-        if record is None or record.value is None:
+        if record is None or record.value is None:  # the index row is deleted already
             continue
-        # Later pages are read from later snapshots. That does no harm: the commit checks the index
-        # row.
+        # Later pages are read from later snapshots. That does no harm, because the commit is
+        # refused if the index row was rewritten meanwhile.
         others = group.others_in(page)
         while not others and page.more:
             page = await read_page(store, replace(range_, after=page.last_key))
             others = group.others_in(page)
-        puts.append(Put(index_key, b"" if others else None, expect=record.stamp))
-        if not others:
+        if others:
+            puts.append(Put(index_key, b"", expect=record.stamp))
+        else:
+            puts.append(Put(index_key, None, expect=record.stamp))
             _add_removed(removed, beginning, index_key)
     return puts
 

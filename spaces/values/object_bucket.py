@@ -73,10 +73,12 @@ _BODIES_FOLDER = re.compile(r"[0-9a-f]{2}")
 _ERRORS = (BaseError, OSError, ValueError)
 
 
-# Other stores in the same bucket, above or below a prefix: their objects would look like orphans
-# and be deleted. A store is recognised by its marker. Markers above the prefix that the credentials
-# may not read are not found; the check of the other store, above or below, finds the conflict.
+# The prefix of a store must not be inside the prefix of another store. The sweeps of the outer
+# store would delete the objects of the inner one, which look like orphans to it. A store is
+# recognised by its marker. A marker that the credentials may not read is not found; the other store
+# makes the same checks, and finds the marker of this one.
 async def _refuse_above(bucket: S3Store, prefix: str) -> None:
+    """Raise BodiesElsewhere if the prefix is inside the prefix of another store."""
     segments = prefix.split("/") if prefix else []
     for depth in range(len(segments)):
         key = "/".join((*segments[:depth], MARKER))
@@ -88,6 +90,7 @@ async def _refuse_above(bucket: S3Store, prefix: str) -> None:
 
 
 async def _refuse_below(objects: S3Store) -> None:
+    """Raise BodiesElsewhere if there is another store in a folder below the prefix."""
     listed = await obstore.list_with_delimiter_async(objects)
     folders = deque(listed["common_prefixes"])
     examined = 0
@@ -109,9 +112,12 @@ async def _refuse_below(objects: S3Store) -> None:
 
 
 async def _is_marker(objects: S3Store, key: str) -> bool:
-    with suppress(PermissionDeniedError):
-        return _ID.fullmatch(await _marker_at(objects, key) or b"") is not None
-    return False
+    """Return whether there is a readable marker of a store under a key."""
+    try:
+        marker = await _marker_at(objects, key)
+    except PermissionDeniedError:
+        return False
+    return marker is not None and _ID.fullmatch(marker) is not None
 
 
 async def _marker_at(objects: S3Store, key: str) -> bytes | None:
@@ -191,6 +197,7 @@ class ObjectBucket:
             if await _marker_at(self.objects, MARKER) is None:
                 await _refuse_above(self._whole, self._prefix)
                 await _refuse_below(self.objects)
+                # Another process can write a marker at the same time. `_require_own` reads which.
                 with suppress(AlreadyExistsError):
                     await obstore.put_async(
                         self.objects, MARKER, store_id.hex().encode(), mode="create"
@@ -198,10 +205,14 @@ class ObjectBucket:
             await self._require_own()
 
     async def _require_own(self) -> None:
-        marker = None
+        """Raise BodiesElsewhere unless the prefix belongs to this store, and to no store above.
+
+        A prefix that was not claimed does not belong to this store.
+        """
+        is_own = False
         if self._store_id is not None:
-            marker = await _marker_at(self.objects, MARKER)
-        if self._store_id is None or marker != self._store_id.hex().encode():
+            is_own = await _marker_at(self.objects, MARKER) == self._store_id.hex().encode()
+        if not is_own:
             raise BodiesElsewhere("the bucket and prefix of objects.url belong to another store")
         await _refuse_above(self._whole, self._prefix)
 
@@ -218,6 +229,7 @@ class ObjectBucket:
         See `ObjectStore.open`.
         """
         with _reading_errors():
+            # One request returns the size of the whole object and its first piece.
             options: obstore.GetOptions = {"range": (0, PIECE_BYTES)}
             found = await obstore.get_async(self.objects, key_of(name), options=options)
             if found.meta["size"] != size_bytes:
@@ -284,7 +296,8 @@ class ObjectBucket:
 
         These are put, conditional put, copy, read, list and delete.
         """
-        first, second = (f"{INCOMING}/{secrets.token_hex(16)}" for _ in range(2))
+        first = f"{INCOMING}/{secrets.token_hex(16)}"
+        second = f"{INCOMING}/{secrets.token_hex(16)}"
         with _bucket_errors("objects cannot be written to the bucket"):
             await obstore.put_async(self.objects, first, b"x", mode="create")
         try:
@@ -292,6 +305,7 @@ class ObjectBucket:
                 _bucket_errors("the bucket does not support conditional puts (If-None-Match)"),
                 suppress(AlreadyExistsError),
             ):
+                # The object exists, so this has to raise AlreadyExistsError.
                 await obstore.put_async(self.objects, first, b"y", mode="create")
                 raise StoreUnavailable("the bucket ignores If-None-Match and overwrites objects")
             with _bucket_errors("objects cannot be copied in the bucket"):
@@ -339,6 +353,7 @@ class IncomingObject:
             await self._send_buffer()
 
     async def _send_buffer(self) -> None:
+        """Begin a multipart upload with the buffered data."""
         self._upload = _Upload(self._bucket.objects)
         buffered = self._buffer
         self._buffer = []
@@ -350,11 +365,13 @@ class IncomingObject:
 
         See `IncomingBody.finish`.
         """
+        # If the process already buffers many complete uploads, this one is sent to the bucket now.
         if self._upload is None and self._bucket.held_bytes + self._size_bytes > _HELD_BYTES:
             await self._send_buffer()
         if self._upload is None:
             self._bucket.held_bytes += self._size_bytes
-            # A caller that commits the value does not call `discard`.
+            # The bytes stop counting with this object at the latest, because a caller that commits
+            # the value does not call `discard`.
             self._give_back = weakref.finalize(self, self._bucket.give_back, self._size_bytes)
         else:
             self._key = await self._upload.finish()
@@ -372,20 +389,20 @@ class IncomingObject:
                 "a large value cannot be stored: the upload was already discarded"
             )
         key = key_of(name)
-        former = self._key
+        former_key = self._key
         with _bucket_errors("a large value cannot be stored under its final name"):
             if self._buffer:
                 await obstore.put_async(
                     self._bucket.objects, key, b"".join(self._buffer), mode="create"
                 )
-            elif former is not None:
-                # Unconditional, because few S3 servers support conditional copies. The name has 16
-                # random bytes, so no other object has it.
-                await obstore.copy_async(self._bucket.objects, former, key)
+            elif former_key is not None:
+                # The copy is unconditional, because few S3 servers support conditional copies. The
+                # name has 16 random bytes, so no other object has it.
+                await obstore.copy_async(self._bucket.objects, former_key, key)
             self._key = key
-        if former is not None:
+        if former_key is not None:
             with suppress(*_ERRORS):  # swept later if this fails
-                await self._bucket.delete(former)
+                await self._bucket.delete(former_key)
 
     async def discard(self) -> None:
         """Delete the upload.
@@ -435,15 +452,18 @@ class _Upload:
                 )
             )
         done = self._done
-        taking = asyncio.ensure_future(self._pieces.put(piece))
-        waited: set[asyncio.Future[Any]] = {taking, done}
+        queueing = asyncio.ensure_future(self._pieces.put(piece))
+        # An upload that has failed takes no more pieces. A full queue would then stay full, so the
+        # end of the upload ends the wait too.
+        waited: set[asyncio.Future[Any]] = {queueing, done}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            taking.cancel()
-        if done.done() and not taking.done():
+            queueing.cancel()
+        if done.done() and not queueing.done():
             with _bucket_errors("a large value cannot be uploaded to the bucket"):
-                done.result()
+                done.result()  # raises the error of the upload
+            # The upload must not end without an error before its last piece.
             raise StoreUnavailable("a large value cannot be uploaded to the bucket")
 
     async def _pieces_until_end(self) -> AsyncIterator[bytes]:
@@ -469,11 +489,13 @@ class _Upload:
         self._is_aborted = True
         if self._done is None:
             return
+        # The end of the data replaces the pieces that wait. `_pieces_until_end` then raises.
         while not self._pieces.empty():
             self._pieces.get_nowait()
         self._pieces.put_nowait(None)
         await asyncio.wait((self._done,), timeout=_ABORT_S)
-        if self._done.done() and not self._done.cancelled() and self._done.exception() is None:
+        has_ended = self._done.done() and not self._done.cancelled()
+        if has_ended and self._done.exception() is None:
             with suppress(*_ERRORS):  # the upload was complete before it was aborted
                 await obstore.delete_async(self.objects, self.key)
         self._done.cancel()
@@ -497,7 +519,9 @@ class OpenObject(OpenedBody):
         if self._is_closed:
             raise StoreUnavailable("cannot read a large value: its object is already closed")
         stop = min(start + PIECE_BYTES, end)
-        if not self._window_start <= start < stop <= self._window_start + len(self._window):
+        buffered_end = self._window_start + len(self._window)
+        is_buffered = self._window_start <= start < stop <= buffered_end
+        if not is_buffered:
             window_end = min(start + _WINDOW_BYTES, end)
             with _reading_errors():
                 found = await obstore.get_range_async(

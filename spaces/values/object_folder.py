@@ -64,9 +64,13 @@ class ReadCohorts:
             await turn
         else:
             self._is_taken = True
-            loop.call_soon(self._pass_on, loop)
+            loop.call_soon(self._pass_on, loop)  # in the next iteration
 
     def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give the turn of this iteration to the first waiting caller.
+
+        Without one, the next call of `take` does not wait.
+        """
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():  # otherwise the waiting task was cancelled
@@ -234,25 +238,25 @@ class IncomingFile:
 
     def _append(self, pieces: Sequence[Piece]) -> None:
         with self._lock, _disk_errors("a large value cannot be written"):
-            if self._is_discarded:
+            if self._is_discarded:  # while this thread waited for its turn
                 return
             if self._descriptor is None:
                 self._descriptor, self._path = self._files.new_file()
             else:
                 self._files.require_free_space()
             self._write(self._descriptor, pieces)
-            stretch = self._size_bytes // _SYNC_EVERY_BYTES
+            stretches_before = self._size_bytes // _SYNC_EVERY_BYTES
             for piece in pieces:
                 self._hash.update(piece)
                 self._size_bytes += len(piece)
-            if self._size_bytes // _SYNC_EVERY_BYTES > stretch:
+            if self._size_bytes // _SYNC_EVERY_BYTES > stretches_before:
                 os.fdatasync(self._descriptor)
 
     def _write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
         for first in range(0, len(pieces), _BUFFERS_A_CALL):
             some = pieces[first : first + _BUFFERS_A_CALL]
             written = os.writev(descriptor, some)
-            if written < sum(map(len, some)):
+            if written < sum(map(len, some)):  # a call may write only a part
                 left = memoryview(b"".join(some))[written:]
                 while left:
                     left = left[os.write(descriptor, left) :]
@@ -318,7 +322,7 @@ class IncomingFile:
         """
         if self._buffer is None:
             await _run_shielded(self._discard)
-        else:
+        else:  # nothing is on the disk yet
             self._buffer = None
             self._is_discarded = True
 

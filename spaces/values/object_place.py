@@ -38,6 +38,7 @@ async def claim_location(store: Store, location: str) -> None:
     The location cannot be changed while large values exist. Raises BodiesElsewhere if large values
     are stored in another location.
     """
+    # If another process changes the store meanwhile, the second attempt finds what it wrote.
     for _ in range(2):
         row, counter = (await store.read((BODIES_PLACE_KEY, BODIES_COUNTER))).records
         recorded = _location_of(row)

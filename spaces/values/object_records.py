@@ -50,7 +50,10 @@ def parse_file_name(name: str) -> ObjectName | None:
     except ValueError:
         return None
     found = ObjectName(space16=space16, digest=digest, generation=generation)
-    return found if found.file_name == name else None
+    # `fromhex` also accepts capitals and spaces, which no file name of ours contains.
+    if found.file_name != name:
+        return None
+    return found
 
 
 class ObjectRecord(Packed):

@@ -95,14 +95,13 @@ class OpenedBody(ABC):
             The digest, if only a part of the value is read.
         """
         end = self.size_bytes if stop is None else min(stop, self.size_bytes)
-        hasher = blake3() if (start, end) == (0, self.size_bytes) else None
+        hasher = None
+        if start == 0 and end == self.size_bytes:  # the digest is that of the whole value
+            hasher = blake3()
         for offset in range(start, end, PIECE_BYTES):
             piece = await self._piece(offset, end, hasher)
-            if (
-                hasher is not None
-                and offset + len(piece) == end
-                and hasher.digest() != self._digest
-            ):
+            is_last = offset + len(piece) == end
+            if is_last and hasher is not None and hasher.digest() != self._digest:
                 raise RecordDamaged(
                     "the digest of a large value does not match the recorded digest"
                 )

@@ -37,7 +37,17 @@ from ..keyspace import (
     space_keys,
     usage_counter,
 )
-from ..store.contract import Packed, Put, Range, Record, Store, counter_of, pages_of, read_row
+from ..store.contract import (
+    Packed,
+    Page,
+    Put,
+    Range,
+    Record,
+    Store,
+    counter_of,
+    pages_of,
+    read_row,
+)
 
 LEAST_ROWS_BYTES = 64 * 1024
 PUBLIC_NAME = "public"
@@ -140,14 +150,18 @@ class Usage(FrozenStruct):
     count: int
 
 
-class _Ranked(NamedTuple):
-    """A space in the order of sizes; equal sizes are in the order of keys."""
+class _Sized(NamedTuple):
+    """The row of a space, and the sizes of its contents and of the rest of its rows."""
 
-    size_bytes: int
     key: bytes
+    record: Record
     usage_bytes: int
     row_bytes: int
-    record: Record
+
+
+def _size_order(space: _Sized) -> tuple[int, bytes]:
+    """Return the sort key of a space: its total size, and then the key of its row."""
+    return space.usage_bytes + space.row_bytes, space.key
 
 
 async def largest_spaces(store: Store, *, limit: int) -> Usage:
@@ -156,34 +170,39 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest spaces are kept in memory. Changes during the scan may be missed.
     """
-    largest = list[_Ranked]()
+    largest = list[_Sized]()
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
-        hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
-        counters = [
-            key for space16 in hashes for key in (usage_counter(space16), rows_counter(space16))
-        ]
-        sizes = map(counter_of, (await store.read(counters)).records)
-        for key, record in page.rows:
-            usage_bytes = next(sizes)
-            row_bytes = next(sizes)
-            ranked = _Ranked(
-                size_bytes=usage_bytes + row_bytes,
-                key=key,
-                usage_bytes=usage_bytes,
-                row_bytes=row_bytes,
-                record=record,
-            )
-            largest.append(ranked)
-        largest = heapq.nlargest(limit, largest)
+        largest += await _sizes_in(store, page)
+        largest = heapq.nlargest(limit, largest, key=_size_order)
     total = await read_row(store, TOTAL_SPACES_COUNTER)
     spaces = list[SpaceUsage]()
-    for ranked in largest:
-        hosted = space_of(ranked.record)
+    for sized in largest:
+        hosted = space_of(sized.record)
         if hosted is not None:
             usage = SpaceUsage(
                 space_id=hosted.space.text,
-                usage_bytes=ranked.usage_bytes,
-                row_bytes=ranked.row_bytes,
+                usage_bytes=sized.usage_bytes,
+                row_bytes=sized.row_bytes,
             )
             spaces.append(usage)
     return Usage(tuple(spaces), counter_of(total))
+
+
+async def _sizes_in(store: Store, page: Page) -> list[_Sized]:
+    """Read the counters of the spaces in a page of rows."""
+    hashes = [key[len(SPACES_PREFIX) :] for key, _ in page.rows]
+    usage_keys = [usage_counter(space16) for space16 in hashes]
+    rows_keys = [rows_counter(space16) for space16 in hashes]
+    records = (await store.read([*usage_keys, *rows_keys])).records
+    usage_records = records[: len(hashes)]
+    rows_records = records[len(hashes) :]
+    sizes = list[_Sized]()
+    for (key, record), usage, rows in zip(page.rows, usage_records, rows_records, strict=True):
+        sized = _Sized(
+            key=key,
+            record=record,
+            usage_bytes=counter_of(usage),
+            row_bytes=counter_of(rows),
+        )
+        sizes.append(sized)
+    return sizes

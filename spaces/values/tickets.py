@@ -68,5 +68,6 @@ async def sweep_tickets(store: Store, *, now: float, limit: int = 256) -> bool:
 
     Returns whether more may be left.
     """
+    # The rows of the minute `end` are deleted too, so this whole minute has to be an hour ago.
     end = replay_minute4(max(int(now) - KEPT_AFTER_EXPIRY_S - 60, 0))
     return await remove_until(store, TICKETS_PREFIX, end, limit=limit) == limit

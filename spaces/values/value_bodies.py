@@ -134,7 +134,7 @@ class Staging:
                 held = [b"".join(held)]
             if incoming is not None and held_bytes >= self._step_bytes(is_long):
                 await incoming.append(*held)
-                self._take(-held_bytes)
+                self._take(-held_bytes)  # the pieces are written, so their memory is free
                 held = []
                 held_bytes = 0
                 is_long = True
@@ -147,7 +147,8 @@ class Staging:
     async def keep(self, whole: bytes) -> Body:
         """Add a value that is already in memory.
 
-        Raises the errors of `receive`.
+        It counts towards the memory limit until the end of the block. Raises the errors of
+        `receive`.
         """
         size_bytes = len(whole)
         self._take(size_bytes)

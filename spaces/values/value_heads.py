@@ -18,13 +18,18 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
-from ..keyspace import space_id16, value_key, versions_prefix
+from ..keyspace import SPACE16_IN_KEY, space_id16, value_key, versions_prefix
 from ..store.contract import Packed, Page, Range, Record
 from .metadata import HEADER_TEXT, row_bytes
 from .object_records import ObjectName
 
 MOST_VERSIONS = 128
 """Versions of one path in one read; the setting allows 100."""
+VERSION_SUFFIX_BYTES = 12
+"""The number and the time of replacement at the end of a version's key, after `versions_prefix`."""
+_NUMBER_IN_KEY = slice(-12, -8)
+REPLACED_IN_KEY = slice(-8, None)
+"""The time of replacement in the key of a version, as `micros8` encoded it."""
 
 
 class Head(AcyclicStruct):
@@ -96,7 +101,9 @@ def head_of(record: Record | None, *, key: bytes) -> Head | None:
         return None
     object_name = None
     if row.generation is not None:
-        object_name = ObjectName(space16=key[1:17], digest=row.digest, generation=row.generation)
+        object_name = ObjectName(
+            space16=key[SPACE16_IN_KEY], digest=row.digest, generation=row.generation
+        )
     return Head(
         stamp=record.stamp,
         etag=row.digest.hex(),
@@ -152,14 +159,14 @@ def versions_in(page: Page) -> dict[bytes, Head]:
     for key, record in page.rows:
         head = head_of(record, key=key)
         if head is not None:
-            replaced_at = int.from_bytes(key[-8:], "big")
+            replaced_at = int.from_bytes(key[REPLACED_IN_KEY], "big")
             versions[key] = replace(head, version=version_number(key), replaced_at=replaced_at)
     return versions
 
 
 def version_number(key: bytes) -> int:
     """Return the number of a version by the key of its row."""
-    return int.from_bytes(key[-12:-8], "big")
+    return int.from_bytes(key[_NUMBER_IN_KEY], "big")
 
 
 def version_key(prefix: bytes, number: int, replaced8: bytes) -> bytes:

@@ -8,7 +8,7 @@ Example:
         write = Write(path, await staging.receive(pieces), metadata)
         snapshot = await store.read((head_key(space, path),))
         draft = await values.draft(space, (write,), snapshot.records)
-        plan = await draft.plan(now=now)
+        plan = await draft.finalize(now=now)
         outcome = await store.commit(Commit(puts=(*plan.puts, audit), checks=plan.checks))
 """
 
@@ -99,13 +99,18 @@ class Values:
                 the caller has to handle this case before).
             RecordDamaged, StoreUnavailable: from reading rows.
         """
+        kept = self.kept
+        if removed is None:
+            removed = {}
+        else:
+            kept = {}
         draft = Draft(
             space,
             writes,
             current,
             replaced,
-            kept=self.kept if removed is None else {},
-            removed=removed or {},
+            kept=kept,
+            removed=removed,
             entropy=self._entropy,
             max_bytes=self.files.max_bytes,
         )

@@ -76,7 +76,7 @@ class Bench:
         ]
         records = (await self.store.read([head_key(space, write.path) for write in writes])).records
         draft = await self.values.draft(space, made, records)
-        return DraftedPlan(await draft.plan(now=NOW), draft, tuple(bodies))
+        return DraftedPlan(await draft.finalize(now=NOW), draft, tuple(bodies))
 
     async def commit(self, planned: DraftedPlan, *adds: Add) -> Committed | Refused:
         return await self.store.commit(

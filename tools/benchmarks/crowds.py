@@ -197,7 +197,7 @@ async def _values(values: Values, space: SpaceId, count: int, body: Body) -> Asy
 async def _plan(values: Values, space: SpaceId, numbers: Sequence[int], body: Body) -> WritePlan:
     drafted = [Write(_path(number), body) for number in numbers]
     draft = await values.draft(space, drafted, [None] * len(drafted))
-    return await draft.plan(now=_HOSTED_AT)
+    return await draft.finalize(now=_HOSTED_AT)
 
 
 async def _spaces(values: Values, count: int, body: Body) -> AsyncIterator[Commit]:

@@ -69,7 +69,7 @@ async def load(data: Path, counts: tuple[int, ...]) -> None:
 
 async def _write(store: Store, values: Values, space: SpaceId, numbers: range) -> None:
     writes = [Write(f"{_SHARED}{number:08}", inline_body(b"")) for number in numbers]
-    plan = await (await values.draft(space, writes, [None] * len(writes))).plan(now=1.0)
+    plan = await (await values.draft(space, writes, [None] * len(writes))).finalize(now=1.0)
     assert isinstance(await store.commit(Commit(puts=plan.puts, adds=plan.adds)), Committed)
 
 

@@ -257,8 +257,8 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            quota = reading.quota(draft)  # refuses before `plan` names a file
-            plan = await draft.plan(now=services.now())
+            quota = reading.quota(draft)  # refuses before `finalize` names a file
+            plan = await draft.finalize(now=services.now())
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
                 live=call.live,

@@ -191,4 +191,4 @@ async def _plan_deletes(
         room=version_room(limit_bytes, rows.usage, rows.versions, share=share),
         removed=kept,
     )
-    return await draft.plan(now=services.now())
+    return await draft.finalize(now=services.now())

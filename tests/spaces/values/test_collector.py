@@ -113,7 +113,7 @@ async def test_unfinished_bodies_go_after_an_hour(bench: Bench) -> None:
     assert await sweep_unfinished(bench.files, now=NOW + UNFINISHED_AFTER_S + 1) == 1
     draft = await bench.values.draft(SPACE, (ValueWrite("a", body),), (None,))
     with pytest.raises(StoreUnavailable):
-        await draft.plan(now=NOW)
+        await draft.finalize(now=NOW)
 
 
 async def test_nothing_to_sweep(bench: Bench) -> None:
@@ -181,7 +181,7 @@ async def test_sharing_put_meets_the_collector(bench: Bench) -> None:
         staging.recall()
         records = (await bench.store.read((head_key(SPACE, "b"),))).records
         draft = await bench.values.draft(SPACE, (ValueWrite("b", sharing.bodies[0]),), records)
-        plan = await draft.plan(now=NOW)
+        plan = await draft.finalize(now=NOW)
         assert isinstance(await bench.commit(type(sharing)(plan, draft, sharing.bodies)), Committed)
     await bench.collect(NOW + 3 * UNLINK_AFTER_S)
     assert await bench.body("b") == LARGE
@@ -213,7 +213,7 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: 
         assert isinstance(await bench.commit(standing), Refused)
         staging.recall()
         draft = await bench.values.draft(SPACE, (ValueWrite("a", standing.bodies[0]),), (None,))
-        plan = await draft.plan(now=NOW)
+        plan = await draft.finalize(now=NOW)
         assert isinstance(
             await bench.commit(type(standing)(plan, draft, standing.bodies)), Committed
         )

@@ -29,7 +29,7 @@ SPACE = SpaceId(Principal(OWNER.did), "default")
 async def write(store: Store, space: SpaceId, *writes: Write) -> None:
     values = Values(store, ObjectFolder(Path("unused")), CountingEntropy())
     records = (await store.read([head_key(space, write.path) for write in writes])).records
-    plan = await (await values.draft(space, writes, records)).plan(now=NOW)
+    plan = await (await values.draft(space, writes, records)).finalize(now=NOW)
     await store.commit(Commit(puts=plan.puts))
 
 

@@ -303,7 +303,7 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, place: Place) 
         staging.recall()
         records = (await bench.store.read((head_key(SPACE, "a"),))).records
         draft = await bench.values.draft(SPACE, (ValueWrite("a", standing.bodies[0]),), records)
-        plan = await draft.plan(now=later)
+        plan = await draft.finalize(now=later)
         assert (
             type(await bench.commit(type(standing)(plan, draft, standing.bodies))).__name__
             == "Committed"

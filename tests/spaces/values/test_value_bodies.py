@@ -229,7 +229,7 @@ async def test_refused_commit_names_its_file_anew(bench: Bench) -> None:
         (first,) = bench.names()
         staging.recall()
         draft = await bench.values.draft(SPACE, (ValueWrite("a", planned.bodies[0]),), (None,))
-        await draft.plan(now=0.0)
+        await draft.finalize(now=0.0)
         (second,) = bench.names()
         assert first.name.rpartition("-")[0] == second.name.rpartition("-")[0]
         assert first != second

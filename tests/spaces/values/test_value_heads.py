@@ -210,7 +210,7 @@ async def test_a_body_in_a_row_is_no_reference_to_an_equal_one_in_a_file(bench: 
         staging._inline_free_bytes = 0  # as after many small bodies in one batch
         in_file = await staging.keep(SMALL)
         writes = (ValueWrite("a", in_file), ValueWrite("b", inline_body(SMALL)))
-        plan = await (await bench.values.draft(SPACE, writes, (None, None))).plan(now=NOW)
+        plan = await (await bench.values.draft(SPACE, writes, (None, None))).finalize(now=NOW)
         await bench.store.commit(Commit(puts=plan.puts, checks=plan.checks, adds=plan.adds))
     assert await bench.references(SMALL) == 1
     assert await bench.body("a") == SMALL

@@ -65,7 +65,7 @@ async def write(
             room = VersionRoom(limit_bytes, counter_of(usage), counter_of(kept))
         found = await kept_of(bench, paths[0]) if purges else None
         draft = await bench.values.draft(SECRETS, writes, records, room=room, removed=found)
-        plan = await draft.plan(now=now)
+        plan = await draft.finalize(now=now)
         return await bench.store.commit(Commit(puts=plan.puts, checks=plan.checks, adds=plan.adds))
 
 
@@ -240,7 +240,7 @@ async def test_racing_writes_keep_each_value_once(keeping: Bench) -> None:
         records = (await keeping.store.read((key,))).records
         written = ValueWrite("vault/a", inline_body(body))
         draft = await keeping.values.draft(SECRETS, (written,), records)
-        drafts.append(await draft.plan(now=NOW))
+        drafts.append(await draft.finalize(now=NOW))
     outcomes = [
         await keeping.store.commit(Commit(puts=plan.puts, checks=plan.checks, adds=plan.adds))
         for plan in drafts
