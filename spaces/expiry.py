@@ -16,9 +16,13 @@ async def rows_until(
     tombstones are skipped. Bytes of a key beyond the length of `prefix ‖ end` are ignored.
     """
     last = prefix + end
+    size_bytes = len(last)
     async for page in pages_of(store, Range(prefix, limit=limit, keys_only=keys_only)):
-        if page.rows or (page.last_key or b"")[: len(last)] > last:
-            return tuple([row for row in page.rows if row[0][: len(last)] <= last])
+        if page.rows:
+            return tuple([(key, record) for key, record in page.rows if key[:size_bytes] <= last])
+        # The page has only tombstones. Rows after the end key are not searched.
+        if page.last_key is not None and page.last_key[:size_bytes] > last:
+            return ()
     return ()
 
 

@@ -8,7 +8,7 @@ secret. A node must not start on a copy of a store with another secret, or on an
 
 from capabilities.clock_and_entropy import Entropy
 
-from ._codec import Codec
+from ._codec import Codec, value_or_empty
 from .keyspace import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from .space_errors import RecordDamaged, SchemaMismatch, StoreBusy, WrongSecret
 from .store.contract import ABSENT, Packed, Put, Store, commit_puts
@@ -36,7 +36,7 @@ async def recorded_identity(store: Store) -> Identity | None:
     schema, identity = (await store.read((SCHEMA_KEY, IDENTITY_KEY))).records
     if schema is None and identity is None:
         return None
-    found = int.from_bytes((schema and schema.value) or b"", "big")
+    found = int.from_bytes(value_or_empty(schema), "big")
     if found != SCHEMA_VERSION:
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     known = _CODEC.read(identity)
@@ -58,8 +58,11 @@ async def ensure_identity(store: Store, *, node_did: str, entropy: Entropy) -> I
             Put(SCHEMA_KEY, SCHEMA_VERSION.to_bytes(4, "big"), expect=ABSENT),
             Put(IDENTITY_KEY, identity_row(fresh), expect=ABSENT),
         )
-        # Refused: another worker wrote the identity first. Its row is checked like any other.
-        identity = fresh if is_written else await recorded_identity(store)
+        if is_written:
+            identity = fresh
+        else:
+            # Another worker wrote the identity first. It is checked like any other.
+            identity = await recorded_identity(store)
     if identity is None:
         raise StoreBusy("the store's identity could not be recorded")
     if identity.node_did != node_did:

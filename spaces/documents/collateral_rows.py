@@ -55,11 +55,9 @@ def state_put(family: Family, state: CollateralState | None, *, expect: Expect =
 
     `family` is the platform family of the collateral. A state of None deletes the row.
     """
-    return Put(
-        collateral_state_key(*family),
-        None if state is None else _CODEC.encode(state),
-        expect=expect,
-    )
+    fmspc, authority = family
+    value = None if state is None else _CODEC.encode(state)
+    return Put(collateral_state_key(fmspc, authority), value, expect=expect)
 
 
 async def collateral_states(store: Store) -> Sequence[tuple[Family, CollateralState, bytes]]:

@@ -125,6 +125,9 @@ PERIOD_S = 30 * 86_400.0
 _MOST_RECEIPTS = 250
 _END_OF_NETWORK = b"\xff" * PLACE_BYTES
 _SORT_KEY_OFFSET = len(RECEIPTS_PREFIX) + 16
+_TIME_IN_KEY = slice(_SORT_KEY_OFFSET, _SORT_KEY_OFFSET + 8)
+_PERIOD_IN_KEY = slice(1, 5)
+_SHA256_IN_KEY = slice(5, None)
 _WALK = "receipts"
 
 
@@ -154,25 +157,25 @@ async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> boo
     each network are read. Returns True if more old receipts may remain.
     """
     until8 = micros8(until)
-    position = begun = await walk_position(store, _WALK)
+    former_position = await walk_position(store, _WALK)
+    position = former_position
     for _ in range(pages):
         page = await read_page(
             store, Range(RECEIPTS_PREFIX, after=position, limit=_MOST_RECEIPTS, keys_only=True)
         )
-        old = [key for key, _ in page.rows if key[_SORT_KEY_OFFSET : _SORT_KEY_OFFSET + 8] < until8]
+        keys = [key for key, _ in page.rows]
+        old = [key for key in keys if key[_TIME_IN_KEY] < until8]
         position = page.place
-        last = None
-        if page.rows:
-            last, _ = page.rows[-1]
-        if position is not None and last is not None and last not in old:
-            # The rest of this network is even more recent: continue with the next network.
-            position = last[:_SORT_KEY_OFFSET] + _END_OF_NETWORK
+        if position is not None and keys and keys[-1][_TIME_IN_KEY] >= until8:
+            # The further receipts of this network are even more recent, so the scan continues with
+            # the next network.
+            position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old:
             await commit_puts(store, *[Put(key, None) for key in old], walk_put(_WALK, position))
             return True
-        if position is None:
+        if position is None:  # all networks were scanned; the next scan begins with the first
             break
-    if position != begun:
+    if position != former_position:
         await commit_puts(store, walk_put(_WALK, position))
     return False
 
@@ -182,7 +185,7 @@ async def sweep_documents(store: Store, *, until: float, now: float) -> int:
 
     The time `until` is in epoch seconds. Returns the number of usage rows that were processed.
     """
-    last = document_span(until) - 1
+    last = document_span(until) - 1  # the last period that ended before `until`
     if last < 0:
         return 0
     due = await rows_until(store, DOCUMENT_USES_PREFIX, last.to_bytes(4, "big"), limit=64)
@@ -197,19 +200,20 @@ async def _document_removal(store: Store, key: bytes, record: Record, *, now: fl
     The commit also deletes the old usage row. The document is unused if it has no usage row of a
     later period. Otherwise it is kept.
     """
-    period, sha256 = int.from_bytes(key[1:5], "big"), key[5:]
-    current = document_span(now)
-    later = [document_use_key(number, sha256) for number in range(period + 1, current + 2)]
+    period = int.from_bytes(key[_PERIOD_IN_KEY], "big")
+    sha256 = key[_SHA256_IN_KEY]
+    next_period = document_span(now) + 1
+    later = [document_use_key(number, sha256) for number in range(period + 1, next_period + 1)]
     found = (await store.read(later)).records
-    gone = Put(key, None, expect=record.stamp)
+    usage_put = Put(key, None, expect=record.stamp)
     if any(map(has_value, found)):
-        return Commit(puts=(gone,))
+        return Commit(puts=(usage_put,))
     # RC26: a concurrent commit that refers to the document writes one of these rows, and the
     # document with it. So this commit is refused, or the other one comes later and writes the
-    # document again. Three periods are expected to be unused, because clocks may differ by less
-    # than a period.
+    # document again. The rows of the former, the current and the next period have to be absent,
+    # because clocks may differ by less than a period.
     unused = [Put(one, None, expect=ABSENT) for one in later[-3:]]
-    return Commit(puts=(gone, Put(document_key(sha256), None), *unused))
+    return Commit(puts=(usage_put, Put(document_key(sha256), None), *unused))
 
 
 def document_span(at: float) -> int:

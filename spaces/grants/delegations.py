@@ -262,7 +262,7 @@ class Delegations:
         about revocations: read the markers with `marker_keys` afterwards, in the read that the
         answer is based on.
         """
-        found: dict[Digest | None, Registered | None] = {None: None}
+        found: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
         missing = list[Digest]()
         for cid in cids:
             if cid is None or cid in found:
@@ -366,6 +366,7 @@ def unexpired_of(page: Page, *, now: float) -> tuple[ContentKey, ...]:
     expires with the earliest expiry in its closure.
     """
     now8 = micros8(now)
+    # The value of a row is the content key, and then the expiry, encoded like `now8`.
     values = [record.value for _, record in page.rows if record.value]
     return tuple(
         [ContentKey(value[:_CONTENT_BYTES]) for value in values if value[_CONTENT_BYTES:] > now8]
@@ -378,10 +379,11 @@ def party_range(
     """Return the range of database rows that list a principal's delegations.
 
     The range contains the delegations from the principal (ROLE_FROM) or to the principal (ROLE_TO).
-    Rows are in the order of `sort_key_of`.
+    Rows are in the order of `sort_key_of`. `after` is the sort key after which the range begins.
     """
     prefix = party_key(x16(principal), role)
-    return Range(prefix, after=None if after is None else prefix + after, limit=limit)
+    start = None if after is None else prefix + after
+    return Range(prefix, after=start, limit=limit)
 
 
 def sort_key_at(key: bytes) -> bytes:

@@ -97,7 +97,8 @@ class HostingRequest(AcyclicStruct):
     """A request to host spaces.
 
     `mentioned` contains all spaces that the request names. `wanted` contains those that the node
-    may start to host.
+    may start to host. `newcomers` is the key of the counter of new owners, if they are counted for
+    the client address of the request.
     """
 
     mentioned: tuple[SpaceId, ...]
@@ -111,9 +112,9 @@ class HostingRequest(AcyclicStruct):
         return tuple(dict.fromkeys([space.owner for space in self.wanted]))
 
     @property
-    def admitted(self) -> tuple[Principal, ...]:
-        """The owners whose admission is required (ST13, ST14)."""
-        return tuple(filter(self.policy.needs_admission, self.owners))
+    def to_admit(self) -> tuple[Principal, ...]:
+        """The owners whose spaces are hosted only if the operator admitted them (ST13, ST14)."""
+        return tuple([owner for owner in self.owners if self.policy.needs_admission(owner)])
 
     def keys(self) -> tuple[bytes, ...]:
         """Return the keys of the rows that `plan_hosting` needs.
@@ -123,9 +124,12 @@ class HostingRequest(AcyclicStruct):
         spaces = tuple([space_keys(space).row for space in self.mentioned])
         if not self.wanted:  # nothing will be hosted, so the counters are not needed
             return spaces
+        admissions = [admission_key(owner) for owner in self.to_admit]
         counters = [owner_counter(x16(owner)) for owner in self.owners]
-        tail = filter(None, (TOTAL_SPACES_COUNTER, self.newcomers))
-        return (*[admission_key(owner) for owner in self.admitted], *spaces, *counters, *tail)
+        counters.append(TOTAL_SPACES_COUNTER)
+        if self.newcomers is not None:
+            counters.append(self.newcomers)
+        return (*admissions, *spaces, *counters)
 
 
 class HostingPlan(AcyclicStruct):
@@ -194,6 +198,7 @@ def hosting_by_grant(
         return HostingRequest(mentioned)
     # one grant may host several spaces, each named exactly (D40, D44)
     explicit = hosted_spaces(delegation)
+    # without parents, it may also host spaces of its signer that it names in any way
     signer = None if delegation.parents else delegation.delegator
     return _request(mentioned, frozenset(explicit), signer, policy, client=client, now=now)
 
@@ -222,8 +227,10 @@ def _request(
     The node may start to host the explicitly granted spaces and, if the mode hosts spaces
     automatically, the signer's own spaces.
     """
-    owner = signer if policy.is_automatic else None
-    wanted = tuple([space for space in mentioned if _may_be_named(space, explicit, owner)])
+    automatic_owner = signer if policy.is_automatic else None
+    wanted = tuple(
+        [space for space in mentioned if _may_be_hosted(space, explicit, automatic_owner)]
+    )
     if not wanted:
         return HostingRequest(mentioned)  # the usual case
     counted = counted_client(client)
@@ -233,11 +240,14 @@ def _request(
     return HostingRequest(mentioned=mentioned, wanted=wanted, policy=policy, newcomers=newcomers)
 
 
-def _may_be_named(space: SpaceId, explicit: Collection[SpaceId], owner: Principal | None) -> bool:
+def _may_be_hosted(
+    space: SpaceId, explicit: Collection[SpaceId], automatic_owner: Principal | None
+) -> bool:
+    """Return whether a space is explicitly granted or the signer's own, and may have its name."""
     if space in explicit:
         # names that mean another folder, or are too long for one, are never hosted (Q30)
         return space.name not in (".", "..") and len(space.name.encode()) <= MAX_NAME_BYTES
-    return space.owner == owner and _AUTOMATIC_NAME.fullmatch(space.name) is not None
+    return space.owner == automatic_owner and _AUTOMATIC_NAME.fullmatch(space.name) is not None
 
 
 def plan_hosting(
@@ -249,7 +259,7 @@ def plan_hosting(
     first, it is planned again from a new read, and then skips the space.
     """
     found = dict(zip(request.keys(), records, strict=True))
-    to_admit = request.admitted
+    to_admit = request.to_admit
     # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_keys(space).row])]
@@ -258,7 +268,7 @@ def plan_hosting(
     counters = _SpaceCounters(request, found)
     for space in request.wanted:
         owner = space.owner
-        # in mode `permit`, an owner is listed or has a row (ST13, ST14)
+        # an owner who is not listed in the settings needs a row of admission (ST13, ST14)
         is_refused = owner in to_admit and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue
@@ -269,6 +279,7 @@ def plan_hosting(
             counters.increase(limits)
     active = hosted | new
     owners = dict.fromkeys([space.owner for space in new])
+    # The commit is refused if one of these rows changes. A removed admission then takes effect.
     relied_on = [space_keys(space).row for space in hosted]
     relied_on += [admission_key(owner) for owner in owners if owner in to_admit]
     return HostingPlan(

@@ -8,6 +8,7 @@ could be used again after a sweep.
 import math
 from datetime import UTC, datetime
 
+from .._codec import value_or_empty
 from ..keyspace import REPLAY_FLOOR_KEY, RESTORED_KEY, acceptance_delay_s
 from ..store.contract import ReplayRecord, Store
 
@@ -45,8 +46,10 @@ async def closed_until(store: Store, now: float) -> float | None:
     reason; a clock that was wrong can refuse tokens too. Times are in epoch seconds.
     """
     floor, restored = (await store.read((REPLAY_FLOOR_KEY, RESTORED_KEY))).records
-    ahead_s = acceptance_delay_s((floor and floor.value) or b"", now)
-    return round(now + ahead_s) if ahead_s and restored is not None else None
+    delay_s = acceptance_delay_s(value_or_empty(floor), now)
+    if restored is None or not delay_s:
+        return None
+    return round(now + delay_s)
 
 
 RESTORE_WAIT = (

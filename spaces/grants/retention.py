@@ -100,6 +100,8 @@ class _Counter(NamedTuple):
             return ()
         if self.value + more > self.limit:
             raise TooManyDelegations(f"the limit of {self.limit} {self.what} is reached")
+        # This adds nothing, but refuses the commit if its other parts bring the counter over the
+        # limit. The counter may have grown since it was read.
         return (Add(self.key, 0, at_most=self.limit),)
 
 
@@ -164,6 +166,7 @@ def delegation_usage(
     `others` has the limits for signers who host no space here.
     """
     values = dict(zip(keys, map(counter_of, records), strict=True))
+    # the order of `delegation_usage_keys`; without a client address, the last two are missing
     delegations_key, signer_bytes_key, spaces_key, *client_keys = keys
     hosts = hosts_now or values[spaces_key] > 0
     limits = hosting if hosts else others
@@ -204,17 +207,20 @@ def plan_removal(
     """
     own_end = None if stored is None else stored.delegation.expires_at
     if stored is None or record is None or own_end is None:
+        # The delegation was removed before, or never expires itself and stays.
         return Commit(puts=(Put(due, None),))
     delegation = stored.delegation
-    if micros8(own_end) > removal_cutoff(now):
+    if micros8(own_end) > removal_cutoff(now):  # until then it could be registered again
         later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
         return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
     whole = delegation_key(delegation.content_key)
-    keys = {due, *[put.key for put in registration_puts(stored)]} - {whole}
+    keys = {due, *[put.key for put in registration_puts(stored)]}
+    keys.discard(whole)  # removed below, on condition that it is unchanged
     if delegation.form == "cacao":
         # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
     puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
+    # The counters of bytes need no update: the removed rows were charged to them.
     return Commit(puts=puts, adds=(Add(delegations_counter(x16(issuing_owner(delegation))), -1),))
 
 
