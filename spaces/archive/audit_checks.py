@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from capabilities.audit_export import entry_hash, genesis_hash
 
+from .._codec import value_or_empty
 from ..audit.audit_chain import chain_head
 from ..audit.audit_records import audit_record_of
 from ..audit.pruning import pruning_of
@@ -39,8 +40,9 @@ class _Numbered(Struct):
 
 
 def _numbered(record: Record | None, what: str) -> _Numbered:
+    """Decode an entry or a signed head. `what` names it in the error."""
     try:
-        return msgspec.json.decode((record and record.value) or b"", type=_Numbered)
+        return msgspec.json.decode(value_or_empty(record), type=_Numbered)
     except (ValueError, RecursionError) as exc:
         raise RecordDamaged(f"{what} of the audit chain is missing or cannot be decoded") from exc
 

@@ -174,7 +174,8 @@ class ArchiveWriter:
 
         The tar member is padded with zeros to its declared size, rounded up to a whole block.
         """
-        end_bytes = self._end_bytes + -self._end_bytes % BLOCKSIZE
+        padding_bytes = -self._end_bytes % BLOCKSIZE
+        end_bytes = self._end_bytes + padding_bytes
         while (missing_bytes := end_bytes - self.size_bytes) > 0:
             self.write(bytes(min(missing_bytes, _PIECE_BYTES)))
 
@@ -213,7 +214,7 @@ class ArchiveReader:
         """
         is_whole = False
         while True:
-            digest = self._hasher.hexdigest()
+            digest = self._hasher.hexdigest()  # of all bytes before this member
             info = self._header()
             if info is None:
                 break
@@ -228,8 +229,9 @@ class ArchiveReader:
             else:
                 yield info.name
             for _ in self.pieces():
-                pass
+                pass  # skip what the caller did not read
             self._read_zeros(-info.size % BLOCKSIZE)
+        # An archive ends with two blocks of zeros. `_header` has read the first.
         self._read_zeros(BLOCKSIZE)
         if self._stream.read(1) or not is_whole:
             raise BackupDamaged("the backup was altered: it does not end with its digest")
@@ -414,9 +416,11 @@ async def write_backup(
                     number += 1
                     done(archive.size_bytes)
                     await asyncio.sleep(0)
+            # The read transaction has ended, because LMDB's file grows while one is open.
             for name, size_bytes in noted_bodies(names):
                 await _add_body(objects, archive, name, size_bytes, taken)
                 done(archive.size_bytes)
+        # BK10: after the rows, so that each copy has every write acknowledged before the mark.
         databases.seek(0)
         for line in databases:
             _add_database(folder, archive, line.rstrip(), taken)
@@ -435,7 +439,7 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
     is_same_disk = os.fstat(stream.fileno()).st_dev == store_folder.stat().st_dev
 
     def require_space() -> None:
-        # The node must still be able to write; large values leave as much.
+        # The node must still be able to write. Large values leave the same reserve free.
         if is_same_disk and disk_usage(stream.fileno()).free < RESERVE_BYTES:
             raise StoreFull(
                 "no free space for the backup: the rest of the disk is reserved for the store"
@@ -445,7 +449,10 @@ def _space_guard(stream: BinaryIO, store_folder: Path) -> Callable[[], None]:
 
 
 def _add_database(folder: Path, archive: ArchiveWriter, file: str, taken: BackupSummary) -> None:
-    """Copy an SQL database into the archive (BK10)."""
+    """Copy an SQL database into the archive (BK10).
+
+    One that is missing or damaged is left out.
+    """
     try:
         with database_copy(folder / file) as copy:
             archive.begin(file, os.fstat(copy.fileno()).st_size)
@@ -467,7 +474,8 @@ async def _add_body(
 ) -> None:
     """Copy a large value into the archive.
 
-    If the file is missing or damaged, the member does not match the digest in its name (BK3).
+    If the file is missing or damaged, the member does not match the digest in its name (BK3). The
+    member's size is written before the contents are read, so the member cannot be taken back.
     """
     member = f"{BODIES_FOLDER}/{name.digest[:1].hex()}/{name.file_name}"
     try:

@@ -45,7 +45,7 @@ def note_bodies(part: Part, notes: BinaryIO) -> None:
         # ST7: a record is charged the size of its body as long as values refer to it.
         if found is not None and found.references > 0 and account:
             note = key[1:] + found.generation + size_bytes.to_bytes(8, "big")
-            if len(note) == _NOTE.size:
+            if len(note) == _NOTE.size:  # otherwise the row is damaged
                 notes.write(note)
 
 
@@ -123,6 +123,7 @@ async def move_bodies(
                 note_bodies(part, notes)
         for name, size_bytes in noted_bodies(notes):
             try:
+                # This raises if the file is missing or has another size.
                 async with await target.open(name, size_bytes=size_bytes):
                     pass
             except RecordDamaged:  # not copied yet

@@ -30,7 +30,9 @@ from ..keyspace import (
     OBJECTS_PREFIX,
     ROWS_PREFIX,
     SCHEMA_KEY,
+    SPACE16_IN_KEY,
     USAGE_PREFIX,
+    VALUE_PREFIX_BYTES,
     VALUES_PREFIX,
     space_key,
 )
@@ -47,7 +49,8 @@ from .row_checks import accounting_entries
 Readers = Mapping[bytes, Callable[[bytes], bytes]]
 """Functions that decode a row and return its key, by the first byte of keys or by whole keys."""
 
-_MOST = (1 << 63) - 1
+# The largest integer that SQLite stores.
+_MOST_AMOUNT = (1 << 63) - 1
 MOST_SHOWN = 1000
 """The largest number of findings that are listed; all of them are counted."""
 _CREATE = "create table sums (account blob primary key, amount integer not null) without rowid"
@@ -100,7 +103,9 @@ class _Balances:
 
     def book(self, account: bytes, amount: int) -> None:
         """Add an amount to an account."""
-        self._sums.execute(_ADD, (account, max(-_MOST, min(amount, _MOST))))
+        # A damaged row can contain any number.
+        stored_amount = max(-_MOST_AMOUNT, min(amount, _MOST_AMOUNT))
+        self._sums.execute(_ADD, (account, stored_amount))
 
     def unbalanced(self) -> Iterator[tuple[bytes, int]]:
         """Return the accounts whose entries do not add up to zero."""
@@ -113,6 +118,12 @@ async def check_store(
     """Check the consistency of a store in a data folder.
 
     Every row, every counter, every large value and every database is checked.
+
+    Args:
+        rows: of the store.
+        objects: the large values of the store.
+        folder: the data folder, with the SQL databases.
+        readers: functions for rows that belong to a layer above.
     """
     checked = Checked()
     try:
@@ -120,6 +131,7 @@ async def check_store(
             async with rows.lock_bodies():
                 async with rows.snapshot() as snapshot:
                     _check_rows(snapshot, checked, readers or {}, notes, folder)
+                # The snapshot is closed first, because LMDB's file grows while one is open.
                 for name, size_bytes in noted_bodies(notes):
                     await _check_body(name, size_bytes, objects, checked)
     except RecordDamaged as exc:
@@ -176,7 +188,10 @@ def _check_row(
     balances: _Balances,
     readers: Readers,
 ) -> None:
-    """Check a row, and book its entries."""
+    """Check a row, and book its entries.
+
+    A row that belongs to a layer above is decoded by one of `readers`.
+    """
     for account, amount in accounting_entries(key, parsed, snapshot.get):
         balances.book(account, amount)
     read = readers.get(key) or readers.get(key[:1])
@@ -203,19 +218,25 @@ def _report_balance(account: bytes, amount: int, snapshot: StoreSnapshot, checke
 
 
 def _name_of(key: bytes, snapshot: StoreSnapshot) -> str:
-    """Return a readable name for a row or counter."""
+    """Return a readable name for a row or counter.
+
+    The key of a longer path ends with a part of the path, after a hash.
+    """
+    space16 = key[SPACE16_IN_KEY]
+    rest = key[VALUE_PREFIX_BYTES:]
     if key[:1] in (VALUES_PREFIX, LONG_VALUES_PREFIX):
-        path = key[17:].decode("utf-8", "replace")
-        return f"value {path!r} of {_space_name(key[1:17], snapshot)}"
+        path = rest.decode("utf-8", "replace")
+        return f"value {path!r} of {_space_name(space16, snapshot)}"
     if key[:2] == USAGE_PREFIX:
         return f"bytes of the bodies of {_space_name(key[2:], snapshot)}"
     if key[:2] == ROWS_PREFIX:
         return f"bytes of the rows of {_space_name(key[2:], snapshot)}"
     if key[:1] == OBJECTS_PREFIX:
-        return f"references to the body {key[17:49].hex()} of {_space_name(key[1:17], snapshot)}"
+        digest = rest[:32]
+        return f"references to the body {digest.hex()} of {_space_name(space16, snapshot)}"
     if key[:1] == DATABASES_PREFIX:
         return (
-            f"database {_database_path(key, snapshot)!r} of {_space_name(key[1:17], snapshot)},"
+            f"database {_database_path(key, snapshot)!r} of {_space_name(space16, snapshot)},"
             f" file {file_of(key)}"
         )
     return f"{key[:1].decode('ascii', 'replace')!r} {key[1:].hex()}"
@@ -231,8 +252,11 @@ def _database_path(key: bytes, snapshot: StoreSnapshot) -> str | None:
 
 
 def _space_name(space16: bytes, snapshot: StoreSnapshot) -> str:
+    """Return the id of a space, or its hash if its row is missing or damaged."""
     try:
         hosted = space_of(snapshot.get(space_key(space16)))
     except RecordDamaged:
         hosted = None
-    return f"the space {space16.hex()}" if hosted is None else hosted.space.text
+    if hosted is None:
+        return f"the space {space16.hex()}"
+    return hosted.space.text

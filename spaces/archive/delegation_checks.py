@@ -55,11 +55,13 @@ def delegation_entries(key: bytes, record: Record, get: Get) -> Iterator[Account
             missing.add(name[:1])
         elif name[:1] in INDEXES:
             yield name[:1], 1
+    # An earlier version wrote this row for delegations that are no sessions by today's rules.
     session = session_row_key(delegation)
     if session not in rows and get(session) is not None:
         yield session[:1], 1
     expiry_rows = _count_expiry_rows(found, get)
     yield EXPIRY_PREFIX, expiry_rows
+    # Without an expiry of its own, a delegation stays after its row in this index was swept.
     if not expiry_rows and delegation.expires_at is not None:
         missing.add(EXPIRY_PREFIX)
     kinds = ", ".join(sorted(kind.decode() for kind in missing))
@@ -120,10 +122,10 @@ def index_entries(key: bytes, record: Record, get: Get) -> Iterator[AccountingEn
     """
     value = record.value or b""
     kind = key[:1]
-    whole_bytes = _CONTENT_BYTES
-    if kind == b"X":
-        whole_bytes += 8
-    require(len(value) == whole_bytes, "a row has the wrong length for its type")
+    right_bytes = _CONTENT_BYTES
+    if kind == b"X":  # the expiry follows
+        right_bytes += 8
+    require(len(value) == right_bytes, "a row has the wrong length for its type")
     if kind == ALIASES_PREFIX:
         require(len(key) == 1 + _CONTENT_BYTES, "a key has the wrong length for its type")
         return

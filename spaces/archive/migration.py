@@ -111,8 +111,9 @@ async def filled_database(
             await _begin(database)
             filling = database.transaction()
             await filling.start()
-            # Others see this at the commit. A second move at the same time waits here. It must not
-            # delete the rows of the first.
+            # This deletes the row that `_begin` wrote. Other sessions see that at the commit. A
+            # second migration at the same time waits here until then, finds no row, and is refused.
+            # So it does not delete the rows of the first.
             if await database.execute(sql.END_MIGRATION) != "DELETE 1":
                 raise MigrationRefused(
                     "another migration or restore has already filled the database",
@@ -130,12 +131,15 @@ async def filled_database(
         with closing(ReplayRecords(folder, boot_id())) as replay_records:
             claims = replay_records.rows()
         moved.claims = len(claims)
-        await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, [os.urandom(16) for _ in claims])
+        stamps = [os.urandom(16) for _ in claims]
+        await database.execute(sql.COPY_REPLAY_RECORDS_IN, claims, stamps)
         if moved.digest != await _digest_of(parts_in(database)):
             raise MigrationRefused(
                 "the rows in the database differ from the rows in the data folder",
                 next_step="empty the database, then run the command again",
             )
+        # A move marks its source as moved in the block of the caller, before this commit makes the
+        # database a store (ST12).
         yield moved
         await filling.commit()
 
@@ -190,41 +194,60 @@ async def move_from_postgres(
                     " migrate-store --to postgresql, or sealspace admin restore)",
                 )
             _refuse_moved(await _moved_to(database, schema), place, again=again)
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)  # remains of an interrupted move
             with new_environment(staging) as write:
                 async with read_snapshot(database) as parts:
                     async for part in parts:
                         write(part)
                         moved.add(part)
                         progress(moved.rows)
-            await database.execute(sql.CREATE_PLACE)
-            await database.execute(sql.FORGET_PLACE)
-            await database.execute(sql.RECORD_PLACE, place)
-            await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
             # ST12: from here on, no process writes rows or replay records
-            for statement in (*sql.THAW, *sql.FREEZE):
-                await database.execute(statement)
+            await _mark_and_freeze(database, place)
             claims = await database.fetch(sql.COPY_REPLAY_RECORDS_OUT)
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
-                for (claimed,) in claims:
-                    key = claimed[4:].ljust(32, b"\0")
-                    minute = int.from_bytes(claimed[:4], "big")
-                    replay_records.add(ReplayRecord(key, expires_at=60 * minute))
+                for (row,) in claims:
+                    replay_records.add(_replay_record_in(row))
+            # Rows that were written before the tables were frozen may be missing in the copy.
             async with read_snapshot(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)
             if not is_same:
-                for statement in sql.THAW:
-                    await database.execute(statement)
-                await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
+                await _unmark_and_thaw(database)
                 raise MigrationRefused(
                     "the database changed during the migration",
                     next_step="stop all nodes that use the database, then run migrate-store again",
                 )
-        environment_folder(staging).rename(environment_folder(folder))
+        environment_folder(staging).rename(environment_folder(folder))  # now it is a store
         sync_folder(folder)
         shutil.rmtree(staging)
     return moved
+
+
+async def _mark_and_freeze(database: Session, place: str) -> None:
+    """Record where the store in a database is moved to, and let its tables refuse new rows."""
+    await database.execute(sql.CREATE_PLACE)
+    await database.execute(sql.FORGET_PLACE)
+    await database.execute(sql.RECORD_PLACE, place)
+    await database.execute(sql.CHANGE_VERSION, MOVED_VERSION)
+    # An interrupted move can have frozen the tables already, and they cannot be frozen twice.
+    for statement in (*sql.THAW, *sql.FREEZE):
+        await database.execute(statement)
+
+
+async def _unmark_and_thaw(database: Session) -> None:
+    """Make a database a store again that was about to be moved."""
+    for statement in sql.THAW:
+        await database.execute(statement)
+    await database.execute(sql.CHANGE_VERSION, TABLES_VERSION)
+
+
+def _replay_record_in(row: bytes) -> ReplayRecord:
+    """Return a replay record by its row, which has its minute and the first 16 bytes of its key.
+
+    The other bytes of the key are not stored. Zeros stand for them.
+    """
+    minute = int.from_bytes(row[:4], "big")
+    return ReplayRecord(row[4:].ljust(32, b"\0"), expires_at=60 * minute)
 
 
 def describe_database(url: str) -> str:
@@ -235,9 +258,11 @@ def describe_database(url: str) -> str:
     """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    host = query.get("host") or parts.netloc.rpartition("@")[2] or "localhost"
+    _, _, host_of_url = parts.netloc.rpartition("@")
+    host = query.get("host") or host_of_url or "localhost"
     schema = f", schema {query['search_path']}" if "search_path" in query else ""
-    return f"the database {parts.path.strip('/') or 'of the role'} at {host}{schema}"
+    name = parts.path.strip("/") or "of the role"  # PostgreSQL's default is named like the role
+    return f"the database {name} at {host}{schema}"
 
 
 def describe_folder(folder: Path) -> str:
@@ -248,18 +273,21 @@ def describe_folder(folder: Path) -> str:
     return f"the data folder {folder.resolve()} on {socket.gethostname()}"
 
 
-def _refuse_moved(former: str | None, place: str, *, again: bool) -> None:
+def _refuse_moved(recorded: str | None, destination: str, *, again: bool) -> None:
     """Reject a store that was already migrated to another destination.
+
+    `recorded` is where the store was moved to, or None if it was not moved.
 
     Raises MigrationRefused. The rows of a migrated store are out of date. A move to the same
     destination may be run again, and any move if `again` is True.
     """
-    if former is not None and former != place and not again:
-        raise MigrationRefused(
-            f"the store was moved to {former}",
-            next_step="run the command on the store at that location; if that store is lost, add"
-            " --again here",
-        )
+    if again or recorded is None or recorded == destination:
+        return
+    raise MigrationRefused(
+        f"the store was moved to {recorded}",
+        next_step="run the command on the store at that location; if that store is lost, add"
+        " --again here",
+    )
 
 
 async def _begin(database: Session) -> None:
@@ -286,14 +314,14 @@ async def _begin(database: Session) -> None:
 
 
 async def _moved_to(database: Session, schema: dict[str, int]) -> str | None:
-    return (
-        str(await database.fetchval(sql.PLACE_OF_MOVE))
-        if schema.get("version") == MOVED_VERSION
-        else None
-    )
+    """Return where the store in a database was moved to, or None if it was not moved."""
+    if schema.get("version") != MOVED_VERSION:
+        return None
+    return str(await database.fetchval(sql.PLACE_OF_MOVE))
 
 
 async def _digest_of(parts: AsyncIterator[Part]) -> str:
+    """Return the digest of rows, computed like that of the rows that were moved."""
     compared = Moved()
     async for part in parts:
         compared.add(part)

@@ -23,6 +23,7 @@ from msgspec import Struct
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.frozen_struct import FrozenStruct
 
+from .._codec import value_or_empty
 from ..identity import STORE_ID_BYTES, Identity, identity_row, recorded_identity
 from ..keyspace import (
     AUDIT_CHAIN_KEY,
@@ -116,7 +117,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = folder / RESTORING_NAME
     staging.mkdir(mode=0o700)  # fails if another restore began meanwhile
-    created = [staging]
+    created = [staging]  # what is removed if the restore fails
     try:
         with full_disk("the restored store"):
             yield staging
@@ -139,7 +140,7 @@ def restoring_into(folder: Path) -> Iterator[Path]:
 def _require_free_names(folder: Path) -> None:
     """Check that no other process created a file or folder of a store during the restore.
 
-    Such a process saw no `restoring`. Nothing was moved yet.
+    A process can do so if it looked for the folder `restoring` before that was created.
     """
     for name in _MOVED:
         if os.path.lexists(folder / name):
@@ -216,10 +217,10 @@ async def restore_backup(
     """
     database_file = staging / _STORE / "data.mdb"
     is_file = backup.header.format == _FORMAT_OF_FILE
-    rows: AbstractContextManager[Callable[[Any], object]]
-    rows = _new_file(database_file) if is_file else new_environment(staging)
+    new_rows: AbstractContextManager[Callable[[Any], object]]
+    new_rows = _new_file(database_file) if is_file else new_environment(staging)
     try:
-        with rows as write:
+        with new_rows as write:
             members = _MemberWriter(backup, staging, write)
             for member in backup.members:
                 await members.restore(member)
@@ -259,10 +260,11 @@ class _MemberWriter:
         elif DATABASE_MEMBER.fullmatch(member):
             _restore_file(self._staging / member, self._archive)
             self.restored.databases += 1
-        elif member != SETTINGS_NAME:
+        elif member != SETTINGS_NAME:  # the settings are for the operator and are not restored
             raise BackupDamaged("the backup was altered: it contains a member of an unknown type")
 
     def _restore_rows(self) -> None:
+        """Restore a part of the rows."""
         if self._format == _FORMAT_OF_FILE:
             for piece in self._archive.pieces():
                 self._write(piece)
@@ -273,7 +275,7 @@ class _MemberWriter:
         """Restore a large value.
 
         It is listed as skipped if its digest is wrong. Either it was damaged in the store already,
-        or the digest of the backup does not match.
+        or the backup is damaged. The digest at the end of the backup shows which.
         """
         size_bytes = await store_body(self._bodies, name, self._pieces())
         if size_bytes is None:
@@ -317,10 +319,11 @@ def _body_name(member: str) -> ObjectName | None:
     no name can leave the folder.
     """
     folder, _, rest = member.partition("/")
+    subfolder, _, file_name = rest.partition("/")
     if folder != BODIES_FOLDER:
         return None
-    name = parse_file_name(rest[3:])
-    if name is None or rest[:3] != f"{name.digest[:1].hex()}/":
+    name = parse_file_name(file_name)
+    if name is None or subfolder != name.digest[:1].hex():
         return None
     return name
 
@@ -328,17 +331,22 @@ def _body_name(member: str) -> ObjectName | None:
 def read_all(staging: Path) -> list[str]:
     """Read a restored LMDB file in full, to detect damage.
 
-    Returns the file names of large values and databases that are missing. LMDB trusts its file: one
-    that is cut short or overwritten can end the process by a signal. Run this in a process of its
-    own.
+    Returns the file names of large values and databases that are missing, up to a limit. A large
+    value with another size than its row states is missing too: the node refuses to read it.
+
+    LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
+    this in a process of its own.
     """
     missing = list[str]()
     bodies = ObjectFolder(staging / BODIES_FOLDER)
     with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
         with snapshot_in(env) as snapshot:
-            for part in _in_order(snapshot.parts()):
+            for part in _in_key_order(snapshot.parts()):
+                # As in a backup, the names are written to a file, so that memory does not grow
+                # with the store.
                 note_bodies(part, notes)
                 missing += [file for file in database_files(part) if not (staging / file).is_file()]
+                # All rows are read, even if no more names are listed.
                 del missing[_MOST_SHOWN:]
         for name, size_bytes in noted_bodies(notes):
             if len(missing) >= _MOST_SHOWN:
@@ -349,25 +357,25 @@ def read_all(staging: Path) -> list[str]:
     return missing
 
 
-def _in_order(parts: Iterable[Part]) -> Iterator[Part]:
+def _in_key_order(parts: Iterable[Part]) -> Iterator[Part]:
     """Yield the rows of a snapshot, and check that their keys ascend.
 
     Damaged pages that link to each other would be read for ever. The tombstones follow the rows, so
     keys may begin anew once, at the beginning of a part.
     """
-    former = b""
+    previous = b""
     may_begin_anew = True
     for part in parts:
         first, _ = part[0]
-        if may_begin_anew and first <= former:
-            former = b""
+        if may_begin_anew and first <= previous:
+            previous = b""
             may_begin_anew = False
         for key, _ in part:
-            if key <= former:
+            if key <= previous:
                 raise BackupDamaged(
                     "the backup is damaged: the rows of its database are not sorted by key"
                 )
-            former = key
+            previous = key
         yield part
 
 
@@ -381,6 +389,7 @@ def damaged_pages() -> Iterator[None]:
         yield
     except (RecordDamaged, StoreUnavailable, lmdb.Error) as exc:
         cause = exc if isinstance(exc, lmdb.Error) else exc.__cause__
+        # The base class stands for error codes without a class, which are of the operating system.
         if isinstance(cause, _OF_SYSTEM) or type(cause) is lmdb.Error:
             raise
         raise BackupDamaged("the rows of the backup cannot be read: pages are damaged") from exc
@@ -393,7 +402,7 @@ def require_pages(path: Path) -> None:
     memory, and reading beyond its end ends the process by a signal.
     """
     size_bytes = path.stat().st_size
-    page_bytes = 0
+    page_bytes = 0  # the first page states how large all pages are
     with path.open("rb") as stream:
         for page in range(_META_PAGES):
             stream.seek(page * page_bytes)
@@ -465,13 +474,15 @@ async def finish_restore(
             raise BackupDamaged(
                 "the backup was altered: its rows and its header belong to different nodes"
             )
-        former, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
+        floor, mode = (await store.read((REPLAY_FLOOR_KEY, HOSTING_MODE_KEY))).records
         open_from_minute = _first_open_minute(header, longest_life_s, clock)
-        closed = add_refused((former and former.value) or b"", before=open_from_minute)
+        # The tokens that the original can have accepted are refused too (BK5).
+        refused_minutes = add_refused(value_or_empty(floor), before=open_from_minute)
         # A store without a recorded mode may have had any (ST18).
-        hosting_mode = (mode and mode.value) or b"unknown"
+        hosting_mode = value_or_empty(mode) or b"unknown"
         puts = [
-            Put(REPLAY_FLOOR_KEY, closed),
+            Put(REPLAY_FLOOR_KEY, refused_minutes),
+            # Large values are in the data folder now, even if they were in a bucket.
             Put(BODIES_PLACE_KEY, None),
             Put(HOSTING_MODE_KEY, hosting_mode),
         ]
@@ -479,6 +490,8 @@ async def finish_restore(
             # The store is not served as long as its original is in that folder (BK6).
             puts.append(Put(RESTORED_KEY, header.folder.encode()))
         else:
+            # The copy is another node with other keys (BK7). It may be served beside its original,
+            # and begins an audit chain of its own.
             await _remove_rows_of_former_keys(store)
             new = Identity(node_did=new_node_did, store_id=entropy.token(STORE_ID_BYTES))
             puts.append(Put(IDENTITY_KEY, identity_row(new)))
@@ -509,6 +522,7 @@ async def _remove_rows_of_former_keys(store: Store) -> None:
     for prefix in _OF_FORMER_KEYS:
         rows = Range(prefix, limit=MAX_PUTS, keys_only=True)
         while True:
+            # The former pages were removed, so the first page of the range is the next one.
             page = await read_page(store, rows)
             if not page.rows:
                 break

@@ -37,8 +37,10 @@ from ..keyspace import (
     RESTORED_KEY,
     SCHEMA_KEY,
     SCHEMA_VERSION,
+    SPACE16_IN_KEY,
     SPACES_PREFIX,
     TOTAL_SPACES_COUNTER,
+    VALUE_PREFIX_BYTES,
     VERSIONS_PREFIX,
     WITHDRAWALS_KEY,
     is_index_row,
@@ -62,7 +64,7 @@ from ..values.metadata import row_bytes
 from ..values.object_records import ObjectName, ObjectRecord, object_record_of, object_work_of
 from ..values.quota import override_of
 from ..values.tickets import ticket_of
-from ..values.value_heads import Head, head_of
+from ..values.value_heads import VERSION_SUFFIX_BYTES, Head, head_of
 from .accounting import AccountingEntry, Get, RowCheck, require
 from .audit_checks import check_chain, check_entry, check_head, check_queued
 from .delegation_checks import INDEXES, check_marker, delegation_entries, index_entries
@@ -76,7 +78,7 @@ def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[Account
     """Check one row, and yield the amounts that it adds to counters.
 
     An entry is a pair of account key and amount. The bytes that the row is charged for come first,
-    before anything that may be damaged.
+    before a check can raise RecordDamaged.
     """
     record, account, weight_bytes = row
     if record.value is None:
@@ -86,9 +88,10 @@ def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[Account
     check = _check_of(key)
     if check is None:
         raise RecordDamaged("the row type is unknown")
-    yield from check(key, record, get) or ()
+    yield from check(key, record, get) or ()  # some checks return None, because they book nothing
     if key[:1] == OBJECTS_PREFIX:
-        # Without references the charge is 0, and the due work books the size.
+        # An object without references is charged 0 bytes. The row of its pending deletion books its
+        # size (`_pending_deletion`).
         yield BODIES_COUNTER, weight_bytes
 
 
@@ -103,13 +106,13 @@ def _check_of(key: bytes) -> RowCheck | None:
 
 def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     """Check the row of a value, or an index row of long paths."""
-    head = None
-    if not is_index_row(key):
-        head = head_of(record, key=key)
-    if head is None:
+    if is_index_row(key):
         require(record.value == b"", "an index row of long paths has a value")
         return
-    space16 = key[1:17]
+    head = head_of(record, key=key)
+    if head is None:
+        return
+    space16 = key[SPACE16_IN_KEY]
     require(value_key(space16, head.path) == key, "a value is stored under the wrong path")
     yield rows_counter(space16), row_bytes(head.path, head.metadata)
     if head.object_name is not None:
@@ -120,13 +123,14 @@ def _value(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
 def _version(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
     """Check the row of a former value.
 
-    Its key ends with a time, so it may look like that of an index row.
+    It is never taken for an index row: its key ends with a time, and the last byte of the time can
+    be the one that marks index rows.
     """
     head = head_of(record, key=key)
     if head is None:
         return
     require(
-        versions_prefix(key[1:17], head.path) == key[:-12],
+        versions_prefix(key[SPACE16_IN_KEY], head.path) == key[:-VERSION_SUFFIX_BYTES],
         "a version is stored under the wrong path",
     )
     if head.object_name is not None:
@@ -149,6 +153,10 @@ def _check_body(head: Head) -> None:
 
 
 def _object(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Yield the references that a large value counts, negated.
+
+    Each value and version that refers to it books one.
+    """
     found = object_record_of(record)
     if found is not None:
         yield key + found.generation, -found.references
@@ -159,7 +167,8 @@ def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[Accounti
     """Yield the size that a pending file deletion adds to a counter.
 
     The file counts towards the total size of large values until it is deleted. Work that deletes a
-    record counts only while that record exists without references.
+    record counts only while that record exists without references. Afterwards there is other work,
+    which deletes the file.
     """
     work = object_work_of(record)
     if work.unlink:
@@ -171,16 +180,18 @@ def _pending_deletion(key: bytes, record: Record, get: Get) -> Iterator[Accounti
 
 
 def _space(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
+    """Check one of the two rows of a hosted space: its own, or the one in its owner's list."""
     if key[:1] == SPACES_PREFIX:
         yield TOTAL_SPACES_COUNTER, 1
     else:
-        yield owner_counter(key[1:17]), 1
+        owner16 = key[1:17]
+        yield owner_counter(owner16), 1
     hosted = space_of(record)
-    own: tuple[bytes, ...] = ()
+    right_keys: tuple[bytes, ...] = ()
     if hosted is not None:
         space16 = space_id16(hosted.space)
-        own = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
-    require(key in own, "a space is stored under the wrong key")
+        right_keys = (space_key(space16), owned_space_key(x16(hosted.space.owner), space16))
+    require(key in right_keys, "a space is stored under the wrong key")
 
 
 def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
@@ -190,10 +201,18 @@ def _counter(key: bytes, record: Record, get: Get) -> Iterator[AccountingEntry]:
 
 
 def _expired_minutes(key: bytes, record: Record, get: Get) -> None:
+    """Check the list of the expiry minutes whose tokens are refused.
+
+    It has one minute of 4 bytes, and then two for each further span. The list is described in
+    `store.lmdb._refused_minutes`.
+    """
     value = record.value or b""
-    edges = [value[at : at + 4] for at in range(0, len(value), 4)]
-    is_sorted = len(value) % 8 == 4 and edges == sorted(edges)
-    require(is_sorted, "the closed minutes of replay records are not in order")
+    minutes = [value[at : at + 4] for at in range(0, len(value), 4)]
+    has_whole_spans = len(value) % 8 == 4
+    require(
+        has_whole_spans and minutes == sorted(minutes),
+        "the closed minutes of replay records are not in order",
+    )
 
 
 def _text(key: bytes, record: Record, get: Get) -> None:
@@ -210,7 +229,7 @@ def _schema(key: bytes, record: Record, get: Get) -> None:
 
 def _database(key: bytes, record: Record, get: Get) -> None:
     path = DATABASE_ROWS.of(record).path
-    require(key[17:] == x16(path), "a database is stored under the wrong path")
+    require(key[VALUE_PREFIX_BYTES:] == x16(path), "a database is stored under the wrong path")
 
 
 def _document(key: bytes, record: Record, get: Get) -> None:
@@ -247,7 +266,7 @@ def _of_lengths(key_bytes: int, value_bytes: int) -> RowCheck:
 def _decoded(decode: Callable[[Record], object]) -> RowCheck:
     """Return a function that checks a row by decoding it.
 
-    `decode` raises RecordDamaged if not.
+    `decode` raises RecordDamaged if the row is damaged.
     """
 
     def check(key: bytes, record: Record, get: Get) -> None:

@@ -230,7 +230,7 @@ async def _commit(
     hash_ = head.hash
     size_bytes = 0
     for key, record in page.rows:
-        if size_bytes > _MAX_BATCH_BYTES:
+        if size_bytes > _MAX_BATCH_BYTES:  # the other rows are left to the next batch
             break
         number += 1
         entry = encode_entry(audit_record_of(record), number=number, previous=hash_)
@@ -241,16 +241,7 @@ async def _commit(
     is_recent = head.signed_at <= now < head.signed_at + HEAD_EVERY_S
     signs_head = number > head.signed_number and (is_last or not is_recent)
     if signs_head:
-        members: JsonObject = {
-            "type": HEAD_TYPE,
-            "node": chain.node_did,
-            "store": chain.store_id.hex(),
-            "number": number,
-            "hash": hash_.hex(),
-            "atMicros": int(now * 1_000_000),
-        }
-        members["signature"] = chain.sign(canonical(members)).hex()
-        puts.append(Put(audit_head_key(number), canonical(members), expect=ABSENT))
+        puts.append(_signed_head_put(chain, number, hash_, now=now))
     if not puts:
         # Nothing is queued, and a head covers all entries. An export relies on that (ST16).
         is_outdated = is_last and await _is_replaced(store, head_row)
@@ -271,6 +262,20 @@ async def _commit(
     if count:
         last_key, _ = page.rows[count - 1]
     return Chained(count, more=more, last_key=last_key)
+
+
+def _signed_head_put(chain: Chain, number: int, hash_: bytes, *, now: float) -> Put:
+    """Sign a head over all entries up to `number`, and return its row (RC5)."""
+    members: JsonObject = {
+        "type": HEAD_TYPE,
+        "node": chain.node_did,
+        "store": chain.store_id.hex(),
+        "number": number,
+        "hash": hash_.hex(),
+        "atMicros": int(now * 1_000_000),
+    }
+    members["signature"] = chain.sign(canonical(members)).hex()
+    return Put(audit_head_key(number), canonical(members), expect=ABSENT)
 
 
 async def _is_replaced(store: Store, head_row: Record | None) -> bool:

@@ -268,7 +268,7 @@ def plan_hosting(
     counters = _SpaceCounters(request, found)
     for space in request.wanted:
         owner = space.owner
-        # an owner who is not listed in the settings needs a row of admission (ST13, ST14)
+        # in mode `permit`, an owner who is not listed needs a row of admission (ST13, ST14)
         is_refused = owner in to_admit and not is_admitted(found[admission_key(owner)])
         if space in hosted or is_refused:
             continue

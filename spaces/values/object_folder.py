@@ -389,6 +389,7 @@ class OpenBody(OpenedBody):
         Only data in the page cache can be read without waiting. Returns False if the piece was not
         read.
         """
+        # The event loop does not wait for a thread that has the lock.
         if _NOWAIT is None or not self._lock.acquire(blocking=False):
             return False
         try:
