@@ -1,10 +1,8 @@
 """Optimistic commits, repeated when a row has changed (ST3).
 
-An attempt reads, decides and commits.
-
-A refused commit has written nothing and does not say which row changed, so the whole attempt is
-repeated with a new read. If, for example, a delegation was revoked in between, the second attempt
-reads the revocation and refuses the request.
+An attempt reads, decides and prepares a commit. A refused commit has written nothing and does not
+say which row changed, so the whole attempt is repeated with a new read. If, for example, a
+delegation was revoked in between, the second attempt reads the revocation and refuses the request.
 """
 
 import asyncio

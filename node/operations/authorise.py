@@ -81,7 +81,7 @@ def admit_token(
     if only_for is not None:
         check_audience(unverified.audience, only_for)
     invocation = admit_signed(unverified, now=now)
-    check_lifetime(invocation, now, max_lifetime_s)  # against tokens that live long (I4)
+    check_lifetime(invocation, now, max_lifetime_s)  # the token expires soon enough (I4)
     return invocation
 
 
@@ -205,13 +205,14 @@ async def read_call(
         replay_record=replay_record if records_use else None,
         ranges=ranges,
     )
-    if snapshot.is_first_use is False:  # None if the use was not recorded
+    if snapshot.is_first_use is False:  # it is None if this read recorded no use
         await _refuse_repeat(services, replay_record, is_unknown=snapshot.is_use_unknown)
     records = snapshot.records
     marks = markers_of(contents, records[marks_at:spaces_at])
-    if own in marks:  # a delegation, revoked or not (T9)
+    # A token with a marker is registered as a delegation, live or revoked (T9).
+    if own in marks:
         raise WrongKind
-    # before any answer that depends on what is stored (I13, I14)
+    # The chain is judged before any answer that depends on what is stored (I13, I14).
     authority = judge_invocation(invocation, found, marks, now=services.now())
     hosted = zip(mentioned, records[spaces_at:], strict=True)
     return Call(
@@ -254,9 +255,7 @@ async def refuse_after_restore(services: Services, replay_record: ReplayRecord) 
 
 
 def check_unbound(invocation: Invocation) -> None:
-    """Reject a token that is bound to a single route.
-
-    A fact in the token binds it.
+    """Reject a token that a fact binds to a single route.
 
     Routes that require such a fact check it themselves.
 
@@ -271,7 +270,7 @@ def check_unbound(invocation: Invocation) -> None:
 def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
     """Reject a token with too many proofs (I13, D30).
 
-    This is checked before any proof is read.
+    Callers check this before they read any proof.
 
     Raises:
         ChainError: `chain-too-large`, more than MAX_CHAIN_NODES.
@@ -281,9 +280,7 @@ def check_proof_count(parents: Sequence[CitedDelegation]) -> None:
 
 
 def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ...]:
-    """Return the hashes of delegations and of all their ancestors.
-
-    They are content keys, without duplicates.
+    """Return the content keys of delegations and of all their ancestors, without duplicates.
 
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).

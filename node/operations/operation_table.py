@@ -85,7 +85,7 @@ class InvokeOperation(FrozenStruct, eq=False):
     """An operation that `/invoke` can run.
 
     Attributes:
-        ability: the ability that selects the service, by any of its names; a name that ends with
+        ability: the ability that selects the service; its alias does so too. A name that ends with
             `/` stands for all abilities with this prefix.
         about: whether the service applies to a resource; on others the ability is authorised and
             has no effect.
@@ -116,6 +116,7 @@ async def _refuse_duckdb(request: Request) -> None:
 
 
 def _is_of(service: str) -> Callable[[Resource], bool]:
+    """Return a function that tells whether a resource belongs to a service of a space."""
     return lambda resource: isinstance(resource, SpaceResource) and resource.service == service
 
 
@@ -222,10 +223,12 @@ def check_call(invocation: Invocation) -> None:
     check_unbound(invocation)
     for capability in invocation.capabilities:
         ability, resource = capability.ability, capability.resource
-        if ability.startswith(_OWN):  # policies, withdrawals, receipts
+        # These are the abilities to change policies, withdraw trust and read receipts.
+        if ability.startswith(_OWN):
             raise WrongKind
         if ability == DECRYPT and is_about_network(resource):
             raise WrongKind
+        # On one delegation, as `urn:cid:<cid>`, these abilities have routes of their own.
         if ability in _OF_DELEGATIONS and isinstance(resource, OpaqueResource):
             raise WrongKind
 
@@ -265,8 +268,8 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             rows.append(row)
             if isinstance(resource, SpaceResource):
                 targets.append(OperationTarget(resource.space, resource.path or ""))
-    # A decrypt request is recognised first (I6): it may carry a fact that binds it, and would be
-    # rejected as a token of another route (T12).
+    # A decrypt request is recognised before this check (I6). The check would reject it, because it
+    # also has a route of its own (T12).
     if OPEN_KEY not in rows:
         check_call(invocation)
     taking_all = _row_that_takes_all(rows)
@@ -294,7 +297,10 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
 
 
 def _row_that_takes_all(rows: Sequence[InvokeOperation]) -> InvokeOperation | None:
-    """Return the first operation that gets a whole token, if one of these is such an operation."""
+    """Return the first of some operations that takes a whole token, or None.
+
+    The order is that of TABLE (I6, I7, I8).
+    """
     for row in _TAKING_ALL:
         if row in rows:
             return row
@@ -333,11 +339,12 @@ def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: b
     """
     if not is_form and rows.count(PUT_VALUE) > 1:
         raise Refusal("bad-option", "KV batch put requires multipart/form-data")
-    # With a form, the check of PUT_VALUE refuses anything but puts (I10).
+    # A form is always a batch write: `check_batch_put` refuses anything but puts (I10).
     row = PUT_VALUE if is_form else rows[0]
     is_mixture = not is_form and rows.count(row) < len(rows)
     if row.batch is None or is_mixture:
-        if len(rows) > MAX_BATCH_READS:  # too many is reported before a mixture
+        # Clients get the refusal of too many operations before that of a mixture (4.4.7).
+        if len(rows) > MAX_BATCH_READS:
             raise _too_many(_READS, MAX_BATCH_READS)
         raise Refusal(
             "bad-option",
@@ -345,7 +352,8 @@ def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: b
         )
     if row.batch.check is not None:
         row.batch.check(request)
-    if len(request.targets) > row.batch.most:  # the limit of one commit or response (Q4, 4.4.7)
+    # One commit or one response has this limit (Q4, 4.4.7).
+    if len(request.targets) > row.batch.most:
         raise _too_many(row.batch.limit_text, row.batch.most)
     return Plan(row=row, operation="kv_batch", run=row.batch.run, request=request)
 
@@ -359,4 +367,9 @@ def row_of(ability: str) -> InvokeOperation | None:
 
     Return None if no operation has this ability.
     """
-    return _ROWS.get(resolve_alias(ability)) or _ROWS.get(f"{ability.partition('/')[0]}/")
+    row = _ROWS.get(resolve_alias(ability))
+    if row is not None:
+        return row
+    # Some rows are for all abilities of a service; see `InvokeOperation.ability`.
+    service, _, _ = ability.partition("/")
+    return _ROWS.get(f"{service}/")

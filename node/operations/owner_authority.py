@@ -45,13 +45,9 @@ async def decide_owner_authority(
         marks=call.marks,
         now=services.now(),
     )
-    if holders := session_holders(facts):
-        limit = _MOST_SESSIONS // len(holders)
-        ranges = [sessions_range(owner, holder, limit=limit) for holder in sorted(holders)]
-        pages = (await services.store.read(ranges=ranges)).pages
-        sessions = await _links(
-            services, tuple(dict.fromkeys([one for page in pages for one in contents_of(page)]))
-        )
+    holders = session_holders(facts)  # empty if the cited delegations decide
+    if holders:
+        sessions = await _sessions(services, owner, sorted(holders))
         if sessions:
             # A sign-in has no parents, so its own revocation marker is the only one that can revoke
             # it.
@@ -61,6 +57,18 @@ async def decide_owner_authority(
                 marks={**call.marks, **await read_markers(services, tuple(sessions))},
             )
     return owner_authority(facts)
+
+
+async def _sessions(
+    services: Services, owner: Principal, holders: Sequence[Principal]
+) -> dict[ContentKey, Registered]:
+    """Load the sign-ins of some keys, at most _MOST_SESSIONS for all keys together."""
+    limit = _MOST_SESSIONS // len(holders)
+    ranges = [sessions_range(owner, holder, limit=limit) for holder in holders]
+    contents = dict[ContentKey, None]()  # in the order of the pages, without repetition
+    for page in (await services.store.read(ranges=ranges)).pages:
+        contents.update(dict.fromkeys(contents_of(page)))
+    return await _links(services, tuple(contents))
 
 
 async def _links(

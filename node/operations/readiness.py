@@ -73,26 +73,28 @@ PROBE = web.AppKey("readiness", ReadinessProbe)
 
 
 async def _run_checks(services: Services) -> Readiness:
-    """Check that the store can be written and read."""
+    """Check that the store can be written and read, and that the files of values can be used."""
     own, ready_s = services.own_quotes, services.config.limits.ready_s
 
     canary = Commit(puts=(Put(key=CANARY_KEY, value=services.entropy.token(8)),))
 
-    async def objects() -> bool:
+    async def check_objects() -> bool:
         await services.values.files.check()
-        return True
+        return True  # the check returns None, which `_state` would report as "missing"
 
     write = await _state(services.store.commit(canary), ready_s)
     schema = await _state(read_row(services.store, SCHEMA_KEY))
     release = await _state(recorded_release(services.store))
-    large_values = await _state(objects(), ready_s)
+    large_values = await _state(check_objects(), ready_s)
     is_ready = write == schema == release == large_values == "ok"
-    # A store that does not answer is named above.
-    degraded = (
-        await restore_wait(services.store, services.now()) if is_ready else "",
-        # Without the path, because everyone may read this answer.
-        low_space(services.config.data, name="the data folder"),
-    )
+    notices = list[str]()
+    # This reads the store again, which would fail if a check has failed. The states above report
+    # that failure.
+    if is_ready:
+        notices.append(await restore_wait(services.store, services.now()))
+    # The message does not contain the folder's path, because everyone may read this answer.
+    notices.append(low_space(services.config.data, name="the data folder"))
+    degraded = "; ".join(filter(None, notices))
     return Readiness(
         ready=is_ready,
         write=write,
@@ -100,11 +102,15 @@ async def _run_checks(services: Services) -> Readiness:
         release=release,
         objects=large_values,
         own_quotes=None if own is None else own.state,  # shown, but not counted above (AT44)
-        degraded="; ".join(filter(None, degraded)) or None,
+        degraded=degraded or None,
     )
 
 
 async def _state(checked: Awaitable[object], limit_s: float | None = None) -> str:
+    """Run one check, and return its state as in `Readiness`.
+
+    `limit_s` is the time after which the check counts as `slow`; None waits without a limit.
+    """
     try:
         async with asyncio.timeout(limit_s):
             found = await checked

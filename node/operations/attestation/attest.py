@@ -78,7 +78,8 @@ MAX_SESSION_BODY_BYTES = 256 * 1024
 MAX_CHALLENGE_BODY_BYTES = 4096
 _NONCE_LABEL = b"sealspace/first-use/challenge/v1\0"
 _RECEIVER_KEY_BYTES = 32
-_MOST_ENDED = 64
+_MOST_EXAMINED = 64
+"""How many rows of a backend's evidence are examined for expired ones, at each attestation."""
 
 
 class ChallengeRequest(Struct):
@@ -180,13 +181,14 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
             has the detail.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
-    decoded = _read(body)  # sizes
+    decoded = _read(body)  # the sizes are checked first
     node_did = services.keyring.node_did
     invocation = admit_token(
         header, now=services.now(), max_lifetime_s=MAX_LIFETIME_S, only_for=node_did
     )
     network, nonce = _check_binding(invocation, decoded)
-    nonce_ends_at = check_challenge(  # MAC
+    # The MAC of the challenge shows without a read that this store issued it to the caller.
+    nonce_ends_at = check_challenge(
         services.keyring.derive(ATTESTATION_CHALLENGE),
         _scope(services, invocation.invoker),
         nonce,
@@ -198,19 +200,23 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
     )
 
     async def attempt(is_first: bool) -> tuple[Commit, SessionOpened]:
+        # The use of the token is not recorded, because that of its challenge is (I23).
         call = await read_call(
             services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), records_use=False
         )
-        of_network, terms = call.records  # chain
+        of_network, terms = call.records
         known_network(of_network)
-        if is_first:  # replay record
+        # The chain was judged before the challenge counts as used. Only the first attempt records
+        # its use: a later one would find the challenge used.
+        if is_first:
             await _use_challenge(services, replay_record)
         try:
             evidence, quote, collateral, relied = await _verified(
                 services, call, terms, decoded, nonce
             )
         except AttestationError as error:
-            # for the operator: the library returned an unknown status, or collateral is unusable
+            # The operator is warned if the library returned an unknown status, or if the collateral
+            # is unusable.
             if error.alarms:
                 log_warning("attestation-alarm", code=error.code)
             detail = f"{error.code}: {error.detail}".encode()
@@ -227,7 +233,8 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         puts = (
             Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
             evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, inputs),
-            # the collateral may be replaced before a release refers to it (RC13)
+            # The collateral is stored as a document too, because it may be replaced before a
+            # receipt refers to it (RC13).
             *await missing_documents(services, (collateral.raw,)),
             *await _expired_evidence_puts(services, evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
@@ -239,6 +246,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
 
 
 def _read(body: bytes) -> _DecodedRequest:
+    """Decode a request, and check the sizes of its members."""
     value = read_body(body, max_bytes=MAX_SESSION_BODY_BYTES)
     try:
         request = shaped(value, SessionRequest)
@@ -265,21 +273,26 @@ def _read(body: bytes) -> _DecodedRequest:
 
 
 def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[NetworkId, bytes]:
-    """Check that a token contains the hash of the request body.
+    """Check that a token is for decrypting and contains the hash of the request body.
 
     Returns:
         The network and the nonce that the token names.
+
+    Raises:
+        Refusal: `session-not-bound`.
     """
-    only = invocation.capabilities[0] if len(invocation.capabilities) == 1 else None
-    network = network_of(only.resource) if only is not None and only.ability == DECRYPT else None
-    facts = [f for f in invocation.facts if isinstance(f, dict) and f.get("type") == SESSION_FACT]
+    network = _only_network(invocation)
+    facts = [
+        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == SESSION_FACT
+    ]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
             "session-not-bound",
             hint="sign a token that has both a decrypt capability and a fact with the hash of the"
             " request body",
         )
-    nonce = decode_url(facts[0].get("nonce"))
+    (fact,) = facts
+    nonce = decode_url(fact.get("nonce"))
     if nonce is None:
         raise Refusal(
             "session-not-bound",
@@ -288,8 +301,19 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
     return network, nonce
 
 
+def _only_network(invocation: Invocation) -> NetworkId | None:
+    """Return the network of a token's only capability, or None if that is not to decrypt."""
+    if len(invocation.capabilities) != 1:
+        return None
+    (only,) = invocation.capabilities
+    return network_of(only.resource) if only.ability == DECRYPT else None
+
+
 async def _use_challenge(services: Services, replay_record: ReplayRecord) -> None:
-    # A challenge is good for one session, so that a captured quote cannot be sent again.
+    """Record that a challenge is used, and check that it was not used before.
+
+    A challenge is good for one session, so that a captured quote cannot be sent again.
+    """
     snapshot = await services.store.read(replay_record=replay_record)
     if snapshot.is_use_unknown:
         await refuse_after_restore(services, replay_record)
@@ -329,12 +353,14 @@ async def _verified(
     )
     collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
     now = services.now()
+    # The evidence ends when its collateral becomes too old (AT31).
+    ttl_s = min(services.config.release.evidence_s, stale_at - now)
     evidence = await services.quotes.examine(
         bound,
         collateral,
         root=services.trust_root,
         now=now,
-        ttl_s=min(services.config.release.evidence_s, stale_at - now),
+        ttl_s=ttl_s,
     )
     return evidence, bound.quote, collateral, relied
 
@@ -351,8 +377,8 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     Raises:
         Refusal: `collateral-missing`, no collateral is stored for the platform; if the node fetches
             collateral, a fetch is now requested.
-        CollateralUnusable: `collateral-window`, the collateral is older than the settings allow.
-        CollateralUnusable: the collateral cannot be parsed.
+        CollateralUnusable: the collateral cannot be parsed, or (`collateral-window`) is older than
+            the settings allow.
         QuoteRefused: no collateral is stored, and the platform is not certified.
         SpaceError: the store does not answer.
     """
@@ -372,7 +398,7 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     max_age_s = settings.stale_s + settings.grace_s
     check_age(collateral, max_age_s=max_age_s, now=services.now())
     # Revocation lists of all families are compared. An older list in this family's document would
-    # hide a revocation that arrived with another family's (AT19).
+    # hide a revocation that arrived with the document of another family (AT19).
     stored = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
     collateral = with_newest_lists(collateral, stored, quote, services.trust_root)
     issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
@@ -385,14 +411,15 @@ async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Pu
     A backend attests every few minutes with a new key, and a release in mode `signed` searches all
     evidence of a backend, so old rows must not accumulate.
     """
-    page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_ENDED))
-    own = evidence_row_key(fresh.invoker, fresh.receiver_public_key)
+    page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_EXAMINED))
+    fresh_key = evidence_row_key(fresh.invoker, fresh.receiver_public_key)
     now = services.now()
-    return [
-        put
-        for key, record in page.rows
-        for put in (Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None))
-        if key != own
-        and record.value is not None
-        and decode_evidence(record.value).expires_at <= now
-    ]
+    puts = list[Put]()
+    for key, record in page.rows:
+        # The row of the new evidence is written by the same commit, which may write a row once.
+        if key == fresh_key or record.value is None:
+            continue
+        if decode_evidence(record.value).expires_at <= now:
+            puts.append(Put(key, None, expect=record.stamp))
+            puts.append(Put(evidence_inputs_key(key), None))
+    return puts

@@ -25,6 +25,7 @@ from spaces.documents.collateral_rows import (
 )
 from spaces.store.contract import ABSENT, Put, commit_puts
 from tee_backend.attestation.attestation_errors import AttestationError, CollateralUnusable
+from tee_backend.attestation.certificates import PlatformCa
 from tee_backend.attestation.collateral_trust import verify_collateral
 from tee_backend.attestation.examine import verify_pck_chain
 from tee_backend.attestation.quote import Quote
@@ -57,10 +58,15 @@ UNKNOWN_FOR_S = 3600.0
 New families appear a few times a year.
 """
 _FIRST_RETRY_S = 60.0
+_MOST_DOUBLINGS = 16
 
 
 async def fetch_due(services: Services) -> bool:
-    """Fetch the most urgent collateral document, if any is due."""
+    """Fetch the most urgent collateral document, if any is due.
+
+    Returns:
+        False: a further document that is due waits for the next round.
+    """
     source = services.collateral_source
     if source is None:
         return False
@@ -69,15 +75,18 @@ async def fetch_due(services: Services) -> bool:
     if urgent is None:
         return False
     family, state, stamp = urgent
-    kept_state = None  # removes a wish that is forgotten
-    if not _is_forgotten(state, now):
+    new_state: CollateralState | None
+    if _is_forgotten(state, now):
+        new_state = None  # deletes the row of the wish
+    else:
         try:
             await _fetch(services, source, family)
-            return False
         except AttestationError as error:
-            kept_state = _state_after_failure(services, family, state, error)
-    # Refused if a document was imported meanwhile, whose state is then kept.
-    await commit_puts(services.store, state_put(family, kept_state, expect=stamp))
+            new_state = _state_after_failure(services, family, state, error)
+        else:
+            return False  # `_fetch` has stored the state together with the document
+    # The commit is refused if a document was imported meanwhile. The state of that document stays.
+    await commit_puts(services.store, state_put(family, new_state, expect=stamp))
     return False
 
 
@@ -94,12 +103,20 @@ def _most_urgent(
         # A try in the future means that the clock was set back.
         if state.due_at <= now or state.tried_at > now
     ]
-    return min(due, key=lambda entry: (not entry[1].is_missing, entry[1].due_at), default=None)
+    return min(due, key=_urgency, default=None)
+
+
+def _urgency(entry: tuple[Family, CollateralState, bytes]) -> tuple[bool, float]:
+    """Return a sort key: wishes come before documents, and each kind in the order of `due_at`."""
+    _, state, _ = entry
+    has_document = not state.is_missing
+    return has_document, state.due_at
 
 
 def _is_forgotten(state: CollateralState, now: float) -> bool:
-    """Return whether a family is only wished for, and no backend has renewed the wish."""
-    return state.is_missing and not state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S
+    """Return whether a family has only a wish, which no backend has renewed for a day."""
+    is_recent = state.wanted_at <= now < state.wanted_at + FORGOTTEN_AFTER_S
+    return state.is_missing and not is_recent
 
 
 def _state_after_failure(
@@ -124,22 +141,27 @@ def _wait_after_failure(
     """Return the seconds until the next try; `state` counts the failures before this one."""
     wait_s: float = services.config.collateral.retry_s
     if error.code == "platform-unknown":
-        # a family that the service does not know is requested rarely (AT32)
+        # A family that the service does not know is requested rarely (AT32).
         wait_s = max(wait_s, UNKNOWN_FOR_S)
     elif state.is_missing:
-        # The wait for a wish doubles with each failure, up to `collateral.retry_s` (AT31).
-        wait_s = min(_FIRST_RETRY_S * 2 ** min(state.failures, 16), wait_s)
+        # The wait for a wish doubles with each failure, up to `collateral.retry_s` (AT39). The
+        # exponent is limited, because the number of failures is not.
+        doublings = min(state.failures, _MOST_DOUBLINGS)
+        wait_s = min(_FIRST_RETRY_S * 2**doublings, wait_s)
     if isinstance(error, CollateralUnusable) and error.retry_after_s is not None:
-        # not before the service allows it (AT32)
+        # The next try waits for as long as the service demands (AT32).
         wait_s = max(wait_s, error.retry_after_s)
     return wait_s
 
 
 async def _fetch(services: Services, source: CollateralSource, family: Family) -> None:
+    """Fetch a family's document, verify it, and store it with its state and an audit record.
+
+    The operator is warned if Intel's next edition applies soon.
+    """
     fmspc, ca = family
-    fetched = await source.service.collateral(
-        fmspc, "processor" if ca == "processor" else "platform"
-    )
+    authority: PlatformCa = "processor" if ca == "processor" else "platform"
+    fetched = await source.service.collateral(fmspc, authority)
     now = services.now()
     root = services.trust_root
     await asyncio.to_thread(verify_collateral, fetched, root=root, now=now)
@@ -198,12 +220,12 @@ async def request_collateral(
     if services.collateral_source is None:
         return None
     verify_pck_chain(quote, root=services.trust_root, now=now)
-    if state is not None:
+    if state is not None:  # the wish is stored already
         return max(int(state.due_at - now), 0) + ASK_AGAIN_S
     if len(await collateral_states(services.store)) >= MAX_FAMILIES:
         log_warning("collateral-wish-refused", families=MAX_FAMILIES)
         return None
-    # Refused if a concurrent request stored the same wish, which is as good.
+    # The commit is refused if a concurrent request has stored the same wish. That wish is as good.
     wish = state_put(
         (quote.platform.fmspc, quote.platform.ca),
         CollateralState(due_at=now, wanted_at=now),

@@ -23,7 +23,7 @@ _FMSPC_BYTES = 6
 
 
 def asked_family(fmspc: list[str], ca: list[str]) -> Family | None:
-    """Return the platform family named in a request, or None."""
+    """Return the platform family named in a request, or None if none is named."""
     if not fmspc and not ca:
         return None
     if len(fmspc) != 1 or len(ca) != 1 or ca[0] not in get_args(PlatformCa):
@@ -45,10 +45,13 @@ async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
     They include the state of the collateral for `family`.
     """
     terms = in_force(services.config.release, await current_release(services.store))
+    # This process verifies quotes under one root. The release gate accepts evidence under this root
+    # only if the release record lists it.
     root = services.trust_root.sha256
+    trust_roots = (root.hex(),) if root in terms.trust_roots else ()
     return ReleaseTerms(
         attestation=terms.mode,
-        trust_roots=(root.hex(),) if root in terms.trust_roots else (),
+        trust_roots=trust_roots,
         key_providers=terms.key_providers,
         node_policy=terms.node_policy is not None,
         node_policy_suffices=terms.node_policy_suffices,
@@ -57,6 +60,7 @@ async def terms_of(services: Services, family: Family | None) -> ReleaseTerms:
 
 
 async def _collateral(services: Services, family: Family) -> CollateralUse:
+    """Return whether the stored collateral of a family can verify a quote now."""
     row = await read_row(services.store, collateral_key(*family))
     if row is None or row.value is None:
         return "missing" if services.collateral_source is None else "fetched"

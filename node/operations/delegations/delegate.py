@@ -5,7 +5,6 @@ A registration may also create spaces and an encryption network.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import chain, islice
 
 from capabilities.abilities import NETWORK_CREATE
 from capabilities.capability_errors import ChainError, MalformedToken
@@ -34,7 +33,7 @@ from spaces.grants.retention import (
 )
 from spaces.grants.revocations import marker_keys, markers_of
 from spaces.space_errors import TooManyDelegations
-from spaces.store.contract import Commit, Record, ReplayRecord, check_of
+from spaces.store.contract import Check, Commit, Record, ReplayRecord, check_of
 
 from ...refusal import Refusal
 from ...services import Services
@@ -55,12 +54,12 @@ def _network_to_create(services: Services, delegation: Delegation) -> NetworkId 
     if delegation.parents or not is_wallet(owner) or not services.hosting.is_automatic:
         return None
     for capability in delegation.capabilities:
-        network = network_of(capability.resource) if capability.ability == NETWORK_CREATE else None
-        if (
-            network is not None
-            and network.name == DEFAULT_NAME
-            and same_principal(network.owner, owner)
-        ):
+        if capability.ability != NETWORK_CREATE:
+            continue
+        network = network_of(capability.resource)
+        if network is None or network.name != DEFAULT_NAME:
+            continue
+        if same_principal(network.owner, owner):
             return network
     return None
 
@@ -74,7 +73,8 @@ def _network_commit(
 ) -> Commit:
     """Return a commit that creates an encryption network.
 
-    The commit is empty if no network is needed.
+    The commit is empty if no network is needed, or if it exists already. `records` are the rows of
+    the network and of the owner's admission; they are empty if no network is needed.
 
     In mode `permit`, only an admitted owner gets a network, and the commit fails if the owner's
     admission has changed.
@@ -92,10 +92,11 @@ def _network_commit(
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
-    puts = (network_put(network, encode_network(record)), audit.put(entropy))
+    checks = tuple[Check, ...]()
+    if needs_admission:
+        checks = (check_of(admission_key(owner), admission),)
     return Commit(
-        puts=puts,
-        checks=(check_of(admission_key(owner), admission),) if needs_admission else (),
+        puts=(network_put(network, encode_network(record)), audit.put(entropy)), checks=checks
     )
 
 
@@ -128,7 +129,8 @@ async def register(
         header: untrusted text of the `Authorization` header.
         client: the caller's network address for the limits on new owners, on unauthenticated
             clients and on bytes of delegations; None is not counted.
-        replay_record: written with a new delegation, if it was made for something that serves once.
+        replay_record: the record of a token that was exchanged for this delegation, and may be
+            exchanged only once; it is written with the delegation.
 
     Raises:
         MalformedToken: it cannot be parsed (D1).
@@ -144,7 +146,7 @@ async def register(
     unverified = parse_delegation(header)  # the form (D1)
     check_proof_count(unverified.parents)  # before a proof is read (D3)
     delegation = verify_delegation(unverified)  # the signature (D5)
-    check_granting(delegation, services.keyring.node_did)  # not a request to this node (T10)
+    check_granting(delegation, services.keyring.node_did)  # it is not a request to this node (T10)
     await services.cohort.yield_to_cohort()
 
     done = await until_committed(
@@ -152,7 +154,8 @@ async def register(
     )
     if done.stored is not None:
         services.delegations.add(done.stored, done.stored.delegation.cid)
-    if done.is_counted:  # what an unknown client stores is limited (wire 5.13)
+    # What a client stores for keys that may just have been generated is limited (wire 5.13).
+    if done.is_counted:
         services.unauthenticated_rates.charge(client, now=services.now())
     return done.answer
 
@@ -180,13 +183,15 @@ async def _attempt(
     client: str | None,
     replay_record: ReplayRecord | None,
 ) -> tuple[Commit, _Outcome]:
+    """Decide on a registration, and prepare its commit."""
     content = delegation.content_key
     found = await services.delegations.by_cid([parent.digest for parent in delegation.parents])
     # Most delegations are new, so one read is enough: the revocation marker shows whether the
     # delegation is registered.
     known = services.delegations.cached(content)
     state = await _read_state(services, delegation, client, known, found)
-    if known is None and content in state.marks:  # registered, and not in memory yet
+    # The delegation is registered, but this process has not loaded it yet.
+    if known is None and content in state.marks:
         (known,) = await services.delegations.by_content((content,))
         state = await _read_state(services, delegation, client, known, found)
     if known is not None and content in state.marks:
@@ -194,26 +199,20 @@ async def _attempt(
     # A delegation that is cached but has no revocation marker was removed long after its expiry. It
     # is checked like a new one (D6 to D8).
     now, hosting, usage, network = state.now, state.hosting, state.usage, state.network
-    # raises for an attestation policy that cannot be parsed: ignoring it would grant more
+    # The policies are only parsed, so that a delegation with an attestation policy that cannot be
+    # parsed is refused. Ignoring the policy would grant more.
     policies_of(delegation.facts)
-    try:
-        # grants what a machine token may grant, and nothing else (MT2)
-        grant = machine_grant(delegation, registered_at=now)
-        claims = grant and grant.claims
-        # the owner trusts this node to check ID tokens, and no other (OX2)
-        if claims and services.keyring.exchange_signer.did not in (
-            delegation.delegate,
-            delegation.delegator,
-        ):
-            raise MalformedToken("the trust is in the exchange key of another node")
-    except MalformedToken as exc:
-        raise Refusal("machine-token-refused", exc.text) from exc
+    claims = _claims_of(services, delegation, now)
     # the chain (D6, D20 to D30)
     registered = judge_registration(delegation, found, state.marks, now=now)
-    ancestors = tuple([member.content_key for member in registered.closure[1:]])
+    _, *above = registered.closure
+    ancestors = tuple([member.content_key for member in above])
     rows = registration_puts(registered, client_account=usage.client_account)
+    charged_row = rows[0]  # the row that is charged to the signer comes first
     detail = b""
-    if claims and ancestors:  # the claims of a job whose token was exchanged (OX5)
+    # Claims with ancestors are those of a job whose ID token was exchanged (OX5). A trust has
+    # claims too, but no ancestors.
+    if claims and ancestors:
         detail = canonical_members({"claims": claims})
     audit = AuditRecord(
         at=now,
@@ -226,18 +225,51 @@ async def _attempt(
     )
     commit = Commit(
         puts=(*rows, *hosting.puts, *network.puts, audit.put(services.entropy)),
-        # required again at the commit, because a parent may be revoked after the read (D23)
+        # The ancestors have to be live at the commit too, because one of them may be revoked after
+        # the read (D23).
         live=marker_keys(ancestors),
         checks=(*hosting.checks, *network.checks),
-        # the delegation counts for its signer and for the client's address (D12)
-        adds=(*hosting.adds, *usage.adds(rows[0].weight_bytes)),
+        # The delegation counts for its signer and for the client's address (D12).
+        adds=(*hosting.adds, *usage.adds(charged_row.weight_bytes)),
         replay_record=replay_record,
     )
-    return commit, _Outcome(state.answer, registered, is_counted=not usage.delegations.value)
+    is_first_of_signer = usage.delegations.value == 0
+    return commit, _Outcome(state.answer, registered, is_counted=is_first_of_signer)
+
+
+def _claims_of(services: Services, delegation: Delegation, now: float) -> Mapping[str, object]:
+    """Check a machine token or a trust, and return its claims.
+
+    The result is empty for any other delegation, and for a machine token that an owner signed.
+
+    Raises:
+        Refusal: `machine-token-refused`, the machine token or trust is invalid, or grants something
+            that a machine token may not grant (MT2), or the trust is in another node (OX2).
+    """
+    try:
+        grant = machine_grant(delegation, registered_at=now)
+        if grant is None or not grant.claims:
+            return {}
+        # With a trust the owner has this node check ID tokens, and no other node (OX2).
+        exchange_key = services.keyring.exchange_signer.did
+        if exchange_key not in (delegation.delegate, delegation.delegator):
+            raise MalformedToken("the trust is in the exchange key of another node")
+    except MalformedToken as exc:
+        raise Refusal("machine-token-refused", exc.text) from exc
+    return grant.claims
 
 
 class _State(FrozenStruct):
-    """The rows and the planned writes of a delegation registration."""
+    """The rows and the planned writes of a delegation registration.
+
+    Attributes:
+        now: the time of the read.
+        marks: the revocation markers of the delegation and its ancestors.
+        hosting: the plan to host the spaces that the delegation mentions.
+        network: the commit that creates the owner's network; empty if none is created.
+        usage: the counters for the limits on delegations.
+        answer: the response to the client.
+    """
 
     now: float
     marks: Mapping[ContentKey, Marker]
@@ -257,31 +289,36 @@ async def _read_state(
     """Read the rows needed to register a delegation, and plan the writes."""
     now = services.now()
     limits = services.config.limits
-    contents = (delegation.content_key, *closure_contents((known,) if known else found))
+    # A known delegation is judged with its own closure, a new one with those of its parents.
+    judged = found if known is None else (known,)
+    contents = (delegation.content_key, *closure_contents(judged))
     counters = delegation_usage_keys(issuing_owner(delegation), counted_client(client))
     wanted = hosting_by_grant(
         delegation, services.hosting, client=client, now=now, is_new=known is None
     )
     network = _network_to_create(services, delegation)
-    network_keys = (
-        () if network is None else (network_row_key(network), admission_key(delegation.delegator))
-    )
-    asked = (marker_keys(contents), counters, wanted.keys(), network_keys)
-    records = iter((await services.store.read([*chain(*asked)])).records)
-    mark_rows, counter_rows, hosting_rows, network_rows = [
-        tuple(islice(records, len(keys))) for keys in asked
-    ]
-    hosting = plan_hosting(wanted, hosting_rows, now=now)
+    network_keys: tuple[bytes, ...] = ()
+    if network is not None:
+        network_keys = (network_row_key(network), admission_key(delegation.delegator))
+    marks = marker_keys(contents)
+    hosting_keys = wanted.keys()
+    snapshot = await services.store.read([*marks, *counters, *hosting_keys, *network_keys])
+    records = snapshot.records
+    counters_at = len(marks)
+    hosting_at = counters_at + len(counters)
+    network_at = hosting_at + len(hosting_keys)
+    hosting = plan_hosting(wanted, records[hosting_at:network_at], now=now)
+    # Signers who host a space here have other limits than those who do not.
     hosts_now = any(space.owner == delegation.delegator for space in hosting.new)
     count = limits.delegations_per_signer
     return _State(
         now=now,
-        marks=markers_of(contents, mark_rows),
+        marks=markers_of(contents, records[:counters_at]),
         hosting=hosting,
-        network=_network_commit(services, delegation, network, network_rows, now),
+        network=_network_commit(services, delegation, network, records[network_at:], now),
         usage=delegation_usage(
             counters,
-            counter_rows,
+            records[counters_at:hosting_at],
             hosts_now=hosts_now,
             hosting=DelegationLimits(
                 delegations=count,
@@ -312,8 +349,8 @@ async def _register_again(
     is_new_encoding = not any(await services.delegations.by_cid([delegation.cid]))
     for member in known.closure:
         if state.marks.get(member.content_key) is not Marker.LIVE:
-            # The new CID is stored all the same, within the limits, so that a token that cites it
-            # is refused as revoked and not as unknown.
+            # The new CID is stored all the same, so that a token that cites it is refused as
+            # revoked and not as unknown. It is left out if a limit is reached.
             if is_new_encoding:
                 with suppress(TooManyDelegations):
                     await services.store.commit(_new_alias(delegation, state))
@@ -324,14 +361,15 @@ async def _register_again(
     check_window(delegation, state.now)
     added = _new_alias(delegation, state) if is_new_encoding else Commit()
     network = state.network
-    # Commit even with nothing to write. It waits until the rows that were read, including the
-    # spaces, are durable in a failover (ST16).
-    return Commit(
+    # There is a commit even if there is nothing to write. It waits until the rows that were read,
+    # including those of the spaces, are durable in a failover (ST16).
+    commit = Commit(
         puts=(*added.puts, *network.puts),
         live=marker_keys((delegation.content_key,)),
         checks=network.checks,
         adds=added.adds,
-    ), _Outcome(state.answer, is_counted=is_new_encoding)
+    )
+    return commit, _Outcome(state.answer, is_counted=is_new_encoding)
 
 
 def _new_alias(delegation: Delegation, state: _State) -> Commit:

@@ -166,14 +166,17 @@ class _View(FrozenStruct):
     def direction(self, stored: Registered, members: frozenset[Principal]) -> Direction | None:
         """Classify a delegation as granted or received by the queried account.
 
-        Return None if the delegation is hidden from the account.
+        Return None if the delegation is hidden from the account. `members` are the keys that may
+        list the account's delegations.
         """
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
         if self.account in stored.accounts and delegation.delegator in members:
             return "granted"
-        return "received" if delegation.delegate in self.parties else None
+        if delegation.delegate in self.parties:
+            return "received"
+        return None
 
 
 async def _authorised_read(
@@ -197,9 +200,10 @@ async def _authorised_read(
             services, invocation, keys, [source.wanted() for source in sources], records_use=False
         )
     except WrongKind:
-        raise
+        raise  # T8 and T9 keep their own refusal (5.4)
     except CapabilityError:
-        # 5.4: one refusal for all, so that it does not reveal which rule of the chain failed
+        # All others get the same refusal, so that it does not reveal which rule of the chain failed
+        # (5.4).
         raise Refusal("query-refused") from None
     if not _is_entitled(call, view.account):
         raise Refusal("query-refused")
@@ -212,7 +216,10 @@ async def _authorised_read(
 
 
 def _is_entitled(call: Call, account: Principal) -> bool:
-    """Return whether the caller is the owner, or has exactly one proof, from the owner (5.4)."""
+    """Return whether the caller may list an account's delegations (5.4).
+
+    The caller is the owner, or cites exactly one proof whose chain begins at the owner.
+    """
     if not call.invocation.parents:
         return call.invocation.invoker == account
     return len(call.cited) == 1 and account in call.cited[0].accounts
@@ -242,7 +249,8 @@ class _Source(Struct):
         """Add the rows of a page to the reader."""
         self.rows.extend(party_rows(page))
         self.more = page.more
-        self.after = self.after if page.last_key is None else sort_key_at(page.last_key)
+        if page.last_key is not None:
+            self.after = sort_key_at(page.last_key)
 
 
 def _sources_of(view: _View, position: bytes | None) -> list[_Source]:
@@ -263,19 +271,17 @@ def _sources_of(view: _View, position: bytes | None) -> list[_Source]:
 async def _merge(
     store: Store, sources: Sequence[_Source]
 ) -> AsyncIterator[tuple[bytes, ContentKey]]:
-    """Yield the delegations of several indexes, newest first.
-
-    Duplicates are left out.
+    """Yield the delegations of several indexes, newest first and without duplicates.
 
     A delegation is yielded as its position in the index and its content key.
     """
     while True:
         await _read_ahead(store, sources)
-        heads = [source.rows for source in sources if source.rows]
-        if not heads:
+        queues = [source.rows for source in sources if source.rows]
+        if not queues:
             return
-        first = min(rows[0] for rows in heads)
-        for rows in heads:
+        first = min(rows[0] for rows in queues)
+        for rows in queues:  # several indexes may contain the same delegation
             if rows[0] == first:
                 rows.popleft()
         yield first
@@ -335,9 +341,15 @@ async def _page(
     merged: AsyncIterator[tuple[bytes, ContentKey]],
     most_examined: int,
 ) -> DelegationPage:
+    """Examine delegations until the page is full, and return it.
+
+    Args:
+        merged: the delegations of the account's indexes.
+        most_examined: maximum number of delegations to examine.
+    """
     items = _Items(view.filters.limit)
     examined = 0
-    is_cut = False
+    is_cut = False  # whether the page became full before the end of a step
     while examined < most_examined and not items.is_full:
         wanted = min(max(items.room, _LEAST_STEP), _STEP, most_examined - examined)
         step = await _take(merged, wanted)
@@ -346,9 +358,10 @@ async def _page(
         examined += len(step)
         entries = await _list_entries(services, view, [content for _, content in step])
         items.add(step, entries)
-        is_cut = items.position != step[-1][0]
+        last_position, _ = step[-1]
+        is_cut = items.position != last_position
         await asyncio.sleep(0)  # lets other tasks run
-    # A page continues after the last delegation that was examined, whether it was listed or not.
+    # The next page begins after the last delegation that was examined, listed or not.
     more = is_cut or await anext(merged, None) is not None
     return DelegationPage(
         schema_version=SCHEMA_VERSION,
@@ -379,8 +392,9 @@ async def _list_entries(
     delegation, or the filters do not match.
     """
     found = await services.delegations.by_content(contents)
+    # The keys of these two dictionaries are in order and without repetition.
     closures = dict[ContentKey, None]()
-    other_signers = dict[Principal, None]()  # neither the account nor the calling key
+    other_signers = dict[Principal, None]()  # those that are neither the account nor the caller
     for stored in found:
         for member in closure_contents([stored]):
             closures[member] = None
@@ -411,6 +425,7 @@ def _entry(
     marks: Mapping[ContentKey, Record | None],
     now: float,
 ) -> Listed | None:
+    """Return the entry of one delegation; None if it is hidden, removed or does not match."""
     direction = view.direction(stored, members)
     # Without a revocation marker, the delegation was removed after its expiry and is only in this
     # process's cache.

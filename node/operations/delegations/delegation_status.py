@@ -63,18 +63,20 @@ async def delegation_status(
         invocation = admit_signed(unverified, now=now)
     except CapabilityError:
         raise Refusal("status-token-refused") from None
-    check_addressed(invocation, services.keyring.node_did)  # T8; none is a registered grant (T11)
+    # There is no check for a registered delegation (T9), because a status request cannot be one
+    # (T11).
+    check_addressed(invocation, services.keyring.node_did)  # T8
     # The token must request the status of this delegation and nothing else, with the same text for
     # its CID.
-    if [(c.ability, c.resource) for c in invocation.capabilities] != [
-        (DELEGATION_STATUS, OpaqueResource(CID_URN + cid))
-    ]:
+    asked = [(one.ability, one.resource) for one in invocation.capabilities]
+    if asked != [(DELEGATION_STATUS, OpaqueResource(CID_URN + cid))]:
         raise Refusal("status-not-bound")
     try:
         digest = parse_cid(cid).digest32
     except InvalidIdentifier:
         raise Refusal("status-cid-invalid") from None
-    cited = invocation.parents[:1]  # a token with more is refused below (W21)
+    # One proof is read at most. `acting_principal` refuses a token with more (W21).
+    cited = invocation.parents[:1]
     target, *proofs = await services.delegations.by_cid(
         [digest, *(parent.digest for parent in cited)]
     )

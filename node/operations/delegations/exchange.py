@@ -11,6 +11,7 @@ import jwt
 
 from capabilities.abilities import DECRYPT
 from capabilities.capability_errors import CapabilityError, MalformedToken
+from capabilities.chain import Registered
 from capabilities.cids import cid_text, parse_cid
 from capabilities.facts import MACHINE_FACT
 from capabilities.frozen_struct import FrozenStruct
@@ -45,6 +46,8 @@ ALGORITHMS = frozenset(
 
 _NOTED = ("iss", "sub", "event_name")
 """Claims that a machine token states beside those that its trust restricts."""
+_MOST_NOTED_CHARS = 512
+"""How much of each claim is in the audit record of a refusal."""
 
 
 class ExchangeRequest(StrictRecord):
@@ -97,56 +100,54 @@ async def exchange(services: Services, asked: ExchangeRequest) -> Exchanged:
         # The text of a library's error may quote the token.
         reason = str(exc) if isinstance(exc, CapabilityError | Refusal) else type(exc).__name__
     log_event("id-token-refused", reason=reason)
-    if claims:  # others would fill the log, since anybody can repeat them (OX5)
+    # `_exchange` adds the claims at the first use of a token. Other refusals could fill the audit
+    # log, because the same request can be repeated (OX5).
+    if claims:
+        noted: JsonObject = {name: str(claims.get(name))[:_MOST_NOTED_CHARS] for name in _NOTED}
         record = AuditRecord(
             at=services.now(),
             action="oidc.refused",
             actor=services.keyring.node_did,
             subject=asked.trust,
-            detail=canonical_members(
-                {"reason": reason, "claims": {name: str(claims.get(name))[:512] for name in _NOTED}}
-            ),
+            detail=canonical_members({"reason": reason, "claims": noted}),
         )
         await commit_puts(services.store, record.put(services.entropy))
     raise Refusal("oidc-refused")
 
 
 async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObject) -> Exchanged:
+    """Check an ID token, and make the machine token that its claims allow.
+
+    Args:
+        asked: untrusted.
+        claims: empty. At the first use of the ID token, its claims are added, so that the caller
+            can record a refusal that follows.
+    """
     now = services.now()
-    node = services.keyring.node_did
     token = asked.token
-    # Before the ID token counts as used: the job can repeat the request with another key or CID.
+    # These checks come before the ID token counts as used, so that the job can repeat the request
+    # with another key or CID (OX3).
     require_signing_key(asked.key)
-    cid = parse_cid(asked.trust)
-    if cid.text() != asked.trust:  # M cites it, and would have another digest for each spelling
-        raise MalformedToken("the trust's CID is not in lower-case base32")
-    (stored,) = await services.delegations.by_cid([cid.digest32])
-    trust = stored and machine_grant(stored.delegation, registered_at=stored.registered_at)
-    if not stored or not isinstance(trust, OidcTrust):
-        raise MalformedToken("there is no such trust")
-    if asked.trust != cid_text(stored.delegation.cid):  # the digest is found under other codecs too
-        raise MalformedToken("the trust's CID has another codec than the trust")
+    stored, trust = await _find_trust(services, asked.trust)
     kid = jwt.get_unverified_header(token).get("kid")
     key = await services.issuer_keys.find(trust, kid, now=now)
-    # The key says which signature it makes. The token's header does not choose (OX3).
+    # The key says which signature it makes; the token's header does not choose (OX3). The list is
+    # empty if the key's algorithm is not among those that are accepted.
+    algorithms = [*ALGORITHMS & {key.algorithm_name}]
     payload = jwt.PyJWS(options={"enforce_minimum_key_length": True}).decode(
-        token, key, algorithms=[*ALGORITHMS & {key.algorithm_name}]
+        token, key, algorithms=algorithms
     )
     presented = parse_json(payload, max_bytes=MAX_EXCHANGE_BODY_BYTES)
     stated = shaped(presented, _IdToken)
-    # a proxy that reads a token for `key` cannot use it for another (OX8)
+    node = services.keyring.node_did
+    # A proxy that reads a token for `asked.key` cannot use it for another key (OX8).
     if stated.aud not in (node, (node,), f"{node}#{asked.key}"):
         raise MalformedToken("the ID token is for another audience than this node")
-    if not (
-        max(stated.iat, stated.nbf) - MAX_AHEAD_S
-        <= now
-        < stated.exp
-        <= stated.iat + MAX_TOKEN_LIFE_S
-    ):
-        raise MalformedToken("the ID token is not valid now, or is valid for more than a day")
-    # without the signature, which a holder of the token may be able to change (OX5)
+    _check_times(stated, now)
+    # The record is for the token without its signature, which a holder may be able to change (OX5).
+    header_and_payload, _, _ = token.rpartition(".")
     replay_record = replay_record_of(
-        hashlib.sha256(token.rpartition(".")[0].encode()).digest(), expires_at=stated.exp
+        hashlib.sha256(header_and_payload.encode()).digest(), expires_at=stated.exp
     )
     if not (await services.store.read(replay_record=replay_record)).is_first_use:
         raise MalformedToken("the ID token was used before")
@@ -154,12 +155,13 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
     check_claims(claims, trust)
     paths = sorted(asked.paths or trust.paths)
     end = min(int(now) + MAX_EXCHANGED_S, trust.end)
+    stated_names = {*_NOTED, *trust.claims} & claims.keys()
     machine: JsonObject = {
         "key": asked.key,
         "paths": [*paths],
         "end": end,
         "name": trust.name,
-        "claims": {name: claims[name] for name in {*_NOTED, *trust.claims} & claims.keys()},
+        "claims": {name: claims[name] for name in stated_names},
     }
     made = mint(
         services.keyring.exchange_signer,
@@ -174,6 +176,44 @@ async def _exchange(services: Services, asked: ExchangeRequest, claims: JsonObje
         expires_at=end,
         facts=[{MACHINE_FACT: machine}],
     )
-    # the rules of any machine token; a trust that was revoked or has ended is refused (OX4)
+    # The registration judges the token by the rules for machine tokens. It refuses the token if the
+    # trust was revoked or has ended (OX4).
     await register(services, made, client=None, replay_record=replay_record)
     return Exchanged(made)
+
+
+async def _find_trust(services: Services, text: str) -> tuple[Registered, OidcTrust]:
+    """Return the trust with a CID, and the registered delegation that contains it.
+
+    The machine token will cite the CID as it is written in the request, so only the one text under
+    which the trust is registered is accepted.
+
+    Raises:
+        InvalidIdentifier: it is not a CID.
+        MalformedToken: the CID is written in another way, or there is no such trust.
+    """
+    cid = parse_cid(text)
+    if cid.text() != text:
+        raise MalformedToken("the trust's CID is not in lower-case base32")
+    (stored,) = await services.delegations.by_cid([cid.digest32])
+    if stored is None:
+        raise MalformedToken("there is no such trust")
+    trust = machine_grant(stored.delegation, registered_at=stored.registered_at)
+    if not isinstance(trust, OidcTrust):
+        raise MalformedToken("there is no such trust")
+    # A CID with another codec has the same digest, so the trust is found by it.
+    if text != cid_text(stored.delegation.cid):
+        raise MalformedToken("the trust's CID has another codec than the trust")
+    return stored, trust
+
+
+def _check_times(stated: _IdToken, now: float) -> None:
+    """Check that an ID token is valid now, and for a day at most (OX3).
+
+    The issuer's clock may be ahead by MAX_AHEAD_S.
+    """
+    begins_at = max(stated.iat, stated.nbf) - MAX_AHEAD_S
+    is_valid_now = begins_at <= now < stated.exp
+    is_short_lived = stated.exp <= stated.iat + MAX_TOKEN_LIFE_S
+    if not is_valid_now or not is_short_lived:
+        raise MalformedToken("the ID token is not valid now, or is valid for more than a day")

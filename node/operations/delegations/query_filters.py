@@ -124,13 +124,14 @@ def _canonical_space(text: str) -> str:
 
 
 def _last_listed(cursor: str) -> Digest:
-    """Return the digest in a cursor: of the CID of the previous page's last delegation.
+    """Return the digest of the CID in a cursor, which names the last delegation of a page.
 
     Raises:
         Refusal: `bad-query`, the cursor is malformed.
     """
+    text = decode_url(cursor) or b""  # a malformed cursor is no CID either
     try:
-        digest = parse_cid((decode_url(cursor) or b"").decode("ascii")).digest32
+        digest = parse_cid(text.decode("ascii")).digest32
     except (UnicodeDecodeError, InvalidIdentifier):
         raise _bad(_BAD_CURSOR) from None
     if digest is None:

@@ -51,7 +51,9 @@ class GrantFilters(FrozenStruct):
             row.ability in self.actions for row in capabilities
         ):
             return False
-        return self.path is None or any(_is_below(row.resource, self.path) for row in capabilities)
+        if self.path is None:
+            return True
+        return any(_is_below(row.resource, self.path) for row in capabilities)
 
 
 def _is_below(resource: Resource, path: str) -> bool:
@@ -73,6 +75,8 @@ class Chain(FrozenStruct, tag="chain"):
 
 
 class _List(FrozenStruct, tag="list"):
+    """A request for a list of delegations."""
+
     filters: GrantFilters | None = None
 
 
@@ -203,9 +207,8 @@ async def _matching(
 async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListBounds) -> Entries:
     """Return a delegation and its ancestors.
 
-    Only the first parent of each delegation is followed.
-
-    The chain ends before the first delegation that is inactive or does not mention the space.
+    Only the first parent of each delegation is followed. The chain ends before the first delegation
+    that is inactive or does not mention the space.
     """
     try:
         digest = parse_cid(asked.cid).digest32
@@ -242,6 +245,7 @@ def _is_live(stored: Registered, marks: Markers, now: float) -> bool:
 
 
 def _reported(delegation: Delegation) -> bytes:
+    """Return a delegation in JSON, as it is listed."""
     reported = {
         "capabilities": [
             {"resource": row.resource.text, "ability": row.ability, "caveats": row.caveats}

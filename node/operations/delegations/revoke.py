@@ -41,6 +41,11 @@ async def revoke(services: Services, header: str) -> tuple[str, ...]:
 
 
 async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, tuple[str, ...]]:
+    """Decide on a revocation, and prepare its commit.
+
+    Returns:
+        The commit, and the CIDs of the targets as `revoke` returns them.
+    """
     now = services.now()
     named = revocation.targets
     # W21 requires exactly one proof; reading two is enough to detect more.
@@ -53,8 +58,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     targets = found[: len(named)]
     proofs = found[len(named) :]
     contents = closure_contents(proofs)
-    # Keyed by content: two targets may be encodings of one delegation, and a commit may write its
-    # revocation marker only once.
+    # The delegations to revoke, by content key: two targets may be encodings of one delegation, and
+    # a commit may write its revocation marker only once.
     ended = {stored.delegation.content_key: stored for stored in targets if stored is not None}
     asked = (*contents, *ended)
     keys = marker_keys(asked)
@@ -62,8 +67,10 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
     puts = list[Put]()
     checks = list[Check]()
-    own = len(contents)
-    for (content, stored), key, row in zip(ended.items(), keys[own:], records[own:], strict=True):
+    # The markers of the proofs come first, then those of the delegations to revoke.
+    ended_at = len(contents)
+    ended_keys, ended_rows = keys[ended_at:], records[ended_at:]
+    for (content, stored), key, row in zip(ended.items(), ended_keys, ended_rows, strict=True):
         if row is not None and marker_of(row) is Marker.REVOKED:
             # A repeat writes nothing, but its commit waits until the marker that was read is
             # durable (W24, ST16).
@@ -83,6 +90,10 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
         )
     # The proof must still be live when the markers are written. Otherwise a session that is revoked
     # at the same moment could still revoke others.
-    return Commit(
-        puts=tuple(puts), live=marker_keys(contents), checks=tuple(checks), reserve=""
-    ), tuple([target.echo for target in named])
+    commit = Commit(
+        puts=tuple(puts),
+        live=marker_keys(contents),
+        checks=tuple(checks),
+        reserve="",  # a full store still accepts revocations (ST17)
+    )
+    return commit, tuple([target.echo for target in named])

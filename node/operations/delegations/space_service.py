@@ -82,11 +82,13 @@ async def list_spaces(
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
-    entries = sorted(
-        [_entry(one) for _, record in page.rows if (one := space_of(record)) is not None],
-        key=lambda entry: entry.id,
-    )
-    return Entries(entries, page.more)
+    entries = list[SpaceEntry]()
+    for _, record in page.rows:
+        hosted = space_of(record)
+        if hosted is not None:
+            entries.append(_entry(hosted))
+    entries.sort(key=lambda entry: entry.id)
+    return Entries(entries, truncated=page.more)
 
 
 async def read_space(
@@ -96,6 +98,8 @@ async def read_space(
 
     `target` is the space's name or id.
     """
+    # For an invalid target no rows are read. It is refused like a space that is not hosted, after
+    # the token was judged.
     space = _parse_target(owner, target)
     keys: tuple[bytes, ...] = ()
     ranges: tuple[Range, ...] = ()
@@ -105,30 +109,35 @@ async def read_space(
         keys = (own.row, own.usage, own.override, own.versions)
     call = await read_call(services, invocation, keys, ranges)
     call.require_hosted()
-    hosted, usage, override, versions = call.records or (None, None, None, None)
+    if space is None:
+        raise Refusal("space-not-found")
+    hosted, usage, override, versions = call.records
     found = space_of(hosted)
     if found is None:
         raise Refusal("space-not-found")
     is_own = await root_identity(services, call) == found.space.owner
+    databases = dict[str, int]()
+    for _, record in call.pages[0].rows:
+        database = DATABASE_ROWS.read(record)
+        if database is not None:
+            databases[database.path] = database.size_bytes
     return msgspec.structs.replace(
         _entry(found),
         type="owned" if is_own else "delegated",
         usage_bytes=counter_of(usage),
         versions_bytes=counter_of(versions),
         limit_bytes=effective_limit(found.space, override, services.quota),
-        databases={
-            row.path: row.size_bytes
-            for _, record in call.pages[0].rows
-            if (row := DATABASE_ROWS.read(record)) is not None
-        },
+        databases=databases,
     )
 
 
 def _parse_target(owner: Principal, target: str) -> SpaceId | None:
     """Parse the name or id of one of the owner's spaces.
 
-    An id may be percent-encoded once. Return None for any other text.
+    An id may be percent-encoded once. Return None for any other text, and for the id of a space of
+    another owner.
     """
+    # The last text is the id of the owner's space with this name.
     for text in (target, unquote(target), SpaceId(owner, target).text):
         with suppress(InvalidIdentifier):
             space = parse_space_id(text)
@@ -141,16 +150,16 @@ async def make_space(
 ) -> SpaceEntry:
     """Create a hosted space for an owner.
 
-    The space is durable when this returns. The owner's signature suffices if the node hosts that
-    owner's spaces automatically, within the same limits. Otherwise only a host grant creates a
-    space.
+    The space is durable when this returns. It is created where the owner's own write would host it,
+    within the same limits. Otherwise only a host grant creates a space.
     """
     space = SpaceId(owner, name)
     try:
         parsed = parse_space_id(space.text)
     except InvalidIdentifier:
         raise Refusal("bad-space-name") from None
-    if parsed != space:  # a name with a colon would parse as a space of another owner
+    # A name with a colon would parse as a space of another owner.
+    if parsed != space:
         raise Refusal("bad-space-name")
 
     async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:
@@ -161,13 +170,14 @@ async def make_space(
         plan = plan_hosting(wanted, call.records, now=now)
         if not plan.new:
             raise Refusal("space-exists" if plan.activated else "space-not-made")
-        return Commit(
+        commit = Commit(
             puts=(*plan.puts, call.audit(services, "space.created", space.text)),
             live=call.live,
             checks=plan.checks,
             adds=plan.adds,
             replay_record=call.replay_record,
-        ), _entry(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
+        )
+        return commit, _entry(HostedSpace(owner=space.owner, name=space.name, hosted_at=now))
 
     return await until_committed(services, attempt)
 

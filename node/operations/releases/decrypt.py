@@ -42,7 +42,7 @@ async def decrypt_on_route(
 ) -> JsonObject:
     """Answer a decrypt request on an encryption network's HTTP route (enc 2.7).
 
-    The checks run in the order of the table's rows in enc 2.7.
+    The checks run in the order of the table in enc 2.7; the comments give its rows.
 
     Args:
         header: untrusted text of the `Authorization` header.
@@ -50,16 +50,17 @@ async def decrypt_on_route(
         body: untrusted bytes.
 
     Raises:
-        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first check that fails.
     """
-    unverified = parse_invocation(header)  # row 1
-    value = read_body(body, max_bytes=MAX_BODY_BYTES)
+    unverified = parse_invocation(header)  # row 1, the token
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1, the body
     check_audience(unverified.audience, services.keyring.node_did)  # row 2
-    invocation = admit_signed(unverified, now=services.now())  # row 3, with the chain below
+    invocation = admit_signed(unverified, now=services.now())  # row 3, except for the chain
     try:
         network = parse_path_id(path_id)
-    except RequestError:  # `invalid-network-id`
-        network = None  # refused in row 4, after the chain
+    except RequestError:
+        # `_decrypt` refuses the invalid id in row 4, because the chain comes first.
+        network = None
     return await _decrypt(services, invocation, value, network, path_id)
 
 
@@ -77,21 +78,28 @@ async def decrypt_invoked(
 ) -> JsonObject:
     """Answer a decrypt request on the HTTP route `/invoke`.
 
-    Its token has already passed rows 1 and 3.
+    Its token has already passed row 1 and, except for the chain, row 3. On this route, row 4 comes
+    before the body is parsed (enc 2.7).
     """
     body = await message.whole_body(MAX_BODY_BYTES)
     if body is None:
         raise RequestError("request-too-large", str(MAX_BODY_BYTES))
     network = invoked_network(invocation.capabilities)  # row 4
-    assert network is not None  # this branch was chosen by such a capability
-    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1
-
+    assert network is not None  # `is_about_network` chose this operation
+    value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 1, the body
     return await _decrypt(services, invocation, value, network, network.text)
 
 
 async def _decrypt(
     services: Services, invocation: Invocation, value: Json, network: NetworkId | None, path_id: str
 ) -> JsonObject:
+    """Check a decrypt request, make the decision durable, and decrypt the key.
+
+    Args:
+        value: the parsed body.
+        network: None if the network id in the path is invalid.
+        path_id: untrusted network id of the path.
+    """
     keys: tuple[bytes, ...] = ()
     # These rows are read together with the call, before token and body are checked against each
     # other. A wrong receiver key only adds a row that is not used.
@@ -100,15 +108,17 @@ async def _decrypt(
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[ReleasePermit, NewReceipt]]:
-        # A token with too long a lifetime is refused further down. Recording its use would make the
-        # store keep the record for that long.
+        # A token with too long a lifetime is refused in row 17, which compares whole seconds.
+        # Recording its use would make the store keep the record for that long.
         is_bounded = invocation.expires_at <= services.now() + MAX_LIFETIME_S + 1
         # Rows 2 and 8 check the token's audience, with their own errors.
         call = await read_call(
             services, invocation, keys, records_use=is_first and is_bounded, addressed=False
         )
         try:
-            named = parse_path_id(path_id) if network is None else network  # row 4
+            named = network
+            if named is None:
+                named = parse_path_id(path_id)  # row 4; raises the error of the invalid id
             body = parse_decrypt_body(value)  # row 5
             bound = bind_decrypt(  # rows 6 to 12
                 invocation, body, named, services.keyring.node_did
@@ -120,16 +130,17 @@ async def _decrypt(
         receipt = await new_receipt(services, permit)
         # Decision and receipt are written only if no row that the decision depends on has changed:
         # a revocation or withdrawal in between makes the commit fail.
-        return Commit(
+        commit = Commit(
             puts=(_release_audit(services, call, permit, receipt), *receipt.puts),
             live=marker_keys(permit.live),
             checks=tuple([Check(row.key, row.stamp) for row in permit.checks]),
             replay_record=call.replay_record,
             reserve=permit.decrypt.network.owner,  # a full store still releases keys (ST17)
-        ), (permit, receipt)
+        )
+        return commit, (permit, receipt)
 
     permit, receipt = await until_committed(services, attempt)
-    receipt.note()  # only now are its documents durable
+    receipt.note()  # the documents of the receipt are durable only now
     if services.counter is not None:
         services.counter.released(permit.ground)
     return open_key(permit, keyring=services.keyring, entropy=services.entropy)
@@ -147,7 +158,8 @@ def _release_audit(
     detail = canonical_members(
         {
             "ground": permit.ground,
-            # of a machine token, and of the job that exchanged an ID token for it (MT5, OX5)
+            # the name of a machine token, and the claims of the job that exchanged an ID token for
+            # it (MT5, OX5)
             "machine": None if machine is None else machine.name,
             "claims": None if machine is None else machine.claims,
             "mode": permit.mode,
@@ -183,9 +195,8 @@ async def _record_refusal(
     elif refusal.audit_outcome is not None:
         detail = {"reason": refusal.audit_outcome}
     else:
-        return  # a failed check that is not audited (enc 2.10)
+        return  # the failed check is not audited (enc 2.10)
     asked = [c.resource.text for c in call.invocation.capabilities if c.ability == DECRYPT]
-    put = call.audit(
-        services, "release.refused", asked[0] if asked else "", canonical_bytes(detail)
-    )
+    subject = asked[0] if asked else ""
+    put = call.audit(services, "release.refused", subject, canonical_bytes(detail))
     await commit_puts(services.store, put)

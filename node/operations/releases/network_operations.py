@@ -56,19 +56,32 @@ async def read_descriptor(services: Services, path_id: str, nonces: Sequence[str
         path_id: untrusted.
         nonces: every `nonce` of the query, untrusted; if empty, the response is unsigned.
     Raises:
-        RequestError, Refusal: the first that applies.
+        RequestError: the id is invalid, or there is no such network.
+        Refusal: `bad-nonce`, see `_checked_nonce`.
     """
     network = parse_path_id(path_id)
-    if nonces and not (len(nonces) == 1 and is_nonce(nonces[0])):
+    nonce = _checked_nonce(nonces)
+    record = await _read(services, network)
+    answer: JsonObject = {"descriptor": descriptor_json(record, services.keyring.node_did)}
+    if nonce is not None:
+        answer[SIGNATURE_MEMBER] = sign_descriptor(record, nonce, services.keyring.node_signer)
+    return answer
+
+
+def _checked_nonce(nonces: Sequence[str]) -> str | None:
+    """Return the nonce of a query, or None if it has none.
+
+    Raises:
+        Refusal: `bad-nonce`, there are several nonces, or the nonce is malformed.
+    """
+    if not nonces:
+        return None
+    if len(nonces) > 1 or not is_nonce(nonces[0]):
         raise Refusal(
             "bad-nonce",
             "the request must contain one nonce, of 16 to 32 bytes in base64url without padding",
         )
-    record = await _read(services, network)
-    answer: JsonObject = {"descriptor": descriptor_json(record, services.keyring.node_did)}
-    if nonces:
-        answer[SIGNATURE_MEMBER] = sign_descriptor(record, nonces[0], services.keyring.node_signer)
-    return answer
+    return nonces[0]
 
 
 async def read_well_known(services: Services, name: str, owner_did: str | None) -> JsonObject:
@@ -92,6 +105,8 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
     If a sign-in has already created the network, the network is claimed instead. A network can be
     claimed once. Claiming does not change the network's description.
 
+    The checks run in the order of the table in enc 2.5; the comments give its rows.
+
     Args:
         header: untrusted text of the `Authorization` header.
         body: untrusted bytes.
@@ -99,21 +114,25 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
             counted.
 
     Raises:
-        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first row that fails.
+        MalformedToken, CapabilityError, EncryptionError, SpaceError: the first check that fails.
     """
     unverified = parse_invocation(header)  # row 1
     value = read_body(body, max_bytes=MAX_BODY_BYTES)  # row 2
-    invocation = _admitted(services, unverified)  # rows 3, 4, with the chain below
+    invocation = _admitted(services, unverified)  # rows 3 and 4, except for the chain
 
     async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
+        # Row 4, the chain. The use of the token is not recorded, because `_bind_write` records its
+        # nonce instead (EN15).
         call = await read_call(services, invocation, records_use=False)
-        network, body_hash = parse_create(value)  # rows 5, 6
+        network, body_hash = parse_create(value)  # rows 5 and 6
+        # Rows 7 to 17. Only the first attempt records the nonce: a later attempt would find it
+        # used, and refuse the request.
         write = await _bind_write(
-            services, call, network, NETWORK_CREATE, body_hash, records_use=is_first
-        )  # rows 7 to 17
+            services, call, network, NETWORK_CREATE, body_hash, records_nonce=is_first
+        )
         check_create(write.record)  # row 18
-        if write.record is not None:  # made by a sign-in, and not claimed yet (EN31)
-            return _plan(services, write, claim_network(write.record), "network.claimed")
+        if write.record is not None:  # a sign-in made the network, and it is not claimed yet (EN31)
+            return _prepare(services, write, claim_network(write.record), "network.claimed")
         checks = await _owner_checks(services, network)  # row 19
         record = create_network(
             network,
@@ -121,10 +140,12 @@ async def create(services: Services, header: str, body: bytes, *, client: str | 
             keyring=services.keyring,
             entropy=services.entropy,
         )
-        return _plan(services, write, record, "network.created", checks)
+        return _prepare(services, write, record, "network.created", checks)
 
     descriptor = await until_committed(services, attempt)
-    if not invocation.parents:  # nothing stored here vouches for the signer (wire 5.13)
+    # A token without a proof may be signed by a key that was just generated, so the client's
+    # address is charged (wire 5.13).
+    if not invocation.parents:
         services.unauthenticated_rates.charge(client, now=services.now())
     return descriptor
 
@@ -140,10 +161,11 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
         ChainError: `action-unauthorized`, the owner is not admitted.
     """
     owner = principal_of(network.owner)
-    if not services.hosting.needs_admission(owner):  # listed, or the mode is not permit (ST13)
+    # The mode is not `permit`, or the settings list the owner (ST13).
+    if not services.hosting.needs_admission(owner):
         return ()
     admission = await read_row(services.store, admission_key(owner))
-    if not is_admitted(admission):  # nor by a row (ST14)
+    if not is_admitted(admission):  # the operator has not admitted the owner (ST14)
         raise ChainError("action-unauthorized", network.text, NETWORK_CREATE)
     return (check_of(admission_key(owner), admission),)
 
@@ -151,11 +173,12 @@ async def _owner_checks(services: Services, network: NetworkId) -> tuple[Check, 
 async def revoke(services: Services, header: str, path_id: str) -> None:
     """Revoke an encryption network permanently (enc 2.8).
 
-    A repeated request has no effect.
+    A repeated request, with a new token, has no effect.
     """
     invocation = _admitted(services, parse_invocation(header))
 
     async def attempt(is_first: bool) -> tuple[Commit, JsonObject]:
+        # `_bind_write` records the nonce of the token, as in `create`.
         call = await read_call(services, invocation, records_use=False)
         write = await _bind_write(
             services,
@@ -163,25 +186,29 @@ async def revoke(services: Services, header: str, path_id: str) -> None:
             parse_path_id(path_id),
             NETWORK_REVOKE,
             REVOKE_BODY_HASH,
-            records_use=is_first,
+            records_nonce=is_first,
         )
-        return _plan(
-            services,
-            write,
-            revoked(check_revoke(write.record), services.now()),
-            "network.revoked",
-        )
+        record = revoked(check_revoke(write.record), services.now())
+        return _prepare(services, write, record, "network.revoked")
 
     await until_committed(services, attempt)
 
 
 def _admitted(services: Services, unverified: UnverifiedInvocation) -> Invocation:
+    """Check the audience, the validity period and the signature of a token."""
     check_audience(unverified.audience, services.keyring.node_did)
     return admit_signed(unverified, now=services.now())
 
 
 class _Write(FrozenStruct):
-    """A verified request to create or revoke an encryption network."""
+    """A verified request to create or revoke an encryption network.
+
+    Attributes:
+        call: the authorised invocation.
+        replay_record: the record of the token's nonce, to be written again with the commit.
+        row: the stored row of the network; None if there is none.
+        record: the network in this row.
+    """
 
     call: Call
     replay_record: ReplayRecord
@@ -196,11 +223,13 @@ async def _bind_write(
     action: str,
     body_hash: str,
     *,
-    records_use: bool,
+    records_nonce: bool,
 ) -> _Write:
-    """Verify a request to create or revoke an encryption network.
+    """Verify a request to create or revoke an encryption network, and read the network.
 
-    The token's nonce is used up, and stays used even if the request fails afterwards.
+    Args:
+        records_nonce: whether the token's nonce is used up; True for the first attempt. The nonce
+            stays used even if the request fails afterwards.
     """
     invocation = call.invocation
     nonce = bind_admin(  # rows 7 to 16
@@ -213,23 +242,35 @@ async def _bind_write(
     # Creating and revoking are final, so a later repeat has no effect. The nonce of a token with a
     # longer lifetime is therefore recorded for MAX_LIFETIME_S only (EN15).
     ends_at = min(invocation.expires_at, services.now() + MAX_LIFETIME_S)
-    replay_records = nonce_replay_records(
+    own_span, next_span = nonce_replay_records(
         admin_nonce_key(invocation, nonce), expires_at=ends_at, max_lifetime_s=MAX_LIFETIME_S
     )
-    for replay_record in replay_records if records_use else ():  # row 17
+    if records_nonce:
+        await _use_nonce(services, (own_span, next_span))  # row 17
+    row = await read_row(services.store, network_row_key(network))
+    record = None
+    if row is not None and row.value is not None:
+        record = decode_network(row.value)
+    # A commit contains one replay record: that of the span of time in which the token expires.
+    return _Write(call=call, replay_record=own_span, row=row, record=record)
+
+
+async def _use_nonce(services: Services, replay_records: Sequence[ReplayRecord]) -> None:
+    """Record that a nonce is used, and check that it was not used before (EN15).
+
+    Raises:
+        RequestError: `nonce-used`.
+        Refusal: `restored-recently`, the store was restored a moment ago.
+    """
+    for replay_record in replay_records:
         snapshot = await services.store.read(replay_record=replay_record)
         if snapshot.is_use_unknown:
             await refuse_after_restore(services, replay_record)
         if snapshot.is_first_use is False:
             raise RequestError("nonce-used")
-    row = await read_row(services.store, network_row_key(network))
-    record = None
-    if row is not None and row.value is not None:
-        record = decode_network(row.value)
-    return _Write(call=call, replay_record=replay_records[0], row=row, record=record)
 
 
-def _plan(
+def _prepare(
     services: Services,
     write: _Write,
     record: NetworkRecord,
@@ -241,7 +282,10 @@ def _plan(
     Returns:
         The commit, and the network's public JSON description.
     """
-    return Commit(
+    # A full store still accepts changes of existing networks (ST17). It refuses new networks,
+    # because anyone can create any number of them.
+    reserve = None if write.row is None else record.owner
+    commit = Commit(
         puts=(
             network_put(record.network_id, encode_network(record), expect=stamp_of(write.row)),
             write.call.audit(services, action, record.network_id.text),
@@ -249,6 +293,6 @@ def _plan(
         live=write.call.live,
         checks=checks,
         replay_record=write.replay_record,
-        # not for a new network, of which anyone can make any number (ST17)
-        reserve=None if write.row is None else record.owner,
-    ), descriptor_json(record, services.keyring.node_did)
+        reserve=reserve,
+    )
+    return commit, descriptor_json(record, services.keyring.node_did)

@@ -67,10 +67,10 @@ async def change_in_person(
     expected = change_fact(
         fact_type, network.text, target_node=services.keyring.node_did, body=value
     )
-    facts = [
+    facts_of_type = [
         one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
     ]
-    if facts != [expected]:
+    if facts_of_type != [expected]:
         raise Refusal(
             "session-not-bound",
             hint="the token must have one fact with the members type, targetNode, networkId and"
@@ -85,22 +85,26 @@ async def change_in_person(
         record = known_network(row)
         if listed is None or listed.value is None:
             raise RecordDamaged("the store has no list of withdrawals of trust")
-        marks = (await decide_owner_authority(services, call, record.owner)).in_person
-        # the owner's and the operator's withdrawals (RC31)
-        withdrawn = (record.withdrawals, decode_withdrawals(listed.value))
-        if marks is None or any(entry.names_any((invocation.invoker,)) for entry in withdrawn):
+        authority = await decide_owner_authority(services, call, record.owner)
+        # The delegations that make the caller the owner in person; they have to stay live.
+        relied_on = authority.in_person
+        # The owner or the operator may have withdrawn trust in the caller (RC31).
+        withdrawals = (record.withdrawals, decode_withdrawals(listed.value))
+        is_withdrawn = any(one.names_any((invocation.invoker,)) for one in withdrawals)
+        if relied_on is None or is_withdrawn:
             raise Refusal("policy-not-in-person", hint=in_person)
         assert row is not None  # known_network raises otherwise
-        return Commit(
+        commit = Commit(
             puts=(
                 network_put(network, encode_network(make(record)), expect=row.stamp),
                 call.audit(services, action, network.text, detail),
             ),
-            live=tuple(dict.fromkeys((*call.live, *marker_keys(marks)))),
+            live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
             checks=(Check(WITHDRAWALS_KEY, listed.stamp),),
             replay_record=call.replay_record,
-            reserve=record.owner,  # a full store still accepts policies (ST17)
-        ), None
+            reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
+        )
+        return commit, None
 
     await until_committed(services, attempt)
 

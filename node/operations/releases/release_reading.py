@@ -83,11 +83,13 @@ async def read_release(
 
     Raises:
         RequestError: one of the checks 13 to 21 failed (enc 2.7).
-        ReleaseRefused: a machine token is not used as MT4 says, or a policy in force cannot be
-            read.
+        ReleaseRefused: the rules for machine tokens do not permit this use (MT4), or a policy in
+            force cannot be read.
         SpaceError, RecordError: the store does not answer, or a row does not decode.
     """
     now = services.now()
+    # The evidence for this receiver key is one row at most; see `release_keys`.
+    network_key, record_key, withdrawals_key, *evidence_keys = keys
     network_row, record_row, withdrawn_row, *evidence_rows = call.records
     if network_row is None:
         raise RequestError("network-not-found")
@@ -105,10 +107,10 @@ async def read_release(
     paths = paths_in_force(policies, machine)
     evidence = None
     evidence_row = None
-    for row in evidence_rows:  # at most one, for exactly this receiver key
+    for key, row in zip(evidence_keys, evidence_rows, strict=True):
         if row is not None and row.value is not None:
             evidence = decode_evidence(row.value)
-            evidence_row = RowStamp(keys[3], row.stamp)
+            evidence_row = RowStamp(key, row.stamp)
     if evidence is None and needs_evidence(owner, release_record, policies, machine):
         evidence, evidence_row = await _newest_evidence(services, call.invocation.invoker)
     return ReleaseRequest(
@@ -120,10 +122,10 @@ async def read_release(
         evidence=evidence,
         evidence_row=evidence_row,
         key_paths=await _key_paths(services, checked, paths) if paths else {},
-        network_row=RowStamp(keys[0], network_row.stamp),
-        record_row=RowStamp(RELEASE_RECORD_KEY, record_row.stamp),
+        network_row=RowStamp(network_key, network_row.stamp),
+        record_row=RowStamp(record_key, record_row.stamp),
         withdrawals=decode_withdrawals(_value(withdrawn_row)),
-        withdrawals_row=RowStamp(WITHDRAWALS_KEY, withdrawn_row.stamp),
+        withdrawals_row=RowStamp(withdrawals_key, withdrawn_row.stamp),
     )
 
 
@@ -136,19 +138,24 @@ def _value(record: Record) -> bytes:
 async def _newest_evidence(
     services: Services, invoker: Principal
 ) -> tuple[Evidence | None, RowStamp | None]:
-    """Return the invoker's newest attestation evidence (RL7).
+    """Return the invoker's newest attestation evidence, with its row (RL7).
 
-    Evidence in mode `signed` takes precedence, because it is valid for every receiver key.
+    Evidence in mode `signed` takes precedence, because it is valid for every receiver key. Without
+    such evidence, the gate refuses the newest of all because of its receiver key.
     """
-    # Choose the newest evidence of mode `signed`. If there is none, take the newest of all, which
-    # the gate refuses because of its receiver key.
     page = await read_page(services.store, evidence_range(invoker, limit=_MOST_EVIDENCE))
-    rows = [
+    stored = [
         (decode_evidence(_value(record)), RowStamp(key, record.stamp)) for key, record in page.rows
     ]
-    if not rows:
+    if not stored:
         return None, None
-    return max(rows, key=lambda row: (row[0].receiver_mode == "signed", row[0].attested_at))
+    return max(stored, key=_precedence)
+
+
+def _precedence(stored: tuple[Evidence, RowStamp]) -> tuple[bool, float]:
+    """Return a sort key that is greatest for the newest evidence in mode `signed`."""
+    evidence, _ = stored
+    return evidence.receiver_mode == "signed", evidence.attested_at
 
 
 async def _key_paths(

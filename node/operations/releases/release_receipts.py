@@ -64,14 +64,12 @@ async def missing_documents(
         services, {digest: document_key(digest) for digest in unnoted if digest not in whole}
     )
     found |= whole
-    return tuple(
-        [
-            put
-            for digest in unnoted
-            if digest in found
-            for put in cited_document_puts(found[digest], now=now)
-        ]
-    )
+    puts = list[Put]()
+    for digest in unnoted:
+        document = found.get(digest)
+        if document is not None:  # None if a document of `kept` is no longer stored
+            puts += cited_document_puts(document, now=now)
+    return tuple(puts)
 
 
 async def _stored_values(services: Services, keys: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -104,6 +102,8 @@ class NewReceipt(AcyclicStruct):
 
 async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     """Create and sign a receipt for a key release."""
+    # The cache has the documents whose use is recorded for this retention period (RC26). They are
+    # not written again.
     span = document_span(services.now())
     services.kept.enter(span)
     documents = list[bytes]()
@@ -122,7 +122,11 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         if judged is None:
             judged, parts = await _judged(services, evidence, record)
             documents += parts
-            newly_judged = None if judged.quote is None else judged
+            # A verdict without the quote is not cached, so the next release looks for the quote
+            # again.
+            if judged.quote is not None:
+                newly_judged = judged
+            # The collateral was stored when the backend attested.
             kept = (judged.collateral,)
     decrypt = permit.decrypt
     receipt = Receipt(
@@ -143,7 +147,7 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     )
     text = signed_text(receipt, services.keyring.node_signer)
     put = receipt_put(
-        permit.decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
+        decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
     )
     puts: tuple[Put, ...] = (put,)
     if documents:
@@ -160,7 +164,7 @@ async def _judged(
 ) -> tuple[QuoteVerdict, list[bytes]]:
     """Return the verdict on attestation evidence, with the supporting documents.
 
-    The caller stores the documents that are not stored yet.
+    The caller stores the documents that are not stored yet. `record` is the digest of the evidence.
     """
     key = evidence_inputs_key(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     inputs = evidence_inputs_of(await read_row(services.store, key))
@@ -216,9 +220,13 @@ async def read_receipts(
         Refusal: `network-unknown`; `request-malformed`, `after` is invalid.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-    place = lower_hex(after, PLACE_BYTES) if after else None
-    if after and place is None:
-        raise Refusal("request-malformed", hint="send the value of `after` from the previous page")
+    place = None
+    if after:
+        place = lower_hex(after, PLACE_BYTES)
+        if place is None:
+            raise Refusal(
+                "request-malformed", hint="send the value of `after` from the previous page"
+            )
     call = await read_call(
         services,
         invocation,
@@ -226,9 +234,10 @@ async def read_receipts(
         (receipts_range(network, after=place, limit=PAGE_RECEIPTS),),
     )
     known_network(call.records[0])
-    receipts, place = receipts_of(call.pages[0])
+    receipts, next_place = receipts_of(call.pages[0])
     return ReceiptPage(
-        tuple([Raw(receipt) for receipt in receipts]), None if place is None else place.hex()
+        receipts=tuple([Raw(receipt) for receipt in receipts]),
+        after=None if next_place is None else next_place.hex(),
     )
 
 

@@ -111,7 +111,8 @@ async def withdraw_everywhere(
             Put(WITHDRAWALS_KEY, encode_withdrawals(listed), expect=row.stamp),
             audit.put(entropy),
         )
-        if not isinstance(await store.commit(Commit(puts=puts, reserve="")), Refused):
+        commit = Commit(puts=puts, reserve="")  # a full store still accepts withdrawals (ST17)
+        if not isinstance(await store.commit(commit), Refused):
             return listed
     raise StoreBusy("other processes are changing the list of withdrawals of trust")
 

@@ -35,7 +35,8 @@ _MAX_PERMITS = 8  # a refused request is tried with each
 
 def rights_of(ability: str) -> frozenset[str]:
     """Return what an ability allows, which is nothing if it is unknown."""
-    return _RIGHTS.get(resolve_alias(ability).partition("/")[2], frozenset())
+    _, _, action = resolve_alias(ability).partition("/")
+    return _RIGHTS.get(action, frozenset())
 
 
 def database_of(invocation: Invocation) -> DatabaseName:
@@ -54,7 +55,8 @@ def database_of(invocation: Invocation) -> DatabaseName:
         raise Refusal("sql-no-ability")
     if len({resource.space for resource in known}) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple spaces")
-    paths = {resource.path for resource in known} - {None}
+    # A capability without a path counts for the database that the others name.
+    paths = {resource.path for resource in known if resource.path is not None}
     if len(paths) > 1:
         raise SqlError("Ambiguous sql capabilities span multiple database paths")
     path = paths.pop() if paths else DEFAULT_DATABASE
@@ -91,13 +93,15 @@ def parse_request(body: bytes) -> SqlRequest:
         value["action"] = "executeStatement"
     request: SqlRequest = shaped(value, SqlRequest)  # type: ignore[arg-type]  # a union
     if isinstance(request, Query):
-        for name, given, most in (
-            ("maxRows", request.max_rows, MAX_ROWS),
-            ("maxBytes", request.max_bytes, MAX_BYTES),
-        ):
-            if given is not None and not 1 <= given <= most:
-                raise SqlError(f"Invalid statement: {name} must be between 1 and {most}")
+        _check_limit("maxRows", request.max_rows, MAX_ROWS)
+        _check_limit("maxBytes", request.max_bytes, MAX_BYTES)
     return request
+
+
+def _check_limit(name: str, given: int | None, most: int) -> None:
+    """Check a limit that a query states for its answer (SQ6)."""
+    if given is not None and not 1 <= given <= most:
+        raise SqlError(f"Invalid statement: {name} must be between 1 and {most}")
 
 
 def value_of(value: Any) -> SqlValue:
@@ -109,7 +113,8 @@ def value_of(value: Any) -> SqlValue:
         return int(value)
     if isinstance(value, int):
         return _number_of(value)
-    if isinstance(value, dict):  # TinyCloud's SDK sends the bytes of a batch like this
+    if isinstance(value, dict):
+        # TinyCloud's SDK sends the bytes in a batch as an object with the members "0", "1" etc.
         if list(value) != [str(index) for index in range(len(value))]:
             raise SqlError(
                 "invalid type: map, expected a SQL value (null, integer, real, string, or byte"
@@ -125,10 +130,14 @@ def value_of(value: Any) -> SqlValue:
 
 
 def _number_of(value: int) -> int | float:
-    """Return an integer as SQLite keeps it: one beyond 64 bits is a REAL."""
-    if -(1 << 63) <= value < 1 << 63:
+    """Return an integer as SQLite stores it (SQ5).
+
+    An INTEGER has 64 bits with a sign. An integer that does not fit into 64 bits at all is a REAL.
+    One that fits only without a sign is refused.
+    """
+    if -(2**63) <= value < 2**63:
         return value
-    if 0 < value < 1 << 64:
+    if 0 < value < 2**64:
         raise SqlError("SQLite integers must fit in signed 64 bits")
     try:
         return float(value)
@@ -147,6 +156,7 @@ _OneStatement = TypeVar("_OneStatement", bound=Statement)
 
 
 def _with_values(one: _OneStatement) -> _OneStatement:
+    """Return one statement whose parameters are converted from JSON."""
     return replace(one, params=[value_of(value) for value in one.params])
 
 
@@ -157,19 +167,23 @@ class Permit(FrozenStruct):
     limits: SqlLimits
 
     def applied(self, work: SqlRequest) -> Query | Execute | Batch | Export:
-        """Return a request with its named statement in full (SQ25, SQ26).
+        """Return a request as it runs under these limits (SQ25, SQ26).
+
+        A request for a named statement becomes a query with the text of that statement.
 
         Raises:
             SqlRefused: the limits do not permit the request.
             SqlError: there is no statement with this name.
         """
         limits = self.limits
+        is_constrained = limits.mode is not None  # only the named statements may run
         if isinstance(work, Named):
-            if not limits.mode and all(work.name != one.name for one in limits.statements):
+            is_named = any(work.name == one.name for one in limits.statements)
+            if not is_named and not is_constrained:
                 raise SqlError(f"Invalid statement: Statement '{work.name}' not found")
             sql, params = limits.bind(work.name, work.params)
             return Query(sql, params)
-        if limits.mode or (isinstance(work, Export) and not limits.is_whole):
+        if is_constrained or (isinstance(work, Export) and not limits.is_whole):
             raw = "raw-" if isinstance(work, Query | Execute) else ""
             raise SqlRefused(f"sql-{raw}{work.__struct_config__.tag}-blocked")
         return work
@@ -190,9 +204,12 @@ def permits_of(invocation: Invocation, name: DatabaseName) -> list[Permit]:
             rights &= {READ}
         if not limits.is_whole:
             rights -= {SCHEMA, ADMIN}
+        # Capabilities with equal limits count together.
         found[limits] = rights.union(found.get(limits, ()))
     if len(found) > _MAX_PERMITS:
         raise SqlRefused("sql-caveat-unknown")
-    # Constrained ones first: others have no statement of the name that is asked for.
-    listed = sorted(found.items(), key=lambda one: not one[0].mode)
-    return [Permit(rights, limits) for limits, rights in listed]
+    permits = [Permit(rights, limits) for limits, rights in found.items()]
+    # Permits for constrained statements are tried first, because other permits do not have the
+    # named statements. Otherwise the order of the token is kept.
+    permits.sort(key=lambda permit: permit.limits.mode is None)
+    return permits

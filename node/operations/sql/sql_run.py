@@ -89,7 +89,9 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
         if services.databases is None:
             raise Refusal("not-enabled", "SQL")
     except (Refusal, SpaceError):
-        (await read_call(services, request.invocation)).require_hosted()  # its errors come first
+        # A token that is not authorised, or a space that is not hosted, is refused first (SQ3).
+        call = await read_call(services, request.invocation)
+        call.require_hosted()
         raise
     reading = await _read(request, name, records_use=True)
     body = await request.message.whole_body(MAX_SQL_BYTES)
@@ -97,7 +99,9 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
         raise Refusal("sql-too-large", MAX_SQL_BYTES)
     work = parse_request(body)
     refused = list[Exception]()
-    for permit in permits_of(request.invocation, name):  # under one of them, not a mixture (SQ23)
+    # The request runs under one permit, never under a mixture. If none permits it, the answer is
+    # the first refusal (SQ23).
+    for permit in permits_of(request.invocation, name):
         try:
             applied = permit.applied(work)
             operation = _Operation(
@@ -112,10 +116,11 @@ async def run_sql(request: Request) -> bytes | DatabaseCopy:
             return await operation.answer(with_values(applied))
         except (SqlForbidden, SqlRefused) as exc:
             refused.append(exc)
-    if isinstance(refused[0], SqlAdminNeeded):
+    first_refusal = refused[0]
+    if isinstance(first_refusal, SqlAdminNeeded):
         resource = f"{name.space.text}/sql/{name.path}"
         raise Refusal("sql-admin-needed", resource)
-    raise refused[0]
+    raise first_refusal
 
 
 async def _read(request: Request, name: DatabaseName, *, records_use: bool) -> _Reading:
@@ -153,14 +158,20 @@ class _Operation(FrozenStruct):
 
     async def answer(self, work: Query | Execute | Batch) -> bytes:
         """Run statements, and return the answer as JSON."""
-        if isinstance(work, Query) or SCHEMA not in self.permit.rights:
-            try:
+        # A query, and any request without the right to define tables, probably reads only, so it
+        # is first run in a transaction for reading.
+        probably_reads = isinstance(work, Query) or SCHEMA not in self.permit.rights
+        if probably_reads:
+            with suppress(WriteNeeded):  # a statement writes, and nothing was done
                 return await self._read_rows(work)
-            except WriteNeeded:
-                pass
         return await self._write(work)
 
     async def _read_rows(self, work: Query | Execute | Batch) -> bytes:
+        """Run the statements in a transaction for reading.
+
+        Raises:
+            WriteNeeded: a statement writes.
+        """
         exists = self.reading.old_bytes is not None
         async with self.databases.lease(self.name, writes=False, has_file=exists) as lease:
             read_s = self.request.services.config.sql.read_s
@@ -172,17 +183,25 @@ class _Operation(FrozenStruct):
         name, databases = self.name, self.databases
         exists = self.reading.old_bytes is not None
         if not exists:
-            # Nothing is created for statements that fail.
+            # The statements first run on an empty database in memory, so that no file is created if
+            # they fail.
             async with databases.lease(name, writes=True, has_file=False) as trial:
                 await self._change(trial, work, self.reading)
         try:
             return await self._write_to_file(work)
         except _NotCommitted as exc:
-            with suppress(SpaceError, CapabilityError, Refusal):  # the next write corrects it
+            # The store has recorded the size that the database would have. If correcting it fails,
+            # the next write corrects it.
+            with suppress(SpaceError, CapabilityError, Refusal):
                 await self._record_size()
             raise exc.reason from None
 
     async def _write_to_file(self, work: Query | Execute | Batch) -> bytes:
+        """Run the statements, record the write in the store, and then commit the database.
+
+        Raises:
+            _NotCommitted: the write is recorded, but the database has not confirmed its commit.
+        """
         services, name = self.request.services, self.name
         async with self.databases.lease(name, writes=True, has_file=True) as lease:
 
@@ -190,13 +209,14 @@ class _Operation(FrozenStruct):
                 # A commit checks revocations, but only a read checks time windows (I33).
                 reading = await _read(self.request, name, records_use=False)
                 ran = await self._change(lease, work, reading)
-                adds = tuple[Add, ...]()
-                if ran.size_bytes > (reading.old_bytes or 0) and reading.limit_bytes is not None:
-                    usage = space_keys(name.space).usage
-                    adds = (Add(usage, 0, at_most=reading.limit_bytes),)
-                detail = paths_detail(sorted(ran.tables))
-                row = database_put(name, ran.size_bytes)
-                return self._commit(reading.call, "sql.write", detail, adds, row), ran.body
+                commit = self._commit(
+                    reading.call,
+                    "sql.write",
+                    paths_detail(sorted(ran.tables)),
+                    self._quota(reading, ran.size_bytes),
+                    database_put(name, ran.size_bytes),
+                )
+                return commit, ran.body
 
             body = await until_committed(services, attempt)
             try:
@@ -204,6 +224,16 @@ class _Operation(FrozenStruct):
             except SpaceError as exc:
                 raise _NotCommitted(exc) from exc
             return body
+
+    def _quota(self, reading: _Reading, new_bytes: int) -> tuple[Add, ...]:
+        """Return the condition that a growing database fits into the space's quota (SQ14).
+
+        It adds nothing to the counter of the space, but limits it.
+        """
+        grows = new_bytes > (reading.old_bytes or 0)
+        if not grows or reading.limit_bytes is None:
+            return ()
+        return (Add(space_keys(self.name.space).usage, 0, at_most=reading.limit_bytes),)
 
     async def _record_size(self) -> None:
         """Read the size of the database again, and record it (SQ12).
@@ -215,13 +245,18 @@ class _Operation(FrozenStruct):
 
             async def attempt(_: bool) -> tuple[Commit, None]:
                 reading = await _read(self.request, name, records_use=False)
-                ran = await self._change(lease, Batch([]), reading)
+                ran = await self._change(lease, Batch([]), reading)  # no statement, only the size
                 return Commit(puts=(database_put(name, ran.size_bytes),)), None
 
             await until_committed(services, attempt)
 
     async def _change(self, lease: Lease, work: Query | Execute | Batch, reading: _Reading) -> Ran:
-        """Run the statements without committing them."""
+        """Run the statements in a transaction for writing, without committing them.
+
+        Raises:
+            Refusal: `sql-too-many-databases`; `quota-exceeded`.
+            Errors of `Lease.run`.
+        """
         if reading.old_bytes is None and reading.databases >= MAX_DATABASES:
             raise Refusal("sql-too-many-databases")
         free_bytes = None
@@ -236,11 +271,12 @@ class _Operation(FrozenStruct):
         )
         try:
             return await lease.run(run, write_s, self._watch)
-        except SqlQuotaExceeded:  # pages count on the quota of the space (SQ14)
+        except SqlQuotaExceeded:
+            # The pages of a database count towards the quota of its space (SQ14).
             raise Refusal("quota-exceeded", reading.used_bytes, reading.limit_bytes) from None
 
     def _of(self, work: Query | Execute | Batch, lease: Lease, *, wait_s: float) -> Run:
-        """Return statements that read, as a child process gets them."""
+        """Return what a child process gets to run statements that only read."""
         return Run(
             file=lease.file,
             creates=False,
@@ -248,7 +284,8 @@ class _Operation(FrozenStruct):
             wait_s=wait_s,
             free_bytes=None,
             rights=self.permit.rights,
-            limits=replace(self.permit.limits, statements=()),  # they are in `work`
+            # The child does not need the named statements: `work` has the text of the one to run.
+            limits=replace(self.permit.limits, statements=()),
             work=work,
         )
 

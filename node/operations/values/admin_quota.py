@@ -98,6 +98,7 @@ async def set_quota(
             detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
         ).put(entropy),
     )
+    # The answer to a change states no usage (wire 5.12).
     return msgspec.structs.replace(
         await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
     )

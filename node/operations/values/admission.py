@@ -27,20 +27,18 @@ async def change_admission(
     audit = AuditRecord(at=now, action=action, actor="operator", subject=owner)
     for _ in range(_TRIES):
         record = await read_row(store, admission_key(owner))
-        if record is None and not admits:
-            return False
+        changes = True
         if record is not None and is_admitted(record) is admits:
             # Nothing changes, but the commit waits until the row that was read is durable (ST16).
             changes = False
             commit = Commit(checks=(Check(admission_key(owner), record.stamp),))
+        elif admits:
+            commit = Commit(puts=(admission_put(owner, now=now), audit.put(entropy)))
+        elif record is not None:
+            removal = Put(admission_key(owner), None, expect=record.stamp)
+            commit = Commit(puts=(removal, audit.put(entropy)))
         else:
-            put = (
-                admission_put(owner, now=now)
-                if record is None or admits
-                else Put(admission_key(owner), None, expect=record.stamp)
-            )
-            changes = True
-            commit = Commit(puts=(put, audit.put(entropy)))
+            return False  # the owner was never admitted, so there is nothing to remove
         if not isinstance(await store.commit(commit), Refused):
             return changes
     raise StoreBusy(f"other processes are also admitting or removing {owner} now")

@@ -18,6 +18,7 @@ OPTION_HEADERS = (
 )
 """The supported option headers."""
 MAX_LIST_LIMIT = 1000
+_TAG_START = '"blake3-'
 _HEX64 = re.compile(r"[0-9a-fA-F]{64}")
 _POSITIVE = re.compile(r"\+?0{0,64}[1-9][0-9]{0,18}")
 
@@ -88,25 +89,30 @@ def parse_options(
     if "if-none-match" in headers and "if-match" in headers:
         raise Refusal("bad-option", "KV preconditions cannot be combined")
     writes = puts + deletes
-    # with several writes it would be ambiguous which value the condition is about
+    # With several writes it would be ambiguous which value the condition is about.
     writes_one = writes == 1 and not is_form
     unless = headers.get("if-none-match")
     if_none_match = None
+    create_only = False
     if unless is not None:
-        if writes == 0 and reads == 1:  # the versions that the caller has cached (4.4.1)
+        if writes == 0 and reads == 1:
+            # A read states the versions that the caller has cached (4.4.1).
             if_none_match = unless
         else:
             _check_create_only(unless, puts_one=writes_one and puts == 1)
+            create_only = True
     replace_etag = _replaced_etag(headers, writes_one=writes_one)
     max_response_bytes = _positive(headers, "x-tinycloud-max-response-bytes")
     list_limit = _list_limit(headers)
     all_reads = reads + metadata_reads
-    if "x-sealspace-version" in headers and (all_reads, writes) != (1, 0):
+    reads_one = all_reads == 1 and writes == 0
+    if "x-sealspace-version" in headers and not reads_one:
         raise Refusal("bad-option", "x-sealspace-version requires exactly one KV get or metadata")
     # A refused purge is reported before a malformed version.
-    is_purge = _is_purge(headers, deletes_one=(all_reads, puts, deletes) == (0, 0, 1))
+    deletes_one = deletes == 1 and puts == 0 and all_reads == 0
+    is_purge = _is_purge(headers, deletes_one=deletes_one)
     return Options(
-        create_only=unless is not None and if_none_match is None,
+        create_only=create_only,
         replace_etag=replace_etag,
         if_none_match=if_none_match,
         max_response_bytes=max_response_bytes,
@@ -172,11 +178,12 @@ def matches_weakly(header: str | None, etag: str) -> bool:
 
 
 def _strong_tag(value: str) -> str:
-    inner = value.removeprefix('"blake3-').removesuffix('"')
-    if len(inner) + len('"blake3-"') != len(value):
+    """Return the digest in an entity tag, as lower-case hexadecimal digits."""
+    if not value.startswith(_TAG_START) or not value.endswith('"'):
         raise Refusal(
             "bad-option", 'If-Match must be a strong TinyCloud ETag: "blake3-<64 hex characters>"'
         )
+    inner = value.removeprefix(_TAG_START).removesuffix('"')
     if len(inner) != 64:
         raise Refusal("bad-option", "If-Match must contain a 32-byte BLAKE3 digest")
     if _HEX64.fullmatch(inner) is None:
@@ -185,6 +192,7 @@ def _strong_tag(value: str) -> str:
 
 
 def _positive(headers: Mapping[str, str], name: str) -> int | None:
+    """Return the positive integer in a header, or None without the header."""
     value = headers.get(name)
     if value is None:
         return None

@@ -76,19 +76,24 @@ def signer_of(authorization: str, challenge: bytes) -> Principal:
     Does not check:
         Replay; see `push_secret`.
     """
-    if _SIGNATURE.fullmatch(authorization):
-        signature = bytes.fromhex(authorization[2:])
-        digest = eip191_digest(challenge)
-        with suppress(BadSignature):
-            point = recover_public_key(digest, signature[:64], (signature[64] - 27) & 3)
-            return did_of(address_of(point))
-    raise Refusal("sms-unauthorized")
+    if _SIGNATURE.fullmatch(authorization) is None:
+        raise Refusal("sms-unauthorized")
+    signature = bytes.fromhex(authorization.removeprefix("0x"))
+    r_and_s, v = signature[:64], signature[64]
+    recovery_id = (v - 27) % 4  # 27 to 30 and 31 to 34 both stand for the ids 0 to 3
+    try:
+        point = recover_public_key(eip191_digest(challenge), r_and_s, recovery_id)
+    except BadSignature:
+        raise Refusal("sms-unauthorized") from None
+    return did_of(address_of(point))
 
 
 def _body_of(record: Record | None, key: bytes) -> bytes:
     """Return a small value; it is empty if the value is absent or too long for its row."""
     head = head_of(record, key=key)
-    return b"" if head is None or head.body is None else head.body
+    if head is None or head.body is None:
+        return b""
+    return head.body
 
 
 class OwnerGrant(FrozenStruct):
@@ -128,10 +133,15 @@ class OwnerGrant(FrozenStruct):
         # The token never left this process, so it cannot be replayed. Without a replay record, a
         # stranger's request writes nothing.
         read = partial(read_call, self.services, invocation, records_use=False)
-        # Without authority the row is not read, because its size takes time (SM10).
-        if any(one.parents for one in (await read()).cited):
-            raise Refusal("sms-not-enabled")  # by a session or a delegate (SM2)
-        return head_of((await read((key,))).records[0], key=key)
+        # The first read only judges the delegation. The row is not read together with it: without
+        # authority, the time of the refusal would depend on the size of the row (SM10).
+        authorised = await read()
+        # Only the owner's wallet enables the service. A delegation with parents was signed by a
+        # session or a delegate (SM2).
+        if any(one.parents for one in authorised.cited):
+            raise Refusal("sms-not-enabled")
+        call = await read((key,))
+        return head_of(call.records[0], key=key)
 
     async def put(
         self,
@@ -139,7 +149,10 @@ class OwnerGrant(FrozenStruct):
         values: Mapping[str, bytes],
         condition: Callable[[Sequence[Head | None]], None] | None = None,
     ) -> None:
-        """Store values in one commit, if the delegation grants it (SM2)."""
+        """Store values in one commit, if the delegation grants it (SM2).
+
+        `condition` gets the rows at the paths, in the order of `values`; see `Request`.
+        """
         paths = [*values]
 
         async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
@@ -179,7 +192,9 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
     network = network_of_owner(owner)
     key = head_key(space, iexec_names.GRANT_KEY)
     stored, row = (await services.store.read([key, network_row_key(network)])).records
-    record = None if row is None or row.value is None else decode_network(row.value)
+    record = None
+    if row is not None and row.value is not None:
+        record = decode_network(row.value)
     cid = _body_of(stored, key).decode("ascii", "replace")
     if not cid or record is None or record.state != "active":
         raise Refusal("sms-not-enabled")
@@ -187,6 +202,7 @@ async def find_grant(services: Services, owner: Principal) -> OwnerGrant:
 
 
 def _own_space(services: Services) -> SpaceId:
+    """Return the space of the service, where it notes the owners of addresses (SM11)."""
     return SpaceId(Principal(services.keyring.sms_signer.did), "iexec")
 
 
@@ -206,8 +222,8 @@ async def require_ownership(
     """Check that the owner published what is at an address (SM9), and note the owner (SM11).
 
     Args:
-        grant: of the wallet that signed the challenge.
-        kind: of what is at the address.
+        grant: the grant of the wallet that signed the challenge.
+        kind: the kind of object at the address.
         address: `0x` and 40 hex digits.
         secret: name of the secret of the address.
         message: the HTTP request.
@@ -217,19 +233,23 @@ async def require_ownership(
     """
     head = await grant.read(KV_GET, iexec_names.owner_record_key(kind, address))
     try:
-        record = parse_json((head and head.body) or b"", max_bytes=1024)
+        body = b"" if head is None or head.body is None else head.body
+        record = parse_json(body, max_bytes=1024)  # an absent record is not JSON, so it is refused
     except InvalidJson:
         raise Refusal("sms-unauthorized") from None
-    name = record.get("project" if kind == "app" else kind)
+    member = "project" if kind == "app" else kind  # the owner's record names an app by its project
+    name = record.get(member)
     owner = grant.space.owner
     address = address.lower()
-    if not isinstance(name, str) or iexec_names.address_of(kind, ProjectId(owner, name)) != address:
+    if not isinstance(name, str):
+        raise Refusal("sms-unauthorized")
+    if iexec_names.address_of(kind, ProjectId(owner, name)) != address:
         raise Refusal("sms-unauthorized")
     own = replace(grant, space=_own_space(grant.services), cid="")
-    # Refused if the owner does not want public checks, for which a note would change the time of a
-    # check (SM10), or if this node does not host the service's space.
+    # The owner is noted only if the owner grants public checks; otherwise the time of a check would
+    # show the note (SM11). Nothing is noted either if this node does not host the service's space.
     with suppress(Refusal, CapabilityError):
-        await grant.read(KV_METADATA, secret.path)
+        await grant.read(KV_METADATA, secret.path)  # raises without that grant
         if await owner_at(grant.services, address) != owner:  # copies of a push write nothing
             await own.put(message, {address: owner.encode()})
 
@@ -247,7 +267,7 @@ async def push_secret(
     One commit contains the secret and a record of the challenge (SM7, SM12).
 
     Args:
-        grant: of the wallet that signed the challenge.
+        grant: the grant of the wallet that signed the challenge.
         message: the HTTP request.
         secret: name of the secret.
         challenge: 32 bytes.
@@ -259,17 +279,20 @@ async def push_secret(
         SpaceError: the store does not answer.
     """
     services, space = grant.services, grant.space
-    # The challenge itself would let readers of the store test guesses of a short value.
-    used = (
+    # The path contains a keyed hash of the challenge. The challenge itself would let readers of the
+    # store test guesses of a short value (SM12).
+    used_path = (
         iexec_names.USED_PREFIX
         + services.keyring.derive(b"sealspace/sms/challenge" + challenge).hex()
     )
 
     def condition(heads: Sequence[Head | None]) -> None:
-        stored, former_use = heads
-        if (stored is not None) != replaces:  # POST creates and PUT replaces (SM7)
+        stored, former_use = heads  # at the path of the secret, and at `used_path`
+        exists = stored is not None
+        if exists != replaces:  # POST creates and PUT replaces (SM7)
             raise Refusal("sms-absent" if replaces else "sms-exists")
-        if former_use is not None:  # a copy would bring a former value back (SM12)
+        # A challenge is used once, so that a copy of a push brings no former value back (SM12).
+        if former_use is not None:
             raise Refusal("sms-challenge-used")
 
     envelope = encode_envelope(
@@ -281,4 +304,4 @@ async def push_secret(
             metadata=VAULT_METADATA,
         )
     )
-    await grant.put(message, {secret.path: envelope, used: b""}, condition)
+    await grant.put(message, {secret.path: envelope, used_path: b""}, condition)

@@ -83,11 +83,16 @@ class PutReading(AcyclicStruct):
         replaced by values that are no larger in total.
         """
         free_bytes = self.free_bytes
-        if free_bytes is None or (free_bytes > 0 and declared_bytes <= free_bytes):
+        if free_bytes is None:
             return
-        is_new = not any(head is not None and head.size_bytes for head in self.heads)
-        if is_new or declared_bytes > max(free_bytes, 0):
+        if free_bytes <= 0 and not self._replaces_bytes():
             raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
+        if declared_bytes > max(free_bytes, 0):
+            raise quota_exceeded(self.used_bytes, self.limit_bytes or 0)
+
+    def _replaces_bytes(self) -> bool:
+        """Return whether one of the values at the paths has a body that is not empty."""
+        return any(head is not None and head.size_bytes for head in self.heads)
 
     def check_received(self, received_bytes: int) -> None:
         """Check that the bytes received so far fit the quota (M51)."""
@@ -109,8 +114,8 @@ class PutReading(AcyclicStruct):
     def quota(self, draft: Draft) -> list[Add]:
         """Check that a write stays within the space's quota.
 
-        Return conditions that repeat the check when the write is committed. There are no conditions
-        if the space does not grow.
+        Return conditions that repeat the check when the write is committed: they add nothing to the
+        counters, but limit them. There are no conditions if the space does not grow.
         """
         limit_bytes = self.limit_bytes
         adds = list[Add]()
@@ -153,14 +158,17 @@ async def _read_put(
         if call.unhosted - set(hosting.activated):  # the request also mentions another space
             raise Refusal("space-not-found")
     else:
+        # The commit requires that the space is still hosted.
         hosting = HostingPlan((space,), checks=(Check(own.row, hosted.stamp),))
     used_bytes = counter_of(usage)
     limit_bytes = effective_limit(space, override, services.quota)
     free_bytes = None if limit_bytes is None else limit_bytes - used_bytes
     room = version_room(limit_bytes, usage, versions)
-    heads = []
+    heads: list[Head | None] = []
     for record, key in zip(records, keys, strict=True):
-        heads.append(head := head_of(record, key=key))
+        head = head_of(record, key=key)
+        heads.append(head)
+        # The body of this value will be replaced, so its bytes are free for the new one.
         if head is not None and free_bytes is not None:
             free_bytes += head.size_bytes
     check_conditions(heads[0], request.options)
@@ -199,8 +207,11 @@ def check_conditions(head: Head | None, options: Options) -> None:
 
     A deleted value counts as absent.
     """
-    etag = None if head is None else head.etag
-    if (options.create_only and etag) or options.replace_etag not in (None, etag):
+    if options.create_only and head is not None:
+        raise Refusal("precondition-failed")
+    if options.replace_etag is None:
+        return
+    if head is None or head.etag != options.replace_etag:
         raise Refusal("precondition-failed")
 
 
@@ -222,9 +233,9 @@ async def put_values(
         request: writes to one space; conditions apply to the first value.
         paths: the paths, without repetition.
         receive: receives the bodies and returns a write for each path, in this order.
-        subject: of the audit record.
-        declared_bytes: the size of the bodies according to the request.
-        detail: of the audit record.
+        subject: the subject of the audit record.
+        declared_bytes: the size of the bodies according to the request; 0 if it is unknown.
+        detail: the detail of the audit record.
     Raises:
         Refusal: `precondition-failed`; `quota-exceeded`, `value-exceeds-quota`: the values do not
             fit into the space; `space-not-found`.
@@ -239,11 +250,12 @@ async def put_values(
         writes = await receive(staging, admitted)
         is_small = all(write.body is not None and write.body.inline is not None for write in writes)
 
-        # quoted, so that the type is not evaluated for each put
+        # The type is quoted, so that it is not evaluated for each put.
         async def attempt(is_first: bool) -> "tuple[Commit, None]":
-            staging.recall()
-            # The commit checks revocation markers, but only a read checks time windows (I33), and
-            # even a small body may arrive slowly.
+            staging.recall()  # undoes the renaming of files for a commit that was refused
+            # The first snapshot is used again only if it is recent. The commit checks revocation
+            # markers, but only a read checks time windows (I33), and even a small body may arrive
+            # slowly.
             is_fresh = is_first and is_small and services.now() - began <= _FRESH_S
             reading = admitted if is_fresh else await read(records_use=False)
             call = reading.call
@@ -257,8 +269,9 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            quota = reading.quota(draft)  # refuses before `finalize` names a file
-            plan = await draft.finalize(now=services.now())
+            # The quota is checked before `plan`, which gives uploaded files their final names.
+            quota = reading.quota(draft)
+            plan = await draft.plan(now=services.now())
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
                 live=call.live,

@@ -61,6 +61,7 @@ def parse_cursor(keyring: Keyring, text: str, origin: Sequence[str]) -> str:
 
 
 def _mac(keyring: Keyring, origin: Sequence[str], path: bytes) -> bytes:
+    """Return the MAC of a cursor."""
     parts = [word.encode("utf-8", "surrogatepass") for word in origin]
     parts.append(path)
     # With lengths, parts that would join to the same bytes have different MACs.
@@ -95,9 +96,11 @@ async def list_granted(request: Request) -> Paths:
     granted = _granted_paths(call, target)
     listing = await complete(services.store, query, call.pages[0])
     paths = [*granted.among(listing.paths)]
-    # Without a limit everything is returned. With one, only granted paths count towards it. Paths
-    # outside the grant are skipped without being read, however many there are (M55).
-    while granted.prefix is not None and listing.more and (limit is None or len(paths) <= limit):
+    # Only granted paths count towards the limit. From here on the prefix is that of the grant, so
+    # paths outside the grant are skipped without being read, however many there are (M55).
+    while listing.more and granted.prefix is not None:
+        if limit is not None and len(paths) > limit:
+            break  # one path beyond the limit shows that another page follows
         query = ListingQuery(
             target.space, prefix=granted.prefix, after=listing.paths[-1], limit=query.limit
         )
@@ -141,7 +144,8 @@ def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
     A grant on `photos` does not cover `photos2` (X6, Q15).
     """
     requested = target.path
-    # every path that starts with `segment` is below the requested path
+    # Every path that starts with `segment` is below the requested path. A listing by prefix also
+    # contains paths such as `photos2`, which only start with the same text.
     segment = requested if requested.endswith("/") else requested + "/"
     everything = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=requested)
     one_tree = _GrantedPaths(requested=requested, is_requested_granted=True, prefix=segment)
@@ -150,6 +154,7 @@ def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
     selection = selection_of(asked, caveats)
     if selection is not None and selection.is_exact:
         return _GrantedPaths(requested=requested, is_requested_granted=True, prefix=None)
+    # A condition on the requested path itself does not cover paths that only start with its text.
     if selection is not None and segment != requested and _is_of(selection.resource, target):
         return one_tree
     if call.invocation.invoker == target.space.owner:  # both are canonical (R1, P4)
@@ -157,6 +162,7 @@ def _granted_paths(call: Call, target: OperationTarget) -> _GrantedPaths:
     granted = _granted_resources(call, asked, caveats)
     if not granted:
         return _GrantedPaths(requested=requested, is_requested_granted=False, prefix=None)
+    # A grant on a path above the requested one covers all paths that start with the requested text.
     if all(_is_of(resource, target) for resource in granted):
         return one_tree
     return everything
@@ -194,8 +200,9 @@ def _is_of(resource: Resource, target: OperationTarget) -> bool:
 
     The spaces must be equal too. The resource's query and fragment are ignored.
     """
-    return isinstance(resource, SpaceResource) and (
-        resource.space,
-        resource.service,
-        resource.path,
-    ) == (target.space, "kv", target.path)
+    return (
+        isinstance(resource, SpaceResource)
+        and resource.space == target.space
+        and resource.service == "kv"
+        and resource.path == target.path
+    )

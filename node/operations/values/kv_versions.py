@@ -14,6 +14,8 @@ from ..authorise import Call, read_call
 from ..owner_authority import decide_owner_authority
 from .plan import Request
 
+_MICROSECONDS = 1_000_000
+
 
 async def read_versions(
     request: Request, *, records_use: bool = True
@@ -33,19 +35,25 @@ async def read_versions(
     ranges = (versions_range(space, path),)
     call = await read_call(services, request.invocation, keys, ranges, records_use=records_use)
     call.require_hosted()
-    marks = (await decide_owner_authority(services, call, space.owner)).in_person
-    if marks is None:  # a delegate may not read what a key had (M58)
+    authority = await decide_owner_authority(services, call, space.owner)
+    # The delegations that make the caller the owner in person; they have to stay live.
+    relied_on = authority.in_person
+    if relied_on is None:  # a delegate may not read what a key had (M58)
         raise Refusal("versions-not-in-person")
-    live = tuple(dict.fromkeys((*call.authority.live, *marks)))
+    live = tuple(dict.fromkeys((*call.authority.live, *relied_on)))  # each delegation once
     call = replace(call, authority=replace(call.authority, live=live))
     return call, versions_in(call.pages[0])
 
 
 async def _readable(request: Request) -> list[Head]:
-    """Return the current value and its former values, the newest first."""
+    """Return the current value, if there is one, and its former values, the newest first."""
     call, kept = await read_versions(request)
     head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
-    return [*([head] if head else []), *reversed(list(kept.values()))]
+    readable = list[Head]()
+    if head is not None:
+        readable.append(head)
+    readable += reversed(list(kept.values()))
+    return readable
 
 
 async def version(request: Request) -> Head:
@@ -71,14 +79,17 @@ async def versions(request: Request) -> Sequence[Mapping[str, object]]:
     heads = await _readable(request)
     if not heads:
         raise Refusal("key-not-found")
-    return [
-        {
-            "version": head.version,
-            "etag": head.etag_header,
-            "sizeBytes": head.size_bytes,
-            "storedAt": head.stored_at,
-            "replacedAt": head.replaced_at // 1_000_000 or None,
-            "current": not head.replaced_at,
-        }
-        for head in heads
-    ]
+    return [_described(head) for head in heads]
+
+
+def _described(head: Head) -> dict[str, object]:
+    """Return the JSON description of one version."""
+    replaced_at_s = head.replaced_at // _MICROSECONDS  # 0 for the current value
+    return {
+        "version": head.version,
+        "etag": head.etag_header,
+        "sizeBytes": head.size_bytes,
+        "storedAt": head.stored_at,
+        "replacedAt": replaced_at_s or None,
+        "current": head.replaced_at == 0,
+    }

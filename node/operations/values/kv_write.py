@@ -44,7 +44,8 @@ async def put(request: Request) -> Written:
         if whole is None:
             body = await staging.receive(admitted.within_free_space(message.pieces()))
         else:
-            if len(whole) != declared_bytes:  # the declared size has been checked already
+            # `put_values` has checked the declared size already.
+            if len(whole) != declared_bytes:
                 admitted.check_received(len(whole))
             body = await staging.keep(whole)
         write = Write(
@@ -79,19 +80,20 @@ async def delete(request: Request) -> Written:
     """
     services = request.services
     is_one = len(request.targets) == 1
-    # A token may name one delete twice, by the ability's two names.
+    # A token may name one delete twice, because the ability has two names.
     wanted = tuple(dict.fromkeys((target.space, target.path) for target in request.targets))
     keys = _keys_of(wanted)
 
     async def attempt(is_first: bool) -> tuple[Commit, Written]:
         kept: Mapping[bytes, Head] | None = None
-        if request.options.is_purge:  # of all versions (M57)
+        if request.options.is_purge:  # the delete includes all versions (M57)
             call, kept = await read_versions(request, records_use=is_first)
         else:
             call = await read_call(services, request.invocation, keys, records_use=is_first)
             call.require_hosted()
         head = head_of(call.records[0], key=keys[0])
         check_conditions(head, request.options)  # only a single delete can have conditions
+        # A purge that finds versions deletes them, whether the value has a row or not (M57).
         if not kept:
             _check_written(wanted, call.records)
         spaces = _rows_by_space(wanted, call.records)
@@ -111,7 +113,8 @@ async def delete(request: Request) -> Written:
             adds=tuple(adds),
             replay_record=durable_replay_record(services, call),
         )
-        return commit, Written(head.etag_header if is_one and head is not None else None)
+        etag = head.etag_header if is_one and head is not None else None
+        return commit, Written(etag)
 
     return await until_committed(services, attempt)
 
@@ -132,7 +135,11 @@ class _SpaceRows(FrozenStruct):
 
 
 def _keys_of(wanted: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
-    """Return the keys of the rows that deletes depend on; `_rows_by_space` takes them apart."""
+    """Return the keys of the rows that deletes depend on.
+
+    The rows of the values come first, then _ROWS_OF_SPACE rows for each space, in the order in
+    which the spaces are mentioned. `_rows_by_space` relies on this order.
+    """
     keys = [head_key(space, path) for space, path in wanted]
     for space in dict.fromkeys(space for space, _ in wanted):
         own = space_keys(space)
@@ -140,21 +147,28 @@ def _keys_of(wanted: Sequence[tuple[SpaceId, str]]) -> list[bytes]:
     return keys
 
 
+_ROWS_OF_SPACE = 3
+
+
 def _rows_by_space(
     wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]
 ) -> list[_SpaceRows]:
     """Group the rows of `_keys_of` by space.
 
-    A purge keeps no former value. It has read the row of its value, and none of a space.
+    A purge has read the row of its value only. It keeps no former value, so it does not need the
+    rows of the space.
     """
     heads_by_space = dict[SpaceId, dict[str, Record | None]]()
+    # The records of the values come first; those of the spaces are read below.
     for (space, path), record in zip(wanted, records, strict=False):
         heads_by_space.setdefault(space, {})[path] = record
     found = list[_SpaceRows]()
     position = len(wanted)
     for space, heads in heads_by_space.items():
-        override, usage, versions = records[position : position + 3] or (None, None, None)
-        position += 3
+        override = usage = versions = None
+        if position < len(records):  # not a purge
+            override, usage, versions = records[position : position + _ROWS_OF_SPACE]
+            position += _ROWS_OF_SPACE
         found.append(
             _SpaceRows(space=space, heads=heads, override=override, usage=usage, versions=versions)
         )
@@ -162,7 +176,10 @@ def _rows_by_space(
 
 
 def _check_written(wanted: Sequence[tuple[SpaceId, str]], records: Sequence[Record | None]) -> None:
-    """Check that something was written under each path, even if it is deleted now (M31)."""
+    """Check that something was written under each path, even if it is deleted now (M31).
+
+    Only the first records are those of the values; see `_keys_of`.
+    """
     for (_, path), record in zip(wanted, records, strict=False):
         if record is None:
             raise Refusal("no-such-key", path)
@@ -181,7 +198,8 @@ async def _plan_deletes(
 ) -> WritePlan:
     """Return the changes that delete values of one space.
 
-    `kept` are former values to delete too. `share` spaces share the commit.
+    `kept` contains the former values that a purge deletes too; it is None for other deletes. The
+    commit is shared by `share` spaces.
     """
     limit_bytes = effective_limit(rows.space, rows.override, services.quota)
     draft = await services.values.draft(

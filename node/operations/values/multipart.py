@@ -23,8 +23,10 @@ from ...refusal import Refusal
 MAX_PART_HEADER_BYTES = 512 * 1024
 MAX_PART_HEADER_LINES = 32
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_HEADER = re.compile(rf"({_WORD}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_PARAMETER = re.compile(rf';[ \t]*({_WORD})=("((?:[^"\\]|\\.)*)"|({_WORD}))[ \t]*')
+_HEADER = re.compile(rf"(?P<name>{_WORD}):[ \t]*(?P<value>[^\x00-\x08\x0a-\x1f\x7f]*)")
+_PARAMETER = re.compile(
+    rf';[ \t]*(?P<name>{_WORD})=("(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>{_WORD}))[ \t]*'
+)
 _ESCAPE = re.compile(r"\\(.)")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _CRLF = b"\r\n"
@@ -73,6 +75,7 @@ async def multipart_parts(
     source = _Source(pieces, b"--" + boundary)
     if await source.take(len(source.delimiter)) != source.delimiter:
         raise _incomplete()
+    # Each delimiter is followed by CRLF and a part, the last one by `--`.
     while (follows := await source.take(2)) == _CRLF:
         headers = _headers(await source.head())
         disposition = headers.pop("content-disposition", "")
@@ -83,7 +86,7 @@ async def multipart_parts(
         yield part
         async for _ in part.pieces:  # skip what the caller did not read
             pass
-    if follows != b"--":  # the suffix of the last delimiter
+    if follows != b"--":
         raise _incomplete()
 
 
@@ -116,24 +119,34 @@ class _Source(Struct):
     async def head(self) -> bytes:
         """Return the header lines of a form part."""
         self.buffer[:0] = _CRLF  # so that an empty header block also ends with CRLF CRLF
-        looked = 0
-        while (end := self.buffer.find(_HEAD_END, max(looked - len(_HEAD_END), 0))) < 0:
-            looked = len(self.buffer)
-            if looked > MAX_PART_HEADER_BYTES:
+        searched_bytes = 0
+        while True:
+            # The first bytes of the end may be among those that were searched already.
+            end = self.buffer.find(_HEAD_END, max(searched_bytes - len(_HEAD_END), 0))
+            if end >= 0:
+                break
+            searched_bytes = len(self.buffer)
+            if searched_bytes > MAX_PART_HEADER_BYTES:
                 raise Refusal(
                     "bad-option",
                     f"multipart headers of one part exceed {MAX_PART_HEADER_BYTES} bytes",
                 )
             if not await self.more():
                 raise _incomplete()
-        return (await self.take(end + len(_HEAD_END)))[len(_CRLF) : -len(_HEAD_END)]
+        block = await self.take(end + len(_HEAD_END))
+        return block[len(_CRLF) : -len(_HEAD_END)]
 
     async def part(self, name: str) -> AsyncIterator[bytes]:
         """Yield the content of one form part in chunks."""
         end = _CRLF + self.delimiter
-        while (found := self.buffer.find(end)) < 0:
-            # The buffer may end with the first bytes of the delimiter.
-            if piece := await self.take(max(len(self.buffer) - len(end) + 1, 0)):
+        while True:
+            found = self.buffer.find(end)
+            if found >= 0:
+                break
+            # The buffer may end with the first bytes of the delimiter, which stay in it.
+            content_bytes = max(len(self.buffer) - len(end) + 1, 0)
+            piece = await self.take(content_bytes)
+            if piece:
                 yield piece
             if not await self.more():
                 raise Refusal("bad-option", f'field "{name}" received with incomplete data')
@@ -148,6 +161,7 @@ def _incomplete() -> Refusal:
 
 
 def _headers(head: bytes) -> dict[str, str]:
+    """Parse the header lines of a part; the names in the result are in lower case."""
     # Bytes that are not UTF-8 become lone surrogates, as in the header lines of the request itself.
     lines = head.decode("utf-8", "surrogateescape").split("\r\n") if head else []
     if len(lines) > MAX_PART_HEADER_LINES:
@@ -157,7 +171,7 @@ def _headers(head: bytes) -> dict[str, str]:
         match = _HEADER.fullmatch(line)
         if match is None:
             raise Refusal("bad-option", "multipart part has a malformed header")
-        headers[match[1].lower()] = match[2].rstrip(" \t")
+        headers[match["name"].lower()] = match["value"].rstrip(" \t")
     return headers
 
 
@@ -166,13 +180,18 @@ def _parameters(value: str) -> dict[str, str]:
 
     The result is empty if any of them is malformed or repeated.
     """
-    start = value.find(";")
+    start = value.find(";")  # -1 if there are no parameters
     parameters = dict[str, str]()
     while 0 <= start < len(value):
         match = _PARAMETER.match(value, start)
-        if match is None or match[1].lower() in parameters:
+        if match is None:
             return {}
-        quoted = match[3]
-        parameters[match[1].lower()] = match[4] if quoted is None else _ESCAPE.sub(r"\1", quoted)
+        name = match["name"].lower()
+        if name in parameters:
+            return {}
+        parameter = match["word"]
+        if parameter is None:
+            parameter = _ESCAPE.sub(r"\1", match["quoted"])
+        parameters[name] = parameter
         start = match.end()
     return parameters

@@ -3,7 +3,7 @@
 Everyone may read the values in spaces named `public`.
 """
 
-from itertools import accumulate
+from collections.abc import Sequence
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.resources import SpaceId, parse_space_id
@@ -70,6 +70,17 @@ async def list_public(
         space, prefix=prefix, after=after, limit=limit, enough_bytes=_MAX_PAGE_BYTES
     )
     listing = await list_paths(services.store, query)
-    sizes = accumulate(len(path) for path in listing.paths)
-    fitting = max(sum(size <= _MAX_PAGE_BYTES for size in sizes), 1)
+    fitting = _number_that_fits(listing.paths)
     return Listing(listing.paths[:fitting], more=listing.more or fitting < len(listing.paths))
+
+
+def _number_that_fits(paths: Sequence[str]) -> int:
+    """Return how many paths, from the first one on, fit into a page; at least one."""
+    number = 0
+    size = 0
+    for path in paths:
+        size += len(path)
+        if size > _MAX_PAGE_BYTES and number > 0:
+            break
+        number += 1
+    return number

@@ -13,7 +13,7 @@ import msgspec
 
 from capabilities.abilities import KV_GET, satisfies
 from capabilities.capability_errors import CaveatRefused, InvalidIdentifier
-from capabilities.caveats import selection_of
+from capabilities.caveats import Caveats, selection_of
 from capabilities.chain import Marker
 from capabilities.machine_tokens import is_machine_token
 from capabilities.resources import SpaceResource, extends, parse_space_id
@@ -84,30 +84,33 @@ async def mint(
             machine token; `no-value`, nothing is stored there and no version was named;
             `ticket-refused`, the URL would expire at once.
     """
-    try:
-        space = parse_space_id(asked.space)
-    except InvalidIdentifier:
-        space = None
-    value = None
+    # The request is checked only after the token, so that a caller without authority learns nothing
+    # (5.10). Until then, an invalid space id is a value of None, for which no row is read.
+    value = _requested_value(asked)
     keys: tuple[bytes, ...] = ()
-    if space is not None:
-        value = SpaceResource(space, "kv", path=asked.path)
-        keys = (head_key(space, asked.path),)
-    covers = value is not None and _covers(invocation, value)
+    if value is not None:
+        keys = (head_key(value.space, asked.path),)
+    is_covered = value is not None and _covers(invocation, value)
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[str, float]]:
-        call = await read_call(services, invocation, keys, records_use=is_first and covers)
+        # A token that does not cover the value is not used up (I23). Otherwise the first attempt
+        # records the use; a later one would take the record for a replay (ST4).
+        records_use = is_first and is_covered
+        call = await read_call(services, invocation, keys, records_use=records_use)
         call.require_hosted()
         if asked.max_uses is not None or asked.snake_uses is not None:
             raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
         if value is None:
             raise Refusal("bad-option", "Invalid space ID")
-        # Whoever has a URL could read the value without the key of the machine token (MT3).
-        if not covers or any(is_machine_token(one.delegation) for one in call.cited):
+        # With a URL, the value could be read without the key of the machine token (MT3).
+        cites_machine_token = any(is_machine_token(one.delegation) for one in call.cited)
+        if not is_covered or cites_machine_token:
             raise Refusal("scope-refused")
         (key,) = keys
-        (head,) = call.records
-        digest = _requested_digest(asked) or bytes.fromhex(_current(head, key).etag)
+        (row,) = call.records
+        digest = _requested_digest(asked)
+        if digest is None:
+            digest = bytes.fromhex(_current(row, key).etag)
         now = services.now()
         expires_at = _end_of(call, asked, now)
         if expires_at <= now:
@@ -123,11 +126,21 @@ async def mint(
     return await until_committed(services, attempt)
 
 
+def _requested_value(asked: SignedUrlRequest) -> SpaceResource | None:
+    """Return the value that a request names, or None if its space id is invalid."""
+    try:
+        space = parse_space_id(asked.space)
+    except InvalidIdentifier:
+        return None
+    return SpaceResource(space, "kv", path=asked.path)
+
+
 def _end_of(call: Call, asked: SignedUrlRequest, now: float) -> float:
     """Return the time at which a signed URL expires, in epoch seconds.
 
-    The URL does not outlive the token, nor any delegation that it depends on. A stored delegation's
-    `expires_at` is the earliest in its closure, so the use of the URL need not check windows.
+    The URL does not outlive the token, nor any delegation that the token depends on. A stored
+    delegation's `expires_at` is the earliest in its closure, so the use of the URL need not check
+    windows.
     """
     ttl_s = MAX_TTL_S
     for asked_s in (asked.ttl_seconds, asked.snake_ttl):
@@ -145,16 +158,25 @@ def _covers(invocation: Invocation, value: SpaceResource) -> bool:
 
     Whether the token is authorised to do so is decided by its chain.
     """
-    for asked in invocation.capabilities:
-        if satisfies(asked.ability, KV_GET) and extends(value, asked.resource):
-            # The conditions of the call have to allow this value, not only the resource above
-            # (I39).
-            try:
-                selection_of(value, asked.caveats)
-            except CaveatRefused:
-                continue
-            return True
-    return False
+    return any(
+        satisfies(capability.ability, KV_GET)
+        and extends(value, capability.resource)
+        and _admits(capability.caveats, value)
+        for capability in invocation.capabilities
+    )
+
+
+def _admits(caveats: Caveats, value: SpaceResource) -> bool:
+    """Return whether the conditions of a capability allow a value (I39).
+
+    The capability may be on a resource above the value, so the conditions are compared with the
+    value itself.
+    """
+    try:
+        selection_of(value, caveats)
+    except CaveatRefused:
+        return False
+    return True
 
 
 def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
@@ -168,7 +190,8 @@ def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
         if text is None:
             continue
         is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
-        match = _DIGEST.fullmatch(text[1:-1] if is_quoted else text)
+        unquoted = text[1:-1] if is_quoted else text
+        match = _DIGEST.fullmatch(unquoted)
         if match is None:
             raise Refusal("bad-option", "contentHash must be a blake3 hex digest")
         found.add(bytes.fromhex(match[1]))
@@ -178,6 +201,11 @@ def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
 
 
 def _current(record: Record | None, key: bytes) -> Head:
+    """Decode the row of a value.
+
+    Raises:
+        Refusal: `no-value`, nothing is stored there.
+    """
     head = head_of(record, key=key)
     if head is None:
         raise Refusal("no-value")
