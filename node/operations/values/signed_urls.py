@@ -98,8 +98,7 @@ async def mint(
         records_use = is_first and is_covered
         call = await read_call(services, invocation, keys, records_use=records_use)
         call.require_hosted()
-        if asked.max_uses is not None or asked.snake_uses is not None:
-            raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
+        _check_no_max_uses(asked)
         if value is None:
             raise Refusal("bad-option", "Invalid space ID")
         # With a URL, the value could be read without the key of the machine token (MT3).
@@ -108,9 +107,7 @@ async def mint(
             raise Refusal("scope-refused")
         (key,) = keys
         (row,) = call.records
-        digest = _requested_digest(asked)
-        if digest is None:
-            digest = bytes.fromhex(_current(row, key).etag)
+        digest = _requested_digest(asked) or bytes.fromhex(_current(row, key).etag)
         now = services.now()
         expires_at = _end_of(call, asked, now)
         if expires_at <= now:
@@ -133,6 +130,12 @@ def _requested_value(asked: SignedUrlRequest) -> SpaceResource | None:
     except InvalidIdentifier:
         return None
     return SpaceResource(space, "kv", path=asked.path)
+
+
+def _check_no_max_uses(asked: SignedUrlRequest) -> None:
+    """Refuse a request that limits how often the URL may be used, which is not supported."""
+    if asked.max_uses is not None or asked.snake_uses is not None:
+        raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
 
 
 def _end_of(call: Call, asked: SignedUrlRequest, now: float) -> float:
