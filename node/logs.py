@@ -74,9 +74,17 @@ def tell_operator(sentence: str, *, level: str = "info") -> None:
 
 def _json_message(*lines: str, level: str = "info") -> str:
     """Return a message to the operator as a JSON log line."""
-    number = _LEVELS[level.upper()]
-    extra = {_FIELDS: {"text": "; ".join(lines)}}
-    return _lines.format(_events.makeRecord("", number, "", 0, "message", (), None, extra=extra))
+    record = _events.makeRecord(
+        name="",
+        level=_LEVELS[level.upper()],
+        fn="",
+        lno=0,
+        msg="message",
+        args=(),
+        exc_info=None,
+        extra={_FIELDS: {"text": "; ".join(lines)}},
+    )
+    return _lines.format(record)
 
 
 def log_failure(request_id: str, method: str, error: BaseException) -> None:
@@ -102,14 +110,15 @@ def describe(error: BaseException) -> dict[str, str | int | list[str]]:
     places = [
         f"{code.co_filename.rpartition('/')[2]}:{line} {code.co_name}" for code, line in frames
     ]
+    described: dict[str, str | int | list[str]] = {"error": _class_of(error), "places": places}
     cause = error.__cause__ or error
+    if cause is not error:
+        described["cause"] = _class_of(cause)
+    # Errors of the system have `errno`, those of LMDB `code`. A `code` of our own errors is a text.
     number = getattr(cause, "errno", getattr(cause, "code", None))
-    return {
-        "error": _class_of(error),
-        "places": places,
-        **({} if cause is error else {"cause": _class_of(cause)}),
-        **({"number": number} if isinstance(number, int) else {}),
-    }
+    if isinstance(number, int):
+        described["number"] = number
+    return described
 
 
 def _class_of(error: BaseException) -> str:
@@ -117,12 +126,11 @@ def _class_of(error: BaseException) -> str:
 
 
 def _of_library(record: logging.LogRecord) -> dict[str, Field]:
-    fields: dict[str, Field] = {
-        "logger": record.name,
-        "template": record.msg
-        if isinstance(record.msg, str) and record.args
-        else "message left out",
-    }
+    """Return the fields of a library's log record."""
+    template = "message left out"
+    if isinstance(record.msg, str) and record.args:  # without arguments, it may be a whole message
+        template = record.msg
+    fields: dict[str, Field] = {"logger": record.name, "template": template}
     if record.exc_info and record.exc_info[1] is not None:
         fields.update(describe(record.exc_info[1]))
     return fields
@@ -142,11 +150,11 @@ class _LineHandler(logging.Handler):
         The node's own record has its fields. A library's has only its message template.
         """
         fields: Mapping[str, Field] | None = getattr(record, _FIELDS, None)
-        event = (
-            {"event": "library", **_of_library(record)}
-            if fields is None
-            else {"event": record.msg, **fields}
-        )
+        event: dict[str, Field]
+        if fields is None:
+            event = {"event": "library", **_of_library(record)}
+        else:
+            event = {"event": record.msg, **fields}
         written_at = datetime.fromtimestamp(record.created, tz=UTC).isoformat(
             timespec="microseconds"
         )

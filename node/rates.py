@@ -49,15 +49,15 @@ class Rates:
         spent = self._spent.spent(name, per_s=self._per_second, now=now)
         if not spent:
             self._spent.pop(name, None)  # a full bucket need not be stored
-        if (left := self._most - spent) < 1:
-            raise Refusal(
-                "too-many-requests", retry_after_s=max(math.ceil((1 - left) / self._per_second), 1)
-            )
+        left = self._most - spent
+        if left < 1:
+            wait_s = math.ceil((1 - left) / self._per_second)  # until there is a whole token
+            raise Refusal("too-many-requests", retry_after_s=max(wait_s, 1))
 
     def is_new(self, client: str | None) -> bool:
-        """Return whether the client's token bucket is full.
+        """Return whether the client's token bucket is full, and has a whole token.
 
-        Full buckets are not kept in memory.
+        Full buckets are not kept in memory. If the result is true, `require` would not refuse.
         """
         return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 

@@ -72,16 +72,13 @@ async def sweep_receipts(services: Services) -> bool:
         return False
     now = services.now()
     until = now - days * DAY_S
-    more = await receipt_rows.sweep_receipts(services.store, until=until)
+    are_receipts_left = await receipt_rows.sweep_receipts(services.store, until=until)
     # Documents are retained for another period: removing the receipts of all networks takes many
     # rounds, and until then receipts may still refer to the documents.
-    return (
-        await receipt_rows.sweep_documents(
-            services.store, until=until - receipt_rows.PERIOD_S, now=now
-        )
-        > 0
-        or more
+    processed = await receipt_rows.sweep_documents(
+        services.store, until=until - receipt_rows.PERIOD_S, now=now
     )
+    return are_receipts_left or processed > 0
 
 
 async def prune_audit(services: Services) -> bool:
@@ -110,13 +107,17 @@ async def prune_audit(services: Services) -> bool:
 
 
 async def sweep_evidence(services: Services) -> bool:
-    """Remove attestation evidence a day after its expiry (RC29).
+    """Remove attestation evidence a day after its expiry, or if it is dated in the future (RC29).
 
     A backend that attests again replaces its evidence. This job removes the evidence of backends
     that do not. Receipts refer to documents of their own, which are not removed.
 
+    Evidence is not sorted by its expiry, so each call reads one page of all evidence, and the next
+    call reads the page after it.
+
     Returns:
-        Whether work remains.
+        Whether to read the next page at once. After a page without anything to remove, that waits
+        for the next turn, so that reading everything is spread over many turns.
 
     Raises:
         SpaceError: the store does not answer.
@@ -131,25 +132,25 @@ async def sweep_evidence(services: Services) -> bool:
         except RecordError:
             log_event("sweep-record-damaged", kind="evidence")
             continue
-        if (
-            evidence.expires_at <= now - EVIDENCE_KEPT_S
-            or evidence.attested_at > now + CLOCK_SKEW_S  # dated in the future
-        ):
+        is_expired = evidence.expires_at <= now - EVIDENCE_KEPT_S
+        is_from_the_future = evidence.attested_at > now + CLOCK_SKEW_S
+        if is_expired or is_from_the_future:
             puts += Put(key, None, expect=record.stamp), Put(evidence_inputs_key(key), None)
     if puts or page.place != place:
         await commit_puts(services.store, *puts, walk_put("evidence", page.place))
-    return bool(puts) and page.place is not None
+    is_last_page = page.place is None
+    return bool(puts) and not is_last_page
 
 
 async def sweep_aliases(services: Services) -> bool:
     """Remove alternative CIDs of deleted delegations (RC29).
 
     A delegation is removed together with its own CID. The same delegation may have been posted in
-    other encodings; the CIDs of those are removed here. A revocation marker exists exactly as long
-    as its delegation.
+    other encodings; the CIDs of those are removed here. A delegation is deleted if it has no
+    revocation marker, which exists exactly as long as the delegation does.
 
     Returns:
-        Whether work remains.
+        Whether to read the next page at once, as for `sweep_evidence`.
 
     Raises:
         SpaceError: the store does not answer.
@@ -159,14 +160,15 @@ async def sweep_aliases(services: Services) -> bool:
     markers = (
         await services.store.read([marker_key(record.value or b"") for _, record in page.rows])
     ).records
-    stray = [
+    puts = [
         Put(key, None, expect=record.stamp)
         for (key, record), marker in zip(page.rows, markers, strict=True)
         if not has_value(marker)
     ]
-    if stray or page.place != place:
-        await commit_puts(services.store, *stray, walk_put("aliases", page.place))
-    return bool(stray) and page.place is not None
+    if puts or page.place != place:
+        await commit_puts(services.store, *puts, walk_put("aliases", page.place))
+    is_last_page = page.place is None
+    return bool(puts) and not is_last_page
 
 
 BATCH = 64
@@ -215,7 +217,15 @@ _BATCH = 256
 
 
 class Job(NamedTuple):
-    """A background job and its interval."""
+    """A background job and its interval.
+
+    Attributes:
+        name: Name in the log, and in the row with the start times.
+        every_s: Shortest time between two starts of the job.
+        round: Does a part of the work, and returns whether work remains.
+        by_age: Whether the job deletes rows by their age alone, so that it is postponed after a
+            clock jump (ST11).
+    """
 
     name: str
     every_s: float
@@ -231,16 +241,14 @@ async def _collect_bodies(services: Services) -> bool:
         is_locked = await asyncio.to_thread(are_bodies_locked, services.config.data)
     if is_locked:  # a backup still reads bodies that no row refers to any more (BK2)
         return False
-    return (
-        await collect(
-            store,
-            services.values.files,
-            now=services.now(),
-            entropy=services.entropy,
-            limit=_BATCH,
-        )
-        > 0
+    processed = await collect(
+        store,
+        services.values.files,
+        now=services.now(),
+        entropy=services.entropy,
+        limit=_BATCH,
     )
+    return processed > 0
 
 
 async def _sweep_unfinished(services: Services) -> bool:
@@ -330,6 +338,7 @@ class Housekeeper:
             return False
         noted = await lease.begun()
         is_steady = await self._is_steady(lease, noted)
+        # Frequent jobs are not noted in the store; this process knows when it last began them.
         begun = {**noted, **self._begun}
         for job in self._jobs:
             if job.by_age and not is_steady:
@@ -343,23 +352,24 @@ class Housekeeper:
         return True
 
     async def _is_steady(self, lease: Lease, noted: Mapping[str, float]) -> bool:
-        """Return whether a day has passed since the last clock jump.
+        """Observe the clock, and return whether a day has passed since its last jump.
 
-        Age-based deletion is postponed after a clock jump (ST11).
+        Age-based deletion is postponed after a clock jump (ST11). A store with start times of jobs
+        but without an observation counts as one whose clock has jumped.
         """
         now = self._now()
         seen_at = noted.get(_SEEN)
         leapt_at = noted.get(_LEAPT)
         if seen_at is None and not noted:
-            seen_at = now - _SEEN_EVERY_S  # a new store: it contains nothing old
-        if seen_at is None or not seen_at - MAX_CLOCK_SKEW_S <= now <= seen_at + LEAP_S:
-            log_warning(
-                "housekeeping-clock-leapt", by_s=0 if seen_at is None else round(now - seen_at)
-            )
-            seen_at = None
+            # The store is new and contains nothing old: no jump, and an observation is due.
+            seen_at = now - _SEEN_EVERY_S
+        if seen_at is None or now < seen_at - MAX_CLOCK_SKEW_S or now > seen_at + LEAP_S:
+            by_s = 0 if seen_at is None else round(now - seen_at)
+            log_warning("housekeeping-clock-leapt", by_s=by_s)
             leapt_at = now
             await lease.note(_LEAPT, now=now)
-        if seen_at is None or now >= seen_at + _SEEN_EVERY_S:
+            await lease.note(_SEEN, now=now)
+        elif now >= seen_at + _SEEN_EVERY_S:
             await lease.note(_SEEN, now=now)
         return leapt_at is None or leapt_at + STEADY_S <= now
 
@@ -388,11 +398,11 @@ class Housekeeper:
 
     async def keep(self) -> None:
         """Run the background jobs on schedule until cancelled."""
+        # The holder of the lease looks for due jobs as often as its most frequent job runs.
+        holder_pause_s = min([TURN_S, *(job.every_s for job in self._jobs)])
         is_holder = False
         while True:
-            await self._pause(
-                min([TURN_S, *(job.every_s for job in self._jobs)]) if is_holder else TURN_S
-            )
+            await self._pause(holder_pause_s if is_holder else TURN_S)
             try:
                 is_holder = await self.turn()
             except Exception as error:  # may be temporary, such as a store that does not answer

@@ -108,7 +108,9 @@ class Series(NamedTuple):
         labels = dict(self.labels)
         if self.writers:
             labels["process"] = [
-                name for name in processes if name.partition("-")[0] in self.writers
+                name
+                for name in processes
+                if name.partition("-")[0] in self.writers  # `worker` for `worker-0`
             ]
         make: Any = {
             "counter": Counter,
@@ -255,6 +257,7 @@ class ProcessMetrics:
 
         A restarted process continues the counters of its predecessor.
         """
+        # The library looks for both when a metric is made, so they are set before the cells.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         values.ValueClass = values.MultiProcessValue(lambda: process)  # type: ignore[no-untyped-call]  # the library has no types here
         self.cells = {
@@ -275,8 +278,10 @@ class ProcessMetrics:
         self.cells["sealspace_process_cpu_seconds_total", self._process].inc(used_s - self._cpu_s)
         self._cpu_s = used_s
         with suppress(OSError):  # the process may have no free file descriptor
-            pages = int(Path("/proc/self/statm").read_bytes().split()[1])
-            self.cells["sealspace_process_resident_bytes", self._process].set(pages * _PAGE_BYTES)
+            _total_pages, resident_pages, *_ = Path("/proc/self/statm").read_bytes().split()
+            self.cells["sealspace_process_resident_bytes", self._process].set(
+                int(resident_pages) * _PAGE_BYTES
+            )
 
     async def keep_sampling(self) -> None:
         """Record the metrics of the process every second until cancelled."""

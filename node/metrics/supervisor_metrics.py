@@ -45,7 +45,7 @@ _REQUEST = re.compile(
     rb" HTTP/1\.[01]\r\n(?P<headers>([!#-'*+.0-9A-Z^-z|~-]+:[^\r\n]*\r\n)*)\r\n"
 )
 _HOST = re.compile(rb"^host:(.*)\r$", re.MULTILINE | re.IGNORECASE)
-_NAME = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::\d{1,5})?")
+_NAME = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]]+))(?::\d{1,5})?")
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 
 
@@ -57,10 +57,9 @@ class SupervisorMetrics(ProcessMetrics):
         host, port = config.metrics.address
         self._bound = bind_socket(host, port, hint="set metrics.listen to another address or port")
         self._scraping = Scraping(self._bound, host, self.text)
+        parent = MEMORY if os.access(MEMORY, os.W_OK) else None  # None: the usual temporary folder
         try:
-            self.folder = mkdtemp(
-                prefix="sealspace-metrics-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None
-            )
+            self.folder = mkdtemp(prefix="sealspace-metrics-", dir=parent)
         except OSError as error:
             self._scraping.stop()
             raise ConfigurationError(
@@ -95,11 +94,11 @@ class SupervisorMetrics(ProcessMetrics):
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.folder)  # type: ignore[no-untyped-call]  # the library has no types here
         for _ in range(20):
-            # A starting process may have created a file without its first bytes.
+            # A starting process may have created a file without its first bytes: try again.
             with suppress(struct.error):
                 return generate_latest(registry)
             time.sleep(0.05)
-        return generate_latest(registry)
+        return generate_latest(registry)  # the last try, whose error counts
 
 
 @dataclass(eq=False, repr=False)
@@ -132,7 +131,8 @@ class Scraping:
             try:
                 client, _ = self.bound.accept()
             except OSError:
-                # The socket was closed, or descriptors or memory ran out: do not retry in a loop.
+                # `stop` has closed the socket; then this wait ends at once. Or descriptors or
+                # memory ran out; then the pause prevents a busy loop.
                 self.stopped.wait(self.deadline_s)
                 continue
             try:
@@ -160,10 +160,12 @@ def _read_head(client: socket.socket, within_s: float) -> bytes:
     deadline = time.monotonic() + within_s
     head = b""
     while b"\r\n\r\n" not in head:
-        if (left_s := deadline - time.monotonic()) <= 0:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
             raise TimeoutError("reading the request head timed out")
         client.settimeout(left_s)
-        if not (piece := client.recv(MAX_HEAD_BYTES - len(head))):
+        piece = client.recv(MAX_HEAD_BYTES - len(head))
+        if not piece:  # the client has sent its last byte, or as many bytes as a head may have
             raise ConnectionError("the request head is too long or incomplete")
         head += piece
     if _BARE_LINE_END.search(head) is not None:
@@ -177,18 +179,19 @@ def _status_of(head: bytes, host: str) -> HTTPStatus:
     Only `GET /metrics` with an allowed host returns 200.
     """
     request = _REQUEST.match(head)
-    hosts = [] if request is None else _HOST.findall(request["headers"])
-    if request is None or len(hosts) != 1:
+    if request is None:
+        return HTTPStatus.BAD_REQUEST
+    hosts = _HOST.findall(request["headers"])
+    if len(hosts) != 1:
         return HTTPStatus.BAD_REQUEST
     if request["method"] != b"GET":
         return HTTPStatus.NOT_IMPLEMENTED
     # DNS rebinding: a page's own name may resolve to this address, so no other name is allowed.
     named = _NAME.fullmatch(hosts[0].decode("latin-1").strip())
-    name = "" if named is None else (named[1] or named[2]).lower()
+    name = "" if named is None else (named["ipv6"] or named["name"]).lower()
     if name not in ("localhost", host) and parsed_address(name) is None:
         return HTTPStatus.FORBIDDEN
-    return (
-        HTTPStatus.OK
-        if request["path"].partition(b"?")[0] == PATH.encode()
-        else HTTPStatus.NOT_FOUND
-    )
+    path, _, _query = request["path"].partition(b"?")
+    if path != PATH.encode():
+        return HTTPStatus.NOT_FOUND
+    return HTTPStatus.OK

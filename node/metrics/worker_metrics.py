@@ -57,9 +57,10 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
                 delegations.misses - misses_sampled
             )
             misses_sampled = delegations.misses
-            for pool, use in store.pools().items() if isinstance(store, SharedStore) else ():
-                for state, count in use._asdict().items():
-                    self.cells["sealspace_database_connections", pool, state].set(count)
+            if isinstance(store, SharedStore):
+                for pool, use in store.pools().items():
+                    for state, count in use._asdict().items():
+                        self.cells["sealspace_database_connections", pool, state].set(count)
             await asyncio.sleep(SAMPLING_PERIOD_S)
 
     async def keep_store_metrics_current(self, services: Services) -> None:
