@@ -20,6 +20,9 @@ from tee_backend.attestation.trust_root import TrustRoot, intel_root
 
 from .config.tree import Release
 
+_MOST_SHOWN_CHARS = 80
+"""The characters of a key provider that a message shows; its id may be long."""
+
 
 def configured_record(release: Release) -> ReleaseRecord:
     """Convert the key-release settings to a record for the store.
@@ -39,6 +42,7 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
 
     Return None if it is not less strict.
     """
+    # The settings have no node policy: it is set only in the record.
     configured = replace(configured_record(release), node_policy=record.node_policy)
     if not configured.is_looser_than(record):
         return None
@@ -50,14 +54,12 @@ def loosened(release: Release, record: ReleaseRecord) -> str | None:
             f"release.attestation is {release.attestation}, but the store's release record says"
             f" {record.mode}"
         )
-    foreign = [
-        entry for entry in configured.key_providers if not is_accepted(entry, record.key_providers)
-    ]
-    if foreign:
-        return (
-            f"release.key_providers accepts {foreign[0][:80]}, which the store's release record"
-            " does not"
-        )
+    for provider in configured.key_providers:
+        if not is_accepted(provider, record.key_providers):
+            return (
+                f"release.key_providers accepts {provider[:_MOST_SHOWN_CHARS]}, which the store's"
+                " release record does not"
+            )
     return "release.node_policy_suffices is set, but not in the store's release record"
 
 

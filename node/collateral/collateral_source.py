@@ -64,10 +64,13 @@ def configured_source(settings: Collateral) -> CollateralSource | None:
     if settings.service_url is None:
         return None
     base_url = settings.service_url.rstrip("/")
+    root_crl_url = settings.root_crl_url
+    if root_crl_url is None and base_url == INTEL_SERVICE_URL:
+        # Intel publishes this list at an address of its own, not at that of the service.
+        root_crl_url = INTEL_ROOT_CRL_URL
     service = ServiceSettings(
         base_url=base_url,
-        root_crl_url=settings.root_crl_url
-        or (INTEL_ROOT_CRL_URL if base_url == INTEL_SERVICE_URL else None),
+        root_crl_url=root_crl_url,
         update=settings.update,
         timeout_s=settings.timeout_s,
     )

@@ -88,26 +88,35 @@ async def keep_collateral(
         SpaceError: the store does not accept it.
     """
     family = (offered.fmspc, offered.ca)
-    keys = collateral_key(*family), collateral_state_key(*family)
+    document_key = collateral_key(*family)
+    state_key = collateral_state_key(*family)
     for _ in range(_TRIES):
-        stored, state_row = (await store.read(keys)).records
+        stored, state_row = (await store.read([document_key, state_key])).records
         is_new = stored is None or stored.value != offered.raw
         known = state_of(state_row)
+        origin = source
+        if not is_new and known is not None and not known.is_missing:
+            origin = known.source  # an identical document keeps the source that it came from
         state = CollateralState(
-            source=source if is_new or known is None or known.is_missing else known.source,
+            source=origin,
             refreshed_at=now,
             tried_at=now,
             due_at=due_at(offered, refreshed_at=now, tried_at=now, rules=rules),
         )
-        if stored is not None and stored.value is not None and is_new:
-            check_replaces(offered, parse_collateral(stored.value))
-        # An identical document is not written again: the commits of attestation sessions in
-        # progress require its row to be unchanged.
-        put = Put(keys[0], offered.raw, expect=stamp_of(stored))
-        checks = () if is_new or stored is None else (Check(keys[0], stored.stamp),)
-        puts = (put, state_put(family, state), *beside) if is_new else (state_put(family, state),)
-        if not isinstance(await store.commit(Commit(puts=puts, checks=checks)), Refused):
+        if stored is not None and not is_new:
+            # An identical document is not written again: the commits of attestation sessions in
+            # progress require its row to be unchanged. This commit requires it, too.
+            commit = Commit(
+                puts=(state_put(family, state),), checks=(Check(document_key, stored.stamp),)
+            )
+        else:
+            if stored is not None and stored.value is not None:
+                check_replaces(offered, parse_collateral(stored.value))
+            put = Put(document_key, offered.raw, expect=stamp_of(stored))
+            commit = Commit(puts=(put, state_put(family, state), *beside))
+        if not isinstance(await store.commit(commit), Refused):
             return is_new
+        # Another process has changed the document meanwhile, so read it again.
     raise StoreBusy("other processes are importing collateral for the same platforms")
 
 
@@ -147,6 +156,7 @@ async def import_folder(
     Outdated documents, and those older than the stored one, are skipped. Otherwise a folder that
     was filled once would later prevent a node from starting.
     """
+    outdated_codes = ("collateral-window", "collateral-rollback")
     for path in _documents(folder):
         try:
             await import_collateral(
@@ -158,8 +168,8 @@ async def import_folder(
                 rules=rules,
             )
         except CollateralRefused as error:
-            code = getattr(error.__cause__, "code", None)
-            if code not in ("collateral-window", "collateral-rollback"):
+            code = getattr(error.__cause__, "code", None)  # that of the `AttestationError`
+            if code not in outdated_codes:
                 raise
             log_warning("collateral-passed-over", file=path.name, code=code)
 

@@ -55,8 +55,9 @@ class IssuerKeys:
 
     def __init__(self, named: Collection[str] = ()) -> None:
         self._named = named
-        # A full cache drops the issuer that was not used for the longest time.
-        self._issuer = lru_cache(_MOST_ISSUERS)(lambda *named: _Issuer())
+        # Returns the issuer with an address and a certificate, and makes it at the first call. A
+        # full cache drops the issuer that was not used for the longest time.
+        self._issuer = lru_cache(_MOST_ISSUERS)(lambda _address, _certificate: _Issuer())
         self._resolver = CheckedResolver(_LOOKUPS)
 
     async def find(self, trust: OidcTrust, kid: object, *, now: float) -> jwt.PyJWK:
@@ -76,9 +77,10 @@ class IssuerKeys:
         async with issuer.lock:
             if now >= issuer.fetched_at + KEPT_S:
                 issuer.keys = ()
-            # A caller chooses `kid`, so an unknown one is no reason to fetch at once. A failed
-            # attempt keeps the keys: otherwise a stranger could end them.
-            if now >= issuer.asked_at + RETRY_S and kid not in [one.key_id for one in issuer.keys]:
+            # A caller chooses `kid`, so an unknown one causes at most one attempt a minute. A
+            # failed attempt keeps the keys: otherwise a stranger could end them.
+            is_known = kid in [one.key_id for one in issuer.keys]
+            if not is_known and now >= issuer.asked_at + RETRY_S:
                 issuer.asked_at = now
                 issuer.keys = await self._fetch(trust)
                 issuer.fetched_at = now
@@ -87,9 +89,13 @@ class IssuerKeys:
     async def _fetch(self, trust: OidcTrust) -> tuple[jwt.PyJWK, ...]:
         is_named = trust.issuer in self._named
         try:
+            # True is aiohttp's own context, which has the system's certificates already. Reading
+            # them again would take 30 ms.
+            context: ssl.SSLContext | bool = True
+            if trust.issuer_ca:
+                context = ssl.create_default_context(cadata=trust.issuer_ca)
             connector = aiohttp.TCPConnector(
-                # aiohttp has a context with the system's certificates; reading them takes 30 ms
-                ssl=not trust.issuer_ca or ssl.create_default_context(cadata=trust.issuer_ca),
+                ssl=context,
                 resolver=None if is_named else self._resolver,
                 socket_factory=None if is_named else _public_socket,
             )
@@ -118,10 +124,15 @@ class IssuerKeys:
 
 
 def _public_socket(found: tuple[Any, ...]) -> socket.socket:
-    """Return a socket for a public address (OX7); an issuer's name may lead inward."""
-    if not is_public(found[4][0]):
+    """Return a socket for a public address (OX7); an issuer's name may lead inward.
+
+    Args:
+        found: the result of a look-up, in the form of `socket.getaddrinfo`.
+    """
+    family, kind, protocol, _canonical_name, (address, *_) = found
+    if not is_public(address):
         raise OSError("the issuer's address is not public")
-    return socket.socket(*found[:3])
+    return socket.socket(family, kind, protocol)
 
 
 def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
@@ -145,6 +156,7 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
 
 
 def _found(keys: tuple[jwt.PyJWK, ...], kid: object) -> jwt.PyJWK:
+    """Return the key with an id; for the id None, the only key."""
     found = [one for one in keys if kid is None or one.key_id == kid]
     if len(found) != 1:
         raise MalformedToken("the issuer has no key with the id that the ID token names")

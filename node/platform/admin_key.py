@@ -44,10 +44,13 @@ def load_admin_key(admin: Admin) -> AdminKey | None:
     if admin.secret_file is not None:
         path = Path(admin.secret_file)
         secret = read_setting(path, "admin.secret_file", ConfigurationError, most_bytes=_MAX_BYTES)
-        if len(secret) > _MAX_BYTES:
+        if len(secret) > _MAX_BYTES:  # of a longer file, one byte more than the limit was read
             raise ConfigurationError(
                 f"admin.secret_file: the file {path} has more than {_MAX_BYTES} bytes",
                 hint=f"check that admin.secret_file names the right file: ls -l {path}",
             )
         secret = secret.strip()
-    return AdminKey(blake3(b"Bearer " + secret).digest()) if secret else None
+    if not secret:
+        return None
+    # The digest is that of the whole header that the operator has to send.
+    return AdminKey(blake3(b"Bearer " + secret).digest())

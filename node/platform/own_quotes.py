@@ -51,17 +51,18 @@ class QuoteQueue:
         self._waiting += 1
         loop = asyncio.get_running_loop()
 
-        def free(_: object) -> None:
+        def free_place(_: object) -> None:
+            # This runs in the queue's thread. Only the loop's thread may change the number.
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._leave)
 
-        asked = self._thread.submit(self._take, report_data)
+        requested = self._thread.submit(self._take, report_data)
         # The place becomes free when the thread does, not when the caller gives up. Otherwise a
         # hung platform would gather an unbounded number of submitted quotes.
-        asked.add_done_callback(free)
+        requested.add_done_callback(free_place)
         try:
             async with asyncio.timeout(self._platform.quote_s):
-                quoted = await asyncio.wrap_future(asked)
+                quoted = await asyncio.wrap_future(requested)
         except TimeoutError:
             raise self._failed(TOO_SLOW) from None
         except EvidenceSourceError as error:
@@ -79,9 +80,12 @@ class QuoteQueue:
         return Refusal("own-quote-failed", reason)
 
     def _note(self, state: str) -> None:
-        if state != self.state and state != WORKS:
+        """Remember the result of a quote, and log it if it differs from the last one."""
+        if state == self.state:
+            return
+        if state != WORKS:
             log_warning("own-quote-failed", code=state)
-        elif self.state not in (UNTRIED, state):
+        elif self.state != UNTRIED:
             log_event("own-quote-works-again")
         self.state = state
 

@@ -38,8 +38,8 @@ def load_root_secret(
 
     Args:
         config: names the source of the secret.
-        entropy: the random source for a new secret; None if there is a store, also in a database,
-            for which no secret may be made.
+        entropy: the random source for a new secret. None means that no secret may be made, because
+            there is already a store, perhaps in a database.
         on_made: called with the path of a new secret's file, after the file is durable.
 
     Returns:
@@ -77,7 +77,7 @@ def load_root_secret(
             " secret's file with --secret-file",
         )
     try:
-        # a new secret would not fit the store that is being restored
+        # A new secret would not fit the store that is being restored (BK4).
         refuse_restoring(config.data)
     except StoreUnavailable as error:
         raise StoreMisused(
@@ -126,14 +126,13 @@ def _from_platform(config: Config) -> bytes:
 
 
 def _from_file(path: Path, config: Config) -> bytes:
-    return _bounded(
-        read_setting(path, "secret file", SecretUnusable, most_bytes=MAX_SECRET_BYTES),
-        path.absolute(),
-        config,
-    )
+    # Of a longer file, one byte more than the limit is read. `_bounded` then refuses it.
+    secret = read_setting(path, "secret file", SecretUnusable, most_bytes=MAX_SECRET_BYTES)
+    return _bounded(secret, path.absolute(), config)
 
 
 def _bounded(secret: bytes, source: str | Path, config: Config) -> bytes:
+    """Return a secret, or raise SecretUnusable if it is too short or too long."""
     if not MIN_SECRET_BYTES <= len(secret) <= MAX_SECRET_BYTES:
         raise SecretUnusable(
             f"the root secret from {source} has {len(secret)} bytes; the root secret must have"
@@ -147,15 +146,17 @@ def _repair_hint(config: Config, path: Path | None = None) -> str:
     """Return a hint for operators whose root secret is unusable.
 
     The advice never suggests a new secret for an existing store, which would become unreadable.
+
+    Args:
+        config: says whether there is a store.
+        path: the secret's file; None if the secret is from the setting or the platform.
     """
     has_store = (config.data / STORE_FOLDER_NAME).exists() or config.is_shared
     if path is not None:
-        mend = f"copy the store's secret back to {path} from your backup"
-        return (
-            mend
-            if has_store
-            else f"{mend}; for a new node, give a file of 32 random bytes with --secret-file"
-        )
+        copy_back = f"copy the store's secret back to {path} from your backup"
+        if has_store:
+            return copy_back
+        return f"{copy_back}; for a new node, give a file of 32 random bytes with --secret-file"
     if has_store:
         return "copy the store's secret back into secret.value from your backup"
     return "for a new node, make one: head -c 32 /dev/urandom | basenc --base64url | tr -d '='"

@@ -89,10 +89,7 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
             or memory is too short for scrypt.
     """
     found = _FORM.fullmatch(sealed)
-    payload = b"" if found is None else found["payload"]
-    has_bounds = MIN_SECRET_BYTES <= len(payload) - _NONCE_BYTES - _TAG_BYTES <= MAX_SECRET_BYTES
-    # A forged file must not make scrypt take more memory than a small machine has (BK8).
-    if found is None or not has_bounds or int(found["log_n"]) > _MOST_LOG_N:
+    if found is None or not _is_within_limits(found):
         raise SecretUnusable(
             "this version of sealspace cannot read the sealed secret in the backup",
             hint="to restore everything except the root secret, add --without-secret; to decrypt"
@@ -102,8 +99,10 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         key = _wrap_key(passphrase, _decoded(found["salt"]), int(found["log_n"]))
         file_key = ChaCha20Poly1305(key).decrypt(_WRAP_NONCE, _decoded(found["wrapped"]), None)
         _mac(file_key, found["head"]).verify(_decoded(found["mac"]))
-        cipher = ChaCha20Poly1305(_derived(file_key, payload[:_NONCE_BYTES], b"payload"))
-        return cipher.decrypt(_LAST_CHUNK, payload[_NONCE_BYTES:], None)
+        nonce = found["payload"][:_NONCE_BYTES]
+        encrypted = found["payload"][_NONCE_BYTES:]
+        cipher = ChaCha20Poly1305(_derived(file_key, nonce, b"payload"))
+        return cipher.decrypt(_LAST_CHUNK, encrypted, None)
     except (InvalidTag, InvalidSignature, ValueError):
         raise SecretUnusable(
             "this passphrase does not open the root secret in the backup",
@@ -112,13 +111,26 @@ def open_secret(sealed: bytes, passphrase: str) -> bytes:
         ) from None
 
 
+def _is_within_limits(found: re.Match[bytes]) -> bool:
+    """Return whether a sealed secret has a valid length, and its scrypt takes no more than it may.
+
+    A forged file must not make scrypt take more memory than a small machine has (BK8).
+    """
+    secret_bytes = len(found["payload"]) - _NONCE_BYTES - _TAG_BYTES
+    if not MIN_SECRET_BYTES <= secret_bytes <= MAX_SECRET_BYTES:
+        return False
+    return int(found["log_n"]) <= _MOST_LOG_N
+
+
 def _wrap_key(passphrase: str, salt: bytes, log_n: int) -> bytes:
-    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=1 << log_n, r=8, p=1)
+    n = 1 << log_n
+    scrypt = Scrypt(salt=b"age-encryption.org/v1/scrypt" + salt, length=32, n=n, r=8, p=1)
     try:
         return scrypt.derive(passphrase.encode("utf-8", "surrogateescape"))
     except MemoryError:
+        memory_mib = n // 1024  # scrypt takes n KiB if r is 8
         raise SecretUnusable(
-            f"there is not enough memory for scrypt, which takes {1 << log_n >> 10} MiB",
+            f"there is not enough memory for scrypt, which takes {memory_mib} MiB",
             hint="free memory, then try again",
         ) from None
 

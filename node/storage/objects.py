@@ -132,6 +132,7 @@ def location_text(config: Config) -> str:
 
 
 def _bucket_of(objects: Objects) -> tuple[str, str]:
+    """Return the name of the configured bucket, and the prefix in it."""
     parts = _split(objects.url)
     if (
         parts.scheme != "s3"
@@ -154,6 +155,7 @@ def _bucket_of(objects: Objects) -> tuple[str, str]:
 
 
 def _endpoint(objects: Objects) -> str | None:
+    """Return the scheme and the host of the configured server, or None for Amazon's."""
     if objects.endpoint is None:
         return None
     parts = _split(objects.endpoint)
@@ -171,7 +173,10 @@ def _endpoint(objects: Objects) -> str | None:
 
 
 def _split(address: str | None) -> SplitResult:
-    """Parse a URL, or return an empty result for a malformed URL."""
+    """Parse a URL.
+
+    The result is empty for a malformed URL, and is then refused because it has no host.
+    """
     try:
         return urlsplit(address or "")
     except ValueError:
@@ -190,6 +195,7 @@ def _secret_key(objects: Objects) -> str:
         path, "objects.secret_key_file", ConfigurationError, most_bytes=_MAX_SECRET_BYTES
     )
     text = data.decode("ascii", "ignore").strip()
+    # Of a longer file, one byte more than the limit was read.
     if not text or not data.isascii() or len(data) > _MAX_SECRET_BYTES:
         raise ConfigurationError(
             f"objects.secret_key_file: {path} is empty, longer than {_MAX_SECRET_BYTES} bytes or"

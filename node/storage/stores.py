@@ -107,6 +107,8 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
         An original on another machine, in another container, or in a folder that was renamed.
     """
     mode = await recorded_text(store, HOSTING_MODE_KEY)
+    # A store that was never served has no mode. After `auto`, no other mode would let more owners
+    # sign up, so the settings need not state one.
     is_other_mode = mode not in ("", "auto", config.hosting.mode)
     if is_other_mode and not config.hosting.is_mode_stated:
         raise ConfigurationError(
@@ -115,10 +117,12 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
             hint="add --hosting permit to sealspace serve, or set hosting.mode in the settings"
             " file; the mode auto lets everyone sign up",
         )
-    if not (original := await recorded_text(store, RESTORED_KEY)):
+    original = await recorded_text(store, RESTORED_KEY)
+    if not original:  # the store was not restored from a backup
         return
     folder = Path(original)
     identity = await recorded_identity(store)
+    # A store that was restored into the original's folder has replaced the original.
     is_here = folder == config.data.resolve() and not config.is_shared
     if not is_here and identity is not None and await _contains_store(folder, identity.store_id):
         raise BesideOriginal(
@@ -133,7 +137,9 @@ async def refuse_unsafe_copy(config: Config, store: Store) -> None:
 async def recorded_text(store: Store, key: bytes) -> str:
     """Return a row that contains text, or "" if the row is missing."""
     row = await read_row(store, key)
-    return ((row and row.value) or b"").decode("utf-8", "replace")
+    if row is None or row.value is None:
+        return ""
+    return row.value.decode("utf-8", "replace")
 
 
 async def _contains_store(folder: Path, store_id: bytes) -> bool:
@@ -149,8 +155,11 @@ async def _contains_store(folder: Path, store_id: bytes) -> bool:
             found = await recorded_identity(original)
         finally:
             await original.close()
-    except (SpaceError, OSError, ValueError) as exc:
-        # A missing folder, or a path that is too long or contains NUL, has no store. After any
-        # other error the original may be there, so the start is refused.
-        return not (isinstance(exc, ValueError) or getattr(exc, "errno", None) in _NOT_THERE)
+    except ValueError:  # a path that contains NUL is not a folder
+        return False
+    except (SpaceError, OSError) as error:
+        # A missing folder, or a path that is too long, has no store. After any other error the
+        # original may be there, so the start is refused.
+        is_absent = getattr(error, "errno", None) in _NOT_THERE
+        return not is_absent
     return found is not None and found.store_id == store_id
