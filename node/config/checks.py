@@ -25,7 +25,7 @@ _MAX_PORT = 65535
 # this IPv4 address. The last label begins with a letter, so that a name cannot be an address.
 _LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _RUNNER = re.compile(
-    rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::([1-9][0-9]{{0,4}}))?"
+    rf"(?:https://(?:{_LABEL}[.])*(?=[a-z]){_LABEL}|https?://(?:127[.]0[.]0[.]1|localhost))(?::(?P<port>[1-9][0-9]{{0,4}}))?"
 )
 
 
@@ -66,20 +66,27 @@ def _refuse_other_database(url: str | None) -> None:
 
 def _refuse_split_address(url: str | None) -> None:
     """Reject a database URL with unescaped characters in its password."""
-    if url is None:
-        return
     # The driver would take part of the password for a host or port and quote it in its error.
+    if url is not None and not _has_valid_ports(url):
+        raise ConfigurationError(
+            "store.url is not a valid address",
+            hint="if its password contains : / ? # or @, write them as %3A %2F %3F %23 %40",
+        )
+
+
+def _has_valid_ports(url: str) -> bool:
+    """Return whether each host in a database URL has a number as its port, or no port."""
     try:
-        hosts = urlsplit(url).netloc.rpartition("@")[2]
+        parts = urlsplit(url)
     except ValueError:
-        hosts = ":"
-    for host in filter(None, hosts.split(",")):
-        _, separator, port = host.rpartition("]")[2].rpartition(":")
-        if separator and not (port.isascii() and port.isdigit()):
-            raise ConfigurationError(
-                "store.url is not a valid address",
-                hint="if its password contains : / ? # or @, write them as %3A %2F %3F %23 %40",
-            )
+        return False
+    _, _, hosts = parts.netloc.rpartition("@")
+    for host in hosts.split(","):
+        _, _, after_address = host.rpartition("]")  # an IPv6 address contains colons, too
+        _, colon, port = after_address.rpartition(":")
+        if colon and not (port.isascii() and port.isdigit()):
+            return False
+    return True
 
 
 def _refuse_secret_given_twice(config: Config) -> None:
@@ -134,7 +141,12 @@ def _refuse_bad_runner(origin: str | None) -> None:
     if origin is None:
         return
     found = _RUNNER.fullmatch(origin)
-    if found is None or len(origin) > _MAX_ORIGIN_CHARS or int(found[1] or 1) > _MAX_PORT:
+    is_canonical = (
+        found is not None
+        and len(origin) <= _MAX_ORIGIN_CHARS
+        and (found["port"] is None or int(found["port"]) <= _MAX_PORT)
+    )
+    if not is_canonical:
         raise ConfigurationError(
             "http.console_runner must be an https origin, or an http origin on this machine",
             hint="use the form https://runner.example or http://127.0.0.1:8700, in lower case and"
@@ -185,7 +197,8 @@ def _host_of(section: str, listening: Listening, requests_port: int) -> str | No
             f"{section}.listen is not an address with a port",
             hint="use the form 127.0.0.1:9464 or [::1]:9464",
         ) from None
-    # The kernel would accept both on different addresses, and requests could reach the wrong one.
+    # The kernel accepts the same port on two different addresses, and requests could then reach the
+    # wrong listener. Port 0 picks any free port, so two of them never clash.
     if port and port == requests_port:
         raise ConfigurationError(
             f"{section}.listen uses the same port as http.port",

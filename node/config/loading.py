@@ -51,6 +51,8 @@ Value = bool | int | float | str | Sequence[str] | None
 _Flat = dict[str, object]  # dotted path -> value
 
 _HINT = "to show every setting, run: sealspace config init -"
+_OWN_CREDENTIALS = {"objects.key_id", "objects.secret_key", "objects.secret_key_file"}
+# Variables that other programs use, too. They give these settings if none of the above is set.
 _STANDARD_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "objects.key_id",
     "AWS_SECRET_ACCESS_KEY": "objects.secret_key",
@@ -66,23 +68,24 @@ def load_config(
 ) -> Config:
     """Load and check the settings of a node."""
     variables = os.environ if environment is None else environment
-    named = file or _file_of(variables, flags or {})
+    flags = flags or {}
+    named = file or _file_of(variables, flags)
     settings = _from_environment(variables)
     if named is not None:
-        settings = _from_file(named, flags or {}) | settings
+        settings = _from_file(named, flags) | settings
     given = _checked(
-        {name: value for name, value in (flags or {}).items() if value is not None}, source="flags"
+        {name: value for name, value in flags.items() if value is not None}, source="flags"
     )
     refuse_password(given.get("store.url"), source="flags")
     settings |= given
-    if settings.get("objects.url") is not None and settings.keys().isdisjoint(
-        ("objects.key_id", "objects.secret_key", "objects.secret_key_file")
-    ):
-        settings = {
+    has_credentials = bool(settings.keys() & _OWN_CREDENTIALS)
+    if settings.get("objects.url") is not None and not has_credentials:
+        standard: _Flat = {
             path: variables[name]
             for name, path in _STANDARD_CREDENTIALS.items()
             if variables.get(name)
-        } | settings
+        }
+        settings = standard | settings
     # A default does not open a store to everyone that was served in another mode (ST18).
     settings["hosting.is_mode_stated"] = "hosting.mode" in settings
     tree = dict[str, _Flat]()
@@ -119,7 +122,7 @@ def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path |
 
 def _from_file(path: Path, flags: Mapping[str, Value]) -> _Flat:
     data = read_setting(path, "settings file", ConfigurationError, most_bytes=_MAX_FILE_BYTES)
-    if len(data) > _MAX_FILE_BYTES:
+    if len(data) > _MAX_FILE_BYTES:  # of a longer file, one byte more than the limit was read
         raise ConfigurationError(
             f"the settings file {path} has more than {_MAX_FILE_BYTES} bytes", hint=_HINT
         )
@@ -129,9 +132,10 @@ def _from_file(path: Path, flags: Mapping[str, Value]) -> _Flat:
         raise ConfigurationError(
             f"the settings file {path} is not TOML: {error}", hint=f"edit {path}"
         ) from None
-    # None: a command with the flag `--log-format`, which was not given. The errors that follow then
-    # have the file's format.
-    if leaves.get("log.format") == "json" and flags.get("log.format", "") is None:
+    # The errors that follow have the file's format, if the command has the flag `--log-format` and
+    # the flag was not given. Then its value is None.
+    is_flag_unset = "log.format" in flags and flags["log.format"] is None
+    if leaves.get("log.format") == "json" and is_flag_unset:
         configure_logs("info", is_json=True)
     settings = _checked(leaves, source=str(path))
     refuse_secrets(settings, source=str(path))
@@ -144,17 +148,28 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
         if not name.startswith(ENVIRONMENT_PREFIX) or name in _NOT_SETTINGS:
             continue
         path = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
-        text: object = variables[name]
+        text = variables[name]
         try:
-            variables[name].encode()
+            text.encode()
         except UnicodeEncodeError:
             raise ConfigurationError(
                 f"environment variable {name} is not Unicode text", hint=_HINT
             ) from None
-        if path in setting_types() and get_origin(get_args(setting_types()[path])[0]) is tuple:
-            text = [part.strip() for part in variables[name].split(",") if part.strip()]
-        settings |= _checked({path: text}, source=f"environment variable {name}", strict=False)
+        value: object = text
+        if _is_list(path):
+            value = [part.strip() for part in text.split(",") if part.strip()]
+        # Not strict: a variable is a text, also for a setting that is a number or a boolean.
+        settings |= _checked({path: value}, source=f"environment variable {name}", strict=False)
     return settings
+
+
+def _is_list(path: str) -> bool:
+    """Return whether there is a setting with this path, and it is a list."""
+    annotated = setting_types().get(path)
+    if annotated is None:
+        return False
+    kind = get_args(annotated)[0]
+    return get_origin(kind) is tuple
 
 
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
@@ -166,14 +181,16 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
     result: _Flat = {}
     for path, value in settings.items():
         if path not in known:
+            message = f"unknown setting {path} ({source})"
             near = " or ".join(get_close_matches(path, known, n=2))
-            raise ConfigurationError(
-                f"unknown setting {path} ({source}){near and f'; did you mean {near}?'}", hint=_HINT
-            )
+            if near:
+                message += f"; did you mean {near}?"
+            raise ConfigurationError(message, hint=_HINT)
         try:
             result[path] = msgspec.convert(value, known[path], strict=strict)
         except msgspec.ValidationError as error:
-            # Safe to show: msgspec names types and bounds. It quotes only a wrong choice.
+            # The message may be shown, although the value may be a secret: msgspec names only types
+            # and bounds. Of a setting with choices, which is no secret, the value is quoted here.
             kind = get_args(known[path])[0]
             fault = str(error)
             if get_origin(kind) is Literal:
@@ -183,6 +200,7 @@ def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
 
 
 def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the dotted path and the value of each setting in a TOML document."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")

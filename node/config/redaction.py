@@ -37,12 +37,14 @@ class Section(StrictRecord):
     def __repr__(self) -> str:
         """Return the section as text, with secrets masked."""
         section = type(self).__name__
-        values = {name: getattr(self, name) for name in self.__struct_fields__}
-        hidden = {
-            name: "…" for name in values if f"{section.lower()}.{name}" in HIDDEN and values[name]
-        }
-        shown = ", ".join([f"{name}={value!r}" for name, value in (values | hidden).items()])
-        return f"{section}({shown})"
+        shown = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            is_secret = f"{section.lower()}.{name}" in HIDDEN
+            if is_secret and value:
+                value = "…"
+            shown.append(f"{name}={value!r}")
+        return f"{section}({', '.join(shown)})"
 
 
 def refuse_secrets(settings: Mapping[str, object], *, source: str) -> None:
