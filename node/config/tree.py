@@ -17,6 +17,7 @@ LogFormat = Literal["mixed", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 RequestLines = Literal["off", "hashed", "plain"]
 PlatformSource = Literal["none", "tsm", "dstack", "tappd"]
+_MAX_PORT = 65535
 # The name of a space, the beginning of a path, and a number up to 100.
 _VERSIONS = r"^[A-Za-z0-9_-]{1,64}/[^,\x00-\x1f]{0,400}=(100|[1-9]?[0-9])$"
 
@@ -514,8 +515,10 @@ class Listening(Section):
             ValueError: `listen` is empty, or is not a host and a port.
         """
         host, _, port = (self.listen or "").rpartition(":")
-        host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
-        if not host or not port.isdecimal() or not port.isascii() or int(port) > 65535:
+        if host.startswith("["):  # an IPv6 address
+            host = host.removeprefix("[").removesuffix("]")
+        is_number = port.isascii() and port.isdecimal()
+        if not host or not is_number or int(port) > _MAX_PORT:
             raise ValueError("not a host and a port")
         return host, int(port)
 
@@ -634,5 +637,5 @@ def setting_types() -> Mapping[str, object]:
         f"{section.name}.{field.name}": field.type
         for section in msgspec.structs.fields(Config)
         for field in msgspec.structs.fields(section.type)
-        if field.name != "is_mode_stated"
+        if field.name != "is_mode_stated"  # a field of `Hosting` that is not a setting
     }

@@ -22,6 +22,7 @@ _PATIENT_PAUSES = 25
 _RETRY_S = 1.0
 # Per iteration of the event loop, so that requests are answered in between.
 _MAX_AT_ONCE = 64
+_MOST_DOUBLINGS = 6  # to _MAX_AT_ONCE
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +42,7 @@ class Acceptor:
     _opening: set[asyncio.Task[None]] = field(default_factory=set)
     _pause: asyncio.TimerHandle | None = None
     _is_closed: bool = False
-    _idle_pauses: int = 0
+    _idle_pauses: int = 0  # consecutive pauses in which no worker accepted what waits
     _extra_accepts: int = 0  # may be accepted although other workers have fewer
 
     def start(self) -> None:
@@ -71,6 +72,7 @@ class Acceptor:
             self._may_accept()
 
     def _accept_some(self) -> None:
+        """Accept waiting connections, or pause if another worker should be first."""
         for _ in range(_MAX_AT_ONCE):
             if self._may_accept():
                 self._idle_pauses = self._extra_accepts = 0
@@ -107,8 +109,14 @@ class Acceptor:
         self._pause = self._loop.call_later(pause_s, self._resume)
 
     def _resume(self) -> None:
+        """Accept again after a pause.
+
+        After the first pauses, one connection is accepted in any case. Then each further pause
+        doubles the number, up to as many as are accepted at once: the other workers seem blocked.
+        """
         self._idle_pauses += 1
-        self._extra_accepts = 1 << min(max(self._idle_pauses - _PATIENT_PAUSES, 0), 6)
+        doublings = max(self._idle_pauses - _PATIENT_PAUSES, 0)
+        self._extra_accepts = 2 ** min(doublings, _MOST_DOUBLINGS)
         self._loop.add_reader(self.bound, self._accept_some)
         self._accept_some()
 

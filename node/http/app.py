@@ -52,18 +52,16 @@ CORS_HEADERS = {
 
 async def _close_databases(app: web.Application) -> None:
     databases = app[SERVICES].databases
-    assert databases is not None  # see `build_app`
+    assert databases is not None  # `build_app` adds this function only if there are databases
     databases.close()
 
 
 def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Application:
-    """Return an aiohttp application with all routes of the node, or with those of a service.
-
-    The framework limits no bodies: each route has its own limit (H5).
-    """
-    app = web.Application(client_max_size=0)
+    """Return an aiohttp application with all routes of the node, or with those of a service."""
+    app = web.Application(client_max_size=0)  # no limit: each route has its own (H5)
     app[SERVICES] = services
     app[PROBE] = ReadinessProbe()
+    # A service's application shares the node's databases, and must not close them.
     if services.databases is not None and routes is SERVED:
         app.on_cleanup.append(_close_databases)
     if serves_console(services.config.http):
@@ -77,10 +75,10 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
         # answers it with a page of its own.
         path = route.path.replace(":.*}", ":(?s:.*)}")
         paths = [path]
-        if path == route.path:  # a slash at the end is ignored (H4)
+        if ":.*}" not in route.path:  # `.*` matches a slash at the end, which is ignored (H4)
             paths.append(f"{path}/")
         for path in paths:
-            for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            for method in route.methods:
                 app.router.add_route(method, path, handler, expect_handler=meet_expectation)
     app[COHORT] = services.cohort
     app[COMMON_HEAD] = CommonHead(common_headers(services.config.http))
@@ -91,26 +89,34 @@ def build_app(services: Services, routes: Iterable[Route] = SERVED) -> web.Appli
 def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
     """Return a request handler that bypasses aiohttp's router for fixed paths.
 
-    Fixed paths are looked up in a dictionary. Everything that needs resolving is left to
-    `otherwise`: a query, an escaped spelling, a placeholder, an `Expect` header, or a method that
-    the path does not have.
+    A fixed path is one without placeholders. Its route is looked up in a dictionary by the method
+    and the target, exactly as the client sent them. A request that is not found there is left to
+    `otherwise`, which resolves it: the target has a query or an escaped spelling, the route has a
+    placeholder, or the path does not have the method. A request with an `Expect` header is left to
+    `otherwise`, too, which meets the expectation.
     """
-    every = {
+    found_by_key = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
         for route in app.router.routes()
         if route.resource is not None
     }
-    fallback = every.get(("*", "/{path}"))
-    fixed = {key: found for key, found in every.items() if "{" not in key[1]}
+    # The route at the end of the table, which refuses every method and path.
+    fallback = found_by_key.get(("*", "/{path}"))
+    fixed = {
+        (method, path): found for (method, path), found in found_by_key.items() if "{" not in path
+    }
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        # `raw_path` is the whole target with its query, so a request with a query is not found.
         found = fixed.get((request.method, request.raw_path))
         if found is None and not request.rel_url.raw_path.startswith("/"):
-            found = fallback  # the target `*` or an authority, which the router cannot resolve
+            # The target is `*` or an authority. The router cannot resolve such targets.
+            found = fallback
         if found is None or "Expect" in request.headers:
             return otherwise(request)
         assert isinstance(request, web.Request)  # the application's factory makes them
-        # Resolving would have set the same object; it contains nothing of this request.
+        # The router would have set a match, too. This one has no parameters, so that it contains
+        # nothing of a single request, and all requests for the route share it.
         request._match_info, handler = found
         return handler(request)
 
@@ -118,6 +124,7 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
 
 
 def _match_of(app: web.Application, route: web.AbstractRoute) -> web.UrlMappingMatchInfo:
+    """Return what the router would find for a path without parameters."""
     match = web.UrlMappingMatchInfo({}, route)
     match.add_app(app)
     match.freeze()
@@ -129,13 +136,15 @@ async def meet_expectation(request: web.Request) -> web.StreamResponse | None:
 
     `100-continue` is answered with 100, and any other value with 417.
     """
-    # The framework's refusal would repeat the header's text.
     if request.headers.get("Expect", "").lower() != "100-continue":
-        if (log := request.app.get(REQUEST_LOG)) is not None:
+        log = request.app.get(REQUEST_LOG)
+        if log is not None:
             log.unrouted(417, request.remote)
+        # The framework's own refusal would repeat the header's text.
         return status_answer(request, 417)
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the answer itself has not begun
+    # The writer has counted these bytes as the beginning of the answer, which follows only now.
+    request.writer.output_size = 0
     return None
 
 
@@ -144,7 +153,10 @@ def common_headers(http: Http) -> dict[str, str]:
 
     The CORS headers are included if the settings enable them.
     """
-    return {**FIXED_HEADERS, **(CORS_HEADERS if http.cors else {})}
+    headers = dict(FIXED_HEADERS)
+    if http.cors:
+        headers |= CORS_HEADERS
+    return headers
 
 
 def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -152,10 +164,14 @@ def set_headers(http: Http) -> Callable[[web.Request, web.StreamResponse], Await
     headers = common_headers(http)
 
     async def set_on(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(FIXED_HEADERS if CLOSED_TO_PAGES in request else headers)
+        if CLOSED_TO_PAGES in request:
+            response.headers.update(FIXED_HEADERS)
+        else:
+            response.headers.update(headers)
         response.headers[TRACE_HEADER] = request_id(request)
-        if isinstance(response, PageAnswer):
+        if isinstance(response, PageAnswer):  # its own headers take precedence (CN1)
             response.headers.update(response.given)
+        # aiohttp has added a content type to a response without one (J7).
         if isinstance(response, UntypedStream) or (
             isinstance(response, WholeAnswer) and not is_typed(response.given)
         ):

@@ -41,14 +41,13 @@ class ConnectionCounts:
         return self._descriptor
 
     def is_ours(self, worker: int, count: int) -> bool:
-        """Return whether a worker may accept another connection.
-
-        This first stores the worker's connection count in the table.
-        """
+        """Store a worker's connection count, and return whether the worker may accept one more."""
         self._rows[worker] = min(count, _ABSENT - 1)
         least = self.least_beside(worker)
+        if least is None:
+            return True
         # With many connections an eighth more is even enough; a pause would only add latency.
-        return least is None or count <= least + 1 + least // 8
+        return count <= least + 1 + least // 8
 
     def withdraw(self, worker: int) -> None:
         """Mark a worker as no longer accepting connections."""

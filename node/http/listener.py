@@ -118,7 +118,7 @@ class Connection(listener.Connection):
             and not (transport.is_closing() or self.is_upgraded)
             and (piece := resp.piece(request, common)) is not None
         ):
-            if self._due:
+            if self._due:  # the number of unanswered requests; 0 once the connection is lost
                 self._due -= 1
                 self._cohort.answered(1)
             transport.write(piece)
@@ -128,7 +128,7 @@ class Connection(listener.Connection):
                     await request.writer.drain()
                 except ConnectionError:
                     is_lost = True
-            self._release()
+            self._release()  # the next request may be read now
             return resp, is_lost
         return await super().finish_response(request, resp, start_time)
 
@@ -181,8 +181,8 @@ async def start_listener(
     worker: int = 0,
 ) -> Listener:
     """Serve an aiohttp application on a bound socket."""
-    # aiohttp treats 0 as no limit.
-    runner = web.AppRunner(app, shutdown_timeout=http.drain_s or 0.01)
+    drain_s = http.drain_s or 0.01  # aiohttp treats 0 as no limit
+    runner = web.AppRunner(app, shutdown_timeout=drain_s)
     await runner.setup()
     manager = runner.server
     assert manager is not None  # set by setup()
@@ -202,10 +202,11 @@ async def start_listener(
         log=app.get(REQUEST_LOG),
     )
 
-    if counts is None:
+    if counts is None:  # no other worker listens on the socket
         return Listener(runner, await loop.create_server(make, sock=bound, backlog=BACKLOG))
 
     def make_shared() -> Connection:
+        """Make a connection that tells the acceptor below when it has ended."""
         connection = make()
         connection.ended = lambda _: acceptor.lost()
         return connection

@@ -47,7 +47,9 @@ def shown_type(stored: str | None) -> str:
         return OPAQUE
     name, separator, parameter = stored.lower().partition(";")
     name = name.strip(" \t")
-    is_allowed = name in _TEXTS or (name in _OTHERS and not separator)
-    if is_allowed and (not separator or parameter.strip(" \t") in _ENCODINGS):
-        return stored
-    return OPAQUE
+    has_parameter = separator != ""
+    if not has_parameter:
+        is_allowed = name in _TEXTS or name in _OTHERS
+    else:
+        is_allowed = name in _TEXTS and parameter.strip(" \t") in _ENCODINGS
+    return stored if is_allowed else OPAQUE

@@ -16,7 +16,7 @@ def parse_range(header: str | None, *, size_bytes: int) -> range | None:
         return None
     first_digits, last_digits = match.groups()
     whole = range(size_bytes)
-    if not first_digits:
+    if not first_digits:  # `-500` asks for the last 500 bytes
         suffix_bytes = int(last_digits or "0")
         if suffix_bytes == 0:  # no number at all, or the last 0 bytes
             return None

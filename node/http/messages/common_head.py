@@ -55,6 +55,7 @@ class CommonHead:
         """
         lines = ""
         for name, value in headers.items():
+            # Only short lines are kept, so that the size of the cache is limited.
             is_short = len(name) + len(value) <= _MEMOISED_CHARS
             line = self._remembered(name, value) if is_short else self._own_line(name, value)
             if line is None:

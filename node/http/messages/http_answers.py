@@ -60,8 +60,8 @@ class WholeAnswer(web.Response):
         own = common.own_lines(self.given)
         if own is None or not request.keep_alive:
             return None
-        self._keep_alive = True
-        # Nothing reads the id later, so a new id is not stored if nothing else is.
+        self._keep_alive = True  # aiohttp reads this after the answer to keep the connection
+        # In an empty request nothing reads the id later, so a new id is not stored.
         trace_id = request_id(request) if len(request) else new_request_id()
         head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"

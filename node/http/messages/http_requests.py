@@ -97,6 +97,7 @@ async def limited_body(request: web.Request, *, max_bytes: int) -> bytes:
 
     A longer body is refused.
     """
+    # A small body has usually arrived with the headers, and needs no timer.
     body = body_at_hand(request, max_bytes=max_bytes, too_large="too-large")
     if body is None:
         body = b"".join([piece async for piece in body_pieces(request, max_bytes=max_bytes)])
@@ -121,6 +122,8 @@ async def body_pieces(
     Raises:
         Refusal: The body is too large, too slow, or not readable.
     """
+    # Refuse a body by its declared length, before any of it is read. A chunked body declares none,
+    # so its bytes are counted below.
     if (request.content_length or 0) > max_bytes:
         raise Refusal(too_large, max_bytes)
     if not request.can_read_body:
@@ -128,9 +131,10 @@ async def body_pieces(
     size_bytes = 0
     content = request.content
     while True:
+        # Once everything has arrived, reading never waits, and a timer would be wasted.
+        limit_s = None if content.is_eof() else idle_s
         try:
-            # Without a time limit once everything has arrived: do not pay for a timer.
-            async with asyncio.timeout(None if content.is_eof() else idle_s):
+            async with asyncio.timeout(limit_s):
                 piece = await content.readany()
         except TimeoutError:
             raise Refusal("too-slow") from None
@@ -145,7 +149,11 @@ async def body_pieces(
 
 
 def body_at_hand(request: web.Request, *, max_bytes: int, too_large: str) -> bytes | None:
-    """Return the request body if it has arrived completely, otherwise None."""
+    """Return the request body if it has arrived completely, otherwise None.
+
+    Raises:
+        Refusal: The body is too large, with the code `too_large`.
+    """
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
@@ -171,16 +179,17 @@ async def json_body(request: web.Request, shape: type[Shape], *, max_bytes: int)
             JSON; `wrong-shape`, if it is JSON of another shape.
     """
     body = await limited_body(request, max_bytes=max_bytes)
+    decoder = _DECODERS.get(shape)
+    if decoder is None:
+        decoder = _DECODERS[shape] = bounded_decoder(shape)
     try:
-        if (decoder := _DECODERS.get(shape)) is None:
-            decoder = _DECODERS[shape] = bounded_decoder(shape)
         decoded: Shape = decoder.decode(body)
-        return decoded
     except _NOT_READ:
+        # The typed decoder stops at the first wrong type, so the rest may not even be JSON.
         code = "wrong-shape"
         try:
-            # The typed decoder stopped at the first wrong type; is the rest JSON at all?
             _ANYTHING.decode(body)
         except _NOT_READ:
             code = "not-readable"
         raise Refusal(code) from None
+    return decoded

@@ -49,8 +49,10 @@ def error_answer(
     row = TABLE[code]
     if row.is_fault:
         log_failure(request_id(request), request.method, error)
+    if own:
+        return _problem(request, code, row.status, own=True, error=error)
     place = request.get(PLACE) or place
-    status, text = (row.status, None) if own else wire_form(error, row, place)
+    status, text = wire_form(error, row, place)
     if sms:  # the form of iExec's clients (SM6)
         return json_answer(
             {"error": [row.title or reason_of(status)], "code": code, "hint": row.hint},
@@ -58,16 +60,16 @@ def error_answer(
             headers=_headers_of(row, error),
         )
     if text is None:
-        return _problem(request, code, status, own=own, error=error)
-    return text_answer(
-        text, status=status, headers={} if place in row.by_route else _headers_of(row, error)
-    )
+        return _problem(request, code, status, own=False, error=error)
+    if place in row.by_route:  # an answer that is specific to a route has no `Retry-After`
+        return text_answer(text, status=status, headers={})
+    return text_answer(text, status=status, headers=_headers_of(row, error))
 
 
 def status_answer(request: web.BaseRequest, status: int, *, own: bool = False) -> web.Response:
     """Return an error response with the given HTTP status.
 
-    No route could handle the request.
+    It is for a request that the framework has refused, or that failed outside of all routes.
     """
     return _problem(request, _CODE_OF_STATUS.get(status, "not-readable"), status, own=own)
 
@@ -76,14 +78,19 @@ def _problem(
     request: web.BaseRequest, code: str, status: int, *, own: bool, error: Exception | None = None
 ) -> web.Response:
     row = TABLE[code]
-    # Without a text on the wire surface, an error is answered without its message (H2).
-    title = row.title or (str(error) if own else reason_of(status))
-    hint = (error.hint if isinstance(error, Refusal) else None) or row.hint
-    accepted = [
+    title = row.title
+    if title is None:
+        # An error's message may repeat text of the request. Problems of the wire protocol must not
+        # (H2), so there the title is the phrase of the status.
+        title = str(error) if own else reason_of(status)
+    hint = row.hint
+    if isinstance(error, Refusal) and error.hint:
+        hint = error.hint
+    accepted_types = [
         media.partition(";")[0].strip().lower()
         for media in request.headers.get("Accept", "").split(",")
     ]
-    if not own and "application/json" in accepted:
+    if not own and "application/json" in accepted_types:
         kind = "application/json"
         body: dict[str, object] = {
             "error": {
@@ -107,8 +114,11 @@ def _problem(
 
 
 def _headers_of(row: ErrorResponse, error: Exception | None) -> dict[str, str]:
-    if isinstance(error, Refusal) and error.code == "wrong-method":
-        return {"Allow": ", ".join(map(str, error.about))}
-    known_s = error.retry_after_s if isinstance(error, Refusal) else None
-    after_s = row.retry_after_s if known_s is None else known_s
+    """Return `Allow` for a wrong method, or `Retry-After` if the wait is known."""
+    after_s = row.retry_after_s
+    if isinstance(error, Refusal):
+        if error.code == "wrong-method":  # such a refusal is about the allowed methods
+            return {"Allow": ", ".join(map(str, error.about))}
+        if error.retry_after_s is not None:
+            after_s = error.retry_after_s
     return {} if after_s is None else {"Retry-After": str(after_s)}

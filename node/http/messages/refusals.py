@@ -605,7 +605,7 @@ def code_of(error: Exception) -> str:
 def wire_form(
     error: Exception, row: ErrorResponse, place: AnsweredRoute | None = None
 ) -> tuple[int, str | None]:
-    """Return the HTTP status and the response text for an error.
+    """Return the HTTP status and the response text for an error on the wire surface.
 
     The text is None if the body is `problem+json`.
     """

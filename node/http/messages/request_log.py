@@ -68,14 +68,16 @@ class RequestLog:
         took_ns = time.perf_counter_ns() - began_ns
         path = request.rel_url.raw_path
         with suppress(Exception):  # a failed log line must not fail an answered request
+            if self.is_plain and is_path_shown:
+                logged_path = path[:_MAX_PATH_CHARS]
+            else:
+                logged_path = self._hashed(path)
             log_event(
                 "request",
                 request_id=request_id(request),
                 method=request.method if request.method in _METHODS else "other",
                 route=template,
-                path=path[:_MAX_PATH_CHARS]
-                if self.is_plain and is_path_shown
-                else self._hashed(path),
+                path=logged_path,
                 operation=operation,
                 status=None if response is None else response.status,
                 code=code,
@@ -98,7 +100,10 @@ class RequestLog:
         if client is None:
             return None
         name = counted_as(client)
-        return name if self.is_plain and parsed_address(client) else self._hashed(name)
+        # A proxy's header may contain any text; only an address is logged in plain text.
+        if self.is_plain and parsed_address(client):
+            return name
+        return self._hashed(name)
 
     def _hashed(self, text: str) -> str:
         return blake3(text.encode("utf-8", "surrogatepass"), key=self.key).hexdigest(_HASH_BYTES)

@@ -95,18 +95,29 @@ class Route(FrozenStruct):
     is_credential: bool = False
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """Return the HTTP methods that the route answers."""
+        if self.method == "GET":
+            return ("GET", "HEAD")
+        return (self.method,)
+
+    @property
     def json(self) -> bool:
         """Return whether the route accepts only JSON requests (H4)."""
         return self.takes is not None and self.takes.shape is not None
 
     @property
     def answers(self) -> tuple[ResponseShape, ...]:
-        """Return the possible non-error responses of the route."""
+        """Return the possible non-error responses of the route.
+
+        A handler that returns a response object, or any of several results, says nothing about the
+        body. Such a route lists all of its responses in `gives`.
+        """
         shape = self.answer or get_type_hints(self.handler)["return"]
-        is_made = shape is object or (
-            isinstance(shape, type) and issubclass(shape, web.StreamResponse)
-        )
-        return self.gives if is_made else (ResponseShape(shape), *self.gives)
+        is_response = isinstance(shape, type) and issubclass(shape, web.StreamResponse)
+        if is_response or shape is object:
+            return self.gives
+        return (ResponseShape(shape), *self.gives)
 
     @property
     def template(self) -> str:
@@ -134,7 +145,7 @@ def bind(
 
 
 class _BoundRoute:
-    """A route with what its answers need."""
+    """A route and everything else that is needed to answer its requests."""
 
     def __init__(
         self, route: Route, *, cohort: Cohort, services: Services | None, log: RequestLog | None
@@ -178,6 +189,7 @@ class _BoundRoute:
             else:
                 response = json_answer(result)
         except (asyncio.CancelledError, ConnectionError):
+            # The client has disconnected, the answer was cut off, or the node is shutting down.
             if self._note is not None:
                 self._note(request, response=None, began_ns=began_ns)
             raise
@@ -241,9 +253,11 @@ def _count_refusal(
 
 def _refuse_percent_encoding(path: str, sent: str) -> None:
     """Refuse a request path with percent-encoding outside the route's placeholders."""
-    # The framework matches decoded paths but leaves `%2F`, so both have the same segments. A
-    # pattern with `.*` is always the last segment.
+    # The framework decodes a path before it is matched, except for `%2F`. So the sent path has the
+    # same segments as the pattern, except that a pattern's last segment may be `.*`, which matches
+    # several. These are not compared: `zip` ends with the pattern.
     for expected, segment in zip(path.split("/"), sent.split("/"), strict=False):
+        is_placeholder = "{" in expected
         # A proxy that guards `/admin` may not recognise `/%61dmin` (H10).
-        if expected != segment and "{" not in expected:
+        if not is_placeholder and segment != expected:
             raise Refusal("not-found")

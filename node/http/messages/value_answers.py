@@ -59,6 +59,7 @@ async def value_answer(
     async with body:
         wanted = range(body.size_bytes)[part]
         pieces = body.pieces(wanted.start, wanted.stop)
+        # For a HEAD nothing is read, whatever the size: `stream_answer` sends only the headers.
         if len(wanted) <= PIECE_BYTES and request.method != "HEAD":
             return WholeAnswer(await _joined(pieces), headers, status)
         return await stream_answer(request, pieces, headers, size_bytes=len(wanted), status=status)
@@ -67,16 +68,18 @@ async def value_answer(
 async def batch_read_answer(
     request: web.Request, services: Services, found: BatchFound
 ) -> web.StreamResponse:
-    """Send several values in one JSON response (wire §4.4.7).
+    """Send several values, or only their metadata, in one JSON response (wire §4.4.7).
 
     The body is `{"results":[…]}`, with base64-encoded values.
 
-    Values are read one after another while they are sent, so memory never contains all of them. A
-    file that is removed in between stays readable for an hour.
+    Values of more than 256 KiB in total are read one after another while they are sent, so memory
+    never contains all of them. A file that is removed in between stays readable for an hour.
     """
+    values_bytes = 0
+    if found.bodies:  # the request asks for the values themselves
+        values_bytes = sum([head.size_bytes for _, head in found.items if head is not None])
     pieces = _batch_pieces(services, found)
-    found_bytes = sum([head.size_bytes for _, head in found.items if head is not None])
-    if found.bodies and found_bytes > PIECE_BYTES:
+    if values_bytes > PIECE_BYTES:
         return await stream_answer(request, _merged(pieces), JSON_HEADERS)
     return WholeAnswer(await _joined(pieces), JSON_HEADERS)
 
@@ -101,7 +104,7 @@ async def stream_answer(
         with in_large_pieces(request.transport):
             async for piece in pieces:
                 await answer.write(piece)
-    except ConnectionError:
+    except ConnectionError:  # the client has disconnected, which is no failure of the node
         raise
     except Exception as error:
         log_failure(request_id(request), request.method, error)
@@ -135,21 +138,21 @@ async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _batch_pieces(services: Services, found: BatchFound) -> AsyncIterator[bytes]:
-    start = b'{"results":['
+    before = b'{"results":['  # of the first item; the others come after a comma
     for path, head in found.items:
         key = encode_json(path)
         if head is None:
             error = {"code": "KV_NOT_FOUND", "message": f"Key not found: {path}"}
-            yield b'%b{"key":%b,"ok":false,"error":%b}' % (start, key, encode_json(error))
+            yield b'%b{"key":%b,"ok":false,"error":%b}' % (before, key, encode_json(error))
         else:
-            yield b'%b{"key":%b,"ok":true' % (start, key)
+            yield b'%b{"key":%b,"ok":true' % (before, key)
             if found.bodies:
                 yield b',"dataBase64":"'
                 async for piece in _base64_pieces(await services.values.open_body(head)):
                     yield piece
                 yield b'"'
             yield b',"headers":%b}' % encode_json(_item_headers(head, bodies=found.bodies))
-        start = b","
+        before = b","
     yield b"]}"
 
 
@@ -161,9 +164,10 @@ async def _base64_pieces(body: bytes | OpenedBody) -> AsyncIterator[bytes]:
         rest = b""
         async for piece in body.pieces():
             rest += piece
-            whole = len(rest) - len(rest) % 3  # only a multiple of three bytes has no padding
-            yield b64encode(rest[:whole])
-            rest = rest[whole:]
+            # Only a multiple of three bytes is encoded without padding, which may be at the end.
+            whole_bytes = len(rest) - len(rest) % 3
+            yield b64encode(rest[:whole_bytes])
+            rest = rest[whole_bytes:]
         yield b64encode(rest)
 
 

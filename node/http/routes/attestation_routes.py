@@ -44,9 +44,9 @@ async def get_terms(request: web.Request) -> ReleaseTerms:
     """
     services = request.app[SERVICES]
     check_rate_limit(request, services.challenge_rates)
-    return await terms_of(
-        services, asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
-    )
+    # All values of a parameter are passed on, so that a parameter given twice is refused.
+    family = asked_family(request.query.getall("fmspc", []), request.query.getall("ca", []))
+    return await terms_of(services, family)
 
 
 async def post_challenge(request: web.Request) -> ChallengeMade:

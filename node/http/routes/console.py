@@ -55,6 +55,7 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
     for name, body in bodies.items():
         over_all.update(f"{name}\0{len(body)}\0".encode() + body)
     digest = over_all.hexdigest(16)
+    # From here on, the two HTML files differ from those of which the digest was made.
     for name in ("index.html", "missing.html"):
         bodies[name] = bodies[name].replace(_DIGEST_PLACE, digest.encode())
     if runner is not None:
@@ -62,8 +63,10 @@ def load_console(runner: str | None = None) -> ConsoleFiles:
         bodies["index.html"] = bodies["index.html"].replace(
             _RUNNER_PLACE, _RUNNER_PLACE + attribute, 1
         )
+        # The runner changes the page and its ETag, but not the addresses of the other files.
         over_all.update(attribute)
-    # The sign-in page of the command line signs what commands make. A node must not serve it.
+    # The sign-in page of the command line signs what commands make. A node must not serve it. The
+    # two HTML files are not served below the digest: their addresses stay the same.
     sent = {
         name: body
         for name, body in bodies.items()
@@ -99,7 +102,7 @@ async def get_console_file(request: web.Request) -> web.Response:
         encodings = [
             one.strip().lower() for one in request.headers.get("Accept-Encoding", "").split(",")
         ]
-        if "gzip" not in encodings:  # `gzip;q=…` does not match either: send plain bytes
+        if "gzip" not in encodings:  # also for `gzip;q=…`: plain bytes suit every client
             return _file(console, name, _IMMUTABLE)
         packed = {"Content-Type": TYPES[suffix(name)], "Content-Encoding": "gzip"}
         return PageAnswer(console.packed[name], {**console.headers, **_IMMUTABLE, **packed})

@@ -95,6 +95,9 @@ async def get_information(request: web.Request) -> ServiceInformation:
     """
     services = request.app[SERVICES]
     record = await current_release(services.store)
+    sms_did = None
+    if services.config.sms.listen:  # the service for iExec's clients is on
+        sms_did = services.keyring.sms_signer.did
     return ServiceInformation(
         protocol=PROTOCOL,
         version=__version__,
@@ -103,7 +106,7 @@ async def get_information(request: web.Request) -> ServiceInformation:
         in_tee=services.own_quotes is not None,
         attestation=in_force(services.config.release, record).mode,
         trust_roots=tuple(root.hex() for root in record.trust_roots if root != INTEL_ROOT_SHA256),
-        sms_did=services.config.sms.listen and services.keyring.sms_signer.did,
+        sms_did=sms_did,
         oidc_did=services.keyring.exchange_signer.did,
     )
 

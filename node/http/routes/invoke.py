@@ -76,7 +76,7 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
     match result:
         case Value(head, body):
             headers = {**head.metadata, "ETag": head.etag_header, **_CACHE}
-            if body is None:
+            if body is None:  # the client has this version already
                 return WholeAnswer(b"", headers, 304)
             return (
                 WholeAnswer(body, headers)
@@ -107,10 +107,9 @@ async def invocation_answer(request: web.Request, services: Services, result: ob
         case BatchFound():
             return await batch_read_answer(request, services, result)
         case Entries(shown, truncated):
-            # Only a cut list has the header: no client expects it here.
-            return json_answer(
-                shown, headers={"x-tinycloud-truncated": "true"} if truncated else None
-            )
+            # Clients do not expect the header here, so only a truncated list has it.
+            headers_of_list = {"x-tinycloud-truncated": "true"} if truncated else None
+            return json_answer(shown, headers=headers_of_list)
         case None:
             return empty_answer()
         case _:
@@ -125,11 +124,11 @@ async def post_invocation(request: web.Request) -> object:
         token_of(request), now=services.now(), max_lifetime_s=config.invocation.max_lifetime_s
     )
     plan = plan_call(services, invocation, message_of(request))
-    if (
-        services.counter is not None or config.log.requests != "off"
-    ):  # an empty request mapping is answered faster, see `WholeAnswer.piece`
+    # The operation is noted only for those who read it: an empty request mapping is answered faster
+    # (`WholeAnswer.piece`).
+    if services.counter is not None or config.log.requests != "off":
         request[OPERATION] = plan.operation
     if plan.row is OPEN_KEY:
-        # 4.8: from here on, refusals are 403.
+        # From here on, the refusals are those of a decrypt request, of which most are 403 (4.8).
         request[PLACE] = "invoked-decrypt"
     return await invocation_answer(request, services, await plan.run(plan.request))

@@ -185,6 +185,10 @@ def refusing(code: str, *about: str) -> Handler:
     """Return a handler that refuses every method except OPTIONS.
 
     CORS preflights use OPTIONS.
+
+    Args:
+        code: The code of the refusal.
+        about: What its message names. For `wrong-method`, these are the allowed methods.
     """
 
     async def refuse(request: web.Request) -> web.Response:
@@ -580,27 +584,26 @@ ROUTES = (
 
 
 def wrong_method_routes(routes: Iterable[Route], surface: Surface) -> tuple[Route, ...]:
-    """Return routes that answer unsupported methods with 405.
+    """Return a route for each path of a surface that answers unsupported methods with 405.
 
-    They exist for the paths of one surface that is not part of the wire protocol.
+    The surfaces `own` and `sms` need such routes (wire 7.1, SM5). The surface `wire` does not: an
+    unsupported method is answered 404 there, like an unknown path.
     """
-    methods = dict[str, list[str]]()
+    methods_by_path = dict[str, list[str]]()
     for route in routes:
         if route.surface == surface:
-            methods.setdefault(route.path, []).extend(
-                ("GET", "HEAD") if route.method == "GET" else (route.method,)
-            )
-    # Only our own surface answers 405: the wire protocol has 404 for another method on a path.
+            methods_by_path.setdefault(route.path, []).extend(route.methods)
     return tuple(
         Route(
             method="*",
             path=path,
-            handler=refusing("wrong-method", *known, "OPTIONS"),
+            handler=refusing("wrong-method", *methods, "OPTIONS"),
             surface=surface,
         )
-        for path, known in methods.items()
+        for path, methods in methods_by_path.items()
     )
 
 
+# The last row matches every path and method, so the routes that answer 405 come before it.
 SERVED = (*ROUTES[:-1], *wrong_method_routes(ROUTES, "own"), ROUTES[-1])
 """Every row that is served."""

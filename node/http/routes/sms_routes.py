@@ -39,17 +39,20 @@ from .invoke import message_of
 from .route_table import no_route, wrong_method_routes
 
 _MAX_SECRET_BYTES = 4096  # the limit of iExec's service (SM6)
+_MAX_BODY_BYTES = 65_536
 
 
 class Kind(FrozenStruct):
     """A kind of secret.
 
     Attributes:
-        path: of its route.
+        path: the path of its routes.
         address: the parameter with the address of an owner, an application or a data set.
         name: the parameter with the name; None for a kind without names.
-        secret: returns the secret's name by the name, or else by the address.
-        published: set if the address is that of something published.
+        secret: returns the name under which the secret is stored. Its argument is the address if
+            something is published there, otherwise the name.
+        published: what is published at the address, an application or a data set; None if the
+            address is that of a wallet.
     """
 
     path: str
@@ -62,8 +65,10 @@ class Kind(FrozenStruct):
 def hex_bytes(text: str) -> bytes:
     """Decode hex digits as iExec does: the first of an odd number is a byte of its own (SM4)."""
     digits = text.removeprefix("0x")
+    if len(digits) % 2 == 1:
+        digits = f"0{digits}"
     try:
-        return bytes.fromhex("0" * (len(digits) % 2) + digits)
+        return bytes.fromhex(digits)
     except ValueError:
         raise Refusal("sms-unauthorized") from None
 
@@ -72,13 +77,16 @@ def _named(kind: Kind, request: web.Request) -> tuple[str, str]:
     """Return the address and the name in a request."""
     given = {**request.query, **request.match_info}
     try:
-        # The name of an application's secret is that of its only index (X1.2).
-        return given[kind.address], "1" if kind.name is None else given[kind.name]
+        address = given[kind.address]
+        # An application has one secret, and its index 1 is the name (X1.2).
+        name = "1" if kind.name is None else given[kind.name]
     except KeyError:
         raise Refusal("request-malformed") from None
+    return address, name
 
 
 def _secret(kind: Kind, address: str, name: str) -> SecretName:
+    """Return the name under which a secret is stored."""
     try:
         return kind.secret(address if kind.published else name)
     except InvalidInput:
@@ -87,14 +95,18 @@ def _secret(kind: Kind, address: str, name: str) -> SecretName:
 
 async def push(kind: Kind, request: web.Request) -> web.Response:
     """POST, PUT: store a secret. The checks have the order of X1.6."""
-    services, (address, name) = request.app[SERVICES], _named(kind, request)
+    services = request.app[SERVICES]
+    address, name = _named(kind, request)
     authorization = token_of(request)
     # Longer than a value may be: a wrong signature is reported before a value that is too large.
-    body = await limited_body(request, max_bytes=65_536)
-    texts = () if kind.published == "dataset" else (name.encode("utf-8", "surrogatepass"),)
-    challenge = challenge_of(hex_bytes(address), *map(keccak256, (*texts, body)))
+    body = await limited_body(request, max_bytes=_MAX_BODY_BYTES)
+    signed = [hex_bytes(address)]
+    if kind.published != "dataset":  # the challenge of a data set contains no name (SM4)
+        signed.append(keccak256(name.encode("utf-8", "surrogatepass")))
+    signed.append(keccak256(body))
+    challenge = challenge_of(*signed)
     owner = signer_of(authorization, challenge)
-    # Only the address itself pushes its secrets (SM8).
+    # A wallet's secrets are pushed only by the wallet itself (SM8).
     if not kind.published and owner != did_of(hex_bytes(address)):
         raise Refusal("sms-unauthorized")
     message = message_of(request)
@@ -107,7 +119,8 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
         if len(body) > _MAX_SECRET_BYTES:
             raise Refusal("sms-too-large")
         value = body.decode(errors="replace")
-        if value.encode() != body or not value.strip():
+        is_utf8 = value.encode() == body  # otherwise characters were replaced
+        if not is_utf8 or not value.strip():
             raise Refusal("sms-not-text")
         await push_secret(grant, message, secret, challenge, value, request.method == "PUT")
     except CapabilityError:  # every lack of authority is reported alike (SM3)
@@ -117,13 +130,19 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
 
 async def check(kind: Kind, request: web.Request) -> web.Response:
     """HEAD: report whether an owner has a secret (SM10)."""
-    services, (address, name) = request.app[SERVICES], _named(kind, request)
+    services = request.app[SERVICES]
+    address, name = _named(kind, request)
     check_rate_limit(request, services.public_rates)
     secret = _secret(kind, address, name)
     try:
-        owner = await owner_at(services, address) if kind.published else did_of(hex_bytes(address))
-        head = await (await find_grant(services, owner)).read(KV_METADATA, secret.path)
+        if kind.published:
+            owner = await owner_at(services, address)
+        else:
+            owner = did_of(hex_bytes(address))
+        grant = await find_grant(services, owner)
+        head = await grant.read(KV_METADATA, secret.path)
     except (Refusal, CapabilityError, InvalidInput):
+        # Without a grant or an owner the answer is that of an absent secret (SM10).
         head = None
     return empty_answer(404 if head is None else 204)
 

@@ -72,15 +72,13 @@ async def get_signed_value(request: web.Request) -> web.StreamResponse:
     }
     if matches_weakly(request.headers.get("If-None-Match"), head.etag_header):
         return WholeAnswer(b"", fixed, 304)
+    wanted = None
     # Ranges apply to GET only, and with `If-Range` only to this version.
-    is_ranged = (
-        request.method == "GET"
-        and request.headers.get("If-Range", head.etag_header) == head.etag_header
-    )
-    wanted = parse_range(
-        request.headers.get("Range") if is_ranged else None, size_bytes=head.size_bytes
-    )
-    if wanted is not None and not wanted:
+    is_same_version = request.headers.get("If-Range", head.etag_header) == head.etag_header
+    if request.method == "GET" and is_same_version:
+        wanted = parse_range(request.headers.get("Range"), size_bytes=head.size_bytes)
+    is_unsatisfiable = wanted is not None and len(wanted) == 0
+    if is_unsatisfiable:
         return WholeAnswer(b"", {**fixed, "Content-Range": f"bytes */{head.size_bytes}"}, 416)
     headers = {**head.metadata, CONTENT_TYPE: shown_type(head.metadata.get(CONTENT_TYPE)), **fixed}
     body = await services.values.open_body(head)
@@ -115,9 +113,8 @@ async def get_public_value(request: web.Request) -> web.StreamResponse:
         services, public_space(request.match_info["space"]), _candidate_keys(request)
     )
     headers = {**_FIXED, **SANDBOX, "ETag": head.etag_header}
-    if (
-        request.headers.get("If-None-Match") == head.etag_header
-    ):  # 5.11: only an identical text matches
+    # Only an identical text matches (5.11).
+    if request.headers.get("If-None-Match") == head.etag_header:
         return WholeAnswer(b"", headers, 304)
     shown = {name: value for name, value in head.metadata.items() if name in _SHOWN}
     shown[CONTENT_TYPE] = shown_type(head.metadata.get(CONTENT_TYPE))
@@ -129,7 +126,8 @@ def _candidate_keys(request: web.Request) -> tuple[str, ...]:
 
     These are the raw path and its decoded form.
     """
-    raw = request.rel_url.raw_path.split("/", 4)[4]
+    # The path is `/public/<space>/kv/<key>`, and begins with a slash.
+    _, _public, _space, _kv, raw = request.rel_url.raw_path.split("/", 4)
     decoded = "/".join(unquote(part) for part in raw.split("/") if part)
     return (raw,) if raw == decoded else (raw, decoded)
 
