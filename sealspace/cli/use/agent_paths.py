@@ -18,13 +18,15 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_SEPARATORS = r"[\s=@:,;|&<>()`\"']+"
+_SEPARATOR_CHARS = r"\s=@:,;|&<>()`\"'"
+_SEPARATORS = f"[{_SEPARATOR_CHARS}]+"
 _NOT_IN_NAMES = r"[^\w./~-]+"
 """What separates words too, such as the braces of `cd ${X:-/srv}`, but may be part of a name."""
 _MOST_JOINED_WORDS = 5
 """Words of a script that are one name at most, with the separators between them."""
 _MOST_PLACES = 20_000
 """Most files and folders that are looked at for a command, in 0.25 s. A longer search is a yes."""
+_WRITABLE_BY_ALL = 0o002
 _MOST_LINKS = 40
 """Most links on the way to a path, as in Linux. Links could name each other for ever."""
 
@@ -34,24 +36,27 @@ def leads_into_project(program: str, arguments: Sequence[str], folder: str) -> b
 
     Returns True if the program, its folder, or a path in an argument is in the agent's project, or
     below a folder that every user can write to; if an argument names a folder above the project;
-    and if the command names too many paths to say.
+    and if the search would look at more than _MOST_PLACES files and folders.
     """
     text = _expanded(arguments)
     search = _Search()
-    # The name of the project may contain separators.
+    # The path of the project may contain separators. Then it is not one of the words below.
     if re.search(rf"{re.escape(str(search.project))}(?![\w.-])", text):
         return True
-    if search.is_changeable(Path("/"), folder):
+    # The folder in which a command runs may be above the project, as `/` is, which is the default.
+    # Only a word that names such a folder is a reason to ask (AG4).
+    if search.is_changeable(Path("/"), folder, may_be_above=True):
         return True
     absolute, relative = _paths_in(program, arguments, text)
-    # The folder in which a command runs may be above the project: it is named by no word.
-    search.may_be_above = False
     for path in sorted(absolute):
         if search.is_changeable(Path("/"), path):
             return True
+    # Existing folders are in the list already. Relative paths count below the command's folder even
+    # if it does not exist yet (AG4).
     if not _is_folder(Path(folder)):
         search.folders.append(Path(folder))
-    # The list grows while it is read: `-C /srv -C shop` names /srv/shop.
+    # The loop also visits the folders that `is_changeable` appends: `-C /srv -C shop` names
+    # /srv/shop.
     for base in search.folders:
         if _names_project_below(base, search.project, text):
             return True
@@ -67,35 +72,37 @@ class _Search:
     Attributes:
         project: the agent's project.
         folders: the existing folders that the search came to, without links.
-        may_be_above: whether a folder above the project is no reason to ask.
     """
 
     def __init__(self) -> None:
         self.project = Path.cwd()
         self.folders: list[Path] = []
-        self.may_be_above = True
         self._known: set[Path] = set()
         self._left = _MOST_PLACES
 
-    def is_changeable(self, base: Path, path: str) -> bool:
+    def is_changeable(self, base: Path, path: str, *, may_be_above: bool = False) -> bool:
         """Return whether the agent could change a path, or what is on the way to it.
+
+        Returns True too if the search has looked at _MOST_PLACES files and folders before.
 
         Args:
             base: the folder that a relative path is relative to, without links.
             path: the path. If it is an existing folder, it is added to `folders`.
+            may_be_above: whether the path may name a folder above the project.
         """
-        place = base
+        reached = base
         for place in _way_to(base, Path(path)):
+            if self._left == 0 or place.is_relative_to(self.project):
+                return True
             self._left -= 1
-            if self._left < 0 or place.is_relative_to(self.project):
+            if _is_folder(place) and place.stat().st_mode & _WRITABLE_BY_ALL:
                 return True
-            if _is_folder(place) and place.stat().st_mode & 0o002:
-                return True
-        if not self.may_be_above and self.project.is_relative_to(place):
+            reached = place
+        if not may_be_above and self.project.is_relative_to(reached):
             return True  # programs such as `find` run or read what they come to
-        if place not in self._known and _is_folder(place):
-            self._known.add(place)
-            self.folders.append(place)
+        if reached not in self._known and _is_folder(reached):
+            self._known.add(reached)
+            self.folders.append(reached)
         return False
 
 
@@ -109,8 +116,11 @@ def is_in_project(path: Path) -> bool:
 
 
 def _expanded(arguments: Sequence[str]) -> str:
-    """Return the arguments as text, in which paths are written out as a shell does it."""
-    # Paths within a script or an option, such as `cd /project && make` or `--file=/project/a`.
+    """Return all arguments as one text, followed by the forms in which a shell could read it.
+
+    A search of this text also finds paths within a script or an option, such as `cd /project &&
+    make` or `--file=/project/a`.
+    """
     return " ".join(_forms(" ".join(arguments)))
 
 
@@ -119,7 +129,8 @@ def _forms(text: str) -> list[str]:
     # `~` counts without a shell too, because git and others expand it themselves.
     below_home = re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), text)
     forms = [text, below_home]
-    forms += [re.sub(r"[\\'\"]", "", form) for form in forms]  # /pro"ject" is /project
+    # Without quotes and backslashes: a shell reads /pro"ject" as /project.
+    forms += [re.sub(r"[\\'\"]", "", form) for form in forms]
     return list(dict.fromkeys(forms))
 
 
@@ -137,18 +148,20 @@ def _paths_in(program: str, arguments: Sequence[str], text: str) -> tuple[set[st
     absolute: set[str] = set()
     relative: set[str] = set()
     for word in words:
-        if "/" in word and (path := word[word.index("/") :]).strip("/"):
-            absolute.add(path)
+        # What follows the letters of an option may be an absolute path, as in `-xC/srv`.
+        _, slash, rest = word.partition("/")
+        if rest.strip("/"):
+            absolute.add(slash + rest)
         if word and not word.startswith("/"):
             relative.add(word)
         elif word and not word.strip("/"):
-            absolute.add("/")  # the word itself, not the end of `folder/`
+            absolute.add("/")  # the word is the root folder; the end of `folder/` is not
     return absolute, relative
 
 
 def _joined(text: str) -> Iterator[str]:
-    """Yield neighbouring words of a script with what separates them: a name may contain that."""
-    words = [*re.finditer(rf"[^{_SEPARATORS[1:-2]}]+", text)]
+    """Yield neighbouring words of a script as one name, with the separators between them."""
+    words = [*re.finditer(f"[^{_SEPARATOR_CHARS}]+", text)]
     for first, word in enumerate(words[:-1]):
         for last in words[first : first + _MOST_JOINED_WORDS]:
             yield text[word.start() : last.end()]
@@ -166,9 +179,9 @@ def _behind_letters(word: str) -> Iterator[str]:
 
 
 def _names_project_below(folder: Path, project: Path, text: str) -> bool:
-    """Return whether a text contains the project's path below a folder, with separators in it.
+    """Return whether a text contains the project's path below a folder.
 
-    Without separators, the path is one of the words.
+    Returns False for a path without separators, because it is one of the words of the command.
     """
     if not project.is_relative_to(folder):
         return False
@@ -185,10 +198,12 @@ def _way_to(base: Path, path: Path) -> Iterator[Path]:
         base: the folder that the path is relative to, without links.
         path: the path, which may be absolute.
     """
-    # The agent can change a link of its project, also one that leads out of it (AG4).
-    place, left, links = base, [*reversed(path.parts)], 0
+    # Links are yielded too: the agent can change a link of its project that leads out of it (AG4).
+    place = base
+    left = [*reversed(path.parts)]  # the next part is the last one
+    links = 0
     while left and links <= _MOST_LINKS:
-        part = left.pop().replace("//", "/")
+        part = left.pop().replace("//", "/")  # two slashes at the start are the root folder, too
         here = place.parent if part == ".." else place / part
         yield here
         if os.path.islink(here):  # noqa: PTH114  # as in `_is_folder`

@@ -63,16 +63,18 @@ class Questions:
     async def begin(self, action: Action) -> Question:
         """Note a question that is asked from now on. The caller has to end it.
 
+        While an equal question is under way, this waits for its answer, and then raises.
+
         Raises:
-            InvalidInput: the action must not be asked about, or the answer to an equal question
-                is no yes for this call.
+            InvalidInput: the action must not be asked about, or an equal question has ended, whose
+                answer does not count for this call.
         """
         if action in self._refused:
             raise unlisted(action, "the person already said no")
         equal = self._under_way.get(action)
         if equal is not None:
             # Shielded: if this call is cancelled, the question goes on for the others.
-            raise _like(action, await asyncio.shield(equal.ended))
+            raise _refusal_after_equal(action, await asyncio.shield(equal.ended))
         text = question_text(action)
         if self._without_yes >= _MAX_WITHOUT_YES:
             raise unlisted(
@@ -81,21 +83,27 @@ class Questions:
                 " a yes; after a restart of this server it asks again",
             )
         loop = asyncio.get_running_loop()
-        question = Question(secrets.token_hex(16), action, text, loop.create_future())
+        question = Question(
+            id=secrets.token_hex(16), action=action, text=text, ended=loop.create_future()
+        )
         self._under_way[action] = question
-        self._without_yes += 1
+        self._without_yes += 1  # until a yes, see `end`
+        # Does nothing if the question has ended by then.
         loop.call_later(self._answer_s, self.end, question, Outcome.UNANSWERED)
         return question
 
     def find(self, action: Action, id_: str | None) -> Question | None:
         """Return the question under way about an action, if it has this id."""
         question = self._under_way.get(action)
-        return question if question is not None and question.id == id_ else None
+        if question is None or question.id != id_:
+            return None
+        return question
 
     def end(self, question: Question, outcome: Outcome) -> bool:
         """End a question, and let the equal calls that wait go on.
 
-        Returns False if it had ended before: then a yes does not count.
+        Returns False if the question had ended before. Then nothing changes, and a yes does not
+        count.
         """
         if question.ended.done():
             return False
@@ -136,7 +144,7 @@ def unlisted(action: Action, reason: str) -> InvalidInput:
     )
 
 
-def _like(action: Action, outcome: Outcome) -> InvalidInput:
+def _refusal_after_equal(action: Action, outcome: Outcome) -> InvalidInput:
     """Return the refusal of a call that waited for the answer to an equal one."""
     if outcome is Outcome.YES:
         return InvalidInput(

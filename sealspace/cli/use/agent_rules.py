@@ -109,7 +109,7 @@ class AgentRules(BaseModel, frozen=True, extra="forbid"):
         All members must be equal: program, arguments, folder and names; or secret, host, header,
         prefix and method. A command that the agent can change is never allowed.
         """
-        listed = map(_members, (*self.commands, *self.requests))
+        listed = [_members(rule) for rule in (*self.commands, *self.requests)]
         return _members(action) in listed and not action.can_be_changed()
 
 
@@ -125,8 +125,10 @@ def read_rules() -> AgentRules:
     try:
         text = read_file(path, most_bytes=_MAX_BYTES, denied=0o022).decode()
         rules = AgentRules.model_validate(tomllib.loads(text))
-        # The agent must not choose the authority that vouches for all hosts (AG1, AG6).
-        if is_in_project(rules.loopback_ca or path):
+        # The agent must not choose the authority that vouches for all hosts (AG1, AG6). Without an
+        # authority, the check is of this file, which could name one.
+        chosen = path if rules.loopback_ca is None else rules.loopback_ca
+        if is_in_project(chosen):
             raise ValueError("loopback_ca is in the project, where the agent can change it")
         return rules
     except FileNotFoundError:
@@ -134,7 +136,9 @@ def read_rules() -> AgentRules:
     except OSError as error:
         reason = str(error.strerror)
     except ValidationError as error:
-        reason = f"{'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}"
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"{place}: {first['msg']}"
     except (ValueError, RecursionError) as error:
         reason = str(error)
     raise InvalidInput(
@@ -150,10 +154,13 @@ def as_rule(action: Action) -> str:
         f"{name} = {json.dumps(value, ensure_ascii=False)}"
         for name, value in _members(action).items()
     )
-    # TOML does not know JSON's pairs of surrogates.
-    return f"[[{table}]]\n" + re.sub("[^ -~\n]", lambda one: f"\\U{ord(one[0]):08x}", lines)
+    # Escaped here and not by `json.dumps`: it writes a character above U+FFFF as two surrogates,
+    # which TOML does not allow.
+    escaped = re.sub("[^ -~\n]", lambda one: f"\\U{ord(one[0]):08x}", lines)
+    return f"[[{table}]]\n{escaped}"
 
 
 # Any: of each member, as in pydantic
 def _members(action: Action) -> dict[str, Any]:
+    """Return the members of an action that a rule has. The path of a request is free (AG3)."""
     return action.model_dump(mode="json", exclude={"path", "body", "content_type"})

@@ -86,7 +86,8 @@ async def _approve(wanted: Action, context: Context) -> InputRequiredResult | No
     schema = render_elicitation_schema(Approval)
     version = context.protocol_version
     if version is not None and is_version_at_least(version, _ASKS_BETWEEN_CALLS):
-        # The host's answer names its question, so that it counts once.
+        # The person's answer comes with a second call, which names the question by its id. So an
+        # answer counts once.
         question = _questions.find(wanted, context.request_state)
         if question is None:
             question = await _questions.begin(wanted)
@@ -104,7 +105,8 @@ async def _approve(wanted: Action, context: Context) -> InputRequiredResult | No
         )
         _judge(question, answer)
     finally:
-        # The call was cancelled, or the host cannot ask. It changes no outcome.
+        # A question is left if the call was cancelled or the host could not ask. The outcome of a
+        # question that `_judge` ended does not change.
         _questions.end(question, Outcome.UNANSWERED)
     return None
 
@@ -113,8 +115,10 @@ def _can_ask(context: Context) -> bool:
     """Return whether the host shows questions with a form for the answer."""
     capabilities = context.client_capabilities
     elicitation = None if capabilities is None else capabilities.elicitation
-    # Hosts that were written before there were modes name none.
-    return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+    if elicitation is None:
+        return False
+    # A host from before the protocol had modes names neither form nor URL. It shows forms.
+    return elicitation.form is not None or elicitation.url is None
 
 
 def _judge(question: Question, answer: InputResponse | None) -> None:
@@ -162,14 +166,15 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
     if question is not None:
         return question
     with _refusals():
-        # Another process reads the secrets, so this one never has them; and the masking is that of
-        # `sealspace run`.
+        # `sealspace run` reads the secrets and masks them, so this process never has them.
+        command = [sys.executable, "-P", "-m", "sealspace", "run", "--no-project"]
+        command.append(f"--only={','.join(wanted.secrets)}")
+        if wanted.scope:
+            command.append(f"--scope={wanted.scope}")
+        # `timeout` kills a command that ignores SIGTERM, with its process group (AG8).
+        command += ["--", "timeout", "-k2", str(_MAX_RUN_S), wanted.program, *wanted.arguments]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "sealspace", "run", "--no-project"),
-            f"--only={','.join(wanted.secrets)}",
-            *((f"--scope={wanted.scope}",) if wanted.scope else ()),
-            # A command that ignores SIGTERM is killed with its process group (AG8).
-            *("--", "timeout", "-k2", str(_MAX_RUN_S), wanted.program, *wanted.arguments),
+            *command,
             # No variable of the agent's host, such as LD_PRELOAD or GIT_SSH (AG4).
             env={
                 "HOME": str(Path.home()),
@@ -187,6 +192,8 @@ async def run_command(wanted: Command, context: Context) -> str | InputRequiredR
         shown = b""
         try:
             async with asyncio.timeout(_MAX_RUN_S):
+                # All output is read, or the command would wait for a full pipe. Only the
+                # beginning is kept.
                 while piece := await process.stdout.read(_MAX_ANSWER_BYTES):
                     shown += piece[: _MAX_ANSWER_BYTES - len(shown)]
                 end = _LEFT_OUT if len(shown) == _MAX_ANSWER_BYTES else ""
@@ -224,13 +231,14 @@ async def https_request(wanted: FullRequest, context: Context) -> str | InputReq
             wanted.body,
             loopback_ca=read_rules().loopback_ca,
         ) as response:
-            head = (name + b": " + value + b"\n" for name, value in response.raw_headers)
-            shown = masker.feed(b"".join((*head, b"\n")))
+            lines = [name + b": " + content + b"\n" for name, content in response.raw_headers]
+            shown = masker.feed(b"".join([*lines, b"\n"]))
             async for piece in response.content.iter_any():
                 shown += masker.feed(piece)
                 if len(shown) > _MAX_ANSWER_BYTES:
                     break
-            # Not `end`: where the connection broke, it would return the beginning of a value.
+            # `end` would also return a held-back beginning of a value. Its rest may be missing,
+            # because the answer was cut off or the connection broke (AG7).
             shown = (shown + masker.flush())[:_MAX_ANSWER_BYTES]
             end = _LEFT_OUT if len(shown) == _MAX_ANSWER_BYTES else ""
             return f"status {response.status}\n{shown.decode(errors='replace')}{end}"
@@ -253,7 +261,8 @@ def mcp(project: Path) -> None:
     """
     keep_out_of_core_dumps()
     os.chdir(project)
-    # An agent that changes these changes what it may do (AG1).
+    # Such variables direct this command, for example to another home. An agent that can set them
+    # could change what it may do (AG1).
     for variable in os.environ:
         if variable.startswith("SEALSPACE_"):
             raise InvalidInput(
@@ -267,6 +276,7 @@ def mcp(project: Path) -> None:
                 hint="use --project with the folder of the agent's project, --home with an absolute"
                 " path, and an installation of sealspace elsewhere",
             )
+    # Without a login, or with a malformed file, the server does not start (AG1).
     owner_home().profile()
     read_rules()
     _server.run("stdio")

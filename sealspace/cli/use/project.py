@@ -69,14 +69,16 @@ class Project(FrozenStruct):
             scope: the scope that the user gave.
         """
         variables = self.variables
-        only = [*variables] if only is None else only
+        if only is None:
+            only = [*variables]
         for name in only:
             if name not in variables:
                 raise InvalidInput(
                     f"the project file {self.path} has no variable {name}",
                     hint=f"choose from {', '.join(variables):.300}; {_WITHOUT}",
                 )
-        scope = self.scope or None if scope is None else scope
+        if scope is None:
+            scope = self.scope or None
         if scope and self.scope and canonical_scope(scope) != canonical_scope(self.scope):
             raise InvalidInput(
                 f"the scope {scope} contradicts the project file {self.path}, which"
@@ -100,10 +102,14 @@ class Project(FrozenStruct):
                 )
 
 
+_MEMBERS = {"node", "owner", "scope", "secrets", "rename"}
+
+
 def find_project() -> Project | None:
     """Read the nearest project file (CL2).
 
-    It is searched from the current folder upwards to the user's home or a mount point.
+    It is searched from the current folder upwards to the user's home or a mount point. Returns None
+    if there is no such file.
 
     Raises:
         InvalidInput: the nearest file must not be used, or is malformed.
@@ -132,9 +138,10 @@ def _parsed(path: Path, data: bytes) -> Project:
     """Parse a project file (CL3)."""
     document = tomllib.loads(data.decode())
     # An ignored member would be a restriction that does not apply (CL3).
-    for name in document.keys() - {*Project.__struct_fields__[1:]}:
+    unknown = document.keys() - _MEMBERS
+    if unknown:
         raise InvalidJson(
-            f"unknown member {name}; the members are secrets, rename, scope, node and owner"
+            f"unknown member {min(unknown)}; the members are secrets, rename, scope, node and owner"
         )
     project = shaped({**document, "path": str(path)}, Project)
     if not all(map(is_secret_name, [*project.variables, *project.variables.values()])):

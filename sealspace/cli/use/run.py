@@ -57,7 +57,8 @@ async def read_values(
         names: the names, or a function that selects from the stored names. It is not called for
             a machine token of the user's own, of which all secrets are read.
         scope: the scope of the secrets.
-        project: the user confirms another node or owner than the login's first.
+        project: a project file. If it names another node or owner than the login's, the user has to
+            confirm.
         source: the option `--from`.
         unnamed: variables that the user did not name one by one.
     """
@@ -239,7 +240,7 @@ def run(
         )
     environment = child_environment(os.environb, values, allowed=allowed)
     if no_masking:
-        replace_process(command, environment)
+        replace_process(command, environment)  # does not return
     if os.isatty(1) and os.isatty(2):
         tell(
             "output is masked, so the command is not connected to this terminal; to connect the"
@@ -329,8 +330,11 @@ def _names(text: str) -> list[str]:
 
 _MAX_BYTES = 16 << 20
 _OPENED = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
+"""The beginning of a placeholder, which may turn out to be malformed."""
 _PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
+"""A placeholder; its group is the name."""
 _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
+"""A placeholder whose name is not in double quotes."""
 
 
 @click.command(
@@ -352,6 +356,7 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     written. An existing output file is replaced.
     """
     text = read_named(file, most_bytes=_MAX_BYTES)
+    # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
     if len(text) > _MAX_BYTES:
         raise InvalidInput(
             f"{file} is longer than {_MAX_BYTES} bytes",

@@ -19,6 +19,7 @@ Example:
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
@@ -52,13 +53,17 @@ def patterns_of(value: bytes) -> frozenset[bytes]:
     if len(whole) < MIN_MASKED_BYTES:
         return frozenset()
     found = {whole, whole.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")}
-    parts = {line.strip() for line in whole.splitlines()} if b"\n" in whole else set()
+    parts: set[bytes] = set()
+    if b"\n" in whole:
+        parts.update(line.strip() for line in whole.splitlines())
     if len(whole) >= _MIN_PART_BYTES:
         parts.update(_encoded(whole))
-    return frozenset(found | {part for part in parts if len(part) >= _MIN_PART_BYTES})
+    found.update(part for part in parts if len(part) >= _MIN_PART_BYTES)
+    return frozenset(found)
 
 
 def _encoded(value: bytes) -> Iterator[bytes]:
+    """Yield a value as the content of a JSON string, percent-encoded, in hex and in base64."""
     text = value.decode("utf-8", "surrogateescape")
     for ascii_only in (True, False):
         encoded = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
@@ -71,10 +76,14 @@ def _encoded(value: bytes) -> Iterator[bytes]:
             yield _ESCAPE.sub(lambda escape: escape[0].lower(), variant).encode()
     yield value.hex().encode()
     yield value.hex().upper().encode()
+    # Base64 writes three bytes as four characters, so the form of a value depends on how many bytes
+    # are before it: 0, 1 or 2 more than a multiple of three.
     for before in range(3):
-        # Drop the characters at both ends that also depend on neighbouring bytes.
         whole = base64.b64encode(bytes(before) + value)
-        inner = whole[-(-before * 4 // 3) : (before + len(value)) * 4 // 3]
+        # Drop the characters at both ends that also depend on neighbouring bytes.
+        first = math.ceil(before * 4 / 3)
+        end = (before + len(value)) * 4 // 3
+        inner = whole[first:end]
         yield inner
         yield inner.translate(bytes.maketrans(b"+/", b"-_"))
         if before == 0:
@@ -106,7 +115,8 @@ class Masker:
 
         Fewer than MIN_MASKED_BYTES bytes reveal no secret. More bytes stay in the buffer.
         """
-        # If the rest of a value follows, that rest is still masked.
+        # The bytes stay in `_held` too. If they begin a value, it is still found, and its rest is
+        # masked.
         if len(self._held) >= MIN_MASKED_BYTES or self._done == len(self._held):
             return b""
         shown = self._held[self._done :]
@@ -122,7 +132,9 @@ class Masker:
         """
         decided: list[bytes] = []
         at = self._done
-        for start, end in (*_matched_ranges(data, self._patterns), (len(data), len(data))):
+        # The empty range at the end stands for the text after the last match.
+        end_of_data = (len(data), len(data))
+        for start, end in (*_matched_ranges(data, self._patterns), end_of_data):
             plain_until = min(start, undecided_from)
             if at < plain_until:
                 decided.append(data[at:plain_until])
@@ -130,10 +142,11 @@ class Masker:
             if at < start:  # an undecided byte that is not covered
                 break
             if at < end:
-                decided.append(b"" if self._in_mask else MASK)
+                if not self._in_mask:  # otherwise the mask was returned before
+                    decided.append(MASK)
                 at, self._in_mask = end, True
         self._held = data[undecided_from:]
-        self._done = at - undecided_from if at > undecided_from else 0
+        self._done = max(0, at - undecided_from)
         return b"".join(decided)
 
 
@@ -164,6 +177,7 @@ def _open_end(data: bytes, pattern: bytes) -> int:
 
     Returns the length of the data if there is none.
     """
+    # Before this offset, the whole pattern has room in the data, so it is not incomplete.
     at = data.find(pattern[:1], max(0, len(data) - len(pattern) + 1))
     while at >= 0:
         # Compare 16 bytes first: copying the whole rest at every candidate would be quadratic.

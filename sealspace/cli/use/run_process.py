@@ -72,8 +72,9 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
     Raises:
         CommandNotFound, CommandNotExecutable.
     """
-    patterns = tuple(patterns)
+    patterns = tuple(patterns)  # each of the two outputs iterates over them
     is_apart = not any(os.isatty(number) for number in range(3))
+    # Otherwise our earlier messages could come after the child's output.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with ExitStack() as stack:
@@ -83,7 +84,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
             _Output(stack.enter_context(FileIO(source)), target, patterns)
             for source, target in ((our_out, 1), (our_err, 2))
         ]
-        # Before the child starts, so that an early signal is not lost.
+        # Handlers are set before the child starts, so that an early signal is not lost.
         begin, woken = stack.enter_context(_passing_on(is_apart=is_apart))
         try:
             child = subprocess.Popen(  # noqa: S603  # the user's own command, without a shell
@@ -99,12 +100,15 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
         except OSError as error:
             raise _not_started(command[0], error) from None
         finally:
-            os.close(its_out)  # while we had them open, the end of the streams would never be seen
+            # While this process has them open too, the streams do not end with the child.
+            os.close(its_out)
             os.close(its_err)
         begin(child)
         _forward_until_end(child, outputs, woken=woken)
-        number = child.wait()
-    return number if number >= 0 else 128 - number
+        status = child.wait()
+    if status < 0:  # -n if signal n ended the child
+        return 128 - status
+    return status
 
 
 def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
@@ -157,8 +161,11 @@ class _Output:
         """Forward the remaining output after the child has ended."""
         # At most one full pipe: a background process that inherited the pipe may write forever.
         left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
-        while left > 0 and (count := self.forward()) is not None:
-            if count == 0:
+        while left > 0:
+            count = self.forward()
+            if count is None:
+                break
+            if count == 0:  # `forward` wrote all that was buffered, or the reader is gone
                 return
             left -= count
         self._write(self._masker.end())
@@ -181,7 +188,13 @@ class _Output:
 def _forward_until_end(
     child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
 ) -> None:
-    """Forward the child's output until the child has ended."""
+    """Forward the child's output until the child has ended.
+
+    Args:
+        child: the started process.
+        outputs: its output streams.
+        woken: a descriptor that becomes readable when a signal arrives.
+    """
     opened = {output.source.fileno(): output for output in outputs}
     ended = os.pidfd_open(child.pid)
     try:
@@ -190,7 +203,13 @@ def _forward_until_end(
                 selector.register(source, selectors.EVENT_READ)
             ready: set[int] = set()
             while ended not in ready:
-                ready = {key.fd for key, _ in selector.select(_IDLE_S if opened else None)}
+                # With an open stream, the wait ends after a pause in the output, so that
+                # `_forward_ready` can show the held-back end of a prompt.
+                pause_s = _IDLE_S if opened else None
+                ready = {key.fd for key, _ in selector.select(pause_s)}
+                # A signal that arrives just before `select` would not end the wait, and its Python
+                # handler, which forwards it, would run only afterwards. Its byte in this pipe ends
+                # the wait. The byte itself says nothing.
                 if woken in ready:
                     with suppress(BlockingIOError):
                         os.read(woken, _READ_BYTES)
@@ -253,20 +272,23 @@ def _passing_on(
             send(early.pop(0))
 
     def leave(_number: int, _frame: FrameType | None) -> None:
-        """Ignore a signal that the terminal also sends to the child."""
+        """Ignore a signal that the terminal also sends to the child.
+
+        SIG_IGN in place of this handler would apply to the child too.
+        """
 
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
-    former = {number: signal.getsignal(number) for number in handlers}
+    handlers_before = {number: signal.getsignal(number) for number in handlers}
     woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number, handler in handlers.items():
-        if former[number] is not signal.SIG_IGN:
+        if handlers_before[number] is not signal.SIG_IGN:
             signal.signal(number, handler)
     try:
         yield begin, woken
     finally:
-        for number, handler_before in former.items():
+        for number, handler_before in handlers_before.items():
             signal.signal(number, handler_before)
         signal.set_wakeup_fd(former_wakeup)
         os.close(wakeup)

@@ -662,4 +662,5 @@ FAMILIES = (
         ),
     ),
 )
-"""The list. A pattern that covers too much costs its user one option; one that is missing, code."""
+"""The list. A pattern that covers too much costs the user one option. Without a pattern for a
+variable, whoever may write a secret of that name could run code."""
