@@ -105,7 +105,9 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
             number = text.count("\n", 0, at) + 1
             named = "" if start is None else start["name"]
             if not faults.note(fault, f"line {number}", named) or len(values) == MAX_ENTRIES:
-                break  # the limit is reached: every later entry would be reported too
+                # The limit of errors or of entries is reached. If the loop went on, it would report
+                # every later entry too.
+                break
             at = _next_line(text, at)
     faults.require_none()
     return values
@@ -128,7 +130,7 @@ def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
             values[new_entry(values, name, upper=upper)] = _of_member(member)
         except BrokenEntry as fault:
             if not faults.note(fault, f"member {number}", name) or len(values) == MAX_ENTRIES:
-                break
+                break  # as in `parse_dotenv`
     faults.require_none()
     return values
 
@@ -136,7 +138,8 @@ def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
     """Encode values as a `.env` file.
 
-    `parse_dotenv` and a shell read the values back unchanged.
+    `parse_dotenv` reads the values back unchanged. So does a shell, except for carriage returns in
+    double quotes.
     """
     lines = []
     for name, value in values.items():
@@ -145,11 +148,13 @@ def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
                 f"the secret {name} is binary data, which a .env file cannot contain",
                 hint="add --format json",
             )
+        # A value in single quotes is taken literally, so it cannot contain a single quote, nor a CR
+        # LF, because `parse_dotenv` reads each line break as LF. Double quotes have escapes.
         if "'" not in value and "\r\n" not in value:
             lines.append(f"{name}='{value}'\n")
         else:
-            escaped = re.sub(r'[\\"$`]', r"\\\g<0>", value)
-            lines.append(f'{name}="{escaped}"\n'.replace("\r", "\\r"))
+            escaped = re.sub(r'[\\"$`]', r"\\\g<0>", value).replace("\r", "\\r")
+            lines.append(f'{name}="{escaped}"\n')
     return "".join(lines)
 
 
@@ -209,7 +214,9 @@ def new_entry(values: Mapping[str, str | bytes], name: str, *, upper: bool) -> s
 
 
 def _next_line(text: str, at: int) -> int:
-    return text.find("\n", at) + 1 or len(text)
+    """Return the offset of the next line, or the length of the text if there is none."""
+    line_break = text.find("\n", at)
+    return len(text) if line_break < 0 else line_break + 1
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
@@ -224,6 +231,9 @@ def _value(text: str, at: int) -> tuple[str, int]:
         # `NAME=#text` is ambiguous: some parsers read a comment here, others a value.
         if line.startswith("#") and text[at - 1] == "=":
             raise BrokenEntry("the value begins with #", hint="put the value in single quotes")
+        # A comment begins with a blank, which may be the one before the value: `NAME= # text`. So
+        # the search begins there, and offsets are by one greater than in `line`. The slice still
+        # contains the blank, which `strip` removes.
         comment = _COMMENT.search(text[at - 1] + line)
         if comment is not None:
             line = line[: comment.start()]

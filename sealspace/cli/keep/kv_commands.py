@@ -89,7 +89,8 @@ async def put(
         raise InvalidInput("no value on standard input", hint=_HOW_TO_PUT)
     if if_absent and if_match is not None:
         raise click.UsageError("--if-absent and --if-match contradict each other")
-    # Standard input is not asked about, because it can be sent only once.
+    # Before a question, the upload is tried, and after a yes it is sent again. Standard input can
+    # be sent only once, so it replaces a value without a question.
     has_condition = if_absent or if_match is not None
     asks = source is not None and is_interactive() and not yes and not has_condition
     async with _values(client, space, key) as values:
@@ -170,7 +171,7 @@ async def get(
             try:
                 print_value(body.decode())
             except UnicodeDecodeError:
-                print_value(body)
+                print_value(body)  # refuses bytes on a terminal
             return
         with progress(None, "receiving") as report:
             await values.download(key, sys.stdout.buffer if out is None else out, progress=report)
@@ -236,7 +237,8 @@ async def delete(client: Client, key: str, space: str | None, yes: bool) -> None
     if is_interactive():
         confirm(f"delete the value {key}?", yes=yes)
     async with _values(client, space, key) as values:
-        if await values.delete(key) is None:  # already deleted: same answer as for an unknown key
+        if await values.delete(key) is None:
+            # There is no value. `_values` converts this to the error for an unknown key.
             raise NotFound(200, "")
     tell(f"deleted {key}")
 
@@ -270,7 +272,8 @@ async def next_steps(
         named = "" if space is None else f" --space {space}"
         raise NotThere(missing, hint=f"sealspace {group} list{named}") from None
     except NotGranted as refusal:
-        # One of the owner's spaces that this login did not ask for: signing in again adds it.
+        # A name without a colon is that of an owner's space, which this login did not ask for. A
+        # new login adds its rights, if there is such a space.
         if space is not None and ":" not in space:
             with suppress(NotGranted):  # the session may lack the right to list spaces
                 await require_own_space(client, space)

@@ -158,9 +158,11 @@ async def get(
             async with _about(secrets, name, scope):
                 secret = await secrets.read(name, scope=scope, version=version)
         except InvalidSecretName as error:
-            near = "" if "/" in name else await _near_names(secrets, name, scope)
-            if near:
-                error.step = f"did you mean {near}?"
+            # For a name with a slash, the error's own step says how to write the scope.
+            if "/" not in name:
+                near = await _near_names(secrets, name, scope)
+                if near:
+                    error.step = f"did you mean {near}?"
             raise
     value = secret.value
     if not shared().as_json:
@@ -282,6 +284,7 @@ async def rollback(client: Client, name: str, version: int, scope: str | None) -
     """
     async with _about(client.secrets(), name, scope) as secrets:
         await secrets.rollback(name, version, scope=scope)
+        # The copies for other people get the same value (SH6).
         await client.sharing.put_many(
             {label_of(name, scope): await secrets.get(name, scope=scope)}, own=False
         )
@@ -342,10 +345,12 @@ async def generate(
     """
     value = "".join(random.choice(ALPHABETS[alphabet]) for _ in range(length))
     await store_secret(client, name, lambda: value, scope=scope, if_absent=if_absent, yes=yes)
-    print_result(
-        {"name": name, "scope": scope, **({"value": value} if show else {})},
-        [value if show else name],
-    )
+    made: JsonObject = {"name": name, "scope": scope}
+    line = name
+    if show:
+        made["value"] = value
+        line = value
+    print_result(made, [line])
 
 
 # --- values ---------------------------------------------------------------------------------------
@@ -358,6 +363,7 @@ def _read_value(source: Path | None, *, keep_newline: bool, is_bytes: bool) -> s
     elif sys.stdin.isatty():
         data = ask_hidden("value", twice=True).encode()
     else:
+        # One byte more than the limit, so that `_bounded` can refuse a longer value.
         data = sys.stdin.buffer.read(MAX_SECRET_BYTES + 1)
         if not (keep_newline or is_bytes):
             data = data.removesuffix(b"\n").removesuffix(b"\r")
@@ -410,7 +416,9 @@ async def store_secret(
     value = read_value()
     # A person agreed to store a new secret or to replace this version. Scripts replace any version.
     if is_asked or if_absent:
-        changed = _already_exists(name, scope) if if_absent else written_meanwhile(name)
+        changed = written_meanwhile(name)
+        if if_absent:
+            changed = _already_exists(name, scope)
         await _put_instead_of(client, secret, value, earlier, changed)
         await _put_copies(client, secret, value)
     else:
@@ -484,7 +492,7 @@ async def _undo_step(client: Client, name: str, scope: str | None) -> str:
         return ""
     if len(versions) < 2:
         return ""
-    previous = versions[1]
+    previous = versions[1]  # the newest comes first
     return f"; to undo this: {_command('rollback', name, scope)} {previous.version}"
 
 
@@ -530,6 +538,7 @@ async def _about(secrets: Secrets, name: str, scope: str | None) -> AsyncIterato
             )
         raise
     except NotFound as error:
+        # The node's text tells a missing version ("version 3 is not kept") from a missing secret.
         if not error.text.startswith("version "):
             raise await no_secret(secrets, name, scope) from None
         error.step = _command("versions", name, scope)

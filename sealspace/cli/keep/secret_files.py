@@ -101,6 +101,10 @@ async def _store_all(
     dry_run: bool,
     yes: bool,
 ) -> None:
+    """Show which secrets are new and which are replaced, ask, and store all of them.
+
+    With `dry_run`, this only shows them.
+    """
     there = await _versions(client, values, scope)
     lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
     if dry_run:
@@ -185,5 +189,6 @@ async def _versions(client: Client, names: Iterable[str], scope: str | None) -> 
 
     Missing secrets are omitted.
     """
-    stored = await stored_secrets(client, [parse_secret_name(name, scope=scope) for name in names])
-    return {path.rpartition("/")[2]: one.etag for path, one in stored.items()}
+    named = {name: parse_secret_name(name, scope=scope) for name in names}
+    stored = await stored_secrets(client, named.values())
+    return {name: stored[one.path].etag for name, one in named.items() if one.path in stored}

@@ -49,10 +49,13 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
             )
             raise
     else:
-        portable, own = read_grants(Path(source))[0], client.session
+        portable = read_grants(Path(source))[0]
+        own = client.session
         share = read_share(portable.header, portable.owner)
         if share is None:
             raise NotShared(f"the grant in {source} does not share secrets")
+        # The owner uses another node. A client refuses to use a session with the id of the own one
+        # there, so the id is left out, and set again before the session is stored.
         async with Client(portable.host, session=replace(own, node_id=None)) as other:
             yield await other.sharing.opened(
                 share, wallet=home.wallet, encryption=client.encryption

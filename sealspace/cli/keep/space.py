@@ -20,6 +20,8 @@ from ..owner.owner_profile import at_node, owner_home
 from ..terminal import facts, print_result, print_rows, tell, time_text
 
 _name = click.argument("name")
+_RIGHT_TTL_S = 86_400.0
+"""Lifetime of the rights to a new space if the session has no end."""
 
 
 @click.command()
@@ -58,10 +60,12 @@ async def create(client: Client, name: str) -> None:
         ) from None
     whole = whole_space(made.space, (await client.info()).features)
     ends_at = client.session.expires_at
-    # The new right ends with the session.
-    left_s = 86_400.0 if ends_at is None else ends_at - SystemClock.now()
-    await client.delegations.add_right(wallet, whole, ttl_s=left_s)
+    ttl_s = _RIGHT_TTL_S
+    if ends_at is not None:
+        ttl_s = ends_at - SystemClock.now()  # the new right ends with the session
+    await client.delegations.add_right(wallet, whole, ttl_s=ttl_s)
     home.keep_session(client.session)
+    # With the session as it is stored: `keep_session` added grants of other commands.
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
     print_result(_described(made), [made.space.text])
     tell(f"next: sealspace kv put KEY --space {name} < FILE")
@@ -105,8 +109,10 @@ def time_of(text: str | None) -> str | None:
 
     Strings that are not timestamps are returned unchanged.
     """
+    if text is None:
+        return None
     try:
-        return None if text is None else time_text(parse_rfc3339(text))
+        return time_text(parse_rfc3339(text))
     except InvalidIdentifier:
         return text
 

@@ -37,8 +37,8 @@ def _read_sql(_context: click.Context, _argument: click.Parameter, text: str) ->
     """Read the statements from an argument, or from standard input if it is `-`."""
     data = os.fsencode(text)
     if text == "-":
-        # The text is read whole or refused: of a part, some statements would run.
         data = read_named(Path(text), most_bytes=MAX_FILE_BYTES)
+    # Refuses a text that is too long. Of its beginning alone, some statements would run.
     return text_of(data)
 
 
@@ -95,19 +95,29 @@ async def execute(
     one transaction: all of them take effect, or none. --param is for a single statement. The first
     change creates the database.
     """
+    statements = [(one, params) for one in _statements_in(sql)]
+    if params and len(statements) > 1:
+        raise click.UsageError("--param requires a single statement")
+    async with _next_steps(client, space):
+        done = await client.sql(database, space=space).batch(statements)
+    print_result(done)
+    tell(f"changed rows: {sum(one.changes for one in done)}")
+
+
+def _statements_in(sql: str) -> list[str]:
+    """Return the statements of a text, each with a semicolon at its end.
+
+    The last statement may lack the semicolon. An incomplete one is returned too, and the node
+    refuses it.
+    """
     statements = [""]
     for part in sql.split(";"):
+        # A semicolon within a string, a comment or a trigger does not end the statement. It goes on
+        # until SQLite calls it complete.
         statements[-1] += f"{part};"
         if complete_statement(statements[-1]):
             statements.append("")
-    # The last one has no semicolon, or is one that the node refuses.
-    asked = [(one, params) for one in statements if not re.fullmatch(BLANK, one)]
-    if params and len(asked) > 1:
-        raise click.UsageError("--param requires a single statement")
-    async with _next_steps(client, space):
-        done = await client.sql(database, space=space).batch(asked)
-    print_result(done)
-    tell(f"changed rows: {sum(one.changes for one in done)}")
+    return [one for one in statements if not re.fullmatch(BLANK, one)]
 
 
 @click.command(epilog="Example: `sealspace sql export app --out app.sqlite`.")

@@ -74,8 +74,10 @@ def _parse_mapping(events: Iterator[yaml.Event], *, upper: bool) -> dict[str, st
     for name in events:
         if isinstance(name, yaml.MappingEndEvent):
             break
+        written = ""  # not a valid name: `new_entry` refuses it
+        if _is_scalar(name) and name.tag in _STR:
+            written = name.value
         try:
-            written = name.value if _is_scalar(name) and name.tag in _STR else ""
             entry = new_entry(values, written, upper=upper)
             values[entry] = _value(next(events))
         except BrokenEntry as fault:
@@ -105,6 +107,7 @@ def _value(event: yaml.Event) -> str | bytes:
         raise BrokenEntry(
             "the value has a YAML tag", hint="remove the YAML tag (!…): every value is read as text"
         )
+    # Such a word is null only without quotes and without a tag.
     if event.style is None and event.tag is None and event.value in _NULLS:
         raise BrokenEntry(
             "there is no value",

@@ -45,6 +45,7 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     home = owner_home()
     profile, wallet = home.profile(), home.wallet()
     address = _address(client.url)
+    # Ask the server that the browser is going to open.
     async with Transport(address.removesuffix("/console/")) as transport:
         answer = await transport.exchange(Request("GET", "/console", repeatable=True))
     if answer.status == 404:
@@ -74,7 +75,8 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     print_lines(f"to sign in as {profile.owner} until {until}:", err=True)
     confirm(f"does the browser show the code {link.code}?")
     sign_in = await client.authorize_key(wallet, link.did, owner_sign_in(profile, days * 86_400))
-    link.finish(sign_in.header, "keystore" if profile.is_keystore else profile.kind)
+    signed_with = "keystore" if profile.is_keystore else profile.kind
+    link.finish(sign_in.header, signed_with)
     tell(f"signed in: the browser acts as {profile.owner} until {until}")
     print_result({"console": address, "expiresAt": until})
 
@@ -85,12 +87,14 @@ def _address(node: str) -> str:
     A node at 127.0.0.1 is opened by name, as `serve` prints it, because browsers keep sign-ins and
     passkeys by address.
     """
-    url, address = URL(node), f"{node}/console/"
+    url = URL(node)
+    address = f"{node}/console/"
     if url.host != "127.0.0.1":
         return address
     try:
         # Another user could serve a page at the other address of `localhost`, and its key would be
-        # signed in (LP8). A bound port cannot be taken until the command ends.
+        # signed in (LP8). So this command binds the port there, and nobody else can take it until
+        # the command ends.
         other = click.get_current_context().with_resource(socket.socket(socket.AF_INET6))
         other.bind(("::1", url.port))
     except OSError as error:

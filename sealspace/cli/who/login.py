@@ -173,10 +173,12 @@ def login(
     )
     planned = _with_wallet(home, before, named, _with_node_policy(before, demand, planned))
     wallet, secret = _open_wallet(planned, before, is_new=named.is_new)
-    known = before.spaces if before.owner == wallet.did else ()
-    profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys((*known, *spaces))))
+    if before.owner == wallet.did:
+        spaces = (*before.spaces, *spaces)
+    profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys(spaces)))
 
     def keep_key() -> None:
+        """Write a new wallet's key to its file."""
         if profile.key_file is not None and secret is not None:
             write_wallet(profile.key_file, secret)
 
@@ -217,6 +219,7 @@ def _with_wallet(
         raise click.UsageError("--no-open needs --browser")
     if not named.is_key and kind == "phrase":
         return replace(profile, kind=kind)
+    # From here on, the wallet is a key: `kind` of the new settings is "key" by default.
     if (file := named.keystore or named.key_file) is not None:
         return replace(profile, key_file=file.absolute(), is_keystore=named.keystore is not None)
     if named.is_new:
@@ -239,27 +242,30 @@ def _open_wallet(
     """
     path = profile.key_file
     if path is None:
-        asyncio.run(_reach(profile.node))  # before the person is asked: the node may be down
+        # The person is going to be asked for a signature or a phrase. This would be in vain if the
+        # node is down.
+        asyncio.run(_reach(profile.node))
     if profile.kind == "browser":
         # Imported here: only browser wallets need the server.
         from ..owner.wallet_page import connect_browser
 
-        return (
-            connect_browser(profile.node, opens=profile.opens_browser, before=before.owner or None),
-            None,
+        wallet = connect_browser(
+            profile.node, opens=profile.opens_browser, before=before.owner or None
         )
+        return wallet, None
     if path is not None and is_new:
         if not path.exists():
             secret = SystemEntropy().token(32)
             return WalletSigner(secret), secret
-        # A key left by a login that the node refused or that was interrupted.
         if before.owner and before.key_file == path:
             raise KeyFileUnusable(
                 f"{path} already exists", hint="omit --new to use the existing key"
             )
+        # A login that the node refused, or that was interrupted, left this key.
         tell(f"using the existing key file {path}, which was never used to log in")
-    if (wallet := profile.wallet()) is not None:
-        return wallet, None
+    if (opened_wallet := profile.wallet()) is not None:
+        return opened_wallet, None
+    # Only the owner of a recovery phrase has no wallet.
     if sys.stdin.isatty():
         phrase = ask_hidden("recovery phrase")
     else:
@@ -268,6 +274,7 @@ def _open_wallet(
 
 
 async def _reach(node: str) -> None:
+    """Check that a node answers."""
     async with Client(node) as client:
         await client.info()
 
@@ -308,11 +315,10 @@ def _with_node_policy(before: Profile, demand: Demand, profile: Profile) -> Prof
     The default is the policy of the last login.
     """
     if demand.insists:
-        code = (
-            asyncio.run(_approved_code(profile.node, demand))
-            if demand.code_file is None
-            else read_node_policy(demand.code_file)
-        )
+        if demand.code_file is None:
+            code = asyncio.run(_approved_code(profile.node, demand))
+        else:
+            code = read_node_policy(demand.code_file)
         return replace(profile, node_policy=demand.accepted.policy(code))
     is_other_node = before.node.rstrip("/") != profile.node.rstrip("/")
     if demand.insists is False or is_other_node or before.node_policy is None:
@@ -366,10 +372,11 @@ async def _sign_in(
     """
     async with opened(profile, profile.node) as client:
         if isinstance(wallet, Session):
+            assert wallet.seed is not None  # `_open_wallet` made the session from a seed
             session = await client.sign_in_with_key(
-                wallet.seed or b"", spaces=("default", SECRETS_SPACE, *profile.spaces)
+                wallet.seed, spaces=("default", SECRETS_SPACE, *profile.spaces)
             )
-            # An owner's own key has no end at the node.
+            # An owner's own key has no end at the node. The session ends on this machine alone.
             client.use(dataclasses.replace(session, ends_at=int(SystemClock.now() + ttl_s)))
         else:
             await client.sign_in(wallet, owner_sign_in(profile, ttl_s))
@@ -406,7 +413,8 @@ def logout() -> None:
         return
     session = home.session()
     try:
-        # An owner's own key has no sign-in at the node, and its grants are those of others to it.
+        # A session with an owner's own key has nothing to revoke: there is no sign-in at the node,
+        # and its grants are those that others made to the key.
         if session.did != session.owner and not has_ended(session):
             _revoke()
     except SealspaceError as error:
@@ -484,10 +492,12 @@ async def _check(client: Client) -> str:
     Returns `ready`, or what the node cannot do at the moment.
     """
     await client.info()
+    session = client.session
     # An owner's own key has no sign-in that could be revoked.
-    is_own_key = client.session.did == client.session.owner
-    for grant in () if is_own_key else client.session.grants[:1]:  # the sign-in
-        word = (await client.delegations.status(grant.cid)).word
+    is_own_key = session.did == session.owner
+    if session.grants and not is_own_key:
+        sign_in = session.grants[0]  # those that were added later follow
+        word = (await client.delegations.status(sign_in.cid)).word
         if word != "active":
             raise NotSignedIn(
                 f"the node says that the session of your last login is {word}",
@@ -503,8 +513,9 @@ async def read_state(transport: Transport) -> str:
     Raises NodeFailure if the node is not ready.
     """
     answer = await transport.exchange(Request("GET", "/readyz", serves_once=True))
-    # Other statuses are those of nodes without this route.
-    said = json_object(answer) if answer.status in (200, 503) else {}
+    if answer.status not in (200, 503):
+        return "ready"  # a node without this route
+    said = json_object(answer)
     parts = [(name, state) for name, state in said.items() if isinstance(state, str)]
     text = "; ".join(f"{name}: {state}" for name, state in parts if state not in _WORKING)
     if said.get("ready") is False:
@@ -515,6 +526,7 @@ async def read_state(transport: Transport) -> str:
 
 @at_node
 async def _revoke(client: Client) -> None:
+    """Revoke the sign-in of a session and the grants that were added to it."""
     # Revoke the sign-in last: it carries the right to revoke the other grants.
     for grant in reversed(client.session.grants):
         await client.delegations.revoke(grant.cid)
