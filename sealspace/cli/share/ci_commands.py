@@ -4,7 +4,7 @@ The owner's trust says which jobs may read which secrets. `token_commands` lists
 """
 
 import asyncio
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import click
 
@@ -23,24 +23,42 @@ from ..terminal import print_result, tell
 from .secret_writers import warn_of_writers
 from .token_commands import require_stored, secrets_option
 
-_SYSTEMS: dict[str, tuple[str, ...]] = {
-    "github": (
-        "https://token.actions.githubusercontent.com",
-        "ref",
-        "repository_id={repository_id}",
-        "repository_owner_id={owner_id}",
+
+class _System(NamedTuple):
+    """A system of CI jobs.
+
+    Attributes:
+        issuer: its issuer, with options inserted.
+        ref: its claim of the full ref, empty if it has none.
+        claims: the claims that are required, with options inserted.
+    """
+
+    issuer: str
+    ref: str = ""
+    claims: tuple[str, ...] = ()
+
+
+_SYSTEMS = {
+    "github": _System(
+        issuer="https://token.actions.githubusercontent.com",
+        ref="ref",
+        claims=("repository_id={repository_id}", "repository_owner_id={owner_id}"),
     ),
-    "gitlab": (
-        "https://gitlab.com",
-        "ref_path",
-        "project_id={repository_id}",
-        "namespace_id={owner_id}",
-        "ref_protected=true",
+    "gitlab": _System(
+        issuer="https://gitlab.com",
+        ref="ref_path",
+        claims=(
+            "project_id={repository_id}",
+            "namespace_id={owner_id}",
+            "ref_protected=true",
+        ),
     ),
-    "kubernetes": ("{issuer}", "", "sub=system:serviceaccount:{namespace}:{service_account}"),
-    "other": ("{issuer}", ""),
+    "kubernetes": _System(
+        issuer="{issuer}",
+        claims=("sub=system:serviceaccount:{namespace}:{service_account}",),
+    ),
+    "other": _System(issuer="{issuer}"),
 }
-"""System -> its issuer, its claim of the full ref, and required claims with options inserted."""
 _NARROWING = {
     "branch": "{ref}=refs/heads/{branch}",
     "tag": "{ref}=refs/tags/{tag}",
@@ -101,24 +119,29 @@ async def trust(
     minutes.
     """
     await require_stored(client, secrets, scope)
+    chosen = _SYSTEMS[system]
+    # What is inserted into the templates of issuers and claims.
     given = {"name": system} | {option: text for option, text in options.items() if text}
-    issuer, given["ref"], *stated = _SYSTEMS[system]
+    given["ref"] = chosen.ref
     narrowing = [claim for option, claim in _NARROWING.items() if option in given]
-    if bool(given["ref"]) != bool(narrowing):
+    needs_narrowing = chosen.ref != ""
+    if needs_narrowing != bool(narrowing):
         raise InvalidInput(
             "GitHub and GitLab need a branch, a tag or an environment; other systems have none",
             hint="use --branch, --tag or --environment with github and gitlab, --claim with others",
         )
     try:
-        # No rename changes the numbers; GitHub's say nothing about repositories elsewhere (OX8)
+        # The trust names the numbers of the repository and its owner, because no rename changes
+        # them. GitHub's numbers say nothing about repositories of another issuer (OX8).
         if "repository" in given and system == "github" and "issuer" not in given:
             async with Transport("https://api.github.com") as transport:
                 found: Any = json_object(
                     await transport.require(Request("GET", f"/repos/{given['repository']}"))
                 )
             given |= {"repository_id": str(found["id"]), "owner_id": str(found["owner"]["id"])}
-        issuer = given.get("issuer") or issuer.format_map(given)
-        texts = (*[one.format_map(given) for one in (*stated, *narrowing)], *claims)
+        issuer = given.get("issuer") or chosen.issuer.format_map(given)
+        texts = [one.format_map(given) for one in (*chosen.claims, *narrowing)]
+        texts += claims
     except KeyError as missing:
         raise InvalidInput(
             f"{system} needs the option --{missing.args[0].replace('_', '-')}",

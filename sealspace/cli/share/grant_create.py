@@ -112,7 +112,7 @@ async def create(
         wanted = _secret_rights(client, secrets, scope, abilities)
     else:
         # Without this check, signing for a mistyped name would create a space of that name. A full
-        # id is not checked: it may belong to another owner.
+        # id, which contains colons, is not checked: it may belong to another owner.
         if ":" not in space:
             await require_own_space(client, space)
         wanted = _space_rights(client, space, path, database, abilities)
@@ -148,9 +148,10 @@ def _check_options(
     """Reject contradictory options of `grant create`."""
     if not secrets and space is None:
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    if secrets and space is not None:  # other clients refuse a grant that names two spaces
+    # Secrets are in a space of their own, and other clients refuse a grant that names two spaces.
+    if secrets and space is not None:
         raise click.UsageError("specify what to grant: --secret NAME or --space NAME")
-    # An empty one, such as an unset variable of a shell, would grant everything.
+    # An empty text, such as an unset variable of a shell, would grant the whole space.
     if path == "" or database == "" or (path and database):
         raise click.UsageError("--path and --database must not be empty, and exclude each other")
     if secrets and (path or database):
@@ -194,6 +195,7 @@ def _space_rights(
 async def warn_absent(client: Client, names: Sequence[str], scope: str | None) -> None:
     """Print a warning if granted secrets are not stored yet."""
     stored = await client.secrets().list(scope=scope)
+    # Blanks around a name are not part of it.
     absent = [name for name in names if name.strip() not in stored]
     if absent:  # no error: a secret may be granted before it is stored
         tell(

@@ -108,19 +108,24 @@ def show(grant: str) -> int:
     portables = grants_named(grant)
     if portables is None:
         return int(show_by_id(grant) != "active")
-    grants = [(one, one.state()) for one in map(verified_offline, portables)]
-    documents = [grant_json(*one) for one in grants]
-    print_result(
-        documents[0] if len(documents) == 1 else documents,
-        [line for one in grants for line in describe_grant(*one)],
-    )
+    documents = []
+    lines: list[str] = []
+    states = set()
+    for portable in portables:
+        verified = verified_offline(portable)
+        state = verified.state()
+        documents.append(grant_json(verified, state))
+        lines += describe_grant(verified, state)
+        states.add(state)
+    print_result(documents[0] if len(documents) == 1 else documents, lines)
     tell("the signature is valid; only the node knows whether the grant was revoked")
-    return int({state for _, state in grants} != {"active"})
+    return 0 if states == {"active"} else 1
 
 
 @at_node
 async def show_by_id(client: Client, cid: str) -> str:
     """Print what a grant allows, and return its state."""
+    # A grant that was made here is stored with its token, which says more than the node's list.
     for kept in owner_home().grants():
         if kept.portable.cid == cid:
             verified = verified_offline(kept.portable)
@@ -385,11 +390,11 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     records = []
     if has_live and not only:
         records = [one async for one in client.delegations.query(direction="granted")]
-    may = {one.cid: f" ({'; '.join(grant_row(one, made_here=False)[1])})" for one in records}
     was_revoked = _with_related(was_revoked, records, owner=client.session.owner)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():
-        named = [f"{cid}{may.get(cid, '')}" for cid, was in was_revoked.items() if not was]
+        rights = _rights_in_words(records)
+        named = [f"{cid}{rights.get(cid, '')}" for cid, was in was_revoked.items() if not was]
         confirm(f"permanently revoke {', '.join(named)}?", yes=yes)
     # Grants that are already shown as revoked are revoked again: only the answer to a revocation
     # confirms that it survives a failover (ST16).
@@ -397,6 +402,15 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     for cid, was in was_revoked.items():
         tell(f"already revoked: {cid}" if was else f"revoked: {cid}")
     print_result([{"cid": cid, "wasRevokedAlready": was} for cid, was in was_revoked.items()])
+
+
+def _rights_in_words(records: Iterable[DelegationRecord]) -> dict[str, str]:
+    """Return by CID what grants allow, in brackets."""
+    found = {}
+    for record in records:
+        _, sentences = grant_row(record, made_here=False)
+        found[record.cid] = f" ({'; '.join(sentences)})"
+    return found
 
 
 def _cids_named(grant: str) -> list[str]:
@@ -443,6 +457,8 @@ def _with_related(
                     f"this grant ends too, because {record.delegate} could decrypt a saved copy"
                     f" with it: {cid}"
                 )
+        # `together` usually contains the grant itself. If the owner may not revoke it, its parents
+        # are there instead.
         del found[record.cid]
         found |= dict.fromkeys(together, False)
     return found
@@ -479,7 +495,7 @@ async def accept(client: Client, file: Path) -> None:
     portables = read_grants(file)
     owner = home.profile().owner
     # Check every grant before using the first, so that a bad file changes nothing.
-    accepted = [_usable(one, (owner, client.session.did)) for one in portables]
+    accepted = [_usable(one, owner=owner, session_did=client.session.did) for one in portables]
     for_wallet = [one for one in portables if same_principal(one.delegate_did, owner)]
     for portable in portables:
         wallet = home.wallet() if portable in for_wallet else None
@@ -513,12 +529,15 @@ def _command_to_read(right: GrantedResource) -> str | None:
     """Return a shell command that reads the granted values, or None if there is none."""
     secret = secret_at(right.path)
     if secret is not None and KV_GET in right.actions:
-        option = () if secret.scope is None else (f"--scope={secret.scope}",)
-        owner = parse_space_id(right.space).owner
-        return _command("secret", "get", *option, "--owner", owner, named=secret.name)
+        words = ["secret", "get"]
+        if secret.scope is not None:
+            words.append(f"--scope={secret.scope}")
+        words += ["--owner", parse_space_id(right.space).owner]
+        return _command(*words, named=secret.name)
     if right.service == "sql":
         named = right.path or "default"
         return _command("sql", "query", "--space", right.space, named=named) + " SQL"
+    # A secret without the right to read it, or a service such as decryption.
     if secret is not None or right.service != "kv":
         return None
     if KV_LIST in right.actions:
@@ -540,10 +559,15 @@ def _command(*words: str, named: str) -> str:
     return shlex.join(command)
 
 
-def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGrant:
+def _usable(portable: PortableDelegation, *, owner: str, session_did: str) -> VerifiedGrant:
     """Check that a grant is active and issued to the user.
 
-    The grant is verified offline. `ours` contains the user's DIDs.
+    The grant is verified offline.
+
+    Args:
+        portable: untrusted.
+        owner: DID of the user's wallet.
+        session_did: DID of the user's session, which may have grants of its own.
     """
     grant = verified_offline(portable)
     state = grant.state()
@@ -551,15 +575,15 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
         raise InvalidPortableDelegation(
             f"the grant is {state}", hint="ask the sender for a new grant"
         )
-    if not any(same_principal(grant.token.delegate, one) for one in ours):
-        if same_principal(grant.token.delegator, ours[0]):
+    if not any(same_principal(grant.token.delegate, one) for one in (owner, session_did)):
+        if same_principal(grant.token.delegator, owner):
             raise NotGranted(
                 f"this is your own grant to {grant.token.delegate}; only the recipient can accept"
                 " it",
                 hint="send the file to the recipient, who runs: sealspace grant accept FILE",
             )
         raise NotGranted(
-            f"the grant is for {grant.token.delegate}, but you are {ours[0]}",
+            f"the grant is for {grant.token.delegate}, but you are {owner}",
             hint="ask for a grant to the DID that `sealspace whoami` prints",
         )
     return grant
@@ -567,8 +591,10 @@ def _usable(portable: PortableDelegation, ours: tuple[str, ...]) -> VerifiedGran
 
 async def accept_one(client: Client, portable: PortableDelegation, wallet: Wallet | None) -> None:
     """Accept a received grant for the rest of the session."""
+    ttl_s = DELEGATION_TTL_S
     ends = client.session.expires_at
-    ttl_s = DELEGATION_TTL_S if ends is None else ends - SystemClock.now()
+    if ends is not None:
+        ttl_s = ends - SystemClock.now()
     await client.delegations.accept(portable, wallet=wallet, ttl_s=ttl_s)
 
 

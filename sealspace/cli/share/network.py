@@ -49,8 +49,9 @@ async def show(client: Client, name: str) -> None:
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
-    await right_to(client, network, SET_POLICY)
-    policy, terms = await client.encryption.policy(network), await node_terms(client)
+    await right_to(client, network, SET_POLICY)  # to read the policy, too
+    policy = await client.encryption.policy(network)
+    terms = await node_terms(client)
     pin = pin_of(descriptor)
     document = {
         "network": network.text,
@@ -83,9 +84,10 @@ async def create(client: Client, name: str) -> None:
 
     A network is a key pair on the node. Your secrets can be encrypted to its public key.
     """
-    network, was_there = client.encryption.network(name), True
+    network = client.encryption.network(name)
     try:
         await client.encryption.descriptor(network)
+        was_there = True
     except NetworkNotFound:
         was_there = False
         await right_to(client, network, *OWNER_ABILITIES)
@@ -109,7 +111,8 @@ async def revoke(client: Client, name: str, yes: bool) -> None:
     if not was_revoked:
         confirm(f"permanently revoke {network.text} and everything encrypted to it?", yes=yes)
     await right_to(client, network, NETWORK_REVOKE)
-    # Also if it is shown as revoked: only this answer confirms that it survives a failover (ST16).
+    # A network that is shown as revoked is revoked again: only the answer to a revocation confirms
+    # that it survives a failover (ST16).
     await client.encryption.revoke_network(network)
     tell(f"already revoked: {name}" if was_revoked else f"revoked: {name}")
     print_result({"revoked": name, "wasRevokedAlready": was_revoked})
@@ -143,11 +146,10 @@ async def policy_(client: Client, name: str, file: Path | None, remove: bool, ye
         return
     if before != after:
         tell(*policy_changes(before, after))
-        tell(
-            "this only restricts access further"
-            if only_tightens(before, after)
-            else "this may admit code that was refused before"
-        )
+        if only_tightens(before, after):
+            tell("this only restricts access further")
+        else:
+            tell("this may admit code that was refused before")
         confirm("set this policy?", yes=yes)
         await client.encryption.set_policy(network, after)
     tell("no change" if before == after else f"set: {name}")
@@ -164,6 +166,7 @@ def only_tightens(before: Policy | None, after: Policy | None) -> bool:
         return after is None or not after.is_allow_list
     if after is None:
         return False
+    # The old policy may have no list of approved code only if the new one has none.
     return after.is_within(before) and (before.is_allow_list or not after.is_allow_list)
 
 
@@ -189,11 +192,9 @@ def describe_terms(terms: ReleaseTerms | None) -> tuple[str, ...]:
         return ("unknown: the node does not publish its terms",)
     lines = [MODE_WORDS[terms.attestation]]
     for root in terms.trust_roots:
-        whose = (
-            "Intel's root certificate"
-            if root == INTEL_ROOT_SHA256.hex()
-            else f"the root {root}, NOT Intel's"
-        )
+        whose = f"the root {root}, NOT Intel's"
+        if root == INTEL_ROOT_SHA256.hex():
+            whose = "Intel's root certificate"
         lines.append(f"quotes signed under {whose}")
     if not terms.trust_roots:
         lines.append("the node has no root certificate, so it accepts no quote")

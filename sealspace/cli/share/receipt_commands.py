@@ -111,6 +111,7 @@ async def list_(
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
     places = None
     if audit is not None and found:
+        # The node's DID is that in the receipts, whose signatures were verified.
         places = _places(audit, node_did=found[0].receipt.node)
     print_rows(
         [_release_json(one, places) for one in shown],
@@ -123,7 +124,9 @@ async def list_(
         tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
     if found:  # `sealspace verify --node-did` needs the DID
         tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
-    return 0 if places is None or _contains_all(places, found) else 1
+    if places is not None and not _contains_all(places, found):
+        return 1
+    return 0
 
 
 def _contains_all(places: Mapping[bytes, int], found: Iterable[_Release]) -> bool:
@@ -164,7 +167,7 @@ def _cells(one: _Release, places: Mapping[bytes, int] | None) -> tuple[str, ...]
         label += f"; granted: {', '.join(one.granted)}"
     network = receipt.network.rpartition(":")[2]
     cells = (time_text(receipt.at), why, label, network, receipt.invoker)
-    if places is None:
+    if places is None:  # no audit export was given
         return cells
     place = places.get(digest_of(receipt))
     if place is None:
@@ -178,9 +181,18 @@ def _cells(one: _Release, places: Mapping[bytes, int] | None) -> tuple[str, ...]
 async def _fetch(
     client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float
 ) -> list[_Release]:
+    """Fetch the receipts since a time, with the secrets that they concern.
+
+    Args:
+        client: of the owner.
+        network: the network whose keys were released.
+        backends: DIDs; None: the receipts of all recipients.
+        earliest: epoch seconds.
+    """
     await right_to(client, network, READ_RECEIPTS)
-    paths: dict[bytes, frozenset[str]] = {}  # those of each policy, by the policy's digest
+    paths: dict[bytes, frozenset[str]] = {}  # digest of a policy -> the paths that it names
     found = []
+    # CID of a grant that was made here -> the labels of its secrets
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
         if receipt.at < earliest or not _is_invoked_by(receipt, backends):
@@ -237,7 +249,7 @@ def _label(resource: str) -> str:
 
 def _parse_since(text: str) -> float:
     """Convert a date, a time or an age to epoch seconds."""
-    with suppress(InvalidInput):
+    with suppress(InvalidInput):  # not an age
         return SystemClock.now() - ttl_s_of(text)
     try:
         at = datetime.fromisoformat(text)
@@ -246,7 +258,9 @@ def _parse_since(text: str) -> float:
             f"--since {text[:30]} is not a date, a time or an age",
             hint="use a date (2026-01-31), a time (2026-01-31T12:00:00Z) or an age (12h, 90d)",
         ) from None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return at.timestamp()
 
 
 # --- the audit chain ------------------------------------------------------------------------------
@@ -258,6 +272,8 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
     Returns a mapping from receipt digests to entry numbers.
     """
     places: dict[bytes, int] = {}
+    # With room for the line break and one byte more, so that a longer entry is refused by its size.
+    lines = iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b"")
 
     def note(number: int, entry: bytes) -> None:
         digest = named_receipt(entry)
@@ -265,9 +281,7 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
             places[digest] = number
 
     try:
-        verify_export(
-            iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b""), node_did=node_did, on_entry=note
-        )
+        verify_export(lines, node_did=node_did, on_entry=note)
     except AuditChainBroken as error:
         raise AuditRefuted(
             f"the audit chain is invalid: {error}", hint="ask the operator for a new export"

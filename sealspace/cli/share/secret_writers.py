@@ -80,12 +80,14 @@ async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListSta
     An error leads to a warning, and the grants that were read before it are returned.
     """
     records: list[DelegationRecord] = []
+    # The right to read the list is one on a space: the session's primary one, or else `secrets`.
+    account = None if client.session.space else SECRETS_SPACE
     try:
         for status in LIVE:
             async for one in client.delegations.query(
                 direction="granted",
                 status=status,
-                account=None if client.session.space else SECRETS_SPACE,
+                account=account,
                 page_items=MAX_PAGE_ITEMS,
             ):
                 if len(records) == MOST_GRANTS:

@@ -64,7 +64,9 @@ async def share(
     if team and out:
         raise click.UsageError("--out requires --with DID; for a team: sealspace team add --out")
     shares = await client.sharing.shares()
-    dids = {one.folder.did for one in shares if one.folder.team == team} if team else {person}
+    dids = {person}
+    if team:
+        dids = {one.folder.did for one in shares if one.folder.team == team}
     if not dids:
         raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
     labels = [label_of(one, scope) for one in names]
@@ -88,10 +90,12 @@ async def unshare(
     Without names, this ends everything that is shared with them, after you confirm. The copies are
     deleted. What was read stays known, so store other values afterwards.
     """
-    team, labels = _team_in(person), [label_of(one, scope) for one in names]
+    team = _team_in(person)
+    did = None if team else person
+    labels = [label_of(one, scope) for one in names]
     if not labels:
         confirm(f"stop sharing everything with {person}?", yes=yes)
-    await _unshare(client, labels or None, None if team else person, team)
+    await _unshare(client, labels or None, did, team)
 
 
 @click.command(epilog="Example: `sealspace team add ops did:pkh:…`.")
@@ -151,6 +155,7 @@ async def list_(client: Client) -> None:
 
 
 def _team_in(person: str) -> str | None:
+    """Return the team in `team:NAME`, or None for a person's DID."""
     return person.removeprefix("team:") if person.startswith("team:") else None
 
 
@@ -163,6 +168,17 @@ async def _share(
     ttl_s: float,
     out: Path | None,
 ) -> None:
+    """Share secrets with a person, and write the person's grant to the file `out`.
+
+    Args:
+        client: of the owner.
+        labels: the secrets to share; empty to add a member to a team.
+        did: the person.
+        team: the team in which the person gets them; None: none.
+        node: address of the node of the person's network; None: the owner's node.
+        ttl_s: how long the person may read.
+        out: a new file, or None.
+    """
     async with Client(node) if node else nullcontext(client) as other:
         made = await client.sharing.share(
             labels,
@@ -183,6 +199,7 @@ async def _share(
 async def _unshare(
     client: Client, labels: Collection[str] | None, did: str | None, team: str | None
 ) -> None:
+    """Stop sharing secrets, or everything if `labels` is None."""
     ended = await client.sharing.unshare(labels, did=did, team=team)
     tell(
         f"ended, and deleted the copies of: {', '.join(ended) or 'nothing'}",

@@ -44,15 +44,11 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
     did, former = await _live(client)
     await client.encryption.ensure_network()
     values = client.kv(SECRETS_SPACE)
-    rights = [
-        allow(f"{values.space.text}/kv/{path}", ability)
-        for ability, paths in (
-            (KV_PUT, (*_SECRETS, USED_PREFIX)),
-            (KV_GET, ("iexec/apps/", "iexec/datasets/")),
-            (KV_METADATA, _SECRETS if public_checks else ()),
-        )
-        for path in paths
-    ]
+    granted = [(path, KV_PUT) for path in (*_SECRETS, USED_PREFIX)]
+    granted += [(path, KV_GET) for path in ("iexec/apps/", "iexec/datasets/")]
+    if public_checks:
+        granted += [(path, KV_METADATA) for path in _SECRETS]
+    rights = [allow(f"{values.space.text}/kv/{path}", ability) for path, ability in granted]
     portable = await client.delegations.delegate(
         did, rights, ttl_s=ttl_s, wallet=wallet_for(rights)
     )
@@ -85,7 +81,8 @@ def status() -> None:
 async def _live(client: Client) -> tuple[str, list[str]]:
     """Return the service's DID, and the CIDs of the owner's grants to it that are in force.
 
-    They come from the node's list: a session that may write the stored CID could name any grant.
+    The grants come from the node's list. The CID that is stored in the owner's space is only a hint
+    (SM3): a session that may write there could name any grant.
     """
     did = (await client.info()).sms_did
     if not did:
@@ -101,7 +98,9 @@ async def _used(client: Client) -> str:
     """Return the CID of the grant that the service uses (SM3)."""
     _, live = await _live(client)
     if live:
-        await client.encryption.ensure_network()  # it exists, but may be revoked
+        # `enable` created the network. This raises an error if it was revoked since: then the
+        # service writes nothing (SM3).
+        await client.encryption.ensure_network()
     with suppress(NotFound):
         stored = (await client.kv(SECRETS_SPACE).get(GRANT_KEY)).body
         for cid in live:

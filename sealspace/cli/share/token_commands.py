@@ -81,7 +81,8 @@ async def create(
     NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
     token is printed once and stored nowhere. The line alone is enough to read these secrets.
     """
-    # First: after the wallet signed, no failed request may keep the line from being printed.
+    # All requests come before the wallet signs. After that, no failed request may keep the line
+    # from being printed.
     await require_stored(client, secrets, scope)
     writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     line = await client.delegations.create_token(
@@ -152,14 +153,16 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
 
     Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.
     """
+    # The commands of both groups are the same functions.
     kind = OidcTrust if " ci " in click.get_current_context().command_path else MachineGrant
-    return [
-        token
-        async for one in client.delegations.query(direction="granted", status="active", tokens=True)
-        if (token := token_in(one.token or "")) is not None
-        and isinstance(token.granted, kind)
-        and token.owner == token.grant.delegator
-    ]
+    found = []
+    async for one in client.delegations.query(direction="granted", status="active", tokens=True):
+        token = token_in(one.token or "")
+        if token is None or not isinstance(token.granted, kind):
+            continue
+        if token.owner == token.grant.delegator:  # not made by the node for a job
+            found.append(token)
+    return found
 
 
 async def _last_uses(client: Client) -> Mapping[str, float]:
@@ -173,10 +176,11 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
     after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"
     for _ in range(_MOST_PAGES):
         page = await client.receipts.page(after=after)
-        found |= {
-            cid: one.at for one in page.receipts if one.ground == "machine" for cid in one.chain
-        }
-        if (after := page.after) is None:
+        for one in page.receipts:
+            if one.ground == "machine":
+                found |= dict.fromkeys(one.chain, one.at)
+        after = page.after
+        if after is None:
             break
     return found
 
