@@ -100,7 +100,9 @@ class LazyGroup(click.Group):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
         module, _, named = row.module.partition(":")
-        members, name = vars(import_module(module)), named or cmd_name.replace("-", "_")
+        members = vars(import_module(module))
+        name = named or cmd_name.replace("-", "_")
+        # The function may have an underscore at its end, such as `list_`.
         command: click.Command = members.get(f"{name}_") or members[name]
         command.name = cmd_name
         return share_options(command)
@@ -128,7 +130,7 @@ class LazyGroup(click.Group):
                     if isinstance(group, LazyGroup) and verb in group.table:
                         meant.append(f"{name} {verb}")
             if error.possibilities is not None:
-                error.possibilities[:0] = meant
+                error.possibilities[:0] = meant  # before the names that click found
             raise error
         return super().resolve_command(ctx, args)
 
@@ -149,12 +151,10 @@ class LazyGroup(click.Group):
                 error.ctx = click.Context(command, ctx, name)
             raise
         except ModuleNotFoundError as error:
-            extra = next(
-                (extra for extra, modules in EXTRAS.items() if error.name in modules), None
-            )
-            if extra is None:
-                raise
-            raise _missing(str(error.name), extra) from None
+            for extra, modules in EXTRAS.items():
+                if error.name in modules:
+                    raise _missing(str(error.name), extra) from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands into the help text."""

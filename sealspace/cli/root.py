@@ -66,10 +66,7 @@ class _Root(LazyGroup):
             text = what_happened(error, own=own_did())
             if shared().as_json and error.message != text:
                 print_lines(f"detail: {error.message}", err=True)
-            # The default by class, for codes without an exit status of their own.
-            refused = REFUSED if isinstance(error, NodeRefused) else FAILED
-            otherwise = WRONG_ARGUMENT if isinstance(error, InvalidInput) else refused
-            return fail(error.code, text, error.step, otherwise=otherwise)
+            return fail(error.code, text, error.step, otherwise=_default_status(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for heading, rows in SECTIONS.items():
@@ -98,6 +95,15 @@ click.version_option(__version__, message="%(version)s")(cli)
 share_options(cli)
 
 
+def _default_status(error: SealspaceError) -> int:
+    """Return the exit status for an error whose code has none of its own."""
+    if isinstance(error, InvalidInput):
+        return WRONG_ARGUMENT
+    if isinstance(error, NodeRefused):
+        return REFUSED
+    return FAILED
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
     hold_standard_streams()
@@ -111,15 +117,15 @@ def main(arguments: list[str] | None = None) -> int:
             "usage", _usage_text(error), f"{_command_meant(error)} --help", otherwise=WRONG_ARGUMENT
         )
     except click.Abort as error:
-        # click raises Abort for Ctrl-C or the end of input in a prompt, and for the answer "no".
-        # The context tells which. Every question comes before the change that it is about.
+        # click raises Abort for Ctrl-C or the end of input in a prompt, and `confirm` raises it for
+        # the answer "no". Only click's has a cause.
         cause = error.__context__
-        return fail(
-            "aborted",
-            "aborted" if cause else "nothing was changed, because you answered no",
-            "run the command again" if cause else "run the command again to answer yes",
-            otherwise=INTERRUPTED if isinstance(cause, KeyboardInterrupt) else FAILED,
-        )
+        if cause is None:
+            # Every question comes before the change that it is about.
+            text = "nothing was changed, because you answered no"
+            return fail("aborted", text, "run the command again to answer yes")
+        status = INTERRUPTED if isinstance(cause, KeyboardInterrupt) else FAILED
+        return fail("aborted", "aborted", "run the command again", otherwise=status)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         if error.filename is None:
@@ -147,17 +153,23 @@ def fail(code: str, text: str, hint: str, *, otherwise: int = FAILED) -> int:
 
 
 def _usage_text(error: click.ClickException) -> str:
+    """Describe a wrong call of a command in one line, with the most similar name, if any."""
     if isinstance(error, click.exceptions.NoSuchCommand):
-        text, meant = f"unknown command {error.command_name}", f": {_command_meant(error)}"
-    elif isinstance(error, click.NoSuchOption):
-        text, meant = f"unknown option {error.option_name}", f" {(error.possibilities or [''])[0]}"
-    else:
-        text = " ".join(error.format_message().split()).rstrip(".")
-        return text[:1].lower() + text[1:]
-    return f"{text}; did you mean{meant}?" if error.possibilities else text
+        text = f"unknown command {error.command_name}"
+        if error.possibilities:
+            text += f"; did you mean: {_command_meant(error)}?"
+        return text
+    if isinstance(error, click.NoSuchOption):
+        text = f"unknown option {error.option_name}"
+        if error.possibilities:
+            text += f"; did you mean {error.possibilities[0]}?"
+        return text
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return text[:1].lower() + text[1:]
 
 
 def _command_meant(error: click.ClickException) -> str:
+    """Return the command whose help explains an error, the most similar one for a wrong name."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     command = "sealspace" if context is None else context.command_path
     if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:

@@ -70,7 +70,9 @@ def shared() -> Shared:
     If no command runs, this returns the defaults.
     """
     context = click.get_current_context(silent=True)
-    found: Shared = Shared() if context is None else context.meta.get(_META, Shared())
+    if context is None:
+        return Shared()
+    found: Shared = context.meta.get(_META, Shared())
     return found
 
 
@@ -84,8 +86,9 @@ def share_options(command: click.Command) -> click.Command:
     for parameter in command.params:
         if parameter.metavar is None:  # an empty string hides the parameter
             parameter.metavar = _KINDS.get(parameter.type.name)
-    for below in command.commands.values() if isinstance(command, click.Group) else ():
-        share_options(below)
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            share_options(below)
     return command
 
 
@@ -113,11 +116,10 @@ class _SharedOption(click.Option):
         """
         if ctx.parent is None:
             return super().get_help_record(ctx)
-        return (
-            ("--json, --home, --node, -q", "Shared options, see sealspace --help.")
-            if self.name == "as_json"
-            else None
-        )
+        # Below `sealspace`, the first of the options has a line for all of them.
+        if self.name == "as_json":
+            return "--json, --home, --node, -q", "Shared options, see sealspace --help."
+        return None
 
 
 _option = partial(_SharedOption, expose_value=False, callback=_note)

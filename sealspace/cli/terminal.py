@@ -93,7 +93,9 @@ def with_home(line: str) -> str:
         return line
     root = click.get_current_context().find_root()
     assert isinstance(root.command, click.Group)  # `sealspace`
-    named = rf"\bsealspace (?!admin|serve)(?=(?:{'|'.join(root.command.list_commands(root))})\b)"
+    commands = "|".join(root.command.list_commands(root))
+    # `admin` and `serve` are the operator's.
+    named = rf"\bsealspace (?!admin|serve)(?=(?:{commands})\b)"
     # A quoted argument stays as it is: quotes within it would end it, and the rest would be code.
     quoted = r"""(?<!\w)'[^']*'(?:"'"'[^']*')*"""
     return re.sub(
@@ -197,14 +199,12 @@ def cell_text(value: object) -> str:
 def facts(named: Mapping[str, object]) -> list[str]:
     """Format names and values as aligned lines.
 
-    Values that are None are skipped.
+    A list or tuple has a line for each of its values. Values that are None are skipped.
     """
-    labelled = [
-        (name, line)
-        for name, value in named.items()
-        for line in (value if isinstance(value, tuple | list) else (value,))
-        if line is not None
-    ]
+    labelled: list[tuple[str, object]] = []
+    for name, value in named.items():
+        lines = value if isinstance(value, tuple | list) else (value,)
+        labelled += [(name, line) for line in lines if line is not None]
     width = max((len(name) for name, _ in labelled), default=0)
     return [f"{name:<{width}}  {line}" for name, line in labelled]
 
@@ -223,8 +223,11 @@ def age_text(at: float) -> str:
     """Describe how long ago something happened: `3 days ago`."""
     age_s = SystemClock.now() - at
     for unit, unit_s in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if (number := int(age_s / unit_s)) > 0:
-            return f"{number} {unit}{'' if number == 1 else 's'} ago"
+        number = int(age_s / unit_s)
+        if number == 1:
+            return f"1 {unit} ago"
+        if number > 1:
+            return f"{number} {unit}s ago"
     return "a moment ago"
 
 
@@ -267,49 +270,43 @@ def _what_happened(error: SealspaceError, own: str) -> str:
         case DecryptDenied():
             return _what_happened(error.refusal, own)
         case ReleaseRefused():
-            meaning = _RELEASE.get(
-                error.reason, "the attested code does not meet the required policy"
-            )
+            otherwise = "the attested code does not meet the required policy"
+            meaning = _RELEASE.get(error.reason, otherwise)
             return f"the node refuses to open it: {meaning} ({error.reason})"
         case NotGranted(missing=missing) if missing:
-            return (
-                "this session may not"
-                f" {'; '.join(_right(one.ability, one.resource.text, own) for one in missing)}"
-            )
+            rights = "; ".join(_right(one.ability, one.resource.text, own) for one in missing)
+            return f"this session may not {rights}"
         case ActionNotAuthorized():
-            return (
-                "the node does not allow this session to"
-                f" {_right(error.action, error.resource, own)}"
-            )
+            right = _right(error.action, error.resource, own)
+            return f"the node does not allow this session to {right}"
         case DelegationRevoked():
             return f"the grant or session used for this was revoked: {error.cid}"
         case TokenOutsideWindow():
             return f"the session or a grant is not valid at this time: {error.text}"
         case NodeRefused():
-            reason = (
-                error.text
-                or error.reason_in_words
-                or f"the node answers with status {error.status}"
-            )
-            asked = _REQUEST.match(error.asked)
-            if asked and asked["ability"]:
-                return (
-                    "cannot"
-                    f" {_right(asked['ability'], asked['resource'], own)}{asked['more'] or ''}:"
-                    f" {reason}"
-                )
-            return f"{_REQUEST.sub('', error.asked) or 'the node refuses it'}: {reason}"
+            return _refusal_of_node(error, own)
         case BatchIncomplete(__cause__=SealspaceError() as cause):
             count = len(error.done)
             return (
                 f"only {count} of {count + len(error.left)} values were written:"
                 f" {_what_happened(cause, own)}"
             )
-        case (
-            TransportError() | BackendUnreachable()
-        ):  # drop the request line, which means nothing to the user
+        case TransportError() | BackendUnreachable():
+            # Without the request line, which means nothing to the user.
             return _REQUEST.sub("", error.message, count=1)
     return error.message
+
+
+def _refusal_of_node(error: NodeRefused, own: str) -> str:
+    """Describe what the node refuses, and why."""
+    reason = error.text or error.reason_in_words or f"the node answers with status {error.status}"
+    # `asked` is a request line, a right, or plain text.
+    asked = _REQUEST.match(error.asked)
+    if asked and asked["ability"]:
+        right = _right(asked["ability"], asked["resource"], own)
+        return f"cannot {right}{asked['more'] or ''}: {reason}"
+    what = _REQUEST.sub("", error.asked) or "the node refuses it"
+    return f"{what}: {reason}"
 
 
 def _right(ability: str, resource: str, own: str) -> str:
@@ -354,9 +351,9 @@ def ask_hidden(label: str, *, twice: bool = False) -> str:
     with interruptible():
         while True:
             typed: str = click.prompt(label, hide_input=True, err=True)
-            if not twice or typed == click.prompt(
-                "repeat for confirmation", hide_input=True, err=True
-            ):
+            if not twice:
+                return typed
+            if typed == click.prompt("repeat for confirmation", hide_input=True, err=True):
                 return typed
             print_error("the two texts differ", "type it again, twice")
 
@@ -393,7 +390,7 @@ def confirm_replacing(path: Path | None, *, yes: bool) -> None:
 def counter(what: str, *, every: int, first: int = 0) -> Callable[[int], None]:
     """Return a function that prints a progress count.
 
-    It prints once per `every` items.
+    It prints once per `every` items, beginning with the number `first`.
     """
     following = first
 

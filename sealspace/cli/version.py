@@ -63,20 +63,7 @@ def version(
         from ..apps.provenance import MAX_BUNDLE_BYTES, require_build, verify_provenance  # an extra
 
         repository = repository_of(repository)
-        if file is not None:
-            data = file.read_bytes()
-        else:
-            records = file_records(Path(__file__).parents[2])
-            # The installer's list is not signed: it serves to name the first changed file.
-            recorded = (distribution(DISTRIBUTION).read_text("RECORD") or "").splitlines()
-            for line in records.splitlines() or ["all: none is installed"]:
-                if line not in recorded:
-                    raise ProvenanceInvalid(
-                        f"an installed file is not that of the wheel: {printable(line)}",
-                        claim="digest",
-                        hint="install a release's wheel in a new environment, not an editable one",
-                    )
-            data = records.encode()
+        data = _installed_records() if file is None else file.read_bytes()
         build = verify_provenance(
             read_named(bundle, most_bytes=MAX_BUNDLE_BYTES),
             hashlib.sha256(data).hexdigest(),
@@ -95,6 +82,25 @@ def version(
         },
         lines,
     )
+
+
+def _installed_records() -> bytes:
+    """Return the list of the installed files, which a release attests.
+
+    Raises ProvenanceInvalid if a file differs from the installer's list.
+    """
+    records = file_records(Path(__file__).parents[2])
+    # The installer's list is not signed: it serves to name the first changed file.
+    recorded = (distribution(DISTRIBUTION).read_text("RECORD") or "").splitlines()
+    # Without files, a line that is in no list makes the command fail too.
+    for line in records.splitlines() or ["all: none is installed"]:
+        if line not in recorded:
+            raise ProvenanceInvalid(
+                f"an installed file is not that of the wheel: {printable(line)}",
+                claim="digest",
+                hint="install a release's wheel in a new environment, not an editable one",
+            )
+    return records.encode()
 
 
 def file_records(folder: Path) -> str:

@@ -15,6 +15,11 @@ from .command_errors import ConfigurationError
 
 _SERVE = "sealspace serve"
 _MAX_PORT = 65_535
+# Columns of a row of `sockets`.
+LOCAL_END = 1
+OTHER_END = 2
+STATE = 3
+USER = 7
 _INODE = 9
 SOCKET_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENING = "0A"  # state of a socket in the kernel's tables
@@ -35,7 +40,7 @@ def bind_socket(host: str, port: int, *, command: str = _SERVE, hint: str = "") 
             bound.bind(address)
         except OSError as error:
             raise _unusable(host, port, error, command, hint) from None
-        closing.pop_all()
+        closing.pop_all()  # the socket stays open for the caller
     return bound
 
 
@@ -77,7 +82,8 @@ def _unusable(
         reason = f"{process_at(port) or 'another process'} is already listening there"
         # Suggest a fixed port, not port 0: clients have to know it.
         other = port + 1 if port < _MAX_PORT else port - 1
-        # Repeat the given options, except `--port`. Another program may have called this.
+        # Suggest the same command with its options, except `--port`. They are known only if this
+        # process is the command, and not another program that called this function.
         if set(command.split()[1:]).issubset(sys.argv):
             given = re.sub(r" --port[ =][0-9]+", "", shlex.join(sys.argv[1:]))
             command = f"sealspace {given}"
@@ -92,29 +98,35 @@ def process_at(port: int) -> str:
     """
     named: dict[int, str] = {}
     with suppress(OSError):
-        listening = {
-            f"socket:[{columns[_INODE]}]"
-            for columns in sockets()
-            if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port
-        }
-        for descriptor in Path("/proc").glob("[0-9]*/fd/*") if listening else ():
+        listening = set()
+        for columns in sockets():
+            _, _, own_port = columns[LOCAL_END].rpartition(":")
+            if columns[STATE] == _LISTENING and int(own_port, 16) == port:
+                listening.add(f"socket:[{columns[_INODE]}]")
+        if not listening:
+            return ""
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
             with suppress(OSError):
                 if str(descriptor.readlink()) in listening:
-                    pid = int(descriptor.parts[2])
-                    named[pid] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
+                    _, _, pid, *_ = descriptor.parts  # /proc/PID/fd/NUMBER
+                    named[int(pid)] = printable(Path(f"/proc/{pid}/comm").read_text().strip())
     others = named.keys() - {os.getpid()}
+    if not others:
+        return ""
     # The lowest id is usually the parent; its workers inherited the socket.
-    return f"process {min(others)} ({named[min(others)]})" if others else ""
+    lowest = min(others)
+    return f"process {lowest} ({named[lowest]})"
 
 
 def sockets(tables: Iterable[Path] = SOCKET_TABLES) -> Iterator[list[str]]:
     """Yield the rows of the kernel's TCP socket tables.
 
-    Each row is split into columns. Columns 1 and 2 are the two ends, 3 is the state, 7 the user id
-    and 9 the inode.
+    Each row is split into columns: LOCAL_END, OTHER_END, STATE, USER (its id) and others.
     """
     for table in tables:
         with suppress(OSError, UnicodeDecodeError):
-            for line in table.read_text("ascii").splitlines()[1:]:
-                if len(columns := line.split()) > _INODE:
+            rows = table.read_text("ascii").splitlines()[1:]  # without the headers
+            for line in rows:
+                columns = line.split()
+                if len(columns) > _INODE:
                     yield columns

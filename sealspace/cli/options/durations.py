@@ -15,7 +15,10 @@ _UNITS_S = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 def ttl_s_of(text: str, *, option: str = "--expires", most_days: int = 365) -> float:
     """Convert a duration such as `90d` to seconds."""
-    ttl_s = int(text[:-1]) * _UNITS_S[text[-1]] if _DURATION.fullmatch(text) else 0.0
+    ttl_s = 0.0  # too short: refused below
+    if _DURATION.fullmatch(text):
+        number, unit = text[:-1], text[-1]
+        ttl_s = int(number) * _UNITS_S[unit]
     if not MIN_TTL_S <= ttl_s <= most_days * 86_400:
         raise InvalidInput(
             f"{option} {text[:20]} is not a duration from 1m to {most_days}d",

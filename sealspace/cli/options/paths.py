@@ -63,14 +63,18 @@ def read_named(path: Path, *, most_bytes: int) -> bytes:
 
 def require_readable(path: Path, *, hint: str | None = None) -> None:
     """Check that a path is a readable file."""
+    number: int | None = None
     try:
         # The file is not opened here: opening a named pipe would block, and reading would empty it.
         path.stat()
-        number = errno.EISDIR if path.is_dir() else None
         if not os.access(path, os.R_OK):
             number = errno.EACCES
-    except (OSError, ValueError) as error:
-        number = getattr(error, "errno", errno.EINVAL)
+        elif path.is_dir():
+            number = errno.EISDIR
+    except OSError as error:
+        number = error.errno
+    except ValueError:  # for a path that no system has, such as one with a zero byte
+        number = errno.EINVAL
     if number is not None:
         raise _unreadable(path, number, hint)
 
@@ -85,12 +89,15 @@ def require_free(path: Path) -> Path:
 
     The file must not exist yet, and its folder must exist.
     """
-    if path.exists() or not path.parent.is_dir():
-        reason = "the file already exists" if path.exists() else "there is no such folder"
-        raise InvalidInput(
-            f"cannot create {path}: {reason}", hint="choose another place, or remove the file"
-        )
-    return path
+    if path.exists():
+        reason = "the file already exists"
+    elif not path.parent.is_dir():
+        reason = "there is no such folder"
+    else:
+        return path
+    raise InvalidInput(
+        f"cannot create {path}: {reason}", hint="choose another place, or remove the file"
+    )
 
 
 grants_option = click.option(

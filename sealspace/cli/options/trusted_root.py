@@ -36,13 +36,17 @@ def load_trusted_root(path: Path | None) -> "TrustedRoot":
     # Needs the extra `provenance`, which not every use of these commands does.
     from ...apps.provenance import MAX_TRUSTED_ROOT_BYTES, fetch_trusted_root, parse_trusted_root
 
-    if path is None:  # downloaded once for a command
+    if path is None:
         meta = click.get_current_context().meta
-        root: TrustedRoot = meta.get(__name__) or meta.setdefault(__name__, fetch_trusted_root())
+        if __name__ not in meta:  # downloaded once for a command
+            meta[__name__] = fetch_trusted_root()
+        root: TrustedRoot = meta[__name__]
         return root
     data = read_named(path, most_bytes=MAX_TRUSTED_ROOT_BYTES)
     days = int((SystemClock.now() - path.stat().st_mtime) / 86_400)
     tell(f"trusted root {path}, {days} day{'' if days == 1 else 's'} old")
-    line = data.partition(b"\n")[0]
+    line, _, _ = data.partition(b"\n")
+    # In JSON lines, the first line is a whole document. Otherwise all lines are one document. Of a
+    # file that is too long, everything is passed on, so that the parser refuses it.
     is_whole = line.rstrip().endswith(b"}") and len(data) <= MAX_TRUSTED_ROOT_BYTES
     return parse_trusted_root(line if is_whole else data)

@@ -7,7 +7,7 @@ Example:
 """
 
 from collections.abc import Callable
-from functools import reduce, wraps
+from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args
@@ -44,11 +44,12 @@ class Accepted(NamedTuple):
 
     def policy(self, code: Policy) -> NodePolicy:
         """Return the default node policy with the owner's exceptions."""
+        origins: tuple[SecretOrigin, ...] = ("platform",)
+        if self.operator_secret:
+            origins = get_args(SecretOrigin)
         return NodePolicy(
             code=code,
-            secret_origins=frozenset(
-                get_args(SecretOrigin) if self.operator_secret else ("platform",)
-            ),
+            secret_origins=frozenset(origins),
             release_roots=frozenset(self.release_roots),
             accepts_node_policy=self.node_policy,
             release_key_providers=self.key_providers,
@@ -78,7 +79,7 @@ def _root(text: str) -> bytes:
     try:
         root = bytes.fromhex(text)
     except ValueError:
-        root = b""
+        root = b""  # refused below by its length
     if len(root) != _ROOT_BYTES:
         raise ConfigurationError("--accept-root is not a SHA-256", hint="write 64 hex digits")
     return root
@@ -102,7 +103,11 @@ def gathering(
             given[name] = kind(**{member: given.pop(member) for member in members})
             return command(*arguments, **given)
 
-        return reduce(lambda made, option: option(made), reversed(options), gathered)
+        # The decorator that is applied last is the first option in the help.
+        made: Callable[..., Any] = gathered
+        for option in reversed(options):
+            made = option(made)
+        return made
 
     return decorate
 

@@ -110,6 +110,15 @@ class Profile(FrozenStruct, kw_only=True, rename="camel"):
     opens_browser: bool = True
     kind: Literal["key", "browser", "phrase"] = msgspec.field(default="key", name="wallet")
 
+    def is_consistent(self) -> bool:
+        """Return whether the kind of wallet fits the key file and the owner."""
+        if (self.kind == "key") != (self.key_file is not None):
+            return False
+        # A browser wallet has an Ethereum address. A recovery phrase makes a key (did:key).
+        if is_wallet(principal_of(self.owner)):
+            return self.kind != "phrase"
+        return self.kind != "browser"
+
     def wallet(self) -> Wallet | None:
         """Open the owner's wallet.
 
@@ -124,7 +133,9 @@ class Profile(FrozenStruct, kw_only=True, rename="camel"):
             from .wallet_page import BrowserWallet
 
             return BrowserWallet(principal_of(self.owner), self.node, opens=self.opens_browser)
-        return open_keystore(self.key_file) if self.is_keystore else read_wallet(self.key_file)
+        if self.is_keystore:
+            return open_keystore(self.key_file)
+        return read_wallet(self.key_file)
 
 
 class KeptGrant(NamedTuple):
@@ -135,6 +146,18 @@ class KeptGrant(NamedTuple):
 
     url: str | None
     portable: PortableDelegation
+
+    def is_for(self, target: str) -> bool:
+        """Return whether a backend received the grant, or a job received it for the backend.
+
+        `target` is the backend's DID, or its address without a slash at the end.
+        """
+        if self.portable.delegate_did == target:
+            return True
+        if self.url is not None and self.url.rstrip("/") == target:
+            return True
+        run = run_grant_of(self.portable)
+        return run is not None and run.statement.refresh_for == target
 
 
 @frozen
@@ -179,14 +202,11 @@ class OwnerHome:
         if stored_policy is not None and node_policy is None:
             raise NotSignedIn(f"the node policy in {path} cannot be read", hint=_HINT)
         try:
+            # The hook makes paths of texts.
             found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
         except msgspec.ValidationError:
             found = None
-        if (
-            found is None
-            or (found.key_file is None) == (found.kind == "key")
-            or found.kind == ("phrase" if is_wallet(principal_of(found.owner)) else "browser")
-        ):
+        if found is None or not found.is_consistent():
             raise NotSignedIn(f"{path} does not contain valid login settings", hint=_HINT)
         # A key file inside the folder is stored as a relative path, so the folder can be copied.
         if found.key_file is not None:
@@ -198,7 +218,9 @@ class OwnerHome:
 
         This happens when a folder is copied whose profile names the key by its absolute path.
         """
-        folder = self.folder if path is None else path.parent
+        if path is None:
+            return False
+        folder = path.parent
         is_home = folder.name == FOLDER_NAME or (folder / "profile.json").exists()
         return is_home and folder.resolve() != self.folder.resolve()
 
@@ -207,6 +229,7 @@ class OwnerHome:
 
         The session may have expired.
         """
+        # Refuses a command for owners that runs with a machine token (CL5).
         uses_machine_token()
         profile = self.profile()
         reason = "the session of the last login cannot be read"
@@ -219,10 +242,11 @@ class OwnerHome:
         except FileNotFoundError:
             reason = "not logged in on this machine"
         except InvalidSession as error:
-            if error.hint != error.default_hint:  # other users can access the file
+            # A hint of its own says how to correct the file, which other users can access.
+            if error.hint != error.default_hint:
                 raise NotSignedIn(error.message, hint=error.hint) from None
         except OSError:
-            pass
+            pass  # `reason` says that it cannot be read
         raise NotSignedIn(reason, hint=_again(profile))
 
     def live_session(self) -> tuple[Profile, Session]:
@@ -243,7 +267,8 @@ class OwnerHome:
 
         They replace those of the previous login.
         """
-        key_file, own = profile.key_file, self.folder.absolute()
+        key_file = profile.key_file
+        own = self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
         plain = replace(profile, key_file=key_file, node_policy=None)
@@ -294,6 +319,7 @@ class OwnerHome:
         """
         if uses_machine_token():
             if TOKEN_VARIABLE not in os.environ:
+                # In the environment, so that a command with several clients exchanges once (CL5).
                 os.environ[TOKEN_VARIABLE] = await exchange_id_token(self.node)
             async with Client.from_environment(self.node) as client:
                 yield client
@@ -301,7 +327,8 @@ class OwnerHome:
         profile, session = self.live_session()
         async with opened(profile, self.node or profile.node, session) as client:
             if profile.node_policy is not None:
-                # Before any answer is used, not only before a token is sent.
+                # The client itself checks the node before it sends a token. This check comes before
+                # the node's first answer is used, too.
                 await client.node_evidence()
             try:
                 yield client
@@ -349,14 +376,15 @@ class OwnerHome:
         """
         found = []
         for path, portable in self._portables("grants"):
+            url = None
             address = path.with_suffix(".url")
-            with suppress(OSError):
-                url = (
-                    read_bounded(address, most_bytes=_MAX_PROFILE_BYTES).decode("utf-8", "replace")
-                    if address.exists()
-                    else None
-                )
-                found.append(KeptGrant(url, portable))
+            try:
+                if address.exists():
+                    data = read_bounded(address, most_bytes=_MAX_PROFILE_BYTES)
+                    url = data.decode("utf-8", "replace")
+            except OSError:
+                continue
+            found.append(KeptGrant(url, portable))
         return tuple(found)
 
     def grants_to(self, target: str) -> tuple[KeptGrant, ...]:
@@ -365,13 +393,7 @@ class OwnerHome:
         `target` is the backend's address or DID.
         """
         target = target.rstrip("/")
-        return tuple(
-            one
-            for one in self.grants()
-            if one.portable.delegate_did == target
-            or (one.url is not None and one.url.rstrip("/") == target)
-            or ((run := run_grant_of(one.portable)) and run.statement.refresh_for == target)
-        )
+        return tuple(one for one in self.grants() if one.is_for(target))
 
     def keep_received(self, portable: PortableDelegation) -> None:
         """Store a received grant for use in later sessions."""
@@ -385,9 +407,13 @@ class OwnerHome:
         return tuple(portable for _, portable in self._portables("received"))
 
     def _portables(self, folder: str) -> Iterator[tuple[Path, PortableDelegation]]:
+        """Yield the grants in the files of a folder, and skip unreadable files."""
         for path in sorted((self.folder / folder).glob("*.json")):
-            with suppress(OSError, InvalidPortableDelegation):
-                yield path, decode_portable(read_bounded(path, most_bytes=MAX_PORTABLE_BYTES))
+            try:
+                portable = decode_portable(read_bounded(path, most_bytes=MAX_PORTABLE_BYTES))
+            except (OSError, InvalidPortableDelegation):
+                continue
+            yield path, portable
 
     def forget_received(self, cid: str) -> None:
         """Delete a stored grant that the owner received."""
@@ -477,6 +503,7 @@ def uses_machine_token() -> bool:
     """
     allowed: tuple[str, ...] = _FOR_TOKENS
     found = [one for one in (TOKEN_VARIABLE, TRUST_VARIABLE) if one in os.environ]
+    # The token of a job that refreshes grants names no secrets.
     if TOKEN_VARIABLE in found and token_of(read_token(os.environ[TOKEN_VARIABLE])) is None:
         allowed = _FOR_JOBS
     if found and click.get_current_context().command_path not in allowed:
@@ -592,7 +619,7 @@ def open_keystore(path: Path) -> WalletSigner:
     The password comes from the environment or the terminal.
     """
     try:
-        # Before the password is asked for.
+        # A malformed file is refused before the password is asked for.
         parse_keystore(read_bounded(path, most_bytes=MAX_KEYSTORE_BYTES))
         password = os.environ.get(PASSWORD_VARIABLE)
         if password is None:

@@ -61,7 +61,14 @@ from capabilities.strict_json import Json, JsonObject, parse_json
 from ...errors import SealspaceError
 from ...printable import printable_line
 from ...service.command_errors import NotSigned
-from ...service.listening_socket import SOCKET_TABLES, sockets
+from ...service.listening_socket import (
+    LOCAL_END,
+    OTHER_END,
+    SOCKET_TABLES,
+    STATE,
+    USER,
+    sockets,
+)
 from ...wallets import crockford
 from ..provided import console_files
 from ..terminal import interruptible, print_lines, what_happened, with_home
@@ -81,6 +88,7 @@ _CODE_LABEL = "sealspace/console-code/1"
 _TAB = re.compile(r"[0-9a-f]{32}")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _JSON = "application/json"
+_ESTABLISHED = "01"  # state of a socket in the kernel's tables
 _AGAIN = "start the command again, and open the address that it prints"
 
 View = Mapping[str, Json]
@@ -135,7 +143,8 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
 
     def accept(answer: Mapping[str, Json]) -> Principal:
         # The account is not verified here: without its signature it is of no use.
-        address, chain = answer.get("address"), answer.get("chainId")
+        address = answer.get("address")
+        chain = answer.get("chainId")
         try:
             if not isinstance(chain, int) or chain < 1:
                 raise ValueError
@@ -147,11 +156,8 @@ def connect_browser(node: str, *, opens: bool, before: str | None) -> BrowserWal
                 hint="choose an account in the wallet",
             ) from None
 
-    return BrowserWallet(
-        _page(node, opens=opens).ask({"kind": "connect", "before": before}, accept),
-        node,
-        opens=opens,
-    )
+    did = _page(node, opens=opens).ask({"kind": "connect", "before": before}, accept)
+    return BrowserWallet(did, node, opens=opens)
 
 
 def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage":
@@ -172,20 +178,27 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
         page = context.meta[_META] = context.with_resource(WalletPage(context.command_path, node))
         url = page.url
         if console is not None:
-            # In the fragment, which browsers do not send to the node.
+            # The token is in the fragment, which browsers do not send to the node.
             url = f"{console}#/link?to={page.server_address[1]}.{page.token}"
-        # Printed also with --quiet: the person needs the address.
+        # `print_lines` prints with --quiet, too: the person needs the address.
         print_lines(
             f"open this page in your browser within {LIMIT_S / 60:g} minutes:", f"  {url}", err=True
         )
-        # Without a display, `webbrowser` would start a text browser in the command's terminal.
-        if opens and (
-            sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-        ):
+        if opens and _has_display():
             # In a thread, because `webbrowser` may wait until the browser ends.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     found: WalletPage = context.meta[_META]
     return found
+
+
+def _has_display() -> bool:
+    """Return whether a browser can open a window.
+
+    Without a display, `webbrowser` would start a text browser in the command's terminal.
+    """
+    if sys.platform != "linux":
+        return True
+    return any(os.environ.get(variable) for variable in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 class BrowserLink:
@@ -270,8 +283,9 @@ class WalletPage(ThreadingMixIn, TCPServer):
         return self
 
     def __exit__(self, *failure: Any) -> None:  # Any: as in socketserver
+        _, raised, _ = failure
         view: View
-        match failure[1]:
+        match raised:
             case None:
                 view = self.last
             case SealspaceError() as error:
@@ -290,7 +304,7 @@ class WalletPage(ThreadingMixIn, TCPServer):
                 }
         with self._changed:
             self._show(view)
-            if self._tab:
+            if self._tab:  # a page is open, and fetches its last view
                 self._changed.wait_for(lambda: self._delivered == self._version, FAREWELL_S)
         self.shutdown()
         self.server_close()
@@ -298,7 +312,12 @@ class WalletPage(ThreadingMixIn, TCPServer):
     # --- the command ------------------------------------------------------------------------------
 
     def ask(self, view: View, accept: Callable[[Mapping[str, Json]], T]) -> T:
-        """Show a question on the wallet page, and wait for the answer."""
+        """Show a question on the wallet page, and wait for the answer.
+
+        Args:
+            view: the question.
+            accept: returns the result of an answer, or raises AnswerRefused. `exchange` calls it.
+        """
         answers: list[T] = []
         with interruptible(), self._changed:
             self._accept = lambda answer: answers.append(accept(answer))
@@ -312,10 +331,14 @@ class WalletPage(ThreadingMixIn, TCPServer):
             return answers[0]
         if self._is_cancelled:
             raise NotSigned("signing was cancelled in the browser", hint=_AGAIN)
-        missing = {"connect": "no wallet was connected", "link": "the console sent no key"}.get(
-            str(view["kind"]), "the wallet did not sign"
-        )
-        missing = missing if self._tab else "the page was not opened"
+        if not self._tab:
+            missing = "the page was not opened"
+        elif view["kind"] == "connect":
+            missing = "no wallet was connected"
+        elif view["kind"] == "link":
+            missing = "the console sent no key"
+        else:
+            missing = "the wallet did not sign"
         raise NotSigned(
             f"waiting for the browser wallet timed out after {LIMIT_S / 60:g} minutes: {missing}",
             hint=_AGAIN,
@@ -343,14 +366,14 @@ class WalletPage(ThreadingMixIn, TCPServer):
         if not isinstance(tab, str) or not isinstance(version, int):
             raise AnswerRefused(400, "not an answer")
         with self._changed:
-            if version == 0 and _TAB.fullmatch(tab):
+            if version == 0 and _TAB.fullmatch(tab):  # a tab that was just opened
                 self._tab = tab
                 self._changed.notify_all()
             if "answer" not in message:
                 self._changed.wait_for(
                     lambda: self._version != version or self._tab != tab, _POLL_S
                 )
-            if not self._tab or tab != self._tab:  # only the last tab answers (LP5)
+            if not self._tab or tab != self._tab:  # only the tab that was opened last (LP5)
                 raise AnswerRefused(
                     409,
                     "this tab is no longer active: the page was opened in another tab",
@@ -460,17 +483,23 @@ class _Exchange(BaseHTTPRequestHandler):
         return place
 
     def _file(self, place: str) -> None:
-        name = place.removeprefix("files/") if place else "sign_in/index.html"
+        """Send the page, or a file below `files/`. Other pages of the console are not sent."""
+        name = "sign_in/index.html"
+        is_sent = True
+        if place:
+            name = place.removeprefix("files/")
+            is_sent = name != place and not name.endswith(".html")
         body = self.server.files.get(name)
-        if body is None or name == place or (place and name.endswith(".html")):
+        if body is None or not is_sent:
             raise AnswerRefused(404, "no such file")
         self._send(200, self.server.console.TYPES[name.rpartition(".")[2]], body)
 
     def _receive(self, place: str) -> None:
+        """Read a message from the page, and send what the page has to show."""
         # Another site's form cannot send JSON, and its scripts send another Origin (LP4).
         if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:
             raise AnswerRefused(403, "requests from other sites are refused")
-        # Several lengths, joined by a comma, do not match the pattern.
+        # Two lengths, joined by a comma, do not match the pattern, and neither does none.
         length = ",".join(self.headers.get_all("Content-Length", ()))
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "the body needs a Content-Length")
@@ -529,17 +558,22 @@ def peer_user(
         The user id; None if the tables do not list the client's socket, or it was closed.
     """
 
+    # The tables have each 32 bits of an address as a number of this machine, in hex.
     def word(data: bytes) -> str:
         return f"{int.from_bytes(data, sys.byteorder):08X}"
 
     def end(address: tuple[str, int], before: str) -> str:
-        return f"{before}{word(socket.inet_aton(address[0]))}:{address[1]:04X}"
+        host, port = address
+        return f"{before}{word(socket.inet_aton(host))}:{port:04X}"
 
+    # A browser may connect by an IPv6 socket. The table of IPv6 then has mapped addresses, such as
+    # ::ffff:127.0.0.1.
     mapped = f"{0:016X}{word(bytes.fromhex('0000ffff'))}"
     ends = {(end(client, before), end(server, before)) for before in ("", mapped)}
     for columns in sockets(tables):
-        # The kernel lists a closed socket under user 0. Only state 01 (established) counts, or
-        # every closed connection would pass as root's.
-        if (columns[1], columns[2]) in ends and columns[3] == "01":
-            return int(columns[7])
+        # The kernel lists a closed socket under user 0. Only established ones count, or every
+        # closed connection would pass as root's.
+        is_between = (columns[LOCAL_END], columns[OTHER_END]) in ends
+        if is_between and columns[STATE] == _ESTABLISHED:
+            return int(columns[USER])
     return None
