@@ -44,6 +44,7 @@ from .program_commands import project_of
 _RIGHT_TTL_S = 12 * 3600.0
 _MAX_INPUT_BYTES = 10_000_000
 _MAX_KEY_BYTES = 4096
+_HASH_DIGITS = 64
 _Result = TypeVar("_Result")
 
 
@@ -109,6 +110,7 @@ def call(
     if repository or commit:
         named["GitHub"] = {"repo": repository, "commit": commit, "build_target": target}
     data = None if source is None else read_named(source, most_bytes=_MAX_INPUT_BYTES)
+    # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
     if data is not None and len(data) > _MAX_INPUT_BYTES:
         raise InvalidInput(f"the input must be at most {_MAX_INPUT_BYTES} bytes long")
     if key_file is not None:
@@ -161,6 +163,7 @@ def _tell_about_run(answer: JsonObject) -> None:
 
 
 def _tell_waiting(code: str, pause_s: float) -> None:
+    """Print that a call was refused with an error code, and is sent again after a pause."""
     tell(f"the program could not start ({code}); trying again in {pause_s:g} s")
 
 
@@ -178,6 +181,7 @@ def _show(answer: JsonObject, url: str) -> None:
         print_value(output if isinstance(output, str) else json.dumps(output))
     if error is None:
         return
+    # With an API key, `error` is the text, and `code` is beside it. Otherwise `error` has both.
     if isinstance(error, dict):
         code = error.get("code")
         error = error_text(error)
@@ -218,7 +222,7 @@ def _body(
 ) -> JsonObject:
     """Return the JSON request body for a call in the name of the logged-in owner."""
     if program is not None:
-        is_hash = "/" not in program and len(program) == 64
+        is_hash = "/" not in program and len(program) == _HASH_DIGITS
         if is_hash:
             named = named | {"wasmSha256": checked_sha256(program, what="the program")}
         else:
@@ -252,6 +256,7 @@ async def with_call_right(client: Client, ask: Callable[[Client], Awaitable[_Res
 
 
 def _key(file: Path) -> str:
+    """Read an API key. The mode of a file is checked; standard input has none."""
     if str(file) == "-":
         data = read_named(file, most_bytes=_MAX_KEY_BYTES)
     else:
@@ -266,12 +271,15 @@ def _key(file: Path) -> str:
 
 def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
     """Return the JSON request body for a call authorised by an API key."""
-    try:
-        body: JsonObject = {"input": None if data is None else json.loads(data)}
-    except ValueError:
-        raise InvalidInput(
-            "the input must be JSON if an API key is used", hint='put text in double quotes: "TEXT"'
-        ) from None
+    body: JsonObject = {"input": None}
+    if data is not None:
+        try:
+            body["input"] = json.loads(data)
+        except ValueError:
+            raise InvalidInput(
+                "the input must be JSON if an API key is used",
+                hint='put text in double quotes: "TEXT"',
+            ) from None
     if secrets is not None:
         body["secrets_ref"] = _secrets(secrets, "account_id")
     return body
@@ -280,13 +288,13 @@ def _api_body(data: bytes | None, secrets: str | None) -> JsonObject:
 def _secrets(text: str, member: str) -> JsonObject:
     """Convert `OWNER/PROFILE` to the JSON that selects a call's secrets.
 
-    `me` means the logged-in owner.
+    `me` means the logged-in owner. `member` is the name of the JSON member for the owner, which
+    differs between calls with and without an API key.
     """
     owner, _, profile = text.partition("/")
-    return {
-        member: owner_home().profile().owner if owner == "me" else owner,
-        "profile": profile or "default",
-    }
+    if owner == "me":
+        owner = owner_home().profile().owner
+    return {member: owner, "profile": profile or "default"}
 
 
 @click.command(

@@ -13,6 +13,8 @@ from ..reasons import RunRefused
 
 _BUILD = "build the program for wasm32-wasip1 or wasm32-wasip2, and pass that target as --target"
 _CHAIN = "runners read no blockchain; spec/runner/README.md lists what to use instead"
+# A part of the code or the detail of a refusal -> the next step. The last row that matches counts,
+# so the step for an interface is preferred to the one for "program-imports" (RN215).
 _HINTS = {
     "compile-limit": "build a smaller program, with fewer dependencies",
     "program-imports": "use only WASI functions, without files and sockets",
@@ -37,11 +39,11 @@ async def check(wasm: bytes, target: Target) -> None:
             await executor.compile(hashlib.sha256(wasm).hexdigest(), target, load)
     except RunRefused as refused:
         reason = refused.reason
-        named = f": {reason.detail}" if reason.detail else ""
-        # The hint for an interface comes before the one for its code (RN215)
-        hints = [
-            hint for start, hint in _HINTS.items() if start in f"{reason.code} {reason.detail}"
-        ]
-        raise InvalidInput(
-            f"{reason.sentence.rstrip('.')}{named}", hint=(hints or [_BUILD])[-1]
-        ) from refused
+        text = reason.sentence.rstrip(".")
+        if reason.detail:
+            text += f": {reason.detail}"
+        hint = _BUILD
+        for part, step in _HINTS.items():
+            if part in f"{reason.code} {reason.detail}":
+                hint = step
+        raise InvalidInput(text, hint=hint) from refused

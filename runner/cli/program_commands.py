@@ -98,7 +98,8 @@ from sealspace.spaces import PublicKv
 from sealspace.wallets import Wallet
 
 _MAX_MANIFEST_BYTES = 64 * 1024
-# More than a statement or a bundle may have: who parses it names the limit that is exceeded.
+# More than the limits of statements and bundles: their parsers refuse what is longer, and name the
+# limit.
 _MOST_READ_BYTES = 512 * 1024
 _private = flag_option(
     "--private",
@@ -166,7 +167,7 @@ async def publish(
     checked_project_name(name)
     wasm = read_named(file, most_bytes=MAX_PROGRAM_BYTES)
     manifest = None if manifest_file is None else _manifest(manifest_file)
-    target = target or TARGET_OF.get(wasm[:8])
+    target = target or TARGET_OF.get(wasm[:8])  # the file begins with magic number and version
     if target is None:
         raise InvalidInput(
             f"{file} is not a WebAssembly program",
@@ -249,8 +250,10 @@ async def list_(client: Client, developer: str | None) -> None:
     Your own projects, public and private ones, are listed with the active version, the number of
     versions and the bytes of their programs.
     """
+    # Any name of a project, because only its developer counts here.
     project = project_of("x" if developer is None else f"{developer}/x")
     keys = await _keys(client, project, "projects/")
+    # projects/NAME/versions/SHA256
     names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
     found: list[JsonObject] = []
     for name in names:
@@ -371,10 +374,7 @@ async def provenance(
 
 @contextmanager
 def explained(name: str, *, private: bool) -> Iterator[None]:
-    """Convert errors from the node to errors with a hint.
-
-    The hint is the next command to run.
-    """
+    """Convert errors of the node about the project `name` to errors with the next step."""
     try:
         yield
     except (NotGranted, SpaceNotFound) as error:
@@ -461,6 +461,7 @@ async def _stated(client: Client, project: ProjectId) -> tuple[Active | None, li
 
 
 async def _keys(client: Client, project: ProjectId, prefix: str) -> list[str]:
+    """List the keys with a prefix in the spaces of a project. A key may be in several spaces."""
     keys: list[str] = []
     for place in _places(client, project):
         with suppress(NotFound, NotGranted):
@@ -541,7 +542,8 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
     if force:
         write = replace_file
     else:
-        # A key that is overwritten is lost, with what it encrypts (DS6).
+        # Nothing is written if one of the files exists (DS6): data that was encrypted with a key
+        # is lost when the key is overwritten.
         require_free(blob)
         require_free(key_file)
         write = make_file
@@ -573,6 +575,7 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     found["url"] = url
     found["publishedAt"] = time_text(SystemClock.now())
     statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
+    # Refuse now what every reader of the statement would refuse, such as a malformed address.
     try:
         parse_dataset(statement, dataset)
     except StatementInvalid as error:
@@ -591,7 +594,7 @@ async def push_key(client: Client, name: str, keyfile: Path) -> None:
     """Encrypt and store the key in KEYFILE as the key of the data set NAME."""
     data = read_key(keyfile, "key file", KeyFileUnusable, most_bytes=_MAX_KEY_BYTES)
     text = data.decode("ascii", "replace").strip()
-    parse_dataset_key(text)
+    parse_dataset_key(text)  # refuses a text that is not a key
     secret = dataset_secret(address_of("dataset", project_of(name)))
     await store_secret(
         client, secret.name, lambda: text, scope=secret.scope, if_absent=True, yes=True
@@ -620,7 +623,8 @@ async def _record_address(
     kv = client.kv(SECRETS_SPACE)
     key = owner_record_key(kind, address)
     member = "project" if kind == "app" else kind
-    # A login has no rights on these keys, because they are no secrets.
+    # These keys are in the space `secrets`, but are not those of secrets, so a login has no right
+    # to write them.
     await client.delegations.add_right(wallet, [allow(f"{kv.space.text}/kv/{key}", KV_PUT)])
     with suppress(PreconditionFailed):  # recorded before: the name determines the address
         await kv.put(key, canonical_bytes({member: project.name}), if_absent=True)

@@ -42,6 +42,8 @@ from sealspace.wire.portable import PortableDelegation, portable_of
 
 from .program_commands import active_hash, project_of, proven
 
+_HASH_DIGITS = 64
+
 Granting = Callable[[Sequence[str], RunStatement, float], Awaitable[JsonObject]]
 """Grants secrets to a runner under a run statement for some seconds, and delivers the grant."""
 
@@ -53,6 +55,11 @@ class WantedBuild(NamedTuple):
     ref: str | None
     workflow: str | None
     trusted_root: Path | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said about the build. The trusted root alone says nothing."""
+        return self.repository is None and self.ref is None and self.workflow is None
 
 
 build_options = gathering(
@@ -84,7 +91,7 @@ async def program_rules(
 
     With a repository, the build of the one program is verified, and is its label (PV14).
     """
-    if all(one is None for one in wanted[:3]):
+    if wanted.is_empty:
         return tuple([await _program(client, one, follows=follows) for one in programs])
     if wanted.repository is None or follows or len(programs) > 1:
         raise click.UsageError(
@@ -101,17 +108,19 @@ async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild)
     sha256 = await active_hash(client, project)
     build = (await proven(client, project, sha256, wanted.trusted_root)).build
     repository = wanted.repository or build.repository
+    # Another repository may have taken the name since the last grant, but not the number. GitHub
+    # ignores capitals in names.
     known = [
         one.build.repository_id
         for one in await _labelled(client)
-        # GitHub ignores capitals: a repository with others may have taken the name.
         if one.build.repository.lower() == repository.lower()
     ]
     require_build(
         build,
         repository=repository,
         ref=build.ref if wanted.ref is None else wanted.ref,
-        # The last one: the node forgets the revocation of a grant long after its end.
+        # That of the grant which ends last. An older one may be a revoked grant, because the node
+        # forgets revocations long after the end of a grant.
         repository_id=known[-1] if known else None,
         workflow=wanted.workflow,
     )
@@ -128,7 +137,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
 
     The rule is for the program's current hash, or for all versions of its project.
     """
-    if "/" not in text and len(text) == 64:
+    if "/" not in text and len(text) == _HASH_DIGITS:
         if follows:
             raise InvalidInput(
                 "--follow needs a project name: a hash names only one version",
@@ -136,7 +145,7 @@ async def _program(client: Client, text: str, *, follows: bool) -> ProgramRule:
             )
         return ByHash(checked_sha256(text, what="--program"))
     project = project_of(text)
-    sha256 = await active_hash(client, project)
+    sha256 = await active_hash(client, project)  # refuses a project without an active version
     if follows:
         return ByProject(project)
     tell(f"granting version {sha256} of {project.text}; a later version needs a new grant")
@@ -166,6 +175,7 @@ async def _labelled(client: Client) -> list[_Labelled]:
     revoked = set[str]()
     found = []
     if uses_machine_token():
+        # The session of a job has its job grant alone.
         kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
     else:
         records = client.delegations.query(direction="granted", status="revoked")
@@ -255,11 +265,14 @@ async def refresh(
 async def _refreshed(
     client: Client, url: str, old: _Labelled, active: ByHash, grant: Granting, ttl_s: float
 ) -> JsonObject:
-    """Grant to the active build what an old grant allows, and revoke a grant to another build."""
+    """Grant to the active build what an old grant allows, and revoke a grant to another build.
+
+    Returns the new grant as JSON, with the member `change` for a person.
+    """
     terms = old.grant
     run = terms.statement
     change = "unchanged"
-    if active.build and run.refresh_for:
+    if active.build and run.refresh_for:  # a job grant
         last = await _refreshed_by_job(client, url, old, active, active.build.commit)
         return {"change": f"{last} → {active.build.commit}"}
     if active.wasm_sha256 != old.sha256 and active.build:
@@ -269,6 +282,7 @@ async def _refreshed(
     labelled = await _labelled(client)
     if old not in labelled:  # a revocation meanwhile must not be undone (PV16)
         return {"change": "revoked meanwhile"}
+    # The grants that allow the active build exactly what this one should allow.
     same = [
         one
         for one in labelled
@@ -278,12 +292,13 @@ async def _refreshed(
     began = terms.delegation.issued_at
     shown: JsonObject = {}
     life_s = ttl_s if began is None else terms.expires_at - began
+    # A grant that has at least half of its life left is not replaced.
     if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
-        # Sent again: an earlier attempt may have failed before the runner got it.
+        # It is sent again: an earlier attempt may have failed before the runner got it.
         await deliver(url, same[-1].portable)
     else:
         shown = await grant([secret.label for secret in terms.secrets], run, life_s)
-    # Last, so that the runner always has a grant for one of the builds.
+    # The old grant is revoked last, so that the runner always has one for one of the builds.
     if run != terms.statement:
         await revoke_all(client, [old.portable.cid])
         shown["revoked"] = old.portable.cid
@@ -291,6 +306,8 @@ async def _refreshed(
 
 
 _FORMER = json.Decoder(dict[str, Commit])
+"""CID of a former grant of a job -> the commit of its build. The grant that was used until now is
+first (RN247)."""
 
 
 async def _refreshed_by_job(
@@ -312,8 +329,11 @@ async def _refreshed_by_job(
         facts=[{JOB_FACT: job.header, "wasmSha256": active.wasm_sha256, "commit": commit}],
         issuer=session.did,
     )
-    # The runner registers it, so that it has each grant of the job that is in force at the node.
+    # This command does not register the grant at the node. The runner does, so that it has each
+    # grant of the job that is in force at the node.
     portable = portable_of(read_grant(header), owner=job.owner, host=client.url)
-    former = decoded(_FORMER, await deliver(url, portable), "the former grants of the job")
-    await client.delegations.revoke(*former)
-    return next(iter(former.values()), "none")
+    answer = await deliver(url, portable)
+    commit_of_former = decoded(_FORMER, answer, "the former grants of the job")
+    await client.delegations.revoke(*commit_of_former)
+    commits = [*commit_of_former.values()]
+    return commits[0] if commits else "none"

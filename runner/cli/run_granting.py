@@ -189,7 +189,7 @@ async def _grant(
 ) -> JsonObject:
     """Grant secrets to a verified runner or to a job, after a confirmation."""
     await require_stored(client, secrets)
-    # before the question: a grant that the node would refuse to judge opens nothing
+    # Checked before the question: a grant that the node would refuse to judge opens nothing.
     await client.backends.require_judgeable(seen)
     paths = []
     for label in secrets:
@@ -197,7 +197,11 @@ async def _grant(
         paths.append(client.secrets().resource(secret.name, scope=secret.scope))
     policy = verifier.policy(seen, paths, ttl_s=ttl_s)
     verifier.confirm(seen, (*in_plain_words(seen, policy), *run_words(run)))
-    seed = SystemEntropy().token(32) if run.refresh_for else None  # the key of the job
+    seed = None
+    job = None
+    if run.refresh_for:  # the grant is for the new key of a job, and not for the runner
+        seed = SystemEntropy().token(32)
+        job = Ed25519Signer(seed).did
     portable = await client.runners.grant(
         seen,
         secrets,
@@ -206,7 +210,7 @@ async def _grant(
         accept=verifier.accept,
         pin=verifier.pin,
         wallet=owner_home().wallet(),
-        job=None if seed is None else Ed25519Signer(seed).did,
+        job=job,
     )
     kept = await deliver(url, portable, hands_over=seed is None)
     if seed is not None:
@@ -241,6 +245,7 @@ async def share(
     may call it. The program gets only secrets that were granted to it. The node lets anyone with
     the runner's key read the program; the runner's platform protects this key from other code.
     """
+    # Refuse a project without an active version before the runner is verified.
     await active_hash(client, project_of(checked_project_name(name)))
     seen = await verifier.verify(url)
     verifier.confirm(seen, in_plain_words(seen, verifier.policy(seen, ttl_s=ttl_s)))
@@ -281,7 +286,8 @@ async def generate(
     person; if you remove that policy, each opening leaves a receipt. Existing secrets are kept.
     """
     wanted = _types_by_name(names)
-    generation_body(client.session.owner, scope, wanted)  # refuse a wrong name before the quote
+    # Refuse a wrong name before the quote is requested. The request itself is made below.
+    generation_body(client.session.owner, scope, wanted)
     seen = await verifier.verify(url)
     policy = verifier.policy(seen, ttl_s=_GENERATE_TTL_S)
     verifier.confirm(seen, in_plain_words(seen, policy), err=True)

@@ -59,9 +59,11 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
     The command gets the limits as the argument `limits`.
     """
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
+    # In the order of these names, like MOST. Members after them have no option.
+    defaults = astuple(kind())[: len(names)]
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")
-        for name, most, default in zip(names, MOST.values(), astuple(kind()), strict=False)
+        for name, most, default in zip(names, MOST.values(), defaults, strict=True)
     ]
     return gathering("limits", kind, *options)
 
@@ -89,6 +91,7 @@ def _condition(
     # Wrapped, because the parser accepts only objects, and a condition may be a string.
     with suppress(InvalidJson):
         value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
+        # A file such as `"AllowAll","a":1` would add members.
         if value.keys() == {"condition"}:
             return parse_condition(value["condition"])
     raise InvalidInput(

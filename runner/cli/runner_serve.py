@@ -230,11 +230,16 @@ async def _serve(node: str, given: SimpleNamespace) -> None:
         )
 
         def connected(peer: str | None) -> str | None:
-            # A proxy has the connections of many clients.
-            return None if is_in_networks(peer, given.proxies) else counted_address(peer)
+            """Return the client by which a connection is counted."""
+            # A proxy has the connections of many clients, so they do not count as those of one.
+            if is_in_networks(peer, given.proxies):
+                return None
+            return counted_address(peer)
 
         async with listening(app, bound, limits, tls=tls, client_of=connected):
-            url = url_of(bound) if tls is None else url_of(bound).replace("http:", "https:", 1)
+            url = url_of(bound)
+            if tls is not None:
+                url = url.replace("http:", "https:", 1)
             print_lines(f"listening on {url}", err=True)
             await stopped.wait()
 
@@ -268,7 +273,8 @@ def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
         if compose is None:
             compose = _EXAMPLE_COMPOSE
         return SimulatedSource.load(given.platform_folder, compose=compose), compose
-    if given.loopback_ca is not None:  # it could answer in a service's name (RN111)
+    if given.loopback_ca is not None:
+        # Its certificates let this machine answer in the name of any host (RN111).
         raise click.UsageError(
             "--loopback-ca is allowed only with --simulate: on a real platform, the operator could"
             " impersonate any host"
@@ -277,7 +283,9 @@ def _platform(given: SimpleNamespace) -> tuple[EvidenceSource, str | None]:
         raise click.UsageError(
             "missing option --simulate FOLDER: the folder of the simulated platform"
         )
-    return DstackSource.find() if given.quotes == "dstack" else TsmSource(), compose
+    if given.quotes == "dstack":
+        return DstackSource.find(), compose
+    return TsmSource(), compose
 
 
 def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
@@ -293,10 +301,11 @@ def _keys(given: SimpleNamespace, source: EvidenceSource) -> KeySource:
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if certificate is None or key is None:
-        if certificate is not key:
-            raise click.UsageError("--tls-certificate and --tls-key must be given together")
+    """Read the TLS certificate and its key. Returns None if both are None."""
+    if certificate is None and key is None:
         return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-certificate and --tls-key must be given together")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password="")  # not None: never prompts
@@ -315,7 +324,8 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
     The runner's child processes are closed too.
     """
     source, compose = _platform(given)
-    folder, keys = given.folder, _keys(given, source)
+    folder = given.folder
+    keys = _keys(given, source)
     if not can_judge_patterns():  # RN210: such a runner would refuse the callers of some grants
         raise ConfigurationError(
             "cannot judge callers by the patterns in grants: the library google-re2 is missing",
@@ -340,14 +350,14 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
             ) from None
         programs = PublishedPrograms(public, journal, backend)
         runner = Runner(
-            backend,
-            programs,
-            executor,
-            journal,
-            identity,
-            SecretTagKey.derive(keys),
-            StorageKey.derive(keys),
-            given.limits,
+            backend=backend,
+            programs=programs,
+            executor=executor,
+            journal=journal,
+            identity=identity,
+            tags=SecretTagKey.derive(keys),
+            storage_key=StorageKey.derive(keys),
+            most=given.limits,
             tasks=_tasks(given, executor, programs),
         )
         app = web.Application()
@@ -374,7 +384,8 @@ async def _application(node: str, given: SimpleNamespace) -> AsyncIterator[web.A
                 client_of=partial(_client_of, given.proxies),
                 signers=lambda: backend.signers,
             ).mount(app)
-            # A delivery may be refused while others flood the runner (AT61).
+            # The runner also fetches grants from its node (AT61): a delivery may be refused while
+            # others flood the runner.
             backend.watch(runner.check_found)
             yield app
 
@@ -403,23 +414,31 @@ def _counted_client(
 def _tasks(
     given: SimpleNamespace, executor: Executor, programs: PublishedPrograms
 ) -> TaskStages | None:
-    """Check the folder for tasks, and return what runs them."""
-    root = given.task_folder or (_MEMORY if given.platform_folder else None)
+    """Check the folder for tasks, and return what runs them.
+
+    Returns None if there is no folder, or if the default folder cannot be used: then the runner
+    runs no tasks.
+    """
+    root = given.task_folder
+    if root is None and given.platform_folder is not None:
+        root = _MEMORY
+    if root is None:
+        return None
     try:
-        if root is not None:
-            prepare_root(root)
-            return TaskStages(root.resolve(), executor, programs)
+        prepare_root(root)
+        return TaskStages(root.resolve(), executor, programs)
     except (OSError, RuntimeError) as error:
-        if given.task_folder is not None:
-            raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
-    return None
+        if given.task_folder is None:
+            return None
+        raise ConfigurationError(str(error), hint="add --task-dir /dev/shm") from None
 
 
 def _executor(given: SimpleNamespace) -> Executor:
+    """Return what runs programs in child processes."""
     spare = min(given.children + 1, _MOST_CHILDREN)
     try:
-        return Executor(given.children, spare, outbound=Outbound(given.loopback_ca))
-    except OSError as error:  # of TLS too
+        return Executor(children=given.children, spare=spare, outbound=Outbound(given.loopback_ca))
+    except OSError as error:  # the errors of `ssl` are OSErrors too
         raise ConfigurationError(
             f"{given.loopback_ca} does not contain a certificate",
             hint="pass a PEM file: --loopback-ca FILE",

@@ -43,6 +43,7 @@ _MAX_KEY_BYTES = 16 * 1024
 
 
 @click.command(
+    # The options of `runner grant`, without those that this command sets or does not have.
     params=[
         one
         for one in grant_runner.params
@@ -143,7 +144,7 @@ def run(
     """
     project = project_of(app).text
     mapping = {}
-    for text in secrets:  # the last one for an index counts
+    for text in secrets:  # of several with the same index, the last one counts
         found = re.fullmatch("([1-9][0-9]{0,8})=(.+)", text)
         if found is None:
             raise InvalidInput(
@@ -212,14 +213,26 @@ async def _fetched(
     folder: Path | None,
     request: bytes | None = None,
 ) -> JsonObject:
-    """Wait for the end of a task, and download, verify and decrypt its result (TK11)."""
-    shown: Json = ""
-    while (task := await client.runners.task(url, job)).get("status") == "pending":
+    """Wait for the end of a task, and download, verify and decrypt its result (TK11).
+
+    Args:
+        client: of the requester or the beneficiary.
+        url: address of the runner.
+        job: id of the task.
+        verifier: verifies the runner's code.
+        key_file: decrypts the result; None: the result stays encrypted.
+        folder: for the result; None: a folder with the id of the task.
+        request: body of the request that made the task, if this command made it.
+    """
+    task = await client.runners.task(url, job)
+    last_stage: Json = ""
+    while task.get("status") == "pending":
         stage = task.get("stage")
-        if stage != shown:
+        if stage != last_stage:
             tell(f"{task.get('state')}: {stage or 'waiting'}")
-            shown = stage
+            last_stage = stage
         await asyncio.sleep(_POLL_S)
+        task = await client.runners.task(url, job)
     cause = task.get("cause")
     if cause is not None:
         raise RunFailed(
@@ -231,12 +244,13 @@ async def _fetched(
     document = canonical_bytes(ended.output)
     proven = await verify_run(canonical_bytes(ended.receipt), start, verifier.inspector)
     verifier.require(startup_evidence(proven))
-    if (
-        proven.stated["job"] != job
-        or "task" not in proven.stated  # a run's caller can choose all the rest (TK9)
-        or ended.output.get("sha256") != sha256(sealed).hexdigest()
-        or not proven.is_about(salt=decode_url(ended.salt) or b"", input=request, output=document)
-    ):
+    # The caller of a run chooses its input and output, so a run could have the hashes of a task.
+    # Only the receipt of a task has the member `task` (TK9).
+    is_of_task = proven.stated["job"] == job and "task" in proven.stated
+    is_of_result = ended.output.get("sha256") == sha256(sealed).hexdigest()
+    salt = decode_url(ended.salt) or b""
+    is_about = proven.is_about(salt=salt, input=request, output=document)
+    if not (is_of_task and is_of_result and is_about):
         raise StatementInvalid("the receipt is about another task, request or result")
     folder = folder or Path(job)
     folder.mkdir(parents=True, exist_ok=True)

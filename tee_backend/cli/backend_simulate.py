@@ -31,7 +31,7 @@ def simulate(folder: Path) -> None:
         collateral.mkdir(exist_ok=True)
         (collateral / "platform.json").write_bytes(platform.collateral_json(SystemClock.now()))
     except (OSError, PlatformFolderError) as error:
-        reason = error.detail if isinstance(error, PlatformFolderError) else error.strerror
+        reason = error.strerror if isinstance(error, OSError) else error.detail
         raise ConfigurationError(
             f"cannot use the simulated platform in {folder}: {reason}",
             hint="pass the name of a new folder",

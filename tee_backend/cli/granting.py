@@ -156,6 +156,7 @@ def _read_approved(file: Path) -> tuple[Policy, frozenset[str]]:
         value = parse_json(
             read_named(file, most_bytes=_MAX_APPROVED_BYTES), max_bytes=_MAX_APPROVED_BYTES
         )
+        # The output has the policy as a member. Otherwise the whole file is the policy.
         policy = parse_policy(value.get("policy", value))
     except (InvalidJson, PolicyError):
         raise ConfigurationError(
@@ -233,7 +234,7 @@ def show(url: str, verifier: BackendVerifier) -> None:
     try:
         policy = verifier.policy(seen, ttl_s=_SHOWN_TTL_S)
     except BackendNotAcceptable:
-        # Shown in spite of the refusal, so that a person can read what is wrong.
+        # The code is shown in spite of the refusal, so that a person can read what is wrong.
         print_result(as_json(seen), in_plain_words(seen))
         raise
     run_grants: list[Json] = []
@@ -299,7 +300,7 @@ async def grant(
     asked_for = [one.label for one in seen.wanted]
     resources = client.backends.resources(seen, secrets or None)
     await require_stored(client, secrets or asked_for)
-    # before the question: a grant that the node would refuse to judge opens nothing
+    # Checked before the question: a grant that the node would refuse to judge opens nothing.
     await client.backends.require_judgeable(seen)
     policy = verifier.policy(seen, resources, ttl_s=ttl_s)
     # A manifest is not part of the code, and may ask for more secrets than at the approval. So the

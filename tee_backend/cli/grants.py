@@ -91,7 +91,7 @@ def deliver(file: Path, url: str | None) -> None:
     """
     portables = read_grants(file)
     did = portables[0].delegate_did
-    url = url or next((one.url for one in owner_home().grants_to(did) if one.url), None)
+    url = url or _known_address(did)
     if url is None:
         raise InvalidInput(
             f"cannot send the grants: the address of {did} is not known on this machine",
@@ -99,6 +99,14 @@ def deliver(file: Path, url: str | None) -> None:
         )
     asyncio.run(deliver_grants(url, *portables))
     print_result({"url": url}, (f"handed over to {url}",))
+
+
+def _known_address(did: str) -> str | None:
+    """Return the address to which this machine sent a grant for a backend, or None."""
+    for one in owner_home().grants_to(did):
+        if one.url:
+            return one.url
+    return None
 
 
 @click.command(epilog="Example: `sealspace backend revoke https://backend.example`.")
@@ -147,7 +155,8 @@ async def _revoke_all(
     try:
         await client.delegations.revoke(*grants)
     except NodeRefused:
-        for one in grants:  # one refused grant must not keep the others
+        # The node revokes all of them or none. One refused grant must not keep the others.
+        for one in grants:
             try:
                 if wallet is None:
                     await client.delegations.revoke(one)
@@ -201,6 +210,7 @@ async def withdraw(
 
 
 def _bytes(text: str) -> bytes:
+    """Parse a measurement, a compose hash or a digest."""
     try:
         return bytes.fromhex(text)
     except ValueError:

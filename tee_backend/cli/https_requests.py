@@ -40,6 +40,8 @@ async def https_response(
             `async with` block.
     """
     address = urlsplit(url)
+    # The request has the form in which programs on runners send it, so that the same rules apply.
+    # The caller chose host and port, so this host is allowed, and each of its ports.
     texts = [method, url]
     for name, value in headers:
         texts += [name, value]

@@ -159,6 +159,7 @@ def verify(source: str, given: _Options) -> int:
     path = FILE_OR_DASH.convert(source, None, None)
     with click.open_file(source, "rb") as stream:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
+        # An export has many lines and may be long, so it is not read whole.
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
             return _audit_export(first, stream, given)
@@ -194,6 +195,7 @@ _NODE = {
 
 
 def _members(data: bytes) -> JsonObject:
+    """Return the members of a JSON object; none if the data is not one."""
     try:
         return parse_json(data, max_bytes=_MAX_DOCUMENT_BYTES)
     except InvalidJson:
@@ -219,7 +221,9 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 def _audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
     """Verify an export of the audit chain, whose first line was read from the stream already."""
-    lines = chain([first], iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b""))
+    # With room for the line break and one byte more, so that a longer entry is refused by its size.
+    following = iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")
+    lines = chain([first], following)
     try:
         verified = verify_export(lines, node_did=given.require_node_did())
     except AuditChainBroken as error:
@@ -364,7 +368,7 @@ def _run_facts(run: VerifiedRun, *, is_approved: bool, is_about: bool | None) ->
         code = "completely approved"
     failed = "" if stated["code"] is None else f": {stated['code']}"
     return {
-        # First: who reads no further must not take the data for proven.
+        # The first line, so that those who read no further do not take the data for proven.
         "not compared": not_compared,
         "valid": "the receipt is signed by the key that the runner's quote names",
         "code": code,
@@ -422,7 +426,11 @@ def _canonical(value: Json) -> bytes:
 async def _node(asked: Client | bytes, given: _Options) -> int:
     """Verify a node's live or saved evidence.
 
-    Returns exit status 0 for approved code, else 1.
+    Args:
+        asked: a client of the node, or the node's answer to an earlier request.
+        given: the options of the command.
+    Returns:
+        Exit status 0 for approved code, else 1.
     """
     code = None if given.policy is None else read_node_policy(given.policy)
     if isinstance(asked, bytes) and given.nonce is None:
@@ -444,7 +452,7 @@ async def _node(asked: Client | bytes, given: _Options) -> int:
         shown = as_json(attestation.statement, seen)
         lines.append("ok       the quote is genuine, and names this node and nonce")
         lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
-        if code is None:
+        if code is None:  # refused below, like code that is not approved
             raise NodeEvidenceRefused(
                 "measurement", "no approved code was specified", hint="add --policy FILE"
             )
