@@ -252,6 +252,7 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     """
     node_did = given.require_node_did()
     root = read_trust_root(given.trust_root)
+    # `receipts list --out` saves receipts and documents in two folders, side by side.
     folder = given.evidence or path.absolute().parent.parent / "documents"
     if given.collateral is not None:
         require_readable(given.collateral)

@@ -271,6 +271,7 @@ class OwnerHome:
         own = self.folder.absolute()
         if key_file is not None and key_file.is_relative_to(own):
             key_file = key_file.relative_to(own)
+        # The node policy has a JSON form of its own.
         plain = replace(profile, key_file=key_file, node_policy=None)
         value: JsonObject = msgspec.to_builtins(plain, enc_hook=str) | {
             "v": 1,

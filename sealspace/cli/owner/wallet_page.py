@@ -499,7 +499,7 @@ class _Exchange(BaseHTTPRequestHandler):
         # Another site's form cannot send JSON, and its scripts send another Origin (LP4).
         if self.headers.get("Origin") is None or self.headers.get("Content-Type") != _JSON:
             raise AnswerRefused(403, "requests from other sites are refused")
-        # Two lengths, joined by a comma, do not match the pattern, and neither does none.
+        # Without the header, or with several that are joined by commas, the pattern does not match.
         length = ",".join(self.headers.get_all("Content-Length", ()))
         if not _LENGTH.fullmatch(length) or "Transfer-Encoding" in self.headers:
             raise AnswerRefused(411, "the body needs a Content-Length")

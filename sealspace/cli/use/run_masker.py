@@ -66,7 +66,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
     """Yield a value as the content of a JSON string, percent-encoded, in hex and in base64."""
     text = value.decode("utf-8", "surrogateescape")
     for ascii_only in (True, False):
-        encoded = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        encoded = json.dumps(text, ensure_ascii=ascii_only)[1:-1]  # without the quotes
         for variant in (encoded, encoded.replace("/", "\\/"), encoded.translate(HTML_SAFE)):
             yield variant.encode("utf-8", "surrogateescape")
     for unchanged in _NOT_PERCENT_ENCODED:

@@ -435,7 +435,7 @@ def whoami() -> None:
     """
     home = owner_home()
     _print(_who(home))
-    home.live_session()
+    home.live_session()  # fails if the session has ended
 
 
 @click.command()
@@ -463,6 +463,7 @@ def status() -> None:
         document["standing"] = error.code
         raise
     finally:
+        # Printed after a failed check, too: the error message follows.
         _print(document)
 
 
