@@ -250,10 +250,10 @@ async def list_(client: Client, developer: str | None) -> None:
     Your own projects, public and private ones, are listed with the active version, the number of
     versions and the bytes of their programs.
     """
-    # Any name of a project, because only its developer counts here.
+    # The name of the project does not matter, because only its developer is used.
     project = project_of("x" if developer is None else f"{developer}/x")
     keys = await _keys(client, project, "projects/")
-    # projects/NAME/versions/SHA256
+    # Such a key is projects/NAME/versions/SHA256.
     names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
     found: list[JsonObject] = []
     for name in names:

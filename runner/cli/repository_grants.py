@@ -119,8 +119,8 @@ async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild)
         build,
         repository=repository,
         ref=build.ref if wanted.ref is None else wanted.ref,
-        # That of the grant which ends last. An older one may be a revoked grant, because the node
-        # forgets revocations long after the end of a grant.
+        # The number in the grant that ends last counts. An older grant may have been revoked: the
+        # node forgets a revocation long after the end of the grant.
         repository_id=known[-1] if known else None,
         workflow=wanted.workflow,
     )

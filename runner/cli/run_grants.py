@@ -59,7 +59,7 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
     The command gets the limits as the argument `limits`.
     """
     names = ("--max-instructions", "--max-memory-mb", "--max-execution-s")
-    # In the order of these names, like MOST. Members after them have no option.
+    # The first members of `kind` are in the order of these names, like MOST. Others have no option.
     defaults = astuple(kind())[: len(names)]
     options = [
         click.option(name, type=click.IntRange(1, most), default=default, help="Limit of a run.")

@@ -43,7 +43,7 @@ _MAX_KEY_BYTES = 16 * 1024
 
 
 @click.command(
-    # The options of `runner grant`, without those that this command sets or does not have.
+    # These are the options of `runner grant` that this command neither sets nor leaves out.
     params=[
         one
         for one in grant_runner.params

@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except click.Abort as error:
         # click raises Abort for Ctrl-C or the end of input in a prompt, and `confirm` raises it for
-        # the answer "no". Only click's has a cause.
+        # the answer "no". Only the one of click has a cause.
         cause = error.__context__
         if cause is None:
             # Every question comes before the change that it is about.

@@ -292,7 +292,7 @@ def _what_happened(error: SealspaceError, own: str) -> str:
                 f" {_what_happened(cause, own)}"
             )
         case TransportError() | BackendUnreachable():
-            # Without the request line, which means nothing to the user.
+            # The request line is dropped, because it means nothing to the user.
             return _REQUEST.sub("", error.message, count=1)
     return error.message
 

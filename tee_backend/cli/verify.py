@@ -221,7 +221,8 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 
 def _audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
     """Verify an export of the audit chain, whose first line was read from the stream already."""
-    # With room for the line break and one byte more, so that a longer entry is refused by its size.
+    # A line is read with its line break and one byte more, so that a longer entry is refused by its
+    # size.
     following = iter(lambda: stream.readline(MAX_ENTRY_BYTES + 2), b"")
     lines = chain([first], following)
     try:

@@ -65,7 +65,7 @@ async def create(client: Client, name: str) -> None:
         ttl_s = ends_at - SystemClock.now()  # the new right ends with the session
     await client.delegations.add_right(wallet, whole, ttl_s=ttl_s)
     home.keep_session(client.session)
-    # With the session as it is stored: `keep_session` added grants of other commands.
+    # The stored session is read again: `keep_session` added the grants of other commands to it.
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
     print_result(_described(made), [made.space.text])
     tell(f"next: sealspace kv put KEY --space {name} < FILE")

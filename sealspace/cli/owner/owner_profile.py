@@ -320,7 +320,8 @@ class OwnerHome:
         """
         if uses_machine_token():
             if TOKEN_VARIABLE not in os.environ:
-                # In the environment, so that a command with several clients exchanges once (CL5).
+                # The token is kept there, so that a command with several clients exchanges only
+                # once (CL5).
                 os.environ[TOKEN_VARIABLE] = await exchange_id_token(self.node)
             async with Client.from_environment(self.node) as client:
                 yield client

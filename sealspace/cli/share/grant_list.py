@@ -537,7 +537,7 @@ def _command_to_read(right: GrantedResource) -> str | None:
     if right.service == "sql":
         named = right.path or "default"
         return _command("sql", "query", "--space", right.space, named=named) + " SQL"
-    # A secret without the right to read it, or a service such as decryption.
+    # No command is for a secret that may not be read, or for a service such as decryption.
     if secret is not None or right.service != "kv":
         return None
     if KV_LIST in right.actions:

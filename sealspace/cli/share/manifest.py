@@ -142,7 +142,7 @@ async def grant(
     # The right to read a secret includes the right to decrypt on the owner's network (MF8).
     request = with_decrypt(request, client.encryption.network().text)
     (target,) = request.delegation_targets  # one, because there is one manifest
-    # Without the lines about the session of a person who signs in to the app: none is made here.
+    # Lines about the session of a person who signs in to the app are left out: none is made here.
     for line in explain(request, features=features, now=SystemClock.now()):
         if line.who == target.did or line.kind in ("app", "not-served", "note"):
             tell(line.text)

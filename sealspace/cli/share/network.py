@@ -49,7 +49,7 @@ async def show(client: Client, name: str) -> None:
     """
     network = client.encryption.network(name)
     descriptor = await client.encryption.descriptor(network)
-    await right_to(client, network, SET_POLICY)  # to read the policy, too
+    await right_to(client, network, SET_POLICY)  # reading the policy needs this right
     policy = await client.encryption.policy(network)
     terms = await node_terms(client)
     pin = pin_of(descriptor)

@@ -272,7 +272,8 @@ def _places(audit: BinaryIO, *, node_did: str) -> dict[bytes, int]:
     Returns a mapping from receipt digests to entry numbers.
     """
     places: dict[bytes, int] = {}
-    # With room for the line break and one byte more, so that a longer entry is refused by its size.
+    # A line is read with its line break and one byte more, so that a longer entry is refused by its
+    # size.
     lines = iter(lambda: audit.readline(MAX_ENTRY_BYTES + 2), b"")
 
     def note(number: int, entry: bytes) -> None:

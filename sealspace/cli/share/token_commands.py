@@ -81,7 +81,7 @@ async def create(
     NAME is for lists and receipts. Your wallet signs the token, which then depends on no login. The
     token is printed once and stored nowhere. The line alone is enough to read these secrets.
     """
-    # All requests come before the wallet signs. After that, no failed request may keep the line
+    # These requests come before the wallet signs. One that fails afterwards would keep the line
     # from being printed.
     await require_stored(client, secrets, scope)
     writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])

@@ -129,7 +129,7 @@ def _forms(text: str) -> list[str]:
     # `~` counts without a shell too, because git and others expand it themselves.
     below_home = re.sub(r"~[\w.-]*|['\"]?\$\{?HOME}?['\"]?", str(Path.home()), text)
     forms = [text, below_home]
-    # Without quotes and backslashes: a shell reads /pro"ject" as /project.
+    # Quotes and backslashes are removed, because a shell reads /pro"ject" as /project.
     forms += [re.sub(r"[\\'\"]", "", form) for form in forms]
     return list(dict.fromkeys(forms))
 

@@ -74,7 +74,7 @@ def run_masked(command: Sequence[str], environment: Environment, patterns: Itera
     """
     patterns = tuple(patterns)  # each of the two outputs iterates over them
     is_apart = not any(os.isatty(number) for number in range(3))
-    # Otherwise our earlier messages could come after the child's output.
+    # Our earlier messages are written now, so that they do not come after the child's output.
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with ExitStack() as stack:
