@@ -59,8 +59,11 @@ class SealspaceError(Exception):
     def __init__(self, message: str, *, hint: str | None = None, step: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        # The step of the class fits only the hint of the class. Beside a hint of the error's own,
+        # that hint is the step, unless the error has a step of its own too.
         if hint is None:
-            hint, step = self.default_hint, step or self.default_step
+            hint = self.default_hint
+            step = step or self.default_step
         self.hint = hint
         self.step = step or hint
 

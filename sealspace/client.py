@@ -92,13 +92,15 @@ class NodeGuard:
             NodeMismatch, NodeRefused, TransportError: the request failed.
         """
         failed = self._failed
-        async with self._turn:  # another task may have fetched the evidence in the meantime
+        async with self._turn:
+            # Another task may have fetched the evidence while this one waited for its turn.
             if self._known is not None:
                 asked_at, evidence = self._known
                 ends_at = min(asked_at + self._requirement.renew_after_s, evidence.facts.expires_at)
                 # After the clock was set back, the age is unknown, so the evidence is fetched.
                 if asked_at <= self._caller.clock.now() < ends_at:
                     return evidence
+            # An error that is new since then is one of that task.
             if self._failed is not None and self._failed is not failed:
                 raise self._failed
             try:
@@ -135,7 +137,8 @@ class NodeGuard:
         evidence = await self._requirement.verifier.verify(
             attestation, self._requirement.policy, now=now
         )
-        self._store_id, self._known = statement.store_id, (asked_at, evidence)
+        self._store_id = statement.store_id
+        self._known = (asked_at, evidence)
         return evidence
 
 
@@ -213,6 +216,7 @@ class Client:
             )
         session = read_token(line)
         with about_token(session):
+            # Raises SessionExpired if the token has ended.
             session.proofs_for(session.grants[0].capabilities, now=SystemClock.now())
         return cls(url, session=session)
 

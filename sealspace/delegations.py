@@ -155,10 +155,11 @@ class Delegations:
         if ttl_s is not None and ttl_s <= 0:
             raise InvalidInput("the lifetime of a delegation must be more than 0 s")
         recipient = _recipient(did)
-        granted = (
-            capabilities if recipient == self._caller.session.did else _grantable(capabilities)
-        )
+        granted = capabilities
+        if recipient != self._caller.session.did:
+            granted = _grantable(capabilities)
         life_s = DELEGATION_TTL_S if ttl_s is None else ttl_s
+        # A key signs the statements as facts of a token, a wallet as resources of a message.
         facts, resources = statements(policy, run, machine)
         if wallet is None:
             grant = self._grant_by_session(
@@ -215,25 +216,25 @@ class Delegations:
         if not grants:
             raise InvalidInput("the manifest requests nothing that can be granted")
         wanted = [one for grant in grants for one in grant.capabilities]
+        # Both checks raise before the first grant is signed, if one of them cannot be.
         if wallet is None:
             session.proofs_for(wanted, now=self._caller.clock.now())
         else:
             require_own_resources(wallet_of(wallet), wanted)
-        # A manifest's lifetimes are upper limits, so a session that ends earlier is acceptable.
-        return tuple(
-            [
-                await self.delegate(
-                    target.did,
-                    grant.capabilities,
-                    ttl_s=grant.ttl_s,
-                    at_most=True,
-                    policy=policy,
-                    wallet=wallet,
-                    domain=domain,
-                )
-                for grant in grants
-            ]
-        )
+        portables = []
+        for grant in grants:
+            portable = await self.delegate(
+                target.did,
+                grant.capabilities,
+                ttl_s=grant.ttl_s,
+                # A manifest's lifetimes are upper limits, so an earlier end is acceptable.
+                at_most=True,
+                policy=policy,
+                wallet=wallet,
+                domain=domain,
+            )
+            portables.append(portable)
+        return tuple(portables)
 
     async def create_token(
         self,
@@ -267,6 +268,7 @@ class Delegations:
         seed = self._caller.entropy.token(32)
         node_id = await self._caller.node_id()
         portable = await self._read_only(
+            # `_read_only` sets the paths and the end.
             MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name),
             secrets,
             scope,
@@ -304,6 +306,7 @@ class Delegations:
             The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
         portable = await self._read_only(
+            # `_read_only` sets the paths and the end.
             OidcTrust(
                 key=(await self._caller.info()).oidc_did,
                 paths=(),
@@ -337,14 +340,14 @@ class Delegations:
             self._caller.session, stated.name, secrets, scope, ttl_s, wallet is not None
         )
         paths = {one.resource.text for one in rights if one.ability == KV_GET}
+        end = int(now + ttl_s)
         return await self.delegate(
             stated.key,
             rights,
-            # The delegation has to end in the stated second, at whatever moment it is signed.
-            ttl_s=int(now + ttl_s) + 0.5 - now,
-            machine=msgspec.structs.replace(
-                stated, paths=tuple(sorted(paths)), end=int(now + ttl_s)
-            ),
+            # The delegation has to end in the stated second. Its end is rounded down when it is
+            # signed, which may be up to half a second from now.
+            ttl_s=end + 0.5 - now,
+            machine=msgspec.structs.replace(stated, paths=tuple(sorted(paths)), end=end),
             wallet=wallet,
             domain=domain,
         )
@@ -467,6 +470,8 @@ class Delegations:
             Unauthorized: this session may not revoke one of them.
             NodeRefused, TransportError: a request failed.
         """
+        # Without a proof, the key acts on its own authority, for what it issued itself. A cid alone
+        # does not say who issued the delegation.
         ours = self._caller.session.did
         issued_here = all(
             not isinstance(one, str) and read_grant(one.header).delegator == ours
@@ -500,16 +505,11 @@ class Delegations:
         wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
         own = sign_ins(records, self._caller.session.owner)
-        return tuple(
-            one
-            for one in records
-            if one.status in LIVE and one.cid not in own
-            if any(
-                to.ability in right.abilities and extends(to.resource, right.parsed)
-                for right in one.rights
-                for to in wanted
-            )
-        )
+        found = []
+        for one in records:
+            if one.status in LIVE and one.cid not in own and _includes_any(one, wanted):
+                found.append(one)
+        return tuple(found)
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
@@ -593,14 +593,13 @@ class Delegations:
             "status": status,
             "space": space,
             "limit": page_items,
-            "tokens": tokens or None,
+            "tokens": tokens or None,  # members with None are not sent
         }
         wanted = [
             space_capability(
                 self._caller.session.chosen_space(account), "delegation", None, DELEGATION_LIST
             )
         ]
-
         start = None if after is None else encode_url(after.encode())
 
         async def ask(cursor: str | None) -> HistoryPage:
@@ -640,11 +639,17 @@ class Delegations:
         answer = await self._caller.transport.exchange(
             await self._caller.authorized(request, wanted, proofs=proofs)
         )
-        return status_of(answer if answer.status == 404 else answer.require(), cid)
+        if answer.status != 404:  # with 404, the node answers the status `not_found`
+            answer.require()
+        return status_of(answer, cid)
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
+        # The node names several delegations in a list, and a single one by itself.
+        if len(cids) > 1:
+            named = texts_of(answer, "cids")
+        else:
+            named = (required_text(answer, "cid"),)
         # The answer has to confirm exactly the requested revocations (J10).
         if answer.get("revoked") is not True or sorted(named) != sorted(cids):
             raise MalformedAnswer("the node did not confirm the revocation")
@@ -676,12 +681,22 @@ class Delegations:
                 audience=recipient,
                 capabilities=capabilities,
                 proofs=proofs,
-                # Rounded down: otherwise a delegation could outlive its parent by a fraction.
+                # The end is rounded down; otherwise it could be a fraction of a second after the
+                # parent's.
                 expires_at=int(now + min(ttl_s, left_s)),
                 facts=facts,
                 issuer=session.did,
             )
         )
+
+
+def _includes_any(record: DelegationRecord, wanted: Sequence[Capability]) -> bool:
+    """Return whether a delegation grants at least one of the given capabilities."""
+    for right in record.rights:
+        for one in wanted:
+            if one.ability in right.abilities and extends(one.resource, right.parsed):
+                return True
+    return False
 
 
 def _recipient(did: str) -> Principal:

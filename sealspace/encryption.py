@@ -206,7 +206,7 @@ class Withdrawals:
         await self._withdraw({"evidence": sha256.hex()}, network)
 
     async def _withdraw(self, value: JsonObject, network: NetworkId | None) -> None:
-        wanted = network or network_of_owner(self._caller.session.owner)
+        chosen = network or network_of_owner(self._caller.session.owner)
         try:
             entry = parse_withdrawal(value)
         except WithdrawalError as exc:
@@ -214,13 +214,13 @@ class Withdrawals:
                 f"the entry to withdraw is not valid: {exc.text}",
                 hint="pass a DID, a measurement of 48 or 32 bytes, or a digest of 32 bytes",
             ) from exc
-        if parse_principal(wanted.owner) in entry.dids:
+        if parse_principal(chosen.owner) in entry.dids:
             raise InvalidInput(
                 "trust in the owner's own DID cannot be withdrawn",
                 hint="revoke the network instead",
             )
-        request = json_request("POST", f"{_network_path(wanted)}/withdraw", canonical_bytes(value))
-        await _request_change(self._caller, wanted, request, WITHDRAWAL_FACT, value)
+        request = json_request("POST", f"{_network_path(chosen)}/withdraw", canonical_bytes(value))
+        await _request_change(self._caller, chosen, request, WITHDRAWAL_FACT, value)
 
 
 _USABLE_STATES = frozenset({"active", "rotating"})
@@ -334,26 +334,31 @@ class Encryption:
         try:
             descriptor = await self.descriptor(network)
         except NetworkNotFound:
-            node_id = await self._caller.node_id()
-            body: JsonObject = {
-                "name": network.name,
-                "ownerDid": network.owner,
-                "threshold": {"n": 1, "t": 1},
-            }
-            fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
-            request = json_request("POST", "/encryption/networks", canonical_bytes(body))
-            wanted = [capability(network.text, NETWORK_CREATE)]
-            try:
-                await self._caller.transport.require(
-                    await self._caller.authorized(request, wanted, facts=[fact])
-                )
-            except DuplicateRequest as exc:
-                # Another session of the same owner created it first.
-                if exc.text != "network already exists":
-                    raise
+            await self._create(network)
             descriptor = await self.descriptor(network)
         require_usable(descriptor)
         return descriptor
+
+    async def _create(self, network: NetworkId) -> None:
+        """Create an encryption network, or leave it as it is if it exists by now."""
+        node_id = await self._caller.node_id()
+        body: JsonObject = {
+            "name": network.name,
+            "ownerDid": network.owner,
+            "threshold": {"n": 1, "t": 1},
+        }
+        fact = admin_fact(network.text, target_node=node_id, action=NETWORK_CREATE, body=body)
+        request = json_request("POST", "/encryption/networks", canonical_bytes(body))
+        wanted = [capability(network.text, NETWORK_CREATE)]
+        try:
+            await self._caller.transport.require(
+                await self._caller.authorized(request, wanted, facts=[fact])
+            )
+        except DuplicateRequest as exc:
+            # Another session of the same owner created it first. The status also means that the
+            # token was used before, which is an error.
+            if exc.text != "network already exists":
+                raise
 
     async def revoke_network(self, network: NetworkId) -> None:
         """Revoke an encryption network permanently.
@@ -367,6 +372,7 @@ class Encryption:
         fact = admin_fact(
             network.text, target_node=await self._caller.node_id(), action=NETWORK_REVOKE, body={}
         )
+        # Even if the answer is lost, the network may be revoked, so its descriptor is fetched again.
         self._descriptors.pop(network.text, None)
         await _administer(
             self._caller,
@@ -486,19 +492,21 @@ class Encryption:
             SealspaceError: as `descriptor`.
         """
         try:
-            read = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
+            parsed = envelope if isinstance(envelope, InlineEnvelope) else parse_envelope(envelope)
         except NetworkLibraryError as exc:
             raise InvalidEnvelope(f"the value is not an inline envelope: {exc}") from exc
-        if expected_label is not None and read.aad != encode_standard(expected_label):
+        if expected_label is not None and parsed.aad != encode_standard(expected_label):
             raise LabelMismatch("the envelope was sealed for another path")
-        require_usable(await self.descriptor(read.network))
+        require_usable(await self.descriptor(parsed.network))
         receiver = receiver or new_receiver_key(self._caller.entropy)
         body = decrypt_body(
-            read, target_node=await self._caller.node_id(), receiver_public_key=receiver.public_key
+            parsed,
+            target_node=await self._caller.node_id(),
+            receiver_public_key=receiver.public_key,
         )
-        wrapped_key = await self._ask(body, read.network)
+        wrapped_key = await self._ask(body, parsed.network)
         try:
-            return open_envelope(read, open_wrapped(receiver.private_key, wrapped_key))
+            return open_envelope(parsed, open_wrapped(receiver.private_key, wrapped_key))
         except NetworkLibraryError as exc:
             raise InvalidResponse(
                 "local decryption failed: the key or the ciphertext is damaged"
@@ -509,6 +517,7 @@ class Encryption:
 
         Verifies the response, and returns the wrapped key.
         """
+        # Each attempt sends a token of its own. The response has to be about the last one.
         sent: list[str] = []
         asked = await self._caller.authorized(
             replace(
@@ -563,7 +572,7 @@ class Encryption:
             raise NodeMismatch(
                 f"the network belongs to {descriptor.node_did}, but this node is {node_id}"
             )
-        # EN29. A signature that is present is verified, even if unsigned ones are accepted.
+        # A signature that is present is verified, even if unsigned descriptors are accepted (EN29).
         if SIGNATURE_MEMBER not in value:
             if self._caller.unsigned_descriptors:
                 return descriptor

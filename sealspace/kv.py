@@ -113,6 +113,7 @@ _CLOCKS_APART_S = 2.0
 """Tolerance for an end that is too early: the clocks differ, or the time is in whole seconds."""
 
 
+_CONDITIONS = ("If-Match", "If-None-Match")
 _VERSION = "x-sealspace-version"
 _VERSIONS = msgspec.json.Decoder(Annotated[tuple[KeptVersion, ...], msgspec.Meta(min_length=1)])
 
@@ -339,7 +340,7 @@ class Kv:
             key: Part(bytes_of(body), stored_headers(body, content_type, None))
             for key, body in values.items()
         }
-        self._rights(KV_PUT, *parts)
+        self._rights(KV_PUT, *parts)  # raises for a key that is not valid, before anything is sent
 
         async def write(keys: Sequence[str]) -> None:
             if len(keys) == 1:
@@ -348,10 +349,10 @@ class Kv:
                     KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body))
                 )
             else:
-                body, content_type = multipart(
+                form, form_type = multipart(
                     {key: parts[key] for key in keys}, self._caller.entropy
                 )
-                request = Request(headers={"Content-Type": content_type}, body=of_bytes(body))
+                request = Request(headers={"Content-Type": form_type}, body=of_bytes(form))
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
 
@@ -455,9 +456,11 @@ class Kv:
                 raised as it is.
             SealspaceError: as `put`.
         """
+        # Pieces are bytes, for which there is no default content type.
         headers = stored_headers(b"", content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
         body = await upload_of(source, progress)
+        # A body of unknown size comes from a source that may be readable only once.
         request = Request(headers=headers, body=body, serves_once=body.size_bytes is None)
         return etag_of(await self._invoke(KV_PUT, key, request))
 
@@ -505,7 +508,8 @@ class Kv:
         """
         if ttl_s is not None and ttl_s < 1:
             raise InvalidInput("the lifetime of a URL must be at least one second")
-        wanted, what = self._rights(KV_GET, key), f"a signed URL for {key}"
+        wanted = self._rights(KV_GET, key)
+        what = f"a signed URL for {key}"
         if ttl_s is not None and not at_most:
             _require_lifetime(what, ttl_s, MAX_URL_TTL_S)
             _require_lifetime(what, ttl_s, self._caller.held_for_s(wanted))
@@ -513,7 +517,8 @@ class Kv:
         body = msgspec.json.encode(
             {name: value for name, value in members.items() if value is not None}
         )
-        # The URL ends with the token that made it (wire §5.10).
+        # The URL ends with the token that made it (wire §5.10). Only the body limits the URL to less
+        # than the usual lifetime of a token.
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
         asked = await self._caller.authorized(
             replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"),
@@ -528,7 +533,7 @@ class Kv:
         # A URL of another host would send the value's readers to an attacker.
         if not path.startswith("/signed/"):
             raise MalformedAnswer("the node's response has a URL that is not the node's own")
-        if ttl_s is not None and not at_most:
+        if ttl_s is not None and not at_most:  # the node may have shortened the lifetime
             try:
                 ends_at = parse_rfc3339(expires_at)
             except InvalidIdentifier as exc:
@@ -600,7 +605,8 @@ class Kv:
             lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor),
             attrgetter("cursor"),
         ):
-            # A node that ignores cursors would send its first page again and again (Q1).
+            # A node that ignores cursors would send its first page again and again (Q1). `list_page`
+            # has compared the keys of the page with each other, so the first key is enough here.
             require_advance(
                 page.keys[:1],
                 prefix=prefix,
@@ -639,9 +645,9 @@ class Kv:
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
             return found_in(answer.require(), keys)
-        # Either the values are too large together, or one of them is. In the second case, halving
-        # ends with a read of that one value, which raises the error.
         except ValueTooLarge:
+            # Either the values are too large together, or one of them is. In the second case,
+            # halving ends with a read of that one value, which raises the error.
             middle = len(keys) // 2
             return await self._read(keys[:middle], max_bytes) | await self._read(
                 keys[middle:], max_bytes
@@ -649,9 +655,7 @@ class Kv:
 
     async def _invoke(self, ability: str, key: str, request: Request) -> Answer:
         answer = await self._caller.invoke(self._rights(ability, key), request)
-        if answer.status == 503 and not request.headers.keys().isdisjoint(
-            ("If-Match", "If-None-Match")
-        ):
+        if answer.status == 503 and any(name in request.headers for name in _CONDITIONS):
             # Some nodes report a lost race of a conditional write as 503 (J8).
             raise PreconditionFailed(503, "another write is in progress", asked=answer.asked)
         with self._name_missing(key):

@@ -18,7 +18,9 @@ def printable(text: str, *, most: int = _MAX_SHOWN_CHARS) -> str:
 
     The line is cut after `most` characters.
     """
-    return " ".join(printable_line(text[: 2 * most]).split())[:most]
+    # A long text is cut before the work on it. Twice the length is kept, because blanks get lost.
+    line = printable_line(text[: 2 * most])
+    return " ".join(line.split())[:most]
 
 
 def printable_line(line: str) -> str:

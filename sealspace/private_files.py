@@ -39,9 +39,9 @@ def read_file(path: Path, *, most_bytes: int, denied: int = 0o077) -> bytes:
         if found.st_uid != os.geteuid():
             raise OSError(0, "the file belongs to another user")
         if stat.S_IMODE(found.st_mode) & denied:
-            raise OSError(
-                0, f"other users can {'access' if denied & 0o044 else 'write to'} the file"
-            )
+            # Without the bits for reading, `denied` allows other users to read the file.
+            deed = "access" if denied & 0o044 else "write to"
+            raise OSError(0, f"other users can {deed} the file")
         data = stream.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise OSError(0, f"the file is longer than {most_bytes} bytes")

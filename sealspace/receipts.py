@@ -78,9 +78,9 @@ class Receipts:
             MalformedAnswer: the answer is not a page, is too long, or is not in order of time.
             Unauthorized, NotFound, NodeRefused, TransportError: the request failed.
         """
-        wanted = network or network_of_owner(self._caller.session.owner)
+        chosen = network or network_of_owner(self._caller.session.owner)
         query = "" if after is None else f"?after={path_segment(after)}"
-        value = json_object(await self._get(wanted, f"receipts{query}"))
+        value = json_object(await self._get(chosen, f"receipts{query}"))
         listed = value.get("receipts")
         following = value.get("after")
         if not isinstance(listed, list) or not isinstance(following, str | None):
@@ -90,7 +90,7 @@ class Receipts:
                 f"the node sent more than {MAX_PAGE_RECEIPTS} receipts in one page"
             )
         node_id = await self._caller.node_id()
-        receipts = tuple(check_receipt(one, node=node_id, network=wanted.text) for one in listed)
+        receipts = tuple(check_receipt(one, node=node_id, network=chosen.text) for one in listed)
         _require_in_order(receipts)
         return ReceiptPage(receipts, following)
 
@@ -103,17 +103,20 @@ class Receipts:
             MalformedAnswer: the list does not advance or has no end.
             SealspaceError: as `page`.
         """
-
-        last = ()
+        last: Receipt | None = None  # of the pages before
         async for page in read_pages(
             lambda after: self.page(network, after=after), attrgetter("after")
         ):
-            _require_in_order((*last, *page.receipts))
-            if page.after is not None and page.receipts[-1:] in ((), last):
+            receipts = page.receipts
+            # `page` has checked the order in the page.
+            if last is not None:
+                _require_in_order((last, *receipts[:1]))
+            if page.after is not None and (not receipts or receipts[-1] == last):
                 raise MalformedAnswer("the node sent an empty or a repeated page of receipts")
-            for receipt in page.receipts:
+            for receipt in receipts:
                 yield receipt
-            last = page.receipts[-1:]
+            if receipts:
+                last = receipts[-1]
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
         """Fetch a document that a receipt cites.

@@ -281,14 +281,14 @@ class Secrets:
         Returns:
             Path to envelope, for `Kv.put_many`.
         Raises:
-            SealspaceError: as `put`; nothing is sent.
+            SealspaceError: as `put`; nothing is stored.
         """
-        payloads = {
-            writable_name(secret.name, secret.scope)._replace(folder=self._folder): secret_payload(
-                value, now=self._caller.clock.now()
-            )
-            for secret, value in values.items()
-        }
+        # All names and values are checked before the first one is encrypted, which may fetch the
+        # network's key from the node.
+        payloads: dict[SecretName, bytes] = {}
+        for secret, value in values.items():
+            named = writable_name(secret.name, secret.scope)._replace(folder=self._folder)
+            payloads[named] = secret_payload(value, now=self._caller.clock.now())
         return {secret.path: await self._sealed(secret, body) for secret, body in payloads.items()}
 
     async def get(
@@ -337,6 +337,7 @@ class Secrets:
             SealspaceError: as `read`, except NotFound; no value is returned then.
         """
         secrets = [self._named(name, scope) for name in names]
+        # An error of this request is about several secrets, so it names only the machine token.
         with about_token(self._caller.session):
             stored = await self._kv.get_many(
                 [secret.path for secret in secrets], max_bytes=_MAX_ENVELOPE_BYTES
@@ -348,14 +349,15 @@ class Secrets:
                 with self._about(secret):
                     return (await self._open(secret, stored[secret.path], receiver)).value
 
-        there = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
-        tasks = [asyncio.create_task(opened(secret)) for secret in there]
+        existing = [secret for secret in dict.fromkeys(secrets) if secret.path in stored]
+        tasks = [asyncio.create_task(opened(secret)) for secret in existing]
         try:
             values = await asyncio.gather(*tasks)
         finally:
+            # After an error, `gather` leaves the other tasks running. Their values are not needed.
             for task in tasks:
                 task.cancel()
-        return {secret.name: value for secret, value in zip(there, values, strict=True)}
+        return {secret.name: value for secret, value in zip(existing, values, strict=True)}
 
     async def read(
         self,
@@ -391,8 +393,9 @@ class Secrets:
                     secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version
                 )
             except NotGranted:
-                # The error names both rights that reading needs, so that one sign-in can ask for
-                # both (EN27, MF13).
+                # `proofs_for` raises an error that names both rights that reading needs, so that
+                # one sign-in can ask for both (EN27, MF13). The error of the request is raised only
+                # if another task has added the rights in the meantime.
                 wanted = [
                     space_capability(self._space, "kv", secret.path, KV_GET),
                     capability(self._network.text, DECRYPT),
@@ -460,14 +463,18 @@ class Secrets:
             SealspaceError: as `put` and `envelope`.
         """
         with self._about(writable_name(name, scope)) as secret:
-            newest = (await self._kv.versions(secret.path))[0]
+            versions = await self._kv.versions(secret.path)
+            newest = versions[0]
+            # Write only over the current version as listed. Without one, write only if the secret
+            # is still deleted.
             etag = None
             if version is None:
+                # `restore` replaces no current version, so its write fails if there is one.
                 version = newest.version
             elif newest.is_current:
                 etag = newest.etag
             former = await self._kv.get(secret.path, max_bytes=_MAX_ENVELOPE_BYTES, version=version)
-            self._envelope_of(secret, former.body)
+            self._envelope_of(secret, former.body)  # raises unless it is an envelope of this owner
             return await self._kv.put(
                 secret.path,
                 former.body,
@@ -499,7 +506,10 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            if await self._kv.delete(secret.path, purge=purge) is None and not purge:
+            removed_etag = await self._kv.delete(secret.path, purge=purge)
+            # With `purge`, it is no error if only kept versions were left to delete. Without it,
+            # nothing was deleted: the node answers 200, but names no removed value.
+            if removed_etag is None and not purge:
                 raise NotFound(200, "already deleted", asked=f"deleting the secret {secret.label}")
 
     async def list(self, *, scope: str | None = None) -> tuple[str, ...]:
@@ -520,15 +530,17 @@ class Secrets:
     async def scopes(self) -> tuple[str, ...]:
         """Return the scopes that contain secrets.
 
-        The scopes are in ascending order. This needs `kv/list` on `vault/secrets/scoped/`.
+        The scopes are in the order of their paths. This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
-        found = [
-            secret_at(key, self._folder) async for key in self._kv.list(f"{self._folder}scoped/")
-        ]
-        return tuple(dict.fromkeys(one.scope for one in found if one and one.scope))
+        scopes: dict[str, None] = {}  # without duplicates, in the order of the keys
+        async for key in self._kv.list(f"{self._folder}scoped/"):
+            secret = secret_at(key, self._folder)
+            if secret is not None and secret.scope is not None:
+                scopes[secret.scope] = None
+        return tuple(scopes)
 
     def _named(self, name: str, scope: str | None) -> SecretName:
         return parse_secret_name(name, scope=scope)._replace(folder=self._folder)
@@ -547,9 +559,11 @@ class Secrets:
         self, secret: SecretName, stored: Value, receiver: ReceiverKey | None
     ) -> Secret:
         envelope = self._envelope_of(secret, stored.body)
-        # The label is not authenticated, so this check finds mix-ups, not forgery. Some writers
-        # leave it out, but not in copies (SH8).
-        label = secret_label(self._space, secret) if envelope.aad or self._key else None
+        # The label is not authenticated, so comparing it finds mix-ups, not forgery. Some writers
+        # store secrets without a label, but a copy must have one (SH8).
+        label = None
+        if envelope.aad or self._key:
+            label = secret_label(self._space, secret)
         opened = await self._encryption.decrypt(envelope, expected_label=label, receiver=receiver)
         return read_payload(opened, stored.etag)
 
@@ -571,17 +585,23 @@ class Secrets:
             with about_token(self._caller.session):
                 yield secret
         except SealspaceError as error:
+            # SpaceNotFound is a NotFound too, but what is missing is the space, not the secret.
             if isinstance(error, NotFound) and not isinstance(error, SpaceNotFound):
-                scope = "" if secret.scope is None else f'scope="{secret.scope}"'
-                error.restate(
-                    f"secret {secret.label} in the space {self._space.text}",
-                    hint=(
-                        f'list the names with `client.secrets("{self._space.owner}").list({scope})`'
-                    ),
-                )
-                error.step = "sealspace secret list --all"
+                self._restate_missing(error, secret)
             error.add_note(f"this is about the secret {secret.label}")
             raise
+
+    def _restate_missing(self, error: NotFound, secret: SecretName) -> None:
+        """Change an error to say that a secret is missing, and how to list the others."""
+        listing = "list()"
+        if secret.scope is not None:
+            listing = f'list(scope="{secret.scope}")'
+        # A program lists the names by a call (`hint`), and a person by a command (`step`).
+        error.restate(
+            f"secret {secret.label} in the space {self._space.text}",
+            hint=f'list the names with `client.secrets("{self._space.owner}").{listing}`',
+        )
+        error.step = "sealspace secret list --all"
 
 
 def secret_label(space: SpaceId, secret: SecretName) -> bytes:
@@ -599,7 +619,8 @@ def secret_payload(value: object, generated: Generated | None = None, *, now: fl
     if isinstance(value, str):
         payload.value = value
     elif isinstance(value, bytes | bytearray | memoryview):
-        payload.value, payload.encoding = encode_standard(bytes(value)), _BASE64
+        payload.value = encode_standard(bytes(value))
+        payload.encoding = _BASE64
     else:
         raise InvalidSecretValue(
             f"a secret must be text or bytes, not {type(value).__name__}; nothing was sent"
@@ -658,22 +679,18 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
         raise InvalidSecretPayload(
             "the secret's plaintext is not a JSON object, or lacks a member"
         ) from None
-    if payload.encoding is msgspec.UNSET:
-        generated = None
-        match payload.generated:
-            case {"type": str(kind), "at": str(at), "tag": str(text)} if (
-                tag := decode_url(text)
-            ) is not None:
-                generated = Generated(type=kind, at=at, tag=tag)
+    if payload.encoding is msgspec.UNSET:  # the value is text
         return Secret(
             value=payload.value,
             created_at=payload.created_at,
             updated_at=payload.updated_at,
             etag=etag,
-            generated=generated,
+            generated=_generated_of(payload.generated),
         )
-    data = decode_standard(payload.value) if payload.encoding == _BASE64 else None
-    # The text itself is no substitute: it would pass for the value, with other bytes.
+    data = None
+    if payload.encoding == _BASE64:
+        data = decode_standard(payload.value)
+    # The encoded text is not returned instead: it would pass for the value, with other bytes.
     if data is None:
         raise InvalidSecretPayload(
             "the secret's bytes are damaged, or their encoding is unknown to this client"
@@ -681,3 +698,16 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
     return Secret(
         value=data, created_at=payload.created_at, updated_at=payload.updated_at, etag=etag
     )
+
+
+def _generated_of(stated: object) -> Generated | None:
+    """Parse the member `generated` of a plaintext.
+
+    Returns None if the member is missing or malformed.
+    """
+    match stated:
+        case {"type": str(kind), "at": str(at), "tag": str(text)}:
+            tag = decode_url(text)
+            if tag is not None:
+                return Generated(type=kind, at=at, tag=tag)
+    return None

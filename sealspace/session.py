@@ -106,6 +106,7 @@ def space_capability(space: SpaceId, service: str, path: str | None, ability: st
     """
     resource = SpaceResource(space=space, service=service, path=path)
     with suppress(InvalidIdentifier):
+        # For example, a path with `?` would be read back as a shorter path and a query.
         if parse_resource(resource.text) == resource:
             return Capability(resource=resource, ability=ability, caveats={})
     raise InvalidInput(
@@ -245,18 +246,21 @@ def sign_message(
         )
     if capabilities:
         try:
-            # Parents in a ReCap are written in base58btc (S6).
-            cids = [libipld.decode_multibase(parse_cid(cid).text())[1] for cid in parents]
+            cids = tuple(_in_base58btc(cid) for cid in parents)
         except CapabilityError as exc:
             raise InvalidInput("every parent must be the id of a delegation") from exc
-        recap = Recap(
-            attenuations(capabilities), tuple(libipld.encode_multibase("z", cid) for cid in cids)
-        )
-        siwe = attach(siwe, recap)
+        siwe = attach(siwe, Recap(attenuations(capabilities), cids))
     text = siwe_text(siwe)
     if not all(line.isprintable() for line in text.split("\n")):
         raise InvalidInput("the sign-in text contains unprintable characters")
     return header_text(encode_cacao(Cacao(siwe, signature_of(wallet, text))))
+
+
+def _in_base58btc(cid: str) -> str:
+    """Convert a CID to base58btc, the encoding of parents in a ReCap (S6)."""
+    _, data = libipld.decode_multibase(parse_cid(cid).text())
+    text: str = libipld.encode_multibase("z", data)
+    return text
 
 
 def token_cid(token: str) -> str:
@@ -277,7 +281,8 @@ DEFAULT_NETWORK = "default"
 SECRETS_SPACE = "secrets"
 
 _MAX_SESSION_BYTES = 8 * 1024 * 1024
-# Missing permissions in an error's message, and in its notes; `NotGranted.missing` has all.
+# An error's message names at most 4 missing permissions, and its notes name at most 20.
+# `NotGranted.missing` contains all.
 _MOST_NAMED = 4
 _MOST_NOTED = 20
 
@@ -455,6 +460,7 @@ class Session:
         for grant in live:
             if all(_is_covered(grant, one) for one in dependent):
                 return (grant.cid,)
+        # What only an expired grant covers is not missing: `_cids_for_each` raises SessionExpired.
         missing = [one for one in dependent if _first_covering(self.grants, one) is None]
         if missing:
             raise _not_granted(missing, owner=self.owner)
@@ -485,16 +491,17 @@ class Session:
         """
         if pin in self.pins:
             return self
-        return replace(
-            self, pins=(*(held for held in self.pins if held.network != pin.network), pin)
-        )
+        others = [held for held in self.pins if held.network != pin.network]
+        return replace(self, pins=(*others, pin))
 
 
 def _not_granted(missing: Sequence[Capability], *, owner: Principal) -> NotGranted:
     """Create the error for missing capabilities (MF13)."""
     lines = [f"{one.ability} on {one.resource.text}" for one in missing]
+    text = "; ".join(lines[:_MOST_NAMED])
     more = len(lines) - _MOST_NAMED
-    text = "; ".join(lines[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    if more > 0:
+        text += f"; and {more} more"
     roots = {root_of(one.resource) or "" for one in missing}
     others = sorted(roots - {owner})
     hint = (
@@ -562,10 +569,14 @@ def key_session(key: Ed25519Signer | bytes, *, grants: Sequence[Grant] = ()) -> 
         InvalidInput: the seed is not 32 bytes.
         InvalidPortableDelegation: a grant is for another key.
     """
-    seed = key if isinstance(key, bytes) else None
-    if seed is not None and len(seed) != 32:
-        raise InvalidInput(f"the seed of a key must be 32 bytes long, not {len(seed)}")
-    signer = Ed25519Signer(key) if isinstance(key, bytes) else key
+    seed: bytes | None = None
+    if isinstance(key, bytes):
+        if len(key) != 32:
+            raise InvalidInput(f"the seed of a key must be 32 bytes long, not {len(key)}")
+        seed = key
+        signer = Ed25519Signer(seed)
+    else:
+        signer = key
     session = Session(signer=signer, owner=Principal(signer.did), seed=seed)
     for grant in grants:
         session = session.with_grant(grant)
@@ -584,8 +595,10 @@ def space_of(owner: str, name: str) -> SpaceId:
         InvalidInput: the owner is not a DID, or the name is neither a name nor an id.
     """
     try:
-        is_id = name.startswith("tinycloud:")
-        return parse_space_id(name if is_id else SpaceId(parse_principal(owner), name).text)
+        if name.startswith("tinycloud:"):
+            return parse_space_id(name)
+        # Parsing the id checks the short name in it.
+        return parse_space_id(SpaceId(parse_principal(owner), name).text)
     except CapabilityError as exc:
         raise InvalidInput(
             f"not a space: {name[:100]}",
@@ -643,7 +656,8 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
     v: Literal[2]
     seed: str
     owner: str
-    # Without a default for wrong types: a session whose node was lost could act at any node.
+    # A value of a wrong type is an error, and not None: without its node, for example, the session
+    # could be used at any node.
     space: str | None = None
     node_id: str | None = None
     ends_at: int | None = None

@@ -17,8 +17,8 @@ Example:
 """
 
 from collections.abc import AsyncIterator, Mapping
-from operator import itemgetter
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -36,6 +36,13 @@ from .wire.node_answers import decoded, read_pages, require_advance, text_list
 from .wire.sign_in import SPACES_ABILITIES
 from .wire.transport import Answer, Request, Transport, path_segment
 from .wire.values import Value, header_value, whole_value_of
+
+
+class _Keys(NamedTuple):
+    """A page of keys, and the key after which the next page begins; None for the last page."""
+
+    keys: list[str]
+    after: str | None
 
 
 class PublicKv:
@@ -104,7 +111,7 @@ class PublicKv:
         if not 1 <= page_keys <= MAX_PAGE_KEYS:
             raise InvalidInput(f"the page size must be 1 to {MAX_PAGE_KEYS} keys, not {page_keys}")
 
-        async def ask(after: str | None) -> tuple[list[str], str | None]:
+        async def ask(after: str | None) -> _Keys:
             query = f"?prefix={path_segment(prefix)}&limit={page_keys}"
             if after:
                 query += f"&after={path_segment(after)}"
@@ -114,10 +121,10 @@ class PublicKv:
             keys = text_list(answer)
             is_last = answer.headers.get("x-tinycloud-truncated") != "true"
             require_advance(keys, prefix=prefix, after=after, limit=page_keys, is_last=is_last)
-            return keys, None if is_last else keys[-1]
+            return _Keys(keys, after=None if is_last else keys[-1])
 
-        async for keys, _ in read_pages(ask, itemgetter(1)):
-            for key in keys:
+        async for page in read_pages(ask, attrgetter("after")):
+            for key in page.keys:
                 yield key
 
     def _value(self, key: str, answer: Answer) -> Value:

@@ -250,11 +250,11 @@ class Sql:
         ]
         held = self._held(plain)
         if not held:
-            return plain[:1]
+            return plain[:1]  # the request raises an error that names this capability
         held.sort(key=partial(_preference, name))
         if not changes:
             return held[:1]
-        best: dict[str, Capability] = {}
+        best: dict[str, Capability] = {}  # the preferred one for each ability
         for capability in held:
             best.setdefault(capability.ability, capability)
         return list(best.values())

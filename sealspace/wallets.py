@@ -46,6 +46,8 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _READ_AS = str.maketrans("ILO", "110")
 _PHRASE_LABEL = b"sealspace/recovery-phrase/1"
 _ENTROPY_BYTES = 20
+_CHECK_DIGITS = 4
+"""The last digits of a phrase, by which a typing error is found."""
 
 
 class _Parameters(msgspec.Struct):
@@ -80,7 +82,7 @@ def parse_keystore(data: bytes) -> _Keystore:
     """
     try:
         value = parse_json(data, max_bytes=MAX_KEYSTORE_BYTES)
-        value.setdefault("crypto", value.get("Crypto"))
+        value.setdefault("crypto", value.get("Crypto"))  # as some programs spell it
         return shaped(value, _Keystore)
     except CapabilityError as exc:
         raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
@@ -112,9 +114,11 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
     decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
+    secret = decryptor.update(ciphertext) + decryptor.finalize()
     address = keystore.address
-    stated = address.lower().removeprefix("0x") if isinstance(address, str) and address else None
-    return decryptor.update(ciphertext) + decryptor.finalize(), stated
+    if not isinstance(address, str) or not address:
+        return secret, None
+    return secret, address.lower().removeprefix("0x")
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
@@ -126,12 +130,12 @@ def _derived(crypto: _Crypto, password: bytes) -> bytes:
     salt = _bytes(params.salt, None)
     if crypto.kdf == "scrypt":
         n, r, p = params.n, params.r, params.p
+        is_power_of_two = n >= 2 and (n & (n - 1)) == 0
         if (
-            n & (n - 1)
-            or n < 2
+            not is_power_of_two
             or r < 1
             or p < 1
-            or 128 * n * r > _MAX_SCRYPT_BYTES
+            or 128 * n * r > _MAX_SCRYPT_BYTES  # the memory that scrypt needs
             or p > _MAX_SCRYPT_PASSES
         ):
             raise InvalidKeystore(
@@ -406,7 +410,11 @@ def crockford(data: bytes, digits: int) -> str:
     Each digit has five bits.
     """
     number = int.from_bytes(data) >> (8 * len(data) - 5 * digits)
-    return "".join(_CROCKFORD[number >> 5 * at & 31] for at in reversed(range(digits)))
+    text = ""
+    for _ in range(digits):  # from the last digit to the first
+        text = _CROCKFORD[number & 31] + text
+        number >>= 5
+    return text
 
 
 def seed_from_phrase(phrase: str) -> bytes:
@@ -423,10 +431,15 @@ def seed_from_phrase(phrase: str) -> bytes:
     """
     digits = "".join(phrase.upper().replace("-", " ").split()).translate(_READ_AS)
     if len(digits) == 36 and set(digits) <= set(_CROCKFORD):
-        number = sum(_CROCKFORD.index(one) << 5 * at for at, one in enumerate(digits[31::-1]))
+        body = digits[:-_CHECK_DIGITS]
+        check = digits[-_CHECK_DIGITS:]
+        number = 0
+        for digit in body:
+            number = (number << 5) + _CROCKFORD.index(digit)
         entropy = number.to_bytes(_ENTROPY_BYTES)
-        if crockford(sha256(_PHRASE_LABEL + entropy).digest(), 4) == digits[32:]:
-            return HKDF(SHA256(), _KEY_BYTES, None, _PHRASE_LABEL).derive(entropy)
+        if crockford(sha256(_PHRASE_LABEL + entropy).digest(), _CHECK_DIGITS) == check:
+            kdf = HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=_PHRASE_LABEL)
+            return kdf.derive(entropy)
     raise InvalidInput(
         "this is not a recovery phrase, or the phrase contains a typing error",
         hint="compare all nine groups of four characters with the groups that you wrote down",

@@ -200,7 +200,10 @@ async def fetch_terms(transport: Transport, family: Family | None) -> ReleaseTer
         "GET", f"/attestation/terms{query}", repeatable=True, max_answer_bytes=_MAX_TERMS_BYTES
     )
     terms = decoded(_DECODER, await transport.require(request), "release terms")
-    if (terms.collateral is None) is (family is not None):
+    # The node states the status of the collateral if it was asked about a family, and only then.
+    has_status = terms.collateral is not None
+    wants_status = family is not None
+    if has_status != wants_status:
         raise MalformedAnswer("the node's response does not contain the status of the collateral")
     return terms
 

@@ -18,7 +18,7 @@ Example:
 
 from collections.abc import Sequence
 from dataclasses import astuple, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -68,6 +68,8 @@ from ..wire.node_refusals import refusal_of
 from ..wire.portable import PortableDelegation, encode_bundle
 from ..wire.transport import Answer, Request, Transport, TransportSettings
 from .attestation import Family, PlatformCa, fetch_terms, require_judgeable
+
+T = TypeVar("T")
 
 LOOK_TTL_S = 900.0
 """Longest age of evidence for a grant, seconds: time for a person to read it."""
@@ -180,11 +182,12 @@ class Seen:
     @property
     def wanted(self) -> tuple[SecretName, ...]:
         """The secrets that the backend's manifest requests."""
-        return tuple(
-            secret
-            for one in resolve_manifest(self.published.statement.manifest)
-            if KV_GET in one.actions and (secret := _requested_secret(one)) is not None
-        )
+        wanted = []
+        for one in resolve_manifest(self.published.statement.manifest):
+            secret = _requested_secret(one)
+            if secret is not None and KV_GET in one.actions:
+                wanted.append(secret)
+        return tuple(wanted)
 
     @property
     def further_wishes(self) -> tuple[str, ...]:
@@ -378,7 +381,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
                     f" {evidence.key_provider or 'none'}"
                 )
             continue
-        value = _hex(text)
+        value = _hex(text)  # 32 bytes of a compose hash, or 48 bytes of a register
         if len(value) == 32 and value != evidence.compose_hash:
             found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
             raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")
@@ -490,22 +493,30 @@ def policy_for(
     if "tcb-status" in accept:
         statuses = tuple(sorted({evidence.tcb_status, evidence.qe_status}))
     grace_s = None
-    if not GRACE_STATUSES.isdisjoint(statuses):
+    if any(status in GRACE_STATUSES for status in statuses):
+        # The grace counts from the date of the platform's level, so the level's age is added.
         age_s = max(seen.seen_at - evidence.tcb_date, 0)
         grace_s = int(min(age_s + ttl_s, MAX_SECONDS))
+    td_attributes = DEFAULT_TD_ATTRIBUTES
+    if "attributes" in accept:
+        td_attributes = evidence.td_attributes
+    advisories: tuple[str, ...] = ()
+    if "advisories" in accept:
+        advisories = evidence.advisories
     try:
-        measurements = replace(seen.measurements, rtmr3=None) if by_compose else seen.measurements
+        measurements = seen.measurements
+        if by_compose:
+            # The event log ties the compose hash to RTMR3, so the hash takes its place.
+            measurements = replace(measurements, rtmr3=None)
         policy = Policy(
             measurements=(measurements,),
-            compose_hashes=(evidence.compose_hash,) if evidence.compose_hash is not None else (),
-            app_ids=(evidence.app_id,) if evidence.app_id is not None else (),
-            key_providers=(evidence.key_provider,) if evidence.key_provider is not None else (),
-            td_attributes=(
-                evidence.td_attributes if "attributes" in accept else DEFAULT_TD_ATTRIBUTES,
-            ),
+            compose_hashes=_none_or_one(evidence.compose_hash),
+            app_ids=_none_or_one(evidence.app_id),
+            key_providers=_none_or_one(evidence.key_provider),
+            td_attributes=(td_attributes,),
             tcb_statuses=statuses,
             tcb_grace_s=grace_s,
-            advisories=evidence.advisories if "advisories" in accept else (),
+            advisories=advisories,
             paths=tuple(paths),
         )
     except PolicyError as exc:
@@ -516,6 +527,13 @@ def policy_for(
     if refusal is not None:
         raise _not_acceptable(refusal, evidence, accept)
     return policy
+
+
+def _none_or_one(value: T | None) -> tuple[T, ...]:
+    """Return a tuple with the value, or an empty tuple for None."""
+    if value is None:
+        return ()
+    return (value,)
 
 
 def _not_acceptable(
@@ -606,7 +624,7 @@ class Backends:
                 self._caller.transport, Family(evidence.fmspc, seen.verified.ca)
             )
         except NotFound:
-            return
+            return  # a node of another implementation may not publish its terms
         require_judgeable(terms, evidence)
 
     async def grant(
@@ -668,7 +686,9 @@ def _requested_secret(one: ResourceRequest) -> SecretName | None:
     Return None for other resources and for folders, because a grant of a folder would include
     everything below it.
     """
-    return secret_at(one.path) if one.service == KV and one.space == SECRETS_SPACE else None
+    if one.service != KV or one.space != SECRETS_SPACE:
+        return None
+    return secret_at(one.path)
 
 
 def _is_provider(text: str) -> bool:
@@ -693,6 +713,7 @@ def _hex(text: str) -> bytes:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
+    # `fromhex` also reads texts with blanks between the bytes, which are rejected here.
     if len(value) not in (32, 48) or value.hex() != text.lower():
         raise InvalidInput(
             "each expected value must be a compose hash, a measurement or a key provider",

@@ -161,8 +161,9 @@ def explain(
         lines.append(ExplainedLine("not-served", left.text, actions=abilities))
     for one in asked.manifests:
         if one.defaults != "none":
-            named = isinstance(one.source, dict) and "defaults" in one.source
-            why = f'by its defaults "{one.defaults}"' if named else "because it states no defaults"
+            why = "because it states no defaults"
+            if isinstance(one.source, dict) and "defaults" in one.source:
+                why = f'by its defaults "{one.defaults}"'
             text = f"{one.name} gets the default permissions of an app {why}"
             lines.append(ExplainedLine("note", f'{text}: `"defaults": false` leaves them out'))
     return tuple(lines)
@@ -208,7 +209,9 @@ def _line_of_resource(who: str | None, one: ResourceRequest, expiry_ms: int) -> 
     actions = _listed([verb_of(action) for action in one.actions])
     text = f"{who or SESSION} may {actions} {requested.words}"
     if one.expiry_ms is not None:
-        text += f"{', for' if who else '; asked for'} {_span(one.expiry_ms)}"
+        # The session of the app (no `who`) lasts as long as its sign-in, whatever it asks for.
+        text += ", for " if who else "; asked for "
+        text += _span(one.expiry_ms)
     if one.description:
         text += f": {one.description}"
     return ExplainedLine(
@@ -229,10 +232,7 @@ def _line_of_lifetime(who: str | None, expiry_ms: int, now: float | None) -> Exp
         text = f"{SESSION} gets this for as long as its sign-in lasts; it asks for {span}"
     else:
         until = "" if now is None else f", until {time_text(now + expiry_ms / 1000)}"
-        text = (
-            f"{who or SESSION} gets this for {span}{until}, or as long as the owner's session may"
-            " grant it"
-        )
+        text = f"{who} gets this for {span}{until}, or as long as the owner's session may grant it"
     return ExplainedLine("lifetime", text, who=who, lifetime_ms=expiry_ms)
 
 
@@ -287,13 +287,13 @@ def run_words(run: RunStatement) -> tuple[str, ...]:
 
     The lines name programs, callers, hosts and limits.
     """
-    return (
-        *(f"for the program {program_words(rule)}" for rule in run.programs),
-        f"callers: {caller_words(run.callers)}",
-        f"it may send to: {', '.join(run.hosts) or 'no host'}",
-        f"limits of a run: {_limits(run) or 'those of the runner'}",
-        *(("a job with the token may grant later builds",) if run.refresh_for else ()),
-    )
+    lines = [f"for the program {program_words(rule)}" for rule in run.programs]
+    lines.append(f"callers: {caller_words(run.callers)}")
+    lines.append(f"it may send to: {', '.join(run.hosts) or 'no host'}")
+    lines.append(f"limits of a run: {_limits(run) or 'those of the runner'}")
+    if run.refresh_for:
+        lines.append("a job with the token may grant later builds")
+    return tuple(lines)
 
 
 def run_sentence(run: RunStatement) -> str:
@@ -314,7 +314,7 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 
     Return None if the delegation is not such a grant.
     """
-    for runner in (portable.delegate_did, None):
+    for runner in (portable.delegate_did, None):  # a run grant is for the runner, a job grant not
         with suppress(InvalidPortableDelegation):
             return read_run_grant(portable.header, runner=runner)
     return None
@@ -405,7 +405,9 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
         "platform status": policy.tcb_statuses,
     }
     for name, values in listed.items():
-        lines += [f"{name} {one.hex() if isinstance(one, bytes) else one}" for one in values]
+        for one in values:
+            shown = one.hex() if isinstance(one, bytes) else one
+            lines.append(f"{name} {shown}")
     if policy.tcb_grace_s is not None:
         lines.append(
             f"outdated platforms for {policy.tcb_grace_s / _DAY_S:g} days after the date of their"
@@ -428,11 +430,13 @@ def policy_words(policy: Policy | None) -> tuple[str, ...]:
 
 def policy_changes(before: Policy | None, after: Policy | None) -> tuple[str, ...]:
     """Describe the changes to a key-release policy as a diff."""
-    old, new = policy_words(before), policy_words(after)
-    return (
-        *(f"- {line}" for line in old if line not in new),
-        *(f"{'  ' if line in old else '+ '}{line}" for line in new),
-    )
+    old = policy_words(before)
+    new = policy_words(after)
+    changes = [f"- {line}" for line in old if line not in new]
+    for line in new:
+        mark = "  " if line in old else "+ "
+        changes.append(mark + line)
+    return tuple(changes)
 
 
 def _code(entry: Measurements) -> str:
@@ -478,11 +482,11 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 
     Each line states one fact. With `policy`, the result also describes a grant under this policy.
     """
-    return (
-        *_facts(seen),
-        *([] if policy is None else _pinned(policy)),
-        *(f"warning: {one}" for one in warnings(seen)),
-    )
+    lines = _facts(seen)
+    if policy is not None:
+        lines += _pinned(policy)
+    lines += [f"warning: {one}" for one in warnings(seen)]
+    return tuple(lines)
 
 
 def warnings(seen: Seen) -> tuple[str, ...]:
@@ -565,9 +569,16 @@ def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:
 def _facts(seen: Seen) -> list[str]:
     evidence = seen.verified.evidence
     stated = seen.published.statement
-    root = evidence.root_ca_sha256.hex()
-    age_s = seen.seen_at - max((one.starts_at for one in seen.verified.windows), default=0.0)
-    age = f"{max(age_s, 0) / 3600:.0f} h" if age_s < 2 * _DAY_S else f"{age_s / _DAY_S:.0f} days"
+    root = "Intel"
+    if not seen.verified.root_is_intel:
+        root = f"NOT Intel: {evidence.root_ca_sha256.hex()}"
+    # The collateral is as old as its newest part.
+    made_at = max((one.starts_at for one in seen.verified.windows), default=0.0)
+    age_s = seen.seen_at - made_at
+    if age_s < 2 * _DAY_S:
+        age = f"{max(age_s, 0) / 3600:.0f} h"
+    else:
+        age = f"{age_s / _DAY_S:.0f} days"
     return [
         (
             f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)}"
@@ -592,7 +603,7 @@ def _facts(seen: Seen) -> list[str]:
             f"collateral     {age} old, number {evidence.evaluation_number}, "
             f"valid until {time_text(_collateral_end(seen))}"
         ),
-        f"root           {'Intel' if seen.verified.root_is_intel else f'NOT Intel: {root}'}",
+        f"root           {root}",
     ]
 
 
@@ -635,7 +646,9 @@ def _collateral_end(seen: Seen) -> float:
 
 def _attributes(attributes: bytes) -> str:
     value = int.from_bytes(attributes, "little")
-    return (
-        ", ".join(_ATTRIBUTE_BITS.get(bit, f"bit {bit}") for bit in range(64) if value >> bit & 1)
-        or "none"
-    )
+    names = []
+    for bit in range(64):
+        is_set = (value >> bit) & 1
+        if is_set:
+            names.append(_ATTRIBUTE_BITS.get(bit, f"bit {bit}"))
+    return ", ".join(names) or "none"

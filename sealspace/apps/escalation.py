@@ -10,7 +10,6 @@ Example:
 """
 
 from collections.abc import Sequence
-from itertools import filterfalse
 
 from capabilities.resources import root_of
 from capabilities.tokens import Capability
@@ -55,7 +54,7 @@ def sign_in_for(
     def is_own(one: Capability) -> bool:
         return root_of(one.resource) == session.owner
 
-    foreign = tuple(filterfalse(is_own, missing))
+    foreign = tuple(one for one in missing if not is_own(one))
     if foreign:
         raise NotGranted(
             "; ".join(
@@ -64,9 +63,11 @@ def sign_in_for(
             missing=foreign,
             hint="ask the owner of the resource for a delegation, and accept the delegation",
         )
+    # The new sign-in takes the place of the first grant, so it also asks for what that one gives.
     granted = session.grants[0].capabilities if session.grants else ()
+    own = [one for one in granted if is_own(one)]
     return SignIn(
         space=None if session.space is None else session.space.text,
-        exactly=distinct_capabilities((*filter(is_own, granted), *missing)),
+        exactly=distinct_capabilities((*own, *missing)),
         ttl_s=SESSION_TTL_S if ttl_s is None else ttl_s,
     )

@@ -230,6 +230,7 @@ class Programs:
         await self._store(version, wasm, statement, provenance)
         if activate:
             await self.activate(name, version.sha256, signer=signer)
+        # Unlike `version`, the parsed statement also has its own hash.
         return parse_version(statement, project, version.sha256)
 
     async def _store(
@@ -263,7 +264,7 @@ class Programs:
             InvalidInput, NodeRefused, TransportError: a request failed.
         """
         version = await self.version(name, sha256)
-        return await self._state(name, version.sha256, version.statement_sha256, signer)
+        return await self._sign_active(name, version.sha256, version.statement_sha256, signer)
 
     async def remove(self, name: str, sha256: str | None = None, *, signer: StatementSigner) -> int:
         """Remove a project, or one version of it that is not active.
@@ -288,7 +289,7 @@ class Programs:
             listed = self._kv.list(f"projects/{name}/")
             keys = [key async for key in listed if key != project.active_key]
             if keys and active is not None:
-                await self._state(name, active.sha256, None, signer)
+                await self._sign_active(name, active.sha256, None, signer)
         else:
             version = await self.version(name, sha256)
             if active is not None and active.sha256 == sha256:
@@ -313,17 +314,20 @@ class Programs:
                     keys.append(index)
         return keys
 
-    async def _state(
+    async def _sign_active(
         self, name: str, sha256: str, statement_sha256: str | None, signer: StatementSigner
     ) -> Active:
-        """State which version is active; without the hash of its statement, none is (RN177)."""
+        """Sign and store which version is active.
+
+        Without the hash of its statement, no version is active (RN177).
+        """
         project = self._project(name)
-        try:
+        sequence = 1
+        etag = None
+        with suppress(NotFound):  # the project may have no such statement yet
             former = await self._kv.get(project.active_key)
-        except NotFound:
-            sequence, etag = 1, None
-        else:
-            sequence, etag = parse_active(former.body, project).sequence + 1, former.etag
+            sequence = parse_active(former.body, project).sequence + 1
+            etag = former.etag
         active = Active(sha256=sha256, sequence=sequence, statement_sha256=statement_sha256)
         stated = _StatedActive(
             project=project.text,
@@ -349,7 +353,8 @@ class Programs:
         """Yield the names of all projects in ascending order."""
         last = None
         async for key in self._kv.list("projects/"):
-            name = key.split("/")[1]
+            name = key.removeprefix("projects/").partition("/")[0]
+            # A removed project still has its statement about the active version, but no version.
             if name != last and "/versions/" in key:
                 last = name
                 yield name
@@ -486,7 +491,9 @@ def version_json(version: Version) -> JsonObject:
         )
     )
     wanted = manifest_json(version.manifest)
-    return value | ({"manifest": wanted} if wanted else {})
+    if wanted:
+        value["manifest"] = wanted
+    return value
 
 
 class _StatedVersion(StrictStruct, rename="camel", omit_defaults=True):
@@ -559,7 +566,7 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
 
 
 def manifest_json(manifest: ProgramManifest) -> JsonObject:
-    """Return a program's manifest as JSON."""
+    """Return a program's manifest as JSON, in which tuples are lists."""
     value: JsonObject = json.decode(json.encode(manifest))
     return value
 
@@ -594,20 +601,22 @@ def _checked_manifest(manifest: ProgramManifest) -> ProgramManifest:
                 ' "secrets", which may be empty'
             )
         secrets += own.secrets
-    for what, names, most, check in (
-        ("secrets, the developer's included", secrets, MAX_SECRETS, _secret_name),
-        ("hosts", manifest.hosts, MAX_HOSTS, checked_host),
-    ):
-        if len(names) > most or len(set(names)) != len(names):
-            raise InvalidInput(
-                f"a program's manifest may list at most {most} {what}, without duplicates"
-            )
-        for name in names:
-            check(name)
+    _check_list("secrets, the developer's included", secrets, most=MAX_SECRETS)
+    for name in secrets:
+        _check_secret_name(name)
+    _check_list("hosts", manifest.hosts, most=MAX_HOSTS)
+    for host in manifest.hosts:
+        checked_host(host)
     return manifest
 
 
-def _secret_name(name: Json) -> str:
+def _check_list(what: str, names: tuple[str, ...], *, most: int) -> None:
+    if len(names) > most or len(set(names)) != len(names):
+        raise InvalidInput(
+            f"a program's manifest may list at most {most} {what}, without duplicates"
+        )
+
+
+def _check_secret_name(name: Json) -> None:
     if not isinstance(name, str) or not is_secret_name(name):
         raise InvalidInput("a secret in a program's manifest must have a name such as API_KEY")
-    return name

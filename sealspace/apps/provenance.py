@@ -198,7 +198,8 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
             # Authorities that were not in force when the certificate began do not count (PV3).
             trusted_root=_valid_at(root, certificate.not_valid_before_utc)
         )
-        return certificate, *verifier.verify_dsse(signed, _NoPolicy())
+        kind, payload = verifier.verify_dsse(signed, _NoPolicy())
+        return certificate, kind, payload
     except Exception as exc:  # the library raises errors of many types
         reason = printable(" ".join(str(exc)[:400].split()), most=200)
         raise ProvenanceInvalid(
@@ -222,12 +223,13 @@ def _origin(certificate: Certificate) -> Build:
             " repository on code of strangers",
             claim="trigger",
         )
-    # PV9: the workflow is of this repository and ref, or of another repository
+    # PV9: the configuration is of this repository. The workflow is of this repository and ref, or of
+    # another repository.
     repository, ref = claims["repository"], claims["ref"]
     workflow, _, workflow_ref = claims["signer"].partition("@")
-    if not claims["config"].startswith(f"{repository}/") or (
-        workflow.startswith(f"{repository}/") and workflow_ref != ref
-    ):
+    is_own_config = claims["config"].startswith(f"{repository}/")
+    is_own_workflow = workflow.startswith(f"{repository}/")
+    if not is_own_config or (is_own_workflow and workflow_ref != ref):
         raise ProvenanceInvalid(
             "the workflow is of another repository or ref than the source", claim="workflow"
         )
@@ -244,8 +246,10 @@ def _origin(certificate: Certificate) -> Build:
             Build,
         )
     except InvalidJson as exc:
+        # The text is like "$.repositoryId has an invalid value".
+        member = exc.text.removeprefix("$.").split()[0]
         raise ProvenanceInvalid(
-            f"the certificate states an unsupported {exc.text[2:].split()[0]}", claim="repository"
+            f"the certificate states an unsupported {member}", claim="repository"
         ) from exc
 
 

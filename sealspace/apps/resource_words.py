@@ -36,6 +36,7 @@ from capabilities.resources import parse_network_id, parse_space_id
 from ..documents.secret_names import (
     OWN_FOLDER,
     SECRETS_SPACE,
+    SHARED_PREFIX,
     secret_at,
     shared_folder_at,
     shared_name_at,
@@ -148,7 +149,7 @@ def secrets_at(space: str, path: str) -> SecretsAt | None:
         return SecretsAt(label, f"copies of secrets for {folder.did}")
     named = shared_name_at(path)
     if named is not None:
-        group = named.folder.split("/")[-2]
+        group = named.folder.removeprefix(SHARED_PREFIX).removesuffix("/")  # a team or a DID
         return SecretsAt(label, f"the secret {named.label}, as shared with {group}")
     if secret_at(path) is not None:
         return SecretsAt(label, f"the secret {label}")

@@ -199,7 +199,8 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         verified = verify_invocation(invocation)
         check_lifetime(verified, now)
         if not verified.parents and sign_in is None:
-            judge_invocation(verified, (), {}, now=now)  # RN63: the root itself
+            # RN63: without proofs, this raises unless the caller owns what it calls on.
+            judge_invocation(verified, (), {}, now=now)
             by = verified.invoker
         else:
             by = _judged_by_sign_in(verified, sign_in, invoked, now=now)
@@ -239,6 +240,7 @@ def _judged_by_sign_in(
         raise CallRefused(
             "the call's token cites a different sign-in than the one sent with the call"
         )
+    # The runner cannot ask whether the sign-in was revoked, and counts it as live (RN64).
     judge_invocation(verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now)
     by = cited.delegation.delegator
     if root_of(invoked.resource) != by:

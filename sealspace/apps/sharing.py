@@ -52,6 +52,8 @@ from ..wire.portable import PortableDelegation, portable_of
 _Wallet = Callable[[], AnyWallet | None]
 SHARE_TTL_S = 365 * 86_400.0
 """Default lifetime of a person's right to read, seconds."""
+_ROUNDING_S = 2.0
+"""Tolerance for ends that were rounded to whole seconds."""
 
 
 class Share(NamedTuple):
@@ -111,7 +113,8 @@ class Sharing:
         shares = []
         for to, grants in signed.items():
             if isinstance(to, SharedFolder):
-                copies = (one._replace(folder=to.path) for one in names if one.folder == to.group)
+                # A name is signed for the whole team or person; each member has a copy of it.
+                copies = [one._replace(folder=to.path) for one in names if one.folder == to.group]
                 shares.append(Share(folder=to, grant=grants[0], copies=tuple(copies)))
         return tuple(shares)
 
@@ -159,15 +162,18 @@ class Sharing:
         folder = folder._replace(key=pin.public_key)
         members = {one.folder: one for one in shares if one.folder.group == folder.group}
         if folder not in members:
-            # SH5: what an ended right left behind would come back with the new one.
+            # SH5: copies that an ended right left in the folder would be readable again with the
+            # new right. In a team without members, the names that were left over are revoked too.
             is_new_team = bool(team) and not members
-            with suppress(NotShared):
+            with suppress(NotShared):  # nothing was left over
                 await self.unshare(None, did=None if is_new_team else did, team=team)
+            # A new member also gets what the team has.
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
-        # Names first (SH2): protected and reserved ones are not shared.
+        # The names are checked first: protected and reserved ones are not shared (SH2).
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
-        for one in named:  # NotFound, before the wallet signs
+        for one in named:  # raises NotFound for a secret that does not exist, before a signature
             await self._secrets().envelope(one.name, scope=one.scope)
+        # The grants are read again, because `unshare` may have revoked some.
         signed = await self._signed(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
@@ -178,7 +184,8 @@ class Sharing:
         unsigned += _names_to_sign(named, folder, signed, ends_at)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         copied: dict[str, str | bytes] = {}
-        # SH6: again, if another value was stored meanwhile, such as while the wallet signed.
+        # SH6: a value may be replaced while it is copied. The copies are made again until the values
+        # that were read after them are those that were copied.
         while (values := await self._values_of(named)) != copied:
             await self.put_many(values, own=False, only=folder)
             copied = values
@@ -244,20 +251,18 @@ class Sharing:
         if labels is not None and did and team:
             raise InvalidInput("a team's secrets are for all its members; unshare with one of both")
         owner = self._caller.session.owner
-        meant = shared_folder(team, did or owner)
-        prefix = meant.group if team or did else SHARED_PREFIX
-        if team and did:
-            prefix += f"{meant.did}/"
+        prefix = _path_of_shared(team, did, owner)
         signed = await self._signed(owner)
         if labels is None:
-            over = [to for to in signed if to.path.startswith(prefix)]
+            ending = [to for to in signed if to.path.startswith(prefix)]
         else:
-            over = _over_with_names(signed, prefix, labels)
-        # SH5: the rights first. Copies that another command made before are found then.
-        await Delegations(self._caller).revoke(*(of.cid for to in over for of in signed[to]))
+            ending = _ending_with_names(signed, prefix, labels)
+        # SH5: the grants are revoked before the copies are listed. Copies that another command stored
+        # before the revocation are then in the list, and it deletes later ones itself (SH6).
+        await Delegations(self._caller).revoke(*(of.cid for to in ending for of in signed[to]))
         copies = await self._labels_of_copies(prefix, labels)
         await self._kv.delete_many(copies)
-        if not (over or copies):
+        if not (ending or copies):
             raise NotShared(
                 "these secrets are not shared, or not with this person or team",
                 hint="list what is shared: sealspace team list",
@@ -296,13 +301,11 @@ class Sharing:
             NotShared: nothing is shared, or it is not clear which team is meant.
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
-        found = [
-            Share(to, grants[0])
-            for to, grants in (await self._signed(owner)).items()
-            if isinstance(to, SharedFolder)
-            and to.did == self._caller.session.owner
-            and team in (None, to.team or "")
-        ]
+        found = []
+        for to, grants in (await self._signed(owner)).items():
+            if isinstance(to, SharedFolder) and to.did == self._caller.session.owner:
+                if team in (None, to.team or ""):  # "" is the person alone
+                    found.append(Share(to, grants[0]))
         if len(found) != 1:
             teams = " and ".join(sorted(one.folder.team or "you alone" for one in found))
             raise NotShared(f"{owner} shares with you at this node: {teams or 'nothing'}")
@@ -325,21 +328,16 @@ class Sharing:
             SealspaceError: as `Delegations.accept`.
         """
         session = self._caller.session
-        cid = share.grant.cid
-        used = [
-            one
-            for one in session.grants
-            if cid in (one.cid, *(to.echo for to in parse_delegation(one.header).parents))
-        ]
+        used = [one for one in session.grants if _is_or_cites(one, share.grant.cid)]
         if not used:
             now = self._caller.clock.now()
+            ends_at = session.expires_at or now + SHARE_TTL_S
             await Delegations(self._caller).accept(
-                share.portable(self._caller.transport.url),
-                wallet=wallet(),
-                ttl_s=(session.expires_at or now + SHARE_TTL_S) - now,
+                share.portable(self._caller.transport.url), wallet=wallet(), ttl_s=ends_at - now
             )
-            used = [self._caller.session.grants[-1]]
-        # Without grants that the owner has revoked: the session would cite the first that fits.
+            used = [self._caller.session.grants[-1]]  # `accept` has added it at the end
+        # The session would cite the first grant that covers a request, even one that the owner has
+        # revoked. So the requests use a session with this grant alone.
         caller = self._caller.acting(replace(self._caller.session, grants=tuple(used)))
         space = space_of(share.grant.delegator, SECRETS_SPACE)
         return Secrets(caller, encryption or self._encryption, space, folder=share.folder)
@@ -352,18 +350,21 @@ class Sharing:
         return Secrets(self._caller, self._encryption, self._kv.space, folder=folder)
 
     async def _pin(
-        self, known: Collection[NetworkPin], *, did: str, encryption: Encryption
+        self, known: Sequence[NetworkPin], *, did: str, encryption: Encryption
     ) -> NetworkPin:
-        """Return the key to seal to for a person (SH4)."""
+        """Return the key to seal to for a person (SH4).
+
+        `known` are the keys in live grants that the owner signed for this person.
+        """
         try:
             descriptor = await encryption.descriptor(network_of_owner(did))
         except NetworkNotFound as missing:
+            if known:  # the person's network is at another node
+                return known[0]
             missing.step = (
                 f"ask {did} to run `sealspace login` with the address of your node; if they have a"
                 " network at another node, add --at with its address"
             )
-            for pin in known:  # the person's network is at another node
-                return pin
             raise
         require_usable(descriptor)
         offered = pin_of(descriptor)
@@ -382,10 +383,12 @@ class Sharing:
         self, unsigned: Sequence[SharedFolder | SecretName], ttl_s: float, wallet: _Wallet
     ) -> list[Grant]:
         """Grant folders and names with the owner's signature (SH3)."""
+        if not unsigned:
+            return []  # `wallet` is not called without need, because it may ask the person
         session = self._caller.session
         delegations = Delegations(self._caller)
-        signing = wallet() if unsigned else None
-        if unsigned and signing is None and session.did != session.owner:
+        signing = wallet()
+        if signing is None and session.did != session.owner:
             raise InvalidInput(
                 "cannot share: only the owner's wallet can sign the grant, not a session's key",
                 hint="sign it with the owner's wallet",
@@ -417,8 +420,11 @@ class Sharing:
         signed: dict[SharedFolder | SecretName, list[Grant]] = {}
         async for one in query:
             found = _read(one.token or "", owner)
-            if found and found[1].is_live(now):  # the node could hide the end
-                signed.setdefault(found[0], []).append(found[1])
+            if found is None:
+                continue
+            to, grant = found
+            if grant.is_live(now):  # a node could list a grant as active after its end
+                signed.setdefault(to, []).append(grant)
         return signed
 
 
@@ -428,17 +434,40 @@ def _names_to_sign(
     signed: Mapping[SharedFolder | SecretName, Sequence[Grant]],
     ends_at: float,
 ) -> list[SecretName]:
-    """Return the names of secrets in a folder whose grants end before a time."""
+    """Return the names of secrets in a folder that have no grant until a given time."""
     unsigned = []
     for one in named:
         to = one._replace(folder=folder.group)
-        # SH3: a name does not end before the right to read. Ends are rounded to seconds.
-        if not any(of.is_live(ends_at - 2) for of in signed.get(to, ())):
+        # SH3: a name does not end before the right to read.
+        if not any(of.is_live(ends_at - _ROUNDING_S) for of in signed.get(to, ())):
             unsigned.append(to)
     return unsigned
 
 
-def _over_with_names(
+def _path_of_shared(team: str | None, did: str | None, owner: str) -> str:
+    """Return the path below which everything shared with a person or team is stored or named.
+
+    Without a person and a team, this is everything that the owner shares.
+
+    Raises:
+        InvalidInput: the DID or the team is not valid.
+    """
+    meant = shared_folder(team, did or owner)  # the owner's DID is only for the check of the team
+    if team and did:
+        return f"{meant.group}{meant.did}/"
+    if team or did:
+        return meant.group
+    return SHARED_PREFIX
+
+
+def _is_or_cites(grant: Grant, cid: str) -> bool:
+    """Return whether a grant is the one with a CID, or was passed on from it."""
+    if grant.cid == cid:
+        return True
+    return any(parent.echo == cid for parent in parse_delegation(grant.header).parents)
+
+
+def _ending_with_names(
     signed: Collection[SharedFolder | SecretName], prefix: str, labels: Collection[str]
 ) -> list[SharedFolder | SecretName]:
     """Return what ends when some secrets are unshared, in the order of `signed`.
@@ -454,16 +483,16 @@ def _over_with_names(
                 ended.add(to)
             else:
                 left.add(to)
-    without = {to.folder for to in ended} - {to.folder for to in left}
-    over: list[SharedFolder | SecretName] = []
+    groups_without_names = {to.folder for to in ended} - {to.folder for to in left}
+    ending: list[SharedFolder | SecretName] = []
     for to in signed:
         if isinstance(to, SecretName):
-            is_over = to in ended
+            is_ending = to in ended
         else:
-            is_over = to.team is None and to.group in without
-        if is_over:
-            over.append(to)
-    return over
+            is_ending = to.team is None and to.group in groups_without_names
+        if is_ending:
+            ending.append(to)
+    return ending
 
 
 def read_share(token: str, owner: str) -> Share | None:
@@ -478,16 +507,23 @@ def read_share(token: str, owner: str) -> Share | None:
         Its times and revocation, which the node judges.
     """
     found = _read(token, owner)
-    return Share(found[0], found[1]) if found and isinstance(found[0], SharedFolder) else None
+    if found is None:
+        return None
+    to, grant = found
+    if not isinstance(to, SharedFolder):  # the grant of a name
+        return None
+    return Share(to, grant)
 
 
 def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | None:
     """Parse a grant for a folder or a name, and verify its signature as `read_share` (SH3)."""
     try:
         unverified = parse_delegation(token)
-        path = "".join(one.resource.text for one in unverified.capabilities[:1]).removeprefix(
-            f"{space_of(owner, SECRETS_SPACE).text}/kv/"
-        )
+        place = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
+        if not unverified.capabilities:
+            return None
+        # The comparison of all capabilities below also finds resources at other places.
+        path = unverified.capabilities[0].resource.text.removeprefix(place)
         to = shared_folder_at(path) or shared_name_at(path)
         if (
             to is None

@@ -151,10 +151,13 @@ def _chunked(
     following = read(chunk_bytes)
     for number in count():
         chunk, following = following, read(chunk_bytes)
-        # DS4: a chunk that was moved, removed or appended has another nonce.
-        nonce = header[-_PREFIX_BYTES:] + number.to_bytes(4) + bytes([not following])
+        is_last = not following
+        # DS4: the nonce has the number of the chunk and whether it is the last. So decryption fails
+        # if a chunk was moved, removed or appended.
+        last_byte = b"\x01" if is_last else b"\x00"
+        nonce = header[-_PREFIX_BYTES:] + number.to_bytes(4) + last_byte
         yield transform(nonce, chunk, header)
-        if not following:
+        if is_last:
             return
 
 

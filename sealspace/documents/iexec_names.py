@@ -113,11 +113,13 @@ def _escaped(name: str) -> str:
 
     Lower-case letters become upper-case, and every other character begins with an underscore.
     """
-    return re.sub(
-        "[^a-z0-9]",
-        lambda found: (
-            _ESCAPES.get(found[0])
-            or "".join(f"_X{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
-        ),
-        name,
-    ).upper()
+    return re.sub("[^a-z0-9]", _escape, name).upper()
+
+
+def _escape(found: re.Match[str]) -> str:
+    """Return the escape of a character that is neither a lower-case letter nor a digit."""
+    character = found[0]
+    escape = _ESCAPES.get(character)
+    if escape is not None:
+        return escape
+    return "".join(f"_X{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -80,7 +80,7 @@ def decrypt_result(
             with ZipFile(sealed) as outer, outer.open("iexec_out.zip.aes") as stream:
                 _check_methods(outer)
                 if outer.getinfo(stream.name).file_size > max_bytes:
-                    raise ValueError
+                    raise ValueError  # like every error here, it becomes InvalidInput below
                 with outer.open("aes-key.rsa") as wrapped:
                     assert isinstance(key, RSAPrivateKey)
                     aes_key = key.decrypt(wrapped.read(_MAX_KEY_BYTES), PKCS1v15())
@@ -91,7 +91,7 @@ def decrypt_result(
                 sizes = [member.file_size for member in files.infolist()]
                 if len(sizes) > max_files or sum(sizes) > max_bytes:
                     raise ValueError
-                # It makes no links, and nothing outside the folder.
+                # `extractall` makes no links, and no files outside the folder.
                 folder.mkdir(0o700)
                 files.extractall(folder)
         except OSError:

@@ -257,9 +257,12 @@ def _secret(key: str, spec: object) -> Permission:
         _refuse(at, f"must match {NAME_PATTERN}")
     if spec is not True and not isinstance(spec, str | list | dict):
         _refuse(at, "must be true, a string action, an actions array, or an object")
-    secret = shaped_at(at, spec if isinstance(spec, dict) else {}, _Secret, _refuse)
-    actions = spec if isinstance(spec, str | list) else secret.actions
-    words = [actions] if isinstance(actions, str) else actions
+    # Short forms are `true`, an action and a list of actions; their other members have defaults.
+    members = spec if isinstance(spec, dict) else {}
+    secret = shaped_at(at, members, _Secret, _refuse)
+    words = spec if isinstance(spec, str | list) else secret.actions
+    if isinstance(words, str):
+        words = [words]
     if not isinstance(words, Sequence) or not words:
         _refuse(at, "actions must be non-empty")
     found = [_secret_action(word) for word in words]
@@ -381,11 +384,14 @@ def _is_uri_path(path: str) -> bool:
 
 
 def _is_space(space: str) -> bool:
+    """Return whether a string is the full id of a space, or a short name."""
+    is_id = space.startswith("tinycloud:")
     try:
-        parse_space_id(space if space.startswith("tinycloud:") else f"tinycloud:key:z6Mk:{space}")
+        # A short name is checked as a part of an id, with any owner.
+        parse_space_id(space if is_id else f"tinycloud:key:z6Mk:{space}")
     except CapabilityError:
         return False
-    return space.startswith("tinycloud:") or ":" not in space
+    return is_id or ":" not in space
 
 
 def _shown(text: str) -> str:
@@ -430,8 +436,11 @@ def parse_duration_ms(text: str) -> int:
     """
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
-    match = _DURATION.fullmatch(text.lower()) if len(text) <= _MAX_SHOWN_CHARS else None
-    value_ms = 0.0 if match is None else float(match["number"]) * _UNITS_MS[match.lastgroup]
+    value_ms = 0.0  # not a valid duration, as any other below 1
+    if len(text) <= _MAX_SHOWN_CHARS:
+        match = _DURATION.fullmatch(text.lower())
+        if match is not None:
+            value_ms = float(match["number"]) * _UNITS_MS[match.lastgroup]
     if not 1 <= value_ms < 2**53:
         invalid(f'{_FAILED}invalid expiry duration: "{text[:_MAX_SHOWN_CHARS]}"')
     return int(value_ms)

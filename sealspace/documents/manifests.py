@@ -187,10 +187,10 @@ def resolve_manifest(manifest: Manifest) -> tuple[ResourceRequest, ...]:
     Finally, each space gets an entry with the right to read its capabilities. The default
     permissions are always in the space `applications`, as in the protocol's other clients.
     """
-    tier = (_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults])
-    stated = (
+    tier = [_expand(entry, manifest, "defaults") for entry in _TIERS[manifest.defaults]]
+    stated = [
         _expand(entry, manifest, "stated") for entry in (*manifest.permissions, *manifest.secrets)
-    )
+    ]
     resources = _merge((*tier, *stated))
     spaces = distinct(one.space for one in resources if one.space != ENCRYPTION_SPACE)
     return _merge((*resources, *map(_capabilities_of, spaces)))
@@ -271,7 +271,7 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
     merged: dict[tuple[str, str, str, int | None], ResourceRequest] = {}
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
-        first = merged.get(key, one)
+        first = merged.get(key, one)  # a request that is new is merged with itself
         merged[key] = replace(
             first,
             actions=distinct((*first.actions, *one.actions)),
@@ -484,6 +484,7 @@ def target_grants(
     groups: dict[str, list[Capability]] = {}
     lifetimes_ms: dict[str, int] = {}
     for resource in served(target.resources, features, leave_out=leave_out):
+        # A grant has the shortest lifetime of what is in it, and at most that of the target.
         lifetime_ms = target.expiry_ms if resource.expiry_ms is None else resource.expiry_ms
         for one in requested_capabilities(
             [resource], space_id=lambda name: space_of(owner, name).text

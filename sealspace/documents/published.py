@@ -100,7 +100,7 @@ def parse_statement(value: Json) -> Statement:
         text = canonical_bytes(value)
         did = parse_principal(stated.did)
         manifest = parse_manifest(stated.manifest)
-        resolve_manifest(manifest)  # what it asks for can be resolved
+        resolve_manifest(manifest)  # raises here, and not later when its requests are read
     except InvalidCanonicalJson as exc:
         raise BackendAnswerInvalid(
             "the backend's published statement cannot be encoded as canonical JSON"

@@ -27,7 +27,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, replace
-from itertools import chain
 from typing import Annotated, Any, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
@@ -270,7 +269,9 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
             named["wasmSha256"] = rule.wasm_sha256
             if rule.build is not None:
                 named["build"] = to_builtins(rule.build)
-        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
+        if rule.project is not None:
+            named["project"] = rule.project.text
+        programs.append(named)
     value = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
@@ -290,6 +291,7 @@ def checked_host(value: Json) -> str:
     if (
         not isinstance(value, str)
         or _HOST.fullmatch(value) is None
+        # URL parsers read a host whose last label is a number as an IPv4 address.
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
@@ -330,9 +332,9 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
             the code: the node does.
     """
     _, delegation = _verified(header)
-    with suppress(InvalidJson):
-        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
-        return _refreshed(delegation, stated, runner)
+    refresh = _refresh_of(delegation)
+    if refresh is not None:
+        return _refreshed(delegation, refresh, runner)
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
@@ -343,7 +345,9 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     _require_policy(policies, delegation)
     # A job grant is for the key of a job, a run grant for a runner; neither passes for the other
     # (RN245).
-    if (statement.refresh_for is None) is (runner is None):
+    is_job_grant = statement.refresh_for is not None
+    wants_job_grant = runner is None
+    if is_job_grant != wants_job_grant:
         raise InvalidPortableDelegation(
             "a run grant is for a runner, and a job grant for the key of a job",
             hint="to use the token of a job: sealspace runner grant URL --refresh",
@@ -360,6 +364,17 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     )
 
 
+def _refresh_of(delegation: Delegation) -> _Refresh | None:
+    """Return the only fact of a grant that a job signed (RN246).
+
+    Returns None for other grants.
+    """
+    with suppress(InvalidJson):
+        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
+        return stated
+    return None
+
+
 def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
     """Return the run grant that a job made for a later build (RN246).
 
@@ -369,8 +384,10 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     expires_at = delegation.expires_at
     match job.statement.programs:
         case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
+            # The job's key signed the grant, for the runner that the owner named.
             runner == delegation.audience == job.statement.refresh_for
             and delegation.delegator == job.delegation.delegate
+            # The job grant is its only parent. It gives exactly the same rights, for no longer.
             and [one.digest for one in delegation.parents] == [job.delegation.cid]
             and delegation.capabilities == job.delegation.capabilities
             and expires_at is not None
@@ -407,7 +424,7 @@ def verified_own(
         InvalidPortableDelegation: the delegation is not such a grant.
     """
     unverified, delegation = _verified(header)
-    # The statements of a parent delegation could be left out (RN41).
+    # The runner sees only this token, so statements of a parent could be left out (RN41).
     if delegation.parents or runner not in (None, delegation.audience):
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner, have no parent delegation, and be for"
@@ -416,9 +433,12 @@ def verified_own(
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
-    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
-    # The same for grants of secrets, of generated secrets and of programs (RN42, RN143, RN152).
-    if not all(own) or any(one.caveats for one in delegation.capabilities):
+    # Grants of secrets, of generated secrets and of programs all have this rule (RN42, RN143,
+    # RN152).
+    is_own = all(
+        root_of(one.resource) == delegation.delegator for one in delegation.capabilities
+    )
+    if not is_own or any(one.caveats for one in delegation.capabilities):
         raise InvalidPortableDelegation(
             "the run grant must cover only the signer's own resources, and must have no caveats"
         )
@@ -440,11 +460,11 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
-        network = network_of(one.resource)
+        named = network_of(one.resource)
         if one.ability == KV_GET and isinstance(one.resource, SpaceResource):
             secrets.append(listed_secret(one.resource))
-        elif one.ability == DECRYPT and network is not None:
-            networks.append(network)
+        elif one.ability == DECRYPT and named is not None:
+            networks.append(named)
         else:
             raise InvalidPortableDelegation(
                 f"a run grant may include only {KV_GET} on secrets, and {DECRYPT} on a network, but"
@@ -456,12 +476,14 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
         )
     # RN146: sealed to another network, a protected secret could be opened with any right to decrypt
     # on that network.
-    if {is_protected(one.name) for one in secrets} != {networks[0].name == PROTECTED_NETWORK}:
+    network = networks[0]
+    is_protected_network = network.name == PROTECTED_NETWORK
+    if any(is_protected(one.name) != is_protected_network for one in secrets):
         raise InvalidPortableDelegation(
             f"only PROTECTED_ secrets, and all of them, must use the network {PROTECTED_NETWORK}",
             hint="make one grant for PROTECTED_ secrets and one for other secrets",
         )
-    return tuple(secrets), networks[0]
+    return tuple(secrets), network
 
 
 def listed_secret(resource: SpaceResource) -> SecretName:
@@ -471,7 +493,7 @@ def listed_secret(resource: SpaceResource) -> SecretName:
     secrets that are added later.
     """
     secret = secret_at(resource.path or "")
-    # Compared as text, so that a query or fragment is rejected.
+    # The whole text of the resource is compared, so that a query or fragment is rejected.
     is_whole = secret is not None and resource.text == f"{resource.space.text}/kv/{secret.path}"
     if secret is None or resource.space.name != SECRETS_SPACE or not is_whole:
         raise InvalidPortableDelegation(
@@ -485,23 +507,14 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
+    found: list[Json] = []
+    for fact in delegation.facts:
+        found.extend(_find_terms(fact))
     envelope = delegation.envelope
-    resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
-    for resource in resources:
-        if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
-            continue
-        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
-        try:
-            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
-        except InvalidJson:
-            value = None
-        if value is None or canonical_bytes(value) != data:
-            raise InvalidPortableDelegation(
-                "the terms of the run grant have an unknown version, or are not canonical JSON in"
-                " base64url"
-            )
-        found.append(value)
+    if isinstance(envelope, Cacao):
+        for resource in envelope.message.resources:
+            if resource[: len(_URN_FAMILY)].lower() == _URN_FAMILY:
+                found.append(_terms_in(resource))
     if len(found) != 1:
         raise InvalidPortableDelegation(
             f"a run grant must state its terms exactly once; this grant states them {len(found)}"
@@ -513,6 +526,26 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
         raise InvalidPortableDelegation(
             f"the terms of the run grant are not valid: {exc.message}"
         ) from exc
+
+
+def _terms_in(resource: str) -> Json:
+    """Return the conditions in a resource of a sign-in text.
+
+    Raises InvalidPortableDelegation for an unknown version of them, or another encoding.
+    """
+    data = None
+    if resource.startswith(RUN_URN):
+        data = decode_url(resource.removeprefix(RUN_URN))
+    value = None
+    if data is not None:
+        with suppress(InvalidJson):
+            value = parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
+    if value is None or canonical_bytes(value) != data:
+        raise InvalidPortableDelegation(
+            "the terms of the run grant have an unknown version, or are not canonical JSON in"
+            " base64url"
+        )
+    return value
 
 
 def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
@@ -544,7 +577,8 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
     """
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
-    if not names_code or not any(set(policy.paths) == paths for policy in policies):
+    names_secrets = any(set(policy.paths) == paths for policy in policies)
+    if not (names_code and names_secrets):
         raise InvalidPortableDelegation(
             "the run grant must have a policy with measurements and an attested receiver, and one"
             " policy whose paths are exactly the secrets of the grant",
@@ -593,21 +627,23 @@ def read_program_grant(
     _, delegation, _ = verified_own(header, runner=runner)
     projects: dict[ProjectId, set[str]] = {}
     for one in delegation.capabilities:
-        path = one.resource.path if isinstance(one.resource, SpaceResource) else None
-        name = (path or "").removeprefix(f"{folder}/")
+        name = ""
+        if isinstance(one.resource, SpaceResource):
+            name = (one.resource.path or "").removeprefix(f"{folder}/")
         try:
+            # The whole text is compared, because the resource may be of another space or service.
             is_project = one.resource.text == project_resource(delegation.delegator, name, folder)
         except InvalidInput:
             is_project = False
         if not is_project:
             raise InvalidPortableDelegation(f"a grant for projects may name only {folder}/NAME")
         projects.setdefault(ProjectId(delegation.delegator, name), set()).add(one.ability)
-    abilities = sorted(PROJECT_ABILITIES[folder])
-    is_exact = all(sorted(granted) == abilities for granted in projects.values())
+    abilities = PROJECT_ABILITIES[folder]
+    is_exact = all(granted == abilities for granted in projects.values())
     if not is_exact or not 1 <= len(projects) <= MAX_PROJECTS:
         raise InvalidPortableDelegation(
             f"a grant for projects must list 1 to {MAX_PROJECTS} of {folder}/NAME, each with"
-            f" exactly {', '.join(abilities)}"
+            f" exactly {', '.join(sorted(abilities))}"
         )
     return frozenset(projects)
 

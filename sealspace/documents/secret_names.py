@@ -102,7 +102,9 @@ class SecretName(NamedTuple):
 
         The path is in the `secrets` space. Grants contain this path.
         """
-        return f"{self.folder}{'' if self.scope is None else 'scoped/'}{self.label}"
+        if self.scope is None:
+            return self.folder + self.name
+        return f"{self.folder}scoped/{self.scope}/{self.name}"
 
 
 _FOLDER = re.compile(
@@ -145,6 +147,7 @@ def shared_folder(team: str | None, did: str) -> SharedFolder:
         InvalidInput: the DID is not that of a wallet or a key, or the team's name is not valid.
     """
     folder = SharedFolder(team=team, did=principal_of(did), key=bytes(32))
+    # The path is parsed to check the DID and the team. It is valid with any key.
     if shared_folder_at(folder.path) != folder:
         raise InvalidInput(
             "a person is named by the DID of a wallet or a key, and a team by 1 to 64 lower-case"
@@ -220,6 +223,7 @@ def secret_at(path: str, folder: str = OWN_FOLDER) -> SecretName | None:
         secret = parse_secret_name(name, scope=scope if slash else None)._replace(folder=folder)
     except InvalidInput:
         return None
+    # The whole path is compared, because a path without the folder would pass until here.
     return secret if secret.path == path else None
 
 
@@ -279,7 +283,9 @@ def list_prefix(scope: str | None, folder: str = OWN_FOLDER) -> str:
 
     A grant to list secrets needs this prefix.
     """
-    return f"{folder}{'' if scope is None else f'scoped/{canonical_scope(scope)}/'}"
+    if scope is None:
+        return folder
+    return f"{folder}scoped/{canonical_scope(scope)}/"
 
 
 def is_secret_name(text: str) -> bool:

@@ -115,9 +115,11 @@ class LoopThread:
         with self._lock:
             self._closed = True
             thread = self._thread
+            # `detach` returns None if the loop was told to stop before.
             ending = None if self._dropped is None else self._dropped.detach()
             if ending is not None:
-                ending[1]()
+                _, stop, _, _ = ending
+                stop()
         if thread is not None and thread is not threading.current_thread():
             thread.join(wait_s)
 

@@ -78,38 +78,40 @@ class Caller:
         """
         self.transport.require_open("GET /info")
         if self._info is None:
-            answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
-            # A plain NotFound would look like a missing key or space, as if a node had answered.
-            if answer.status in (200, 404) and b'"protocol"' not in answer.body:
-                raise NodeMismatch(
-                    f"{self.transport.url} answers, but it is not a sealspace node",
-                    hint="check the address and the port; if the node's routes are below a path,"
-                    " include the path",
-                )
-            value = json_object(answer.require())
-            if value.get("protocol") != PROTOCOL:  # a client stops at any other version (J1)
-                raise NodeMismatch(
-                    "the node uses another protocol version",
-                    hint="use a client for the node's protocol version",
-                )
-            node_id = required_text(value, "nodeId")
-            if ed25519_public_key(node_id) is None:
-                raise NodeMismatch("the node's id is not the DID of an Ed25519 key")
-            if self.pinned_node is not None and node_id != self.pinned_node:
-                raise NodeMismatch(
-                    f"the node is {node_id}, but this client expects {self.pinned_node}"
-                )
-            if self.signed_in is not None:
-                _require_made_at(node_id, self.signed_in, self.transport.url)
-            self._info = NodeInfo(
-                node_id=node_id,
-                version=str(value.get("version", "")),
-                features=texts_of(value, "features"),
-                in_tee=value.get("inTEE") is True,
-                sms_did=str(value.get("smsDid", "")),
-                oidc_did=str(value.get("oidcDid", "")),
-            )
+            self._info = await self._fetch_info()
         return self._info
+
+    async def _fetch_info(self) -> NodeInfo:
+        """Fetch the node's public information, and check that it is the right node."""
+        answer = await self.transport.exchange(Request("GET", "/info", repeatable=True))
+        # A plain NotFound would look like a missing key or space, as if a node had answered.
+        if answer.status in (200, 404) and b'"protocol"' not in answer.body:
+            raise NodeMismatch(
+                f"{self.transport.url} answers, but it is not a sealspace node",
+                hint="check the address and the port; if the node's routes are below a path,"
+                " include the path",
+            )
+        value = json_object(answer.require())
+        if value.get("protocol") != PROTOCOL:  # a client stops at any other version (J1)
+            raise NodeMismatch(
+                "the node uses another protocol version",
+                hint="use a client for the node's protocol version",
+            )
+        node_id = required_text(value, "nodeId")
+        if ed25519_public_key(node_id) is None:
+            raise NodeMismatch("the node's id is not the DID of an Ed25519 key")
+        if self.pinned_node is not None and node_id != self.pinned_node:
+            raise NodeMismatch(f"the node is {node_id}, but this client expects {self.pinned_node}")
+        if self.signed_in is not None:
+            _require_made_at(node_id, self.signed_in, self.transport.url)
+        return NodeInfo(
+            node_id=node_id,
+            version=str(value.get("version", "")),
+            features=texts_of(value, "features"),
+            in_tee=value.get("inTEE") is True,
+            sms_did=str(value.get("smsDid", "")),
+            oidc_did=str(value.get("oidcDid", "")),
+        )
 
     async def node_id(self) -> str:
         """Return the node's DID.

@@ -235,7 +235,10 @@ def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
             and KV_GET in right.abilities
         ):
             secret = secret_at(resource.path or "")
-            found |= {False, True} if secret is None else {is_protected(secret.name)}
+            if secret is None:  # a folder or the whole space may contain secrets of both kinds
+                found.update((False, True))
+            else:
+                found.add(is_protected(secret.name))
     return found
 
 

@@ -65,6 +65,7 @@ async def exchange_id_token(url: str | None = None) -> str:
 
 async def _id_token(node_id: str, key: str) -> str:
     """Return the job's ID token, with the node as audience, and the key too if possible."""
+    # Any of these errors means that there is no ID token, or that it cannot be read.
     with suppress(aiohttp.ClientError, KeyError, OSError, ValueError):
         if path := os.environ.get(f"{ID_TOKEN_VARIABLE}_FILE"):
             return read_bounded(Path(path), most_bytes=MAX_ID_TOKEN_BYTES).decode().strip()
@@ -72,6 +73,8 @@ async def _id_token(node_id: str, key: str) -> str:
             return token.strip()
         if address := os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL"):
             right = {"Authorization": f"bearer {os.environ['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
+            # The audience is the node's id, `#` and the key, so that whoever reads the ID token
+            # cannot exchange it for another key (OX8).
             async with (
                 aiohttp.ClientSession(raise_for_status=True) as session,
                 session.get(f"{address}&audience={node_id}%23{key}", headers=right) as answer,

@@ -137,7 +137,6 @@ def cid_of(delegation: PortableDelegation | str) -> str:
 def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegation:
     """Convert a grant to a delegation that can be sent as JSON."""
     resources = described(grant.capabilities)
-    spaces = (one.space for one in resources if one.space != _ENCRYPTION)
     return PortableDelegation(
         cid=grant.cid,
         header=grant.header,
@@ -146,9 +145,20 @@ def portable_of(grant: Grant, *, owner: Principal, host: str) -> PortableDelegat
         resources=resources,
         expires_at=grant.expires_at,
         host=host,
-        # Other clients reject an empty id; for networks they accept any space of the owner.
-        space_id=next(spaces, None) or space_of(owner, "default").text,
+        space_id=_space_id_of(resources, owner),
     )
+
+
+def _space_id_of(resources: Iterable[GrantedResource], owner: Principal) -> str:
+    """Return the id of the first space in a delegation.
+
+    Other clients reject an empty id, and accept any space of the owner in its place. So a
+    delegation that names only networks gets the owner's default space.
+    """
+    for one in resources:
+        if one.space != _ENCRYPTION:
+            return one.space
+    return space_of(owner, "default").text
 
 
 def grant_of(portable: PortableDelegation, *, now: float) -> Grant:
@@ -207,7 +217,8 @@ def encode_portable(portable: PortableDelegation) -> bytes:
     value["delegateDID"] = portable.delegate_did
     if is_wallet(portable.owner):
         value["ownerAddress"] = eip55(wallet_address(portable.owner) or b"")
-        value["chainId"] = int(portable.owner.split(":")[3])
+        chain = portable.owner.split(":")[3]  # did:pkh:eip155:<chain>:<address>
+        value["chainId"] = int(chain)
     else:
         value["ownerDID"] = portable.owner
     if portable.host:
@@ -241,6 +252,7 @@ def encode_bundle(portables: Sequence[PortableDelegation]) -> bytes:
 
 _HINT = "use the complete original text of the delegation; if it fails again, ask for a new one"
 _COMPANION = "publicDelegation"
+_BEARER = "bearer "
 
 
 class _Header(StrictStruct):
@@ -309,7 +321,8 @@ def decode_portable(data: bytes) -> PortableDelegation:
         The token: `Delegations.accept` compares it with the members beside it, and the node
             verifies it.
     """
-    return _read(_object(data), "")[0]
+    main, *_ = _read(_object(data), "")  # a delegation in `publicDelegation` is left out
+    return main
 
 
 def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
@@ -410,8 +423,10 @@ def _stated_resource(stated: _Resource) -> GrantedResource:
 
 
 def _token(text: str) -> str:
-    """Remove an optional "Bearer " prefix from a token."""
-    return text[7:] if text[:7].lower() == "bearer " else text
+    """Remove an optional "Bearer " prefix from a token, in any case of letters."""
+    if text[: len(_BEARER)].lower() == _BEARER:
+        return text[len(_BEARER) :]
+    return text
 
 
 def _short(service: str) -> str:
@@ -423,18 +438,24 @@ def _full_action(action: str, service: str) -> str:
 
 
 def _owner(form: _Form, at: str) -> Principal:
-    did, address = form.ownerDID, form.ownerAddress
-    if address is not None:
+    """Return the owner in a portable delegation.
+
+    An owner with a wallet has an address and a chain, and any other owner has a DID.
+    """
+    member = "ownerAddress"
+    did = None
+    if form.ownerAddress is not None:
         if type(form.chainId) is not int:  # not a bool
             _wrong(below(at, "chainId"), "is not a chain number")
-        did = f"did:pkh:eip155:{form.chainId}:{address}" if isinstance(address, str) else None
+        if isinstance(form.ownerAddress, str):
+            did = f"did:pkh:eip155:{form.chainId}:{form.ownerAddress}"
+    elif form.ownerDID is not None:
+        member = "ownerDID"
+        did = form.ownerDID
     try:
         return parse_principal(did if isinstance(did, str) else "")
     except CapabilityError:
-        _wrong(
-            below(at, "ownerAddress" if did is None or address is not None else "ownerDID"),
-            "is not a valid owner",
-        )
+        _wrong(below(at, member), "is not a valid owner")
 
 
 def _differs(how: str) -> InvalidPortableDelegation:

@@ -1,6 +1,5 @@
 """Sign-in to a node (J4, D43)."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 
@@ -199,7 +198,9 @@ async def authorize_key(
         statement=asked.statement,
     )
     skipped = await register(caller, grant)
-    if skipped:  # one more signature for all of them (D43, D44)
+    if skipped:
+        # The node hosts these spaces only with a grant of them, which the wallet signs once for all
+        # (D43, D44). Then the sign-in is registered again.
         host, hosting = await _hosting(caller, skipped)
         await register(
             caller,
@@ -248,7 +249,12 @@ def sign_grant(
     arguments.
     """
     now = caller.clock.now()
-    ends_at = math.inf if parent is None or parent.expires_at is None else parent.expires_at
+    ends_at = now + ttl_s
+    parents: tuple[str, ...] = ()
+    if parent is not None:
+        parents = (parent.cid,)
+        if parent.expires_at is not None:
+            ends_at = min(ends_at, parent.expires_at)
     return read_grant(
         sign_message(
             wallet,
@@ -256,9 +262,9 @@ def sign_grant(
             domain=domain,
             uri=delegate,
             issued_at=now,
-            expires_at=int(min(now + ttl_s, ends_at)),
+            expires_at=int(ends_at),
             capabilities=capabilities,
-            parents=() if parent is None else (parent.cid,),
+            parents=parents,
             resources=resources,
             statement=statement,
         )
@@ -293,10 +299,9 @@ async def key_sign_in(
         session.owner, [one for space in owned for one in whole_space(space, ())], ()
     )
     skipped = await register(caller, _own_grant(caller, session, session.did, wanted))
-    if skipped:
-        skipped = await register(
-            caller, _own_grant(caller, session, *await _hosting(caller, skipped))
-        )
+    if skipped:  # the node hosts these spaces only with a grant of them
+        host, hosting = await _hosting(caller, skipped)
+        skipped = await register(caller, _own_grant(caller, session, host, hosting))
     _require_hosted(skipped)
     return replace(session, space=owned[0])
 
@@ -465,14 +470,18 @@ def _primary_space(asked: SignIn) -> str:
         return asked.space
     if asked.request is None:
         return "default"
-    spaces = (one.space for one in asked.request.resources if one.service != "tinycloud.encryption")
-    return next((space for space in spaces if space != ACCOUNT_SPACE), DEFAULT_SPACE)
+    for one in asked.request.resources:
+        if one.service != "tinycloud.encryption" and one.space != ACCOUNT_SPACE:
+            return one.space
+    return DEFAULT_SPACE
 
 
 def whole_space(space: SpaceId, features: Sequence[str]) -> list[Capability]:
     """Return the rights to everything in a space; to databases only if the node has the feature."""
-    data = {"kv": KV_ABILITIES} | ({"sql": SQL_ABILITIES} if "sql" in features else {})
-    return _rights(space, data | _OF_DELEGATIONS)
+    services: dict[str, tuple[str, ...]] = {"kv": KV_ABILITIES}
+    if "sql" in features:
+        services["sql"] = SQL_ABILITIES
+    return _rights(space, services | _OF_DELEGATIONS)
 
 
 def _rights(space: SpaceId, services: Mapping[str, tuple[str, ...]]) -> list[Capability]:
@@ -493,7 +502,7 @@ def statements(
     policy: Policy | None, run: RunStatement | None, machine: MachineGrant | OidcTrust | None
 ) -> tuple[list[Json], list[str]]:
     """Return the statements of a grant, as facts of a token and as resources of a message."""
-    stated = dict[str, JsonObject]()
+    stated: dict[str, JsonObject] = {}
     urns = URNS | {RUN_FACT: RUN_URN}
     if policy is not None:
         stated[ATTESTATION_FACT] = policy_json(policy)
@@ -502,7 +511,6 @@ def statements(
     if machine is not None:
         name = OIDC_FACT if isinstance(machine, OidcTrust) else MACHINE_FACT
         stated[name] = msgspec.to_builtins(machine)
-    return (
-        [{name: value} for name, value in stated.items()],
-        [statement_resource(value, urn=urns[name]) for name, value in stated.items()],
-    )
+    facts: list[Json] = [{name: value} for name, value in stated.items()]
+    resources = [statement_resource(value, urn=urns[name]) for name, value in stated.items()]
+    return facts, resources

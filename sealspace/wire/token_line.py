@@ -74,6 +74,10 @@ MAX_TOKEN_CHARS = 98_304
 
 _PREFIX = "sst_"
 _VERSION = b"\x01"
+_SEED = slice(1, 33)
+_NODE_KEY = slice(33, 65)
+_HEADER = slice(65, None)
+_CHECK_BYTES = 4
 _REVOKED = "was revoked"
 
 
@@ -117,15 +121,19 @@ class MachineToken:
 
         Its hint says who can make a new one, and how.
         """
+        # A node signs the token of a job, and the owner signs any other.
         is_job = self.owner != self.grant.delegator
         if is_job and state != _REVOKED:
             return SessionExpired(f"this job's token {state}", hint="run: sealspace ci login")
         create = "ci trust SYSTEM --name" if is_job else "token create"
-        named = "".join(f" --secret {one.name}" for one in self.secrets)
+        command = f"sealspace {create} {self.name}"
+        for one in self.secrets:
+            command += f" --secret {one.name}"
+        if self.scope:
+            command += f" --scope {self.scope}"
         return SessionExpired(
             f"the machine token {self.name} {state}",
-            hint=f"ask the owner {self.owner} for a new one: sealspace {create}"
-            f" {self.name}{named}{f' --scope {self.scope}' if self.scope else ''}",
+            hint=f"ask the owner {self.owner} for a new one: {command}",
         )
 
 
@@ -135,7 +143,8 @@ def token_in(header: str) -> MachineToken | None:
     The signature is verified. Returns None for any other delegation.
     """
     try:
-        # The node checks the life from the registration, whose time only the node knows.
+        # Only the node knows when the token was registered, and checks its lifetime from then on.
+        # With an infinite time, the lifetime is not checked here.
         verified = verify_delegation(parse_delegation(header))
         granted = machine_grant(verified, registered_at=math.inf)
     except CapabilityError:
@@ -144,7 +153,11 @@ def token_in(header: str) -> MachineToken | None:
         return None
     owner = issuing_owner(verified)
     folder = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
-    secrets = filter(None, (secret_at(path.removeprefix(folder)) for path in granted.paths))
+    secrets = []
+    for path in granted.paths:
+        secret = secret_at(path.removeprefix(folder))
+        if secret is not None:
+            secrets.append(secret)
     return MachineToken(
         owner=owner, granted=granted, secrets=tuple(secrets), grant=read_grant(header)
     )
@@ -160,7 +173,8 @@ def token_line(seed: bytes, node_id: str, header: str) -> str:
 
     Raises InvalidInput if the line would be too long.
     """
-    body = _VERSION + seed + (ed25519_public_key(node_id) or b"") + header.encode("ascii")
+    node_key = ed25519_public_key(node_id) or b""  # `Caller.info` has checked that it is a key's DID
+    body = _VERSION + seed + node_key + header.encode("ascii")
     line = _PREFIX + encode_url(body + _check(body))
     if len(line) > MAX_TOKEN_CHARS:
         raise InvalidInput(
@@ -225,21 +239,24 @@ def read_token(line: str) -> Session:
         The delegation's revocation and end: the node checks them on each use.
     """
     text = line.strip()
-    # MF21: the length first, so that nothing longer is decoded.
-    data = decode_url(text.removeprefix(_PREFIX)) if len(text) <= MAX_TOKEN_CHARS else None
-    body = (data or b"")[:-4]
+    data = b""
+    # The length is checked first, so that nothing longer is decoded (MF21).
+    if len(text) <= MAX_TOKEN_CHARS:
+        data = decode_url(text.removeprefix(_PREFIX)) or b""
+    body = data[:-_CHECK_BYTES]
     if text.startswith(_PREFIX) and body[:1] == _VERSION and data == body + _check(body):
-        header = body[65:].decode("ascii", "replace")
-        seed = body[1:33]
-        with suppress(InvalidPortableDelegation):  # the delegation is for another key
+        seed = body[_SEED]
+        header = body[_HEADER].decode("ascii", "replace")
+        # Raised if the delegation is for another key, or is neither of a machine token nor a job.
+        with suppress(InvalidPortableDelegation):
             token = token_in(header)
             if token is None:
-                read_run_grant(header, runner=None)  # a job grant
+                read_run_grant(header, runner=None)  # raises unless it is a job grant
             grant = read_grant(header)
             return Session(
-                Ed25519Signer(seed),
-                token.owner if token else grant.delegator,
-                node_id=did_key(body[33:65]),
+                signer=Ed25519Signer(seed),
+                owner=token.owner if token else grant.delegator,
+                node_id=did_key(body[_NODE_KEY]),
                 seed=seed,
             ).with_grant(grant)
     reason = ": it is cut off or mistyped" if text.startswith(_PREFIX) else ""
@@ -278,4 +295,4 @@ def about_token(session: Session) -> Iterator[None]:
 
 
 def _check(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()[:4]
+    return hashlib.sha256(body).digest()[:_CHECK_BYTES]

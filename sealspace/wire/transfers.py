@@ -69,28 +69,33 @@ def packed_parts(parts: Mapping[str, Part]) -> list[list[str]]:
 
     The groups contain the keys. A large value gets its own group.
     """
-    sizes = {key: len(part.body) for key, part in parts.items()}
-    return _packed(
-        {key: size for key, size in sizes.items() if size <= MAX_SMALL_BYTES}, MOST_WRITES
-    ) + [[key] for key, size_bytes in sizes.items() if size_bytes > MAX_SMALL_BYTES]
+    small: dict[str, int] = {}
+    large: list[str] = []
+    for key, part in parts.items():
+        if len(part.body) <= MAX_SMALL_BYTES:
+            small[key] = len(part.body)
+        else:
+            large.append(key)
+    return [*_packed(small, MOST_WRITES), *([key] for key in large)]
 
 
 def _packed(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Split keys into groups, by the number and the size of keys and the size of their values."""
     packs: list[list[str]] = []
-    keys_bytes = values_bytes = 0
+    keys_bytes = values_bytes = 0  # of the last group
     for key, size_bytes in sizes.items():
-        keys_bytes += len(key.encode()) + _PER_CAPABILITY_BYTES
-        values_bytes += size_bytes
+        key_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
         if (
             not packs
             or len(packs[-1]) == most
-            or keys_bytes > _MAX_KEYS_BYTES
-            or values_bytes > _MAX_VALUES_BYTES
+            or keys_bytes + key_bytes > _MAX_KEYS_BYTES
+            or values_bytes + size_bytes > _MAX_VALUES_BYTES
         ):
             packs.append([])
-            keys_bytes = len(key.encode()) + _PER_CAPABILITY_BYTES
-            values_bytes = size_bytes
+            keys_bytes = values_bytes = 0
         packs[-1].append(key)
+        keys_bytes += key_bytes
+        values_bytes += size_bytes
     return packs
 
 
@@ -126,7 +131,7 @@ def multipart(parts: Mapping[str, Part], entropy: Entropy) -> tuple[bytes, str]:
             f"--{boundary}",
             f'Content-Disposition: form-data; name="{path_segment(key)}"',
             *(f"{header}: {text}" for header, text in part.headers.items()),
-            "",
+            "",  # the empty line between headers and body
             "",
         ]
         pieces += ["\r\n".join(lines).encode("ascii"), part.body, b"\r\n"]
@@ -310,16 +315,20 @@ async def upload_of(source: Source, progress: Progress | None) -> Upload:
                 hint="open the file yourself, and pass the file object",
             )
         return Upload(lambda: _of_path(path), found.st_size, progress)
-    hint = "pass a path, an open binary file or an iterable of bytes"
+    refused = f"an object of type {type(source).__name__} cannot be uploaded"
+    # Bytes are iterable too, but their items are numbers.
     if isinstance(source, bytes | bytearray | memoryview):
-        hint = "to store bytes, use `put`; `upload` takes a path, an open file or an iterable"
-    elif hasattr(source, "read"):
+        raise InvalidInput(
+            refused,
+            hint="to store bytes, use `put`; `upload` takes a path, an open file or an iterable",
+        )
+    if hasattr(source, "read"):
         return await asyncio.to_thread(_of_open_file, source, progress)
-    elif isinstance(source, AsyncIterable):
+    if isinstance(source, AsyncIterable):
         return Upload(source.__aiter__, None, progress)
-    elif isinstance(source, Iterable):
+    if isinstance(source, Iterable):
         return Upload(lambda: _of_iterable(source), None, progress)
-    raise InvalidInput(f"an object of type {type(source).__name__} cannot be uploaded", hint=hint)
+    raise InvalidInput(refused, hint="pass a path, an open binary file or an iterable of bytes")
 
 
 def of_bytes(body: bytes) -> bytes | Upload:

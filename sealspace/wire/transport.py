@@ -70,7 +70,7 @@ class Upload:
                     )
                 moved_bytes += len(piece)
                 if self.size_bytes is not None and moved_bytes > self.size_bytes:
-                    break
+                    break  # the source has grown, which is an error below
                 if not piece:
                     continue  # an empty chunk would end a chunked body
                 yield bytes(piece)
@@ -106,7 +106,7 @@ class Pace:
             async with asyncio.timeout(self._left_s) as self._limit:
                 yield
         finally:
-            self._take_off()
+            self._save_left()
             self._limit = None
 
     def moved(self, size_bytes: int) -> None:
@@ -130,10 +130,11 @@ class Pace:
         self._reschedule(_now_s() + self._left_s)
 
     def _pause(self) -> None:
-        self._take_off()
+        self._save_left()
         self._reschedule(None)
 
-    def _take_off(self) -> None:
+    def _save_left(self) -> None:
+        """Store how much of the budget is left at this moment, unless the timeout is paused."""
         ends_at_s = None if self._limit is None else self._limit.when()
         if ends_at_s is not None:
             self._left_s = max(0.0, ends_at_s - _now_s())
@@ -204,9 +205,11 @@ class Request:
 
         The query and the token are left out.
         """
-        return (self.asked or f"{self.method} {unquote(self.path.partition('?')[0])}")[
-            :_MAX_ASKED_CHARS
-        ]
+        text = self.asked
+        if not text:
+            path, _, _ = self.path.partition("?")
+            text = f"{self.method} {unquote(path)}"
+        return text[:_MAX_ASKED_CHARS]
 
 
 def json_request(method: Method, path: str, body: bytes, *, serves_once: bool = False) -> Request:
@@ -346,11 +349,11 @@ class Transport:
     async def _retried(
         self, request: Request, read: "Callable[[Stream], Awaitable[_Tried]]"
     ) -> "_Tried":
-        tries_left = self._settings.tries
+        tries = 0
         pause_s = self._settings.backoff_s
         while True:
-            tries_left -= 1
-            tried = await self._try_once(request, read, is_last=tries_left <= 0)
+            tries += 1
+            tried = await self._try_once(request, read, is_last=tries >= self._settings.tries)
             if tried is not None:
                 return tried
             await asyncio.sleep(pause_s)
@@ -409,7 +412,7 @@ class Transport:
         self.require_open(request.subject)
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # `Pace` limits every wait instead.
+                # `Pace` limits every wait, so aiohttp's own timeouts are switched off.
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
                 headers={"Accept-Encoding": "identity", "User-Agent": self._settings.user_agent},
                 auto_decompress=False,
