@@ -646,10 +646,7 @@ class Delegations:
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
         # The node names several delegations in a list, and a single one by itself.
-        if len(cids) > 1:
-            named = texts_of(answer, "cids")
-        else:
-            named = (required_text(answer, "cid"),)
+        named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
         # The answer has to confirm exactly the requested revocations (J10).
         if answer.get("revoked") is not True or sorted(named) != sorted(cids):
             raise MalformedAnswer("the node did not confirm the revocation")

@@ -372,7 +372,8 @@ class Encryption:
         fact = admin_fact(
             network.text, target_node=await self._caller.node_id(), action=NETWORK_REVOKE, body={}
         )
-        # Even if the answer is lost, the network may be revoked, so its descriptor is fetched again.
+        # If the answer is lost, the network may be revoked all the same. So its descriptor is
+        # dropped first, and fetched again when it is needed.
         self._descriptors.pop(network.text, None)
         await _administer(
             self._caller,

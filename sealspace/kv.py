@@ -349,9 +349,7 @@ class Kv:
                     KV_PUT, keys[0], Request(headers=part.headers, body=of_bytes(part.body))
                 )
             else:
-                form, form_type = multipart(
-                    {key: parts[key] for key in keys}, self._caller.entropy
-                )
+                form, form_type = multipart({key: parts[key] for key in keys}, self._caller.entropy)
                 request = Request(headers={"Content-Type": form_type}, body=of_bytes(form))
                 answer = await self._caller.invoke(self._rights(KV_PUT, *keys), request)
                 require_written(answer.require(), keys)
@@ -517,8 +515,8 @@ class Kv:
         body = msgspec.json.encode(
             {name: value for name, value in members.items() if value is not None}
         )
-        # The URL ends with the token that made it (wire §5.10). Only the body limits the URL to less
-        # than the usual lifetime of a token.
+        # The URL ends with the token that made it (wire §5.10). A token has at least its usual
+        # lifetime; a shorter one of the URL is stated in the body alone.
         token_ttl_s = _DEFAULT_URL_TTL_S if ttl_s is None else min(ttl_s, MAX_URL_TTL_S)
         asked = await self._caller.authorized(
             replace(json_request("POST", "/signed/kv", body), asked=f"{what}, {in_words(wanted)}"),
@@ -605,8 +603,8 @@ class Kv:
             lambda cursor: self.list_page(prefix, limit=page_keys, cursor=cursor),
             attrgetter("cursor"),
         ):
-            # A node that ignores cursors would send its first page again and again (Q1). `list_page`
-            # has compared the keys of the page with each other, so the first key is enough here.
+            # A node that ignores cursors would send its first page again and again (Q1). Only the
+            # first key is compared, because `list_page` has compared the others with each other.
             require_advance(
                 page.keys[:1],
                 prefix=prefix,

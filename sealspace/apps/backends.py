@@ -381,7 +381,7 @@ def require_expected(seen: Seen, expected: Sequence[str]) -> None:
                     f" {evidence.key_provider or 'none'}"
                 )
             continue
-        value = _hex(text)  # 32 bytes of a compose hash, or 48 bytes of a register
+        value = _hex(text)  # a compose hash has 32 bytes, and a register has 48
         if len(value) == 32 and value != evidence.compose_hash:
             found = "none" if evidence.compose_hash is None else evidence.compose_hash.hex()
             raise BackendNotExpected(f"expected compose hash {text}, but the backend has {found}")

@@ -314,7 +314,8 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 
     Return None if the delegation is not such a grant.
     """
-    for runner in (portable.delegate_did, None):  # a run grant is for the runner, a job grant not
+    # `read_run_grant` expects the recipient of a run grant, and None for a job grant.
+    for runner in (portable.delegate_did, None):
         with suppress(InvalidPortableDelegation):
             return read_run_grant(portable.header, runner=runner)
     return None
@@ -575,10 +576,9 @@ def _facts(seen: Seen) -> list[str]:
     # The collateral is as old as its newest part.
     made_at = max((one.starts_at for one in seen.verified.windows), default=0.0)
     age_s = seen.seen_at - made_at
+    age = f"{age_s / _DAY_S:.0f} days"
     if age_s < 2 * _DAY_S:
         age = f"{max(age_s, 0) / 3600:.0f} h"
-    else:
-        age = f"{age_s / _DAY_S:.0f} days"
     return [
         (
             f"backend        at {seen.url}, calls itself {_quoted(stated.manifest.name)}"

@@ -566,7 +566,8 @@ def parse_active(data: bytes, project: ProjectId) -> Active:
 
 
 def manifest_json(manifest: ProgramManifest) -> JsonObject:
-    """Return a program's manifest as JSON, in which tuples are lists."""
+    """Return a program's manifest as JSON."""
+    # JSON has lists in place of tuples, and no members with default values.
     value: JsonObject = json.decode(json.encode(manifest))
     return value
 

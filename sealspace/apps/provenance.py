@@ -223,8 +223,8 @@ def _origin(certificate: Certificate) -> Build:
             " repository on code of strangers",
             claim="trigger",
         )
-    # PV9: the configuration is of this repository. The workflow is of this repository and ref, or of
-    # another repository.
+    # PV9: the workflow that GitHub started is of this repository. The workflow that signed is of
+    # this repository and ref, or of another repository.
     repository, ref = claims["repository"], claims["ref"]
     workflow, _, workflow_ref = claims["signer"].partition("@")
     is_own_config = claims["config"].startswith(f"{repository}/")

@@ -184,8 +184,8 @@ class Sharing:
         unsigned += _names_to_sign(named, folder, signed, ends_at)
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         copied: dict[str, str | bytes] = {}
-        # SH6: a value may be replaced while it is copied. The copies are made again until the values
-        # that were read after them are those that were copied.
+        # SH6: a value may be replaced while it is copied. So the values are read again afterwards,
+        # and copied again if one of them is new.
         while (values := await self._values_of(named)) != copied:
             await self.put_many(values, own=False, only=folder)
             copied = values
@@ -257,8 +257,8 @@ class Sharing:
             ending = [to for to in signed if to.path.startswith(prefix)]
         else:
             ending = _ending_with_names(signed, prefix, labels)
-        # SH5: the grants are revoked before the copies are listed. Copies that another command stored
-        # before the revocation are then in the list, and it deletes later ones itself (SH6).
+        # SH5: the grants are revoked before the copies are listed. Then the list contains the
+        # copies that another command stored before; it deletes later ones itself (SH6).
         await Delegations(self._caller).revoke(*(of.cid for to in ending for of in signed[to]))
         copies = await self._labels_of_copies(prefix, labels)
         await self._kv.delete_many(copies)
@@ -303,9 +303,10 @@ class Sharing:
         """
         found = []
         for to, grants in (await self._signed(owner)).items():
-            if isinstance(to, SharedFolder) and to.did == self._caller.session.owner:
-                if team in (None, to.team or ""):  # "" is the person alone
-                    found.append(Share(to, grants[0]))
+            if not isinstance(to, SharedFolder) or to.did != self._caller.session.owner:
+                continue
+            if team in (None, to.team or ""):  # "" is the person alone
+                found.append(Share(to, grants[0]))
         if len(found) != 1:
             teams = " and ".join(sorted(one.folder.team or "you alone" for one in found))
             raise NotShared(f"{owner} shares with you at this node: {teams or 'nothing'}")
@@ -522,7 +523,7 @@ def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | N
         place = f"{space_of(owner, SECRETS_SPACE).text}/kv/"
         if not unverified.capabilities:
             return None
-        # The comparison of all capabilities below also finds resources at other places.
+        # A resource outside this place differs from the expected capabilities, compared below.
         path = unverified.capabilities[0].resource.text.removeprefix(place)
         to = shared_folder_at(path) or shared_name_at(path)
         if (

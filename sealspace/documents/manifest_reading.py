@@ -436,7 +436,7 @@ def parse_duration_ms(text: str) -> int:
     """
     if not text:
         invalid(f'{_FAILED}expiry must be a non-empty duration string (got "")')
-    value_ms = 0.0  # not a valid duration, as any other below 1
+    value_ms = 0.0  # refused below, like every duration of less than 1 ms
     if len(text) <= _MAX_SHOWN_CHARS:
         match = _DURATION.fullmatch(text.lower())
         if match is not None:

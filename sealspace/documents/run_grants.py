@@ -435,9 +435,7 @@ def verified_own(
         raise InvalidPortableDelegation("the run grant must have an expiry time")
     # Grants of secrets, of generated secrets and of programs all have this rule (RN42, RN143,
     # RN152).
-    is_own = all(
-        root_of(one.resource) == delegation.delegator for one in delegation.capabilities
-    )
+    is_own = all(root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     if not is_own or any(one.caveats for one in delegation.capabilities):
         raise InvalidPortableDelegation(
             "the run grant must cover only the signer's own resources, and must have no caveats"
