@@ -520,7 +520,7 @@ class Secrets:
         Returns:
             Path to envelope, for `Kv.put_many`.
         Raises:
-            SealspaceError: as `put`; nothing is sent.
+            SealspaceError: as `put`; nothing is stored.
         """
 
     def get(
@@ -678,7 +678,7 @@ class Secrets:
     def scopes(self) -> tuple[str, ...]:
         """Return the scopes that contain secrets.
 
-        The scopes are in ascending order. This needs `kv/list` on `vault/secrets/scoped/`.
+        The scopes are in the order of their paths. This needs `kv/list` on `vault/secrets/scoped/`.
 
         Raises:
             NotGranted, NodeRefused, TransportError: the request failed.
