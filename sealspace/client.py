@@ -209,8 +209,9 @@ class Client:
         url = url or os.environ.get(NODE_VARIABLE)
         line = os.environ.get(TOKEN_VARIABLE)
         if not url or not line:
+            missing = NODE_VARIABLE if line else TOKEN_VARIABLE
             raise NotSignedIn(
-                f"the environment variable {NODE_VARIABLE if line else TOKEN_VARIABLE} is not set",
+                f"the environment variable {missing} is not set",
                 hint=f"set {NODE_VARIABLE} to the node's address, and {TOKEN_VARIABLE} to the line"
                 " that `sealspace token create` printed",
             )

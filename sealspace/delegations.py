@@ -216,7 +216,7 @@ class Delegations:
         if not grants:
             raise InvalidInput("the manifest requests nothing that can be granted")
         wanted = [one for grant in grants for one in grant.capabilities]
-        # Both checks raise before the first grant is signed, if one of them cannot be.
+        # Either check raises before anything is signed, if one of the grants cannot be signed.
         if wallet is None:
             session.proofs_for(wanted, now=self._caller.clock.now())
         else:

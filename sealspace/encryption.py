@@ -289,13 +289,14 @@ class Encryption:
             NodeMismatch: the descriptor names another node.
             NodeEvidenceRefused, MalformedAnswer, TransportError: a request or its check failed.
         """
-        await self._caller.transport.check_node()  # AT45: sealing sends no token
+        # Other requests verify the node before they send a token. Sealing sends none (AT45).
+        await self._caller.transport.check_node()
         descriptor = self._descriptors.get(network.text)
         if descriptor is None:
             descriptor = await self._fetch_descriptor(network)
         session = self._caller.signed_in
         offered = pin_of(descriptor)
-        # Without a session there is nowhere to store a pin; the cache of this client has to do.
+        # A pin is stored in the session. Without one, only this client's cache has the key.
         if session is not None:
             pinned = session.pin_of(network)
             # Keys are not rotated, so another key means that something was replaced (EN30).
@@ -555,7 +556,8 @@ class Encryption:
             repeatable=True,
             max_answer_bytes=_MOST_ANSWERED_BYTES,
         )
-        # Before the request: at the wrong node, "no such network" would be the wrong error.
+        # The node is checked before the request: at the wrong node, "no such network" would be the
+        # wrong error.
         node_id = await self._caller.node_id()
         with about_network(network.text):
             value = json_object(await self._caller.transport.require(request))

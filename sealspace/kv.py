@@ -612,7 +612,8 @@ class Kv:
                 limit=page_keys,
                 is_last=page.cursor is None,
             )
-            last = page.keys[-1] if page.keys else last
+            if page.keys:
+                last = page.keys[-1]
             yield page
 
     async def _opened(self, key: str, max_bytes: int) -> Stream:

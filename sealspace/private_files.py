@@ -108,7 +108,7 @@ def replace_file(path: Path, data: _Content) -> None:
     The file is durable when the call returns. An existing file is replaced. A symbolic link is
     replaced; its target stays as it is.
     """
-    # Run as root, a rename onto /dev/stdout would replace the device for every process.
+    # For root, a rename onto /dev/stdout would replace the device for every process.
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "the path is not a regular file", str(path))
     with _draft(path, data) as draft:

@@ -103,12 +103,12 @@ class Receipts:
             MalformedAnswer: the list does not advance or has no end.
             SealspaceError: as `page`.
         """
-        last: Receipt | None = None  # of the pages before
+        last: Receipt | None = None  # the last receipt of the pages before
         async for page in read_pages(
             lambda after: self.page(network, after=after), attrgetter("after")
         ):
             receipts = page.receipts
-            # `page` has checked the order in the page.
+            # `self.page` has checked the order within this page.
             if last is not None:
                 _require_in_order((last, *receipts[:1]))
             if page.after is not None and (not receipts or receipts[-1] == last):
@@ -207,9 +207,13 @@ def documents_of(receipt: Receipt) -> tuple[bytes, ...]:
 
     They are SHA-256 digests of 32 bytes.
     """
+    digests = dict.fromkeys(receipt.policies)  # without duplicates
     used = receipt.evidence
-    named = () if used is None else (used.record, used.quote, used.event_log, used.collateral)
-    return tuple(dict.fromkeys((*receipt.policies, *(one for one in named if one is not None))))
+    if used is not None:
+        for digest in (used.record, used.quote, used.event_log, used.collateral):
+            if digest is not None:
+                digests[digest] = None
+    return tuple(digests)
 
 
 def digest_of(receipt: Receipt) -> bytes:

@@ -183,9 +183,14 @@ class Secrets:
         self._space = space
         # Every envelope of a space belongs to a network of the space's owner, or of the person for
         # whom it is a copy.
-        self._network = network_of_owner(space.owner if folder is None else folder.did, network)
-        self._key = None if folder is None else folder.key
-        self._folder = OWN_FOLDER if folder is None else folder.path
+        if folder is None:
+            self._network = network_of_owner(space.owner, network)
+            self._key = None
+            self._folder = OWN_FOLDER
+        else:
+            self._network = network_of_owner(folder.did, network)
+            self._key = folder.key
+            self._folder = folder.path
 
     def resource(self, name: str, *, scope: str | None = None) -> str:
         """Return the resource URI of a secret.
@@ -232,7 +237,7 @@ class Secrets:
         """
         with self._about(writable_name(name, scope)) as secret:
             sealed = await self._sealed(secret, secret_payload(value, now=self._caller.clock.now()))
-            # Stored as plain text, not as JSON: the protocol's other clients write it so.
+            # The envelope is stored as plain text, not as JSON, as other clients do it.
             return await self._kv.put(secret.path, sealed, if_absent=if_absent, if_match=if_match)
 
     async def put_generated(
@@ -675,7 +680,7 @@ def read_payload(plaintext: bytes, etag: str) -> Secret:
     try:
         payload = shaped(parse_json(plaintext, max_bytes=MAX_SECRET_BYTES), _Payload)
     except CapabilityError:
-        # Without the cause: a parser's error may quote the plaintext.
+        # The cause is left out, because a parser's error may quote the plaintext.
         raise InvalidSecretPayload(
             "the secret's plaintext is not a JSON object, or lacks a member"
         ) from None

@@ -232,7 +232,7 @@ def sign_message(
         address=wallet.address,
         chain_id=wallet.chain_id,
         uri=uri,
-        # The same length as other clients' nonces. Nothing depends on its value (C7).
+        # The nonce has the length of other clients' nonces. Nothing depends on its value (C7).
         nonce=entropy.token(9).hex()[:17],
         issued_at=iso_time(issued_at),
         expiration_time=None if expires_at is None else iso_time(expires_at),

@@ -140,15 +140,17 @@ class PublicKv:
     async def _read(self, key: str, etag: str | None, max_bytes: int) -> Answer:
         # J11: each segment is percent-encoded once more; nodes also look up the decoded text.
         path = "/".join(path_segment(part) for part in key.split("/"))
-        return await self._transport.exchange(
-            Request(
-                "GET",
-                f"{self._path}/{path}",
-                headers={} if etag is None else {"If-None-Match": etag},
-                repeatable=True,
-                max_answer_bytes=max_bytes,
-            )
+        headers = {}
+        if etag is not None:
+            headers["If-None-Match"] = etag
+        request = Request(
+            "GET",
+            f"{self._path}/{path}",
+            headers=headers,
+            repeatable=True,
+            max_answer_bytes=max_bytes,
         )
+        return await self._transport.exchange(request)
 
 
 @frozen

@@ -215,7 +215,7 @@ class Sql:
         self, decoder: "msgspec.json.Decoder[Decoded]", changes: bool, **asked: object
     ) -> Decoded:
         try:
-            # Bytes become a list of numbers.
+            # In JSON, bytes become a list of numbers.
             text = json.dumps(asked, default=lambda blob: [*memoryview(blob)], allow_nan=False)
         except (TypeError, ValueError) as exc:
             raise InvalidInput(
@@ -223,7 +223,8 @@ class Sql:
                 hint="pass None, a bool, an int, a finite float, a str or bytes",
             ) from exc
         wanted = await self._rights(changes=changes, name=asked.get("name"))
-        # The node runs no statement that writes for a token that may only read.
+        # With a token that may only read, the node runs no statement that writes, so the request
+        # may be repeated.
         request = Request(body=text.encode(), repeatable=wanted[0].ability == SQL_READ)
         answer = await self._caller.invoke(wanted, request)
         # Two of the refusals with status 403 are not about rights.

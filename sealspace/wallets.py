@@ -109,7 +109,7 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
     try:
         key = _derived(crypto, password if isinstance(password, bytes) else password.encode())
     except UnicodeEncodeError:
-        # Without the cause, which quotes the password.
+        # The cause is left out, because it quotes the password.
         raise WrongPassword("the password is not valid Unicode") from None
     if not hmac.compare_digest(keccak256(key[16:] + ciphertext), mac):
         raise WrongPassword("the password does not open this keystore")
@@ -366,7 +366,7 @@ def wallet_from_key(key: bytes | str, *, chain_id: int = 1) -> WalletSigner:
         secret = key if isinstance(key, bytes) else bytes.fromhex(key.strip().removeprefix("0x"))
         return WalletSigner(secret, chain_id)
     except (ValueError, AttributeError):
-        # Without the cause, which may quote the key.
+        # The cause is left out, because it may quote the key.
         raise InvalidInput(
             "the wallet's secret key is not valid",
             hint="pass 32 bytes, or 64 hex digits with or without 0x",

@@ -55,6 +55,7 @@ MAX_AMOUNT = 10**15
 _ANY_PROJECT = "*"
 _CLOCKS_APART_S = 60.0
 _MAX_OWNER_CHARS = 256
+_MAX_CREDENTIAL_CHARS = _MAX_OWNER_CHARS + 80  # beside the owner: a nonce, a secret and two colons
 _MAX_NONCE = 2**32 - 1
 _NONCE = re.compile(r"0|[1-9][0-9]{0,9}")
 _SECRET = re.compile(r"[0-9a-fA-F]{64}")
@@ -151,7 +152,9 @@ def parse_credential(text: str) -> Credential:
     Raises:
         InvalidInput: the text does not have three valid parts; the message contains none of it.
     """
-    parts = text.rsplit(":", 2) if len(text) <= _MAX_OWNER_CHARS + 80 else ()
+    parts: list[str] = []
+    if len(text) <= _MAX_CREDENTIAL_CHARS:
+        parts = text.rsplit(":", 2)
     if len(parts) != 3:
         raise InvalidInput("the API key must have the form <owner>:<nonce>:<secret>")
     owner, nonce, secret = parts

@@ -412,6 +412,7 @@ def is_whole_policy(seen: Seen, policy: Policy) -> bool:
     evidence = seen.verified.evidence
     if _is_provider_listed(evidence, policy.key_providers):
         return policy.is_allow_list
+    # Without the key provider, only an entry with RTMR3 names all of the code; see `is_whole_code`.
     return any(entry.rtmr3 is not None and entry.covers(evidence) for entry in policy.measurements)
 
 
@@ -593,7 +594,7 @@ class Backends:
         """
         wanted = {one.label: one.path for one in seen.wanted}
         asks = f"it requests {', '.join(sorted(wanted)) or 'none'}"
-        chosen = tuple(wanted) if secrets is None else tuple(dict.fromkeys(secrets))
+        chosen = tuple(dict.fromkeys(wanted if secrets is None else secrets))
         unknown = sorted(set(chosen) - wanted.keys())
         if unknown or not chosen:
             what = "no secret to grant"

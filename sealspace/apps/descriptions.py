@@ -266,7 +266,9 @@ def _describe_requested(one: ResourceRequest) -> _Requested:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _span(lifetime_ms: int) -> str:

@@ -93,7 +93,7 @@ def fetch_trusted_root() -> TrustedRoot:
     """
     try:
         return ClientTrustConfig.production().trusted_root
-    except Exception as exc:  # as above, and those of the network
+    except Exception as exc:  # the library and the network raise errors of many types
         raise ProvenanceInvalid(
             "Sigstore's trusted root cannot be downloaded, or has expired",
             claim="root",
@@ -116,7 +116,7 @@ def verify_provenance(bundle: bytes, sha256: str, root: TrustedRoot) -> Build:
         Whether this origin is the wanted one: see `require_build`.
     """
     certificate, kind, payload = _verified(bundle, root)
-    # PV4: a statement of SLSA provenance
+    # PV4: the payload must be a statement of SLSA provenance
     try:
         stated = shaped(parse_json(payload, max_bytes=MAX_BUNDLE_BYTES), _Statement)
     except InvalidJson as exc:
@@ -124,7 +124,7 @@ def verify_provenance(bundle: bytes, sha256: str, root: TrustedRoot) -> Build:
     _require(
         "statement", (kind, stated.kind, stated.predicate_type), (_PAYLOAD, _STATEMENT, _PREDICATE)
     )
-    # PV5: about this program
+    # PV5: it must be about this program
     if not any(one.digest.get("sha256") == sha256 for one in stated.subject):
         raise ProvenanceInvalid(
             f"the provenance is about other bytes than the program {sha256}", claim="digest"
@@ -180,7 +180,7 @@ def require_build(
 
 def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes]:
     """Verify a bundle, and return its certificate, and the payload with its type."""
-    # PV1: bounds and repeated members, before the library parses anything
+    # PV1: size and repeated members are checked before the library parses anything
     try:
         parse_json(bundle, max_bytes=MAX_BUNDLE_BYTES)
     except InvalidJson as exc:
@@ -190,7 +190,8 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
             claim="bundle",
             hint="give one bundle, not a file with several lines",
         ) from exc
-    # PV2: certificate chain and its log, inclusion proof, time of signing, signature
+    # PV2: the library verifies the certificate chain and its log, the inclusion proof, the time of
+    # signing and the signature
     try:
         signed = Bundle.from_json(bundle)
         certificate = signed.signing_certificate
@@ -209,14 +210,14 @@ def _verified(bundle: bytes, root: TrustedRoot) -> tuple[Certificate, str, bytes
 
 def _origin(certificate: Certificate) -> Build:
     """Return the origin that a verified certificate states."""
-    # PV6: one job of GitHub Actions
+    # PV6: the certificate must be that of one job of GitHub Actions
     _require("issuer", _claim(certificate, "issuer", 8), _ISSUER)
     claims = {name: _claim(certificate, name, arc) for name, arc in _CLAIMS.items()}
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     _require("signer", [one.value for one in names], [claims["signer"]])
-    # PV7: the job ran on a machine of GitHub
+    # PV7: the job must have run on a machine of GitHub
     _require("environment", claims["environment"], "github-hosted")
-    # PV8: this trigger gives the rights of the repository to code of strangers
+    # PV8: this trigger gives code of strangers the rights of the repository
     if claims["trigger"] == "pull_request_target":
         raise ProvenanceInvalid(
             "the program was built for pull_request_target, which runs with the rights of the"
@@ -234,7 +235,7 @@ def _origin(certificate: Certificate) -> Build:
             "the workflow is of another repository or ref than the source", claim="workflow"
         )
     try:
-        # PV10: every claim has the form that statements about a version have
+        # PV10: every claim must have the form that it has in statements about a version
         return shaped(
             {
                 "repository": repository.removeprefix("https://"),

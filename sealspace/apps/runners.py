@@ -645,7 +645,7 @@ async def _ask_signed(
             headers=headers,
             body=body or None,
             max_answer_bytes=MAX_ANSWER_BYTES,
-            serves_once=True,  # the token is used
+            serves_once=True,  # a second attempt would send a used token
         )
         return _Signed(await ask_backend(url, request, settings=settings), token)
 

@@ -182,6 +182,7 @@ class Sharing:
             ends_at = now + ttl_s
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
         unsigned += _names_to_sign(named, folder, signed, ends_at)
+        # The first grant is that of the folder, whether it existed or is signed now.
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         copied: dict[str, str | bytes] = {}
         # SH6: a value may be replaced while it is copied. So the values are read again afterwards,
@@ -279,7 +280,9 @@ class Sharing:
         copies: dict[str, str] = {}
         async for path in self._kv.list(prefix):
             folder = shared_folder_at(path)
-            copy = None if folder is None else secret_at(path, folder.path)
+            if folder is None:
+                continue
+            copy = secret_at(path, folder.path)
             if copy is not None and (labels is None or copy.label in labels):
                 copies[path] = copy.label
         return copies

@@ -62,7 +62,7 @@ Verdict = bool | None
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NANOSECONDS = re.compile(r"[0-9]{1,20}")
-# What OutLayer's grammar has beside this one.
+# Conditions of OutLayer's grammar that this one does not have.
 _ON_CHAIN = frozenset({"NearBalance", "FtBalance", "NftOwned", "DaoMember", "Predecessor"})
 
 
@@ -170,7 +170,8 @@ def parse_condition(value: Json) -> Condition:
         raise InvalidInput(f"the condition on callers is not valid JSON: {exc}") from exc
     if len(canonical) > MAX_CONDITION_BYTES:
         raise InvalidInput(f"the condition on callers is longer than {MAX_CONDITION_BYTES} bytes")
-    # RN210. A string cannot contain these bytes, because JSON escapes its quotes.
+    # The patterns are counted in the text (RN210). A string in it cannot contain these bytes,
+    # because JSON escapes its quotes.
     if canonical.count(b'{"AccountPattern":') > MAX_PATTERNS:
         raise InvalidInput(f"the condition on callers has more than {MAX_PATTERNS} patterns")
     return _condition(value, MAX_CONDITION_DEPTH)
@@ -282,7 +283,8 @@ def _condition(value: Json, depth: int) -> Condition:
             return Owner()
         case ["Whitelist", ("accounts", list(accounts))]:
             return Whitelist(tuple(map(_account, accounts)))
-        # Bytes are compared, because DIDs are ASCII; a longer character would be several of them.
+        # A pattern is compared byte by byte. A character that is not ASCII would be several bytes,
+        # and no DID contains one.
         case ["AccountPattern", ("pattern", str(pattern))] if (
             len(pattern) <= MAX_PATTERN_BYTES and pattern.isascii() and pattern.isprintable()
         ):

@@ -364,9 +364,11 @@ def full_action(service: str, word: str) -> str:
             f' "{_shown(service)}/get"'
         )
     if of in _ACTIONS and name not in _ACTIONS[of]:
+        advice = f"it has {', '.join(_ACTIONS[of])}"
         near = difflib.get_close_matches(name, _ACTIONS[of], 1)
-        meant = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(_ACTIONS[of])}"
-        invalid(f'{of} has no action "{_shown(name)}"{meant}')
+        if near:
+            advice = f"did you mean {near[0]}?"
+        invalid(f'{of} has no action "{_shown(name)}"; {advice}')
     return action
 
 

@@ -272,12 +272,14 @@ def _merge(resources: Iterable[ResourceRequest]) -> tuple[ResourceRequest, ...]:
     for one in resources:
         key = (one.service, one.space, one.path, one.expiry_ms)
         first = merged.get(key, one)  # a request that is new is merged with itself
+        origin = first.origin
+        if one.origin == "stated":  # even if the defaults include it too
+            origin = "stated"
         merged[key] = replace(
             first,
             actions=distinct((*first.actions, *one.actions)),
             description=first.description or one.description,
-            # A stated entry stays stated if the defaults include it too.
-            origin="stated" if "stated" in (first.origin, one.origin) else first.origin,
+            origin=origin,
         )
     return tuple(merged.values())
 

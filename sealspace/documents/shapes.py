@@ -36,7 +36,7 @@ def shaped_at(
 ) -> T:
     """Convert a JSON value to a msgspec type.
 
-    If that fails, `refuse` is called with the error's path and message.
+    If that fails, `refuse` is called with the error's path and message, and raises an error.
     """
     try:
         return msgspec.convert(value, shape)

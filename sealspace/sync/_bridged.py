@@ -60,6 +60,7 @@ def _counterpart(member: Any) -> object:
     if inspect.iscoroutinefunction(member):
 
         def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:
+            # The caller's thread takes the calls of `progress` from a queue while it waits.
             calls: Calls = SimpleQueue()
             if callable(progress := kwargs.get("progress")):
                 kwargs["progress"] = lambda *moved: calls.put(partial(progress, *moved))
@@ -81,6 +82,7 @@ def _counterpart(member: Any) -> object:
             return self._thread.run(turn(self._inner, *args, **kwargs))
 
     else:
+        # Any other method, such as `Client.kv`, returns at once, so it runs in the caller's thread.
         returns = COUNTERPARTS.get(returns, returns)
 
         def call(self: Bridged, /, *args: Any, **kwargs: Any) -> object:

@@ -52,7 +52,8 @@ class LoopThread:
         _THREADS.add(self)
 
     def _reset(self) -> None:
-        # Reentrant: a signal handler may run at any line of this thread, and close the client.
+        # The lock is reentrant, because a signal handler may run at any line of the thread that has
+        # it, and close the client.
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -137,8 +138,8 @@ class LoopThread:
         self._reset()
 
     def _submit(self, coroutine: Coroutine[object, object, Result]) -> "Future[Result]":
-        # Under the lock: otherwise a coroutine could be submitted after the loop cancelled all, and
-        # its caller would wait for ever.
+        # Without the lock, a coroutine could be submitted after the loop cancelled all, and its
+        # caller would wait for ever.
         with self._lock:
             try:
                 loop = self._open_loop()

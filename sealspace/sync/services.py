@@ -20,7 +20,7 @@ class Kv(Bridged, of=aio.Kv):
     @described(aio.Kv.list, Iterator[str])
     def list(self, *args: Any, **kwargs: Any) -> Any:
         """Yield all keys with a given prefix."""
-        # Not key by key: each switch to the client's thread takes 80 µs.
+        # The keys are fetched in pages, because each switch to the client's thread takes 80 µs.
         for page in self.pages(*args, **kwargs):
             yield from page.keys
 

@@ -45,8 +45,9 @@ async def exchange_id_token(url: str | None = None) -> str:
     url = url or os.environ.get(NODE_VARIABLE)
     trust = os.environ.get(TRUST_VARIABLE)
     if not url or not trust:
+        missing = TRUST_VARIABLE if url else NODE_VARIABLE
         raise NotSignedIn(
-            f"the environment variable {TRUST_VARIABLE if url else NODE_VARIABLE} is not set",
+            f"the environment variable {missing} is not set",
             hint=f"set {NODE_VARIABLE} to the node's address, and {TRUST_VARIABLE} to the id that"
             " `sealspace ci trust` printed",
         )

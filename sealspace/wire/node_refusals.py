@@ -113,7 +113,8 @@ def _refusal(status: int, text: str, asked: str) -> NodeRefused:
             if match is not None:
                 members = {name: found.strip() for name, found in match.groupdict().items()}
                 return unauthorized(status, text, asked=asked, **members)
-    refused = _BY_STATUS.get(status, NodeFailure if status >= 500 else NodeRefused)
+    other = NodeFailure if status >= 500 else NodeRefused
+    refused = _BY_STATUS.get(status, other)
     if refused is NotFound and text == "Space not found":
         refused = SpaceNotFound
     return refused(status, text, asked=asked)

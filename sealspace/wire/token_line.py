@@ -173,9 +173,8 @@ def token_line(seed: bytes, node_id: str, header: str) -> str:
 
     Raises InvalidInput if the line would be too long.
     """
-    node_key = (
-        ed25519_public_key(node_id) or b""
-    )  # `Caller.info` has checked that it is a key's DID
+    # `Caller.info` has checked that the id is the DID of such a key.
+    node_key = ed25519_public_key(node_id) or b""
     body = _VERSION + seed + node_key + header.encode("ascii")
     line = _PREFIX + encode_url(body + _check(body))
     if len(line) > MAX_TOKEN_CHARS:

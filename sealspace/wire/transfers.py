@@ -269,7 +269,7 @@ async def save(
         return
     path = Path(to)
     if await asyncio.to_thread(path.exists) and not await asyncio.to_thread(path.is_file):
-        # Run as root, a rename onto /dev/stdout would replace the device for every process.
+        # For root, a rename onto /dev/stdout would replace the device for every process.
         raise InvalidInput(
             f"{path} is not a regular file", hint="pass the path of a file, or an open file"
         )
@@ -291,7 +291,8 @@ async def _copy(
     buffer = bytearray()
     async for piece in pieces:
         buffer += piece
-        if len(buffer) >= PIECE_BYTES:  # fewer and larger writes: each one changes the thread
+        # Each write runs in another thread, so small pieces are written together.
+        if len(buffer) >= PIECE_BYTES:
             await asyncio.to_thread(file.write, bytes(buffer))
             buffer.clear()
         if progress is not None:

@@ -512,7 +512,9 @@ class Stream:
 
         A response with a 2xx status is returned unread, as this stream.
         """
-        return self if 200 <= self.status < 300 else await self.whole()
+        if 200 <= self.status < 300:
+            return self
+        return await self.whole()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the response body piece by piece."""
