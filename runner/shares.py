@@ -54,15 +54,15 @@ class ResourceUse:
         self._amounts = Counter[Hashable]()
 
     def add(self, parts: Parts, amount: int, most: int | None = None) -> None:
-        """Add an amount to the given counters.
+        """Add an amount to the given counters, or to none of them if one would exceed its limit.
 
         Args:
             parts: the counters.
             amount: the amount; negative to release.
             most: the limit, which each counter's divisor reduces; None: no limit.
         Raises:
-            RunRefused: `too-many-calls` if a payer's or key's counter is full, `runner-busy` if a
-                group's is.
+            RunRefused: a counter would exceed its limit. `runner-busy` if its name is a text, of a
+                group or an owner; `too-many-calls` if it is a payer or an API key.
         """
         for one, part in parts.items():
             # nobody takes more than a share: RN67, RN97, RN158, RN163
@@ -70,13 +70,13 @@ class ResourceUse:
                 raise RunRefused("runner-busy" if isinstance(one, str) else "too-many-calls")
         for one in parts:
             self._amounts[one] += amount
-            if not self._amounts[one]:
+            if not self._amounts[one]:  # otherwise there would be a zero for each former payer
                 del self._amounts[one]
 
     def require_left(self, one: Hashable, group: Hashable, amount: int, most: int) -> None:
         """Refuse an amount with which one counter would be greater than what its group leaves free.
 
-        So whoever uses much leaves as much for others, however many use much.
+        So the owner of a counter leaves at least as much free as it uses.
 
         Raises:
             RunRefused: `too-many-calls`.
@@ -159,10 +159,11 @@ class FairSemaphore:
             if turn.cancelled():
                 self._waiting.pop(turn, None)
             else:
-                self._used -= Counter([payer])
+                self._used -= Counter([payer])  # drops the payer with its last place
             self._hand_out()
 
     def _hand_out(self) -> None:
+        """Give the free places to the calls that may start next."""
         while (turn := self._next()) is not None:
             payer = self._waiting.pop(turn)
             if turn.cancelled():

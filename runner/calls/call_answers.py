@@ -46,9 +46,10 @@ def run_answer(outcome: Outcome, **more: object) -> Answer:
         "salt": encode_url(outcome.salt),
         "receipt": msgspec.Raw(outcome.receipt),
     } | more
-    for name in ("stderr", "stdout"):
-        if text := getattr(result, name):
-            value[name] = text.decode("utf-8", "replace")
+    if result.stderr:
+        value["stderr"] = result.stderr.decode("utf-8", "replace")
+    if result.stdout:
+        value["stdout"] = result.stdout.decode("utf-8", "replace")
     if result.reason is None:
         value["output"] = msgspec.Raw(result.answer)
     else:
@@ -58,9 +59,13 @@ def run_answer(outcome: Outcome, **more: object) -> Answer:
 
 def task_answer(outcome: Outcome) -> Answer:
     """Return the `GET /tasks` response for a task that has ended (TK8)."""
-    if (reason := outcome.result.reason) is None:
+    reason = outcome.result.reason
+    if reason is None:
         return run_answer(outcome, state="COMPLETED")
-    stage = next((one for one in (PRE, POST) if reason.code.startswith(one)), APP)
+    stage = APP
+    for other in (PRE, POST):
+        if reason.code.startswith(other):  # iExec's codes begin with the stage
+            stage = other
     return run_answer(outcome, state="FAILED", cause=error_of(reason) | {"stage": stage})
 
 
@@ -133,8 +138,13 @@ def answer_with(members: Mapping[str, object], reason: Reason | None = None) -> 
 def error_of(reason: Reason) -> JsonObject:
     """Convert a failure reason to a JSON object."""
     error: JsonObject = {"code": reason.code, "message": reason.sentence}
-    return error | ({"detail": reason.detail} if reason.detail else {})
+    if reason.detail:
+        error["detail"] = reason.detail
+    return error
 
 
 def _sentence(reason: Reason) -> str:
-    return f"{reason.sentence[:-1]}: {reason.detail}" if reason.detail else reason.sentence
+    """Return the sentence of a reason, which ends with the detail if there is one."""
+    if not reason.detail:
+        return reason.sentence
+    return f"{reason.sentence.removesuffix('.')}: {reason.detail}"

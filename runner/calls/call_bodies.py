@@ -134,7 +134,11 @@ class CallBody:
         """
         if self.project is not None:
             return self.project.text
-        return self.sha256 or (f"{self.build.repo}@{self.build.commit}" if self.build else "")
+        if self.sha256:
+            return self.sha256
+        if self.build is not None:
+            return f"{self.build.repo}@{self.build.commit}"
+        return ""
 
     @property
     def active_of(self) -> ProjectId | None:
@@ -197,17 +201,19 @@ def run_body(members: bytes, given: bytes) -> CallBody:
     """Parse the untrusted members of a request body of `POST /run`, without the input."""
     asked = shaped(parse_json(members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _Body)
     project, sha256, build = _selected(asked.source)
+    limits = _limits_of(asked.resource_limits, LIMIT_NAMES)
     ref = asked.secrets_ref
+    secrets = None
+    if ref is not None:
+        secrets = SecretsRef(owner=parse_principal(ref.owner), scope=scope_of(ref.profile))
     return CallBody(
         project=project,
         sha256=sha256,
         build=build,
         input=given,
         response_format=asked.response_format,
-        limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
-        secrets=None
-        if ref is None
-        else SecretsRef(parse_principal(ref.owner), scope_of(ref.profile)),
+        limits=limits,
+        secrets=secrets,
         nonce=asked.nonce,
         is_async=bool(asked.is_async),
     )
@@ -215,17 +221,18 @@ def run_body(members: bytes, given: bytes) -> CallBody:
 
 def _selected(source: _Source) -> tuple[ProjectId | None, str | None, BuildSource | None]:
     """Return the project, SHA-256 and build that a request selects its program by."""
-    project, version, sha256, build = msgspec.structs.astuple(source)
-    if (sha256 is None) == (project is None and build is None) or (
-        version is not None and (project is None or build is not None)
-    ):
+    is_by_hash = source.wasmSha256 is not None
+    is_by_origin = source.project is not None or source.GitHub is not None
+    if is_by_hash == is_by_origin:
         raise RunRefused("request-invalid", "source")
-    named = sha256 if version is None else version
-    return (
-        None if project is None else parse_project(project),
-        None if named is None else checked_sha256(named, what="the SHA-256 of the program"),
-        build,
-    )
+    # a version is one of a project, and is not beside a build, which selects a version itself
+    if source.version is not None and (source.project is None or source.GitHub is not None):
+        raise RunRefused("request-invalid", "source")
+    project = None if source.project is None else parse_project(source.project)
+    sha256 = source.wasmSha256 if source.version is None else source.version
+    if sha256 is not None:
+        sha256 = checked_sha256(sha256, what="the SHA-256 of the program")
+    return project, sha256, source.GitHub
 
 
 # --- POST /tasks ----------------------------------------------------------------------------------
@@ -253,22 +260,25 @@ def parse_task(data: bytes) -> CallBody:
             f"a task has at most {MAX_SECRETS} secrets and {MAX_ARGUMENT_BYTES} bytes of arguments",
         )
     for name in asked.secrets.values():
-        requester_secret(name)  # refuses a wrong name
+        requester_secret(name)  # called because it refuses a wrong name
+    app = parse_project(asked.app)
+    limits = _limits_of(asked.resource_limits, LIMIT_NAMES)
+    order = TaskOrder(
+        secrets=asked.secrets,
+        dataset=None if asked.dataset is None else parse_project(asked.dataset),
+        arguments=tuple(shlex.split(asked.args)),
+        beneficiary=None if asked.beneficiary is None else parse_principal(asked.beneficiary),
+    )
     return CallBody(
-        project=parse_project(asked.app),
+        project=app,
         sha256=None,
         input=b"",
         response_format=ResponseFormat.BYTES,
-        limits=_limits_of(asked.resource_limits, LIMIT_NAMES),
+        limits=limits,
         secrets=None,
         nonce=asked.nonce,
         is_async=True,
-        task=TaskOrder(
-            secrets=asked.secrets,
-            dataset=None if asked.dataset is None else parse_project(asked.dataset),
-            arguments=tuple(shlex.split(asked.args)),
-            beneficiary=None if asked.beneficiary is None else parse_principal(asked.beneficiary),
-        ),
+        task=order,
     )
 
 
@@ -310,18 +320,25 @@ def api_body(members: bytes, given: bytes, project: ProjectId) -> CallBody:
     asked = shaped(parse_json(members, max_bytes=2 * MAX_BESIDE_INPUT_BYTES), _ApiBody)
     if asked.use_bound_identity:
         raise RunRefused("request-invalid", "use_bound_identity")
-    ref, github = asked.secrets_ref, asked.source.get("GitHub")
-    _, sha256, build = _selected(_Source(project.text, asked.version_key, GitHub=github))
+    # The source of `POST /run` has the same rules; its project is the one in the URL.
+    source = _Source(
+        project=project.text, version=asked.version_key, GitHub=asked.source.get("GitHub")
+    )
+    _, sha256, build = _selected(source)
+    response_format = ResponseFormat(asked.response_format or "Json")
+    limits = _limits_of(asked.resource_limits or {}, _API_LIMITS)
+    ref = asked.secrets_ref
+    secrets = None
+    if ref is not None:
+        secrets = SecretsRef(owner=parse_owner(ref.account_id), scope=scope_of(ref.profile))
     return CallBody(
         project=project,
         sha256=sha256,
         build=build,
         input=given,
-        response_format=ResponseFormat(asked.response_format or "Json"),
-        limits=_limits_of(asked.resource_limits or {}, _API_LIMITS),
-        secrets=None
-        if ref is None
-        else SecretsRef(parse_owner(ref.account_id), scope_of(ref.profile)),
+        response_format=response_format,
+        limits=limits,
+        secrets=secrets,
         nonce=None,
         is_async=bool(asked.is_async),
     )
@@ -347,9 +364,10 @@ def _limits_of(stated: Mapping[str, int], names: Mapping[str, str]) -> dict[str,
     if not stated.keys() <= names.keys():
         raise RunRefused("request-invalid", "limits")
     limits = {names[name]: limit for name, limit in stated.items()}
-    if (most := limits.get("max_instructions", 0)) >= 1:
+    most_instructions = limits.get("max_instructions", 0)
+    if most_instructions >= 1:  # a lower one is refused where all limits are checked
         # exact limits would reveal how many instructions a secret takes (RN1)
-        limits["max_instructions"] = max(most, MILLION)
+        limits["max_instructions"] = max(most_instructions, MILLION)
     return limits
 
 

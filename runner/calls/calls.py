@@ -111,8 +111,9 @@ class Calls:
         self._semaphore = FairSemaphore(self.workers, beside=True)
         if (tasks := self.runner.tasks) is not None:
             tasks.keep = self.ledger.keep_result
-            # RN248: a task holds one of these places while its data set is fetched, too. So a slow
-            # one keeps only other tasks of its payer waiting.
+            # RN248: a task has one of these places from its beginning to its end, also while its
+            # data set is fetched. One payer has one place at most, so a slow data set keeps only
+            # other tasks of its payer waiting.
             self._task_semaphore = FairSemaphore(MOST_TASKS, beside=True, most_of_payer=1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -126,6 +127,8 @@ class Calls:
                 _log.error("a job was not run: the job's row in the journal was edited or moved")
             elif record.state == "waiting":
                 reservations = ExitStack()
+                # RN163: the job counts as a call, and is never refused. The bytes of its request
+                # are not counted, because the record does not state them.
                 reservations.enter_context(self._queued.reserve(record.payer, 0, is_new=False))
                 self._enqueue(job, record, reservations)
             else:
@@ -134,7 +137,7 @@ class Calls:
                         self.runner.outcome_without_run(job, record, "interrupted"), record
                     )
                 except FolderDamaged as error:
-                    # Its account was edited, and no amount is returned by a guess.
+                    # The journal was edited, so the amount to return is not known.
                     _log.error("cannot settle an interrupted job: %s", error.message)
         return self
 
@@ -169,7 +172,7 @@ class Calls:
             raise RunRefused("call-refused", "the call was signed for a different program")
         budget = 0 if self.price.is_free else self.price.highest_price(self.runner.limits(parsed))
         if parsed.task is not None and parsed.task.dataset is not None:
-            # the data set is fetched before the program, in a stage of its own (RN249)
+            # the seconds of fetching the data set are paid for, too (RN249)
             budget += int(STAGE_S) * self.price.second
         return await self._start_job(parsed, payer, None, budget, body)
 
@@ -189,14 +192,15 @@ class Calls:
             RunRefused: the call is not admitted.
         """
         try:
-            # an EVM address as owner is its DID (RN96)
+            # RN96: `parse_owner` also takes an EVM address, and returns its DID
             project = ProjectId(parse_owner(owner), checked_project_name(name))
         except InvalidInput as exc:
             raise RunRefused("program-unknown", exc.message) from exc
         if not key.calls(project):
             raise RunRefused("key-project")
         budget = 0 if self.price.is_free else self._budget(key, compute_limit)
-        # RN251: a body that is refused is one of the key's calls in the minute, too.
+        # RN251: the call counts before its body is read. So one whose body is refused later is one
+        # of the key's calls in the minute, too.
         await self._require_balance(key.owner, budget)
         self.count(key)
         return AdmittedCall(key=key, project=project, budget=budget)
@@ -219,8 +223,10 @@ class Calls:
 
         Raises RunRefused with `too-many-calls` if the minute is used up.
         """
-        holder, now = (key.owner, key.nonce), SystemClock.now()
-        if self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now) > PER_MINUTE - 1:
+        holder = (key.owner, key.nonce)
+        now = SystemClock.now()
+        recent_calls = self._lately.spent(holder, per_s=PER_MINUTE / 60, now=now)
+        if recent_calls + 1 > PER_MINUTE:
             raise RunRefused("too-many-calls")
         self._lately.add(holder, 1, per_s=PER_MINUTE / 60, now=now)
 
@@ -255,18 +261,18 @@ class Calls:
         Args:
             job: id of the call.
             holder: the caller, or the owner of the API key.
-            is_result: whether the sealed result of a task is wanted.
             key: nonce of the API key. None: the caller signed the request, and may also see calls
                 that were made with its keys.
+            is_result: whether the sealed result of a task is wanted.
         """
         record = await self.ledger.job(job)
-        if (
-            record is None
-            or not record.is_async
-            or holder not in (record.caller, record.beneficiary)
-            or key not in (None, record.key)
-            or (is_result and not record.result_bytes)
-        ):
+        if record is None or not record.is_async:
+            return None
+        if holder not in (record.caller, record.beneficiary):
+            return None
+        if key is not None and key != record.key:
+            return None
+        if is_result and not record.result_bytes:
             return None
         if record.state != "done":
             return self._pending(job, record)
@@ -287,9 +293,11 @@ class Calls:
         job = self.runner.entropy.token(16).hex()
         with ExitStack() as reservations:
             self._reserve(reservations, parsed, payer, key, len(request))
-            parsed = await self.runner.locate(parsed, payer)  # RN250: not before it has its place
+            # RN250: conditions of grants are judged only for a call that has its place
+            parsed = await self.runner.locate(parsed, payer)
             if parsed.task is not None:
-                # while the client waits for the answer, not when the task begins (TK5)
+                # TK5: a task with a missing secret is refused now, while the client waits for the
+                # answer, and not only when the task begins
                 await self.runner.check_task(parsed, payer)
             record = await self._new_record(parsed, payer, key, budget, request)
             if parsed.is_async:
@@ -328,16 +336,22 @@ class Calls:
         Raises:
             RunRefused: `limits-invalid`.
         """
-        # A free synchronous call is not recorded here, so only the run checks its limits.
-        limits = self.runner.limits(parsed) if budget or parsed.is_async else self.runner.most
+        limits = self.runner.most
+        # Otherwise the record is never stored, and nothing reads its limits. The run checks those of
+        # the call, so that a call whose limits are refused has a receipt.
+        if budget or parsed.is_async:
+            limits = self.runner.limits(parsed)
         salt = self.runner.entropy.token(SALT_BYTES)
         task = parsed.task
         # TK9: a task has no input, and its receipt is about the request
         hashed = parsed.input if task is None else request
         if len(hashed) <= INLINE_BYTES:
             input_hash = salted(salt, hashed)
-        else:  # as for a long output
+        else:  # hashing it on the event loop would delay other requests
             input_hash = await asyncio.to_thread(salted, salt, hashed)
+        beneficiary = None
+        if task is not None:  # by default, the result is for the requester
+            beneficiary = task.beneficiary or payer.did
         return JobRecord(
             state="waiting" if parsed.is_async else "started",
             caller=payer.did,
@@ -352,7 +366,7 @@ class Calls:
             limits=tuple(limits.as_json.values()),
             nonce=parsed.nonce,
             is_known=payer.is_known,
-            beneficiary=None if task is None else task.beneficiary or payer.did,
+            beneficiary=beneficiary,
         )
 
     async def _run_free(self, job: str, record: JobRecord, parsed: CallBody) -> Answer:
@@ -402,10 +416,11 @@ class Calls:
         semaphore = self._task_semaphore if is_task else self._semaphore
         with reservations:
             for attempt, pause_s in enumerate((0.0, *PAUSES_S)):
+                is_last = attempt == len(PAUSES_S)
                 await asyncio.sleep(pause_s)
                 async with semaphore.acquire(record.payer):
                     try:
-                        has_ended = await self._run_waiting(job, is_last=attempt == len(PAUSES_S))
+                        has_ended = await self._run_waiting(job, is_last=is_last)
                     except KeepingError as error:
                         # The job stays in the ledger until the next start.
                         _log.error(
@@ -417,7 +432,10 @@ class Calls:
                         return
 
     async def _run_waiting(self, job: str, *, is_last: bool) -> bool:
-        """Run an asynchronous call, and return whether the job has ended."""
+        """Run an asynchronous call, and return whether the job has ended.
+
+        If not, the job waits again: its program could not start, and is tried again later (RN221).
+        """
         record = await self.ledger.job(job)
         if record is None:
             return True
@@ -427,7 +445,8 @@ class Calls:
                 parsed = parse_task(request)
             elif record.key is None:
                 parsed = await self._run_body(request, record.payer)
-                if record.project is not None:  # RN242: it was found when the call was accepted
+                if record.project is not None:
+                    # RN242: the body may name none; this one was found when the call was accepted
                     parsed = replace(parsed, project=parse_project(record.project))
             else:
                 # RN89: the key may have ended or been revoked since the call was accepted
@@ -441,10 +460,11 @@ class Calls:
         except Exception:
             _log.exception("an asynchronous call could not be run")
             outcome = self.runner.outcome_without_run(job, record, "runner-failed")
-        # RN221: the codes of a program that did not start, so none runs twice (RN99)
-        # RN249: a data set that was fetched is paid for, so it is not fetched again.
-        is_begun = outcome.result.fetch_s > 0
-        if outcome.facts.code in _TRIED_AGAIN and not is_last and not is_begun:
+        # RN221: after these codes the program has not started, so none runs twice (RN99)
+        may_start_later = outcome.facts.code in _TRIED_AGAIN
+        # RN249: the payer pays for fetching a data set, so it is not fetched again
+        has_fetched = outcome.result.fetch_s > 0
+        if may_start_later and not is_last and not has_fetched:
             await self.ledger.postpone(job, request)
             return False
         await self._settle(outcome, record)
@@ -457,12 +477,14 @@ class Calls:
         RN166, RN249).
         """
         facts, result = outcome.facts, outcome.result
-        used = 0
-        if result.ran and facts.code != "interrupted":  # its usage is unknown (RN99)
-            used = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
-        # each is paid for in whole seconds, also if the program did not start (RN166, RN249)
+        run_cost = 0
+        # what an interrupted run used is not known, so nothing is charged for it (RN99)
+        if result.ran and facts.code != "interrupted":
+            run_cost = self.price.cost(instructions=facts.instructions, time_ms=facts.time_ms)
+        # compiling and fetching are paid for in whole seconds each, also if the program did not
+        # start (RN166, RN249)
         seconds = int(result.compile_s) + int(result.fetch_s)
-        charged = min(used + seconds * self.price.second, record.reserved)
+        charged = min(run_cost + seconds * self.price.second, record.reserved)
         is_task = record.beneficiary is not None
         answer = task_answer(outcome) if is_task else _answer(outcome, record.key, charged)
         await self.ledger.settle(
@@ -536,17 +558,15 @@ class Calls:
         bodies = self.runner.executor.bodies
         members, given = await bodies.split(body, API_SHAPE, Payer(key.owner), within_s=START_S)
         parsed = api_body(members, given, project)
-        # RN90: also for secrets of other owners, which a grant may allow the key's owner to use
-        if (
-            parsed.secrets is not None
-            and (parsed.secrets.scope or DEFAULT_PROFILE) not in key.profiles
-        ):
-            raise RunRefused("key-profile")
-        return (
-            replace(parsed, limits=lower_limits(parsed.limits, self.price.affordable(budget)))
-            if budget
-            else parsed
-        )
+        if parsed.secrets is not None:
+            # RN90: also for secrets of other owners, which a grant may allow the key's owner to use
+            profile = parsed.secrets.scope or DEFAULT_PROFILE
+            if profile not in key.profiles:
+                raise RunRefused("key-profile")
+        if not budget:
+            return parsed
+        limits = lower_limits(parsed.limits, self.price.affordable(budget))
+        return replace(parsed, limits=limits)
 
 
 def _answer(outcome: Outcome, key: int | None, charged: int) -> Answer:

@@ -17,7 +17,7 @@ Example:
 import hashlib
 import logging
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Annotated, Any
 
 import libipld
@@ -77,7 +77,8 @@ def draw_value(kind: str, entropy: Entropy) -> str:
     if kind in _HEX_BYTES:
         return entropy.token(_HEX_BYTES[kind]).hex()
     if kind == "ed25519":
-        return "ed25519:" + str(libipld.encode_multibase("z", entropy.token(32)))[1:]
+        multibase = str(libipld.encode_multibase("z", entropy.token(32)))
+        return "ed25519:" + multibase.removeprefix("z")
     chars = int(kind.partition(":")[2] or _PASSWORD_CHARS)
     found = ""
     # Bytes from `_FAIR` on are dropped: they would make the alphabet's first characters likelier.
@@ -108,7 +109,8 @@ def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretNam
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
-    scope, wanted = scope_of(request.profile), dict[SecretName, str]()
+    scope = scope_of(request.profile)
+    wanted = dict[SecretName, str]()
     for one in request.new_secrets:
         secret = SecretName(checked_generated_name(one.name), scope)
         if secret in wanted:  # the later one would replace it silently
@@ -146,19 +148,10 @@ async def generate(
     caller = await runner.use_token(call, GENERATE, body, is_known=is_known)
     if caller != owner:  # only the owner in person may have secrets made (RN142)
         raise RunRefused("access-denied")
-    # RN143: for exactly these secrets. Of several live grants, the newest one comes first.
-    now = SystemClock.now()
-    grant = next(
-        (
-            grant
-            for grant, read in runner.grants.generation_grants()
-            if read.secrets == wanted.keys() and read.owner == owner and now < read.expires_at
-        ),
-        None,
-    )
-    if grant is None:
-        raise RunRefused("generation-not-granted")
-    new, existing, failed = list[JsonObject](), list[str](), None
+    grant = _grant_for(runner, owner, wanted.keys())
+    new = list[JsonObject]()
+    existing = list[str]()
+    failed = None
     try:
         for secret, kind in wanted.items():
             version = await _write(runner, owner, secret, kind, grant)
@@ -178,7 +171,7 @@ async def generate(
         "start": runner.identity.start_hash,
         "at": iso_time(SystemClock.now()),
     }
-    answer = {
+    answer: dict[str, object] = {
         "status": "completed" if failed is None else "failed",
         "generated": [one["name"] for one in new],
         "existing": existing,
@@ -186,7 +179,22 @@ async def generate(
             sign_statement(GENERATED_TYPE, stated, runner.identity.receipt_key)
         ),
     }
-    return answer_with(answer if failed is None else {**answer, "error": error_of(failed)}, failed)
+    if failed is not None:
+        answer["error"] = error_of(failed)
+    return answer_with(answer, failed)
+
+
+def _grant_for(runner: Runner, owner: Principal, secrets: Set[SecretName]) -> Grant:
+    """Return the newest live grant of an owner for exactly these secrets (RN143).
+
+    Raises:
+        RunRefused: `generation-not-granted`.
+    """
+    now = SystemClock.now()
+    for grant, read in runner.grants.generation_grants():
+        if read.secrets == secrets and read.owner == owner and now < read.expires_at:
+            return grant
+    raise RunRefused("generation-not-granted")
 
 
 def refused(reason: Reason) -> Answer:

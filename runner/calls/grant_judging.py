@@ -60,7 +60,8 @@ class ConditionJudge:
         time = asyncio.get_running_loop().time
         async with self._places.acquire(turn):
             if not payer.is_known:
-                # Before, not after: a caller who leaves would otherwise end the pause of others.
+                # The pause comes before judging. After it, a caller who disconnects would end the
+                # pause, and the next unknown payer would not wait.
                 await asyncio.sleep(self._unknown_from_s - time())
             began_s = time()
             verdict = judge_call(condition, call)
@@ -68,8 +69,9 @@ class ConditionJudge:
             if not payer.is_known:
                 ended_s = time()
                 self._unknown_from_s = ended_s + _PAUSE_FACTOR * (ended_s - began_s)
-            # While the place is still taken: otherwise the payer's next condition would follow
-            # without a pause, because a free place is acquired at once.
+            # Gives the event loop to other requests while the place is still taken. Otherwise the
+            # payer's next condition would follow at once, because a free place is acquired without
+            # waiting.
             await asyncio.sleep(0)
         return verdict
 
@@ -215,14 +217,14 @@ def choose(
                 asks for secrets of the developer.
             `secret-missing`: the manifest lists a secret that is not granted.
     """
-    usable = [
-        one
-        for one in _admitting(candidates, verdicts, call)
+    usable = list[_Admitting]()
+    for one in _admitting(candidates, verdicts, call):
         # RN176: any client may publish the same bytes under a project of its own, with other hosts
         # in its manifest. A caller could choose that project, and so choose the hosts, and the
         # variables beside the secrets (RN213).
-        if one.names_project or not (one.grant.statement.hosts or wanted.by_project)
-    ]
+        has_to_name_project = wanted.by_project or bool(one.grant.statement.hosts)
+        if one.names_project or not has_to_name_project:
+            usable.append(one)
     if not usable:
         raise RunRefused("grant-no-project")
     granted = _grants_by_secret(usable, wanted.scope)

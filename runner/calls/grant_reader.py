@@ -54,7 +54,7 @@ class GrantReader:
         self._backend = backend
         self._read = dict[str, HeldRead | None]()
         self.verified = 0
-        self.run_grants()
+        self.run_grants()  # called because it verifies all grants that the backend holds
 
     def read(self, header: str) -> HeldRead:
         """Parse and verify a grant of any kind.
@@ -98,8 +98,10 @@ class GrantReader:
     def _of(
         self, kind: type[_Kind], states: tuple[GrantState, ...] = ()
     ) -> list[tuple[Grant, _Kind]]:
+        """Return the grants of a kind in the given states, by default the live ones."""
         held = self._backend.grants
         if len(self._read) > len(held):
+            # Some grants are not held any more, so their results are dropped.
             kept = {one.grant.cid for one in held}
             self._read = {cid: read for cid, read in self._read.items() if cid in kept}
         found = list[tuple[Grant, _Kind]]()

@@ -155,12 +155,10 @@ class Journal:
 
         def used(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
-            return (
-                connection.execute(
-                    "INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)
-                ).rowcount
-                == 1
-            )
+            inserted = connection.execute(
+                "INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)
+            ).rowcount
+            return inserted == 1
 
         return await self.write(used)
 
@@ -177,8 +175,8 @@ class Journal:
             if sequence > last:
                 statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
                 number = connection.execute(statement, (project, sequence, sha256)).lastrowid
-                # The oldest rows are deleted: otherwise a developer with very many projects could
-                # fill the table and so lock out others.
+                # The new row has the highest number, and those far below it are deleted. Otherwise
+                # a developer with very many projects could fill the table and so lock out others.
                 connection.execute(
                     "DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,)
                 )
@@ -218,16 +216,12 @@ class Journal:
 
         Fails if another program wrote the file, or another process uses it.
         """
-        kind, version, tables = (
-            connection.execute(question).fetchone()[0]
-            for question in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
-        )
+        (kind,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         is_new = (kind, version, tables) == (0, 0, 0)
-        if not is_new and not (kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)):
+        is_journal = kind == _APPLICATION and 1 <= version <= len(_SCHEMAS)
+        if not is_new and not is_journal:
             raise FolderUnusable(
                 f"{self._path} was written by another program, or by another version of the runner"
             )
@@ -237,6 +231,7 @@ class Journal:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         pragmas = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {len(_SCHEMAS)};"
+        # A file of an older version has run the first scripts already.
         connection.executescript(
             f"BEGIN IMMEDIATE; {''.join(_SCHEMAS[version:])} {pragmas} COMMIT;"
         )

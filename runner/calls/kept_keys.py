@@ -33,6 +33,8 @@ SELECT count(*), count(*) FILTER (WHERE owner = ?),
     EXISTS (SELECT 1 FROM accounts WHERE owner = ?) FROM api_keys
 """
 _MAX_NONCE = (1 << 63) - 1
+_FIRST_VERSION = 1
+"""Version of the row of a new key; revoking the key makes it the next one."""
 
 
 class _StoredKey(FrozenStruct):
@@ -64,21 +66,26 @@ class KeptKeys:
 
         def added(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (SystemClock.now(),))
-            if known := self._stored_keys(connection, key.owner, key.nonce):
-                if known != [(key.nonce, 1, _StoredKey(statement, False))]:
+            stored = _StoredKey(statement=statement, is_revoked=False)
+            known = self._stored_keys(connection, key.owner, key.nonce)
+            if known:
+                # Only the same statement, not revoked, may be stored again.
+                if known != [(key.nonce, _FIRST_VERSION, stored)]:
                     raise RunRefused("key-known")
                 return
-            ((kept, own, has_account),) = connection.execute(_COUNTS, (key.owner, key.owner))
+            ((all_keys, own_keys, has_account),) = connection.execute(
+                _COUNTS, (key.owner, key.owner)
+            )
             # Without an account a grant suffices, and grants cost nothing. So owners without an
             # account may fill at most half of the storage.
-            if own >= MOST_OF_AN_OWNER or kept >= (MOST if has_account else MOST // 2):
+            most = MOST if has_account else MOST // 2
+            if own_keys >= MOST_OF_AN_OWNER or all_keys >= most:
                 raise RunRefused("keys-full")
-            sealed = self.sealer.seal(
-                _row_of(key.owner, key.nonce, 1), msgspec.json.encode(_StoredKey(statement, False))
-            )
+            row = _row_of(key.owner, key.nonce, _FIRST_VERSION)
+            sealed = self.sealer.seal(row, msgspec.json.encode(stored))
             connection.execute(
-                "INSERT INTO api_keys VALUES (?, ?, ?, 1, ?)",
-                (key.owner, key.nonce, key.expires_at, sealed),
+                "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?)",
+                (key.owner, key.nonce, key.expires_at, _FIRST_VERSION, sealed),
             )
 
         await self.journal.write(added)
@@ -92,9 +99,10 @@ class KeptKeys:
         Raises:
             RunRefused: `key-refused` if it is unknown, was revoked or has ended.
         """
-        for key in await self.live_keys(owner, nonce):
-            return key
-        raise RunRefused("key-refused")
+        keys = await self.live_keys(owner, nonce)
+        if not keys:
+            raise RunRefused("key-refused")
+        return keys[0]
 
     async def live_keys(self, owner: Principal, nonce: int | None = None) -> list[ApiKey]:
         """Return the live API keys of an owner.
@@ -105,7 +113,7 @@ class KeptKeys:
         for number, _, kept in await self.journal.write(
             lambda connection: self._stored_keys(connection, owner, nonce)
         ):
-            with suppress(StatementInvalid):
+            with suppress(StatementInvalid):  # the key has ended, or is not valid here
                 key = self._read(kept.statement, owner)
                 if key.nonce == number and not kept.is_revoked:
                     keys.append(key)
@@ -115,17 +123,18 @@ class KeptKeys:
         """Revoke an API key. Return False if there is no such key."""
 
         def revoked(connection: sqlite3.Connection) -> bool:
-            for _, version, kept in self._stored_keys(connection, owner, nonce):
-                sealed = self.sealer.seal(
-                    _row_of(owner, nonce, version + 1),
-                    msgspec.json.encode(_StoredKey(kept.statement, True)),
-                )
-                connection.execute(
-                    "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?",
-                    (version + 1, sealed, owner, nonce),
-                )
-                return True
-            return False
+            known = self._stored_keys(connection, owner, nonce)
+            if not known:
+                return False
+            ((_, version, kept),) = known
+            stored = _StoredKey(statement=kept.statement, is_revoked=True)
+            row = _row_of(owner, nonce, version + 1)
+            sealed = self.sealer.seal(row, msgspec.json.encode(stored))
+            connection.execute(
+                "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?",
+                (version + 1, sealed, owner, nonce),
+            )
+            return True
 
         return await self.journal.write(revoked)
 

@@ -40,6 +40,8 @@ TASK_KEPT_S = 7 * KEPT_S
 """How long the answer and the result of a task are stored (TK10)."""
 PIECE_BYTES = 256 * 1024
 """Size of the pieces of a stored answer, so that a slow client occupies little memory."""
+_STDERR_CHARS = 1000
+"""Last characters of standard error that the list of a key's calls shows (RN233)."""
 MOST_DONE = 10_000
 MOST_DONE_BYTES = 1 << 30
 """Total size of stored answers; a short one counts as 1/`MOST_DONE` of it."""
@@ -158,7 +160,8 @@ class Ledger:
 
         def accepted(connection: sqlite3.Connection) -> None:
             if record.reserved:
-                self._move(connection, record.caller, Account(-record.reserved, record.reserved))
+                change = Account(balance=-record.reserved, reserved=record.reserved)
+                self._move(connection, record.caller, change)
             connection.execute(
                 "INSERT INTO jobs (id, state, size_bytes, version, sealed) VALUES (?, ?, 0, 1, ?)",
                 (
@@ -248,8 +251,9 @@ class Ledger:
                 self._put_content(
                     connection, job, _piece_kind(number), answer[start : start + PIECE_BYTES]
                 )
+            # Answers are deleted `KEPT_S` after this time, so that of a task gets a later one.
             done_at = now
-            if record.beneficiary is not None:  # the result of a task is kept for longer
+            if record.beneficiary is not None:
                 done_at += TASK_KEPT_S - KEPT_S
             connection.execute(
                 "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (done_at, size, job)
@@ -288,7 +292,10 @@ class Ledger:
             FolderDamaged: a piece is not stored any more.
         """
         # The record is encrypted, so the host cannot shorten an answer by a false count (RN158).
-        for number in range(-(-record.result_bytes // PIECE_BYTES) if is_result else record.pieces):
+        pieces = record.pieces
+        if is_result:
+            pieces = -(-record.result_bytes // PIECE_BYTES)  # rounded up
+        for number in range(pieces):
             kind = f"result.{number}" if is_result else _piece_kind(number)
             piece = await self.journal.write(partial(self._content, job=job, kind=kind))
             if piece is None:
@@ -301,19 +308,27 @@ class Ledger:
         """Encrypt the entry of an ended call for `calls_of`; None for a call without a key."""
         if record.key is None:
             return None
-        last = {"key": [record.caller, record.key], "stderr": call["stderr"][-1000:]}
-        return self.sealer.seal(("receipts", call["job_id"], 1), msgspec.json.encode(call | last))
+        entry = call | {
+            "key": [record.caller, record.key],
+            "stderr": call["stderr"][-_STDERR_CHARS:],
+        }
+        return self.sealer.seal(("receipts", call["job_id"], 1), msgspec.json.encode(entry))
 
     async def calls_of(self, owner: str, nonce: int) -> list[dict[str, Any]]:
         """Return the entries of an API key's last calls, newest first (RN233).
 
-        They are searched in the owner's last 200 calls.
+        They are searched in the owner's last 200 calls, which may be of several keys.
         """
         rows = await self.journal.write(
             lambda connection: connection.execute(_LAST_CALLS, (owner,)).fetchall()
         )
-        calls = [json.loads(self.sealer.open(("receipts", job, 1), call)) for job, call in rows]
-        return [one for one in calls if one.pop("key") == [owner, nonce]]
+        calls = list[dict[str, Any]]()
+        for job, sealed in rows:
+            entry = json.loads(self.sealer.open(("receipts", job, 1), sealed))
+            key = entry.pop("key")  # only for this comparison
+            if key == [owner, nonce]:
+                calls.append(entry)
+        return calls
 
     async def unfinished(self) -> UnfinishedJobs:
         """Return all unfinished jobs, oldest first.
@@ -326,9 +341,9 @@ class Ledger:
                 "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
             )
             jobs: UnfinishedJobs = []
-            for job, *row in connection.execute(statement):
+            for job, state, version, sealed in connection.execute(statement):
                 try:
-                    jobs.append((job, self._record(job, *row)))
+                    jobs.append((job, self._record(job, state, version, sealed)))
                 except FolderDamaged:
                     jobs.append((job, None))
             return jobs
@@ -392,7 +407,10 @@ class Ledger:
         row = connection.execute(
             "SELECT state, version, sealed FROM jobs WHERE id = ?", (job,)
         ).fetchone()
-        return (None, 0) if row is None else (self._record(job, *row), row[1])
+        if row is None:
+            return None, 0
+        state, version, sealed = row
+        return self._record(job, state, version, sealed), version
 
     def _replace(
         self, connection: sqlite3.Connection, job: str, before: State, **changed: State | int
@@ -413,6 +431,11 @@ class Ledger:
         return record
 
     def _record(self, job: str, state: str, version: int, sealed: bytes) -> JobRecord:
+        """Decrypt the record of a job.
+
+        Raises:
+            FolderDamaged: the row was edited or moved, or its state differs from its content.
+        """
         record = _RECORDS.decode(self.sealer.open(("jobs", job, version), sealed))
         if record.state != state:
             raise FolderDamaged("the row of a job in the runner's journal was altered")

@@ -68,18 +68,17 @@ class Price(FrozenStruct, rename="camel"):
 
         The result is at most `MAX_COMPILE_S`.
         """
-        return (
-            min((budget - self.call) // self.second, MAX_COMPILE_S)
-            if self.second
-            else MAX_COMPILE_S
-        )
+        if not self.second:
+            return MAX_COMPILE_S
+        return min((budget - self.call) // self.second, MAX_COMPILE_S)
 
     def affordable(self, budget: int) -> dict[str, int]:
         """Return the highest resource limits affordable with a budget.
 
         Each limit is computed separately. A limit is left out if its price is 0.
         """
-        left, limits = budget - self.call, {}
+        left = budget - self.call
+        limits = dict[str, int]()
         if self.million_instructions:
             limits["max_instructions"] = max(left // self.million_instructions, 1) * MILLION
         if self.second:
@@ -95,7 +94,7 @@ def lower_limits(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, 
 
     A limit may be in only one of the mappings.
     """
-    return {
-        name: min(stated[name] for stated in (one, other) if name in stated)
-        for name in {**one, **other}
-    }
+    lower = dict(one)
+    for name, limit in other.items():
+        lower[name] = min(limit, lower.get(name, limit))
+    return lower

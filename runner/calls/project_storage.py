@@ -69,6 +69,7 @@ class ProjectStorage:
         project: the project that is called; None if the program is called by its hash.
         digest: HMAC-SHA256 over project, caller, and the given texts.
         left: operations that the run may still perform.
+        is_told: whether the program was told that no operations are left.
         state: whether the run has written (RN206).
     """
 
@@ -77,6 +78,7 @@ class ProjectStorage:
     project: ProjectId | None
     digest: Callable[..., bytes]
     left: int = MAX_OPERATIONS
+    is_told: bool = False
     state: StorageState = "none"
 
     def __post_init__(self) -> None:
@@ -88,15 +90,16 @@ class ProjectStorage:
         """Perform an operation of the program, and return its encoded results.
 
         Raises:
-            EOFError: the run goes on after it was told that no operations are left (RN203).
+            EOFError: the program asks again after it was told that no operations are left. This
+                ends the run (RN203).
         """
-        self.left -= 1
-        if self.left < -1:
+        if self.is_told:
             raise EOFError
         try:
-            # the program is told once; a further operation ends the run (RN203)
-            if self.left < 0:
+            if not self.left:
+                self.is_told = True
                 raise StorageRefused(f"a run may perform {MAX_OPERATIONS} storage operations")
+            self.left -= 1
             return pack_parts([b"", *await self._results(unpack_parts(message, 4))])
         except StorageRefused as refused:
             text = str(refused)
@@ -117,7 +120,7 @@ class ProjectStorage:
             case [b"has", key]:
                 value, _ = await self._read(key)
                 return [_yes(value is not None)]
-            # no key is longer (RN203)
+            # a longer prefix is malformed, because no key is as long (RN203)
             case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:
                 async with self._values() as values:
                     page = await values.list_page(self._folder + prefix.hex())
@@ -126,16 +129,16 @@ class ProjectStorage:
                 keys = [bytes.fromhex(one.removeprefix(self._folder)) for one in page.keys]
                 return [msgspec.json.encode([key.decode() for key in keys])]
             case [b"set", key, value]:
-                if not await self._put(key, value):
+                if not await self._put(key, value):  # there was no condition that could be unmet
                     raise ValueError
                 return []
             case [b"set-if-absent", key, value]:
                 return [_yes(await self._put(key, value, if_absent=True))]
             case [b"set-if-equals", key, expected, value]:
                 before, after = await self._update(
-                    key, lambda before: value if before == expected else None
+                    key, lambda stored: value if stored == expected else None
                 )
-                if after is None:
+                if after is None:  # the program is told the value that is stored instead
                     return [_yes(False), before or b""]
                 return [_yes(True), b""]
             case [b"increment" | b"decrement" as name, key, delta]:
@@ -158,14 +161,16 @@ class ProjectStorage:
         nonce, sealed = stored.body[:_NONCE_BYTES], stored.body[_NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, sealed, None), stored.etag
-        except (InvalidTag, ValueError):  # sealed for another place, or changed (RN202)
+        except (InvalidTag, ValueError):
+            # The value was changed, or encrypted for another project, caller or key (RN202).
             raise StorageRefused(
                 "the stored value was changed, or is not one of this project, caller and key"
             ) from None
 
     async def _put(self, key: bytes, value: bytes, **condition: Any) -> bool:
         """Encrypt and write a value, and return whether the condition of `Kv.put` was met."""
-        (path, cipher), nonce = self._cell(key), SystemEntropy().token(_NONCE_BYTES)
+        path, cipher = self._cell(key)
+        nonce = SystemEntropy().token(_NONCE_BYTES)
         if len(value) > MAX_VALUE_BYTES:  # bounds what one run stores (RN203)
             raise StorageRefused(f"a value has at most {MAX_VALUE_BYTES} bytes")
         sealed = nonce + cipher.encrypt(nonce, value, None)
@@ -190,12 +195,15 @@ class ProjectStorage:
         """Change a stored value, and return whether that was possible."""
         earlier = self.state
         async with self._values() as values:
-            # RN206: if the run ends here, or the node does not answer, it may have been made
-            self.state = earlier if earlier == "written" else "unknown"
+            # RN206: if the run ends while the node is asked, or the node does not answer, this
+            # write may have been made or not
+            if earlier != "written":
+                self.state = "unknown"
             try:
                 is_changed = await act(values) is not None
             except (PreconditionFailed, NotFound) as refused:
-                if refused.status == 503:  # a write whose end the node does not know has it too
+                # A 503 does not tell whether the write was made, so the state stays.
+                if refused.status == 503:
                     raise
                 self.state = earlier
                 return False
@@ -211,7 +219,7 @@ class ProjectStorage:
 
     def _cell(self, key: bytes) -> tuple[str, AESGCM]:
         """Return the path of a value, and the cipher for its own AES key (RN202)."""
-        # its hex digits have to fit into a path (RN203)
+        # the hex digits of the key have to fit into a path (RN203)
         if not 1 <= len(key) <= MAX_KEY_BYTES:
             raise StorageRefused(f"a key has 1 to {MAX_KEY_BYTES} bytes")
         return self._folder + key.hex(), AESGCM(self.digest(key.decode()))
@@ -225,7 +233,9 @@ def _yes(is_so: bool) -> bytes:
 def _sum(value: bytes | None, change: int) -> bytes:
     """Add to a stored number (RN204)."""
     try:
-        (number,) = (0,) if value is None else _NUMBER.unpack(value)
+        number = 0
+        if value is not None:
+            (number,) = _NUMBER.unpack(value)
         return _NUMBER.pack(number + change)
     except struct.error:
         raise StorageRefused(

@@ -82,17 +82,13 @@ def grant_for(
     project: ProjectId | None, grants: Iterable[tuple[Grant, ProgramGrant | StorageGrant]]
 ) -> Grant | None:
     """Return the newest grant that lists a project, or None."""
-    return next(
-        (
-            grant
-            for grant, listed in grants
-            for one in listed
-            if project is not None
-            and project.name == one.name
-            and same_principal(project.developer, one.developer)
-        ),
-        None,
-    )
+    if project is None:
+        return None
+    for grant, listed in grants:  # newest first
+        for one in listed:
+            if project.name == one.name and same_principal(project.developer, one.developer):
+                return grant
+    return None
 
 
 @dataclass(eq=False, repr=False)
@@ -122,7 +118,8 @@ class PublishedPrograms:
                 `node-unavailable`.
         """
         if project is None:
-            version = self._by_hash.get(wanted if isinstance(wanted, str) else "")
+            sha256 = wanted if isinstance(wanted, str) else ""  # a build is one of a project
+            version = self._by_hash.get(sha256)
             if version is None:
                 raise RunRefused("program-unknown")
             return version
@@ -160,7 +157,9 @@ class PublishedPrograms:
         active = None
         try:
             if wanted is None:
-                async with asyncio.timeout(None if last is None else _REFRESH_S):
+                # RN223: while another version may run instead, the node is not waited for as long
+                wait_s = None if last is None else _REFRESH_S
+                async with asyncio.timeout(wait_s):
                     active = await read_active(read, project)
         except StatementInvalid:
             raise
@@ -171,9 +170,12 @@ class PublishedPrograms:
             if self._recent(asked, CONFIRMED_S) is None:
                 raise RunRefused("node-unavailable") from None
             return last
-        # Taken out, because another version may be active now.
+        # The last version is taken out, because another one may be active now. It is put back below
+        # if it still is.
         _, before = self._found.pop(asked, (0.0, None))
-        named = await _named_version(read, project, wanted) if wanted else active
+        named: str | Active | None = active
+        if wanted:
+            named = await _named_version(read, project, wanted)
         if named is None:
             raise RunRefused("program-unknown")
         version = await self._stated(read, project, named, before)
@@ -278,6 +280,7 @@ class PublishedPrograms:
             last = self._active.get(project) if is_active else None
             give_up_s = now_s() + (active_wait_s if is_active else REFUSED_S)
             while True:
+                # Returns at once if the time is over until which the node refuses reads.
                 await asyncio.sleep(self._refused_until_s - now_s())
                 try:
                     value = await _get_newer(public, key, last, max_bytes)

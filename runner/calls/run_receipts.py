@@ -98,6 +98,9 @@ class RunFacts(FrozenStruct, kw_only=True, rename="camel", omit_defaults=True):
     build: Build | None = None
 
 
+# A runner writes `task` and `build` only in some receipts, and former releases wrote neither
+# `storage` nor `build` (RN206, RN244, TK9).
+_OPTIONAL_MEMBERS = frozenset({"storage", "task", "build"})
 _MEMBERS = frozenset({*RunFacts.__struct_encode_fields__, "status", "runner", "start"})
 
 
@@ -166,22 +169,23 @@ def parse_start(data: bytes) -> Start:
     """Parse the untrusted startup document of a runner.
 
     Raises:
-        StatementInvalid: it is malformed. Its quote and key are not verified here.
+        StatementInvalid: it is malformed. Whether the quote is genuine and covers the key is not
+            verified here.
     """
     try:
         document = shaped(parse_json(data, max_bytes=MAX_PUBLISHED_BYTES), _StartDocument)
         statement = parse_statement(document.statement)
     except (InvalidJson, BackendAnswerInvalid) as exc:
         raise StatementInvalid("the runner's startup document cannot be read") from exc
-    quote, key = decode_standard(document.quote), document.receipt_key
+    quote = decode_standard(document.quote)
     if not quote:
         raise StatementInvalid("the runner's startup document has no quote")
-    if ed25519_public_key(key) is None:
+    if ed25519_public_key(document.receipt_key) is None:
         raise StatementInvalid("the runner's receipt key is not an Ed25519 key")
     return Start(
-        nonce=b"",
+        nonce=b"",  # the document is made at the start, so it answers no client's nonce
         statement=statement,
-        receipt_key=Principal(key),
+        receipt_key=Principal(document.receipt_key),
         quote=quote,
         event_log=document.event_log,
         sha256=hashlib.sha256(data).digest(),
@@ -228,11 +232,8 @@ async def verify_run(
     """
     read = parse_start(start)
     stated = read_statement(receipt, kind, signer=read.receipt_key)
-    # RN206, RN244: receipts of former releases do not have `storage` and `build`
-    if (
-        not members - {"storage", "task", "build"} <= stated.keys() <= members
-        or stated["runner"] != read.statement.did
-    ):
+    has_members = members - _OPTIONAL_MEMBERS <= stated.keys() <= members
+    if not has_members or stated["runner"] != read.statement.did:
         raise StatementInvalid(
             "the receipt has missing or unknown members, or is for another runner"
         )
@@ -245,9 +246,10 @@ async def verify_run(
         build = shaped(stated["build"], Build) if "build" in stated else None
     except CapabilityError as exc:
         raise StatementInvalid("the receipt's time or origin is not valid") from exc
-    binding = runner_binding(
-        read.statement.did, ed25519_public_key(read.receipt_key) or b"", read.statement.sha256
-    )
+    public_key = (
+        ed25519_public_key(read.receipt_key) or b""
+    )  # `parse_start` requires that it is one
+    binding = runner_binding(read.statement.did, public_key, read.statement.sha256)
     verified = await inspector.verify_bound(
         read.quote, binding, event_log=read.event_log, compose=read.statement.compose, now=now
     )

@@ -76,7 +76,8 @@ class RunSecrets:
         limits: the smallest of each limit.
         hosts: the hosts that all grants allow.
         has_storage: whether all grants allow storage, too.
-        builds: the origins of the program by the rules that admitted it; None for a rule without.
+        builds: the origins of the program that the rules which admitted it state; None for a rule
+            that states none.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class RunSecrets:
         """
         # RN213: the grants of all owners are judged before any secret is read
         chosen = await self._choose(wanted, grants)
-        if not self._missing:
+        if not self._missing:  # otherwise the task is refused below, and no secret is read for it
             for one in chosen:
                 await self._read(one)
         require_none_missing(self._missing)
@@ -331,5 +332,7 @@ def capped(limits: Limits, caps: Mapping[str, int | None]) -> Limits:
     # RN1: by exact limits a caller could measure the instructions that a program spends on a
     # secret. Bisection reads 16 characters in 493 calls from a program that compares byte by byte.
     # The limits of grants are rounded too, because a caller can choose among grants.
-    most = smallest.max_instructions
-    return replace(smallest, max_instructions=most // MILLION * MILLION or most)
+    if smallest.max_instructions < MILLION:
+        return smallest
+    rounded = smallest.max_instructions // MILLION * MILLION
+    return replace(smallest, max_instructions=rounded)

@@ -63,6 +63,8 @@ START_S = 30.0
 """How long a synchronous call waits for the start of its program."""
 _MOST_VERIFYING = 2
 """Tokens that are verified at one time; key holders' calls wait behind these only."""
+_CODES_ABOUT_SECRETS = ("secret-", "environment-")
+"""Beginnings of the codes with which the secrets themselves refuse a run."""
 
 
 @frozen
@@ -164,15 +166,19 @@ class Runner:
             await self.backend.hold(*portables)
         # RN247: of the grants by one job, the newest counts. It need not be one of these: they may
         # be replayed, or another delivery may have been accepted meanwhile.
-        known = self.grants.run_grants() + self.grants.run_grants("ended", "revoked")
-        newest = {run.job: grant.cid for grant, run in reversed(known)}
-        former = {
+        live = self.grants.run_grants()
+        known = live + self.grants.run_grants("ended", "revoked")
+        newest = dict[bytes, str]()
+        for grant, run in known:
+            # Live grants come first, and newer ones before older ones.
+            newest.setdefault(run.job, grant.cid)
+        former_commits = {
             grant.cid: run.commit
             for grant, run in known
             if run.job in jobs and grant.cid != newest[run.job]
         }
-        await self.backend.disuse(former)
-        return msgspec.json.encode(former) if jobs else None
+        await self.backend.disuse(former_commits.keys())
+        return msgspec.json.encode(former_commits) if jobs else None
 
     def check_found(self, portable: PortableDelegation) -> None:
         """Verify a grant that was fetched from the node (AT61).
@@ -229,8 +235,9 @@ class Runner:
             raise RunRefused("call-refused", "no Authorization")
         # few at a time, so that calls of key holders do not wait behind many others (RN163)
         async with self._verifying.acquire(Payer(Principal(client or ""))):
-            # The place is kept for a moment. Otherwise all that have arrived would be verified in
-            # the order of their arrival.
+            # Gives the event loop to other requests while this one has the place, so that they
+            # wait for it and their addresses take turns. Otherwise each would find the place free,
+            # and tokens would be verified in the order of their arrival.
             await asyncio.sleep(0)
             try:
                 call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
@@ -266,11 +273,12 @@ class Runner:
                 await asyncio.to_thread(call.require, program, body)
         except CallRefused as refused:
             raise RunRefused("call-refused", refused.message) from refused
-        # Each waits for the disk. Those of known payers do not wait for those of new keys (RN163).
+        # Tokens are recorded one at a time, and recording waits for the disk. So tokens of callers
+        # with an account have a place of their own, and do not wait behind all others (RN163).
         async with self._recording.acquire(Payer(call.caller, is_known=is_known)):
             now = SystemClock.now()
-            # The journal deletes expired tokens. So a token that expired while the body arrived may
-            # have been used before.
+            # The journal deletes the records of expired tokens. So it cannot tell whether a token
+            # that expired while the body arrived was used before.
             if now > call.expires_at:
                 raise RunRefused("call-repeated")
             is_new = await self.journal.use_token(call.token, expires_at=call.expires_at, now=now)
@@ -314,6 +322,7 @@ class Runner:
                 request = RunRequest(wasm_sha256=version.sha256, target=version.target, payer=payer)
                 wanted = self._wanted(body, payer.did, version)
                 looked_for = [one._replace(opens=False) for one in wanted]
+                # Called only for its checks. There is no job yet, and so no id.
                 await self._prepared("", body, looked_for, version.manifest, request)
         except TimeoutError as late:
             raise RunRefused("runner-busy") from late
@@ -345,23 +354,24 @@ class Runner:
         return wanted
 
     def _wanted_by_task(self, app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
-        """Return the secrets that a task needs, without the developer's if none was granted (TK4).
+        """Return the secrets that a task needs (TK3).
 
-        A grant that has ended, was revoked, or is for another version refuses the task, because the
-        developer wanted the secret there.
+        The application's secret is optional, and left out if its developer never granted it here.
+        Any other grant of it has the secret wanted, also one that has ended, was revoked or is for
+        another version. Judging the grants then refuses the task unless a live one admits it (TK4).
 
         Raises:
             RunRefused: `tasks-off`.
         """
         if self.tasks is None:
             raise RunRefused("tasks-off")
-        wanted = wanted_for_task(app, order, caller)
+        of_application, *others = wanted_for_task(app, order, caller)
         secret = app_secret(address_of("app", app))
         is_granted = any(
             grant.owner == app.developer and secret in grant.secrets
             for _, grant in self.grants.run_grants("live", "ended", "revoked")
         )
-        return wanted if is_granted else wanted[1:]
+        return [of_application, *others] if is_granted else others
 
     async def perform(
         self, job: str, record: JobRecord, body: CallBody, *, compile_s: int
@@ -375,10 +385,10 @@ class Runner:
         """
         payer = record.payer
         is_owner = False  # whether the caller owns every secret, and asks in person
-        fetch_s = list[float]()
+        fetch_s = list[float]()  # the stages of a task append to it, also if they fail (RN249)
 
         def storage_grant() -> Grant | None:
-            # `request` is the one that `_prepared` made, once the program runs and asks
+            # Called while the program runs. `request` is then the one that `_prepared` returned.
             if not request.has_storage:
                 return None
             return grant_for(body.project, self.grants.storage_grants())
@@ -389,18 +399,7 @@ class Runner:
             project=body.project,
             digest=partial(self.storage_key.digest, record.project or "", payer.did),
         )
-        request = RunRequest(
-            wasm_sha256=body.sha256 or "",
-            target="wasm32-wasip1",  # until the program is found
-            input=body.input,
-            response_format=body.response_format,
-            limits=self.most,
-            payer=payer,
-            developer=payer.did if body.project is None else body.project.developer,
-            compile_s=compile_s,
-            start_by_s=None if record.is_async else asyncio.get_running_loop().time() + START_S,
-            storage=storage.answer,
-        )
+        request = self._first_request(record, body, storage, compile_s)
         try:
             async with asyncio.timeout_at(request.start_by_s):
                 version = await self.programs.find(body.project, body.build or body.sha256)
@@ -424,6 +423,7 @@ class Runner:
                 result = await self.executor.run(request, load)
             else:
                 prepared = request, secrets
+                # `prepare` is passed too: the stages may have to read the secrets again (TK5).
                 result = await self.tasks.run(job, body.task, prepared, prepare, load, fetch_s)
             result = replace(result, storage=storage.state)
         except TimeoutError:  # the program was not ready to start in time (RN220)
@@ -431,10 +431,36 @@ class Runner:
         except RunRefused as refused:
             result = RunResult(_shown(refused.reason, is_owner=is_owner))
         result = replace(result, fetch_s=sum(fetch_s))
-        # standard error may contain the secrets, and is for their owner alone (RN85)
+        # what a program writes may contain the secrets, and is for their owner alone (RN85)
         if request.secrets_delivered and not is_owner:
             result = replace(result, stderr=b"", stdout=b"")
         return await self._signed(job, record, request, result)
+
+    def _first_request(
+        self, record: JobRecord, body: CallBody, storage: ProjectStorage, compile_s: int
+    ) -> RunRequest:
+        """Return the request for a run whose program has not been found yet.
+
+        A run that is refused before its program is found has a receipt of this request.
+        """
+        payer = record.payer
+        # RN165: the developer whose quota of compilation time is used
+        developer = payer.did if body.project is None else body.project.developer
+        start_by_s = None
+        if not record.is_async:  # somebody waits for the answer (RN220)
+            start_by_s = asyncio.get_running_loop().time() + START_S
+        return RunRequest(
+            wasm_sha256=body.sha256 or "",
+            target="wasm32-wasip1",  # until the program is found
+            input=body.input,
+            response_format=body.response_format,
+            limits=self.most,
+            payer=payer,
+            developer=developer,
+            compile_s=compile_s,
+            start_by_s=start_by_s,
+            storage=storage.answer,
+        )
 
     async def _signed(
         self, job: str, record: JobRecord, request: RunRequest, result: RunResult
@@ -462,7 +488,7 @@ class Runner:
             REASONS[code],
             # RN213: any version of a project may have had secrets of its developer.
             secrets_delivered=may_have_run and (record.has_secrets or in_project),
-            # RN206: also without a live grant, since it may have ended
+            # RN206: also if storage is not granted now; the grant may have ended since the run
             storage="unknown" if may_have_run and in_project else "none",
         )
         return self._outcome(job, record, request, result)
@@ -478,15 +504,18 @@ class Runner:
         has_key: bool = False,
     ) -> tuple[RunRequest, dict[str, str]]:
         """Return a run request with limits, allowed hosts and secrets, and the secrets alone."""
+        limits = self.limits(body)
+        has_storage = False
+        if body.task is None:  # tasks have no storage
+            has_storage = grant_for(body.project, self.grants.storage_grants()) is not None
         found = RunSecrets(
             self._secret_reader,
             body,
             request,
             has_key=has_key,
-            limits=self.limits(body),
+            limits=limits,
             hosts=frozenset(manifest.hosts),
-            has_storage=body.task is None
-            and grant_for(body.project, self.grants.storage_grants()) is not None,
+            has_storage=has_storage,
         )
         grants = [grant for _, grant in self.grants.run_grants()] if wanted else []
         await found.gather(wanted, grants)
@@ -495,14 +524,16 @@ class Runner:
             environment = environment_of(system, found.values)
         else:
             environment = task_environment(job, body.task, found.values)
+        build = None
+        if len(found.builds) == 1:  # RN244: only a label on which the grants of all secrets agree
+            build = found.builds.pop()
         prepared = replace(
             request,
             environment=environment,
             limits=found.limits,
             hosts=found.hosts,
             secrets_delivered=bool(found.values),
-            # RN244: only a label on which the grants of all secrets agree
-            build=found.builds.pop() if len(found.builds) == 1 else None,
+            build=build,
             has_storage=found.has_storage,
         )
         return prepared, found.values
@@ -535,16 +566,16 @@ class Runner:
         receipt = sign_receipt(
             facts, runner=self.did, start=identity.start_hash, key=identity.receipt_key
         )
-        reached_secrets = request.secrets_delivered or (code or "").startswith(
-            ("secret-", "environment-")
-        )
+        is_about_secrets = code is not None and code.startswith(_CODES_ABOUT_SECRETS)
         return Outcome(
             salt=record.salt,
             facts=facts,
             result=result,
             receipt=receipt,
             # RN169: otherwise strangers could fill the store with receipts of refused calls
-            stores_receipt=result.ran or record.is_known or reached_secrets,
+            stores_receipt=(
+                result.ran or record.is_known or request.secrets_delivered or is_about_secrets
+            ),
         )
 
 
@@ -571,7 +602,7 @@ def _limits_of(record: JobRecord) -> Limits:
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:
     """Return the environment variables set by the runner (RN84).
 
-    The variables are compatible with OutLayer's.
+    The variables are compatible with OutLayer's. Those about a blockchain are empty here.
     """
     variables = dict.fromkeys(
         (

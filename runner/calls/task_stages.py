@@ -66,6 +66,8 @@ MAX_DATASET_BYTES = 1_000_000_000
 PRE, APP, POST = "PRE_COMPUTE", "APP", "POST_COMPUTE"
 
 _DATASET_KEY, _RESULT_KEY = "DATASET_KEY", "RESULT_KEY"
+_REQUESTER_VARIABLE = "IEXEC_REQUESTER_SECRET_"
+"""Beginning of the variable of a requester's secret; its index follows."""
 _VARIABLES = {
     "IEXEC_IN": "/iexec_in",
     "IEXEC_OUT": "/iexec_out",
@@ -99,47 +101,74 @@ class Wanted(NamedTuple):
 
 def wanted_for_task(app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
     """Return the secrets that a task needs; the application's comes first (TK3)."""
-    variable, data = "IEXEC_APP_DEVELOPER_SECRET", order.dataset
-    rows: list[tuple[Principal, SecretName, tuple[str, ...], str]] = [
-        (app.developer, app_secret(address_of("app", app)), (variable, f"{variable}_1"), "")
+    wanted = [
+        _wanted(
+            app.developer,
+            app_secret(address_of("app", app)),
+            variables=("IEXEC_APP_DEVELOPER_SECRET", "IEXEC_APP_DEVELOPER_SECRET_1"),
+        )
     ]
     for index, name in order.secrets.items():
-        numbered = (f"IEXEC_REQUESTER_SECRET_{index}",)
-        rows.append((caller, requester_secret(name), numbered, "secret-missing"))
-    if data is not None:
-        key = dataset_secret(address_of("dataset", data))
-        rows.append((data.developer, key, (_DATASET_KEY,), f"{PRE}_GET_DATASET_SECRET_FAILED"))
-    code = f"{POST}_GET_ENCRYPTION_TOKENS_FAILED_EMPTY_BENEFICIARY_KEY"
-    rows.append((order.beneficiary or caller, wallet_secret(RESULT_KEY_NAME), (_RESULT_KEY,), code))
-    # TK3: a grant has to name the project (RN213). Others may publish the same bytes as theirs.
-    return [
-        Wanted(
-            owner=owner,
-            scope=secret.scope,
-            names=(secret.name,),
-            by_project=True,
-            variables=variables,
-            code=code,
+        wanted.append(
+            _wanted(
+                caller,
+                requester_secret(name),
+                variables=(f"{_REQUESTER_VARIABLE}{index}",),
+                code="secret-missing",
+            )
         )
-        for owner, secret, variables, code in rows
-    ]
+    if order.dataset is not None:
+        wanted.append(
+            _wanted(
+                order.dataset.developer,
+                dataset_secret(address_of("dataset", order.dataset)),
+                variables=(_DATASET_KEY,),
+                code=f"{PRE}_GET_DATASET_SECRET_FAILED",
+            )
+        )
+    wanted.append(
+        _wanted(
+            order.beneficiary or caller,
+            wallet_secret(RESULT_KEY_NAME),
+            variables=(_RESULT_KEY,),
+            code=f"{POST}_GET_ENCRYPTION_TOKENS_FAILED_EMPTY_BENEFICIARY_KEY",
+        )
+    )
+    return wanted
+
+
+def _wanted(
+    owner: Principal, secret: SecretName, *, variables: tuple[str, ...], code: str = ""
+) -> Wanted:
+    """Return the request for one secret of a task."""
+    return Wanted(
+        owner=owner,
+        scope=secret.scope,
+        names=(secret.name,),
+        # TK3: others may publish the same bytes as a program of their own (RN213)
+        by_project=True,
+        variables=variables,
+        code=code,
+    )
 
 
 @contextmanager
 def noting_missing(wanted: Wanted, indexes: list[int]) -> Iterator[None]:
-    """Note the indexes of a requester's secret that is missing (TK5).
+    """Note the index of a requester's secret if the `with` block finds that it is missing (TK5).
 
     Raises:
-        RunRefused: with the code of another secret of a task that is missing.
+        RunRefused: another secret of the task is missing, and no index was noted before; with the
+            code of that secret. Or the refusal of the block, if it is for something else.
     """
     try:
         yield
     except RunRefused as refused:
         if refused.reason.code not in _MISSING or not wanted.code:
             raise
-        if wanted.code in _MISSING:
-            indexes.append(int(wanted.variables[0].rpartition("_")[2]))
-        elif not indexes:  # otherwise the task is refused with the indexes
+        if wanted.code == "secret-missing":  # a secret of the requester
+            (variable,) = wanted.variables
+            indexes.append(int(variable.removeprefix(_REQUESTER_VARIABLE)))
+        elif not indexes:  # with indexes, the task is refused by `require_none_missing`
             raise RunRefused(wanted.code, refused.reason.code) from refused
 
 
@@ -220,15 +249,18 @@ class TaskStages:
         request, secrets = prepared
         now_s = asyncio.get_running_loop().time
         read_at_s = now_s()
-        result, self.stage_of[job] = None, PRE
+        result = None
+        self.stage_of[job] = PRE
         try:
             async with task_folders(
                 self.root, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES
             ) as folders:
-                if not (pem := decode_standard(secrets[_RESULT_KEY])):  # before the program
+                # Checked first, because without this key the work of the other stages is lost.
+                pem = decode_standard(secrets[_RESULT_KEY])
+                if not pem:
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")
                 if order.dataset is not None:
-                    async with asyncio.timeout(STAGE_S):  # a slow service ends the stage (TK7)
+                    async with asyncio.timeout(STAGE_S):  # a slow service fails the stage (TK7)
                         await self._fetch(
                             order.dataset,
                             request.payer,
@@ -246,14 +278,15 @@ class TaskStages:
                     if result.reason is not None:
                         return result
                     self.stage_of[job] = POST
-                    async with asyncio.timeout(STAGE_S):  # the other stage is bounded too (TK7)
+                    async with asyncio.timeout(STAGE_S):  # this stage has the same bound (TK7)
                         sealed = await self._sealed(job, folders, pem)
             document = canonical_bytes(
                 {"digest": sealed.digest, "sha256": sealed.sha256, "sizeBytes": sealed.size_bytes}
             )
             stdout = bytes(result.output[:MAX_STDERR_BYTES])
             return replace(result, output=document, answer=document, stdout=stdout)
-        # OSError: too late, or the disk is full. SealspaceError: no answer about the data set.
+        # OSError: the stage took too long (TimeoutError), or there is no room for its files.
+        # SealspaceError: the node did not answer about the data set.
         except (StageFailed, OSError, SealspaceError) as failed:
             return _failed(self.stage_of[job], failed, result)
         finally:

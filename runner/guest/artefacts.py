@@ -36,14 +36,14 @@ _DEVELOPER_S = 300.0
 _BACK_PER_S = _DEVELOPER_S / 3600
 _TOO_EXPENSIVE_S = 600.0
 """How long a program is refused after its compilation exceeded a limit."""
-_LIMITS: dict[int | None, str] = {
-    None: f"{_COMPILE_S:.0f} s",
+_TIME_LIMIT = f"{_COMPILE_S:.0f} s"
+_LIMITS: dict[int, str] = {
     signal.SIGXCPU: f"{MAX_COMPILE_S} s of processor time",
     # The child aborts when it is out of memory.
     signal.SIGABRT: f"{MAX_COMPILE_BYTES >> 20} MiB of memory",
     signal.SIGXFSZ: f"{MAX_ARTEFACT_BYTES >> 20} MiB for the compiled program",
 }
-"""Limits of a compilation by the signal that ends it; None: a timeout."""
+"""Limits of a compilation by the signal that ends the child process."""
 _MOST_ARTEFACTS = 256
 """Bounded because each artefact is an open file of this process."""
 _MOST_REFUSED = 256
@@ -86,7 +86,7 @@ class Artefacts:
         self._semaphore = FairSemaphore(_AT_ONCE, beside=False)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def open(self, request: RunRequest, load: Load, compile_s: list[float]) -> int:
+    async def open(self, request: RunRequest, load: Load, used_s: list[float]) -> int:
         """Return a file descriptor of a compiled program.
 
         The program is compiled first if necessary. The caller closes the descriptor. Concurrent
@@ -97,7 +97,7 @@ class Artefacts:
         Args:
             request: the program, its payer, and the compilation time that the payer can pay for.
             load: returns the program's bytes, untrusted.
-            compile_s: receives the CPU seconds that this call's compilation used.
+            used_s: receives the CPU seconds that this call's compilation used.
         Raises:
             RunRefused: a `program-…` reason, `compile-limit`, `compute-limit`, `runner-busy` or
                 `runner-failed`.
@@ -108,7 +108,7 @@ class Artefacts:
             self._refuse_known_failure(key, request.payer)
             task = self._tasks.get(task_key)
             if task is None:
-                task = asyncio.create_task(self._make(key, request, load, compile_s))
+                task = asyncio.create_task(self._make(key, request, load, used_s))
                 self._tasks[task_key] = task
                 task.add_done_callback(lambda _: self._tasks.pop(task_key))
                 # Retrieves the exception even if every caller was cancelled; asyncio would log it.
@@ -117,12 +117,13 @@ class Artefacts:
                 # A cancelled caller must not cancel the compilation that others wait for.
                 await asyncio.shield(task)
             except asyncio.CancelledError:
-                if task.cancelled():
+                if task.cancelled():  # by `close`; otherwise the caller itself was cancelled
                     raise RunRefused("runner-closed") from None
                 raise
         self._files.move_to_end(key)
         artefact = self._files[key]
         if artefact.counted_to is None and request.payer.is_known:
+            # RN167: a program that only unknown payers used counts to its first known payer
             self._files[key] = artefact._replace(counted_to=request.payer)
         try:
             return os.dup(artefact.file)
@@ -145,14 +146,17 @@ class Artefacts:
         # Known and unknown payers are remembered separately: otherwise unknown payers could slow
         # the machine down until a key holder's program times out and is refused.
         until, detail = self._too_expensive.get((key, payer.is_known), (0.0, ""))
-        if until > time.monotonic():  # the same failure would cost as much again (RN165)
+        if until > time.monotonic():  # compiling it again would cost as much again (RN165)
             raise RunRefused("compile-limit", detail)
 
-    async def _make(
-        self, key: str, request: RunRequest, load: Load, compile_s: list[float]
-    ) -> None:
+    async def _make(self, key: str, request: RunRequest, load: Load, used_s: list[float]) -> None:
+        """Load, check and compile a program, and add it to the cache.
+
+        The CPU seconds that this takes are appended to `used_s`, also if it fails.
+        """
         async with (
-            # RN220: without this, programs of refused calls would be compiled for nobody.
+            # RN220: a call that is refused because it waited too long leaves the queue, so that its
+            # program is not compiled for nobody.
             asyncio.timeout_at(request.start_by_s) as waiting,
             self._semaphore.acquire(request.payer),  # payers take turns (RN164)
             self._locks.setdefault(key, asyncio.Lock()),
@@ -165,13 +169,14 @@ class Artefacts:
             developer = (request.developer, request.payer.is_known)
             self._require_quota(developer)
             program = await load()
-            before_s = sum(compile_s)
+            used_before_s = sum(used_s)
             _require_called(program, request)
             try:
+                # RN9: a program of another target is refused before anything parses it
                 found = TARGET_OF.get(program[:8])
-                if found != request.target:  # RN9: before anything parses it
+                if found != request.target:
                     raise RunRefused("program-target" if found else "program-not-wasm")
-                file = await self._compile(program, request, compile_s)
+                file = await self._compile(program, request, used_s)
             except OSError as exc:
                 # The machine lacks descriptors or memory; the program itself may be fine.
                 raise RunRefused("runner-failed") from exc
@@ -179,9 +184,8 @@ class Artefacts:
                 self._note_failure(key, request.payer, refused.reason)
                 raise
             finally:
-                self._spent.add(
-                    developer, sum(compile_s) - before_s, per_s=_BACK_PER_S, now=time.monotonic()
-                )
+                compiled_s = sum(used_s) - used_before_s
+                self._spent.add(developer, compiled_s, per_s=_BACK_PER_S, now=time.monotonic())
             self._keep(key, file, request.payer)
 
     def _require_quota(self, developer: tuple[str, bool]) -> None:
@@ -199,7 +203,7 @@ class Artefacts:
     def _note_failure(self, key: str, payer: Payer, reason: Reason) -> None:
         """Remember why a program could not be compiled, if the next attempt would fail too."""
         if reason.code == "compile-limit":
-            # so that it is not compiled again for ten minutes (RN165)
+            # it is not compiled again before this time (RN165)
             until = time.monotonic() + _TOO_EXPENSIVE_S
             self._too_expensive.put((key, payer.is_known), (until, reason.detail))
         elif reason.code not in ("runner-failed", "compute-limit"):
@@ -212,11 +216,12 @@ class Artefacts:
             size_bytes=os.fstat(file).st_size,
             counted_to=payer if payer.is_known else None,
         )
+        # A small program counts as this much, which bounds the number of programs.
+        least_bytes = self._most_bytes // _MOST_ARTEFACTS
         # The new one stays, however large it is, because a call waits for it.
         while len(self._files) > 1:
             used_bytes = Counter[Payer | None]()
             for one in self._files.values():
-                least_bytes = self._most_bytes // _MOST_ARTEFACTS
                 used_bytes[one.counted_to] += max(one.size_bytes, least_bytes)
             if used_bytes.total() <= self._most_bytes:
                 return
@@ -235,8 +240,12 @@ class Artefacts:
                     return key
         raise AssertionError("the cache has no other program")
 
-    async def _compile(self, program: bytes, request: RunRequest, compile_s: list[float]) -> int:
-        """Compile a program in its own child process (RN18)."""
+    async def _compile(self, program: bytes, request: RunRequest, used_s: list[float]) -> int:
+        """Compile a program in its own child process (RN18).
+
+        Returns the descriptor of a new sealed file. The CPU seconds of the child are appended to
+        `used_s`.
+        """
         source = os.memfd_create("program")
         artefact = os.memfd_create("artefact", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -251,22 +260,15 @@ class Artefacts:
                     within_s=_COMPILE_S,
                 )
             except ChildEnded as ended:
-                # the payer's budget ended it, not the runner's limit (RN166)
-                if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:
-                    raise RunRefused(
-                        "compute-limit",
-                        f"the compute limit pays for only {request.compile_s} s of compilation",
-                    ) from ended
-                if limit := _LIMITS.get(None if ended.late else ended.signal):
-                    raise RunRefused("compile-limit", f"more than {limit}") from ended
-                # A kill by another process says nothing about the program.
-                raise RunRefused("runner-failed" if ended.signal else "program-invalid") from ended
+                raise _uncompiled(ended, request) from ended
             finally:
                 await self._pool.end_and_wait(child)  # before sealing, so that no writer is left
-                compile_s.append(child.cpu_s)
+                used_s.append(child.cpu_s)
+            # The answer is the index of a code, and a detail for people.
             if not answer or answer[0] >= len(COMPILED):
                 raise RunRefused("runner-failed")
-            if code := COMPILED[answer[0]]:
+            code = COMPILED[answer[0]]
+            if code:  # the code of a success is empty
                 raise RunRefused(code, answer[1:].decode("utf-8", "replace"))
             await seal(artefact)
         except BaseException:
@@ -275,6 +277,23 @@ class Artefacts:
         finally:
             os.close(source)
         return artefact
+
+
+def _uncompiled(ended: ChildEnded, request: RunRequest) -> RunRefused:
+    """Return the refusal for a program whose compilation ended without an answer."""
+    if ended.signal == signal.SIGXCPU and request.compile_s < MAX_COMPILE_S:
+        # RN166: the payer's budget was lower than the runner's limit, and ended the compilation
+        return RunRefused(
+            "compute-limit",
+            f"the compute limit pays for only {request.compile_s} s of compilation",
+        )
+    limit = _TIME_LIMIT if ended.late else _LIMITS.get(ended.signal)
+    if limit is not None:
+        return RunRefused("compile-limit", f"more than {limit}")
+    if ended.signal:
+        # The child was killed for another reason, which says nothing about the program.
+        return RunRefused("runner-failed")
+    return RunRefused("program-invalid")
 
 
 def _require_called(program: bytes, request: RunRequest) -> None:

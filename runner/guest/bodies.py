@@ -64,13 +64,14 @@ class BodySplitter:
             RunRefused: `input-too-large`, `request-invalid`, `runner-busy` or `runner-failed`.
         """
         try:
-            # RN251: length first. Too long a body is refused here, without a child.
-            if len(data) <= INLINE_BODY_BYTES or len(data) > shape.most_bytes:
+            # RN251: a body that is too long is refused by its length alone, so it needs no child
+            is_too_long = len(data) > shape.most_bytes
+            if is_too_long or len(data) <= INLINE_BODY_BYTES:
                 return split_body(data, shape)
             async with asyncio.timeout(within_s) as waiting, self._places.acquire(payer):
                 waiting.reschedule(None)
                 parts = await self._split_in_child(data, shape)
-            if parts[0]:
+            if parts[0]:  # the code of a refusal; its detail follows
                 raise BodyRefused(parts[0].decode(), parts[-1].decode("utf-8", "replace"))
             _, members, given = parts
             return members, given
@@ -82,6 +83,7 @@ class BodySplitter:
             raise RunRefused("runner-failed") from failed
 
     async def _split_in_child(self, data: bytes, shape: BodyShape) -> list[bytes]:
+        """Return the parts of the untrusted answer with which a child separates a body."""
         self.forked += 1
         source = os.memfd_create("body")
         try:
@@ -95,11 +97,13 @@ class BodySplitter:
                     within_s=_SPLIT_S,
                 )
             except ChildEnded as ended:
-                if ended.late:  # not for the body: it used less processor time than its limit
+                if ended.late:
+                    # The child did not exceed its limit of processor time, so the machine is slow.
                     raise RunRefused(
                         "runner-busy", f"checking the body took longer than {_SPLIT_S:g} s"
                     ) from ended
-                if limit := _LIMITS.get(ended.signal):
+                limit = _LIMITS.get(ended.signal)
+                if limit is not None:
                     raise BodyRefused(
                         "request-invalid", f"checking the body takes more than {limit}"
                     ) from ended

@@ -90,13 +90,16 @@ def split_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
 
 
 def _split_run_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
+    """Separate a body of `POST /run`, whose input is a text, or base64."""
     texts = _member_texts(data, shape)
+    # Looked at before the body is parsed, which would make objects of a long array.
     for name in shape.inputs:
         first = bytes(memoryview(texts[name])[:1])
         if first not in (b"", b'"', b"n"):  # absent, a string, or null
             raise BodyRefused("request-invalid", "input")
     members = parse_json(data, max_bytes=shape.most_bytes)
-    text, encoded = (members.get(name) for name in shape.inputs)
+    text = members.get("input")
+    encoded = members.get("inputBase64")
     if text is not None and encoded is not None:
         raise BodyRefused("request-invalid", "input")
     given: bytes | None = b""
@@ -104,15 +107,16 @@ def _split_run_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
         given = text.encode()
     elif encoded is not None:
         given = decode_standard(encoded)
-    if given is None:
+    if given is None:  # not base64
         raise BodyRefused("request-invalid", "input")
     return _without_inputs(texts, shape), given
 
 
 def _split_api_body(data: bytes, shape: BodyShape) -> tuple[bytes, bytes]:
+    """Separate a body of `POST /call`, whose input is any JSON."""
     # RN230: other members are skipped without being built
     found = msgspec.json.decode(data, type=_raw_members(shape, is_strict=False))
-    if not any(msgspec.structs.astuple(found)):
+    if not any(msgspec.structs.astuple(found)):  # no known member: the body itself is the input
         data = b'{"input":%s}' % data
     texts = _member_texts(data, shape)
     text = bytes(texts["input"])
@@ -153,6 +157,7 @@ def _raw_members(shape: BodyShape, *, is_strict: bool) -> type[msgspec.Struct]:
 
 
 def _without_inputs(texts: dict[str, msgspec.Raw], shape: BodyShape) -> bytes:
+    """Return a JSON object with the members beside the input that are not absent."""
     stated = [
         b'"%s":%s' % (name.encode(), bytes(text))
         for name, text in texts.items()

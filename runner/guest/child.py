@@ -74,13 +74,13 @@ class Template:
             raise ModuleNotFoundError(
                 "wasmtime is not installed; next: pip install 'sealspace[runner]'", name="wasmtime"
             )
-        paths = dict.fromkeys(
-            [str(Path(__file__).parents[2]), str(Path(wasmtime.origin).parents[1])]
-        )
+        own_folder = str(Path(__file__).parents[2])
+        wasmtime_folder = str(Path(wasmtime.origin).parents[1])
+        paths = dict.fromkeys([own_folder, wasmtime_folder])  # once if they are the same
         ours, theirs = socket.socketpair()
-        cached = (
-            [] if sys.pycache_prefix is None else ["-X", f"pycache_prefix={sys.pycache_prefix}"]
-        )
+        cached = list[str]()
+        if sys.pycache_prefix is not None:
+            cached = ["-X", f"pycache_prefix={sys.pycache_prefix}"]
         with theirs:
             numbers = map(str, (theirs.fileno(), os.getpid()))
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and no text of a request
@@ -222,20 +222,22 @@ class Child:
         exchanging = self._exchange_task = asyncio.create_task(
             self._exchange(payload, files, most_bytes, handlers)
         )
-        # a run whose time is over is killed below (RN19)
-        _, late = await asyncio.wait([exchanging], timeout=within_s)
-        # A finished task is dropped: it would hold an answer of 10 MB until the next run.
-        self._exchange_task = exchanging if late else None
-        if not late:
+        finished, _ = await asyncio.wait([exchanging], timeout=within_s)
+        is_late = not finished  # the child is then killed below (RN19)
+        if finished:
+            # A finished task is dropped: it would hold an answer of 10 MB until the next run.
+            self._exchange_task = None
             # Only `end` cancels this task, so a cancellation means that the child has ended.
             try:
                 return exchanging.result()
             except (EOFError, OSError, asyncio.CancelledError):
                 pass
-            except Exception as failed:  # of a handler: the program has started (RN221)
+            except Exception as failed:
+                # A handler failed. The program has started, so the call is not refused as if it had
+                # not (RN221).
                 _log.error("a program's request failed: %s", type(failed).__name__)
         await self.end()  # after any protocol error the child's state is unknown
-        raise ChildEnded(late=bool(late), status=self._status)
+        raise ChildEnded(late=is_late, status=self._status)
 
     def note_use(self, program: str, size: int) -> list[str]:
         """Mark a program as loaded, and return others to unload from memory."""
@@ -283,14 +285,22 @@ class Child:
         return was_running
 
     def _reaped(self, options: int) -> bool:
-        if self._status is None:
-            try:
-                process, status, used = os.wait4(self._process, options)
-                self.cpu_s = used.ru_utime + used.ru_stime
-            except ChildProcessError:  # the kernel reaped it, because this process ignores SIGCHLD
-                process, status = self._process, 0
-            self._status = os.waitstatus_to_exitcode(status) if process else None
-        return self._status is not None
+        """Reap the child process if it has ended, and return whether it is reaped.
+
+        With `os.WNOHANG` as options, this does not wait for its end.
+        """
+        if self._status is not None:
+            return True
+        try:
+            process, status, used = os.wait4(self._process, options)
+        except ChildProcessError:  # the kernel reaped it, because this process ignores SIGCHLD
+            self._status = 0
+            return True
+        self.cpu_s = used.ru_utime + used.ru_stime
+        if not process:  # it has not ended
+            return False
+        self._status = os.waitstatus_to_exitcode(status)
+        return True
 
     async def _begin(self) -> bool:
         """Wait until the child process is confined.
@@ -331,11 +341,12 @@ class Child:
         await asyncio.get_running_loop().sock_sendall(self._connection, payload)
         while True:
             (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))
-            if not length & FETCH:
+            if not length & FETCH:  # the answer: the bit marks each request of the guest
                 break
+            # The bits of `STORAGE` include that of `FETCH`, so this leaves one of the two kinds.
             handler = handlers.get(length & STORAGE)
             length &= ~STORAGE
-            if handler is None or length > MAX_MESSAGE_BYTES:  # RN17, as below
+            if handler is None or length > MAX_MESSAGE_BYTES:  # RN17: before a byte of it is read
                 raise EOFError
             message = bytes(await self._exactly(length))
             answer = await self._unless_ended(handler(message))
@@ -392,8 +403,8 @@ async def _wait_for_end(process: int) -> None:
         watched = os.pidfd_open(process)
     except OSError:  # RN137: too many open files; a child that is not reaped would keep its uid
         with suppress(ChildProcessError):
-            look = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            while os.waitid(os.P_PID, process, look) is None:  # noqa: ASYNC110, ASYNC222  # it waits nowhere
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            while os.waitid(os.P_PID, process, options) is None:  # noqa: ASYNC110, ASYNC222  # it waits nowhere
                 await asyncio.sleep(_POLL_S)
         return
     loop.add_reader(watched, ended.set)

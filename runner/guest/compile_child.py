@@ -50,10 +50,15 @@ def _compile(target: str, source: int, artefact: int) -> tuple[str, str]:
 
     The result code is one of `COMPILED`. The compiled program is written to the file `artefact`.
     """
-    engine = validator = Engine(_wasm.configured(multi_memory=False))
-    kind: type[_wasm.Program] = Module
-    if target != _wasm.PREVIEW_1:
-        engine, kind = Engine(_wasm.configured()), components.Component
+    # Merging validates the modules of a component too, each of which has one memory.
+    validator = Engine(_wasm.configured(multi_memory=False))
+    kind: type[_wasm.Program]
+    if target == _wasm.PREVIEW_1:
+        engine = validator
+        kind = Module
+    else:
+        engine = Engine(_wasm.configured())
+        kind = components.Component
     try:
         binary = os.pread(source, os.fstat(source).st_size, 0)
         program = kind(engine, merge_segments(binary, validator))
@@ -61,11 +66,13 @@ def _compile(target: str, source: int, artefact: int) -> tuple[str, str]:
         return "program-invalid", str(exc)
     except MemoryError:
         os.abort()  # as wasmtime does when it is out of memory
-    if missing := _wasm.missing_imports(engine, program):  # the refusal names them (RN13)
+    missing = _wasm.missing_imports(engine, program)
+    if missing:  # the refusal names them (RN13)
         return "program-imports", ", ".join(missing)
     if _wasm.start_of(engine, program) is None:
         return "program-no-start", ""
     left = memoryview(program.serialize())
     while left:
-        left = left[os.write(artefact, left) :]
+        written = os.write(artefact, left)
+        left = left[written:]
     return "", ""

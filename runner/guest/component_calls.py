@@ -57,17 +57,17 @@ def _call(
     results: Any,
     _m: int,
 ) -> int:
+    """Call a host function with the arguments of wasmtime's callback in the form it expects."""
     store = StoreContext(context)
     return function(store, components.FuncType._from_ptr(kind, owner=store), args, results)
 
 
 def take_bytes(values: Any) -> bytes:
     """Return the bytes of a `list<u8>`, and empty the list."""
-    body = (
-        ctypes.string_at(values.data, values.size * VALUE_BYTES)[_BYTE_OFFSET::VALUE_BYTES]
-        if values.size
-        else b""
-    )
+    body = b""
+    if values.size:  # an empty list may have a null pointer
+        copied = ctypes.string_at(values.data, values.size * VALUE_BYTES)
+        body = copied[_BYTE_OFFSET::VALUE_BYTES]  # of each value the byte alone
     ffi.wasmtime_component_vallist_delete(ctypes.byref(values))
     return body
 
@@ -78,6 +78,7 @@ def fill(values: Any, body: bytes) -> None:
         return
     ffi.wasmtime_component_vallist_new_uninit(ctypes.byref(values), len(body))
     filled = bytearray(len(body) * VALUE_BYTES)
+    # Each value begins with its kind, and the byte follows at an offset.
     filled[0::VALUE_BYTES] = bytes([ffi.WASMTIME_COMPONENT_U8.value]) * len(body)
     filled[_BYTE_OFFSET::VALUE_BYTES] = body
     ctypes.memmove(values.data, bytes(filled), len(filled))

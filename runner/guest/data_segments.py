@@ -4,7 +4,7 @@ wasmtime compiles a copy for each data segment, in a time that is quadratic in t
 linker writes tens of thousands of segments, because it leaves out even a few zeros.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wasmtime import Engine, Module, WasmtimeError
 
@@ -14,6 +14,8 @@ _NESTED = (1, 4)
 """Kinds of the sections of a component that contain a module or component."""
 _MEMORIES, _DATA, _DATA_COUNT = 5, 11, 12
 _I32_CONST, _END = 0x41, 0x0B
+_SIGN_BIT = 64
+"""Bit in the last byte of a signed number (LEB128) that is set if the number is negative."""
 _GAP_BYTES = 256
 """Longest gap in a merged segment. A module has at most 100,000 segments, so merging adds less than
 26 MB of zeros to it.
@@ -65,13 +67,12 @@ def merge_segments(program: bytes, engine: Engine) -> bytes:
         if program.startswith(_MODULE):
             return _merge_module(program, engine)
         if program.startswith(_COMPONENT):
-            return _COMPONENT + b"".join(
-                _section(
-                    kind,
-                    merge_segments(content, engine) if kind in _NESTED else content,
-                )
-                for kind, content in _sections(program)
-            )
+            merged = bytearray(_COMPONENT)
+            for kind, content in _sections(program):
+                if kind in _NESTED:
+                    content = merge_segments(content, engine)
+                merged += _section(kind, content)
+            return bytes(merged)
     except (LookupError, ValueError, MemoryError, RecursionError, WasmtimeError):
         pass
     return program
@@ -82,47 +83,72 @@ def _merge_module(module: bytes, engine: Engine) -> bytes:
 
     Raises an error of Python or of wasmtime if that is impossible.
     """
-    Module.validate(engine, module)  # an invalid one could become valid
+    Module.validate(engine, module)  # merging could make a valid module of an invalid one
     contents = dict(_sections(module))
-    memories, data = _Reader(contents[_MEMORIES]), _Reader(contents[_DATA])
-    # The number of memories, flags and the least size. The engine accepts one memory alone, so this
-    # one is not imported, and begins with zeros.
-    *_, pages = (memories.number() for _ in range(3))
-    image, segments = bytearray(pages << 16), list[list[int]]()
+    memories, data = contents[_MEMORIES], _Reader(contents[_DATA])
+    image = bytearray(_least_bytes_of_memory(memories))
+    segments = list[tuple[int, int]]()
     for _ in range(data.number()):
-        memory, instruction, begin = data.number(), data.number(), data.number()
-        is_negative = data.data[data.at - 1] & 64
-        last, content = data.number(), data.content()
+        memory = data.number()
+        instruction = data.number()
+        begin = data.number()
+        is_negative = data.data[data.at - 1] & _SIGN_BIT  # of the last byte of `begin`
+        last = data.number()
+        content = data.content()
         end = begin + len(content)
-        if (
-            (memory, instruction, last) != (0, _I32_CONST, _END)
-            or is_negative
-            or end > len(image)  # the segments before it are written before it fails
-        ):
+        # An active segment of the only memory with a constant offset has these numbers.
+        if (memory, instruction, last) != (0, _I32_CONST, _END) or is_negative:
+            raise ValueError
+        # An instantiation fails at such a segment, after it has written those before it.
+        if end > len(image):
             raise ValueError
         image[begin:end] = content
-        segments.append([begin, end])
-    segments.sort()
-    merged = segments[:1]
-    for begin, end in segments:
-        if begin - merged[-1][1] <= _GAP_BYTES:
-            merged[-1][1] = max(merged[-1][1], end)
-        else:
-            merged.append([begin, end])
+        segments.append((begin, end))
+    merged = _merged(segments)
     if len(merged) == len(segments):
         raise ValueError
-    written = _number(len(merged)) + b"".join(
-        b"\0\x41%b\x0b%b" % (_number(begin), _number(end - begin)) + image[begin:end]
-        for begin, end in merged
-    )
-    # Code that uses a data segment is not valid without the section that counts them.
-    program = _MODULE + b"".join(
-        _section(kind, written if kind == _DATA else content)
-        for kind, content in _sections(module)
-        if kind != _DATA_COUNT
-    )
+    written = bytearray(_number(len(merged)))
+    for begin, end in merged:
+        written += _segment(begin, image[begin:end])
+    program = bytearray(_MODULE)
+    for kind, content in _sections(module):
+        # Without the section that counts data segments, code that uses one of them is not valid. So
+        # the validation refuses a module whose code names segments by their old numbers.
+        if kind == _DATA_COUNT:
+            continue
+        program += _section(kind, written if kind == _DATA else content)
     Module.validate(engine, program)
-    return program
+    return bytes(program)
+
+
+def _least_bytes_of_memory(section: bytes) -> int:
+    """Return the size with which a module's memory begins, in bytes.
+
+    The engine accepts only modules with one memory. So a memory with a section is not imported, and
+    begins with zeros.
+    """
+    memories = _Reader(section)
+    memories.number()  # how many
+    memories.number()  # flags
+    return memories.number() << 16
+
+
+def _merged(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where merged segments begin and end, in ascending order."""
+    merged = list[tuple[int, int]]()
+    for begin, end in sorted(segments):
+        if merged and begin - merged[-1][1] <= _GAP_BYTES:
+            last_begin, last_end = merged[-1]
+            merged[-1] = (last_begin, max(last_end, end))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _segment(begin: int, content: bytes | bytearray) -> bytes:
+    """Encode an active data segment with a constant offset."""
+    head = b"\0" + bytes([_I32_CONST]) + _number(begin) + bytes([_END])
+    return head + _number(len(content)) + content
 
 
 def _sections(binary: bytes) -> Iterator[tuple[int, bytes]]:
@@ -132,7 +158,7 @@ def _sections(binary: bytes) -> Iterator[tuple[int, bytes]]:
         yield reader.number(most_bits=7), reader.content()
 
 
-def _section(kind: int, content: bytes) -> bytes:
+def _section(kind: int, content: bytes | bytearray) -> bytes:
     return bytes([kind]) + _number(len(content)) + content
 
 

@@ -105,12 +105,14 @@ class Executor:
             self._refuse_closed()
             if len(request.input) > MAX_INPUT_BYTES:  # it is sent to a child as a whole (RN7)
                 raise RunRefused("input-too-large")
-            environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})  # TG3: the same bounds
+            # TG3: arguments have the bounds of a variable. This is called for its checks alone.
+            environment_of({}, {"ARGUMENTS": " ".join(request.arguments)})
             # without Landlock, the program could reach files outside its folders (TG4)
             if request.folders is not None and landlock_version() < 1:
                 raise RunRefused("tasks-unsupported")
             async with asyncio.timeout_at(request.start_by_s) as waiting:
                 # Compiled before the call takes a place, so that others can run in the meantime.
+                # The program stays in the cache, so this descriptor is not needed.
                 os.close(await self._artefacts.open(request, load, compile_s))
                 async with self._semaphore.acquire(request.payer):
                     self._refuse_closed()
@@ -126,7 +128,7 @@ class Executor:
             result = RunResult(refused.reason)
         except TimeoutError:  # it could not start in time (RN220)
             result = RunResult(REASONS["runner-busy"])
-        # also of a run that failed: it may have sent something to these hosts (RN110)
+        # RN110: a run that failed may have sent something to these hosts, too
         hosts = tuple(sorted(client.contacted))
         return replace(result, hosts=hosts, compile_s=sum(compile_s))
 
@@ -203,7 +205,8 @@ class Executor:
                 raise RunRefused("runner-closed") from ended
             if ended.late or ended.signal == signal.SIGXCPU:
                 return _NoAnswer("limit-time")
-            if request.folders is not None and request.folders.filled.done():  # ended for it (TG8)
+            if request.folders is not None and request.folders.filled.done():
+                # TG8: the child was ended because it had written too much
                 return _NoAnswer("limit-files")
             return _NoAnswer("run-crashed")
         except ValueError:  # a malformed answer: the guest may have taken over the child
@@ -220,7 +223,8 @@ class Executor:
 def _payload(request: RunRequest, program: str, forgotten: Sequence[str]) -> bytes:
     """Return the message that has a child run a program, and forget others."""
     limits = request.limits
-    # Without folders, the child of a run with arguments fails.
+    # Only a task has arguments, the first of which is the program. Without folders, a run that has
+    # arguments fails (TG3): its child cannot open the folders of a task.
     has_arguments = request.folders is not None or bool(request.arguments)
     head = {
         "program": program,
@@ -243,7 +247,9 @@ async def _result(
     stderr: bytes,
     took_ns: int,
 ) -> RunResult:
-    reason, written = None, b""
+    """Return the result of a run from a child's untrusted answer."""
+    reason = None
+    written = b""
     try:
         _require_completed(answer)
         if len(output) <= INLINE_BYTES:
@@ -273,7 +279,8 @@ def _require_completed(answer: _frames.Answer) -> None:
     The reason follows from how the run ended and from its flags, never from an error text.
     """
     detail = str(answer.exit_code) if answer.ended == _frames.EXITED else ""
-    if answer.flags & _frames.NO_FUEL:  # RN175: also if the program came to its end
+    # RN175: also if the program completed, because then it has used more than its limit
+    if answer.flags & _frames.NO_FUEL:
         raise RunRefused("limit-instructions", detail)
     if answer.ended == _frames.COMPLETED:
         return

@@ -39,7 +39,8 @@ TYPE = f"""
   (export "fetch" (func (param "request" $request) (result (result $response (error $error)))))))
 """
 _I32 = ValType.i32()
-_BODY = 3, 2  # index of the body among the members of a request, and of a response
+_REQUEST_BODY = 3  # index of the body among the members of a request
+_RESPONSE_BODY = 2  # index of the body among the members of a response
 _EXHAUSTED = pack_parts([b"requests-exhausted"])
 DATA_BYTES = 5 * VALUE_BYTES * MAX_MESSAGE_BYTES
 """Memory for a run's requests: a component's body is a list of values, copied several times."""
@@ -70,20 +71,24 @@ class GuestHttp:
         define_functions(linker, INTERFACE, {"fetch": self._fetch_component})
 
     def _fetch(self, caller: Caller, address: int, length: int) -> int:
-        message, place = b"", _host_address(caller, address, length)
+        """Send a module's request, and return the length of the response, or an error's code."""
+        message = b""
+        place = _host_address(caller, address, length)
         # Checked before the copy. A longer message is sent as an empty one, which is invalid.
-        if length & 0xFFFFFFFF <= MAX_MESSAGE_BYTES:
+        if _unsigned(length) <= MAX_MESSAGE_BYTES:
             message = ctypes.string_at(place, length)
         answer = self._send(message)
         parts = unpack_parts(answer)
+        if len(parts) == 1:  # an error; a response has at least status and body
+            self._answer = memoryview(b"")
+            return -1 - FETCH_ERRORS.index(parts[0].decode())
         # A view, so that a guest that reads byte by byte does not copy the rest each time.
-        self._answer = memoryview(answer if len(parts) > 1 else b"")
-        if self._answer:
-            return len(answer)
-        return -1 - FETCH_ERRORS.index(parts[0].decode())
+        self._answer = memoryview(answer)
+        return len(answer)
 
     def _read(self, caller: Caller, address: int, length: int) -> int:
-        part = self._answer[: length & 0xFFFFFFFF]
+        """Copy the next bytes of the response into a module's memory, and return how many."""
+        part = self._answer[: _unsigned(length)]
         ctypes.memmove(_host_address(caller, address, length), bytes(part), len(part))
         self._answer = self._answer[len(part) :]
         return len(part)
@@ -103,21 +108,25 @@ class GuestHttp:
     ) -> int:
         assert function.result is not None  # the compiling child has checked the type
         ((_, request_type),) = function.params
-        body = take_bytes(args[0].of.record.data[_BODY[0]].val.of.list)
+        # The binding converts the request without its body, which would become an object for each
+        # byte. The same goes for the body of the response.
+        body = take_bytes(args[0].of.record.data[_REQUEST_BODY].val.of.list)
         request = request_type.convert_from_c(args[0])
-        headers = [text for pair in request.headers for text in pair]
-        texts = [text.encode() for text in (request.method, request.url, *headers)]
+        named = [text for pair in request.headers for text in pair]  # name, value, name, …
+        texts = [text.encode() for text in (request.method, request.url, *named)]
         first, *rest = unpack_parts(self._send(pack_parts([*texts, body])))
-        if not rest:
+        if not rest:  # an error; a response has at least status and body
             function.result.convert_to_c(store, first.decode(), results)
             return 0
-        pairs = [text.decode("utf-8", "replace") for text in rest[:-1]]
+        *headers, response_body = rest
+        pairs = [text.decode("utf-8", "replace") for text in headers]
         response = components.Record()
         response.status = int(first)  # type: ignore[attr-defined]  # a record has the members of its type
         response.headers = list(zip(pairs[::2], pairs[1::2], strict=True))  # type: ignore[attr-defined]  # as above
         response.body = b""  # type: ignore[attr-defined]  # as above
         function.result.convert_to_c(store, response, results)
-        fill(results[0].of.result.val.contents.of.record.data[_BODY[1]].val.of.list, rest[-1])
+        filled = results[0].of.result.val.contents.of.record.data[_RESPONSE_BODY].val.of.list
+        fill(filled, response_body)
         return 0
 
 
@@ -127,7 +136,13 @@ def _host_address(caller: Caller, address: int, length: int) -> int:
     Raises Trap if the next `length` bytes are not all inside the module's memory.
     """
     memory = caller.get("memory")
-    address, length = address & 0xFFFFFFFF, length & 0xFFFFFFFF
-    if not isinstance(memory, Memory) or address + length > memory.data_len(caller):
+    start = _unsigned(address)
+    end = start + _unsigned(length)
+    if not isinstance(memory, Memory) or end > memory.data_len(caller):
         raise Trap("outside the memory")
-    return (ctypes.cast(memory.data_ptr(caller), ctypes.c_void_p).value or 0) + address
+    return (ctypes.cast(memory.data_ptr(caller), ctypes.c_void_p).value or 0) + start
+
+
+def _unsigned(number: int) -> int:
+    """Convert a 32-bit number that wasmtime passes as a signed one."""
+    return number & 0xFFFFFFFF

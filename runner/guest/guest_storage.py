@@ -60,13 +60,20 @@ def _call(
     args: Any,
     results: Any,
 ) -> int:
+    """Have the runner perform an operation.
+
+    Returns 0, or the address of an error, which traps.
+    """
     message = pack_parts([name.encode(), *_arguments(function, args)])
     error, *values = unpack_parts(exchange(STORAGE, message))
     result: Any = function.result
-    kinds = getattr(result, "elements", [result])
+    kinds = getattr(result, "elements", [result])  # the elements of a tuple, or the result alone
     if isinstance(kinds[-1], components.String):
-        # The error is the last result. After an error there are no others, so they are empty.
-        values = [b"", b"", *values, error][-len(kinds) :]
+        # The function returns the error as its last result. The others are then empty, because the
+        # runner sends none with an error.
+        if error:
+            values = [b""] * (len(kinds) - 1)
+        values.append(error)
     elif error:
         return ctypes.cast(ffi.wasmtime_error_new(error), ctypes.c_void_p).value or 1
     _store_results(store, result, kinds, values, results)

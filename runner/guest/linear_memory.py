@@ -115,8 +115,11 @@ class MemoryBudget:
             return self._refusal()
         self._last += 1
         self._memories[self._last] = memory
+        _, get, grow, end = self._callbacks
         made[0].env = self._last
-        made[0].get_memory, made[0].grow_memory, made[0].finalizer = self._callbacks[1:4]
+        made[0].get_memory = get
+        made[0].grow_memory = grow
+        made[0].finalizer = end
         return 0
 
     def _get(self, env: int, size: Any, capacity: Any) -> int:
@@ -139,7 +142,10 @@ class MemoryBudget:
         """
         more = size - memory.size
         # a page above the limit of the run is refused to the program (RN14)
-        if more > self.left or size > memory.capacity or _libc.mprotect(memory.base, size, _OPEN):
+        if more > self.left or size > memory.capacity:
+            return False
+        failed = _libc.mprotect(memory.base, size, _OPEN)
+        if failed:
             return False
         memory.size = size
         self.left -= more

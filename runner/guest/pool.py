@@ -53,7 +53,7 @@ class Pool:
         Raises the same errors as `start`.
         """
         async with self._fill_lock:
-            # RN135: here, because no call waits for a refill
+            # RN135: the template is replaced during a refill, for which no call waits
             if self._template is not None and self._template.forks >= _MOST_FORKS:
                 await self._replace_template(self._template)
             while len(self._unused) < self._spare and not self._closed:
@@ -67,8 +67,9 @@ class Pool:
         Raises:
             RunRefused: `runner-failed`: it does not start.
         """
-        # it may have ended alone (RN134)
-        if (template := self._template) is None or not template.is_alive():
+        template = self._template
+        # RN134: the template may have ended while the runner goes on
+        if template is None or not template.is_alive():
             template = await self._replace_template(template)
         try:
             if self._closed:
@@ -90,7 +91,8 @@ class Pool:
             if isinstance(failed, ChildEnded):
                 raise RunRefused("runner-failed") from failed
             raise
-        template.is_tried |= module == "_run_child"
+        if module == "_run_child":
+            template.is_tried = True  # the child has run the test program (RN138)
         return child
 
     async def take(self, *, unused: bool, program: str) -> Child:
@@ -98,10 +100,9 @@ class Pool:
 
         With `unused`, the process has never run a program. Raises the same errors as `start`.
         """
-        used = [] if unused else self._used
-        while used:
-            index = next((i for i, child in enumerate(used) if program in child.loaded), -1)
-            if (child := used.pop(index)).is_alive():
+        while self._used and not unused:
+            child = self._used.pop(self._index_of_used(program))
+            if child.is_alive():
                 return child
             self.end(child)
         while self._unused:
@@ -111,6 +112,13 @@ class Pool:
                 return child
             self.end(child)
         return await self.start("_run_child")
+
+    def _index_of_used(self, program: str) -> int:
+        """Return the place in `_used` of a child with the program loaded, or of the last child."""
+        for index, child in enumerate(self._used):
+            if program in child.loaded:
+                return index
+        return -1
 
     def give_back(self, child: Child) -> None:
         """Return a child process to the pool for reuse.
@@ -180,8 +188,7 @@ class Pool:
         """
         for block in range(_BLOCKS):
             reserved = socket.socket(socket.AF_UNIX)
-            with suppress(OSError):  # another runner has it
-                # no two runners use the same uids (RN184)
+            with suppress(OSError):  # another runner has reserved this block (RN184)
                 reserved.bind(_BLOCK_NAME.format(block))
                 self._blocks.append(reserved)
                 first = _FIRST_UID + block * _BLOCK_UIDS

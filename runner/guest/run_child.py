@@ -165,6 +165,10 @@ class Guests:
             raise RuntimeError("the child process could not run the built-in test program")
 
     def _run_own(self, start: str, wasi: WasiConfig | None) -> None:
+        """Run a function of the test program.
+
+        Raises RuntimeError if it does not complete.
+        """
         program = self._load(_wasm.PREVIEW_1, self._own_program)
         self._budget.set_budget(1 << 16)
         store = self._store(_wasm.PREVIEW_1, 1000)
@@ -201,7 +205,8 @@ class Guests:
         for key in request["forget"]:
             del self._prepared[key]
         for file in files:
-            # Loading copies the program. Once loaded it is read-only, which this limit ignores.
+            # Loading copies the program, so the limit of the last run is raised first. A loaded
+            # program is read-only memory, which no limit of a run counts.
             limit_data(self._statm, _HARD_DATA_BYTES, _HARD_DATA_BYTES)
             # `deserialize_file` would avoid the copies and share pages with other children, but it
             # opens a file by its path, which the filter refuses (RN181).
@@ -232,13 +237,13 @@ class Guests:
         return store
 
     def _run(self, request: dict[str, Any], standard_input: bytes) -> None:
+        """Run a loaded program, and send the answer."""
         prepared = self._prepared[request["program"]]
-        slack = _SLACK_BYTES + (DATA_BYTES if prepared.makes_requests else 0)
-        limit_data(
-            self._statm,
-            request["memory_bytes"] + 3 * request["output_bytes"] + slack,
-            _HARD_DATA_BYTES,
-        )
+        # RN24: the memory of the run, and what this process and wasmtime keep for it
+        data_bytes = request["memory_bytes"] + 3 * request["output_bytes"] + _SLACK_BYTES
+        if prepared.makes_requests:
+            data_bytes += DATA_BYTES
+        limit_data(self._statm, data_bytes, _HARD_DATA_BYTES)
         limit_cpu(request["seconds"] + _SLACK_CPU_S)
         self._budget.set_budget(request["memory_bytes"])
         self._http.begin()
@@ -274,12 +279,14 @@ class Guests:
 
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
         """Run a program, and return the outcome and the exit code."""
-        ended, program = _frames.REFUSED, prepared.program
+        program = prepared.program
         of_modules, of_components = self._linkers
+        ended = _frames.REFUSED  # until the program is instantiated
         try:
             if isinstance(program, Module):
                 start = of_modules.instantiate(store, program).exports(store)[prepared.start]
-                ended, code = _frames.TRAPPED, 0
+                ended = _frames.TRAPPED
+                code = 0
                 start(store)  # type: ignore[operator]  # start_of saw that it is a function
             else:
                 instance = of_components.instantiate(store, program)
@@ -292,7 +299,8 @@ class Guests:
             code = exit_trap.code
         except Trap:
             return _frames.TRAPPED, 0
-        except WasmtimeError:  # it cannot be linked or, once started, its exit code is invalid
+        except WasmtimeError:
+            # Either the program cannot be linked, or it started and its exit code is invalid.
             return ended, 0
         return (_frames.EXITED if code else _frames.COMPLETED), code
 
@@ -328,7 +336,8 @@ def main(
     """
     of_task = file_bytes > 0
     if of_task:
-        # TG2: for the child's user, whatever the runner's umask is. Others cannot reach the folder.
+        # TG2: the child's user may read and write the files, whatever the runner's umask is. Other
+        # users cannot reach the folder that they are in.
         for path in [Path(), *Path().rglob("*")]:
             path.chmod(0o777)
     confine(uid, parent)

@@ -21,6 +21,7 @@ class RunClient:
         self._outbound = outbound
         self._hosts = hosts
         self._left = outbound.most_requests
+        self._is_told = False  # whether the program was told that no requests are left
         self.contacted: set[str] = set()
 
     async def answer(self, message: bytes) -> bytes:
@@ -31,22 +32,24 @@ class RunClient:
         Raises:
             EOFError: the child sends another request after `requests-exhausted` (RN109).
         """
-        self._left -= 1
-        if self._left < -1:
+        if self._is_told:
             raise EOFError
         try:
-            if self._left < 0:  # each request costs the runner a connection (RN109)
+            if not self._left:  # each request costs the runner a connection (RN109)
+                self._is_told = True
                 raise RequestRefused("requests-exhausted")
+            self._left -= 1
             request = parse_request(
                 message, hosts=self._hosts, any_port=self._outbound.loopback_ca is not None
             )
-            known = request.host in self.contacted
-            # Before sending, because the run may end while the request is under way.
+            was_contacted = request.host in self.contacted
+            # Noted before sending, because the run may end while the request is under way.
             self.contacted.add(request.host)
             try:
                 return await self._outbound.send(request)
             except RequestRefused as refused:
-                if not known and refused.code in ("name-unknown", "address-refused"):
+                # RN110: a host whose name led nowhere, or inward, was not contacted
+                if not was_contacted and refused.code in ("name-unknown", "address-refused"):
                     self.contacted.discard(request.host)
                 raise
         except RequestRefused as refused:

@@ -195,7 +195,8 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
     try:
         if response_format is ResponseFormat.BYTES:
             return b'"%b"' % base64.b64encode(output)
-        answer, is_text = bytearray(b'"'), response_format is ResponseFormat.TEXT
+        is_text = response_format is ResponseFormat.TEXT
+        answer = bytearray(b'"')  # filled for a text only; for JSON the output itself is the answer
         # Decoded in pieces: one character outside Latin-1 makes a Python string up to four times
         # as large.
         pieces = (
@@ -203,7 +204,7 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
         )
         for text in codecs.iterdecode(pieces, "utf-8"):
             if is_text:
-                answer += msgspec.json.encode(text)[1:-1]
+                answer += msgspec.json.encode(text)[1:-1]  # without its quotation marks
             # escapes make a text up to six times as long (RN159)
             if len(answer) >= MAX_ANSWER_BYTES:
                 raise RunRefused("limit-output")

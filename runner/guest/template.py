@@ -99,7 +99,10 @@ def _fork() -> int:
     # Looked up before the fork, so that not each child looks it up.
     after_child = _python.PyOS_AfterFork_Child
     process = int(_python.syscall(number, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
-    (_python.PyOS_AfterFork_Parent if process else after_child)()
+    if process:
+        _python.PyOS_AfterFork_Parent()
+    else:
+        after_child()
     return process
 
 
@@ -112,10 +115,10 @@ def _require_forkable() -> None:
     # a fork copies one thread alone (RN131)
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process that forks children must not have a second thread")
-    access = [
-        line.split(maxsplit=2)[1]
-        for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
-    ]
-    # one child could write to others (RN131)
-    if [mode for mode in access if mode[1] == "w" and mode[3] == "s"]:
-        raise RuntimeError("a process that forks children must not have writable shared memory")
+    for line in Path("/proc/self/maps").read_text("utf-8", "replace").splitlines():
+        _addresses, access, *_ = line.split(
+            maxsplit=2
+        )  # access such as `rw-p`, or `rw-s` if shared
+        # one child could write to others (RN131)
+        if access[1] == "w" and access[3] == "s":
+            raise RuntimeError("a process that forks children must not have writable shared memory")

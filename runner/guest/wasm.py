@@ -62,11 +62,15 @@ def configured(*, multi_memory: bool = True) -> Config:
     # RN11: wasmtime links the modules of a component by modules of its own with several memories.
     config.wasm_multi_memory = multi_memory
     # RN11: these features would get around the limits of a run.
-    config.wasm_memory64 = config.wasm_threads = config.shared_memory = False
-    config.wasm_gc = config.gc_support = config.wasm_function_references = (
-        config.wasm_exceptions
-    ) = False
-    config.wasm_stack_switching = config.wasm_custom_page_sizes = False
+    config.wasm_memory64 = False
+    config.wasm_threads = False
+    config.shared_memory = False
+    config.wasm_gc = False
+    config.gc_support = False
+    config.wasm_function_references = False
+    config.wasm_exceptions = False
+    config.wasm_stack_switching = False
+    config.wasm_custom_page_sizes = False
     config.parallel_compilation = False  # a confined child cannot start threads
     # `linear_memory` allocates the memories, and a confined child cannot create a memory file.
     config.memory_init_cow = False
@@ -100,11 +104,10 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     For an import with a wrong type, the list contains wasmtime's error message instead of the name.
     """
     if isinstance(program, components.Component):
-        return sorted(
-            missing
-            for name, found in program.type.imports(engine).items()
-            for missing in _missing_in(engine, name, found.ty)
-        )
+        missing = []
+        for name, found in program.type.imports(engine).items():
+            missing += _missing_in(engine, name, found.ty)
+        return sorted(missing)
     offered = Linker(engine)
     offered.define_wasi()
     # Only its types matter here; it is never called.
@@ -118,7 +121,7 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
             missing.append(f"{imported.module}.{imported.name}")
     if not missing:
         try:
-            offered.instantiate_pre(program)
+            offered.instantiate_pre(program)  # checks the types, and runs nothing
         except WasmtimeError as exc:  # an import has another type
             missing = [str(exc)]
     return sorted(missing)
@@ -126,23 +129,29 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
 
 def _missing_in(engine: Engine, name: str, imported: components.ComponentItem) -> list[str]:
     """Return what is not offered of a component's import: the interface or its functions."""
-    if name in _OWN:  # unknown functions of these are named one by one (RN205)
+    if name in _OWN:
+        wanted = _functions(engine, imported)
+        if not wanted:  # it is imported as something other than an interface with functions
+            return [name]
         types = components.Component(engine, f"(component {_http.TYPE} {_storage.TYPE})").type
         offered = _functions(engine, types.imports(engine)[name].ty)
-        wanted = _functions(engine, imported)
-        unknown = [f"{name} {one}" for one in wanted if wanted[one] != offered.get(one)]
-        return unknown if wanted else [name]
+        # RN205: functions that are unknown or have another type are named one by one
+        return [f"{name} {one}" for one in wanted if wanted[one] != offered.get(one)]
     versioned = _VERSIONED.fullmatch(name)
-    return [] if versioned is not None and versioned[1] in _INTERFACES else [name]
+    is_offered = versioned is not None and versioned[1] in _INTERFACES
+    return [] if is_offered else [name]
 
 
 def _functions(
     engine: Engine, interface: components.ComponentItem
 ) -> dict[str, tuple[object, object]]:
-    """Return the parameters and the result of each function of an interface."""
-    members = (
-        interface.exports(engine) if isinstance(interface, components.ComponentInstanceType) else {}
-    )
+    """Return the parameters and the result of each function of an interface.
+
+    An item that is no interface has none.
+    """
+    if not isinstance(interface, components.ComponentInstanceType):
+        return {}
+    members = interface.exports(engine)
     return {
         name: (kind.params, kind.result)
         for name, found in members.items()
@@ -157,14 +166,10 @@ def start_of(engine: Engine, program: Program) -> str | None:
     `wasi:cli/run`.
     """
     if isinstance(program, components.Component):
-        return next(
-            (
-                name
-                for name, found in program.type.exports(engine).items()
-                if _RUN.fullmatch(name) and _runs(engine, found.ty)
-            ),
-            None,
-        )
+        for name, found in program.type.exports(engine).items():
+            if _RUN.fullmatch(name) and _runs(engine, found.ty):
+                return name
+        return None
     has_start = any(
         found.name == "_start"
         and isinstance(found.type, FuncType)
@@ -176,13 +181,17 @@ def start_of(engine: Engine, program: Program) -> str | None:
 
 
 def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
+    """Return whether an interface has the function `run` without parameters, of type `result`."""
     if not isinstance(interface, components.ComponentInstanceType):
         return False
     found = interface.exports(engine).get("run")
-    run = found and found.ty
+    if found is None:
+        return False
+    run = found.ty
     return (
         isinstance(run, components.FuncType)
         and not run.params
         and isinstance(run.result, components.ResultType)
-        and run.result.ok is run.result.err is None
+        and run.result.ok is None
+        and run.result.err is None
     )

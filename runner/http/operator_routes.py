@@ -75,7 +75,7 @@ async def serving_operator(ledger: Ledger, folder: Path) -> AsyncIterator[None]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
-        with _short(folder) as path:
+        with _short_socket_path(folder) as path:
             await web.UnixSite(runner, path).start()
         yield
     finally:
@@ -89,7 +89,7 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> JsonObject:
     Connects to the runner that uses `folder`, and returns the account.
     """
     try:
-        with _short(folder) as path:
+        with _short_socket_path(folder) as path:
             async with (
                 aiohttp.ClientSession(
                     connector=aiohttp.UnixConnector(path), timeout=aiohttp.ClientTimeout(total=30.0)
@@ -108,7 +108,7 @@ async def ask_operator(folder: Path, credit: Mapping[str, Json]) -> JsonObject:
 
 
 @contextmanager
-def _short(folder: Path) -> Iterator[str]:
+def _short_socket_path(folder: Path) -> Iterator[str]:
     """Yield a short path to the operator's socket.
 
     The kernel accepts paths of only some 100 characters.

@@ -101,6 +101,10 @@ LIMIT_HEADER = "X-Compute-Limit"
 # Features of OutLayer that this runner lacks. A call that asks for one is refused; 0 asks for none.
 _REFUSED_HEADERS = ("X-Attached-Deposit", "X-Use-Owner-Secret", "X-Wallet-Id")
 
+# Ids of jobs and nonces of API keys in URLs are untrusted, and are cut to these lengths. Real ones
+# are shorter, so one that was cut is unknown.
+_MAX_JOB_CHARS = 64
+_MAX_NONCE_DIGITS = 16
 
 _METHODS = {
     "/info": "GET",
@@ -114,6 +118,7 @@ _METHODS = {
     "/payment-keys/balance": "GET",
     "/payment-keys/usage": "GET",
 }
+"""The routes that browsers let pages of other origins call, with their methods."""
 _PREFLIGHT = {
     "Access-Control-Allow-Headers": (
         f"Authorization, Content-Type, {SIGN_IN_HEADER}, {KEY_HEADER}, {LIMIT_HEADER}"
@@ -160,14 +165,16 @@ async def mounted(
                 app.router.add_options(path, _preflight)
 
         async def allow_pages(request: web.Request, response: web.StreamResponse) -> None:
-            path, allowed = _route_path(request), "*"
+            path = _route_path(request)
+            allowed = "*"
             if path.startswith(_API_PATHS):
                 response.headers["Vary"] = "Origin"
                 allowed = request.headers.get("Origin", "")
-                # a page of another origin gets no answer to read (RN235)
+                # a page of an origin that the operator did not name cannot read the answer (RN235)
                 if allowed not in origins:
                     return
-            if path in _METHODS:  # refusals too, so that a page can show them
+            if path in _METHODS:
+                # Refusals have this header too, so that a page can show them.
                 response.headers["Access-Control-Allow-Origin"] = allowed
 
         app.on_response_prepare.append(allow_pages)
@@ -223,9 +230,11 @@ class RunnerSurface:
 
     async def _answer_run(self, request: web.Request) -> Answer:
         call = await self._verified(request)
-        payer = Payer(call.caller, await self._calls.ledger.account(call.caller) is not None)
-        async with self._body(request, owner=payer.did if payer.is_known else None) as body:
-            is_task = request.path == "/tasks"
+        is_known = await self._calls.ledger.account(call.caller) is not None
+        payer = Payer(call.caller, is_known)
+        owner = call.caller if is_known else None
+        is_task = request.path == "/tasks"
+        async with self._body(request, owner=owner) as body:
             return await self._calls.run(call, payer, body, is_task=is_task)
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
@@ -236,8 +245,9 @@ class RunnerSurface:
         for name in _REFUSED_HEADERS:
             if request.headers.get(name, "0") != "0":
                 raise RunRefused("request-invalid", f"{name}: not offered by this runner")
-        stated, named = request.headers.get(LIMIT_HEADER), request.match_info
-        admitted = await self._calls.admit(key, named["owner"], named["project"], stated)
+        named = request.match_info
+        compute_limit = request.headers.get(LIMIT_HEADER)
+        admitted = await self._calls.admit(key, named["owner"], named["project"], compute_limit)
         async with self._body(request, owner=key.owner) as body:
             return await self._calls.call(admitted, body)
 
@@ -246,7 +256,8 @@ class RunnerSurface:
 
         Only the client that made the call gets the result. A task's beneficiary gets it too (TK9).
         """
-        job, owner = request.match_info["id"][:64], None
+        job = request.match_info["id"][:_MAX_JOB_CHARS]
+        owner = None
         try:
             if KEY_HEADER in request.headers:
                 key = await self._key(request)
@@ -258,7 +269,8 @@ class RunnerSurface:
                     job, holder, None, is_result=request.path.endswith("/result")
                 )
         except RunRefused as refusal:
-            # This code reveals nothing about the job, and tells the client to sign again.
+            # `call-start` tells the client to sign again (RN178), and reveals nothing about the
+            # job. Every other refusal becomes the answer for an unknown job (RN98).
             if refusal.reason.code == "call-start":
                 raise
             answer = None
@@ -269,15 +281,16 @@ class RunnerSurface:
     async def _balance(self, request: web.Request) -> web.Response:
         key = await self._key(request)
         account = await self._calls.ledger.account(key.owner) or Account()
-        available, reserved, spent = map(str, account)
+        # RN93: what was credited is the sum of the three amounts
+        credited = account.balance + account.reserved + account.charged
         return web.json_response(  # the members that OutLayer's clients read (RN232)
             {
                 "owner": key.owner,
                 "nonce": key.nonce,
-                "initial_balance": str(sum(account)),
-                "spent": spent,
-                "reserved": reserved,
-                "available": available,
+                "initial_balance": str(credited),
+                "spent": str(account.charged),
+                "reserved": str(account.reserved),
+                "available": str(account.balance),
                 "is_grant": False,
             }
         )
@@ -301,7 +314,7 @@ class RunnerSurface:
         )
 
     async def _revoke_key(self, request: web.Request) -> web.Response:
-        nonce = request.match_info["nonce"][:16]
+        nonce = request.match_info["nonce"][:_MAX_NONCE_DIGITS]
         owner = await self._signer(request, f"keys/{nonce}/revoke")
         if re.fullmatch("[0-9]+", nonce) and await self._calls.keys.revoke(owner, int(nonce)):
             return web.json_response({"revoked": nonce})
@@ -342,11 +355,8 @@ class RunnerSurface:
         authorization, _ = _credentials(request)
         call = await self._verified(request)
         is_known = await self._calls.ledger.account(call.caller) is not None
-        async with self._body(
-            request,
-            most_bytes=MAX_GENERATION_BODY_BYTES,
-            owner=call.caller if is_known else None,
-        ) as body:
+        owner = call.caller if is_known else None
+        async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES, owner=owner) as body:
             answer = await generate(self._runner, call, authorization, body, is_known=is_known)
             return _respond(answer)
 
@@ -376,12 +386,14 @@ class RunnerSurface:
             status=answer.status, headers={"Content-Type": "application/json"}
         )
         response.content_length = len(answer.body) or None  # unknown for a stored answer
-        begun_s, sent = asyncio.get_running_loop().time(), 0
+        begun_s = asyncio.get_running_loop().time()
+        sent = 0
         is_stored = answer.kept is not None
         try:
-            # When a client disconnects, an exception is raised, and a reference cycle keeps it and
-            # this frame alive until the next garbage collection. On a quiet runner that takes
-            # hours, so the answer is dropped and its generator closed here.
+            # If the client disconnects, an exception is raised, and a reference cycle keeps it and
+            # this frame alive until the next garbage collection, on a quiet runner for hours. So
+            # that the answer does not live as long, its name is deleted here, and the `with` block
+            # closes its generator.
             pieces = answer.kept or _pieces(answer.body)
             del answer
             # slow clients cannot fill the memory with answers (RN158)
@@ -391,13 +403,14 @@ class RunnerSurface:
                     async for piece in pieces:
                         await response.write(piece)
                         sent += len(piece)
-                        # who takes the answer steadily gets all of it (RN157)
+                        # a client that takes the answer steadily gets all of it (RN157)
                         late.reschedule(begun_s + ANSWER_S + sent / ANSWER_BYTES)
                     await response.write_eof()
         except RunRefused as full:
             if is_stored:
                 raise
-            raise RunRefused("answer-unsent") from full  # RN224: clients must not call again
+            # RN224: clients call again after `runner-busy`, but this call may have run a program
+            raise RunRefused("answer-unsent") from full
         except (TimeoutError, KeepingError) as failed:
             # The answer is incomplete; a client would read the next one as its rest.
             if request.transport is not None:
@@ -424,7 +437,9 @@ class RunnerSurface:
         Raises:
             RunRefused: `runner-busy`, `input-too-large`, `request-slow`, `request-invalid`.
         """
-        parts, body, begun_s = _parts(owner), bytearray(), asyncio.get_running_loop().time()
+        parts = _parts(owner)
+        body = bytearray()
+        begun_s = asyncio.get_running_loop().time()
         with self._share_of_unknown(request, owner), self._under_way.reserve(parts, 1, MOST_CALLS):
             if (request.content_length or 0) > most_bytes:
                 raise RunRefused("input-too-large")
@@ -436,10 +451,9 @@ class RunnerSurface:
                                 raise RunRefused("input-too-large")
                             self._count_bytes(owner, len(piece))
                             body += piece
-                            wait_s = self._wait_s(owner, len(piece))
-                            begun_s += (
-                                wait_s  # the runner's own delay does not count as the client's
-                            )
+                            wait_s = self._count_unknown(owner, len(piece))
+                            # the pause is the runner's, so the client gets as much more time
+                            begun_s += wait_s
                             late.reschedule(begun_s + BODY_S + len(body) / BODY_BYTES)
                             await asyncio.sleep(wait_s)
                 except TimeoutError as slow:
@@ -483,25 +497,21 @@ class RunnerSurface:
                 raise RunRefused("runner-busy")
             yield
 
-    def _wait_s(self, owner: Principal | None, size_bytes: int) -> float:
-        """Return the pause before reading more bytes, in seconds (RN163).
+    def _count_unknown(self, owner: Principal | None, size_bytes: int) -> float:
+        """Count bytes that an unknown payer sent, and return the pause before reading more (RN163).
 
-        The bytes received so far are counted.
+        The pause is in seconds, and 0 for a known payer, whose bytes are not counted here.
 
         Raises:
-            RunRefused: `runner-busy` if that takes too long.
+            RunRefused: `runner-busy` if the pause would be too long.
         """
         if owner is not None:
             return 0.0
         now = asyncio.get_running_loop().time()
         self._unknown_rate.add(None, size_bytes, per_s=UNKNOWN_BYTES_PER_S, now=now)
-        wait_s = (
-            max(
-                self._unknown_rate.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now) - UNKNOWN_BYTES,
-                0.0,
-            )
-            / UNKNOWN_BYTES_PER_S
-        )
+        recent_bytes = self._unknown_rate.spent(None, per_s=UNKNOWN_BYTES_PER_S, now=now)
+        excess_bytes = max(recent_bytes - UNKNOWN_BYTES, 0.0)
+        wait_s = excess_bytes / UNKNOWN_BYTES_PER_S
         if wait_s > BODY_S:
             raise RunRefused("runner-busy")
         return wait_s
@@ -509,7 +519,7 @@ class RunnerSurface:
     # --- public information -----------------------------------------------------------------------
 
     async def _receipt(self, request: web.Request) -> web.Response:
-        receipt = await self._runner.journal.receipt(request.match_info["job"][:64])
+        receipt = await self._runner.journal.receipt(request.match_info["job"][:_MAX_JOB_CHARS])
         if receipt is None:
             raise web.HTTPNotFound(text="There is no receipt of such a job.")
         return _respond(Answer(200, receipt))
@@ -550,13 +560,7 @@ async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
 @web.middleware
 async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Convert exceptions to responses in the format of the route."""
-    path, refuse = request.path, refused
-    if path == "/secrets/generate":
-        refuse = refused_generation
-    elif path.startswith(_API_PATHS) and (
-        KEY_HEADER in request.headers or not path.startswith("/calls/")
-    ):
-        refuse = api_refused  # as OutLayer's clients read refusals (RN231)
+    refuse = _refusal_format(request)
     try:
         return await handler(request)
     except RunRefused as refusal:
@@ -564,7 +568,8 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except KeepingError as error:
         _log.error("a request failed: %s", error.message)
         return _respond(refuse(REASONS["runner-failed"]))
-    except web.HTTPException as error:  # of a route or method that does not exist, too
+    except web.HTTPException as error:
+        # Raised by the handlers, and by aiohttp for a path or method that is not offered (RN231).
         code = error.reason.lower().replace(" ", "-")
         reason = Reason(code=code, sentence=error.text or "", status=error.status)
         error.body = refuse(reason).body
@@ -572,11 +577,29 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         raise
 
 
+def _refusal_format(request: web.Request) -> Callable[[Reason], Answer]:
+    """Return the function that writes a refusal in the format of a request's route.
+
+    OutLayer's clients read refusals in a format of their own (RN231).
+    """
+    path = request.path
+    if path == "/secrets/generate":
+        return refused_generation
+    if not path.startswith(_API_PATHS):
+        return refused
+    # OutLayer's clients ask for an answer with an API key, the runner's own ones with a token.
+    if path.startswith("/calls/") and KEY_HEADER not in request.headers:
+        return refused
+    return api_refused
+
+
 def _respond(answer: Answer) -> web.Response:
-    # RN158, RN163: without `Retry-After` many clients would retry at once.
-    later = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else {}
+    headers = {}
+    if answer.status in (429, 503):
+        # RN158, RN163: without this header many clients would retry at once.
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     return web.Response(
-        status=answer.status, body=answer.body, headers=later, content_type="application/json"
+        status=answer.status, body=answer.body, headers=headers, content_type="application/json"
     )
 
 
@@ -609,7 +632,11 @@ def _is_confidential(request: web.Request) -> bool:
         return False
     if transport.get_extra_info("sslcontext") is not None:
         return True
-    peer = parsed_address((transport.get_extra_info("peername") or (None,))[0])
+    peername = transport.get_extra_info("peername")
+    if not peername:  # unknown, for example because the client has disconnected
+        return False
+    address, *_ = peername
+    peer = parsed_address(address)
     return peer is not None and peer.is_loopback
 
 
@@ -622,7 +649,7 @@ async def _preflight(request: web.Request) -> web.Response:
 def _route_path(request: web.Request) -> str:
     """Return the path pattern of a request's route.
 
-    The grants route matches several paths, so its own path is compared first.
+    The route of grants has the pattern of a whole folder, so it is told by the request's own path.
     """
     if request.path == GRANTS_PATH:
         return GRANTS_PATH

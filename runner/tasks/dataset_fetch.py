@@ -8,10 +8,10 @@ Example:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,6 +37,13 @@ WINDOW_S = 10.0
 WINDOW_BYTES = 640 * 1024
 
 
+@dataclass
+class _Arrival:
+    """The content of a response that is arriving; None until the head has arrived."""
+
+    content: StreamReader | None = None
+
+
 async def fetch_dataset(
     outbound: Outbound, record: DatasetRecord, key: str, destination: Path, *, max_bytes: int
 ) -> int:
@@ -54,17 +61,13 @@ async def fetch_dataset(
             raise RequestRefused("response-too-large")
         message = pack_parts([b"GET", record.url.encode(), b""])
         # A client of its own with the same checks, because a data set is larger and slower than the
-        # responses that programs get.
-        most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES  # with TLS and HTTP
+        # responses that programs get. An eighth and 1 MiB more may arrive, for TLS and HTTP.
+        most_bytes = record.size_bytes * 9 // 8 + MAX_MESSAGE_BYTES
         own = replace(outbound, request_s=600.0, most_arriving_bytes=most_bytes)
         request = parse_request(message, hosts=None, any_port=outbound.loopback_ca is not None)
-        contents = list[StreamReader]()
-        async with (
-            _requiring_rate(lambda: contents[0] if contents else None),
-            own,
-            own.response(request) as response,
-        ):
-            contents.append(response.content)
+        arrival = _Arrival()
+        async with _requiring_rate(arrival), own, own.response(request) as response:
+            arrival.content = response.content
             if response.status != 200:
                 raise RequestRefused(f"the address of the data set answered {response.status}")
             loop = asyncio.get_running_loop()
@@ -74,9 +77,11 @@ async def fetch_dataset(
                 own_thread, _save, response.content, loop, record, key, destination
             )
             try:
+                # Shielded, because a thread that runs cannot be cancelled.
                 return await asyncio.shield(saving)
             finally:
-                # If the task is cancelled, the thread ends first: its next read fails.
+                # After a cancellation the thread still reads. Its next read fails once the response
+                # is closed. It has to end before the folder that it writes to is removed.
                 response.close()
                 own_thread.shutdown(wait=False)
                 await asyncio.gather(saving, return_exceptions=True)
@@ -85,40 +90,40 @@ async def fetch_dataset(
 
 
 @asynccontextmanager
-async def _requiring_rate(content_of: Callable[[], StreamReader | None]) -> AsyncIterator[None]:
+async def _requiring_rate(arrival: _Arrival) -> AsyncIterator[None]:
     """End the `with` block if data arrive too slowly (RN248).
 
     Otherwise a service that sends one byte a second would keep its place for 600 s.
 
-    Args:
-        content_of: returns the content that arrives; None until the head has arrived.
     Raises:
-        RequestRefused: in one window, fewer bytes arrived than have to.
+        RequestRefused: in one window, fewer than `WINDOW_BYTES` arrived.
     """
+    ending = asyncio.timeout(None)  # `watch` has it expire
 
     async def watch() -> None:
-        window_s, before = FIRST_WINDOW_S, 0
+        window_s = FIRST_WINDOW_S
+        bytes_before = 0
         while True:
             await asyncio.sleep(window_s)
-            content = content_of()
+            content = arrival.content
             if content is not None and content.is_eof():
                 return
-            arrived = 0 if content is None else content.total_bytes
-            if arrived - before < WINDOW_BYTES:
-                patience.reschedule(asyncio.get_running_loop().time())
+            bytes_now = 0 if content is None else content.total_bytes
+            if bytes_now - bytes_before < WINDOW_BYTES:
+                ending.reschedule(asyncio.get_running_loop().time())
                 return
-            window_s, before = WINDOW_S, arrived
+            window_s = WINDOW_S
+            bytes_before = bytes_now
 
-    patience = asyncio.timeout(None)
     try:
-        async with patience:
+        async with ending:
             watching = asyncio.create_task(watch())
             try:
                 yield
             finally:
                 watching.cancel()
     except TimeoutError as slow:
-        if not patience.expired():
+        if not ending.expired():  # the block raised it
             raise
         raise RequestRefused(
             f"too slow: at least {WINDOW_BYTES} bytes have to arrive in the first"
@@ -151,11 +156,14 @@ def _save(
             yield from decrypt(record.suite, parse_dataset_key(key), read)
         except DatasetInvalid as invalid:
             fault = invalid
-        while read(CHUNK_BYTES):  # the checksum is judged first, as iExec does
+        # A wrong checksum comes before a fault of the decryption, as in iExec. So all of the file
+        # is read, also after a fault.
+        while read(CHUNK_BYTES):
             pass
-        # DS10: before the file has its name. CBC does not detect a change.
-        arrived = content.total_bytes, f"0x{digest.hexdigest()}"
-        if arrived != (record.size_bytes, record.checksum):
+        checksum = f"0x{digest.hexdigest()}"
+        # DS10: `make_file` gives the file its name only once all of this has passed. The decryption
+        # alone would not show every change, because CBC does not detect one.
+        if content.total_bytes != record.size_bytes or checksum != record.checksum:
             raise StageFailed(
                 "PRE_COMPUTE_INVALID_DATASET_CHECKSUM",
                 "the downloaded file is not the one that its owner published",
@@ -166,7 +174,7 @@ def _save(
     try:
         make_file(destination, plaintext())
         destination.chmod(0o444)
-    except OSError as error:  # not of the connection, whose errors are of other classes
+    except OSError as error:  # of writing the file: errors of the connection are of other classes
         raise StageFailed(
             "PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED",
             f"cannot write the data set: {error.strerror}",

@@ -39,9 +39,9 @@ class FolderSpace:
             RunRefused: `runner-busy`: other tasks use the space now.
         """
         status = os.statvfs(self._root)
-        share = 1 if payer.is_known else 2
-        most_bytes = status.f_blocks * status.f_frsize // share
-        free_bytes = (status.f_bavail * status.f_frsize - self._reserved_bytes) // share
+        divisor = 1 if payer.is_known else 2
+        most_bytes = status.f_blocks * status.f_frsize // divisor
+        free_bytes = (status.f_bavail * status.f_frsize - self._reserved_bytes) // divisor
         if size_bytes > most_bytes:
             raise StageFailed(
                 "PRE_COMPUTE_SAVING_PLAIN_DATASET_FAILED",

@@ -14,6 +14,7 @@ import asyncio
 import ctypes
 import fcntl
 import os
+import stat
 import struct
 import tempfile
 from collections.abc import AsyncIterator
@@ -24,7 +25,14 @@ from ..guest.runs import TaskFolders
 
 _NO_SUID_DEVICES_OR_PROGRAMS = 0xE
 _DETACH = 2
+_TMPFS = 0x01021994
+_RAMFS = 0x858458F6
+_STATFS_BYTES = 256
+"""More than the structure that `statfs` fills in, which begins with the file system's number."""
+_PRIVATE_FOLDER = stat.S_IFDIR | 0o700
 _WATCH_S = 0.05
+_BLOCK_BYTES = 512
+"""Unit of `st_blocks`, whatever the file system's own blocks are."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -32,33 +40,50 @@ def prepare_root(root: Path) -> None:
     """Check the folder for tasks, and remove what ended runners left in it (TG7, TG9).
 
     Args:
-        root: an existing folder.
+        root: path of the folder.
 
     Raises:
         OSError: what is left cannot be removed.
         RuntimeError: it is missing or on a disk, or the machine swaps memory to one.
     """
-    status = ctypes.create_string_buffer(256)
-    _libc.statfs(bytes(root), status)
-    # The numbers of tmpfs and ramfs.
-    in_memory = struct.unpack_from("l", status)[0] in (0x01021994, 0x858458F6)
-    swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1
-    if swap_areas or not in_memory:  # decrypted data must not be left on a disk (TG7)
+    is_in_memory = _is_in_memory(root)
+    swap_areas = Path("/proc/swaps").read_text("utf-8").count("\n") - 1  # below a line of titles
+    if swap_areas or not is_in_memory:  # decrypted data must not be left on a disk (TG7)
         raise RuntimeError(
             f"cannot use {root} for tasks: it is on a disk, or this machine swaps memory to one,"
             " where decrypted data would be readable; next: name a folder on tmpfs, such as"
             " /dev/shm, on a machine without swap"
         )
     for left in root.glob("sealspace-task-*"):
+        # Another runner that uses the same root may remove its folder in the meantime.
         with suppress(FileNotFoundError):
-            about = left.lstat()
-            # TG9: in a folder such as /dev/shm, other users can make one of the same form
-            if (about.st_uid, about.st_mode) == (os.geteuid(), 0o40700):
-                lock = os.open(left, os.O_RDONLY)
-                with suppress(BlockingIOError):  # TG9: another runner uses it
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    _remove(left)
-                os.close(lock)
+            _remove_left(left)
+
+
+def _is_in_memory(folder: Path) -> bool:
+    """Return whether a folder is on tmpfs or ramfs (TG7); False if it is missing."""
+    status = ctypes.create_string_buffer(_STATFS_BYTES)
+    # If this fails, the buffer keeps its zeros, which are the number of no file system.
+    _libc.statfs(bytes(folder), status)
+    (file_system,) = struct.unpack_from("l", status)
+    return file_system in (_TMPFS, _RAMFS)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove a task's folder that an ended runner left; keep one of another runner or user (TG9).
+
+    Raises:
+        FileNotFoundError: the folder was removed in the meantime.
+    """
+    about = folder.lstat()
+    # In a root such as /dev/shm, other users can make folders with such names.
+    if about.st_uid != os.geteuid() or about.st_mode != _PRIVATE_FOLDER:
+        return
+    lock = os.open(folder, os.O_RDONLY)
+    with suppress(BlockingIOError):  # the runner that has it locked is alive
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(folder)
+    os.close(lock)
 
 
 @asynccontextmanager
@@ -83,9 +108,10 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
         source.parent.mkdir()
         source.mkdir()
         output.mkdir()
-        # One inode is the folder's own. Where this process may not mount, the watch is the limit.
-        options = f"mode=0777,size={max_bytes},nr_inodes={max_files + 1}".encode()
-        # the file system refuses what is over the limits (TG8)
+        inodes = max_files + 1  # the folder itself has one
+        options = f"mode=0777,size={max_bytes},nr_inodes={inodes}".encode()
+        # TG8: this file system refuses what is over the limits. Where this process may not mount,
+        # the call fails, and `_watch` enforces them.
         _libc.mount(b"tmpfs", bytes(output), b"tmpfs", _NO_SUID_DEVICES_OR_PROGRAMS, options)
         yield TaskFolders(input=source, output=output, max_bytes=max_bytes, filled=filled)
     finally:
@@ -97,7 +123,7 @@ async def task_folders(root: Path, *, max_bytes: int, max_files: int) -> AsyncIt
 async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
     """Return once a folder is over its limits, or too deep to look into (TG8)."""
     with suppress(OSError):
-        # The kernel limits a folder with a file system of its own.
+        # A folder that is a file system of its own is limited by the kernel.
         while folder.is_mount() or await asyncio.to_thread(  # noqa: ASYNC110, ASYNC240  # a guest sends no event
             _is_within, folder, max_bytes, max_files
         ):
@@ -107,16 +133,18 @@ async def _watch(folder: Path, max_bytes: int, max_files: int) -> None:
 def _is_within(folder: Path, max_bytes: int, max_files: int) -> bool:
     """Return whether a folder's files are within limits (TG8).
 
-    The program changes them meanwhile.
+    The program changes them meanwhile, so a file that was listed may be missing.
     """
+    left_bytes = max_bytes
+    left_files = max_files
     folders = [folder]
-    for above in folders:
+    for above in folders:  # grows in the loop
         with suppress(FileNotFoundError, NotADirectoryError):
             for entry in above.iterdir():
-                max_files -= 1
+                left_files -= 1
                 with suppress(FileNotFoundError):
-                    max_bytes -= entry.lstat().st_blocks * 512
-                if max_files < 0 or max_bytes < 0:
+                    left_bytes -= entry.lstat().st_blocks * _BLOCK_BYTES
+                if left_files < 0 or left_bytes < 0:
                     return False
                 if entry.is_dir() and not entry.is_symlink():
                     folders.append(entry)
@@ -131,10 +159,10 @@ def _remove(folder: Path) -> None:
     """
     _libc.umount2(bytes(folder / "files" / "output"), _DETACH)
     folders = [folder]
-    for above in folders:
-        for entry in [*above.iterdir()]:
+    for above in folders:  # grows in the loop
+        for entry in [*above.iterdir()]:  # listed first, because entries are moved and removed
             if entry.is_dir() and not entry.is_symlink():
-                entry.chmod(0o700)  # its program may have denied it to this process
+                entry.chmod(0o700)  # the program may have denied access to it
                 folders.append(entry.rename(folder / f".{len(folders)}"))
             else:
                 entry.unlink()

@@ -129,9 +129,9 @@ def _archive(output: Path, archive: IO[bytes], left_bytes: int, left_files: int)
             inner = len(folders) + len(files)
             left_files -= inner
             left_bytes -= inner * len(bytes(inside))  # each member repeats the path of its folder
-            if min(left_files, left_bytes) < 0 or len(inside.parts) > _MAX_DEPTH:
+            if left_files < 0 or left_bytes < 0 or len(inside.parts) > _MAX_DEPTH:
                 raise ValueError
-            if inside.name:
+            if inside.name:  # empty for the output folder itself
                 to.mkdir(str(inside))
             for name in files:
                 about = os.stat(name, dir_fd=opened, follow_symlinks=False)
@@ -155,15 +155,20 @@ def _digest(files: ZipFile, computed: JsonObject, *, callback: bool) -> bytes:
             return keccak256(bytes.fromhex(str(computed["callback-data"]).removeprefix("0x")))
         path = Path(str(computed["deterministic-output-path"])).relative_to("/iexec_out")
     with _fails("RESULT_FILE_NOT_FOUND", "the deterministic output is missing or an empty folder"):
-        names = sorted(files.namelist())
-        chosen = [name for name in names if Path(name).parent == path]
-        if is_file := str(path) in names:
-            chosen = [str(path)]
-        if not chosen:
+        names = files.namelist()
+        if str(path) in names:
+            return _sha256(files, str(path))
+        members = [name for name in sorted(names) if Path(name).parent == path]
+        if not members:
             raise ValueError
         hashes = [
-            hashlib.file_digest(files.open(name), "sha256").digest()  # type: ignore[arg-type]  # it has `readinto`
-            for name in chosen
-            if is_file or files.getinfo(name).file_size
+            _sha256(files, name)
+            for name in members
+            if files.getinfo(name).file_size  # not of empty files and folders
         ]
-        return hashes[0] if is_file else keccak256(b"".join(hashes))
+        return keccak256(b"".join(hashes))
+
+
+def _sha256(files: ZipFile, name: str) -> bytes:
+    """Return the SHA-256 of an archived file."""
+    return hashlib.file_digest(files.open(name), "sha256").digest()  # type: ignore[arg-type]  # it has `readinto`
