@@ -110,7 +110,12 @@ def pending(job: str, *, is_api: bool) -> Answer:
 
 def pending_task(job: str, stage: str | None) -> Answer:
     """Return the response for an unfinished task; without a stage, it has not started (TK8)."""
-    state = {None: "UNSET", POST: "REVEALING"}.get(stage, "ACTIVE")
+    if stage is None:
+        state = "UNSET"
+    elif stage == POST:
+        state = "REVEALING"
+    else:
+        state = "ACTIVE"
     return answer_with({"status": "pending", "job": job, "state": state, "stage": stage})
 
 

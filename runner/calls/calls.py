@@ -336,11 +336,10 @@ class Calls:
         Raises:
             RunRefused: `limits-invalid`.
         """
-        limits = self.runner.most
-        # Otherwise the record is never stored, and nothing reads its limits. The run checks those of
-        # the call, so that a call whose limits are refused has a receipt.
-        if budget or parsed.is_async:
-            limits = self.runner.limits(parsed)
+        # A free synchronous call has no record in the ledger, so nothing reads the limits of this
+        # one. The run checks those of the call, and a refusal then has a receipt.
+        is_recorded = budget > 0 or parsed.is_async
+        limits = self.runner.limits(parsed) if is_recorded else self.runner.most
         salt = self.runner.entropy.token(SALT_BYTES)
         task = parsed.task
         # TK9: a task has no input, and its receipt is about the request
@@ -446,7 +445,7 @@ class Calls:
             elif record.key is None:
                 parsed = await self._run_body(request, record.payer)
                 if record.project is not None:
-                    # RN242: the body may name none; this one was found when the call was accepted
+                    # RN242: found when the call was accepted, because its body may name no project
                     parsed = replace(parsed, project=parse_project(record.project))
             else:
                 # RN89: the key may have ended or been revoked since the call was accepted

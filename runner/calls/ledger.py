@@ -237,9 +237,9 @@ class Ledger:
             )
             if not 0 <= charged <= record.reserved:
                 raise ValueError("the charge exceeds the reserved amount")
-            back = record.reserved - charged
+            released = record.reserved - charged
             if record.reserved:
-                change = Account(balance=back, reserved=-record.reserved, charged=charged)
+                change = Account(balance=released, reserved=-record.reserved, charged=charged)
                 self._move(connection, record.caller, change)
             if receipt is not None:
                 keep_receipt(connection, job, receipt, record.payer, call)
@@ -259,7 +259,7 @@ class Ledger:
                 "UPDATE jobs SET done_at = ?, size_bytes = ? WHERE id = ?", (done_at, size, job)
             )
             connection.execute(_FORGET_OLD, (now - KEPT_S,))
-            cost = max(size, MOST_DONE_BYTES // MOST_DONE)
+            cost = max(size, MOST_DONE_BYTES // MOST_DONE)  # a short answer counts as more (RN168)
             count_stored(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
         await self.journal.write(settled)

@@ -197,8 +197,8 @@ class SecretReader:
     ) -> Mapping[str, Sequence[RunGrant]]:
         """Judge the grants of an owner, and choose among them as `choose` does.
 
-        `verdicts` has those of the grants that were judged for this call, by the grant's text
-        (RN250).
+        `verdicts` has the verdict of each grant that was judged for this call, by the grant's text.
+        It is filled here, so that no grant is judged twice for a call (RN250).
         """
         candidates = applicable(grants, call, body, wanted)
         if not candidates:  # AT61: the delivery of a grant may have been refused

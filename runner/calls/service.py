@@ -302,7 +302,7 @@ class Runner:
         if body.build is None or body.project is not None:
             return body
         try:
-            async with asyncio.timeout(START_S):  # as for the start of a program (RN220)
+            async with asyncio.timeout(START_S):  # a call waits as long for its program (RN220)
                 grants = [grant for _, grant in self.grants.run_grants()]
                 return await located(body, body.build, payer, grants, self.judge)
         except TimeoutError as late:
@@ -317,7 +317,7 @@ class Runner:
             RunRefused: a secret is missing, the program was not found, or the node is too slow.
         """
         try:
-            async with asyncio.timeout(START_S):  # as for the start of a program (RN220)
+            async with asyncio.timeout(START_S):  # a call waits as long for its program (RN220)
                 version = await self.programs.find(body.project, None)
                 request = RunRequest(wasm_sha256=version.sha256, target=version.target, payer=payer)
                 wanted = self._wanted(body, payer.did, version)

@@ -219,7 +219,8 @@ class TaskStages:
     keep: Callable[[str, Path], Awaitable[object]] = field(init=False)
 
     def __post_init__(self) -> None:
-        # RN248: only for the program and the stage after it. Others run while data are fetched.
+        # RN248: a task takes this place for its program and the stage after it. So other tasks run
+        # while its data set is fetched.
         self._places = FairSemaphore(1, beside=True)
         self._space = FolderSpace(self.root)
 
@@ -327,7 +328,8 @@ class TaskStages:
         sealing = asyncio.create_task(asyncio.to_thread(seal, folders.output, pem, file))
         try:
             sealed = await asyncio.shield(sealing)
-        finally:  # TG9: the thread ends before its folder does
+        finally:
+            # TG9: after a cancellation, the thread ends before its folder is removed
             await asyncio.gather(sealing, return_exceptions=True)
         await self.keep(job, file)
         return sealed

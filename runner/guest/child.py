@@ -264,7 +264,7 @@ class Child:
     async def _end(self) -> None:
         await self._process_known.wait()
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # `_begin` reads its end
+            self._connection.shutdown(socket.SHUT_RDWR)  # so that `_begin` does not wait any more
         if self._kill():
             await _wait_for_end(self._process)
         if self._process:

@@ -45,7 +45,10 @@ def environment_of(system: Mapping[str, str], secrets: Mapping[str, str]) -> Env
             f"the runner's variables must have reserved names; these do not: {unreserved}"
         )
     # RN6: the runner's variables come first, and no secret can replace one.
-    variables = [*system.items(), *(one for one in secrets.items() if not is_reserved(one[0]))]
+    variables = list(system.items())
+    for name, value in secrets.items():
+        if not is_reserved(name):
+            variables.append((name, value))
     size = 0
     for name, value in variables:
         if not _NAME.fullmatch(name):  # with "=" it would set another variable (RN5)

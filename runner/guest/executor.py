@@ -173,7 +173,7 @@ class Executor:
         if folders is None:
             return await self._pool.take(unused=is_unused, program=program)
         child = await self._pool.start("_task_child", folders)  # in the folder of the task (TG2)
-        # the program has written more than it may (TG8)
+        # TG8: ends the child once its program has written more than it may
         folders.filled.add_done_callback(lambda _: self._pool.end(child))
         return child
 
