@@ -356,9 +356,9 @@ class Runner:
     def _wanted_by_task(self, app: ProjectId, order: TaskOrder, caller: Principal) -> list[Wanted]:
         """Return the secrets that a task needs (TK3).
 
-        The application's secret is optional, and left out if its developer never granted it here.
-        Any other grant of it has the secret wanted, also one that has ended, was revoked or is for
-        another version. Judging the grants then refuses the task unless a live one admits it (TK4).
+        The application's secret is optional, and left out if the runner has no grant of it. With a
+        grant that has ended, was revoked or is for another version it is not left out: judging the
+        grants then refuses the task, unless another one is live and admits it (TK4).
 
         Raises:
             RunRefused: `tasks-off`.

@@ -256,7 +256,7 @@ class TaskStages:
             async with task_folders(
                 self.root, max_bytes=MAX_RESULT_BYTES, max_files=MAX_FILES
             ) as folders:
-                # Checked first, because without this key the work of the other stages is lost.
+                # Checked before the other stages, whose work would be lost without this key.
                 pem = decode_standard(secrets[_RESULT_KEY])
                 if not pem:
                     raise StageFailed(f"{POST}_MALFORMED_ENCRYPTION_PUBLIC_KEY", "not base64")

@@ -152,7 +152,7 @@ class Artefacts:
     async def _make(self, key: str, request: RunRequest, load: Load, used_s: list[float]) -> None:
         """Load, check and compile a program, and add it to the cache.
 
-        The CPU seconds that this takes are appended to `used_s`, also if it fails.
+        The CPU seconds of the compilation are appended to `used_s`, also if it fails.
         """
         async with (
             # RN220: a call that is refused because it waited too long leaves the queue, so that its
