@@ -163,6 +163,7 @@ class _Reader:
             raise ValueError("unknown line type")
 
     def _open(self, opening: _Opening) -> None:
+        """Read the header line of an export."""
         if opening.node != self._node_did:
             raise ValueError("the export was written by another node")
         store_id = bytes.fromhex(opening.store)
@@ -173,12 +174,14 @@ class _Reader:
         )
 
     def _entry(self, entry: _Entry, line: bytes) -> None:
+        """Verify the line of an audit entry."""
         export = self.export
         if entry.number != export.number + 1:
             raise ValueError(
                 f"the line must contain entry {export.number + 1}, but contains entry"
                 f" {entry.number}"
             )
+        # The hash is empty only at the start of a partial export, before its first head.
         if export.hash and bytes.fromhex(entry.previous) != export.hash:
             raise ValueError("the entry does not contain the hash of the previous entry")
         export.number += 1
@@ -188,11 +191,14 @@ class _Reader:
             self._on_entry(export.number, line)
 
     def _head(self, head: _Head, members: JsonObject) -> None:
+        """Verify the line of a signed head."""
         export = self.export
         head_hash = bytes.fromhex(head.hash)
-        if (head.node, bytes.fromhex(head.store)) != (self._node_did, export.store_id):
+        if head.node != self._node_did or bytes.fromhex(head.store) != export.store_id:
             raise ValueError("the signed head of the export belongs to another node or store")
-        if head.number != export.number or export.hash not in (b"", head_hash):
+        # A partial export has no hash yet at its first head, which gives the hash (RC28).
+        is_hash_expected = export.hash in (b"", head_hash)
+        if head.number != export.number or not is_hash_expected:
             raise ValueError(
                 f"the number or hash in the signed head does not match entry {export.number}"
             )
@@ -201,6 +207,6 @@ class _Reader:
             verify_ed25519(self._public_key, signed, bytes.fromhex(head.signature))
         except BadSignature as exc:
             raise ValueError("the signature of the signed head is invalid") from exc
-        export.hash = head_hash  # the starting hash of a partial export (RC28)
+        export.hash = head_hash
         export.heads += 1
         export.is_covered = True

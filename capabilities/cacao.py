@@ -254,6 +254,7 @@ def _decoded(data: bytes) -> tuple[object, _Envelope]:
 
 
 def _cacao_of(envelope: _Envelope) -> Cacao:
+    """Return the message in an envelope after checking the fields whose type allows more."""
     payload = envelope.p
     chain_id, address = _issuer(payload.iss)
     message = SiweMessage(
@@ -270,14 +271,13 @@ def _cacao_of(envelope: _Envelope) -> Cacao:
         resources=tuple(payload.resources or ()),
         scheme=payload.scheme,
     )
-    if not is_authority(message.domain) or not (
-        message.scheme is None or is_scheme(message.scheme)
-    ):
+    is_scheme_valid = message.scheme is None or is_scheme(message.scheme)
+    if not is_authority(message.domain) or not is_scheme_valid:
         raise MalformedToken("the CACAO's domain or scheme is invalid")
     if not all(map(is_uri, (message.uri, *message.resources))):
         raise MalformedToken("the CACAO's audience or a resource is not a URI")
     try:
-        # also those that are not used yet have to be RFC 3339 (C10)
+        # every time has to be RFC 3339, even if nothing uses it yet (C10)
         for moment in (message.issued_at, message.expiration_time, message.not_before):
             if moment is not None:
                 parse_rfc3339(moment)
@@ -287,6 +287,7 @@ def _cacao_of(envelope: _Envelope) -> Cacao:
 
 
 def _issuer(text: str) -> tuple[int, bytes]:
+    """Return the chain id and the address in the DID of a CACAO's issuer."""
     if not text.startswith(_ISSUER_PREFIX):
         raise MalformedToken("the CACAO's issuer is not an Ethereum account")
     chain, _, address = text[len(_ISSUER_PREFIX) :].partition(":")

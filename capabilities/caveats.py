@@ -46,11 +46,13 @@ def caveats_of(listed: Sequence[Mapping[str, Json]]) -> Caveats:
 
 def check_delegated(parent: Caveats, child: Caveats) -> None:
     """Check that a delegation does not weaken its parent's caveats (3.5)."""
-    if mentions_selector(parent) or mentions_selector(child):  # 3.5 rule 1
+    if mentions_selector(parent) or mentions_selector(child):
+        # A selector may be narrowed (3.5, rule 1).
         if not _selector_within(parent, child):
             raise CaveatRefused("selector-caveat-not-contained")
-    elif parent and not same_json(dict(parent), dict(child)):  # 3.5 rules 4 and 3
-        raise CaveatRefused("child-caveats-not-subset-of-parent")  # 3.5 rule 5
+    elif parent and not same_json(dict(parent), dict(child)):
+        # Other conditions are repeated exactly, unless the parent has none (3.5, rules 3 to 5).
+        raise CaveatRefused("child-caveats-not-subset-of-parent")
 
 
 def check_invoked(parent: Caveats, invoked: Caveats) -> None:
@@ -96,16 +98,21 @@ def selection_of(resource: Resource, caveats: Caveats) -> Selection | None:
     selector = _sole_selector(caveats)
     if selector is None:
         raise CaveatRefused("caveat-not-understood")
-    outer: Resource | None = None
+    selected: Resource | None = None
     if selector.value.startswith(_WHOLE):
-        with suppress(InvalidIdentifier):
-            outer = parse_resource(selector.value)
+        with suppress(InvalidIdentifier):  # a value that is no resource selects nothing
+            selected = parse_resource(selector.value)
     elif isinstance(resource, SpaceResource):
-        outer = SpaceResource(space=resource.space, service=resource.service, path=selector.value)
-    is_exact = selector.kind == "exact"
-    if outer is None or not extends(resource, outer) or (is_exact and not extends(outer, resource)):
+        selected = SpaceResource(
+            space=resource.space, service=resource.service, path=selector.value
+        )
+    if selected is None or not extends(resource, selected):
         raise CaveatRefused("selector-caveat-not-met")
-    return Selection(outer, is_exact)
+    is_exact = selector.kind == "exact"
+    # Two resources are the same if each one extends the other.
+    if is_exact and not extends(selected, resource):
+        raise CaveatRefused("selector-caveat-not-met")
+    return Selection(selected, is_exact)
 
 
 def same_json(one: Json, other: Json) -> bool:
@@ -132,6 +139,7 @@ def mentions_selector(caveats: Caveats) -> bool:
 
 
 def _selector_within(parent: Caveats, child: Caveats) -> bool:
+    """Return whether a child's selector selects no more than its parent's (3.5, rule 1)."""
     outer = _sole_selector(parent)
     inner = _sole_selector(child)
     if outer is None or inner is None:
@@ -150,7 +158,8 @@ def _sole_selector(caveats: Caveats) -> _Selector | None:
     """
     if len(caveats) != 1:
         return None
+    (only,) = caveats.values()
     try:
-        return msgspec.convert(next(iter(caveats.values())), _Selector)
+        return msgspec.convert(only, _Selector)
     except msgspec.ValidationError:
         return None

@@ -273,7 +273,7 @@ def judge_revocation(
         if acting is None or not may_manage(acting, target.delegation):
             raise ChainError("revoker-unauthorized")
     assert acting is not None  # a revocation has a target
-    return acting
+    return acting  # the same for every target: the signer, or the delegator of the only proof
 
 
 def acting_principal(
@@ -287,11 +287,10 @@ def acting_principal(
     marks: Markers,
     now: float,
 ) -> Principal | None:
-    """Return the principal on whose behalf a token acts (W21, W23).
+    """Return the principal on whose behalf a token revokes or inspects a delegation (W21, W23).
 
-    The token revokes or inspects a delegation.
-
-    This is the signer of the token or, if the token cites a proof, the delegator of the proof.
+    This principal is the signer of the token or, if the token cites a proof, the delegator of the
+    proof.
 
     Args:
         signer: The signer of the token.
@@ -317,6 +316,8 @@ def acting_principal(
     ):
         return None
     granted = proof.delegation
+    # The token may name the delegation by another encoding than the stored one; a proof may name
+    # either of them.
     urns = {f"{CID_URN}{cid_text(digest)}" for digest in (target.cid, named) if digest is not None}
     if not any(
         row.ability == ability and _covers_delegation(row, granted, urns)
@@ -467,7 +468,7 @@ def _check_live(
             if mark is None:  # the store does not know this member, so it may have been revoked
                 raise ChainError("parent-not-found")
             if mark is not _LIVE:
-                if member == grant.closure[0]:
+                if member == grant.closure[0]:  # a closure begins with the proof itself
                     raise ChainError(code, named.echo)
                 raise ChainError("ancestor-revoked", cid_text(member.cid), f"{role}={named.echo}")
 
@@ -493,9 +494,9 @@ def _check_covered(
     check_caveats = check_delegated if boundary == "delegation" else check_invoked
     for capability in dependent:
         reason = _reason_not_covered(capability, grants, check_caveats)
-        if reason:
+        if reason:  # the resource and ability are granted, but not with these caveats
             raise ChainError("caveats-not-contained", BOUNDARIES[boundary], reason)
-        if reason is not None:
+        if reason is not None:  # it is empty: no grant has the resource and ability
             code = "capability-unauthorized" if boundary == "delegation" else "action-unauthorized"
             raise ChainError(code, capability.resource.text, capability.ability)
 
@@ -545,6 +546,8 @@ def _check_not_terminal(
         proof = parent.delegation
         if not (proof.terminal or is_machine_token(delegation)):
             continue
+        # The parent is terminal, or the delegation is a machine token. Of these only a machine
+        # token under a trust passes.
         try:
             exchanged_grant(delegation, proof, registered_at=now, trusted_at=parent.registered_at)
         except MalformedToken as refusal:

@@ -28,6 +28,7 @@ BLAKE3_256 = 0x1E
 MAX_CID_CHARS = 512
 """Longest CID text that is parsed; 36 bytes in base 2 have 289 characters."""
 
+# The CID version, the codec, the hash function and the length of the digest.
 _PREFIX = b"\x01\x55\x1e\x20"
 _CACAO_LABEL = b"sealspace/content/cacao/v1\0"
 _UCAN_LABEL = b"sealspace/content/ucan/v1\0"
@@ -86,10 +87,13 @@ def parse_cid(text: str) -> Cid:
     if len(text) > MAX_CID_CHARS:
         raise InvalidIdentifier("invalid CID")
     try:
-        version_0 = len(text) == 46 and text.startswith("Qm")
-        data = libipld.decode_multibase("z" + text if version_0 else text)[1]
-        if len(data) == 36 and data.startswith(_PREFIX):
-            return Cid(codec=RAW, hash_code=BLAKE3_256, digest=data[4:])
+        # A CID of version 0 is base58 without the multibase code "z".
+        is_version_0 = len(text) == 46 and text.startswith("Qm")
+        multibase = "z" + text if is_version_0 else text
+        data = libipld.decode_multibase(multibase)[1]
+        # Fast path: all CIDs of this node's tokens begin with the same four bytes (E7).
+        if len(data) == len(_PREFIX) + 32 and data.startswith(_PREFIX):
+            return Cid(codec=RAW, hash_code=BLAKE3_256, digest=data[len(_PREFIX) :])
         cid = _decoded(data)
     except ValueError as exc:
         raise InvalidIdentifier("invalid CID") from exc
@@ -113,6 +117,7 @@ def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
 
 
 def _decoded(data: bytes) -> Cid:
+    """Decode the bytes of a CID, and refuse bytes after it."""
     parts = libipld.decode_cid(data)
     cid = Cid(
         codec=parts["codec"],
@@ -129,6 +134,7 @@ def _decoded(data: bytes) -> Cid:
 
 
 def _varint(number: int) -> bytes:
+    """Encode a number in groups of seven bits, lowest first; all but the last have the high bit."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

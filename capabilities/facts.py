@@ -60,7 +60,7 @@ def is_terminal(facts: Iterable[Json]) -> bool:
 def states_machine(facts: Iterable[Json]) -> bool:
     """Return whether a fact has the statement of a machine token or of a trust, valid or not."""
     return any(
-        isinstance(fact, dict) and not fact.keys().isdisjoint(MACHINE_FACTS) for fact in facts
+        isinstance(fact, dict) and (MACHINE_FACT in fact or OIDC_FACT in fact) for fact in facts
     )
 
 
@@ -121,8 +121,8 @@ def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
     Each release policy, and the statement of a machine token or a trust, is one of the message's
     resources.
     """
-    # Any case matches: a misspelt prefix has to be rejected below. Ignoring it would drop the
-    # owner's condition.
+    # A prefix matches in any case and version. `_fact` rejects those that are not written exactly;
+    # ignoring them here would drop the owner's condition.
     return tuple(
         _fact(text, urn, name)
         for text in resources
@@ -132,9 +132,10 @@ def statement_facts(resources: Iterable[str]) -> tuple[Json, ...]:
 
 
 def _fact(resource: str, urn: str, name: str) -> Json:
+    """Convert a statement in a sign-in message to a fact with the given name."""
     try:
         if not resource.startswith(urn):
-            raise ValueError
+            raise ValueError("the prefix has another case or version")
         data = libipld.decode_multibase("u" + resource.removeprefix(urn))[1]
         return {name: parse_json(data, max_bytes=MAX_STATEMENT_BYTES)}
     except (ValueError, InvalidJson) as exc:

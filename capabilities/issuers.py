@@ -160,18 +160,21 @@ def verification_key(issuer: str, jwk: Mapping[str, Json] | None = None) -> Veri
 # that raises is not; so a client cannot fill the cache with long texts.
 @lru_cache(maxsize=4096)
 def _key_of_url(url: str) -> VerificationKey:
+    """Return the key in a did:key, whose fragment may repeat the key."""
     did, hash_sign, fragment = url.partition("#")
     if hash_sign and did != _KEY + fragment:  # a fragment repeats the key (K1, K2)
         raise BadSignature
     content = did_key_content(did) or b""
     # the first two bytes say of which type the key is (K6)
-    size, verifier = _CODECS.get(content[:2], (None, None))
-    if verifier is None or len(content) - 2 != size:
+    codec, key = content[:2], content[2:]
+    size, verifier = _CODECS.get(codec, (None, None))
+    if verifier is None or len(key) != size:
         raise BadSignature
-    return VerificationKey(verifier(content[2:]))
+    return VerificationKey(verifier(key))
 
 
 def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
+    """Return the key in a header, if the account in the DID belongs to it (K3)."""
     key = key_of_jwk(jwk)
     match key.verifier:
         case Secp256k1Verifier(address=address):
@@ -179,7 +182,7 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
             same = did.rpartition(":")[2] in spellings and is_wallet(Principal(did))
         case Ed25519Verifier(public_key=public_key):
             account = _SOLANA.fullmatch(did)
-            base58 = libipld.encode_multibase("z", public_key)[1:]
+            base58 = libipld.encode_multibase("z", public_key)[1:]  # without the multibase code "z"
             same = account is not None and account.group(1) == base58
         case _:
             same = False
@@ -190,6 +193,7 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
 
 @lru_cache(maxsize=1024)
 def _did_jwk(did: str) -> VerificationKey:
+    """Return the key in a did:jwk (K4)."""
     data = decode_url(did[len(_JWK) :]) if len(did) <= MAX_DID_JWK_CHARS else None
     if data is None:
         raise BadSignature

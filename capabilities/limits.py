@@ -50,18 +50,20 @@ def counted_as(address: IPv4Address | IPv6Address) -> str:
     This is the IPv4 address or the IPv6 /64 network. One client usually has a whole /64 network and
     could change its address at will.
     """
-    return str(
-        ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
-    )
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False))
+    return str(address)
 
 
 def counted_address(address: str | None) -> str | None:
     """Return the rate-limit key of a client's address, or None.
 
-    Clients without an address and on the loopback interface are not counted: all clients of a local
-    proxy would share one name.
+    Clients on the loopback interface are not counted, because all clients of a local proxy would
+    share one key. A text that is not an address is not counted either.
     """
-    return None if parsed_address(address) is None else counted_client(address)
+    if parsed_address(address) is None:
+        return None
+    return counted_client(address)
 
 
 def counted_client(address: str | None) -> str | None:
@@ -107,7 +109,7 @@ def forwarded_client(
         hop = part.strip()
         if not hop:
             continue
-        # Some proxies append a port.
+        # Some proxies append a port, as in `192.0.2.1:443` or `[2001:db8::1]:443`.
         if hop.startswith("["):
             hop = hop[1:].partition("]")[0]
         elif hop.count(":") == 1:
@@ -116,4 +118,4 @@ def forwarded_client(
             return hop
     if not hops.strip():
         return real.strip() or peer
-    return peer
+    return peer  # every forwarded address is a trusted proxy, so no client is known

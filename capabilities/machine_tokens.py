@@ -127,9 +127,8 @@ def machine_grant(
         raise MalformedToken("the machine token ends at another time than it states")
     most_s = MAX_EXCHANGED_S if is_exchanged else MAX_LIFE_S
     if stated.end > registered_at + most_s:
-        raise MalformedToken(
-            f"a machine token ends within {most_s // 86_400 or 'less than 1'} days"
-        )
+        most_days = most_s // 86_400 or "less than 1"
+        raise MalformedToken(f"a machine token ends within {most_days} days")
     _check_granted(delegation, stated, owner)
     return stated
 
@@ -142,6 +141,7 @@ def _check_issuer(delegation: Delegation, owner: Principal, *, is_exchanged: boo
     """
     proofs = 1 if is_exchanged else 0
     is_signed_by_owner = delegation.delegator == owner
+    # Exactly the tokens that the node made for a job are not signed by the owner.
     if len(delegation.parents) != proofs or is_signed_by_owner == is_exchanged:
         raise MalformedToken("a machine token cites no proof, unless the node made it for a job")
 
@@ -149,7 +149,7 @@ def _check_issuer(delegation: Delegation, owner: Principal, *, is_exchanged: boo
 def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal) -> None:
     """Check that a machine token grants exactly what it states, on resources of its owner (MT1).
 
-    Otherwise its key could also write or list.
+    A token that granted more would let its key write or list, too.
     """
     granted = list[str]()
     networks = 0
@@ -169,7 +169,7 @@ def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal)
 def require_signing_key(did: str) -> None:
     """Check that a did:key has a public key whose signatures are accepted (K6).
 
-    Nobody could use a token for another text, and its owner would not notice.
+    Otherwise nobody could use the token, and its owner would not notice.
 
     Raises:
         MalformedToken: the text is no did:key, or has a key of another type, length or curve, or a
@@ -191,7 +191,7 @@ def require_signing_key(did: str) -> None:
 def exchanged_grant(
     token: Delegation, trust: Delegation, *, registered_at: float, trusted_at: float
 ) -> MachineGrant:
-    """Return what a machine token grants that a node made under a trust (OX4).
+    """Return what a machine token grants, if a node made the token under a trust (OX4).
 
     Args:
         token: verified.
@@ -221,8 +221,8 @@ def check_claims(presented: Mapping[str, object], trust: OidcTrust) -> None:
     Raises:
         MalformedToken: a claim has no value that the trust allows.
     """
-    # Such a workflow runs with the rights of the repository for a request by anybody, and its ID
-    # token names the repository's own branch.
+    # A workflow for `pull_request_target` runs with the rights of the repository, for a request by
+    # anybody, and its ID token names the repository's own branch.
     if presented.get("event_name") == "pull_request_target":
         raise MalformedToken("event_name is pull_request_target")
     for name, values in (trust.claims | {"iss": [trust.issuer]}).items():

@@ -31,6 +31,7 @@ _SHAPE = re.compile(r"did:[a-z0-9]+:[!-~]+")
 _DECIMAL = re.compile(r"\+?([0-9]+)")
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _MAX_CHAIN = 2**64 - 1
+_MAX_CHAIN_DIGITS = len(str(_MAX_CHAIN))
 
 
 def parse_principal(text: str) -> Principal:
@@ -136,6 +137,8 @@ def eip55(address: bytes) -> str:
 def _checksummed(lower: str) -> str:
     digest = sha3.keccak_256(lower.encode()).hexdigest()
     text = "0x"
+    # A letter is in upper case if the digit of the hash at its position is 8 or more. The hash has
+    # 64 digits and the address 40, so the rest of the hash is not used.
     for character, nibble in zip(lower, digest, strict=False):
         text += character.upper() if nibble >= "8" else character
     return text
@@ -160,10 +163,13 @@ def parse_chain_id(text: str) -> int:
     It is an unsigned 64-bit decimal number. Leading zeros and a leading `+` are allowed.
     """
     match = _DECIMAL.fullmatch(text)
-    digits = match.group(1).lstrip("0") if match else ""
-    if match is None or len(digits) > 20 or int(digits or "0") > _MAX_CHAIN:
+    if match is None:
         raise InvalidIdentifier("invalid EIP-155 chain ID")
-    return int(digits or "0")
+    digits = match.group(1).lstrip("0") or "0"
+    # The digits are counted first, because Python refuses to convert thousands of them.
+    if len(digits) > _MAX_CHAIN_DIGITS or int(digits) > _MAX_CHAIN:
+        raise InvalidIdentifier("invalid EIP-155 chain ID")
+    return int(digits)
 
 
 def parse_address(text: str) -> bytes:

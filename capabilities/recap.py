@@ -101,6 +101,7 @@ def encode_recap(recap: Recap) -> str:
 
 
 def _utf16(member: tuple[str, object]) -> bytes:
+    """Return the sort key of a member: RFC 8785 sorts names by their UTF-16 code units (S3)."""
     return member[0].encode("utf-16-be")
 
 
@@ -112,6 +113,7 @@ def recap_sentence(recap: Recap) -> str:
     sentence = _INTRODUCTION
     number = 0
     for resource, abilities in sorted(recap.att.items()):
+        # Sorted, so that abilities in the same namespace are neighbours and form one group.
         parts = sorted(ability.partition("/") for ability in abilities)
         for namespace, grouped in groupby(parts, key=itemgetter(0)):
             number += 1

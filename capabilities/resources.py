@@ -196,25 +196,30 @@ def parse_resource(text: str) -> Resource:
 
 
 def _space_resource(text: str, parts: re.Match[str]) -> SpaceResource | None:
-    scheme, _, _, path, query, fragment = parts.groups()
-    if scheme != "tinycloud" or path is None:  # U1, U2, U10: no authority
+    """Return the resource in a space that a URI names, or None if it names another thing."""
+    scheme, _authority, _path_after_authority, whole_path, query, fragment = parts.groups()
+    if scheme != "tinycloud":  # (U1)
         return None
-    head, slash, rest = path.partition("/")  # the first slash ends the space (U11)
+    if whole_path is None:  # a resource in a space has no authority (U2, U10)
+        return None
+    head, slash, rest = whole_path.partition("/")  # the first slash ends the space (U11)
     if not slash:  # a space alone is no resource (U10)
         return None
     # A text that is not normalised is never repaired: others could compare it as it is (U3).
-    if "." in rest and not _DOT_SEGMENTS.isdisjoint(rest.split("/")):
+    if "." in rest and _DOT_SEGMENTS.intersection(rest.split("/")):
         return None
     if "%" in text and not _escapes_are_normal(text):
         return None
     space = _space_of(head)
     if space is None:
         return None
-    service, slash, below = rest.partition("/")  # no slash: no path; nothing after it: "" (U11)
+    service, slash, after_slash = rest.partition("/")
+    # Without a second slash the path is absent. With one it is present, even if it is empty (U11).
+    path = after_slash if slash else None
     return SpaceResource(
         space=space,
         service=service,
-        path=below if slash else None,
+        path=path,
         query=query,
         fragment=fragment,
     )
@@ -233,6 +238,7 @@ def _escapes_are_normal(text: str) -> bool:
 
 @memoize(4096, longest=_MEMOISED_CHARS)
 def _space_of(head: str) -> SpaceId | None:
+    """Parse a space id without its scheme, or return None if it is invalid."""
     suffix, _, name = head.rpartition(":")
     # never repaired: others could compare it as it is (U2, U3, U4)
     if not name or not suffix or not _escapes_are_normal(head):
@@ -316,7 +322,10 @@ def extends(child: Resource, parent: Resource) -> bool:
 
 
 def _within_path(child: str | None, parent: str) -> bool:
-    if child is None or not child.startswith(parent):  # without a path it would be larger (X4)
+    """Return whether a path is another path, or below it (X2 to X6)."""
+    if child is None:  # a resource without a path is larger than any path (X4)
+        return False
+    if not child.startswith(parent):
         return False
     below = child[len(parent) :]
     # whole segments only: `photos` contains `photos/a` and not `photos2` (X3, X5, X6)
@@ -324,13 +333,15 @@ def _within_path(child: str | None, parent: str) -> bool:
 
 
 def _within_opaque(child: OpaqueResource, parent: OpaqueResource) -> bool:
-    one, other = child.text, parent.text
-    if not one.startswith(NETWORK_PREFIX):
-        # X9. The parent cannot be a network id: then the child would begin with its prefix (X8).
-        return one.startswith(other)
+    """Return whether a grant on a URI outside all spaces covers another (X7 to X9)."""
+    inner, outer = child.text, parent.text
+    if not inner.startswith(NETWORK_PREFIX):
+        # X9: the text of the child begins with that of the parent. So the parent is not a network
+        # id, because the child does not begin with the prefix of network ids (X8).
+        return inner.startswith(outer)
     # Two different texts can name one network only if its owner is an Ethereum account (P2).
-    if one != other and not (
-        one.startswith(_ACCOUNT_NETWORK) and other.startswith(_ACCOUNT_NETWORK)
+    if inner != outer and not (
+        inner.startswith(_ACCOUNT_NETWORK) and outer.startswith(_ACCOUNT_NETWORK)
     ):
         return False
     network = network_of(child)

@@ -214,6 +214,11 @@ def cited_links(facts: AuthorityFacts, link: Registered) -> list[Registered] | N
 def _links(
     facts: AuthorityFacts, keys: tuple[ContentKey, ...], count: int
 ) -> list[Registered] | None:
+    """Return the stored delegations with these content keys, or None if any is missing.
+
+    `count` is the number of proofs in the token. `keys` may have fewer members, because a proof
+    that is not stored has no known content key.
+    """
     found = [facts.links[key] for key in keys if key in facts.links]
     return found if len(found) == count else None
 

@@ -112,6 +112,7 @@ def parse_rfc3339(text: str) -> float:
 
 
 def _moment_of(match: re.Match[str]) -> float | None:
+    """Return the epoch seconds of a time, or None if there is no such time."""
     hour = int(match["hour"])
     minute = int(match["minute"])
     second = int(match["second"])
@@ -119,21 +120,26 @@ def _moment_of(match: re.Match[str]) -> float | None:
     offset_minutes = int(match["offset_minutes"] or 0)
     if hour > 23 or minute > 59 or second > 60 or offset_hours > 23 or offset_minutes > 59:
         return None
-    # The standard library has no year 0, so days are counted in the 400-year cycle from 2000.
-    cycle, place = divmod(int(match["year"]) - 2000, _CYCLE_YEARS)
+    # The standard library has no year 0. So the date is moved by whole cycles of 400 years into the
+    # years 2000 to 2399, which have the same calendar, and its day is moved back.
+    cycles, year_of_cycle = divmod(int(match["year"]) - 2000, _CYCLE_YEARS)
     try:
-        in_cycle = date(2000 + place, int(match["month"]), int(match["day"]))
+        in_cycle = date(2000 + year_of_cycle, int(match["month"]), int(match["day"]))
     except ValueError:
         return None
-    days = in_cycle.toordinal() + cycle * _CYCLE_DAYS - _EPOCH_DAY
+    days = in_cycle.toordinal() + cycles * _CYCLE_DAYS - _EPOCH_DAY
     offset_s = offset_hours * 3600 + offset_minutes * 60
     if match["sign"] == "-":
         offset_s = -offset_s
     whole_s = days * _DAY_S + hour * 3600 + minute * 60 + second - offset_s
-    days, rest_s = divmod(whole_s, _DAY_S)
-    # A leap second is valid only directly before midnight on the first of a month.
-    ends_month = rest_s == 0 and date.fromordinal(_EPOCH_DAY + days % _CYCLE_DAYS).day == 1
-    if (second == 60 and not ends_month) or not _YEAR_0_S <= whole_s < YEAR_10000_S:
+    if second == 60:
+        # The leap second has become the second after it, which has to be midnight UTC on the first
+        # of a month.
+        utc_days, rest_s = divmod(whole_s, _DAY_S)
+        utc_date = date.fromordinal(_EPOCH_DAY + utc_days % _CYCLE_DAYS)
+        if rest_s != 0 or utc_date.day != 1:
+            return None
+    if not _YEAR_0_S <= whole_s < YEAR_10000_S:
         return None
     nanoseconds = (match["fraction"] or "0")[:9].ljust(9, "0")
     return whole_s + int(nanoseconds) / 1e9

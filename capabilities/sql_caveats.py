@@ -9,7 +9,8 @@ The list of caveats on an ability `tinycloud.sql/…` contains one object of one
          "fixedParams": [{"index": 1, "value": "bob"}]}]}
 
 Every member of the first form is optional, and the second may also have `tables` and `columns`. A
-caveat that does not parse completely is refused; otherwise a typo would lift the limit.
+caveat that does not parse completely is refused; otherwise a typo would lift the limit. The second
+form may also be nested, as the only member `constrained-statements` of an object.
 
 The module knows nothing of SQLite. The operation checks each table and column that SQLite reports,
 so the limits also apply inside views, triggers and cascades.
@@ -111,7 +112,10 @@ class SqlLimits(StrictRecord, rename="camel"):
             raise SqlRefused("sql-non-primitive-bind")
         bound = list(given)
         for fixed in found.fixed_params:
-            bound += [None] * (fixed.index + 1 - len(bound))
+            # A caller may give too few parameters: missing ones up to this position become null.
+            missing = fixed.index + 1 - len(bound)
+            if missing > 0:
+                bound += [None] * missing
             if bound[fixed.index] is not None:
                 raise SqlRefused("sql-fixed-param-override")
             bound[fixed.index] = fixed.value
@@ -142,7 +146,7 @@ def check_understood(capability: Capability) -> None:
 
 
 def contains(outer: Caveats, inner: Caveats) -> bool:
-    """Return whether an SQL caveat allows no more than another one (SQ28).
+    """Return whether the SQL caveat `inner` allows no more than `outer` (SQ28).
 
     The result is False for caveats of other forms; the rules for all services apply to them.
 
@@ -158,6 +162,7 @@ def contains(outer: Caveats, inner: Caveats) -> bool:
         if not limits.mode:
             raise CaveatRefused("containment-caveat-required")
         _check_statements(limits.statements, permitted=most.statements)
+    # If the inner limits already allow no more, narrowing them by the outer ones changes nothing.
     return _narrowed(limits, most) == limits
 
 
@@ -208,32 +213,41 @@ def limits_of(
         if isinstance(fact, dict) and _FACT in fact:
             own = _narrowed(own, _parsed(fact[_FACT], has_mode=False))
     for capability in filter(is_sql, invocation.capabilities):
-        limits = UNLIMITED
         if mentions_selector(capability.caveats):
+            # A selector limits the resource and not what is done with it (I39). `selection_of`
+            # raises if the selector does not select the database; otherwise nothing is limited.
             selection_of(database, capability.caveats)
+            limits = UNLIMITED
         else:
             limits = _limits(capability.caveats)
         yield capability, _narrowed(limits, own)
 
 
 def _limits(caveats: Caveats) -> SqlLimits:
+    """Parse the caveats of a capability on a database (SQ20)."""
     if not caveats:
         return UNLIMITED
     if len(caveats) > 1:  # it is unclear whether one or all of them apply
         raise SqlRefused("sql-caveat-unknown")
-    stated = caveats["0"]
+    stated = caveats["0"]  # the stored form of a list has its indexes as keys (T2)
     assert isinstance(stated, dict)
     if stated.keys() == {_CONSTRAINED}:
         return _parsed(stated[_CONSTRAINED], has_mode=True)
-    return _parsed(stated, has_mode=not {"mode", "statements"}.isdisjoint(stated))
+    return _parsed(stated, has_mode="mode" in stated or "statements" in stated)
 
 
 def _parsed(stated: Json, *, has_mode: bool) -> SqlLimits:
+    """Parse the limits in a caveat, or in the fact of an invoker.
+
+    `has_mode` tells whether they must have the mode of constrained statements.
+    """
     try:
         limits = msgspec.convert(stated, SqlLimits)
     except msgspec.ValidationError as exc:
         raise SqlRefused("sql-caveat-unknown") from exc
-    if bool(limits.mode) != has_mode:  # a list of statements alone would limit nothing
+    # A caveat with statements needs the mode: a list of statements alone would limit nothing. The
+    # fact of an invoker has no mode (SQ24).
+    if bool(limits.mode) != has_mode:
         raise SqlRefused("sql-caveat-unknown")
     _require_distinct(limits.statements)
     if has_mode and not limits.read_only:
@@ -262,12 +276,14 @@ def _require_distinct(statements: Sequence[Statement]) -> None:
 
 def _narrowed(limits: SqlLimits, outer: SqlLimits) -> SqlLimits:
     """Return limits without the tables, columns and writing that others do not permit."""
+    # Without the mode, statements come from an invoker's facts; the last fact counts (SQ24).
+    statements = limits.statements if limits.mode else outer.statements
     return replace(
         limits,
         tables=_both_permit(limits.tables, outer.tables),
         columns=_both_permit(limits.columns, outer.columns),
         read_only=limits.read_only or outer.read_only,
-        statements=limits.statements if limits.mode else outer.statements,
+        statements=statements,
     )
 
 
@@ -281,5 +297,8 @@ def _both_permit(mine: _Names, theirs: _Names) -> _Names:
 
 
 def _is_listed(names: _Names, name: str) -> bool:
+    """Return whether a name is on a list; None is the list of all names."""
+    if names is None:
+        return True
     # SQLite ignores the case of ASCII letters alone, as the methods of bytes do.
-    return names is None or name.encode().lower() in [one.encode().lower() for one in names]
+    return name.encode().lower() in [one.encode().lower() for one in names]

@@ -97,8 +97,9 @@ def parse_json(data: bytes, *, max_bytes: int) -> JsonObject:
         if len({name for name, _ in pairs}) != len(pairs):
             raise InvalidJson("a JSON object repeats a member")
 
-    # Numbers are not converted, because the standard parser raises another error for very long
-    # ones.
+    # msgspec silently takes the last of several members with one name, so the text is parsed again
+    # only to find them. Numbers are not converted, because the standard parser raises another error
+    # for very long ones.
     json.loads(data, object_pairs_hook=refuse_repeat, parse_int=str, parse_float=str)
     return value
 
@@ -113,7 +114,8 @@ def shaped(
     try:
         return msgspec.convert(value, shape, dec_hook=dec_hook)
     except msgspec.ValidationError as exc:
-        # msgspec's text may quote values and member names of any length, so parts are extracted.
+        # msgspec's text may quote values and member names of any length, so only parts of it, which
+        # are short, get into the error.
         text = str(exc)
         place = _PLACE.search(text)
         missing = _MISSING.search(text)
@@ -155,7 +157,8 @@ def repeats_member(data: bytes, names: frozenset[str]) -> bool:
     outermost = list[str]()
 
     def note(pairs: list[tuple[str, object]]) -> None:
-        # Called for the outermost object last.
+        # The parser calls this for each object when it ends. The outermost object ends last, so its
+        # names replace those of all others.
         outermost[:] = [name for name, _ in pairs if name in names]
 
     json.loads(data, object_pairs_hook=note, parse_int=str, parse_float=str)
@@ -173,6 +176,7 @@ def _nesting(data: bytes) -> int:
     Counting stops above MAX_NESTING.
     """
     deepest = depth = 0
+    # Brackets in strings do not count, so strings are removed first.
     for byte in _STRINGS.sub(b"", data).translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1
         if depth > deepest:

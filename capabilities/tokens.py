@@ -415,10 +415,11 @@ def check_window(
         kind = "delegation" if isinstance(token, _DelegationFields) else "revocation"
         form = token.form
     earliest, latest = token.not_before, token.expires_at
-    # The not-before of a wallet's message is exclusive (C8), that of a UCAN is not (T4).
-    if (latest is not None and now > latest) or (
-        earliest is not None and (now < earliest or (now == earliest and form == "cacao"))
-    ):
+    is_outside = latest is not None and now > latest
+    if earliest is not None and not is_outside:
+        # The not-before of a wallet's message is exclusive (C8), that of a UCAN is not (T4).
+        is_outside = now < earliest or (now == earliest and form == "cacao")
+    if is_outside:
         raise ChainError(f"{kind}-outside-window")
 
 
@@ -437,6 +438,7 @@ def _verify_envelope(envelope: Cacao | UcanToken) -> None:
 
 
 def _ucan_delegation(header: str) -> UnverifiedDelegation:
+    """Parse a delegation that is a UCAN."""
     token = parse_ucan(header)
     payload = token.payload
     facts = _facts(payload.fct)
@@ -460,6 +462,7 @@ def _ucan_delegation(header: str) -> UnverifiedDelegation:
 
 
 def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDelegation:
+    """Convert a wallet-signed message to a delegation."""
     message = cacao.message
     recap = recap_of(message)
     granted = {} if recap is None else recap.att
@@ -488,6 +491,7 @@ def _cacao_delegation(header: str, data: bytes, cacao: Cacao) -> UnverifiedDeleg
 
 
 def _ucan_revocation(header: str) -> UnverifiedRevocation:
+    """Parse a revocation that is a UCAN (V1, V5)."""
     token = parse_ucan(header)
     payload = token.payload
     capabilities = _capabilities(payload.att)
@@ -496,9 +500,11 @@ def _ucan_revocation(header: str) -> UnverifiedRevocation:
     # something must not work as a revocation.
     if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
         raise WrongKind
-    # V5: several targets are a list without repetitions, and without caveats
-    is_list = len({one.digest for one in targets}) == len(targets) <= MAX_TARGETS
-    if not is_list or (len(targets) > 1 and any(one.caveats for one in capabilities)):
+    # V5: no target is repeated. Only a revocation of a single target may have caveats.
+    digests = {one.digest for one in targets}
+    if len(digests) < len(targets) or len(targets) > MAX_TARGETS:
+        raise WrongKind
+    if len(targets) > 1 and any(one.caveats for one in capabilities):
         raise WrongKind
     return UnverifiedRevocation(
         form="ucan",
@@ -516,6 +522,7 @@ def _ucan_revocation(header: str) -> UnverifiedRevocation:
 
 
 def _cacao_revocation(header: str, data: bytes, cacao: Cacao) -> UnverifiedRevocation:
+    """Convert a wallet-signed message to a revocation (V3)."""
     message = cacao.message
     if not message.uri.startswith(CID_AUDIENCE):  # the audience is the target (V3)
         raise MalformedToken("revocation has no target")
@@ -550,6 +557,7 @@ def _capabilities(
             ((ability, listed),) = abilities.items()
             only = Capability(resource=_resource(text), ability=ability, caveats=caveats_of(listed))
             return (only,)
+    # Resources are counted too, because one without abilities adds nothing to the sum.
     if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
         raise MalformedToken("too many capabilities")
     merged = dict[tuple[str, str], Capability]()
@@ -565,13 +573,13 @@ def _capabilities(
                 # Choosing either of them could ignore a condition.
                 raise MalformedToken("a capability is listed twice with different caveats")
     # A2, T7: plain string order of resource, then ability
-    return tuple(capability for _, capability in sorted(merged.items(), key=lambda item: item[0]))
+    return tuple([merged[key] for key in sorted(merged)])
 
 
 def _resource(text: str) -> Resource:
     try:
         return parse_resource(text)
-    except InvalidIdentifier as exc:  # also where an opaque resource is allowed (T1)
+    except InvalidIdentifier as exc:  # even a resource outside all spaces has to be a URI (T1)
         raise MalformedToken("resource is not a URI") from exc
 
 

@@ -185,6 +185,7 @@ def encode_ucan(payload: UcanPayload, signer: Ed25519Signer) -> str:
 
 
 def _read_payload(data: bytes) -> UcanPayload:
+    """Parse the payload of a UCAN, and refuse repeated members (T7)."""
     if len(data) > MAX_PAYLOAD_BYTES:
         raise MalformedToken("payload too large")
     try:
@@ -283,6 +284,7 @@ def _read_audience(aud: str) -> Principal:
 # All tokens of a session key have the same header.
 @memoize(4096, longest=_MEMOISED_CHARS)
 def _read_header(text: str) -> UcanHeader:
+    """Parse the base64url text of a JOSE header."""
     data = decode_url(text)
     if data is None:
         raise MalformedToken(_NO_BASE64URL)
@@ -296,6 +298,8 @@ def _read_header(text: str) -> UcanHeader:
         raise MalformedToken(f"the header must have typ JWT and ucv {_UCV}")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
         raise MalformedToken("the algorithm in the header is not supported")
+    # A reader has to know every extension in `crit` (RFC 7515). The only known one is `b64`, with
+    # the value true, which does not change the encoding (RFC 7797).
     if fields.get("crit", []) not in ([], ["b64"]) or fields.get("b64", True) is not True:
         raise MalformedToken("the header requires an extension that is not supported")
     jwk = fields.get("jwk")
@@ -305,6 +309,7 @@ def _read_header(text: str) -> UcanHeader:
 
 
 def _is_jwk(value: Json) -> bool:
+    """Return whether a value has the shape of a JSON Web Key; `issuers` checks the key itself."""
     if not isinstance(value, dict):
         return False
     kind = value.get("kty")

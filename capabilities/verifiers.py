@@ -144,7 +144,9 @@ def _check_form(point: bytes) -> None:
 
     The libraries also accept the hybrid form, which would be a third spelling of a key.
     """
-    if not (len(point) == 33 and point[0] in (2, 3)) and not (len(point) == 65 and point[0] == 4):
+    is_compressed = len(point) == 33 and point[0] in (2, 3)
+    is_uncompressed = len(point) == 65 and point[0] == 4
+    if not is_compressed and not is_uncompressed:
         raise BadSignature
 
 
