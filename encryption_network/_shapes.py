@@ -97,6 +97,7 @@ def check_members(value: Json, shape: Shape) -> JsonObject:
 
 def _check_items(items: list[Json], shape: Shape) -> None:
     """Check the types of a list of members in the order of the shape."""
+    # A list may have fewer or more items than the shape has members; it is rejected anyway.
     for item, kind in zip(items, shape.members.values(), strict=False):
         _check(item, kind)
 
@@ -109,11 +110,13 @@ def _check_member(value: JsonObject, name: str, shape: Shape) -> None:
 
 
 def _check(value: Json, kind: Kind) -> None:
-    expected, name = _KINDS[kind]
-    if isinstance(value, bool) or not isinstance(value, expected):
-        raise ShapeError(f"invalid type: {_describe(value)}, expected {name}")
+    """Check the type of a member, and its value if the kind restricts it."""
+    expected_type, kind_text = _KINDS[kind]
+    # In Python a boolean is an integer too; in JSON it is not.
+    if isinstance(value, bool) or not isinstance(value, expected_type):
+        raise ShapeError(f"invalid type: {_describe(value)}, expected {kind_text}")
     if isinstance(value, int) and value not in _RANGES[kind]:
-        raise ShapeError(f"invalid value: {_describe(value)}, expected {name}")
+        raise ShapeError(f"invalid value: {_describe(value)}, expected {kind_text}")
     if kind == "network":
         try:
             parse_network_id(str(value))
@@ -122,13 +125,18 @@ def _check(value: Json, kind: Kind) -> None:
 
 
 def _describe(value: Json) -> str:
+    """Describe a value in the words of the protocol's error texts."""
     match value:
         case None:
             return "null"
         case bool():
             return f"boolean `{'true' if value else 'false'}`"
         case int():
-            return f"integer `{value}`" if value.bit_length() <= 64 else "floating point number"
+            if value.bit_length() <= 64:
+                return f"integer `{value}`"
+            # The protocol has integers of at most 64 bits. Its parsers read a longer one as a
+            # floating point number, as `canonical_json` does.
+            return "floating point number"
         case float():
             return f"floating point `{value}`"
         case str():
@@ -146,14 +154,15 @@ def _parser_text(data: bytes) -> str:
     """
     text = data.decode("utf-8", "replace")
     start = len(text) - len(text.lstrip(" \t\r\n"))
-    literal = _LITERALS.get(text[start : start + 1])
     if start == len(text):
         return f"EOF while parsing a value at {_position(text, start)}"
+    literal = _LITERALS.get(text[start])
     if literal is not None and not text.startswith(literal, start):
-        # The error is at the first character that differs from the literal.
-        end = start + max(
-            size for size in range(len(literal)) if text.startswith(literal[:size], start)
-        )
+        # The standard parser reports an incomplete `null`, `true` or `false` at its start. Clients
+        # expect the position of the first character that differs from the literal.
+        end = start
+        while text[end : end + 1] == literal[end - start]:
+            end += 1
         if end == len(text):
             return f"EOF while parsing a value at {_position(text, end)}"
         return f"expected ident at {_position(text, end + 1)}"
@@ -164,6 +173,8 @@ def _parser_text(data: bytes) -> str:
         return f"{fault} at line {exc.lineno} column {exc.colno}"
     except (ValueError, RecursionError):
         pass
+    # The standard parser accepts the text or fails by its own limits. So the text is not Unicode,
+    # or exceeds a limit of this node's decoder.
     return "recursion limit or number out of range at line 1 column 1"
 
 

@@ -88,6 +88,7 @@ def canonical_hash(value: Json) -> str:
 
 
 def _text(value: Json, depth: int) -> str:
+    """Return the canonical JSON of a value that is nested in `depth` arrays and objects."""
     if depth > MAX_DEPTH:
         raise InvalidCanonicalJson("nested too deeply")
     if isinstance(value, str):
@@ -127,6 +128,8 @@ def _float_text(number: float) -> str:
     if not mark:
         return text
     if int(exponent) == -5:
-        sign, digits = ("-", mantissa[1:]) if mantissa.startswith("-") else ("", mantissa)
-        return f"{sign}0.0000{digits.replace('.', '')}"
+        # `repr` uses the exponent from here on downwards, clients only below 1e-5.
+        sign = "-" if number < 0 else ""
+        digits = mantissa.removeprefix("-").replace(".", "")
+        return f"{sign}0.0000{digits}"
     return f"{mantissa}e{int(exponent)}"

@@ -234,6 +234,7 @@ def admit(request: ReleaseRequest) -> ReleasePermit:
     facts = request.owner.facts
     if (facts.owner, facts.invoker) != (request.decrypt.network.owner, request.invoker):
         raise RuntimeError("the OwnerAuthority in the request is for another owner or invoker")
+    # The numbers are those of the steps in the table above.
     links = _check_chain(request, facts)  # 1
     machine = machine_grant_of(request.owner, request.exchange_key)
     in_force = policies_in_force(request.decrypt.network.policy, request.release_record, links)  # 2
@@ -355,7 +356,7 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
     links = facts.links.values()
     if facts.invoker == facts.owner or not any(is_machine_token(one.delegation) for one in links):
         return None
-    link, *above = links  # the cited delegation is first
+    link, *above = links  # the cited delegation is first, then its ancestors
     token = link.delegation
     # The owner signed the token itself, or the trust under which a node made it.
     signed_by_owner = above[0].delegation if above else token
@@ -363,7 +364,7 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
         raise _refused("chain", "a machine token is cited beside or below another delegation")
     if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
         raise _refused("chain", "the owner of the network did not issue the machine token")
-    # The owner trusted another node: its tokens open nothing here (OX4).
+    # If the owner trusts another node, the tokens that it makes open nothing here (OX4).
     if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:
         raise _refused("chain", "the machine token was made by another node")
     try:
@@ -394,7 +395,7 @@ def _check_paths(
     raised. A policy without a list allows every path. Returns the rows at these paths. `key_paths`
     in the request contains all paths where the key is stored.
     """
-    paths_in_force(in_force, machine)
+    paths_in_force(in_force, machine)  # refuses too many paths
     rows = dict[RowStamp, None]()
     lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
@@ -443,7 +444,7 @@ def _basis_of(
     mode = request.release_record.mode
     if machine is not None:
         obstacle = _in_person_refusal(mode, in_force)  # 4
-        if obstacle is not None:  # no evidence helps a machine token
+        if obstacle is not None:  # a machine token is never judged by evidence instead (MT4)
             raise obstacle
         return _Basis(ground="machine")
     session = request.owner.in_person
@@ -526,13 +527,14 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
     delegation. So a link counts only if it grants decrypt on this network, and its audience signed
     the link below. An attacker could otherwise cite an unrelated statement of the owner.
     """
-    below: list[tuple[Principal, Registered]] = [
+    # Each pending link is beside the principal to whom it has to grant.
+    pending: list[tuple[Principal, Registered]] = [
         (facts.invoker, facts.links[key]) for key in facts.cited
     ]
     network = request.decrypt.network.network_id
     seen = set[ContentKey]()
-    while below:
-        holder, link = below.pop(0)
+    while pending:
+        holder, link = pending.pop(0)
         delegation = link.delegation
         if delegation.content_key in seen or delegation.delegate != holder:
             continue
@@ -543,8 +545,8 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
             continue
         seen.add(delegation.content_key)
         yield link
-        if delegation.delegator != facts.owner:
-            below.extend(
+        if delegation.delegator != facts.owner:  # the owner's own authority needs no proofs (R2)
+            pending.extend(
                 (delegation.delegator, parent) for parent in cited_links(facts, link) or ()
             )
 

@@ -70,6 +70,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
 
 
 def _measured(evidence: Evidence, policy: Policy) -> bool:
+    """Return whether the policy lists the code in the evidence."""
     if policy.compose_hashes and evidence.compose_hash not in policy.compose_hashes:
         return False
     if policy.app_ids and evidence.app_id not in policy.app_ids:
@@ -78,6 +79,7 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
 
 
 def _advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
+    """Return whether the policy accepts all advisories about the platform."""
     for advisory in evidence.advisories:
         if advisory not in policy.advisories and not advisory.startswith(_NOTICE_PREFIX):
             return False
@@ -85,6 +87,7 @@ def _advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
 
 
 def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
+    """Return whether the policy accepts the TCB statuses of platform and enclave."""
     # The date belongs to the platform's TCB level. An outdated quoting enclave has no date from
     # which a grace period could be counted, so it is never accepted.
     if evidence.qe_status not in policy.tcb_statuses or evidence.qe_status in GRACE_STATUSES:

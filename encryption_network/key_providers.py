@@ -50,10 +50,14 @@ def parse_key_provider(text: str) -> str:
 
 
 def provider_text(provider: str) -> str:
-    """Describe a key provider: an id that is printable ASCII is shown as text too."""
+    """Describe a key provider. An id that is printable ASCII is also shown as text."""
     _, _, id_text = provider.partition(":")
-    text = bytes.fromhex(id_text).decode("latin-1") if _is_id(id_text) else ""
-    return f'{provider} ("{text}")' if text.isascii() and text.isprintable() and text else provider
+    if not _is_id(id_text):
+        return provider
+    text = bytes.fromhex(id_text).decode("latin-1")
+    if not text.isascii() or not text.isprintable():
+        return provider
+    return f'{provider} ("{text}")'
 
 
 def is_accepted(provider: str | None, accepted: Collection[str]) -> bool:
@@ -72,8 +76,8 @@ def is_key_source_accepted(provider: str | None, terms: Collection[str]) -> bool
 
     The application's attestation evidence names the key provider. Evidence without an event log
     names none. It is accepted only if `kms` and `tpm` are listed without an id; otherwise an
-    excluded application could pass by leaving out its log. For such evidence every policy has to
-    state RTMR3, which covers the provider.
+    application with an excluded provider could pass by leaving out its log. For such evidence every
+    policy has to state RTMR3, which covers the provider.
 
     Args:
         provider: as in the evidence; None: there is no event log.
@@ -104,7 +108,11 @@ def accepted_by_both(one: Collection[str], other: Collection[str]) -> tuple[str,
 
 
 def _is_id(text: str) -> bool:
+    """Return whether a string is the id of a key provider in lower-case hex."""
+    if not 0 < len(text) <= 2 * MAX_ID_BYTES:
+        return False
     try:
-        return 0 < len(text) <= 2 * MAX_ID_BYTES and bytes.fromhex(text).hex() == text
+        # `fromhex` also reads upper case and spaces, so the bytes are encoded and compared.
+        return bytes.fromhex(text).hex() == text
     except ValueError:
         return False

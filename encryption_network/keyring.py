@@ -69,9 +69,8 @@ class Keyring:
         The key is `BLAKE3(secret ‖ context)`. This is the plain hash, not BLAKE3's key derivation
         mode.
         """
-        return blake3(
-            self._secret + (context.encode() if isinstance(context, str) else context)
-        ).digest()
+        encoded = context.encode() if isinstance(context, str) else context
+        return blake3(self._secret + encoded).digest()
 
     def space_did(self, space: SpaceId) -> str:
         """Return the DID of the node's key for a space (wire 5.7)."""

@@ -113,20 +113,24 @@ def open_blob(key: bytes, blob: bytes) -> bytes:
 
 
 def _open(key: bytes, blob: bytes) -> bytes:
+    nonce_end = 1 + NONCE_BYTES  # after the version byte and the nonce
     try:
-        return AESGCM(key).decrypt(blob[1 : 1 + NONCE_BYTES], blob[1 + NONCE_BYTES :], None)
+        return AESGCM(key).decrypt(blob[1:nonce_end], blob[nonce_end:], None)
     except InvalidTag as exc:
         raise RequestError("key-backend", "decryption failed: aead::Error") from exc
 
 
 def _check_blob(blob: bytes) -> None:
-    if blob and blob[0] != BLOB_VERSION:  # it would pass as if it was opened (W6)
+    """Check the version byte and the length of a sealed blob."""
+    # The protocol passes such bytes through as if they had been opened (W6).
+    if blob and blob[0] != BLOB_VERSION:
         raise RequestError("key-backend", "unknown version of sealed data")
     if len(blob) < BLOB_OVERHEAD_BYTES:
         raise RequestError("key-backend", "encrypted data too short")
 
 
 def _exchange(private_key: bytes, public_key: bytes) -> bytes:
+    """Return the X25519 shared secret of two keys."""
     if len(public_key) != KEY_BYTES:
         raise RequestError("key-backend", "invalid public key length")
     if len(private_key) != KEY_BYTES:

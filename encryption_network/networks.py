@@ -219,6 +219,7 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     Raises RequestError if the private key does not match the public key.
     """
     scalar = keyring.open_sealed(record.sealed_private_key)
+    # The comparison costs a scalar multiplication, so a pair that matched is not compared again.
     pair = record.sealed_private_key + record.public_key
     if pair not in _matching_pairs:
         if public_key_of(scalar) != record.public_key:
@@ -227,8 +228,8 @@ def private_key(record: NetworkRecord, keyring: Keyring) -> bytes:
     return scalar
 
 
-# Sealed private keys with the public keys that they belong to. A sealed key is authenticated and
-# cannot change, so one scalar multiplication is enough. The cache contains no secrets: the scalar
+# Each entry is a sealed private key, followed by the public key that belongs to it. A sealed key is
+# authenticated and cannot change, so they always match. The cache contains no secrets: the scalar
 # is decrypted for each use.
 _matching_pairs = Recent[bytes, None](4096)
 
@@ -304,7 +305,9 @@ def timestamp(now: float) -> str:
     Up to six decimals are written.
     """
     text = (_EPOCH + timedelta(microseconds=round(now * 1_000_000))).isoformat()
-    return (text.rstrip("0") if "." in text else text) + "Z"
+    if "." in text:
+        text = text.rstrip("0")
+    return text + "Z"
 
 
 _EPOCH = datetime(1970, 1, 1)  # without a zone, which `isoformat` would write as +00:00
@@ -383,7 +386,8 @@ def parse_descriptor(value: Json) -> Descriptor:
         state allows anything.
     """
     if isinstance(value, dict):
-        value = value.get("descriptor", value)  # the wrapper of an answer
+        # An answer may wrap the descriptor in an object with this member.
+        value = value.get("descriptor", value)
     try:
         stated = shaped(value, _DescriptorJson)
         network = parse_network_id(stated.network_id)
@@ -392,11 +396,8 @@ def parse_descriptor(value: Json) -> Descriptor:
     except InvalidIdentifier as exc:
         raise DescriptorError(f"networkId: {exc.text}") from exc
     owner = stated.principal if stated.owner_did is None else stated.owner_did
-    if (
-        owner is None
-        or principal_of(owner) != principal_of(network.owner)
-        or stated.name != network.name
-    ):
+    is_same_owner = owner is not None and principal_of(owner) == principal_of(network.owner)
+    if not is_same_owner or stated.name != network.name:
         raise DescriptorError("the owner or name differs from the one in the network id")
     key = decode_standard(stated.public_encryption_key)
     if key is None or len(key) != KEY_BYTES:

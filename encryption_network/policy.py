@@ -193,7 +193,7 @@ class Policy:
             raise PolicyError(
                 "tcbStatuses", "the list contains a TCB status that is unknown or never acceptable"
             )
-        if self.tcb_grace_s is None and not GRACE_STATUSES.isdisjoint(self.tcb_statuses):
+        if self.tcb_grace_s is None and GRACE_STATUSES.intersection(self.tcb_statuses):
             raise PolicyError(
                 "tcbGraceSeconds",
                 "a grace period is required if tcbStatuses contains a status of an outdated TCB",
@@ -225,13 +225,13 @@ class Policy:
             and set(self.td_attributes) <= set(other.td_attributes)
             and set(self.tcb_statuses) <= set(other.tcb_statuses)
             and set(self.advisories) <= set(other.advisories)
-            and (
-                other.max_age_s is None
-                or (self.max_age_s is not None and self.max_age_s <= other.max_age_s)
-            )
+            and _is_age_within(self.max_age_s, other.max_age_s)
+            # no grace period is as strict as one of zero seconds
             and (self.tcb_grace_s or 0) <= (other.tcb_grace_s or 0)
             and self.min_evaluation_number >= other.min_evaluation_number
+            # "attested" is the stricter receiver mode
             and (self.receiver == "attested" or other.receiver == "signed")
+            # a policy with `in_person` admits the owner without evidence
             and (not self.in_person or other.in_person)
         )
 
@@ -357,13 +357,14 @@ def policies_of(facts: Sequence[Json]) -> tuple[Policy, ...]:
     """Parse every release policy in a delegation's facts."""
     policies = []
     for fact in facts:
+        # A fact that is not an object is searched for nested statements like a member's value.
         members = fact if isinstance(fact, dict) else {"": fact}
         for name, value in members.items():
             if name == ATTESTATION_FACT:
                 policies.append(parse_policy(value))
-            # A policy that this version does not read is rejected: ignoring it would drop the
-            # owner's condition and release the key to more code than intended.
             elif is_statement_name(name) and name not in MACHINE_FACTS:
+                # A policy that this version does not read is rejected: ignoring it would drop the
+                # owner's condition and release the key to more code than intended.
                 raise PolicyError(
                     "",
                     f"the name of the fact must be exactly {_STATEMENTS}, in lower case",
@@ -449,10 +450,12 @@ def _measurements_of(stated: _MeasurementsJson) -> Measurements:
 
 
 def _hexes(entries: Iterable[str]) -> tuple[bytes, ...]:
+    """Decode hex texts; the result is sorted and has no repetitions."""
     return tuple(sorted(set(map(bytes.fromhex, entries))))
 
 
 def _kv_path(text: str) -> str:
+    """Return the URI of a stored value in canonical form."""
     try:
         resource = parse_resource(text)
     except InvalidIdentifier as exc:
@@ -462,6 +465,13 @@ def _kv_path(text: str) -> str:
     if resource.query is not None or resource.fragment is not None:
         raise PolicyError("paths", "an entry must not have a query or a fragment")
     return resource.text
+
+
+def _is_age_within(inner: int | None, outer: int | None) -> bool:
+    """Return whether one maximal age is at most the other; None means any age."""
+    if outer is None:
+        return True
+    return inner is not None and inner <= outer
 
 
 def _is_within(

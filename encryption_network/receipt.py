@@ -117,6 +117,8 @@ def signed_text(receipt: Receipt, signer: Ed25519Signer) -> bytes:
         raise RuntimeError("the DID of the node in the receipt must be the signer's DID")
     signed = _signed_part(receipt)
     signature = encode_standard(signer.sign(signed)).encode()
+    # In canonical order the signature comes directly before the last members. It is inserted there,
+    # which is cheaper than encoding the whole receipt again.
     return b'%b"signature":"%b",%b' % (signed.removesuffix(_LAST_MEMBERS), signature, _LAST_MEMBERS)
 
 
@@ -159,7 +161,8 @@ def parse_receipt(data: bytes) -> Receipt:
     if encode_receipt(receipt) != text:
         raise ReceiptError("the receipt is not canonical JSON")
     # a receipt names a machine token for that ground alone (MT5)
-    if (receipt.machine is UNSET) == (receipt.ground == "machine"):
+    names_machine = receipt.machine is not UNSET
+    if names_machine != (receipt.ground == "machine"):
         raise ReceiptError("the receipt names a machine token exactly if one was the ground")
     if receipt.signature is UNSET or len(receipt.signature) != _SIGNATURE_BYTES:
         raise ReceiptError("the signature must be 64 bytes, encoded in base64")
@@ -167,6 +170,7 @@ def parse_receipt(data: bytes) -> Receipt:
 
 
 def _digest(_: type, text: str) -> Digest:
+    """Decode the hex text of a digest, which is the only type that JSON does not have."""
     digest = Digest.fromhex(text)
     if len(digest) != _DIGEST_BYTES:
         raise ValueError(text)

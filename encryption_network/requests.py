@@ -100,6 +100,7 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
     try:
         networks = {parse_network_id(text) for text in texts}
     except InvalidIdentifier as exc:
+        # Several different texts are several networks, even if one of them is invalid.
         if len(set(texts)) > 1:
             raise RequestError("multiple-networks") from exc
         raise RequestError("invalid-network-id", exc.text) from exc
@@ -221,10 +222,12 @@ def parse_decrypt_body(value: Json) -> DecryptBody:
         network = parse_network_id(stated.network_id)
         body_hash = hashlib.sha256(canonical_members(stated)).hexdigest()
     except (ValidationError, InvalidIdentifier, InvalidCanonicalJson) as exc:
+        # The text that clients know is about the first invalid member. `check_members` raises it;
+        # it is called only here, because it is slower than `convert`.
         detail = str(exc)
         try:
             check_members(value, _BODY_SHAPE)
-        except ShapeError as fault:  # about the first invalid member
+        except ShapeError as fault:
             detail = str(fault)
         raise RequestError("body-malformed", detail) from exc
     return DecryptBody(stated=stated, network_id=network, body_hash=body_hash)
@@ -273,11 +276,10 @@ def check_decrypt(bound: BoundDecrypt, record: NetworkRecord | None, now: float)
     if record.state != "active":
         raise RequestError("network-not-active", record.state)
     body, facts = bound.body.stated, bound.facts
-    if (
-        not body.alg == facts.alg == record.alg
-        or not body.key_version == facts.key_version == record.key_version
-    ):
-        raise RequestError("version-mismatch")  # row 15
+    is_algorithm_same = body.alg == facts.alg == record.alg
+    is_version_same = body.key_version == facts.key_version == record.key_version
+    if not is_algorithm_same or not is_version_same:  # row 15
+        raise RequestError("version-mismatch")
     now_s = int(now)
     # row 16
     if bound.invocation.not_before is not None and int(bound.invocation.not_before) > now_s:
@@ -327,7 +329,7 @@ def _bound_fact(facts: Sequence[Json], shape: type[Fact]) -> tuple[Fact, Network
             stated = convert(fact, shape)
             return stated, parse_network_id(stated.network_id)
         except (ValidationError, InvalidIdentifier):
-            continue  # other facts may come first
+            continue  # a token may have facts of other types, also before this one
     raise RequestError("body-malformed", _NO_FACTS)
 
 

@@ -49,7 +49,9 @@ def is_nonce(text: str) -> bool:
 
     A nonce is 16 to 32 bytes in canonical unpadded base64url.
     """
-    nonce = decode_url(text) if len(text) <= _MAX_NONCE_CHARS else None
+    if len(text) > _MAX_NONCE_CHARS:
+        return False
+    nonce = decode_url(text)
     return nonce is not None and MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES
 
 
@@ -91,6 +93,7 @@ def verify_descriptor(
 
 
 def _signed_text(network: NetworkRecord | Descriptor, *, node_did: str, nonce: str) -> bytes:
+    """Return the text that a node signs for a descriptor."""
     return canonical_members(
         {
             "type": DESCRIPTOR_TYPE,

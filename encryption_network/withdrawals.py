@@ -85,10 +85,11 @@ class Withdrawals(StrictRecord, array_like=True, kw_only=True):
             evidence.mr_seam,
             evidence.compose_hash,
         }
-        if not measured.isdisjoint(self.measurements):
+        if measured & self.measurements:
             return True
         # RC30: a withdrawn application could leave out the event log that contains its compose
-        # hash. RTMR3 shows that there are events, because it is zero without any.
+        # hash. RTMR3 shows that there are events, because it is zero without any. A measurement of
+        # 32 bytes is a compose hash.
         may_hide = evidence.compose_hash is None and any(evidence.rtmr3)
         if may_hide and any(len(measurement) == _DIGEST_BYTES for measurement in self.measurements):
             return True
