@@ -132,7 +132,7 @@ class ConnectionBounds:
         Args:
             peer: address of the client; None: it has none.
         """
-        # the process needs descriptors for other things (H9, RN155)
+        # the process needs file descriptors for other things, too (H9, RN155)
         if self.open >= self.most:
             self.count_closed("http.max_connections")
             return False
@@ -216,6 +216,7 @@ class Connection(web.RequestHandler):
         """Serve a new connection unless the limits are reached."""
         peer = transport.get_extra_info("peername")
         peer = peer[0] if isinstance(peer, tuple) else None
+        # The accept loop may have counted this connection already.
         if not (self._is_counted or self.take(peer)):
             self._force_close = True
             transport.close()
@@ -240,13 +241,15 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and enforce the limits on request headers."""
+        # What was expected before these bytes are parsed.
         is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
         super().data_received(data)
         if self._request_count > self._received:
             self._count_arrived()
         elif not is_body:
             self._head_bytes += len(data)
-        if is_leftover := is_body and not self._due:  # the rest of an answered request's body
+        is_leftover = is_body and not self._due  # the rest of an answered request's body
+        if is_leftover:
             self._loop.call_later(self._bounds.discard(len(data), self._loop.time()), self._release)
         if is_leftover or self._due > _MANY_UNANSWERED or (data and not is_awaited):
             if not self._is_paused:  # until these bytes are expected
@@ -264,9 +267,11 @@ class Connection(web.RequestHandler):
 
     def _count_arrived(self) -> None:
         """Count the requests whose headers have fully arrived."""
-        arrived, self._received = self._request_count - self._received, self._request_count
+        arrived = self._request_count - self._received
+        self._received = self._request_count
         self._due += arrived
         self._arrived(arrived)
+        # aiohttp queues each request with its body; the last one is the newest.
         self._body = self._messages[-1][1]
         self._head_bytes = 0
         if self._late_head is not None:
@@ -276,7 +281,9 @@ class Connection(web.RequestHandler):
     def _is_awaited(self) -> bool:
         """Return whether the server expects bytes from the client now."""
         if self._body.is_eof():
+            # A new request is expected when all earlier ones are answered.
             return not (self._due or self.writing_paused)
+        # A body belongs to the newest request, which may be the only one that is not answered.
         return self._due <= 1
 
     def _refuse_late_head(self) -> None:
@@ -309,10 +316,13 @@ class Connection(web.RequestHandler):
 
     def _check_progress(self) -> None:
         """Disconnect a client that has stopped reading its response."""
-        transport, self._unread_answer = self.transport, None
+        transport = self.transport
+        self._unread_answer = None
         if transport is None or not self.writing_paused:
             return
-        before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
+        before = self._unsent_bytes
+        self._unsent_bytes = transport.get_write_buffer_size()
+        # Nothing is known at the first check. After it, the client reads if fewer bytes are unsent.
         if before is None or self._unsent_bytes < before:
             self._schedule_check()
             return
@@ -388,7 +398,7 @@ class Connection(web.RequestHandler):
             self._due -= 1
             self._arrived(-1)
         resp, is_lost = await super().finish_response(request, resp, start_time)
-        # Requests that aiohttp held back behind an unsupported upgrade.
+        # aiohttp may have held back requests behind an unsupported upgrade. They arrive only now.
         if self._request_count > self._received and self._messages:
             self._count_arrived()
         self._release()

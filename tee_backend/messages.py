@@ -24,7 +24,7 @@ def unpack_parts(message: bytes, most: int | None = None) -> list[bytes]:
     """
     parts: list[bytes] = []
     at = 0
-    while at < len(message) or not parts:
+    while at < len(message) or not parts:  # an empty message is malformed, too
         if len(parts) == most:  # a megabyte of empty parts would take the runner 0.1 s
             raise ValueError("the message has too many parts")
         if len(message) - at < _PART.size:

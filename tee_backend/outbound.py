@@ -114,31 +114,39 @@ def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> 
         method, url, *texts = [part.decode("ascii") for part in parts[:-1]]
     except ValueError as exc:  # UnicodeDecodeError too
         raise RequestRefused("request-invalid") from exc
-    found = _URL.fullmatch(url) if len(url) <= MAX_URL_CHARS else None
+    found = None
+    if len(url) <= MAX_URL_CHARS:
+        found = _URL.fullmatch(url)
     if method not in _METHODS or found is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
     headers = tuple(zip(texts[::2], texts[1::2], strict=True))
-    # Neither pattern admits a line end, so a guest cannot add headers or a second request.
-    if sum(map(len, texts)) > MAX_HEADER_BYTES or not all(
-        (
-            _NAME.fullmatch(name) is not None
-            and name.lower() not in _OWN  # they would change where a message ends (RN105)
-            and _VALUE.fullmatch(value) is not None
-        )
-        for name, value in headers
-    ):
+    if sum(map(len, texts)) > MAX_HEADER_BYTES:
         raise RequestRefused("request-invalid")
-    host, port = found[1], int(found[2] or HTTPS_PORT)
+    if not all(_is_header_allowed(name, value) for name, value in headers):
+        raise RequestRefused("request-invalid")
+    host, port_text = found[1], found[2]
+    port = int(port_text or HTTPS_PORT)
     # a URL has one spelling, without other ports (RN104)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:
         raise RequestRefused("request-invalid")
-    # RN102: before its name is resolved. A host without a letter is refused: it could be an IP
-    # address, to which aiohttp connects without asking the resolver (RN106).
+    # RN102: the host is checked before its name is resolved. A host without a letter is refused,
+    # because it could be an IP address, to which aiohttp connects without asking the resolver
+    # (RN106).
     if (hosts is not None and host not in hosts) or not re.search("[a-z]", host):
         raise RequestRefused("host-refused")
     return OutboundRequest(
         method=method, host=host, port=port, url=url, headers=headers, body=parts[-1]
     )
+
+
+def _is_header_allowed(name: str, value: str) -> bool:
+    """Return whether a guest may send a header (RN105).
+
+    Neither pattern admits a line end, so a guest cannot add headers or a second request.
+    """
+    if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+        return False
+    return name.lower() not in _OWN  # such a header would change where a message ends
 
 
 # RN106: for IPv4 the ranges that are not public, for IPv6 the one that is. IPv6 addresses that
@@ -198,8 +206,11 @@ def is_loopback(text: str) -> bool:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Parse an IP address, or return None; an address with a zone is not accepted."""
+    if "%" in text:
+        return None
     try:
-        return None if "%" in text else ipaddress.ip_address(text)
+        return ipaddress.ip_address(text)
     except ValueError:
         return None
 
@@ -259,6 +270,7 @@ class Outbound:
                 force_close=True,
                 limit=0,
                 ssl=self._tls,
+                # An address has its family, type and protocol first, as a socket takes them.
                 socket_factory=lambda found: _CountedSocket(self.most_arriving_bytes, *found[:3]),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -287,7 +299,8 @@ class Outbound:
             body = bytearray()
             left = MAX_MESSAGE_BYTES - len(pack_parts([*head, b""]))
             while len(body) <= left:
-                if not (piece := await response.content.readany()):
+                piece = await response.content.readany()
+                if not piece:  # the body has ended
                     return pack_parts([*head, bytes(body)])
                 body += piece
         raise RequestRefused("response-too-large")  # RN109: the rest is not read
@@ -405,7 +418,7 @@ class _CountedSocket(socket.socket):
 
     def _count(self, arrived: int) -> None:
         self.left -= arrived
-        if self.left < 0:
+        if self.left < 0:  # more bytes have arrived than are allowed
             raise ConnectionAbortedError
 
 

@@ -129,7 +129,8 @@ def claims_json(raw_quote: bytes, collateral: Collateral, *, root_der: bytes, no
     except (AttestationError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as exc:
-        # A panic in the library is a BaseException. A crafted quote must not end the worker.
+        # A panic in the library is a BaseException, but not an Exception. A crafted quote must not
+        # end the worker.
         raise QuoteRefused(
             "evidence-invalid", f"the verifier failed: {type(exc).__name__}"
         ) from exc

@@ -194,7 +194,6 @@ def common_name_of(name: x509.Name) -> str:
 @lru_cache(_REMEMBERED)
 def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
     """Read the machine identifiers in a platform (PCK) certificate."""
-    # The keys of the entries are the last numbers of their OIDs.
     try:
         extensions = load_certificate(leaf.der).extensions
         extension = extensions.get_extension_for_oid(_SGX_EXTENSION).value
@@ -211,6 +210,7 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
         raise MalformedCertificate(
             f"the platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
         )
+    # An entry is found by the last number of its OID.
     entries: dict[str, asn1.TLV] = {}
     for entry in listed:
         prefix, _, suffix = entry.oid.dotted_string.rpartition(".")

@@ -90,6 +90,7 @@ def parse_claims(data: bytes) -> Claims:
     # Nested shapes: report 1.5 contains 1.0 as `base`, and the extended one contains 1.5.
     while isinstance(flat, dict) and "base" in flat:
         base = flat.pop("base")
+        # A base that is not an object ends the loop, and is refused below.
         flat = {**base, **flat} if isinstance(base, dict) else None
     if not isinstance(flat, dict):
         raise QuoteRefused("evidence-invalid", "the report in the claims is not a JSON object")
@@ -111,6 +112,7 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
         raise QuoteRefused(
             "evidence-invalid", "the two quote parsers disagree about the version or the platform"
         )
+    # A field that is missing in a shorter report is None, so it is not compared.
     differing = [
         field.name
         for field in fields(TdReport)

@@ -382,8 +382,10 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
                 "collateral-rollback",
                 f"evaluation number {number} is lower than the stored number, {known}",
             )
-    dated = offered.windows[: 4 if with_pck_crl else 3]  # TCB info, QE identity, root CRL, PCK CRL
-    for (name, newer), (_, older) in zip(dated, held.windows, strict=False):
+    # The first windows are those of TCB info, QE identity, root CRL and PCK CRL. The windows of
+    # certificates follow; they are not compared.
+    compared = 4 if with_pck_crl else 3
+    for (name, newer), (_, older) in zip(offered.windows[:compared], held.windows, strict=False):
         if newer.starts_at < older.starts_at:
             raise CollateralUnusable("collateral-rollback", f"{name} is older than the stored one")
 
@@ -447,6 +449,7 @@ def parse_collateral(data: bytes) -> Collateral:
 
 
 def _revocation_list(text: str, name: str) -> RevocationList:
+    """Parse a revocation list in hex; `name` is that of the member that contains it."""
     der = bytes.fromhex(text)
     try:
         with convert_parsing_errors(name):
@@ -512,6 +515,7 @@ class HeldCollateral:
 
 
 def _evaluation_numbers(document: Collateral) -> tuple[int, int]:
+    """Return the evaluation numbers of the TCB info and of the QE identity."""
     return (
         document.tcb_info.members.evaluation_number,
         document.qe_identity.members.evaluation_number,

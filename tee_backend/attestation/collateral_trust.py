@@ -91,6 +91,7 @@ def _check_chain_root(chain: IssuerChain, *, root: TrustRoot) -> None:
 
 
 def _check_tcb_signer(signer: Certificate, *, root: TrustRoot) -> None:
+    """Check that a certificate has the role of the signer of TCB info."""
     name = f"{root.prefix}TCB Signing"
     # A platform's key is certified under the same root. Without this check, a platform could sign
     # its own TCB info and declare itself up to date.
@@ -153,6 +154,8 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
     is_forged = False
     # Compared as text, because one name may have several encodings.
     is_same_name = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
+    # If both documents contain the authority, both lists were verified with their documents. If
+    # neither does, no key is here to verify a list.
     if is_same_name and offered.carries_authority != held.carries_authority:
         if held.carries_authority:
             _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
@@ -188,11 +191,13 @@ def with_newest_lists(
     """
     # a revocation may have arrived with another family's document (AT19)
     root_crl = _newest([one.root_crl for one in held], root.certificate, collateral.root_crl)
-    pck_crl = _newest([one.pck_crl for one in held], quote.pck_chain[1], collateral.pck_crl)
+    _, pck_authority, _ = quote.pck_chain
+    pck_crl = _newest([one.pck_crl for one in held], pck_authority, collateral.pck_crl)
     if (root_crl, pck_crl) == (collateral.root_crl, collateral.pck_crl):
         return collateral
     lists = {"root_ca_crl": root_crl.der.hex(), "pck_crl": pck_crl.der.hex()}
-    return parse_collateral(json.dumps(json.loads(collateral.raw) | lists).encode())
+    document = json.loads(collateral.raw) | lists
+    return parse_collateral(json.dumps(document).encode())
 
 
 def _newest(

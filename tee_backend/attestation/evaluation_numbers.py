@@ -106,7 +106,7 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
         text, signature, (issuer_chain_pem, "chain"), _NumberListMembers, ("TDX", range(1, 2))
     )
     listed = document.members.tcb_eval_numbers
-    for one in listed:  # refuses dates that do not exist
+    for one in listed:  # `time_of` raises for a date that does not exist
         time_of(one.tcb_recovery_event_date)
         time_of(one.tcb_date)
     if len({one.number for one in listed}) != len(listed):

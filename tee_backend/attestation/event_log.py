@@ -141,6 +141,7 @@ def read_event_log(value: Json) -> EventLog:
 
 
 def _read(wrapped: Json) -> EventLog:
+    """Convert a parsed object to an event log, and check its size and digests."""
     try:
         log = shaped(wrapped, EventLog)
     except InvalidJson as exc:

@@ -91,9 +91,9 @@ def check_key_provider(provider: KeyProvider | None, accepted: Collection[str]) 
             `encryption_network.key_providers`.
     Raises:
         QuoteRefused: `key-provider`, another kind or id than accepted, no provider at all, or no
-            log under terms that exclude a provider of the default (AT29).
+            log although a default provider is not accepted (AT29).
     """
-    # no list of providers can accept this (AT29)
+    # an application without a key provider is refused, whatever the list accepts (AT29)
     if provider is not None and provider.name == "none":
         raise QuoteRefused("key-provider", "the application has no key provider")
     if is_key_source_accepted(None if provider is None else provider.text, accepted):
@@ -255,6 +255,7 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
     if SYSTEM_READY not in names:
         raise QuoteRefused("event-log", "the event log has no system-ready entry")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
+    # An optional entry is expected, in its place, if the log has it.
     found = [event.name for event in system if event.name in SEQUENCE]
     # an application may repeat any entry, but only after system-ready (AT21)
     if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
@@ -271,9 +272,11 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
 
 
 def _read_claims(system: Sequence[Event]) -> EventLogClaims:
+    """Return the claims in a log's system entries, each of which `_system_entries` has found."""
     stated = defaultdict[str, list[bytes]](list)
     for event in system:
         size_bytes = len(event.payload)
+        # An entry without a size in the table may have any size.
         if size_bytes not in _SIZES.get(event.name, (size_bytes,)):
             expected = " or ".join(map(str, _SIZES[event.name]))
             raise QuoteRefused(
@@ -299,7 +302,7 @@ def _read_claims(system: Sequence[Event]) -> EventLogClaims:
         app_id=stated["app-id"][0],
         instance_id=stated["instance-id"][0],
         key_provider=KeyProvider(provider.name, bytes.fromhex(provider.id)),
-        gpu_policy_hash=next(iter(gpu_policies), None),
+        gpu_policy_hash=gpu_policies[0] if gpu_policies else None,
         init_script_hashes=tuple(scripts),
     )
 

@@ -148,7 +148,7 @@ def check_trust_domain(report: TdReport) -> None:
     """Refuse a trust domain in an unsafe state, such as debug mode."""
     attributes = int.from_bytes(report.td_attributes, "little")
     if refused := attributes & ~(SEPT_VE_DISABLE | POLICY_BITS):
-        bit = (refused & -refused).bit_length() - 1
+        bit = (refused & -refused).bit_length() - 1  # the lowest refused bit
         raise QuoteRefused(
             "td-attributes",
             f"attribute bit {bit} ({_NAMED_BITS.get(bit, 'profiling or reserved')}) of the trust"
@@ -163,6 +163,7 @@ def check_trust_domain(report: TdReport) -> None:
         raise QuoteRefused(
             "td-attributes", "the TDX module is not a production module signed by Intel"
         )
+    # A report without these fields has an empty extension.
     launched, now = report.extension[_SERVICE_AT_LAUNCH], report.extension[_SERVICE_NOW]
     if any((report.mr_service_td or b"") + launched + now):
         raise QuoteRefused(
@@ -174,6 +175,7 @@ def check_trust_domain(report: TdReport) -> None:
 
 
 def _check_same_platform(quote: Quote, collateral: Collateral) -> None:
+    """Check that the collateral is for the platform and the authority of a quote."""
     fmspc, pce_id = quote.platform.fmspc.hex(), quote.platform.pce_id.hex()
     info = collateral.tcb_info.members
     if (fmspc, pce_id) != (info.fmspc.lower(), info.pce_id.lower()):
@@ -231,8 +233,9 @@ def bind_quote(
         binding: the facts that the report data have to name.
         event_log: untrusted: the entries, or the text of their array; None without a log.
         accepted: accepted key providers of the application, entries of
-            `encryption_network.key_providers`. "none" is never accepted. A missing log is accepted
-            only under terms that exclude no provider of the default (AT29).
+            `encryption_network.key_providers`. "none" is never accepted. A quote without an event
+            log names no provider; it is accepted only if this list contains every default provider
+            (`kms` and `tpm`) without an id (AT29).
     Returns:
         The quote. Its report data and event log match; nothing else is verified.
     Raises:
@@ -245,14 +248,14 @@ def bind_quote(
     # a quote that was made for another purpose or party is refused (AT9, AT41, AT51)
     check_report_data(parsed.report.report_data, binding.report_data)
     claims = None
-    if event_log is not None:  # the quote itself is verified later
+    if event_log is not None:
         if isinstance(event_log, bytes):
             log = parse_event_log(event_log)
         else:
             log = read_event_log(list(event_log))
-        claims = verify_event_log(
-            log, parsed.report
-        )  # the log proves what it states (AT20 to AT28)
+        # The log proves what it states if it matches the report (AT20 to AT28). The report itself
+        # is verified later, by `examine`.
+        claims = verify_event_log(log, parsed.report)
     check_key_provider(None if claims is None else claims.key_provider, accepted)
     return BoundQuote(quote=parsed, binding=binding, claims=claims)
 
@@ -322,6 +325,7 @@ def examine(
 
 
 def _verify(quote: Quote, collateral: Collateral, *, root: TrustRoot, now: float) -> Claims:
+    """Verify a quote with collateral, and return the library's report on it."""
     # 1. States that no policy may accept.
     check_trust_domain(quote.report)
     # 2. The quote's chain ends at our root. Checked before the documents, because a quote under

@@ -158,10 +158,11 @@ class Inspector:
             CollateralNeeded: there is no collateral, or none that is valid now.
         """
         statement = published.statement
+        # The quote has to name the nonce and everything that is published (AT51).
         binding = published_binding(published.nonce, statement.did, statement.sha256)
         return await self.verify_bound(
             published.quote,
-            binding,  # to the nonce and to everything that is published (AT51)
+            binding,
             event_log=published.event_log,
             compose=statement.compose,
             now=now,
@@ -211,6 +212,7 @@ def _check_compose(compose: str | None, claims: EventLogClaims | None) -> None:
 
 
 def _as_refusal(error: AttestationError) -> BackendNotProven | CollateralNeeded:
+    """Convert a verification error to an error of the SDK, with the next step for the owner."""
     if error.code == "collateral-window":
         return CollateralNeeded(
             f"the collateral is not valid now: {error.detail}",

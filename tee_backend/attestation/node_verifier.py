@@ -81,9 +81,10 @@ class TdxNodeVerifier:
             bound = bind_quote(
                 attestation.quote, binding, event_log=attestation.event_log, accepted=NAMES
             )
-            return (await examine_with(bound, self._collateral, root=self._root, now=now))[0]
+            evidence, _ = await examine_with(bound, self._collateral, root=self._root, now=now)
         except AttestationError as exc:
             raise NodeEvidenceRefused(exc.code, exc.detail) from exc
+        return evidence
 
     def _check_statement(self, statement: NodeStatement, policy: NodePolicy) -> None:
         """Check what a node states about itself against the policy (AT45)."""
@@ -136,9 +137,9 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
         if not policy.code.key_providers and any(
             entry.rtmr3 is None for entry in policy.code.measurements
         ):
-            providers = ()
+            providers = ()  # the policy proves no provider, so none is accepted
     elif found is None:
-        return
+        return  # only a secret of the platform requires a log that names the provider
     if not is_accepted(found, providers):
         named = "unknown" if found is None else found[:80]
         raise NodeEvidenceRefused(

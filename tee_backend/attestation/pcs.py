@@ -116,9 +116,8 @@ class CollateralService:
         if len(fmspc) != _FMSPC_BYTES:
             raise ValueError("an FMSPC must be 6 bytes long")
         mode = {"update": self.settings.update}
-        tdx, sgx = (
-            f"{self.settings.base_url}/{family}/certification/v4" for family in ("tdx", "sgx")
-        )
+        tdx = f"{self.settings.base_url}/tdx/certification/v4"
+        sgx = f"{self.settings.base_url}/sgx/certification/v4"
         async with self._http_session() as get:
             platform = {"fmspc": fmspc.hex().upper(), **mode}
             tcb_info = await get(
@@ -191,17 +190,16 @@ async def bounded_get(
                     raise CollateralUnusable(
                         "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
                     )
+            chains = [answer.headers[one] for one in chain_headers if one in answer.headers]
             # Without such a header, the issuer certificate chain is empty, which is refused later.
-            pem = unquote_to_bytes(
-                next((answer.headers[one] for one in chain_headers if one in answer.headers), "")
-            )
+            pem = unquote_to_bytes(chains[0] if chains else "")
             if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
                 raise CollateralUnusable(
                     "service-answer", "an issuer chain in a response header is not PEM"
                 )
             return _Answer(bytes(body), pem.decode())
     except TimeoutError:
-        raise
+        raise  # it is an OSError too, but the session reports it as a timeout
     except (aiohttp.ClientError, OSError, ValueError) as exc:
         # Only the type is reported: the error's text may contain bytes of the answer.
         raise CollateralUnusable(
@@ -210,6 +208,7 @@ async def bounded_get(
 
 
 def _check_head(answer: aiohttp.ClientResponse) -> None:
+    """Check the status and the encoding of a response."""
     status = f"the service responded with status {answer.status}"
     if answer.status == 404:
         raise CollateralUnusable("platform-unknown", status)
@@ -217,7 +216,9 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
         raise CollateralUnusable("evaluation-withdrawn", status)
     if answer.status in _BUSY:
         after = answer.headers.get("Retry-After", "")
-        retry_after_s = min(float(after), MAX_RETRY_AFTER_S) if _SECONDS.fullmatch(after) else None
+        retry_after_s = None
+        if _SECONDS.fullmatch(after):
+            retry_after_s = min(float(after), MAX_RETRY_AFTER_S)
         raise CollateralUnusable("service-unavailable", status, retry_after_s=retry_after_s)
     if answer.status != 200:
         raise CollateralUnusable("service-answer", status)
@@ -228,6 +229,7 @@ def _check_head(answer: aiohttp.ClientResponse) -> None:
 def _stored_form(
     tcb_info: _Answer, identity: _Answer, *, pck_crl: _Answer, root_crl: _Answer
 ) -> Collateral:
+    """Join the responses of a service to one document, and parse it."""
     try:
         tcb_text, tcb_signature = split_signed_body(
             tcb_info.body, member="tcbInfo", max_bytes=MAX_BODY_BYTES
@@ -262,4 +264,6 @@ def _crl_der(body: bytes) -> bytes:
             return x509.load_pem_x509_crl(text).public_bytes(Encoding.DER)
         except READER_ERRORS as exc:
             raise CollateralUnusable("service-answer", "a revocation list is not PEM") from exc
-    return bytes.fromhex(text.decode()) if _HEX_TEXT.fullmatch(text) else body
+    if _HEX_TEXT.fullmatch(text):
+        return bytes.fromhex(text.decode())
+    return body

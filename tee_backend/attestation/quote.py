@@ -173,6 +173,7 @@ def parse_quote(data: bytes) -> Quote:
 
     (auth_size,) = reader.take("I")
     auth_start = reader.offset
+    # The signatures and the report of the quoting enclave are skipped; the verifier checks them.
     _, attestation_key = reader.take("64s64s")
     outer_size = _read_certification_head(reader, _CERTIFICATION_QE_REPORT)
     if auth_size != _AUTH_FIXED_BYTES + outer_size:
@@ -185,7 +186,7 @@ def parse_quote(data: bytes) -> Quote:
             "unsupported",
             f"the quoting enclave's authentication data is not {_QE_AUTH_BYTES} bytes long",
         )
-    reader.take("32s")
+    reader.take("32s")  # the authentication data itself
     inner_size = _read_certification_head(reader, _CERTIFICATION_PEM_CHAIN)
     if outer_size != _OUTER_FIXED_BYTES + inner_size:
         raise QuoteRefused(
@@ -297,6 +298,7 @@ def _read_certification_head(reader: _Reader, expected_type: int) -> int:
 
 
 def _read_chain(pem: bytes) -> tuple[tuple[Certificate, ...], Platform]:
+    """Parse the certificates of a quote, and the platform in the first one."""
     try:
         chain = parse_pem_chain(pem.removesuffix(b"\x00"), most=_CHAIN_CERTIFICATES)
         if len(chain) != _CHAIN_CERTIFICATES:

@@ -103,15 +103,8 @@ def verify_release(
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
         raise _refuted("receipt", "another node signed it")
-    # 2
-    policies = tuple(
-        _read(
-            documents,
-            "policy",
-            digest,
-            lambda document: parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)),
-        )
-        for digest in receipt.policies
+    policies = tuple(  # 2
+        [_read(documents, "policy", digest, _policy_in) for digest in receipt.policies]
     )
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
@@ -158,7 +151,13 @@ def judge_with(
 # --- steps 2 and 3 --------------------------------------------------------------------------------
 
 
+def _policy_in(document: bytes) -> Policy:
+    return parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
+
+
 def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
+    """Check that the reason for a release fits its mode, policies and parties (step 3)."""
+    # Exactly a release to attested code has evidence.
     if (receipt.evidence is None) == (receipt.ground == "attested"):
         raise _refuted("receipt", "the stated reason for the release does not match the evidence")
     match receipt.ground:
@@ -176,7 +175,7 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
                     "receipt",
                     "the attestation mode or a policy required evidence, but there is none",
                 )
-        case _:
+        case _:  # the owner, a session of the owner, or a machine token
             if receipt.mode == "everyone" or not all(policy.in_person for policy in policies):
                 raise _refuted(
                     "receipt",
@@ -195,6 +194,7 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
 def _evidence(
     receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
 ) -> tuple[Evidence, BoundQuote]:
+    """Return the evidence of a release and its quote, after checking that they belong together."""
     evidence = _read(documents, "evidence", judged.record, decode_evidence)
     if (
         not same_principal(evidence.invoker, receipt.invoker)
@@ -207,16 +207,17 @@ def _evidence(
     collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
     # 6: The quote must be valid at the time in the receipt, and agree with the stored evidence.
     with _naming("quote"):
-        # Unlimited, so that the result expires with its collateral and can be compared below.
+        # The lifetime is unlimited, so that the result expires with its collateral. The end of the
+        # stored evidence is compared with that below.
         shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    # Without the times of the original session.
+    # The stored evidence has the times of its session, and `shown` that of the receipt.
     names = {field.name for field in fields(Evidence)} - {"attested_at", "expires_at"}
     differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
         raise _refuted(
             "event log", "the log is missing, or is for a different application than the evidence"
         )
-    # None: the evidence was stored before evidence named key providers.
+    # Evidence that an earlier version stored may name no key provider: nothing to compare then.
     if "key_provider" in differing and evidence.key_provider is not None:
         raise _refuted("event log", "the log and the evidence name different key providers")
     if differing - {"key_provider"}:
@@ -241,9 +242,11 @@ def _bound(
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "the evidence and the request name different receiver keys")
     quote = _read(documents, "quote", judged.quote, bytes)
-    log = (
-        None if judged.event_log is None else _read(documents, "event log", judged.event_log, bytes)
-    )
+    log = None
+    log_name = "event log"
+    if judged.event_log is not None:
+        log = _read(documents, "event log", judged.event_log, bytes)
+        log_name = f"event log {judged.event_log.hex()}"
     binding = session_binding(
         judged.nonce,
         receipt.node,
@@ -251,7 +254,6 @@ def _bound(
         evidence.receiver_mode,
         evidence.receiver_public_key,
     )
-    log_name = "event log" if judged.event_log is None else f"event log {judged.event_log.hex()}"
     with _naming(f"quote {judged.quote.hex()}", log=log_name):
         try:
             # A receipt does not contain the node's accepted providers, so all of them pass here.
@@ -270,7 +272,9 @@ def _bound(
 
 
 def _read(documents: Documents, what: str, digest: bytes, parse: Callable[[bytes], Read]) -> Read:
-    name, document = f"{what} {digest.hex()}", documents(digest)
+    """Find the document with a digest, and parse it; `what` names it in errors."""
+    name = f"{what} {digest.hex()}"
+    document = documents(digest)
     if document is None:
         raise _refuted(name, "the document is missing")
     if hashlib.sha256(document).digest() != digest:

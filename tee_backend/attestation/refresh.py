@@ -75,6 +75,7 @@ def alarms_of(
     rules: RefreshRules = DEFAULT_RULES,
 ) -> Iterator[Alarm]:
     """Yield an alarm for each problem with a collateral document."""
+    # The collateral ends with the first of its parts.
     part, window = min(collateral.windows, key=lambda named: named[1].ends_at)
     if now >= window.ends_at:
         yield Alarm(kind="ended", part=part, at=window.ends_at)

@@ -42,17 +42,17 @@ class TrustRoot(NamedTuple):
 
     def pck_authority_name(self, ca: PlatformCa) -> str:
         """Return the common name of the authority for platform certificates."""
-        return f"{self.prefix}PCK {'Platform' if ca == 'platform' else 'Processor'} CA"
+        kind = "Platform" if ca == "platform" else "Processor"
+        return f"{self.prefix}PCK {kind} CA"
 
 
 def parse_trust_root(data: bytes) -> TrustRoot:
     """Parse a root certificate file in PEM or DER."""
     try:
-        certificate = (
-            parse_pem_chain(data, most=1)[0]
-            if data.startswith(b"-----")
-            else parse_certificate(data)
-        )
+        if data.startswith(b"-----"):
+            (certificate,) = parse_pem_chain(data, most=1)
+        else:
+            certificate = parse_certificate(data)
     except MalformedCertificate as exc:
         raise QuoteRefused("untrusted-root", exc.detail) from exc
     if certificate.subject != certificate.issuer or not certificate.is_authority:

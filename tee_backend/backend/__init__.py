@@ -238,7 +238,7 @@ class Backend:
 
         The owners are in the order of `grants`.
         """
-        owners = dict[Principal, None]()  # in order, each once
+        owners = dict[Principal, None]()  # a dictionary keeps the order, and each owner once
         for grant in self._grants.live():
             for owner in sorted(owners_of(grant)):
                 owners[owner] = None
@@ -484,6 +484,7 @@ class Backend:
             live = self.attestation
             try:
                 if live is None:
+                    # Only a backend with stored or fetched grants attests before its first read.
                     if self._folder is None and not self._finder.has_found:
                         return None
                     return await self._attest_by_any(network)

@@ -109,6 +109,7 @@ class Attester:
             waited_s += pause_s
 
     async def _attest_once(self, network: NetworkId) -> Attestation:
+        """Submit one new quote, and keep the accepted evidence."""
         # A new key for each attestation; it exists in this process only.
         receiver = new_receiver_key(self._entropy)
         challenge = await self._client.attestation.challenge()

@@ -64,8 +64,9 @@ class _Selection(NamedTuple):
 
     def keeps(self, owners: Collection[Principal], *, has_room: bool) -> bool:
         """Return whether the fetch keeps a new grant of these owners."""
-        if not self.wanted.isdisjoint(owners):
+        if self.wanted.intersection(owners):
             return True
+        # Grants that nobody asked for are kept only if none of their owners has a grant here.
         return self.is_periodic and has_room and self.known.isdisjoint(owners)
 
 
@@ -142,17 +143,19 @@ class GrantFinder:
         """
         now = self._clock.now()
         try:
-            if self._held.revoked.isdisjoint(self._client.session.proofs_for(wanted, now=now)):
+            cited = self._client.session.proofs_for(wanted, now=now)
+            if self._held.revoked.isdisjoint(cited):
                 return
         except (NotGranted, SessionExpired):
-            pass
+            pass  # no grant covers them, so grants are fetched
         if len(self._wanted) < MOST:
             for one in wanted:
                 owner = root_of(one.resource)
                 if owner is not None:
                     self._wanted.add(owner)
         async with self._fetching:
-            # A read that waited for another one's fetch has been served by it.
+            # A read that waited for another one's fetch has been served by it. The difference may
+            # be negative: a clock that was set back must not stop the fetches.
             if abs(now - self._asked_at) >= LEAST_INTERVAL_S:
                 self._asked_at = now
                 owners, self._wanted = self._wanted, set()
@@ -191,7 +194,11 @@ class GrantFinder:
         # No grant is evicted for one that nobody asked for. And grants that were never used take at
         # most half of the places: a stranger can register any number of them.
         free = min(MOST - len(live), MOST // 2 - len(held - self._held.read))
-        read, last, self._after = 0, self._after, None
+        # The fetch begins where the last one stopped. The next one begins at the start again,
+        # unless this one stops early too.
+        last = self._after
+        self._after = None
+        read = 0
         async for record in self._client.delegations.query(
             direction="received", status="active", account="default", tokens=True, after=last
         ):
@@ -237,8 +244,8 @@ class GrantFinder:
         if not owners or not selection.keeps(owners, has_room=has_room):
             return False
         portable = portable_of(grant, owner=min(owners), host="")
-        # First, so that grants which are of no use take nothing from the rate. A refused grant is
-        # not verified again in the next minute.
+        # The check comes before the rate, so that useless grants take nothing from the rate. A
+        # grant that the check refuses stays noted, and is not verified again in the next minute.
         self._refused.put(record.cid, None)
         self._check(portable)
         del self._refused[record.cid]

@@ -120,7 +120,9 @@ class GrantDoor:
         Raises:
             DoorClosed: the client or signer, or all of its kind together, delivered too many.
         """
-        signer = next(iter(signers)) if len(signers) == 1 else None
+        signer = None  # grants by several signers count as those of a new signer
+        if len(signers) == 1:
+            (signer,) = signers
         if signer is not None and signer in self._signers():
             excess = self._known.take(signer, grants, now=now)
         else:
@@ -155,6 +157,7 @@ def _taken(places: SharedPlaces, client: str | None, what: str, most: int) -> It
 
 
 def _closed(excess: Excess, counted: str) -> DoorClosed:
+    """Return the refusal for an exceeded limit; `counted` names what is limited."""
     again = f"next: send the grant again in {excess.wait_s} s"
     if excess.is_own:
         return DoorClosed(

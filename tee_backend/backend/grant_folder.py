@@ -125,8 +125,8 @@ class GrantFolder:
                         hint="run the backend in one process (one server worker), or give each"
                         " process its own folder",
                     ) from None
-                # Left behind by a process that was killed before it renamed them. Removed only
-                # under the lock, because a running process may be writing one.
+                # A process that was killed before it renamed its drafts has left them behind. They
+                # are removed only under the lock, because a running process may be writing one.
                 for draft in (*self._path.glob(DRAFTS), *self._grants.glob(DRAFTS)):
                     draft.unlink()
                 self._load_state()
@@ -187,6 +187,7 @@ class GrantFolder:
                 if number >= _MOST_NUMBER - MOST:
                     number, known = 0, {}
                 numbers = count(number + 1)
+                # The newest grant is the first one in the snapshot, and gets the highest number.
                 for grant in reversed(snapshot.grants):
                     cid = grant.cid
                     row = _Row(
@@ -199,11 +200,11 @@ class GrantFolder:
                     if self._rows.get(cid) != row:
                         replace_file(self._file_of(cid), canonical_members(row))
                         self._rows[cid] = row
-                cids = self._rows.keys() - {grant.cid for grant in snapshot.grants}
-                for cid in cids:
+                dropped = self._rows.keys() - {grant.cid for grant in snapshot.grants}
+                for cid in dropped:
                     self._file_of(cid).unlink(missing_ok=True)
                     del self._rows[cid]
-                if cids:
+                if dropped:
                     sync_folder(self._grants)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ class GrantFolder:
     # --- reading ----------------------------------------------------------------------------------
 
     def _load_state(self) -> None:
+        """Read the backend's DID and the pinned keys; a new folder gets them."""
         path = self._path / "backend.json"
         try:
             state = _read(path, _State, most_bytes=_MAX_STATE_BYTES)
@@ -244,6 +246,7 @@ class GrantFolder:
         self.pins = pins
 
     def _load_grants(self) -> None:
+        """Read all grants, and set damaged files aside."""
         names = sorted(
             entry.name for entry in os.scandir(self._grants) if entry.name.endswith(".json")
         )
@@ -275,6 +278,7 @@ class GrantFolder:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
+        """Convert errors of the file system to FolderUnusable."""
         try:
             yield
         except OSError as error:
@@ -302,8 +306,6 @@ def _reason(error: Exception) -> str:
     """
     if isinstance(error, OSError):
         return error.strerror or "cannot be read"
-    return (
-        str(error)
-        if isinstance(error, ValueError)
-        else "the file is not JSON of the expected form, or has no valid token"
-    )
+    if isinstance(error, ValueError):
+        return str(error)
+    return "the file is not JSON of the expected form, or has no valid token"

@@ -99,7 +99,8 @@ class SharedRates:
             return Excess(most_of_one, is_own=True, wait_s=wait_s)
         share = self._share_of(client)
         if share + amount > self._most - self._used:
-            # Both the share and the total drain by the same factor meanwhile.
+            # The share and the total drain by the same factor f until the amount fits, which is
+            # when share * f + amount = most - used * f. `used_then` is used * f.
             used_then = (self._most - amount) / (1 + share / self._used)
             wait_s = math.ceil((self._used - used_then) / (self._most / _MINUTE_S))
             return Excess(self._most, is_own=False, wait_s=wait_s)

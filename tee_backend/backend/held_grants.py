@@ -74,7 +74,7 @@ class HeldGrants:
             GrantsFull: the limit is reached, and no grant may be dropped.
         """
         kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
-        for owner in (*owners_of(grant), None):
+        for owner in (*owners_of(grant), None):  # None: the limit of all owners together
             self._evict(grant, kept, owner)
         return (grant, *kept)
 
@@ -104,13 +104,17 @@ class HeldGrants:
         return HeldGrant(grant, "live")
 
     def _evict(self, new: Grant, kept: list[Grant], owner: Principal | None) -> None:
-        """Drop a grant if the limit of an owner is reached; without one, the limit of all."""
+        """Drop a grant if the limit of an owner is reached.
+
+        If `owner` is None, the limit on all grants together counts instead.
+        """
         most = self._most if owner is None else self._most_of_an_owner
         among = [one for one in kept if owner is None or owner in owners_of(one)]
         if len(among) < most:
             return
         replaced = _replaced(new, among)
-        # TK4: otherwise a revoked secret would count as never granted
+        # TK4: a revoked grant that newer ones do not replace is kept. Without it, its secret would
+        # count as never granted.
         revoked = [one for one in among if one.cid in self.revoked and one.cid in replaced]
         unread = [
             one

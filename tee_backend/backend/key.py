@@ -81,6 +81,7 @@ class KeyFile:
         return hmac.digest(self._root(), path.encode(), hashlib.sha256)
 
     def _root(self) -> bytes:
+        """Read the key file, or make it if it does not exist."""
         try:
             try:
                 data = read_file(self.path, most_bytes=_MAX_FILE_BYTES)

@@ -246,6 +246,7 @@ class BackendSurface:
             elif scope["type"] == "http":
                 await self._answer_asgi(scope, path, receive, send)
             elif scope["type"] == "lifespan":
+                # There is no inner application, so the events are only confirmed.
                 while True:
                     message = await receive()
                     await send({"type": f"{message['type']}.complete"})
@@ -257,6 +258,7 @@ class BackendSurface:
         return application
 
     async def _answer_asgi(self, scope: Message, path: str, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request through ASGI."""
         address = scope.get("client")
         request = SurfaceRequest(
             method=scope["method"],
@@ -314,6 +316,7 @@ class BackendSurface:
         """
         pairs = parse_qsl(request.query[:_MAX_QUERY_CHARS], keep_blank_values=True)
         text = next((value for name, value in pairs if name == "nonce"), None)
+        # A description needs a quote too, for the code. Its nonce does not matter: it is not sent.
         nonce = bytes(NONCE_BYTES) if text is None else decode_url(text)
         if nonce is None or len(nonce) != NONCE_BYTES:
             return _problem(
@@ -322,7 +325,7 @@ class BackendSurface:
         if self._waiting >= MOST_WAITING:
             return _problem(503, "quotes-busy", "too many requests wait for a quote; try again")
         self._waiting += 1
-        # to the nonce and to all that is published (AT51)
+        # the quote is bound to the nonce and to all that is published (AT51)
         bound = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data
         try:
             # Some servers cancel the request of a client that disconnects, while its thread goes
@@ -357,7 +360,8 @@ class BackendSurface:
 
     async def _take_grant(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Read the grants in a request, within the limits of their client (AT57, AT63)."""
-        # AT57: refused even if the server would decompress it; a small body could become large.
+        # AT57: a compressed body is refused even if the server would decompress it, because a small
+        # body could become large.
         if request.header("content-encoding") not in (None, "identity"):
             return _problem(
                 400, InvalidPortableDelegation.code, "a grant has to be sent uncompressed"
@@ -380,7 +384,7 @@ class BackendSurface:
         Raises:
             DoorClosed: the grants are over a limit of their client or signer, or of all.
         """
-        assert self._on_grant is not None
+        assert self._on_grant is not None  # without a callback, the route answers 404
         try:
             portables = decode_bundle(body)
             # Only the token has authority: its audience counts, not the unsigned member beside it.
@@ -449,7 +453,7 @@ async def _bounded_body(request: SurfaceRequest) -> bytes | SurfaceAnswer:
     """Read the body of a request, or return a refusal if it is too long or too slow (AT57)."""
     too_large = _problem(413, "grant-too-large", f"a grant has at most {MAX_GRANT_BYTES} bytes")
     stated = request.header("content-length") or ""
-    # The number of digits first, because int() raises ValueError for very long numbers.
+    # The digits are counted first, because int() raises ValueError for very long numbers.
     if stated.isdecimal() and (len(stated) > 12 or int(stated) > MAX_GRANT_BYTES):
         return too_large
     body = bytearray()

@@ -106,16 +106,19 @@ class SessionGrants:
         """
         session = self._client.session
         for grant in new:
-            session.with_grant(grant)
+            session.with_grant(grant)  # raises if the grant is not for this backend
         joined = replace(session, grants=self._with_new(new))
         for network in networks:
+            # raises if no grant covers the network
             joined.proofs_for([allow(network.text, DECRYPT)], now=self._clock.now())
 
     def _undo(self, new: Sequence[Grant], before: Sequence[Grant]) -> None:
         """Undo a call that failed. Changes made by other calls are kept."""
         session = self._client.session
         known = {one.cid for one in before}
+        # The new grants go, except those that were here before the call.
         held = [one for one in session.grants if one.cid in known or one not in new]
+        # Grants that were dropped for the new ones come back.
         held += [one for one in before if one not in held]
         self._client.use(replace(session, grants=tuple(held)))
         self.held.replace(held)
@@ -152,7 +155,8 @@ class SessionGrants:
         client = self._by_grant.get(grant.cid)
         if client is None:
             client = self._client.acting(replace(self._client.session, grants=(grant,)))
-            if grant.cid in self.held.cids:  # a cached client of another grant would never go
+            # Only clients of held grants are cached: others would never be removed from the cache.
+            if grant.cid in self.held.cids:
                 self._by_grant[grant.cid] = client
         return client
 
@@ -192,12 +196,14 @@ class SessionGrants:
         """
         passed.update(cited)
         session = self._client.session
-        # Stable, so that the order among the others stays.
+        # The sort is stable, so the order among the others stays.
         grants = sorted(session.grants, key=lambda one: one.cid in cited)
         self._client.use(replace(session, grants=tuple(grants)))
         if isinstance(refusal, DelegationRevoked) and not self.held.revoked.issuperset(cited):
             await self.disuse(cited)
-        return passed.isdisjoint(self.cited(self._client, wanted)) and bool(cited)
+        cited_next = self.cited(self._client, wanted)
+        # If the request cited no grant, the next one would cite none either.
+        return bool(cited) and passed.isdisjoint(cited_next)
 
     # --- states -----------------------------------------------------------------------------------
 
@@ -231,10 +237,11 @@ class SessionGrants:
             await asyncio.to_thread(self._folder.store, self._snapshot)
 
     def _snapshot(self) -> GrantSnapshot:
+        """Return the state to store in the folder."""
         session = self._client.session
         cids = self.held.cids
         return GrantSnapshot(
-            # Without grants that `accept` has sent to the node and not yet confirmed.
+            # Grants that `accept` has sent to the node but not yet confirmed are left out.
             grants=[one for one in session.grants if one.cid in cids],
             pins=session.pins,
             read=self.held.read,

@@ -17,6 +17,9 @@ MAKE_FILE = 0x100
 MOVE = 0x2000
 TRUNCATE = 0x4000
 
+# The number of rights that versions 1 to 5 know. They are the lowest bits of a mask.
+_KNOWN_RIGHTS = (13, 14, 15, 15, 16)
+
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _BELOW_PATH = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,15 +36,18 @@ def restrict_to(paths: Mapping[str, int]) -> None:
     Call it after `no_new_privs` is set. Raises OSError if it fails, and FileNotFoundError if a path
     does not exist.
     """
-    # Version 1 has 13 rights, and versions 2, 3 and 5 have one more each.
-    handled = (1 << (13, 14, 15, 15, 16)[min(landlock_version(), 5) - 1]) - 1
-    ruleset = _libc.syscall(_LANDLOCK_CREATE, struct.pack("=Q", handled), 8, 0)
+    # All rights that the kernel knows are forbidden, except those of the rules below.
+    version = min(landlock_version(), len(_KNOWN_RIGHTS))
+    handled = (1 << _KNOWN_RIGHTS[version - 1]) - 1
+    attributes = struct.pack("=Q", handled)
+    ruleset = _libc.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0)
     for path, rights in paths.items():
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = struct.pack("=Qi", rights & handled, opened)
         _libc.syscall(_LANDLOCK_ADD, ruleset, _BELOW_PATH, rule, 0)
         os.close(opened)
-    # Fails without a ruleset. Without a rule, the process reaches less.
+    # Only this call is checked. It fails if the ruleset was not made. If a rule was not added, its
+    # path stays forbidden, so the process has fewer rights and not more.
     if _libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0):
         raise OSError(ctypes.get_errno(), "cannot restrict a process to its files")
     os.close(ruleset)

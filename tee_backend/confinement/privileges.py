@@ -29,7 +29,8 @@ def confine(uid: int | None, parent: int) -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     # After the change of uid, because the kernel resets both settings when a uid changes.
     undump()
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody else would end it (RN22)
+    # the kernel kills this process when its parent dies; nobody else would end it (RN22)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the parent died before the line above, so no signal would come
         os._exit(1)
 

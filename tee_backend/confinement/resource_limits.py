@@ -3,6 +3,9 @@
 import os
 import resource
 
+# The place of the private memory, in pages, among the numbers in `/proc/self/statm`.
+_DATA_PAGES_FIELD = 5
+
 
 def limit(*, files: int, file_bytes: int | None, threads: int | None = 0) -> None:
     """Set the resource limits of this process (RN24, TG6).
@@ -34,8 +37,10 @@ def limit_data(statm: int, more_bytes: int, hard_bytes: int) -> None:
 
     The process may use `more_bytes` more than now, but at most `hard_bytes` in total.
     """
-    now = int(os.pread(statm, 100, 0).split()[5]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_DATA, (min(now + more_bytes, hard_bytes), hard_bytes))
+    fields = os.pread(statm, 100, 0).split()
+    now_bytes = int(fields[_DATA_PAGES_FIELD]) * resource.getpagesize()
+    soft_bytes = min(now_bytes + more_bytes, hard_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft_bytes, hard_bytes))
 
 
 def limit_cpu(more_s: int) -> None:
@@ -44,5 +49,6 @@ def limit_cpu(more_s: int) -> None:
     After `more_s` further seconds, rounded up, the kernel kills the process.
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    most = int(used.ru_utime + used.ru_stime) + 1 + more_s
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    soft_s = int(used.ru_utime + used.ru_stime) + 1 + more_s  # the used time is rounded up
+    _, hard_s = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft_s, hard_s))

@@ -121,7 +121,7 @@ def program(allowed: CallList, machine: str) -> bytes:
     code = [
         _load(_ARCHITECTURE_AT),
         # RN182: `int 0x80` reaches the numbers of i386 from a process of x86-64
-        _compare(_EQUAL, _ARCHITECTURES[machine], if_true=1),
+        _compare(_EQUAL, _ARCHITECTURES[machine], if_true=1),  # if equal, skip the next one
         _end(_KILL),
         _load(_NUMBER_AT),
         *_decide(_ranges(allowed, machine)),
@@ -204,8 +204,11 @@ def allow_only(allowed: CallList) -> None:
     if machine not in COLUMNS:  # without a filter no child may run (RN183)
         os._exit(UNFILTERED)
     prepared = prepare_filter(allowed)
-    any_process, process = struct.pack("=I", OWN_PROCESS), struct.pack("=I", os.getpid())
-    code = ctypes.create_string_buffer(prepared.replace(any_process, process), len(prepared))
+    # The prepared filter compares with OWN_PROCESS where it has to compare with this process's id.
+    placeholder = struct.pack("=I", OWN_PROCESS)
+    own_id = struct.pack("=I", os.getpid())
+    code = ctypes.create_string_buffer(prepared.replace(placeholder, own_id), len(prepared))
+    # The kernel takes the number of instructions and their address.
     described = struct.pack("@HP", len(prepared) // _PACKED.size, ctypes.addressof(code))
     # RN183: a result above 0 is the id of a thread for which it failed.
     number = NUMBERS["seccomp"][COLUMNS[machine]]

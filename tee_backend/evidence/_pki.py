@@ -154,6 +154,11 @@ class Pki:
         return int.from_bytes(digest[:16], "big") | 1
 
     def _sgx_extension(self) -> bytes:
+        """Return the platform extension of the leaf certificate in DER.
+
+        The tags are BOOLEAN (1), INTEGER (2), OCTET STRING (4), ENUMERATED (0x0A) and SEQUENCE
+        (0x30).
+        """
         numbers = enumerate((*SGX_COMPONENTS, PCE_SVN), 1)
         tcb = [_entry(2, number, _der(0x02, bytes([svn]))) for number, svn in numbers]
         tcb.append(_entry(2, 18, _der(0x04, bytes(SGX_COMPONENTS))))
@@ -190,6 +195,7 @@ def _entry(number: int, inner: int | None, value: bytes) -> bytes:
 
 
 def _der(tag: int, *contents: bytes) -> bytes:
+    """Encode the joined contents with a DER tag and their length."""
     content = b"".join(contents)
     size = len(content)
     if size < 0x80:

@@ -105,7 +105,8 @@ class DstackSource:
             answer = self._exchange("/GetQuote", members)
         else:
             answer = self._exchange("/prpc/Tappd.TdxQuote", {**members, "hash_algorithm": "raw"})
-        quote, event_log = checked_quote(_hex(answer, "quote"), report_data), None
+        quote = checked_quote(_hex(answer, "quote"), report_data)
+        event_log = None
         text = answer.get("event_log")
         if isinstance(text, str) and text:
             try:
@@ -151,6 +152,7 @@ class DstackSource:
             ) from exc
         finally:
             connection.close()
+        # A refusal may have a JSON object that says why; any other text is not read.
         if status >= 300 and not body.lstrip().startswith(b"{"):
             raise SourceRefused(f"the guest agent responded with status {status}")
         try:
@@ -164,9 +166,12 @@ class DstackSource:
 
 
 def _hex(answer: JsonObject, name: str) -> bytes:
+    """Decode a member in hex; a missing one becomes empty, which every caller refuses."""
     value = answer.get(name)
+    if not isinstance(value, str):
+        return b""
     try:
-        return bytes.fromhex(value) if isinstance(value, str) else b""
+        return bytes.fromhex(value)
     except ValueError as exc:
         raise SourceMalformed(
             f"the member {name} in the guest agent's response is not hexadecimal"

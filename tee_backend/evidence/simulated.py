@@ -261,11 +261,11 @@ class SimulatedPlatform:
         point = raw_point(attestation_key)
         report = bytearray(384)
         report[48:64] = _QE_ATTRIBUTES
-        report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()
+        report[64:96] = hashlib.sha256(b"simulated quoting enclave").digest()  # MRENCLAVE
         report[128:160] = _QE_SIGNER
-        report[256:258] = (2).to_bytes(2, "little")
-        report[258:260] = (8).to_bytes(2, "little")
-        report[320:352] = hashlib.sha256(point + _QE_AUTH).digest()
+        report[256:258] = (2).to_bytes(2, "little")  # ISVPRODID
+        report[258:260] = (8).to_bytes(2, "little")  # ISVSVN
+        report[320:352] = hashlib.sha256(point + _QE_AUTH).digest()  # report data
         qe_report = bytes(report)
         outer = (
             qe_report
@@ -285,20 +285,16 @@ class SimulatedPlatform:
         this_update = datetime.fromtimestamp(int(now) - ISSUED_BEFORE_S, UTC)
         next_update = this_update + timedelta(seconds=VALID_FOR_S)
         window = {"issueDate": time_text(this_update), "nextUpdate": time_text(next_update)}
-        tcb_text, qe_text = (
-            json.dumps(one | window, separators=(",", ":"))
-            for one in (self.tcb_info(), qe_identity_document())
-        )
-        root_crl, pck_crl = (
-            self._pki.crl(role, this_update=this_update, next_update=next_update).hex()
-            for role in ("root", "platform-ca")
-        )
+        tcb_text = json.dumps(self.tcb_info() | window, separators=(",", ":"))
+        qe_text = json.dumps(qe_identity_document() | window, separators=(",", ":"))
+        root_crl = self._pki.crl("root", this_update=this_update, next_update=next_update)
+        pck_crl = self._pki.crl("platform-ca", this_update=this_update, next_update=next_update)
         signer = self._pki.keys["tcb-signing"]
         signer_chain = pem_of(self._pki.certificate("tcb-signing"), self._root)
         document = {
             "pck_crl_issuer_chain": pem_of(*self._chain[1:]),
-            "root_ca_crl": root_crl,
-            "pck_crl": pck_crl,
+            "root_ca_crl": root_crl.hex(),
+            "pck_crl": pck_crl.hex(),
             "tcb_info_issuer_chain": signer_chain,
             "tcb_info": tcb_text,
             "tcb_info_signature": sign_raw(signer, tcb_text.encode()).hex(),
@@ -384,11 +380,13 @@ class SimulatedSource:
 
         The key depends only on the path, the platform and the code.
         """
+        # A register without a value counts as zeros.
         registers = b"".join(one or bytes(48) for one in astuple(self.measurements))
         return hmac.digest(self.platform.key_secret, registers + path.encode(), hashlib.sha256)
 
 
 def _body(measurements: Measurements, report_data: bytes) -> bytes:
+    """Encode the report of a trust domain (version 1.0)."""
     mrtd, *registers = astuple(measurements)
     body = b"".join(
         (
@@ -398,7 +396,7 @@ def _body(measurements: Measurements, report_data: bytes) -> bytes:
             SEPT_VE_DISABLE.to_bytes(8, "little"),
             _XFAM.to_bytes(8, "little"),
             mrtd,
-            bytes(144),
+            bytes(144),  # MRCONFIGID, MROWNER and MROWNERCONFIG
             *(register or bytes(48) for register in registers),
             report_data,
         )

@@ -109,6 +109,7 @@ class TsmSource:
 
     @contextmanager
     def _report(self) -> Iterator[Path]:
+        """Make a report folder, and remove it when the `with` block ends."""
         report = self._folder / f"sealspace-{self._entropy.token(8).hex()}"
         try:
             self._files.make(report)
@@ -122,6 +123,7 @@ class TsmSource:
             self._files.remove(report)
 
     def _ask(self, report: Path, report_data: bytes) -> bytes:
+        """Write the report data, and read the quote over it."""
         try:
             before = self._generation(report)
             self._files.write(report / "inblob", report_data)
