@@ -117,15 +117,23 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
             keys = [object_key(name.space16, name.digest) for name in some]
             records = (await store.read(keys)).records
             orphans = list[Put]()
-            for name, record in zip(some, records, strict=True):
-                found = object_record_of(record)
-                if found is None or found.generation != name.generation:
-                    due_at = now + UNLINK_AFTER_S
-                    orphans.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))
+            for name in _orphaned(some, records):
+                due_at = now + UNLINK_AFTER_S
+                orphans.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))
             if orphans:
                 await commit_puts(store, *orphans)
             queued += len(orphans)
     return queued
+
+
+def _orphaned(
+    names: Sequence[ObjectName], records: Sequence[Record | None]
+) -> Iterator[ObjectName]:
+    """Yield the names of files that no object record names; there is one record for each name."""
+    for name, record in zip(names, records, strict=True):
+        found = object_record_of(record)
+        if found is None or found.generation != name.generation:
+            yield name
 
 
 async def sweep_unfinished(files: ObjectStore, *, now: float) -> int:

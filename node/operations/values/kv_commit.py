@@ -269,9 +269,9 @@ async def put_values(
                 room=reading.room,
                 pages=call.pages,
             )
-            # The quota is checked before `plan`, which gives uploaded files their final names.
+            # The quota is checked before `finalize` gives uploaded files their final names.
             quota = reading.quota(draft)
-            plan = await draft.plan(now=services.now())
+            plan = await draft.finalize(now=services.now())
             commit = Commit(
                 puts=(*plan.puts, *hosting.puts, call.audit(services, "kv.put", subject, detail)),
                 live=call.live,
