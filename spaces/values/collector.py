@@ -16,6 +16,8 @@ It runs in the process that holds the lease. It does no harm if two processes ru
 The caller of `collect` first tests whether a backup or a check has locked the files (BK2).
 """
 
+from collections.abc import Iterator, Sequence
+
 from capabilities.clock_and_entropy import Entropy
 from capabilities.resources import parse_space_id
 
@@ -28,10 +30,11 @@ from ..keyspace import (
     micros8,
     object_key,
 )
-from ..store.contract import Add, Commit, Put, Store, commit_puts, read_row
+from ..store.contract import Add, Commit, Put, Record, Store, commit_puts, read_row
 from .former_values import RESTORABLE_S
 from .object_records import (
     UNLINK_AFTER_S,
+    ObjectName,
     ObjectRecord,
     ObjectWork,
     due_put,
