@@ -1,6 +1,7 @@
 """Limits on time, on open databases and on their number."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -18,14 +19,19 @@ ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELEC
 async def test_a_statement_ends_by_its_deadline(tmp_path: Path, clock: FixedClock) -> None:
     """A statement that never ends is stopped, and its database goes on working (SQ15)."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=0.1, write_s=0.2)) as owner:
-        assert await owner.refused(ENDLESS) == (400, "SQLite error: statement exceeded 100 ms")
         await owner.execute("CREATE TABLE t (a)")
         for sql, most_ms in ((ENDLESS, 100), (f"INSERT INTO t {ENDLESS}", 200)):
             assert await owner.refused(sql) == (
                 400,
                 f"SQLite error: statement exceeded {most_ms} ms",
             )
-        assert await owner.query("SELECT count(*) FROM t") == [[0]]
+        # Of a slow owner, further statements begin at low priority, and may be late on a loaded
+        # machine.
+        request = {"action": "query", "sql": "SELECT count(*) FROM t"}
+        async with asyncio.timeout(PATIENCE_S):
+            while (reply := await owner.ask(request, "read")).status != 200:
+                pass
+        assert json.loads(reply.body)["rows"] == [[0]]
 
 
 async def test_a_slow_space_leaves_threads_for_others(tmp_path: Path, clock: FixedClock) -> None:
