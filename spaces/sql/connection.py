@@ -253,8 +253,9 @@ class Connection:
                 rows += b","
             rows += _row_json(row)
             count += 1
+        # No more rows are read, and an open read would keep the log from being emptied (SQ30).
         if self._in_read:
-            self.roll_back()  # all rows are read, and an open read keeps the log from being emptied
+            self.roll_back()
         answer = b'{"columns":%b,"rows":[%b],"rowCount":%d}' % (
             _ENCODE(columns),
             bytes(rows),
