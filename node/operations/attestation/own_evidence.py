@@ -28,7 +28,7 @@ from ...services import Services
 
 # Both generations of guest agent report one mode, which clients compare.
 _MODES = {"dstack": "dstack", "tappd": "dstack", "tsm": "tsm"}
-# Raw: ends with a backslash and a zero, not a NUL, as other nodes write it.
+# Other nodes write this text with a backslash and a zero at its end, not with a NUL.
 _KEY_BINDING = r"xyz.tinycloud.share/tee-key/v1\0"
 
 
@@ -106,7 +106,8 @@ async def own_evidence(services: Services, quotes: QuoteQueue, nonce: str) -> Ow
         node_did=services.keyring.node_did,
         store_id=services.store_id,
         secret_origin=secret_origin(services.config),
-        # from the record: a stricter setting of this process does not bind other processes (RL16)
+        # The mode is that of the release record, because a stricter setting of this process does
+        # not bind other processes (RL16).
         attestation=record.mode,
         trust_roots=tuple(sorted(record.trust_roots)),
         node_policy_suffices=record.node_policy_suffices,

@@ -68,10 +68,16 @@ def listed_of(
     delegation = stored.delegation
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
-    # parsed capabilities are sorted by resource, so equal ones are neighbours (T7)
-    for resource, rows in groupby(delegation.capabilities, key=lambda row: row.resource):
-        actions, caveats = zip(*[(row.ability, row.caveats) for row in rows], strict=True)
-        resources.append(ListedResource(resource=resource.text, actions=actions, caveats=caveats))
+    # Parsed capabilities are sorted by resource, so those on one resource are neighbours (T7).
+    for resource, group in groupby(delegation.capabilities, key=lambda row: row.resource):
+        rows = tuple(group)
+        resources.append(
+            ListedResource(
+                resource=resource.text,
+                actions=tuple([row.ability for row in rows]),
+                caveats=tuple([row.caveats for row in rows]),
+            )
+        )
     return Listed(
         cid=cid_text(delegation.cid),
         direction=direction,
@@ -108,4 +114,5 @@ def time_text(at: float | None) -> str | None:
     """
     if at is None:
         return None
-    return (_EPOCH + timedelta(seconds=min(max(at, _FIRST_S), _LAST_S))).isoformat() + "Z"
+    in_calendar = min(max(at, _FIRST_S), _LAST_S)
+    return (_EPOCH + timedelta(seconds=in_calendar)).isoformat() + "Z"

@@ -26,7 +26,7 @@ def status_at(window: Delegation | Registered, now: float) -> Status:
 
     For a `Registered`, the result depends on the time window of its whole chain.
     """
-    # expired from the second of its expiry on (I33)
+    # The delegation is expired from the second of its expiry on (I33).
     if window.expires_at is not None and now >= window.expires_at:
         return "expired"
     if window.not_before is not None and now < window.not_before:

@@ -282,8 +282,8 @@ def _prepare(
     Returns:
         The commit, and the network's public JSON description.
     """
-    # A full store still accepts changes of existing networks (ST17). It refuses new networks,
-    # because anyone can create any number of them.
+    # Changes of existing networks may use the last space of a full store (ST17). New networks may
+    # not, because anyone can create any number of them.
     reserve = None if write.row is None else record.owner
     commit = Commit(
         puts=(

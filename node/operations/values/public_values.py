@@ -75,7 +75,10 @@ async def list_public(
 
 
 def _number_that_fits(paths: Sequence[str]) -> int:
-    """Return how many paths, from the first one on, fit into a page; at least one."""
+    """Return how many of the first paths fit into a page.
+
+    The first path always fits, so that a listing continues after a long path.
+    """
     number = 0
     size = 0
     for path in paths:

@@ -65,6 +65,10 @@ async def is_stored_at(services: Services, head: Head, digest: bytes, *, most_by
 
 
 def _digest_in(data: bytes) -> bytes:
+    """Return the digest of the wrapped key in an envelope, or NO_ENVELOPE for other data.
+
+    The envelope states this digest. It counts only if it is that of the wrapped key.
+    """
     if _MEMBER not in data:
         return NO_ENVELOPE
     try:
