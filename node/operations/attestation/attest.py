@@ -215,13 +215,7 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
                 services, call, terms, decoded, nonce
             )
         except AttestationError as error:
-            # The operator is warned if the library returned an unknown status, or if the collateral
-            # is unusable.
-            if error.alarms:
-                log_warning("attestation-alarm", code=error.code)
-            detail = f"{error.code}: {error.detail}".encode()
-            refused = call.audit(services, "evidence.refused", network.text, detail)
-            await commit_puts(services.store, refused)
+            await _record_refusal(services, call, network, error)
             raise
         value = encode_evidence(evidence)
         digest = hashlib.sha256(value)
@@ -243,6 +237,21 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         return commit, SessionOpened(evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)
+
+
+async def _record_refusal(
+    services: Services, call: Call, network: NetworkId, error: AttestationError
+) -> None:
+    """Write an audit record about refused evidence.
+
+    The operator is warned if the library returned an unknown status, or if the collateral is
+    unusable.
+    """
+    if error.alarms:
+        log_warning("attestation-alarm", code=error.code)
+    detail = f"{error.code}: {error.detail}".encode()
+    refused = call.audit(services, "evidence.refused", network.text, detail)
+    await commit_puts(services.store, refused)
 
 
 def _read(body: bytes) -> _DecodedRequest:

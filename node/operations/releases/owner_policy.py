@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from capabilities.abilities import SET_POLICY
 from capabilities.facts import POLICY_FACT
-from capabilities.strict_json import Json
+from capabilities.strict_json import Json, JsonObject
+from capabilities.tokens import Invocation
 from encryption_network.canonical_json import canonical_hash
 from encryption_network.networks import NetworkRecord, encode_network, with_policy
 from encryption_network.policy import MAX_POLICY_BYTES, Policy, parse_policy, policy_json
@@ -67,15 +68,7 @@ async def change_in_person(
     expected = change_fact(
         fact_type, network.text, target_node=services.keyring.node_did, body=value
     )
-    facts_of_type = [
-        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
-    ]
-    if facts_of_type != [expected]:
-        raise Refusal(
-            "session-not-bound",
-            hint="the token must have one fact with the members type, targetNode, networkId and"
-            " bodyHash",
-        )
+    _check_fact(invocation, expected, fact_type=fact_type)
 
     async def attempt(is_first: bool) -> tuple[Commit, None]:
         call = await read_call(
@@ -107,6 +100,19 @@ async def change_in_person(
         return commit, None
 
     await until_committed(services, attempt)
+
+
+def _check_fact(invocation: Invocation, expected: JsonObject, *, fact_type: str) -> None:
+    """Check that a token has exactly one fact of a type, which is the expected one."""
+    facts = [
+        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == fact_type
+    ]
+    if facts != [expected]:
+        raise Refusal(
+            "session-not-bound",
+            hint="the token must have one fact with the members type, targetNode, networkId and"
+            " bodyHash",
+        )
 
 
 async def set_policy(services: Services, header: str, *, path_id: str, body: bytes) -> None:
