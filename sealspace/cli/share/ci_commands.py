@@ -4,6 +4,7 @@ The owner's trust says which jobs may read which secrets. `token_commands` lists
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TextIO
 
 import click
@@ -153,16 +154,12 @@ async def trust(
             hint="correct its name; for a private repository, use --repository-id and --owner-id in"
             " place of --repository: `gh api repos/OWNER/NAME --jq .id,.owner.id` prints them",
         ) from None
-    wanted: dict[str, list[str | int | bool]] = {}
-    for text in texts:
-        claim, _, value = text.partition("=")
-        wanted.setdefault(claim, []).append(value)
     writers = await warn_of_writers(client, [label_of(one, scope) for one in secrets])
     cid = await client.delegations.trust_issuer(
         given["name"],
         secrets,
         issuer=issuer,
-        claims=wanted,
+        claims=_values_by_claim(texts),
         jwks=jwks.read() if jwks else None,
         issuer_ca=issuer_ca.read() if issuer_ca else None,
         scope=scope,
@@ -175,6 +172,15 @@ async def trust(
         " sealspace run -- COMMAND",
     )
     print_result({"id": cid} | writers, [cid])
+
+
+def _values_by_claim(texts: Iterable[str]) -> dict[str, list[str | int | bool]]:
+    """Return the values that each claim may have, from texts `NAME=VALUE`."""
+    found: dict[str, list[str | int | bool]] = {}
+    for text in texts:
+        claim, _, value = text.partition("=")
+        found.setdefault(claim, []).append(value)
+    return found
 
 
 @click.command(epilog='Example: `export SEALSPACE_TOKEN="$(sealspace ci login)"`.')
