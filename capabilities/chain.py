@@ -569,6 +569,7 @@ def _containing_window(child: Delegation, parents: Iterable[Registered]) -> list
         ):
             supporting.append(outer)
     if not supporting:
+        # If any parent was rejected for its expiry, that is the reason given.
         raise ChainError("expiry-exceeds-parent" if expiry_failed else "not-before-precedes-parent")
     return supporting
 

@@ -252,11 +252,13 @@ class Connection(web.RequestHandler):
         if is_leftover:
             self._loop.call_later(self._bounds.discard(len(data), self._loop.time()), self._release)
         if is_leftover or self._due > _MANY_UNANSWERED or (data and not is_awaited):
-            if not self._is_paused:  # until these bytes are expected
+            # More bytes came than were expected. `_release` resumes reading when they are due.
+            if not self._is_paused:
                 self._is_paused = True
                 self._pause_transport_reading()
-        elif self._head_bytes and not self._force_close:  # bytes after a refusal are discarded
-            # a head is kept in memory until it is complete (H5, RN156)
+        elif self._head_bytes and not self._force_close:
+            # An incomplete head has arrived. (After a refusal bytes are discarded, so no limit
+            # applies.) A head is kept in memory until it is complete (H5, RN156).
             if self._head_bytes > self._bounds.limits.max_head_bytes:
                 self._refuse(431)
             elif self._late_head is None:

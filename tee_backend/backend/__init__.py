@@ -371,7 +371,7 @@ class Backend:
             network=network,
             by=by,
         )
-        if by is None:
+        if by is None:  # otherwise a fetched grant could not be cited
             await self._finder.require((read.get, read.decrypt))
         read.evidence = await self._evidence_for(network, refused=None)
         while True:
@@ -414,6 +414,7 @@ class Backend:
     ) -> bool:
         """Demote the grants that the node refused, and return whether to try another one."""
         has_other = await self._grants.demote(wanted, cited, refusal, read.passed)
+        # A read that names its grant tries no other one.
         return has_other and read.by is None
 
     def _needs_new_evidence(self, used: Attestation | None, refusal: Unauthorized) -> bool:
@@ -494,6 +495,8 @@ class Backend:
                     # Under a grant of the secret's owner: the newest grant may be revoked (AT54).
                     return await self._attest_by_any(network)
                 except NotGranted:
+                    # No grant opens this network, so the evidence is renewed on the network on
+                    # which it was submitted, unless that has the same owner.
                     if same_principal(live.network.owner, network.owner):
                         raise
                     return await self.attest(live.network)
