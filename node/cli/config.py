@@ -19,6 +19,7 @@ from ..config.tree import Config, setting_types
 from .settings import configured
 
 _COLUMNS = 100
+_MASKED = "…"  # in place of a secret that is set
 _STORE = "store"  # STORE_FOLDER_NAME; importing that module would load every platform
 _HEAD = """\
 # Settings of a sealspace node. Each is commented out and shows its default: remove the # to change
@@ -56,21 +57,22 @@ def _shown(config: Config) -> JsonObject:
     for path in setting_types():
         section, _, name = path.partition(".")
         value = getattr(getattr(config, section), name)
-        shown[path] = "…" if path in HIDDEN and value is not None else msgspec.to_builtins(value)
+        if path in HIDDEN and value is not None:
+            shown[path] = _MASKED
+        else:
+            shown[path] = msgspec.to_builtins(value)
     return shown
 
 
 def _shown_lines(shown: JsonObject) -> Iterator[str]:
-    return _by_section(
-        {
-            path: [
-                f"# {path.partition('.')[2]} is set and not shown"
-                if value == "…"
-                else _assignment(path, value)
-            ]
-            for path, value in shown.items()
-        }
-    )
+    """Return the lines of TOML for settings whose secrets are masked."""
+    lines = {}
+    for path, value in shown.items():
+        line = _assignment(path, value)
+        if value == _MASKED:
+            line = f"# {_name_of(path)} is set and not shown"
+        lines[path] = [line]
+    return _by_section(lines)
 
 
 @click.command(
@@ -99,10 +101,15 @@ def init(file: Path) -> None:
             f"{file} already exists", hint="use another file: sealspace config init FILE"
         ) from None
     folder = file.parent.resolve()
+    # A node finds such a file by itself if `file.parent` is its data folder.
     is_found = file.name == CONFIG_FILE_NAME and folder != Path.cwd()
-    is_data = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
-    where = f"--config, or with data folder {file.parent}" if is_found else "--config"
-    option = f"--data {file.parent}" if is_found and is_data else f"--config {file}"
+    is_data_folder = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
+    where = "--config"
+    if is_found:
+        where = f"--config, or with data folder {file.parent}"
+    option = f"--config {file}"
+    if is_found and is_data_folder:
+        option = f"--data {file.parent}"
     tell(
         f"wrote {file}; to use the file, start a node with {where}",
         f"next: sealspace serve {option}",
@@ -115,27 +122,44 @@ def settings_file() -> str:
     The default of each setting is commented out.
     """
     defaults = _shown(Config())
-    settings = {}
+    lines_by_path = {}
     for path, annotated in setting_types().items():
-        assignment = "#" + _assignment(path, defaults[path]).lstrip("#")
         if path in NOT_IN_A_FILE:
-            assignment = f"# Only from the environment: {variable_of(path)}"
-        settings[path] = [
+            last_line = f"# Only from the environment: {variable_of(path)}"
+        else:
+            assignment = _assignment(path, defaults[path])
+            last_line = assignment if assignment.startswith("#") else f"#{assignment}"
+        lines_by_path[path] = [
             "",
             *_comment(f"{description_of(annotated)} ({kind_of(annotated)})"),
-            assignment,
+            last_line,
         ]
-    return _HEAD + "".join(f"{line}\n" for line in _by_section(settings, purposes=True))
+    return _HEAD + "".join(f"{line}\n" for line in _by_section(lines_by_path, purposes=True))
 
 
-def _by_section(settings: dict[str, list[str]], *, purposes: bool = False) -> Iterator[str]:
-    section = ""
-    for path, lines in settings.items():
-        if (named := path.partition(".")[0]) != section:
-            section = named
-            purpose = (type(getattr(Config(), section)).__doc__ or "").partition("\n\n")[0]
-            yield from ("", *(_comment(purpose) if purposes else ()), f"[{section}]")
+def _by_section(lines_by_path: dict[str, list[str]], *, purposes: bool = False) -> Iterator[str]:
+    """Yield the lines of all settings, with a header before the first setting of each section.
+
+    With `purposes`, the first sentences of the section's docstring come before its header.
+    """
+    last_section = ""
+    for path, lines in lines_by_path.items():
+        section, _, _ = path.partition(".")
+        if section != last_section:
+            last_section = section
+            yield ""
+            if purposes:
+                docstring = type(getattr(Config(), section)).__doc__ or ""
+                purpose, _, _ = docstring.partition("\n\n")
+                yield from _comment(purpose)
+            yield f"[{section}]"
         yield from lines
+
+
+def _name_of(path: str) -> str:
+    """Return the name of a setting in its section."""
+    _, _, name = path.partition(".")
+    return name
 
 
 def _comment(text: str) -> list[str]:
@@ -149,10 +173,10 @@ def _assignment(path: str, value: Json) -> str:
 
     A setting without a value is commented out.
     """
-    name = path.partition(".")[2]
-    return (
-        f"#{name} = none" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    )
+    name = _name_of(path)
+    if value is None:
+        return f"#{name} = none"
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
 
 
 def description_of(annotated: object) -> str:
@@ -168,5 +192,8 @@ def kind_of(annotated: object) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) is tuple:
         return "list of text"
-    kinds = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
-    return next(kinds[known] for known in kinds if kind is known or known in get_args(kind))
+    texts = {int: "whole number", float: "number", bool: "yes or no", str: "text"}
+    for known, text in texts.items():
+        if kind is known or known in get_args(kind):  # the latter for an optional setting
+            return text
+    raise TypeError(f"a setting has the type {kind}, which has no description")

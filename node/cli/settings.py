@@ -53,8 +53,10 @@ def configured(command: Callable[..., Any]) -> Callable[..., Any]:
     @data_options
     @wraps(command)
     def gathered(config_file: Path | None, **given: Any) -> object:
-        flags = {name: given.pop(name) for name in tuple(given) if "__" in name}
-        return command(config_from(config_file, flags), **given)
+        # Options such as `http__port` are settings. All others are arguments of the command.
+        flags = {name: value for name, value in given.items() if "__" in name}
+        others = {name: value for name, value in given.items() if name not in flags}
+        return command(config_from(config_file, flags), **others)
 
     return gathered
 
@@ -73,6 +75,5 @@ def config_from(config_file: Path | None, flags: Mapping[str, Value]) -> Config:
             f"{CONFIG_FILE_NAME} in the current folder is ignored; to use the file: {command}"
             f" --config {CONFIG_FILE_NAME}"
         )
-    return load_config(
-        file=config_file, flags={name.replace("__", "."): value for name, value in flags.items()}
-    )
+    by_path = {name.replace("__", "."): value for name, value in flags.items()}
+    return load_config(file=config_file, flags=by_path)

@@ -43,11 +43,13 @@ class OpenFiles:
 def planned(config: Config, limit: int) -> OpenFiles:
     """Divide a worker's files (H11).
 
-    A worker has one file for each process that runs SQL statements for it. What those have open is
-    not the worker's.
+    A worker has one file for each process that runs SQL statements for it. The files that such a
+    process has open itself do not count.
     """
     listeners = 1 if config.sms.listen is None else 2
-    kept = _KEPT if config.is_shared else _KEPT + config.sql.processes
+    kept = _KEPT
+    if not config.is_shared:  # otherwise there are no SQL databases (SQ2)
+        kept += config.sql.processes
     wanted = kept + config.http.max_connections * _OF_A_CONNECTION * listeners
     connections = max((limit - kept) // _OF_A_CONNECTION // listeners, 1)
     return OpenFiles(
@@ -69,7 +71,7 @@ def allow_open_files(config: Config) -> OpenFiles:
     Raises:
         ConfigurationError: the limit is too low to run a node.
     """
-    wanted = planned(config, sys.maxsize).wanted
+    wanted = planned(config, sys.maxsize).wanted  # it does not depend on the limit
     files = planned(config, raise_file_limit(max(wanted, LEAST_FILES)))
     if files.limit < LEAST_FILES:
         raise ConfigurationError(

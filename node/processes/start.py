@@ -32,7 +32,8 @@ from ..collateral.collateral_source import configured_source, refresh_rules
 from ..collateral.intake import import_folder
 from ..collateral.issuer_keys import IssuerKeys
 from ..collateral.quotes import Quotes
-from ..config.tree import Config, Hosting
+from ..config.tree import Config, Hosting, PublicSpaces
+from ..config.tree import Store as StoreSettings
 from ..counts import RequestCounter
 from ..document_cache import DocumentCache
 from ..logs import tell_operator
@@ -81,8 +82,6 @@ async def claim_store(
         await refuse_unsafe_copy(config, store)
     store_id = await _claim_rows(config, store, keyring, entropy, again=again)
     objects = open_objects(config)
-    per_minute = config.public_spaces.requests_per_minute
-    kept = [text.rsplit("=", 1) for text in config.store.versions]
     if not again:
         await claim_objects(config, store, objects, store_id=store_id)
     return Services(
@@ -93,29 +92,51 @@ async def claim_store(
         keyring=keyring,
         store_id=store_id,
         delegations=Delegations(store, max_bytes=config.store.delegation_cache_bytes),
-        values=Values(store, objects, entropy, kept={place: int(most) for place, most in kept}),
+        values=Values(store, objects, entropy, kept=_kept_versions(config.store)),
         hosting=hosting_policy(config.hosting),
         quotes=Quotes(most_waiting=config.limits.quotes_waiting),
         kept=DocumentCache(),
         collateral_source=configured_source(config.collateral),
         challenge_rates=Rates(per_minute=config.limits.challenges_per_minute),
-        public_rates=Rates(
-            per_minute=per_minute, most=max(config.public_spaces.burst + per_minute / 60, 1.0)
-        ),
+        public_rates=_public_rates(config.public_spaces),
         unauthenticated_rates=Rates(per_minute=config.limits.unauthenticated_per_minute),
         admin_key=load_admin_key(config.admin),
         trust_root=configured_trust_root(config.release),
         own_quotes=quote_queue(config.platform),
         own_quote_rates=Rates(per_minute=config.platform.quotes_per_minute),
-        databases=None
-        if config.is_shared
-        else Databases(
-            config.data / DATABASES_FOLDER,
-            socket_path_for(config.data, SQL_SOCKET),
-            wait_s=config.sql.write_s,
-        ),
+        databases=_databases(config),
         issuer_keys=IssuerKeys(config.oidc.issuers),
         counter=counter,
+    )
+
+
+def _kept_versions(settings: StoreSettings) -> dict[str, int]:
+    """Return how many former values are kept, by space and prefix."""
+    kept = {}
+    for text in settings.versions:
+        place, most = text.rsplit("=", 1)
+        kept[place] = int(most)
+    return kept
+
+
+def _public_rates(public_spaces: PublicSpaces) -> Rates:
+    """Return the rate limiter for public reads.
+
+    An idle client may make the burst at once, and the requests of one more second.
+    """
+    per_minute = public_spaces.requests_per_minute
+    most = public_spaces.burst + per_minute / 60
+    # With less than one token, a bucket would refuse every request.
+    return Rates(per_minute=per_minute, most=max(most, 1.0))
+
+
+def _databases(config: Config) -> Databases | None:
+    if config.is_shared:  # there are no SQL databases then (SQ2)
+        return None
+    return Databases(
+        config.data / DATABASES_FOLDER,
+        socket_path_for(config.data, SQL_SOCKET),
+        wait_s=config.sql.write_s,
     )
 
 
@@ -134,11 +155,7 @@ async def _claim_rows(
             if await read_row(store, WITHDRAWALS_KEY) is None:
                 nothing = encode_withdrawals(NOTHING_WITHDRAWN)
                 await commit_puts(store, Put(WITHDRAWALS_KEY, nothing, expect=ABSENT))
-            if await recorded_text(store, HOSTING_MODE_KEY) != (mode := config.hosting.mode):
-                with suppress(StoreFull):  # a node also starts on a full disk, for reading
-                    await store.commit(
-                        Commit(puts=(Put(HOSTING_MODE_KEY, mode.encode()),), reserve="")
-                    )
+            await _record_hosting_mode(store, config.hosting.mode)
     except WrongSecret as error:
         raise StoreMisused(str(error), hint=wrong_secret_hint(config, error.recorded)) from error
     except StartRefused as error:
@@ -149,6 +166,17 @@ async def _claim_rows(
             hint="start the version of sealspace that wrote the store, or restore a backup",
         ) from error
     return identity.store_id
+
+
+async def _record_hosting_mode(store: Store, mode: str) -> None:
+    """Record the hosting mode for a later start whose settings do not state it (ST18).
+
+    The commit may use the last space of a nearly full store, as a revocation may (ST17).
+    """
+    if await recorded_text(store, HOSTING_MODE_KEY) == mode:
+        return
+    with suppress(StoreFull):  # a node also starts on a full disk, for reading
+        await store.commit(Commit(puts=(Put(HOSTING_MODE_KEY, mode.encode()),), reserve=""))
 
 
 def hosting_policy(hosting: Hosting) -> HostingPolicy:
@@ -195,7 +223,8 @@ async def report_state(services: Services) -> None:
     A restored node refuses tokens that expire before a time, because they may have been used before
     the restore (BK5).
     """
-    if text := await restore_wait(services.store, services.now()):
+    text = await restore_wait(services.store, services.now())
+    if text:
         tell_operator(text, level="warning")
 
 
@@ -215,7 +244,8 @@ async def _claim_release_record(config: Config, store: Store) -> None:
             ),
         )
     record = await current_release(store)  # another process may have written it first
-    if (difference := loosened(config.release, record)) is not None:
+    difference = loosened(config.release, record)
+    if difference is not None:
         raise ReleaseLoosened(
             difference,
             hint="print the release record with sealspace admin release show, and change the record"
