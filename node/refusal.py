@@ -145,7 +145,6 @@ REFUSALS = {
     "sql-admin-needed": "Unauthorized Action: {} / tinycloud.sql/admin",
     # The body of an SQL request exceeds its limit.
     "sql-too-large": "SQL request exceeds {} bytes",
-    # One request changes more of a database than its log may hold (SQ30).
     # The space has the maximum number of databases.
     "sql-too-many-databases": "Too many databases in this space",
     # Nothing was ever written to the database.
