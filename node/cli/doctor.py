@@ -111,9 +111,10 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
     yield diagnosed("python", python)
     yield diagnosed("clock", _clock)
-    of_a_node = [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]
-    is_set = not {NODE_VARIABLE, HOME_VARIABLE, TOKEN_VARIABLE}.issuperset(of_a_node)
-    if config_file is not None or data is not None or is_set or Path(Store().data).is_dir():
+    variables = {name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)}
+    settings = variables - {NODE_VARIABLE, HOME_VARIABLE, TOKEN_VARIABLE}  # which owners set
+    is_node_named = config_file is not None or data is not None
+    if is_node_named or settings or Path(Store().data).is_dir():
         yield from _node_here(config_file, data)
     else:
         yield Diagnosis(
@@ -122,7 +123,7 @@ def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
             text="no settings are given, and the current folder has no folder `data`",
             next_step="check a node's settings, disk and store: sealspace doctor --data DIR",
         )
-    if (config_file is None and data is None) or shared().given_home or shared().given_node:
+    if not is_node_named or shared().given_home or shared().given_node:
         yield from _login(owner_home(), shared().node)
     else:  # the login of this shell's user may be at another node than the one being checked
         yield Diagnosis(
@@ -178,7 +179,8 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
 
 def _disk(folder: Path) -> str:
     if not folder.exists():
-        _require_free_disk(next(filter(Path.is_dir, folder.parents)))
+        nearest_parent = next(filter(Path.is_dir, folder.parents))
+        _require_free_disk(nearest_parent)
         return f"{folder} will be created by the first start"
     if not folder.is_dir():
         raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
@@ -189,17 +191,18 @@ def _disk(folder: Path) -> str:
 
 
 def _require_free_disk(folder: Path) -> None:
-    """Check that a folder is writable and has enough free space."""
+    """Raise StoreMisused unless a folder is writable and has enough free space."""
     try:
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            pass  # only to see whether it can be made
     except OSError as error:
         reason = (error.strerror or "refused").lower()
         raise StoreMisused(
             f"cannot create a file in {folder}: {reason}", hint=f"ls -ld {folder}; df -h {folder}"
         ) from None
-    if text := low_space(folder):
-        raise StoreMisused(text, hint=FREE_SPACE)
+    shortage = low_space(folder)
+    if shortage:
+        raise StoreMisused(shortage, hint=FREE_SPACE)
 
 
 # --- an owner's login -----------------------------------------------------------------------------
@@ -218,29 +221,33 @@ def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
     else:
         login = diagnosed("login", lambda: _key_and_session(home, profile))
         node = node or profile.node
-    if (url := node) is not None:
+    url = node
+    if url is not None:
         yield diagnosed("node", lambda: asyncio.run(_node(url, home)))
     yield login
 
 
 def _key_and_session(home: OwnerHome, profile: Profile) -> str:
+    """Check the owner's key file and the session of the last login."""
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
         raise DoctorWarning(
             f"the key file {profile.key_file} is outside the folder of this owner",
             hint=f"name the key to use: {again} --key-file FILE",
         )
-    if profile.key_file is not None and not profile.is_keystore:  # a keystore needs its password
-        home.wallet()
+    # A keystore cannot be read without its password, which this command does not ask for.
+    if profile.key_file is not None and not profile.is_keystore:
+        home.wallet()  # raises an error if the key cannot be read
+    who = f"{profile.owner} at {profile.node}"
     end = home.session().expires_at
+    if end is None:
+        return who
     now = SystemClock.now()
-    if end is not None and end <= now:
+    if end <= now:
         raise NotSignedIn(f"the session ended at {time_text(end)}", hint=again)
-    if end is not None and end <= now + _SOON_S:
+    if end <= now + _SOON_S:
         raise DoctorWarning(f"the session ends at {time_text(end)}", hint=again)
-    return f"{profile.owner} at {profile.node}" + (
-        "" if end is None else f", until {time_text(end)}"
-    )
+    return f"{who}, until {time_text(end)}"
 
 
 async def _node(url: str, home: OwnerHome) -> str:
@@ -261,7 +268,7 @@ async def _node(url: str, home: OwnerHome) -> str:
             expected = home.session().node_id
         except NotSignedIn:
             expected = None
-        if expected not in (None, node_id):
+        if expected is not None and expected != node_id:
             raise NodeMismatch(
                 f"{url} is another node than at the login: {printable(node_id)}, not {expected}",
                 hint=f"if the node was replaced: sealspace login {url}; otherwise do not trust"

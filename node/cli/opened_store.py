@@ -39,6 +39,11 @@ async def opened_store(
     """Open the existing store named in the settings.
 
     It is in the data folder, or in the database at `store.url`.
+
+    Args:
+        config: The settings.
+        may_be_moved: Whether to open a store that was moved away, which can only be read.
+        is_for_reading: Whether the caller only reads.
     """
     if not has_store(config):
         raise StoreMisused(
@@ -52,8 +57,7 @@ async def opened_store(
             try:
                 store = open_store(config)
             except StoreLocked:
-                # A node runs on this folder. Only its storekeeper may write, so send commits to
-                # that.
+                # A node runs on this folder. Only its storekeeper may write, so connect to that.
                 store = connect_lmdb(config.data)
         try:
             yield store
@@ -94,10 +98,13 @@ def own_secret(config: Config, identity: Identity | None) -> bytes:
 
     Raises SecretUnusable if the secret belongs to another node than the store.
     """
-    secret = load_root_secret(config, None)
-    if identity is not None and (did := Keyring(secret).node_did) != identity.node_did:
+    secret = load_root_secret(config, None)  # None: there is a store, so no secret may be made
+    if identity is None:
+        return secret
+    secret_did = Keyring(secret).node_did
+    if secret_did != identity.node_did:
         raise SecretUnusable(
-            f"the store belongs to {identity.node_did}, but the root secret to {did}",
+            f"the store belongs to {identity.node_did}, but the root secret to {secret_did}",
             hint=wrong_secret_hint(config, identity.node_did),
         )
     return secret

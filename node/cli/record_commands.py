@@ -58,8 +58,10 @@ async def export_audit(config: Config, store: Store, after: int) -> None:
             " that covers the removed entries"
         )
     now = SystemClock.now()
-    while (await seal_batch(store, chain, now=now, is_last=True)).more:
-        pass
+    has_more = True
+    while has_more:
+        sealed = await seal_batch(store, chain, now=now, is_last=True)
+        has_more = sealed.more
     async for line in exported_lines(store, chain, after=after):
         print_exactly(line.removesuffix(b"\n"))
 
@@ -75,20 +77,23 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
     `retention.audit_days`.
     """
     chain = await _chain(config, store)
-    entry = b""
+    last_entry = b""
 
-    def note_entry(_: int, text: bytes) -> None:
-        nonlocal entry
-        entry = text
+    def note_entry(_number: int, text: bytes) -> None:
+        nonlocal last_entry
+        last_entry = text
 
     try:
+        # FILE may be anything, also one endless line, so each read is limited. The limit is above
+        # the longest valid line, so that a longer one is refused.
         lines = iter(lambda: file.readline(MAX_ENTRY_BYTES + 2), b"")
         verified = verify_export(lines, node_did=chain.node_did, on_entry=note_entry)
     except AuditChainBroken as error:
         raise AuditRefuted(
             f"the export is not a valid audit chain: {error}", hint="export it again"
         ) from error
-    # Entries removed without an export are gone; they must not block confirming later ones.
+    # Entries that were removed without an export are gone, and no export can contain them. They
+    # must not prevent later exports from being confirmed.
     progress = await read_pruning(store)
     before = max(progress.exported, progress.pruned)
     if verified.after > before:
@@ -97,11 +102,11 @@ async def kept(config: Config, store: Store, file: BinaryIO) -> None:
             f" exports end at entry {before}",
             hint=f"sealspace admin audit export --after {before}",
         )
-    if verified.store_id != chain.store_id or not entry:
+    if verified.store_id != chain.store_id or not last_entry:
         raise AuditRefuted(
             "the export is empty or belongs to another store", hint="export it again"
         )
-    if not await note_exported(store, number=verified.number, entry=entry):
+    if not await note_exported(store, number=verified.number, entry=last_entry):
         raise AuditRefuted(
             "the export's last entry differs from this store's", hint="export it again"
         )
@@ -179,15 +184,12 @@ async def export_receipts(_: Config, store: Store, network: NetworkId | None, fo
             raise ReceiptInvalid(
                 f"a stored receipt cannot be read: {error}", hint="restore a backup"
             ) from error
-        found = (await store.read([document_key(digest) for digest in digests])).records
-        keep_receipt(
-            folder,
-            text,
-            {
-                digest: one.value
-                for digest, one in zip(digests, found, strict=True)
-                if one and one.value
-            },
-        )
+        rows = (await store.read([document_key(digest) for digest in digests])).records
+        documents = {
+            digest: row.value
+            for digest, row in zip(digests, rows, strict=True)
+            if row is not None and row.value
+        }
+        keep_receipt(folder, text, documents)
         count += 1
     print_json({"receipts": count})

@@ -25,9 +25,10 @@ def database_findings(config: Config) -> Sequence[tuple[str, str, str]]:
     Returns:
         Findings as (severity, text, next step).
     """
-    if (url := config.store.url) is None:
+    url = config.store.url
+    if url is None:
         return []
-    from spaces.store.postgres.requirements import examine
+    from spaces.store.postgres.requirements import examine  # needs the extra `postgres`
 
     try:
         return asyncio.run(examine(url))
@@ -49,7 +50,7 @@ async def check_store(config: Config) -> str:
             try:
                 identity = await recorded_identity(store)
                 record = await recorded_release(store)
-            except StoreMoved:
+            except StoreMoved:  # `opened_store` converts it
                 raise
             except (SpaceError, EncryptionError) as error:
                 raise StoreMisused(
@@ -61,19 +62,22 @@ async def check_store(config: Config) -> str:
     except StoreMisused as error:
         if error.code == StoreMoved.code:
             async with opened_store(config, may_be_moved=True) as store:
-                if (identity := await recorded_identity(store)) is not None:
-                    error.message += f"; it belongs to {identity.node_did}"
+                moved = await recorded_identity(store)
+            if moved is not None:
+                error.message += f"; it belongs to {moved.node_did}"
         raise
-    if identity is None or record is None:
+    if identity is None or record is None:  # the first start has not finished
         return "new"
-    own_secret(config, identity)
-    if (difference := loosened(config.release, record)) is not None:
+    own_secret(config, identity)  # raises an error if the secret belongs to another store
+    difference = loosened(config.release, record)
+    if difference is not None:
         raise StoreMisused(difference, hint="sealspace admin release show")
     text = f"belongs to {identity.node_did}, attestation {record.mode}"
     return f"{text}; {wait}" if wait else text
 
 
 async def _check_large_values(config: Config, store: Store, identity: Identity | None) -> None:
+    """Check that the store's large values are where the settings say, and that a bucket works."""
     recorded = await recorded_location(store)
     if identity is not None and recorded != location_text(config):
         raise StoreMisused(

@@ -62,16 +62,15 @@ def receive_launch() -> Launch:
     """Read this process's settings from standard input.
 
     This also sets up the logs. From then on, the process ends when the supervisor ends.
-
-    Objects that were imported so far live as long as the process, so the garbage collector skips
-    them.
     """
+    # Objects that were imported so far live as long as the process, so the garbage collector, which
+    # was off during the imports, skips them.
     gc.freeze()
     gc.enable()
     line = sys.stdin.buffer.readline(_MAX_LAUNCH_BYTES)
     if not line.endswith(b"\n"):  # the supervisor is gone
         sys.exit(0)
-    end_with_parent()
+    end_with_parent()  # reads standard input, so not before the settings are read
     launch = msgspec.json.decode(line, type=Launch)
     configure_logs(launch.config.log.level, is_json=launch.config.log.format == "json")
     return launch
