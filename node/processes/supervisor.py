@@ -55,14 +55,15 @@ def report_to_manager(state: bytes) -> None:
     `NOTIFY_SOCKET`. Without one nothing is sent, and a manager that does not listen is ignored.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
-    # a path or an abstract name; `vsock:` addresses a virtual machine's host
-    if not address.startswith(("/", "@")):
+    if address.startswith("@"):  # an abstract name, which the kernel marks with a NUL
+        address = f"\0{address[1:]}"
+    elif not address.startswith("/"):  # unset, or not a Unix socket, such as `vsock:…`
         return
     with (
         suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender,
     ):
-        sender.sendto(state, f"\0{address[1:]}" if address.startswith("@") else address)
+        sender.sendto(state, address)
 
 
 _FIRST_DELAY_S = 0.1
@@ -106,6 +107,7 @@ class NodeProcess:
     def spawn(self, *, pass_fds: list[int]) -> None:
         """Start the child process, which then waits for its settings."""
         self._process = subprocess.Popen(  # noqa: S603  # our own interpreter with our own code
+            # The code reads no argument. This one shows in `ps` which process it is.
             own_program(_CODE.format(self.command), self.command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -129,16 +131,23 @@ class NodeProcess:
     def reap(self) -> int:
         """Reap the ended process and schedule its restart.
 
+        A process that ran for long is restarted at once. Otherwise each further failure doubles the
+        delay.
+
         Return the exit status.
         """
         assert self._process is not None
-        with suppress(BrokenPipeError), self._process as process:  # closes the pipes too
+        # The `with` closes the pipes. What the process has not read of its settings is lost.
+        with suppress(BrokenPipeError), self._process as process:
             status = process.wait()
-        steady = time.monotonic() - self._started_at > _STEADY_S
-        self.failures = 0 if steady else self.failures + 1
-        self.due_at = time.monotonic()
-        if not steady:
-            self.due_at += min(_FIRST_DELAY_S * 2 ** (self.failures - 1), _LONGEST_DELAY_S)
+        now_s = time.monotonic()
+        if now_s - self._started_at > _STEADY_S:
+            self.failures = 0
+            self.due_at = now_s
+        else:
+            delay_s = min(_FIRST_DELAY_S * 2**self.failures, _LONGEST_DELAY_S)
+            self.failures += 1
+            self.due_at = now_s + delay_s
         self._process = None
         self.ready = self.launched = False
         self.unread = b""
@@ -242,10 +251,12 @@ class Supervisor:
         check_clock(SystemClock())  # a wrong clock would accept documents that have ended (AT17)
         if self._metrics is not None:
             self._metrics.start()
-        for child in sorted(self._children, key=lambda child: child not in self._workers):
-            if child is not self._sqlkeeper:  # its socket is not bound yet
-                self._spawn(child)  # workers first: their imports take longest
-        # the processes import their modules meanwhile
+        for worker in self._workers:  # first, because their imports take longest
+            self._spawn(worker)
+        if not self._config.is_shared:
+            self._spawn(self._storekeeper)
+        # The keeper of SQL processes is started later (`_spawn_due`): its socket is not bound yet.
+        # The processes import their modules during the following checks.
         refuse_foreign_distribution()
         self._load_secret()
         if self._config.store.url is not None:
@@ -258,15 +269,17 @@ class Supervisor:
         needed_bytes = maxsize
         while True:
             needed_bytes = report_disk(self._config.data, needed_bytes)
-            due = [
-                child.due_at - time.monotonic()
-                for child in self._children
-                if not child.running and self._can_start(child)
-            ]
-            for key, _ in self._selector.select(max(0.0, min([_DISK_CHECK_S, *due]))):
-                if key.data is not None:
-                    self._read_status(key.data)
-                elif received := _received_signals(self._woken):
+            waits_s = [_DISK_CHECK_S]
+            for child in self._children:
+                if not child.running and self._can_start(child):
+                    waits_s.append(child.due_at - time.monotonic())
+            for key, _ in self._selector.select(max(0.0, min(waits_s))):
+                process: NodeProcess | None = key.data  # None for the socket of signals
+                if process is not None:
+                    self._read_status(process)
+                    continue
+                received = _received_signals(self._woken)
+                if received:
                     self._stopped_by = signal.Signals(received[0]).name
                     return
             self._bind_sql_socket()
@@ -293,6 +306,8 @@ class Supervisor:
         self._bound.close()
         if self._sms is not None:
             self._sms.close()
+        # Workers have the time for the drain and two seconds more. The other processes then have
+        # two seconds more than that, or from now if the workers took longer.
         deadline = time.monotonic() + self._config.http.drain_s
         forced = False
         for children in (self._workers, (self._storekeeper, self._sqlkeeper)):
@@ -319,13 +334,14 @@ class Supervisor:
         )
 
         self._secret = load_root_secret(self._config, SystemEntropy(), on_made=_report_new_secret)
-        # Workers state the secret's origin in the node's evidence. The secret itself is sent in
-        # `Launch.secret`, to workers only.
+        # The secret itself is sent in `Launch.secret`, to workers only. These settings tell them
+        # where it comes from, which they state in the node's evidence.
         self._child_config = msgspec.structs.replace(
             self._config, secret=Secret(platform=secret_origin(self._config) == "platform")
         )
 
     def _can_start(self, child: NodeProcess) -> bool:
+        """Return whether a process can run: the keeper of SQL processes needs its socket."""
         return child is not self._sqlkeeper or self._sql_socket is not None
 
     def _bind_sql_socket(self) -> None:
@@ -347,13 +363,15 @@ class Supervisor:
         self._sql_socket.listen(_SQL_BACKLOG)
 
     def _spawn(self, child: NodeProcess) -> None:
-        tables: tuple[ConnectionCounts | socket.socket | None, ...]
-        tables = (self._bound, self._counts, self._sms)
+        """Start a process with the sockets and the table that it inherits."""
+        inherited: tuple[ConnectionCounts | socket.socket | None, ...]
         if child is self._storekeeper:
-            tables = ()
+            inherited = ()
         elif child is self._sqlkeeper:
-            tables = (self._sql_socket,)
-        child.spawn(pass_fds=[table.fileno() for table in tables if table is not None])
+            inherited = (self._sql_socket,)
+        else:
+            inherited = (self._bound, self._counts, self._sms)
+        child.spawn(pass_fds=[one.fileno() for one in inherited if one is not None])
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
 
     def _launch(self) -> None:
@@ -394,7 +412,7 @@ class Supervisor:
 
     def _read_status(self, child: NodeProcess) -> None:
         received = os.read(child.status_fd, _READ_BYTES)
-        if not received:
+        if not received:  # the process has closed its end of the pipe
             self._ended(child)
             return
         *lines, child.unread = (child.unread + received).split(b"\n")
@@ -461,7 +479,7 @@ def _refuse_pooling(url: str) -> None:
     from spaces.space_errors import StoreUnavailable
     from spaces.store.postgres.requirements import POOLED, examine
 
-    with suppress(StoreUnavailable):  # workers retry and report it
+    with suppress(StoreUnavailable):  # workers retry, and report that the database is unavailable
         if POOLED in asyncio.run(examine(url)):
             raise StoreMisused(POOLED.text, hint=POOLED.next_step)
 
@@ -493,7 +511,12 @@ def _signals() -> Iterator[socket.socket]:
 def report_disk(folder: Path, before_bytes: int) -> int:
     """Log a warning if the free disk space fell below a lower threshold than before.
 
-    Returns the lowest threshold above the free space.
+    Args:
+        folder: a folder on the disk.
+        before_bytes: the result of the last call.
+
+    Returns:
+        The lowest threshold above the free space.
     """
     # Imported here: the workers are already starting.
     from spaces.store.durable import FREE_SPACE, free_space, low_space
@@ -518,7 +541,10 @@ def _received_signals(woken: socket.socket) -> bytes:
 
 
 def _end(children: tuple[NodeProcess, ...], deadline: float, *, hurry: socket.socket) -> bool:
-    """End processes, and return whether one had to be killed."""
+    """End processes, and return whether one had to be killed.
+
+    They are killed at the deadline, or as soon as a signal arrives at the socket `hurry`.
+    """
     killed = False
     for child in children:
         child.signal(signal.SIGTERM)

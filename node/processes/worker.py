@@ -7,7 +7,7 @@ it accepts no more connections, finishes requests in progress and ends.
 import asyncio
 import signal
 import socket
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import msgspec
 
@@ -48,7 +48,7 @@ def main() -> int:
 
 async def _work(launch: Launch) -> None:
     config = launch.config
-    is_first = launch.worker == 0
+    is_first = launch.worker == 0  # what one process of a node does, the first worker does
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     store = shared_store(config) if config.is_shared else connect_lmdb(config.data)
@@ -71,7 +71,7 @@ async def _work(launch: Launch) -> None:
             await load_collateral(services)
             if not launch.again:
                 await report_state(services)
-        # the databases' files are not those of connections (H11)
+        # Fewer connections than the settings allow, if the process may open only few files (H11).
         http = msgspec.structs.replace(config.http, max_connections=own_files(config).connections)
         with socket.socket(fileno=launch.listen_fd) as bound:
             listener = await start_listener(
@@ -92,12 +92,10 @@ async def _work(launch: Launch) -> None:
                         http,
                     )
                 )
-            async with (
-                housekeeping(services),
-                nullcontext()
-                if metrics is None
-                else metrics.of(services, listener, reads_store=is_first),
-            ):
+            recording: AbstractAsyncContextManager[None] = nullcontext()
+            if metrics is not None:
+                recording = metrics.of(services, listener, reads_store=is_first)
+            async with housekeeping(services), recording:
                 loop = type(asyncio.get_running_loop())  # uvloop's or asyncio's
                 log_event("worker-started", event_loop=loop.__module__.partition(".")[0])
                 report_ready()
