@@ -146,12 +146,13 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
 
 async def _back_up(config: Config, file: Path, passphrase: str | None) -> BackupSummary:
     async with opened_store(config, is_for_reading=True) as store:
-        # This command does not see what `serve` was given by options or variables (ST18).
+        # This command does not see what `serve` was given by options or variables, so the mode is
+        # the one that the last start has recorded (ST18).
         mode = await recorded_text(store, HOSTING_MODE_KEY) or config.hosting.mode
         served = replace(config, hosting=replace(config.hosting, mode=mode))
         sealed = None
         if passphrase is not None:
-            if secret_origin(config) == "platform":  # such a secret never leaves it (BK8)
+            if secret_origin(config) == "platform":  # a platform's secret never leaves it (BK8)
                 raise SecretUnusable(
                     "the root secret comes from the platform and cannot be exported",
                     hint="make the backup without --with-secret",
@@ -176,14 +177,11 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     done=lambda done: show(done, None),
                 )
         except SpaceError as error:
+            hint = "sealspace admin check"
+            if isinstance(error, StoreFull):
+                hint = "free disk space, or write the backup to another disk"
             raise StoreMisused(
-                f"the backup was not written: {error}",
-                hint=(
-                    "free disk space, or write the backup to another disk"
-                    if isinstance(error, StoreFull)
-                    else "sealspace admin check"
-                ),
-                code=error.code,
+                f"the backup was not written: {error}", hint=hint, code=error.code
             ) from error
 
 
@@ -197,7 +195,7 @@ def _read_passphrase(file: Path | None, *, twice: bool) -> str:
             file,
             "passphrase file",
             SecretUnusable,
-            # at most four bytes for each character, and the end of the line
+            # A character has at most four bytes in UTF-8, and the end of the line two.
             most_bytes=4 * _MAX_PASSPHRASE_CHARS + 2,
         )
         passphrase = data.partition(b"\n")[0].decode("utf-8", "surrogateescape").rstrip("\r")
@@ -271,10 +269,13 @@ def restore(
                     hint="set invocation.max_lifetime_s and release.challenge_s to the values in"
                     f" the backup; to print them: tar -xOf {file} settings.toml",
                 )
-            secret = None if as_new or without_secret else _opened_secret(backup, passphrase_file)
+            secret = None
+            if not as_new and not without_secret:
+                secret = _opened_secret(backup, passphrase_file)
             handle_signals_like_ctrl_c()  # a signal then removes the unfinished folder
+            total_bytes = os.fstat(stream.fileno()).st_size
             restored, shown = asyncio.run(
-                _restore(config, backup, secret, os.fstat(stream.fileno()).st_size, as_new=as_new)
+                _restore(config, backup, secret, total_bytes, as_new=as_new)
             )
         except (StoreMisused, SpaceError) as error:
             hints = {
@@ -282,10 +283,10 @@ def restore(
                 f" {file}, use another copy of the backup",
                 StoreFull.code: "free disk space, or restore into a folder on another disk",
             }
+            # An error that knows its next step takes precedence over the hint for its code.
+            hint = getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor")
             raise StoreMisused(
-                f"nothing was restored: {error.args[0]}",
-                hint=getattr(error, "next_step", None) or hints.get(error.code, "sealspace doctor"),
-                code=error.code,
+                f"nothing was restored: {error.args[0]}", hint=hint, code=error.code
             ) from error
     _print_restored(config, file, backup.header, restored, shown)
     return FAILED if restored.left_out else 0
@@ -347,7 +348,8 @@ async def _restore(
             restored = await restore_backup(
                 backup, staging, done=lambda done: show(done, total_bytes)
             )
-            with damaged_pages():
+            # The rows come from the backup, and damaged ones may crash the process that reads them.
+            with damaged_pages():  # converts the error for a crash
                 finished = run_in_subprocess(
                     _finish_restore,
                     str(staging),
@@ -355,6 +357,7 @@ async def _restore(
                     longest_life_s(config),
                     new_node_did,
                 )
+            # A value may be missing in the backup and again in the check of the rows: name it once.
             restored.left_out = list(dict.fromkeys(restored.left_out + finished.missing))
             if config.store.url is not None:
                 # Needs the extra `postgres`.
@@ -379,7 +382,8 @@ async def _restore(
 def _finish_restore(
     staging: str, header: Header, longest_life_s: int, new_node_did: str | None
 ) -> FinishedRestore:
-    with damaged_pages():
+    """Finish a restore, in a subprocess (`run_in_subprocess`)."""
+    with damaged_pages():  # converts errors for damage that did not crash the subprocess
         made = finish_restore(
             Path(staging),
             header,
@@ -486,10 +490,13 @@ def _damaged(text: str) -> Checked:
 
 
 def _checked(config: Config, opens: bool) -> Checked:
+    """Check the store, in a subprocess (`run_in_subprocess`)."""
     try:
         return asyncio.run(_check(config, opens))
     except NodeError as error:
-        reason = error.__cause__ and error.__cause__.__cause__
+        # `opened_store` raises it from a `SpaceError`, which the store raises from LMDB's error.
+        store_error = error.__cause__
+        reason = None if store_error is None else store_error.__cause__
         if not isinstance(reason, lmdb.CorruptedError | lmdb.InvalidError | lmdb.PageNotFoundError):
             raise
         return _damaged(f"cannot be opened ({type(reason).__name__}): its pages are damaged")
@@ -505,6 +512,7 @@ async def _check(config: Config, opens: bool) -> Checked:
         networks = set[str]()
         readers = dict(_READERS)
         if opens:
+            # The reader of networks is replaced by one that also opens each network's key.
             keyring = Keyring(own_secret(config, await recorded_identity(store)))
 
             def opened_network(value: bytes) -> NetworkRecord:
@@ -532,6 +540,8 @@ async def _check(config: Config, opens: bool) -> Checked:
 def _reader(
     decode: Callable[[bytes], Decoded], key_of: Callable[[Decoded], bytes]
 ) -> Callable[[bytes], bytes]:
+    """Return a function that decodes a row's value, and returns the key that the row must have."""
+
     def read(value: bytes) -> bytes:
         try:
             return key_of(decode(value))
@@ -545,6 +555,7 @@ def _network_key(record: NetworkRecord) -> bytes:
     return network_row_key(record.network_id)
 
 
+# Readers of the rows that `spaces` cannot decode, by the first byte of keys or by whole keys.
 _READERS = {
     NETWORKS_PREFIX: _reader(decode_network, _network_key),
     EVIDENCE_PREFIX: _reader(
@@ -607,11 +618,13 @@ def run_in_subprocess(
                 process.stdin.write(msgspec.json.encode(task) + b"\n")
                 process.stdin.flush()
             data = process.stdout.read(_MAX_ANSWER_BYTES + 1)
+            # After too long an answer do not wait: the subprocess may be blocked, writing the rest.
             status = process.wait() if len(data) <= _MAX_ANSWER_BYTES else 1
         finally:
             process.kill()
-    if -status in _OF_DAMAGED_PAGES:
-        name = signal.Signals(-status).name
+    signal_number = -status  # `Popen` gives a negative status to a process that a signal ended
+    if signal_number in _OF_DAMAGED_PAGES:
+        name = signal.Signals(signal_number).name
         raise RecordDamaged(
             f"the process that read the store crashed with {name}: the store's file was truncated"
             " or overwritten"
@@ -619,8 +632,8 @@ def run_in_subprocess(
     if status == _REFUSED:
         refusal = msgspec.json.decode(data, type=StartRefusal)
         raise StoreMisused(refusal.text, hint=refusal.hint, code=refusal.code)
-    if status:
-        ending = signal.Signals(-status).name if status < 0 else "an error"
+    if status != 0:
+        ending = signal.Signals(signal_number).name if signal_number > 0 else "an error"
         raise StoreMisused(
             f"the process that read the store was terminated by {ending}",
             hint="run the command again",
@@ -630,16 +643,16 @@ def run_in_subprocess(
 
 
 def do_task(name: str) -> None:
-    """Call a function with arguments from standard input.
+    """Call a function of this module with arguments from standard input.
 
-    The result is printed as JSON.
+    This is what the subprocess of `run_in_subprocess` does. The result is printed as JSON.
     """
     do = globals()[name]
-    *kinds, _ = get_type_hints(do).values()
+    *argument_types, _return_type = get_type_hints(do).values()
     task = msgspec.json.decode(
-        sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(kinds))
+        sys.stdin.buffer.readline(_MAX_TASK_BYTES), type=GenericAlias(tuple, tuple(argument_types))
     )
-    end_with_parent()
+    end_with_parent()  # it reads standard input, so the task has to be read first
     status = _REFUSED
     try:
         reply: object = do(*task)

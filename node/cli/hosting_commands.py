@@ -73,6 +73,7 @@ async def remove(config: Config, store: Store, dids: Sequence[Principal]) -> Non
             store, owner, admits=False, now=SystemClock.now(), entropy=SystemEntropy()
         )
         tell(f"{owner}: {'removed' if was_there else 'was not admitted'}")
+        # A DID has several spellings, so parsed ones are compared.
         if owner in map(_owner, config.hosting.listed):
             tell(
                 f"{owner}: hosting.listed still admits this owner; next: remove the DID from"
@@ -102,7 +103,8 @@ async def list_owners(config: Config, store: Store) -> None:
 
 
 _MAX_BYTES = 1 << 62
-_UNITS = (None, "KiB", "MiB", "GiB", "TiB")
+_BYTES_IN = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+"""The number of bytes in each unit; None is for a number without a unit."""
 
 
 def _id(text: str) -> str:
@@ -117,12 +119,14 @@ def _id(text: str) -> str:
 
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]{1,19})(KiB|MiB|GiB|TiB)?", text)
-    size_bytes = -1 if match is None else int(match[1]) << 10 * _UNITS.index(match[2])
-    if not 0 <= size_bytes <= _MAX_BYTES:
-        raise ConfigurationError(
-            f"{text[:24]} is not a valid size", hint="use the form 1000000 or 500MiB"
-        )
-    return size_bytes
+    if match is not None:
+        number, unit = match.groups()
+        size_bytes = int(number) * _BYTES_IN[unit]
+        if size_bytes <= _MAX_BYTES:
+            return size_bytes
+    raise ConfigurationError(
+        f"{text[:24]} is not a valid size", hint="use the form 1000000 or 500MiB"
+    )
 
 
 _SPACE = click.argument("space", metavar="SPACE", type=_id)
@@ -203,6 +207,10 @@ async def _show(config: Config, store: Store, space: str) -> None:
     view = await show_quota(store, config, space)
     limit, used = view.effective_limit_bytes, view.current_usage_bytes
     is_own = view.override_bytes is not None
+    limit_text = "none" if limit is None else f"{limit} bytes"
+    if is_own:
+        limit_text += ", its own"
+    used_text = "not hosted" if used is None else f"{used} bytes"
     print_result(
         {
             "space": view.space_id,
@@ -212,11 +220,8 @@ async def _show(config: Config, store: Store, space: str) -> None:
             "versionsBytes": view.versions_bytes,
         },
         (
-            (
-                "limit:"
-                f" {'none' if limit is None else f'{limit} bytes'}{', its own' if is_own else ''}"
-            ),
-            f"used: {'not hosted' if used is None else f'{used} bytes'}",
+            f"limit: {limit_text}",
+            f"used: {used_text}",
             f"versions: {view.versions_bytes} bytes",
         ),
     )

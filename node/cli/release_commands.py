@@ -101,7 +101,8 @@ def release() -> None:
 @on_store
 async def show(config: Config, store: Store) -> None:
     """Print the node's policy for key releases as JSON."""
-    print_json(_shown((await _stored(config, store))[0]))
+    record, _stamp = await _stored(config, store)
+    print_json(_shown(record))
 
 
 @release.command("set")
@@ -156,12 +157,15 @@ def set_terms(
     if attestation is not None:
         changes["mode"] = attestation
     if trust_root or intel_root:
+        # Without a file, this is Intel's root.
         changes["trust_roots"] = (read_trust_root(trust_root).sha256,)
-    if node_policy or no_node_policy:
-        changes["node_policy"] = node_policy and read_node_policy(node_policy)
+    if node_policy:
+        changes["node_policy"] = read_node_policy(node_policy)
+    elif no_node_policy:
+        changes["node_policy"] = None
     if node_policy_suffices is not None:
         changes["node_policy_suffices"] = node_policy_suffices
-    if key_providers or no_key_provider:
+    if key_providers or no_key_provider:  # with `--no-key-provider`, the list is empty
         changes["key_providers"] = key_providers_named(key_providers, where="--key-provider")
     if not changes:
         raise click.UsageError("nothing to set; see `sealspace admin release set --help`")
@@ -169,6 +173,7 @@ def set_terms(
 
 
 async def _change(config: Config, store: Store, changes: dict[str, Any]) -> ReleaseRecord:
+    """Write the changed policy and its audit record in one commit."""
     former, stamp = await _stored(config, store)
     record = replace(former, **changes)
     audit = AuditRecord(
@@ -185,6 +190,7 @@ async def _change(config: Config, store: Store, changes: dict[str, Any]) -> Rele
 
 
 async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
+    """Return the stored policy, and the stamp of its row."""
     row = await read_row(store, RELEASE_RECORD_KEY)
     if row is None or row.value is None:
         raise StoreMisused(
@@ -237,13 +243,19 @@ async def import_files(config: Config, store: Store, files: tuple[Path, ...]) ->
         )
     clock = SystemClock()
     rules = refresh_rules(config.collateral)
-    found = []
+    shown = []
     for path in files:
-        one = await import_collateral(
+        document = await import_collateral(
             store, read_collateral_file(path), root=root, clock=clock, source=str(path), rules=rules
         )
-        found.append({"fmspc": one.fmspc.hex(), "ca": one.ca, "ends": time_text(one.ends_at)})
-    print_documents(found, _COLUMNS)
+        shown.append(
+            {
+                "fmspc": document.fmspc.hex(),
+                "ca": document.ca,
+                "ends": time_text(document.ends_at),
+            }
+        )
+    print_documents(shown, _COLUMNS)
 
 
 @collateral.command("list")
@@ -274,6 +286,7 @@ async def list_held(_: Config, store: Store) -> None:
 
 
 def _description(entry: FamilyCollateral) -> dict[str, object]:
+    """Return the members that `collateral list` shows of a platform family."""
     (fmspc, ca), state, document = entry
     described: dict[str, object] = {"fmspc": fmspc.hex(), "ca": ca}
     if document is None:
@@ -285,7 +298,8 @@ def _description(entry: FamilyCollateral) -> dict[str, object]:
             "issued": time_text(document.tcb_info.window.starts_at),
             "ends": time_text(document.ends_at),
             "windows": {
-                name: [time_text(w.starts_at), time_text(w.ends_at)] for name, w in document.windows
+                name: [time_text(window.starts_at), time_text(window.ends_at)]
+                for name, window in document.windows
             },
             "refreshed": time_text(state.refreshed_at),
         }
