@@ -126,10 +126,10 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
             )
         )
         backend = await _start_backend(stack, node.url, platform, name)
-        new = () if (home / "wallet.key").exists() else ("--new",)
-        await stack.enter_async_context(
-            _running(folder, "login", node.url, "--home", str(home), *new, *trust)
-        )
+        login = ["login", node.url, "--home", str(home), *trust]
+        if not (home / "wallet.key").exists():  # the first start in this folder
+            login.append("--new")
+        await stack.enter_async_context(_running(folder, *login))
         commands = [
             f"export {HOME_VARIABLE}={shlex.quote(str(home))}",
             f"{program} secret put {name}",
@@ -157,8 +157,11 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
             f"or pass the secret to a command of your own: {program} run -- COMMAND",
             f"or open the console, signed in as this owner: {program} console",
         )
-        tell("Ctrl-C stops node and backend" + ("" if is_kept else f", and removes {folder}"))
-        await node.read()
+        if is_kept:
+            tell("Ctrl-C stops node and backend")
+        else:
+            tell(f"Ctrl-C stops node and backend, and removes {folder}")
+        await node.read()  # returns only if the node ends by itself
         raise node.failure()
 
 
@@ -166,7 +169,8 @@ async def _run(folder: Path, program: str, *, port: int, name: str, is_kept: boo
 async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
     """Run a sealspace command in a subprocess.
 
-    It is stopped at the end of the block if it still runs.
+    The block begins when a service listens, or when a command without a service has succeeded. The
+    process is stopped at the end of the block if it still runs.
     """
     process = await asyncio.create_subprocess_exec(
         *own_program("from sealspace.cli.root import main; sys.exit(main())", *arguments),
@@ -192,13 +196,14 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
                 f"{running.name} could not be started within {_START_LIMIT_S:.0f} seconds",
                 hint="run sealspace dev again when this machine is less busy",
             ) from None
+        # Without a line that names an address, the stream has ended, and so does the command.
         if not running.url and await process.wait() != 0:
             raise running.failure()
         yield running
     finally:
         if process.returncode is None:
             reading = asyncio.create_task(running.read())  # a full pipe would block the process
-            # A node that gets a second SIGTERM kills its processes.
+            # The signals become more urgent: at the second SIGTERM, a node kills its processes.
             for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
                 with suppress(TimeoutError, ProcessLookupError):
                     # `Process.terminate` could reap a process that has just ended, and the event
@@ -206,7 +211,7 @@ async def _running(folder: Path, *arguments: str) -> "AsyncIterator[_Process]":
                     os.kill(process.pid, number)
                     async with asyncio.timeout(_STOP_LIMIT_S):
                         await process.wait()
-                        break
+                        break  # it has ended: no further signal is needed
             await reading
 
 
@@ -236,6 +241,7 @@ class _Process:
                 if until is not None and text.startswith(until):
                     self.url = text.removeprefix(until)
                     return
+                # Of an error, a command prints `sealspace: <what>` and `next: <what to do>`.
                 kind, _, message = text.partition(": ")
                 if kind == "sealspace":
                     self._message = f"ended: {message}"
@@ -267,11 +273,10 @@ async def _start_backend(stack: AsyncExitStack, node: str, platform: Path, name:
                 value = await backend.read_secret(owner, name)
                 data = value.encode() if isinstance(value, str) else value
                 status = f"read, sha256 {hashlib.sha256(data).hexdigest()[:16]}"
+            except DecryptDenied as error:  # the node's own words say why
+                status = f"refused: {error.refusal.text}"
             except SealspaceError as error:
-                status = (
-                    "refused:"
-                    f" {error.refusal.text if isinstance(error, DecryptDenied) else error.message}"
-                )
+                status = f"refused: {error.message}"
         return web.json_response({name: status})
 
     manifest: JsonObject = {
