@@ -82,6 +82,7 @@ def _run(
     try:
         return asyncio.run(move)
     except SpaceError as error:
+        # Errors of a migration know the next step. Others may be temporary.
         hint: str = getattr(error, "next_step", "run the same command again")
         if isinstance(error, StoreLocked):
             hint = f"stop the node that uses {config.data}"
@@ -106,19 +107,32 @@ async def _moved_objects(config: Config, target: str) -> dict[str, int | str]:
     store = open_store(config)
     try:
         store_id = await started_id(store)
-        files = (open_folder(config), FOLDER)
-        bucket = (open_bucket(config), location_text(config))
-        await bucket[0].claim(store_id)
-        (source, origin), (goal, to) = (files, bucket) if target == "bucket" else (bucket, files)
-        moved = await move_bodies(
-            store,
-            rows_of(config, store),
-            source,
-            goal,
-            origin=origin,
-            to=to,
-            progress=counter("bodies in place", every=100, first=1),
-        )
+        folder = open_folder(config)
+        bucket = open_bucket(config)
+        bucket_location = location_text(config)
+        await bucket.claim(store_id)
+        rows = rows_of(config, store)
+        progress = counter("bodies in place", every=100, first=1)
+        if target == "bucket":
+            moved = await move_bodies(
+                store,
+                rows,
+                folder,
+                bucket,
+                origin=FOLDER,
+                to=bucket_location,
+                progress=progress,
+            )
+        else:
+            moved = await move_bodies(
+                store,
+                rows,
+                bucket,
+                folder,
+                origin=bucket_location,
+                to=FOLDER,
+                progress=progress,
+            )
     finally:
         await store.close()
     return {"bodies": moved.bodies, "bytes": moved.size_bytes, "copied": moved.copied}
