@@ -268,7 +268,6 @@ class Delegations:
         seed = self._caller.entropy.token(32)
         node_id = await self._caller.node_id()
         portable = await self._read_only(
-            # `_read_only` sets the paths and the end.
             MachineGrant(key=Ed25519Signer(seed).did, paths=(), end=0, name=name),
             secrets,
             scope,
@@ -306,7 +305,6 @@ class Delegations:
             The cid of the trust, for SEALSPACE_TRUST. Errors are those of `create_token`.
         """
         portable = await self._read_only(
-            # `_read_only` sets the paths and the end.
             OidcTrust(
                 key=(await self._caller.info()).oidc_did,
                 paths=(),
@@ -645,7 +643,6 @@ class Delegations:
 
     async def _post_revocation(self, request: Request, *cids: str) -> None:
         answer = json_object(await self._caller.transport.require(request))
-        # The node names several delegations in a list, and a single one by itself.
         named = texts_of(answer, "cids") if len(cids) > 1 else (required_text(answer, "cid"),)
         # The answer has to confirm exactly the requested revocations (J10).
         if answer.get("revoked") is not True or sorted(named) != sorted(cids):
@@ -678,8 +675,7 @@ class Delegations:
                 audience=recipient,
                 capabilities=capabilities,
                 proofs=proofs,
-                # The end is rounded down; otherwise it could be a fraction of a second after the
-                # parent's.
+                # The end is rounded down, so that it is never after the parent's.
                 expires_at=int(now + min(ttl_s, left_s)),
                 facts=facts,
                 issuer=session.did,

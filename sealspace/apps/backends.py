@@ -498,12 +498,8 @@ def policy_for(
         # The grace counts from the date of the platform's level, so the level's age is added.
         age_s = max(seen.seen_at - evidence.tcb_date, 0)
         grace_s = int(min(age_s + ttl_s, MAX_SECONDS))
-    td_attributes = DEFAULT_TD_ATTRIBUTES
-    if "attributes" in accept:
-        td_attributes = evidence.td_attributes
-    advisories: tuple[str, ...] = ()
-    if "advisories" in accept:
-        advisories = evidence.advisories
+    td_attributes = evidence.td_attributes if "attributes" in accept else DEFAULT_TD_ATTRIBUTES
+    advisories = evidence.advisories if "advisories" in accept else ()
     try:
         measurements = seen.measurements
         if by_compose:

@@ -14,11 +14,10 @@ Example:
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from functools import partial
-from typing import NamedTuple
 
 from capabilities.abilities import DECRYPT, KV_GET, KV_PUT, NETWORK_CREATE, SET_POLICY
 from capabilities.capability_errors import InvalidJson
@@ -85,7 +84,7 @@ TRIES = 3
 _MOST_PAUSE_S = 60.0
 _NOT_STARTED = frozenset({"node-unavailable", "secret-unreadable", "runner-busy"})
 KEY_TTL_S = 30 * 86_400.0
-_MAX_MESSAGE_CHARS = 600
+
 
 GENERATION_GRANT_TTL_S = 600.0
 """Lifetime of a grant to write generated secrets, seconds."""
@@ -178,7 +177,7 @@ class Runners:
         policy = policy_for(seen, paths=resources, accept=accept, pin=pin, ttl_s=ttl_s)
         await self._backends.require_judgeable(seen)  # before anything is signed
         portable = await self._delegations.delegate(
-            job or seen.did,  # a job grant is for the key of the job (RN245)
+            job or seen.did,
             [
                 *(capability(one, KV_GET) for one in resources),
                 capability(network.text, DECRYPT),
@@ -188,8 +187,7 @@ class Runners:
             run=run,
             wallet=wallet,
         )
-        # Raises if the runner would refuse the grant. The check of a job grant names no recipient.
-        read_run_grant(portable.header, runner=None if job else seen.did)
+        read_run_grant(portable.header, runner=None if job else seen.did)  # as the runner does
         return portable
 
     async def generate(
@@ -243,7 +241,7 @@ class Runners:
         await deliver(seen.url, portable)
         space = session.space or space_of(session.owner, "default")
         await self._ensure_rights(wallet, [call_right(space.text)])
-        signed = await self._signed(
+        answer, authorization = await self._signed(
             seen.url,
             "POST",
             "/secrets/generate",
@@ -251,7 +249,7 @@ class Runners:
             body=json.dumps(body).encode(),
             did=seen.did,
         )
-        return _generation(_object(signed.answer.body), authorization=signed.token)
+        return _generation(_object(answer.body), authorization=authorization)
 
     async def share_project(
         self,
@@ -292,9 +290,7 @@ class Runners:
 
     def _require_owner(self, wallet: AnyWallet | None, what: str) -> None:
         session = self._caller.session
-        signer: str = session.did
-        if wallet is not None:
-            signer = wallet_of(wallet).did
+        signer = session.did if wallet is None else wallet_of(wallet).did
         if not same_principal(signer, session.owner):
             raise InvalidInput(
                 f"{what} must be signed by the owner", hint="sign with the owner's wallet"
@@ -381,8 +377,7 @@ class Runners:
             NotGranted, SessionExpired: as `run_calls.call_headers`.
             CallRefused, BackendUnreachable, BackendAnswerInvalid: as `create_key`.
         """
-        signed = await self._signed(url, "GET", "/keys", "keys")
-        return _accepted(signed.answer)
+        return _accepted((await self._signed(url, "GET", "/keys", "keys"))[0])
 
     async def revoke_key(self, url: str, nonce: int) -> None:
         """Revoke one of the owner's API keys on a runner.
@@ -393,8 +388,7 @@ class Runners:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
             CallRefused: as `keys`, or if there is no such key.
         """
-        signed = await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
-        _accepted(signed.answer)
+        _accepted((await self._signed(url, "DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0])
 
     async def make_task(self, url: str, app: str, body: bytes) -> JsonObject:
         """Make a task, and return its first state.
@@ -407,48 +401,31 @@ class Runners:
             NotGranted, SessionExpired, BackendUnreachable, BackendAnswerInvalid: as `keys`.
             CallRefused: as `keys`, or if the runner refused the task.
         """
-        signed = await self._signed(url, "POST", "/tasks", app, body=body)
-        return _accepted(signed.answer)
+        return _accepted((await self._signed(url, "POST", "/tasks", app, body=body))[0])
 
     async def task(self, url: str, job: str) -> JsonObject:
         """Fetch the state of a task of the session's owner.
 
         Raises the same errors as `make_task`.
         """
-        signed = await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}")
-        return _accepted(signed.answer)
+        return _accepted((await self._signed(url, "GET", f"/tasks/{job}", f"calls/{job}"))[0])
 
     async def task_result(self, url: str, job: str) -> bytes:
         """Fetch the encrypted result of a task.
 
         Raises the same errors as `make_task`.
         """
-        signed = await self._signed(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
-        if not signed.answer.is_success:
-            _accepted(signed.answer)  # raises
-        return signed.answer.body
+        answer, _ = await self._signed(url, "GET", f"/tasks/{job}/result", f"calls/{job}")
+        if not answer.is_success:
+            _accepted(answer)
+        return answer.body
 
-    async def _signed(
-        self,
-        url: str,
-        method: Method,
-        path: str,
-        program: str,
-        *,
-        body: bytes = b"",
-        did: str | None = None,
-    ) -> "_Signed":
-        """Send a request to a runner that this client's session signs; see `_ask_signed`."""
-        return await _ask_signed(
-            url,
-            method,
-            path,
-            program,
-            session=self._caller.session,
-            body=body,
-            did=did,
-            clock=self._caller.clock,
-            entropy=self._caller.entropy,
+    @property
+    def _signed(self) -> partial[Coroutine[None, None, tuple[Answer, str]]]:
+        """The function `_ask_signed` for this client's session."""
+        caller = self._caller
+        return partial(
+            _ask_signed, session=caller.session, clock=caller.clock, entropy=caller.entropy
         )
 
 
@@ -490,15 +467,11 @@ def _generation(answer: Mapping[str, Json], *, authorization: str) -> Generation
 
 
 def _code_of(error: Json) -> str | None:
-    """Return the code of an error in an answer, or None if there is no error.
-
-    An error without a code has the code "None", because `Generation.code` tells failures apart from
-    success.
-    """
+    """Return the code of an error in an answer, or None if there is no error."""
     if error is None:
         return None
     code = error.get("code") if isinstance(error, dict) else None
-    return printable(str(code))
+    return printable(str(code))  # "None" for an error without a code, which is still a failure
 
 
 def _names(answer: Mapping[str, Json], member: str) -> tuple[str, ...]:
@@ -549,55 +522,39 @@ async def call_runner(
     data = json.dumps(dict(body)).encode()
 
     async def ask() -> Answer:
-        signed = await _ask_signed(
-            url,
-            "POST",
-            "/run",
-            program,
-            session=session,
-            body=data,
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-        )
-        return signed.answer
+        return (
+            await _ask_signed(
+                url,
+                "POST",
+                "/run",
+                program,
+                session=session,
+                body=data,
+                clock=SystemClock(),
+                entropy=SystemEntropy(),
+            )
+        )[0]
 
     return await _started(ask, on_wait)
 
 
 async def _started(ask: Callable[[], Awaitable[Answer]], on_wait: Waiting) -> JsonObject:
-    """Call a program, and call it again while its runner cannot start it (RN224)."""
-    tries = 0
+    """Call a program, and call it again while its runner cannot start it (RN224).
+
+    Other codes with status 503 do not exclude that the program ran.
+    """
+    tries = 1
     while True:
         answer = await ask()
-        tries += 1
         members = _object(answer.body)
-        code = _code_of_not_started(answer.status, members)
-        if code is None or tries == TRIES:
-            return members
-        pause_s = min(answer.refusal().retry_after_s or 1.0, _MOST_PAUSE_S)
-        on_wait(code, pause_s)
-        await asyncio.sleep(pause_s)
-
-
-def _code_of_not_started(status: int, members: JsonObject) -> str | None:
-    """Return the code of an answer by which a runner says that it did not start the program.
-
-    Returns None for other answers. Other codes with status 503 do not exclude that the program ran.
-    """
-    if status != 503:
-        return None
-    match members:
-        case {"error": {"code": str(code)}} | {"code": str(code)} if code in _NOT_STARTED:
-            return code
-        case _:
-            return None
-
-
-class _Signed(NamedTuple):
-    """A runner's response to a signed request, and the request's token."""
-
-    answer: Answer
-    token: str
+        match members if answer.status == 503 and tries < TRIES else {}:
+            case {"error": {"code": str(code)}} | {"code": str(code)} if code in _NOT_STARTED:
+                pause_s = min(answer.refusal().retry_after_s or 1.0, _MOST_PAUSE_S)
+                on_wait(code, pause_s)
+                await asyncio.sleep(pause_s)
+                tries += 1
+            case _:
+                return members
 
 
 async def _ask_signed(
@@ -611,7 +568,7 @@ async def _ask_signed(
     did: str | None = None,
     clock: Clock,
     entropy: Entropy,
-) -> _Signed:
+) -> tuple[Answer, str]:
     """Send a signed request to a runner.
 
     Return the response and the request's token. If the runner restarted between its `/info` and the
@@ -629,7 +586,7 @@ async def _ask_signed(
         entropy: source of the token's nonce.
     """
 
-    async def asked(found: RunnerAt) -> _Signed:
+    async def asked(found: RunnerAt) -> tuple[Answer, str]:
         runner = RunnerAt(did or found.did, found.start)
         headers = call_headers(
             session, runner=runner, program=program, body=body, now=clock.now(), entropy=entropy
@@ -647,20 +604,18 @@ async def _ask_signed(
             max_answer_bytes=MAX_ANSWER_BYTES,
             serves_once=True,  # a second attempt would send a used token
         )
-        return _Signed(await ask_backend(url, request, settings=settings), token)
+        return await ask_backend(url, request, settings=settings), token
 
     found = await runner_at(url)
-    signed = await asked(found)
-    if signed.answer.status != 409:
-        return signed
-    match _object(signed.answer.body):
+    answer, token = await asked(found)
+    match _object(answer.body) if answer.status == 409 else {}:
         case {"error": {"code": "call-start"}}:
             again = await runner_at(url)
             # If the start is unchanged, the refusal is false: the runner may have run the program,
             # and a second token could run it again.
             if again.start != found.start:
                 return await asked(again)
-    return signed
+    return answer, token
 
 
 async def call_with_key(
@@ -734,7 +689,7 @@ def _accepted(answer: Answer) -> JsonObject:
     if answer.is_success:
         return members
     raise CallRefused(
-        error_text(members.get("error"))[:_MAX_MESSAGE_CHARS] or "the runner refused the request",
+        error_text(members.get("error"))[:600] or "the runner refused the request",
         hint="correct what the message names (a grant that is missing, has ended or is for another"
         " version: sealspace task grant), or ask the runner's operator",
     )

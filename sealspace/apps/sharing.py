@@ -167,13 +167,11 @@ class Sharing:
             is_new_team = bool(team) and not members
             with suppress(NotShared):  # nothing was left over
                 await self.unshare(None, did=None if is_new_team else did, team=team)
-            # A new member also gets what the team has.
             labels = {*labels, *(copy.label for one in members.values() for copy in one.copies)}
         # The names are checked first: protected and reserved ones are not shared (SH2).
         named = [writable_name(one.name, one.scope) for one in map(parse_secret_label, labels)]
         for one in named:  # raises NotFound for a secret that does not exist, before a signature
             await self._secrets().envelope(one.name, scope=one.scope)
-        # The grants are read again, because `unshare` may have revoked some.
         signed = await self._signed(self._caller.session.owner)
         now = self._caller.clock.now()
         grants = signed.get(folder, [])
@@ -182,11 +180,9 @@ class Sharing:
             ends_at = now + ttl_s
         unsigned: list[SharedFolder | SecretName] = [] if grants else [folder]
         unsigned += _names_to_sign(named, folder, signed, ends_at)
-        # The first grant is that of the folder, whether it existed or is signed now.
         grants = [*grants, *await self._sign(unsigned, ends_at - now, wallet)]
         copied: dict[str, str | bytes] = {}
-        # SH6: a value may be replaced while it is copied. So the values are read again afterwards,
-        # and copied again if one of them is new.
+        # SH6: the values are copied again if one of them was replaced in the meantime.
         while (values := await self._values_of(named)) != copied:
             await self.put_many(values, own=False, only=folder)
             copied = values

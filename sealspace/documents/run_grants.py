@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, replace
+from itertools import chain
 from typing import Annotated, Any, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
@@ -269,9 +270,7 @@ def run_statement_json(statement: RunStatement) -> JsonObject:
             named["wasmSha256"] = rule.wasm_sha256
             if rule.build is not None:
                 named["build"] = to_builtins(rule.build)
-        if rule.project is not None:
-            named["project"] = rule.project.text
-        programs.append(named)
+        programs.append(named | ({"project": rule.project.text} if rule.project else {}))
     value = {"programs": programs, "callers": condition_json(statement.callers)}
     if statement.hosts:
         value["hosts"] = list(statement.hosts)
@@ -291,7 +290,6 @@ def checked_host(value: Json) -> str:
     if (
         not isinstance(value, str)
         or _HOST.fullmatch(value) is None
-        # URL parsers read a host whose last label is a number as an IPv4 address.
         or _NUMERIC.fullmatch(value.rpartition(".")[2])
     ):
         raise InvalidInput(
@@ -332,9 +330,10 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
             the code: the node does.
     """
     _, delegation = _verified(header)
-    refresh = _refresh_of(delegation)
-    if refresh is not None:
-        return _refreshed(delegation, refresh, runner)
+    # A grant that a job signed has the job grant in its only fact (RN246).
+    with suppress(InvalidJson):
+        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
+        return _refreshed(delegation, stated, runner)
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
@@ -364,17 +363,6 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     )
 
 
-def _refresh_of(delegation: Delegation) -> _Refresh | None:
-    """Return the only fact of a grant that a job signed (RN246).
-
-    Returns None for other grants.
-    """
-    with suppress(InvalidJson):
-        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
-        return stated
-    return None
-
-
 def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
     """Return the run grant that a job made for a later build (RN246).
 
@@ -384,10 +372,8 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     expires_at = delegation.expires_at
     match job.statement.programs:
         case (ByHash(project=ProjectId(), build=Build() as build) as rule,) if (
-            # The job's key signed the grant, for the runner that the owner named.
             runner == delegation.audience == job.statement.refresh_for
             and delegation.delegator == job.delegation.delegate
-            # The job grant is its only parent. It gives exactly the same rights, for no longer.
             and [one.digest for one in delegation.parents] == [job.delegation.cid]
             and delegation.capabilities == job.delegation.capabilities
             and expires_at is not None
@@ -424,7 +410,7 @@ def verified_own(
         InvalidPortableDelegation: the delegation is not such a grant.
     """
     unverified, delegation = _verified(header)
-    # The runner sees only this token, so statements of a parent could be left out (RN41).
+    # The statements of a parent delegation could be left out (RN41).
     if delegation.parents or runner not in (None, delegation.audience):
         raise InvalidPortableDelegation(
             "the run grant must be signed by the owner, have no parent delegation, and be for"
@@ -433,10 +419,9 @@ def verified_own(
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
-    # Grants of secrets, of generated secrets and of programs all have this rule (RN42, RN143,
-    # RN152).
-    is_own = all(root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
-    if not is_own or any(one.caveats for one in delegation.capabilities):
+    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
+    # Grants of secrets, generated secrets and programs all have this rule (RN42, RN143, RN152).
+    if not all(own) or any(one.caveats for one in delegation.capabilities):
         raise InvalidPortableDelegation(
             "the run grant must cover only the signer's own resources, and must have no caveats"
         )
@@ -458,11 +443,11 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
     secrets: list[SecretName] = []
     networks: list[NetworkId] = []
     for one in delegation.capabilities:
-        named = network_of(one.resource)
+        network = network_of(one.resource)
         if one.ability == KV_GET and isinstance(one.resource, SpaceResource):
             secrets.append(listed_secret(one.resource))
-        elif one.ability == DECRYPT and named is not None:
-            networks.append(named)
+        elif one.ability == DECRYPT and network is not None:
+            networks.append(network)
         else:
             raise InvalidPortableDelegation(
                 f"a run grant may include only {KV_GET} on secrets, and {DECRYPT} on a network, but"
@@ -474,14 +459,13 @@ def _secrets_and_network(delegation: Delegation) -> tuple[tuple[SecretName, ...]
         )
     # RN146: sealed to another network, a protected secret could be opened with any right to decrypt
     # on that network.
-    network = networks[0]
-    is_protected_network = network.name == PROTECTED_NETWORK
+    is_protected_network = networks[0].name == PROTECTED_NETWORK
     if any(is_protected(one.name) != is_protected_network for one in secrets):
         raise InvalidPortableDelegation(
             f"only PROTECTED_ secrets, and all of them, must use the network {PROTECTED_NETWORK}",
             hint="make one grant for PROTECTED_ secrets and one for other secrets",
         )
-    return tuple(secrets), network
+    return tuple(secrets), networks[0]
 
 
 def listed_secret(resource: SpaceResource) -> SecretName:
@@ -505,14 +489,23 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    found: list[Json] = []
-    for fact in delegation.facts:
-        found.extend(_find_terms(fact))
+    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
     envelope = delegation.envelope
-    if isinstance(envelope, Cacao):
-        for resource in envelope.message.resources:
-            if resource[: len(_URN_FAMILY)].lower() == _URN_FAMILY:
-                found.append(_terms_in(resource))
+    resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
+    for resource in resources:
+        if resource[: len(_URN_FAMILY)].lower() != _URN_FAMILY:
+            continue
+        data = decode_url(resource.removeprefix(RUN_URN)) if resource.startswith(RUN_URN) else None
+        try:
+            value = None if data is None else parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
+        except InvalidJson:
+            value = None
+        if value is None or canonical_bytes(value) != data:
+            raise InvalidPortableDelegation(
+                "the terms of the run grant have an unknown version, or are not canonical JSON in"
+                " base64url"
+            )
+        found.append(value)
     if len(found) != 1:
         raise InvalidPortableDelegation(
             f"a run grant must state its terms exactly once; this grant states them {len(found)}"
@@ -524,26 +517,6 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
         raise InvalidPortableDelegation(
             f"the terms of the run grant are not valid: {exc.message}"
         ) from exc
-
-
-def _terms_in(resource: str) -> Json:
-    """Return the conditions in a resource of a sign-in text.
-
-    Raises InvalidPortableDelegation for an unknown version of them, or another encoding.
-    """
-    data = None
-    if resource.startswith(RUN_URN):
-        data = decode_url(resource.removeprefix(RUN_URN))
-    value = None
-    if data is not None:
-        with suppress(InvalidJson):
-            value = parse_json(data, max_bytes=MAX_STATEMENT_BYTES)
-    if value is None or canonical_bytes(value) != data:
-        raise InvalidPortableDelegation(
-            "the terms of the run grant have an unknown version, or are not canonical JSON in"
-            " base64url"
-        )
-    return value
 
 
 def _find_terms(value: Json, depth: int = 0) -> Iterator[Json]:
@@ -575,8 +548,7 @@ def _require_policy(policies: Sequence[Policy], delegation: Delegation) -> None:
     """
     paths = {one.resource.text for one in delegation.capabilities if one.ability == KV_GET}
     names_code = any(policy.is_allow_list and policy.receiver == "attested" for policy in policies)
-    names_secrets = any(set(policy.paths) == paths for policy in policies)
-    if not (names_code and names_secrets):
+    if not names_code or not any(set(policy.paths) == paths for policy in policies):
         raise InvalidPortableDelegation(
             "the run grant must have a policy with measurements and an attested receiver, and one"
             " policy whose paths are exactly the secrets of the grant",
@@ -625,23 +597,21 @@ def read_program_grant(
     _, delegation, _ = verified_own(header, runner=runner)
     projects: dict[ProjectId, set[str]] = {}
     for one in delegation.capabilities:
-        name = ""
-        if isinstance(one.resource, SpaceResource):
-            name = (one.resource.path or "").removeprefix(f"{folder}/")
+        path = one.resource.path if isinstance(one.resource, SpaceResource) else None
+        name = (path or "").removeprefix(f"{folder}/")
         try:
-            # The whole text is compared, because the resource may be of another space or service.
             is_project = one.resource.text == project_resource(delegation.delegator, name, folder)
         except InvalidInput:
             is_project = False
         if not is_project:
             raise InvalidPortableDelegation(f"a grant for projects may name only {folder}/NAME")
         projects.setdefault(ProjectId(delegation.delegator, name), set()).add(one.ability)
-    abilities = PROJECT_ABILITIES[folder]
-    is_exact = all(granted == abilities for granted in projects.values())
+    abilities = sorted(PROJECT_ABILITIES[folder])
+    is_exact = all(sorted(granted) == abilities for granted in projects.values())
     if not is_exact or not 1 <= len(projects) <= MAX_PROJECTS:
         raise InvalidPortableDelegation(
             f"a grant for projects must list 1 to {MAX_PROJECTS} of {folder}/NAME, each with"
-            f" exactly {', '.join(sorted(abilities))}"
+            f" exactly {', '.join(abilities)}"
         )
     return frozenset(projects)
 
