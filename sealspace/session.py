@@ -656,8 +656,7 @@ class _Stored(msgspec.Struct, rename="camel", kw_only=True):
     v: Literal[2]
     seed: str
     owner: str
-    # A value of a wrong type is an error, and not None: without its node, for example, the session
-    # could be used at any node.
+    # A wrong type is an error, not None: a session without its node could be used at any node.
     space: str | None = None
     node_id: str | None = None
     ends_at: int | None = None
