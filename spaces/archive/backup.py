@@ -286,6 +286,7 @@ class ArchiveReader:
             )
 
     def _read(self, size_bytes: int) -> bytes:
+        """Read the next bytes of the archive, and add them to its digest."""
         # A negative size would read the whole file into memory.
         data = self._stream.read(size_bytes) if size_bytes >= 0 else b""
         if len(data) != size_bytes:

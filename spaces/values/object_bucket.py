@@ -516,6 +516,7 @@ class OpenObject(OpenedBody):
         self._is_closed = False
 
     async def _piece(self, start: int, end: int, hasher: blake3 | None) -> bytes:
+        """Return the next chunk from the buffered window, which is read anew where it ends."""
         if self._is_closed:
             raise StoreUnavailable("cannot read a large value: its object is already closed")
         stop = min(start + PIECE_BYTES, end)
@@ -567,6 +568,7 @@ def _old_names(found: "Sequence[obstore.ObjectMeta]", before: float) -> list[Obj
 
 
 def _objects(location: BucketLocation, access: BucketAccess) -> S3Store:
+    """Return a client for the objects under a prefix of a bucket."""
     # Every option is set, because the client reads missing options from environment variables.
     options: dict[str, str] = {"region": access.region, "access_key_id": access.key_id}
     options["secret_access_key"] = access.secret_key

@@ -237,6 +237,7 @@ class IncomingFile:
             await asyncio.to_thread(self._append, (buffer, *pieces))
 
     def _append(self, pieces: Sequence[Piece]) -> None:
+        """Write pieces to the file, and hash them. The file is created with the first."""
         with self._lock, _disk_errors("a large value cannot be written"):
             if self._is_discarded:  # while this thread waited for its turn
                 return
@@ -253,6 +254,7 @@ class IncomingFile:
                 os.fdatasync(self._descriptor)
 
     def _write(self, descriptor: int, pieces: Sequence[Piece]) -> None:
+        """Write pieces in full, with few calls of the kernel."""
         for first in range(0, len(pieces), _BUFFERS_A_CALL):
             some = pieces[first : first + _BUFFERS_A_CALL]
             written = os.writev(descriptor, some)
@@ -287,6 +289,7 @@ class IncomingFile:
         await asyncio.to_thread(self._rename, name, data)
 
     def _rename(self, name: ObjectName, data: bytes | None) -> None:
+        """Store the upload under its final name. `data` is the value if it was buffered."""
         with self._lock, _disk_errors("a large value cannot be stored under its final name"):
             if self._is_discarded or (self._path is None and data is None):
                 raise StoreUnavailable(

@@ -130,7 +130,7 @@ class Staging:
             held_bytes += len(piece)
             if incoming is None and held_bytes > min(INLINE_BYTES, self._inline_free_bytes):
                 incoming = await self._begin()
-            if len(held) == _MOST_PIECES:
+            if len(held) == _MOST_PIECES:  # many short pieces take more memory than their bytes
                 held = [b"".join(held)]
             if incoming is not None and held_bytes >= self._step_bytes(is_long):
                 await incoming.append(*held)
