@@ -414,7 +414,7 @@ def _check_paths(
 
 
 class _Basis(AcyclicStruct):
-    """What justifies a release, and what it depends on.
+    """The justification of a release, and the rows that it depends on.
 
     Attributes:
         ground: recorded in the receipt.

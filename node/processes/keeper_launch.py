@@ -7,14 +7,14 @@ all its memory.
 from capabilities.frozen_struct import FrozenStruct
 
 READY = b"ready"
-"""What every process of a node writes to standard output once it is ready."""
+"""The line that every process of a node writes to standard output once it is ready."""
 MAX_KEEPER_LAUNCH_BYTES = 65_536
 SQL_SOCKET = "sql.sock"
 """The name of the keeper's socket in the data folder."""
 
 
 class KeeperLaunch(FrozenStruct):
-    """What the supervisor sends as one line of JSON.
+    """The message that the supervisor sends as one line of JSON.
 
     Attributes:
         folder: of all databases.

@@ -1,4 +1,4 @@
-"""What the commands of owners use of the packages above this one.
+"""Typed access to modules of the packages above this one, for the commands of owners.
 
 Imports go downwards only, so those packages name what they provide by the entry point group
 `sealspace.provided`. Each has a type here; that the modules fit is checked by `tests/house`.

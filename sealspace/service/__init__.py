@@ -1,5 +1,5 @@
-"""What commands and servers share below the command line.
+"""Modules that commands and servers share, below the command line.
 
-These are the errors that stop a program, its listening socket, its open files, and the files with
-terms that it reads at its start.
+They contain the errors that stop a program, its listening socket, its open files, and the files
+with terms that it reads at its start.
 """

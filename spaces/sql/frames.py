@@ -30,7 +30,7 @@ MAX_TO_CHILD_BYTES = 16 * MAX_SQL_BYTES
 MAX_FROM_CHILD_BYTES = MAX_ANSWER_BYTES + 16 * MAX_SQL_BYTES
 """An answer, and the names of the changed tables."""
 MAX_DATABASE_BYTES = 1 << 48
-"""What a child may report as the size of a database; SQLite's own limit is 256 TiB."""
+"""Largest size of a database that a child may report; SQLite's own limit is 256 TiB."""
 MAX_KEEPER_BYTES = 4096
 LENGTH = struct.Struct(">I")
 _READ_BYTES = 256 * 1024

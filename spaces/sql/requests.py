@@ -1,4 +1,4 @@
-"""What a request asks of a database, and the effect of its statements (SQ4)."""
+"""The parts of a request to a database, and the effects of its statements (SQ4)."""
 
 from typing import Any
 

@@ -21,7 +21,10 @@ from pathlib import Path
 _SEPARATOR_CHARS = r"\s=@:,;|&<>()`\"'"
 _SEPARATORS = f"[{_SEPARATOR_CHARS}]+"
 _NOT_IN_NAMES = r"[^\w./~-]+"
-"""What separates words too, such as the braces of `cd ${X:-/srv}`, but may be part of a name."""
+"""Further characters that separate words, such as the braces of `cd ${X:-/srv}`.
+
+They may be part of a name, too.
+"""
 _MOST_JOINED_WORDS = 5
 """Words of a script that are one name at most, with the separators between them."""
 _MOST_PLACES = 20_000
