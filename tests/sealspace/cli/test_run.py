@@ -243,9 +243,11 @@ async def test_nothing_is_left_on_disk(owner: Owner) -> None:
         child = int(await asyncio.to_thread(process.stdout.readline))
         assert await asyncio.to_thread(process.stdout.readline) == b"it is ***\n"
         assert owner.files_with(CANARY) == []
+        environment = Path(f"/proc/{child}/environ")
+        # It reads as empty for a moment while the shell becomes `sleep`.
+        await asyncio.to_thread(until, lambda: CANARY.encode() in environment.read_bytes())
         for pid in (process.pid, child):
             assert CANARY.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-        assert CANARY.encode() in Path(f"/proc/{child}/environ").read_bytes()
         process.send_signal(signal.SIGKILL)
         await asyncio.to_thread(process.wait, LIMIT_S)
         await asyncio.to_thread(until, lambda: not is_alive(child))
