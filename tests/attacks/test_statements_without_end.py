@@ -32,7 +32,6 @@ _TEXTS = (
     "CREATE TABLE last (a)",  # empties the log, so that no later write ends a reader
 )
 STRAIGHT = f"SELECT CASE {'WHEN a<>b THEN 1 ' * 2000}END FROM t"
-_LOW_PRIORITY = 19
 _WIDE = "CREATE TABLE w (a)"
 _FILL = (
     "INSERT INTO w WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30)"
@@ -106,7 +105,7 @@ async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: Fix
         await asyncio.gather(*slow, return_exceptions=True)
 
 
-async def test_an_owner_who_was_slow_goes_on_at_low_priority(
+async def test_an_owner_who_was_slow_goes_on_at_the_lowest_priority(
     tmp_path: Path, clock: FixedClock
 ) -> None:
     """SQ29: after a slow statement, further ones of its owner do not compete with other owners."""
@@ -117,13 +116,13 @@ async def test_an_owner_who_was_slow_goes_on_at_low_priority(
         await stranger.refused(STRAIGHT)
         assert await stranger.query("SELECT 1") == [[1]]
         of_stranger = set(sql_children())
-        assert _LOW_PRIORITY in _priorities(of_stranger)
+        assert os.SCHED_IDLE in _policies(of_stranger)
         await owner.execute("CREATE TABLE t (a)")
-        assert _priorities(set(sql_children()) - of_stranger) == {0}
+        assert _policies(set(sql_children()) - of_stranger) == {os.SCHED_OTHER}
 
 
-def _priorities(processes: set[int]) -> set[int]:
-    return {os.getpriority(os.PRIO_PROCESS, process) for process in processes}
+def _policies(processes: set[int]) -> set[int]:
+    return {os.sched_getscheduler(process) for process in processes}
 
 
 async def test_readers_that_wait_leave_room_for_writes(tmp_path: Path, clock: FixedClock) -> None:
