@@ -17,7 +17,7 @@ from tee_backend.messages import pack_parts
 from . import frames as _frames
 from .body_split import BodyRefused, BodyShape, split_body
 
-_NICE = 10
+_NICE = 19
 """Lowers the priority, because callers with small bodies use the same processors."""
 
 
