@@ -1,4 +1,4 @@
-"""The truth table of callers who receive a key, and of the owner in person (IP1, IP2).
+"""The truth table for which callers receive a key, and which are the owner in person (IP1, IP2).
 
 `test_in_person_table.py` asks a node about every row, and `pages/in_person_page.py` makes the page
 that shows it.

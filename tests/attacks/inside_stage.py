@@ -18,7 +18,7 @@ OpenStage = Callable[..., Awaitable[Stage]]
 
 
 def inside(stage: Stage) -> EmbeddedNode:
-    """The node's parts."""
+    """The parts of the node."""
     assert isinstance(stage, InsideStage)
     assert stage.inside is not None
     return stage.inside

@@ -100,7 +100,7 @@ class Delegate:
     def grant(
         self, audience: str, grants: Grants, *, policy: Policy | None = None, **more: Any
     ) -> str:
-        """Return a sub-delegation by this key, resting on all it holds."""
+        """Return a delegation by this key that cites all its grants."""
         facts: list[Json] = [] if policy is None else [{ATTESTATION_FACT: policy_json(policy)}]
         given: dict[str, Any] = {"ttl_s": 600, "proofs": self.proofs, "facts": facts} | more
         return key_token(self.signer, audience, grants, **given)
@@ -143,12 +143,12 @@ class Owner:
         return self.grant(audience, {self.network: [DECRYPT]}, **more)
 
     def machine(self, delegate: Delegate, *names: str, **more: Any) -> str:
-        """Return a wallet's machine token for the secret, or for those of these names."""
+        """Return a machine token by the wallet for the secret, or for the named secrets."""
         paths = [self.client.secrets().resource(name) for name in names or (SECRET,)]
         return machine_token(self.wallet, delegate.did, paths, self.network, **more)
 
     def sign_in(self, audience: str, *, space: str = "default", **more: Any) -> str:
-        """Return a wallet's delegation of all that a sign-in grants that matters to a release."""
+        """Return a wallet's sign-in with every right that a release needs."""
         grants = {self.network: [DECRYPT], f"{self.space(space)}/capabilities": [READ_CAPABILITIES]}
         return self.grant(audience, grants, **more)
 
@@ -409,7 +409,7 @@ class Stage:
 async def release_to_machine(
     url: str, platform: SimulatedPlatform, wallet: WalletSigner, *, name: str = "deploy"
 ) -> str:
-    """Store a secret of the wallet, and have a machine token's key read it; return that key."""
+    """Store a secret, read it with a machine token's key, and return that key."""
     async with AsyncExitStack() as clients:
         stage, holder = await stage_on(url, platform, clients), Delegate()
         owner = await stage.owner(wallet=wallet)

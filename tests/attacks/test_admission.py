@@ -1,5 +1,4 @@
-"""A node in mode `permit`: the operator admits owners and removes them, under way and on every
-worker."""
+"""Tests of a node in mode `permit`, where the operator admits and removes owners at run time."""
 
 import asyncio
 from collections.abc import Iterator
@@ -68,7 +67,7 @@ async def admitted_pair(stage: HeldStage) -> tuple[Delegate, WalletSigner]:
     "way", [way for way in WAYS if way is not creation_by_a_key], ids=lambda way: way.__name__
 )
 async def test_an_admitted_owner(tmp_path: Path, platform: SimulatedPlatform, way: Way) -> None:
-    """An admitted owner is hosted as in `auto`, in every way; a stranger beside it is not
+    """An admitted owner can host spaces in every way that mode `auto` allows; a stranger cannot
     (ST14)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, wallet = await admitted_pair(stage)
@@ -91,7 +90,7 @@ async def test_an_admitted_owner_makes_spaces(tmp_path: Path, platform: Simulate
 
 
 async def test_bounds_of_an_admitted_owner(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """An admitted owner has 32 spaces, 16 in one grant, as every owner (ST15)."""
+    """An admitted owner can have 32 spaces, 16 of them in one grant (ST15)."""
     async with hosting_stage(tmp_path, platform, PERMIT) as stage:
         who, _ = await admitted_pair(stage)
         activated = []
@@ -295,7 +294,7 @@ async def test_a_list_of_many_owners(tmp_path: Path, platform: SimulatedPlatform
 async def test_a_store_that_nobody_serves(
     tmp_path: Path, platform: SimulatedPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Owners can be admitted while no node runs, but not in a missing store."""
+    """The operator can admit owners while no node runs, but not in a missing store."""
     data = str(tmp_path / "data")
     who, wallet = Delegate(), new_wallet()
     if is_on_postgresql():

@@ -67,7 +67,7 @@ async def test_one_key_a_hundred_times_with_balance_for_one(
 
 
 async def test_more_than_a_call_may_cost(stage: RunnerStage) -> None:
-    """RN94: no header makes a call cost more than its key allows, or less than the shortest run."""
+    """RN94: no request header makes a call cost more than its key allows."""
     key = await stage.key("echo", max_per_call=1500)
     for stated in ("1501", "999", "0", "-1000", "1500.0", "0x5dc", "٢", "9" * 15, "9" * 400):
         status, answer = await stage.api(
@@ -100,7 +100,7 @@ async def test_seconds_alone_have_a_price(stage: RunnerStage, tmp_path: Path) ->
 
 
 async def test_somebody_else_s_job(stage: RunnerStage) -> None:
-    """RN98: a job is not found without the whole credential of its call."""
+    """RN98: a job is not found without the API key or token of its call."""
     key = await stage.key("echo")
     job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
     owner, nonce, secret = key.rsplit(":", 2)

@@ -71,7 +71,7 @@ async def test_the_receiver_mode_is_part_of_the_quote(stage: Stage) -> None:
 
 
 async def test_mode_signed_needs_every_policy_s_word(stage: Stage) -> None:
-    """Evidence of mode `signed` is refused by a policy that does not allow it."""
+    """A policy without mode `signed` refuses evidence of mode `signed`."""
     owner, delegate = await granted(stage)
     nonce = await stage.nonce(delegate.did)
     quote = stage.quote(delegate.did, delegate.receiver.public_key, nonce, mode="signed")

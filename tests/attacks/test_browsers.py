@@ -87,8 +87,8 @@ def _names(text: str) -> list[str]:
 
 
 def _may_send(preflight: Reply, method: str, names: Sequence[str]) -> bool:
-    """Return what a browser decides from the answer to a preflight, without credentials (Fetch, 4.8
-    and 4.10)."""
+    """Return whether a browser would send the request after a preflight without credentials (Fetch,
+    4.8 and 4.10)."""
     allowed = preflight.headers
     methods = _names(allowed.get("access-control-allow-methods", ""))
     headers = _names(allowed.get("access-control-allow-headers", ""))

@@ -311,7 +311,8 @@ STEPS = st.one_of(
 
 @pytest.mark.slow
 def test_no_hash_gets_a_secret_that_no_bundle_proved(world: World) -> None:
-    """RN240 to RN243, RN246, RN247, PV11, PV14, PV15."""
+    """RN240 to RN243, RN246, RN247, PV11, PV14, PV15: no program gets a secret without a proven
+    build."""
 
     @settings(
         max_examples=25,

@@ -16,7 +16,7 @@ from node.config.tree import Config, Http, Limits
 
 
 def _has_both() -> bool:
-    """Whether this machine lets one socket listen on both."""
+    """Return whether this machine has sockets that accept both IPv4 and IPv6."""
     try:
         with socket.socket(socket.AF_INET6) as listening:
             listening.bind(("::", 0))

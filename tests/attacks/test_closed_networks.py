@@ -109,7 +109,7 @@ async def test_a_removal_between_reading_and_writing(
 
 
 async def test_a_network_that_exists_stays(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A removed owner's network stays, and can be claimed and read (EN32)."""
+    """A removed owner's network still exists, and can be claimed and read (EN32)."""
     async with hosting_stage(tmp_path, platform, CLOSED["permit"]) as stage:
         wallet = new_wallet()
         network, who = default_network(wallet), Delegate()

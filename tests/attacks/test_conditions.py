@@ -164,7 +164,7 @@ async def test_a_wider_conditioned_grant_adds_nothing_to_a_list(stage: Stage) ->
 
 @pytest.mark.parametrize("ability", [GET, METADATA, LIST, PUT, DELETE])
 async def test_what_nobody_understands_is_not_run(stage: Stage, ability: str) -> None:
-    """A call under an unknown condition is refused."""
+    """The node refuses a call under an unknown condition."""
     held = await Conditioned.by(stage, [{"onlyOn": "Sundays"}])
     assert (
         await held.ask(ability, "public.txt", body=b"x" if ability == PUT else None)

@@ -1,4 +1,4 @@
-"""Memory, connections and time that an unknown client can take from a worker."""
+"""Attacks that use up a worker's memory, connections or time."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack

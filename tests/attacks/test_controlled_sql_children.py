@@ -1,4 +1,4 @@
-"""Children that somebody controls who found an error in SQLite: what they cost a worker."""
+"""Attacks by an SQL child process that an attacker controls."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ from spaces.sql.requests import Query
 
 
 class _Keeper:
-    """The leases that a worker has ended, and whether the child may be lent again."""
+    """A keeper that records ended leases, and whether a child may be reused."""
 
     def __init__(self) -> None:
         self.ended: list[bool] = []
@@ -60,11 +60,11 @@ def _run(sql: str, lease: Lease) -> Run:
 
 
 async def _unwatched() -> None:
-    """The caller stays."""
+    """Report that the caller is still connected."""
 
 
 async def test_a_child_that_reads_nothing_is_ended_by_the_deadline() -> None:
-    """SQ15, SQ29: sending a long statement ends by the deadline, too."""
+    """SQ15, SQ29: the deadline also ends a child that does not read a long statement."""
     async with asyncio.timeout(25), _lease() as (lease, _, keeper):
         with pytest.raises(SqlError, match="exceeded 500 ms"):
             await lease.run(_run("-" * 4_000_000, lease), 0.5, _unwatched)
@@ -72,7 +72,7 @@ async def test_a_child_that_reads_nothing_is_ended_by_the_deadline() -> None:
 
 
 async def test_a_child_gets_more_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQ15, SQ29: a child that releases pages again and again is ended nevertheless."""
+    """SQ15, SQ29: the deadline ends a child that releases pages again and again."""
     monkeypatch.setattr(databases, "COMMIT_S", 0.5)
 
     async def release(child: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Numbers that take long to read, in JSON that any stranger may send."""
+"""Attacks by numbers in JSON that take long to parse."""
 
 import math
 import sys
@@ -27,7 +27,7 @@ COSTLY = ("1e308", "1.7976931348623157e308", "1e-308", "5e-324", "-2.22507385850
     ],
 )
 def test_strangers_numbers_are_read_by_the_fast_way(decoder: msgspec.json.Decoder[Any]) -> None:
-    """64 KB of 1e308 would take 0.25 s on an event loop otherwise, 300 times as long as of 1.5."""
+    """Parsing 64 KB of the number 1e308 is as fast as parsing 64 KB of 1.5."""
     assert decoder.float_hook is strict_json._finite
 
 
@@ -39,7 +39,7 @@ def test_a_number_has_the_value_that_is_written(text: str) -> None:
 
 
 def test_the_largest_numbers() -> None:
-    """What is above the largest number is refused, and not infinite."""
+    """The parser refuses numbers above the largest float instead of returning infinity."""
     decoder = bounded_decoder(dict[str, Any])
     assert decoder.decode(b'{"a":1.7976931348623157e308}') == {"a": sys.float_info.max}
     for text in (b"1e309", b"-1e309", b"1e99999"):

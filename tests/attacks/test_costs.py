@@ -40,7 +40,7 @@ def _listing(space: str, **asked: str) -> str:
 
 @pytest.mark.parametrize("shared", [LONG, LONG * 3], ids=["400 bytes", "1200 bytes"])
 async def test_long_paths_beside_cost_nobody_a_page(held: HeldStage, shared: str) -> None:
-    """Long paths with a common prefix do not slow other pages of a public space."""
+    """Long paths with a common prefix do not slow down other pages of a public space."""
     owner = await held.owner("public")
     space = owner.space("public")
     paths = [f"{shared}{number:03}" for number in range(0, 400, 2)]

@@ -42,7 +42,7 @@ MANIFEST: dict[str, Json] = {
 async def test_a_key_provider_without_an_id_is_anybody(
     tmp_path: Path, platform: SimulatedPlatform, name: KeyProviderName, provider_id: bytes
 ) -> None:
-    """A key provider without an id needs the owner's confirmation (AT53)."""
+    """An owner must confirm a backend that lists a key provider without an id (AT53)."""
     (tmp_path / "platform.json").write_bytes(platform.collateral_json(time.time()))
     log = mint_event_log(
         COMPOSE_SHA256, options=LogOptions(key_provider=KeyProvider(name, provider_id))

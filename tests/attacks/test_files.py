@@ -76,7 +76,7 @@ def _ready(port: int) -> bool:
 
 
 def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[bytes]:
-    """Start a node with standard error at a file, or closed for None."""
+    """Start a node with standard error at a file, or closed if the file is None."""
     # Without one the shell closes it, for `subprocess` cannot.
     command = [
         *COMMAND,
@@ -126,7 +126,7 @@ def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> 
 
 
 def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> None:
-    """A command with standard error closed opens no file under its number."""
+    """A command with closed standard error opens no file under descriptor 2."""
     program = (
         "from sealspace.cli.root import main; main(['version']); print(open('file', 'w').fileno()"
         " > 2)"

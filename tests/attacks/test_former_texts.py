@@ -26,7 +26,7 @@ Former = Callable[[WalletSigner, str, Grants], Delegation]
 
 
 def respelt(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
-    """Base64 with padding before its end (E3)."""
+    """Return base64 with padding before its end (E3)."""
     token = wallet_token(wallet, audience, grants)
     data = base64.urlsafe_b64decode(token)
     text = base64.urlsafe_b64encode(data[:100]) + base64.urlsafe_b64encode(data[100:])
@@ -35,7 +35,7 @@ def respelt(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
 
 
 def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
-    """A payload with more resources than are allowed now (C11)."""
+    """Return a payload with more resources than the current limit (C11)."""
     message = parse_cacao(base64.urlsafe_b64decode(wallet_token(wallet, audience, grants))).message
     others = tuple([f"urn:other:{number}" for number in range(cacao.MAX_RESOURCES)])
     longer = replace(message, resources=(*others, *message.resources))
@@ -47,7 +47,7 @@ def of_many_resources(wallet: WalletSigner, audience: str, grants: Grants) -> De
 
 
 def with_a_link(wallet: WalletSigner, audience: str, grants: Grants) -> Delegation:
-    """A signature that parses as a CID, and so was encoded as a link (C2)."""
+    """Return a signature that parses as a CID and so was encoded as a link (C2)."""
     while True:
         delegation = verify_delegation(parse_delegation(wallet_token(wallet, audience, grants)))
         written = libipld.encode_dag_cbor(libipld.decode_dag_cbor(header_bytes(delegation.header)))

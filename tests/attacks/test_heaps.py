@@ -88,7 +88,7 @@ async def test_large_values_at_a_policy_s_paths_are_not_read(held: HeldStage) ->
 
 
 async def test_a_body_is_not_waited_for_without_authority(held: HeldStage) -> None:
-    """A request without authority is refused before its body arrives."""
+    """The node refuses a request without authority before the request's body arrives."""
     outsider, owner = Delegate(), await held.owner()
     token = key_token(outsider.signer, outsider.did, {f"{owner.space()}/kv/a": [PUT]})
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(held.url).port)

@@ -152,7 +152,7 @@ async def test_an_outsider_on_a_closed_node(
 
 
 async def test_an_owner_on_the_list(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """Of a grant for two owners' spaces only the listed owner's are hosted."""
+    """Of a grant for two owners' spaces, only the spaces of a listed owner are hosted."""
     who, outsider = Delegate(), new_wallet()
     async with hosting_stage(
         tmp_path, platform, Hosting(mode="permit", listed=(who.did,))
@@ -196,7 +196,7 @@ async def test_spaces_of_one_outsider(
 async def test_new_owners_from_one_address(
     tmp_path: Path, platform: SimulatedPlatform, hosting: Hosting
 ) -> None:
-    """An address can bring only so many new owners in an hour."""
+    """The number of new owners from one address in an hour is limited."""
     async with hosting_stage(tmp_path, platform, hosting) as stage:
         for client, expected in (("203.0.113.7", 3), ("203.0.113.8", 6)):
             for _ in range(5):
@@ -207,7 +207,7 @@ async def test_new_owners_from_one_address(
 
 
 async def test_the_total_in_explicit(tmp_path: Path, platform: SimulatedPlatform) -> None:
-    """A node that has its total of spaces refuses every further one (ST15)."""
+    """A node with its maximum number of spaces refuses every further space (ST15)."""
     async with hosting_stage(tmp_path, platform, Hosting(mode="explicit", spaces_total=2)) as stage:
         for _ in range(4):
             await host_grant_of_a_key(stage, Delegate(), new_wallet())

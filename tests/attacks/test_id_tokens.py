@@ -76,12 +76,12 @@ async def exchange(stage: Stage, trust: str, token: str, job: Delegate, **more: 
 
 
 def is_refused(reply: Reply) -> bool:
-    """Return whether an exchange was refused as every exchange is."""
+    """Return whether an exchange was refused with the common refusal."""
     return (reply.status, reply.value["title"]) == (401, SAID)
 
 
 def encoded(value: Mapping[str, Any]) -> str:
-    """Return a part of a token."""
+    """Return a base64url-encoded part of a token."""
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
@@ -90,7 +90,7 @@ def encoded(value: Mapping[str, Any]) -> str:
 
 @pytest.mark.parametrize("key", [rsa_key(), ec_key(), ed25519.Ed25519PrivateKey.generate()])
 async def test_OX3_a_job_reads_the_secrets_of_its_trust(held: HeldStage, key: Any) -> None:
-    """The receipt has the trust's name and id; the audit log has the issuer and the subject."""
+    """A job reads the secrets of its trust, and the receipt names the trust."""
     owner, issuer, job = await held.owner(), Issuer(GITHUB, {"one": key}), Delegate()
     await reader(held, owner)
     trust = await trust_of(owner, issuer)
@@ -112,7 +112,7 @@ async def test_OX3_a_job_reads_the_secrets_of_its_trust(held: HeldStage, key: An
 
 
 async def test_OX4_a_job_may_ask_for_fewer_secrets(stage: Stage) -> None:
-    """The token has the paths that the job named; a path outside the trust is refused."""
+    """A job can request a token for a part of the trust's paths, but for no other path."""
     owner, issuer, job = await stage.owner(), Issuer(GITHUB), Delegate()
     await owner.client.secrets().put(OTHER, "another value")
     both = await trust_of(owner, issuer, SECRET, OTHER)
@@ -170,7 +170,7 @@ async def test_OX4_a_job_may_ask_for_fewer_secrets(stage: Stage) -> None:
     ids=str,
 )
 async def test_OX3_each_claim_counts(stage: Stage, changes: dict[str, Any]) -> None:
-    """A token with another claim is refused, always with one text."""
+    """A token with a different claim is refused, always with the same text."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     now = time.time()
@@ -183,7 +183,7 @@ async def test_OX3_each_claim_counts(stage: Stage, changes: dict[str, Any]) -> N
 
 
 async def test_OX3_the_audience_is_this_node_alone(stage: Stage) -> None:
-    """A token that is also for another audience could be replayed by it, and is refused."""
+    """A token for several audiences is refused, because another audience could replay it."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     for audience in ([stage.node_did, "https://other.test"], [stage.node_did] * 2):
@@ -205,7 +205,7 @@ async def test_OX3_a_token_for_one_key(stage: Stage) -> None:
 
 
 async def test_OX3_a_number_is_no_truth(stage: Stage) -> None:
-    """Values of claims are equal only if their types are: 1 is not true."""
+    """The number 1 does not satisfy a claim of `true`."""
     owner, issuer = await stage.owner(), Issuer("https://ci.test")
     for allowed, presented in ((True, 1), (1, True), (0, False), ("1", 1)):
         trust = await trust_of(owner, issuer, claims={"level": [allowed]})
@@ -216,7 +216,7 @@ async def test_OX3_a_number_is_no_truth(stage: Stage) -> None:
 
 
 def forged(issuer: Issuer, stage: Stage) -> dict[str, str]:
-    """Return tokens whose signature is not that of the issuer's key."""
+    """Return tokens that are not signed by the issuer's key."""
     real = issuer.token(github_claims(), audience=stage.node_did)
     head, payload, signature = real.split(".")
     key = issuer.keys["one"].public_key()
@@ -262,7 +262,8 @@ def forged(issuer: Issuer, stage: Stage) -> dict[str, str]:
 
 
 async def test_OX3_forged_tokens(stage: Stage) -> None:
-    """Neither `none`, HMAC, a key from the header nor a changed part is accepted."""
+    """A token is refused if it is unsigned, signed by HMAC or by a key in its header, or
+    changed."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     for name, token in forged(issuer, stage).items():
@@ -271,7 +272,7 @@ async def test_OX3_forged_tokens(stage: Stage) -> None:
 
 
 async def test_OX3_shared_secrets_are_no_keys(stage: Stage) -> None:
-    """A key set with a shared secret, a short RSA key or a doubled id verifies nothing."""
+    """Key sets with a shared secret, a short RSA key or a duplicate id verify no token."""
     owner = await stage.owner()
     secret = Issuer(GITHUB, {"one": b"s" * 32})
     doubled = Issuer(GITHUB)
@@ -292,7 +293,7 @@ async def test_OX3_shared_secrets_are_no_keys(stage: Stage) -> None:
 
 
 async def test_OX3_requests_are_bounded(stage: Stage) -> None:
-    """A body that is too long, or of another shape, is refused before the token is read."""
+    """A body that is too long or malformed is refused before the token is parsed."""
     for body, status in (
         (b'{"token":"' + b"x" * 16_400 + b'"}', 413),
         (b'{"token":"a","key":"b"}', 422),
@@ -306,7 +307,7 @@ async def test_OX3_requests_are_bounded(stage: Stage) -> None:
 
 
 async def test_OX3_other_delegations_are_no_trust(stage: Stage) -> None:
-    """A CID of another delegation, or of none, is refused like any token."""
+    """An exchange that cites another delegation than a trust is refused."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     token = issuer.token(github_claims(), audience=stage.node_did)
     machine = ids(await stage.register(owner.machine(Delegate())))[0]
@@ -315,7 +316,7 @@ async def test_OX3_other_delegations_are_no_trust(stage: Stage) -> None:
 
 
 async def test_OX3_a_key_that_nobody_has_is_refused_before_the_token_is_used(stage: Stage) -> None:
-    """A token for a text that is no key would be of no use, and the job's ID token be gone."""
+    """An exchange for an invalid public key is refused, and the ID token can still be used."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(), audience=stage.node_did)
@@ -336,7 +337,8 @@ async def test_OX3_a_key_that_nobody_has_is_refused_before_the_token_is_used(sta
 
 
 async def test_OX3_a_trust_has_one_spelling(stage: Stage) -> None:
-    """The CID in capitals or in another base is refused, and the job's ID token is not used up."""
+    """An exchange that spells the trust's CID differently is refused, and the ID token can still be
+    used."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(), audience=stage.node_did)
@@ -353,7 +355,7 @@ async def test_OX3_a_trust_has_one_spelling(stage: Stage) -> None:
 
 
 def malleated(token: str) -> str:
-    """Return an ES256 token with the other valid signature over the same text."""
+    """Return an ES256 token with the second valid form of its signature."""
     signed, _, text = token.rpartition(".")
     raw = base64.urlsafe_b64decode(text + "==")
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -364,7 +366,7 @@ def malleated(token: str) -> str:
 
 
 async def test_OX5_a_token_serves_once(stage: Stage) -> None:
-    """A second use is refused on every worker, also with another valid signature (ES256)."""
+    """A used ID token is refused on every worker, also with the second form of its signature."""
     owner, issuer = await stage.owner(), Issuer(GITHUB, {"one": ec_key()})
     trust, other = await trust_of(owner, issuer), await trust_of(owner, issuer)
     for first in (lambda token: token, malleated):
@@ -392,7 +394,7 @@ async def test_OX5_at_once_one_wins(stage: Stage) -> None:
 async def test_OX3_another_node_accepts_neither_token_nor_trust(
     stage: Stage, held: HeldStage
 ) -> None:
-    """A token and a trust for one node are refused by another, which has another exchange key."""
+    """A node refuses ID tokens and trusts that name another node."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     there = await held.owner(wallet=owner.wallet)
     trust = await trust_of(owner, issuer)
@@ -413,7 +415,7 @@ async def test_OX3_another_node_accepts_neither_token_nor_trust(
 
 
 async def test_OX4_its_end(held: HeldStage) -> None:
-    """The token ends after 15 minutes, and with its trust if that is sooner."""
+    """A job's token ends after 15 minutes, or with its trust if the trust ends sooner."""
     owner, issuer, job = await held.owner(), Issuer(GITHUB), Delegate()
     trust = await trust_of(owner, issuer, ttl_s=400)
     token = issuer.token(github_claims(), audience=held.node_did)
@@ -459,7 +461,7 @@ async def test_OX4_the_owner_revokes_one_token(stage: Stage) -> None:
 
 
 async def test_OX4_only_its_key_uses_it(stage: Stage) -> None:
-    """Another key cannot cite the token or the trust, and the job's key passes nothing on."""
+    """Only the job's key can use its token, and it cannot delegate its rights."""
     owner, issuer, job, thief = await stage.owner(), Issuer(GITHUB), Delegate(), Delegate()
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(), audience=stage.node_did)
@@ -499,7 +501,8 @@ def signed_by(
 
 
 async def test_D24_a_trust_has_one_link_below(held: HeldStage) -> None:
-    """The exchange key itself can sign nothing else below a trust, nor use the trust."""
+    """The exchange key can neither sign other delegations below a trust nor use the trust
+    itself."""
     owner, issuer, keyring = await held.owner(), Issuer(GITHUB), held.services.keyring
     await owner.client.secrets().put(OTHER, "another value")
     other = owner.client.secrets().resource(OTHER)
@@ -534,7 +537,7 @@ async def test_D24_a_trust_has_one_link_below(held: HeldStage) -> None:
 
 
 async def test_OX2_another_key_signs_nothing(held: HeldStage) -> None:
-    """A key that is not the trust's delegate, such as that of another node, makes no token."""
+    """A machine token is refused if another key than the trust's delegate signed it."""
     owner, issuer = await held.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     for signer in (Keyring(b"\x01" * 32).exchange_signer, held.services.keyring.node_signer):
@@ -563,7 +566,7 @@ async def test_OX2_another_key_signs_nothing(held: HeldStage) -> None:
     ids=lambda changes: str(changes)[:40],
 )
 async def test_OX1_trusts_of_another_form(stage: Stage, changes: dict[str, Any]) -> None:
-    """A trust with a member beyond its bounds is not registered."""
+    """The node refuses a trust with a member outside its limits."""
     owner = await stage.owner()
     with pytest.raises(NodeRefused) as caught:
         await trust_of(owner, Issuer(GITHUB), **changes)
@@ -571,7 +574,7 @@ async def test_OX1_trusts_of_another_form(stage: Stage, changes: dict[str, Any])
 
 
 async def test_OX6_the_owner_pays(held: HeldStage) -> None:
-    """Tokens that the node signs count as the owner's delegations, and end with their removal."""
+    """Tokens that the node signs count towards the owner's quota until they are removed."""
     owner, issuer = await held.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     store, own = held.services.store, held.services.keyring.exchange_signer.did
@@ -593,7 +596,7 @@ async def test_OX6_the_owner_pays(held: HeldStage) -> None:
 
 
 async def test_OX5_refusals_are_recorded(held: HeldStage) -> None:
-    """The audit log has the reason for a token that the issuer signed, and nothing of others."""
+    """The audit log records why a genuine ID token was refused, and omits forged tokens."""
     owner, issuer = await held.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     token = issuer.token(github_claims(ref="refs/heads/other"), audience=held.node_did)

@@ -23,7 +23,7 @@ DAY_S = 86_400
 
 
 async def test_a_sign_in_opens_without_evidence(stage: Stage) -> None:
-    """As a control, a wallet's sign-in opens without evidence on both routes."""
+    """As a control, a wallet's sign-in opens a secret without evidence on both routes."""
     owner, key = await stage.owner(), Delegate()
     key.proofs = [await stage.register(owner.sign_in(key.did_url))]
     for route in ROUTES:
@@ -72,7 +72,7 @@ async def test_a_sign_in_with_a_policy_is_nobody_in_person(stage: Stage, route: 
 
 
 async def test_a_policy_in_the_standing_sign_in_counts_too(stage: Stage) -> None:
-    """A policy in the live sign-in applies to other grants of the key (IP2)."""
+    """A policy in a live sign-in also applies to other grants of the key (IP2)."""
     owner, key = await stage.owner(), Delegate()
     await stage.register(owner.sign_in(key.did_url, policy=policy_for("approved")))
     spare = await stage.register(owner.grant_decrypt(key.did_url))
@@ -91,7 +91,7 @@ AUDIENCES: dict[str, Callable[[Delegate], str]] = {
 async def test_only_a_key_s_own_did_url_is_signed_in(
     stage: Stage, audience: Callable[[Delegate], str]
 ) -> None:
-    """A grant that names a backend not as a sign-in does is no sign-in (IP2)."""
+    """A grant that names the backend's DID without its fragment is no sign-in (IP2)."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [await stage.register(owner.sign_in(audience(backend)))]
     assert (await stage.ask(backend, owner)).said == refused("no_policy")

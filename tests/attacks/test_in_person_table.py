@@ -1,5 +1,4 @@
-"""Every row of the table of who is the owner in person, asked of a node in each mode and on both
-routes (IP1, IP2)."""
+"""Tests of every row of the in-person table, in each mode and on both routes (IP1, IP2)."""
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -223,7 +222,8 @@ async def stage_in(tmp_path: Path, platform: SimulatedPlatform, mode: Mode) -> A
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("row", TABLE, ids=[row.who for row in TABLE])
 async def test_row(stage_in: Stage, row: Row, mode: Mode) -> None:
-    """A caller gets the answer of the table on both routes, wherever measurements are stated."""
+    """A caller gets the table's answer on both routes, wherever the policy with measurements is
+    stated."""
     for policy in POLICIES:
         caller, owner = await CALLERS[row.who](stage_in, *_stated(policy))
         expected = row.answer(policy, mode)
@@ -247,7 +247,7 @@ def _stated(policy: Stated) -> tuple[Policy | None, Policy | None]:
 
 
 def test_the_table_is_whole() -> None:
-    """Each caller has a row, and each row an answer for every place of a policy and every mode."""
+    """Each caller has a row, and each row has an answer for every policy place and every mode."""
     assert [*CALLERS] == [row.who for row in TABLE]
     cells = itertools.product(TABLE, POLICIES, MODES)
     answers = [row.answer(policy, mode) for row, policy, mode in cells]

@@ -32,11 +32,11 @@ class Fetched:
         self.stage, self.issuer, self.service = stage, issuer, service
 
     def publish(self, **documents: bytes) -> None:
-        """Serve the issuer's documents as they are now, with changes."""
+        """Serve the issuer's current documents, with the given changes."""
         self.service.documents |= self.issuer.documents | documents
 
     async def ask(self, trust: str, **more: Any) -> Reply:
-        """Exchange a fresh token."""
+        """Exchange a fresh ID token at the node."""
         stage = self.stage
         token = self.issuer.token(
             github_claims(), audience=stage.node_did, now=stage.clock.now(), **more
@@ -46,7 +46,7 @@ class Fetched:
 
 @pytest.fixture
 async def fetched(tmp_path: Path, platform: SimulatedPlatform) -> Any:
-    """Such a node and issuer."""
+    """A node whose settings name an issuer on loopback, with that issuer."""
     clock = FixedClock(time.time())
     async with https_service(tmp_path, "localhost") as service:
         issuer = Issuer(service.url("").rstrip("/"))
@@ -66,7 +66,8 @@ async def fetched(tmp_path: Path, platform: SimulatedPlatform) -> Any:
 
 
 async def test_OX7_keys_are_fetched_and_rotated(fetched: Fetched) -> None:
-    """Keys are cached. An unknown key is fetched once a minute; a withdrawn one ends in time."""
+    """The node caches an issuer's keys, fetches unknown keys once a minute, and drops withdrawn
+    keys."""
     stage, issuer = fetched.stage, fetched.issuer
     owner, ca = await stage.owner(), fetched.service.ca.read_text()
     trust = await trust_of(owner, issuer, jwks=None, issuer_ca=ca)
@@ -103,7 +104,8 @@ async def test_OX7_keys_are_fetched_and_rotated(fetched: Fetched) -> None:
 
 
 async def test_OX7_answers_of_issuers_are_checked(fetched: Fetched) -> None:
-    """An answer that is too long, of another issuer, a redirect or no key set gives no keys."""
+    """The node takes no keys from an answer that is too long, a redirect, or from another
+    issuer."""
     stage, service = fetched.stage, fetched.service
     owner, ca = await stage.owner(), service.ca.read_text()
     trust = await trust_of(owner, fetched.issuer, jwks=None, issuer_ca=ca)
@@ -136,7 +138,7 @@ async def test_OX7_answers_of_issuers_are_checked(fetched: Fetched) -> None:
 async def test_OX7_an_issuer_leads_nowhere_inward(
     fetched: Fetched, held: HeldStage, tmp_path: Path
 ) -> None:
-    """A node whose settings do not name the issuer connects to public addresses only."""
+    """The node connects only to public addresses for issuers that its settings do not name."""
     service, owner = fetched.service, await held.owner()
     port = service.port
     for host in ("localhost", "127.0.0.1", "0.0.0.0", "169.254.169.254", "10.0.0.1"):
@@ -148,7 +150,7 @@ async def test_OX7_an_issuer_leads_nowhere_inward(
 
 
 async def test_OX7_the_certificate_is_checked(fetched: Fetched) -> None:
-    """An issuer's certificate is refused without its authority, or with a malformed one."""
+    """The node refuses an issuer's certificate that no trusted authority signed."""
     owner = await fetched.stage.owner()
     for ca in (None, "no certificate", "no certificaté", ""):
         trust = await trust_of(owner, fetched.issuer, jwks=None, issuer_ca=ca)
@@ -157,7 +159,8 @@ async def test_OX7_the_certificate_is_checked(fetched: Fetched) -> None:
 
 
 async def test_OX7_the_keys_of_a_set_are_cheap_and_public(stage: Stage) -> None:
-    """A private RSA key takes minutes to read, so it is left out, as is a key of another kind."""
+    """The node skips private RSA keys and unsupported keys in a key set, because reading them is
+    slow."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     (key,) = json.loads(issuer.jwks)["keys"]
     long = base64.urlsafe_b64encode(b"\xff" * 5000).decode()

@@ -1,4 +1,4 @@
-"""Grants of a job that are replayed, delivered together or at the same time (RN245 to RN247)."""
+"""Attacks with a job's grants that are replayed or delivered together (RN245 to RN247)."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ class Job:
         return answer
 
     async def usable(self, at: int, stage: RunnerStage | None = None) -> bool:
-        """Return whether a version gets the secret."""
+        """Return whether a version receives the secret."""
         stage, version = stage or self.stage, self.versions[at]
         source = {"project": version.project.text, "version": version.sha256}
         status, answer = await stage.call("", source=source, secrets=stage.developer)
@@ -95,7 +95,8 @@ async def job(stage: RunnerStage) -> Job:
 
 
 async def test_a_replaced_grant_is_replayed(job: Job) -> None:
-    """RN247: a stranger who has a former grant neither goes back to it nor ends the current one."""
+    """RN247: a stranger who replays a former grant neither restores it nor ends the current
+    grant."""
     first, second = job.grant(0), job.grant(1)
     await job.delivered(first)
     assert await job.delivered(second) == {first.cid: FIRST}
@@ -116,14 +117,14 @@ async def test_a_revoked_grant_is_replayed(job: Job) -> None:
 
 
 async def test_grants_in_one_delivery(job: Job) -> None:
-    """RN247: a bundle does not keep two builds in use."""
+    """RN247: two grants in one delivery do not keep two builds in use."""
     first, second = job.grant(0), job.grant(1)
     assert await job.delivered(first, second) == {first.cid: FIRST}
     assert await job.usable(1) and not await job.usable(0)
 
 
 async def test_refreshes_at_the_same_time(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN247: of refreshes that wait for the runner's evidence, one remains in use."""
+    """RN247: of several concurrent refreshes, only one grant remains in use."""
     backend, both = job.stage.runner.backend, asyncio.Barrier(2)
     monkeypatch.setattr(backend._attester, "_attested_at", 0.0)
     attest = backend.attest
@@ -139,7 +140,7 @@ async def test_refreshes_at_the_same_time(job: Job, monkeypatch: pytest.MonkeyPa
 
 
 async def test_another_spelling_of_the_parent(job: Job) -> None:
-    """RN247: grants that cite the job grant by another codec replace each other, too."""
+    """RN247: a grant that cites the job grant by another codec replaces the former grant too."""
     await job.delivered(first := job.grant(0))
     offer = job.session.grants[0]
     fact: Json = {JOB_FACT: offer.header, "wasmSha256": job.versions[1].sha256, "commit": SECOND}
@@ -159,7 +160,7 @@ async def test_another_spelling_of_the_parent(job: Job) -> None:
 
 
 async def test_a_replaced_grant_after_a_restart(job: Job, tmp_path: Path) -> None:
-    """RN247: a runner that restarts goes back to no former grant, also when it is replayed."""
+    """RN247: a restarted runner refuses a replayed former grant."""
     first, second = job.grant(0), job.grant(1)
     for delivered in ((first, second), (first,), ()):
         async with AsyncExitStack() as stack:

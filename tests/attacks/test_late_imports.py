@@ -49,7 +49,7 @@ class Notes:
 
     @contextmanager
     def nothing_more(self, *processes: int) -> Iterator[None]:
-        """Check that processes import nothing further while the block runs."""
+        """Check that no process imports a module while the block runs."""
         before = {pid: self._of(pid) for pid in processes}
         assert all(before.values())
         yield
@@ -222,7 +222,7 @@ def housekeeping(
 
 
 def _failed(log: Path) -> list[str]:
-    """Return the jobs that failed; every line of the log has to be one of ours."""
+    """Return the failed jobs, and check that every line of the log is valid."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     return [line["job"] for line in lines if line["event"] == "housekeeping-failed"]
 
@@ -231,7 +231,7 @@ def _failed(log: Path) -> list[str]:
 async def test_no_sweep_imports(
     tmp_path: Path, platform: SimulatedPlatform, notes: Notes, descriptors: int
 ) -> None:
-    """Housekeeping imports nothing, and repeats what failed without descriptors."""
+    """Housekeeping imports no module, and repeats jobs that failed for lack of descriptors."""
     with housekeeping(tmp_path / "node", platform, notes) as (node, log):
         with notes.nothing_more(node.pid):
             async with AsyncExitStack() as clients:

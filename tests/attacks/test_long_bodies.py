@@ -48,7 +48,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def refused_or_split(data: bytes, shape: BodyShape) -> tuple[bytes, bytes] | tuple[str, str]:
-    """Separate a body in this process."""
+    """Separate a request body in this process, and return the result or the refusal."""
     try:
         return split_body(data, shape)
     except BodyRefused as refused:
@@ -101,7 +101,7 @@ def run_request(stage: RunnerStage, input_json: bytes) -> tuple[bytes, dict[str,
 async def test_a_child_separates_as_the_runner_does(
     stage: RunnerStage, data: bytes, shape: BodyShape
 ) -> None:
-    """RN251: a long body gets the same result in a child, byte for byte, or the same refusal."""
+    """RN251: a child separates a long body exactly as the runner does, or refuses it likewise."""
     here = refused_or_split(data, shape)
     try:
         there = await stage.runner.executor.bodies.split(data, shape, PAYER, within_s=60.0)
@@ -112,7 +112,8 @@ async def test_a_child_separates_as_the_runner_does(
 
 
 async def test_a_costly_body_is_not_parsed_on_the_event_loop(stage: RunnerStage) -> None:
-    """RN251: the event loop's thread uses a fraction of the processor time that checks take."""
+    """RN251: checking a long body takes a fraction of its processor time on the event loop's
+    thread."""
     begun_s = time.thread_time()
     with suppress(BodyRefused):
         split_body(COSTLY, API_SHAPE)
@@ -150,7 +151,7 @@ async def _without_end() -> AsyncIterator[bytes]:
 async def test_a_payer_without_balance_has_nothing_parsed(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN251: a call that cannot be paid for is refused before its body is parsed."""
+    """RN251: a call that its payer cannot afford is refused before its body is parsed."""
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=Price(call=1000))
         key = await runner.key("echo", max_per_call=1000)
@@ -176,7 +177,7 @@ async def test_a_payer_without_balance_has_nothing_parsed(
 
 
 async def test_a_refused_body_costs_its_token(stage: RunnerStage) -> None:
-    """RN251: a signed body is parsed once, also if it is refused."""
+    """RN251: a refused signed body uses up its token."""
     body, headers = run_request(stage, b"[" + b"1," * 20_000 + b"1]")
     forked = stage.runner.executor.bodies.forked
     assert (await stage.post(body, headers))[1]["error"]["code"] == "request-invalid"
@@ -190,7 +191,7 @@ async def test_a_refused_body_costs_its_token(stage: RunnerStage) -> None:
 async def test_a_refused_body_is_a_call_of_its_key(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN251: a refused body counts in the key's minute."""
+    """RN251: a refused body counts towards the key's calls per minute."""
     monkeypatch.setattr(calls, "PER_MINUTE", 2)
     key = await stage.key("echo")
     codes = [(await stage.api("echo", key, b"[]"))[1]["code"] for _ in range(3)]

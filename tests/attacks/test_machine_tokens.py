@@ -1,4 +1,4 @@
-"""Attacks with a machine token: it opens its paths until its end, and nothing else (MT2 to MT5)."""
+"""Attacks with a machine token, which may open the listed paths until it expires (MT2 to MT5)."""
 
 import json
 from collections.abc import Mapping
@@ -52,14 +52,14 @@ async def envelope_of(owner: Owner, name: str) -> InlineEnvelope:
 
 
 async def holder_of(stage: Stage, owner: Owner, *names: str, **more: Any) -> Delegate:
-    """Return the holder of a machine token for a secret, or for those of these names."""
+    """Return the holder of a machine token for one secret, or for the named secrets."""
     holder = Delegate()
     holder.proofs = [await stage.register(owner.machine(holder, *names, **more))]
     return holder
 
 
 async def read(stage: Stage, holder: Delegate, resource: str, ability: str = GET) -> int:
-    """Return the status of a call on a value by a machine token's key."""
+    """Read a value with a machine token's key, and return the HTTP status."""
     body = b"x" if ability == PUT else None
     reply = await stage.invoke(
         holder.signer, {resource: [ability]}, proofs=holder.proofs, body=body
@@ -82,8 +82,8 @@ async def test_MT4_it_reads_its_secret(stage: Stage) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_MT4_cached_envelopes_stay_closed(stage: Stage, route: Route) -> None:
-    """Envelopes of other paths, of other owners and of former values are refused, also when they
-    are stored elsewhere (RL19)."""
+    """A machine token does not open envelopes of other paths, other owners or former values
+    (RL19)."""
     owner, outsider = await stage.owner(), await stage.owner()
     await owner.client.secrets().put(OTHER, "another value")
     holder = await holder_of(stage, owner, SECRET, "NOT_STORED")
@@ -114,7 +114,8 @@ async def test_MT4_a_network_of_another_owner_stays_closed(stage: Stage) -> None
 
 
 async def test_MT4_two_proofs_open_nothing(stage: Stage) -> None:
-    """A machine token beside another, a grant or a sign-in to the same key is refused."""
+    """The node refuses a machine token that is sent with a second machine token, a grant or a
+    sign-in."""
     owner = await stage.owner()
     await owner.client.secrets().put(OTHER, "another value")
     holder = await holder_of(stage, owner)
@@ -132,7 +133,7 @@ async def test_MT4_two_proofs_open_nothing(stage: Stage) -> None:
 
 
 async def test_MT4_evidence_does_not_help(held: HeldStage) -> None:
-    """Code that is approved and attested opens nothing more with a machine token."""
+    """An attested and approved program gets no further rights from a machine token."""
     owner = await held.owner()
     await owner.client.secrets().put(OTHER, "another value")
     holder = await holder_of(held, owner, OTHER)
@@ -148,8 +149,8 @@ async def test_MT4_evidence_does_not_help(held: HeldStage) -> None:
 
 
 async def test_MT3_it_reads_and_does_nothing_else(stage: Stage) -> None:
-    """A machine token's key cannot write, delete or list, read beside or below its path, see
-    grants or receipts, or make a signed URL."""
+    """A machine token's key may only read its path: it may not write, delete, list or make signed
+    URLs."""
     owner = await stage.owner()
     await owner.client.secrets().put(OTHER, "another value")
     place = owner.secret.partition("/kv/")[2]
@@ -172,7 +173,7 @@ async def test_MT3_it_reads_and_does_nothing_else(stage: Stage) -> None:
 
 
 async def test_MT3_its_key_passes_nothing_on(stage: Stage) -> None:
-    """The key of a machine token can neither grant what it has nor issue a machine token."""
+    """A machine token's key can neither delegate its rights nor issue another machine token."""
     owner = await stage.owner()
     holder, other = await holder_of(stage, owner), Delegate()
     network, paths = owner.network, [owner.secret]
@@ -204,8 +205,7 @@ INVALID = "its statement is invalid"
 
 
 def forms(owner: Owner, did: str) -> Mapping[str, tuple[str, str]]:
-    """Return delegations that are almost a machine token of the owner's wallet, with the reason of
-    their refusal, by what differs."""
+    """Return delegations by the owner's wallet that each break one rule of machine tokens."""
     holder, secret = did, owner.secret
     wallet, network = owner.wallet, owner.network
 
@@ -236,7 +236,7 @@ def forms(owner: Owner, did: str) -> Mapping[str, tuple[str, str]]:
 
 
 async def test_MT2_other_forms_are_not_registered(stage: Stage) -> None:
-    """A wallet's delegation that differs from a machine token in one thing is refused."""
+    """The node refuses a wallet's delegation that breaks one rule of machine tokens."""
     owner = await stage.owner()
     for name, (token, reason) in forms(owner, Delegate().did).items():
         reply = await stage.post("/delegate", token)
@@ -245,8 +245,8 @@ async def test_MT2_other_forms_are_not_registered(stage: Stage) -> None:
 
 
 async def test_MT2_facts_of_other_forms_are_not_registered(stage: Stage) -> None:
-    """A key's delegation is refused if the fact is repeated, nested, or in another case or version,
-    or beside another fact."""
+    """The node refuses a machine token whose fact is repeated, nested, misspelt or beside another
+    fact."""
     client, holder = await stage.client(), Delegate()
     owner = Delegate()
     await client.sign_in_with_key(owner.signer, spaces=["secrets"])
@@ -269,7 +269,8 @@ async def test_MT2_facts_of_other_forms_are_not_registered(stage: Stage) -> None
 
 
 async def test_MT3_a_grant_without_the_statement_is_an_ordinary_one(stage: Stage) -> None:
-    """The same rights without the statement open nothing without evidence (RL5)."""
+    """A delegation with the same rights but without the statement needs evidence to open a secret
+    (RL5)."""
     owner, holder = await stage.owner(), Delegate()
     grant = owner.grant(holder.did, {owner.secret: [GET], owner.network: [DECRYPT]})
     holder.proofs = [await stage.register(grant)]
@@ -280,7 +281,8 @@ async def test_MT3_a_grant_without_the_statement_is_an_ordinary_one(stage: Stage
 
 
 async def test_MT4_a_revocation_counts_in_every_worker(stage: Stage) -> None:
-    """A token that was revoked in one worker opens nothing in another that had it in memory."""
+    """A machine token that was revoked at one worker is refused by another worker that had cached
+    it."""
     owner = await stage.owner()
     holder = await holder_of(stage, owner)
     with stage.only(1):
@@ -294,7 +296,8 @@ async def test_MT4_a_revocation_counts_in_every_worker(stage: Stage) -> None:
 
 
 async def test_MT4_a_revocation_before_the_commit(held: HeldStage) -> None:
-    """A release is refused if the token is revoked, or its value replaced, before the commit."""
+    """The node refuses a release if the token is revoked or the value replaced before the
+    commit."""
     owner = await held.owner()
     holder = await holder_of(held, owner)
     waiting = held.store.hold(is_release)
@@ -315,7 +318,7 @@ async def test_MT4_a_revocation_before_the_commit(held: HeldStage) -> None:
 
 
 async def test_MT4_it_ends(held: HeldStage) -> None:
-    """A token opens nothing from its end on."""
+    """A machine token is refused from its expiry on."""
     owner = await held.owner()
     holder = await holder_of(held, owner, ttl_s=3600)
     assert opens(await held.ask(holder, owner), holder, owner)
@@ -329,8 +332,8 @@ async def test_MT4_it_ends(held: HeldStage) -> None:
 
 
 async def test_MT5_a_receipt_names_the_token(held: HeldStage) -> None:
-    """The receipt and the audit record name ground and token, and the receipt is verified
-    offline; a false one is refused."""
+    """The receipt and the audit record name the machine token, and a forged receipt fails
+    verification."""
     owner = await held.owner()
     holder = await holder_of(held, owner, name="ci.deploy-2")
     await reader(held, owner)

@@ -43,7 +43,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts of the grants whose signatures are verified during a test."""
+    """Collect the texts of the grants whose signatures are verified during a test."""
     texts = list[str]()
     verify = run_grants._verified
 
@@ -58,7 +58,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def generated(
     stage: RunnerStage, session: Session, owner: str, name: str
 ) -> tuple[int, dict[str, Any]]:
-    """Request a generated secret."""
+    """Request a generated secret from the runner."""
     body = json.dumps(generation_body(owner, None, {name: "hex16"})).encode()
     headers = call_headers(
         session,
@@ -77,7 +77,7 @@ async def generated(
 async def test_requests_of_strangers_verify_no_held_grant(
     stage: RunnerStage, verified: list[str]
 ) -> None:
-    """RN252: requests for secrets, and calls, verify no grant that was verified before."""
+    """RN252: requests of strangers do not verify the signatures of known grants again."""
     sessions = [key_session(SystemEntropy().token(32)) for _ in range(STRANGERS)]
     stage.runner.grants.generation_grants()
     verified.clear()
@@ -91,7 +91,8 @@ async def test_requests_of_strangers_verify_no_held_grant(
 
 
 async def test_a_new_grant_is_verified_once(stage: RunnerStage, verified: list[str]) -> None:
-    """RN252: of all routes, the first one that needs a new grant verifies it, once."""
+    """RN252: the runner verifies the signature of a new grant once, on whichever route needs it
+    first."""
     wanted = [allow(stage.owner.secrets().resource("PROTECTED_NEW"), "tinycloud.kv/put")]
     portable = await stage.owner.delegations.delegate(
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=600
@@ -108,7 +109,7 @@ async def test_a_new_grant_is_verified_once(stage: RunnerStage, verified: list[s
 async def test_a_verified_grant_is_not_used_once_it_is_revoked(
     stage: RunnerStage, verified: list[str]
 ) -> None:
-    """RN252: what is kept is that a grant was verified, not that it is live."""
+    """RN252: the runner refuses a revoked grant even if its signature was verified before."""
     (cid, *_) = [
         grant.cid
         for grant, read in stage.runner.grants.generation_grants()
@@ -126,7 +127,7 @@ async def test_a_verified_grant_is_not_used_once_it_is_revoked(
 async def test_a_verified_grant_is_not_used_once_it_has_ended(
     stage: RunnerStage, verified: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN252: a grant that was verified while it was live gives nothing after its end."""
+    """RN252: the runner refuses an expired grant even if its signature was verified before."""
     wanted = [allow(stage.owner.secrets().resource("PROTECTED_SHORT"), "tinycloud.kv/put")]
     portable = await stage.owner.delegations.delegate(
         stage.runner.did, wanted, wallet=stage.wallet, ttl_s=60
@@ -146,7 +147,8 @@ async def test_a_verified_grant_is_not_used_once_it_has_ended(
 async def test_a_verified_grant_that_its_owner_revoked(
     stage: RunnerStage, verified: list[str]
 ) -> None:
-    """RN252: a revocation that only the node knows of counts at once, and is then remembered."""
+    """RN252: the runner refuses a grant that was revoked at the node alone, and remembers the
+    revocation."""
     (cid, *_) = [
         grant.cid
         for grant, read in stage.runner.grants.generation_grants()

@@ -108,7 +108,7 @@ async def test_an_invocation_is_no_grant(stage: Stage, addressed: str) -> None:
 async def test_what_is_bound_to_another_route_is_no_call(
     stage: Stage, fact: str, headers: dict[str, str]
 ) -> None:
-    """A token that names another route by a fact is not executed (T12)."""
+    """A token is refused as a call if a fact binds it to another route (T12)."""
     owner = await noted(stage)
     session, grants = owner.session, {f"{owner.space()}/kv/notes/one": [DELETE]}
     token = session.grant(stage.node_did, grants, ttl_s=60, facts=[{"type": fact}])

@@ -1,4 +1,4 @@
-"""Claims of a default network that a sign-in created."""
+"""Attacks on the claim of a default network that a sign-in created."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ async def test_the_first_create_after_a_sign_in(stage: Stage) -> None:
 
 
 async def test_only_one_of_many_creates(stage: Stage) -> None:
-    """Of concurrent creates one is answered as if it had made the network (EN31)."""
+    """Of concurrent creates, one is answered as if it had made the network (EN31)."""
     owner = await stage.owner()
     replies = await asyncio.gather(*[create(stage, owner.session, owner) for _ in range(8)])
     assert sorted(reply.status for reply in replies) == [200] + [409] * 7

@@ -1,4 +1,4 @@
-"""Malformed settings and addresses: an error has two lines and shows no part of a password."""
+"""Malformed settings and addresses give an error of two lines without any password."""
 
 from pathlib import Path
 

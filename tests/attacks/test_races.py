@@ -1,4 +1,5 @@
-"""Changes by an owner between a request's read and its commit prevail (ST2, RL15)."""
+"""Attacks on requests between their read and their commit: the owner's change prevails (ST2,
+RL15)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -103,7 +104,8 @@ async def test_a_policy_tightened_before_the_commit(held: HeldStage, route: Rout
 
 
 async def test_a_policy_that_changes_nothing_for_the_caller(held: HeldStage) -> None:
-    """A release is judged again, and made, under a new policy that approves it."""
+    """A new policy that still approves the caller makes the node judge the release again and allow
+    it."""
     owner, delegate = await ready(held)
     waiting = held.store.hold(is_release)
 

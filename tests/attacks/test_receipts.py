@@ -63,7 +63,7 @@ def canonical(value: Any) -> bytes:
 
 @dataclass
 class Kept:
-    """A release as its owner stores it: the receipt and the documents by digest."""
+    """A release as its owner stores it: a receipt, and documents by digest."""
 
     text: bytes
     documents: dict[bytes, bytes]
@@ -84,13 +84,13 @@ class Kept:
         )
 
     def signed_anew(self, **changes: Any) -> "Kept":
-        """The same release under a false receipt that the node has signed."""
+        """Return the release with a false receipt that the node has signed."""
         changed = altered(self.receipt, **changes)
         signer = self.stage.services.keyring.node_signer
         return Kept(signed_text(changed, signer), self.documents, self.stage)
 
     def with_evidence(self, **changes: Any) -> "Kept":
-        """The same release with false evidence and a receipt that the node signed for it."""
+        """Return the release with false evidence, and a receipt that the node signed for it."""
         judged = self.receipt.evidence
         assert judged is not None
         record = encode_evidence(altered(decode_evidence(self.documents[judged.record]), **changes))
@@ -99,7 +99,8 @@ class Kept:
         return whole.signed_anew(evidence=altered(judged, record=digest))
 
     def with_log(self, quote: bytes, log: bytes, **changes: Any) -> "Kept":
-        """The same release with another quote and event log, and evidence that matches them."""
+        """Return the release with another quote and event log, and with evidence that matches
+        them."""
         judged, parsed = self.receipt.evidence, parse_quote(quote)
         assert judged is not None
         found: dict[bytes, bytes] = {
@@ -206,7 +207,7 @@ async def test_every_flipped_byte_is_named(released: Any) -> None:
 
 
 async def test_a_receipt_of_another_node_or_root(released: Any) -> None:
-    """A receipt of another node or root than the expected one is refused (RC16, RC18)."""
+    """Verification refuses a receipt of another node or another root (RC16, RC18)."""
     stage, owner, _ = released
     whole = await kept(stage, owner)
     with pytest.raises(ReceiptInvalid, match="another node"):
@@ -452,7 +453,7 @@ async def test_documents_are_written_once(released: Any) -> None:
 async def test_pages_go_on_where_they_stopped(
     released: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Receipts come oldest first, in pages that neither repeat nor leave out one (RC14)."""
+    """Receipts are listed oldest first, in pages without repetition or omission (RC14)."""
     stage, owner, delegate = released
     for _ in range(4):
         stage.clock.advance(1)
@@ -514,7 +515,7 @@ async def test_what_is_no_place_or_document(
 
 
 async def test_a_network_that_is_not(released: Any) -> None:
-    """A network that was never made has no receipts, and its owner is told so (RC14)."""
+    """A request for receipts of a missing network is answered "not found" to its owner (RC14)."""
     stage, owner, _ = released
     absent = owner.network.replace(":default", ":absent")
     holder = Delegate()

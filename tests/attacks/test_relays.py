@@ -27,7 +27,7 @@ class Thief:
     read: list[bytes] = field(default_factory=list)
 
     def swap(self, *paths: str) -> None:
-        """Put the relay's key into every answer whose path has this ending."""
+        """Put the relay's key into every answer whose path has the given ending."""
         self.relay.twist = lambda answer: self._twist(answer, paths)
 
     def _twist(self, answer: Answer, paths: tuple[str, ...]) -> None:

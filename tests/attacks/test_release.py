@@ -172,7 +172,7 @@ async def test_a_delegate_cannot_approve_itself(stage: Stage, to_itself: bool) -
 
 
 async def test_a_delegate_can_only_narrow(stage: Stage) -> None:
-    """Under two policies of a chain, code must satisfy both."""
+    """If two policies of a chain apply, code must satisfy both."""
     owner = await stage.owner()
     backend, helper = Delegate(), Delegate()
     backend.proofs = [
@@ -211,7 +211,7 @@ async def test_a_list_for_another_purpose_is_no_approval(stage: Stage) -> None:
 
 
 async def test_a_list_for_another_client_is_no_approval(stage: Stage) -> None:
-    """An approval of another delegate's code does not count."""
+    """An approval of one delegate's code does not approve another delegate's code."""
     owner = await stage.owner()
     other, backend = Delegate(), Delegate()
     listed = await stage.register(owner.grant_decrypt(other.did, policy=policy_for("mine")))
@@ -330,7 +330,7 @@ async def test_a_low_order_receiver_key_gets_nothing(stage: Stage) -> None:
 
 
 async def test_an_outsider_gets_the_chain_s_answer(stage: Stage) -> None:
-    """An outsider with a valid quote gets no key without a grant."""
+    """An outsider with a valid quote but without a grant gets no key."""
     owner, stranger_owner = await stage.owner(), await stage.owner()
     outsider = await approved(stage, stranger_owner)
     reply = await stage.ask(outsider, owner, proofs=[])
@@ -363,7 +363,7 @@ async def test_a_key_that_owns_a_network_cannot_lend_its_person(stage: Stage) ->
 async def test_rows_that_are_missing_or_damaged_release_nothing(
     held: HeldStage, missing: str, how: str
 ) -> None:
-    """A missing or damaged row that narrows releases refuses every key."""
+    """A missing or damaged policy row refuses every key."""
     owner = await held.owner()
     delegate = await approved(held, owner)
     assert opens(await held.ask(delegate, owner), delegate, owner)

@@ -1,4 +1,5 @@
-"""Costly conditions on callers, which any stranger can have a runner hold (RN210, RN250)."""
+"""Attacks by costly patterns in a grant's conditions, which any stranger can send (RN210,
+RN250)."""
 
 import asyncio
 import json
@@ -54,7 +55,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 def statement(
     stage: RunnerStage, commit: str, callers: Condition, *, builds: int = 64
 ) -> RunStatement:
-    """Return terms with so many builds of one commit."""
+    """Return terms that name the given number of builds of one commit."""
     build = Build(
         repository=REPOSITORY,
         repository_id="1001",
@@ -70,7 +71,7 @@ def statement(
 async def made(
     stage: RunnerStage, run: RunStatement, monkeypatch: pytest.MonkeyPatch
 ) -> PortableDelegation:
-    """Return a grant as a client makes it that does not check patterns."""
+    """Return a grant by a client that does not check patterns."""
     with monkeypatch.context() as patched:
         patched.setattr("sealspace.apps.runners.require_bounded_patterns", lambda _: None)
         return await stage.owner.runners.grant(
@@ -87,7 +88,7 @@ async def called(stage: RunnerStage, commit: str) -> tuple[int, Any]:
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The patterns that are compiled from now on; each time that one is judged, it is compiled."""
+    """Record the patterns that are compiled from now on."""
     import re2
 
     patterns: list[bytes] = []
@@ -104,8 +105,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 async def test_a_costly_pattern_is_not_accepted(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN210: the runner refuses the grant with both figures, and so does the client before it signs
-    anything."""
+    """RN210: the runner refuses a grant with a costly pattern, and the client refuses to sign
+    one."""
     run = statement(stage, "1", Logic("Or", (AllowAll(), COSTLY)))
     figures = f"takes [0-9]{{6}} steps for the longest DID; the maximum is {MAX_PATTERN_STEPS}"
     with pytest.raises(InvalidInput, match=figures):
@@ -120,8 +121,8 @@ async def test_a_costly_pattern_is_not_accepted(
 async def test_a_costly_pattern_of_a_held_grant(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN210: a grant that was accepted before the limit existed admits nobody by such a pattern.
-    Only the owner is told the figures."""
+    """RN210: a stored grant with a costly pattern admits no caller, and only its owner learns the
+    cost."""
     version = await stage.publish("held", ECHO)
     run = RunStatement(
         programs=(ByHash(version.sha256),), callers=Logic("And", (AllowAll(), Not(COSTLY)))
@@ -148,8 +149,7 @@ async def test_a_condition_is_judged_once_for_a_call(
 
 
 async def test_a_condition_on_the_hash_of_several_builds(stage: RunnerStage) -> None:
-    """RN242, RN250: with several builds of a commit, such a condition is undecided; with one, it
-    is judged for that one."""
+    """RN242, RN250: a condition on the hash is undecided while a commit has several builds."""
     hashed = WasmHash(f"{0:064x}")
     await stage.grant(["API_KEY"], statement(stage, "3", hashed, builds=2))
     assert await called(stage, "3") == (404, "program-unknown")
@@ -178,7 +178,7 @@ async def test_nothing_is_judged_for_a_call_without_a_place(
     compiled: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN250: a call over the bound of its payer is refused before any condition is judged."""
+    """RN250: a call beyond its payer's limit is refused before any condition is evaluated."""
     monkeypatch.setattr(calls, "MOST_ANSWERED", 0)
     async with AsyncExitStack() as stack:
         full = await stage.another(stack, tmp_path / "full")
@@ -190,7 +190,8 @@ async def test_nothing_is_judged_for_a_call_without_a_place(
 
 
 async def test_strangers_leave_most_of_the_time_to_others() -> None:
-    """RN250: after the condition of an unknown payer, the next one waits four times as long."""
+    """RN250: after a stranger's condition, the next stranger's condition waits four times as
+    long."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
     condition = Logic("Or", tuple(AccountPattern(f"(.?){{60}}0{end}") for end in range(16)))
     owner = parse_principal(new_wallet().did)

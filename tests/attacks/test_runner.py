@@ -72,7 +72,7 @@ async def stage(
 
 
 def distinct(name: str, program: str = ENVIRONMENT) -> str:
-    """A program that does the same with other bytes."""
+    """Return a program with the same behaviour and other bytes."""
     return f'{program.rstrip().removesuffix(")")} (data (i32.const 1024) "{name}"))'
 
 
@@ -265,7 +265,7 @@ async def test_slow_bodies_of_one_address(
 
 
 async def test_nothing_of_a_generation_is_read_without_a_token(stage: RunnerStage) -> None:
-    """RN67: the body of a stranger who shows no signature takes no place."""
+    """RN67: a request to generate a secret occupies no place if it has no signature."""
     begun = asyncio.Event()
 
     async def never() -> AsyncIterator[bytes]:
@@ -284,7 +284,7 @@ async def test_nothing_of_a_generation_is_read_without_a_token(stage: RunnerStag
 async def test_unknown_payers_send_so_many_bytes_at_once(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN163: bodies of unknown payers are read at a limited rate."""
+    """RN163: the runner reads bodies of unknown payers at a limited rate."""
     monkeypatch.setattr(routes, "UNKNOWN_BYTES", 0)
     await stage.publish("echo", ECHO)
     await stage.key(None, signer=Ed25519Signer(bytes(range(32))))
@@ -385,7 +385,7 @@ async def test_an_older_active_version_that_is_put_back(stage: RunnerStage, tmp_
 
 
 async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> None:
-    """RN45: a grant for a project is not used for another one with the same bytes."""
+    """RN45: a project's grant does not apply to another project with the same bytes."""
     version = await stage.publish("mine", distinct("shared"))
     await stage.publish("theirs", distinct("shared"))
     followed = RunStatement(
@@ -402,7 +402,7 @@ async def test_somebody_else_s_project_of_the_same_bytes(stage: RunnerStage) -> 
 
 
 async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> None:
-    """RN55: others' statements do not affect a program that is called by its hash."""
+    """RN55: statements of other developers do not affect a program that is called by its hash."""
     version = await stage.publish("bytes", distinct("bytes"))
     await stage.grant(
         ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
@@ -425,13 +425,14 @@ async def test_what_others_state_about_the_same_bytes(stage: RunnerStage) -> Non
 
 
 def another(name: str, program: str) -> bytes:
-    """Return a program that does the same with other bytes, by an added custom section."""
+    """Return a program with the same behaviour, and other bytes in an added custom section."""
     said = bytes([len(name)]) + name.encode()
     return guest(program).data + bytes([0, len(said)]) + said
 
 
 async def sends(stage: RunnerStage, name: str, url: str, **about: Any) -> tuple[str, list[str]]:
-    """Have a program send its key in a header; return its first line, and the receipt's hosts."""
+    """Run a program that sends its key in a header; return its first line and the receipt's
+    hosts."""
     status, answer = await stage.call(name, input=f"POST {url} X-Key:$API_KEY\n", **about)
     assert (status, answer["status"]) == (200, "completed"), answer
     return answer["output"].split("\n")[0], answer["receipt"]["statement"]["hosts"]
@@ -479,7 +480,8 @@ async def test_a_secret_goes_to_the_hosts_of_its_grant_alone(
 async def test_a_secret_of_the_developer_goes_to_its_own_hosts(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN103, RN213: with secrets of the developer, a host has to be in both owners' grants."""
+    """RN103, RN213: a program with a developer's secret may contact only hosts in both owners'
+    grants."""
     own = DeveloperSecrets("default", ("OTHER",))
     manifest = ProgramManifest(secrets=("API_KEY",), hosts=BOTH_HOSTS.hosts, developer=own)
     version = await stage.publish("two", another("two", "fetcher-wasip1"), manifest=manifest)
@@ -549,7 +551,7 @@ async def test_the_examples_ask_with_a_secret(
 async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
     stage: RunnerStage, service: Service
 ) -> None:
-    """RN110: the receipt of a run that times out in a request names the host.
+    """RN110: the receipt of a run that times out in a request names the contacted host.
 
     A revocation meanwhile holds from the next run on.
     """
@@ -579,7 +581,7 @@ async def test_a_secret_is_with_whom_it_was_sent_to_when_time_is_over(
 
 
 async def test_a_salt_does_not_reach_into_the_data(stage: RunnerStage) -> None:
-    """RN74: a receipt is not valid for a longer salt and shorter data."""
+    """RN74: a receipt does not verify for a longer salt and shorter data."""
     await stage.publish("echo", ECHO)
     _, answer = await stage.call("echo", input="abc")
     verified = await verify_run(

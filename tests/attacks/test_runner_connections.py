@@ -120,7 +120,7 @@ async def test_unread_answers_are_bounded(
 async def test_a_refusal_for_now_says_when_to_come_back(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN158: an answer that does not fit now is 503 with `Retry-After`."""
+    """RN158: a request whose answer does not fit at present gets 503 with `Retry-After`."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
     project = f"{stage.developer}/flood"
     body = json.dumps({"source": {"project": project}, "responseFormat": "Bytes"}).encode()
@@ -134,7 +134,7 @@ async def test_a_refusal_for_now_says_when_to_come_back(
 async def test_a_client_that_reads_too_slowly(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN157: a client that reads too slowly is disconnected, and gets no other answer."""
+    """RN157: the runner disconnects a client that reads too slowly, and sends no other answer."""
     monkeypatch.setattr(routes, "ANSWER_S", 0.0)
     monkeypatch.setattr(routes, "ANSWER_BYTES", 1 << 40)
     with pytest.raises(aiohttp.ClientError):
@@ -159,7 +159,7 @@ async def test_unread_polls_share_one_answer(
 
 
 async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN158: a connection ends if a piece of its answer was deleted."""
+    """RN158: the runner closes a connection if a piece of the answer was deleted meanwhile."""
     folder = tmp_path / "another"
     async with AsyncExitStack() as stack:
         job = await _kept(await stage.another(stack, folder))
@@ -172,7 +172,8 @@ async def test_a_kept_answer_that_goes_while_it_is_read(stage: RunnerStage, tmp_
 
 @pytest.mark.parametrize("format", ["Text", "Bytes"])
 async def test_what_is_longer_as_json(stage: RunnerStage, format: str) -> None:
-    """RN159: ten million bytes fit as base64, but not as escaped text."""
+    """RN159: an output of ten million bytes fits into an answer as base64, but not as escaped
+    text."""
     _, said = await stage.call("flood", responseFormat=format)
     assert said.get("error", {}).get("code") == ("limit-output" if format == "Text" else None)
 

@@ -57,7 +57,7 @@ async def stage(
 
 
 def another(name: str) -> bytes:
-    """Return a program of other bytes that fetches what its input names."""
+    """Return a program with other bytes that fetches the URLs in its input."""
     said = bytes([len(name)]) + name.encode()
     return guest("fetcher-wasip1").data + bytes([0, len(said)]) + said
 
@@ -108,7 +108,7 @@ async def test_one_token_at_two_runners_of_one_identity(stage: RunnerStage, tmp_
 async def test_requests_of_owners_at_two_runners_of_one_identity(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN178: every other signed request is for one start of a runner, too."""
+    """RN178: a signed request is valid for only one start of a runner."""
     session, now, entropy = await stage.calling_session(), SystemClock().now(), SystemEntropy()
     about = {
         ("GET", "/keys"): "keys",
@@ -141,8 +141,8 @@ async def test_a_client_asks_once_more_after_a_restart(stage: RunnerStage, tmp_p
         twin = await stage.another(stack, tmp_path / "runner")
 
         async def relayed(request: web.Request) -> web.Response:
-            """Say which start there was before, and have every call answered by the one after
-            it."""
+            """Relay calls with the runner's former start number, and answer them by the current
+            runner."""
             paths.append(request.path)
             is_former = request.path == "/info" and (len(paths) == 1 or request.app[LYING])
             url, body, headers = (

@@ -1,4 +1,4 @@
-"""Attacks on what programs store: by other callers, programs, developers, and by a crash."""
+"""Attacks on stored values by other callers, programs and developers, and after a crash."""
 
 import asyncio
 import json
@@ -60,13 +60,13 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def distinct(name: str) -> bytes:
-    """Return the program that stores values with other bytes, by an added custom section."""
+    """Return the storing program with other bytes in an added custom section."""
     said = bytes([len(name)]) + name.encode()
     return guest("cells-wasip2").data + bytes([0, len(said)]) + said
 
 
 async def granted(stage: RunnerStage, name: str, url: str, did: str) -> PortableDelegation:
-    """Let a runner keep the storage of a project."""
+    """Grant a project's storage to a runner."""
     resource = project_resource(stage.developer, name, STORAGE_FOLDER)
     wanted = [allow(resource, ability) for ability in PROJECT_ABILITIES[STORAGE_FOLDER]]
     portable = await stage.owner.delegations.delegate(did, wanted, wallet=stage.wallet, ttl_s=600)
@@ -81,7 +81,7 @@ async def kept(stage: RunnerStage, name: str) -> PortableDelegation:
 
 
 async def stored(stage: RunnerStage, name: str, *operations: str, **about: Any) -> list[str]:
-    """Have the program perform operations; return a line for each."""
+    """Run the program with operations on its storage, and return one result line for each."""
     said = "\n".join(operations).replace(" ", "\t")
     _, answer = await stage.call(name, input=said, **about)
     assert answer["status"] == "completed", answer
@@ -103,8 +103,7 @@ async def paths_of(stage: RunnerStage, name: str) -> list[str]:
 
 
 async def test_values_of_another_caller_or_project(stage: RunnerStage) -> None:
-    """RN200, RN202: no key names another caller's or project's values, and a stored value cannot be
-    read in another place."""
+    """RN200, RN202: no key leads to the values of another caller or project."""
     await kept(stage, "mine")
     await kept(stage, "other")
     space = stage.owner.kv("projects")
@@ -129,7 +128,7 @@ async def test_values_of_another_caller_or_project(stage: RunnerStage) -> None:
 
 @pytest.mark.parametrize("forged", ["plain", "flipped", "cut", "empty", "long"])
 async def test_values_that_others_write(stage: RunnerStage, forged: str) -> None:
-    """RN202: a value that the developer wrote or changed is an error, and never one or none."""
+    """RN202: reading a value that the developer wrote or changed is an error."""
     name = f"forged-{forged}"
     await kept(stage, name)
     await stored(stage, name, "set a value")
@@ -154,7 +153,7 @@ async def test_values_that_others_write(stage: RunnerStage, forged: str) -> None
 
 
 async def test_keys_that_look_like_paths(stage: RunnerStage) -> None:
-    """RN202: whatever a key looks like, it names a value of this caller and project."""
+    """RN202: a key that looks like a path still names only a value of this caller and project."""
     await kept(stage, "paths")
     keys = [".", "..", "../other", "/", "a/b", "a\0b", "%2e%2e", "ä", "a?x", "a#x", "A", "a"]
     await stored(stage, "paths", *(f"set {key} {number}" for number, key in enumerate(keys)))
@@ -170,7 +169,8 @@ async def test_keys_that_look_like_paths(stage: RunnerStage) -> None:
 
 
 async def test_a_grant_that_is_revoked_during_a_run(stage: RunnerStage) -> None:
-    """RN201: the node judges each operation, so a revocation ends the storage of a run."""
+    """RN201: the node checks each operation, so revoking the grant ends a run's access to
+    storage."""
     portable = await kept(stage, "revoked")
     run = run_of(stage, "revoked")
     put = pack_parts([b"set", b"a", b"x"])
@@ -183,7 +183,7 @@ async def test_a_grant_that_is_revoked_during_a_run(stage: RunnerStage) -> None:
 
 
 async def test_a_grant_for_another_folder(stage: RunnerStage) -> None:
-    """RN201: the grant of one project's storage serves no other project."""
+    """RN201: a grant of one project's storage does not apply to another project."""
     await kept(stage, "granted")
     await stage.publish("beside", distinct("beside"), target=P2)
     (line,) = await stored(stage, "beside", "set a x")
@@ -228,8 +228,7 @@ async def test_messages_of_a_child_that_was_taken_over(stage: RunnerStage, messa
 
 
 async def test_storage_that_the_caller_of_a_program_chose(stage: RunnerStage) -> None:
-    """RN207: a grant by hash alone lets a program with a secret store nothing, because anybody can
-    publish the same bytes in another project."""
+    """RN207: under a grant by hash alone, a program with a secret cannot store values."""
     name, data = "trusted", distinct("trusted")
     await stage.owner.secrets().put("API_KEY", "the canary sings at dawn")
     await kept(stage, name)
@@ -259,7 +258,8 @@ async def test_storage_that_the_caller_of_a_program_chose(stage: RunnerStage) ->
 
 
 async def test_runs_with_storage_share_no_process(stage: RunnerStage) -> None:
-    """RN26: a program that took its process over meets no values of another caller there."""
+    """RN26: runs with storage never share a process, so a hostile program finds no other caller's
+    values."""
     await stage.publish("alone", distinct("alone"), target=P2)
     await stored(stage, "alone", "get a")
     used = stage.runner.executor._pool._used
@@ -273,7 +273,7 @@ async def test_runs_with_storage_share_no_process(stage: RunnerStage) -> None:
 async def test_a_runner_that_is_killed_between_two_writes(
     stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN206: what a run wrote stays, it does not run again, and its receipt says `unknown`."""
+    """RN206: after a crash, a run's written values remain and its receipt says `unknown`."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no runner starts")
     await stage.publish("killed", distinct("killed"), target=P2)
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0

@@ -1,4 +1,4 @@
-"""A settings file of another user, in the folder where an operator starts the node."""
+"""Attacks by another user's settings file in the folder where the operator starts the node."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def revocation(owner: Owner, *targets: str, proofs: tuple[str, ...] = ()) -> str:
-    """Return a token of the session that revokes delegations in this order."""
+    """Return a token of the session that revokes the given delegations in order."""
     session = owner.session
     grants = {f"urn:cid:{cid}": [REVOKE] for cid in ids(*targets)}
     return key_token(session.signer, session.did, grants, proofs=proofs or session.proofs, ttl_s=60)
@@ -79,7 +79,8 @@ async def test_V5_one_approval_ends_at_once(held: HeldStage) -> None:
 
 
 async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
-    """With one delegation that may not be revoked, none is (W20, W22)."""
+    """A revocation of several delegations is refused if one of them may not be revoked (W20,
+    W22)."""
     owner, other = await held.owner(), await held.owner()
     mine = await delegates(held, owner, 2)
     (foreign,) = await delegates(held, other, 1)
@@ -100,7 +101,7 @@ async def test_V5_if_one_may_not_be_revoked_none_is(held: HeldStage) -> None:
 
 
 async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
-    """Two cids of one delegation are two targets with one mark."""
+    """Two CIDs of one delegation are two targets with one revocation mark."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     grant = delegate.proofs[0]
@@ -117,7 +118,7 @@ async def test_V5_spellings_of_one_delegation(held: HeldStage) -> None:
 
 
 async def test_V5_W25_what_was_revoked_before_is_confirmed(held: HeldStage) -> None:
-    """A delegation that is revoked already is confirmed by its mark (ST16)."""
+    """Revoking a revoked delegation again is confirmed by the existing mark (ST16)."""
     owner = await held.owner()
     first, second = await delegates(held, owner, 2)
     assert (await held.post("/revoke", revocation(owner, first.proofs[0]))).status == 200
@@ -146,7 +147,7 @@ async def test_V5_a_session_ends_itself_with_others(held: HeldStage) -> None:
 
 
 async def test_V5_the_most_targets_fit_one_commit(held: HeldStage) -> None:
-    """A token revokes 32 delegations in one commit; 33 are refused."""
+    """A token can revoke 32 delegations in one commit; 33 are refused."""
     owner = await held.owner()
     made = await delegates(held, owner, 33)
     targets = [one.proofs[0] for one in made]
@@ -162,7 +163,7 @@ async def test_V5_the_most_targets_fit_one_commit(held: HeldStage) -> None:
 
 
 async def test_W27_one_target_is_answered_as_ever(held: HeldStage) -> None:
-    """The answer for one target is byte for byte as before."""
+    """The answer to a revocation of one delegation has the same bytes as in earlier versions."""
     owner = await held.owner()
     (delegate,) = await delegates(held, owner, 1)
     reply: Reply = await held.post("/revoke", revocation(owner, delegate.proofs[0]))

@@ -1,4 +1,4 @@
-"""People who try to read what is not shared with them, or no longer, at a node with workers."""
+"""Attempts to read values that are not or no longer shared, at a node with workers."""
 
 import asyncio
 import time
@@ -35,8 +35,8 @@ async def _results(url: str, session: Session, *paths: str) -> list[SealspaceErr
 
 
 async def test_SH5_an_ended_share_is_over_in_every_worker(attacked_node: RunningNode) -> None:
-    """After `unshare` and after leaving a team, no worker returns a copy, not even one that
-    is written again."""
+    """After `unshare` or leaving a team, no worker returns a shared copy, even if it is written
+    again."""
     url, wallets = attacked_node.url, (new_wallet(), new_wallet())
     async with AsyncExitStack() as stack:
         alice, bob = [await stack.enter_async_context(Client(url)) for _ in wallets]
@@ -66,7 +66,7 @@ async def test_SH5_an_ended_share_is_over_in_every_worker(attacked_node: Running
 
 
 async def test_SH5_a_reader_who_tries_other_paths(attacked_node: RunningNode) -> None:
-    """With a live right to one folder, every other path is refused by the node itself."""
+    """A recipient with a live right to one folder cannot read any other path."""
     url, wallets = attacked_node.url, (new_wallet(), new_wallet())
     async with AsyncExitStack() as stack:
         alice, bob = [await stack.enter_async_context(Client(url)) for _ in wallets]
@@ -111,8 +111,8 @@ async def test_SH5_a_reader_who_tries_other_paths(attacked_node: RunningNode) ->
 
 
 async def test_SH6_names_that_a_writer_plants_are_not_copied(attacked_node: RunningNode) -> None:
-    """A recipient who may also write below `vault/secrets/` adds a path to the own folder, and so
-    does the node itself. The owner never shared these secrets, so their values are not copied."""
+    """Secrets that a recipient moved into its own folder are not copied, because the owner never
+    shared them."""
     url, wallets = attacked_node.url, (new_wallet(), new_wallet())
     async with AsyncExitStack() as stack:
         alice, eve = [await stack.enter_async_context(Client(url)) for _ in wallets]

@@ -95,7 +95,7 @@ async def service(
 
 @pytest.fixture
 def dripping(service: tuple[Dripping, Service]) -> Dripping:
-    """The service, which drips from now on."""
+    """The service, which sends data sets slowly from now on."""
     found, _ = service
     found.asked = 0
     found.released.clear()
@@ -117,7 +117,7 @@ async def stage(
 
 
 async def requester_of(stage: RunnerStage, at: RunnerStage | None = None) -> Party:
-    """Return a requester with an account, who granted its result key to the application."""
+    """Return a requester with an account that granted its result key to the application."""
     one = await party(stage)
     one.stage = at or stage
     await one.stage.credit(0, owner=one.did)
@@ -126,7 +126,7 @@ async def requester_of(stage: RunnerStage, at: RunnerStage | None = None) -> Par
 
 
 async def slow_data(stage: RunnerStage, owner: Party, files: Service) -> str:
-    """Publish a data set at the service, grant its key, and return its id."""
+    """Publish a slow data set, grant its key, and return its id."""
     data = ProjectId(owner.wallet.did, "slow")
     stated: dict[str, Json] = {
         "dataset": data.text,
@@ -155,7 +155,7 @@ async def cause_of(one: Party, job: str) -> dict[str, Any]:
 async def test_a_slow_data_set_holds_up_no_other_task(
     stage: RunnerStage, service: tuple[Dripping, Service], dripping: Dripping
 ) -> None:
-    """RN248: while a data set drips, the task of another payer with an account runs."""
+    """RN248: while a data set arrives slowly, another paying requester's task runs."""
     attacker, other = await requester_of(stage), await requester_of(stage)
     app = f"{stage.developer}/app"
     data = await slow_data(stage, attacker, service[1])
@@ -178,7 +178,7 @@ async def test_data_that_arrive_too_slowly(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN248: a data set that does not reach the minimum rate ends its task."""
+    """RN248: a task fails if its data set arrives below the minimum rate."""
     assert dataset_fetch.WINDOW_BYTES / dataset_fetch.WINDOW_S == 64 * 1024
     assert dataset_fetch.FIRST_WINDOW_S < task_stages.STAGE_S / 10
     attacker = await requester_of(stage)
@@ -197,7 +197,7 @@ async def test_data_that_stop_after_a_fast_beginning(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN248: what arrived in one window does not count in the next one."""
+    """RN248: fast bytes in one time window do not make up for a slow later window."""
     attacker = await requester_of(stage)
     data = await slow_data(stage, attacker, service[1])
     monkeypatch.setattr(dataset_fetch, "WINDOW_BYTES", 1)  # the first byte is enough at first
@@ -214,7 +214,7 @@ async def test_a_failed_download_is_paid_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """RN249: each second of fetching is charged, also if it fails; 600 s are reserved."""
+    """RN249: the requester pays for each second of a download, even if the download fails."""
     monkeypatch.setattr(dataset_fetch, "FIRST_WINDOW_S", 1.1)
     async with AsyncExitStack() as stack:
         root = await stack.enter_async_context(_root())
@@ -245,7 +245,7 @@ async def test_a_grant_that_is_revoked_while_data_arrive(
     dripping: Dripping,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """TK5, RN248: secrets that were read before a slow data set are read again after it."""
+    """TK5, RN248: the runner reads secrets again after a slow data set has arrived."""
     monkeypatch.setattr(task_stages, "FRESH_SECRETS_S", 0.0)
     requester = await requester_of(stage)
     granted = await requester.grant(stage.published["app"], requester_secret("my-key"))
@@ -259,7 +259,7 @@ async def test_a_grant_that_is_revoked_while_data_arrive(
 
 
 async def test_places_for_begun_tasks() -> None:
-    """RN248: with a limit for each payer, free places are left to other payers."""
+    """RN248: a limit of downloads per payer leaves free places to other payers."""
     places = FairSemaphore(8, beside=True, most_of_payer=1)
     one, other = (Payer(Principal(f"did:key:z{name}")) for name in "ab")
     async with asyncio.timeout(PATIENCE_S), places.acquire(one):
@@ -270,7 +270,7 @@ async def test_places_for_begun_tasks() -> None:
 
 
 async def test_space_is_reserved() -> None:
-    """RN249: a data set is fetched only if there is room beside those that are being fetched."""
+    """RN249: the runner fetches a data set only if the disk has room for all current downloads."""
     space, payer = FolderSpace(MEMORY), Payer(Principal("did:key:za"))
     stranger = payer._replace(is_known=False)
     status = os.statvfs(MEMORY)

@@ -74,7 +74,7 @@ def _code(reply: Reply) -> tuple[int, object]:
 
 
 async def test_one_of_many_creates_wins(ends: Ends, tmp_path: Path) -> None:
-    """iexec-S14, SM7: one is answered 204 and all others 409, and the winner's value is stored."""
+    """iexec-S14, SM7: of concurrent creates of one secret, one gets 204 and all others get 409."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(_RACERS)]
@@ -93,7 +93,8 @@ async def test_one_of_many_creates_wins(ends: Ends, tmp_path: Path) -> None:
 
 
 async def test_one_of_many_copies_of_a_replacement_wins(ends: Ends, tmp_path: Path) -> None:
-    """SM12: a signature that is sent many times at once is used once, whichever process answers."""
+    """SM12: a signature that is sent many times concurrently is accepted once by all processes
+    together."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     assert (await owner.push_result("token", b"one")).status == 204
@@ -107,7 +108,7 @@ async def test_one_of_many_copies_of_a_replacement_wins(ends: Ends, tmp_path: Pa
 
 
 async def test_one_signature_raced_on_two_routes(ends: Ends, tmp_path: Path) -> None:
-    """SM12: of a requester's and a wallet's secret with one signature, one is stored."""
+    """SM12: a signature that is sent concurrently to two routes stores only one secret."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(2)]
@@ -119,7 +120,7 @@ async def test_one_signature_raced_on_two_routes(ends: Ends, tmp_path: Path) -> 
 
 
 async def test_nothing_is_written_without_authority(ends: Ends, tmp_path: Path) -> None:
-    """SM3: before enabling, and at either end as soon as the revocation was answered."""
+    """SM3: the service stores nothing before it is enabled or after its grant is revoked."""
     owner = await _owner(ends, tmp_path)
     racers = [replace(owner, sms=ends.urls(end)[1]) for end in range(2)]
     for racer in racers:
@@ -137,7 +138,7 @@ async def test_nothing_is_written_without_authority(ends: Ends, tmp_path: Path) 
 
 
 async def test_a_forged_id_of_the_grant_revokes_nothing_else(ends: Ends, tmp_path: Path) -> None:
-    """SM3: a writer of the stored id cannot make the owner revoke another grant."""
+    """SM3: a forged grant id in the store cannot make the owner revoke another grant."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     async with owner.client() as client:
@@ -154,7 +155,7 @@ async def test_a_forged_id_of_the_grant_revokes_nothing_else(ends: Ends, tmp_pat
 
 
 async def test_only_the_wallet_enables_the_service(ends: Ends, tmp_path: Path) -> None:
-    """SM2: neither a session nor a delegate who may write the secrets can grant the right on.
+    """SM2: neither a session nor a delegate can enable the service; only the wallet can.
 
     `sealspace sms disable` would not revoke such a grant.
     """
@@ -191,7 +192,7 @@ async def _registered(owner: SmsOwner, token: str) -> str:
 async def test_a_forged_id_does_not_keep_a_grant_in_force(
     ends: Ends, tmp_path: Path, forged: bytes
 ) -> None:
-    """SM3: whatever is stored as the id, `disable` revokes every grant, and `enable` works."""
+    """SM3: `disable` revokes every grant of the service, whatever grant id is stored."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     async with owner.client() as client:
@@ -208,7 +209,7 @@ async def test_a_forged_id_does_not_keep_a_grant_in_force(
 
 
 async def test_another_wallet_pushes_nothing_for_an_owner(ends: Ends, tmp_path: Path) -> None:
-    """SM8, SM9: a wallet with a grant of its own gets nowhere near another owner's secrets."""
+    """SM8, SM9: a wallet with its own grant cannot store another owner's secrets."""
     owner, thief = await _owner(ends, tmp_path), await _owner(ends, tmp_path)
     await owner.enable("--public-checks")
     await thief.enable("--public-checks")
@@ -231,7 +232,7 @@ async def test_another_wallet_pushes_nothing_for_an_owner(ends: Ends, tmp_path: 
 
 
 async def test_probing_for_secrets(ends: Ends, tmp_path: Path) -> None:
-    """SM10: without public checks, stored and absent secrets are answered alike at both ends."""
+    """SM10: the service answers alike for stored and missing secrets if public checks are off."""
     owner = await _owner(ends, tmp_path)
     await owner.enable()
     app = await owner.publish("app", "digest")

@@ -1,4 +1,4 @@
-"""A delegation that is signed again and again gets another cid each time (Q25)."""
+"""Attacks by signing one delegation repeatedly, which gives it a new CID each time (Q25)."""
 
 import time
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class Signer:
 
 
 async def _charged(stage: HeldStage) -> tuple[int, int]:
-    """Return what the address is charged, and how many cids lead to delegations."""
+    """Return the bytes charged to the address, and the number of CIDs that lead to delegations."""
     counter, page = client_bytes_counter(x16(CLIENT), hosts=False), Range(ALIASES_PREFIX, limit=900)
     found = await stage.services.store.read((counter,), ranges=(page,))
     return counter_of(found.records[0]), len(found.pages[0].rows)
@@ -82,7 +82,7 @@ async def _charged(stage: HeldStage) -> tuple[int, int]:
 async def test_names_of_one_delegation_are_charged(
     tmp_path: Path, platform: SimulatedPlatform
 ) -> None:
-    """Each further cid of a delegation costs its signer bytes and a request."""
+    """Each further CID of a delegation costs its signer bytes and a request."""
     limits = Limits(unhosted_bytes_per_address=4_000, unauthenticated_per_minute=200)
     async with hosting_stage(tmp_path, platform, Hosting(mode="permit"), limits=limits) as stage:
         signer = Signer()

@@ -1,4 +1,4 @@
-"""Statements that SQLite itself never stops: what they cost others, in time, memory and disk."""
+"""Attacks by SQL statements that never end, and their cost in time, memory and disk."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def _filled(owner: Databases) -> None:
 
 
 async def _reader_of(owner: Databases, clock: FixedClock) -> tuple[Databases, str]:
-    """Return somebody who may read the owner's database, and their grant."""
+    """Return a delegate who may read the owner's database, with its grant."""
     other = Databases(owner.node, owner.session, clock)
     right = {f"{owner.space.text}/sql/app": {"tinycloud.sql/read": [{}]}}
     grant = owner.token_of(right, audience=other.signer.did)
@@ -57,7 +57,8 @@ async def _reader_of(owner: Databases, clock: FixedClock) -> tuple[Databases, st
 async def test_a_statement_without_jumps_ends_by_its_deadline(
     tmp_path: Path, clock: FixedClock
 ) -> None:
-    """SQ15: a statement that SQLite cannot interrupt is stopped, and writes go on meanwhile."""
+    """SQ15: the node stops a statement that SQLite cannot interrupt, and writes continue
+    meanwhile."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=1)) as owner:
         await _filled(owner)
         reading = asyncio.create_task(owner.refused(STRAIGHT))
@@ -86,7 +87,7 @@ async def test_a_revoked_reader_is_stopped(tmp_path: Path, clock: FixedClock) ->
 
 
 async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: FixedClock) -> None:
-    """SQ29: owners that use all they may leave a place for one who uses none."""
+    """SQ29: owners who use their maximum of children leave a child for other owners."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=60, write_s=60)) as owner:
         slow = []
         for _ in range(PROCESSES // 2):
@@ -108,7 +109,7 @@ async def test_several_owners_leave_places_for_others(tmp_path: Path, clock: Fix
 async def test_an_owner_who_was_slow_goes_on_at_the_lowest_priority(
     tmp_path: Path, clock: FixedClock
 ) -> None:
-    """SQ29: after a slow statement, further ones of its owner do not compete with other owners."""
+    """SQ29: after a slow statement, its owner's next statements run at the lowest priority."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=1)) as owner:
         stranger = Databases(owner.node, owner.session, clock)
         assert (await stranger.put("a", b"")).status == 200
@@ -126,7 +127,7 @@ def _policies(processes: set[int]) -> set[int]:
 
 
 async def test_readers_that_wait_leave_room_for_writes(tmp_path: Path, clock: FixedClock) -> None:
-    """SQ29: as many requests that read as may wait do not refuse those that write."""
+    """SQ29: the maximum number of waiting reads does not block a write."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=60, write_s=60)) as owner:
         await _filled(owner)
         connector = aiohttp.TCPConnector(limit=0)
@@ -155,8 +156,7 @@ def _longest_log(data: Path) -> int:
 
 
 async def test_the_log_is_bounded_within_one_transaction(tmp_path: Path, clock: FixedClock) -> None:
-    """SQ30: a request that rewrites more of a database than its log may contain is stopped before
-    the log is longer than its bound and what the quota leaves, and the log is emptied."""
+    """SQ30: the node stops a request whose rewrite makes the database log longer than its limit."""
     quota_bytes = 16_000_000
     async with databases_at(tmp_path, clock, quota_bytes=quota_bytes) as owner:
         await owner.execute(_WIDE)
@@ -182,8 +182,7 @@ async def test_the_log_is_bounded_within_one_transaction(tmp_path: Path, clock: 
 
 
 async def test_a_writer_that_is_ended_leaves_no_long_log(tmp_path: Path, clock: FixedClock) -> None:
-    """SQ30: the log of a request that was stopped at its deadline does not remain on the disk,
-    where no quota counts it."""
+    """SQ30: the node removes the log of a request that was stopped at its deadline."""
     without_end = _FILL.replace("i < 30", "i < 1000000")
     async with databases_at(tmp_path, clock, sql=Sql(write_s=1), quota_bytes=1 << 33) as owner:
         await owner.execute(_WIDE)
@@ -196,7 +195,7 @@ async def test_a_writer_that_is_ended_leaves_no_long_log(tmp_path: Path, clock: 
 
 
 async def test_the_log_is_bounded_beside_a_slow_reader(tmp_path: Path, clock: FixedClock) -> None:
-    """SQ30: a reader that keeps a log from being emptied is ended, and writes go on."""
+    """SQ30: the node ends a reader that keeps a log from being emptied, and writes continue."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=60)) as owner:
         await _filled(owner)
         await owner.execute(_WIDE)
@@ -251,14 +250,14 @@ async def _owner_at(node: RunningNode) -> AsyncIterator[_Owner]:
 
 
 def _memory_bytes(process: int) -> int:
-    """Return how much of a process is in memory, without files."""
+    """Return the size of a process's anonymous memory in bytes."""
     fields = Path(f"/proc/{process}/statm").read_text().split()
     return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGESIZE")
 
 
 @pytest.mark.slow
 async def test_SIGTERM_ends_a_node_while_statements_run(tmp_path: Path) -> None:
-    """SQ29: a node that is stopped while statements run is not ended by force."""
+    """SQ29: SIGTERM stops a node cleanly while statements run."""
     environment = {"SEALSPACE_SQL__READ_S": "60", "SEALSPACE_HTTP__DRAIN_S": "1"}
     with running_node(tmp_path, workers=2, environment=environment) as node:
         async with _owner_at(node) as owner:
@@ -275,7 +274,7 @@ async def test_SIGTERM_ends_a_node_while_statements_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_rows_are_not_in_the_memory_of_a_worker(tmp_path: Path) -> None:
-    """SQ29: large rows are in the memory of a child alone, and such a child is not kept."""
+    """SQ29: large rows are in the memory of a child process only, and that child is not reused."""
     with running_node(tmp_path, workers=1, environment={"SEALSPACE_SQL__READ_S": "60"}) as node:
         async with _owner_at(node) as owner:
             await owner.ask("CREATE TABLE m (a)", "execute")
@@ -299,7 +298,7 @@ async def test_rows_are_not_in_the_memory_of_a_worker(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_keeper_is_started_again(tmp_path: Path) -> None:
-    """SQ29: if the keeper is killed, its children end, statements get 503, and soon run again."""
+    """SQ29: if the keeper is killed, statements get 503 until a new keeper starts."""
     with running_node(tmp_path, workers=2, environment={"SEALSPACE_SQL__READ_S": "60"}) as node:
         async with _owner_at(node) as owner:
             asking = asyncio.create_task(owner.ask(STRAIGHT))

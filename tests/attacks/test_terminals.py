@@ -89,7 +89,7 @@ CHANGES: dict[str, Callable[[str], str]] = {
 
 @dataclass
 class Between:
-    """A proxy between an owner and a node or backend that changes texts in answers."""
+    """A proxy before a node or backend that changes texts in answers."""
 
     target: str = ""
     seen: dict[Place, None] = field(default_factory=dict)

@@ -349,7 +349,7 @@ TABLE = table()
 
 
 def cell_of(reply: Reply, place: str, *, wrote: bool) -> str:
-    """Return an answer in the words of the table."""
+    """Return an answer in the terms of the table."""
     # the latter: the token served, and named nothing
     if reply.status < 300 or "document-unknown" in reply.text:
         if place == "/invoke" and not reply.body:

@@ -139,7 +139,7 @@ async def test_a_used_curve_token_with_its_twin_signature(stage: Stage) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_decrypt_token_does_nothing_else(stage: Stage, route: Route) -> None:
-    """A decrypt token that also names a put and a delete changes nothing."""
+    """The node refuses a decrypt token that also names a put and a delete, and changes nothing."""
     owner = await stage.owner()
     await owner.client.kv().put("kept", b"here")
     also = {f"{owner.space()}/kv/kept": [DELETE], f"{owner.space()}/kv/new": [PUT]}
@@ -356,7 +356,7 @@ async def test_a_foreign_audience(stage: Stage) -> None:
 
 
 async def test_times_are_kept(stage: Stage) -> None:
-    """Tokens and grants outside their times, or with too long ones, are refused."""
+    """Tokens and grants outside their validity, or with too long a lifetime, are refused."""
     owner = await stage.owner()
     session, resource = owner.session, f"{owner.space()}/kv/a"
     over = await stage.invoke(session.signer, {resource: [GET]}, proofs=session.proofs, ttl_s=-1)

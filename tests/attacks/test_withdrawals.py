@@ -450,7 +450,7 @@ async def test_the_operators_files_are_verified_without_the_node(
 
 
 def bytes_of_details(lines: str) -> str:
-    """Return the details of an export's entries as one text."""
+    """Return the details of all exported entries as one text."""
     details = (json.loads(line).get("detail", "") for line in lines.splitlines())
     return "\n".join(bytes.fromhex(detail).decode() for detail in details)
 
@@ -476,7 +476,7 @@ def collateral_of(stage: Stage, advisories: tuple[str, ...]) -> bytes:
     ],
 )
 def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
-    """Options that name nothing, two things or an unknown thing have status 2."""
+    """A command with missing, conflicting or unknown names exits with status 2."""
     assert main(arguments) == 2
 
 
@@ -484,7 +484,7 @@ def test_commands_that_say_nothing_useful(arguments: list[str]) -> None:
 def test_files_that_are_none(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unusable file has status 12, a missing one 2, each with two lines."""
+    """A command exits with status 12 for an unusable file and with status 2 for a missing file."""
     path = tmp_path / "file"
     path.write_bytes(content)
     did = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"

@@ -32,7 +32,7 @@ def test_A1_abilities(text):
     ],
 )
 def test_A1_what_is_no_ability(text):
-    """A text of another shape or with another character is rejected."""
+    """A text of another form or with another character is rejected as an ability."""
     with pytest.raises(InvalidIdentifier):
         parse_ability(text)
 

@@ -218,7 +218,7 @@ def test_C2_Q25_only_canonical_bytes(name, data):
 
 
 def test_C2_mutations_of_the_good_bytes_hit():
-    """The replacements in the test above change the bytes."""
+    """Each mutation in the test above changes the bytes, so that the test can fail."""
     assert (
         GOOD.count(b"gversion\x01")
         == GOOD.count(b"\x69nonce0001")

@@ -14,7 +14,7 @@ class Value:
 
 
 def test_a_row_is_read_once() -> None:
-    """Equal bytes are parsed once; bytes above the size limit are parsed each time."""
+    """Equal bytes are parsed once, but bytes above the size limit are parsed each time."""
     read: list[bytes] = []
 
     @memoize(4)
@@ -29,7 +29,7 @@ def test_a_row_is_read_once() -> None:
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:
-    """An equal object, or a new one after the first was deleted, gets a result of its own."""
+    """The cache keeps results by object identity, not by equality."""
     worked_out: list[int] = []
 
     @memoize_by_identity(values=3)

@@ -147,7 +147,7 @@ def test_D22_order_unknown_before_outsider(world, root):
 
 
 def test_D22_P1_P2_delegate_is_compared_canonically(world):
-    """A fragment or the case of an address in the parent's audience does not matter."""
+    """A parent's audience is compared without its fragment and without the case of its address."""
     parent = world.register(ucan(SESSION, OWNER.did.lower(), {f"{SESSION_SPACE}/kv": GET}))
     assert world.register(
         cacao(

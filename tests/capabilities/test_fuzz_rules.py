@@ -88,7 +88,7 @@ jwk_values = json_values("EC", "P-256", "secp256k1", "sign", JWK["x"])
     st.sampled_from(["EdDSA", "ES256", "none"]),
 )
 def test_fuzz_keys(jwk: dict[str, Any], signature: bytes, algorithm: str) -> None:
-    """A JWK of any members is a key or BadSignature, and so is any signature under it."""
+    """Any JWK is parsed as a key or raises BadSignature, and so does any signature under it."""
     with suppress(CapabilityError):
         key = key_of_jwk(jwk)
         key.verifier.verify(key.algorithm or algorithm, b"message", signature)

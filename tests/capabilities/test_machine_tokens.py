@@ -91,19 +91,19 @@ def by_wallet(*more: str, stated: Any = None, **changes: Any) -> Delegation:
 def granted(
     delegation: Delegation, *, registered_at: float = NOW
 ) -> tuple[str, tuple[str, ...]] | None:
-    """Return the name and the paths of a machine token that is registered now."""
+    """Return the name and the paths of a machine token that was just registered."""
     found = machine_grant(delegation, registered_at=registered_at)
     return None if found is None else (found.name, found.paths)
 
 
 def test_MT1_a_key_grants_what_the_fact_states() -> None:
-    """The fact of a UCAN makes it a machine token with this name and these paths."""
+    """A fact in a UCAN makes it a machine token with the stated name and paths."""
     assert granted(machine()) == ("deploy", tuple(sorted(PATHS)))
 
 
 @pytest.mark.parametrize("key", ["did:key:x", "did:key:z", "did:key:z6Mk", "did:web:example.com"])
 def test_MT2_a_key_that_nobody_can_sign_with_is_refused(key: str) -> None:
-    """A token for a text that is no key serves nobody, and its owner would not notice."""
+    """A machine token for an audience that is not a valid public key is refused."""
     stated = machine_statement(key=key, paths=PATHS, ends_at=END, name="deploy")
     with pytest.raises(MalformedToken, match="did:key"):
         granted(machine(stated, aud=key))
@@ -111,7 +111,7 @@ def test_MT2_a_key_that_nobody_can_sign_with_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("uri", [BOB.did, BOB.did_url])
 def test_MT1_a_wallet_grants_what_the_resource_states(uri: str) -> None:
-    """The resource of a sign-in text makes it a machine token, which is never a sign-in (MT3)."""
+    """A resource in a sign-in text makes it a machine token, which is never a sign-in (MT3)."""
     token = by_wallet(uri=uri)
     assert granted(token, registered_at=token.issued_at or 0) == (
         "deploy",
@@ -133,7 +133,7 @@ def test_MT1_the_bounds_are_inclusive() -> None:
     "facts", [[], [{}], [{"role": "x"}], ["sealspace.machine/v1"], [["sealspace.machine/v1"]]]
 )
 def test_MT3_other_delegations_are_no_machine_tokens(facts: list[Any]) -> None:
-    """Without the member a delegation keeps its meaning."""
+    """A delegation without the machine token's fact is an ordinary delegation."""
     token = machine(fct=facts or None)
     assert granted(token) is None
     assert token.terminal is False
@@ -168,7 +168,7 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("stated", FORMS.values(), ids=FORMS)
 def test_MT2_the_statement_has_one_form(stated: Any) -> None:
-    """A statement of another form, or one that differs from the delegation, is refused."""
+    """A machine token's statement is refused if it is malformed or contradicts the delegation."""
     fact = {MACHINE_FACT: stated}
     with pytest.raises(MalformedToken):
         granted(machine(fct=[fact]))
@@ -225,13 +225,13 @@ WRONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
 def test_MT2_it_grants_what_it_states_and_nothing_else(changes: dict[str, Any]) -> None:
-    """A delegation that grants more or less than a machine token may is refused."""
+    """A machine token is refused if the delegation grants more or less than its statement says."""
     with pytest.raises(MalformedToken):
         granted(machine(**changes))
 
 
 def test_MT2_a_path_is_canonical() -> None:
-    """A path that names the owner's account in another spelling is refused."""
+    """A machine token is refused if its path spells the owner's account in another way."""
     spelled = f"{KV}/a".replace(OWNER.did[4:], OWNER.did[4:].lower())
     assert spelled != f"{KV}/a"
     stated = machine_statement(key=BOB.did, paths=[spelled], ends_at=1_767_322_245, name="deploy")
@@ -251,7 +251,8 @@ def test_MT2_a_path_is_canonical() -> None:
     ],
 )
 def test_MT2_a_wallet_s_token_has_one_form(changes: dict[str, Any]) -> None:
-    """A sign-in text with a proof, a policy, a second statement or no end is refused."""
+    """A wallet's machine token is refused if it has a proof, a policy, a second statement or no
+    expiry."""
     with pytest.raises(MalformedToken):
         granted(by_wallet(*changes.pop("more", ()), **changes), registered_at=1_767_322_000)
 
@@ -268,8 +269,7 @@ def test_MT2_a_wallet_s_token_has_one_form(changes: dict[str, Any]) -> None:
     ],
 )
 def test_MT2_a_statement_in_another_spelling_is_not_ignored(resource: str) -> None:
-    """A resource of that family in another version, case or encoding makes an invalid machine
-    token, which is refused. Such a text stays readable if it was stored before."""
+    """A machine token's resource in another version, case or encoding makes the token invalid."""
     token = read(cacao({f"{KV}/a": [KV_GET]}, resources=(resource,)))
     assert restore_delegation(token.header) == token
     assert token.terminal and not is_sign_in(token, registered_at=NOW)
@@ -303,7 +303,7 @@ def test_MT2_a_repeated_member_is_refused() -> None:
     ],
 )
 def test_MT2_a_statement_is_found_in_any_place(fact: Any) -> None:
-    """A member of that family is found in another case, version or depth."""
+    """The parser finds a machine token's fact in any letter case, version and nesting depth."""
     assert contains_statement([fact])
 
 
@@ -318,7 +318,8 @@ def test_MT3_nothing_is_granted_below_a_machine_token() -> None:
 
 
 def test_MT3_its_paths_and_nothing_below_them() -> None:
-    """A machine token reads the value at its path; another grant reads what is below, too."""
+    """A machine token reads only the value at its path; an ordinary grant also reads values below
+    it."""
     world = World()
     proof = world.register(ucan(SESSION, BOB.did, ATT, fct=[{MACHINE_FACT: STATED}], exp=END))
     plain = world.register(ucan(SESSION, BOB.did, ATT, fct=[{ATTESTATION_FACT: {}}], exp=END))
@@ -341,7 +342,8 @@ fact_values = machine_values | changed_objects(STATED, machine_values).map(
 @fuzzed()
 @given(st.lists(fact_values, max_size=2))
 def test_fuzz_machine_tokens(facts: list[Any]) -> None:
-    """Facts of any shape make no machine token, one with exactly its grants, or are refused."""
+    """Any fact makes an ordinary delegation, a machine token with exactly its grants, or an
+    error."""
     token = altered(machine(), facts=tuple(facts))
     with suppress(MalformedToken):
         grant = granted(token)

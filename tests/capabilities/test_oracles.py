@@ -1,4 +1,4 @@
-"""Comparison with independent implementations of CIDs, CBOR, canonical JSON and JWS."""
+"""Tests of CIDs, CBOR, canonical JSON and JWS against independent implementations."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ few = settings(max_examples=40, deadline=None)
 )
 @few
 def test_multiformats_reads_and_prints_our_cids(cid):
-    """Both decode a CID to the same codec, hash and digest."""
+    """The multiformats library decodes our CIDs to the same codec, hash and digest."""
     decoded = CID.decode(cid.text())
     assert cid.codec == decoded.codec.code
     assert cid.hash_code == decoded.hashfun.code
@@ -41,21 +41,21 @@ def test_multiformats_reads_and_prints_our_cids(cid):
 
 
 def test_multiformats_prints_the_id_of_bytes():
-    """The id of a token is its raw BLAKE3 CID."""
+    """The multiformats library computes the same id for a token: its raw BLAKE3 CID."""
     assert str(CID("base32", 1, "raw", ("blake3", digest_of(b"hello")))) == cid_text(
         digest_of(b"hello")
     )
 
 
 def test_multibase_agrees_on_headers():
-    """The text form of a CACAO is base64url with padding."""
+    """The multibase library decodes the text form of a CACAO as base64url with padding."""
     assert multibase.encode(b"\xfb\xff", "base64urlpad")[1:] == header_text(b"\xfb\xff")
 
 
 @given(draw.message)
 @few
 def test_dag_cbor_writes_our_cacaos(message):
-    """The strict implementation decodes CACAOs and encodes the same bytes."""
+    """The dag-cbor library decodes our CACAOs and encodes them to the same bytes."""
     data = encode_cacao(Cacao(message, bytes(65)))
     decoded: Any = dag_cbor.decode(data)
     assert data == dag_cbor.encode(decoded)
@@ -71,7 +71,8 @@ def test_dag_cbor_writes_our_cacaos(message):
     ],
 )
 def test_dag_cbor_refuses_what_we_refuse(damage):
-    """Both reject overlong integers, trailing bytes and indefinite maps."""
+    """The dag-cbor library and ours both reject overlong integers, trailing bytes and indefinite
+    maps."""
     message = dag_cbor.decode(encode_cacao(Cacao(_message(), bytes(65))))
     data = damage(dag_cbor.encode(message))
     with pytest.raises(dag_cbor.decoding.err.CBORDecodingError):
@@ -89,7 +90,7 @@ def _message():
 @given(draw.recap)
 @few
 def test_rfc8785_writes_our_recaps(drawn):
-    """The JSON of a ReCap is canonical by RFC 8785."""
+    """The rfc8785 library writes a ReCap's JSON with the same bytes."""
     recap = Recap(drawn.att, tuple(cid.text() for cid in drawn.prf))
     body = libipld.decode_multibase("u" + encode_recap(recap).removeprefix(PREFIX))[1]
     att = {
@@ -100,7 +101,7 @@ def test_rfc8785_writes_our_recaps(drawn):
 
 
 def test_rfc8785_orders_abilities_outside_the_basic_plane():
-    """Members are sorted by UTF-16 units, not by code points."""
+    """The rfc8785 library and ours sort members by UTF-16 code units, not by code points."""
     att = {"x:a": {"a/\ufb01": ({},), "a/\U00010400": ({},)}}
     body = libipld.decode_multibase("u" + encode_recap(Recap(att, ())).removeprefix(PREFIX))[1]
     assert rfc8785.dumps({"att": {"x:a": {name: [{}] for name in att["x:a"]}}, "prf": []}) == body
@@ -119,7 +120,7 @@ def test_rfc8785_orders_abilities_outside_the_basic_plane():
     ids=["ES256", "ES256K"],
 )
 def test_pyjwt_signs_what_verifies_here(signer, private, order):
-    """Of a PyJWT signature and its n - s twin, exactly one verifies, by did:key and did:jwk."""
+    """Of an ECDSA signature by PyJWT and its twin with n - s, exactly one verifies here."""
     passed = 0
     for nonce in range(8):
         token = jwt.encode({"n": nonce}, private, algorithm=signer.algorithm)

@@ -79,7 +79,7 @@ def test_P3_other_methods_are_kept_byte_for_byte(did):
     ["", "did", "did:", "did:key", "did:key:", "did::x", "key:z", "DID:key:z", "did:a: b", "x"],
 )
 def test_P3_minimum_shape(text):
-    """A DID is `did:`, something, a colon and something."""
+    """A DID is `did:`, a method, a colon and an identifier."""
     with pytest.raises(InvalidIdentifier, match="invalid DID"):
         parse_principal(text)
 

@@ -84,12 +84,12 @@ def read(digest: bytes, r: int, s: int, odd: int) -> bytes | None:
 
 @given(st.binary(min_size=32, max_size=32), numbers, numbers, st.integers(0, 4))
 def test_K7_numbers_of_any_size(digest: bytes, r: int, s: int, odd: int) -> None:
-    """For any `r`, `s` and recovery number both give the same key or reject it (Q25)."""
+    """For any `r`, `s` and recovery number both implementations give the same result (Q25)."""
     assert read(digest, r, s, odd) == recovered(digest, r, s, odd)
 
 
 def test_K7_numbers_at_the_edges() -> None:
-    """Zero, the order, the field size and their neighbours are treated alike by both."""
+    """Both implementations treat zero, the order, the field size and their neighbours alike."""
     digests = [bytes(32), b"\xff" * 32, ORDER.to_bytes(32, "big")]
     accepted = 0
     for digest, r, s, odd in product(digests, EDGES, EDGES, range(4)):

@@ -357,7 +357,7 @@ names = st.sampled_from(["default"] * 4 + ["%2F", "%41", "%2f"])
 @given(names, pieces, st.none() | pieces, st.none() | pieces)
 @fuzzed(1)
 def test_U3_only_normal_forms_are_of_a_space(name, path, query, fragment):
-    """A resource with dot segments or escapes that are not normal is opaque."""
+    """A resource with dot segments or unusual escapes is opaque."""
     below = (
         path + ("" if query is None else f"?{query}") + ("" if fragment is None else f"#{fragment}")
     )

@@ -87,7 +87,7 @@ def grant(att):
 
 
 def test_SQ20_no_caveat_is_no_limit():
-    """Without a caveat, everything is permitted."""
+    """A grant without a caveat permits every statement."""
     assert limits() == UNLIMITED
     assert limits().is_whole
     assert not limits().excluded("any", "")
@@ -107,7 +107,7 @@ def test_SQ20_no_caveat_is_no_limit():
     ],
 )
 def test_SQ20_known_forms(stated):
-    """Both forms are understood, and a constrained caveat also under its own name."""
+    """Both forms of a caveat are understood, and a constrained caveat also under its own name."""
     check_understood(Capability(database(), READ, caveats_of([stated])))
     limits(stated)
 
@@ -190,7 +190,7 @@ def test_D32_a_grant_with_an_unknown_caveat_is_not_registered():
 
 
 def test_SQ21_names_are_compared_as_sqlite_does():
-    """Names match whatever the case of their ASCII letters; other letters have to be equal."""
+    """Names match regardless of the case of ASCII letters; other letters have to be equal."""
     found = limits({"tables": ["Notes", "k\u00e4se"], "columns": ["BODY"]})
     assert not found.excluded("NOTES", "body")
     assert not found.excluded("K\u00e4SE", "Body")
@@ -199,7 +199,7 @@ def test_SQ21_names_are_compared_as_sqlite_does():
 
 
 def test_SQ21_a_column_list_excludes_reading_without_columns():
-    """Rows are not counted under a list of columns, nor are tables outside the list read."""
+    """A list of columns allows neither counting rows nor reading tables outside the list."""
     found = limits({"columns": ["body"]})
     assert not found.excluded("notes", "body")
     assert found.excluded("notes", "")
@@ -208,7 +208,7 @@ def test_SQ21_a_column_list_excludes_reading_without_columns():
 
 
 def test_SQ22_what_is_excluded_is_named():
-    """The first list that excludes something names it; inserting has no column."""
+    """The refusal names the first list that excludes something; an insert has no column."""
     found = limits({"tables": ["notes"], "columns": ["body"]})
     assert found.excluded("notes", "body") == ""
     assert found.excluded("private", "body") == "table 'private'"
@@ -217,7 +217,7 @@ def test_SQ22_what_is_excluded_is_named():
 
 
 def test_SQ23_each_capability_has_its_own_limits():
-    """A caveat applies to its own ability and resource, and to no other."""
+    """A caveat applies only to its own ability and resource."""
     att = {
         MAIN: {READ: [{"tables": ["notes"]}], WRITE: [{}]},
         f"{SPACE}/sql": {"tinycloud.sql/schema": [{"columns": ["id"]}]},
@@ -248,7 +248,7 @@ def test_SQ23_a_selector_limits_the_database():
 
 
 def test_SQ24_the_invoker_narrows_its_own_call():
-    """Every fact `sqlCaveats` narrows what the capability allows."""
+    """Every `sqlCaveats` fact in a call narrows what the capability allows."""
     facts: list[Json] = [
         {"a": 1},
         {"sqlCaveats": {"tables": ["notes", "x"]}},
@@ -260,7 +260,7 @@ def test_SQ24_the_invoker_narrows_its_own_call():
 
 
 def test_SQ24_the_invoker_cannot_widen_its_call():
-    """Statements in a fact can be executed by name, but not beside those of a constrained grant."""
+    """A call can name statements in its own fact, but cannot widen a constrained grant."""
     named: list[Json] = [{"sqlCaveats": {"statements": [statement("mine", "DELETE FROM notes")]}}]
     own = limits(facts=named)
     assert own.bind("mine", [[1]]) == ("DELETE FROM notes", [[1]])
@@ -287,7 +287,7 @@ def test_SQ24_the_invoker_cannot_widen_its_call():
     ],
 )
 def test_SQ24_a_fact_that_does_not_parse_is_refused(fact):
-    """An invoker that misspells its own limit is told so."""
+    """A call with a malformed `sqlCaveats` fact is refused."""
     with pytest.raises(SqlRefused, match="sql-caveat-unknown"):
         limits(facts=[{"sqlCaveats": fact}])
 
@@ -300,7 +300,7 @@ def test_SQ25_what_needs_the_whole_database():
 
 
 def test_SQ26_parameters():
-    """Fixed parameters are put at their positions; the caller's keep theirs."""
+    """Fixed parameters are bound at their positions, and the caller's parameters keep theirs."""
     found = limits(
         constrained(
             statement("free", "SELECT ?"),
@@ -345,7 +345,7 @@ A, B = statement("a", "SELECT ?", fixed(0, 1)), statement("b")
     ],
 )
 def test_SQ28_contained(parent, child):
-    """A grant may be passed on with fewer tables, columns and statements, or read-only."""
+    """A grant can be passed on with fewer tables, columns and statements, or as read-only."""
     assert contains(caveats_of([parent]), caveats_of([child]))
 
 
@@ -368,7 +368,7 @@ def test_SQ28_contained(parent, child):
     ],
 )
 def test_SQ28_not_contained(parent, child):
-    """A grant is not passed on with more than it allows."""
+    """A grant cannot be passed on with more than it allows."""
     assert not contains(caveats_of([parent]), caveats_of([child]))
     with pytest.raises(CaveatRefused, match="child-caveats-not-subset-of-parent"):
         check_delegated(caveats_of([parent]), caveats_of([child]))
@@ -399,7 +399,7 @@ def test_SQ28_not_contained(parent, child):
     ],
 )
 def test_SQ28_statements_not_contained(parent, child, code):
-    """A statement is neither added nor changed, and its fixed parameters stay."""
+    """A delegate can neither add nor change a statement, nor remove its fixed parameters."""
     with pytest.raises(CaveatRefused) as caught:
         contains(caveats_of([parent]), caveats_of([child]))
     assert caught.value.text == code
@@ -446,7 +446,7 @@ def bound(allowed, name, params):
     PARAMS,
 )
 def test_SQ28_a_child_allows_nothing_that_its_parent_does_not(parent, child, table, column, params):
-    """Whatever a contained caveat allows, the outer one allows too."""
+    """Every statement that a contained caveat allows is allowed by the outer caveat too."""
     try:
         if not contains(caveats_of([parent]), caveats_of([child])):
             return
@@ -485,7 +485,7 @@ def test_SQ28_a_child_allows_nothing_that_its_parent_does_not(parent, child, tab
     st.booleans(),
 )
 def test_SQ20_an_unknown_member_never_widens(stated, name, value, is_nested):
-    """A caveat with any member that is not known is refused, wherever the member is."""
+    """A caveat with an unknown member at any depth is refused."""
     if is_nested and "statements" in stated:
         stated = stated | {"statements": [*stated["statements"][1:], statement() | {name: value}]}
     else:
@@ -497,7 +497,7 @@ def test_SQ20_an_unknown_member_never_widens(stated, name, value, is_nested):
 @fuzzed(0.05)
 @given(STATED, LISTS, st.sampled_from("abcAd"), st.sampled_from(["a", "B", "c", "", "d"]))
 def test_SQ24_a_fact_never_widens(stated, fact, table, column):
-    """A call allows what both the capability and its own fact allow, and nothing else."""
+    """A call allows exactly what both its capability and its own fact allow."""
     try:
         granted = limits(stated)
     except SqlRefused:

@@ -109,14 +109,14 @@ class Outer(msgspec.Struct):
     ],
 )
 def test_a_shape_that_is_not_met(value: Json, text: str) -> None:
-    """The error gives the place of the fault without quoting the input."""
+    """The error names the place of the fault without quoting the input."""
     with pytest.raises(InvalidJson) as refused:
         shaped(value, Outer)
     assert str(refused.value) == text
 
 
 def test_a_shape_that_is_met() -> None:
-    """Members that a shape does not have are ignored, unless it forbids them."""
+    """Unknown members are ignored, unless the shape forbids them."""
     read = shaped({"inner": [{"digest": "ab" * 32}], "more": 1}, Outer)
     assert read.inner[0].digest == "ab" * 32
     assert read.inner[0].kind == "a"

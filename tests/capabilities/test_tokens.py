@@ -211,7 +211,7 @@ def test_policy_statement_that_is_not_understood_refuses(resource):
 
 
 def test_V1_V2_target_of_a_token():
-    """The resource of a revocation is its target, and its signer is the revoker."""
+    """A revocation's target is its resource, and its revoker is its signer."""
     revocation = parse_revocation(ucan(SESSION, SESSION.did, target_urn()))
     (target,) = revocation.targets
     assert (TARGET, parse_cid(TARGET).digest32, TARGET) == msgspec.structs.astuple(target)

@@ -102,7 +102,7 @@ def test_Q33_K7_only_fitting_algorithms(key):
 
 
 def test_K7_algorithms_of_each_key_type():
-    """Each key type lists the algorithms that fit it."""
+    """Each key type lists the algorithms that it supports."""
     assert {"EdDSA"} == Ed25519Verifier(ED25519.public_key).algorithms
     assert {"ES256"} == P256Verifier(P256.public_key).algorithms
     assert {"ES256K", "ES256K-R", "ESKeccakKR"} == Secp256k1Verifier(
@@ -274,7 +274,7 @@ def test_K9_any_bytes(key, message, signature, algorithm):
 )
 @settings(max_examples=60, deadline=None)
 def test_K9_any_bytes_as_a_key(verifier, point):
-    """Any bytes are a key with one short form, or raise BadSignature."""
+    """Any bytes are parsed as a key with one short form, or raise BadSignature."""
     try:
         read = verifier(point)
     except BadSignature:

@@ -127,7 +127,7 @@ class ReplayNode:
 
 
 def _made_network(exchange: Exchange) -> str | None:
-    """Return the network that an exchange created, by its recorded answer."""
+    """Return the network that an exchange created, from its recorded answer."""
     if exchange.request.path != "/encryption/networks" or exchange.answer.status != 200:
         return None
     return str(json.loads(exchange.answer.body)["descriptor"]["networkId"])

@@ -1,4 +1,4 @@
-"""The SQL of a JavaScript client's sign-in: it makes an index of an account, and lists from it.
+"""Replay of the SQL with which a JavaScript client indexes an account when it signs in.
 
 The requests have the form of that client: the abilities in each token, the members of each body,
 and which statements share a batch.
@@ -129,7 +129,7 @@ async def signed_in(node: ReplayNode, resource: str) -> Index:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_sign_in_makes_the_index(default_nodes: ReplayNodes) -> None:
-    """Each step of the client succeeds, and its lists have what the steps wrote."""
+    """Each step of the client succeeds, and its lists contain the rows that the steps wrote."""
     node = await default_nodes.new_node()
     index = await signed_in(node, ACCOUNT)
     missing = await index.ask(["read"], {"action": "query", "sql": SYNCED, "params": []})
@@ -166,7 +166,7 @@ async def test_a_sign_in_makes_the_index(default_nodes: ReplayNodes) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_index_is_rebuilt_in_one_batch(default_nodes: ReplayNodes) -> None:
-    """Hundreds of statements replace all rows; when the last one fails, the old rows are there."""
+    """A batch of hundreds of statements replaces all rows, or none if the last statement fails."""
     node = await default_nodes.new_node()
     index = await signed_in(node, ACCOUNT)
     await index.migrate("account", [f"CREATE TABLE IF NOT EXISTS {one}" for one in TABLES])
@@ -194,7 +194,7 @@ async def test_the_index_is_rebuilt_in_one_batch(default_nodes: ReplayNodes) -> 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_notes_on_secrets(default_nodes: ReplayNodes) -> None:
-    """The page of secrets has a table with a key of two columns in a database of its own."""
+    """The secrets page keeps its notes in a separate database, in a table with a two-column key."""
     node = await default_nodes.new_node()
     records = await signed_in(node, SECRETS)
     table = (
@@ -212,7 +212,7 @@ async def test_notes_on_secrets(default_nodes: ReplayNodes) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_texts_that_the_client_reads(default_nodes: ReplayNodes) -> None:
-    """The client finds out from these texts which right it has to request."""
+    """The refusals contain the texts from which the client learns which right to request."""
     node = await default_nodes.new_node()
     index = await signed_in(node, ACCOUNT)
     pragma = await index.ask(["write"], {"action": "query", "sql": "PRAGMA user_version"})

@@ -1,4 +1,4 @@
-"""Replay of every recorded case: the same answer, or the listed difference."""
+"""Replay of every recorded case, which is answered as recorded or with a listed difference."""
 
 import json
 from collections.abc import Mapping
@@ -157,7 +157,7 @@ def test_differences_name_cases_and_reasons() -> None:
 
 
 def test_each_fault_of_the_recorded_server_has_a_decision() -> None:
-    """A recorded fault is answered differently, or is kept for a reason."""
+    """Each recorded fault is either answered differently or kept for a stated reason."""
     faults = {case.name for case in CASES if case.fault}
     assert faults - {*DIFFERENCES, *TIME_DIFFERENCES} == set(KEPT_FAULTS) & faults
     assert set(KEPT_FAULTS) <= faults

@@ -30,7 +30,7 @@ _ALL = {**DIFFERENCES, **DEFAULT_SETTINGS_DIFFERENCES}
 @pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_group(group: str, default_nodes: ReplayNodes) -> None:
-    """With default settings a group's cases are answered as without, except for listed ones."""
+    """With default settings a group's cases have the same answers, except for listed cases."""
     hosted, unexplained = 0, {}
     for case in (case for case in CASES if case.group == group):
         node = await default_nodes.node_for(case)

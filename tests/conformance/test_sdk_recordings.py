@@ -147,7 +147,7 @@ def _tells_true_lists(
 
 
 def _names_itself(exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]) -> bool:
-    """`/info` returns this node's version and services, and all else as recorded."""
+    """The route `/info` returns this node's version and services, and all else as recorded."""
     if exchange.request.path not in ("/info", "/version") or answer.status != 200:
         return False
     ours, recorded = json.loads(answer.body), json.loads(exchange.answer.body)
@@ -171,7 +171,8 @@ def _has_no_recorded_key(
 def _came_from_before(
     exchange: Exchange, answer: Answer, first_answers: Mapping[str, Answer]
 ) -> bool:
-    """A late call of the previous account, whose grants were never posted here."""
+    """A late call is refused: it is for the previous account, whose grants were never posted
+    here."""
     return (
         not first_answers
         and exchange.answer.status == 401

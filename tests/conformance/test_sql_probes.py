@@ -1,4 +1,4 @@
-"""Replay of every recorded request for a database: the same answer, or the listed difference."""
+"""Replay of every recorded database request, which is answered as recorded or as listed."""
 
 import pytest
 from conformance.replay_node import ReplayNodes

@@ -1,4 +1,4 @@
-"""The template process, its children, and their ends."""
+"""Tests of the template process and of the child processes that it forks."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ _SECRET = "what no template ever saw"
 
 
 def templates(before: Iterable[int] = ()) -> list[int]:
-    """Return the templates of this process that did not exist before.
+    """Return the template processes that this process started since the last look.
 
     A child that was forked a moment ago has the template's name, but leads no session. It changes
     its name first and its session second, so they are read in the reverse order.
@@ -174,7 +174,8 @@ async def test_fresh_children_draw_other_insecure_numbers(executor: Executor) ->
 
 
 async def test_a_killed_template() -> None:
-    """RN134: runs go on when the template is killed, and the next child has another template."""
+    """RN134: if the template is killed, current runs continue and a new template forks the next
+    child."""
     before = templates()
     async with Executor(children=2, spare=1) as executor:
         task, process = await running(executor, b"sleep 200", fresh=True)
@@ -190,7 +191,7 @@ async def test_a_killed_template() -> None:
 
 
 async def test_a_template_that_is_killed_while_it_is_asked() -> None:
-    """RN134: an unanswered fork fails only the run that needed it."""
+    """RN134: if the template is killed during a fork, only the run that needed the fork fails."""
     before = templates()
     async with Executor(children=2, spare=1) as executor:
         program = guest("count")
@@ -209,7 +210,7 @@ async def test_a_template_that_is_killed_while_it_is_asked() -> None:
 
 
 async def test_a_template_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN134: a template that does not fork in time is killed and replaced."""
+    """RN134: the runner kills and replaces a template that does not fork in time."""
     before = templates()
     async with Executor(children=1, spare=1) as executor:
         program = guest("count")
@@ -250,7 +251,7 @@ _template.main(socket.socket(fileno=int(sys.argv[1])), os.getppid())
 
 
 async def test_a_fork_that_fails() -> None:
-    """RN134: a failed fork is reported at once, and the template goes on."""
+    """RN134: the runner reports a failed fork at once and keeps using the template."""
     ours, theirs = socket.socketpair()
     with theirs:
         arguments = [sys.executable, "-c", _UNPRIVILEGED, str(theirs.fileno())]

@@ -1,4 +1,5 @@
-"""Calls that wait: for a place, for the node, and for a node that limits reads (RN220 to RN224)."""
+"""Tests of calls that wait for a free child, for the node, or for its rate limit (RN220 to
+RN224)."""
 
 import asyncio
 import json
@@ -66,7 +67,7 @@ def distinct(name: str) -> bytes:
 
 @dataclass
 class Away:
-    """A relay to the node that refuses reads of the public projects in `status`.
+    """A relay to the node that answers reads of the public projects with the HTTP status `status`.
 
     Attributes:
         status: project to the status of the answer; 0 ends the connection.
@@ -101,7 +102,7 @@ class Away:
 
 @dataclass
 class Far:
-    """A runner behind a relay, and the relay."""
+    """A runner that reaches the node through a relay, with that relay."""
 
     stage: RunnerStage
     away: Away
@@ -109,7 +110,7 @@ class Far:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def far(stage: RunnerStage, tmp_path: Path) -> AsyncIterator[Far]:
-    """A runner of its own for one test, which the relay can keep from the node."""
+    """A runner for one test, which the relay can cut off from the node."""
     async with relay_before(stage.node.url) as relay, AsyncExitStack() as stack:
         away = Away(relay)
         relay.hold = away.hold
@@ -125,8 +126,8 @@ async def far(stage: RunnerStage, tmp_path: Path) -> AsyncIterator[Far]:
 async def test_a_call_waits_a_bounded_time_for_its_place(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN220: a call that gets no child is 503 with `Retry-After` and a receipt, and costs nothing;
-    the running program goes on until its own limit."""
+    """RN220: a call that gets no child in time is answered with 503, `Retry-After` and an unpaid
+    receipt."""
     key = await stage.key("sleeping")
 
     def asleep(limit_s: int) -> Coroutine[Any, Any, tuple[int, dict[str, Any]]]:
@@ -154,7 +155,8 @@ async def test_a_call_waits_a_bounded_time_for_its_place(
 
 
 async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
-    """RN220, RN164: a call that waited too long for the compiler leaves no compilation behind."""
+    """RN220, RN164: a call that waits too long for the compiler is refused, and its compilation is
+    cancelled."""
     first, second = (Guest(distinct(name), "wasm32-wasip1") for name in ("first", "second"))
     loading, loaded, loads = asyncio.Event(), asyncio.Event(), list[str]()
 
@@ -182,8 +184,7 @@ async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
 
 @pytest.mark.parametrize("failure", [RunRefused("node-unavailable"), TimeoutError(), KeyError()])
 async def test_a_run_whose_request_fails_has_started(failure: Exception) -> None:
-    """RN99, RN221: whatever happens while a program runs, its run is not one that can be tried
-    again, and counts as a whole one."""
+    """RN99, RN221: a run that fails after its program started is charged and is not tried again."""
     program = guest("cells-wasip2")
 
     async def fail(message: bytes) -> bytes:
@@ -211,7 +212,8 @@ async def started(far: Far, name: str, key: str) -> str:
 async def test_an_asynchronous_call_waits_for_the_node(
     far: Far, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """RN221: a call that was accepted while the node is away runs once the node is back, once."""
+    """RN221: an asynchronous call that was accepted during an outage of the node runs once
+    afterwards."""
     monkeypatch.setattr(calls, "PAUSES_S", (0.001,) * 100_000)
     monkeypatch.setattr(published_programs, "REFUSED_S", 0.0)
     key = await far.stage.key("echo")
@@ -229,7 +231,8 @@ async def test_an_asynchronous_call_waits_for_the_node(
 async def test_an_asynchronous_call_that_waits_lets_others_run(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN221: between its attempts a call takes no place, and after the last one it fails."""
+    """RN221: a call that waits for its next attempt occupies no child, and the last failed attempt
+    ends it."""
     monkeypatch.setattr(calls, "PAUSES_S", (LONG_S,))
     key = await far.stage.key(None)
     far.away.status = {"echo": 0}
@@ -250,7 +253,7 @@ async def test_an_asynchronous_call_that_waits_lets_others_run(
 async def test_a_waiting_call_survives_a_restart(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN221, RN99: a call that waits for the node is tried again by the next start."""
+    """RN221, RN99: after a restart the runner tries a call again that was waiting for the node."""
     monkeypatch.setattr(calls, "PAUSES_S", (LONG_S,))
     async with relay_before(stage.node.url) as relay:
         away = Away(relay, {"echo": 0})
@@ -274,7 +277,7 @@ async def test_a_waiting_call_survives_a_restart(
 
 
 async def waiting_jobs(stage: RunnerStage) -> int:
-    """Return how many jobs wait, and have been tried."""
+    """Return how many jobs are waiting after at least one attempt."""
     statement = "SELECT count(*) FROM jobs WHERE state = 'waiting' AND version = 3"
     found = await stage.runner.journal.write(lambda one: one.execute(statement).fetchone())
     return int(found[0])
@@ -283,7 +286,7 @@ async def waiting_jobs(stage: RunnerStage) -> int:
 async def test_a_key_that_is_revoked_while_its_call_waits(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN89, RN221: the key is verified at each attempt."""
+    """RN89, RN221: the runner verifies a waiting call's API key again at each attempt."""
     monkeypatch.setattr(calls, "PAUSES_S", (0.001,) * 100_000)
     key = await far.stage.key("echo")
     far.away.status = {"echo": 0}
@@ -320,8 +323,8 @@ async def test_first_reads_wait_for_the_node(far: Far) -> None:
 
 
 async def test_a_node_that_refuses_for_ever(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN222, RN223: the last version runs while the node refuses to confirm it, and no longer; no
-    project is read before the node's `Retry-After`."""
+    """RN222, RN223: the last confirmed version runs for a limited time while the node refuses
+    reads."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     assert await called(far) == (200, "x")
     far.away.status, far.away.later_s = {"echo": 429, "other": 429}, 3600
@@ -338,8 +341,7 @@ async def test_a_node_that_refuses_for_ever(far: Far, monkeypatch: pytest.Monkey
 async def test_a_new_version_waits_for_the_node(
     far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN223: once another version is known to be active, the call waits for it and the last one
-    does not run."""
+    """RN223: a call waits for a newer active version instead of running the previous one."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     await stage.publish("renewed", distinct("renewed"))
     assert await called(far, "renewed") == (200, "x")
@@ -360,7 +362,7 @@ async def test_a_new_version_waits_for_the_node(
 async def test_a_node_that_does_not_answer(
     far: Far, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """RN223: the last version runs while the node does not answer, and no longer."""
+    """RN223: the last confirmed version runs for a limited time while the node does not answer."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     assert await called(far) == (200, "x")
     far.away.status, far.away.later_s = {"echo": status}, 0
@@ -373,8 +375,8 @@ async def test_a_node_that_does_not_answer(
 async def test_an_active_version_is_read_on_condition(
     far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN222: an unchanged active version is not sent again, and its statement is read once; a
-    client can name itself."""
+    """RN222: the runner reads the active version with a conditional request, and its statement only
+    once."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     answers: list[tuple[str, int]] = []
     far.away.relay.twist = lambda answer: answers.append(
@@ -396,8 +398,8 @@ async def test_an_active_version_is_read_on_condition(
 async def test_a_removed_project_does_not_come_back(
     far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN54, RN223: after a removal, neither the version that was confirmed last nor the former
-    statement runs the program; one that is published later does."""
+    """RN54, RN223: a removed project's last version does not run; a version published later
+    does."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     await stage.publish("gone", distinct("gone"))
     project, space = parse_project(f"{stage.developer}/gone"), stage.owner.kv("public")
@@ -435,8 +437,8 @@ async def test_the_last_version_ends_while_the_node_is_asked(
 async def test_a_version_is_not_put_back_while_the_next_one_is_withheld(
     far: Far, stage: RunnerStage, monkeypatch: pytest.MonkeyPatch, is_removed: bool
 ) -> None:
-    """RN54, RN225: a sequence counts once it was seen, though the node withholds the statement of
-    the new version, or shows the versions of a removed project."""
+    """RN54, RN225: the runner never goes back to a lower sequence number, even if the node
+    withholds statements."""
     monkeypatch.setattr(published_programs, "FRESH_S", 0.0)
     name = f"withheld-{is_removed}".lower()
     await stage.publish(name, distinct(name))
@@ -469,8 +471,7 @@ async def test_a_version_is_not_put_back_while_the_next_one_is_withheld(
 async def test_a_client_signs_again_after_a_refusal(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN224: after a 503 the client waits and calls with a new token, at most three times, and
-    then has the cause."""
+    """RN224: after a 503 the client waits and calls with a new token, at most three times."""
     monkeypatch.setattr(runners, "_MOST_PAUSE_S", 0.0)
     monkeypatch.setattr(published_programs, "REFUSED_S", 0.0)
     session, key = await far.stage.calling_session(), await far.stage.key("echo")
@@ -495,7 +496,8 @@ async def test_a_client_signs_again_after_a_refusal(
 async def test_a_program_that_ran_is_not_called_again(
     far: Far, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN224, RN158: an answer that could not be sent does not make the client call again."""
+    """RN224, RN158: the client does not call again after a program ran but its answer could not be
+    sent."""
     monkeypatch.setattr(routes, "MOST_ANSWER_BYTES", 0)
     monkeypatch.setattr(routes, "_SMALL_BYTES", 0)
     session, waits = await far.stage.calling_session(), list[str]()

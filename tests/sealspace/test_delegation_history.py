@@ -1,4 +1,4 @@
-"""How delegations stand, and an account's history of them, asked by the client of a real node."""
+"""Tests of a delegation's status and of an account's history, with the client and a real node."""
 
 from datetime import datetime
 
@@ -32,8 +32,7 @@ async def granted(owner, *, to: str = AGENT.did, path: str = "a", **options):
 
 
 async def test_a_delegation_is_active_then_revoked(bench) -> None:
-    """Signer and owner see a delegation's status, by its portable form or its cid. A stranger finds
-    nothing."""
+    """The signer and the owner can read a delegation's status; a stranger gets "not found"."""
     owner, wallet = await bench.owner()
     portable = await granted(owner)
     assert (await owner.delegations.status(portable)).is_active
@@ -48,7 +47,7 @@ async def test_a_delegation_is_active_then_revoked(bench) -> None:
 
 
 async def test_who_received_asks_too(bench) -> None:
-    """A recipient sees the status of its delegation, whatever other rights its sign-in has."""
+    """A recipient can read the status of its delegation without any other right."""
     owner, _ = await bench.owner()
     friend, _ = await bench.owner()
     portable = await granted(owner, to=friend.session.did)
@@ -87,8 +86,8 @@ async def test_an_account_is_reported_page_by_page(bench) -> None:
 
 
 async def test_the_order_of_a_history(bench) -> None:
-    """The latest issued come first. Delegations that a key signed state no time, so they come last,
-    by cid."""
+    """A history lists the latest issue time first, and delegations without an issue time last, by
+    CID."""
     owner, wallet = await bench.owner()
     by_key = [await granted(owner, path=str(at)) for at in range(3)]
     by_wallet = []
@@ -110,7 +109,7 @@ async def test_the_order_of_a_history(bench) -> None:
 
 
 async def test_what_was_received_is_reported(bench) -> None:
-    """Grants of others to the wallet and to the requesting key are listed as received."""
+    """Grants of others to the wallet or to the requesting key are listed as received."""
     owner, _ = await bench.owner()
     friend, friend_wallet = await bench.owner()
     to_wallet = await granted(owner, to=friend_wallet.did)
@@ -123,7 +122,8 @@ async def test_what_was_received_is_reported(bench) -> None:
 
 
 async def test_who_may_not_list_is_reported_so(bench) -> None:
-    """Without the right nothing is sent, and the node refuses a request too."""
+    """A client without the right to list delegations sends no request, and the node would refuse
+    one."""
     agent = await bench.client(key_session(AGENT))
     owner, _ = await bench.owner()
     with pytest.raises(NotGranted):
@@ -159,13 +159,13 @@ def answer(body: bytes, status: int = 200) -> Answer:
     ],
 )
 def test_no_status(body: bytes) -> None:
-    """A malformed status, or one that contradicts its HTTP status or cid, is rejected (J10)."""
+    """A status is rejected if it is malformed or contradicts its HTTP status or CID (J10)."""
     with pytest.raises(MalformedAnswer):
         status_of(answer(body), "a")
 
 
 def test_a_status_that_contradicts_itself() -> None:
-    """A status with "not found" and "active" is rejected."""
+    """A status that is both "not found" and "active" is rejected."""
     with pytest.raises(MalformedAnswer):
         status_of(answer(b'{"cid":"a","status":"active"}', 404), "a")
     assert status_of(answer(b'{"cid":"a","status":"not_found"}', 404), "a").word == "not_found"
@@ -189,13 +189,13 @@ def test_no_page(body: bytes) -> None:
 
 
 def opening(owner, name: str = "API_KEY", network: str = "default") -> tuple:
-    """The right to read a secret, and the right to decrypt with a network."""
+    """The rights that open a secret: reading it, and decrypting with its network."""
     decrypt = allow(owner.encryption.network(network).text, "tinycloud.encryption/decrypt")
     return allow(owner.secrets().resource(name), GET), decrypt
 
 
 async def holders(owner, network: str = "default") -> dict[str, int]:
-    """Return for each recipient the number of grants by which it may open or read API_KEY."""
+    """Return for each recipient the number of grants that let it read or decrypt API_KEY."""
     found: dict[str, int] = {}
     secret = owner.secrets().resource("API_KEY")
     for one in await owner.delegations.holders(secret, owner.encryption.network(network).text):
@@ -204,8 +204,7 @@ async def holders(owner, network: str = "default") -> dict[str, int]:
 
 
 async def test_every_right_to_decrypt_is_counted(bench) -> None:
-    """Grants of every client count, with or without a right to read. Ended grants and the owner's
-    sign-ins do not."""
+    """Every live grant to decrypt is counted, with or without a right to read."""
     owner, wallet = await bench.owner()
     later = await bench.client()
     await later.sign_in(wallet)
@@ -254,8 +253,8 @@ def test_a_passed_on_sign_in_is_a_grant() -> None:
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> None:
-    """Grants to one recipient that open the same are revoked by one token, whichever is named (V5).
-    Others stay."""
+    """Revoking one of several grants that open the same secret to one recipient revokes all of them
+    (V5)."""
     owner, wallet = await bench.owner()
     get, decrypt = opening(owner)
     signing = wallet if by_wallet else None
@@ -287,8 +286,7 @@ async def test_what_was_granted_apart_ends_together(bench, by_wallet: bool) -> N
 
 
 async def test_generated_secrets_end_apart(bench) -> None:
-    """Grants of PROTECTED_ secrets, of the network `protected`, are revoked separately. A folder of
-    secrets has both (RN144)."""
+    """Grants of PROTECTED_ secrets are revoked separately from grants of other secrets (RN144)."""
     owner, wallet = await bench.owner()
     plain = (await owner.delegations.delegate(AGENT.did, opening(owner), wallet=wallet)).cid
     protected = (
@@ -314,8 +312,8 @@ async def test_generated_secrets_end_apart(bench) -> None:
 
 
 async def test_what_a_recipient_made_for_itself_prevents_no_revocation(bench) -> None:
-    """A recipient that may list the account passes its right to decrypt on to itself. Its grant can
-    still be revoked (W22)."""
+    """A grant can be revoked even if its recipient passed the right to decrypt on to itself
+    (W22)."""
     owner, _ = await bench.owner(SignIn())
     listing = allow(f"{owner.session.space.text}/delegation", "tinycloud.delegation/list")
     portable = await owner.delegations.delegate(AGENT.did, [*opening(owner), listing])

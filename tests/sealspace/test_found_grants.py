@@ -1,4 +1,4 @@
-"""Grants that a backend fetches from its node (AT61)."""
+"""Tests of the grants that a backend fetches from its node (AT61)."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ GET, DECRYPT = "tinycloud.kv/get", "tinycloud.encryption/decrypt"
 
 
 class Minutes:
-    """The pauses of a backend's periodic fetches; the test ends each one."""
+    """The pauses between a backend's periodic fetches, which the test ends one by one."""
 
     def __init__(self) -> None:
         self._waiting = asyncio.Semaphore(0)
@@ -42,7 +42,7 @@ class Minutes:
         await self._waiting.acquire()
 
     async def next(self) -> None:
-        """End the pause, and wait for the end of the next fetch."""
+        """End the pause, and wait until the next fetch has finished."""
         self._ended.release()
         await self.fetched()
 
@@ -54,7 +54,7 @@ def minutes() -> Minutes:
 
 @asynccontextmanager
 async def backend_at(bench, url: str | None = None, minutes: Minutes | None = None):
-    """A backend with approved code; it has no folder and no grant."""
+    """A backend with approved code and without a data folder or grants."""
     client = Client(
         url or bench.node.url,
         session=key_session(bytes(range(32))),
@@ -79,7 +79,7 @@ async def backend(bench, minutes: Minutes) -> AsyncIterator[Backend]:
 
 @pytest.fixture
 async def counted(bench) -> AsyncIterator[tuple[Backend, list[str], Relay]]:
-    """A backend, and the paths of the requests that it sends."""
+    """A backend, and a list of the paths that it requests."""
     paths: list[str] = []
 
     async def note(request: web.Request) -> None:
@@ -120,7 +120,8 @@ async def read(backend: Backend, owner: Client) -> str | bytes:
 async def test_a_grant_that_nobody_delivered(
     bench, backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A read without a grant fetches the owner's grants, uses what it finds (AT61), and logs it."""
+    """A read without a grant makes the backend fetch the owner's grants and log the fetch
+    (AT61)."""
     caplog.set_level("INFO", logger="tee_backend")
     owner = await owner_of(bench)
     granted = await approve(owner, backend.did)
@@ -132,7 +133,7 @@ async def test_a_grant_that_nobody_delivered(
 async def test_grants_before_the_start_and_in_the_minute_after(
     bench, backend: Backend, minutes: Minutes
 ) -> None:
-    """The first fetch is at the start, and the following one a minute later (AT61)."""
+    """A backend fetches grants when it starts, and again one minute later (AT61)."""
     first, second = await owner_of(bench), await owner_of(bench)
     await approve(first, backend.did)
     backend.watch()
@@ -144,7 +145,7 @@ async def test_grants_before_the_start_and_in_the_minute_after(
 
 
 async def test_known_revoked_and_ended_grants(bench, counted) -> None:
-    """Known grants are not registered again, and revoked or ended ones are not kept."""
+    """A fetch skips known grants, and drops revoked and expired grants."""
     backend, paths, _ = counted
     owner = await owner_of(bench)
     revoked = await approve(owner, backend.did)
@@ -163,7 +164,7 @@ async def test_known_revoked_and_ended_grants(bench, counted) -> None:
 
 
 async def test_a_new_grant_after_a_revocation(bench, backend: Backend) -> None:
-    """After a read was refused for a revoked grant, the next one fetches the owner's new grant."""
+    """After a read is refused for a revoked grant, the next read fetches the owner's new grant."""
     owner = await owner_of(bench)
     old = await approve(owner, backend.did)
     assert "value" == await read(backend, owner)
@@ -193,7 +194,7 @@ async def test_close_ends_the_fetches(bench, minutes: Minutes) -> None:
 async def test_a_node_that_does_not_answer(
     bench, counted, minutes: Minutes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failure is logged once, however often it happens, and the next fetch is tried anyway."""
+    """The backend logs repeated failures of the node once, and keeps fetching."""
     _, _, relay = counted
 
     async def refuse(request: web.Request) -> None:
@@ -217,7 +218,7 @@ async def test_a_node_that_does_not_answer(
 
 
 async def test_unknown_names_cost_the_node_nothing(bench, counted) -> None:
-    """Reads for any number of unknown owners cause one request in five seconds (AT61)."""
+    """Reads for many unknown owners cause one request to the node in five seconds (AT61)."""
     backend, paths, _ = counted
     names = [f"did:pkh:eip155:1:0x{number:040x}" for number in range(1, 200)]
 
@@ -244,8 +245,8 @@ async def test_a_read_keeps_grants_of_no_other_owner(bench, backend: Backend) ->
 async def test_strangers_do_not_displace_owners(
     bench, backend: Backend, minutes: Minutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Undelivered grants of strangers fill half of the places. They evict no grant, and an owner
-    whose secret is read gets a place all the same (AT61)."""
+    """Undelivered grants of strangers fill at most half of the places and evict no other grant
+    (AT61)."""
     monkeypatch.setattr("tee_backend.backend.found_grants.MOST", 4)
     monkeypatch.setattr(backend._held, "_most", 4)
     delivered, late = await owner_of(bench), await owner_of(bench, "late value")
@@ -262,7 +263,7 @@ async def test_strangers_do_not_displace_owners(
 
 
 async def test_many_grants_of_one_owner(bench, backend: Backend, minutes: Minutes) -> None:
-    """Of one owner, few grants a minute are kept."""
+    """A backend keeps only a few new grants of one owner per minute."""
     owner, other = await owner_of(bench), await owner_of(bench)
     for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 4):
         await approve(owner, backend.did)
@@ -275,7 +276,7 @@ async def test_many_grants_of_one_owner(bench, backend: Backend, minutes: Minute
 
 
 async def test_a_further_grant_of_a_known_owner(bench, backend: Backend, minutes: Minutes) -> None:
-    """A periodic fetch keeps no further grant of an owner; a read that needs it does."""
+    """A periodic fetch keeps no second grant of a known owner; a read that needs the grant does."""
     owner = await owner_of(bench)
     await owner.secrets().put("OTHER_KEY", "other value")
     await approve(owner, backend.did)
@@ -291,7 +292,8 @@ async def test_a_further_grant_of_a_known_owner(bench, backend: Backend, minutes
 async def test_a_long_list_is_read_in_parts(
     bench, backend: Backend, minutes: Minutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fetch reads a part of a long list, and the next one continues after it (AT61)."""
+    """A fetch reads one part of a long list, and the next fetch continues after that part
+    (AT61)."""
     monkeypatch.setattr("tee_backend.backend.found_grants.MOST_LISTED", 2)
     owners = [await owner_of(bench) for _ in range(5)]
     for one in owners:
@@ -305,7 +307,7 @@ async def test_a_long_list_is_read_in_parts(
 
 
 async def test_an_unusable_grant_hides_none(bench, counted, minutes: Minutes) -> None:
-    """A delegation that this backend cannot use does not keep it from those behind it."""
+    """A fetch continues after a delegation that the backend cannot use."""
     _, _, relay = counted
     refused: list[str] = []
 
@@ -327,7 +329,7 @@ async def test_an_unusable_grant_hides_none(bench, counted, minutes: Minutes) ->
 async def test_a_call_finds_a_grant_among_those_of_strangers(
     bench, backend: Backend, minutes: Minutes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unused grants of strangers do not keep out an owner for whom a call looked (AT61)."""
+    """A read finds its owner's grant among many unused grants of strangers (AT61)."""
     monkeypatch.setattr("tee_backend.backend.found_grants.MOST", 4)
     monkeypatch.setattr(backend._held, "_most", 4)
     for _ in range(6):
@@ -345,8 +347,8 @@ async def test_a_call_finds_a_grant_among_those_of_strangers(
 async def test_a_further_grant_that_a_call_needed(
     bench, backend: Backend, minutes: Minutes
 ) -> None:
-    """The next periodic fetch keeps a further grant of an owner for whom a grant was missing, and
-    those of no other owner (AT61)."""
+    """The next periodic fetch keeps a second grant of an owner for whom a read lacked a grant
+    (AT61)."""
     owner, other = await owner_of(bench), await owner_of(bench)
     for one in (owner, other):
         await approve(one, backend.did)
@@ -363,8 +365,7 @@ async def test_a_further_grant_that_a_call_needed(
 
 
 async def test_a_refused_grant_is_checked_once(bench, backend: Backend, minutes: Minutes) -> None:
-    """A program's check refuses fetched grants. Each is checked once, hides none behind it, and
-    takes nothing from the rate of the others (AT61)."""
+    """The backend checks a fetched grant that the program refuses only once (AT61)."""
     owner, stranger = await owner_of(bench), await owner_of(bench)
     for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 1):
         await approve(stranger, backend.did)

@@ -1,4 +1,4 @@
-"""A node, or a man in the middle, whose false answers the client must reject."""
+"""Tests of false answers, by a node or a man in the middle, that the client must reject."""
 
 import json
 from collections.abc import AsyncIterator
@@ -112,7 +112,7 @@ async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
 
 
 async def test_a_node_has_the_name_under_which_the_session_was_made(scene: Scene) -> None:
-    """A client sends nothing that opens a secret to a node with another DID."""
+    """A client sends no secret or decrypt request to a node with another DID."""
     scene.lie("/info", nodeId=OTHER)
     encryption = scene.client.encryption
     unknown = encryption.network("unknown")  # not one that this node lacks: it is another node
@@ -156,7 +156,8 @@ async def test_a_node_is_a_key(scene: Scene, bench: Any, node_id: str) -> None:
 async def test_nothing_is_sealed_to_a_network_that_is_described_wrongly(
     scene: Scene, members: dict[str, Any], kind: type[SealspaceError]
 ) -> None:
-    """A descriptor of another network or algorithm, or with an invalid key, is not used."""
+    """A client does not use a descriptor of another network or algorithm, or with an invalid
+    key."""
     scene.lie("/encryption/networks/", **members)
     with pytest.raises(kind):
         await scene.client.encryption.encrypt(b"payload", network=scene.client.encryption.network())

@@ -1,4 +1,4 @@
-"""Machine tokens in the SDK: the line, who makes one, and what a program with one may read."""
+"""Tests of machine tokens in the SDK: their text line, their issuers, and their readers."""
 
 import asyncio
 import hashlib
@@ -45,8 +45,7 @@ DAY_S = 86_400
 def _header(
     *, key: str = Ed25519Signer(SEED).did, stated: Sequence[str] = (), names: Sequence[str] = ("A",)
 ) -> str:
-    """Return a wallet's delegation of secrets to a key, with the statement of a machine token
-    about `stated`, or about the same secrets."""
+    """Return a wallet's machine token for secrets, whose statement may name other secrets."""
     wallet, clock = new_wallet(entropy=CountingEntropy()), FixedClock()
     folder = f"{space_of(wallet.did, 'secrets').text}/kv/vault/secrets"
     statement = machine_statement(
@@ -79,7 +78,7 @@ def _checked(body: bytes) -> str:
 
 
 def test_a_line_is_read_as_it_was_written() -> None:
-    """A line contains key, node and delegation; blanks and a line break around it do not count."""
+    """A token line contains a key, a node and a delegation; surrounding blanks are ignored."""
     line = token_line(SEED, NODE, _header(names=("scoped/ci/A", "scoped/ci/B")))
     session = read_token(f"  {line}\r\n")
     token = token_of(session)
@@ -95,13 +94,13 @@ def test_a_line_is_read_as_it_was_written() -> None:
 
 
 def test_scopes_that_differ_are_no_default() -> None:
-    """Secrets of several scopes have no common scope."""
+    """A token for secrets of several scopes has no default scope."""
     token = token_in(_header(names=("A", "scoped/ci/A")))
     assert token is not None and token.scope is None
 
 
 def test_a_cut_line() -> None:
-    """The error about a truncated line says so, and contains no part of it."""
+    """The error for a truncated line says so and contains no part of the line."""
     line = token_line(SEED, NODE, _header())
     for length in range(len(line)):
         with pytest.raises(InvalidSession) as refused:
@@ -128,13 +127,13 @@ def test_a_cut_line() -> None:
     ids=["version", "key", "statement", "paths", "ascii", "prefix", "padding", "length"],
 )
 def test_MF21_a_line_of_something_else(line: str) -> None:
-    """A line with another version, another key, another delegation or another form is refused."""
+    """MF21: a line with another version, key or delegation, or in another format, is refused."""
     with pytest.raises(InvalidSession, match="not a sealspace token"):
         read_token(line)
 
 
 def test_MF21_a_forged_delegation_is_no_token() -> None:
-    """The owner's signature is checked before a token is used."""
+    """MF21: the SDK verifies the owner's signature before it uses a machine token."""
     data = decode_url(_header())
     assert data is not None
     assert token_in(encode_url(data[:-4] + bytes(4))) is None
@@ -143,14 +142,14 @@ def test_MF21_a_forged_delegation_is_no_token() -> None:
 @fuzzed()
 @given(st.text(max_size=200) | st.binary(max_size=200).map(_checked))
 def test_any_line_is_a_token_or_an_error(text: str) -> None:
-    """Any text gives a session or the error of this module."""
+    """Any text is parsed as a token or raises this module's error."""
     for line in (text, f"sst_{text}"):
         with pytest.raises(InvalidSession):
             read_token(line)
 
 
 def test_a_line_that_would_be_too_long() -> None:
-    """A token whose line would be too long to read is not made."""
+    """The SDK does not issue a token whose line would be too long to parse."""
     with pytest.raises(InvalidInput, match="too long"):
         token_line(SEED, NODE, "x" * MAX_TOKEN_CHARS)
 
@@ -163,8 +162,7 @@ async def _program(bench: Any, line: str) -> Client:
 
 
 async def test_a_program_reads_its_secrets_and_nothing_else(bench: Any) -> None:
-    """A token reads the secrets in it, singly and together; it cannot read others, write or
-    list."""
+    """A token reads its own secrets; it cannot read others, write or list."""
     owner, wallet = await bench.owner()
     await owner.secrets().put_many({"A": "alpha", "B": "beta", "C": "gamma"})
     line = await owner.delegations.create_token("deploy", ["B", "A", "A"], wallet=wallet)
@@ -188,7 +186,7 @@ async def test_a_program_reads_its_secrets_and_nothing_else(bench: Any) -> None:
 
 
 async def test_the_owner_of_a_key_makes_a_token(bench: Any) -> None:
-    """An owner without a wallet signs with its own key, and the token reads in a scope."""
+    """An owner with a key of its own instead of a wallet can issue a token."""
     owner = await bench.client()
     await owner.sign_in_with_key(bench.entropy.token(32), spaces=["secrets"])
     await owner.encryption.ensure_network()
@@ -222,7 +220,7 @@ async def test_a_session_makes_no_token(bench: Any) -> None:
     ],
 )
 async def test_what_no_token_can_be(bench: Any, change: dict[str, object], reason: str) -> None:
-    """Names, numbers and lifetimes that the node would refuse are refused before the wallet
+    """The SDK refuses names, counts and lifetimes that the node would refuse, before the wallet
     signs."""
     owner, wallet = await bench.owner()
     asked: dict[str, Any] = {"name": "deploy", "secrets": ["A"], "wallet": wallet, **change}
@@ -232,7 +230,7 @@ async def test_what_no_token_can_be(bench: Any, change: dict[str, object], reaso
 
 
 async def test_a_token_outlives_the_session_that_made_it(bench: Any) -> None:
-    """A token does not depend on a sign-in. After its own expiry the error names that."""
+    """A machine token works after the sign-in that issued it has expired."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("A", "alpha")
     line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)
@@ -253,7 +251,7 @@ async def test_a_token_outlives_the_session_that_made_it(bench: Any) -> None:
 
 
 async def test_a_revoked_token(bench: Any) -> None:
-    """After a revocation the next read fails; the error names the token and its owner."""
+    """A read with a revoked token fails with an error that names the token and its owner."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("A", "alpha")
     line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)
@@ -269,7 +267,7 @@ async def test_a_revoked_token(bench: Any) -> None:
 
 
 async def test_MF21_a_hijacked_address_gets_no_request(bench: Any) -> None:
-    """A token names its node: another node at the address is refused before a token is sent."""
+    """MF21: the SDK sends no token to a node other than the one that the token names."""
     owner, wallet = await bench.owner()
     line = await owner.delegations.create_token("deploy", ["A"], wallet=wallet)
     session = read_token(line)
@@ -285,7 +283,7 @@ async def test_MF21_a_hijacked_address_gets_no_request(bench: Any) -> None:
 def test_both_variables_are_needed(
     kind: type[Client] | type[sync.Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the variable that is missing, and what it has to contain."""
+    """The error names the missing environment variable and its expected content."""
     monkeypatch.setenv("SEALSPACE_TOKEN", "")
     monkeypatch.setenv("SEALSPACE_NODE", "http://127.0.0.1:1")
     with pytest.raises(NotSignedIn, match="SEALSPACE_TOKEN is not set; next: set SEALSPACE_NODE"):
@@ -301,7 +299,7 @@ def test_both_variables_are_needed(
 async def test_a_program_with_two_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that has the two variables reads the owner's secrets, with and without `await`."""
+    """A program with both environment variables reads secrets, synchronously and asynchronously."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     async with embedded_node(config) as node, Client(node.url) as owner:
         wallet = new_wallet()
@@ -321,7 +319,7 @@ async def test_a_program_with_two_variables(
 
 
 def test_a_token_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An expired token raises its error without a request to the node."""
+    """The SDK raises the error for an expired token without a request to the node."""
     monkeypatch.setenv("SEALSPACE_TOKEN", token_line(SEED, NODE, _header()))
     monkeypatch.setattr(SystemClock, "now", lambda: FixedClock().now() + 60)
     with pytest.raises(SessionExpired, match="the machine token deploy was valid until 2026"):

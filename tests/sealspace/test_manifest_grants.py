@@ -94,7 +94,7 @@ async def test_a_target_with_decrypt_gets_the_network_too(bench) -> None:
 
 
 async def test_nothing_is_granted_unless_all_of_it_can_be(bench) -> None:
-    """A session that lacks a part of the request grants nothing, and names every missing permission
+    """A session that lacks a part of a request grants nothing and names every missing permission
     (MF12, MF13)."""
     request = request_of(
         permissions=[

@@ -1,5 +1,4 @@
-"""App manifests: what is wrong with them, what they ask for, who is granted what; their vectors run
-in tests/spec."""
+"""Tests of app manifests: their faults, the resources that they request, and the grants to DIDs."""
 
 from typing import Any
 
@@ -214,7 +213,7 @@ def test_what_is_no_manifest_is_refused(value: Json) -> None:
 
 
 def test_composing_nothing_is_refused() -> None:
-    """An empty list is an error."""
+    """Composing an empty list of manifests is an error."""
     with pytest.raises(ManifestInvalid):
         compose_manifests([])
 
@@ -277,8 +276,8 @@ def test_what_only_defaults_ask_for_is_left_out() -> None:
 
 
 def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
-    """An app that needs SQL cannot be signed in without it, unless the caller says so. Each missing
-    service is named once (MF9)."""
+    """An app that needs SQL cannot sign in at a node without SQL, unless the caller allows it
+    (MF9)."""
     entries: list[Json] = [
         {"service": "tinycloud.sql", "path": path, "actions": ["read", "write"]}
         for path in ("a", "b")
@@ -318,8 +317,7 @@ def test_what_a_manifest_states_is_refused_where_it_is_not_served() -> None:
     ],
 )
 def test_a_service_has_one_spelling(service: str) -> None:
-    """Another spelling of a service is refused, because it would be shown as one thing and signed
-    as another. The fault gives the right one (MF20)."""
+    """Another spelling of a service is refused with the correct spelling in the fault (MF20)."""
     entry: Json = {"service": service, "path": "vault/secrets/A", "actions": ["tinycloud.kv/get"]}
     faults = check_manifest({**NOTES, "permissions": [entry]})
     assert faults[0].path == "permissions[0].service"
@@ -335,8 +333,8 @@ def test_a_service_has_one_spelling(service: str) -> None:
     ],
 )
 def test_an_action_is_of_the_service_that_it_is_asked_of(service: str, action: str) -> None:
-    """An action of another service, or in other letters, is refused, because it would be shown and
-    have no or another effect (MF20)."""
+    """An action of another service is refused, because the user would see one thing and sign
+    another (MF20)."""
     entry: Json = {"service": service, "path": "a", "actions": [action]}
     (fault,) = check_manifest({**NOTES, "permissions": [entry]})
     assert fault.path == "permissions[0].actions[0]"

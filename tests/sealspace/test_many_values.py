@@ -1,5 +1,4 @@
-"""Several values in one call, against a real node: one commit where it fits, and what is known
-where one fails."""
+"""Tests of calls with several values at a real node: atomic commits and partial failures."""
 
 import json
 from collections.abc import AsyncIterator
@@ -104,7 +103,7 @@ async def test_nothing_is_asked_for_nothing(bench) -> None:
 
 
 async def test_a_type_for_all(bench) -> None:
-    """A given content type applies to each value."""
+    """A content type for the call applies to each of its values."""
     kv = (await bench.owner())[0].kv()
     await kv.put_many({"a": "{}", "b": b"[]"}, content_type="application/json")
     assert ["application/json"] * 2 == [
@@ -156,7 +155,8 @@ async def test_a_write_is_all_or_nothing(bench) -> None:
 
 
 async def test_what_is_known_when_a_later_commit_fails(bench) -> None:
-    """The error has the keys that were written, those that were not, and the cause."""
+    """If a later commit fails, the error lists the keys that were written, those that were not, and
+    the cause."""
     kv = (await bench.owner())[0].kv()
     keys = [f"k/{number:03}" for number in range(250)]
     await kv.put_many(dict.fromkeys(keys, b"1"))
@@ -170,7 +170,7 @@ async def test_what_is_known_when_a_later_commit_fails(bench) -> None:
 
 
 async def test_who_may_not_is_refused(bench) -> None:
-    """Without a grant nothing is sent. A space that is not hosted differs from an empty one."""
+    """Without a grant the client sends no request."""
     owner, _ = await bench.owner()
     outsider = await bench.client(key_session(bytes(32)))
     for call in (

@@ -1,5 +1,4 @@
-"""A program that insists on the node's own evidence: what it accepts and refuses, and that no token
-leaves before."""
+"""Tests of a client that requires evidence of the node before it sends a token."""
 
 import asyncio
 import json
@@ -56,8 +55,8 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
 async def refused(
     stage: Stage, url: str, requirement: NodeRequirement, relay: Relay
 ) -> NodeEvidenceRefused:
-    """Try to sign in and to store; return the reason of the refusal, after checking that the node
-    got no token."""
+    """Try to sign in and store, check that the node got no token, and return the reason of the
+    refusal."""
     wallet, client = CountingWallet(), await stage.client(url, requirement)
     with pytest.raises(NodeEvidenceRefused) as by_wallet:
         await client.sign_in(wallet)
@@ -223,7 +222,7 @@ async def test_replayed_evidence(stage: Stage) -> None:
 
 
 async def test_evidence_of_another_node(stage: Stage) -> None:
-    """Genuine evidence of another node that runs the same code is refused: it names that node
+    """Genuine evidence of another node with the same code is refused, because it names that node
     (AT45)."""
     ordinary = await stage.start(
         "plain", secret={"platform": False}, platform={"source": "none", "socket": None}
@@ -298,7 +297,8 @@ async def test_other_code(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("name", "accepted"), [("local-sgx", False), ("tpm", True)])
 async def test_who_keeps_the_nodes_keys(stage: Stage, name: Any, accepted: bool) -> None:
-    """A key provider on the host's own word is refused unless the policy names it (AT29)."""
+    """A key provider that only the host vouches for is refused unless the policy names it
+    (AT29)."""
     stage.agent.minted = mint_event_log(
         COMPOSE, options=LogOptions(key_provider=KeyProvider(name, b"\x01" * 8))
     )
@@ -328,8 +328,7 @@ async def test_collateral_outside_its_window(
 
 
 async def test_another_root_or_family(stage: Stage) -> None:
-    """A simulated platform is accepted only under its own root, and only with its family's
-    documents."""
+    """A simulated platform is accepted only under its own root and with its family's documents."""
     document = stage.machine.collateral_json(stage.clock.now())
     code = stage.requirement().policy
     foreign = NodeRequirement(TdxNodeVerifier(intel_root(), HeldCollateral([document])), code)
@@ -342,7 +341,8 @@ async def test_another_root_or_family(stage: Stage) -> None:
 
 
 async def test_who_has_the_secret(stage: Stage) -> None:
-    """A secret that the operator has is refused, unless the client accepts it (AT42, AT45)."""
+    """A node whose operator has the root secret is refused, unless the client accepts that (AT42,
+    AT45)."""
     node = await stage.start(secret={"platform": False})
     relay, url = await stage.relay(node)
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "secret-origin"
@@ -353,8 +353,8 @@ async def test_who_has_the_secret(stage: Stage) -> None:
 
 
 async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
-    """A node that requires no evidence of backends, or trusts another root, is refused unless that
-    is accepted (AT45)."""
+    """A node that requires no evidence of backends is refused, unless the client accepts that
+    (AT45)."""
     assert await reason(stage, stage.requirement(), release={"attestation": "off"}) == "mode"
     relay, url = await stage.relay(await stage.start("intel", release={"trust_root": None}))
     assert (await refused(stage, url, stage.requirement(), relay)).reason == "trust-roots"
@@ -363,7 +363,7 @@ async def test_on_what_terms_keys_are_released(stage: Stage) -> None:
 
 
 async def test_whose_list_is_enough(stage: Stage) -> None:
-    """A node whose operator may approve code in place of owners is refused, unless that is accepted
+    """A node whose operator may approve code for owners is refused, unless the client accepts that
     (AT41, AT45)."""
     relay, url = await stage.relay(await stage.start(release={"node_policy_suffices": True}))
     refusal = await refused(stage, url, stage.requirement(), relay)
@@ -374,8 +374,8 @@ async def test_whose_list_is_enough(stage: Stage) -> None:
 
 
 async def test_of_which_applications_evidence_is_taken(stage: Stage) -> None:
-    """A node that accepts evidence of further key providers is refused unless the client accepts
-    them. Fewer are fine (AT45)."""
+    """A node that accepts further key providers is refused, unless the client accepts them
+    (AT45)."""
     local = f"local-sgx:{'01' * 8}"
     relay, url = await stage.relay(await stage.start(release={"key_providers": ("kms", local)}))
     refusal = await refused(stage, url, stage.requirement(), relay)
@@ -410,8 +410,7 @@ async def test_garbage(stage: Stage, body: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["refuses", "closes", "no-json", "other-report-data", "no-quote"])
 async def test_an_agent_in_trouble(stage: Stage, fault: Fault) -> None:
-    """While the node gets no quote nothing is stored on it. The error is a temporary failure of the
-    node."""
+    """A client stores nothing on a node that gets no quote, and reports a temporary failure."""
     relay, url = await stage.relay(await stage.start())
     client = await stage.client(url, stage.requirement())
     stage.agent.fault = fault
@@ -506,7 +505,7 @@ def test_members_that_are_none(member: str, value: Any) -> None:
     | json_values(members=list(ANSWER)).map(lambda value: json.dumps(value).encode())
 )
 def test_fuzz_answers(body: bytes) -> None:
-    """Any bytes of an answer are refused, when they are read or when they are verified."""
+    """Any bytes of an answer are refused, either when parsed or when verified."""
     try:
         read = parse_node_attestation(body, nonce="n")
     except NodeEvidenceRefused:
@@ -518,8 +517,7 @@ def test_fuzz_answers(body: bytes) -> None:
 
 
 async def test_held_documents(clock: FixedClock) -> None:
-    """Of two documents for one family the newer is used, in whichever order they come. Other
-    families are unknown."""
+    """Of two documents for one family the newer is used, in whichever order they arrive."""
     machine = SimulatedPlatform.from_seed(b"the platform of nodes")
     old, new = machine.collateral_json(clock.now() - 86_400), machine.collateral_json(clock.now())
     for documents in ([old, new], [new, old]):

@@ -89,13 +89,13 @@ def test_what_is_read_is_what_was_written(owner: str) -> None:
 
 
 def test_the_token_is_not_shown() -> None:
-    """The text of the object holds no token."""
+    """The representation of a portable delegation does not contain its token."""
     assert portable().header not in repr(portable())
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_delegation_or_refused(data: bytes) -> None:
-    """Any bytes are read as a delegation or refused."""
+    """Any bytes are parsed as a delegation or refused."""
     with pytest.raises(InvalidPortableDelegation):
         decode_portable(data)
 

@@ -45,7 +45,7 @@ P1 = "wasm32-wasip1"
 
 
 class Program(NamedTuple):
-    """The result of reading a program; without `active` if it was read by its hash."""
+    """The result of reading a program, without `active` if it was read by its hash."""
 
     version: Version
     code: bytes
@@ -113,7 +113,7 @@ async def test_what_is_not_there(bench) -> None:
 
 
 async def test_the_index_of_builds_loses_a_removed_version(bench) -> None:
-    """PV13: with a version, the entry of its commit is removed if no other version took it."""
+    """PV13: removing a version removes its commit's entry from the index of builds."""
     client, wallet = await bench.owner(PROJECTS)
     programs, commit = client.programs(), "a1" * 20
     repository = "github.com/alice/project"
@@ -179,7 +179,7 @@ async def test_of_two_activations_at_once_one_is_refused(bench) -> None:
     between = sign_statement(ACTIVE_TYPE, stated, wallet)
 
     class Late:
-        """A wallet that signs so late that another version becomes active meanwhile."""
+        """A wallet that signs only after another version has become active."""
 
         address, chain_id, did = wallet.address, wallet.chain_id, wallet.did
 
@@ -289,7 +289,7 @@ def test_active_statements_that_are_refused(stated: dict[str, Any]) -> None:
 
 
 def active_statement(version: bytes) -> bytes:
-    """A statement that the version of these bytes is the active one."""
+    """Return a statement that the version of these bytes is active."""
     stated: dict[str, Json] = {"project": PROJECT.text, "sha256": SHA256, "sequence": 1}
     return sign_statement(
         ACTIVE_TYPE, stated | {"statementSha256": hashlib.sha256(version).hexdigest()}, KEY
@@ -297,8 +297,7 @@ def active_statement(version: bytes) -> bytes:
 
 
 async def test_another_statement_about_the_active_version_is_refused() -> None:
-    """RN177: an older statement about the same bytes is refused, and so is an `active` that names
-    no statement."""
+    """RN177: an older statement about the active version's bytes is refused."""
     manifest: Json = {"hosts": ["other.example"]}
     narrow, wide = (
         sign_statement(VERSION_TYPE, STATED | more, KEY) for more in ({}, {"manifest": manifest})
@@ -323,7 +322,8 @@ async def test_another_statement_about_the_active_version_is_refused() -> None:
 
 
 async def test_an_active_version_of_a_former_release_is_activated_again(bench) -> None:
-    """RN177: numbering continues after a statement without a hash, as former releases wrote it."""
+    """RN177: numbering continues after an active statement without a hash, as former releases wrote
+    it."""
     client, wallet = await bench.owner(PROJECTS)
     version = await client.programs().publish("digest", OLD, target=P1, signer=wallet)
     stated: dict[str, Json] = {
@@ -385,8 +385,7 @@ def test_manifests() -> None:
 @fuzzed()
 @given(st.binary(max_size=200), json_values())
 def test_fuzz_statements(data: bytes, value: Any) -> None:
-    """Any answer of a node is read as a statement of the developer's, or raises
-    StatementInvalid."""
+    """Any answer of a node is parsed as a statement of the developer or raises StatementInvalid."""
     documents = [data]
     with suppress(StatementInvalid):  # not everything can be signed
         documents += [

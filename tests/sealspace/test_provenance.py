@@ -51,7 +51,7 @@ def deviating(**deviations: Any) -> bytes:
 
 
 def changed(change: Change, **options: Any) -> bytes:
-    """Return a bundle with something changed after it was signed."""
+    """Return a bundle that was changed after it was signed."""
     document = json.loads(bundle(**options))
     change(document)
     return json.dumps(document).encode()
@@ -89,12 +89,12 @@ def refused_claim(data: bytes, root: Any = ROOT, program: str = PROGRAM) -> str:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_bundle_proves_its_origin(version: Any) -> None:
-    """PV2: the time of signing is the log's promise, or a timestamp authority's."""
+    """PV2: the signing time comes from the log's promise or from a timestamp authority."""
     assert verify_provenance(bundle(log_version=version), PROGRAM, ROOT) == BUILD
 
 
 def test_every_part_of_the_origin_is_that_of_the_certificate() -> None:
-    """PV6, PV10."""
+    """PV6, PV10: each part of the origin is read from the certificate."""
     found = bundle(
         repository="github.com/Bob-2/x._-",
         repository_id="18446744073709551615",
@@ -148,12 +148,12 @@ NOT_A_BUNDLE = {
 
 @pytest.mark.parametrize("data", NOT_A_BUNDLE.values(), ids=NOT_A_BUNDLE)
 def test_a_bundle_is_one_small_json_object(data: bytes) -> None:
-    """PV1."""
+    """PV1: a bundle that is not one JSON object of limited size is refused."""
     assert refused_claim(data) == "bundle"
 
 
 def test_a_bundle_of_the_largest_size_is_read() -> None:
-    """PV1."""
+    """PV1: a bundle of the largest allowed size is read."""
     data = bundle()
     assert verify_provenance(data.ljust(MAX_BUNDLE_BYTES), PROGRAM, ROOT) == BUILD
 
@@ -307,12 +307,12 @@ UNVERIFIABLE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("data", UNVERIFIABLE.values(), ids=UNVERIFIABLE)
 def test_chain_log_time_and_signatures_are_verified(data: bytes) -> None:
-    """PV2."""
+    """PV2: a bundle with an invalid chain, log entry, time or signature is refused."""
     assert refused_claim(data) == "signature"
 
 
 def test_the_library_s_reason_is_one_line() -> None:
-    """PV2."""
+    """PV2: the library's reason for a refusal is printed on one line."""
     with pytest.raises(ProvenanceInvalid) as refusal:
         verify_provenance(b"{}", PROGRAM, ROOT)
     assert "2 validation errors for Bundle mediaType Field required" in str(refusal.value)
@@ -352,7 +352,8 @@ def library_accepts(data: bytes, root: Any) -> bool:
 def test_an_authority_or_log_counts_only_while_it_is_in_force(
     part: str, position: int, version: Any, during: dict[str, str]
 ) -> None:
-    """PV3: the library alone accepts all of these."""
+    """PV3: an authority or log is refused outside its validity period, although the library accepts
+    it."""
     data, root = bundle(log_version=version), root_with(part, position, **during)
     assert library_accepts(data, root)
     assert refused_claim(data, root) == "signature"
@@ -367,7 +368,7 @@ def test_the_period_of_an_authority_or_log_includes_its_ends(part: str) -> None:
 
 
 def test_a_timestamp_authority_counts_only_while_it_is_in_force() -> None:
-    """PV3: the library judges these periods itself."""
+    """PV3: the library itself refuses a timestamp authority outside its validity period."""
     for during in (
         {"start": "2025-01-01T00:00:00Z", "end": "2025-06-01T11:59:59Z"},
         {"start": "2025-06-01T12:00:01Z"},
@@ -380,14 +381,14 @@ def test_a_timestamp_authority_counts_only_while_it_is_in_force() -> None:
     "part", ["certificateAuthorities", "ctlogs", "tlogs", "timestampAuthorities"]
 )
 def test_each_authority_is_needed(part: str) -> None:
-    """PV2."""
+    """PV2: a bundle is refused if the trusted root lacks one of its authorities or logs."""
     document = json.loads(AUTHORITY.trusted_root) | {part: []}
     root = parse_trusted_root(json.dumps(document).encode())
     assert refused_claim(bundle(log_version=2), root) == "signature"
 
 
 def test_certificates_count_only_in_their_lifetime() -> None:
-    """PV2: certificates of the authority have expired, or have not begun."""
+    """PV2: a bundle is refused outside the validity period of the authority's certificates."""
     for moment in (datetime(2024, 12, 31, tzinfo=UTC), datetime(2046, 1, 1, tzinfo=UTC)):
         document = json.loads(AUTHORITY.trusted_root)
         document["certificateAuthorities"][0]["validFor"]["start"] = "2020-01-01T00:00:00Z"
@@ -436,7 +437,7 @@ NO_PROVENANCE = {
 
 @pytest.mark.parametrize("data", NO_PROVENANCE.values(), ids=NO_PROVENANCE)
 def test_the_payload_is_a_statement_of_provenance(data: bytes) -> None:
-    """PV4."""
+    """PV4: a bundle is refused if its payload is not a statement of provenance."""
     assert refused_claim(data) == "statement"
 
 
@@ -458,12 +459,12 @@ def subjects(*digests: dict[str, str]) -> dict[str, object]:
     ids=["none", "other", "case", "sha512", "algorithm's case", "line", "name"],
 )
 def test_provenance_of_other_bytes_is_refused(statement: dict[str, object]) -> None:
-    """PV5."""
+    """PV5: provenance of other bytes is refused."""
     assert refused_claim(deviating(statement=statement)) == "digest"
 
 
 def test_one_of_several_subjects_may_be_the_program() -> None:
-    """PV5."""
+    """PV5: the program may be one of several subjects of the provenance."""
     data = deviating(statement=subjects({"sha512": "00"}, {"sha256": "00"}, {"sha256": PROGRAM}))
     assert verify_provenance(data, PROGRAM, ROOT) == BUILD
     assert refused_claim(data, program="00" * 32) == "digest"
@@ -499,7 +500,7 @@ NOT_A_CLAIM = {
 @pytest.mark.parametrize("value", NOT_A_CLAIM.values(), ids=NOT_A_CLAIM)
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_is_one_text(claim: str, value: bytes | None) -> None:
-    """PV6."""
+    """PV6: a certificate is refused if a claim is missing, repeated or not a text."""
     assert refused_claim(deviating(claims={CLAIMS[claim]: value})) == claim
 
 
@@ -647,18 +648,19 @@ REFUSED_ORIGINS: list[tuple[str, str, bytes]] = [
     [pytest.param(claim, data, id=f"{claim}: {name}") for claim, name, data in REFUSED_ORIGINS],
 )
 def test_origins_that_are_refused(claim: str, data: bytes) -> None:
-    """PV6, PV7, PV8, PV9, PV10."""
+    """PV6, PV7, PV8, PV9, PV10: each origin in the table is refused."""
     assert refused_claim(data) == claim
 
 
 def test_an_unsupported_part_of_the_origin_is_named() -> None:
-    """PV10."""
+    """PV10: the error names the unsupported part of the origin."""
     with pytest.raises(ProvenanceInvalid, match="certificate states an unsupported ref;"):
         verify_provenance(bundle(ref="refs/heads/$(id)"), PROGRAM, ROOT)
 
 
 def test_claims_are_read_from_the_certificate_alone() -> None:
-    """PV6: the predicate is written by the workflow."""
+    """PV6: claims are read from the certificate, not from the predicate that the workflow
+    writes."""
     predicate = {
         "buildDefinition": {
             "externalParameters": {

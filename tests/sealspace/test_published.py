@@ -1,4 +1,4 @@
-"""The bytes of a backend's published document: valid ones are read, all others raise our errors."""
+"""Tests of the parser of a backend's published document."""
 
 import json
 from contextlib import suppress
@@ -85,7 +85,7 @@ def test_every_part_of_a_statement_counts() -> None:
 
 
 def test_another_nonce() -> None:
-    """A document for another nonce was recorded, and is rejected (AT52)."""
+    """A client rejects a document for another nonce as a recording (AT52)."""
     with pytest.raises(BackendNotProven) as reported:
         parse_published(DOCUMENT, nonce=bytes(32))
     assert reported.value.hint
@@ -114,7 +114,7 @@ def test_another_nonce() -> None:
     ],
 )  # fmt: skip
 def test_documents_that_are_none(change: dict[str, Any]) -> None:
-    """A document with a member of another type, size or name is refused."""
+    """The parser refuses a document with a member of another type, size or name."""
     with pytest.raises(BackendAnswerInvalid) as reported:
         parse_published(json.dumps({**VALUE, **change}).encode(), nonce=NONCE)
     assert reported.value.hint
@@ -142,8 +142,7 @@ def test_fuzz_documents(data: bytes) -> None:
     )
 )
 def test_fuzz_statements(value: Any) -> None:
-    """Any JSON is read as a statement, or raises our own error. A read one can be printed with one
-    fact per line."""
+    """Any JSON is parsed as a statement with printable facts, or raises the parser's error."""
     try:
         statement = parse_statement(value)
     except SealspaceError:
@@ -166,7 +165,7 @@ def _seen(document: bytes) -> Seen:
 @fuzzed()
 @given(st.text(max_size=100) | st.text("0123456789abcdefABCDEF ", min_size=60, max_size=100))
 def test_fuzz_expectations(text: str) -> None:
-    """Each expectation is met, or the refusal is our own error."""
+    """Each expectation is met or raises the client's own error."""
     with suppress(SealspaceError):
         require_expected(_seen(DOCUMENT), [text])
 
@@ -179,7 +178,7 @@ def test_fuzz_expectations(text: str) -> None:
     )
 )
 def test_fuzz_audit_entries(entry: bytes) -> None:
-    """Any line is read as the entry of a receipt or of something else."""
+    """Any line is parsed as the entry of a receipt or of another record."""
     digest = named_receipt(entry)
     assert digest is None or len(digest) == 32
 
@@ -187,6 +186,6 @@ def test_fuzz_audit_entries(entry: bytes) -> None:
 @fuzzed()
 @given(json_values("sealspace.receipt/v1", members=("type", "node", "signature")))
 def test_fuzz_receipts(value: Any) -> None:
-    """Any JSON is a receipt of this node, or refused by our own error."""
+    """Any JSON is a receipt of the node or is refused with the client's own error."""
     with suppress(SealspaceError):
         check_receipt(value, node=DID, network="urn:tinycloud:encryption:x:default")

@@ -1,4 +1,4 @@
-"""Provenance bundles of the public Sigstore instance, which tests/README.md says how to collect.
+"""Tests of provenance bundles of the public Sigstore instance (see tests/README.md).
 
 Each is verified with the trusted root beside it, or else with that of the library, and again after
 single changes.
@@ -234,7 +234,7 @@ def with_claim(document: Any, arc: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_real_bundle_proves_its_origin(case: Proven) -> None:
-    """PV2 to PV11: the library's trusted root is enough, without a network."""
+    """PV2 to PV11: the library's built-in trusted root verifies a real bundle without a network."""
     data, build = read(case.path), case.build
     assert verify_provenance(data, case.program, root_beside(case.path)) == build
     wanted = {"repository": build.repository, "ref": build.ref, "workflow": build.workflow}
@@ -256,7 +256,7 @@ def test_a_real_bundle_proves_its_origin(case: Proven) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_real_bundle_is_refused_after_any_change(case: Proven) -> None:
-    """PV2, PV5."""
+    """PV2, PV5: a real bundle is refused after any change."""
     data, root = read(case.path), root_beside(case.path)
     assert refused_claim(data, "00" * 32, root) == "digest"
     promised = "inclusionPromise" in json.loads(data)["verificationMaterial"]["tlogEntries"][0]
@@ -273,13 +273,15 @@ def test_a_real_bundle_is_refused_after_any_change(case: Proven) -> None:
 
 @pytest.mark.parametrize("path", NOT_ACCEPTED, ids=[one.rpartition("/")[2] for one in NOT_ACCEPTED])
 def test_a_real_bundle_of_another_kind_is_refused(path: str) -> None:
-    """PV4, PV6: an issuer of an enterprise, a person, and two other predicates."""
+    """PV4, PV6: a bundle of an enterprise issuer, of a person, or with another predicate is
+    refused."""
     program, claim = NOT_ACCEPTED[path]
     assert refused_claim(read(path), program, ROOT) == claim
 
 
 def test_a_real_bundle_needs_an_authority_that_is_in_force() -> None:
-    """PV3: the period of the certificate authority ended before the certificates began."""
+    """PV3: a bundle is refused if its certificate authority's period ended before the certificate
+    began."""
     for parameters in CASES:
         case = parameters.values[0]
         data = read(case.path)
@@ -291,7 +293,7 @@ def test_a_real_bundle_needs_an_authority_that_is_in_force() -> None:
 
 
 def subject_of(data: bytes) -> str:
-    """Return the digest that a bundle is about, so that it is not the reason of a refusal."""
+    """Return the digest that a bundle is about, so that the digest causes no refusal."""
     try:
         statement = json.loads(b64decode(json.loads(data)["dsseEnvelope"]["payload"]))
         return str(statement["subject"][0]["digest"]["sha256"])
@@ -300,7 +302,7 @@ def subject_of(data: bytes) -> str:
 
 
 def test_every_bundle_that_the_conformance_suite_expects_to_fail_is_refused() -> None:
-    """PV1, PV2."""
+    """PV1, PV2: every bundle that the conformance suite expects to fail is refused."""
     folders = sorted((FOLDER / SUITE).glob("*_fail"))
     if not folders:
         pytest.skip(f"{FOLDER_VARIABLE} has no {SUITE}")

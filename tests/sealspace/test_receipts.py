@@ -51,7 +51,7 @@ async def test_an_owner_sees_who_got_keys(bench) -> None:
 
 
 async def test_receipts_come_in_pages(bench) -> None:
-    """A network with more receipts than a page holds gives all of them, once each."""
+    """A client reads all receipts of a network with several pages, each receipt once."""
     owner = await owner_of(bench)
     for _ in range(103):
         await owner.secrets().get("API_KEY")
@@ -81,7 +81,7 @@ async def test_receipts_are_the_owner_s(bench) -> None:
     ],
 )
 async def test_a_receipt_that_was_changed(bench, name: str, value: Json) -> None:
-    """Whatever member is changed, the node's signature no longer holds (RC9)."""
+    """A receipt with any changed member fails the verification of the node's signature (RC9)."""
     owner = await owner_of(bench)
     await owner.secrets().get("API_KEY")
     (receipt,) = (await owner.receipts.page()).receipts
@@ -99,7 +99,7 @@ async def test_a_receipt_that_was_changed(bench, name: str, value: Json) -> None
 
 
 async def test_a_receipt_stands_in_the_audit_chain(bench) -> None:
-    """An export of the chain, verified, has one entry for each receipt (RC8)."""
+    """A verified export of the audit chain has one entry for each receipt (RC8)."""
     owner = await owner_of(bench)
     await owner.secrets().get("API_KEY")
     (receipt,) = (await owner.receipts.page()).receipts
@@ -149,7 +149,7 @@ async def test_a_node_that_gives_another_document(bench) -> None:
 
 @pytest.mark.parametrize("kind", ["backend", "measurement", "evidence"])
 async def test_what_was_withdrawn_gets_no_key(bench, kind: str) -> None:
-    """Backend, code or evidence: the next read is refused, a backend with other code still reads
+    """A withdrawn backend, code or evidence gets no key, and a backend with other code still does
     (RC20, RC22)."""
     owner = await owner_of(bench)
     backend = await backend_of(bench, owner)
@@ -175,8 +175,7 @@ async def test_what_was_withdrawn_gets_no_key(bench, kind: str) -> None:
 
 
 async def test_what_cannot_be_withdrawn(bench) -> None:
-    """No zeros, no nonsense, not the owner; and only on a network that is there, by the owner in
-    person."""
+    """A withdrawal is refused if it names zeros, an invalid value or the owner."""
     owner = await owner_of(bench)
     withdraw = owner.withdrawals
     for nothing in (
@@ -210,7 +209,7 @@ async def test_a_delegate_cannot_withdraw(bench) -> None:
 
 
 async def test_a_network_that_is_not_there(bench) -> None:
-    """The owner's other network does not exist yet: said as such."""
+    """An error says that the owner's other network does not exist yet."""
     owner = await bench.client()
     wallet = new_wallet(entropy=bench.entropy)
     await owner.sign_in(wallet)

@@ -1,4 +1,4 @@
-"""Recorded exchanges of another client with a node, read and judged by our client."""
+"""Tests of our client against recorded exchanges of another client with a node."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def text_of(body: Any) -> str:
 
 @dataclass(frozen=True)
 class Decrypt:
-    """One recorded decrypt call that was answered."""
+    """One recorded decrypt call that the node answered."""
 
     name: str
     token: str
@@ -88,7 +88,7 @@ def envelopes() -> list[str]:
 
 
 def test_every_recorded_answer_is_accepted() -> None:
-    """The checks of the protocol pass for every answer that the other client accepted."""
+    """Our client accepts every answer that the other client accepted."""
     cases = decrypts()
     for case in cases:
         wrapped = verify_answer(case.answer, case.body, invocation_cid=token_cid(case.token))
@@ -97,7 +97,7 @@ def test_every_recorded_answer_is_accepted() -> None:
 
 
 def test_requests_are_made_as_the_other_client_makes_them() -> None:
-    """Body and fact of a decrypt request equal the recorded ones, member by member."""
+    """Our client's decrypt request has the same body and fact as the recorded one."""
     by_key = {
         envelope.encrypted_symmetric_key: envelope
         for envelope in map(parse_envelope_text, envelopes())
@@ -124,7 +124,7 @@ def parse_envelope_text(text: str) -> InlineEnvelope:
 
 
 def test_recorded_secrets_cross_byte_for_byte() -> None:
-    """Envelopes of the other client are read, and written again byte for byte."""
+    """Our client parses envelopes of the other client and writes them back byte for byte."""
     texts = envelopes()
     assert texts == [encode_envelope(parse_envelope_text(text)).decode() for text in texts]
     assert len(texts) > 5
@@ -147,7 +147,7 @@ def test_recorded_secrets_cross_byte_for_byte() -> None:
     ],
 )
 def test_an_answer_to_another_request_is_refused(member: str, value: Json, field: str) -> None:
-    """Each member that binds an answer to its request is compared; the error names it."""
+    """An answer is refused if a member differs from the request, and the error names the member."""
     case = decrypts()[0]
     with pytest.raises(ResponseBindingMismatch) as refusal:
         verify_answer(
@@ -157,7 +157,7 @@ def test_an_answer_to_another_request_is_refused(member: str, value: Json, field
 
 
 def test_an_answer_of_another_type_is_refused() -> None:
-    """The type comes first."""
+    """An answer of another type is refused before its other members are checked."""
     case = decrypts()[0]
     with pytest.raises(InvalidResponse):
         verify_answer({**case.answer, "type": "x"}, case.body, invocation_cid=token_cid(case.token))
@@ -174,14 +174,14 @@ def test_an_answer_of_another_type_is_refused() -> None:
     ],
 )
 def test_what_the_node_did_not_sign_is_refused(change: dict[str, Any]) -> None:
-    """A changed, added or replaced member breaks the signature."""
+    """An answer with a changed, added or replaced member fails the signature check."""
     case = decrypts()[0]
     with pytest.raises(ResponseSignatureInvalid):
         verify_answer({**case.answer, **change}, case.body, invocation_cid=token_cid(case.token))
 
 
 def test_an_answer_to_another_token_is_refused() -> None:
-    """The answer names the token it was made for."""
+    """An answer is refused if it names another token than the request's."""
     first, second = decrypts()[:2]
     with pytest.raises(ResponseBindingMismatch) as refusal:
         verify_answer(first.answer, first.body, invocation_cid=token_cid(second.token))
@@ -189,8 +189,7 @@ def test_an_answer_to_another_token_is_refused() -> None:
 
 
 def test_sign_in_texts_equal_the_recorded_ones() -> None:
-    """For the same grants the sentence, the ReCap and the form of the message are those of the
-    other client."""
+    """For the same grants, our sign-in text equals the other client's."""
     compared = 0
     for scenario in ("signin", "secrets", "encryption", "delegation"):
         for one in exchanges(scenario):
@@ -227,8 +226,7 @@ def test_sign_in_texts_equal_the_recorded_ones() -> None:
 
 
 def test_the_secrets_of_a_sign_in_are_asked_for_alike() -> None:
-    """The recorded sign-in grants the same abilities on the same path of the secrets space as ours
-    does."""
+    """Our sign-in and the recorded one request the same abilities on the same secrets path."""
     header = next(
         header
         for one in exchanges("signin")
@@ -243,7 +241,7 @@ def test_the_secrets_of_a_sign_in_are_asked_for_alike() -> None:
 
 
 def test_recorded_ids_are_computed_alike() -> None:
-    """The id that the node answers to a delegation is the one computed here (J4)."""
+    """Our client computes the same delegation id as the node returned (J4)."""
     compared = 0
     for scenario in ("signin", "delegation"):
         for one in exchanges(scenario):
@@ -259,7 +257,7 @@ def test_recorded_ids_are_computed_alike() -> None:
 
 
 def test_times_are_written_with_milliseconds() -> None:
-    """Times look as other clients write them."""
+    """Our client writes times with milliseconds, as other clients do."""
     assert iso_time(1795159156.933) == "2026-11-20T07:19:16.933Z"
     assert iso_time(1795159156) == "2026-11-20T07:19:16.000Z"
 
@@ -285,7 +283,7 @@ def test_a_recap_is_the_last_resource() -> None:
 
 
 def test_all_errors_have_codes_of_their_own() -> None:
-    """A code names one class."""
+    """Each error code belongs to one class."""
 
     def family(kind: type[SealspaceError]) -> list[type[SealspaceError]]:
         return [kind, *(each for child in kind.__subclasses__() for each in family(child))]

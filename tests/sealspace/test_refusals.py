@@ -1,4 +1,4 @@
-"""From a node's error answer to the exception that says what it means."""
+"""Tests of the conversion from a node's error answer to an exception."""
 
 import json
 import time
@@ -68,14 +68,15 @@ CID = "bafkr4iderae7bara"
     ],
 )
 def test_status_and_text_name_the_error(status: int, text: str, kind: type[NodeRefused]) -> None:
-    """Each refusal gets the class that says what it means."""
+    """Each refusal is raised as the exception class for its status and text."""
     refusal = refusal_of(status, TEXT, text.encode())
     assert kind is type(refusal)
     assert (status, text) == (refusal.status, refusal.text)
 
 
 def test_a_restored_node_is_waited_for() -> None:
-    """After a restore, the hint is to wait: a new token would be refused too (BK5)."""
+    """After a restore of the node, the hint is to wait, because a new token would be refused too
+    (BK5)."""
     text = str(Refusal("restored-recently", 312)).encode()
     refusal = refusal_of(503, {**TEXT, "Retry-After": "312"}, text)
     assert type(refusal) is NodeFailure
@@ -86,7 +87,7 @@ def test_a_restored_node_is_waited_for() -> None:
 
 
 def test_what_is_missing_is_read_out_of_the_text() -> None:
-    """Resource and action are the ones the node printed (I36)."""
+    """The error has the resource and the action that the node's text names (I36)."""
     text = "Unauthorized Action: tinycloud:key:z6Mk:default/kv/a / b / tinycloud.kv/get"
     refusal = refusal_of(401, TEXT, text.encode())
     assert isinstance(refusal, ActionNotAuthorized)
@@ -107,7 +108,7 @@ def test_no_text_of_a_node_takes_long_to_read() -> None:
 
 
 def test_the_revoked_delegation_is_named() -> None:
-    """The id is the one that was revoked, not the one that was cited."""
+    """The error has the id of the revoked delegation, not of the cited one."""
     refusal = refusal_of(
         401, TEXT, f"delegation-ancestor-revoked: ancestor={CID} invoked=bafkr4ia".encode()
     )
@@ -116,7 +117,7 @@ def test_the_revoked_delegation_is_named() -> None:
 
 
 def test_the_reason_of_the_gate_is_named() -> None:
-    """The gate's code is the reason."""
+    """The error's reason is the release gate's code."""
     refusal = refusal_of(401, TEXT, b"release refused: no_policy")
     assert isinstance(refusal, ReleaseRefused)
     assert refusal.reason == "no_policy"
@@ -155,7 +156,7 @@ def test_when_to_come_again(said: str, read: float | None) -> None:
 
 
 def test_a_page_for_people_says_nothing() -> None:
-    """Of a framework page only the status counts."""
+    """Of a proxy's HTML error page only the status is used."""
     refusal = refusal_of(
         401, {"Content-Type": "text/html; charset=utf-8"}, b"<h1>Space not found</h1>"
     )
@@ -169,7 +170,7 @@ def test_a_page_for_people_says_nothing() -> None:
     body=st.binary(max_size=200) | st.just(b"[" * 100_000) | st.just(b'{"code":1}'),
 )
 def test_any_answer_becomes_a_refusal(status: int, kind: str, body: bytes) -> None:
-    """Whatever the bytes, the result is one of ours and bounded."""
+    """Any answer is converted to one of our errors with a bounded text."""
     refusal = refusal_of(status, {"Content-Type": kind}, body)
     assert status == refusal.status
     assert len(refusal.text) <= 2_000

@@ -1,4 +1,4 @@
-"""Which rights a sign-in for manifests requests."""
+"""Tests of the rights that a sign-in for manifests requests."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from sealspace.wire.sign_in import sign_in_capabilities
 
 
 async def test_MF22_an_application_gets_the_secrets_of_its_manifest_alone(bench) -> None:
-    """An app that reads one secret neither reads another one nor replaces its own."""
+    """An app that reads one secret can neither read another secret nor replace its own."""
     owner, wallet = await bench.owner()
     await owner.encryption.ensure_network()
     for name in ("ANTHROPIC_API_KEY", "OTHER_KEY"):
@@ -39,7 +39,7 @@ async def test_MF22_an_application_gets_the_secrets_of_its_manifest_alone(bench)
 
 
 def test_MF22_an_application_reads_no_delegations_of_the_secrets() -> None:
-    """They show the names of other secrets, and to whom those were granted."""
+    """An app cannot list delegations of secrets, because they show the names of other secrets."""
     owner = parse_principal(Ed25519Signer(bytes(32)).did)
     manifest: Json = {"app_id": "a", "name": "A", "secrets": {"API_KEY": True}}
     stated: Json = {
@@ -80,7 +80,7 @@ def test_MF22_an_application_reads_no_delegations_of_the_secrets() -> None:
 def test_MF22_a_request_brings_what_its_secrets_need_of_the_network(
     actions: list[str], secrets: bool | None, expected: set[str]
 ) -> None:
-    """Reading needs decrypt, and writing a network; all secrets are requested explicitly."""
+    """A sign-in requests decrypt for reading secrets, and a network for writing them."""
     permission: Json = {
         "service": "tinycloud.kv",
         "space": "secrets",

@@ -1,4 +1,4 @@
-"""Retention at a node, as an owner sees it: receipts, documents, evidence, spellings, audit."""
+"""Tests of an owner's view of retention: receipts, documents, evidence and audit records."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -59,7 +59,7 @@ async def rows(services: Services, prefix: bytes) -> int:
 
 
 async def again(bench, wallet) -> Client:
-    """The same owner with a new session."""
+    """Sign the owner in with a new session."""
     client: Client = await bench.client()
     await client.sign_in(
         wallet,
@@ -69,8 +69,8 @@ async def again(bench, wallet) -> Client:
 
 
 async def test_receipts_and_documents_go_when_their_time_has_come(short) -> None:
-    """Young receipts stay with everything they name; after the days that are set they go, documents
-    last (RC25)."""
+    """Receipts are deleted after the configured days, and their documents after the last receipt
+    (RC25)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     await owner.sign_in(wallet, SignIn(network_abilities=OWNER_ABILITIES))
@@ -96,8 +96,7 @@ async def test_receipts_and_documents_go_when_their_time_has_come(short) -> None
 
 
 async def test_a_policy_in_use_is_noted_anew(short) -> None:
-    """A document that was written long ago and is referred to today stays, whatever this process
-    remembers (RC26)."""
+    """An old document is kept if a current receipt refers to it (RC26)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     await owner.sign_in(wallet, SignIn(network_abilities=OWNER_ABILITIES))
@@ -122,7 +121,7 @@ async def test_a_policy_in_use_is_noted_anew(short) -> None:
 async def test_receipts_are_kept_for_ever_where_that_is_asked_for(
     bench_with, config: Config
 ) -> None:
-    """With 0 days nothing is swept."""
+    """With 0 days configured, no receipt is deleted."""
     kept = Config(
         http=config.http,
         store=config.store,
@@ -140,8 +139,7 @@ async def test_receipts_are_kept_for_ever_where_that_is_asked_for(
 
 
 async def test_ended_evidence_goes(short) -> None:
-    """Evidence of a backend that does not come back goes a day after its end, with what it was
-    judged from (RC29)."""
+    """A backend's evidence is deleted a day after it expires, with its documents (RC29)."""
     owner = await owner_of(short)
     services = short.node.services
     await backend_of(short, owner)
@@ -155,15 +153,14 @@ async def test_ended_evidence_goes(short) -> None:
 
 
 def respelt(header: str) -> str:
-    """A wallet's delegation in other bytes with the same signature."""
+    """Return a wallet's delegation in other bytes with the same signature."""
     cacao = parse_cacao(header_bytes(header))
     flipped = cacao.signature[64] ^ 27 if cacao.signature[64] < 2 else cacao.signature[64] - 27
     return header_text(encode_cacao(Cacao(cacao.message, cacao.signature[:64] + bytes([flipped]))))
 
 
 async def test_spellings_go_with_their_delegation(short) -> None:
-    """Another spelling of a delegation is kept as long as the delegation, revoked or not, and no
-    longer (RC29)."""
+    """Another spelling of a delegation is kept as long as the delegation itself (RC29)."""
     wallet = new_wallet(entropy=short.entropy)
     owner = await short.client()
     session: Session = await owner.sign_in(wallet, SignIn(ttl_s=DAY_S))
@@ -185,8 +182,7 @@ async def test_spellings_go_with_their_delegation(short) -> None:
 
 
 async def test_audit_is_cut_when_an_export_is_kept(short) -> None:
-    """Old audit stays until an export of it is kept elsewhere; what is left verifies from a head
-    (RC27, RC28)."""
+    """Old audit records are deleted only after an export was stored elsewhere (RC27, RC28)."""
     owner = await owner_of(short)
     services = short.node.services
     chain = chain_of(services)
@@ -216,7 +212,7 @@ async def test_audit_is_cut_when_an_export_is_kept(short) -> None:
 
 
 async def test_by_default_audit_stays(bench) -> None:
-    """Without being asked to, a node removes no audit record."""
+    """By default a node deletes no audit record."""
     await owner_of(bench)
     services = bench.node.services
     while await seal_audit(services):
@@ -228,7 +224,7 @@ async def test_by_default_audit_stays(bench) -> None:
 
 
 async def test_evidence_from_a_clock_that_stood_ahead_goes(short) -> None:
-    """Nothing is released on it, and it need not wait until that clock's time has come (RC29)."""
+    """Evidence dated by a fast clock is deleted without waiting for that time (RC29)."""
     owner = await owner_of(short)
     services = short.node.services
     await backend_of(short, owner)

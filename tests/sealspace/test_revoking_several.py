@@ -1,4 +1,4 @@
-"""Revoking several delegations by one call of the SDK (V5)."""
+"""Tests of revoking several delegations by one call of the SDK (V5)."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SEED = bytes(range(32))
 
 
 async def granted_to_agent(bench: Any, owner: Any, **options: Any) -> tuple[Any, Any]:
-    """Return a grant to read what is shared, and the client of the key that has it."""
+    """Return a grant of the shared values to a key, and the key's client."""
     agent = await bench.client()
     await agent.sign_in_with_key(SEED)
     grant = [allow(f"{owner.kv().space.text}/kv/shared/", GET)]
@@ -21,8 +21,7 @@ async def granted_to_agent(bench: Any, owner: Any, **options: Any) -> tuple[Any,
 
 @pytest.mark.parametrize("number", [2, 33])
 async def test_V5_several_grants_end_together(bench: Any, number: int) -> None:
-    """Portable forms and cids, of the session and of the wallet, end by one call; it may be
-    repeated."""
+    """One call revokes grants of the session and of the wallet, by portable form or CID."""
     owner, wallet = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     granted = [
@@ -45,7 +44,7 @@ async def test_V5_several_grants_end_together(bench: Any, number: int) -> None:
 
 
 async def test_V5_several_grants_of_which_one_is_anothers(bench: Any) -> None:
-    """If one of them may not be revoked, the call is refused and none has ended."""
+    """If one of several grants may not be revoked, the call fails and revokes none."""
     owner, _ = await bench.owner()
     other, _ = await bench.owner()
     portable, _ = await granted_to_agent(bench, owner)

@@ -1,5 +1,4 @@
-"""Calls to a runner by keys and wallets, with one call for each rule that it breaks (RN60 to
-RN64)."""
+"""Tests of calls to a runner, each of which breaks one rule (RN60 to RN64)."""
 
 import hashlib
 from typing import Any

@@ -1,5 +1,4 @@
-"""Run grants (RN41 to RN46): what one says, each rule with a grant that breaks exactly it, and its
-statement."""
+"""Tests of run grants, each of which breaks one rule (RN41 to RN46)."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -331,7 +330,7 @@ def test_statements_round_trip() -> None:
 
 
 def test_which_programs_a_statement_names() -> None:
-    """RN45, RN176: a hash with a project is called as a version of that project alone."""
+    """RN45, RN176: a grant of a hash with a project applies to a version of that project only."""
     project, other = parse_project(f"{DID}/a"), parse_project(f"{DID}/b")
 
     def named(
@@ -382,13 +381,14 @@ def job_grant(statement: RunStatement = OFFERED, **more: Any) -> str:
 
 
 def by_job(parent: str, *, signer: Any = JOB, audience: str = RUNNER.did, **more: Any) -> str:
-    """Return the job's grant of a later build to the runner; `more` changes the token."""
+    """Return a job's grant of a later build to the runner; `more` changes the token."""
     stated: dict[str, Any] = {"fct": [{JOB_FACT: parent, **LATER}], "prf": [token_cid(parent)]}
     return ucan(signer, audience, more.pop("att", att_of(KEY)), **(stated | more))
 
 
 def test_a_job_s_grant_has_the_owner_s_terms() -> None:
-    """RN245, RN246: the job chooses hash and commit; the rest is what the owner signed."""
+    """RN245, RN246: a job's grant has the terms that the owner signed, and the job's own hash and
+    commit."""
     parent = job_grant()
     job = read_run_grant(parent, runner=None)
     grant = read_run_grant(by_job(parent), runner=RUNNER.did)
@@ -506,12 +506,12 @@ PARENT = job_grant()
     ],
 )
 def test_what_a_job_may_not_grant(header: str, part: str) -> None:
-    """RN245, RN246: each rule with a grant that breaks exactly it."""
+    """RN245, RN246: a job's grant is refused if it breaks any single rule."""
     assert part in refused(header)
 
 
 def test_a_job_grant_is_read_as_such_alone() -> None:
-    """RN245: a run grant is no job grant, and neither is a grant of a job."""
+    """RN245: a run grant or a grant by a job is not accepted as a job grant."""
     for header in (by_key(), by_job(PARENT)):
         with pytest.raises(InvalidPortableDelegation):
             read_run_grant(header, runner=None)

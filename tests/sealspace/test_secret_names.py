@@ -20,7 +20,7 @@ from sealspace.secrets import list_prefix, parse_secret_name
 def test_a_name_and_a_scope_give_a_vault_key_and_a_path(
     name: str, scope: str | None, vault_key: str
 ) -> None:
-    """The worked examples of the naming rules."""
+    """A name and a scope give the vault key and the path of the specification's examples."""
     parsed = parse_secret_name(name, scope=scope)
     assert vault_key == parsed.vault_key
     assert f"vault/{vault_key}" == parsed.path
@@ -28,7 +28,7 @@ def test_a_name_and_a_scope_give_a_vault_key_and_a_path(
 
 @pytest.mark.parametrize("name", ["a", "", "1A", "A-B", "A B", "A\nB", "Ä", "_A"])
 def test_other_names_are_refused(name: str) -> None:
-    """A name outside the pattern is refused with the words of the convention."""
+    """A name outside the pattern is refused with the convention's text."""
     with pytest.raises(InvalidSecretName) as refusal:
         parse_secret_name(name)
     assert (
@@ -57,5 +57,5 @@ def test_scopes_that_mean_nothing_are_refused(scope: str, text: str) -> None:
     ("scope", "prefix"), [(None, "vault/secrets/"), ("X Y", "vault/secrets/scoped/x-y/")]
 )
 def test_listing_names_exactly_one_level(scope: str | None, prefix: str) -> None:
-    """A grant to list names the prefix that listing asks for."""
+    """A grant to list secrets names exactly the prefix that listing requests."""
     assert prefix == list_prefix(scope)

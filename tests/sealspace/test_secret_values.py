@@ -1,5 +1,4 @@
-"""Secrets are texts or bytes, one or many, in scopes and on networks of the owner's choice: against
-a real node."""
+"""Tests of secrets with a real node: texts, bytes, batches, scopes and networks."""
 
 import base64
 import json
@@ -26,7 +25,7 @@ from sealspace.secrets import MAX_SECRET_BYTES, Secret, read_payload
 
 
 async def sealed(client, name: str, payload: Mapping[str, object] | bytes) -> None:
-    """Store an envelope as another client might have written it."""
+    """Store an envelope as another client might write it."""
     plaintext = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     envelope = await client.encryption.encrypt(plaintext, network=client.encryption.network())
     await client.kv("secrets").put(f"vault/secrets/{name}", envelope_bytes(envelope))
@@ -36,7 +35,7 @@ async def sealed(client, name: str, payload: Mapping[str, object] | bytes) -> No
     "value", ["", "text ✓", "YWJj", b"", b"\x00\xff\xfe", b"text", bytes(range(256)) * 100]
 )
 async def test_a_value_is_kept_as_given(bench, value: str | bytes) -> None:
-    """A text comes back as a text, bytes as bytes, and neither is taken for the other."""
+    """A text is read back as a text, and bytes as bytes."""
     secrets = (await bench.owner())[0].secrets()
     await secrets.put("A", value)
     read = await secrets.get("A")
@@ -45,7 +44,7 @@ async def test_a_value_is_kept_as_given(bench, value: str | bytes) -> None:
 
 
 async def test_what_is_sealed_of_bytes(bench) -> None:
-    """Bytes are base64 text, marked as such, so that other clients see that text (EN26)."""
+    """Bytes are sealed as marked base64 text, which other clients read as that text (EN26)."""
     client, _ = await bench.owner()
     await client.secrets().put("A", memoryview(b"\x00\xff"))
     said = json.loads(await client.encryption.decrypt(await client.secrets().envelope("A")))
@@ -64,7 +63,7 @@ async def test_what_is_sealed_of_bytes(bench) -> None:
     [None, 5, 1.5, True, {"a": 1}, ["a"], ("a",), object(), "\ud800", "x" * MAX_SECRET_BYTES],
 )
 async def test_what_is_no_value_is_refused(bench, value: object) -> None:
-    """Nothing is sent, nothing is stored, and the error shows nothing of it."""
+    """An invalid value is not sent, and the error does not contain it."""
     client, _ = await bench.owner()
     secrets = client.secrets()
     for call in (
@@ -108,7 +107,7 @@ async def test_payloads_that_are_not_understood(bench, payload: dict[str, object
 
 
 async def test_further_members_do_no_harm(bench) -> None:
-    """A payload of a later client is read for what is known of it."""
+    """The client reads a payload with unknown members and ignores those."""
     client, _ = await bench.owner()
     times = {"createdAt": "2026-01-01T00:00:00.000Z", "updatedAt": "2026-01-02T00:00:00.000Z"}
     await sealed(client, "A", {"value": "text", "more": [1], **times})
@@ -133,7 +132,7 @@ async def test_many_at_once(bench) -> None:
 
 
 async def test_one_that_does_not_open_ends_all(bench) -> None:
-    """The error notes which one it is about."""
+    """If one of several secrets cannot be opened, the error names that secret."""
     client, _ = await bench.owner()
     await client.secrets().put_many({"A": "1", "C": "3"})
     await client.kv("secrets").put("vault/secrets/B", b"no envelope")
@@ -143,7 +142,7 @@ async def test_one_that_does_not_open_ends_all(bench) -> None:
 
 
 async def test_bad_names_are_refused_before_anything_is_sent(bench) -> None:
-    """One bad name among good ones, and nothing is written."""
+    """If one of several names is invalid, no secret is written."""
     secrets = (await bench.owner())[0].secrets()
     for call in (
         lambda: secrets.put_many({"A": "1", "b": "2"}),
@@ -157,7 +156,7 @@ async def test_bad_names_are_refused_before_anything_is_sent(bench) -> None:
 
 
 async def test_names_that_no_run_grant_carries(bench) -> None:
-    """RN216: a name that belongs to the runner is refused where a secret is written."""
+    """RN216: the client refuses to write a secret under a name that is reserved for runners."""
     client, _ = await bench.owner()
     secrets = client.secrets()
     for name in ("NEAR_SENDER_ID", "WALLET_ID", "IEXEC_KEY", "SEALSPACE_KEY"):
@@ -169,7 +168,7 @@ async def test_names_that_no_run_grant_carries(bench) -> None:
 
 
 async def test_a_secret_is_made_once(bench) -> None:
-    """`if_absent` does not overwrite."""
+    """A put with `if_absent` does not overwrite an existing secret."""
     secrets = (await bench.owner())[0].secrets()
     first = await secrets.put("A", "1", if_absent=True)
     with pytest.raises(PreconditionFailed):
@@ -180,8 +179,7 @@ async def test_a_secret_is_made_once(bench) -> None:
 
 
 async def test_a_secret_is_replaced_as_it_was_seen(bench) -> None:
-    """The version of what was read, or looked at unopened, allows one put over it; a rival's put
-    ends that."""
+    """A put with an expected version succeeds once, and fails after another put."""
     secrets = (await bench.owner())[0].secrets()
     put = await secrets.put("A", "1", scope="mail")
     seen = await secrets.read("A", scope="mail")
@@ -197,7 +195,7 @@ async def test_a_secret_is_replaced_as_it_was_seen(bench) -> None:
 
 
 async def test_scopes_are_listed(bench) -> None:
-    """Each scope that holds a secret is named once, in its canonical form."""
+    """Each scope with a secret is listed once in canonical form."""
     client, _ = await bench.owner()
     secrets = client.secrets()
     assert () == await secrets.scopes()
@@ -209,7 +207,7 @@ async def test_scopes_are_listed(bench) -> None:
 
 
 async def test_deleting_what_is_not_there(bench) -> None:
-    """A secret that was deleted is as absent as one that never was."""
+    """Deleting a deleted secret gives the same error as deleting one that never existed."""
     secrets = (await bench.owner())[0].secrets()
     await secrets.put("A", "1", scope="mail")
     await secrets.delete("A", scope="mail")
@@ -224,8 +222,7 @@ async def test_deleting_what_is_not_there(bench) -> None:
 
 
 async def test_another_network_than_the_default_one(bench) -> None:
-    """A network of the owner can be sealed to by name; whatever network it is, the secret is read
-    the same way."""
+    """A secret can be sealed to another network of the owner, and is read in the same way."""
     client = await bench.client()
     _, wallet = await bench.owner()
     await client.sign_in(wallet, SignIn())
@@ -249,7 +246,7 @@ async def test_another_network_than_the_default_one(bench) -> None:
     )
 )
 def test_fuzz_payloads(plaintext: bytes) -> None:
-    """Any plaintext is a secret or refused, and the error has nothing of it."""
+    """Any plaintext is parsed as a secret or refused with an error that does not contain it."""
     try:
         assert isinstance(read_payload(plaintext, ""), Secret)
     except InvalidSecretPayload as error:

@@ -99,8 +99,7 @@ async def test_a_purge_is_final(bench) -> None:
 
 
 async def test_what_is_put_back_is_a_secret(bench) -> None:
-    """A version that is not a sealed secret of the owner is not stored again, nor is one with a
-    name that only runners write."""
+    """A version is not restored if it is not a sealed secret of the owner."""
     client, _ = await bench.owner()
     await client.kv("secrets").put(PATH, b"plain")
     etag = await client.secrets().put("A", "one")
@@ -141,7 +140,7 @@ async def test_a_node_without_versions(bench) -> None:
     ids=["empty", "no version", "object", "number", "members", "nested"],
 )
 async def test_a_list_of_versions_that_is_none(bench, body: bytes) -> None:
-    """A malformed list of versions is our own error, also one with times that no clock shows."""
+    """A malformed list of versions raises the client's own error."""
     owner, _ = await bench.owner()
     await owner.secrets().put("A", "one")
     late = msgspec.json.encode(await owner.secrets().versions("A")).replace(

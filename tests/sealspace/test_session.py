@@ -1,4 +1,4 @@
-"""Sessions: what they hold, what they cite, how they are kept."""
+"""Tests of sessions: their contents, the grants that they cite, and their files."""
 
 import json
 from dataclasses import replace
@@ -68,7 +68,7 @@ def granted(*capabilities: Capability, delegate: str = AGENT.did, ttl_s: float =
 
 
 def test_the_end_of_an_owner_s_own_key_is_kept() -> None:
-    """A stored session of a key without a sign-in has its end again, whatever it accepted."""
+    """A stored session of a key without a sign-in keeps its expiry."""
     session = replace(key_session(SEED, grants=[granted(GET_NOTES)]), ends_at=5)
     assert decode_session(encode_session(session)).expires_at == 5
     value = json.loads(encode_session(session))
@@ -78,7 +78,7 @@ def test_the_end_of_an_owner_s_own_key_is_kept() -> None:
 
 
 def test_a_parent_that_is_no_cid_is_not_signed() -> None:
-    """A wallet does not sign a message whose parent is not a cid."""
+    """A wallet does not sign a message whose parent is not a CID."""
     with pytest.raises(InvalidInput, match="must be the id of a delegation"):
         sign_message(
             WALLET,
@@ -93,7 +93,7 @@ def test_a_parent_that_is_no_cid_is_not_signed() -> None:
 
 
 def test_one_grant_that_covers_all_is_cited_alone() -> None:
-    """As little as possible is cited, in the order of the grants."""
+    """A request cites a single grant if that grant covers every capability."""
     part, whole = granted(DECRYPT), granted(GET_NOTES, DECRYPT)
     session = key_session(SEED, grants=[part, whole])
     assert (part.cid,) == session.proofs_for([DECRYPT], now=NOW)
@@ -101,7 +101,7 @@ def test_one_grant_that_covers_all_is_cited_alone() -> None:
 
 
 def test_several_grants_are_cited_where_none_covers_all() -> None:
-    """Each capability needs one grant of its own."""
+    """A request cites one grant per capability if no single grant covers all."""
     first, second = granted(GET_NOTES), granted(DECRYPT)
     session = key_session(SEED, grants=[first, second])
     assert (first.cid, second.cid) == session.proofs_for([GET_NOTE, DECRYPT], now=NOW)
@@ -115,33 +115,33 @@ def test_the_owner_of_a_space_cites_nothing() -> None:
 
 
 def test_what_nothing_covers_is_not_sent() -> None:
-    """A request that would be refused is refused here."""
+    """A session refuses to sign a request that no grant covers."""
     with pytest.raises(NotGranted):
         key_session(SEED, grants=[granted(GET_NOTES)]).proofs_for([PUT_NOTE], now=NOW)
 
 
 def test_a_grant_that_has_ended_says_so() -> None:
-    """An ended grant is not cited, and the error tells it from a missing one."""
+    """A session does not cite an expired grant, and the error says that the grant has expired."""
     session = key_session(SEED, grants=[granted(GET_NOTES, ttl_s=10)])
     with pytest.raises(SessionExpired):
         session.proofs_for([GET_NOTE], now=NOW + 10)
 
 
 def test_a_grant_for_another_key_is_refused() -> None:
-    """Only what is for this key can be used."""
+    """A session refuses a grant for another key."""
     with pytest.raises(InvalidPortableDelegation):
         key_session(SEED, grants=[granted(GET_NOTES, delegate=OTHER.did)])
 
 
 def test_a_grant_is_held_once() -> None:
-    """Taking up twice is taking up once."""
+    """Accepting a grant twice stores it once."""
     grant = granted(GET_NOTES)
     session = key_session(SEED, grants=[grant, grant])
     assert (grant,) == session.grants
 
 
 def test_a_token_is_read_as_a_grant() -> None:
-    """A key's own token is a grant like a wallet's."""
+    """A session accepts a key's token as a grant, like a wallet's."""
     grant = read_grant(
         mint(
             AGENT,
@@ -205,8 +205,8 @@ GOOD_PIN = {"network": NETWORK, "publicEncryptionKey": encode_standard(b"k" * 32
     ],
 )
 def test_pins_that_cannot_be_read(networks: Any) -> None:
-    """A session whose pins are not understood is refused: to go on without them is to seal to
-    anything (EN30)."""
+    """A stored session with unreadable pins is refused, because its network keys would be unchecked
+    (EN30)."""
     value = json.loads(encode_session(key_session(SEED)))
     assert len(decode_session(json.dumps(value | {"networks": [GOOD_PIN]}).encode()).pins) == 1
     with pytest.raises(InvalidSession):
@@ -214,7 +214,7 @@ def test_pins_that_cannot_be_read(networks: Any) -> None:
 
 
 def test_a_network_is_held_to_one_key() -> None:
-    """A pin takes the place of the one before it, and none of another network's."""
+    """A new pin replaces the previous pin of the same network only."""
     first, second, other = (
         NetworkPin(NETWORK, b"1" * 32, 1),
         NetworkPin(NETWORK, b"2" * 32, 2),
@@ -228,7 +228,7 @@ def test_a_network_is_held_to_one_key() -> None:
 
 
 def test_a_session_shows_no_secret() -> None:
-    """Neither its text nor an error holds the seed or a token."""
+    """Neither a session's representation nor an error contains the seed or a token."""
     grant = granted(GET_NOTES)
     session = key_session(SEED, grants=[grant])
     assert grant.header not in repr(session)
@@ -237,8 +237,7 @@ def test_a_session_shows_no_secret() -> None:
 
 
 def test_what_is_printed_is_one_short_line() -> None:
-    """A session, a grant and a portable form are a line each, without a token, a seed or a list of
-    rights."""
+    """A session, a grant and a portable form each print as one line without secrets."""
     grants = [granted(GET_NOTES, ttl_s=600 + at) for at in range(20)]
     session = key_session(SEED, grants=grants)
     portable = portable_of(grants[0], owner=Principal(WALLET.did), host="https://node.example")
@@ -255,7 +254,7 @@ def test_what_is_printed_is_one_short_line() -> None:
 
 
 def test_a_path_may_be_a_text(tmp_path: Path) -> None:
-    """Both forms of a path name the file."""
+    """A session file's path may be a string or a Path."""
     save_session(key_session(SEED), str(tmp_path / "session.json"))
     assert (
         load_session(str(tmp_path / "session.json")).did
@@ -265,27 +264,27 @@ def test_a_path_may_be_a_text(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_not_parted_with_cannot_be_kept() -> None:
-    """A session made of a signer has no seed to write."""
+    """A session with an external signer cannot be stored, because it has no seed."""
     with pytest.raises(InvalidSession):
         encode_session(key_session(AGENT))
 
 
 def test_a_seed_has_32_bytes() -> None:
-    """Other lengths are refused."""
+    """A seed of another length than 32 bytes is refused."""
     with pytest.raises(InvalidInput):
         key_session(b"short")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_session_or_refused(data: bytes) -> None:
-    """Reading is total."""
+    """Any bytes are parsed as a session or refused."""
     with pytest.raises(InvalidSession):
         decode_session(data)
 
 
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=3))
 def test_a_damaged_session_is_read_or_refused(position: int, change: bytes) -> None:
-    """Damage never leaks a foreign error."""
+    """A damaged session file raises only the client's own errors."""
     whole = encode_session(key_session(SEED, grants=[granted(GET_NOTES)]))
     try:
         decode_session(whole[:position] + change + whole[position + len(change) :])
@@ -303,7 +302,7 @@ def test_names_that_are_no_space(name: str) -> None:
 
 
 def test_an_owner_is_spelled_canonically() -> None:
-    """A lower-case address makes the same space and the same network."""
+    """An address in lower case gives the same space and network as in checksum case."""
     assert space_of(WALLET.did.lower(), "default").text == SPACE
     assert network_of_owner(WALLET.did.lower()).text == NETWORK
     assert f"urn:tinycloud:encryption:{AGENT.did}:default" == network_of_owner(AGENT.did_url).text

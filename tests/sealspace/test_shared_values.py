@@ -1,4 +1,4 @@
-"""Values for others: signed URLs and public spaces, by the client against a real node."""
+"""Tests of signed URLs and public spaces, with the client and a real node."""
 
 from datetime import datetime
 
@@ -40,7 +40,7 @@ async def test_a_signed_url_is_for_anybody(bench) -> None:
 
 
 async def test_a_signed_url_for_one_version(bench) -> None:
-    """A version can be named; another one is not given."""
+    """A signed URL for one version returns that version, or an error if it is gone."""
     client, _ = await bench.owner()
     old = await client.kv().put("a", b"old")
     await client.kv().put("a", b"new")
@@ -49,7 +49,8 @@ async def test_a_signed_url_for_one_version(bench) -> None:
 
 
 async def test_urls_that_cannot_be_made(bench) -> None:
-    """No value, no lifetime, no grant and no key are told apart."""
+    """A missing value, an invalid lifetime, a missing grant and an invalid key give different
+    errors."""
     client, _ = await bench.owner()
     with pytest.raises(NotFound):
         await client.kv().signed_url("a")
@@ -63,7 +64,7 @@ async def test_urls_that_cannot_be_made(bench) -> None:
 
 
 async def test_a_public_space_is_read_without_a_session(bench) -> None:
-    """Anybody reads and lists it; keys keep their spelling."""
+    """Anybody can read and list a public space without a session."""
     owner = await bench.client()
     await owner.sign_in((await bench.owner())[1], SignIn(spaces=("public",)))
     kv = owner.kv("public")
@@ -92,7 +93,7 @@ async def test_a_public_space_is_read_without_a_session(bench) -> None:
 
 
 async def test_public_reads_are_counted(bench) -> None:
-    """Public reads are rate-limited; an unknown space is empty."""
+    """The node limits the rate of public reads."""
     public = (await bench.client()).public(
         "tinycloud:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd:public"
     )
@@ -104,13 +105,14 @@ async def test_public_reads_are_counted(bench) -> None:
 
 
 async def test_a_public_space_has_an_id(bench) -> None:
-    """A name alone does not say whose space is meant."""
+    """A public space is read by its id, because a name alone does not identify its owner."""
     with pytest.raises(InvalidInput):
         (await bench.client()).public("public")
 
 
 async def test_a_lifetime_that_is_not_possible(bench) -> None:
-    """A URL that would end earlier than asked is not handed out, unless a shorter one is taken."""
+    """The client refuses a signed URL with a shorter lifetime than requested, unless the caller
+    allows it."""
     client, _ = await bench.owner()
     await client.kv().put("a", b"1")
     signed = await client.kv().signed_url("a", ttl_s=300)

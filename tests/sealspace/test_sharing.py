@@ -1,4 +1,4 @@
-"""Secrets that people share with each other, by the client against real nodes."""
+"""Tests of secrets that people share with each other, with the client and real nodes."""
 
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -53,7 +53,7 @@ class Person:
         return await self.client.sharing.received(owner.did, team=team, wallet=lambda: self.wallet)
 
     async def reads(self, owner: "Person", team: str | None = None) -> dict[str, str | bytes]:
-        """Read everything that an owner shares."""
+        """Read all values that an owner shares."""
         source = await self.source(owner, team)
         return {
             name: value
@@ -103,7 +103,7 @@ async def bob(bench) -> Person:
 
 
 async def test_share_read_and_unshare(alice: Person, bob: Person) -> None:
-    """A person reads what is shared, with one signature of each wallet, and nothing afterwards."""
+    """A recipient can read a shared secret until it is unshared."""
     with pytest.raises(NotShared, match="shares with you at this node: nothing"):
         await bob.reads(alice)
     await alice.shares(bob, "API_KEY")
@@ -161,14 +161,14 @@ async def test_SH1_where_a_copy_is(alice: Person, bob: Person) -> None:
     ],
 )
 async def test_a_recipient_that_is_no_person(alice: Person, did: str) -> None:
-    """Only DIDs that are safe in a path are accepted, before anything is sent."""
+    """A recipient's DID that is unsafe in a path is refused before any request."""
     with pytest.raises(InvalidInput, match="a person is named by the DID"):
         await alice.client.sharing.share(["API_KEY"], did, wallet=lambda: alice.wallet)
 
 
 @pytest.mark.parametrize("team", ["", "Ops", "a/b", "..", "-a", "a" * 65, "did:key:z6Mk"])
 async def test_the_name_of_a_team(alice: Person, bob: Person, team: str) -> None:
-    """A team's name is safe in a path."""
+    """A team's name that is unsafe in a path is refused."""
     with pytest.raises(InvalidInput, match="a team by 1 to 64 lower-case"):
         await alice.shares(bob, "API_KEY", team=team)
 
@@ -195,7 +195,7 @@ async def test_a_session_key_cannot_share(alice: Person, bob: Person) -> None:
 
 
 async def test_owners_with_a_key_instead_of_a_wallet(bench) -> None:
-    """Two owners of recovery phrases share without a wallet."""
+    """Two owners with recovery phrases can share secrets without a wallet."""
     people = [await bench.client(), await bench.client()]
     for number, client in enumerate(people):
         await client.sign_in_with_key(bytes([number]) * 32, spaces=("secrets",))
@@ -211,7 +211,7 @@ async def test_owners_with_a_key_instead_of_a_wallet(bench) -> None:
 
 
 async def test_a_person_without_a_network(bench, alice: Person) -> None:
-    """The error says what the person should run."""
+    """If a recipient has no network, the error names the command that the recipient should run."""
     stranger = key_session(bytes(range(32))).owner
     with pytest.raises(NetworkNotFound) as refused:
         await alice.client.sharing.share(["API_KEY"], stranger, wallet=lambda: alice.wallet)
@@ -237,7 +237,7 @@ async def test_SH6_a_new_value_reaches_everybody(bench, alice: Person, bob: Pers
 
 
 async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice: Person) -> None:
-    """A writer of the store adds a path with a key of its own; no value is sealed to that key."""
+    """SH3: a copy that a writer of the store planted is not renewed."""
     eve = await person(bench)
     key = await eve.client.encryption.descriptor(eve.client.encryption.network())
     folder = (await alice.shares(eve, "API_KEY")).folder
@@ -249,8 +249,7 @@ async def test_SH3_a_copy_that_somebody_else_planted_is_not_renewed(bench, alice
 
 
 async def test_SH7_a_planted_name_reaches_no_new_member(bench, alice: Person, bob: Person) -> None:
-    """A writer of the store adds a path that no grant names; a new member does not get that
-    secret."""
+    """SH7: a new member does not get a secret whose path a writer of the store planted."""
     eve = await person(bench)
     await alice.shares(bob, "API_KEY", team="ops")
     planted = f"{FOLDER}ops/{eve.did}/{'A' * 43}/scoped/ci/TOKEN"
@@ -437,7 +436,7 @@ async def test_SH6_a_share_that_meets_a_put(bench, alice: Person, bob: Person) -
 
 
 async def test_SH7_equal_names_for_a_person_and_a_team(alice: Person, bob: Person) -> None:
-    """A secret that is shared in two ways is copied twice, and each way ends alone."""
+    """A secret that is shared with a person and a team has two copies, which end separately."""
     sharing = alice.client.sharing
     await alice.shares(bob, "API_KEY")
     await alice.shares(bob, "API_KEY", team="ops")
@@ -459,8 +458,8 @@ async def test_SH7_equal_names_for_a_person_and_a_team(alice: Person, bob: Perso
 async def test_SH4_a_replaced_network_is_refused(
     bench, bench_with, tmp_path, alice: Person
 ) -> None:
-    """With another key nothing is sealed; the error has both fingerprints. After the owner ended
-    every share, the new key is used."""
+    """If a recipient's network has another key, nothing is sealed and the error has both
+    fingerprints."""
     bob = await person(bench)
     former = (await alice.shares(bob, "API_KEY")).pin
     await alice.shares(bob, "API_KEY", team="ops")
@@ -487,7 +486,7 @@ async def test_SH4_a_replaced_network_is_refused(
 
 
 async def test_SH4_a_node_that_gives_another_descriptor(bench, alice: Person, bob: Person) -> None:
-    """A relay that swaps in a key of its own fails the node's signature; nothing is granted."""
+    """If a relay swaps in its own key, the signature check fails and nothing is granted."""
     eve = await person(bench)
     own = await eve.client.encryption.descriptor(eve.client.encryption.network())
     async with (
@@ -623,8 +622,7 @@ async def test_SH8_a_copy_for_another_network_or_name_is_refused(
 
 
 async def test_people_at_two_nodes(bench, tmp_path, alice: Person) -> None:
-    """A copy is sealed to the network at the person's node. New values need only the owner's node:
-    they are stored while the other one is down, and read when it is back."""
+    """A secret shared between owners at two nodes needs only the owner's node for new values."""
     (tmp_path / "other").mkdir()
     config = trusting_config(tmp_path / "other", bench.platform)
 

@@ -1,4 +1,4 @@
-"""Signed statements (RN51): of keys and of wallets, and everything about them that may be wrong."""
+"""Tests of signed statements by keys and wallets, each with one fault (RN51)."""
 
 import json
 from typing import Any

@@ -21,8 +21,7 @@ SEED = bytes(range(32))
 
 
 async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
-    """A session is not granted these rights by signing in; with them it makes, lists and sees its
-    owner's spaces."""
+    """A session gets the right to create spaces by a separate signature of the wallet."""
     owner, wallet = await bench.owner()
     with pytest.raises(NotGranted):
         await owner.spaces().list()
@@ -55,8 +54,7 @@ async def test_a_wallet_adds_the_right_and_makes_spaces(bench) -> None:
 
 
 async def test_a_sign_in_asks_for_it(bench) -> None:
-    """All in one message: what a wallet behind a page signs names the page's authority, whatever
-    the caller says."""
+    """A sign-in behind a web page requests the right to create spaces in the same message."""
 
     class PageWallet:
         domain = "127.0.0.1:4321"
@@ -90,7 +88,7 @@ async def test_a_key_has_the_right_on_its_own(bench) -> None:
 
 
 async def test_a_strict_node_makes_none(strict_bench) -> None:
-    """Where spaces are hosted on a grant only, making one is refused."""
+    """A node in mode `explicit` refuses to create a space without a host grant."""
     client = await strict_bench.client()
     await client.sign_in_with_key(SEED, spaces=("home",))
     with pytest.raises(Unauthorized):

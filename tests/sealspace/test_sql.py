@@ -30,7 +30,7 @@ ALL = "SELECT id, text FROM note ORDER BY id"
 
 
 async def test_values_come_back_as_they_were(bench: Any) -> None:
-    """Each type of SQL is one of Python; a bool is an integer."""
+    """Each SQL type is returned as the corresponding Python type, and a bool as an integer."""
     owner, _ = await bench.owner()
     values = [None, -(2**63), 2**63 - 1, 1.0, -1e300, "it's\0ü", b"", bytes(range(256)), True]
     places = ", ".join("?" * len(values))
@@ -44,7 +44,7 @@ async def test_values_come_back_as_they_were(bench: Any) -> None:
 
 
 async def test_a_batch_is_one_transaction(bench: Any) -> None:
-    """Texts and pairs; a failure leaves nothing."""
+    """A batch of statements is one transaction, so a failing statement leaves nothing."""
     owner, _ = await bench.owner()
     app = owner.sql("app")
     done = await app.batch([TABLE, (ADD, ["a"]), (ADD, ["b"]), "DELETE FROM note WHERE id = 1"])
@@ -58,7 +58,7 @@ async def test_a_batch_is_one_transaction(bench: Any) -> None:
 
 @pytest.mark.parametrize("sql", ["VACUUM", "ATTACH 'a' AS b", "BEGIN", "PRAGMA journal_mode = wal"])
 async def test_a_statement_that_no_database_runs(bench: Any, sql: str) -> None:
-    """The error is about the statement, not about the rights of the session."""
+    """An invalid statement raises an error about the statement, not about rights."""
     owner, _ = await bench.owner()
     with pytest.raises(SqlRefused, match="not allowed") as refusal:
         await owner.sql("app").execute(sql)
@@ -66,7 +66,7 @@ async def test_a_statement_that_no_database_runs(bench: Any, sql: str) -> None:
 
 
 async def test_a_query_may_return_what_it_writes(bench: Any) -> None:
-    """The first word, behind comments, decides which right the token has."""
+    """The first word of a statement decides whether its token has the right to read or to write."""
     owner, _ = await bench.owner()
     app = owner.sql("app")
     await app.execute(f"-- a table\n/* of\nnotes */ {TABLE}")
@@ -77,7 +77,7 @@ async def test_a_query_may_return_what_it_writes(bench: Any) -> None:
 
 
 async def test_an_answer_that_is_too_long(bench: Any) -> None:
-    """It is refused as a whole."""
+    """An answer above the size limit is refused as a whole."""
     owner, _ = await bench.owner()
     with pytest.raises(SqlRefused, match="too large") as refusal:
         await owner.sql().query("VALUES (zeroblob(9000000))")
@@ -86,7 +86,7 @@ async def test_an_answer_that_is_too_long(bench: Any) -> None:
 
 
 async def test_databases_of_a_space_and_their_sizes(bench: Any) -> None:
-    """Reading creates nothing. A name may be a path. Another space has databases of its own."""
+    """Each space has its own databases, and reading a missing one does not create it."""
     owner, _ = await bench.owner(SignIn(spaces=("notes",), spaces_rights=True))
     with pytest.raises(SqlRefused, match="no such table"):
         await owner.sql("app").query(ALL)
@@ -101,7 +101,7 @@ async def test_databases_of_a_space_and_their_sizes(bench: Any) -> None:
 
 
 async def test_a_copy_of_a_database(bench: Any, tmp_path: Path) -> None:
-    """It is a file that SQLite opens; a file at the path stays if there is no database."""
+    """A downloaded copy is a file that SQLite opens."""
     owner, _ = await bench.owner()
     path, progress = tmp_path / "copy", list[tuple[int, int | None]]()
     path.write_bytes(b"before")
@@ -130,7 +130,7 @@ async def shared(owner: Client, friend: Client, *abilities: str, **given: Any) -
 
 
 async def test_a_friend_who_may_read(bench: Any) -> None:
-    """Reads and copies the database, and nothing else."""
+    """A friend with the right to read can query and copy the database, and nothing else."""
     (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").batch([TABLE, (ADD, ["a"])])
     await shared(owner, friend, "read", wallet=wallet)
@@ -147,7 +147,7 @@ async def test_a_friend_who_may_read(bench: Any) -> None:
 
 
 async def test_a_friend_who_may_write(bench: Any) -> None:
-    """A grant to write suffices for reading."""
+    """A friend with the right to write can also read."""
     (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").execute(TABLE)
     await shared(owner, friend, "write", wallet=wallet)
@@ -157,7 +157,7 @@ async def test_a_friend_who_may_write(bench: Any) -> None:
 
 
 async def test_a_friend_with_named_statements(bench: Any) -> None:
-    """The statements of a grant run by their names, and nothing else runs."""
+    """A friend with a grant of named statements can run those statements only."""
     (owner, _), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").batch([TABLE, (ADD, ["a"]), (ADD, ["b"])])
     statements = [
@@ -183,7 +183,7 @@ async def test_a_friend_with_named_statements(bench: Any) -> None:
 
 
 async def test_the_grant_that_names_the_statement(bench: Any) -> None:
-    """Of several grants, the client cites the one for the call."""
+    """Of several grants, the client cites the one that names the statement."""
     (owner, _), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").batch([TABLE, (ADD, ["a"])])
     for name in ("one", "two"):
@@ -199,7 +199,7 @@ async def test_the_grant_that_names_the_statement(bench: Any) -> None:
 
 
 async def test_a_friend_with_one_table(bench: Any) -> None:
-    """A grant can name the tables that it allows."""
+    """A friend with a grant of one table cannot use other tables."""
     (owner, _), (friend, _) = await bench.owner(), await bench.owner()
     await owner.sql("app").batch([TABLE, "CREATE TABLE private (text)"])
     await shared(owner, friend, "write", caveats=[{"tables": ["note"]}])
@@ -211,7 +211,7 @@ async def test_a_friend_with_one_table(bench: Any) -> None:
 
 
 async def test_a_wallet_signs_no_conditions(bench: Any) -> None:
-    """They would be lost in the message."""
+    """A wallet refuses to sign SQL conditions, because its message cannot contain them."""
     (owner, wallet), (friend, _) = await bench.owner(), await bench.owner()
     with pytest.raises(InvalidInput, match="wallet cannot sign"):
         await shared(owner, friend, "read", wallet=wallet, caveats=[{"tables": ["note"]}])
@@ -219,7 +219,7 @@ async def test_a_wallet_signs_no_conditions(bench: Any) -> None:
 
 
 async def test_a_space_that_is_not_hosted(bench: Any) -> None:
-    """It is named as such, and not as a missing database."""
+    """An error says that the space is not hosted, not that the database is missing."""
     client = await bench.client()
     await client.sign_in_with_key(bytes(range(32)), spaces=("home",))
     with pytest.raises(SpaceNotFound):
@@ -228,7 +228,7 @@ async def test_a_space_that_is_not_hosted(bench: Any) -> None:
 
 @pytest.mark.parametrize("lie", [{"rows": [[]]}, {"rows": [[[256]]]}, {"rows": 1}])
 async def test_an_answer_of_another_form(bench: Any, lie: dict[str, Any]) -> None:
-    """Rows have a value for each column, and a blob is a list of bytes."""
+    """An answer with a row of the wrong length or an invalid blob is refused."""
     owner, _ = await bench.owner()
     async with relay_before(bench.node.url) as relay:
         settings = TransportSettings(tries=1)
@@ -241,7 +241,7 @@ async def test_an_answer_of_another_form(bench: Any, lie: dict[str, Any]) -> Non
 
 
 async def test_a_node_without_databases(bench: Any) -> None:
-    """A sign-in requests no rights to databases, and a use of one says what is missing."""
+    """At a node without databases, a sign-in requests no rights to them."""
     async with relay_before(bench.node.url) as relay:
         relay.twist = lambda answer: (
             answer.change(features=["kv"]) if answer.path == "/info" else None

@@ -1,5 +1,4 @@
-"""The synchronous SDK beside the asynchronous one: the same names, the same types, the same
-words."""
+"""Tests that the synchronous SDK matches the asynchronous one in names, types and texts."""
 
 import importlib
 import inspect
@@ -63,8 +62,7 @@ def test_every_service_has_its_counterpart() -> None:
     ("service", "name", "member"), MEMBERS, ids=lambda one: getattr(one, "__name__", None)
 )
 def test_every_member_has_its_counterpart(service: type, name: str, member: Any) -> None:
-    """Method for method and property for property: the same parameters, and the same result,
-    ready."""
+    """Every method and property has a synchronous counterpart with the same parameters."""
     found = inspect.getattr_static(service, ENTERING.get(name, name))
     if isinstance(member, property):
         assert isinstance(found, property)
@@ -92,14 +90,14 @@ def test_every_member_has_its_counterpart(service: type, name: str, member: Any)
 
 
 def test_nothing_further() -> None:
-    """The synchronous services do nothing that the asynchronous ones do not."""
+    """The synchronous services have no methods beyond those of the asynchronous ones."""
     for service in SERVICES:
         named = {name for name in vars(service) if not name.startswith("_")}
         assert named == {name for name in public(model_of(service)) if not name.startswith("_")}
 
 
 def test_a_client_is_made_with_the_same_arguments() -> None:
-    """And so are the functions that need no client."""
+    """The synchronous client and functions take the same arguments as the asynchronous ones."""
     assert inspect.signature(sync.Client) == inspect.signature(sealspace.Client)
     for function in (sync.fetch_evidence, sync.deliver):
         assert inspect.signature(function) == inspect.signature(
@@ -108,8 +106,7 @@ def test_a_client_is_made_with_the_same_arguments() -> None:
 
 
 def test_names() -> None:
-    """Every name of the SDK is a name here; what is no service, and no function that waits, is the
-    same object."""
+    """The synchronous module has every public name of the SDK."""
     assert set(sealspace.__all__) <= set(sync.__all__)
     assert len(set(sync.__all__)) == len(sync.__all__)
     own = {service.__name__ for service in SERVICES} | {"deliver", "fetch_evidence"}
@@ -140,7 +137,7 @@ def test_no_text_speaks_of_awaiting(documented: Any) -> None:
 
 
 def test_importing_the_package_loads_no_http() -> None:
-    """The package is names only, until one is used; then it loads no server."""
+    """Importing the package loads no HTTP library until a name is used."""
     program = (
         "import sys, sealspace.sync\nprint([name for name in ('aiohttp', 'asyncio', 'cryptography')"
         " if name in sys.modules])\nfrom sealspace.sync import Client\nprint([name for name in"
@@ -229,7 +226,7 @@ def test_a_program_is_checked_as_it_is_with_the_asynchronous_client(tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_program_of_the_module(tmp_path: Path) -> None:
-    """The module's example runs as it stands."""
+    """The example in the module's docstring runs unchanged."""
     text = inspect.getdoc(sync) or ""
     example = inspect.cleandoc(
         "\n" + text.partition("Example:\n")[2].partition("\n\nGuarantees")[0]

@@ -1,5 +1,4 @@
-"""The synchronous client and the thread that it runs: many callers, forks, interrupts, running
-loops, the end."""
+"""Tests of the synchronous client's thread: concurrent callers, forks, interrupts and closing."""
 
 import asyncio
 import gc
@@ -55,8 +54,7 @@ def loop_threads() -> list[threading.Thread]:
 
 
 def program(node: RunningNode, folder: Path, text: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with `client`, which is signed in, and return what came of it; it prints what
-    threads it left."""
+    """Run a program with a signed-in `client`, and return its output."""
     with Client(node.url) as client:
         session = client.sign_in(new_wallet())
     save_session(session, folder / "session.json")
@@ -113,8 +111,7 @@ def test_many_threads_use_one_client(client: Client) -> None:
 
 
 def test_the_thread_begins_with_the_first_call_and_ends_with_close(node: RunningNode) -> None:
-    """A client that was only made has no thread, and one that was closed has none any more; it may
-    be closed twice."""
+    """The client's thread starts with the first call and ends with `close`."""
     before = len(loop_threads())
     client = Client(node.url)
     assert len(loop_threads()) == before
@@ -129,7 +126,7 @@ def test_the_thread_begins_with_the_first_call_and_ends_with_close(node: Running
 
 
 def test_a_thread_that_cannot_be_started(node: RunningNode) -> None:
-    """The call says so, and the next one tries again."""
+    """If the client's thread cannot be started, the call fails and the next call tries again."""
     with Client(node.url) as client:
         before = threading.stack_size(1 << 46)  # more than there is
         try:
@@ -142,7 +139,7 @@ def test_a_thread_that_cannot_be_started(node: RunningNode) -> None:
 
 
 def test_a_client_that_nobody_refers_to_ends_its_thread(node: RunningNode) -> None:
-    """A forgotten client leaves nothing behind; a service of it keeps it in use."""
+    """A client without references ends its thread."""
     before = len(loop_threads())
     client = Client(node.url)
     client.sign_in(new_wallet())
@@ -175,8 +172,7 @@ def test_closing_ends_the_calls_of_other_threads() -> None:
 
 
 def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
-    """It is asked in the client's own thread, which would wait for itself; that is an error at
-    once, not for ever."""
+    """A wallet that calls its own client while signing gets an error instead of a deadlock."""
 
     class Curious:
         address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
@@ -194,7 +190,7 @@ def test_a_wallet_may_not_use_the_client_that_asks_it(client: Client) -> None:
 def test_whatever_a_wallet_raises_reaches_the_caller(
     client: Client, kind: type[BaseException]
 ) -> None:
-    """Also what ends a program: the caller gets it, and the client is as good as before."""
+    """An exception of a wallet reaches the caller, and the client stays usable."""
 
     class Leaving:
         address, chain_id, did = WALLET.address, WALLET.chain_id, WALLET.did
@@ -224,7 +220,7 @@ def test_an_error_shows_the_line_that_called(client: Client) -> None:
 
 
 def test_an_iteration_that_is_abandoned(client: Client) -> None:
-    """Half a list needs nothing more: the client is used, and closed, as ever."""
+    """A client stays usable after an iteration is abandoned."""
     kv = client.kv()
     for at in range(5):
         kv.put(f"half/{at}", "1")
@@ -244,7 +240,7 @@ def test_an_iteration_that_is_abandoned(client: Client) -> None:
 
 
 def test_two_threads_share_no_iteration(client: Client) -> None:
-    """Iterations side by side do not mix."""
+    """Iterations in two threads do not affect each other."""
     kv = client.kv()
     for at in range(20):
         kv.put(f"side/{at:02}", "1")
@@ -260,7 +256,7 @@ def test_two_threads_share_no_iteration(client: Client) -> None:
 
 
 def test_progress_is_called_in_the_caller_s_thread(client: Client, tmp_path: Path) -> None:
-    """In order, all of it before the call returns; it may use the client itself."""
+    """Progress callbacks run in the caller's thread before the call returns."""
     kv, threads, moves = client.kv(), set(), []
 
     def note(moved_bytes: int, size_bytes: int | None) -> None:
@@ -280,7 +276,7 @@ def test_progress_is_called_in_the_caller_s_thread(client: Client, tmp_path: Pat
 
 
 def test_a_progress_that_raises_cancels_the_call(client: Client) -> None:
-    """The caller gets what it raised; nothing is stored, and the client goes on."""
+    """An exception of a progress callback cancels the upload, and the client stays usable."""
     kv, stop = client.kv(), threading.Event()
 
     def pieces() -> Iterator[bytes]:
@@ -300,7 +296,7 @@ def test_a_progress_that_raises_cancels_the_call(client: Client) -> None:
 
 
 def test_a_stream_that_is_abandoned(client: Client) -> None:
-    """Pieces of a large value, of which one is read: the rest is not, and the client goes on."""
+    """A client stays usable after a stream is abandoned."""
     kv = client.kv()
     kv.upload("large", [bytes(1_000_000)] * 20)
     for _ in range(3):
@@ -314,7 +310,7 @@ def test_a_stream_that_is_abandoned(client: Client) -> None:
 
 
 async def test_a_loop_that_runs_in_the_same_thread(client: Client) -> None:
-    """A cell of a notebook, and a coroutine, call as any code does; only their own loop waits."""
+    """The client can be called in a thread with a running event loop, such as a notebook's."""
     client.kv().put("a", "1")
     assert client.kv().get("a").body == b"1"
     assert list(client.kv().list()) == ["a"]
@@ -347,7 +343,7 @@ def test_a_call_inside_a_loop_inside_a_call(client: Client, node: RunningNode) -
 
 @contextmanager
 def interrupted() -> Iterator[Callable[[], None]]:
-    """Give what sends SIGINT to the main thread."""
+    """Return a function that sends SIGINT to the main thread."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
@@ -356,8 +352,7 @@ def interrupted() -> Iterator[Callable[[], None]]:
 
 
 class Halting:
-    """A server that never answers its first request: it interrupts the main thread, and notes that
-    the client left."""
+    """A server that interrupts the main thread instead of answering its first request."""
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt
@@ -390,7 +385,7 @@ class Halting:
 
 
 def test_an_interrupt_cancels_the_call() -> None:
-    """Ctrl-C ends the waiting at once and the request with it; the client is used again."""
+    """Ctrl-C cancels the running request, and the client stays usable."""
     with interrupted() as interrupt:
         server = Halting(interrupt)
         with Client(server.url, settings=TransportSettings(tries=1, timeout_s=WAIT_S)) as client:
@@ -403,8 +398,8 @@ def test_an_interrupt_cancels_the_call() -> None:
 
 @contextmanager
 def interrupted_at(event: str, until: Callable[[], object]) -> Iterator[None]:
-    """Raise KeyboardInterrupt in this thread where it hands a call to the loop: before (`call`) or
-    after (`return`)."""
+    """Raise KeyboardInterrupt just before (`call`) or after (`return`) a call is passed to the
+    loop."""
 
     def trace(frame: FrameType, happens: str, _: object) -> "TraceFunction":
         if (frame.f_code.co_name, happens) == ("call_soon_threadsafe", event):
@@ -422,7 +417,7 @@ def interrupted_at(event: str, until: Callable[[], object]) -> Iterator[None]:
 
 
 def test_an_interrupt_when_the_loop_has_the_call_already() -> None:
-    """Ctrl-C between the two: the request ends with the call, and nothing else is raised."""
+    """Ctrl-C after the call was passed to the loop cancels the request."""
     begun = threading.Event()
     server = Halting(begun.set)
     with Client(server.url, settings=TransportSettings(tries=1, timeout_s=WAIT_S)) as client:
@@ -434,7 +429,7 @@ def test_an_interrupt_when_the_loop_has_the_call_already() -> None:
 
 
 def test_an_interrupt_before_the_loop_has_the_call(node: RunningNode) -> None:
-    """The call never begins, and is not left behind unawaited; the client is used again."""
+    """Ctrl-C before the call is passed to the loop leaves no unawaited coroutine."""
     with Client(node.url) as client:
         with pytest.raises(KeyboardInterrupt), interrupted_at("call", lambda: None):
             client.info()
@@ -474,8 +469,7 @@ print("done")
 def test_a_client_works_on_both_sides_of_a_fork(
     node: RunningNode, tmp_path: Path, ends: str
 ) -> None:
-    """Connected before, used by threads meanwhile: each child connects anew, and the parent's
-    connections stay."""
+    """After a fork, each child makes new connections and the parent keeps its own."""
     in_each = "threads left: []\n"
     assert outcome(program(node, tmp_path, FORKED % (ends, ends))) == (
         0,
@@ -528,7 +522,7 @@ ENDS = {
 
 @pytest.mark.parametrize("text", ENDS.values(), ids=ENDS)
 def test_a_program_ends_without_close(node: RunningNode, tmp_path: Path, text: str) -> None:
-    """Nothing hangs, nothing is printed, no warning is raised."""
+    """A program that never closes its client ends without hanging or printing a warning."""
     assert outcome(program(node, tmp_path, text + "\nprint('done')\n")) == (
         0,
         "done\nthreads left: []\n",
@@ -537,8 +531,8 @@ def test_a_program_ends_without_close(node: RunningNode, tmp_path: Path, text: s
 
 
 def test_an_interrupted_program_ends(node: RunningNode, tmp_path: Path) -> None:
-    """Ctrl-C in the middle of a program that never closes: the status of an interrupt, and no
-    hanging."""
+    """A program that is interrupted without closing its client ends with the status of an
+    interrupt."""
     ran = program(
         node,
         tmp_path,

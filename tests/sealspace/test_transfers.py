@@ -1,4 +1,4 @@
-"""Values as streams, against a real node and against one that breaks off: whole, or not at all."""
+"""Tests of streamed values, which are stored or read completely or not at all."""
 
 import asyncio
 import io
@@ -37,7 +37,7 @@ LARGE = bytes(range(256)) * (20 * MIB // 256 + 1)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder that the node knows nothing of."""
+    """A local folder for files."""
     folder = tmp_path / "files"
     folder.mkdir()
     return folder
@@ -50,7 +50,7 @@ def pieces_of(size_bytes: int) -> Iterator[bytes]:
 
 
 async def test_a_large_value_needs_no_setting(bench) -> None:
-    """Twenty megabytes are put and got like anything else."""
+    """A value of twenty megabytes is put and read with default settings."""
     kv = (await bench.owner())[0].kv()
     await kv.put("large", LARGE)
     assert (await kv.get("large")).body == LARGE
@@ -60,7 +60,7 @@ async def test_a_large_value_needs_no_setting(bench) -> None:
 
 
 async def test_a_file_goes_up_and_comes_down(bench, folder: Path) -> None:
-    """The copy is the original; progress ends with everything, and type and metadata are kept."""
+    """An uploaded file is downloaded unchanged, with its type and metadata."""
     kv = (await bench.owner())[0].kv()
     (folder / "there").write_bytes(LARGE)
     up: list[tuple[int, int | None]] = []
@@ -86,7 +86,7 @@ async def test_a_file_goes_up_and_comes_down(bench, folder: Path) -> None:
 
 
 async def test_memory_is_bounded(bench, folder: Path) -> None:
-    """Neither the client nor the node holds a value that goes by as a stream."""
+    """Neither the client nor the node keeps a streamed value in memory."""
     kv = (await bench.owner())[0].kv()
     await kv.upload("warm", pieces_of(MIB))
     await kv.download("warm", folder / "warm")
@@ -102,8 +102,7 @@ async def test_memory_is_bounded(bench, folder: Path) -> None:
 
 
 async def test_forms_of_a_source(bench, folder: Path) -> None:
-    """A path, a file from where it stands, pieces of an iterator or of an asynchronous one: all are
-    bytes."""
+    """A source may be a path, an open file, an iterator or an asynchronous iterator."""
     kv = (await bench.owner())[0].kv()
     (folder / "file").write_bytes(b"..hello")
 
@@ -148,7 +147,7 @@ async def test_what_is_no_source(bench, source: object) -> None:
 
 
 async def test_a_file_that_cannot_be_read(bench, folder: Path) -> None:
-    """The system's own error says which."""
+    """A file that cannot be read raises the system's own error."""
     kv = (await bench.owner())[0].kv()
     with pytest.raises(FileNotFoundError):
         await kv.upload("a", folder / "missing")
@@ -182,7 +181,7 @@ async def test_a_source_that_fails_on_the_way(bench, kind: type[Exception]) -> N
 
 
 class Changing(io.BytesIO):
-    """A file that has another size as soon as something of it was read."""
+    """A file whose size changes after the first read."""
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(bytes(MIB))
@@ -212,7 +211,7 @@ async def test_a_file_that_changes_while_it_is_read(bench, size_bytes: int) -> N
 
 
 async def test_conditions_hold_for_an_upload(bench) -> None:
-    """An upload is a put: it creates, or replaces a version that is named."""
+    """An upload can require that a value is absent or has a given version."""
     kv = (await bench.owner())[0].kv()
     etag = await kv.upload("a", [b"1"], if_absent=True)
     with pytest.raises(PreconditionFailed):
@@ -226,7 +225,7 @@ async def test_conditions_hold_for_an_upload(bench) -> None:
 
 
 async def test_pages_are_iterated(bench) -> None:
-    """Pages come one after the other, and together are the list."""
+    """Iterating over a list returns all of its pages."""
     kv = (await bench.owner())[0].kv()
     await kv.put_many(dict.fromkeys("abcde", b"1"))
     pages = [page.keys async for page in kv.pages(page_keys=2)]
@@ -238,8 +237,7 @@ async def test_pages_are_iterated(bench) -> None:
 
 @asynccontextmanager
 async def answering(bench, answer, settings: TransportSettings = PATIENT) -> AsyncIterator[Client]:
-    """A client of a server that is a node as far as `/info` goes, and answers calls by a
-    function."""
+    """Return a client of a server that answers `/info` like a node, and calls by a function."""
     owner, _ = await bench.owner()
     node_id = (await owner.info()).node_id
 
@@ -263,7 +261,7 @@ async def answering(bench, answer, settings: TransportSettings = PATIENT) -> Asy
 
 
 def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: bool = False):
-    """Answer with a body of an announced size, then hang up, or do nothing."""
+    """Send a part of a body of the announced size, then disconnect or stall."""
     digest = blake3(body if etag is None else etag).hexdigest()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -294,7 +292,7 @@ def sending(body: bytes, *, size_bytes: int, etag: bytes | None = None, stalls: 
 async def test_a_stream_that_is_cut_leaves_nothing(
     bench, folder: Path, broken, settings: TransportSettings
 ) -> None:
-    """The error has a name, the file that was there before is as it was, and no draft is left."""
+    """A download that is cut off leaves an existing file unchanged and no draft."""
     path = folder / "film"
     path.write_bytes(b"before")
     async with answering(bench, broken, settings) as client:
@@ -308,7 +306,7 @@ async def test_a_stream_that_is_cut_leaves_nothing(
 
 
 async def test_a_stream_has_a_bound(bench, folder: Path) -> None:
-    """A node that sends more than it was asked for is not read on."""
+    """The client stops reading if a node sends more than was requested."""
     async with answering(bench, sending(b"x" * MIB, size_bytes=MIB)) as client:
         with pytest.raises(ResponseTooLarge):
             await client.kv().download("film", folder / "film", max_bytes=1000)
@@ -356,7 +354,7 @@ async def test_a_node_that_takes_nothing_is_given_up(bench) -> None:
 
 @pytest.mark.parametrize("size_bytes", [8 * MIB, 32 * MIB])
 async def test_a_refusal_before_the_end_of_an_upload(bench, folder: Path, size_bytes: int) -> None:
-    """A node that refuses while the body is still under way is heard, whatever the source."""
+    """The client reads a node's refusal that arrives during an upload."""
     owner, _ = await bench.owner()
     await owner.kv().put("a", b"1")
     agent = await bench.client(key_session(bytes(32)))
@@ -377,7 +375,7 @@ async def test_a_refusal_before_the_end_of_an_upload(bench, folder: Path, size_b
 
 
 async def test_what_is_read_again_for_another_try(bench, folder: Path) -> None:
-    """A busy node gets a file once more from its beginning; pieces are gone, and sent once."""
+    """A retry sends a file again from its beginning; a stream of pieces is sent only once."""
     owner, _ = await bench.owner()
     node_id, taken = (await owner.info()).node_id, []
 

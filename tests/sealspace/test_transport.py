@@ -1,4 +1,4 @@
-"""Requests against servers that fail in every way."""
+"""Tests of requests to servers that fail in different ways."""
 
 import asyncio
 import gzip
@@ -33,13 +33,13 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 def tokens() -> Callable[[], str]:
-    """Mint token-1, token-2, …"""
+    """Return a function that makes token-1, token-2 and so on."""
     count = iter(range(1, 100))
     return lambda: f"token-{next(count)}"
 
 
 async def test_every_try_has_a_token_of_its_own() -> None:
-    """A busy node is asked again, and never with a used token."""
+    """The client retries at a busy node with a new token each time."""
     seen: list[str] = []
 
     async def busy_twice(request: web.Request) -> web.Response:
@@ -53,7 +53,7 @@ async def test_every_try_has_a_token_of_its_own() -> None:
 
 
 async def test_a_node_that_stays_busy_is_given_up() -> None:
-    """After the last try the answer is what it is."""
+    """After the last retry, the client raises the busy node's error."""
 
     async def busy(_request: web.Request) -> web.Response:
         return web.Response(status=503)
@@ -63,7 +63,7 @@ async def test_a_node_that_stays_busy_is_given_up() -> None:
 
 
 async def test_what_serves_once_is_sent_once() -> None:
-    """A body that a 503 uses up is not sent again: it could only be refused."""
+    """A body whose token a 503 used up is not sent again."""
     seen: list[str] = []
 
     async def busy(request: web.Request) -> web.Response:
@@ -80,7 +80,7 @@ async def test_what_serves_once_is_sent_once() -> None:
 async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(
     repeatable: bool, tries: int
 ) -> None:
-    """Whether a request that broke off took effect is not known."""
+    """A request is repeated after a broken connection only if a repetition is harmless."""
     seen: list[str] = []
 
     async def hang_up(request: web.Request) -> web.Response:
@@ -98,7 +98,7 @@ async def test_a_broken_connection_is_repeated_only_where_that_is_harmless(
 
 
 async def test_a_broken_put_is_not_repeated_by_the_library() -> None:
-    """The HTTP library would send a PUT again by itself, with the used token."""
+    """The HTTP library does not repeat a PUT with a used token."""
     seen: list[str] = []
 
     async def hang_up_on_puts(request: web.Request) -> web.Response:
@@ -116,7 +116,7 @@ async def test_a_broken_put_is_not_repeated_by_the_library() -> None:
 
 
 async def test_a_node_that_does_not_answer_times_out() -> None:
-    """Waiting is bounded."""
+    """A request to a node that does not answer times out."""
     released = asyncio.Event()
 
     async def stall(_request: web.Request) -> web.Response:
@@ -133,7 +133,7 @@ async def test_a_node_that_does_not_answer_times_out() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """No connection is an error of its own."""
+    """A refused connection raises an error of its own."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -144,7 +144,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_an_answer_is_read_up_to_its_bound() -> None:
-    """A node cannot make a client read without end."""
+    """The client reads an answer only up to its size limit."""
 
     async def endless(request: web.Request) -> web.StreamResponse:
         return web.Response(body=b"x" * 4096)
@@ -158,7 +158,7 @@ async def test_an_answer_is_read_up_to_its_bound() -> None:
 
 
 async def test_bodies_come_as_they_are_stored() -> None:
-    """A stored `Content-Encoding` is metadata; nothing is unpacked."""
+    """The client does not decompress a body, because a stored `Content-Encoding` is metadata."""
     packed = gzip.compress(b"hello")
 
     async def stored(request: web.Request) -> web.Response:
@@ -170,7 +170,7 @@ async def test_bodies_come_as_they_are_stored() -> None:
 
 
 async def test_redirects_are_not_followed() -> None:
-    """A token goes nowhere but to the node it was made for."""
+    """The client follows no redirect, so that no token reaches another server."""
     paths: list[str] = []
 
     async def elsewhere(request: web.Request) -> web.Response:
@@ -183,7 +183,7 @@ async def test_redirects_are_not_followed() -> None:
 
 
 async def test_encoded_paths_arrive_as_encoded() -> None:
-    """An id travels as one segment, as other clients send it."""
+    """An id in a path is sent as one encoded segment."""
     paths: list[str] = []
 
     async def echo(request: web.Request) -> web.Response:
@@ -214,7 +214,7 @@ async def test_encoded_paths_arrive_as_encoded() -> None:
     ],
 )
 def test_addresses_that_are_refused(url: str) -> None:
-    """Plain HTTP is for this machine only, and an address holds nothing but an address."""
+    """Plain HTTP addresses are refused except for this machine."""
     with pytest.raises(InvalidInput):
         Transport(url)
 
@@ -223,12 +223,12 @@ def test_addresses_that_are_refused(url: str) -> None:
     "url", ["https://node.example/", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"]
 )
 def test_addresses_that_are_taken(url: str) -> None:
-    """A trailing slash is dropped."""
+    """A node's address may end with a slash, which is dropped."""
     assert url.rstrip("/") == Transport(url).url
 
 
 def test_plain_http_can_be_allowed() -> None:
-    """On a network that the caller trusts."""
+    """A caller can allow plain HTTP."""
     assert (
         Transport("http://node:8000", settings=TransportSettings(allow_plain_http=True)).url
         == "http://node:8000"

@@ -1,4 +1,4 @@
-"""Wallets from keys, keystore files and accounts of eth-account."""
+"""Tests of wallets from keys, keystore files and eth-account accounts."""
 
 import json
 from collections.abc import Mapping
@@ -45,8 +45,7 @@ def keystore(
     secret: bytes = SECRET,
     changed: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Write a keystore of version 3, independently of the reader; `changed` goes over the members
-    of `crypto`."""
+    """Write a version 3 keystore without the product's code, with `changed` applied to `crypto`."""
     password, salt = PASSWORD.encode(), bytes.fromhex("ab" * 32 if kdf == "scrypt" else "cd" * 32)
     if kdf == "scrypt":
         key = Scrypt(salt=salt, length=32, n=4, r=8, p=1).derive(password)
@@ -80,7 +79,7 @@ def written(tmp_path: Path, value: Mapping[str, Any]) -> Path:
     "key", [SECRET, SECRET.hex(), "0x" + SECRET.hex(), f" 0x{SECRET.hex().upper()}\n"]
 )
 def test_a_wallet_from_a_key(key: bytes | str) -> None:
-    """Bytes and hexadecimal digits are the same wallet, on the chain that is named."""
+    """A private key in bytes and in hexadecimal digits makes the same wallet."""
     assert wallet_from_key(key).did == WALLET.did
     assert wallet_from_key(key, chain_id=10).did.startswith("did:pkh:eip155:10:0x")
 
@@ -89,7 +88,7 @@ def test_a_wallet_from_a_key(key: bytes | str) -> None:
     "key", ["", "ab" * 31, "zz" * 32, b"", bytes(32), b"\xff" * 32, "0x", None, 5]
 )
 def test_what_is_no_key(key: Any) -> None:
-    """The error shows nothing of it, and neither does what it was raised from."""
+    """The error for an invalid key contains no part of the key, and neither does its cause."""
     with pytest.raises(InvalidInput) as refused:
         wallet_from_key(key)
     assert len(str(key)) < 10 or str(key) not in str(refused.value)
@@ -99,7 +98,7 @@ def test_what_is_no_key(key: Any) -> None:
 @pytest.mark.parametrize("kdf", ["scrypt", "pbkdf2"])
 @pytest.mark.parametrize("password", [PASSWORD, PASSWORD.encode()])
 def test_a_wallet_from_a_keystore(tmp_path: Path, kdf: str, password: str | bytes) -> None:
-    """Both ways to derive the key are read, from a text or a path, as other programs write them."""
+    """The reader supports both key derivations, scrypt and PBKDF2, from a text or a path."""
     path = written(tmp_path, keystore(kdf))
     assert (
         wallet_from_keystore(path, password).did
@@ -109,8 +108,8 @@ def test_a_wallet_from_a_keystore(tmp_path: Path, kdf: str, password: str | byte
 
 
 def test_the_published_example() -> None:
-    """The example of the format's own definition is read (Web3 Secret Storage Definition, scrypt
-    and pbkdf2)."""
+    """The reader opens the examples of the Web3 Secret Storage Definition, for scrypt and
+    PBKDF2."""
     secret = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
     pbkdf2 = {
         "crypto": {
@@ -135,8 +134,7 @@ def test_the_published_example() -> None:
 
 
 def test_a_wrong_password(tmp_path: Path) -> None:
-    """One error, which has neither the password nor the key in it; a changed file is no other
-    case."""
+    """A wrong password and a damaged file raise the same error, which contains no secret."""
     path = written(tmp_path, keystore())
     for wrong in ("a wrong password", b"a wrong password", "", "a wrong \ud800"):
         with pytest.raises(WrongPassword) as refused:
@@ -179,7 +177,8 @@ HUGE = 1 << 40
     ],
 )
 def test_files_that_are_no_keystore(tmp_path: Path, changed: dict[str, object]) -> None:
-    """Another form, or more work than is allowed, is refused before any work is done."""
+    """A malformed keystore, or one that needs too much work, is refused before the key
+    derivation."""
     with pytest.raises(InvalidKeystore):
         wallet_from_keystore(written(tmp_path, keystore(changed=changed)), PASSWORD)
 
@@ -201,7 +200,7 @@ def test_keystores_of_another_kind(tmp_path: Path, value: dict[str, Any]) -> Non
 
 
 def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
-    """A huge file is no keystore, and one that is missing is the system's error."""
+    """A file above the size limit is refused as a keystore, and a missing file raises OSError."""
     path = tmp_path / "huge"
     path.write_bytes(b" " * 70_000)
     with pytest.raises(InvalidKeystore):
@@ -215,7 +214,7 @@ def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
     | st.integers(0, 400).map(lambda at: json.dumps(keystore()).encode()[:at])
 )
 def test_fuzz_keystores(data: bytes) -> None:
-    """Any bytes are a keystore or refused, also before the password is known."""
+    """Any bytes are opened as a keystore or refused with the reader's error."""
     with pytest.raises(InvalidKeystore):
         keystore_secret(data, PASSWORD)
     with pytest.raises(InvalidKeystore):
@@ -234,7 +233,7 @@ class _SignedMessage(NamedTuple):
 
 
 class Account:
-    """An account of the shape of eth-account's, which signs for itself."""
+    """An object with the interface of an eth-account account."""
 
     def __init__(self, secret: bytes, *, claims: bytes | None = None) -> None:
         self._secret = secret
@@ -255,7 +254,7 @@ class Account:
 
 
 async def test_an_account_signs_in_grants_and_revokes(bench) -> None:
-    """Wherever a wallet is asked for, an account of eth-account serves."""
+    """An eth-account account can be used wherever a wallet is expected."""
     account, client = Account(SECRET), await bench.client()
     session = await client.sign_in(account)
     assert session.owner == WALLET.did
@@ -272,8 +271,7 @@ async def test_an_account_signs_in_grants_and_revokes(bench) -> None:
 
 
 def test_an_account_is_a_wallet_like_any_other() -> None:
-    """The signature over a text is that of a wallet with the same key, and the chain can be
-    chosen."""
+    """An account signs a text exactly as a wallet with the same key does."""
     account = Account(SECRET)
     assert wallet_of(account).sign_eip191("hello ✓") == WALLET.sign_eip191("hello ✓")
     assert account.asked == [(b"E", b"thereum Signed Message:\n9", "hello ✓".encode())]
@@ -304,7 +302,7 @@ async def test_a_wallet_that_signs_with_another_key(bench) -> None:
 
 @pytest.mark.parametrize("signature", [b"", bytes(65), b"\xff" * 65])
 def test_a_wallet_that_does_not_sign(signature: bytes) -> None:
-    """An answer that is not a signature is refused."""
+    """The SDK rejects a wallet's answer that is not a signature."""
 
     class Contract:
         address, chain_id, did = WALLET.address, 1, WALLET.did
@@ -317,7 +315,7 @@ def test_a_wallet_that_does_not_sign(signature: bytes) -> None:
 
 
 def test_the_library_itself() -> None:
-    """An account that eth-account made, where that is installed, signs as ours does."""
+    """An account of the real eth-account library signs as our wallet does (if installed)."""
     library = pytest.importorskip("eth_account", reason="eth-account is not installed")
     account = library.Account.from_key(SECRET)
     assert wallet_of(account).did == WALLET.did

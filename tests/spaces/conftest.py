@@ -17,7 +17,7 @@ from spaces.store.lmdb.snapshots import LmdbRows, RowSource
 
 
 class Engine(Protocol):
-    """Something that can be opened again and again on the same data."""
+    """An engine that can be opened repeatedly on the same data."""
 
     def __call__(self) -> Store: ...
 
@@ -53,13 +53,13 @@ _KINDS = ["postgres"] if is_on_postgresql() else list(ENGINES)
 
 @pytest.fixture(params=[pytest.param(name, marks=_MARKS.get(name, ())) for name in _KINDS])
 def engine_kind(request: pytest.FixtureRequest) -> Any:
-    """Makes an engine in a folder; once for each kind."""
+    """A factory of engines in a folder, for each kind of engine."""
     return ENGINES[request.param]
 
 
 @pytest.fixture(params=["embedded", "storekeeper"])
 def folder_kind(request: pytest.FixtureRequest) -> Any:
-    """As `engine_kind`, without the engines whose data is outside the folder."""
+    """A factory like `engine_kind`, without the engines whose data is outside the folder."""
     return ENGINES[request.param]
 
 

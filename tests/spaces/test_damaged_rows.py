@@ -1,4 +1,4 @@
-"""Any bytes in a row: a value, or our own error."""
+"""Fuzz tests of row readers: any bytes give a value or RecordDamaged."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,5 +1,4 @@
-"""Any bytes in rows and frames: a value, or a SpaceError; a storekeeper outlives whatever its
-socket is sent."""
+"""Fuzz tests of rows and frames: any bytes give a value or a SpaceError."""
 
 import asyncio
 import socket
@@ -75,8 +74,7 @@ packed = packed_values.map(msgspec.msgpack.encode)
 
 
 def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
-    """Return the payload of a frame with a field of its first member of another kind, or with
-    another first member."""
+    """Return a frame's payload with one field or the first member changed to another kind."""
     word, (fields, *others) = msgspec.msgpack.decode(frame[4:])
     return st.builds(
         lambda place, value: msgspec.msgpack.encode(
@@ -91,7 +89,7 @@ def _with_another_field(frame: bytes) -> st.SearchStrategy[bytes]:
 
 
 def payloads(*frames: bytes) -> st.SearchStrategy[bytes]:
-    """Return payloads of frames: damaged, of another shape, or arbitrary."""
+    """Return frame payloads that are damaged, of another shape, or arbitrary."""
     own = [frame[4:] for frame in frames]
     return (
         damaged_bytes(*own)
@@ -152,7 +150,7 @@ def _frames_of(stream: bytes) -> list[bytes]:
 
 @pytest.mark.slow
 def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
-    """After any bytes on one connection, the storekeeper commits the requests of the next one."""
+    """The storekeeper survives any bytes on one connection and serves the next connection."""
 
     @fuzzed(1 / 10)
     @given(st.lists(payloads(*ASKS), min_size=1, max_size=3), st.binary(max_size=8))
@@ -213,7 +211,7 @@ def test_fuzz_reads(keys: list[bytes], wanted: Range) -> None:
 
 
 class OneRow:
-    """A store in which each key and each page holds the same bytes."""
+    """A store in which each key and each page contains the same bytes."""
 
     def __init__(self, value: bytes) -> None:
         self._record = Record(value, STAMP)
@@ -244,7 +242,7 @@ AUDIT_ROW = msgspec.msgpack.encode(
 @fuzzed()
 @given(packed | deep_packed | st.binary(max_size=60))
 def test_fuzz_due_work(value: bytes) -> None:
-    """A row of due work of any bytes is read, or is damaged."""
+    """A due-work row of any bytes is parsed or raises RecordDamaged."""
     with suppress(SpaceError):
         object_work_of(Record(value, b""))
 
@@ -257,7 +255,7 @@ def test_fuzz_due_work(value: bytes) -> None:
     | st.binary(max_size=40)
 )
 def test_fuzz_rows_of_the_store_itself(value: bytes) -> None:
-    """Audit and identity rows of any bytes are read, or are damaged."""
+    """Audit and identity rows of any bytes are parsed or raise RecordDamaged."""
     with suppress(SpaceError):
         audit_record_of(Record(value, b""))
     with suppress(SpaceError):

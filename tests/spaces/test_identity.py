@@ -38,7 +38,7 @@ async def test_first_start_records_the_identity(one_store: Store) -> None:
 
 
 async def test_racing_starts_agree(one_store: Store) -> None:
-    """Workers that start at once end with one store id."""
+    """Workers that start concurrently agree on one store id."""
     identities = await asyncio.gather(
         *[
             ensure_identity(
@@ -80,7 +80,7 @@ async def test_damaged_identity_is_refused(one_store: Store) -> None:
 
 
 def test_identity_is_a_value() -> None:
-    """Two equal identities are one."""
+    """Two identities with equal fields are equal."""
     assert Identity("did:key:one", b"." * 16) == Identity("did:key:one", b"." * 16)
 
 
@@ -101,7 +101,7 @@ async def test_audit_comes_back_in_the_order_of_time(one_store: Store) -> None:
 
 
 def test_audit_detail_is_bounded() -> None:
-    """A record is small."""
+    """An audit record's detail is limited in size."""
     record = AuditRecord(
         at=NOW, action="a", actor="b", subject="c", detail=b"." * (MAX_DETAIL_BYTES + 1)
     )

@@ -1,4 +1,5 @@
-"""The layout of keys: no two kinds meet, none is too long, order is kept."""
+"""Tests of the key layout: keys of different kinds differ, have a bounded length, and sort in
+order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def test_each_kind_has_a_letter_of_its_own() -> None:
 
 
 def test_counters_are_reported_apart() -> None:
-    """Counters share a letter and differ in the next."""
+    """Each kind of counter has its own second letter."""
     counters = [
         keyspace.usage_counter(H16),
         keyspace.owner_counter(H16),

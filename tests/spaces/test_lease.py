@@ -16,7 +16,7 @@ def lease(store: Store, name: str) -> Lease:
 
 
 async def test_one_of_many_wins(one_store: Store) -> None:
-    """Of any number of concurrent attempts exactly one gets the lease."""
+    """Of many concurrent attempts, exactly one gets the lease."""
     assert (
         sum(
             await asyncio.gather(

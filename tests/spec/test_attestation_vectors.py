@@ -1,4 +1,4 @@
-"""Every vector of spec/vectors/attestation, through the product."""
+"""Tests of every vector in spec/vectors/attestation."""
 
 import base64
 import json
@@ -66,7 +66,7 @@ def test_backend_report_data(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("challenge"))
 def test_challenge(case: Any) -> None:
-    """A nonce is recognised for its holder, audience and store until its end, and nowhere else."""
+    """A nonce is accepted only for its holder, audience and store, and until its expiry."""
     scope = ChallengeScope(
         holder=case["holder"],
         audience=case["audience"],
@@ -116,7 +116,7 @@ def _verify(case: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", _cases("quotes"))
 def test_quote(case: Any) -> None:
-    """A quote is verified to its facts, or refused with the code of what is wrong."""
+    """A quote is verified to the vector's facts, or refused with the vector's code."""
     expect = case["expect"]
     if "code" in expect:
         with pytest.raises(AttestationError) as refused:

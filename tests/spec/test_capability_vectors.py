@@ -1,4 +1,4 @@
-"""Every vector of spec/vectors/capabilities, through the product."""
+"""Tests of every vector in spec/vectors/capabilities."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ def test_opaque_resources_lie_in_no_space() -> None:
 
 @pytest.mark.parametrize("kind", PARSERS)
 def test_invalid_identifiers_are_refused(kind: str) -> None:
-    """Every invalid identifier raises the one error of identifiers (U1, U2, U4, U5, U10)."""
+    """Every invalid identifier raises the identifier error (U1, U2, U4, U5, U10)."""
     for line in [*_lines(f"{kind}_invalid"), ""]:
         with pytest.raises(InvalidIdentifier):
             PARSERS[kind](line)
@@ -96,7 +96,7 @@ def test_invalid_identifiers_are_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("case", _cases("identifiers/canonical.json"))
 def test_canonical_spelling(case: Any) -> None:
-    """An identifier is rendered in its one spelling, or refused with the wire's text."""
+    """An identifier is rendered in canonical form, or refused with the wire's text."""
     parse = PARSERS[case["kind"]]
     if "error" in case["expect"]:
         with pytest.raises(InvalidIdentifier) as refused:
@@ -109,8 +109,7 @@ def test_canonical_spelling(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("identifiers/principals.json"))
 def test_principal(case: Any) -> None:
-    """Two identities are one principal exactly when the vector says so, and a token's field is kept
-    as it says."""
+    """Two identities are the same principal exactly if the vector says so."""
     if "field" in case:
         assert case["expect"]["principal"] == principal_of(case["field"])
     else:
@@ -129,7 +128,7 @@ def test_resource_parts(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("containment.json"))
 def test_containment(case: Any) -> None:
-    """One resource extends another exactly when the vector says so."""
+    """One resource extends another exactly if the vector says so."""
     assert case["expect"]["extends"] == extends(
         parse_resource(case["child"]), parse_resource(case["parent"])
     )
@@ -137,7 +136,7 @@ def test_containment(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("abilities.json"))
 def test_ability(case: Any) -> None:
-    """One ability satisfies another exactly when the vector says so."""
+    """One ability satisfies another exactly if the vector says so."""
     assert case["expect"]["satisfies"] == satisfies(case["held"], case["required"])
 
 
@@ -176,7 +175,7 @@ def _check_refusal(refusal: CapabilityError, expect: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("tokens.json"))
 def test_token(case: Any) -> None:
-    """A token is read and verified as the vector says, or refused with its code."""
+    """A token is parsed and verified as the vector says, or refused with the vector's code."""
     expect = case["expect"]
     if "code" in expect:
         with pytest.raises(CapabilityError) as refused:
@@ -189,7 +188,7 @@ def test_token(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("machine_tokens.json"))
 def test_machine_token(case: Any) -> None:
-    """A machine token grants what the vector says, or is refused with its code."""
+    """A machine token grants what the vector says, or is refused with the vector's code."""
     expect, registered_at = case["expect"], case["registered_at"]
     if "code" in expect:
         with pytest.raises(CapabilityError) as refused:
@@ -205,7 +204,7 @@ def test_machine_token(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("trusts.json"))
 def test_trust(case: Any) -> None:
-    """A trust, and a machine token that cites it, grant what the vector says or are refused."""
+    """A trust and a machine token under it grant what the vector says, or are refused."""
     expect, at = case["expect"], case["registered_at"]
     token, under = _read("delegation", case["token"]), case.get("under")
 
@@ -290,8 +289,7 @@ def _as_marks(marks: dict[ContentKey, Marker]) -> Markers:
 
 @pytest.mark.parametrize("case", _cases("chain.json"))
 def test_chain(case: Any) -> None:
-    """A token is judged against what is registered as the vector says, down to the first broken
-    rule."""
+    """A token is judged against the registered delegations as the vector says."""
     registry = _Registry()
     for name in case["registered"]:
         registry.register(name, 1_795_000_000)

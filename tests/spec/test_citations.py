@@ -1,4 +1,4 @@
-"""Every section, rule, table row and file that code, tests and pages cite exists in spec/."""
+"""Tests that each section, rule, table row and file cited anywhere exists in spec/."""
 
 import re
 from collections.abc import Iterator
@@ -94,7 +94,7 @@ def _cited_sections(text: str) -> Iterator[tuple[str, str]]:
 
 
 def test_the_pages_have_sections() -> None:
-    """The headings are found: on each page that is cited by section, and of every depth."""
+    """Each page that is cited by section has headings that the test finds."""
     assert all(_sections(page) for pages in PAGES.values() for page in pages)
     assert {"4.4.5", "4.8", "9.2", "0"} <= _sections("wire")
 
@@ -114,7 +114,7 @@ def test_citations_are_recognised(text: str, expected: list[tuple[str, str]]) ->
 
 
 def test_cited_sections_stand() -> None:
-    """Each section that anything cites has a heading on its page."""
+    """Each cited section has a heading on its page."""
     missing = {
         f"{name}: {page} {number}"
         for name, text in _texts().items()
@@ -125,8 +125,7 @@ def test_cited_sections_stand() -> None:
 
 
 def test_cited_rules_stand() -> None:
-    """Each numbered rule of sealspace's own, decision, and weak point that anything cites is on a
-    page."""
+    """Each cited rule, decision and weak point is on a page."""
     pages = {name: text for name, text in _texts().items() if name.startswith("spec/")}
     known = {rule for text in pages.values() for rule in _RULE_STANDS.findall(text)}
     missing = {

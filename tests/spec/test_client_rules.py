@@ -1,4 +1,4 @@
-"""The SDK signs what other clients of the protocol sign."""
+"""Tests that the SDK signs the same texts as other clients of the protocol."""
 
 import re
 from pathlib import Path
@@ -16,8 +16,7 @@ MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 async def test_what_a_sign_in_says(tmp_path: Path) -> None:
-    """The session is named by its DID URL, times have milliseconds, and the id is computed by the
-    client (J4)."""
+    """A sign-in names the session's DID URL and has times in milliseconds (J4)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())

@@ -28,8 +28,7 @@ def _exists(held: Held) -> bool:
 
 
 def test_every_rule_is_held_or_says_why_not() -> None:
-    """Each rule, decision, weak point and operation has a test or a vector of this repository, or a
-    stated reason."""
+    """Each rule, decision, weak point and operation has a test, a vector or a stated reason."""
     stated = [*rules(), *sections()]
     assert [one.id for one in stated if not is_held(one) and not conformance_page.reason(one)] == []
     assert {one.page for one in rules()} == set(conformance_page.PAGES)
@@ -37,8 +36,7 @@ def test_every_rule_is_held_or_says_why_not() -> None:
 
 
 def test_every_threat_is_held_or_says_why_not() -> None:
-    """Each row of the threat model has tests or a reason, and no entry is about a row that is
-    gone."""
+    """Each row of the threat model has tests or a reason, and no entry is for a deleted row."""
     rows = {threat.key for threat in threats()}
     assert sorted(rows ^ {*TESTS_OF_THREATS, *UNTESTED_THREATS}) == []
     assert set(TESTS_OF_THREATS).isdisjoint(UNTESTED_THREATS)
@@ -48,13 +46,13 @@ def test_every_threat_is_held_or_says_why_not() -> None:
     "table", [COVERED_BY, TESTS_OF_THREATS, VECTOR_TESTS], ids=["rules", "threats", "vectors"]
 )
 def test_listed_tests_exist(table: dict[str, tuple[str, ...]]) -> None:
-    """A test that is said to hold something is there."""
+    """Each test that the lists name exists."""
     held = {held_of(one) for listed in table.values() for one in listed}
     assert sorted(one for one in held if not _exists(one)) == []
 
 
 def test_tests_of_a_runner_s_cases_exist() -> None:
-    """Each case of a runner names tests that are there, or a reason."""
+    """Each of the runner's cases names existing tests or a reason."""
     rows = [row for rows in (*CASES.values(), ATTACKS) for row in rows]
     assert all(held for _, held in rows) and len(rows) == len({what for what, _ in rows}) > 90
     held = {held_of(one) for _, listed in rows if not isinstance(listed, str) for one in listed}
@@ -62,7 +60,7 @@ def test_tests_of_a_runner_s_cases_exist() -> None:
 
 
 def test_every_file_of_vectors_is_run() -> None:
-    """Each file of vectors has its tests in the table, and no other file is in it."""
+    """The table lists each file of vectors with its tests, and no other file."""
     folder = REPOSITORY / "spec" / "vectors"
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.json")) == sorted(
         VECTOR_TESTS
@@ -70,8 +68,7 @@ def test_every_file_of_vectors_is_run() -> None:
 
 
 def test_no_entry_is_stale() -> None:
-    """A listed rule is on a page, its test does not name it itself, and a reason is of a rule that
-    nothing holds."""
+    """Each listed rule is on a page, and its test does not name the rule itself."""
     known = {one.id: one for one in [*rules(), *sections()]}
     assert sorted({*COVERED_BY, *UNTESTED} - set(known)) == []
     naming = naming_tests()
@@ -98,12 +95,12 @@ def test_no_entry_is_stale() -> None:
     ],
 )
 def test_what_a_docstring_names(text: str, expected: set[str]) -> None:
-    """Ids, ranges of ids, weak points by their short names, and sections are found in a text."""
+    """The parser finds ids, ranges of ids, weak points and sections in a docstring."""
     assert conformance_page.named(text) == expected
 
 
 def test_a_test_is_found_by_its_name_too() -> None:
-    """An id between underscores of a test's name counts."""
+    """The parser finds a rule id between underscores in a test's name."""
     held = Held("capabilities/test_issuers.py", "test_K9_any_issuer")
     assert held in naming_tests()["K9"]
 

@@ -1,4 +1,4 @@
-"""Every vector of spec/vectors/datasets, through the product."""
+"""Tests of every vector in spec/vectors/datasets."""
 
 import json
 from io import BytesIO
@@ -17,7 +17,8 @@ KEY = parse_dataset_key(DOCUMENT["key"])
 
 @pytest.mark.parametrize("case", DOCUMENT["cases"], ids=lambda case: case["name"])
 def test_format(case: dict[str, Any]) -> None:
-    """DS2, DS3, DS4: a file is decrypted or refused, and encryption makes it again."""
+    """DS2, DS3, DS4: a file is decrypted or refused, and encrypting the data gives the same
+    file."""
     expect, suite = case["expect"], case["suite"]
     if "zeros" in case:
         plain = bytes(case["zeros"]) + bytes.fromhex(case["then_hex"])

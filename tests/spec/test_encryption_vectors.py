@@ -1,4 +1,4 @@
-"""Every vector of spec/vectors/encryption_network, through the product."""
+"""Tests of every vector in spec/vectors/encryption_network."""
 
 import base64
 import json
@@ -81,13 +81,13 @@ def _cases(name: str) -> list[Any]:
 
 
 class _Listed:
-    """A random source that gives the listed values in order."""
+    """A random source that returns the listed values in order."""
 
     def __init__(self, values: Sequence[bytes]) -> None:
         self._values = list(values)
 
     def token(self, size_bytes: int) -> bytes:
-        """Return the next value, which has the size asked for."""
+        """Return the next value, which has the requested size."""
         value = self._values.pop(0)
         assert size_bytes == len(value)
         return value
@@ -115,7 +115,7 @@ def test_keys(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("canonical_json"))
 def test_canonical_json(case: Any) -> None:
-    """A value has one text and one hash."""
+    """A JSON value has one canonical text and one hash."""
     assert case["expect"]["canonical"].encode() == canonical_bytes(case["value"])
     assert case["expect"]["sha256"] == canonical_hash(case["value"])
 
@@ -133,7 +133,7 @@ def _run_keywrap(case: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", _cases("keywrap"))
 def test_keywrap(case: Any) -> None:
-    """A content key is wrapped and opened byte for byte, and every bent wrap is refused."""
+    """Wrapping a content key gives the vector's bytes, and every altered wrap is refused."""
     if "code" not in case["expect"]:
         assert case["expect"] == _run_keywrap(case)
         return
@@ -157,7 +157,7 @@ def test_nonces(case: Any) -> None:
     "case", [case for case in _cases("descriptor") if "answer" in case.values[0]]
 )
 def test_descriptor(case: Any) -> None:
-    """A descriptor is signed byte for byte, and a client takes no other one."""
+    """A descriptor is signed byte for byte, and a client refuses every other one."""
     shared, answer, expect = _document("descriptor"), case["answer"], case["expect"]
     asked = {"node_did": shared["node_did"], "nonce": shared["nonce"]}
     if "code" in expect:
@@ -221,8 +221,7 @@ def _record(network: str, state: Any, keyring: Keyring, private_key: bytes) -> N
 
 
 def _decrypt(case: Any, shared: Any) -> dict[str, Any]:
-    """Run the ladder of the decrypt route for the owner of the network, who is there in person
-    (IP1)."""
+    """Run the checks of the decrypt route for the network's owner in person (IP1)."""
     keyring, now = Keyring(bytes.fromhex(shared["root_secret_hex"])), case["now"]
     assert shared["node_did"] == keyring.node_did
     private_key = bytes.fromhex(shared["network_private_key_hex"])
@@ -287,7 +286,7 @@ def test_decrypt(case: Any) -> None:
 
 
 def _administer(case: Any, node_did: str) -> dict[str, Any]:
-    """Run the ladder of creating or revoking, up to the store."""
+    """Run the checks of creating or revoking a network, up to the store."""
     unverified = parse_invocation(case["token"])
     check_audience(unverified.audience, node_did)
     invocation = verify_invocation(unverified)
@@ -310,7 +309,7 @@ def _administer(case: Any, node_did: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", _cases("admin"))
 def test_admin(case: Any) -> None:
-    """A network is created or revoked, or the request refused at its row."""
+    """A network is created or revoked, or the request is refused at its row."""
     expect, node_did = case["expect"], _document("admin")["node_did"]
     if "code" in expect:
         with pytest.raises(RequestError) as refused:
@@ -346,7 +345,7 @@ def _evidence(members: Any) -> Evidence:
 
 @pytest.mark.parametrize("case", _cases("policy"))
 def test_policy(case: Any) -> None:
-    """A policy is read and written back, applied to evidence, or refused."""
+    """A policy is parsed and written back, applied to evidence, or refused."""
     expect = case["expect"]
     if "code" in expect:
         with pytest.raises(PolicyError) as refused:

@@ -1,4 +1,4 @@
-"""The vectors are what the generator writes, byte for byte, and their documents are in order."""
+"""Tests that the generator writes the stored vectors byte for byte."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_the_generator_writes_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_run_removes_what_is_no_longer_made(tmp_path: Path) -> None:
-    """A file that is not generated any more goes, a README stays."""
+    """A run removes files that are no longer generated, except the README."""
     (tmp_path / "old.json").write_text("{}")
     (tmp_path / "README.md").write_text("by hand")
     write_vectors(tmp_path)
@@ -39,7 +39,7 @@ def test_a_run_removes_what_is_no_longer_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(VECTORS.rglob("*.json")), ids=lambda path: path.name)
 def test_cases_say_what_they_are(path: Path) -> None:
-    """Each case has a name of its own, rules and an expectation; exactly the failing ones end in
+    """Each case has a unique name, rules and an expectation, and only failing cases end in
     `_fail`."""
     document: dict[str, Any] = json.loads(path.read_text("utf-8"))
     cases = document["cases"]
@@ -53,7 +53,7 @@ def test_cases_say_what_they_are(path: Path) -> None:
 
 
 def test_every_file_is_described() -> None:
-    """README.md of the vectors names each file, or for the lists its folder."""
+    """README.md of the vectors names each file or its folder."""
     text = (VECTORS / "README.md").read_text("utf-8")
     for name in _contents(VECTORS):
         listed = name if name.endswith(".json") else "capabilities/identifiers/*.txt"

@@ -1,4 +1,4 @@
-"""Every vector of spec/vectors/manifests, through the product."""
+"""Tests of every vector in spec/vectors/manifests."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def cases(name: str, *, failing: bool | None = None) -> list[Any]:
 
 
 def rows(resources: tuple[ResourceRequest, ...]) -> list[list[Any]]:
-    """Shorten resources to service, space, path, action names and own lifetime."""
+    """Return resources as short rows of service, space, path, action names and lifetime."""
     return [
         [
             one.service.removeprefix("tinycloud."),
@@ -50,7 +50,7 @@ def rows(resources: tuple[ResourceRequest, ...]) -> list[list[Any]]:
 
 @pytest.mark.parametrize("case", cases("manifest", failing=False))
 def test_manifests_resolve(case: Any) -> None:
-    """A manifest has no fault and resolves into these resources, which its DID gets."""
+    """A valid manifest resolves into the vector's resources."""
     assert check_manifest(case["manifest"]) == ()
     manifest = parse_manifest(case["manifest"])
     resources = resolve_manifest(manifest)
@@ -63,7 +63,7 @@ def test_manifests_resolve(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("manifest", failing=True))
 def test_manifests_are_refused(case: Any) -> None:
-    """The first fault is named with the path of its member, in the message and in the list."""
+    """An invalid manifest is refused with its first fault and the path of the member."""
     with pytest.raises(ManifestInvalid) as refusal:
         parse_manifest(case["manifest"])
     first, *_ = check_manifest(case["manifest"])
@@ -77,7 +77,7 @@ def test_manifests_are_refused(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("composition"))
 def test_manifests_compose(case: Any) -> None:
-    """Resources are joined in order, the account's come last."""
+    """Composed manifests list resources in order, with the account's resources last."""
     manifests: list[Manifest] = [parse_manifest(value) for value in case["manifests"]]
     request = compose_manifests(manifests, include_account_registry_permissions=case["account"])
     expect = dict(case["expect"])
@@ -107,8 +107,7 @@ def said(portable: PortableDelegation) -> dict[str, Any]:
 
 @pytest.mark.parametrize("case", cases("portable", failing=False))
 def test_delegations_as_json(case: Any) -> None:
-    """A form is read, agrees with its token, and where it is canonical is written again in the same
-    bytes."""
+    """A delegation as JSON is parsed, and a canonical form is written back in the same bytes."""
     found = decode_bundle(case["text"].encode())
     assert case["expect"]["delegations"] == [said(one) for one in found]
     for one in found:

@@ -1,5 +1,4 @@
-"""Rules about networks, challenges and releases that only a whole node can keep, asked over
-HTTP."""
+"""Tests over HTTP of rules about networks, challenges and releases that need a whole node."""
 
 import json
 from collections.abc import AsyncIterator
@@ -40,7 +39,7 @@ class Here(Stage):
     embedded: EmbeddedNode | None = None
 
     async def create(self, who: Delegate, owner: Owner, name: str, *, nonce: str) -> Reply:
-        """Ask to make a network of the owner's."""
+        """Request the creation of a network of the owner."""
         did = owner.client.session.owner
         body: dict[str, Json] = {"name": name, "ownerDid": did, "threshold": {"n": 1, "t": 1}}
         return await self._admin(
@@ -48,7 +47,7 @@ class Here(Stage):
         )
 
     async def revoke_network(self, who: Delegate, network: str) -> Reply:
-        """Ask to revoke a network."""
+        """Request the revocation of a network."""
         path = f"/encryption/networks/{path_segment(network)}/revoke"
         return await self._admin(path, who, network, NETWORK_REVOKE, {}, None)
 
@@ -76,7 +75,7 @@ _JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Here]:
-    """A node of this test's own."""
+    """A node for one test."""
     config = Config(
         http=Http(port=0, drain_s=0),
         store=store_at(tmp_path),
@@ -91,7 +90,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Here]:
 async def delegate_of(
     here: Here, owner: Owner, *abilities: str, network: str | None = None
 ) -> Delegate:
-    """Return a key that the owner's wallet granted something on a network."""
+    """Return a key to which the owner's wallet granted rights on a network."""
     delegate = Delegate()
     grant = owner.grant(delegate.did, {network or owner.network: abilities})
     delegate.proofs = [await here.register(grant)]
@@ -113,8 +112,8 @@ async def test_delegates_create_and_revoke(here: Here) -> None:
 
 
 async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> None:
-    """The signature is over key, state and that nonce; without one the answer is the bare
-    descriptor (EN6, EN28)."""
+    """With a nonce a descriptor is signed over key, state and nonce; without one it is unsigned
+    (EN6, EN28)."""
     owner = await here.owner()
     client = owner.client
     await client.delegations.add_right(owner.wallet, [allow(owner.network, NETWORK_REVOKE)])
@@ -153,8 +152,7 @@ async def test_a_descriptor_is_signed_for_who_asks_with_a_nonce(here: Here) -> N
     ],
 )
 async def test_what_is_no_nonce(here: Here, query: str) -> None:
-    """Only 16 to 32 bytes in their one spelling are signed, whether or not the network is there
-    (EN28)."""
+    """The node signs only nonces of 16 to 32 bytes in canonical spelling (EN28)."""
     owner = await here.owner()
     for network in (owner.network, network_id(owner.client.session.owner, "absent").text):
         answer = await send(
@@ -167,7 +165,7 @@ async def test_what_is_no_nonce(here: Here, query: str) -> None:
 
 
 async def test_a_network_that_is_not_there_is_not_signed_for(here: Here) -> None:
-    """RequestParameters with a nonce, a bad id and an unknown network are answered as without
+    """A request with a nonce for a missing network gets the same answer as without a nonce
     (EN28)."""
     absent = network_id(here.node_did, "absent").text
     for path, said in ((absent, (404, "network not found")), ("x", (400, _NO_PREFIX))):
@@ -181,7 +179,7 @@ _NO_PREFIX = "missing urn:tinycloud:encryption: prefix"
 
 
 async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:
-    """A nonce that was used for a call that failed is used up, for its issuer alone (EN15)."""
+    """A nonce of a failed call is used up for its issuer (EN15)."""
     owner = await here.owner()
     session = owner.session
     assert (await here.create(session, owner, "default", nonce="claim")).status == 200  # EN31
@@ -201,8 +199,7 @@ async def test_a_nonce_stays_claimed_when_the_call_fails(here: Here) -> None:
 
 
 async def test_each_decision_is_recorded(here: Here) -> None:
-    """The caller learns a code; the audit has a record of every decision, with its cause (RL14,
-    enc-W12, enc 2.10)."""
+    """The audit has a record of every decision with its cause (RL14, enc-W12, enc 2.10)."""
     owner = await here.owner()
     delegate = await delegate_of(here, owner, "tinycloud.encryption/decrypt")
     assert (await here.ask(delegate, owner)).said == refused("no_policy")
@@ -248,8 +245,7 @@ async def test_a_policy_that_is_refused(here: Here) -> None:
 
 
 async def test_a_policy_is_read_by_whoever_may(here: Here) -> None:
-    """Only the owner and a delegate with the ability read the policy, with each token once
-    (RL20)."""
+    """Only the owner and a delegate with the ability can read the policy (RL20)."""
     owner = await here.owner()
     session = owner.session
     session.proofs.append(
@@ -312,7 +308,7 @@ async def _put(
 
 
 async def test_challenges(here: Here) -> None:
-    """Anybody gets a nonce of 32 bytes with its end, each a new one, so many a minute (AT1)."""
+    """Anybody can request a limited number of new nonces per minute (AT1)."""
     did = new_key().did
     replies = [await _challenge(here, did) for _ in range(CHALLENGES + 1)]
     assert [reply.status for reply in replies] == [200] * CHALLENGES + [429]
@@ -336,7 +332,7 @@ async def _challenge(here: Here, did: str) -> Reply:
 
 
 async def test_a_revoker_whom_nobody_knows(here: Here) -> None:
-    """A key that the node never saw as an issuer revokes what was granted to it (Q14, W24)."""
+    """A key that never issued a token can revoke a delegation to itself (Q14, W24)."""
     owner = await here.owner()
     delegate = Delegate()
     grant = await here.register(owner.grant(delegate.did, {f"{owner.space()}/kv/a": [GET]}))

@@ -1,5 +1,4 @@
-"""Rules that only a whole node can keep, asked over HTTP: registration, first use, what runs and
-what does not.
+"""Tests over HTTP of rules that need a whole node: registration, first use and execution.
 
 The tokens are made by the generator of the vectors, so this is also a second client.
 """
@@ -63,7 +62,7 @@ class Asking:
             return Answer(answer.status, await answer.text(), answer.headers)
 
     async def delegate(self, token: Token) -> Any:
-        """Register a delegation, which is taken, and return the answer."""
+        """Register a delegation, which must be accepted, and return the answer."""
         async with self._session.post(
             self._url + "/delegate", headers={"Authorization": token.header}
         ) as answer:
@@ -71,7 +70,7 @@ class Asking:
             return await answer.json()
 
     async def invoke(self, token: Token, body: bytes = b"", **headers: str) -> Answer:
-        """Invoke."""
+        """Send an invocation."""
         return await self.post("/invoke", token, body, **headers)
 
 
@@ -80,7 +79,7 @@ Nodes = Callable[..., AbstractAsyncContextManager[Asking]]
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Nodes:
-    """Return what runs a node on this test's folder."""
+    """Return a function that runs a node on the test's folder."""
 
     @asynccontextmanager
     async def run(hosting: HostingMode = "auto") -> AsyncIterator[Asking]:
@@ -126,7 +125,7 @@ def one(
 
 
 async def test_undecodable_delegation(nodes: Nodes) -> None:
-    """A header that is no delegation is answered with 401 and a problem without a reason (D1,
+    """A header that is not a delegation is answered with 401 and a problem without a reason (D1,
     E5)."""
     async with nodes() as node:
         answer = await node.post("/delegate", Token("Bearer x", b""))
@@ -184,7 +183,7 @@ async def test_a_registration_outlives_the_process(nodes: Nodes) -> None:
 
 
 async def test_equal_posts_at_once(nodes: Nodes) -> None:
-    """Equal delegations posted at the same time are all answered, with one cid (D10)."""
+    """Equal delegations that are posted concurrently all get the same CID (D10)."""
     async with nodes() as node:
         answers = await asyncio.gather(*(node.delegate(sign_in()) for _ in range(8)))
         assert {sign_in().cid} == {answer["cid"] for answer in answers}
@@ -220,7 +219,7 @@ async def test_hosting_by_a_delegate(nodes: Nodes) -> None:
 
 
 async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
-    """A token with decrypt on a network is answered by that branch, where a refusal is 403 (I6)."""
+    """A refused decrypt token is answered with 403, unlike other refused tokens (I6)."""
     grant = sign_in({NETWORK: plain("tinycloud.encryption/decrypt")})
     async with nodes() as node:
         await node.delegate(grant)
@@ -233,7 +232,7 @@ async def test_decrypt_takes_its_own_way(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize(("service", "name"), [("duckdb", "DuckDB")])
 async def test_services_that_are_not_offered(nodes: Nodes, service: str, name: str) -> None:
-    """DuckDB answers 501 to authorised callers and 401 to others (I8, Q18)."""
+    """DuckDB requests get 501 for authorised callers and 401 for others (I8, Q18)."""
     att = {f"{SPACE}/{service}/db": plain(f"tinycloud.{service}/read")}
     grant = sign_in({f"{SPACE}/{service}": plain(f"tinycloud.{service}/read")})
     async with nodes() as node:
@@ -245,7 +244,7 @@ async def test_services_that_are_not_offered(nodes: Nodes, service: str, name: s
 
 
 async def test_an_unknown_ability_does_nothing(nodes: Nodes) -> None:
-    """An ability that nothing knows may be granted and invoked, and does nothing (A7)."""
+    """An unknown ability can be granted and invoked without any effect (A7)."""
     att = {f"{SPACE}/kv/a": plain("tinycloud.kv/paint")}
     async with nodes() as node:
         await node.delegate(sign_in(att))
@@ -256,7 +255,7 @@ async def test_an_unknown_ability_does_nothing(nodes: Nodes) -> None:
 
 
 async def test_option_headers_come_first(nodes: Nodes) -> None:
-    """A malformed option header is 400 whatever the operation, and leaves the token unused (I9)."""
+    """A malformed option header is answered with 400 and does not use up the token (I9)."""
     token = one(GET, "a", sign_in())
     async with nodes() as node:
         await node.delegate(sign_in())
@@ -266,8 +265,8 @@ async def test_option_headers_come_first(nodes: Nodes) -> None:
 
 
 async def test_what_is_no_batch_of_puts(nodes: Nodes) -> None:
-    """A form beside other capabilities, and two puts without one, are refused before anything runs
-    (I10, I15)."""
+    """Two puts without a form, and a form beside other capabilities, are refused before anything
+    runs (I10, I15)."""
     two = {f"{SPACE}/kv/{path}": plain(PUT) for path in ("a", "b")}
     form = "multipart/form-data; boundary=x"
     mixed = {f"{SPACE}/kv/a": plain(PUT, GET)}
@@ -285,8 +284,7 @@ async def test_what_is_no_batch_of_puts(nodes: Nodes) -> None:
 
 
 async def test_outsiders_learn_nothing(nodes: Nodes) -> None:
-    """A stranger's put has one answer whether space or value exist, and nothing is kept of its body
-    (I11, I14)."""
+    """A stranger's put gets the same answer whether or not the space or value exists (I11, I14)."""
     async with nodes() as node:
         await node.delegate(sign_in())
         assert (await node.invoke(one(PUT, "a", sign_in()), b"x")).status == 200
@@ -313,8 +311,7 @@ async def test_other_routes_execute_nothing(nodes: Nodes) -> None:
 
 
 async def test_a_token_is_used_once(nodes: Nodes) -> None:
-    """A token is used up by its first reading, until it ends; another nonce is another token (I12,
-    I21, I22)."""
+    """A token is used up by its first use, until it expires (I12, I21, I22)."""
     absent, put = one(GET, "absent", sign_in()), one(PUT, "a", sign_in())
     async with nodes() as node:
         await node.delegate(sign_in())
@@ -334,7 +331,7 @@ async def test_a_token_is_used_once(nodes: Nodes) -> None:
 
 
 async def test_one_of_many_uses_wins(nodes: Nodes) -> None:
-    """Of equal invocations at the same time exactly one is answered (I20)."""
+    """Of equal concurrent invocations, exactly one is answered (I20)."""
     token = one(PUT, "a", sign_in())
     async with nodes() as node:
         await node.delegate(sign_in())
@@ -343,7 +340,7 @@ async def test_one_of_many_uses_wins(nodes: Nodes) -> None:
 
 
 async def test_a_used_token_stays_used_after_a_start(nodes: Nodes) -> None:
-    """A token that wrote, or read, is known after the node was started anew (I20)."""
+    """A used token is refused after a restart of the node (I20)."""
     put, get = one(PUT, "a", sign_in()), one(GET, "a", sign_in())
     async with nodes() as node:
         await node.delegate(sign_in())
@@ -353,7 +350,8 @@ async def test_a_used_token_stays_used_after_a_start(nodes: Nodes) -> None:
 
 
 async def test_a_revocation_holds_at_once(nodes: Nodes) -> None:
-    """The call after a revocation fails, and revoking again is answered alike (I38, I23)."""
+    """A call after a revocation fails, and a repeated revocation gets the same answer (I38,
+    I23)."""
     grant = Jwt(
         issuer=SESSION, audience=BOB.did, att={f"{SPACE}/kv": plain(PUT)}, prf=[sign_in().cid]
     ).mint()

@@ -1,4 +1,4 @@
-"""Each rule of capabilities.md is named at the line of code that keeps it.
+"""Tests that each rule of capabilities.md is named at the code that implements it.
 
 A comment at the line (`# D22`) or the docstring of what keeps the rule names its id. What no code
 names is listed below with the reason; an exception that is no longer needed fails.
@@ -57,7 +57,7 @@ def _named(text: str) -> set[str]:
 
 
 def _remarks(path: Path) -> Iterator[str]:
-    """Yield every comment of a file, and every string that is a statement, such as docstrings."""
+    """Yield every comment and docstring of a file."""
     with path.open("rb") as stream:
         yield from (
             token.string
@@ -94,12 +94,12 @@ def _numbered() -> Iterator[str]:
 
 
 def test_the_page_lists_every_rule() -> None:
-    """The page has each rule that was ever numbered, and no other."""
+    """The page lists each rule that was ever numbered, and no other."""
     assert sorted(_numbered()) == sorted(_rules())
 
 
 def test_every_rule_stands() -> None:
-    """Each rule is named in the code, unless an exception says why not."""
+    """Each rule is named in the code, unless an exception gives a reason."""
     missing, exceptions = set(_rules()) - _in_code(), NOT_IN_CODE | NAMED_AS
     assert sorted(missing - set(exceptions)) == [], "no code names these rules"
     assert sorted(set(exceptions) - missing) == [], (
@@ -108,7 +108,7 @@ def test_every_rule_stands() -> None:
 
 
 def test_exceptions_say_why() -> None:
-    """An exception has a reason, and one that says the rule describes is about a rule that does."""
+    """Each exception has a reason."""
     rules = _rules()
     assert [
         rule for rule, reason in NOT_IN_CODE.items() if (reason == DESCRIBES) != rules[rule]
@@ -116,5 +116,5 @@ def test_exceptions_say_why() -> None:
 
 
 def test_what_is_named_as_another_rule() -> None:
-    """A rule that code names by the one it follows from is named so."""
+    """A rule that the code names by the rule from which it follows is listed so."""
     assert sorted(set(NAMED_AS.values()) - _in_code()) == []

@@ -1,5 +1,4 @@
-"""The protocol texts: links lead somewhere, ids are listed once, pages are linked from the
-index."""
+"""Tests of the protocol pages: links, rule ids and the index."""
 
 import re
 from collections import Counter
@@ -43,8 +42,7 @@ def _is_dead(page: Path, link: str) -> bool:
 
 
 def test_links_lead_somewhere() -> None:
-    """Every relative link of a page names a file or folder of the repository, and of a page a
-    heading that it has."""
+    """Every relative link of a page leads to an existing file and heading."""
     links = [
         (page, link)
         for page in EVERY_PAGE
@@ -56,8 +54,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_dead_links_are_found(tmp_path: Path) -> None:
-    """A link to a file or a heading that does not exist is dead, one to a heading of the same page
-    is not."""
+    """The link check reports a link to a missing file or heading."""
     page = tmp_path / "page.md"
     page.write_text(
         "# A page\n\n## 1. What `it` is\n\n```\n# no heading\n```\n\n## Again\n\n## Again\n"
@@ -68,7 +65,7 @@ def test_dead_links_are_found(tmp_path: Path) -> None:
 
 
 def test_rule_ids_stand_once() -> None:
-    """No rule id introduces two rules, on one page or on two."""
+    """Each rule id introduces only one rule on all pages."""
     counts = Counter(rule for page in PAGES for rule in _RULE.findall(page.read_text("utf-8")))
     assert {rule: count for rule, count in counts.items() if count > 1} == {}
 
@@ -88,14 +85,14 @@ def test_every_page_is_linked() -> None:
 
 
 def test_the_route_table_is_the_nodes() -> None:
-    """wire.md lists each route of the node with its surface, in the node's order, and no other."""
+    """The page wire.md lists exactly the node's routes, in the node's order."""
     text = (SPEC / "wire.md").read_text("utf-8")
     rows = re.findall(r"^\| ([A-Z]+|\*) \| `([^`]+)` \| (wire|own) \|", text, re.MULTILINE)
     assert rows == [(route.method, route.path, route.surface) for route in ROUTES]
 
 
 def test_every_reason_of_the_gate_is_reported() -> None:
-    """release.md names each code with which a release is refused, at its step."""
+    """The page release.md names each refusal code of a release at its step."""
     table = re.findall(
         r"^\| \d \|.*\| ([^|]+) \|$", (SPEC / "release.md").read_text("utf-8"), re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""Rules of values and of abilities that do nothing, kept by a whole node, asked over HTTP."""
+"""Tests over HTTP of rules about values and about abilities without effect."""
 
 from pathlib import Path
 
@@ -31,7 +31,8 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
-    """`tinycloud.delegation/*` is authorised on `/invoke` and has no effect (wire 4.6)."""
+    """The ability `tinycloud.delegation/*` is accepted on `/invoke` and has no effect (wire
+    4.6)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())
@@ -48,8 +49,8 @@ async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None
 
 
 async def test_each_space_is_hosted_for_itself(tmp_path: Path) -> None:
-    """One grant over two spaces works in the one that is hosted, and in the other once it is hosted
-    too (M60, M4)."""
+    """A grant over two spaces works in a space from the time when that space is hosted (M60,
+    M4)."""
     config = Config(
         http=Http(port=0, drain_s=0), store=store_at(tmp_path), hosting=Hosting(mode="explicit")
     )

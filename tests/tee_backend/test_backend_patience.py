@@ -125,7 +125,7 @@ async def parties(
 
 
 async def test_it_comes_again_when_the_node_says(parties: Parties) -> None:
-    """The backend waits as long as the node says, and attests again with a new quote (AT39)."""
+    """The backend waits as long as the node says, and then attests with a new quote (AT39)."""
     source = Source(parties.platform)
     backend = parties.backend(source, while_waiting=parties.fetch)
     await backend.attest(parties.owner.encryption.network())

@@ -181,7 +181,8 @@ def test_any_bytes(data: bytes) -> None:
 
 
 def test_facts_are_kept_by_bytes_alone() -> None:
-    """The same bytes are parsed once; unreadable bytes are refused each time."""
+    """The parser caches results by bytes: equal bytes are parsed once, unreadable bytes each
+    time."""
     assert parse_certificate(bytes(bytearray(ROOT.der))) is parse_certificate(ROOT.der)
     assert parse_certificate(AUTHORITY.der) != parse_certificate(ROOT.der)
     for _ in range(2):

@@ -177,13 +177,13 @@ def test_size_is_bounded_first() -> None:
 def test_no_way_back(
     machine: SimulatedPlatform, collateral: Collateral, now: float, older: CollateralOptions
 ) -> None:
-    """A validly signed document that is older than the stored one is refused."""
+    """A validly signed document is refused if it is older than the stored one."""
     with pytest.raises(CollateralUnusable, match=r"^collateral-rollback$"):
         check_not_older(parse_collateral(machine.collateral_json(now, options=older)), collateral)
 
 
 def test_the_way_forward(machine: SimulatedPlatform, collateral: Collateral, now: float) -> None:
-    """The same document, a newer one and one with a higher number replace the stored one."""
+    """A document replaces the stored one if it is the same, newer or has a higher number."""
     for options in (
         CollateralOptions(),
         CollateralOptions(issued_before_s=0),
@@ -232,7 +232,7 @@ def test_any_edit(name: str, offset: int, removed: int, inserted: str) -> None:
 def test_documents_are_kept_by_bytes_alone(
     document: bytes, machine: SimulatedPlatform, now: float
 ) -> None:
-    """The same bytes are parsed once; an invalid document is refused each time."""
+    """The parser caches documents by bytes: equal bytes are parsed once, invalid ones each time."""
     assert parse_collateral(bytes(bytearray(document))) is parse_collateral(document)
     assert parse_collateral(machine.collateral_json(now + 1)) != parse_collateral(document)
     for _ in range(2):

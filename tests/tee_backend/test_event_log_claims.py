@@ -76,7 +76,7 @@ def test_claims(report: TdReport) -> None:
 
 
 def test_an_app_id_of_its_own_is_the_default(report: TdReport) -> None:
-    """Without a configured app id, the id is the first twenty bytes of the compose hash."""
+    """Without a configured app id, the app id is the first twenty bytes of the compose hash."""
     assert COMPOSE[:20] == claims_of(mint_event_log(COMPOSE), report).app_id
 
 
@@ -106,7 +106,7 @@ def test_an_approved_payload_beside_a_kept_digest(report: TdReport) -> None:
 
 
 def test_what_the_application_writes_says_nothing(report: TdReport) -> None:
-    """Entries after system-ready may have any name; they are replayed but not read (AT21)."""
+    """Entries after system-ready may have any name and make no claims (AT21)."""
     options = LogOptions(
         by_application=[("compose-hash", b"x" * 32), ("system-ready", b""), ("app-id", b"")]
     )
@@ -234,7 +234,7 @@ def test_key_providers(report: TdReport) -> None:
 
 
 def test_no_log_tells_of_no_provider() -> None:
-    """Without a log, a quote passes only under terms that exclude no default provider (AT29)."""
+    """Without a log, a quote passes only if the terms exclude no key provider (AT29)."""
     for accepted in (DEFAULT_KEY_PROVIDERS, NAMES):
         check_key_provider(None, accepted)
     for excluding in (["kms"], ["tpm", "kms:78"], []):

@@ -70,7 +70,8 @@ def test_case(case: dict[str, Any]) -> None:
 
 @pytest.mark.shared
 def test_the_compose_file_is_the_compose_hash() -> None:
-    """The log's hash is that of the compose file, and the quote states it as well (AT28)."""
+    """The compose hash in the log is the hash of the compose file, and the quote states it too
+    (AT28)."""
     (case,) = (case for case in CASES if case["name"] == "nearmpc_genuine")
     report = _report(case)
     claims = verify_event_log(_log(case["file"]), report)

@@ -1,4 +1,4 @@
-"""The shares of clients and signers in the grants that are delivered to a backend (AT63)."""
+"""Tests of how the limits on delivered grants are shared among clients and signers (AT63)."""
 
 from contextlib import ExitStack
 
@@ -28,7 +28,7 @@ def rates(most: int = 60, most_of_one: int = 12) -> SharedRates:
 
 
 def passed(shared: SharedRates, client: str | None, times: int = 500, *, now: float = NOW) -> int:
-    """Return how many of so many single amounts were let through."""
+    """Return how many of the given number of single amounts were allowed."""
     return sum(shared.take(client, 1, now=now) is None for _ in range(times))
 
 
@@ -36,7 +36,7 @@ def passed(shared: SharedRates, client: str | None, times: int = 500, *, now: fl
 
 
 def test_one_client_has_so_many() -> None:
-    """A client has its own limit, and regains it over a minute."""
+    """Each client has its own limit, which refills within a minute."""
     shared = rates()
     assert passed(shared, "a") == 12
     assert passed(shared, "b", 1) == 1
@@ -46,7 +46,7 @@ def test_one_client_has_so_many() -> None:
 
 @pytest.mark.parametrize("flooding", [1, 5, 12, 29, 58])
 def test_a_client_that_sends_little_is_let_through(flooding: int) -> None:
-    """Clients that flood leave room for one more amount, until as many flood as the total has."""
+    """A client that sends little is allowed while other clients flood the backend."""
     shared = rates()
     for _ in range(100):  # in turns, so that each gets as much as it can
         for number in range(flooding):
@@ -59,8 +59,7 @@ def test_a_client_that_sends_little_is_let_through(flooding: int) -> None:
 def test_clients_that_flood_for_minutes_leave_room(
     flooding: int, most_refused: int, every_s: float
 ) -> None:
-    """Clients that take each unit as soon as it is free do not look as if they used nothing. Beside
-    forty, a client that sends one amount in ten minutes is sometimes refused."""
+    """Clients that take each unit as soon as it is free still count as heavy users."""
     shared, refused, now = rates(), 0, NOW
     for number in range(200):
         until = now + 3
@@ -73,7 +72,7 @@ def test_clients_that_flood_for_minutes_leave_room(
 
 
 def test_a_share_drains_with_the_total() -> None:
-    """A client that stops has the whole total again once it is drained, and not before."""
+    """A client that stops sending gets the whole total again once it has drained."""
     shared = rates(most_of_one=60)
     assert passed(shared, "a") == 30
     assert passed(shared, "b") == 15
@@ -84,7 +83,7 @@ def test_a_share_drains_with_the_total() -> None:
 
 
 def test_a_client_leaves_as_much_as_it_uses() -> None:
-    """One client, even without a limit of its own, gets at most half of the total."""
+    """A single client gets at most half of the total."""
     shared = rates()
     assert passed(shared, None) == 30
     assert passed(shared, "a") == 12
@@ -93,7 +92,7 @@ def test_a_client_leaves_as_much_as_it_uses() -> None:
 
 
 def test_an_excess_says_which_limit_and_when() -> None:
-    """A refusal has the limit, whose it is, and the seconds after which it ends."""
+    """A refusal names the limit, its client, and the seconds until it ends."""
     shared = rates()
     passed(shared, "a")
     own = shared.take("a", 1, now=NOW)
@@ -113,14 +112,14 @@ def test_an_excess_says_which_limit_and_when() -> None:
 
 
 def test_a_refused_amount_is_not_counted() -> None:
-    """Only what was let through uses up a share; otherwise a refused client would never return."""
+    """A refused amount does not count towards the client's limit."""
     shared = rates()
     assert shared.take("a", 13, now=NOW) is not None
     assert passed(shared, "a") == 12
 
 
 def test_clients_are_forgotten_at_last() -> None:
-    """The table of clients is bounded: the least recently seen client is dropped."""
+    """A full table drops the least recently seen client."""
     shared = rates()
     for number in range(MOST_CLIENTS + 5):
         assert shared.take(f"client {number}", 1, now=NOW + 10 * number) is None
@@ -131,7 +130,7 @@ def test_clients_are_forgotten_at_last() -> None:
 
 
 def test_a_client_leaves_places_for_others() -> None:
-    """One client has half of the places, and each further one half of the rest."""
+    """One client gets at most half of the places, and each further client half of the rest."""
     places = SharedPlaces(16)
     with ExitStack() as taken:
 
@@ -151,7 +150,7 @@ def door_of(*signers: Principal) -> GrantDoor:
 
 
 def delivered(door: GrantDoor, client: str | None, signer: Principal, times: int = 100) -> int:
-    """Return how many of so many grants were let through."""
+    """Return how many of the given number of grants were allowed."""
     count = 0
     for _ in range(times):
         try:
@@ -163,7 +162,7 @@ def delivered(door: GrantDoor, client: str | None, signer: Principal, times: int
 
 
 def test_a_known_signer_has_a_share_of_its_own() -> None:
-    """It delivers while new keys, from any number of addresses, use all that they can."""
+    """A known signer can deliver a grant while new keys use up their whole share."""
     door = door_of(KNOWN)
     for number in range(200):
         delivered(door, f"flood {number}", Principal(f"did:key:{number}"))
@@ -172,7 +171,7 @@ def test_a_known_signer_has_a_share_of_its_own() -> None:
 
 
 def test_known_signers_use_nothing_of_new_ones() -> None:
-    """The reserve of owners whose first grant it is cannot be used up by signers of held grants."""
+    """Signers of known grants cannot use up the share of new owners."""
     known = [Principal(f"did:key:{number}") for number in range(100)]
     door = door_of(*known)
     for signer in known:
@@ -181,7 +180,7 @@ def test_known_signers_use_nothing_of_new_ones() -> None:
 
 
 def test_new_keys_of_one_address_are_one_client() -> None:
-    """A new key for each grant gains nothing."""
+    """A client that signs each grant with a new key gets no larger share."""
     door = door_of()
     let_through = [
         delivered(door, "flood", Principal(f"did:key:{number}"), 1) for number in range(100)
@@ -191,7 +190,7 @@ def test_new_keys_of_one_address_are_one_client() -> None:
 
 
 def test_grants_of_several_signers_count_as_new() -> None:
-    """A known signer's grant cannot carry the grants of others through its own share."""
+    """A delivery with grants of several signers is charged to the share of new signers."""
     door = door_of(KNOWN)
     door.admit_grants("flood", {KNOWN, NEW}, GRANTS_OF_A_CLIENT_PER_MINUTE, now=NOW)
     with pytest.raises(DoorClosed):
@@ -200,7 +199,7 @@ def test_grants_of_several_signers_count_as_new() -> None:
 
 
 def test_checks_are_counted_by_size() -> None:
-    """A long body takes as many checks as several short ones, before anything is parsed."""
+    """A long body counts as several signature checks, before it is parsed."""
     door = door_of()
     long = 11 * CHECKED_BYTES
     for _ in range(CHECKS_OF_A_CLIENT_PER_MINUTE // 12):
@@ -211,7 +210,8 @@ def test_checks_are_counted_by_size() -> None:
 
 
 def test_refusals_have_figures_and_a_next_step() -> None:
-    """429 for a limit of the client itself, 503 for one of all; each says when to try again."""
+    """A refusal is 429 for the client's own limit and 503 for a total limit, and says when to
+    retry."""
     door = door_of()
     with pytest.raises(DoorClosed) as own:
         for _ in range(CHECKS_OF_A_CLIENT_PER_MINUTE + 1):
@@ -239,7 +239,7 @@ def test_refusals_have_figures_and_a_next_step() -> None:
 
 
 def test_bodies_that_arrive_leave_places_for_others() -> None:
-    """One address with slow bodies takes half of the places, and no body is refused elsewhere."""
+    """One address with slow bodies takes at most half of the places."""
     door = GrantDoor(lambda: ())
     with ExitStack() as slow:
         for _ in range(MOST_BODIES_UNDER_WAY // 2):

@@ -139,8 +139,7 @@ def test_only_what_changed_is_written(path: Path) -> None:
 
 
 def test_a_store_takes_what_holds_at_its_turn(path: Path) -> None:
-    """A waiting store writes the state at its turn, so an older state never replaces a newer
-    one."""
+    """A store that waits for its turn writes the state of that time."""
     folder = opened(path)
     asked: list[bool] = []
 
@@ -177,7 +176,7 @@ def test_a_draft_that_cannot_be_removed(path: Path) -> None:
 
 
 def test_numbers_of_another_party(path: Path) -> None:
-    """A number near the limit leaves room for later grants in their order."""
+    """A stored number near the maximum leaves room for later grants."""
     file = file_of(path, GRANTS[2])
     file.write_bytes(_with(number=2**52 - 1)(file.read_bytes()))
     folder, later = opened(path), [grant(21), grant(22)]
@@ -277,7 +276,7 @@ def test_a_damaged_grant_is_set_aside(path: Path, caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("kind", ["open to others", "a link", "a pipe", "a folder"])
 def test_what_is_no_file_is_set_aside(path: Path, tmp_path: Path, kind: str) -> None:
-    """Links are not followed, and pipes do not block."""
+    """A link is not followed and a pipe does not block; both are set aside."""
     victim = file_of(path, GRANTS[0])
     data = victim.read_bytes()
     if kind == "open to others":

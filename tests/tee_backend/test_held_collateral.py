@@ -1,4 +1,4 @@
-"""Stored collateral: which document is used, and the effect of a damaged one."""
+"""Tests of stored collateral: which document applies, and the effect of a damaged one."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ async def test_the_older_edition_does_not_return(
 async def test_of_one_edition_the_later_one_judges(
     machine: SimulatedPlatform, now: float, order: tuple[int, int]
 ) -> None:
-    """Of two documents with one evaluation number the one issued later is used."""
+    """Of two documents with one evaluation number, the document that was issued later is used."""
     dated = [
         machine.collateral_json(now, options=CollateralOptions(issued_before_s=ago))
         for ago in (7200, 60)

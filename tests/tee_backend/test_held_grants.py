@@ -35,7 +35,7 @@ def names(grants: tuple[Grant, ...]) -> list[str]:
 
 
 def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
-    """Return the grants that are kept after these arrived one after the other."""
+    """Return the grants that are kept after the given grants arrived one after the other."""
     grants: tuple[Grant, ...] = ()
     for one in new:
         grants = held.with_new(one, grants, now=now)
@@ -44,13 +44,12 @@ def taken(held: HeldGrants, *new: Grant, now: float = NOW) -> tuple[Grant, ...]:
 
 
 def test_whose_a_grant_is() -> None:
-    """The owners of a grant are those of its networks and spaces, not its signer."""
+    """A grant belongs to the owners of its networks and spaces, not to its signer."""
     assert {"did:example:o"} == owners_of(grant("a"))
 
 
 def test_ended_grants_go() -> None:
-    """An expired grant is dropped when a new one arrives; at the moment of its end it is still
-    kept."""
+    """A new grant makes the backend drop expired grants."""
     grants = taken(
         HeldGrants(), grant("old", expires_at=NOW), grant("live", expires_at=NOW + 1), now=NOW - 1
     )
@@ -63,13 +62,13 @@ def test_the_new_one_comes_first() -> None:
 
 
 def test_an_owner_has_so_many() -> None:
-    """Above an owner's limit, the oldest unread grant of that owner is dropped."""
+    """Above an owner's limit, that owner's oldest unread grant is dropped."""
     held = HeldGrants(most_of_an_owner=2)
     assert ["d", "c", "x"] == names(taken(held, grant("x", "other"), *map(grant, "abcd")))
 
 
 def test_what_was_read_stays() -> None:
-    """Grants that were read with are never dropped; if all were, the new grant is refused."""
+    """A grant that was used for a read is never dropped for a new grant."""
     held = HeldGrants(most_of_an_owner=3)
     grants = taken(held, *map(grant, "abc"))
     held.mark_read(["a", "c"])
@@ -84,7 +83,7 @@ def test_what_was_read_stays() -> None:
 
 
 def test_all_together_have_so_many() -> None:
-    """Above the total limit, unread grants displace each other, and not grants in use."""
+    """Above the total limit, a new grant displaces an unread grant, never a used one."""
     held = HeldGrants(most=3)
     grants = taken(held, grant("honest", "owner"), grant("s1", "one"))
     held.mark_read(["honest"])
@@ -95,7 +94,7 @@ def test_all_together_have_so_many() -> None:
 
 
 def test_what_is_gone_is_not_remembered_as_read() -> None:
-    """A grant that was dropped and returns counts as unread."""
+    """A grant that was dropped and delivered again counts as unread."""
     held = HeldGrants(most=2)
     ended = held.with_new(grant("a", expires_at=NOW + 1), (), now=NOW)
     held.mark_read(["a"])
@@ -119,8 +118,8 @@ def test_revoked_grants_give_way_first() -> None:
 
 
 def test_a_revoked_grant_that_nothing_replaced_stays() -> None:
-    """AT54, TK4: the owner's own revoked grant is dropped only for a newer one of the same
-    resources, or when it has ended."""
+    """AT54, TK4: the owner's own revoked grant is dropped only after its expiry or for a newer
+    grant of the same resources."""
     held = HeldGrants(most_of_an_owner=2, most=2)
     grants = taken(held, grant("a", path="a", expires_at=NOW + 1), grant("b", path="b"))
     held.mark_read("ab")
@@ -133,8 +132,7 @@ def test_a_revoked_grant_that_nothing_replaced_stays() -> None:
 
 
 def test_a_delegate_s_grant_replaces_none_of_the_owner() -> None:
-    """AT54, TK4: only the owner's own grants replace a revoked one; those of delegates are dropped
-    as before."""
+    """AT54, TK4: a delegate's grant does not replace a revoked grant of the owner."""
     held = HeldGrants(most_of_an_owner=3)
     delegated = [grant(name, path="a", signer="did:key:d") for name in "bc"]
     grants = taken(held, grant("a", path="a"), *delegated)
@@ -145,8 +143,7 @@ def test_a_delegate_s_grant_replaces_none_of_the_owner() -> None:
 
 
 def test_an_owner_s_unused_grants_are_not_displaced_by_its_others() -> None:
-    """AT54: above an owner's limit, a grant of other resources is refused, and displaces no unused
-    grant of the owner."""
+    """AT54: above an owner's limit, a grant of other resources is refused."""
     held = HeldGrants(most_of_an_owner=2)
     grants = taken(held, grant("a", path="a"), grant("b", path="b"))
     with pytest.raises(GrantsFull):

@@ -52,7 +52,7 @@ def published(
     revoked: tuple[str, ...] = (),
     number: int = 20,
 ) -> bytes:
-    """Return a family's document whose lists have their own age and revoke a chosen machine."""
+    """Return a family's document whose lists have a chosen age and may revoke a chosen machine."""
     parts = CollateralOptions(issued_before_s=age_s, evaluation_number=number)
     lists = CollateralOptions(
         issued_before_s=age_s if lists_age_s is None else lists_age_s,
@@ -171,7 +171,7 @@ async def test_AT19_the_newest_list_decides(
 async def test_AT19_a_document_that_is_not_used_may_have_the_newest_list(
     machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """AT19: the newer list of an older edition of the same family applies."""
+    """AT19: the newer list in an older edition of the same family applies."""
     own = published(machine, now, age_s=2 * HOUR_S, number=21)
     older_edition = published(machine, now, number=20, revoked=("pck",))
     with pytest.raises(QuoteRefused, match=r"^revoked$"):
@@ -284,7 +284,7 @@ async def test_AT60_lists_of_another_root(
 async def test_a_collateral_that_is_alone(
     machine: SimulatedPlatform, root: TrustRoot, now: float
 ) -> None:
-    """Collateral from a service without other documents is used unchanged."""
+    """Collateral without other documents is used unchanged."""
 
     class Service:
         async def collateral(self, fmspc: bytes, ca: str) -> Collateral:

@@ -1,4 +1,4 @@
-"""One defect, one verdict: node, owner, client and receipt checker refuse the same defects.
+"""Tests that node, owner, client and receipt checker refuse each defect with the same code.
 
 Each of the four is tested as in real use: a session at a running node, an owner who inspects a
 backend, a client that requires a node's evidence, and a receipt with its documents. All examine a

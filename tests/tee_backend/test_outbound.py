@@ -34,14 +34,14 @@ FETCHERS = ("fetcher-wasip1", "fetcher-wasip2")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service with two names, and further names that resolve elsewhere."""
+    """A service with two names, and with names that resolve to other addresses."""
     async with https_service(tmp_path_factory.mktemp("service"), HOST, OTHER) as one:
         yield one
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def runner(service: Service) -> AsyncIterator[Executor]:
-    """An executor whose programs reach loopback and make few requests each."""
+    """An executor whose programs may reach loopback and make few requests each."""
     outbound = Outbound(loopback_ca=service.ca, resolve=service.resolve, most_requests=3)
     async with Executor(children=1, spare=1, outbound=outbound) as one:
         yield one
@@ -118,7 +118,7 @@ async def test_a_request_and_its_answer_are_exact(
 async def test_a_program_sees_nothing_of_a_run_before(
     runner: Executor, service: Service, name: str
 ) -> None:
-    """RN100: neither cookies nor unread responses reach the next run."""
+    """RN100: a run sees neither cookies nor unread responses of an earlier run."""
     for _ in range(2):
         result = await fetched(runner, f"GET {service.url('/packed')}", name=name)
         head, _, body = result.output.partition(b"\n\n")
@@ -199,7 +199,7 @@ async def test_an_address_has_one_spelling(runner: Executor, url: str) -> None:
     "host", ["api.test.", "127.0.0.1", "2130706433", "0x7f000001", "127.1", "xn--pi-tja.test", "."]
 )
 async def test_another_name_of_a_host_is_another_host(host: str) -> None:
-    """RN102: another spelling of an allowed host, or its address, is refused."""
+    """RN102: another spelling of an allowed host, or its IP address, is refused."""
     async with Outbound(resolve=_never) as outbound:
         client = RunClient(outbound, frozenset({HOST, "localhost"}))
         assert [b"host-refused"] == unpack_parts(
@@ -252,7 +252,8 @@ async def _inward(host: str) -> list[str]:
     ],
 )
 async def test_a_name_that_leads_inward(addresses: list[str]) -> None:
-    """RN106: one address that is not public refuses the request before any connection."""
+    """RN106: a request is refused before any connection if one address of the name is not
+    public."""
 
     async def resolve(host: str) -> list[str]:
         return addresses
@@ -276,7 +277,7 @@ async def test_a_name_that_leads_elsewhere_the_second_time(
 
 
 async def test_loopback_is_all_that_trying_out_reaches(runner: Executor, service: Service) -> None:
-    """RN106: with `--loopback-ca` a public address is refused."""
+    """RN106: with `--loopback-ca` a request to a public address is refused."""
     for address in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1"):
         service.names["public.test"] = [[address]]
         assert "AddressRefused" == await said(
@@ -399,7 +400,7 @@ async def test_headers_that_are_refused(header: str) -> None:
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "", "GET /", "X"])
 async def test_methods_that_are_refused(method: str) -> None:
-    """RN105: other than the seven methods are refused."""
+    """RN105: a request with a method other than the seven allowed ones is refused."""
     assert b"request-invalid" == await _alone(method.encode(), b"https://api.test/", b"")
 
 
@@ -414,7 +415,7 @@ async def test_headers_are_bounded() -> None:
 
 
 async def _alone(*parts: bytes) -> bytes:
-    """Return the error of a request whose only possible fault is its address."""
+    """Return the error of a request that is valid except for its address."""
     async with Outbound(resolve=_inward) as outbound:
         (error,) = unpack_parts(
             await RunClient(outbound, frozenset({HOST})).answer(pack_parts(parts))
@@ -614,7 +615,8 @@ _OTHER_TYPES = [
 
 @pytest.mark.parametrize("imported", _OTHER_TYPES)
 async def test_imports_that_nobody_offers(runner: Executor, imported: str) -> None:
-    """RN13: another function, version or type is refused at compilation."""
+    """RN13: a module is refused at compilation if it imports an unknown function, version or
+    type."""
     text = f'(module {imported} (memory (export "memory") 1) (func (export "_start")))'
     result = await run_guest(runner, Guest(bytes(wasmtime.wat2wasm(text)), "wasm32-wasip1"))
     assert "program-imports" == code(result)

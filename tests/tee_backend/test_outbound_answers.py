@@ -32,7 +32,7 @@ _RAW = [
 
 @pytest.mark.parametrize(("sent", "expected"), _RAW)
 async def test_answers_that_are_none(tmp_path: Path, sent: bytes, expected: str | None) -> None:
-    """RN109: a malformed response is an error for the program, and the runner goes on."""
+    """RN109: a malformed response is an error for the program, and the runner continues."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):

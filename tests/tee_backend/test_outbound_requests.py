@@ -153,7 +153,7 @@ def test_fuzz_addresses(number: int, prefix: int) -> None:
 async def _begun(
     process: "subprocess.Popen[bytes]", ours: socket.socket, theirs: socket.socket
 ) -> Child:
-    """Return a child whose end of the connection the test has."""
+    """Return a child whose other end of the connection belongs to the test."""
     child = Child(Template(process, theirs), ours, None)
     theirs.sendall(_frames.PROCESS.pack(process.pid) + _frames.PROCESS.pack(-process.pid))
     await child.ready()
@@ -219,7 +219,7 @@ async def test_a_request_is_answered_and_the_run_goes_on() -> None:
 
 @pytest.mark.parametrize("waits_for", ["the child", "the service"])
 async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> None:
-    """RN100: a new connection that reuses a file number receives its events."""
+    """RN100: a new connection that reuses a file descriptor number receives its own events."""
     begun, given_up = asyncio.Event(), asyncio.Event()
 
     async def never(message: bytes) -> bytes:
@@ -261,7 +261,7 @@ async def test_nothing_is_left_at_the_number_of_a_connection(waits_for: str) -> 
 
 
 def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
-    """Return a connection whose one end has this file number."""
+    """Return a connection, one end of which has the given file descriptor number."""
     left, right = socket.socketpair()
     for one in (left, right):
         one.setblocking(False)
@@ -273,7 +273,7 @@ def _pair_at(number: int) -> tuple[socket.socket, socket.socket]:
 
 
 def test_another_event_loop() -> None:
-    """RN109: on another event loop the executor refuses to start."""
+    """RN109: the executor refuses to start on another event loop."""
     uvloop = pytest.importorskip("uvloop")
 
     async def enter() -> None:

@@ -284,7 +284,8 @@ async def test_nobody_there(pcs: PcsSimulator, machine: SimulatedPlatform) -> No
 async def test_something_else_than_was_asked(
     pcs: PcsSimulator, machine: SimulatedPlatform, document: bytes, now: float
 ) -> None:
-    """A signed document of another family, authority or edition is refused (AT30)."""
+    """A signed document is refused if it is of another family, authority or edition than requested
+    (AT30)."""
     other = machine.another_machine(b"another family's machine", fmspc=b"others")
     stray = json.loads(other.collateral_json(now))
     pcs.standard[machine.fmspc.hex().upper()] = stray

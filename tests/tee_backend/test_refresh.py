@@ -82,8 +82,7 @@ def test_an_alarm_names_the_part() -> None:
     ("day", "kinds"), [(6.9, []), (7, ["stale"]), (26, ["ends-soon", "stale"])]
 )
 def test_what_was_issued_long_ago(day: float, kinds: list[str]) -> None:
-    """A document is stale by its issue date, however often it was fetched from a lagging mirror
-    (AT31)."""
+    """A document is stale by its issue date, even if a lagging mirror keeps returning it (AT31)."""
     holding = held(refreshed=day)
     alarms = [*alarms_of(**holding, now=NOW + day * DAY_S, rules=RefreshRules(stale_s=7 * DAY_S))]
     assert kinds == [alarm.kind for alarm in alarms]

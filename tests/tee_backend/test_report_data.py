@@ -66,7 +66,7 @@ def test_fields_do_not_run_into_each_other() -> None:
 
 
 def test_the_right_one_passes() -> None:
-    """All 64 bytes have to be present and equal."""
+    """Report data match only if all 64 bytes are present and equal."""
     expected = session_binding(**FIELDS).report_data
     check_report_data(bytes(expected), expected)
     for found in (expected[:63], expected + b"\x00", b"", expected[:32] + bytes(32)):

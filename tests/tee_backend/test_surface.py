@@ -91,7 +91,7 @@ def bundle(*grants: PortableDelegation, form: str = BUNDLE_FORMAT, version: obje
 
 
 class Taken:
-    """A program that records the grants it accepts, or refuses them."""
+    """A program that records or refuses grants."""
 
     def __init__(self) -> None:
         self.grants: list[tuple[PortableDelegation, ...]] = []
@@ -132,7 +132,7 @@ async def asked_of(
     events: Sequence[Message] | None = None,
     **scope: Any,
 ) -> Answer:
-    """Play an ASGI server that sends one request, and return the application's complete answer.
+    """Send one request to an ASGI application, and return the complete answer.
 
     Args:
         application: under test.
@@ -257,7 +257,7 @@ async def test_head(ask: Ask) -> None:
     ],
 )
 async def test_another_nonce(ask: Ask, source: Domain, query: str) -> None:
-    """With a nonce that has not 32 bytes, no quote is made (AT50)."""
+    """With a nonce of another size than 32 bytes, no quote is made (AT50)."""
     assert (400, "nonce-malformed") == problem(await ask("GET", EVIDENCE_PATH, query=query))
     assert 0 == source.quotes
 
@@ -278,7 +278,7 @@ async def test_no_nonce(ask: Ask, source: Domain, query: str) -> None:
 
 
 async def test_the_described_code(machine: SimulatedPlatform) -> None:
-    """The described policy names the code as a grant from the verified quote does (AT53, AT62)."""
+    """The described policy equals the policy of a grant to the verified quote (AT53, AT62)."""
     compose_hash, image = hashlib.sha256(b"services: {}").digest(), measurements_of("notes")
     source = Domain(machine, image, mint_event_log(compose_hash))
     surface = BackendSurface(source, did=SELF.did, manifest=MANIFEST)
@@ -396,7 +396,7 @@ async def test_a_compressed_grant(ask: Ask, taken: Taken) -> None:
 async def test_a_grant_that_is_not_taken_up(
     ask: Ask, taken: Taken, error: Exception, expected: tuple[int, str], is_said: bool
 ) -> None:
-    """The sender of an unusable grant gets the reason, but no details of this machine."""
+    """The sender of an unusable grant gets the reason, but no details of the machine."""
     taken.error = error
     answer = await ask("POST", GRANTS_PATH, body=[encode_portable(portable())])
     assert expected == problem(answer)
@@ -448,7 +448,8 @@ async def test_a_body_that_does_not_come(
 
 
 async def test_slow_bodies_of_one_address(surface: BackendSurface) -> None:
-    """Bodies that do not come take half of the places, and other clients deliver (AT63)."""
+    """Slow bodies of one address take at most half of the places, and other clients can deliver
+    (AT63)."""
     flood, honest = ("192.0.2.1", 1), ("192.0.2.2", 1)
     waiting = [
         asyncio.create_task(asked_of(surface.asgi(), "POST", GRANTS_PATH, events=[], client=flood))
@@ -524,7 +525,7 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
 
 @pytest.mark.parametrize("client", [("192.0.2.1", 1), ("2001:db8::1", 1), ("::ffff:192.0.2.1", 1)])
 async def test_one_address_has_so_many(surface: BackendSurface, client: tuple[str, int]) -> None:
-    """Grants are counted by the connection's address; loopback and unknown addresses are not
+    """Grants are counted by the connection's address, except for loopback and unknown addresses
     (AT54)."""
     body = [encode_portable(portable())]
 
@@ -557,7 +558,7 @@ async def test_grants_of_a_bundle_are_counted_singly(surface: BackendSurface, ta
 
 
 async def test_clients_named_by_a_proxy(machine: SimulatedPlatform, taken: Taken) -> None:
-    """A program behind a proxy can count by a header of the proxy, in any case of its name."""
+    """A program behind a proxy can count clients by a header of the proxy."""
 
     def named(request: SurfaceRequest) -> str | None:
         return request.header("X-Client")

@@ -154,7 +154,7 @@ def test_states_that_no_policy_accepts(
 def test_states_that_a_policy_decides(
     machine: SimulatedPlatform, collateral: Collateral, root: TrustRoot, now: float, bit: int
 ) -> None:
-    """Four attributes pass verification and are part of the evidence, for policies to judge."""
+    """Four attributes pass verification and are stated in the evidence, for policies to judge."""
     options = DomainOptions(td_attributes=SEPT_VE_DISABLE | 1 << bit)
     quote = machine.mint_quote(measurements_of("backend"), bytes(64), options=options)
     report = verify_quote(quote, collateral, root=root, now=now)

@@ -1,4 +1,4 @@
-"""Stores of a size answer as small ones do; the sizes that take minutes are measured by hand."""
+"""Tests that large stores answer like small ones; sizes that take minutes are measured by hand."""
 
 import json
 import random
@@ -25,8 +25,7 @@ HERE = Path(__file__).parent
 
 
 def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
-    """Run the measurement with few requests; its status is about CPU time, which says nothing
-    here."""
+    """Run the measurement with few requests, and ignore its verdict on CPU time."""
     command = [
         sys.executable,
         str(HERE / "at_size.py"),
@@ -47,8 +46,7 @@ def run_at_size(*arguments: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_node_on_many_values(tmp_path: Path) -> None:
-    """Every kind of request is answered on a store of 20,000 values, and the copy beside it is
-    whole."""
+    """A node on 20,000 values answers every kind of request, and its backup is complete."""
     found = run_at_size("--keys", "20000", "--folder", str(tmp_path))
     assert ["get", "put", "list a page", "delegate"] == list(found["requests"])
     assert found["store"]["copy, MiB"] > 4
@@ -57,7 +55,7 @@ def test_a_node_on_many_values(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_owners_of_loaded_spaces(tmp_path: Path) -> None:
-    """Owners of spaces that were loaded ask for themselves, and are answered."""
+    """Owners of loaded spaces send requests with their own keys and are answered."""
     with own_node(tmp_path / "data", "--attestation", "off"):
         pass  # makes the secret and the identity
     await load_spaces(tmp_path / "data", 50, size_bytes=50)
@@ -69,8 +67,7 @@ async def test_owners_of_loaded_spaces(tmp_path: Path) -> None:
 
 
 async def test_loaded_values_are_what_a_node_writes(tmp_path: Path) -> None:
-    """Values that were loaded are read, listed and weighed like any others, and their heads
-    decode."""
+    """Loaded values are read, listed and counted like values that a node wrote."""
     space = SpaceId(Principal(owner_of(7).did), "default")
     await load_values(tmp_path, space.text, 1_000, size_bytes=50)
     store = open_lmdb(tmp_path)
@@ -88,7 +85,7 @@ async def test_loaded_values_are_what_a_node_writes(tmp_path: Path) -> None:
 
 
 async def test_loaded_spaces_are_hosted(tmp_path: Path) -> None:
-    """Spaces that were loaded are hosted, counted, and hold ten values each."""
+    """Loaded spaces are hosted and counted, and contain ten values each."""
     await load_spaces(tmp_path, 45, size_bytes=50)
     store = open_lmdb(tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""The benchmark runs: every load on our node and on another one beside it, and no request fails."""
+"""Tests that the benchmark runs every load on two nodes without a failed request."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def baseline_at(folder: Path, known: Mapping[str, float]) -> str:
-    """Write a baseline in which loads cost so many floors on one connection; return its path."""
+    """Write a baseline in which each load costs a number of floors, and return its path."""
     place = folder / "baseline.json"
     place.write_text(
         json.dumps(
@@ -61,8 +61,7 @@ def baseline_at(folder: Path, known: Mapping[str, float]) -> str:
 
 @pytest.mark.slow
 def test_every_load_on_two_nodes(tmp_path: Path) -> None:
-    """All loads are answered by both nodes, writes of the other one on one connection only; the
-    figures are JSON, and none is dearer than a baseline that allows everything."""
+    """Both nodes answer all loads, and the figures are JSON within a generous baseline."""
     with own_node(tmp_path / "other", "--attestation", "off") as (url, pid):
         beside = ("--url", url, "--pid", str(pid), "--peer-writes-at", "1")
         asked = [part for name in (*LOADS, *ATTESTED) for part in ("--only", name)]
@@ -105,7 +104,7 @@ def test_every_load_on_two_nodes(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_scenario() -> None:
-    """Every scenario comes to figures."""
+    """Every scenario produces figures."""
     done = run_bench(
         "--json", "--connections", "1", *[part for name in SCENARIOS for part in ("--only", name)]
     )
@@ -117,7 +116,7 @@ def test_every_scenario() -> None:
 
 @pytest.mark.slow
 def test_a_failed_request_fails_the_run(tmp_path: Path) -> None:
-    """A node that refuses what it is asked ends the run with status 1 and its answer."""
+    """A refused request ends the benchmark with status 1 and the node's answer."""
     (tmp_path / "settings").mkdir()
     with own_node(tmp_path / "settings" / "data", "--attestation", "everyone") as (url, pid):
         done = run_bench("--only", "decrypt", "--connections", "1", "--url", url, "--pid", str(pid))
@@ -127,8 +126,8 @@ def test_a_failed_request_fails_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_comparison_fails_the_run(tmp_path: Path) -> None:
-    """A load that is dearer than the baseline allows ends the run with status 1 and its name; a
-    cheaper one is not named."""
+    """A load that costs more than the baseline allows ends the benchmark with status 1 and the
+    load's name."""
     asked = ("--only", "get 1 KiB", "--only", "list 100", "--connections", "1", "--compare")
     done = run_bench(
         *asked, "--baseline", baseline_at(tmp_path, {"get 1 KiB": 0.01, "list 100": 1e6})
@@ -141,7 +140,7 @@ def test_a_comparison_fails_the_run(tmp_path: Path) -> None:
 
 
 def totals_of(cpu_us: Sequence[float], *, node: str = OURS, connections: int = 1) -> Total:
-    """A load whose rounds had one request each."""
+    """Return a load whose rounds had one request each."""
     rounds = [
         Round(0.5, {1: us * 0.75e-6, 2: us * 0.25e-6}, 0.001, 1 << 20, (0.25,)) for us in cpu_us
     ]
@@ -149,16 +148,14 @@ def totals_of(cpu_us: Sequence[float], *, node: str = OURS, connections: int = 1
 
 
 def test_the_best_round_and_the_median() -> None:
-    """CPU time of a request is that of the best round, over all processes; the median stands beside
-    it."""
+    """The CPU time per request is that of the best round, printed beside the median."""
     figures = totals_of([300.0, 100.0, 200.0]).figures()
     assert (100.0, 200.0) == (figures["cpu_us"], figures["cpu_us_median"])
     assert (250.0, 2.0) == (figures["p99_ms"], figures["requests_per_s"])
 
 
 def test_ratios() -> None:
-    """The other node is compared with ours at as many connections and at sixteen, ours with the
-    floor."""
+    """The other node is compared with ours at equal connections, and ours with the floor."""
     totals = [
         totals_of([200.0]),
         totals_of([100.0], connections=16),
@@ -172,8 +169,7 @@ def test_ratios() -> None:
 
 
 def test_steps_of_a_release() -> None:
-    """The steps stand together, with what the evidence adds to opening a key; nothing where one is
-    missing."""
+    """The table lists the steps of a release together, unless a step is missing."""
     costs = {
         "challenge": 100.0,
         "session": 900.0,
@@ -187,7 +183,7 @@ def test_steps_of_a_release() -> None:
 
 
 def test_regressions(tmp_path: Path) -> None:
-    """Loads that cost more than the stored baseline by more than the noise are named."""
+    """The comparison names loads whose cost exceeds the stored baseline by more than the noise."""
     write_baseline(
         baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25),
         tmp_path / "baseline.json",
@@ -201,12 +197,12 @@ def test_regressions(tmp_path: Path) -> None:
 
 
 def test_the_stored_baseline() -> None:
-    """The baseline in the repository names every load there is, and none that is gone."""
+    """The stored baseline names exactly the existing loads."""
     assert set(LOADS) | set(ATTESTED) == set(read_baseline().floors)
 
 
 def test_the_page_is_the_same_each_time() -> None:
-    """The page follows from the figures alone, asks for nothing and holds no markup of theirs."""
+    """The page is generated from the figures alone and escapes their markup."""
     report = report_of([totals_of([200.0])], FLOORS, {"a <b>": {"c & d": 1.0}})
     text = page(report)
     assert text == page(replace(report))
@@ -229,7 +225,7 @@ def test_the_table_has_a_line_for_each_row() -> None:
 
 
 def test_cpu_time_of_a_process() -> None:
-    """The kernel's clock of a process goes on as it works, in steps far below ten milliseconds."""
+    """The kernel's CPU clock of a process advances in steps far below ten milliseconds."""
     me = os.getpid()
     before = used_by(me)
     total = sum(range(200_000))
@@ -257,7 +253,7 @@ BODIES = {
 @pytest.mark.parametrize("step", [1, 7, 1000])
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_answers_in_any_pieces(kind: str, step: int) -> None:
-    """An answer is whole with its last byte and not before, however the bytes arrive."""
+    """The reader completes an answer exactly at its last byte, however the bytes are split."""
     text, answer = ANSWERS[kind], Answer()
     pieces = [text[at : at + step] for at in range(0, len(text), step)]
     assert [False] * (len(pieces) - 1) + [True] == [answer.feed(piece) for piece in pieces]
@@ -265,7 +261,8 @@ def test_answers_in_any_pieces(kind: str, step: int) -> None:
 
 
 class Answering(asyncio.Protocol):
-    """Says something whenever it hears something; with nothing to say it hangs up."""
+    """A server that sends the same bytes after each request, or closes the connection if there are
+    none."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -283,7 +280,7 @@ class Answering(asyncio.Protocol):
 
 
 async def drive_at(answer: bytes) -> Drive:
-    """Ask twice, over one connection."""
+    """Send two requests over one connection."""
     server = await asyncio.get_running_loop().create_server(
         lambda: Answering(answer), "127.0.0.1", 0
     )
@@ -294,7 +291,7 @@ async def drive_at(answer: bytes) -> Drive:
 
 @pytest.mark.parametrize("kind", ANSWERS)
 async def test_one_answer_after_the_other(kind: str) -> None:
-    """Answers follow each other on a connection, and bodies are kept where they are asked for."""
+    """Several answers on a connection are read in order, with their bodies if requested."""
     done = await drive_at(ANSWERS[kind])
     assert (BODIES[kind], BODIES[kind]) == done.bodies
     assert 2 == len(done.latencies_s)

@@ -1,5 +1,4 @@
-"""The benchmark of the runner runs and prints its figures; how long anything takes is not judged
-here."""
+"""Tests that the runner's benchmark runs and prints its figures, without judging times."""
 
 import json
 import subprocess
@@ -13,7 +12,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 def test_a_few_runs() -> None:
-    """Every figure is there and above zero."""
+    """Every figure is present and above zero."""
     command = [sys.executable, str(HERE / "runner.py"), "--calls", "20", "--rounds", "100000"]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240

@@ -1,5 +1,4 @@
-"""The measurement of a runner's memory under clients that read nothing; how long anything takes is
-not judged here."""
+"""Tests of the memory measurement of a runner whose clients read no answers."""
 
 import json
 import subprocess
@@ -14,8 +13,8 @@ HERE = Path(__file__).parent
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["unread_answers", "unread_polls", "silent_connections"])
 def test_a_moment_of_each_attack(attack: str) -> None:
-    """RN155, RN158: calls are answered beside an attack, and the runner's memory stays within 150
-    MiB."""
+    """RN155, RN158: the runner answers calls during an attack and stays within 150 MiB of
+    memory."""
     command = [
         sys.executable,
         str(HERE / "runner_connection_attacks.py"),

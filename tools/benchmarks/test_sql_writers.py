@@ -1,5 +1,4 @@
-"""The measurement of SQL writers runs and prints its figures; how long anything takes is not judged
-here."""
+"""Tests that the measurement of SQL writers runs and prints its figures, without judging times."""
 
 import json
 import subprocess

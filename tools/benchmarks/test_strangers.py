@@ -1,5 +1,4 @@
-"""The measurements of strangers' attacks run and print their tables; how long anything takes is not
-judged here."""
+"""Tests that the measurements of strangers' attacks run and print tables, without judging times."""
 
 import json
 import subprocess
@@ -26,7 +25,7 @@ def _printed(program: str, *options: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["number", "open"])
 def test_a_moment_of_an_attack_on_databases(attack: str) -> None:
-    """The node is measured, attacked and stopped."""
+    """The measurement attacks a node, prints the table and stops the node."""
     options = ("--minutes", "0.03", "--quiet-samples", "5", "--only", attack)
     row = json.loads(_printed("sql_strangers.py", *options))
     assert row["attack"] == attack
@@ -37,7 +36,7 @@ def test_a_moment_of_an_attack_on_databases(attack: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["sql", "bodies", "generate", "patterns", "door"])
 def test_a_few_samples_under_an_attack(attack: str) -> None:
-    """An honest caller is measured quiet and under the attack."""
+    """The measurement samples an honest caller's times without and with the attack."""
     options = ("--samples", "20", "--only", attack, "--grants", "3", "--json", "--owners", "2")
     rows = [json.loads(line) for line in _printed("strangers.py", *options).splitlines()]
     assert [row["attack"] for row in rows] == [f"quiet: {attack}", attack]

@@ -1,5 +1,5 @@
-"""The measurement of unread answers runs and prints its figures; how long anything takes is not
-judged here."""
+"""Tests that the measurement of unread answers runs and prints its figures, without judging
+times."""
 
 import json
 import subprocess
@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 
 @pytest.mark.slow
 def test_a_few_connections_for_a_moment() -> None:
-    """Gets are answered before and beside connections that read nothing, and a worker does not keep
-    what they send."""
+    """A worker answers gets beside connections that read nothing, and does not keep their bytes in
+    memory."""
     few = ["--connections", "4", "--seconds", "1", "--quiet-seconds", "0.5"]
     command = [sys.executable, str(HERE / "unread_answers.py"), *few]
     done = subprocess.run(

@@ -73,7 +73,8 @@ def members(*pairs: tuple[str, object], last: dict[str, object] = HONEST) -> str
     ],
 )
 def test_a_note_says_what_every_reader_reads(body: str) -> None:
-    """An envelope with repeated members gets no note, or that of the key all readers see (RL19)."""
+    """An envelope with repeated members gets no note, or a note of the key that all readers find
+    (RL19)."""
     data = body.encode()
     noted = sealed_key_of(inline_body(data))
     if noted == NO_ENVELOPE:

@@ -63,7 +63,7 @@ async def test_an_approval_counts_whichever_spelling_of_the_sign_in_came_first(
 
 
 async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage) -> None:
-    """A chain gets the same answer with its delegations cached or not (IP2)."""
+    """A chain is judged in the same way whether or not its delegations are cached (IP2)."""
     owner, share, backend, thief = await stage.owner(), Delegate(), Delegate(), Delegate()
     services = inside(stage).services
     session = owner.session
@@ -94,7 +94,7 @@ async def test_what_a_process_remembers_of_a_chain_decides_nothing(stage: Stage)
 
 
 async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None:
-    """A backend of mode `signed` that attested anew many times is judged by its newest evidence."""
+    """A backend of mode `signed` that attested many times is judged by its newest evidence."""
     owner, backend = await stage.owner(), Delegate()
     policy = policy_for("approved", receiver="signed")
     backend.proofs = [await stage.register(owner.grant_decrypt(backend.did, policy=policy))]
@@ -115,7 +115,7 @@ async def test_evidence_of_mode_signed_is_found_among_many(stage: Stage) -> None
 
 
 async def test_evidence_rests_on_the_collateral_that_is_held_when_it_is_kept(stage: Stage) -> None:
-    """A waiting quote is judged by the collateral that arrived in the meantime."""
+    """A quote that waits is judged by the newest collateral, even if it arrived during the wait."""
     owner, backend = await stage.owner(), Delegate()
     backend.proofs = [
         await stage.register(owner.grant_decrypt(backend.did, policy=policy_for("approved")))

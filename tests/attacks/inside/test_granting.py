@@ -418,14 +418,14 @@ async def test_approved_code_gets_no_secret_that_nobody_named(yard: Yard, machin
 
 
 async def test_json_is_ascii(yard: Yard, machine: Machine) -> None:
-    """Control characters in a name are escaped in JSON output."""
+    """Commands escape control characters in JSON output."""
     url, _ = await yard.backend(name="\x9b2J\u202eNotes")
     assert await machine.run("backend", "show", url, "--json") == 0
     assert machine.out.isascii() and json.loads(machine.out)["name"] == "\x9b2J\u202eNotes"
 
 
 async def test_nobody_is_asked_about_what_is_not_shown(yard: Yard, machine: Machine) -> None:
-    """With --json the facts that are confirmed go to standard error (AT53)."""
+    """With --json a command writes the facts to be confirmed to standard error (AT53)."""
     url, program = await yard.backend()
     assert await machine.run("backend", "grant", url, "--json", typed="n\n") == 1
     assert program.read == {}
@@ -452,7 +452,7 @@ async def test_a_folder_that_others_write_to_is_not_believed(machine: Machine) -
 
 
 async def test_a_key_file_is_judged_by_what_is_read(machine: Machine) -> None:
-    """A link to a key file that others can read is refused like the file."""
+    """A command refuses a link to a key file that other users can read."""
     home = machine.folder / "home"
     (home / "wallet.key").rename(machine.folder / "open.key")
     (machine.folder / "open.key").chmod(0o640)

@@ -42,7 +42,7 @@ async def test_a_put_over_the_quota_keeps_no_byte(stage_with: OpenStage) -> None
 
 
 async def test_what_a_put_stores_counts_towards_the_quota(stage_with: OpenStage) -> None:
-    """Empty bodies under long paths fill a space like any others."""
+    """Empty bodies under long paths count towards the quota of a space."""
     stage = await stage_with(hosting=Hosting(default_quota_bytes=100_000))
     owner = new_key()
     space = f"tinycloud:{owner.did[4:]}:default"

@@ -46,7 +46,7 @@ async def stage(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Stage]:
 async def insisting(
     stage: Stage, url: str, *, tries: int = 1, renew_after_s: float = 600.0
 ) -> Client:
-    """Return a client that requires evidence, with this number of attempts."""
+    """Return a client that requires evidence, with the given number of attempts."""
     settings = TransportSettings(timeout_s=PATIENCE_S, tries=tries, backoff_s=0)
     required = replace(stage.requirement(), renew_after_s=renew_after_s)
     client = Client(url, require_node_evidence=required, settings=settings, clock=stage.clock)
@@ -111,7 +111,7 @@ async def test_one_question_that_fails_is_the_answer_for_all_who_waited(stage: S
 
 
 async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> None:
-    """A cancelled request for evidence is repeated by the next call (AT45)."""
+    """If a request for evidence is cancelled, the next call requests the evidence again (AT45)."""
     relay, url = await stage.relay(await stage.start())
     client = await insisting(stage, url)
     asked, go = asyncio.Event(), asyncio.Event()
@@ -134,7 +134,7 @@ async def test_who_asks_and_is_given_up_leaves_nobody_waiting(stage: Stage) -> N
 
 
 async def test_evidence_is_as_old_as_the_question(stage: Stage) -> None:
-    """Evidence that a relay delays counts from the request (AT45)."""
+    """The age of evidence counts from its request, even if a relay delays the answer (AT45)."""
     relay, url = await stage.relay(await stage.start())
 
     async def late(request: web.Request) -> None:
@@ -252,8 +252,8 @@ async def test_a_key_service_of_the_attackers(stage: Stage) -> None:
 
 
 async def test_one_strict_process_does_not_speak_for_the_store(stage: Stage) -> None:
-    """Evidence states the release record's mode, which holds for all machines (AT40, AT45,
-    RL16)."""
+    """The evidence states the attestation mode of the release record, which applies to all machines
+    (AT40, AT45, RL16)."""
     await stage.start()
     await stage.stack.aclose()
     relay, url = await stage.relay(await stage.start(release={"attestation": "everyone"}))
@@ -322,7 +322,7 @@ def raw_agent(path: Path, answer: bytes) -> Iterator[None]:
 async def test_an_agent_that_fails_tells_nothing_of_itself(
     stage: Stage, answer: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An agent's answer appears neither in the error nor in the log (AT44)."""
+    """A guest agent's answer appears neither in the error nor in the log (AT44)."""
     path = stage.folder / "failing.sock"
     node = await stage.start(secret={"platform": False}, platform={"socket": str(path)})
     with raw_agent(path, answer):
@@ -402,7 +402,7 @@ async def agent_beside(folder: Path) -> AsyncIterator[AgentSimulator]:
 
 
 def on_the_platform(folder: Path) -> dict[str, str]:
-    """Settings of a node whose secret is the platform's."""
+    """Return settings of a node whose secret comes from the platform."""
     return {
         "SEALSPACE_SECRET__PLATFORM": "true",
         "SEALSPACE_PLATFORM__SOURCE": "dstack",

@@ -34,7 +34,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def referred(store: Store, documents: list[bytes]) -> None:
-    """Refer to documents as a release does, as often as it is refused."""
+    """Refer to documents as a release does, and retry while the store refuses."""
     puts = tuple(
         put for document in documents for put in cited_document_puts(document, now=LATER_AT)
     )

@@ -1,4 +1,4 @@
-"""Key sets of issuers, and the addresses that the node connects to (OX7)."""
+"""Tests of issuers' key sets and of the addresses that the node connects to (OX7)."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ ISSUER = Issuer("https://ci.test", {"one": ec_key()})
 
 
 def trust(jwks: str | None, issuer: str = ISSUER.address, ca: str | None = None) -> OidcTrust:
-    """Return a trust with these keys."""
+    """Return a trust with the given keys."""
     claims: dict[str, list[str | int | bool]] = {"a": ["b"]}
     return OidcTrust(
         *("did:key:z6Mk", ("a",), 1, "a"), issuer=issuer, claims=claims, jwks=jwks, issuer_ca=ca
@@ -42,7 +42,7 @@ async def _is_refused(jwks: str, kid: object) -> bool:
 @fuzzed()
 @given(st.text(max_size=200), json_values(), st.none() | st.text(max_size=5) | st.integers())
 def test_fuzz_key_sets(text: str, value: object, kid: object) -> None:
-    """A text that is no key set is refused, and no other error leaves the reader."""
+    """Any text that is not a key set is refused with the reader's own error."""
     (key,) = json.loads(ISSUER.jwks)["keys"]
     for found in (
         text,
@@ -59,7 +59,8 @@ def test_fuzz_key_sets(text: str, value: object, kid: object) -> None:
     "address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:8.8.8.8", "fd00::1"]
 )
 def test_OX7_sockets_for_public_addresses_only(address: str) -> None:
-    """No socket is made for an address inside, whichever name or number led to it."""
+    """The node opens no connection to a private address, whatever host name or number leads to
+    it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(OSError, match="not public"):
         _public_socket((family, socket.SOCK_STREAM, 0, "", (address, 443)))
@@ -67,7 +68,7 @@ def test_OX7_sockets_for_public_addresses_only(address: str) -> None:
 
 
 async def test_OX7_a_set_has_at_most_64_keys() -> None:
-    """A set with more keys would take memory and time, and is refused."""
+    """A key set with more than 64 keys is refused, because it would take memory and time."""
     (key,) = json.loads(ISSUER.jwks)["keys"]
     for count in (64, 65):
         keys = json.dumps({"keys": [key, *[key | {"kid": str(n)} for n in range(1, count)]]})
@@ -75,7 +76,7 @@ async def test_OX7_a_set_has_at_most_64_keys() -> None:
 
 
 async def _reason(keys: IssuerKeys, asked: OidcTrust, now: float = 0) -> str:
-    """Return why an issuer's key is not found; "" if it is."""
+    """Return why an issuer's key is not found, or "" if the key is found."""
     try:
         await keys.find(asked, "one", now=now)
     except MalformedToken as refused:
@@ -84,8 +85,7 @@ async def _reason(keys: IssuerKeys, asked: OidcTrust, now: float = 0) -> str:
 
 
 async def test_OX7_many_issuers_do_not_evict_one_in_use(tmp_path: Path) -> None:
-    """The keys of the 256 issuers that were used last are kept, so an issuer in use is fetched
-    once."""
+    """The node keeps the keys of the 256 most recently used issuers."""
     async with https_service(tmp_path, "localhost") as service:
         issuer = Issuer(service.url("").rstrip("/"), ISSUER.keys)
         service.documents |= issuer.documents
@@ -99,7 +99,7 @@ async def test_OX7_many_issuers_do_not_evict_one_in_use(tmp_path: Path) -> None:
 
 
 async def test_OX7_slow_names_delay_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are looked up in threads of their own, at most 64: a node reads files in others."""
+    """The node resolves host names in separate threads, so slow names do not delay file access."""
     answered, asked, look_up = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
 
     def slow(host: str, *arguments: Any, **more: Any) -> Any:
@@ -130,7 +130,7 @@ async def test_OX7_slow_names_delay_nothing_else(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_OX7_the_reason_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason says what the issuer answers, or why it does not."""
+    """The error says what the issuer answered, or why it did not answer."""
     async with https_service(tmp_path, "localhost") as service:
         address, ca = service.url("").rstrip("/"), service.ca.read_text()
         configuration = "/.well-known/openid-configuration"

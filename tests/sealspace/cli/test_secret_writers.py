@@ -1,4 +1,5 @@
-"""Warnings about others who may write at a secret, before a token, a trust or a share is signed."""
+"""Tests of the warning about other writers of a secret, shown before a token, trust or share is
+signed."""
 
 import json
 from collections.abc import AsyncIterator
@@ -25,13 +26,13 @@ CUT = "grants in force, and only these were checked; others may also write these
 
 
 class Office:
-    """An owner, and the three commands that let somebody read the owner's secrets."""
+    """An owner, and the three commands that give somebody access to the owner's secrets."""
 
     def __init__(self, desk: OwnerDesk, friend: str) -> None:
         self.desk, self.friend = desk, friend
 
     async def run(self, command: str, *more: str, name: str = "API_KEY") -> Ran:
-        """Let somebody read a secret."""
+        """Run the command that gives somebody access to a secret."""
         jwks = self.desk.home.with_name("keys.json")
         jwks.write_text(Issuer("https://ci.test").jwks)
         arguments = {
@@ -47,7 +48,7 @@ class Office:
         return ran
 
     async def grant(self, path: str, *abilities: str, ttl_s: float = 3600) -> str:
-        """Grant abilities on a path of the space `secrets`; return the grant's CID."""
+        """Grant abilities on a path of the space `secrets`, and return the grant's CID."""
         async with self.desk.client() as client:
             space = client.kv("secrets").space.text
             resource = f"{space}/kv/{path}" if path else f"{space}/kv"
@@ -76,8 +77,8 @@ async def office(
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_EN34_a_writer_of_the_path_is_named(office: Office, command: str) -> None:
-    """Each command names the recipient of a right to write, its end, and the command that revokes
-    it. After that command there is no warning."""
+    """Each command names the recipient of a right to write, its expiry, and the command that
+    revokes it."""
     cid = await office.grant("vault/secrets/API_KEY", PUT, GET)
     warned = await office.run(command)
     first, second = warned.err.splitlines()[:2]
@@ -88,8 +89,8 @@ async def test_EN34_a_writer_of_the_path_is_named(office: Office, command: str) 
 
 
 async def test_EN34_a_token_reads_what_a_writer_stored(office: Office) -> None:
-    """A writer stores another secret's envelope, with a changed label, under the name of a token's
-    secret, and the token reads the other secret. The warning before names the writer."""
+    """A writer can make a token read another secret by replacing an envelope, so the warning names
+    the writer."""
     async with office.desk.client() as owner, Client(office.desk.node) as writer:
         await owner.secrets().put("OTHER_KEY", "not for tokens")
         await writer.sign_in(new_wallet())
@@ -113,8 +114,7 @@ async def test_EN34_a_token_reads_what_a_writer_stored(office: Office) -> None:
 async def test_EN34_other_grants_are_not_named(
     office: Office, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Grants of other paths or rights, ended ones, and the owner's own sessions cause no warning.
-    `tinycloud.kv/*` is no wildcard (A6), so it gives no right to write."""
+    """Grants of other paths, other rights or the owner's own sessions cause no warning (A6)."""
     for path in ("API_KEY2", "API_KEY/below", "scoped/prod/API_KEY", "notes/"):
         await office.grant(f"vault/secrets/{path}", PUT)
     await office.grant("vault/secrets/", GET, DELETE, "tinycloud.kv/*")
@@ -152,7 +152,7 @@ async def test_EN34_a_secret_in_a_scope(office: Office, command: str) -> None:
 
 
 async def test_EN34_a_session_whose_sign_in_was_revoked(office: Office) -> None:
-    """A live right of a key whose sign-in was revoked is named: it may be in other hands."""
+    """The warning names a live grant of a session key whose sign-in was revoked."""
     async with office.desk.client() as client, Client(office.desk.node) as lost:
         wallet = OwnerHome(office.desk.home).profile().wallet()
         assert wallet is not None
@@ -170,7 +170,7 @@ async def test_EN34_a_session_whose_sign_in_was_revoked(office: Office) -> None:
 
 
 async def test_EN34_a_grant_by_a_session(office: Office) -> None:
-    """A grant that a session of the owner signed is named too."""
+    """The warning names a grant that was signed by a session of the owner."""
     async with office.desk.client() as client:
         rights = [allow(client.secrets().resource("API_KEY"), PUT)]
         cid = (await client.delegations.delegate(WRITER, rights)).cid
@@ -178,7 +178,7 @@ async def test_EN34_a_grant_by_a_session(office: Office) -> None:
 
 
 async def test_EN34_the_name_of_a_backend(office: Office) -> None:
-    """A recipient that this machine knows is named by its address."""
+    """The warning shows a known recipient by its address."""
     async with office.desk.client() as client:
         rights = [allow(client.secrets().resource("API_KEY"), PUT)]
         portable = await client.delegations.delegate(WRITER, rights)
@@ -188,7 +188,8 @@ async def test_EN34_the_name_of_a_backend(office: Office) -> None:
 
 
 async def test_EN34_writers_as_json(office: Office) -> None:
-    """With --json the token and the trust have the same facts; --quiet leaves the warnings out."""
+    """With --json, the results of the token and trust commands list the writers; --quiet omits
+    warnings."""
     cid = await office.grant("vault/secrets/API_KEY", PUT)
     for command in ("token", "trust"):
         ran = await office.run(command, "--json", "--quiet")
@@ -205,7 +206,7 @@ async def test_EN34_writers_as_json(office: Office) -> None:
 async def test_EN34_a_cut_list_says_so(
     office: Office, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If there are more grants than are read, a warning says that others may exist."""
+    """A warning says that further grants may exist if the list of grants was truncated."""
     assert CUT not in (await office.run(command)).err
     await office.grant("vault/secrets/API_KEY", PUT)
     monkeypatch.setattr("sealspace.cli.share.secret_writers.MOST_GRANTS", 1)
@@ -214,7 +215,7 @@ async def test_EN34_a_cut_list_says_so(
 
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_EN34_a_list_that_cannot_be_read(office: Office, command: str) -> None:
-    """If the node does not return the list, a warning says so, and the command goes on."""
+    """If the node does not return the list of grants, the command warns and continues."""
 
     def refuse(answer: Answer) -> None:
         # Sharing reads the list with tokens; without these it would find nobody to share with.
@@ -228,7 +229,7 @@ async def test_EN34_a_list_that_cannot_be_read(office: Office, command: str) -> 
 
 
 async def test_EN34_a_new_member_of_a_team(office: Office) -> None:
-    """`team add` warns of writers of what the team has, which the new member gets."""
+    """The command `team add` warns of others who may write the team's secrets."""
     friend, desk = office.friend, office.desk
     assert "warning" not in (await desk.run("team", "add", "ops", friend)).err
     assert (await desk.run("secret", "share", "API_KEY", "--with", "team:ops")).status == 0

@@ -1,4 +1,4 @@
-"""Backups of a store: what is in them, what a damaged one gets, and what a restored store is."""
+"""Tests of backups: their contents, damaged backups, and restored stores."""
 
 import asyncio
 import errno
@@ -543,7 +543,7 @@ def test_what_follows_the_end(whole: bytes, tmp_path: Path) -> None:
 
 
 def member(name: str, contents: bytes = b"", **fields: object) -> bytes:
-    """Return a member of a tar archive as anybody may write it."""
+    """Return a member of a tar archive with any header."""
     info = tarfile.TarInfo(name)
     info.size = len(contents)
     for field, value in fields.items():

@@ -1,4 +1,4 @@
-"""Checking a store: what is damaged is found and named, and what is not damaged is not (BK9)."""
+"""Tests that a check of a store finds and names all damage and nothing else (BK9)."""
 
 from collections.abc import Awaitable, Callable
 

@@ -38,7 +38,7 @@ def test_fuzz_rows(data: bytes) -> None:
 
 
 def member(name: str, contents: bytes = b"", **fields: object) -> bytes:
-    """Return a member of a tar archive as anybody may write it."""
+    """Return a member of a tar archive with any header."""
     info = tarfile.TarInfo(name)
     info.size = len(contents)
     for field, value in fields.items():

@@ -400,7 +400,7 @@ async def test_a_part_of_the_chain(one_store: Store, lines: list[bytes]) -> None
     )
 )
 def test_fuzz_exports(lines: list[bytes]) -> None:
-    """Any lines are an export, or broken."""
+    """Any lines are a valid export or raise the error for a broken one."""
     with pytest.raises(AuditChainBroken):
         verify_export(lines, node_did=NODE.did)
 
@@ -408,7 +408,7 @@ def test_fuzz_exports(lines: list[bytes]) -> None:
 @fuzzed()
 @given(st.binary(max_size=80))
 def test_fuzz_rows(value: bytes) -> None:
-    """Any bytes are a row, or damaged."""
+    """Any bytes are parsed as a row or raise RecordDamaged."""
     for parse in (audit_record_of, evidence_inputs_of):
         try:
             parse(Record(value, b""))

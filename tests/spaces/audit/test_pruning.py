@@ -209,7 +209,7 @@ async def test_exports_that_are_noted_at_once_all_count(
 async def test_a_damaged_head_stops_the_cut(
     store: Store, entropy: CountingEntropy, damage: bytes
 ) -> None:
-    """Nothing is cut by a head that does not decode."""
+    """A malformed chain head stops the pruning."""
     await days_of_records(store, entropy, days=2)
     await store.commit(Commit(puts=(Put(audit_head_key(5), damage),)))
     with pytest.raises(RecordDamaged):

@@ -1,5 +1,4 @@
-"""How long receipts and documents are kept: receipts by their age, documents as long as a receipt
-refers to them."""
+"""Tests of how long receipts and documents are kept."""
 
 import hashlib
 
@@ -72,7 +71,7 @@ async def test_receipts_go_by_age(store: Store, entropy: CountingEntropy) -> Non
 async def test_a_long_history_is_swept_in_rounds(
     one_store: Store, entropy: CountingEntropy
 ) -> None:
-    """A network with more old receipts than a round removes, before one with none."""
+    """A sweep removes a long history of receipts in several rounds."""
     for at in range(600):
         put = receipt_put(NETWORKS[0], b"%d" % at, at=NOW + at / 1000, entropy=entropy)
         assert isinstance(await one_store.commit(Commit(puts=(put,))), Committed)

@@ -203,7 +203,7 @@ async def test_parties_find_their_delegations(one_store: Store) -> None:
 
 
 async def test_a_place_is_where_the_row_stands(one_store: Store) -> None:
-    """A page returns the place of each row, by which the row is found again."""
+    """A page returns each row's place, by which the row can be found again."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     place = sort_key_of(known.delegation)

@@ -289,7 +289,7 @@ async def test_bound_of_one_owner(admitted: Store, mode: HostingPolicy) -> None:
 
 @EVERY_MODE
 async def test_bound_of_the_store(admitted: Store, mode: HostingPolicy) -> None:
-    """No more spaces than the store's total (ST15)."""
+    """The store hosts no more spaces than its total limit (ST15)."""
     policy = mode._replace(total=3)
     activated, skipped = await host(admitted, grant(host=("a", "b", "c", "d")), policy)
     assert activated == ["a", "b", "c"]

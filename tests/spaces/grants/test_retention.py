@@ -1,4 +1,4 @@
-"""Delegations that leave: when, with what, and how they are counted."""
+"""Tests of when delegations are removed, with which rows, and how they are counted."""
 
 from msgspec.structs import replace
 from space_grants import DAY_S, NOW, OWNER, WALLET, registered, space_text, ucan
@@ -150,7 +150,7 @@ async def test_two_sweeps_count_once(one_store: Store) -> None:
 
 
 async def test_a_bound_on_one_signer_is_exact(one_store: Store) -> None:
-    """The commit that would go over the bound is refused."""
+    """A commit that would exceed a signer's limit of delegations is refused."""
     for nonce, expected in (("a", Committed), ("b", Committed), ("c", Refused)):
         granted = registered(ucan(KV, nonce=nonce))
         puts = registration_puts(granted)

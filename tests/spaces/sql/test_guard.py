@@ -1,4 +1,4 @@
-"""The guard: what a single statement may do, and with which right."""
+"""Tests of the guard, which decides what a single statement may do with which right."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +71,7 @@ def answer(
     ],
 )
 def test_some_statements_are_never_allowed(connection: Connection, sql: str) -> None:
-    """These statements are refused with their text, whatever the rights (SQ8)."""
+    """The guard refuses these statements whatever the caller's rights (SQ8)."""
     assert answer(connection, sql, ALL) == (f"Permission denied: Statement type not allowed: {sql}")
 
 
@@ -174,7 +174,7 @@ def test_paths_of_the_node_are_not_shown(connection: Connection) -> None:
     "sql", ["SELECT 1; SELECT 2", "SELECT 1; DROP TABLE notes", "PRAGMA page_count; SELECT 1"]
 )
 def test_a_text_is_one_statement(connection: Connection, sql: str) -> None:
-    """A second statement is refused before the first one runs (SQ7)."""
+    """A text with two statements is refused before the first one runs (SQ7)."""
     assert (
         answer(connection, sql, ALL) == "Invalid statement: Exactly one SQL statement is required"
     )

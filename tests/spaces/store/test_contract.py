@@ -73,7 +73,7 @@ async def test_a_walk_ends_at_a_page_that_names_no_end() -> None:
 
 
 async def test_read_sees_acknowledged_commit(store: Store) -> None:
-    """A read sees every commit that was acknowledged before it (ST1)."""
+    """A read sees every commit that was acknowledged before the read (ST1)."""
     for count in range(20):
         await put(store, (b"Ka", str(count).encode()))
         assert str(count).encode() == await value(store, b"Ka")
@@ -85,7 +85,7 @@ async def test_absent_row_reads_as_none(store: Store) -> None:
 
 
 async def test_every_put_has_a_new_stamp(store: Store) -> None:
-    """The same value put twice has two stamps of 16 bytes (ST5)."""
+    """Putting the same value twice gives two different stamps of 16 bytes (ST5)."""
     await put(store, (b"Ka", b"same"))
     first = await stamp(store, b"Ka")
     await put(store, (b"Ka", b"same"))
@@ -106,7 +106,7 @@ async def test_tombstone_is_read_with_its_stamp(store: Store) -> None:
 
 
 async def test_tombstone_counts_as_absent(store: Store) -> None:
-    """`expect: absent` holds over a tombstone, not over a value (ST5)."""
+    """The condition `expect: absent` is met by a tombstone, but not by a value (ST5)."""
     await put(store, (b"Ka", None))
     assert isinstance(
         await store.commit(Commit(puts=(Put(b"Ka", b"1", expect=ABSENT),))), Committed
@@ -160,7 +160,7 @@ async def test_absent_mark_refuses(store: Store) -> None:
 
 
 async def test_check_compares_stamps(store: Store) -> None:
-    """A checked row has to exist unchanged."""
+    """A checked row must exist with the expected stamp."""
     await put(store, (b"Na", b"1"))
     check = Check(b"Na", await stamp(store, b"Na"))
     assert isinstance(
@@ -178,7 +178,7 @@ async def test_check_compares_stamps(store: Store) -> None:
 
 
 async def test_refused_writes_nothing(store: Store) -> None:
-    """Neither rows nor counters nor the claim of a refused commit are kept (ST3)."""
+    """A refused commit writes no rows, counters or replay records (ST3)."""
     commit = Commit(
         puts=(Put(b"Ka", b"1", weight_bytes=5, account=b"cA"), Put(b"Kb", b"2")),
         adds=(Add(b"cB", 1),),
@@ -209,7 +209,7 @@ async def test_bound_of_a_counter_is_exact(store: Store) -> None:
 
 
 async def test_racing_adds_stop_at_the_bound(store: Store) -> None:
-    """Of many concurrent commits exactly as many succeed as the limit allows."""
+    """Of many concurrent additions, exactly as many succeed as the counter's limit allows."""
     outcomes = await asyncio.gather(
         *[store.commit(Commit(adds=(Add(b"cA", 1, at_most=7),))) for _ in range(50)]
     )
@@ -235,7 +235,7 @@ async def test_weights_follow_rows(store: Store) -> None:
 
 
 async def test_bound_includes_the_weights_of_the_commit(store: Store) -> None:
-    """A quota is an addition of zero with a limit, and counts the weights of the same commit."""
+    """A counter's limit includes the weights of rows in the same commit."""
 
     def write(weight_bytes: int) -> Commit:
         return Commit(
@@ -265,7 +265,7 @@ async def test_replay_record_is_reported_once(store: Store) -> None:
 
 
 async def test_replay_record_is_exact_among_tasks(store: Store) -> None:
-    """Of many concurrent reads one is the first use."""
+    """Of many concurrent reads with one replay record, one reports the first use."""
     snapshots = await asyncio.gather(*[store.read(replay_record=claim(b"one")) for _ in range(50)])
     assert sum(snapshot.is_first_use is True for snapshot in snapshots) == 1
 
@@ -277,7 +277,7 @@ async def test_read_sees_durable_claims(store: Store) -> None:
 
 
 async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
-    """The commit of an operation writes a replay record of its own, under another key (ST4)."""
+    """A read and its commit write separate replay records for one token (ST4)."""
     assert (await store.read(replay_record=claim(b"one"))).is_first_use is True
     assert isinstance(
         await store.commit(Commit(puts=(Put(b"Ka", b"1"),), replay_record=claim(b"one"))), Committed
@@ -308,8 +308,8 @@ async def test_racing_creations(store: Store) -> None:
 
 
 async def test_commits_are_judged_in_order(store: Store) -> None:
-    """Commits that are sent together see each other: a revocation before a write wins, however they
-    are batched."""
+    """Commits that are sent together are judged in order, so a revocation prevails over a later
+    write."""
     await put(store, (b"L1", LIVE_MARK))
     write = Commit(puts=(Put(b"Ka", b"1"),), live=(b"L1",))
     before, revocation, after = await asyncio.gather(
@@ -331,7 +331,7 @@ async def test_range_is_in_byte_order(store: Store) -> None:
 
 
 async def test_range_begins_after_a_key(store: Store) -> None:
-    """`after` is left out, whether it exists or not."""
+    """A range begins after the key `after`, whether that key exists or not."""
     await put(store, (b"Ka", b"1"), (b"Kc", b"2"), (b"Ke", b"3"))
     wanted = [b"Kc", b"Kb", b"A", b"Z"]
     pages = (await store.read(ranges=[Range(b"K", after=after) for after in wanted])).pages
@@ -368,7 +368,7 @@ async def test_page_ends_at_its_limit(store: Store) -> None:
 
 
 async def test_page_leaves_tombstones_out(store: Store) -> None:
-    """Deleted rows are not returned and do not count towards the limit (ST5)."""
+    """A page omits deleted rows and does not count them (ST5)."""
     await put(store, *[(b"K%d" % at, None if at % 2 else b"v") for at in range(6)])
     page = (await store.read(ranges=(Range(b"K", limit=3),))).pages[0]
     assert [key for key, _ in page.rows] == [b"K0", b"K2", b"K4"]
@@ -451,8 +451,7 @@ async def test_row_leads_to_another(store: Store) -> None:
 
 
 async def test_row_that_leads_nowhere(store: Store) -> None:
-    """Following a row that is absent, deleted or empty, or whose value makes no key, returns
-    nothing."""
+    """Following an absent, deleted or empty row returns nothing."""
     await put(
         store,
         (b"I1", b"x"),
@@ -514,7 +513,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("commit", TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_commit_beyond_a_bound(store: Store, commit: Commit) -> None:
-    """A commit beyond a bound raises and says which bound (ST6)."""
+    """A commit beyond a limit raises an error that names the limit (ST6)."""
     with pytest.raises(CommitTooLarge, match=r"^too many [a-z ]+: \d+, at most \d+ are allowed$"):
         await store.commit(commit)
 
@@ -534,13 +533,13 @@ INVALID = {
 
 @pytest.mark.parametrize("commit", INVALID.values(), ids=INVALID)
 async def test_commit_that_makes_no_sense(store: Store, commit: Commit) -> None:
-    """A commit that contradicts itself raises."""
+    """A commit that contradicts itself raises an error."""
     with pytest.raises(CommitInvalid):
         await store.commit(commit)
 
 
 async def test_read_beyond_a_bound(store: Store) -> None:
-    """A read beyond the bounds raises."""
+    """A read beyond a limit raises an error."""
     with pytest.raises(CommitTooLarge):
         await store.read([b"K"] * 9000)
     with pytest.raises(CommitTooLarge):
@@ -576,8 +575,7 @@ async def test_closed_store_is_unavailable(store: Store) -> None:
 
 
 async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store) -> None:
-    """A commit that a closing store acknowledges is stored. Any other raises that its outcome is
-    unknown."""
+    """A commit in flight while the store closes is either stored or raises an unknown outcome."""
     await store.commit(Commit(puts=(Put(b"Ka", b"connected"),)))
     asked = [
         asyncio.create_task(store.commit(Commit(puts=(Put(b"Kb%02d" % at, b"1"),))))

@@ -38,7 +38,7 @@ ACKNOWLEDGED_BEFORE_KILL = 250
 
 
 class Load:
-    """Writers that record what was acknowledged. Each commit writes two rows and counts one."""
+    """Concurrent writers that record each acknowledged commit."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -72,8 +72,7 @@ class Load:
 
 @pytest.mark.slow
 async def test_killed_storekeeper_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    """After any number of SIGKILLs under load each commit was written exactly once, and
-    completely."""
+    """After repeated SIGKILLs under load, each commit was written exactly once and completely."""
     with StorekeeperProcess(tmp_path / "data") as keeper:
         store = connect_lmdb(keeper.folder)
         load = Load(store)
@@ -141,8 +140,7 @@ async def test_without_a_storekeeper_commits_are_unavailable_and_reads_go_on(
 async def test_failed_write_ends_the_storekeeper(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """When the disk refuses pages, nothing is acknowledged. The process logs what failed, once, and
-    ends with an error."""
+    """A storekeeper that cannot write acknowledges nothing, logs the failure once and exits."""
     with StorekeeperProcess(tmp_path / "data", file_limit=256 * 1024) as keeper:
         store = connect_lmdb(keeper.folder)
         acknowledged = 0
@@ -194,8 +192,8 @@ async def test_outsider_on_the_socket(tmp_path: Path) -> None:
 
 
 async def test_commit_that_no_worker_checked_is_judged_alone(tmp_path: Path) -> None:
-    """The storekeeper rejects unchecked commits that exceed the contract's limits, and writes the
-    others."""
+    """The storekeeper rejects commits beyond the contract's limits even if no worker checked
+    them."""
     commits = [
         Commit(puts=(Put(key, key),) * times) for key, times in ((b"Ka", 1), (b"Kb", 2), (b"Kc", 1))
     ]
@@ -243,7 +241,7 @@ async def test_full_store_still_reads_and_revokes(folder_kind, tmp_path: Path) -
 async def test_full_disk_is_reported_apart_from_a_bound_of_the_store(
     folder_kind, tmp_path: Path
 ) -> None:
-    """With less free disk space than the reserve nothing is written."""
+    """The store writes nothing while free disk space is below the reserve."""
     with folder_kind(tmp_path / "data", reserve_bytes=1 << 60) as engine:
         store = engine()
         with pytest.raises(StoreFull):
@@ -319,7 +317,7 @@ async def test_replay_records_of_another_boot_are_forgotten(tmp_path: Path) -> N
 
 
 class DeafLine:
-    """A proxy between a worker and the storekeeper that drops the first replies together with their
+    """A proxy between a worker and the storekeeper that loses the first replies and their
     connection."""
 
     def __init__(self, storekeeper: Path, lost_answers: int) -> None:
@@ -377,8 +375,8 @@ async def test_lost_answer_is_settled(tmp_path: Path, replay_record: ReplayRecor
 
 
 async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) -> None:
-    """If a storekeeper ends between accepting a connection and reading from it, the commit reaches
-    the next one."""
+    """If a storekeeper ends before it reads a connection, the commit is sent to the next
+    storekeeper."""
     place = tmp_path / "line"
     with StorekeeperProcess(tmp_path / "d") as keeper, socket.socket(socket.AF_UNIX) as ending:
         ending.bind(str(place))
@@ -399,7 +397,7 @@ async def test_line_that_is_lost_while_it_is_made_is_made_again(tmp_path: Path) 
 
 
 async def test_lost_refusal_is_judged_again(tmp_path: Path) -> None:
-    """A refusal leaves no row, so a commit whose refusal was lost is refused again."""
+    """A commit whose refusal was lost is refused again."""
     with StorekeeperProcess(tmp_path / "d") as keeper:
         line = DeafLine(keeper.folder / "store.sock", lost_answers=1)
         async with line.at(tmp_path / "line") as place:

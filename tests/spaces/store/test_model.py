@@ -100,7 +100,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Draft:
-    """A commit before its stamps are known: `now` is the stamp that the row has at that time."""
+    """A commit whose expected stamps are filled in when it is sent."""
 
     puts: list[tuple[bytes, bytes | None, str, int, bytes | None]]
     live: list[bytes]
@@ -153,7 +153,7 @@ drafts = st.builds(
 
 
 class Runs:
-    """One store of each kind for all examples; each example finds it empty of its own keys."""
+    """One store of each engine for all examples, each of which uses keys of its own."""
 
     def __init__(self, store: Store, runner: asyncio.Runner) -> None:
         self.store = store
@@ -201,8 +201,7 @@ def under(prefix: bytes, commit: Commit) -> Commit:
 )
 @given(st.lists(drafts, max_size=12))
 def test_store_follows_the_model(runs: Runs, listed: list[Draft]) -> None:
-    """Any sequence of commits is accepted, refused, stored and counted as in the model, and pages
-    and links return its rows."""
+    """Any sequence of commits has the same outcomes and rows in the store as in the model."""
     runs.runner.run(follow(runs.store, runs.prefix(), listed))
 
 
@@ -244,8 +243,7 @@ async def follow(store: Store, prefix: bytes, listed: list[Draft]) -> None:
 def test_pages_of_any_size_equal_the_whole(
     runs: Runs, names: set[bytes], deleted: set[int], limit: int, prefix: bytes
 ) -> None:
-    """Pages that each start after the last key of the one before return every live row once, in
-    order."""
+    """Pages of any size together return every live row once, in order."""
     rows = [(name, None if at in deleted else name) for at, name in enumerate(sorted(names))]
     runs.runner.run(page_through(runs.store, runs.prefix(), rows, limit, prefix))
 

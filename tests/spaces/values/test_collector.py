@@ -24,7 +24,7 @@ BODY = b"never committed" * 10_000
 
 
 async def test_collector_removes_what_nobody_refers_to(bench: Bench) -> None:
-    """The record of a body without references goes at once, its file an hour later."""
+    """The collector deletes an unreferenced body's record at once and its file an hour later."""
     await bench.write(Write("a", LARGE))
     head = await bench.head("a")
     assert head is not None
@@ -44,8 +44,7 @@ async def test_collector_removes_what_nobody_refers_to(bench: Bench) -> None:
 
 
 async def test_collector_leaves_what_came_back(bench: Bench) -> None:
-    """A body that was put again before the collector came has a new file, and the collector leaves
-    it."""
+    """The collector keeps a body that was put again before its record was deleted."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("a", None))
     await bench.write(Write("a", LARGE))
@@ -56,7 +55,7 @@ async def test_collector_leaves_what_came_back(bench: Bench) -> None:
 
 
 async def test_collector_finds_nothing_twice(bench: Bench) -> None:
-    """Work that is done stays done, and work of later waits."""
+    """Repeating a collection deletes nothing more, and later work stays queued."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("a", None))
     assert await collect(bench.store, bench.files, now=NOW - 1, entropy=bench.entropy) == 0
@@ -69,14 +68,13 @@ async def orphans(bench: Bench, now: float) -> int:
 
 
 def age(bench: Bench) -> None:
-    """Let every file have been written at NOW."""
+    """Set the modification time of every file to NOW."""
     for place in bench.names():
         os.utime(place, (NOW, NOW))
 
 
 async def test_orphans_go_after_a_day(bench: Bench) -> None:
-    """Files that no record names go an hour after they were found a day old; named ones and young
-    ones stay."""
+    """The sweep deletes a file without a record an hour after finding it a day old."""
     await bench.write(Write("a", LARGE))
     await bench.plan(Write("b", BODY))
     age(bench)
@@ -92,7 +90,7 @@ async def test_orphans_go_after_a_day(bench: Bench) -> None:
 
 
 async def test_file_of_a_record_that_came_back_goes(bench: Bench) -> None:
-    """A body that is put again while its record is on its way out leaves no old file behind."""
+    """A body that is put again while its record is being deleted leaves no old file."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("a", None))
     await bench.write(Write("a", LARGE))
@@ -103,7 +101,7 @@ async def test_file_of_a_record_that_came_back_goes(bench: Bench) -> None:
 
 
 async def test_unfinished_bodies_go_after_an_hour(bench: Bench) -> None:
-    """A body that stopped arriving goes; one that still arrives stays, and its put goes on."""
+    """The sweep deletes an unfinished body after an hour without new bytes."""
     staging = bench.values.staging()
     body = await staging.receive(in_pieces(8 * LARGE))
     (place,) = bench.names()
@@ -117,7 +115,7 @@ async def test_unfinished_bodies_go_after_an_hour(bench: Bench) -> None:
 
 
 async def test_nothing_to_sweep(bench: Bench) -> None:
-    """Before the first body there is no folder, and that is no error."""
+    """A sweep before the first body finds no folder and raises no error."""
     assert await orphans(bench, NOW) == 0
     assert await sweep_unfinished(bench.files, now=NOW) == 0
     assert await collect(bench.store, bench.files, now=NOW, entropy=bench.entropy) == 0
@@ -131,8 +129,7 @@ async def counted_bytes(bench: Bench) -> int:
 
 
 async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> None:
-    """All files of bodies together are counted from the commit that names them until they are
-    unlinked, each once."""
+    """The total size of bodies includes each file once, from its commit until its deletion."""
     await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", LARGE[1:]))
     assert await counted_bytes(bench) == 2 * len(LARGE) - 1
     await bench.write(Write("a", None), Write("b", SMALL), Write("c", None))
@@ -151,8 +148,8 @@ async def test_bodies_are_counted_while_their_files_lie_there(bench: Bench) -> N
 
 
 async def test_bodies_are_bounded_together(bench: Bench) -> None:
-    """No body is named beyond the bound, neither at once nor by commits that race; one that is
-    shared costs nothing."""
+    """A commit is refused if it would exceed the total limit of bodies, even among concurrent
+    commits."""
     bench.files.max_bytes = 2 * len(LARGE)
     await bench.write(Write("a", LARGE))
     racing = [await bench.plan(Write(path, LARGE[1:] + path.encode())) for path in "bc"]
@@ -170,8 +167,7 @@ async def test_bodies_are_bounded_together(bench: Bench) -> None:
 
 
 async def test_sharing_put_meets_the_collector(bench: Bench) -> None:
-    """A put that planned to share a body is refused when the collector was faster, and then brings
-    the body itself."""
+    """A put that shares a body is refused if the collector deleted the body first."""
     await bench.write(Write("a", LARGE))
     async with bench.values.staging() as staging:
         sharing = await bench.plan(Write("b", LARGE), staging=staging)
@@ -188,7 +184,7 @@ async def test_sharing_put_meets_the_collector(bench: Bench) -> None:
 
 
 async def test_collector_meets_a_sharing_put(bench: Bench) -> None:
-    """A put that shares a body first keeps the collector from deleting its record."""
+    """The collector keeps a record that a put shared first."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("b", LARGE))
     await bench.write(Write("a", None))
@@ -199,8 +195,7 @@ async def test_collector_meets_a_sharing_put(bench: Bench) -> None:
 
 @pytest.mark.parametrize("swept_before", [False, True], ids=["first sweep", "later sweep"])
 async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: bool) -> None:
-    """A put that named its file a day ago is refused when the orphans were swept meanwhile, and
-    names it anew."""
+    """A put that named its file a day ago is refused if a sweep deleted the file."""
     if swept_before:
         await bench.plan(Write("z", BODY))
         age(bench)
@@ -223,7 +218,7 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, swept_before: 
 
 
 async def test_sweep_sees_what_was_committed_before(bench: Bench) -> None:
-    """A put that committed before the sweep began is seen by it, however old its file."""
+    """A sweep keeps the file of a put that was committed before the sweep began."""
     standing = await bench.plan(Write("a", LARGE))
     age(bench)
     assert isinstance(await bench.commit(standing), Committed)

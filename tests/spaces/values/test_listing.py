@@ -1,4 +1,4 @@
-"""Listing: any page size equals the whole, in byte order, long paths included."""
+"""Tests of listings: pages of any size give the whole list in byte order."""
 
 import asyncio
 import itertools
@@ -38,7 +38,7 @@ async def put(store: Store, *paths: str, space: SpaceId = SPACE) -> None:
 
 
 async def pages(store: Store, query: ListingQuery) -> list[str]:
-    """Every page of a listing, one after another."""
+    """Yield every page of a listing in order."""
     found: list[str] = []
     while True:
         listing = await list_paths(store, query)
@@ -51,7 +51,7 @@ async def pages(store: Store, query: ListingQuery) -> list[str]:
 
 
 async def test_prefix_is_plain(one_store: Store) -> None:
-    """A prefix is one of bytes: neither segments nor wildcards (4.4.4)."""
+    """A prefix is compared by bytes, without segments or wildcards (4.4.4)."""
     await put(one_store, "photos", "photos/a", "photos2/b", "phot", "p%25", "a", "photos/")
     assert await pages(one_store, ListingQuery(SPACE, "photos")) == [
         "photos",
@@ -66,7 +66,7 @@ async def test_prefix_is_plain(one_store: Store) -> None:
 
 
 async def test_order_is_that_of_bytes(one_store: Store) -> None:
-    """Capitals before small letters, and no collation (Q32)."""
+    """Paths are listed in byte order, so capitals come before small letters (Q32)."""
     await put(one_store, "b", "B", "a_c", "a/2", "a/10", "a%25", "ab")
     assert await pages(one_store, ListingQuery(SPACE, limit=3)) == [
         "B",
@@ -93,8 +93,7 @@ async def test_other_spaces_are_not_listed(one_store: Store) -> None:
 
 
 async def test_deleted_paths_are_left_out(one_store: Store) -> None:
-    """Tombstones do not show, and more of them than a read looks at only cost a further read
-    (M31)."""
+    """A listing omits deleted paths, however many there are (M31)."""
     await put(one_store, "a", "b", "c")
     await write(one_store, SPACE, Write("b", None))
     assert Listing(("a",), more=True) == await list_paths(one_store, ListingQuery(SPACE, limit=1))
@@ -102,8 +101,7 @@ async def test_deleted_paths_are_left_out(one_store: Store) -> None:
 
 
 async def test_long_paths_are_listed_whole_and_in_order(one_store: Store) -> None:
-    """Paths of more than 400 bytes share keys by their beginning and still come in byte order, in
-    pages of any size."""
+    """Paths of more than 400 bytes are listed whole and in byte order."""
     paths = [
         LONG,
         *[f"{LONG}{letter}" for letter in "gbfaedc"],
@@ -121,14 +119,14 @@ async def test_long_paths_are_listed_whole_and_in_order(one_store: Store) -> Non
 
 
 async def test_long_paths_may_be_deleted(one_store: Store) -> None:
-    """A tombstone of a long path does not show either."""
+    """A listing omits a deleted long path."""
     await put(one_store, f"{LONG}a", f"{LONG}b")
     await write(one_store, SPACE, Write(f"{LONG}a", None))
     assert [f"{LONG}b"] == await pages(one_store, ListingQuery(SPACE))
 
 
 async def test_first_page_is_read_with_other_things(one_store: Store) -> None:
-    """The first range of a listing joins the read that decides on it."""
+    """The first page of a listing is read together with the rows that decide on access."""
     await put(one_store, "a", "b")
     query = ListingQuery(SPACE, limit=1)
     snapshot = await one_store.read((head_key(SPACE, "a"),), ranges=query.ranges())
@@ -181,8 +179,7 @@ def test_pages_of_any_size_equal_the_whole(
     after: str | None,
     limit: int,
 ) -> None:
-    """Whatever the paths, the prefix, the page size and where one begins: the pages are the sorted
-    list."""
+    """Pages of any size give the sorted list, for any paths and prefix."""
     runner, store = running_store
     space = SpaceId(SPACE.owner, f"example-{next(EXAMPLES)}")
     gone = {path for at, path in enumerate(sorted(paths)) if at in deleted}

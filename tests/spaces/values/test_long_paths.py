@@ -20,7 +20,7 @@ LONG = "x" * 400
 
 
 async def leading(store: Store, space: SpaceId = SPACE) -> set[bytes]:
-    """Every row that says that paths go on."""
+    """Return every index row of long paths."""
     space16 = space_id16(space)
     pages = (await store.read(ranges=(Range(b"K" + space16), Range(b"k" + space16)))).pages
     return {key for page in pages for key, _ in page.rows if is_index_row(key)}
@@ -31,8 +31,8 @@ def expected(paths: set[str], space: SpaceId = SPACE) -> set[bytes]:
 
 
 async def test_rows_come_and_go_with_the_paths(bench: Bench) -> None:
-    """The first path below a beginning brings the rows that lead to it, the last one takes them
-    along."""
+    """The first long path of a group writes its index rows, and deleting the last path removes
+    them."""
     paths = [LONG + "a", LONG + "b", LONG * 2 + "c", LONG * 4]
     for number, path in enumerate(paths, 1):
         await bench.write(Write(path, b""))
@@ -46,8 +46,7 @@ async def test_rows_come_and_go_with_the_paths(bench: Bench) -> None:
 
 
 async def test_a_batch_takes_a_whole_group(bench: Bench) -> None:
-    """Paths that leave in one commit leave nothing behind, also where they make up several
-    groups."""
+    """Deleting all paths of a group in one commit leaves no index row."""
     paths = [LONG + "a", LONG + "b", LONG * 2 + "c", LONG * 2 + "d"]
     await bench.write(*[Write(path, b"") for path in paths])
     assert expected(set(paths)) == await leading(bench.store)
@@ -58,8 +57,7 @@ async def test_a_batch_takes_a_whole_group(bench: Bench) -> None:
 
 
 async def test_a_path_that_comes_while_the_last_one_leaves(bench: Bench) -> None:
-    """A delete that was planned before another path came is refused, so that the path stays in
-    sight."""
+    """A delete is refused if another path joined its group after the delete was planned."""
     await bench.write(Write(LONG + "a", b""))
     leaving = await bench.plan(Write(LONG + "a", None))
     await bench.write(Write(LONG + "b", b""))
@@ -69,7 +67,7 @@ async def test_a_path_that_comes_while_the_last_one_leaves(bench: Bench) -> None
 
 
 async def test_a_path_that_was_planned_before_the_last_one_left(bench: Bench) -> None:
-    """A put brings the rows that lead to its path, whatever was there when it was planned."""
+    """A put writes its path's index rows even if they existed when the put was planned."""
     await bench.write(Write(LONG + "a", b""))
     coming = await bench.plan(Write(LONG + "b", b""))
     await bench.write(Write(LONG + "a", None))
@@ -79,8 +77,7 @@ async def test_a_path_that_was_planned_before_the_last_one_left(bench: Bench) ->
 
 @pytest.mark.parametrize("levels", [1, 2])
 async def test_the_last_two_leave_at_once(bench: Bench, levels: int) -> None:
-    """Of two deletes that were planned side by side the second is refused, so that one of them sees
-    itself the last."""
+    """Of two concurrent deletes of a group's last two paths, the second is refused."""
     for letter in "ab":
         await bench.write(Write(LONG * levels + letter, b""))
     plans = [await bench.plan(Write(LONG * levels + letter, None)) for letter in "ab"]
@@ -90,7 +87,7 @@ async def test_the_last_two_leave_at_once(bench: Bench, levels: int) -> None:
 
 
 async def test_the_last_of_two_groups_leave_at_once(bench: Bench) -> None:
-    """The same one level up: two groups under one beginning lose their last paths side by side."""
+    """Of two concurrent deletes that empty two groups of one parent, the second is refused."""
     paths = [LONG + letter * 400 + "z" for letter in "ab"]
     await bench.write(*[Write(path, b"") for path in paths])
     plans = [await bench.plan(Write(path, None)) for path in paths]
@@ -113,7 +110,7 @@ async def test_paths_are_bounded(bench: Bench) -> None:
 
 
 class CountingStore:
-    """Counts reads, and the rows that they return."""
+    """A store that counts reads and the rows that they return."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -129,7 +126,7 @@ class CountingStore:
 
 @pytest.mark.parametrize("shared", [LONG, LONG * 3])
 async def test_a_page_costs_its_own_length(bench: Bench, shared: str) -> None:
-    """A page in the middle of many long paths reads as many rows as one in a space of ten (M55)."""
+    """A page among many long paths reads as many rows as a page in a space of ten (M55)."""
     few = SpaceId(SPACE.owner, "few")
     costs = []
     for space, count in ((few, 10), (SPACE, 1000)):
@@ -152,8 +149,7 @@ async def test_a_page_costs_its_own_length(bench: Bench, shared: str) -> None:
 
 
 async def test_a_page_of_groups_costs_its_own_length(bench: Bench) -> None:
-    """Where each path lies in a group of its own, a page looks into the groups it lists and one
-    more."""
+    """A page over groups of one path each reads one row per listed group and one more."""
     paths = [f"{number:03}" + "g" * 400 for number in range(200)]
     for start in range(0, 200, 100):
         await bench.write(*[Write(path, b"") for path in paths[start : start + 100]])
@@ -195,8 +191,7 @@ PATHS = st.builds(
 def test_rows_lead_to_what_there_is(
     running: tuple[asyncio.Runner, Bench], steps: list[dict[str, bool]]
 ) -> None:
-    """Whatever is put and deleted together or apart: the rows that lead on are those of the paths
-    that are there."""
+    """After any puts and deletes, the index rows are exactly those of the existing paths."""
     runner, bench = running
     space = SpaceId(SPACE.owner, f"example-{next(EXAMPLES)}")
     there: set[str] = set()

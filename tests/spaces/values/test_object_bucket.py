@@ -1,5 +1,4 @@
-"""Bodies in a bucket, beyond what every place does alike: whose it is, what happens when it is
-away, what is left."""
+"""Tests of bodies in a bucket: its ownership, outages and remaining objects."""
 
 import asyncio
 from pathlib import Path
@@ -25,19 +24,19 @@ BIG = LARGE * 100
 
 @pytest.fixture
 def server() -> S3Server:
-    """The server with the buckets."""
+    """The S3-compatible server with the buckets."""
     return s3_server()
 
 
 @pytest.fixture
 def place(server: S3Server) -> BucketLocation:
-    """An empty place in a bucket."""
+    """An empty prefix in a bucket."""
     return server.new_bucket()
 
 
 @pytest.fixture
 async def bucket(server: S3Server, place: BucketLocation) -> ObjectBucket:
-    """That place, claimed."""
+    """The empty prefix, claimed by a store."""
     bucket = ObjectBucket(place, server.access)
     await bucket.claim(STORE_ID)
     return bucket
@@ -46,7 +45,7 @@ async def bucket(server: S3Server, place: BucketLocation) -> ObjectBucket:
 async def test_place_belongs_to_one_store(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
-    """Nodes of one store share a prefix; another store is refused, and cannot sweep it."""
+    """Nodes of one store share a prefix; the node refuses another store's prefix."""
     await ObjectBucket(place, server.access).claim(STORE_ID)
     other = ObjectBucket(place, server.access)
     with pytest.raises(BodiesElsewhere):
@@ -61,7 +60,7 @@ async def test_place_belongs_to_one_store(
 
 @pytest.mark.parametrize("inner", ["x", "ff", "x/ff/y"])
 async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> None:
-    """A prefix inside or around another store's is refused; one beside it is accepted."""
+    """A prefix inside or around another store's prefix is refused."""
     name = server.new_bucket().bucket
     for first, second in ((f"a/{inner}", "a"), ("b", f"b/{inner}")):
         await ObjectBucket(BucketLocation(name, first), server.access).claim(STORE_ID)
@@ -75,7 +74,7 @@ async def test_place_inside_another_is_refused(server: S3Server, inner: str) -> 
 
 
 async def test_places_that_were_made_inside_each_other_are_reported(server: S3Server) -> None:
-    """Where an earlier version let two in, the inner one neither starts nor sweeps."""
+    """If an earlier version allowed two nested prefixes, the inner store refuses to start."""
     name = server.new_bucket().bucket
     inner = ObjectBucket(BucketLocation(name, "a/b"), server.access)
     await inner.claim(STORE_ID)
@@ -102,7 +101,7 @@ async def test_objects_called_store_that_are_no_markers(server: S3Server) -> Non
 async def test_too_much_below_a_new_place(
     server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where more folders lie below than are looked through, the place is refused."""
+    """A new prefix is refused if more folders are below it than the check reads."""
     monkeypatch.setattr("spaces.values.object_bucket.MOST_FOLDERS", 3)
     name = server.new_bucket().bucket
     bucket = ObjectBucket(BucketLocation(name, "a"), server.access)
@@ -115,7 +114,7 @@ async def test_too_much_below_a_new_place(
 async def test_sweeps_keep_to_names_of_their_own(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
-    """Objects further down or with other names are neither listed as bodies nor removed."""
+    """A sweep ignores objects in deeper folders or with other names."""
     name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     own, others = (
         f"00/{name.file_name}",
@@ -136,7 +135,7 @@ async def test_sweeps_keep_to_names_of_their_own(
 
 
 def test_prefix_inside_what_is_on_its_way() -> None:
-    """A prefix with the segment in which every store above it sweeps is no place."""
+    """A prefix is refused if it contains the segment for unfinished uploads."""
     for prefix in ("incoming", "a/incoming", "incoming/a", "a/incoming/b"):
         with pytest.raises(ValueError, match="incoming"):
             BucketLocation("bodies", prefix)
@@ -146,7 +145,7 @@ def test_prefix_inside_what_is_on_its_way() -> None:
 async def test_two_nodes_share_a_bucket(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
-    """A body that one node stores is read by another."""
+    """One node of a store can read a body that another node stored."""
     other = ObjectBucket(place, server.access)
     for size_bytes in (len(LARGE), PART_BYTES + 1):
         async with Staging(bucket) as staging:
@@ -159,7 +158,7 @@ async def test_two_nodes_share_a_bucket(
 
 
 async def test_name_is_taken_once(bucket: ObjectBucket) -> None:
-    """A body is put where nothing is: what has the name already stays."""
+    """Storing a body under an existing name leaves the existing object unchanged."""
     name = ObjectName(b"s" * 16, bytes(32), b"g" * 16)
     for data, is_taken in ((b"1" * 100, False), (b"2" * 100, True)):
         incoming = await bucket.begin()
@@ -177,8 +176,7 @@ async def test_name_is_taken_once(bucket: ObjectBucket) -> None:
 async def test_memory_of_waiting_bodies_is_bounded(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bodies wait for their names in memory up to a bound; more of them wait in the bucket, and all
-    give it back."""
+    """Unnamed bodies use bounded memory, and further ones wait in the bucket."""
     monkeypatch.setattr("spaces.values.object_bucket._HELD_BYTES", 2 * len(LARGE))
     async with Staging(bucket) as staging:
         bodies = [await staging.receive(in_pieces(LARGE[at:] + bytes(at))) for at in range(3)]
@@ -197,8 +195,8 @@ async def test_memory_of_waiting_bodies_is_bounded(
 async def test_bucket_that_is_away_and_comes_back(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
-    """While the server is away everything about bodies is unavailable; afterwards it works without
-    any help."""
+    """While the bucket's server is down, bodies are unavailable; afterwards they work again without
+    a restart."""
     async with Staging(bucket) as staging:
         small = await staging.receive(in_pieces(LARGE))
         large = await staging.receive(in_pieces(BIG))
@@ -230,7 +228,7 @@ async def test_bucket_that_is_away_and_comes_back(
 async def test_bucket_that_goes_away_while_a_body_is_read(
     server: S3Server, bucket: ObjectBucket
 ) -> None:
-    """A reading that loses its bucket ends with an error, and never as if it were whole."""
+    """A read raises an error if the bucket's server goes down during the read."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
@@ -245,7 +243,7 @@ async def test_bucket_that_goes_away_while_a_body_is_read(
 
 
 async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
-    """A body that is deleted or cut short while it is read is damaged, not unavailable."""
+    """A body that is deleted or truncated during a read raises RecordDamaged."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None
@@ -262,8 +260,7 @@ async def test_body_that_vanishes_is_damaged(bucket: ObjectBucket) -> None:
 
 
 async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket) -> None:
-    """Trying a bucket out passes where everything works and leaves nothing; a bucket that is not
-    there fails it."""
+    """The bucket check passes for a working bucket and fails for a missing one."""
     await bucket.try_out()
     absent = ObjectBucket(BucketLocation("no-such-bucket"), server.access)
     for attempt in (absent.try_out(), absent.claim(STORE_ID)):
@@ -274,13 +271,13 @@ async def test_wrong_bucket_is_found_out(server: S3Server, bucket: ObjectBucket)
 async def test_trying_out_leaves_nothing(
     server: S3Server, place: BucketLocation, bucket: ObjectBucket
 ) -> None:
-    """A trial removes the objects that it wrote."""
+    """The bucket check removes the objects that it wrote."""
     await bucket.try_out()
     assert server.keys(place) == ["store"]
 
 
 def test_credentials_are_not_shown(server: S3Server, place: BucketLocation) -> None:
-    """Neither the access nor the bucket shows the secret."""
+    """The representations of access settings and bucket do not contain the secret key."""
     shown = repr(server.access) + repr(ObjectBucket(place, server.access))
     assert KEY_ID in shown
     assert SECRET_KEY not in shown
@@ -290,7 +287,8 @@ def test_credentials_are_not_shown(server: S3Server, place: BucketLocation) -> N
 
 
 async def test_place_is_recorded_while_there_is_no_body(one_store: Store) -> None:
-    """A store without bodies takes any place, and then no other once it has bodies."""
+    """A store without bodies accepts any place for bodies; a store with bodies accepts only its
+    own."""
     await claim_location(one_store, FOLDER)
     assert await recorded_location(one_store) == FOLDER
     await claim_location(one_store, "s3://a/b")
@@ -303,7 +301,7 @@ async def test_place_is_recorded_while_there_is_no_body(one_store: Store) -> Non
 async def test_moving_needs_the_right_source(
     one_store: Store, one_rows: RowSource, tmp_path: Path, bucket: ObjectBucket
 ) -> None:
-    """A store whose bodies lie in a third place is not moved."""
+    """A move is refused if the store's bodies are neither at its source nor at its target."""
     await claim_location(one_store, "s3://a/b")
     with pytest.raises(BodiesElsewhere):
         await move_bodies(
@@ -325,8 +323,7 @@ async def test_damaged_body_is_not_moved(
     place: BucketLocation,
     bucket: ObjectBucket,
 ) -> None:
-    """A body that is missing or altered stops the move, which goes on where it stopped once the
-    body is back."""
+    """A move stops at a missing or altered body, and continues once the body is restored."""
     bench = Bench(one_store, tmp_path / "bodies")
     await bench.write(
         Write("a", LARGE), Write("b", b"small"), Write("c", LARGE[1:]), Write("d", LARGE)
@@ -366,7 +363,7 @@ async def test_damaged_body_is_not_moved(
 
 
 async def test_cancelling_a_reading_does_no_harm(bucket: ObjectBucket) -> None:
-    """A reading that is cancelled while a range is under way leaves the bucket usable."""
+    """Cancelling a read during a range request leaves the bucket usable."""
     async with Staging(bucket) as staging:
         body = await staging.receive(in_pieces(BIG))
         assert body.file is not None

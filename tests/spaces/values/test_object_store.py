@@ -1,4 +1,4 @@
-"""The common behaviour of all places of bodies: a folder and a bucket."""
+"""Tests of the behaviour that folders and buckets of bodies share."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ STORE_ID = b"i" * 16
 
 @dataclass(frozen=True)
 class Place:
-    """A place of bodies, and how to look at it and spoil what lies there."""
+    """A place for bodies, with functions to inspect and damage its contents."""
 
     objects: ObjectStore
     names: Callable[[], list[str]]
@@ -78,14 +78,14 @@ async def _in_bucket(_folder: Path) -> Place:
 
 @pytest.fixture(params=[_in_folder, _in_bucket], ids=["folder", "bucket"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty place of each kind."""
+    """An empty place of each kind: a folder and a bucket."""
     made: Place = await request.param(tmp_path / "blobs")
     return made
 
 
 @pytest.fixture
 def bench(one_store: Store, place: Place, tmp_path: Path) -> Bench:
-    """Values over an empty store whose bodies go to that place."""
+    """Values over an empty store that keeps bodies in the place under test."""
     bench = Bench(one_store, tmp_path / "unused")
     bench.files = place.objects  # type: ignore[assignment]  # any place of bodies
     bench.values = Values(one_store, place.objects, bench.entropy)
@@ -101,7 +101,7 @@ def made(size_bytes: int) -> bytes:
 
 
 async def kept(place: Place, data: bytes) -> ObjectName:
-    """Keep a body under a name of its own."""
+    """Store a body under a name of its own."""
     incoming = await place.objects.begin()
     async for piece in in_pieces(data, PIECE_BYTES):
         await incoming.append(piece)
@@ -115,7 +115,7 @@ async def kept(place: Place, data: bytes) -> ObjectName:
 
 @pytest.mark.parametrize("size_bytes", SIZES)
 async def test_body_is_what_came(place: Place, size_bytes: int) -> None:
-    """Whatever its size, a body is read as it came, in pieces of a bounded size."""
+    """A stored body is read back unchanged, in pieces of bounded size."""
     data = made(size_bytes)
     name = await kept(place, data)
     async with await place.objects.open(name, size_bytes=size_bytes) as body:
@@ -127,8 +127,7 @@ async def test_body_is_what_came(place: Place, size_bytes: int) -> None:
 
 
 async def test_parts_of_a_body(place: Place) -> None:
-    """A part of a body is what lies there, however it meets the pieces; after closing nothing is
-    read."""
+    """Reading a range returns the same bytes as slicing the whole body."""
     data = made(SIZES[-1])
     name = await kept(place, data)
     body = await place.objects.open(name, size_bytes=len(data))
@@ -149,8 +148,7 @@ async def test_parts_of_a_body(place: Place) -> None:
 
 @pytest.mark.parametrize("size_bytes", [len(LARGE), PART_BYTES + 1])
 async def test_body_has_one_name_at_a_time(place: Place, size_bytes: int) -> None:
-    """A body that is named anew is found under its last name only, and under none when it is
-    discarded."""
+    """A renamed body is found under its new name only, and a discarded body under none."""
     data = made(size_bytes)
     incoming = await place.objects.begin()
     await incoming.append(data)
@@ -169,7 +167,7 @@ async def test_body_has_one_name_at_a_time(place: Place, size_bytes: int) -> Non
 
 
 async def test_bodies_that_are_not_there(place: Place) -> None:
-    """A body that is missing, or has another size than its head says, is damaged."""
+    """Reading a body that is missing or has the wrong size raises RecordDamaged."""
     with pytest.raises(RecordDamaged):
         await place.objects.open(name_for(bytes(32)), size_bytes=1)
     name = await kept(place, LARGE)
@@ -182,7 +180,7 @@ async def test_bodies_that_are_not_there(place: Place) -> None:
 
 
 async def test_last_piece_of_a_damaged_body_is_kept_back(place: Place) -> None:
-    """A body that does not match its digest is never yielded whole (M13)."""
+    """A reader never gets the last piece of a body that does not match its digest (M13)."""
     data = made(3 * PIECE_BYTES + 7)
     name = await kept(place, data)
     place.spoil(name, data[:-1] + bytes((data[-1] ^ 1,)))
@@ -201,8 +199,7 @@ async def _broken(size_bytes: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("size_bytes", [len(LARGE), 3 * PART_BYTES])
 async def test_broken_upload_leaves_nothing(place: Place, size_bytes: int) -> None:
-    """When the pieces end with an error, the error goes on, and neither a body nor a part of one
-    stays."""
+    """An upload that fails leaves no object, and its error is raised."""
     with pytest.raises(ConnectionResetError):
         async with Staging(place.objects) as staging:
             await staging.receive(_broken(size_bytes))
@@ -211,7 +208,7 @@ async def test_broken_upload_leaves_nothing(place: Place, size_bytes: int) -> No
 
 @pytest.mark.parametrize("size_bytes", [len(LARGE), 3 * PART_BYTES])
 async def test_cancelled_upload_leaves_nothing(place: Place, size_bytes: int) -> None:
-    """An upload that is cancelled while it waits leaves neither a body nor a part of one."""
+    """A cancelled upload leaves no complete or partial body."""
     arrived = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -231,7 +228,7 @@ async def test_cancelled_upload_leaves_nothing(place: Place, size_bytes: int) ->
 
 
 async def test_listing_of_old_bodies(place: Place) -> None:
-    """Bodies with a name are listed when they are old enough, and what else lies there never."""
+    """The list of old bodies contains named bodies above the age limit and nothing else."""
     name = await kept(place, LARGE)
     incoming = await place.objects.begin()
     await incoming.append(made(PART_BYTES + 1))
@@ -243,7 +240,7 @@ async def test_listing_of_old_bodies(place: Place) -> None:
 
 
 async def test_unfinished_bodies_are_removed(place: Place) -> None:
-    """A body without a name goes an hour after it was written, and its put fails."""
+    """The sweep deletes an unnamed body an hour after it was written, and its put fails."""
     async with Staging(place.objects) as staging:
         body = await staging.receive(in_pieces(made(PART_BYTES + 1), PIECE_BYTES))
         assert body.file is not None
@@ -255,8 +252,7 @@ async def test_unfinished_bodies_are_removed(place: Place) -> None:
 
 
 async def test_collector_removes_record_then_body(bench: Bench, place: Place) -> None:
-    """The record of a body without references goes first and the body an hour later: who read the
-    head finds it."""
+    """The collector deletes an unreferenced body's record first, and the body an hour later."""
     await bench.write(Write("a", LARGE), Write("b", LARGE))
     head = await bench.head("a")
     assert head is not None
@@ -270,7 +266,7 @@ async def test_collector_removes_record_then_body(bench: Bench, place: Place) ->
 
 
 async def test_orphans_go_after_a_day(bench: Bench, place: Place) -> None:
-    """Bodies that no record names go an hour after they were found a day old; named ones stay."""
+    """The sweep deletes a body without a record an hour after finding it a day old."""
     await bench.write(Write("a", LARGE))
     await bench.plan(Write("b", b"never committed" * 10_000))
     now = time.time()
@@ -292,7 +288,7 @@ async def test_orphans_go_after_a_day(bench: Bench, place: Place) -> None:
 
 
 async def test_put_that_stood_still_meets_the_sweep(bench: Bench, place: Place) -> None:
-    """A put whose orphan was swept meanwhile is refused, names its body anew, and loses nothing."""
+    """A put whose body was swept before the commit is refused, and succeeds with a new name."""
     async with bench.values.staging() as staging:
         standing = await bench.plan(Write("a", LARGE), staging=staging)
         later = time.time() + ORPHAN_AFTER_S + 60
@@ -314,12 +310,12 @@ async def test_put_that_stood_still_meets_the_sweep(bench: Bench, place: Place) 
 
 
 async def test_equal_bodies_of_a_batch_share_one(bench: Bench, place: Place) -> None:
-    """Of two staged bodies with the same bytes one is kept."""
+    """Two bodies of a batch with the same bytes share one object."""
     await bench.write(Write("a", LARGE), Write("b", LARGE))
     assert await bench.references(LARGE) == 2
     assert len(place.names()) == 1
 
 
 async def test_check_of_a_place(place: Place) -> None:
-    """An empty place that can be reached is well."""
+    """The check passes for an empty place that can be reached."""
     await place.objects.check()

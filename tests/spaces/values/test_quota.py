@@ -1,4 +1,4 @@
-"""Which limit is in force, limits of single spaces, and the largest spaces."""
+"""Tests of quotas: the limit that applies, limits of single spaces, and the largest spaces."""
 
 import pytest
 
@@ -46,14 +46,14 @@ def _row(limit_bytes: int) -> Record:
 def test_the_limit_in_force(
     name: str, own: int | None, policy: QuotaPolicy, expected: int | None
 ) -> None:
-    """A public space has the public limit whatever is set (M53); another its own, else the default,
-    if any (M52)."""
+    """A public space has the public limit (M53); another space has its own or the default limit
+    (M52)."""
     record = None if own is None else _row(own)
     assert effective_limit(_space(name), record, policy) == expected
 
 
 async def test_a_limit_is_set_and_taken_away(one_store: Store) -> None:
-    """A limit is a row that is there until it is taken away; a space need not be hosted."""
+    """A limit can be set and removed, even for a space that is not hosted."""
     space = _space("default")
     await one_store.commit(Commit(puts=(override_put(space, 5),)))
     assert override_of((await one_store.read((space_keys(space).override,))).records[0]) == 5
@@ -63,13 +63,13 @@ async def test_a_limit_is_set_and_taken_away(one_store: Store) -> None:
 
 @pytest.fixture(params=[1, 2, 1024], ids=lambda rows: f"{rows} rows at once")
 def _steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads page after page, of so many rows."""
+    """Make scans read pages of the given number of rows."""
     monkeypatch.setattr(quota, "_STEP_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("_steps")
 async def test_all_limits_are_reported(one_store: Store) -> None:
-    """Limits are listed by space, at most as many as asked for, and whether there are more."""
+    """The list of limits is sorted by space, and says whether more limits exist."""
     spaces = {_space(name).text: at for at, name in enumerate("abc")}
     await one_store.commit(
         Commit(puts=tuple(override_put(_space(name), at) for at, name in enumerate("abc")))
@@ -94,13 +94,13 @@ async def _host(store: Store, name: str, used_bytes: int, row_bytes: int = 0) ->
 
 
 def name_of(entry: SpaceUsage) -> str:
-    """The name of a space whose size is reported."""
+    """Return the name of a space in the report of sizes."""
     return entry.space_id.rpartition(":")[2]
 
 
 @pytest.mark.usefixtures("_steps")
 async def test_the_largest_spaces_come_first(one_store: Store) -> None:
-    """Spaces are told by what they hold, empty ones last, and how many there are in all."""
+    """The largest spaces are listed first, with the total number of spaces."""
     for name, used_bytes in {"a": 5, "b": 0, "c": 9, "d": 7}.items():
         await _host(one_store, name, used_bytes)
     await one_store.commit(Commit(adds=(Add(space_keys(_space("never-hosted")).usage, 99),)))
@@ -119,7 +119,7 @@ async def test_the_largest_spaces_come_first(one_store: Store) -> None:
 
 @pytest.mark.usefixtures("_steps")
 async def test_rows_make_a_space_large_too(one_store: Store) -> None:
-    """The rows of values count when spaces are ordered by size, also without bodies (M54)."""
+    """The order by size includes the rows of values, even without bodies (M54)."""
     for name, (used_bytes, row_bytes) in {
         "a": (5, 1),
         "b": (0, 8),

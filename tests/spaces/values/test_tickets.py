@@ -1,4 +1,4 @@
-"""Tickets of signed URLs: what is kept of them, and how they go."""
+"""Tests of the tickets of signed URLs: their stored rows and their expiry."""
 
 from tests_support import CountingEntropy
 
@@ -41,7 +41,7 @@ async def _kept(store: Store, ticket: bytes) -> Ticket | None:
 async def test_a_ticket_is_found_by_itself_alone(
     one_store: Store, entropy: CountingEntropy
 ) -> None:
-    """A ticket has 32 bytes, leads to what it gives, and stands nowhere in the store (Q24)."""
+    """A ticket of 32 bytes leads to its value and is not stored itself (Q24)."""
     ticket = await _keep(one_store, entropy, NOW + 300)
     assert len(ticket) == TICKET_BYTES
     assert await _kept(one_store, ticket) == _said()
@@ -51,14 +51,13 @@ async def test_a_ticket_is_found_by_itself_alone(
 
 
 def test_no_row_is_no_ticket() -> None:
-    """A row that is absent or deleted says nothing."""
+    """An absent or deleted ticket row leads to no value."""
     assert ticket_of(None) is None
     assert ticket_of(Record(None, bytes(16))) is None
 
 
 async def test_expired_tickets_go_an_hour_later(one_store: Store, entropy: CountingEntropy) -> None:
-    """The sweep takes what expired an hour ago, some at a time, and nothing else, however often it
-    runs."""
+    """The sweep deletes tickets an hour after their expiry, in bounded steps."""
     old = [await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S - 61 - at) for at in range(5)]
     young = await _keep(one_store, entropy, NOW - KEPT_AFTER_EXPIRY_S + 61)
     assert [True, True, False, False] == [

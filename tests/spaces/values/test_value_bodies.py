@@ -1,5 +1,4 @@
-"""Bodies on their way: taken in piece by piece, cleared away when nothing came of them, read piece
-by piece."""
+"""Tests of value bodies: uploading, cleaning up after failures, and reading in pieces."""
 
 import asyncio
 import os
@@ -47,7 +46,7 @@ Arguments = ParamSpec("Arguments")
 
 
 class CountingThreads(ThreadPoolExecutor):
-    """The threads of a loop, with a count of what was done on them."""
+    """A thread pool that counts the jobs submitted to it."""
 
     steps = 0
 
@@ -58,19 +57,19 @@ class CountingThreads(ThreadPoolExecutor):
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Future[Result]:
-        """Note a step."""
+        """Count a job and submit it."""
         self.steps += 1
         return super().submit(step, *args, **kwargs)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> ObjectFolder:
-    """An empty folder for bodies."""
+    """An empty folder for body files."""
     return ObjectFolder(tmp_path / "blobs")
 
 
 def left(folder: Path) -> list[Path]:
-    """Return the files in the folder of bodies."""
+    """Return the files that remain in the folder."""
     return [place for place in (folder / "blobs").rglob("*") if place.is_file()]
 
 
@@ -86,8 +85,8 @@ def left(folder: Path) -> list[Path]:
     piece_bytes=st.sampled_from([1000, 4096, 65_536, 262_144, 300_000, 1_000_000]),
 )
 def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) -> None:
-    """Whatever the size and the pieces: digest, size and bytes are those of the whole, inline up to
-    the bound."""
+    """An uploaded body has the digest, size and bytes of the input, whatever the size of its
+    pieces."""
     data = (HUGE * 2)[:size_bytes]
 
     async def check() -> None:
@@ -112,7 +111,7 @@ def test_body_is_what_came(tmp_path: Path, size_bytes: int, piece_bytes: int) ->
 
 
 async def test_broken_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
-    """When the pieces end with an error, the error goes on and no file stays."""
+    """An upload that fails leaves no file, and its error is raised."""
 
     async def broken() -> AsyncIterator[bytes]:
         async for piece in in_pieces(HUGE):
@@ -127,8 +126,7 @@ async def test_broken_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path)
 
 
 async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
-    """An upload that is cancelled while it waits, or while a thread writes, leaves no file and no
-    descriptor."""
+    """A cancelled upload leaves neither a file nor an open descriptor."""
     descriptors = len(os.listdir("/proc/self/fd"))
     arrived = asyncio.Event()
 
@@ -156,7 +154,7 @@ async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["reading", "upload"])
 async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> None:
-    """A body that is cancelled while it is closed, with all threads busy, leaves no descriptor."""
+    """Cancelling the close of a body leaves no open descriptor, even if all threads are busy."""
     threads, go_on = CountingThreads(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     incoming = await files.begin()
@@ -182,7 +180,7 @@ async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> 
 
 
 async def test_full_disk(tmp_path: Path) -> None:
-    """Bodies leave a reserve of free disk alone; what has begun is removed."""
+    """An upload that would use the reserved disk space raises StoreFull and leaves no file."""
     files = ObjectFolder(tmp_path / "blobs", reserve_bytes=1 << 62)
     with pytest.raises(StoreFull):
         async with Staging(files) as staging:
@@ -193,7 +191,7 @@ async def test_full_disk(tmp_path: Path) -> None:
 
 
 async def test_unusable_folder(tmp_path: Path) -> None:
-    """A disk that refuses is an error of ours."""
+    """An unusable data folder raises StoreUnavailable."""
     (tmp_path / "blobs").write_bytes(b"no folder")
     with pytest.raises(StoreUnavailable):
         async with Staging(ObjectFolder(tmp_path / "blobs")) as staging:
@@ -214,7 +212,7 @@ async def test_unusable_folder(tmp_path: Path) -> None:
 async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
     bench: Bench, error: BaseException, stays: bool
 ) -> None:
-    """A named file is removed if its commit wrote nothing, and stays if the outcome is unknown."""
+    """A body's file is removed if the commit wrote nothing, and kept if the outcome is unknown."""
     with pytest.raises(type(error)):
         async with bench.values.staging() as staging:
             await bench.plan(Write("a", LARGE), staging=staging)
@@ -223,7 +221,7 @@ async def test_named_files_stay_only_where_a_commit_may_refer_to_them(
 
 
 async def test_refused_commit_names_its_file_anew(bench: Bench) -> None:
-    """A file has one name at a time, and after a refusal none that a commit knows."""
+    """After a refused commit, a body's file gets a new name for the next commit."""
     async with bench.values.staging() as staging:
         planned = await bench.plan(Write("a", LARGE), staging=staging)
         (first,) = bench.names()
@@ -238,14 +236,14 @@ async def test_refused_commit_names_its_file_anew(bench: Bench) -> None:
 
 
 async def test_equal_bodies_of_a_batch_share_a_file(bench: Bench) -> None:
-    """Of two staged files with the same bytes one is kept."""
+    """Two bodies of a batch with the same bytes share one file."""
     await bench.write(Write("a", LARGE), Write("b", LARGE))
     assert await bench.references(LARGE) == 2
     assert len(bench.names()) == 1
 
 
 def test_inline_body_is_bounded() -> None:
-    """A body at hand that belongs in a file is a mistake of the caller."""
+    """An inline body above the size limit raises ValueError."""
     assert inline_body(b"x" * INLINE_BYTES).size_bytes == INLINE_BYTES
     with pytest.raises(ValueError, match="file"):
         inline_body(b"x" * (INLINE_BYTES + 1))
@@ -261,7 +259,7 @@ async def written(bench: Bench, body: bytes) -> Path:
 
 
 async def test_ranges(bench: Bench) -> None:
-    """A part of a body is what lies there, however it meets the pieces."""
+    """Reading a range returns the same bytes as slicing the whole body."""
     await written(bench, HUGE)
     head = await bench.head("a")
     assert head is not None
@@ -296,7 +294,7 @@ async def test_reading_goes_on_after_the_file_is_gone(bench: Bench) -> None:
 
 
 async def test_last_piece_of_a_damaged_body_is_kept_back(bench: Bench) -> None:
-    """A file that does not hold its body is never handed out whole (M13)."""
+    """A reader never gets the last piece of a damaged body (M13)."""
     place = await written(bench, HUGE)
     head = await bench.head("a")
     assert head is not None
@@ -312,7 +310,7 @@ async def test_last_piece_of_a_damaged_body_is_kept_back(bench: Bench) -> None:
 
 
 def knows_how_not_to_wait(place: Path) -> bool:
-    """Tell whether the file system says what it has in memory."""
+    """Return whether the file system supports reads without waiting (RWF_NOWAIT)."""
     try:
         with place.open("rb") as stream:
             return os.preadv(stream.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
@@ -324,8 +322,7 @@ def knows_how_not_to_wait(place: Path) -> bool:
 async def test_what_is_in_memory_is_read_without_a_thread(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, waits: bool
 ) -> None:
-    """A body that the kernel has is read on the loop, and others get their turns; else each piece
-    takes a thread."""
+    """A body in the page cache is read on the event loop; any other piece is read in a thread."""
     place = await written(bench, HUGE)
     if not (waits or knows_how_not_to_wait(place)):
         pytest.skip("this file system does not say what it has in memory")
@@ -356,7 +353,7 @@ async def test_what_is_in_memory_is_read_without_a_thread(
 
 
 async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench) -> None:
-    """However many bodies are read, a short request waits for one piece only."""
+    """However many bodies are being read, a short request waits for only one piece."""
     place = await written(bench, HUGE)
     if not knows_how_not_to_wait(place):
         pytest.skip("this file system does not say what it has in memory")
@@ -393,8 +390,7 @@ async def test_many_readings_read_one_piece_in_a_round_of_the_loop(bench: Bench)
 
 @pytest.mark.parametrize("damage", ["missing", "short", "shrinks"])
 async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
-    """A file that is missing, or shorter than its head says, before or while it is read, is an
-    error."""
+    """Reading a file that is missing or too short raises an error."""
     place = await written(bench, HUGE)
     head = await bench.head("a")
     assert head is not None
@@ -411,7 +407,7 @@ async def test_files_that_are_not_whole(bench: Bench, damage: str) -> None:
 
 
 async def test_bodies_on_their_way_hold_a_bounded_memory(files: ObjectFolder) -> None:
-    """A body beyond the memory limit of all operations is refused; ended ones free their part."""
+    """A body beyond the memory limit of all uploads is refused until other uploads end."""
     intake = Intake(2 * PIECE_BYTES)
     async with Staging(files, intake) as first, Staging(files, intake) as second:
         await first.receive(in_pieces(HUGE))  # most of it lies on the disk
@@ -431,7 +427,7 @@ async def test_bodies_on_their_way_hold_a_bounded_memory(files: ObjectFolder) ->
 async def test_long_bodies_wait_for_long_steps_where_there_is_room(
     files: ObjectFolder, others_bytes: int, step_bytes: int
 ) -> None:
-    """A long body holds up to 1 MiB of memory while others hold little, and 256 KiB otherwise."""
+    """An upload may buffer up to 1 MiB while others need little memory, and 256 KiB otherwise."""
     intake = Intake()
     intake.take(others_bytes)
     held: list[int] = []
@@ -448,7 +444,7 @@ async def test_long_bodies_wait_for_long_steps_where_there_is_room(
 
 
 async def test_short_pieces_take_little_more_memory_than_their_bytes(files: ObjectFolder) -> None:
-    """A client that sends two bytes at a time does not make the node keep an object for each."""
+    """A client that sends two bytes at a time uses little more memory than its bytes."""
 
     async def short() -> AsyncIterator[bytes]:
         for number in range(50_000):
@@ -469,7 +465,7 @@ async def test_short_pieces_take_little_more_memory_than_their_bytes(files: Obje
 
 
 async def test_any_number_of_pieces_is_written_at_once(files: ObjectFolder) -> None:
-    """More pieces than the kernel takes in one call are written all the same."""
+    """A body with more pieces than one system call accepts is written completely."""
     incoming = await files.begin()
     pieces = [number.to_bytes(2, "big") * 100 for number in range(3000)]
     await incoming.append(*pieces)
@@ -484,7 +480,7 @@ async def test_any_number_of_pieces_is_written_at_once(files: ObjectFolder) -> N
 
 @in_own_process
 def test_write_that_ends_early(tmp_path: Path) -> None:
-    """A body that the disk wrote only in part fails and leaves no file."""
+    """An upload fails and leaves no file if the disk writes only a part of it."""
 
     async def kept() -> None:
         async with Staging(ObjectFolder(tmp_path / "blobs")) as staging:
@@ -497,8 +493,7 @@ def test_write_that_ends_early(tmp_path: Path) -> None:
 
 
 async def test_commit_holds_a_bounded_number_of_bytes_inline(files: ObjectFolder) -> None:
-    """Of many bodies that are small enough for a head, those beyond the bound of a commit lie in
-    files (ST6)."""
+    """Small bodies beyond a commit's inline limit are stored in files (ST6)."""
     async with Staging(files) as staging:
         bodies = [
             await staging.keep(b"b" * INLINE_BYTES)

@@ -1,4 +1,4 @@
-"""Values: heads, bodies in rows and in files, references and quota."""
+"""Tests of values: heads, bodies in rows and in files, references and quotas."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ BODIES["large file"] = LARGE
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_body_comes_back(bench: Bench, body: bytes) -> None:
-    """A value is what was put, under the ETag of its bytes, inline or in a file (M1)."""
+    """A value is read back unchanged with the ETag of its bytes, inline or in a file (M1)."""
     plan = await bench.write(Write("a/b", body, {"content-type": "text/plain"}))
     head = await bench.head("a/b")
     assert head is not None
@@ -44,7 +44,7 @@ async def test_body_comes_back(bench: Bench, body: bytes) -> None:
 
 
 async def test_put_replaces_value_and_metadata(bench: Bench) -> None:
-    """A put replaces everything; nothing is merged (M2)."""
+    """A put replaces the value and all its metadata (M2)."""
     await bench.write(Write("a", b"1", {"content-type": "x", "x-tinycloud-meta-a": "1"}))
     plan = await bench.write(Write("a", b"22", {"content-language": "de"}))
     head = await bench.head("a")
@@ -56,8 +56,7 @@ async def test_put_replaces_value_and_metadata(bench: Bench) -> None:
 
 
 async def test_delete_leaves_a_tombstone(bench: Bench) -> None:
-    """A deleted path is told from one never written; deleting the latter is the caller's to refuse
-    (M31)."""
+    """A deleted path differs from a path that was never written (M31)."""
     await bench.write(Write("a", b"1"))
     plan = await bench.write(Write("a", None))
     assert plan.bodies == (None,)
@@ -74,13 +73,13 @@ async def test_delete_leaves_a_tombstone(bench: Bench) -> None:
 
 
 async def test_racing_writes_of_one_path(bench: Bench) -> None:
-    """Of two writes planned on the same read one is refused, so that no reference is ever lost."""
+    """Of two writes that were planned on the same read, the second is refused."""
     plans = [await bench.plan(Write("a", body)) for body in (SMALL, LARGE)]
     assert [Committed, Refused] == [type(await bench.commit(plan)) for plan in plans]
 
 
 async def test_batch_is_written_together(bench: Bench) -> None:
-    """Several paths in one commit, equal bodies among them, count and read as written."""
+    """A batch writes several paths in one commit, also with equal bodies."""
     await bench.write(Write("a", LARGE), Write("b", LARGE), Write("c", SMALL), Write("d", SMALL))
     assert [await bench.body(path) for path in "abcd"] == [LARGE, LARGE, SMALL, SMALL]
     assert await bench.references(LARGE) == 2
@@ -90,8 +89,7 @@ async def test_batch_is_written_together(bench: Bench) -> None:
 
 
 async def test_equal_bodies_share_a_file_within_a_space(bench: Bench) -> None:
-    """A large body under two paths of a space is stored and counted once, in two spaces twice
-    (M10)."""
+    """A large body under two paths of one space is stored and counted once (M10)."""
     await bench.write(Write("a", LARGE))
     await bench.write(Write("b", LARGE))
     assert await bench.references(LARGE) == 2
@@ -103,7 +101,7 @@ async def test_equal_bodies_share_a_file_within_a_space(bench: Bench) -> None:
 
 
 async def test_same_body_again_keeps_its_file(bench: Bench) -> None:
-    """Putting the bytes that are there already changes neither file nor count."""
+    """Putting the same bytes again changes neither the file nor the reference count."""
     await bench.write(Write("a", LARGE))
     plan = await bench.write(Write("a", LARGE, {"content-type": "x"}))
     assert len(plan.plan.puts) == 1
@@ -115,7 +113,7 @@ async def test_same_body_again_keeps_its_file(bench: Bench) -> None:
 
 
 async def test_shared_file_that_is_leaving_refuses_the_commit(bench: Bench) -> None:
-    """A body is shared only while its record stands unchanged."""
+    """A commit that shares a body is refused if the body's record changed."""
     await bench.write(Write("a", LARGE))
     sharing = await bench.plan(Write("b", LARGE))
     await bench.write(Write("a", None))
@@ -126,7 +124,7 @@ async def test_shared_file_that_is_leaving_refuses_the_commit(bench: Bench) -> N
 
 
 async def test_damaged_file_is_reported(bench: Bench) -> None:
-    """A file that does not hold the body of its head is an error, never an answer (M13)."""
+    """Reading a file that does not match its head's digest raises an error (M13)."""
     await bench.write(Write("a", LARGE))
     (place,) = bench.names()
     place.chmod(0o600)
@@ -136,8 +134,7 @@ async def test_damaged_file_is_reported(bench: Bench) -> None:
 
 
 async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
-    """Of many writes at once exactly as many pass as the quota has room for; deletes pass beyond
-    it."""
+    """Of many concurrent writes, exactly as many succeed as the quota allows."""
     plans = [await bench.plan(Write(f"p{at}", b"x" * 100)) for at in range(10)]
     limit = Add(space_keys(SPACE).usage, 0, at_most=350)
     outcomes = await asyncio.gather(*[bench.commit(plan, limit) for plan in plans])
@@ -147,8 +144,7 @@ async def test_quota_is_exact_among_racing_writes(bench: Bench) -> None:
 
 
 async def test_rows_are_charged_apart(bench: Bench) -> None:
-    """Path, metadata and a fixed part of each value count in an account of their own, and are given
-    back (M54)."""
+    """Path, metadata and a fixed size per value are charged to a separate account (M54)."""
     metadata = {"content-type": "t" * 100}
     for path in ("p", "ü" * 20, "p" * 2000):
         for body in (b"", SMALL, LARGE):
@@ -174,7 +170,7 @@ async def test_metadata_is_bounded(bench: Bench) -> None:
 
 
 async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
-    """Header bytes that are not UTF-8 come back as they were decoded."""
+    """Metadata bytes that are not UTF-8 are returned unchanged."""
     metadata = {"content-disposition": "caf\udce9 ü"}
     await bench.write(Write("a", b"", metadata))
     head = await bench.head("a")
@@ -183,14 +179,14 @@ async def test_metadata_that_is_not_utf8(bench: Bench) -> None:
 
 
 async def test_damaged_head_is_reported(bench: Bench) -> None:
-    """A head that does not decode is an error of its own."""
+    """A head that cannot be decoded raises RecordDamaged."""
     await bench.store.commit(Commit(puts=(Put(head_key(SPACE, "a"), b"\x90"),)))
     with pytest.raises(RecordDamaged):
         await bench.head("a")
 
 
 def test_names_of_files() -> None:
-    """A file's name is read back, and anything else is not one."""
+    """A file's name is parsed back to its parts, and any other name is refused."""
     name = ObjectName(b"\x01" * 16, b"\x02" * 32, b"\x03" * 16)
     assert name == parse_file_name(name.file_name)
     for text in (
@@ -204,8 +200,7 @@ def test_names_of_files() -> None:
 
 
 async def test_a_body_in_a_row_is_no_reference_to_an_equal_one_in_a_file(bench: Bench) -> None:
-    """Of equal bodies in one commit only those in files count as references to the file, so that it
-    can be removed."""
+    """An inline body does not count as a reference to an equal body in a file."""
     async with bench.values.staging() as staging:
         staging._inline_free_bytes = 0  # as after many small bodies in one batch
         in_file = await staging.keep(SMALL)

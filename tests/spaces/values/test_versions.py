@@ -1,4 +1,4 @@
-"""Versions of values: what is kept, what goes, and what is counted (ST19, ST20)."""
+"""Tests of versions of values: which are kept, deleted and counted (ST19, ST20)."""
 
 import random
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ LARGE = b"l" * (INLINE_BYTES + 1)
 
 @pytest.fixture
 def keeping(bench: Bench) -> Bench:
-    """Values of which three former ones are kept below `vault/`."""
+    """A store that keeps three former values below `vault/`."""
     bench.values.kept = KEPT
     return bench
 
@@ -91,7 +91,7 @@ class Kept:
 
 @dataclass
 class Model:
-    """The expected contents of a store, in plain lists."""
+    """The expected contents of a store, as plain lists."""
 
     current: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     kept: dict[str, list[Kept]] = field(default_factory=dict)
@@ -196,8 +196,7 @@ async def assert_equal(bench: Bench, model: Model) -> None:
 async def test_versions_equal_a_model(
     keeping: Bench, one_rows: RowSource, seed: int, limit_bytes: int | None
 ) -> None:
-    """After any writes, deletes, purges and sweeps, values, versions, references and counters are
-    those of a plain model, and a check finds nothing (ST19, ST20)."""
+    """After any writes, deletes, purges and sweeps, the store equals a plain model (ST19, ST20)."""
     chance, model, now = random.Random(seed), Model(), NOW
     await ensure_identity(keeping.store, node_did="did:key:z6MkNode", entropy=keeping.entropy)
     for _ in range(40):
@@ -231,8 +230,8 @@ async def test_versions_equal_a_model(
 
 
 async def test_racing_writes_keep_each_value_once(keeping: Bench) -> None:
-    """Of two writes that read the same value one is refused; the next attempt keeps the value that
-    won (ST19)."""
+    """Of two writes that read the same value, one is refused, and its retry keeps the other's value
+    (ST19)."""
     await write(keeping, {"vault/a": LARGE})
     drafts = []
     for body in (b"two", b"three"):
@@ -255,7 +254,7 @@ async def test_racing_writes_keep_each_value_once(keeping: Bench) -> None:
 
 
 async def test_value_that_exceeds_the_commit_is_not_kept(keeping: Bench) -> None:
-    """A batch whose former values do not fit into its commit keeps those that fit (ST20, ST6)."""
+    """A batch keeps as many former values as fit into its commit (ST20, ST6)."""
     body = b"b" * INLINE_BYTES
     values = {f"vault/{at:03}": body for at in range(100)}
     await write(keeping, values)
@@ -267,8 +266,7 @@ async def test_value_that_exceeds_the_commit_is_not_kept(keeping: Bench) -> None
 
 
 async def test_value_that_exceeds_the_space_is_not_kept(keeping: Bench) -> None:
-    """A write that fits the limit of its space succeeds where the former value does not fit beside
-    it, and removes all older versions (ST20)."""
+    """A write succeeds without keeping the former value if both would exceed the quota (ST20)."""
     await write(keeping, {"vault/a": b"1"})
     await write(keeping, {"vault/a": b"x" * 9000})
     assert await numbers(keeping, "vault/a") == [1]
@@ -297,8 +295,7 @@ async def test_row_of_an_earlier_version(keeping: Bench) -> None:
 
 
 async def test_numbers_after_versions_were_off(keeping: Bench) -> None:
-    """Where a path was deleted and written while its versions were not kept, new versions get
-    numbers that no kept version has (ST19)."""
+    """After a period without versions, new versions get numbers that no kept version has (ST19)."""
     await write(keeping, {"vault/a": b"1"})
     await write(keeping, {"vault/a": b"2"})
     keeping.values.kept = {}
@@ -313,8 +310,7 @@ async def test_numbers_after_versions_were_off(keeping: Bench) -> None:
 
 
 async def test_sweep_of_a_path_that_left_nothing(keeping: Bench) -> None:
-    """Where a purge and the end of its tombstone left no row of a path, the sweep goes on with the
-    other paths (ST5, ST20)."""
+    """A sweep continues with other paths if a purge left no row of one path (ST5, ST20)."""
     place = versions_prefix(x16(SECRETS.text), "vault/gone")[1:]
     task = f"{SECRETS.text}\nvault/gone".encode()
     await commit_puts(keeping.store, Put(VERSION_DUE_PREFIX + micros8(NOW) + place, task))

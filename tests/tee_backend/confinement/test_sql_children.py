@@ -15,7 +15,8 @@ from tee_backend.confinement.sql_children import confine_sql_child
 
 
 def _outcomes(folder: Path, attempts: dict[str, Callable[[], object]]) -> dict[str, str]:
-    """Fork a confined child that makes each attempt, and return `done` or its error by name."""
+    """Fork a confined child that makes each attempt, and return `done` or an error name for
+    each."""
     parent, (reading, writing) = os.getpid(), os.pipe()
     child = os.fork()
     if child == 0:

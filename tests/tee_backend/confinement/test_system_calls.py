@@ -126,7 +126,7 @@ _NEEDED = {
 
 
 def _judged(code: bytes, architecture: int, number: int, first: int = 0, second: int = 0) -> int:
-    """Evaluate a BPF program on a call as the kernel would."""
+    """Return the verdict of a BPF program on a call, as the kernel would evaluate it."""
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, architecture, 0, first, second, 0, 0, 0, 0)
     instructions, at, held = list(struct.iter_unpack("<HBBI", code)), 0, 0
     while True:
@@ -143,13 +143,13 @@ def _judged(code: bytes, architecture: int, number: int, first: int = 0, second:
 
 @pytest.fixture(params=list(COLUMNS))
 def machine(request: pytest.FixtureRequest) -> str:
-    """Each machine that has a filter."""
+    """The machine architectures that have a filter."""
     return str(request.param)
 
 
 @pytest.fixture(params=list(_LISTS))
 def allowed(request: pytest.FixtureRequest) -> CallList:
-    """Each list of calls."""
+    """The lists of allowed system calls."""
     return _LISTS[request.param]
 
 
@@ -159,7 +159,7 @@ def _numbers_of(machine: str, calls: dict[str, tuple[int | None, ...]]) -> set[i
 
 
 def test_a_call_that_is_not_listed_does_not_exist(machine: str, allowed: CallList) -> None:
-    """RN180, RN181, RN182: each other number fails with ENOSYS, those of x32 too."""
+    """RN180, RN181, RN182: every system call that is not listed fails with ENOSYS."""
     architecture, code = _ARCHITECTURES[machine], program(allowed, machine)
     listed = {NUMBERS[name][COLUMNS[machine]]: name for name in allowed.calls}
     for number in range(1024):
@@ -174,14 +174,14 @@ def test_a_call_that_is_not_listed_does_not_exist(machine: str, allowed: CallLis
 
 
 def test_what_no_child_may_do(machine: str, allowed: CallList) -> None:
-    """RN180: calls that attacks use are in no list, also not while a child starts."""
+    """RN180: system calls that attacks need are in no list."""
     architecture, code = _ARCHITECTURES[machine], program(allowed, machine)
     for number in _numbers_of(machine, dict(_NEVER)):
         assert _judged(code, architecture, number) == _ENOSYS, number
 
 
 def test_what_a_ready_child_may_no_longer_do(machine: str) -> None:
-    """RN181: once it is ready, a child opens and changes no file, and keeps its filter."""
+    """RN181: a ready child can neither open nor change files, nor remove its filter."""
     architecture = _ARCHITECTURES[machine]
     open_at = {"x86_64": (2, 257), "aarch64": (56,)}[machine]
     for allowed in (RUN_CHILD, COMPILE_CHILD, BODY_CHILD):
@@ -192,7 +192,7 @@ def test_what_a_ready_child_may_no_longer_do(machine: str) -> None:
 
 
 def test_what_every_child_needs(machine: str, allowed: CallList) -> None:
-    """RN180, RN181: memory, signals, time and the connection stay usable."""
+    """RN180, RN181: memory, signals, time and the connection remain usable."""
     architecture, code = _ARCHITECTURES[machine], program(allowed, machine)
     for number in _numbers_of(machine, dict(_NEEDED)):
         assert _judged(code, architecture, number) == _ALLOW, number
@@ -200,7 +200,7 @@ def test_what_every_child_needs(machine: str, allowed: CallList) -> None:
 
 @pytest.mark.parametrize("ready", [RUN_CHILD, COMPILE_CHILD, BODY_CHILD, TASK_CHILD])
 def test_a_ready_child_s_calls_are_allowed_before(ready: CallList) -> None:
-    """RN180: both filters judge a call, so the first one allows what the second one does."""
+    """RN180: the first filter allows every system call that the second filter allows."""
     for name, verdict in ready.calls.items():
         if not isinstance(verdict, Refused):
             assert STARTING.calls[name] in (ALLOWED, verdict), name
@@ -236,7 +236,8 @@ def test_processes_and_threads(machine: str) -> None:
 
 
 def test_what_a_task_s_child_may_do(machine: str) -> None:
-    """TG5: it opens, moves and removes files, and is not permitted links, modes and times."""
+    """TG5: a task's child opens, moves and removes files, but may not make links or change
+    modes."""
     column, architecture = COLUMNS[machine], _ARCHITECTURES[machine]
     code = program(TASK_CHILD, machine)
     files = [(257, 56), (437, 437), (263, 35), (264, 38), (316, 276), (258, 34), (77, 46)]
@@ -250,7 +251,7 @@ def test_what_a_task_s_child_may_do(machine: str) -> None:
 
 
 def test_what_an_sql_child_may_do_to_a_descriptor(machine: str) -> None:
-    """An SQL child locks files, and sets no owner whom the kernel signals."""
+    """An SQL child can lock files but cannot make the kernel send signals."""
     architecture, code = _ARCHITECTURES[machine], program(SQL_CHILD, machine)
     fcntl = 72 if machine == "x86_64" else 25
     lock, owner, signalled, flags = 6, 8, 10, 4
@@ -268,7 +269,7 @@ def test_other_architectures(machine: str, allowed: CallList) -> None:
 
 
 def test_every_number_is_used() -> None:
-    """RN180: the table of numbers has no call that is in no list."""
+    """RN180: every system call in the table of numbers is in some list."""
     listed = {name for allowed in _LISTS.values() for name in allowed.calls}
     assert listed == set(NUMBERS)
 
@@ -286,7 +287,7 @@ _NEWER = {"fchmodat2"}
     not all(path.exists() for path, _ in _HEADERS), reason="the kernel's headers are not installed"
 )
 def test_numbers_are_the_kernel_s() -> None:
-    """RN180: the table has the numbers of the kernel's headers."""
+    """RN180: the table contains the numbers of the kernel's headers."""
     x86_64, generic = (dict(re.findall(pattern, path.read_text())) for path, pattern in _HEADERS)
     assert len(NUMBERS) > 100
     for name, (on_x86_64, on_arm64) in NUMBERS.items():

@@ -1,4 +1,4 @@
-"""Versions of values on the wire: who reads and removes them, and how (M56 to M58)."""
+"""Tests of the HTTP interface to versions of values (M56 to M58)."""
 
 import json
 import secrets
@@ -32,7 +32,7 @@ async def ask(owner: Owner, verb: str, version: object, path: str = NAME) -> Rep
 
 
 async def test_version_comes_back(owner: Owner) -> None:
-    """A replaced value is read by its number, with the headers that it was stored with (M56)."""
+    """A client can read a replaced value by its version number, with its original headers (M56)."""
     await owner.invoke(
         ("put", NAME), body=b"one", space="secrets", headers={"X-TinyCloud-Meta-A": "first"}
     )
@@ -50,8 +50,7 @@ async def test_version_comes_back(owner: Owner) -> None:
 
 
 async def test_versions_are_listed(owner: Owner) -> None:
-    """The list has the current value and the former ones, the newest first, with their times
-    (M56)."""
+    """A list of versions has the current and the former values, newest first, with times (M56)."""
     await put(owner, b"one", b"twotwo")
     now = int(owner.clock.now())
     assert json.loads((await ask(owner, "metadata", "all")).body) == [
@@ -75,8 +74,8 @@ async def test_versions_are_listed(owner: Owner) -> None:
 
 
 async def test_deleted_value_is_restored(owner: Owner) -> None:
-    """The versions of a deleted value are listed and read, and a later write continues their
-    numbers (M56)."""
+    """A client can list and read the versions of a deleted value, and a new write continues the
+    numbering (M56)."""
     await put(owner, b"one", b"two")
     await owner.invoke(("del", NAME), space="secrets")
     listed = json.loads((await ask(owner, "metadata", "all")).body)
@@ -87,8 +86,8 @@ async def test_deleted_value_is_restored(owner: Owner) -> None:
 
 
 async def test_version_that_is_not_kept(owner: Owner) -> None:
-    """A version that is gone, or was never written, is refused with those that are kept; the last
-    ten former values are (M56, ST19)."""
+    """A request for a missing version is refused, and the answer lists the last ten versions (M56,
+    ST19)."""
     await put(owner, *[b"%d" % at for at in range(1, 13)])
     kept = ", ".join(map(str, range(2, 13)))
     for number in (1, 99):
@@ -102,8 +101,7 @@ async def test_version_that_is_not_kept(owner: Owner) -> None:
 
 
 async def test_purge(owner: Owner) -> None:
-    """A purge removes a value with all its versions, also one that was deleted before; where
-    nothing is left it is refused as a delete is (M57)."""
+    """A purge removes a value and all its versions, even if the value was deleted before (M57)."""
     headers, remove = {"x-sealspace-purge": "true"}, ("del", NAME)
     await put(owner, b"one", b"two")
     reply = await owner.invoke(remove, headers=headers, space="secrets")
@@ -122,8 +120,7 @@ async def test_purge(owner: Owner) -> None:
 
 @pytest.mark.parametrize("call", ["get", "metadata", "all", "purge"])
 async def test_versions_are_for_the_owner_in_person(owner: Owner, call: str) -> None:
-    """A delegate whom the owner granted every KV ability on the key neither reads nor removes
-    versions (M58)."""
+    """A delegate with every KV ability on a key can neither read nor remove versions (M58)."""
     await put(owner, b"one", b"two")
     delegate = copy(owner)
     delegate.signer = Ed25519Signer(secrets.token_bytes(32))
@@ -162,7 +159,8 @@ MALFORMED: dict[str, tuple[list[str], dict[str, str], str]] = {
 async def test_malformed_headers(
     owner: Owner, verbs: list[str], headers: dict[str, str], text: str
 ) -> None:
-    """A malformed or misplaced header about versions is refused, and nothing is written (M59)."""
+    """A request with a malformed or misplaced version header is refused and writes nothing
+    (M59)."""
     await put(owner, b"one")
     wanted = [(verb, NAME) for verb in verbs]
     reply = await owner.invoke(*wanted, body=b"two", headers=headers, space="secrets")
@@ -174,8 +172,8 @@ async def test_malformed_headers(
 async def test_other_values_meet_their_quota_as_before(
     tmp_path: Path, clock: FixedClock, space: str
 ) -> None:
-    """A value of 1 MB outside the prefixes is rewritten and deleted without versions, and meets the
-    limit of its space exactly at its own bytes, beside versions too (M51, ST20)."""
+    """A value outside the versioned prefixes keeps no versions, and its space may fill to the exact
+    limit (M51, ST20)."""
     http, hosting = Http(port=0, drain_s=0), Hosting(default_quota_bytes=1_200_000)
     async with owner_at(tmp_path, clock, http=http, hosting=hosting) as owner:
         await put(owner, b"v" * 1000, b"w" * 1000)
@@ -193,8 +191,8 @@ async def test_other_values_meet_their_quota_as_before(
 
 
 async def test_versions_do_not_outgrow_the_space(small: Owner) -> None:
-    """Where many small versions take the limit of a space, large values that are written and
-    deleted again do not add to them without end (ST20)."""
+    """In a space full of versions, writing and deleting large values does not grow the stored
+    versions (ST20)."""
     paths = [f"vault/secrets/{at:03}" for at in range(250)]
     for at in range(4):
         token = small.token([("put", path) for path in paths], space="secrets")
@@ -210,7 +208,7 @@ async def test_versions_do_not_outgrow_the_space(small: Owner) -> None:
 
 
 async def test_versions_are_shown_apart(owner: Owner) -> None:
-    """The usage of a space has its values and, apart, its versions (ST20)."""
+    """The usage of a space shows the size of versions separately from the size of values (ST20)."""
     await put(owner, b"one", b"twotwo")
     space = owner.space_named("secrets").text
     more = {f"{space}/space/secrets": "tinycloud.space/info"}
@@ -224,8 +222,7 @@ async def test_versions_are_shown_apart(owner: Owner) -> None:
 
 
 async def test_batch_keeps_all_former_values(owner: Owner) -> None:
-    """A batch over 250 secrets keeps the former value of each, and so does a batch that deletes
-    them (ST6, ST19)."""
+    """A batch that replaces or deletes 250 secrets keeps the former value of each (ST6, ST19)."""
     paths = [f"vault/secrets/{at:03}" for at in range(250)]
     for body in (b"one", b"two"):
         token = owner.token([("put", path) for path in paths], space="secrets")

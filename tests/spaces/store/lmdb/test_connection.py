@@ -1,4 +1,4 @@
-"""A worker's line to a storekeeper that answers late, wrongly or not at all."""
+"""Tests of a worker's connection to a storekeeper that answers late, wrongly or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ class Listener:
         self._writer: asyncio.StreamWriter | None = None
 
     async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Read one connection to its end."""
+        """Read one connection until it ends."""
         self.connections += 1
         self._writer = writer
         frames = FrameReader(MAX_REQUEST_BYTES)

@@ -1,4 +1,4 @@
-"""An environment says which form it has, and one of a form that is not known is left as it is."""
+"""Tests of the format version of an LMDB environment."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Frames between workers and the storekeeper: what goes into one, and that many go through."""
+"""Tests of the frames between workers and the storekeeper, and their size limits."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The record of first uses: exact among processes, while they die, and where there is no room."""
+"""Tests of the record of first uses, with several processes, crashes and full disks."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ print("ready", flush=True)
 
 
 def process(folder: Path, program: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a process that has opened the record and then runs a program."""
+    """Start a process that opens the record and then runs a program."""
     command = [sys.executable, "-P", "-c", _CLAIM + program, str(folder), *arguments]
     started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert started.stdout is not None and started.stdout.readline() == "ready\n"
@@ -193,7 +193,7 @@ def test_a_sweep_without_room_is_made_up_for(
 
 @in_own_process
 def test_no_room_to_begin(tmp_path: Path) -> None:
-    """The record does not open without free space for its file, and opens with it."""
+    """The record opens only if its file has disk space."""
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
         ReplayRecords(tmp_path, BOOT)
     with replay_records(tmp_path) as record:

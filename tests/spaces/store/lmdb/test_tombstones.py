@@ -1,4 +1,4 @@
-"""Deleted rows lie beside the others: nothing meets them that does not ask for them."""
+"""Tests that deleted rows do not affect reads that do not request them."""
 
 import shutil
 from contextlib import closing

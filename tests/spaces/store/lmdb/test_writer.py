@@ -1,4 +1,4 @@
-"""The writer where the environment or the disk has no room."""
+"""Tests of the writer when the environment or the disk is full."""
 
 import resource
 from collections.abc import Iterator

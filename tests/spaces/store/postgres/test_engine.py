@@ -151,7 +151,7 @@ def timed(clock: FixedClock, monkeypatch: pytest.MonkeyPatch) -> Timed:
 
 
 async def after(delay_s: float, what: Awaitable[T]) -> T:
-    """Run something after a delay."""
+    """Run a function after a delay."""
     begun = asyncio.Event()
     asyncio.get_running_loop().call_later(delay_s, begun.set)
     await begun.wait()

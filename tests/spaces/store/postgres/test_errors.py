@@ -44,7 +44,7 @@ def test_states(state: str, group: ErrorGroup) -> None:
     "exc", [TimeoutError(), ConnectionResetError(), asyncpg.InterfaceError("closed")]
 )
 def test_what_no_server_said_leaves_the_outcome_open(exc: Exception) -> None:
-    """The outcome of a statement whose connection broke is unknown."""
+    """A statement whose connection broke has an unknown outcome."""
     assert isinstance(exc, CONNECTION_ERRORS)
     assert error_group_of(exc) is ErrorGroup.LOST
 

@@ -36,15 +36,14 @@ LOST = state("08006")
 
 
 class Database:
-    """A database that gives prepared replies to statements, the last one repeatedly. A reply may be
-    a future."""
+    """A database that replies to statements with prepared replies, the last one repeatedly."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
         self.asked: list[Sequence[Any]] = []
 
     async def run(self, _statement: str, arguments: Sequence[Any]) -> Any:
-        """Answer one statement."""
+        """Reply to one statement."""
         self.asked.append(arguments)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, asyncio.Future):
@@ -71,7 +70,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the time for retries end after the first attempt."""
+    """End the time for retries after the first attempt."""
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_reads, "RECONNECT_WITHIN_S", 0.0)
@@ -79,7 +78,8 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("passing", ["40001", "40P01", OVERTAKEN_STATE, "08006"])
 async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
-    """A rolled-back commit is sent again with the same arguments, so that it happens only once."""
+    """The store sends a rolled-back commit again with the same arguments, so it is written only
+    once."""
     database = Database(state(passing), [(COMMITTED,)])
     assert await commits(database).commit(COMMIT) == Committed()
     assert len(database.asked) == 2
@@ -99,8 +99,7 @@ async def test_commit_that_was_undone_is_sent_again(passing: str) -> None:
     ],
 )
 async def test_commit_without_an_outcome(answers: Sequence[Any], kind: type[StoreError]) -> None:
-    """A full disk is reported as such, unless the commit may have been written. It is not
-    retried."""
+    """A commit that fails on a full disk reports that error, unless it may have been written."""
     database = Database(*answers)
     with pytest.raises(StoreError) as reported:
         await commits(database).commit(COMMIT)
@@ -125,15 +124,15 @@ async def test_counter_that_would_not_fit_refuses() -> None:
     [("40001", StoreBusy), (OVERTAKEN_STATE, StoreBusy), ("08006", StoreUnavailable)],
 )
 async def test_commit_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
-    """A commit that is rolled back repeatedly is StoreBusy; after a lost connection, unknown."""
+    """A commit that is rolled back repeatedly fails with StoreBusy, or with an unknown outcome
+    after a lost connection."""
     with pytest.raises(StoreError) as reported:
         await commits(Database(state(passing))).commit(COMMIT)
     assert type(reported.value) is kind
 
 
 async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time to reconnect starts with the loss of the connection, however long the statement had
-    waited for a lock."""
+    """The time to reconnect starts when the connection is lost, not when the statement began."""
     monkeypatch.setattr(_postgres_commits, "_RETRY_WITHIN_S", 0.0)
     monkeypatch.setattr(_postgres_commits, "RECONNECT_WITHIN_S", PATIENCE_S)
     assert await commits(Database(LOST, LOST, [(COMMITTED,)])).commit(COMMIT) == Committed()
@@ -143,8 +142,8 @@ async def test_commit_that_is_lost_late_is_sent_again(monkeypatch: pytest.Monkey
 async def test_commit_that_waits_for_a_lock_is_sent_again(
     passing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repeated commit that waited for a lock longer than the time for retries is sent once more,
-    and gets an outcome."""
+    """The store repeats a rolled-back commit once more if it waited for a lock longer than the time
+    for retries."""
     held = asyncio.get_running_loop().create_future()
     database = Database(LOST, held, [(ALREADY_APPLIED,)])
     writing = asyncio.create_task(commits(database).commit(COMMIT))
@@ -159,7 +158,7 @@ async def test_commit_that_waits_for_a_lock_is_sent_again(
 async def test_read_that_waits_for_a_lock_is_asked_again(
     passing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A read that waited for a lock longer than the time for retries is repeated once."""
+    """The store repeats a read once if it waited for a lock longer than the time for retries."""
     held = asyncio.get_running_loop().create_future()
     database = Database(held, [])
     reading = asyncio.create_task(reads(database).read((b"Ka",), None, (), None))
@@ -232,7 +231,7 @@ async def test_caller_that_goes_away_leaves_its_commit_under_way() -> None:
     ],
 )
 async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreError]) -> None:
-    """A permanent error is reported to the reader."""
+    """A permanent database error is raised to the reader."""
     with pytest.raises(StoreError) as reported:
         await reads(Database(*answers)).read((b"Ka",), None, (), None)
     assert type(reported.value) is kind
@@ -241,7 +240,7 @@ async def test_read_without_an_answer(answers: Sequence[Any], kind: type[StoreEr
 @pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(("passing", "kind"), [("40P01", StoreBusy), ("08006", StoreUnavailable)])
 async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) -> None:
-    """A read that fails repeatedly is given up."""
+    """The store gives up a read that fails repeatedly."""
     with pytest.raises(StoreError) as reported:
         await reads(Database(state(passing))).read((b"Ka",), None, (), None)
     assert type(reported.value) is kind
@@ -249,7 +248,7 @@ async def test_read_is_not_tried_for_ever(passing: str, kind: type[StoreError]) 
 
 @pytest.mark.parametrize("passing", ["40P01", "40001", "08006"])
 async def test_read_that_was_undone_is_asked_again(passing: str) -> None:
-    """A deadlock or a lost connection is retried without an error for the reader."""
+    """After a deadlock or a lost connection the store repeats the read."""
     database = Database(state(passing), [])
     snapshot = await reads(database).read((b"Ka",), None, (), None)
     assert snapshot.records == (None,)

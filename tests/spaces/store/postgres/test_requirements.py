@@ -29,7 +29,7 @@ def sound_server() -> Iterator[PostgresServer]:
 
 
 async def test_server_that_does_not_sync() -> None:
-    """Each setting with which a server does not sync is an error with a next step."""
+    """The check names each server setting that turns off syncing, with a next step."""
     findings = await examine(postgres_server().new_database())
     assert [text.partition(" is off")[0] for text in wrong(findings)] == [
         "fsync",
@@ -39,7 +39,7 @@ async def test_server_that_does_not_sync() -> None:
 
 
 async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) -> None:
-    """An asynchronous commit setting of the role or the database is found."""
+    """The check finds an asynchronous commit setting of the role or the database."""
     url = sound_server.new_database()
     name = url.partition("@/")[2].partition("?")[0]
     assert wrong(await examine(url)) == []
@@ -48,8 +48,7 @@ async def test_server_that_acknowledges_too_early(sound_server: PostgresServer) 
 
 
 async def test_standbys(sound_server: PostgresServer) -> None:
-    """No standby is a warning. An asynchronous or absent one is an error, and a synchronous one is
-    right."""
+    """The check warns without a standby, and fails for an asynchronous or absent standby."""
     url = sound_server.new_database()
     (alone,) = [finding for finding in await examine(url) if finding.severity != "ok"]
     assert alone.severity == "warn"
@@ -85,7 +84,7 @@ async def _settled(url: str, is_so: object) -> list[str]:
 
 @pytest.mark.parametrize("commit", ["off", "local", "remote_write"])
 def test_standby_that_is_not_waited_for(commit: str) -> None:
-    """Named standbys are not enough: with a setting below `on`, commits do not wait for them."""
+    """The check fails for named standbys if a setting below `on` does not wait for them."""
     settings = {"synchronous_standby_names": "a", "synchronous_commit": commit}
     (found,) = standby_findings(settings, ["sync"])
     assert found.severity == "wrong"
@@ -93,8 +92,7 @@ def test_standby_that_is_not_waited_for(commit: str) -> None:
 
 
 def test_what_may_not_be_seen() -> None:
-    """A role that may not see the state of standbys gets a message. A database without such
-    settings is not judged."""
+    """The check gives a message if its role may not see the state of standbys."""
     settings = {"synchronous_standby_names": "a", "synchronous_commit": "on"}
     (found,) = standby_findings(settings, [None])
     assert found.severity == "warn"
@@ -106,8 +104,7 @@ def test_what_may_not_be_seen() -> None:
 @pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
 @pytest.mark.parametrize("pool_size", [1, 2, 20])
 async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -> None:
-    """A proxy that spreads statements of one connection over several sessions is found, however
-    many it has."""
+    """The check finds a proxy that spreads one connection's statements over several sessions."""
     with pgbouncer(
         postgres_server().new_database(), pool_mode=pool_mode, pool_size=pool_size
     ) as url:
@@ -117,7 +114,7 @@ async def test_proxy_that_pools_by_transaction(pool_mode: str, pool_size: int) -
 
 @needs_pgbouncer()
 async def test_proxy_that_pools_by_session() -> None:
-    """A proxy that keeps one session for each connection is accepted, and the store works through
+    """The check accepts a proxy that keeps one session per connection, and the store works through
     it."""
     with pgbouncer(postgres_server().new_database(), pool_mode="session") as url:
         assert not any("proxy" in text for text in wrong(await examine(url)))

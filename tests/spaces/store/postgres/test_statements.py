@@ -1,4 +1,4 @@
-"""The page about statements says of each one in the code which features it needs, and no more."""
+"""The page about statements lists exactly the database features that each statement needs."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ _ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) ?\|$", re.MULTILINE)
 
 
 def statements() -> dict[str, str]:
-    """Return every statement by the name of the constant or function that has it."""
+    """Return every statement by the name of its constant or function."""
     found: dict[str, str] = {}
     for module in (_postgres_sql, requirements):
         for name, value in vars(module).items():
@@ -71,7 +71,7 @@ def test_every_statement_has_its_row() -> None:
 
 
 def test_every_feature_is_documented() -> None:
-    """The page says of each feature what it means and where both databases promise it."""
+    """The page explains each feature and links to the documentation of both databases."""
     features = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", PAGE, re.MULTILINE)
     assert sorted(features) == sorted(_LOOKS)
 
