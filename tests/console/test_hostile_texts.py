@@ -70,8 +70,8 @@ def hostile(console: ConsolePage, browser: Browser) -> Iterator[ConsolePage]:
 
 
 def visit(console: ConsolePage, places: tuple[str, ...] = PLACES) -> None:
-    """Load the first page and go to the others. Each one shows its contents, and nothing is wider
-    than the page."""
+    """Load the first page and go to the others; check that each shows its contents and fits the
+    window."""
     for place in places:
         console.open(place) if place is places[0] else console.go(place)
         console.run(expect(console.tab.locator("h1, h2").first).to_be_visible())
@@ -445,8 +445,8 @@ _KEEP = """async (record) => {
 
 
 def test_what_is_kept_in_the_browser(hostile: ConsolePage) -> None:
-    """With stored records that no console wrote, or an older one did, the page asks to sign in or
-    shows them as text."""
+    """Stored records of an unknown or older form make the page ask to sign in, or are shown as
+    text."""
     whole = dict.fromkeys(("owner", "kind", "did", "node", "space"), ALL)
     end = {"expiresAt": 4e9, "grants": [], "pins": []}
     hostile.open("node")

@@ -229,8 +229,7 @@ def _is_refused(page: ConsolePage, token: str) -> None:
 def test_CN9_a_link_signs_nobody_in_as_somebody_else(
     browser: Browser, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """A sign-in for no waiting key, for another tab's key, or an expired one is refused, and a
-    sign-in is accepted once."""
+    """A sign-in is refused if it is for another tab's key, for no waiting key, or expired (CN9)."""
     attacker, friend = new_wallet(), new_wallet()
     with _console(browser, node) as page:
         first = _signed(loop, node, attacker, Ed25519Signer(bytes(32)).did)
@@ -328,7 +327,7 @@ def test_CN9_the_page_goes_nowhere_else(browser: Browser, node: EmbeddedNode) ->
 def test_the_sign_in_covers_what_the_console_asks_for(
     page: Page, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """No page asks the owner for a right that a sign-in by itself would have had."""
+    """A sign-in covers every right that the console's pages later use."""
     owner = parse_principal(new_wallet().did)
     wanted = page.call("session.js", "consoleCapabilities", owner)
     asked = owner_sign_in(Profile(node=node.url, owner=owner, key_file=tmp_path), 60)

@@ -383,8 +383,7 @@ def test_a_service_in_another_spelling_is_refused(console: ConsolePage) -> None:
 
 
 def listed(console: ConsolePage) -> tuple[list[list[str]], bool]:
-    """The rights that the page says it will sign, and whether it asks which code may open
-    secrets."""
+    """Return the rights that the page lists, and whether the page asks for code."""
     script = """() => {
       const boxes = [...document.querySelectorAll("main li label.tick")].filter((one) => one.control.checked);
       const lines = [...boxes, ...document.querySelectorAll("main li.under")].filter((one) => one.checkVisibility());
@@ -397,7 +396,7 @@ def listed(console: ConsolePage) -> tuple[list[list[str]], bool]:
 
 
 def signed(console: ConsolePage) -> tuple[list[list[str]], int]:
-    """The rights of the tokens for the app, and how many tokens there are."""
+    """Return the rights of the tokens for the app, and the number of tokens."""
 
     async def saved() -> bytes:
         async with console.tab.expect_download() as begun:

@@ -1,5 +1,4 @@
-"""The pages of the console in a browser, at a node, with a wallet: what a person does, sees, and
-may rely on."""
+"""Tests of the console's pages in a browser, with a node and a wallet."""
 
 import re
 
@@ -363,7 +362,7 @@ def again(console: ConsolePage, addresses: str) -> None:
 
 
 def test_a_node_to_be_wary_of(console: ConsolePage) -> None:
-    """Every page warns of a trust root other than Intel's and of disabled attestation."""
+    """Every page warns of another trust root than Intel's and of disabled attestation."""
 
     async def loose(route: Route) -> None:
         answer = await route.fetch()

@@ -322,8 +322,7 @@ async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str, str]:
 
 
 def test_what_the_session_lacks_is_signed_once(console: ConsolePage, wallet: BrowserWallet) -> None:
-    """An app's link survives the sign-in, and a path covers everything below it. One signature
-    makes one grant for each space."""
+    """An app's link survives the sign-in, and one signature makes one grant for each space."""
     other = new_wallet().did
     asked = {
         **MANIFEST,

@@ -169,7 +169,7 @@ def test_a_secret_that_the_runner_makes(
 
 
 def in_runner_only(console: ConsolePage) -> None:
-    """Wait until only the runner's dialog is there, since the dialog before it has a field of the
+    """Wait until only the runner's dialog is open, because the previous dialog has a field of the
     same name."""
     console.run(expect(console.tab.get_by_label("Kind", exact=True)).to_be_visible())
     console.run(expect(console.tab.locator("dialog")).to_have_count(1))
@@ -460,8 +460,8 @@ def test_a_hostile_statement_about_a_build(
 def test_grants_show_the_build_that_the_owners_client_verified(
     console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
 ) -> None:
-    """Repository, ref and commit of a grant's label, in the list, in its details, and beside the
-    secret; a copy of the terms has the label unchanged."""
+    """The console shows repository, ref and commit of a grant's label in the list, details and
+    secret."""
     rule = ByHash(built.sha256, built.project, BUILD)
     browser.run(stage.grant(["mail/MAIL_KEY"], RunStatement(programs=(rule,))))
     console.open("grants")
@@ -521,13 +521,13 @@ def test_a_grant_by_a_recovery_phrase(browser: Browser, stage: RunnerStage) -> N
 
 
 class _Drawn:
-    """Bytes that were drawn elsewhere."""
+    """A random source that returns bytes drawn by the test."""
 
     def __init__(self, *drawn: bytes) -> None:
         self._drawn = list(drawn)
 
     def token(self, size_bytes: int) -> bytes:
-        """Return the next of them."""
+        """Return the next of the drawn bytes."""
         assert len(self._drawn[0]) == size_bytes
         return self._drawn.pop(0)
 

@@ -1,5 +1,4 @@
-"""The page of secrets: many at once, values that are drawn or are no text, and what does not
-open."""
+"""Tests of the page of secrets: imports, generated and binary values, and damaged secrets."""
 
 import os
 import re

@@ -26,8 +26,7 @@ watch.observe(document, { childList: true, subtree: true });
 
 
 def test_what_is_sent() -> None:
-    """The total size of all files, and of the one script of the page, which does not wait for a
-    stylesheet."""
+    """The total size of all files, and of the page's script, stays below its limit."""
     files = load_console()
     sizes = {name: len(body) for name, body in files.packed.items()}
     largest = max(sizes, key=lambda name: sizes[name])

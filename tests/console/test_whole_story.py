@@ -1,5 +1,5 @@
-"""An owner who never opens a terminal stores, approves, sees who read, and revokes; the processes
-are real."""
+"""A test of an owner without a terminal who stores, approves, reviews and revokes, with real
+processes."""
 
 import json
 import os
@@ -43,7 +43,7 @@ async def _works(url: str, owner: str) -> bool:
 
 
 def _is_in_memory(node: RunningNode, text: bytes) -> bool:
-    """Whether a text is in the writable memory of any process of a node."""
+    """Return whether a text is in the writable memory of any process of a node."""
     for process in (node.process.pid, *node.children("worker"), *node.children("storekeeper")):
         maps = Path(f"/proc/{process}/maps").read_text().splitlines()
         with Path(f"/proc/{process}/mem").open("rb", buffering=0) as memory:

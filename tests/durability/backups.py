@@ -41,7 +41,7 @@ def new_database() -> tuple[str, ...]:
 
 
 def said(*arguments: str) -> dict[str, Any]:
-    """Run a command that has to succeed; return its JSON document."""
+    """Run a command that must succeed, and return its JSON document."""
     ended = subprocess.run(
         [*COMMAND, *arguments, "--json"],
         capture_output=True,
@@ -57,8 +57,7 @@ def said(*arguments: str) -> dict[str, Any]:
 async def back_up_many_times(
     folder: Path, *, rounds: int, store: Engine = no_database, via: Engine | None = None
 ) -> int:
-    """Take backups of a node under the load of 16 writers, then compare each with what was
-    acknowledged; return rows.
+    """Back up a node under the load of 16 writers repeatedly, compare each backup, and return rows.
 
     Args:
         folder: for everything.
@@ -92,7 +91,7 @@ async def back_up_many_times(
 
 
 class Counting:
-    """How many writes were acknowledged, and a way to wait for more."""
+    """A counter of acknowledged writes, with a way to wait for more."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -103,7 +102,7 @@ class Counting:
         self._more.set()
 
     async def more(self, number: int) -> None:
-        """Wait until that many more writes were acknowledged."""
+        """Wait until the given number of further writes was acknowledged."""
         until = self.count + number
         while self.count < until:
             self._more.clear()
@@ -170,8 +169,7 @@ async def _restored_rows(taken: Taken, writers: list[Writer], via: Engine | None
 
 
 async def compare(folder: Path, writer: Writer, least: list[int], most: list[int]) -> None:
-    """Compare what a restored store has of a writer's keys with the writes between two numbers of
-    each."""
+    """Compare a writer's keys in a restored store with the writes between two numbers."""
     store = read_lmdb(folder)
     try:
         values = Values(store, ObjectFolder(folder / "blobs"), CountingEntropy())

@@ -1,4 +1,4 @@
-"""Load on a node, and a memory of what was acknowledged.
+"""A load on a node, with a record of the acknowledged writes.
 
 A writer is a did:key with a space of its own, which it writes one request after the other. What it
 wrote last is known but for the one request under way: after any crash each key shows either the
@@ -38,8 +38,7 @@ LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 def state_of(name: str, number: int) -> bytes | None:
-    """Return the state that a numbered write leaves under a key: a body of that write alone, or
-    nothing."""
+    """Return the state of a key after a numbered write: a unique body or nothing."""
     if number == 0 or number % 7 == 6:
         return None
     size_bytes = LARGE_BYTES if number % 5 == 0 else 200 + number % 50
@@ -105,7 +104,7 @@ class Writer:
         ended: asyncio.Event,
         done: Callable[[], None],
     ) -> None:
-        """Write until told to end, or until the node is gone."""
+        """Write until told to stop, or until the node is gone."""
         with suppress(*LOST):
             while not ended.is_set():
                 reply = await self.write(session, url)
@@ -113,7 +112,7 @@ class Writer:
                 done()
 
     async def check(self, session: aiohttp.ClientSession, url: str) -> int:
-        """Compare every key with what was acknowledged; return how many bytes are kept."""
+        """Compare every key with the acknowledged writes, and return the number of stored bytes."""
         kept_bytes = 0
         for at in range(KEYS):
             reply = await self.invoke(session, url, at, GET, None)
@@ -134,7 +133,7 @@ class Writer:
 
 @dataclass
 class Granter:
-    """An owner who grants and revokes, and records what was acknowledged."""
+    """An owner who grants and revokes, with a record of the acknowledged changes."""
 
     wallet: WalletSigner = field(default_factory=new_wallet)
     standing: dict[str, Ed25519Signer] = field(default_factory=dict)
@@ -157,14 +156,15 @@ class Granter:
         ended: asyncio.Event,
         done: Callable[[], None],
     ) -> None:
-        """Grant, and revoke every other grant, until told to end or until the node is gone."""
+        """Grant to new keys and revoke every other grant, until told to stop or until the node is
+        gone."""
         with suppress(*LOST):
             while not ended.is_set():
                 await self.step(session, url)
                 done()
 
     async def step(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Grant to a new key; revoke what was granted before."""
+        """Grant to a new key, and revoke an earlier grant."""
         key = new_key()
         grant = wallet_token(self.wallet, key.did, {self.resource: [GET, PUT]})
         if (await exchange(session, url, "POST", "/delegate", token=grant)).status != 200:
@@ -231,8 +231,7 @@ def _holder(node: RunningNode, client_port: int, node_port: int) -> int:
 
 
 def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientSession:
-    """Return a session that keeps its connections, or opens one for each request, which any worker
-    may take."""
+    """Return a session that keeps its connections, or makes one per request for any worker."""
     connector = aiohttp.TCPConnector(limit=connections, force_close=not keeps)
     return aiohttp.ClientSession(
         connector=connector, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)
@@ -240,7 +239,7 @@ def new_session(*, connections: int = 16, keeps: bool = True) -> aiohttp.ClientS
 
 
 async def side_by_side(tasks: Sequence[Awaitable[object]]) -> None:
-    """Run tasks together; the first failure ends all."""
+    """Run tasks concurrently; the first failure cancels all."""
     async with asyncio.TaskGroup() as group:
         for task in tasks:
             group.create_task(_run(task))

@@ -1,5 +1,4 @@
-"""Backups by the commands of an operator: under load, with the root secret, of bad input, ended by
-a signal."""
+"""Tests of the operator's backup commands: under load, with the root secret, and on bad input."""
 
 import asyncio
 import json
@@ -45,14 +44,14 @@ async def test_backups_from_lmdb_into_a_database_and_back(tmp_path: Path) -> Non
 
 @needs_postgres()
 async def test_backups_from_a_database_under_load(tmp_path: Path) -> None:
-    """A backup of a node on a database, under 16 writers, restores into a folder, with every such
-    write (BK1)."""
+    """A backup of a node on a database under 16 writers restores into a folder with all
+    acknowledged writes (BK1)."""
     assert await back_up_many_times(tmp_path, rounds=1, store=new_database) > 100
 
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node that was used, and stopped."""
+    """The data folder of a node that was used and stopped."""
     folder = tmp_path_factory.mktemp("used")
 
     async def use() -> None:
@@ -122,8 +121,8 @@ def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> Non
 def test_what_bad_input_gets(
     used: Path, tmp_path: Path, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A damaged file, a used folder, a taken name, no store and a database each give a named error,
-    and change nothing."""
+    """A damaged file, a used folder, an existing name or a missing store gives an error and changes
+    nothing."""
     file, cut, misused = tmp_path / "backup", tmp_path / "cut", EXIT_STATUS["store-misused"]
     status, taken, said = admin("backup", file, "--data", used)
     assert status == 0

@@ -1,5 +1,5 @@
-"""A database that stops, is killed, or loses its sessions in the middle of commits: what was
-acknowledged is there, the node says 503 meanwhile, and needs no help afterwards."""
+"""Tests of a database that stops, is killed or loses sessions during commits, under a running
+node."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ class Load:
         self._changed.set()
 
     async def answers(self, number: int) -> None:
-        """Wait for so many further answers of any kind."""
+        """Wait until the given number of further answers has arrived."""
         aim = self.done + number
         async with asyncio.timeout(_WITHIN_S):
             while self.done < aim:
@@ -59,13 +59,13 @@ class Load:
 
     @property
     def acknowledged(self) -> int:
-        """How many writes were acknowledged."""
+        """The number of acknowledged writes."""
         return sum(sum(party.acknowledged) for party in self.parties if isinstance(party, Writer))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """Load the node while the block runs; afterwards compare everything with what was
-        acknowledged."""
+        """Load the node while the block runs, then compare its contents with the acknowledged
+        writes."""
         ended = asyncio.Event()
         async with new_session() as session:
             tasks = [
@@ -104,7 +104,7 @@ def node(tmp_path: Path, server: PostgresServer, database: str) -> Iterator[Runn
 
 
 async def put(session: aiohttp.ClientSession, url: str) -> Reply:
-    """Put a value of an owner who has no other rows."""
+    """Put a value for a new owner."""
     key = new_key()
     resource = f"tinycloud:{key.did.removeprefix('did:')}:default/kv/a"
     token = key_token(key, key.did, {resource: [PUT]})
@@ -119,7 +119,7 @@ async def is_ready(node: RunningNode) -> bool:
 
 
 async def until_ready(node: RunningNode) -> None:
-    """Ask until the node is ready again."""
+    """Send requests until the node is ready again."""
     async with asyncio.timeout(_WITHIN_S):
         while not await is_ready(node):
             pass
@@ -150,8 +150,7 @@ async def test_database_that_goes_away_under_load(
 async def test_sessions_that_are_ended_in_the_middle_of_commits(
     node: RunningNode, server: PostgresServer, database: str
 ) -> None:
-    """However often the database ends busy sessions, each write happens once or is reported as
-    unknown."""
+    """If the database ends busy sessions, each write happens once or is reported as unknown."""
     load, ended = Load(node), 0
     async with load.running():
         for _ in range(TERMINATIONS):
@@ -165,7 +164,7 @@ async def test_sessions_that_are_ended_in_the_middle_of_commits(
 async def test_node_that_starts_without_its_database(
     tmp_path: Path, server: PostgresServer, database: str
 ) -> None:
-    """A node whose database is away does not start, and its log says why without the address."""
+    """A node whose database is down does not start, and its log omits the database's address."""
     url = server.url(database)
     server.stop()
     node = RunningNode(tmp_path, "--store", url, "--workers", "1")

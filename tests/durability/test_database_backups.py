@@ -43,7 +43,7 @@ class Caller:
         assert reply.status == 200, reply.said
 
     async def ask(self, request: object, path: str) -> Reply:
-        """Send a request with a token for everything."""
+        """Send a request with a token for all rights."""
         token = key_token(OWNER, OWNER.did, {f"{SPACE}/sql/{path}": ["tinycloud.sql/*"]})
         body = json.dumps(request).encode()
         return await send(self.url, "POST", "/invoke", token=token, body=body)
@@ -163,7 +163,8 @@ def test_BK10_restored_databases_are_in_their_places(used: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("how", ["missing", "cut", "header", "page"])
 async def test_a_damaged_database_is_named(used: Path, tmp_path: Path, how: str) -> None:
-    """`check` names it, and the node answers 500 for that database alone (BK9)."""
+    """The command `check` names a damaged database, and the node answers 500 for that database only
+    (BK9)."""
     shutil.copytree(used.parent, tmp_path / "node")
     data = tmp_path / "node" / "data"
     with served(tmp_path / "node") as caller:
@@ -199,7 +200,7 @@ def named(data: Path, file: Path) -> str:
 
 
 def test_a_missing_database_is_left_out_of_a_backup(used: Path, tmp_path: Path) -> None:
-    """A backup has the other databases and names the one that it lacks; so does the restore."""
+    """A backup without a missing database contains the others, and names the missing one."""
     data, file = tmp_path / "data", tmp_path / "backup"
     shutil.copytree(used, data)
     missing = files(data)[0]
@@ -217,7 +218,8 @@ def test_a_missing_database_is_left_out_of_a_backup(used: Path, tmp_path: Path) 
 def test_a_store_with_databases_does_not_move_to_a_database_server(
     used: Path, tmp_path: Path, command: str
 ) -> None:
-    """The move is refused before anything is written, and says what to do."""
+    """A move of a store with SQL databases to a database server is refused before anything is
+    written."""
     url = "postgresql://nowhere.example/none"
     arguments: Sequence[str] = ("--data", str(used), "--to", "postgresql")
     if command == "restore":

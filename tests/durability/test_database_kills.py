@@ -1,4 +1,4 @@
-"""Processes that die while databases are written: acknowledged writes are there, none is half.
+"""Tests of processes that are killed while SQL databases are written.
 
 `SQL_KILLS=200` asks for another number of kills.
 """
@@ -93,13 +93,13 @@ class DatabaseWriter:
     async def run_until(
         self, session: aiohttp.ClientSession, url: str, ended: asyncio.Event
     ) -> None:
-        """Write until told to end, or until the connection is lost."""
+        """Write until told to stop, or until the connection is lost."""
         with suppress(*LOST):
             while not ended.is_set():
                 await self.write(session, url)
 
     async def check(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Compare both tables with each other and with what was acknowledged."""
+        """Compare both tables with each other and with the acknowledged writes."""
         request = {"action": "query", "sql": READ, "params": [self.number]}
         reply = await self.ask(session, url, request, "read")
         if self.acknowledged == 0 and reply.status == 400:
@@ -147,7 +147,7 @@ class Load:
                 await writer.check(session, url)
 
     async def run(self, url: str, *, more: int, kill: Callable[[], object]) -> None:
-        """Write until so many more writes were acknowledged, then kill and end."""
+        """Write until the given number of further writes was acknowledged, then kill the node."""
         ended, aim = asyncio.Event(), self.acknowledged + more
         async with new_session() as session:
             tasks = [

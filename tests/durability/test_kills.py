@@ -1,4 +1,4 @@
-"""Processes that die at any moment: what was acknowledged is there, whole, and the node goes on."""
+"""Tests of processes that are killed at any moment: acknowledged writes remain complete."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ WRITERS = 12
 
 
 class Load:
-    """Writers and a granter on one node, over several of its lives."""
+    """Writers and a granter on one node, across several restarts."""
 
     def __init__(self) -> None:
         self.writers = [Writer(at) for at in range(WRITERS)]
@@ -33,7 +33,7 @@ class Load:
         self.answered = 0
 
     async def until_killed(self, node: RunningNode, *, after: int) -> None:
-        """Load the node, and kill all of it once so many requests were answered."""
+        """Load the node, and kill all its processes after the given number of answers."""
         ended, enough = asyncio.Event(), asyncio.Event()
         aim = self.answered + after
 
@@ -56,7 +56,7 @@ class Load:
                 await asyncio.gather(*tasks)
 
     async def check(self, node: RunningNode) -> None:
-        """Compare everything with what was acknowledged."""
+        """Compare the node's contents with everything that was acknowledged."""
         async with new_session() as session:
             await asyncio.gather(*(writer.check(session, node.url) for writer in self.writers))
             await self.granter.check(session, node.url)
@@ -83,8 +83,7 @@ async def kill_many_times(folder: Path, *, kills: int) -> None:
 
 
 async def check_usage(folder: Path, writers: Sequence[Writer], kept_bytes: Sequence[int]) -> None:
-    """Compare the counter of every space with its contents: weights are written with the values or
-    not at all (ST7)."""
+    """Compare each space's counter with the space's contents (ST7)."""
     store: Store = open_lmdb(folder / "data")
     try:
         keys = [space_keys(parse_space_id(writer.space)).usage for writer in writers]
@@ -111,8 +110,8 @@ async def test_kills_of_the_whole_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["worker", "storekeeper"])
 async def test_kills_of_one_process(tmp_path: Path, kind: str) -> None:
-    """One process is killed under load, twice. It is replaced, the others continue, and outcomes
-    are found out (ST4)."""
+    """If one process is killed under load, the others continue and a new process replaces it
+    (ST4)."""
     load = Load()
     with running_node(tmp_path) as node:
         url = node.url

@@ -41,7 +41,7 @@ MOST_VALUES = 60
 
 
 class StoreFiller:
-    """A key that puts values in a space of its own."""
+    """A key that puts values in its own space."""
 
     def __init__(self, node: RunningNode, session: aiohttp.ClientSession) -> None:
         self.node = node
@@ -146,7 +146,7 @@ async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def used_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a node that was stopped in order. Each test takes a copy."""
+    """The data folder of a node that was stopped cleanly, copied for each test."""
     folder = tmp_path_factory.mktemp("used")
     with running_node(folder, workers=1) as node:
         assert node.stop() == 0

@@ -81,7 +81,7 @@ async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
 
 
 def _cpu_ticks(node: RunningNode) -> dict[int, int]:
-    """User time that each worker has used."""
+    """Return the user CPU time of each worker."""
     workers = node.children("worker")
     assert len(workers) == WORKERS
     return {
@@ -149,7 +149,7 @@ async def _revoke_and_ask_all(
 
 
 async def _ask_all(node: RunningNode, granter: Granter, grant: str) -> set[int]:
-    """Use a grant over new connections until every worker has answered; return what they said."""
+    """Use a grant over new connections until every worker has answered, and return the answers."""
     key = granter.standing.get(grant) or granter.revoked[grant]
     answers: list[tuple[int, int]] = []
     while len({worker for _, worker in answers}) < WORKERS:
@@ -162,8 +162,8 @@ async def _ask_all(node: RunningNode, granter: Granter, grant: str) -> set[int]:
 
 
 async def test_a_revocation_and_a_write_at_one_moment(node: RunningNode) -> None:
-    """Writes race with the revocation of their grant. None that was sent after the acknowledgement
-    succeeds (ST2)."""
+    """A write that is sent after the revocation of its grant was acknowledged never succeeds
+    (ST2)."""
     granter = Granter()
     async with new_session(connections=32) as session:
         for _ in range(4):

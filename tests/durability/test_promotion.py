@@ -126,7 +126,7 @@ async def node_on(folder: Path, url: str) -> AsyncIterator[EmbeddedNode]:
 
 
 class People:
-    """An owner who keeps a value, and two keys that may be granted to read it."""
+    """An owner with a value, and two keys to which the owner may grant it."""
 
     def __init__(self) -> None:
         self.owner, self.former, self.new = new_key(), new_key(), new_key()
@@ -158,8 +158,7 @@ Act = Callable[[], Awaitable[object]]
 
 
 def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, Act]:
-    """Return the actions that fail once and are then repeated. Each raises StoreUnavailable if a
-    node answers 503.
+    """Return the actions that a test repeats after a 503.
 
     Each raises StoreUnavailable where a node answers 503.
     """
@@ -194,8 +193,7 @@ def acts_on(node: EmbeddedNode, people: People, beside: AnyStore) -> dict[str, A
 async def started(
     pair: Pair, acts: dict[str, Act]
 ) -> tuple[dict[str, "asyncio.Task[object]"], set[str]]:
-    """Start all actions. Return them, and those that ended before all others waited for the
-    standby."""
+    """Start all actions, and return the running and the finished ones."""
 
     async def run(act: Act) -> object:
         return await act()

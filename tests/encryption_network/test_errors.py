@@ -16,7 +16,7 @@ def test_codes_are_unique() -> None:
 
 
 def test_every_row_is_raised() -> None:
-    """The codes in the table are exactly those that this package and the node raise."""
+    """The table of codes lists exactly the codes that this package and the node raise."""
     packages = [
         Path(encryption_network.__path__[0]),
         Path(encryption_network.__path__[0]).parent / "node",

@@ -188,7 +188,7 @@ def test_a_key_with_a_parent_that_is_no_sign_in_does_not_speak_for_the_owner(wor
 
 
 def test_a_delegates_policy_narrows(world: Any) -> None:
-    """The policy of every delegation in the closure is in force."""
+    """The policy of every delegation in the closure applies."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[world.LIST])
     narrow = Policy(min_evaluation_number=20)

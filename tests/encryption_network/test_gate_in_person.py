@@ -224,7 +224,7 @@ def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
 
 
 def test_sessions_are_asked_for_of_those_who_may_speak_for_the_owner(world: Any) -> None:
-    """If the chain contains no session, those of invoker and signer are looked up."""
+    """If the chain contains no session, the sessions of invoker and signer are looked up."""
     bare = world.sign_in(world.session, read=False)
     grant = world.grant(world.session, world.backend.did, parents=[bare])
     passed_on = world.grant(world.backend, world.other.did, parents=[grant])

@@ -24,8 +24,7 @@ def ask(world: Any, *proofs: Any, name: str = "ONE", holder: Any = None, **more:
 
 @pytest.mark.parametrize("mode", ["delegates", "off"])
 def test_MT4_a_machine_token_opens_its_paths(world: Any, mode: str) -> None:
-    """A key that is stored at a path of the token is released without evidence, any other is not,
-    also in mode off."""
+    """A machine token opens keys at its paths without evidence, and no other key (MT4)."""
     world.record = altered(world.record, mode=mode)
     token = world.machine(world.backend, "ONE", "TWO")
     permit = admit(ask(world, token, name="TWO"))
@@ -50,7 +49,7 @@ def test_MT4_an_owner_that_is_a_key_issues_one(world: Any) -> None:
 
 
 def test_MT4_no_evidence_is_read_or_helps(world: Any) -> None:
-    """A machine token that is refused is refused with evidence of approved code, too."""
+    """A refused machine token is also refused with evidence of approved code (MT4)."""
     world.demand(world.LIST)
     token, evidence = world.machine(world.backend), world.evidence(world.backend)
     assert admit(ask(world, token, evidence=evidence)).ground == "machine"
@@ -80,7 +79,7 @@ def test_MT4_a_policy_with_paths_narrows_it(world: Any) -> None:
 
 
 def test_MT4_it_is_the_only_proof(world: Any) -> None:
-    """A machine token beside a sign-in, a grant or another machine token opens nothing."""
+    """A machine token that is sent beside another proof opens nothing (MT4)."""
     token = world.machine(world.backend)
     for beside in (
         world.sign_in(world.backend),

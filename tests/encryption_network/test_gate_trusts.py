@@ -91,7 +91,7 @@ def owned(world: Any) -> Any:
 
 
 def test_OX4_a_token_under_a_trust_opens_its_paths(owned: Any) -> None:
-    """Only what is at the token's paths is released, and both delegations have to stay live."""
+    """A token under a trust opens only its paths, while both delegations are live (OX4)."""
     trust = trust_of(owned, names=("ONE", "TWO"))
     token = made(owned, trust)
     permit = admit(ask(owned, token))
@@ -171,7 +171,7 @@ def test_OX2_another_node_s_exchange_key(owned: Any) -> None:
 
 
 def test_OX4_nothing_else_is_cited(owned: Any) -> None:
-    """A trust alone, a second proof, and a token below a token open nothing."""
+    """The gate refuses a trust alone, a second proof, and a token below a token (OX4)."""
     trust = trust_of(owned)
     token = made(owned, trust)
     exchange = owned.keyring.exchange_signer

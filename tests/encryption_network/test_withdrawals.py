@@ -276,6 +276,6 @@ def test_fuzz_requests(value: Any) -> None:
     | deep_packed
 )
 def test_fuzz_lists(value: bytes) -> None:
-    """Any bytes are a list or raise RecordError (RC21)."""
+    """Any bytes are parsed as a list or raise RecordError (RC21)."""
     with suppress(RecordError):
         decode_withdrawals(encode_withdrawals(decode_withdrawals(value)))

@@ -1,6 +1,4 @@
-"""The examples in Go, Python and JavaScript, built where their toolchains are installed, and run
-with a secret. In place of a toolchain that is missing, a small module of the same shape runs.
-`test_guests.py` builds those in Rust and C."""
+"""Tests of the examples in Go, Python and JavaScript, with their toolchains if installed."""
 
 import asyncio
 import base64
@@ -48,7 +46,7 @@ CLAIMS = {"sub": "did:example:1", "admin": False}
 
 
 def _is_of_the_program(output: bytes) -> bool:
-    """Return whether an example wrote what it should."""
+    """Return whether an example wrote the expected output."""
     text, _, last = output.rpartition(b".")
     if not last.isascii() or b" " in last:
         return output == b"%b %d" % (json.dumps(CLAIMS).encode(), len(KEY))
@@ -74,7 +72,7 @@ def _built(command: str, folder: Path) -> bytes:
 
 
 def _stored(tool: str) -> bytes:
-    """Return our own program that has the shape of a toolchain's; in Go's, add data segments."""
+    """Return our own program in the shape of a toolchain's output, for Go with data segments."""
     if tool != "go":
         return guest(STORED[tool]).data
     text = (REPOSITORY / "tests" / "guests" / "wat" / "go.wat").read_text("utf-8").rstrip()
@@ -93,7 +91,7 @@ async def _answer_path(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 
 
 def test_the_pages_show_the_examples() -> None:
-    """The programs on the pages are those of `examples/program`."""
+    """The pages show exactly the programs in `examples/program`."""
     shown = {
         block.name: block.text
         for blocks in PAGES.values()
@@ -109,8 +107,8 @@ def test_the_pages_show_the_examples() -> None:
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_an_example_runs(command: str, tmp_path: Path) -> None:
-    """RN8, RN11, RN18, RN190: a program of this toolchain, or one of its shape, is compiled within
-    the limits, and gets its secret."""
+    """RN8, RN11, RN18, RN190: a program of each toolchain compiles within the limits and gets its
+    secret."""
     tool = next(word for word in shlex.split(command) if "=" not in word)
     data = _stored(tool) if shutil.which(tool) is None else _built(command, tmp_path)
     program = Guest(data, "wasm32-wasip2" if data[4] == 13 else "wasm32-wasip1")
@@ -128,7 +126,7 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
 @pytest.mark.parametrize("name", ["counter-wasip1", "counter-wasip2", "Python"])
 async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
-    """TG1: a program reads its secrets, asks a service, and writes the result of a task."""
+    """TG1: a task's program reads its secrets, calls a service and writes the result."""
     if name == "Python":
         if shutil.which("componentize-py") is None:
             pytest.skip("componentize-py is not installed")

@@ -1,4 +1,4 @@
-"""A checker that tells whether a recorded history fits the contract of the store.
+"""A checker of recorded histories against the contract of the store.
 
 A history is what callers saw of one space with a few keys, one grant and one limit of bytes: for
 each call when it was sent and when its answer was there, on one clock, and what the answer was. It
@@ -40,7 +40,7 @@ class Said(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call, as its caller saw it.
+    """A call as its caller observed it.
 
     Attributes:
         did: what was asked for.
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def ended_at(self) -> float:
-        """When it can have happened at the latest."""
+        """The latest time at which the call can have taken effect."""
         return math.inf if self.said is Said.UNKNOWN else self.answered_at
 
 
@@ -77,11 +77,11 @@ class State:
     values: tuple[tuple[str, str, int], ...] = ()
 
     def value(self, key: str) -> str | None:
-        """Return what a key has."""
+        """Return the value of a key."""
         return next((value for held, value, _ in self.values if held == key), None)
 
     def used_bytes(self, *, without: str = "") -> int:
-        """Return what all values but one have together."""
+        """Return the total size of all values but one."""
         return sum(size for held, _, size in self.values if held != without)
 
     def with_value(self, key: str, value: str | None, size_bytes: int) -> "State":
@@ -106,7 +106,7 @@ def faults(history: Sequence[Call], *, limit_bytes: int, slack_bytes: int = 0) -
 
 
 def _late_effects(history: Sequence[Call]) -> Iterator[str]:
-    """ST2: after an acknowledged revocation nothing that rests on the grant is done."""
+    """Return violations of ST2: effects of a grant after its acknowledged revocation."""
     ended = min(
         (c.answered_at for c in history if c.did is Did.REVOKE and c.said is Said.DONE),
         default=math.inf,
@@ -118,7 +118,7 @@ def _late_effects(history: Sequence[Call]) -> Iterator[str]:
 
 
 def _spent_twice(history: Sequence[Call]) -> Iterator[str]:
-    """ST4: of all sendings of one token at most one is let through."""
+    """Return violations of ST4: tokens that were accepted more than once."""
     sendings: dict[int, list[Call]] = defaultdict(list)
     for call in history:
         sendings[call.token].append(call)
@@ -140,8 +140,7 @@ def _foreign_values(history: Sequence[Call]) -> Iterator[str]:
 
 
 def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> bool:
-    """Look for an order: take any call that no other one left has to precede, see whether its
-    answer fits, go on."""
+    """Return whether some order of the calls explains all their answers."""
     calls = [call for call in history if call.said is not Said.USED_BEFORE]
     seen: set[tuple[frozenset[int], State]] = set()
     open_ends = [(frozenset(range(len(calls))), State())]
@@ -162,8 +161,8 @@ def _has_order(history: Sequence[Call], limit_bytes: int, slack_bytes: int) -> b
 
 
 def _steps(call: Call, state: State, limit_bytes: int, slack_bytes: int) -> Iterator[State]:
-    """Yield the states in which a call can leave the store; none if its answer does not fit this
-    one."""
+    """Yield the states in which a call can leave the store, if its answer fits the current
+    state."""
     if call.said is Said.UNKNOWN:
         yield state
         if not call.under_grant or state.stands:

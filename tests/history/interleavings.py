@@ -1,5 +1,4 @@
-"""Two nodes on one database whose commits are held back at random, people who use both at once, and
-what they saw.
+"""Random interleavings of calls to two nodes on one database, with their recorded histories.
 
 Both nodes run in this process, each with a store of its own behind a relay of its own, so that one
 clock times every call. In an interleaving a delegate puts, gets, deletes and decrypts under a
@@ -78,7 +77,7 @@ class Nodes:
 
 @asynccontextmanager
 async def two_nodes(database: str, folder: Path, chance: random.Random) -> AsyncIterator[Nodes]:
-    """Run two nodes of one secret, each behind a relay that holds commits back."""
+    """Run two nodes with one secret, each behind a relay that delays commits."""
     platform = SimulatedPlatform.from_seed(b"platform of the interleavings")
     async with AsyncExitStack() as running:
         urls, relays = [], []
@@ -102,8 +101,7 @@ async def two_nodes(database: str, folder: Path, chance: random.Random) -> Async
 
 @dataclass
 class Party:
-    """An owner with a secret, a delegate that proved what it is, and a reader, for some
-    interleavings."""
+    """An owner with a secret, an attested delegate, and a reader, for some interleavings."""
 
     nodes: Nodes
     stage: Stage
@@ -118,7 +116,7 @@ class Party:
 
 
 async def new_party(nodes: Nodes, clients: AsyncExitStack, chance: random.Random) -> Party:
-    """Sign an owner in, and have a delegate of theirs attested."""
+    """Sign in an owner and attest a delegate of that owner."""
     stage = await stage_on(chance.choice(nodes.urls), nodes.platform, clients)
     owner = await stage.owner()
     delegate, reader = Delegate(new_key()), Delegate(new_key())
@@ -133,7 +131,7 @@ async def new_party(nodes: Nodes, clients: AsyncExitStack, chance: random.Random
 
 
 class Interleaving:
-    """The calls of some callers about one space."""
+    """The calls of several callers about one space."""
 
     def __init__(self, party: Party, at: int, chance: random.Random) -> None:
         self._party = party
@@ -144,7 +142,7 @@ class Interleaving:
         self.history: list[Call] = []
 
     async def run(self) -> None:
-        """Register the grant, let the callers call, and read everything at both nodes."""
+        """Register the grant, run the callers, and read everything at both nodes."""
         party, chance = self._party, self._chance
         abilities = {f"{self._space}/kv": [PUT, GET, DELETE], party.owner.network: [DECRYPT]}
         self._grant = wallet_token(
@@ -181,8 +179,7 @@ class Interleaving:
                 await self._send(did, key, node=self._chance.randrange(2), under_grant=under_grant)
 
     async def _revoke_beside_puts(self) -> None:
-        """Revoke at one node while the other one puts, and read as soon as the revocation is
-        acknowledged: what a put does after that moment shows against what stands then."""
+        """Revoke at one node while the other node puts, and read after the acknowledgement."""
         node = self._chance.randrange(2)
         async with asyncio.TaskGroup() as beside:
             for key in self._chance.sample(_KEYS, 2):
@@ -191,7 +188,7 @@ class Interleaving:
             await self._read_all(node)
 
     async def _send(self, did: Did, key: str, *, node: int, under_grant: bool) -> None:
-        """Send one call, and now and then its token to the other node at the same time."""
+        """Send one call, and sometimes its token to the other node at the same time."""
         self._count += 1
         size_bytes = self._chance.choice(_SIZES) if did is Did.PUT else 0
         value = f"{key}{self._count}".ljust(size_bytes, ".") if did is Did.PUT else None
@@ -236,7 +233,7 @@ class Interleaving:
 
 
 def _said(did: Did, reply: Reply) -> Said:
-    """Read an answer; one that no history can contain ends the run."""
+    """Convert an answer, and fail for one that no history can contain."""
     match reply.status:
         case 200:
             return Said.DONE
@@ -262,7 +259,7 @@ async def run(
     at_once: int = 3,
     loss: float = 0.0,
 ) -> Report:
-    """Run interleavings, and check the history of each.
+    """Run interleavings, and check the history of each one.
 
     Args:
         database: address of an empty database.

@@ -1,5 +1,4 @@
-"""The checker of histories finds what is wrong, and nothing in what is right; every history here is
-made up."""
+"""Tests of the checker of histories, with invented correct and faulty histories."""
 
 import itertools
 import random
@@ -32,7 +31,7 @@ def get(asked_at: float, answered_at: float, value: str | None, **more: object) 
 
 
 def owned(asked_at: float, answered_at: float, value: str | None) -> Call:
-    """A read that does not rest on the grant."""
+    """A read that does not need the grant."""
     return get(asked_at, answered_at, value, under_grant=False)
 
 
@@ -142,7 +141,7 @@ UNSOUND = {
 
 @pytest.mark.parametrize("history", SOUND.values(), ids=SOUND.keys())
 def test_what_is_right_passes(history: list[Call]) -> None:
-    """A history that some order of the calls explains has no fault, however it is arranged."""
+    """The checker finds no fault in a history that some order of the calls explains."""
     for at in range(5):
         shuffled = random.Random(at).sample(history, len(history))
         assert faults(shuffled, limit_bytes=LIMIT) == []
@@ -150,15 +149,14 @@ def test_what_is_right_passes(history: list[Call]) -> None:
 
 @pytest.mark.parametrize("history", UNSOUND.values(), ids=UNSOUND.keys())
 def test_what_is_wrong_is_found(history: list[Call]) -> None:
-    """A history that breaks one promise has a fault, however it is arranged."""
+    """The checker finds a fault in a history that breaks one promise."""
     for at in range(5):
         shuffled = random.Random(at).sample(history, len(history))
         assert faults(shuffled, limit_bytes=LIMIT) != []
 
 
 def test_faults_are_named() -> None:
-    """A late effect, a token used twice and a value that nobody wrote have faults of their own,
-    beside the lack of an order."""
+    """The checker names late effects, reused tokens and invented values."""
     assert (
         "PUT was allowed after the revocation"
         in faults(UNSOUND["a put after the revocation"], limit_bytes=LIMIT)[0]
@@ -169,14 +167,14 @@ def test_faults_are_named() -> None:
 
 
 def test_slack_of_a_limit() -> None:
-    """A limit with a stated slack is kept within that slack and no further."""
+    """The checker allows a limit to be exceeded by its stated slack only."""
     history = UNSOUND["over the limit"]
     assert faults(history, limit_bytes=LIMIT, slack_bytes=20) == []
     assert faults(history, limit_bytes=LIMIT, slack_bytes=19) == [NO_ORDER]
 
 
 def test_many_calls_at_once() -> None:
-    """Ten calls side by side are judged without trying every order of theirs."""
+    """The checker judges ten concurrent calls without trying every order."""
     history = [put(0, 99, str(at)) for at in range(8)] + [get(100, 101, "3"), get(102, 103, "3")]
     assert faults(history, limit_bytes=LIMIT) == []
     assert faults([*history, get(104, 105, "4")], limit_bytes=LIMIT) == [NO_ORDER]

@@ -1,5 +1,4 @@
-"""Two nodes on one database, commits held back at random: every history has an order that keeps the
-promises."""
+"""Tests of two nodes on one database with random delays of commits."""
 
 from pathlib import Path
 
@@ -31,7 +30,7 @@ ANSWERS = {
 
 
 def check(report: Report) -> None:
-    """Nothing is wrong, and everything that can happen did."""
+    """Check that no history has a fault, and that every kind of outcome occurred."""
     print(
         f"{report.interleavings} interleavings, {report.calls} calls in {report.seconds:.1f} s:"
         f" {report.answers}"
@@ -42,9 +41,7 @@ def check(report: Report) -> None:
 
 
 async def test_interleavings_of_two_nodes(tmp_path: Path) -> None:
-    """Any interleaving of puts, gets, deletes, releases and revocations on two nodes has no effect
-    after an acknowledged revocation, no lost write, no stale read, no token used twice and no
-    exceeded quota (ST1, ST2, ST4, ST7)."""
+    """Random interleavings of calls on two nodes keep the store's promises (ST1, ST2, ST4, ST7)."""
     check(
         await run(
             postgres_server().new_database(), tmp_path, interleavings=INTERLEAVINGS, seed=SEED
@@ -53,8 +50,7 @@ async def test_interleavings_of_two_nodes(tmp_path: Path) -> None:
 
 
 async def test_interleavings_while_connections_are_lost(tmp_path: Path) -> None:
-    """The same promises are kept while requests and replies get lost: an outcome is found out, or
-    reported as unknown."""
+    """The promises are kept if requests and replies are lost."""
     database = postgres_server().new_database()
     report = await run(
         database, tmp_path, interleavings=INTERLEAVINGS // 2, seed=SEED + 1, loss=0.5
@@ -75,8 +71,7 @@ SPOILED = {
 async def test_spoiled_store_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: tuple[str, str]
 ) -> None:
-    """A commit that leaves out one of its conditions shows in the histories: what they find is not
-    nothing."""
+    """The checker finds a fault if a commit omits one of its conditions."""
     statement = COMMIT
     for sound, broken in (spoiled, ("written.n > c.m", "false")):
         assert sound in statement

@@ -91,7 +91,7 @@ class Place(NamedTuple):
 
     @property
     def package(self) -> str:
-        """The folder at the top of the repository."""
+        """The top-level folder of the place."""
         return self.file.split("/")[0]
 
 
@@ -163,7 +163,7 @@ class Module:
 
 
 class Product(NamedTuple):
-    """What the rules have to know about other modules, by full names."""
+    """The facts about other modules that the rules need, by full names."""
 
     records: set[str]
     splitters: dict[str, tuple[int, str]]
@@ -179,7 +179,7 @@ def read_modules(folder: str) -> list[Module]:
 
 
 def study(modules: list[Module]) -> Product:
-    """Return what the rules have to know about the modules of the product."""
+    """Return the facts about the product's modules that the rules need."""
     splitters: dict[str, tuple[int, str]] = {}
     for module in modules:
         splitters.update(_splitters_of(module))
@@ -231,7 +231,7 @@ def _own_decorators(modules: list[Module]) -> set[str]:
 
 
 def _makes_record(module: Module, decorator: ast.expr, own_decorators: set[str]) -> bool:
-    """Tell whether a decorator makes a class a record."""
+    """Return whether a decorator makes a class a record."""
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     name = module.full_name(called)
     if name in own_decorators or name in _ATTRS_DECORATORS:
@@ -254,7 +254,7 @@ def _has_constructor(node: ast.ClassDef) -> bool:
 
 
 def _record_arguments(module: Module, product: Product) -> Iterator[ast.expr]:
-    """Yield the calls that construct a record with arguments whose fields one cannot see."""
+    """Yield the calls that construct a record with unnamed fields."""
     for node in module.all_nodes:
         if (
             isinstance(node, ast.Call)
@@ -269,7 +269,7 @@ def _record_arguments(module: Module, product: Product) -> Iterator[ast.expr]:
 
 
 def _own_constructions(method: _FunctionNode) -> Iterator[ast.expr]:
-    """Yield the calls of `cls` and `type(self)` that hide which field an argument is for."""
+    """Yield the calls of `cls` and `type(self)` with unnamed fields."""
     for node in ast.walk(method):
         if (
             isinstance(node, ast.Call)
@@ -386,7 +386,7 @@ def _numbers_of(node: ast.AST) -> list[ast.expr]:
 
 
 def _is_boolean(expression: ast.expr) -> bool:
-    """Tell whether an expression is a boolean, as far as its syntax and names say."""
+    """Return whether an expression is a boolean, judged by its syntax and names."""
     match expression:
         case ast.Compare() | ast.UnaryOp(op=ast.Not()) | ast.Constant(value=bool()):
             return True
@@ -433,7 +433,7 @@ def _texts_of(module: Module) -> set[str]:
 
 
 def _is_text(expression: ast.expr, texts: set[str]) -> bool:
-    """Tell whether an expression is a string that is written in the code."""
+    """Return whether an expression is a string literal."""
     match expression:
         case ast.Constant(value=value):
             return isinstance(value, str)

@@ -1,5 +1,5 @@
-"""The shape of the product: how much lies side by side, what imports what, how long modules and
-functions are.
+"""Tests of the product's structure: sizes of packages, imports, and lengths of modules and
+functions.
 
 The order of the layers stands in pyproject.toml, and `make check` holds it; here it is checked that
 every folder which has an order there is named, and how much one has to look at in one place.
@@ -96,7 +96,7 @@ def _reaches_itself(graph: grimp.ImportGraph, module: str) -> bool:
 
 
 def test_modules_are_short() -> None:
-    """Modules of the product and the tests are short enough to be read at once."""
+    """Each module of the product and the tests is below the limit of lines."""
     files = _files(*PACKAGES, "tests", "tools")
     assert len(files) > 500
     long = [str(path.relative_to(REPOSITORY)) for path in files if _lines(path) > MOST_LINES]

@@ -9,7 +9,7 @@ KINDS = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ".wat", ".wit",
 
 
 def test_no_file_has_the_marks_of_a_conflict() -> None:
-    """No file contains the marks of a merge conflict."""
+    """No file contains the markers of a merge conflict."""
     folders = [REPOSITORY / name for name in (*PACKAGES, "docs", "examples", "spec", "tests")]
     found = [path for folder in folders for path in folder.rglob("*")] + list(REPOSITORY.glob("*"))
     files = [path for path in found if path.suffix in KINDS and path.is_file()]

@@ -1,4 +1,4 @@
-"""The shape of the distribution: what imports alone, what the wheel holds, who owns the names."""
+"""Tests of the distribution: imports, contents of the wheel, and names of packages."""
 
 import subprocess
 import sys
@@ -34,7 +34,8 @@ def test_each_package_imports_alone(package: str) -> None:
 
 
 def test_no_init_below_tests() -> None:
-    """A package below tests would hide the product's package of the same name."""
+    """No folder below tests is a package, because it would hide the product's package of the same
+    name."""
     assert [] == list((REPOSITORY / "tests").rglob("__init__.py"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 
 def test_no_test_limits_the_size_of_files_for_all() -> None:
-    """A test that does so fails. A store whose file may not grow would stop for good."""
+    """A test that limits the size of files of the whole process fails."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with pytest.raises(AssertionError, match="in_own_process"):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,4 +1,4 @@
-"""What packages provide to commands of packages below them has the types that are stated there."""
+"""A check of types that packages provide to commands of lower packages."""
 
 from importlib.metadata import entry_points
 

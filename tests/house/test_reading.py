@@ -1,4 +1,4 @@
-"""What is hard to read is found, and its count does not grow."""
+"""Tests that code which is hard to read is found, and that its amount does not grow."""
 
 import pytest
 from house.reading import (
@@ -123,13 +123,13 @@ def _places(code: str) -> list[str]:
 
 @pytest.mark.parametrize(("rule", "breaking", "keeping"), CASES)
 def test_rule(rule: str, breaking: str, keeping: str) -> None:
-    """A rule finds the code that breaks it, and no other."""
+    """Each rule finds its faulty code and does not report correct code."""
     assert _places(breaking) == [rule]
     assert _places(keeping) == []
 
 
 def test_own_construction() -> None:
-    """Records that construct themselves name their fields too."""
+    """The rule also finds records that construct themselves with unnamed fields."""
     positional = RECORDS.replace('cls("", "")', 'cls("", "", "")')
     for source, expected in ((RECORDS, []), (positional, ["record-arguments"])):
         module = Module("node/records.py", source)
@@ -143,14 +143,14 @@ def test_each_rule_has_a_case() -> None:
 
 
 def test_tests_follow_two_rules() -> None:
-    """Tests may do what the product may not, except for nested conditions and many loops."""
+    """Tests are subject only to the rules about nested conditions and loops."""
     code = "".join(breaking + "\n" for _, breaking, _ in CASES)
     found = {place.rule for place in places_in_tests(Module("tests/sample.py", code))}
     assert found == {"nested-conditional", "three-loops"}
 
 
 def test_a_place_fails_and_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    """The check passes without places only."""
+    """The check fails for any place, with a message about the remedy."""
     assert check([]) == 0
     assert check([Place(file="node/logs.py", line=7, rule="complexity")]) == 1
     printed = capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_a_place_fails_and_says_what_to_do(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_exceptions() -> None:
-    """There are few exceptions, each from a rule and with a reason on one line."""
+    """There are few exceptions, and each names its rule and reason on one line."""
     assert len(EXCEPTIONS) <= MOST_EXCEPTIONS
     assert all(reason.strip() and "\n" not in reason for reason in EXCEPTIONS.values())
     assert {rule for _, _, rule in EXCEPTIONS} <= RULES.keys()

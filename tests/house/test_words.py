@@ -1,4 +1,4 @@
-"""No file contains notes to oneself, paths of one machine, or silenced checks without a reason."""
+"""Tests that no file contains private notes, machine paths or unexplained silenced checks."""
 
 import re
 from collections.abc import Iterator

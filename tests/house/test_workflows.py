@@ -40,9 +40,7 @@ def test_workflows_run_make_targets(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_have_few_rights(path: Path) -> None:
-    """A workflow has no rights but those that a job names, which are to read; a checkout keeps no
-    credentials, and no job has secrets. Only the job that attests a release may write, and it runs
-    pinned actions alone."""
+    """A workflow has read rights only, except for the job that attests a release."""
     text = path.read_text("utf-8")
     assert "\npermissions: {}\n" in text
     jobs = re.split(r"^  (?=[a-z-]+:$)", text.partition("\njobs:\n")[2], flags=re.MULTILINE)[1:]
@@ -67,8 +65,7 @@ def test_supported_versions_are_tested() -> None:
 
 
 def test_a_release_is_what_a_tag_builds() -> None:
-    """The workflow starts for tags alone, and attests all that `make release` leaves in dist: the
-    wheel, the source archive, the list of the wheel's files, and the image."""
+    """A tag starts the release workflow, which attests everything that `make release` builds."""
     text = (REPOSITORY / ".github" / "workflows" / "release.yml").read_text("utf-8")
     assert 'on:\n  push:\n    tags: ["v*"]\n\n' in text
     assert list(_values(text, "run")) == ["make release"]

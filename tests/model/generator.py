@@ -111,7 +111,7 @@ class Generator:
         return self._random.choice(deepest_first[:5] if self._chance(0.5) else fits)
 
     def _narrower(self, row: Row) -> Row:
-        """Return a capability that a row may or may not cover, mostly at or below its path."""
+        """Return a capability at or below the path of a grant's row, sometimes outside of it."""
         path, ability = row.path, row.ability
         if row.service == "kv":
             below = [p for p in PATHS if path is None or (p.startswith(path) and p != path)]
@@ -286,7 +286,7 @@ class Generator:
         return _ordered({row, self._executable(self._random.choice(held))})
 
     def _stored(self, row: Row) -> Row:
-        """Return the path of a value that exists or existed, below the row's path."""
+        """Return the path of an existing or deleted value below the row's path."""
         stored = self._model.values[row.space]
         paths = [path for path in stored if contains(row.path, path)]
         if row.service != "kv" or not paths or row.ability in (KV + "list", KV + "put"):
@@ -296,7 +296,7 @@ class Generator:
         return Row(row.space, "kv", path, row.ability)
 
     def _executable(self, row: Row) -> Row:
-        """Return a value's path if the grant covers a whole service, mostly."""
+        """Return a capability on a single value, mostly, if the grant covers a whole service."""
         if row.service == "kv" and row.path is None and self._chance(0.95):
             return Row(row.space, "kv", self._random.choice(PATHS), row.ability)
         return row
@@ -342,7 +342,7 @@ class Generator:
         return f"v{found}"
 
     def _next_page(self, label: int) -> Step:
-        """Continue a listing, mostly as its caller."""
+        """Return the next page of a listing, mostly for the same caller."""
         model = self._model
         cursor = self._random.choice(list(model.cursors))
         signer, space, path, limit, _ = model.cursors[cursor]

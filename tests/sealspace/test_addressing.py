@@ -1,4 +1,4 @@
-"""Whom our tokens address: the node that the client talks to, and no other takes them."""
+"""Tests that a client's tokens name the node that the client talks to."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ class Collector:
     sent: list[tuple[str, str, bytes, str]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer `/info`; record everything else."""
+        """Answer `/info`, and record every other request."""
         if request.path == "/info":
             return web.json_response(
                 {"protocol": 1, "nodeId": self.did, "version": "1", "features": [], "inTEE": False}
@@ -59,7 +59,7 @@ class Elsewhere:
 
 @pytest.fixture
 async def elsewhere(bench: Any) -> AsyncIterator[Elsewhere]:
-    """See `Elsewhere`."""
+    """A client and a collector, as described by `Elsewhere`."""
     owner, wallet = await bench.owner()
     await owner.kv().put("a", b"first")
     network = owner.encryption.network()
@@ -123,7 +123,7 @@ async def test_every_token_names_the_node(elsewhere: Elsewhere) -> None:
 
 
 async def sent_on(url: str, method: str, path: str, body: bytes, token: str) -> bool:
-    """Send the recorded tokens to an honest node; return whether it refuses each for its
+    """Send the recorded tokens to an honest node, and return whether it refuses each for its
     audience."""
     headers = {"Authorization": token, "Content-Type": "application/json"}
     async with (

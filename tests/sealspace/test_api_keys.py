@@ -110,7 +110,7 @@ def test_statements_that_are_no_key(members: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", sorted(STATED))
 def test_no_member_is_left_out(name: str) -> None:
-    """RN87: a missing member has no default."""
+    """RN87: a statement without one of its members is refused."""
     with pytest.raises(StatementInvalid):
         read({member: value for member, value in STATED.items() if member != name})
 
@@ -170,7 +170,7 @@ def test_an_owner_is_a_did_or_an_address() -> None:
     ids=range(20),
 )
 def test_headers_that_show_no_key(text: str) -> None:
-    """RN88: a header has three parts, split from the right. A refusal contains none of them."""
+    """RN88: a malformed header is refused with an error that contains no part of it."""
     with pytest.raises(InvalidInput) as refused:
         parse_credential(text)
     assert SECRET[:20] not in str(refused.value)

@@ -1,4 +1,4 @@
-"""A backend in a simulated trust domain: what it gets, and what it does not."""
+"""Tests of a backend in a simulated trust domain: which secrets it can open."""
 
 import asyncio
 import base64

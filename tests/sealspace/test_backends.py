@@ -1,5 +1,4 @@
-"""Grants to backends: real HTTP backends on a simulated platform, a real node, and attackers
-between."""
+"""Tests of grants to HTTP backends on a simulated platform, with attackers between."""
 
 import asyncio
 import hashlib

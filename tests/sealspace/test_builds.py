@@ -21,7 +21,7 @@ OWN_WORKFLOW = f"{BUILD.workflow}@{BUILD.ref}"
 
 
 def test_a_reusable_workflow_of_another_repository_has_to_be_named() -> None:
-    """PV9, PV11."""
+    """PV9, PV11: a reusable workflow of another repository is refused unless the owner names it."""
     for ref in ("refs/tags/v1", "refs/tags/shared@1.0", "c3" * 20):
         data = AUTHORITY.bundle(
             PROGRAM, workflow=SHARED_WORKFLOW, workflow_ref=ref, config=OWN_WORKFLOW
@@ -49,7 +49,7 @@ def not_wanted(build: Build, **wanted: Any) -> str:
     ],
 )
 def test_the_wanted_origin_is_accepted(wanted: dict[str, str]) -> None:
-    """PV11."""
+    """PV11: a program with the wanted origin is accepted."""
     require_build(BUILD, repository=REPOSITORY, ref=BUILD.ref, **wanted)
 
 
@@ -79,12 +79,13 @@ def test_the_wanted_origin_is_accepted(wanted: dict[str, str]) -> None:
     ],
 )
 def test_another_origin_than_the_wanted_one_is_refused(claim: str, wanted: dict[str, str]) -> None:
-    """PV11."""
+    """PV11: a program with another origin than the wanted one is refused."""
     assert not_wanted(BUILD, **wanted) == claim
 
 
 def test_a_namesake_of_the_repository_is_not_the_repository() -> None:
-    """PV11: neither as the source nor as the place of the workflow."""
+    """PV11: a repository of the same name with another number is refused as source and as
+    workflow."""
     evil = f"{REPOSITORY}-evil"
     data = AUTHORITY.bundle(PROGRAM, repository=evil, repository_id="6")
     build = verify_provenance(data, PROGRAM, ROOT)
@@ -94,7 +95,7 @@ def test_a_namesake_of_the_repository_is_not_the_repository() -> None:
 
 
 def test_a_renamed_and_a_replaced_repository_are_told_apart() -> None:
-    """PV11."""
+    """PV11: the error tells a renamed repository from a replaced one."""
     renamed = altered(BUILD, repository="github.com/alice/renamed")
     with pytest.raises(ProvenanceInvalid, match=r"is now named github.com/alice/renamed"):
         require_build(renamed, repository=REPOSITORY, ref=BUILD.ref, repository_id="1001")

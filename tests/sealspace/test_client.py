@@ -1,4 +1,4 @@
-"""The client against a real node: signing in, values, secrets, networks, delegations."""
+"""Tests of the client with a real node: signing in, values, secrets, networks and delegations."""
 
 import base64
 import json
@@ -126,7 +126,7 @@ async def test_a_key_owns_spaces_of_its_own(bench) -> None:
 
 
 async def test_a_wallet_signs_the_key_of_another_program_in(bench) -> None:
-    """The other key acts as the owner in person, and this client's session does not change."""
+    """A wallet can sign in another program's key, and this client's session does not change."""
     client, wallet = await bench.owner()
     await client.secrets().put("API_KEY", "value")
     before, key = client.session, Ed25519Signer(SEED)
@@ -223,7 +223,7 @@ async def test_conditions_keep_rivals_apart(bench) -> None:
 
 
 async def test_what_is_not_there(bench) -> None:
-    """A value that is absent or deleted raises NotFound, and a space that is not hosted
+    """An absent or deleted value raises NotFound, and a space that is not hosted raises
     SpaceNotFound."""
     client, _wallet = await bench.owner()
     kv, space = client.kv(), client.kv().space.text
@@ -587,7 +587,7 @@ async def test_signing_in_with_a_delegation_of_another_client(bench) -> None:
 
 
 async def test_what_is_not_held_is_not_granted(bench) -> None:
-    """A session can grant only its own rights, and a wallet only what it owns."""
+    """A session can grant only its own rights, and a wallet only rights that it owns."""
     owner, wallet = await bench.owner()
     other, _ = await bench.owner()
     foreign = [allow(f"{other.kv().space.text}/kv/a", GET)]

@@ -101,7 +101,7 @@ def test_what_is_encrypted_is_decrypted(suite: Suite, size: int) -> None:
 
 @given(st.sampled_from(SUITES), st.binary(max_size=300))
 def test_any_bytes_are_decrypted_or_refused_fuzz(suite: Suite, blob: bytes) -> None:
-    """DS2, DS3: no other error leaves the decryption."""
+    """DS2, DS3: any bytes are decrypted or refused with the package's own error."""
     try:
         opened(suite, blob)
     except DatasetInvalid as refused:

@@ -1,4 +1,4 @@
-"""The demo: every step holds, and nothing is left behind."""
+"""Tests of the demo, whose steps succeed and leave nothing behind."""
 
 import re
 import runpy

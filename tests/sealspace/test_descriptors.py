@@ -73,8 +73,7 @@ class Scene:
         )
 
     def sign_another_key(self, answer: Answer) -> None:
-        """Answer like a node that lost its networks, or like an attacker with the node's
-        identity."""
+        """Sign another network key with the node's identity."""
         keyring = self.bench.node.services.keyring
         record = create_network(self.network, now=0, keyring=keyring, entropy=self.bench.entropy)
         nonce = answer.query.removeprefix("nonce=")
@@ -95,7 +94,7 @@ async def scene(bench: Any) -> AsyncIterator[Scene]:
 
 
 def unsigned(answer: Answer) -> None:
-    """Answer as a node that does not know nonces."""
+    """Answer without a signature, as a node that does not support nonces."""
     answer.drop("nodeSignature")
 
 
@@ -112,8 +111,7 @@ async def test_each_question_has_a_nonce_of_its_own(scene: Scene) -> None:
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("signature", [None, "", "AA==", 1, [], encode_standard(bytes(64))])
 async def test_a_signature_that_does_not_hold(scene: Scene, signature: Any, lenient: bool) -> None:
-    """Nothing is encrypted to a key with an invalid signature, even by a client that accepts
-    unsigned keys (EN29)."""
+    """Nothing is encrypted to a key with an invalid signature (EN29)."""
 
     def forged(answer: Answer) -> None:
         answer.body = json.dumps(json.loads(answer.body) | {"nodeSignature": signature}).encode()

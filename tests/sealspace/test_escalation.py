@@ -1,5 +1,4 @@
-"""A session that lacks a right: the error names it, and the sign-in made of it asks for nothing
-else."""
+"""Tests of a session that lacks a right, and of the sign-in that adds exactly this right."""
 
 import pytest
 

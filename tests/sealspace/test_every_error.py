@@ -1,5 +1,4 @@
-"""Each class of error has a real cause, and says what was asked for, why not, and what to do
-next."""
+"""Tests that each error class has a real cause and names the next step."""
 
 import traceback
 from collections.abc import Iterator
@@ -182,10 +181,11 @@ CODES = {
 
 
 def test_codes_do_not_change() -> None:
-    """Scripts rely on them, whatever happens to the names of classes."""
+    """The error codes equal the recorded ones, because scripts rely on them."""
     assert {kind.__name__: kind.code for kind in every_class()} == CODES
 
 
 def test_each_class_has_its_code_in_its_body() -> None:
-    """So a search for a code finds its class."""
+    """Each error class defines its code in its own body, so a search for the code finds the
+    class."""
     assert all("code" in vars(kind) for kind in every_class())

@@ -1,5 +1,4 @@
-"""Any bytes in stored forms, manifests and answers of a node: a value, or a SealspaceError; never
-anything else."""
+"""Fuzz tests of stored forms, manifests and answers: any bytes give a value or a SealspaceError."""
 
 import asyncio
 import json
@@ -307,7 +306,7 @@ class _Answer(socketserver.BaseRequestHandler):
 
 @pytest.fixture(scope="module")
 def answering() -> Iterator[Answering]:
-    """A running server of given bytes."""
+    """A running server that sends given bytes."""
     with Answering() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

@@ -1,5 +1,5 @@
-"""Any bytes as a bundle or trusted root, and any change of a valid one: the same origin as before,
-or ProvenanceInvalid."""
+"""Fuzz tests of bundles and trusted roots: any change keeps the origin or raises
+ProvenanceInvalid."""
 
 import json
 from base64 import b64decode, b64encode
@@ -49,7 +49,7 @@ ROOT_PATHS = list(paths(json.loads(AUTHORITY.trusted_root)))
 
 
 def replaced(data: bytes, path: tuple[str | int, ...], change: Any) -> bytes:
-    """Return JSON text with the value at a path replaced by what a function makes of it."""
+    """Return JSON text with the value at a path replaced by a function's result."""
     document = inner = json.loads(data)
     *parents, last = path
     for name in parents:
@@ -81,14 +81,14 @@ ENCODED = [
 @fuzzed(0.5)
 @given(damaged_bytes(*BUNDLES) | st.binary(max_size=200) | large_texts.map(str.encode))
 def test_fuzz_any_bytes_are_the_same_bundle_or_none(data: bytes) -> None:
-    """PV1 to PV10."""
+    """PV1 to PV10: any bytes are the same bundle or are refused."""
     same_or_refused(data)
 
 
 @fuzzed(0.5)
 @given(st.sampled_from(BUNDLES), st.integers(0, 1 << 20), st.integers(0, 255))
 def test_fuzz_one_byte_of_a_bundle(data: bytes, at: int, byte: int) -> None:
-    """PV1 to PV10."""
+    """PV1 to PV10: a bundle with one changed byte proves the same origin or is refused."""
     at %= len(data)
     same_or_refused(data[:at] + bytes([byte]) + data[at + 1 :])
 
@@ -96,7 +96,8 @@ def test_fuzz_one_byte_of_a_bundle(data: bytes, at: int, byte: int) -> None:
 @fuzzed(0.5)
 @given(st.sampled_from(PATHS), json_values(*TEXTS) | st.just(...))
 def test_fuzz_one_member_of_a_bundle(place: tuple[bytes, Any], value: Any) -> None:
-    """PV1 to PV10: a member with another value, or without one."""
+    """PV1 to PV10: a bundle with one changed or missing member proves the same origin or is
+    refused."""
     same_or_refused(replaced(*place, lambda _: value))
 
 
@@ -105,7 +106,7 @@ def test_fuzz_one_member_of_a_bundle(place: tuple[bytes, Any], value: Any) -> No
 def test_fuzz_what_a_member_encodes(
     place: tuple[bytes, Any], at: int, removed: int, inserted: bytes
 ) -> None:
-    """PV2: certificates, signatures, proofs, timestamps, the payload and the log's entry."""
+    """PV2: a bundle with a changed certificate, signature, proof or payload is refused."""
 
     def change(text: str) -> str:
         data = b64decode(text)
@@ -125,7 +126,7 @@ def test_fuzz_what_a_member_encodes(
     )
 )
 def test_fuzz_trusted_root(data: bytes) -> None:
-    """PV2, PV3."""
+    """PV2, PV3: a bundle under any changed trusted root proves the same origin or is refused."""
     with suppress(ProvenanceInvalid):
         root = parse_trusted_root(data)
         for one in BUNDLES:
@@ -190,7 +191,7 @@ def test_fuzz_repository_of(text: str) -> None:
 @fuzzed(0.2)
 @given(st.fixed_dictionaries({name: st.text(max_size=30) for name in BUILD.__struct_fields__}))
 def test_fuzz_require_build(parts: dict[str, str]) -> None:
-    """PV11."""
+    """PV11: a program with any origin is accepted only if the origin is the wanted one."""
     with suppress(ProvenanceInvalid):
         require_build(
             Build(**parts),

@@ -1,4 +1,4 @@
-"""The secrets and addresses that stand for iExec's."""
+"""Tests of the names and addresses under which iExec's secrets are stored."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ ADDRESS = "0x3Eca1b216a7df1c7689aeb259ffb83adfb894e7f"
 
 
 def test_secrets_of_iexec() -> None:
-    """Each kind has a scope of its own, and a name that shows the original."""
+    """Each kind of iExec's secrets has its own scope, and a name that shows the original."""
     upper = ADDRESS[2:].upper()
     assert requester_secret("my-namespace").label == "iexec-requester/NAME_MY_HNAMESPACE"
     assert wallet_secret("Dropbox token").label == "iexec-result/NAME_DROPBOX_X20TOKEN"
@@ -39,13 +39,13 @@ def test_different_names_are_different_secrets(one: str, other: str) -> None:
 
 @given(st.text(min_size=1, max_size=8), st.text(min_size=1, max_size=8))
 def test_names_of_wallets_ignore_case(one: str, other: str) -> None:
-    """iexec-S8."""
+    """The names of wallets' secrets are equal in any letter case (iexec-S8)."""
     assert (wallet_secret(one) == wallet_secret(other)) == (one.lower() == other.lower())
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a" * 66, "$", "a b", "\u0661", "a\n", "a\0"])
 def test_requesters_names_that_are_refused(name: str) -> None:
-    """iexec-S6."""
+    """A malformed name of a requester's secret is refused (iexec-S6)."""
     with pytest.raises(InvalidInput, match="at most 64 characters"):
         requester_secret(name)
 

@@ -1,5 +1,4 @@
-"""A backend with a folder of grants: what a restart needs and finds, and what is stored only
-completely."""
+"""Tests of a backend with a folder of grants, across restarts."""
 
 import asyncio
 import logging
@@ -180,7 +179,7 @@ async def test_a_revoked_grant_stays_listed(machine: Machine, owner: Client) -> 
 async def test_ended_grants_are_listed_until_the_next_one_comes(
     machine: Machine, owner: Client, bench
 ) -> None:
-    """An ended grant opens nothing, and is removed when another one is accepted."""
+    """An expired grant opens nothing, and is removed when another one is accepted."""
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
     bench.clock.advance(8 * 86_400)
@@ -259,7 +258,7 @@ async def test_an_owner_s_limit_of_age(machine: Machine, owner: Client, bench) -
 
 
 async def test_evidence_that_will_never_do(machine: Machine, owner: Client) -> None:
-    """Code that is not approved is refused at once, because a new quote would not change that."""
+    """A read by unapproved code is refused at once, without a new quote."""
     machine.source.image = measurements_of("other")
     backend = await machine.start()
     await backend.accept(await granted(owner, backend))
@@ -282,8 +281,7 @@ async def test_no_quote_is_made_for_what_was_not_granted(machine: Machine, owner
 
 
 async def test_grants_that_belong_together(machine: Machine, owner: Client) -> None:
-    """A grant for the space and one for the network open a secret only together, also after a
-    restart."""
+    """A grant of the space and a grant of the network open a secret only together."""
     backend = await machine.start()
     parts = [await granted(owner, backend, [one]) for one in (for_kv(owner), for_keys(owner))]
     with pytest.raises(NotGranted):
@@ -325,7 +323,7 @@ async def test_grants_that_are_handed_in_together(machine: Machine, owner: Clien
 
 
 async def test_nothing_to_take_up(machine: Machine) -> None:
-    """Accepting no grant at all is an error."""
+    """Accepting an empty list of grants is an error."""
     with pytest.raises(InvalidPortableDelegation) as refused:
         await (await machine.start()).accept()
     assert refused.value.hint
@@ -366,15 +364,14 @@ def _with_another_signature(portable: PortableDelegation) -> PortableDelegation:
 
 @pytest.fixture
 def full(machine: Machine) -> Callable[[], object]:
-    """Make the folder unwritable from now on."""
+    """Make the folder unwritable."""
     return lambda: (machine.path / "grants").rename(machine.path / "away")
 
 
 async def test_a_grant_that_cannot_be_kept_is_not_taken_up(
     machine: Machine, owner: Client, full
 ) -> None:
-    """A grant that cannot be stored is not accepted, so every accepted grant is there after a
-    restart."""
+    """A grant that cannot be stored is not accepted."""
     backend = await machine.start()
     full()
     with pytest.raises(FolderUnusable) as refused:
@@ -409,8 +406,8 @@ async def test_a_read_does_not_need_the_disk(machine: Machine, owner: Client, fu
 
 
 async def test_a_backend_without_a_folder(bench, machine: Machine, owner: Client) -> None:
-    """Nothing is written anywhere. After a restart with the same key, the grants are fetched from
-    the node."""
+    """A backend without a folder writes nothing, and fetches its grants from the node after a
+    restart."""
     backend = Backend(
         await bench.client(key_session(SEED)),
         machine.source,

@@ -1,4 +1,4 @@
-"""Lists in pages, read from a node that would have its reader go on for ever."""
+"""Tests of lists in pages, with a node that invents endless pages."""
 
 import itertools
 import json
@@ -96,7 +96,7 @@ async def test_keys_that_do_not_advance(scene: Scene, name: str, public: bool) -
 
 
 async def test_secrets_are_listed_by_the_same_rule(scene: Scene) -> None:
-    """Names of secrets are keys, so the same rule applies (J14)."""
+    """A list of secrets is refused if its names do not ascend (J14)."""
     scene.make_up("/invoke", lambda number: (keys(), True))
     with pytest.raises(MalformedAnswer):
         await scene.client.secrets().list()
@@ -105,7 +105,7 @@ async def test_secrets_are_listed_by_the_same_rule(scene: Scene) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 async def test_delegations_that_do_not_end(scene: Scene, count: int) -> None:
-    """A page of delegations may be empty, but may not exceed its limit or lead to itself (J14)."""
+    """A page of delegations is refused if it exceeds its limit or leads to itself (J14)."""
     item = {
         "cid": "bafy",
         "direction": "granted",

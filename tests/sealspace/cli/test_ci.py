@@ -1,4 +1,4 @@
-"""`sealspace ci`: an owner's trusts in issuers, and the commands of a CI job without a secret."""
+"""Tests of `sealspace ci`: an owner's trusts in issuers, and jobs without a stored secret."""
 
 import json
 import ssl
@@ -132,7 +132,7 @@ async def test_list_and_revoke(desk: OwnerDesk) -> None:
 
 
 async def test_the_claims_are_named(desk: OwnerDesk) -> None:
-    """The owner reads the claims in the form of the option --claim."""
+    """The owner reads a trust's claims in the form of the option --claim."""
     (desk.home / "keys.json").write_text(Issuer(GITHUB).jwks)
     options = of_github("--branch", "main", "--jwks", str(desk.home / "keys.json"))
     made = await desk.run("ci", "trust", *options, "--secret", "API_KEY", "--claim", "actor=ann")
@@ -205,7 +205,8 @@ async def test_OX8_numbers_are_looked_up_at_github(desk: OwnerDesk, github: Serv
 async def test_answers_of_github_are_checked(
     desk: OwnerDesk, github: Service, answer: bytes | None, said: str
 ) -> None:
-    """After an answer of another form or size nothing is signed; the error has the next step."""
+    """If GitHub's answer has another form or size, nothing is signed and the error has a next
+    step."""
     if answer is not None:
         github.documents["/repos/acme/shop"] = answer
     made = await desk.run(*LOOKED_UP, "--secret", "API_KEY")

@@ -30,7 +30,7 @@ CODES = {
 
 
 def derived(kind: type[SealspaceError]) -> set[type[SealspaceError]]:
-    """A class and all classes derived from it in its module."""
+    """Return a class and all classes derived from it in its module."""
     below = [one for one in kind.__subclasses__() if one.__module__ == kind.__module__]
     return {kind}.union(*(derived(one) for one in below))
 
@@ -40,10 +40,11 @@ def every_class() -> set[type[SealspaceError]]:
 
 
 def test_codes_do_not_change() -> None:
-    """Scripts rely on them, whatever happens to the names of classes."""
+    """The error codes equal the recorded ones, because scripts rely on them."""
     assert {kind.__name__: kind.code for kind in every_class()} == CODES
 
 
 def test_each_class_has_its_code_in_its_body() -> None:
-    """So a search for a code finds its class."""
+    """Each error class defines its code in its own body, so a search for the code finds the
+    class."""
     assert all("code" in vars(kind) for kind in every_class())

@@ -1,4 +1,4 @@
-"""`sealspace console`: a browser's key that the command signs in, without a browser."""
+"""Tests of `sealspace console`, which signs in a browser's key, without a browser."""
 
 import asyncio
 import errno
@@ -63,7 +63,7 @@ def _until_asked(tab: WalletTab) -> None:
 
 
 def _send_key(tab: WalletTab) -> dict[str, Any]:
-    """Do what the local page does with the key of the console."""
+    """Send the console's key as the local page does."""
     _until_asked(tab)
     assert tab.post(answer={"key": KEY.did})[0] == 200
     while (view := tab.next())["kind"] not in ("linked", "failed"):
@@ -175,8 +175,8 @@ async def test_without_a_terminal_nothing_is_signed(
 
 
 async def test_LP8_another_user_cannot_take_the_name(desk: OwnerDesk, run: Run) -> None:
-    """While the command runs, no other program gets the node's port at `localhost`; if another one
-    has it already, the page opens at the address that the node was given."""
+    """While the command runs, no other program can listen on the node's port at `localhost`
+    (LP8)."""
     await desk.log_in()
     at = ("::1", urlsplit(desk.node).port or 0)
     seen: list[int] = []
@@ -214,7 +214,7 @@ def test_LP8_a_port_that_cannot_be_bound() -> None:
 async def test_the_owner_of_a_phrase_signs_in_on_the_page(
     desk: OwnerDesk, opened: "queue.Queue[str]"
 ) -> None:
-    """Only the phrase's own key opens secrets (IP1), so the command fails and names the page."""
+    """The owner of a phrase cannot sign in with the command, which names the page instead (IP1)."""
     assert (await desk.run("login", desk.node, "--phrase", given=PHRASE)).status == 0
     ran = await desk.run("console", typed="y\n")
     assert ran.status == 2, ran
@@ -240,6 +240,7 @@ async def test_a_node_without_a_console(
 
 @pytest.mark.parametrize("days", ["0", "31", "soon"])
 async def test_a_sign_in_lasts_at_most_a_month(desk: OwnerDesk, days: str) -> None:
-    """A longer sign-in would not count as the owner in person."""
+    """A sign-in for more than a month is refused, because it would not count as the owner in
+    person."""
     await desk.log_in()
     assert (await desk.run("console", "--days", days, typed="y\n")).status == 2

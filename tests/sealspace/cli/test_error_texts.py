@@ -1,4 +1,4 @@
-"""Errors of the SDK, said in the words of the command line."""
+"""Tests of how the command line words the SDK's errors."""
 
 import re
 
@@ -92,7 +92,7 @@ ASKED = f"tinycloud.kv/get on {SPACE.removesuffix('notes')}secrets/kv/vault/secr
     ],
 )
 def test_what_happened(error: errors.SealspaceError, said: str) -> None:
-    """The message is one line without routes, ability names or resource ids."""
+    """The message of an error is one line without routes, ability names or resource ids."""
     assert said == what_happened(error)
     assert not re.search(r"tinycloud\.|POST /|urn:", said)
 

@@ -1,5 +1,4 @@
-"""Each exit status is reached by a command, whose message says in two lines what happened and what
-to do."""
+"""Tests that a command reaches each exit status, with a two-line message."""
 
 import asyncio
 import os
@@ -70,7 +69,7 @@ class Machine:
         asyncio.run(once())
 
     def at_a_node(self, *commands: tuple[str, ...]) -> int:
-        """Log in at a node and run commands; return the status of the last."""
+        """Log in at a node, run commands, and return the last command's status."""
 
         async def there() -> int:
             async with embedded_node(self.config()) as node:
@@ -83,7 +82,7 @@ class Machine:
         return asyncio.run(there())
 
     def at_a_backend(self, *arguments: str, collateral: bool = True) -> int:
-        """Look at a backend in a simulated trust domain."""
+        """Inspect a backend in a simulated trust domain."""
         root, documents = trust_files(self.folder, self.platform)
         if not collateral:
             (Path(documents) / "platform.json").unlink()

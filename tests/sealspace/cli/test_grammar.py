@@ -37,7 +37,7 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
     @click.command("verb")
     @click.option("--interrupted", is_flag=True, help="Be interrupted.")
     def verb(interrupted: bool) -> None:
-        """Record the arguments."""
+        """Record the arguments of the command."""
         if interrupted:
             raise KeyboardInterrupt
         seen.append(shared())
@@ -46,7 +46,7 @@ def noun(monkeypatch: pytest.MonkeyPatch) -> list[Shared]:
 
     @click.group("noun")
     def noun() -> None:
-        """Hold a verb."""
+        """Define a group with one command."""
 
     noun.add_command(verb)
     monkeypatch.setattr(click, "noun", noun, raising=False)
@@ -226,7 +226,7 @@ def test_a_missing_extra_has_a_status_of_its_own(
 def test_an_interrupt_has_a_status_of_its_own(
     noun: list[Shared], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C ends a command with 130, as a shell expects."""
+    """Ctrl-C ends a command with status 130."""
     assert main(["noun", "verb", "--interrupted"]) == INTERRUPTED
     assert "next: " in capsys.readouterr().err
 
@@ -271,7 +271,7 @@ def test_a_message_names_the_folder_that_was_given(
 
 
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal a question fails and names the option. With the option it is not asked."""
+    """Without a terminal, a question fails and names the option that answers it."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     with pytest.raises(InvalidInput, match="cannot ask for confirmation") as refused:
         confirm("delete it?", yes=False)

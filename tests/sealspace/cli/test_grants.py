@@ -1,4 +1,4 @@
-"""Grants on the command line: one person's to another, against a real node."""
+"""Tests of grants between two persons on the command line, with a real node."""
 
 import json
 import re
@@ -43,8 +43,7 @@ async def read(desk: Desk, home: Path, space: str, key: str) -> str:
 
 
 async def test_ST16_a_grant_that_is_shown_as_revoked_is_revoked_again(desk: Desk) -> None:
-    """A revoked grant is revoked again, because only the answer confirms that it survives a
-    failover."""
+    """The command revokes a grant again that is shown as revoked, because of failovers (ST16)."""
     sent: list[str] = []
     async with relay_before(desk.node) as relay:
         relay.twist = lambda answer: sent.append(answer.path)
@@ -228,7 +227,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
 async def test_what_is_no_grant(
     desk: Desk, arguments: tuple[str, ...], status: int, said: str
 ) -> None:
-    """An invalid grant option gives one error that names it, and nothing is granted."""
+    """An invalid grant option gives an error that names it, and nothing is granted."""
     await desk.log_in()
     _, did = await second_person(desk)
     ran = await desk.run(*(did if one == "DID" else one for one in arguments))
@@ -240,8 +239,7 @@ async def test_what_is_no_grant(
 
 
 async def test_grants_that_are_not_what_they_say(desk: Desk) -> None:
-    """A grant for another DID, an altered or forged one, and a file without a grant are refused and
-    not stored."""
+    """A grant is refused and not stored if it is for another DID, altered or forged."""
     await desk.log_in()
     other, did = await second_person(desk)
     file = desk.folder / "grant.json"

@@ -64,7 +64,7 @@ async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.Monkey
 async def test_the_node_is_named_in_three_ways(
     desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """The node is named as the argument, by the shared option, or in the environment."""
+    """The node can be named by an argument, by the shared option, or in the environment."""
     if way == "variable":
         monkeypatch.setenv("SEALSPACE_NODE", desk.node)
     words = {"argument": (desk.node,), "option": ("--node", desk.node), "variable": ()}[way]
@@ -107,7 +107,7 @@ async def test_a_login_that_fails_leaves_nothing(
 
 @pytest.mark.parametrize("broken", ["session.json", "profile.json"])
 async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, broken: str) -> None:
-    """The key is kept if storing the login fails, because the owner's data depends on it."""
+    """If storing the login fails, the owner's new key is kept."""
     (desk.home / broken).mkdir(parents=True, mode=0o700)
     desk.home.chmod(0o700)
     ran = await desk.run("login", desk.node, "--new")
@@ -119,7 +119,7 @@ async def test_the_key_outlives_a_login_that_is_not_stored(desk: OwnerDesk, brok
 
 
 async def test_what_is_no_node_does_not_say_what_is_absent(desk: OwnerDesk) -> None:
-    """A web server that answers 404 is not a node without such a value."""
+    """A web server that answers 404 is reported as not being a node."""
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given="a value")).status == 0
     for command in (
@@ -156,8 +156,7 @@ async def test_commands_at_once_lose_nothing_of_a_session(desk: OwnerDesk) -> No
 
 
 async def test_half_of_a_login_is_none(desk: OwnerDesk) -> None:
-    """A session and a profile of different logins, as an interrupted login leaves them, are not
-    used together."""
+    """The session of one login is not used with the profile of another login."""
     await desk.log_in()
     other = desk.home.parent / "other"
     assert (await desk.run("login", desk.node, "--new", home=other)).status == 0
@@ -249,8 +248,7 @@ async def test_status_and_doctor_say_that_a_node_is_not_ready(desk: OwnerDesk) -
 
 
 async def test_status_says_whether_commands_would_work(desk: OwnerDesk) -> None:
-    """The status is 0 if commands would work, and otherwise theirs. Known facts are printed in both
-    cases."""
+    """The status is 0 if commands would work, and otherwise the status of the failing command."""
     assert (await desk.run("status")).status == 10
     await desk.log_in()
     ran = await desk.run("status", "--json")

@@ -54,9 +54,7 @@ async def test_AG3_listed_commands_run(owner: Owner) -> None:
 
 
 async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
-    """AG3: the person is asked about other arguments, secrets, folders or scopes than those
-    listed. If the host cannot ask, the answer has the lines that the owner could add, which then
-    allow it."""
+    """AG3: a command that differs from the listed ones runs only after the person confirms it."""
     await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     allow(owner, commands=[LISTED])
     made = owner.folder / "made"
@@ -114,9 +112,7 @@ async def test_AG4_the_environment_is_minimal(owner: Owner) -> None:
 
 
 async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
-    """AG4: an agent gains nothing by writing files of its project. The person is asked about
-    commands that read them, even listed ones; programs are not searched there, and settings there
-    are not read."""
+    """AG4: an agent gains nothing by writing files of its project."""
     await owner.store_secrets(API_KEY=CANARY)
     here, stolen = owner.here, owner.folder / "stolen"
     steal = f"#!/bin/sh\necho $API_KEY > {stolen}\n"
@@ -371,7 +367,7 @@ def test_AG6_a_path_changes_no_port() -> None:
 
 
 async def refused(owner: Owner, *arguments: str, **variables: Any) -> str:
-    """Start a server that refuses; return its error."""
+    """Start a server that refuses to start, and return its error."""
     ran = await owner.run(*arguments, "mcp", **variables)
     assert (ran.returncode, ran.stdout) != (0, b"")
     return ran.stderr.decode()
@@ -411,7 +407,7 @@ async def test_AG1_a_file_that_becomes_malformed(owner: Owner) -> None:
 
 
 def test_AG6_an_authority_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AG6: an agent that could replace the authority could answer for every listed host."""
+    """AG6: the server refuses an authority file that the agent can replace."""
     home, here = tmp_path / "home", tmp_path / "here"
     home.mkdir()
     here.mkdir()

@@ -1,4 +1,4 @@
-"""Every hint that is shown at a terminal can be followed there."""
+"""Tests that every hint shown at a terminal can be followed there."""
 
 import ast
 import inspect

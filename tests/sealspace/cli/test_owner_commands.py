@@ -177,7 +177,7 @@ def _expecting(known: list[str]) -> list[str]:
     "text", ["", "{}", "[]", '{"policy": null}', '{"policy": {"maxAgeSeconds": 60}}', '{"a": 1}']
 )
 async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
-    """A file that names no code grants nothing."""
+    """A policy file that names no code grants nothing."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -190,7 +190,7 @@ async def test_files_that_approve_nothing(desk: Desk, text: str) -> None:
 
 @pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1), ("", 1)])
 async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: int) -> None:
-    """The evidence is shown and the owner decides; an empty answer means no."""
+    """An owner at a terminal sees the evidence and is asked; an empty answer means no."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -200,8 +200,7 @@ async def test_an_owner_at_a_terminal_is_asked(desk: Desk, typed: str, status: i
 
 
 async def test_how_grants_stand(desk: Desk) -> None:
-    """`backend list` shows grants. Revoking is effective at once, a repetition is reported, and a
-    new grant works."""
+    """The command `backend list` shows each grant and whether it is revoked."""
     there = await desk.backend()
     await desk.log_in()
     nothing = await desk.run("backend", "list")
@@ -225,8 +224,7 @@ async def test_how_grants_stand(desk: Desk) -> None:
 
 
 async def test_no_grant_that_the_node_could_not_judge(desk: Desk) -> None:
-    """Nothing is signed if the node lacks the platform's root or its collateral, because it would
-    refuse each quote (AT59)."""
+    """Nothing is signed if the node lacks the platform's root or its collateral (AT59)."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)
@@ -386,7 +384,7 @@ async def test_receipts(desk: Desk) -> None:
     ],
 )
 async def test_some_receipts(desk: Desk, options: tuple[str, str], number: int) -> None:
-    """Receipts since a time, or of one backend."""
+    """The list of receipts can be limited to a time or to one backend."""
     there = await desk.backend()
     await desk.log_in()
     await desk.run("secret", "put", "API_KEY", given=SECRET)

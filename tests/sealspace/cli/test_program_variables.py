@@ -89,15 +89,15 @@ def test_CL6_names_that_direct_nothing(name: str) -> None:
     "name", ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS", "GIT_SSL_KEY"]
 )
 def test_CL1_names_of_files_are_not_taken_from_others(name: str) -> None:
-    """CL1: such a value may name a file to read, and an address to send it to."""
+    """CL1: a variable with the name of a file or an address is not passed from another owner's
+    secrets."""
     assert is_passed_by_default(name, chosen_by_others=False)
     assert not is_passed_by_default(name, chosen_by_others=True)
     assert is_passed_by_default("STRIPE_KEY", chosen_by_others=True)
 
 
 def test_CL6_the_list_has_one_form() -> None:
-    """CL6: each pattern is a name or the beginning of one, is listed once, and refuses something:
-    none ends like a secret itself, and none is covered by another."""
+    """CL6: each pattern in the list of names is unique and refuses at least one name."""
     patterns = [pattern for family in FAMILIES for pattern in family.patterns]
     prefixes = [pattern.removesuffix("*") for pattern in patterns if pattern.endswith("*")]
     for pattern in patterns:
@@ -113,7 +113,7 @@ def test_CL6_the_list_has_one_form() -> None:
 
 
 async def _expect_refusal(owner: Owner, name: str, *options: str) -> None:
-    """Run a command that would pass a variable, and check that the variable is refused."""
+    """Run a command that would pass a variable, and check that the command refuses it."""
     ran = await owner.run("run", *options, "--", "touch", "started")
     happened, following = ran.stderr.decode().splitlines()[-2:]
     assert ran.returncode == 2, ran
@@ -174,7 +174,7 @@ async def _alice(owner: Owner) -> tuple[str, Path]:
 async def _ran_as(
     owner: Owner, home: Path, *options: str, variables: Mapping[str, str] = {}
 ) -> tuple[int, str]:
-    """Run the script as another user of the machine; return its status and its output."""
+    """Run the script as another user of the machine, and return its status and output."""
     here = owner.folder / "here"
 
     def run() -> "subprocess.CompletedProcess[bytes]":
@@ -197,9 +197,7 @@ async def _share(desk: OwnerDesk, bobs: Path) -> None:
 
 
 async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Owner) -> None:
-    """CL1, CL6: a shared secret named like an address, or with an unknown name, is passed only if
-    the user names it. One with a name that controls programs is never passed. Names in a project
-    file do not count as named by the user."""
+    """CL1, CL6: of shared secrets, only those with names of secrets are passed unasked."""
     alice, bobs = await _alice(owner)
     await _share(owner.desk, bobs)
     shared = ("--from", alice)
@@ -227,9 +225,7 @@ async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Own
 
 
 async def test_CL5_a_token_of_another_owner(owner: Owner) -> None:
-    """CL5: with a token of another owner than the login's, only secrets with names of secrets, or
-    named ones, are passed. Without a login, or with the owner's own token, all its secrets are
-    passed."""
+    """CL5: of another owner's token, only secrets with names of secrets are passed unasked."""
     _, bobs = await _alice(owner)
     names = ("API_KEY", "DATABASE_URL", "UNKNOWN_OPTS")
     options = [part for name in names for part in ("--secret", name)]

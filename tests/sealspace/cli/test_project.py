@@ -123,7 +123,7 @@ def test_CL2_the_file_is_a_regular_file(here: Path) -> None:
 
 
 def test_CL2_a_folder_that_does_not_exist(here: Path) -> None:
-    """CL2: in a deleted folder it is unknown whether there is a project, so nothing is passed."""
+    """CL2: in a deleted folder nothing is passed, because a project file could exist."""
     here.rmdir()
     with pytest.raises(InvalidInput, match="no such file"):
         find_project()
@@ -160,7 +160,7 @@ def test_CL3_a_malformed_file_is_refused(here: Path, text: str, reason: str) -> 
 
 
 def test_CL3_no_value_is_printed(here: Path) -> None:
-    """CL3: a value that was written into the file by mistake is not in the message."""
+    """CL3: an error about the file does not contain a value that was written into it."""
     for text in ('secrets = ["sk-live"]', '[rename]\nAPI_KEY = "sk-live"', 'API_KEY = "sk-live"'):
         written(here, text)
         with pytest.raises(InvalidInput) as refused:

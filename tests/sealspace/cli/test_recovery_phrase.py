@@ -157,7 +157,7 @@ async def test_the_key_of_a_phrase_ends_with_the_days_and_with_a_logout(desk: De
 
 
 async def test_a_damaged_end_of_the_key_is_rejected(desk: Desk) -> None:
-    """A key with a malformed expiry is rejected, and does not count as a key without one."""
+    """A key with a malformed expiry is refused."""
     await _log_in(desk)
     file = desk.home / "session.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"endsAt": "never"}))
@@ -194,7 +194,7 @@ async def test_a_phrase_is_admitted_like_a_wallet(
 
 @pytest.mark.slow
 async def test_a_person_types_a_phrase(desk: Desk) -> None:
-    """On a terminal the phrase is asked for and never shown."""
+    """On a terminal the command asks for the phrase and does not show it."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TERM": "dumb"}
     command = [*COMMAND, "login", desk.node, "--phrase", "--home", str(desk.home)]
 

@@ -197,7 +197,7 @@ async def test_a_namesake_with_other_capitals(person: RepositoryOwner) -> None:
 
 @pytest.mark.parametrize("by", ["revocation", "refresh"])
 async def test_a_grant_that_is_revoked_during_a_refresh(person: RepositoryOwner, by: str) -> None:
-    """PV16: the grant is not replaced, so no further build gets the secret."""
+    """PV16: a grant that is revoked during a refresh is not replaced."""
     desk, pipe = person.desk, person.folder / "root.pipe"
     os.mkfifo(pipe)
     versions = [await person.publish(FIRST)]
@@ -222,7 +222,7 @@ async def test_a_grant_that_is_revoked_during_a_refresh(person: RepositoryOwner,
 
 
 async def test_a_revocation_that_the_node_has_forgotten(person: RepositoryOwner) -> None:
-    """PV11: the node removes a revoked grant some time after its end. The newer grants count."""
+    """PV11: a refresh uses newer grants after the node has deleted a revoked one."""
     desk, services = person.desk, person.stage.node.services
     await person.publish(FIRST)
     assert (await desk.run(*person.granting("--expires", "1h"))).status == 0
@@ -342,7 +342,7 @@ async def test_where_a_version_was_built(person: RepositoryOwner) -> None:
 
 
 async def test_options_of_builds(person: RepositoryOwner) -> None:
-    """The options have to be complete; the error names what is missing."""
+    """An incomplete set of build options is refused, and the error names the missing one."""
     desk, url = person.desk, person.stage.url
     version = await person.publish(FIRST)
     for said, words in (
@@ -366,7 +366,7 @@ async def test_options_of_builds(person: RepositoryOwner) -> None:
 
 
 async def test_trusted_roots(person: RepositoryOwner) -> None:
-    """The file may be old or have several lines. Bundles are refused under another root."""
+    """A trusted root file may be old or have several lines, and another root refuses the bundle."""
     desk, root = person.desk, person.folder / "root.json"
     await person.publish(FIRST)
     command = ("project", "provenance", "digest", *person.root)
@@ -494,8 +494,7 @@ async def job(person: RepositoryOwner, token: str, *words: str, home: Path | Non
 
 
 async def test_a_job_refreshes(person: RepositoryOwner) -> None:
-    """PV15, RN245 to RN247: the owner makes a token, and a job without stored state grants each
-    build."""
+    """PV15, RN245 to RN247: a job without stored state grants each build with the owner's token."""
     desk, url = person.desk, person.stage.url
     first = await person.publish(FIRST)
     token = await token_of(person)
@@ -572,7 +571,7 @@ async def test_the_token_of_a_job_opens_nothing(person: RepositoryOwner) -> None
 
 
 async def test_a_runner_s_did_ends_the_token_of_a_job(person: RepositoryOwner) -> None:
-    """RN245: a job grant is for the key of a job, but belongs to the grants to the runner."""
+    """RN245: revoking the grants to a runner also revokes the job's token."""
     version = await person.publish(FIRST)
     token, did = await token_of(person), person.stage.runner.did
     assert (await job(person, token)).status == 0

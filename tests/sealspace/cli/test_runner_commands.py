@@ -237,7 +237,7 @@ async def test_hosts_are_granted_and_shown(
     ],
 )
 async def test_what_is_no_receipt(desk: Desk, tmp_path: Path, kept: str) -> None:
-    """Any file is either judged, or refused in two lines."""
+    """Any file is either verified as a receipt or refused in two lines."""
     (tmp_path / "kept").write_text(kept)
     ran = await desk.run("verify", str(tmp_path / "kept"))
     assert ran.status in (2, EXIT_STATUS["statement-invalid"]) and len(ran.err.splitlines()) == 2, (
@@ -355,7 +355,8 @@ async def test_next_steps_of_refused_calls(desk: Desk, stage: RunnerStage, tmp_p
 
 
 async def test_next_steps_of_other_answers(desk: Desk) -> None:
-    """The next step after a key of another type, or without the node, fits that."""
+    """The next step names the right command for a key of another type, and for an unreachable
+    node."""
     owner = await with_secret(desk)
     said = {"code": ""}
 
@@ -407,8 +408,8 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
 
 
 async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """An absent secret or version, a reserved name, a contradiction or a missing terminal: nothing
-    is granted."""
+    """Nothing is granted for a missing secret or version, a reserved name, or without a
+    terminal."""
     await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     (tmp_path / "condition.json").write_text('"AllowAll", "x": 1')
@@ -513,8 +514,7 @@ async def test_secrets_that_the_runner_makes(
 
 
 async def test_what_is_not_generated(desk: Desk, stage: RunnerStage) -> None:
-    """RN141, RN142: invalid names and types, a repeated name or a missing terminal: nothing is
-    generated."""
+    """RN141, RN142: nothing is generated for an invalid name or type, or without a terminal."""
     await with_secret(desk)
     by = ("runner", "generate", stage.url)
     for arguments, part in (

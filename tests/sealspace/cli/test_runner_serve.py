@@ -343,8 +343,7 @@ def test_a_runner_that_cannot_judge_patterns(
 
 @HAS_PATTERNS
 def test_a_key_that_cannot_be_had(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A platform without a key service needs a key file. An empty file, or the folder of another
-    key, is named in the error."""
+    """A platform without a key service needs a key file, and the error names the file."""
 
     def refused(*arguments: str) -> tuple[int, str]:
         kept = ("--node", "http://127.0.0.1:1", "--data", str(tmp_path / "kept"))

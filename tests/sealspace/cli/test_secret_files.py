@@ -219,7 +219,7 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
 
 
 async def test_an_import_of_names_in_lower_case(desk: OwnerDesk, tmp_path: Path) -> None:
-    """With --upper, they are stored as capitals."""
+    """With --upper, names in lower case are stored as capitals."""
     (tmp_path / ".env").write_text("db_url=1\n")
     command = ("secret", "import", str(tmp_path / ".env"))
     refused = await desk.run(*command)
@@ -261,7 +261,7 @@ async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path:
 
 
 async def test_nothing_is_half_done(desk: OwnerDesk, tmp_path: Path) -> None:
-    """If the last line is faulty or its value too long, nothing before it is stored."""
+    """If the last line of an import is faulty, no secret is stored."""
     env = tmp_path / ".env"
     for last in (f"{CANARY}", f"B={'x' * 1_100_000}"):
         env.write_text(f"A=1\n{last}\n")

@@ -240,7 +240,7 @@ async def test_a_secret_that_appears_while_the_value_is_typed(desk: OwnerDesk) -
 
 
 async def test_deleting_says_what_there_was(desk: OwnerDesk) -> None:
-    """Deleting asks first. A deleted value and one that never existed get the same answer."""
+    """Deleting asks first, and gives the same answer for deleted and unknown names."""
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     assert (await desk.run("secret", "delete", "API_KEY", typed="n\n")).status == 1
     assert (await desk.run("secret", "delete", "API_KEY")).status == 0

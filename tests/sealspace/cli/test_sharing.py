@@ -39,7 +39,7 @@ class Office:
 
 
 async def opened(desk: OwnerDesk, bobs_node: str) -> Office:
-    """Alice has two secrets; Bob has logged in."""
+    """Alice with two secrets, and Bob, both logged in."""
     office = Office(desk)
     await desk.log_in()
     assert (await office.as_bob("login", bobs_node, "--new")).status == 0
@@ -90,8 +90,8 @@ async def test_share_read_and_unshare(office: Office) -> None:
 
 
 async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -> None:
-    """put (in a script and on a terminal), import, generate and rollback renew the copy, and a
-    deletion deletes it."""
+    """SH6: every command that changes a secret renews the shared copy, and a deletion deletes
+    it."""
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     await office.as_alice("secret", "put", "API_KEY", given="script")
     assert await office.bob_reads("API_KEY") == "script"

@@ -165,8 +165,7 @@ async def test_a_task_that_fails(desk: Desk, stage: RunnerStage, tmp_path: Path)
 async def test_the_receipt_of_a_run_is_not_that_of_a_task(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """TK11: a relay at the runner's address runs a program of its own with the same request as
-    its input, and offers that receipt for a result that it made."""
+    """TK11: a run's receipt for the same request is refused as the receipt of a task."""
     await desk.log_in("--space", "public")
     app, key = await published(desk, tmp_path, "honest"), ResultKey()
     await put(desk, wallet_secret(RESULT_KEY_NAME), key.secret)

@@ -183,8 +183,7 @@ async def test_a_token_is_not_logged_out(desk: OwnerDesk) -> None:
 
 
 async def test_no_token(desk: OwnerDesk) -> None:
-    """A truncated or empty line and a missing address are reported. None makes the command use the
-    login."""
+    """A truncated or empty token line is an error, and never makes the command use the login."""
     line = await _token(desk)
     desk.monkeypatch.setenv("SEALSPACE_TOKEN", line[:-1])
     cut = await desk.run("secret", "get", "API_KEY")
@@ -241,9 +240,8 @@ def node(tmp_path: Path) -> Iterator[RunningNode]:
 async def test_CL5_a_server_is_started_and_its_token_rotated(
     node: RunningNode, tmp_path: Path
 ) -> None:
-    """A server gets its two secrets from a token, with an empty home. It is restarted with a new
-    token, then the old one is revoked; no read fails in between. The token is not in the server's
-    environment, in arguments, in the node's log or in what a command prints."""
+    """CL5: a server's token is rotated without a failed read and without appearing in any
+    output."""
     home = tmp_path / "home"
     server = (
         'echo "$API_KEY,$PLAIN,$OTHER_KEY"; env | grep -c SEALSPACE_; test "$PLAIN" = beta-4712'

@@ -1,4 +1,4 @@
-"""The page for a wallet in a browser: who is answered, what is taken, and which answers count."""
+"""Tests of the local page for a browser wallet: its clients, requests and answers."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ OF = ("sealspace login", "http://127.0.0.1:8000")
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WalletPage]:
-    """A server whose command asks for nothing."""
+    """A server whose command requests no signature."""
     monkeypatch.setattr(wallet_page, "FAREWELL_S", 0.05)  # no tab of these tests waits for the end
     with WalletPage(*OF) as server:
         yield server
@@ -66,7 +66,7 @@ def test_LP1_the_system_says_whose_a_connection_is(server: WalletPage) -> None:
 
 
 def client_of(server: WalletPage) -> tuple[str, int]:
-    """Return the end of a connection that is closed."""
+    """Return the client's end of a closed connection."""
     with socket.create_connection(_address(server)) as client:
         end: tuple[str, int] = client.getsockname()
     return end
@@ -145,8 +145,7 @@ def test_LP1_another_user_gets_nothing(
 def test_LP2_only_under_the_address_that_was_printed(
     server: WalletPage, tab: WalletTab, host: str | None
 ) -> None:
-    """Another name that resolves to this machine is refused, and so is the address without its
-    port."""
+    """LP2: a request under another host name, or without the port, is refused."""
     port = server.server_address[1]
     for named in {host, host and f"{host}:{port}"} - {server.authority}:
         status, body, _ = tab.ask("GET", "", headers={"Host": named})
@@ -290,7 +289,7 @@ def test_only_files_of_the_console(tab: WalletTab, path: str) -> None:
 def test_nobody_answers_in_time(
     opened: bool, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error after a timeout says how far the sign-in got, and what to do."""
+    """The error after a timeout says how far the sign-in got and names the next step."""
     monkeypatch.setattr("sealspace.cli.owner.wallet_page.LIMIT_S", 0.06)
     page = WalletPage(*OF)
     if opened:
@@ -359,8 +358,7 @@ def test_one_question_has_one_answer(server: WalletPage) -> None:
 
 
 def test_the_last_word_is_waited_for() -> None:
-    """The command ends when the page has the last message. A node's text is shown without control
-    characters and direction marks."""
+    """The command ends after the page received the last message."""
     server = WalletPage(*OF)
     tab = WalletTab(server.url, new_wallet())
 

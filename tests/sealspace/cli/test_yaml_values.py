@@ -1,5 +1,4 @@
-"""Secrets in YAML: every value is the text that stands in the file, and what has no text of its own
-is refused."""
+"""Tests of secrets in YAML files, whose values are the texts in the file."""
 
 from collections.abc import Mapping
 
