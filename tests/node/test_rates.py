@@ -95,7 +95,8 @@ def test_a_client_that_has_taken_is_not_new() -> None:
     ],
 )
 def test_whose_bucket_it_is(one: str, other: str, is_same: bool) -> None:
-    """IPv6 counts by /64, mapped addresses as IPv4, and long names by their beginning."""
+    """IPv6 clients are counted by /64, mapped addresses as IPv4, and long names by their
+    beginning."""
     rates = Rates(per_minute=10)
     assert _taken(rates, one) == 10
     assert _taken(rates, other) == (0 if is_same else 10)

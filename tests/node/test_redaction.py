@@ -115,7 +115,7 @@ def _spellings(data: bytes) -> set[str]:
 @pytest.mark.parametrize("before", [b"", b"a", b"ab", b"abc"])
 @pytest.mark.parametrize("after", [b"", b"c", b"cd"])
 def test_canaries_are_found_in_every_spelling(before: bytes, after: bytes) -> None:
-    """A canary is found in plain text, hex and base64, inside longer texts, and nothing else is."""
+    """A canary is found in plain text, hex and base64, also inside longer texts."""
     canaries = Canaries()
     data = before + canaries["body"].encode() + after
     for text in (
@@ -201,7 +201,8 @@ class Laden:
 
 
 async def _let_in(laden: Laden, owner: Owner) -> None:
-    """Send requests that succeed: values in every way, a signed URL, a release on each route."""
+    """Send requests that succeed: writes and reads of values, a signed URL, and a release on each
+    route."""
     stage, space, member = laden.stage, owner.space("more"), await laden.member(owner)
     for body in (laden.canaries["body"].encode(), laden.canaries.body):  # in the row, and in a file
         assert (await laden.put(member, space, body)).status == 200
@@ -238,7 +239,7 @@ async def _signed_url(laden: Laden, who: Delegate, space: str) -> str:
 
 
 async def _turned_away(laden: Laden, owner: Owner) -> None:
-    """Send requests that are refused after their token is read, for various reasons."""
+    """Send requests that are refused after their token is parsed."""
     space, member = owner.space("more"), await laden.member(owner)
     assert (await laden.put(member, owner.space("other"))).status == 401
     assert (await laden.invoke(member, {laden.key(space): [GET]})).status == 404
@@ -319,7 +320,7 @@ async def _damaged(laden: Laden, owner: Owner, data: Path) -> None:
 
 
 async def _without_room(laden: Laden, owner: Owner) -> None:
-    """Put values that do not fit."""
+    """Put values that exceed the quota."""
     member, space = await laden.member(owner), owner.space("more")
     token = laden.token(member, {laden.key(space): [PUT]})
     large = os.urandom(800_000)

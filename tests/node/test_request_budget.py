@@ -1,4 +1,4 @@
-"""The cost of one request, in counts that do not depend on the load of the machine.
+"""Tests of the cost of one request, in counts that do not depend on the machine's load.
 
 The table is in spec/operations/profile.md, §2.1. A change that makes a request more expensive has
 to change the table.
@@ -101,7 +101,7 @@ def _reads_json(called: object) -> bool:
 
 
 async def ask(place: Place, requests: list[bytes], tally: Tally) -> None:
-    """Send requests on one connection, one after another, and count the last one."""
+    """Send requests one after another on one connection, and count the events of the last one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
     try:
         for request in requests[:-1]:

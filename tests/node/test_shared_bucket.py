@@ -252,7 +252,7 @@ async def test_large_values_move_into_a_bucket_and_back(
 def _killed_move(
     folder: Path, server: S3Server, place: BucketLocation, settings: dict[str, str]
 ) -> None:
-    """Begin a move, and kill it once a body is in the bucket."""
+    """Begin a move, and kill it once the bucket contains a body."""
     called = [
         *COMMAND,
         "admin",

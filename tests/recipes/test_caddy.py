@@ -154,7 +154,7 @@ def _caddy(folder: Path, node: str) -> Iterator[Front]:
 
 
 def _is_served(root: Path, port: int) -> bool:
-    """Whether Caddy listens, and has a certificate."""
+    """Return whether Caddy listens and has a certificate."""
     try:
         trusted = ssl.create_default_context(cafile=str(root))
         with (

@@ -207,6 +207,6 @@ async def test_OX8_the_action_passes_masked_values(
 
 
 def test_the_action_has_no_other_inputs() -> None:
-    """It takes an address and an id, neither of them secret, and uses no other action."""
+    """The action's inputs are an address and an id, and it uses no other action."""
     assert re.findall(r"^  (\w+):\n    description", ACTION, re.MULTILINE) == ["node", "trust"]
     assert "${{ secrets" not in ACTION and "uses:" not in ACTION

@@ -67,7 +67,7 @@ async def bench(
 
 
 def test_each_is_listed_and_run_here() -> None:
-    """The page names every example, and this module knows each of them."""
+    """The page lists every example, and this module has a test for each."""
     page = (EXAMPLES / "README.md").read_text("utf-8")
     programs = {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*.py")}
     assert programs == {

@@ -112,7 +112,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def test_an_installed_release_is_verified(release: Release) -> None:
-    """The list that the tool makes of the wheel is that of the installed files."""
+    """The tool's list of the wheel's files equals the list of the installed files."""
     assert release.listed.count(b"\n") > 500
     options = release.bundle(release.listed)
     status, said = release.version(*options, *ORIGIN)
@@ -125,7 +125,7 @@ def test_an_installed_release_is_verified(release: Release) -> None:
 
 
 def test_a_missing_file_is_refused(release: Release) -> None:
-    """Without one file the list of the installed files differs."""
+    """An installation with a missing file is refused."""
     options = release.bundle(release.listed)
     with release.changed("capabilities/py.typed", None):
         status, said = release.version(*options, *ORIGIN)
@@ -163,7 +163,7 @@ def test_a_changed_installation_is_refused(release: Release, name: str, data: by
     ],
 )
 def test_additional_files_are_listed(tmp_path: Path, name: str) -> None:
-    """Python could import each of them, so the list of the files contains it."""
+    """An additional file that Python could import is in the list of installed files."""
     path = tmp_path / name
     path.parent.mkdir()
     path.touch()
@@ -187,8 +187,8 @@ def test_a_linked_folder_is_refused(release: Release) -> None:
 
 
 def test_the_files_that_run_are_verified(release: Release) -> None:
-    """If other packages come first on the import path, those are verified, and differ from the
-    wheel's."""
+    """The command verifies the packages that Python would import, even if others come first on the
+    path."""
     options, copy = release.bundle(release.listed), release.folder / "copy"
     for package in PACKAGES:
         shutil.copytree(release.site / package, copy / package)
@@ -200,7 +200,7 @@ def test_the_files_that_run_are_verified(release: Release) -> None:
 
 
 def test_a_changed_file_and_a_changed_record_are_refused(release: Release) -> None:
-    """The installer's record is not trusted: the bundle decides."""
+    """An installation is refused if a file and the installer's record were both changed."""
     (record,) = release.site.glob("sealspace-*.dist-info/RECORD")
     more = release.site / "sealspace" / "more.py"
     more.touch()
@@ -233,8 +233,7 @@ def test_files_of_a_release(release: Release) -> None:
 def test_an_editable_installation_is_refused(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An editable installation is refused even with a bundle about no files, because no list says
-    which files a checkout has."""
+    """An editable installation is refused, because no list has the files of a checkout."""
     assert main(["version", *release.bundle(b""), *ORIGIN]) == REFUSED
     assert "an installed file is not that of the wheel" in capsys.readouterr().err
 

@@ -238,7 +238,8 @@ async def test_refusals_have_one_shape(stage: RunnerStage) -> None:
 
 
 async def test_what_a_key_s_holder_is_told(stage: RunnerStage) -> None:
-    """RN232, RN233: the account that a key spends from, and what its last calls cost."""
+    """RN232, RN233: a key's holder can read the account's balance and the cost of the key's last
+    calls."""
     key, other = await stage.key("echo"), await stage.key(None)
     job = (await stage.api("echo", key, {"input": 1, "async": True}))[1]["call_id"]
     ended = [(await stage.polled(job, key))[1]]
@@ -271,7 +272,7 @@ async def test_what_a_key_s_holder_is_told(stage: RunnerStage) -> None:
 async def test_lists_of_calls_count_as_calls(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN233, RN97: a list of calls takes one of the calls of its key's minute, and of no other."""
+    """RN233, RN97: a request for the list of calls counts as one call of its key."""
     monkeypatch.setattr(calls, "PER_MINUTE", 3)
     key, other = await stage.key("echo"), await stage.key("echo")
     statuses = list[int]()
@@ -285,7 +286,7 @@ async def test_lists_of_calls_count_as_calls(
 
 
 async def test_free_calls_are_told_too(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN233: calls that cost nothing are in the list of their key, also after a restart."""
+    """RN233: calls without a cost are in their key's list, also after a restart."""
     for _ in range(2):
         async with AsyncExitStack() as stack:
             free = await stage.another(stack, tmp_path / "runner")

@@ -94,7 +94,7 @@ def project(stage: RunnerStage, name: str) -> str:
 
 
 async def test_a_repository_and_commit_run_the_published_version(stage: RunnerStage) -> None:
-    """RN61, RN240, RN241: any spelling, beside a project or found by a grant."""
+    """RN61, RN240, RN241: a call by repository and commit runs the version published for them."""
     build = build_at("1")
     version = await published(stage, "spelled", build)
     await published(stage, "spelled", None, bytes_of="newer")  # now the active one
@@ -144,7 +144,7 @@ async def test_the_sdk_calls_by_repository_and_commit(stage: RunnerStage) -> Non
 
 
 async def test_an_api_key_calls_by_repository_and_commit(stage: RunnerStage) -> None:
-    """RN96, RN240, RN242: with a key the project is in the path; a call may run later."""
+    """RN96, RN240, RN242: a call with an API key names the project in its path."""
     build = build_at("3")
     version = await published(stage, "keyed", build)
     await published(stage, "keyed", None, bytes_of="newer keyed")
@@ -166,7 +166,7 @@ async def test_an_api_key_calls_by_repository_and_commit(stage: RunnerStage) -> 
 
 
 async def test_a_call_that_runs_later_keeps_its_project(stage: RunnerStage) -> None:
-    """RN242."""
+    """RN242: an asynchronous call runs in the project that its request named."""
     build = build_at("4")
     version = await published(stage, "later", build)
     await granted(stage, ByHash(version.sha256, version.project, build))
@@ -203,7 +203,7 @@ async def test_a_call_that_runs_later_keeps_its_project(stage: RunnerStage) -> N
     ],
 )
 async def test_sources_that_are_refused(source: dict[str, Any], said: str) -> None:
-    """RN66, RN240."""
+    """RN66, RN240: a call with a malformed or unknown source is refused."""
     with pytest.raises(RunRefused) as refusal:
         parse_body(json.dumps({"source": source}).encode())
     assert refusal.value.reason.code == "request-invalid" and said in refusal.value.reason.detail
@@ -221,7 +221,8 @@ async def test_sources_that_are_refused(source: dict[str, Any], said: str) -> No
     ],
 )
 async def test_sources_that_are_refused_with_a_key(members: dict[str, Any]) -> None:
-    """RN96, RN230, RN240."""
+    """RN96, RN230, RN240: a call with an API key is refused if its source is malformed or
+    unknown."""
     with pytest.raises(RunRefused) as refusal:
         parse_api_body(json.dumps(members).encode(), parse_project(f"{BOB.did}/a"))
     assert refusal.value.reason.code == "request-invalid"
@@ -238,7 +239,8 @@ async def test_sources_that_are_refused_with_a_key(members: dict[str, Any]) -> N
 async def test_the_index_proves_nothing(
     stage: RunnerStage, name: str, stated: Build | None, asked: Build
 ) -> None:
-    """RN241: the signed statement has to name the repository, the commit and the target."""
+    """RN241: an index entry counts only if the signed statement names the same repository, commit
+    and target."""
     version = await published(stage, name, stated)
     space, source = stage.owner.kv("public"), source_of(asked) | {"project": version.project.text}
     key = version.project.build_key(asked.commit, P1)
@@ -250,7 +252,7 @@ async def test_the_index_proves_nothing(
 
 
 async def test_a_build_of_another_target_is_unknown(stage: RunnerStage) -> None:
-    """RN241."""
+    """RN241: a build of another target is answered as unknown."""
     build, other = build_at("8"), "wasm32-wasip2"
     version = await published(stage, "target", build)
     source = source_of(build, build_target=other) | {"project": version.project.text}
@@ -301,7 +303,8 @@ async def test_a_revoked_grant_names_no_project(stage: RunnerStage) -> None:
 
 
 async def test_several_projects_for_one_commit(stage: RunnerStage) -> None:
-    """RN242: the caller has to name one."""
+    """RN242: if several projects have a version for one commit, the caller has to name a
+    project."""
     build = build_at("c")
     versions = [await published(stage, name, build) for name in ("first", "second")]
     for version in versions:
@@ -317,7 +320,7 @@ async def test_several_projects_for_one_commit(stage: RunnerStage) -> None:
 async def test_a_grant_that_follows_a_project_admits_no_call_of_a_build(
     stage: RunnerStage,
 ) -> None:
-    """RN243: though the version is the active one, it is called by its hash."""
+    """RN243: a grant that follows a project does not admit a call by repository and commit."""
     build = build_at("d")
     version = await published(stage, "followed", build)
     await granted(stage, ByProject(version.project))
@@ -327,7 +330,8 @@ async def test_a_grant_that_follows_a_project_admits_no_call_of_a_build(
 
 
 async def test_a_stated_build_gets_no_secret_of_another_hash(stage: RunnerStage) -> None:
-    """RN243: a label decides nothing; the grant admits its hash alone."""
+    """RN243: a version gets no secret of a grant for another hash, whatever build its label
+    states."""
     build = build_at("e")
     good = await published(stage, "honest", build)
     evil = await published(stage, "honest", build, bytes_of="evil")  # takes the index over
@@ -339,7 +343,7 @@ async def test_a_stated_build_gets_no_secret_of_another_hash(stage: RunnerStage)
 
 
 async def test_a_private_build(stage: RunnerStage) -> None:
-    """RN241, RN153: the project that its developer shared is read first."""
+    """RN241, RN153: a call by commit prefers the private project that its developer shared."""
     build = build_at("f")
     version = await published(stage, "hidden", build, public=False)
     source = source_of(build) | {"project": version.project.text}
@@ -355,7 +359,8 @@ async def test_a_private_build(stage: RunnerStage) -> None:
 
 
 async def test_labels_in_receipts(stage: RunnerStage) -> None:
-    """RN244: the label that all grants of the run's secrets have, and no other."""
+    """RN244: a receipt has a build's label only if all grants of the run's secrets have that
+    label."""
     one, other = build_at("1", "github.com/a/one"), build_at("2", "github.com/a/other")
     version = await published(stage, "labelled", None)
 

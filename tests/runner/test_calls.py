@@ -1,5 +1,4 @@
-"""Calls to a runner, from a published program to a verified receipt, and what an attacker tries
-(RN40 to RN86)."""
+"""Tests of calls to a runner, from a published program to a verified receipt (RN40 to RN86)."""
 
 import json
 import sys
@@ -109,7 +108,7 @@ async def test_the_owner_calls_and_sees_the_errors_of_the_program(stage: RunnerS
 
 
 async def test_profiles(stage: RunnerStage) -> None:
-    """RN214: a profile is a scope; another spelling is refused with the canonical form."""
+    """RN214: a profile is a scope, and another spelling is refused with the canonical form."""
     version = await stage.publish("profiles", distinct("profiles"))
     run = RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
     await stage.grant(["API_KEY", "prod/API_KEY"], run)

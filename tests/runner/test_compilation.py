@@ -66,7 +66,8 @@ def nested(depth: int) -> Guest:
 async def test_programs_that_are_refused(
     executor: Executor, name: str, expected: str, named: list[str]
 ) -> None:
-    """RN11, RN13: disabled features, unknown imports and a missing start are refused by name."""
+    """RN11, RN13: programs with disabled features, unknown imports or no start are refused by
+    name."""
     with pytest.raises(RunRefused) as refused:
         await executor.compile(guest(name).sha256, guest(name).target, guest(name).load)
     assert expected == refused.value.reason.code
@@ -100,7 +101,7 @@ async def test_a_function_that_an_interface_does_not_have(executor: Executor) ->
 async def test_bytes_that_are_no_program(
     executor: Executor, data: bytes, target: Target, expected: str
 ) -> None:
-    """RN8, RN9: bytes that are no binary of the declared target are refused."""
+    """RN8, RN9: bytes that are not a binary of the declared target are refused."""
     assert expected == code(await run_guest(executor, Guest(data, target)))
 
 
@@ -112,7 +113,7 @@ async def test_a_module_declared_as_a_component(executor: Executor) -> None:
 
 
 async def test_other_bytes_than_asked_for(executor: Executor) -> None:
-    """RN8: bytes with another digest are not compiled; the right ones are afterwards."""
+    """RN8: bytes with another digest than requested are not compiled."""
     program = guest("content")
     wrong = Guest(guest("count").data, "wasm32-wasip1")
     request = RunRequest(program.sha256, "wasm32-wasip1")
@@ -121,7 +122,8 @@ async def test_other_bytes_than_asked_for(executor: Executor) -> None:
 
 
 async def test_a_program_that_is_not_to_be_had(executor: Executor) -> None:
-    """A refusal by `load` is the reason of the run, and is not cached."""
+    """A program that cannot be loaded fails its run with that reason, and is loaded again next
+    time."""
 
     async def load() -> bytes:
         raise RunRefused("program-unknown")
@@ -245,7 +247,7 @@ async def test_a_caller_who_leaves_takes_no_compilation_along(executor: Executor
 
 
 async def test_an_artefact_cannot_be_changed(executor: Executor) -> None:
-    """RN27: no process can write to an artefact, and no artefact is in a folder."""
+    """RN27: no process can write to a compiled program, and no folder contains one."""
     await run_guest(executor, guest("count"))
     artefacts = _artefacts_of(os.getpid())  # a child has copied it, and has closed the file
     assert artefacts

@@ -99,13 +99,13 @@ UNTOUCHED = {
 
 @pytest.mark.parametrize("text", UNTOUCHED.values(), ids=list(UNTOUCHED))
 def test_modules_that_stay_as_they_are(text: str) -> None:
-    """RN190: a module is not changed where its memory could then start with other content."""
+    """RN190: a module is left unchanged if merging could change the initial memory."""
     binary = bytes(wat2wasm(text))
     assert merged(binary) == binary
 
 
 def test_a_section_with_more_than_its_segments_stays() -> None:
-    """RN190: what follows the last segment is for wasmtime to refuse."""
+    """RN190: a data section with bytes after its last segment is left for wasmtime to refuse."""
     binary = module([(0, b"a"), (1, b"b")])
     size = binary.index(b"\x0b\x0d\x02") + 1  # the data section is the last one
     longer = binary[:size] + bytes([binary[size] + 1]) + binary[size + 1 :] + b"\0"
@@ -114,7 +114,7 @@ def test_a_section_with_more_than_its_segments_stays() -> None:
 
 
 def test_numbers_longer_than_theirs_stay() -> None:
-    """RN190: a number of more than five bytes is for wasmtime to refuse."""
+    """RN190: a number of more than five bytes is left for wasmtime to refuse."""
     binary = module([(0, b"a"), (1, b"b")])
     size = binary.index(b"\x0b\x0d\x02")
     padded = [
@@ -168,7 +168,7 @@ def test_merging_makes_no_module_valid(broken: tuple[bytes, bytes]) -> None:
 
 
 def test_merging_makes_no_component_valid() -> None:
-    """RN190: a section of a component whose kind is written in two bytes stays."""
+    """RN190: a component's section whose kind is written in two bytes is left unchanged."""
     inner = module([(0, b"abc"), (1, b"de")])
     component = b"\0asm\x0d\0\x01\0%b" + bytes([len(inner)]) + inner
     assert merged(component % b"\x01") != component % b"\x01"

@@ -94,12 +94,12 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 def whole(limit: int) -> int:
-    """Return the limit that a run gets for a requested one."""
+    """Return the effective limit of a run for a requested limit."""
     return min(max(limit // MILLION, 1) * MILLION, SMALL.max_instructions)
 
 
 def foretold(metric: int, limit: int) -> Outcome:
-    """Predict a call's result under another limit from the metrics alone."""
+    """Predict a call's result under another limit from its metrics alone."""
     return ("completed", metric) if metric <= whole(limit) else ("limit-instructions", whole(limit))
 
 
@@ -112,7 +112,7 @@ class Caller:
         self.calls = 0
 
     async def ask(self, guess: str, limit: int) -> Outcome:
-        """Call with a guess; record the result by number of right bytes and effective limit."""
+        """Call with a guess, and record the result by number of right bytes and effective limit."""
         self.calls += 1
         limits = {"maxInstructions": limit}
         body = json.dumps({"source": {"wasmSha256": "ab" * 32}, "resourceLimits": limits}).encode()
@@ -123,7 +123,7 @@ class Caller:
         return self._told[known]
 
     async def run(self, guess: str, limits: Mapping[str, int]) -> Outcome:
-        """Run the program with the secret for real."""
+        """Run the program with the secret."""
         about: dict[str, Any] = {"secrets": self._stage.developer, "session": STRANGER}
         _, answer = await self._stage.call("compares", input=guess, resourceLimits=limits, **about)
         assert answer["secrets"] == "delivered", answer
@@ -137,7 +137,7 @@ GUESSES = [SECRET[:right] + "_" * (16 - right) for right in range(17)]
 
 
 async def test_twenty_thousand_calls_tell_what_metrics_tell(stage: RunnerStage) -> None:
-    """RN1: under any limit, the metrics of a guess predict the result of a call."""
+    """RN1: the metrics of a guess predict the result of a call under any limit."""
     caller, drawn = Caller(stage), random.Random(1)
     metrics = {}
     for guess in GUESSES:

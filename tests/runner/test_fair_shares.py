@@ -56,7 +56,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[RunnerStage]:
 
 @pytest.fixture
 def short_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bodies of 16 MB fill the queue of asynchronous calls."""
+    """Limit the queue of asynchronous calls so that bodies of 16 MB fill it."""
     monkeypatch.setattr(calls, "MOST_QUEUED_BYTES", calls.MOST_QUEUED_BYTES // 16)
 
 
@@ -146,7 +146,7 @@ async def test_a_signer_with_an_account_is_no_stranger(stage: RunnerStage) -> No
 
 
 async def test_tokens_of_new_keys_hold_up_no_account(stage: RunnerStage) -> None:
-    """RN163: to write the tokens of many new keys down delays those of accounts by one at most."""
+    """RN163: recording the tokens of many new keys delays a key holder by at most one record."""
     runner, recorded = stage.runner, list[str]()
     verified, all_verified = asyncio.Semaphore(0), asyncio.Event()
 
@@ -381,7 +381,7 @@ async def test_strangers_who_ask_leave_the_disk_to_key_holders(
 
 
 async def test_the_only_child_is_not_a_stranger_s() -> None:
-    """RN162: with one child, an unknown payer's program runs beside it."""
+    """RN162: a sleeping program of an unknown payer does not occupy a runner's only child."""
     async with Executor(children=1, spare=1) as executor:
         sleeper, echo = guest("probe-wasip1"), guest("count")
         request = run_request(sleeper, b"sleep 1000000", max_execution_s=LONG_S)

@@ -131,7 +131,7 @@ async def opened(stage: RunnerStage, name: str) -> Secret:
 
 
 async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: RunnerStage) -> None:
-    """RN140, RN144: a program gets a value that its owner cannot open in person."""
+    """RN140, RN144: a program gets a generated value that its owner cannot open in person."""
     _, answer = await run(stage, "generated", "PROTECTED_KEY")
     assert re.fullmatch("[0-9a-f]{64}", variables(answer)["PROTECTED_KEY"])
     network = stage.owner.encryption.network(PROTECTED_NETWORK)
@@ -141,7 +141,7 @@ async def test_a_generated_secret_reaches_a_program_and_nobody_else(stage: Runne
 
 
 async def test_what_is_there_is_not_replaced(stage: RunnerStage) -> None:
-    """RN145: a second request keeps an existing secret and makes the missing one."""
+    """RN145: a second request keeps an existing secret and generates the missing one."""
     before = await stage.owner.secrets().version("PROTECTED_KEY")
     wanted = {"PROTECTED_KEY": "hex32", "PROTECTED_NEW": "password:8"}
     made = await stage.owner.runners.generate(await stage.look(), wanted, wallet=stage.wallet)
@@ -285,7 +285,7 @@ async def test_names_are_not_written_by_hand(stage: RunnerStage) -> None:
 
 
 async def test_the_owner_alone_asks_and_once(stage: RunnerStage) -> None:
-    """RN142: only the owner's token is accepted, once, and only for its body."""
+    """RN142: a generation request needs a token of the owner, which is accepted once."""
     body = body_for(stage, PROTECTED_ONCE="hex16")
     await granted(stage, "PROTECTED_ONCE")
     status, answer, _ = await asked(stage, body, session=key_session(bytes(31) + b"x"))

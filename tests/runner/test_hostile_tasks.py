@@ -93,7 +93,8 @@ async def test_a_stranger_does_not_keep_others_waiting(stage: RunnerStage) -> No
 async def test_a_node_that_hangs(
     stage: RunnerStage, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN163, RN220: tasks that are being checked are bounded in number and in time."""
+    """RN163, RN220: while the node hangs, the number and duration of tasks being checked are
+    limited."""
     monkeypatch.setattr(calls, "MOST_QUEUED", 4)  # one of each payer
     quick = await stage.publish("held", reporting("held"))
     free = asyncio.Event()
@@ -126,7 +127,7 @@ async def test_a_node_that_hangs(
 async def test_a_task_that_fails_after_its_result_was_stored(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TK8: there is no result of a task that failed, at whatever moment it failed."""
+    """TK8: a task that fails after its result was stored has no result."""
     late, one = await stage.publish("late", reporting("late")), await party(stage)
     tasks = stage.runner.tasks
     assert tasks is not None
@@ -147,7 +148,7 @@ async def test_a_task_that_fails_after_its_result_was_stored(
 async def test_a_runner_that_stops_while_it_seals(
     stage: RunnerStage, root: Path, tmp_path: Path
 ) -> None:
-    """TG9: the thread that seals a result ends before the task's folder is removed."""
+    """TG9: a stopping runner waits for the sealing thread before it removes the task's folder."""
     many, one = guest("filer-wasip1"), await party(stage)
     version = await stage.publish("many", many.data)
     async with AsyncExitStack() as stack:

@@ -61,7 +61,7 @@ async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN168: with edited sums nothing more is stored, and the runner goes on."""
+    """RN168: with edited sums the journal stores nothing more, and the runner continues."""
     monkeypatch.setattr(journal_module, "_MOST_RECEIPTS", 2)
     async with Journal(tmp_path / "journal") as journal:
         await journal.write(
@@ -74,7 +74,7 @@ async def test_sums_that_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 async def test_one_process_has_it(tmp_path: Path) -> None:
-    """A second process cannot open the journal of a running one."""
+    """A second process cannot open the journal of a running runner."""
     async with Journal(tmp_path / "journal"):
         with pytest.raises(FolderUnusable):
             Journal(tmp_path / "journal")

@@ -77,7 +77,7 @@ async def test_a_job_reserves_and_settles_once(tmp_path: Path) -> None:
 
 
 async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
-    """RN93: an owner without credits can spend nothing, and no row is left."""
+    """RN93: an owner without credits can spend nothing."""
     async with opened(tmp_path / "journal") as ledger:
         with pytest.raises(RunRefused):
             await ledger.accept("job", record(reserved=1), request=None)
@@ -166,7 +166,7 @@ async def ended_task(ledger: Ledger, job: str, result: Path, *, now: float) -> N
 async def test_results_of_tasks_are_kept_for_a_week(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TK10: a result is stored sealed and in pieces, counts with its bytes, and goes in time."""
+    """TK10: a task's result is stored sealed for a week."""
     monkeypatch.setattr(ledger_module, "MOST_DONE_BYTES", 16 * PIECE_BYTES)
     file, path = tmp_path / "result.zip", tmp_path / "journal"
     file.write_bytes(random.Random(1).randbytes(2 * PIECE_BYTES + 5))
@@ -199,7 +199,7 @@ async def test_results_of_tasks_are_kept_for_a_week(
 
 
 async def test_a_task_that_fails_has_no_result(tmp_path: Path) -> None:
-    """TK8: a result that was stored before the task failed, as a whole or in part, is removed."""
+    """TK8: the result of a task that failed is removed."""
     file, path = tmp_path / "result.zip", tmp_path / "journal"
     file.write_bytes(bytes(PIECE_BYTES + 5))
     async with opened(path) as ledger:
@@ -355,7 +355,7 @@ async def test_a_file_of_the_former_version(tmp_path: Path) -> None:
 
 
 async def test_the_calls_of_a_key_are_bounded(tmp_path: Path) -> None:
-    """RN233: the list has those of the payer's last 200 calls that the key made, each short."""
+    """RN233: the list of a key's calls has at most the payer's last 200 calls."""
     async with opened(tmp_path / "journal") as ledger:
 
         async def called(job: str, key: int) -> None:

@@ -16,7 +16,7 @@ PAGE = 65536
 
 @pytest.mark.parametrize("name", ["loop", "early", "probe-wasip1", "probe-wasip2"])
 async def test_instructions(executor: Executor, name: str) -> None:
-    """RN10: an endless guest uses its instructions and no more."""
+    """RN10: an endless guest is stopped exactly at its limit of instructions."""
     result = await run_guest(
         executor, guest(name), b"compute 1000000000000", max_instructions=3_000_000
     )
@@ -83,7 +83,7 @@ async def test_allocators_meet_the_limit(executor: Executor, name: str) -> None:
 
 
 async def test_tables(executor: Executor) -> None:
-    """RN15: a table has at most 100,000 elements, and a module at most four tables."""
+    """RN15: a table has at most 100,000 elements, and a module has at most four tables."""
     assert "completed" == code(await run_guest(executor, guest("tables")))
     assert "program-start" == code(await run_guest(executor, guest("many_tables")))
 
@@ -135,7 +135,7 @@ async def test_resources_of_the_host_are_bounded(executor: Executor) -> None:
 
 
 async def test_a_stack_is_bounded(executor: Executor) -> None:
-    """Endless recursion traps, and the process goes on."""
+    """Endless recursion of a guest traps, and the process continues."""
     before = children(kind="_run_child")
     assert "guest-trap" == code(await run_guest(executor, guest("recurse")))
     assert "completed" == code(await run_guest(executor, guest("count")))

@@ -101,7 +101,7 @@ async def test_values_stay_from_run_to_run(stage: RunnerStage) -> None:
 
 
 async def test_conditional_writes(stage: RunnerStage) -> None:
-    """RN204: each operation compares with the value that is there."""
+    """RN204: each conditional write compares with the stored value."""
     await shared(stage, "conditional")
     assert await stored(
         stage,
@@ -154,7 +154,8 @@ async def test_parallel_increments_add_up(stage: RunnerStage, tmp_path: Path) ->
 
 
 async def test_bounds(stage: RunnerStage) -> None:
-    """RN203: keys, values, and the keys of a list are bounded, and the operations of a run."""
+    """RN203: the sizes of keys, values and lists, and the number of operations of a run, are
+    limited."""
     await shared(stage, "bounds")
     folder = await folder_of(stage, "bounds")
     long, size = "k" * 128, 256 * 1024
@@ -191,7 +192,7 @@ async def test_bounds(stage: RunnerStage) -> None:
 
 
 async def test_runs_without_storage(stage: RunnerStage) -> None:
-    """RN201: without a live grant, and by its hash, a program gets an error or a trap."""
+    """RN201: a program that is called without a live grant, or by its hash, cannot use storage."""
     version = await stage.publish("none", distinct("none"), target=P2)
     by_hash = {"source": {"wasmSha256": version.sha256}}
     assert await stored(stage, "none", "get a", "set a x", "list-keys ") == [NO_STORAGE] * 3
@@ -230,8 +231,8 @@ async def test_receipts_say_whether_a_run_wrote(
 
 
 async def test_a_conditional_write_whose_end_is_unknown(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN204, RN206: where the node writes but answers 503, a number is not added again, and the
-    receipt does not say that nothing was written."""
+    """RN204, RN206: an increment whose outcome is unknown is not repeated, and the receipt says
+    `unknown`."""
     name = "unknown"
     await stage.publish(name, distinct(name), target=P2)
     async with relay_before(stage.node.url) as relay, AsyncExitStack() as stack:

@@ -118,7 +118,7 @@ async def test_exit_codes_that_a_target_does_not_have(executor: Executor) -> Non
 async def test_output_is_what_the_format_says(
     executor: Executor, output: bytes, response_format: ResponseFormat, answer: bytes | None
 ) -> None:
-    """RN3: output in another format fails the run, which is charged."""
+    """RN3: a run fails, and is charged, if its output is not in the stated format."""
     result = await run_guest(
         executor, guest("probe-wasip1"), b"echo\n" + output, response_format=response_format
     )
@@ -134,7 +134,7 @@ async def test_output_is_what_the_format_says(
 
 
 async def test_what_a_run_used(executor: Executor) -> None:
-    """RN2: equal work is measured equally, and answers round it up."""
+    """RN2: runs of equal work have equal metrics, which answers round up."""
     first, second, more = [
         await run_guest(executor, guest("probe-wasip1"), b"compute %d" % rounds)
         for rounds in (10_000, 10_000, 500_000)

@@ -1,4 +1,5 @@
-"""The structures that share a runner among payers, with any order of calls (RN160 to RN168)."""
+"""Tests of how a runner's resources are shared among payers, for any order of calls (RN160 to
+RN168)."""
 
 import asyncio
 from collections import Counter
@@ -97,7 +98,7 @@ class Crowd:
             await asyncio.sleep(0)
 
     def is_idle_for_nothing(self) -> bool:
-        """Whether a call waits although it could have a place."""
+        """Return whether a call waits although a place is free for it."""
         most = {True: self.places, False: self.of_strangers}
         return len(self.running) < self.total and any(
             self.of(is_known=payer.is_known) < most[payer.is_known]
@@ -110,7 +111,7 @@ class Crowd:
 def test_places_are_taken_in_turns(
     places: int, beside: bool, steps: list[tuple[str, int, int]]
 ) -> None:
-    """RN161, RN162: payers take turns, unknown ones use at most half, and no place is lost."""
+    """RN161, RN162: payers take turns, and unknown payers use at most half of the places."""
 
     async def played() -> None:
         crowd = Crowd(places, beside=beside)
@@ -239,7 +240,7 @@ def test_kept_rows_displace_those_of_their_own_payer_first(rows: list[tuple[int,
 
 
 def test_who_uses_much_leaves_as_much_for_others() -> None:
-    """RN67: a few owners with long bodies leave bytes for those with short ones."""
+    """RN67: a few owners with long bodies leave bytes for owners with short bodies."""
     use = ResourceUse()
 
     def take_all(owner: str) -> int:

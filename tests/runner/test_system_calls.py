@@ -184,7 +184,8 @@ async def test_a_child_opens_nothing(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_late_import(kind: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RN181: a module that was not imported in time is missing, which libraries allow for.
+    """RN181: a module that a ready child has not imported is missing, and libraries continue
+    without it.
 
     Python reports another error than PermissionError as such, and the run would end by it.
     """

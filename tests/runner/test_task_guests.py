@@ -184,7 +184,7 @@ async def test_arguments_that_are_refused(
 
 
 async def test_arguments_without_folders(executor: Executor) -> None:
-    """TG3: a run that is no task fails if it has arguments."""
+    """TG3: a run that is not a task fails if it has arguments."""
     program = guest(FILERS[0])
     request = RunRequest(program.sha256, program.target, arguments=("wait",))
     assert "run-crashed" == code(await executor.run(request, program.load))
@@ -303,7 +303,7 @@ async def test_limits_without_a_mount(tmp_path: Path, arguments: tuple[str, ...]
 
 
 async def test_folders_that_nobody_may_enter(tmp_path: Path) -> None:
-    """TG9: what a program hides from the runner's own user is removed too."""
+    """TG9: folders that a program made inaccessible are removed too."""
     own_uid = os.geteuid()
     if not own_uid:
         tmp_path.chmod(0o777)

@@ -278,7 +278,7 @@ def test_paths_of_an_archive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("is_outer", [True, False])
 def test_archives_that_unpack_into_memory(tmp_path: Path, is_outer: bool, method: int) -> None:
-    """TG15: methods of compression are refused whose reader makes gigabytes of a kilobyte."""
+    """TG15: an archive is refused if its compression could expand a kilobyte to gigabytes."""
     inner = tmp_path / "inner.zip"
     with zipfile.ZipFile(inner, "w", zipfile.ZIP_STORED if is_outer else method) as files:
         files.writestr("a", bytes(1000))

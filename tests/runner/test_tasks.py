@@ -129,7 +129,8 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str, str]:
 async def test_a_task_has_the_secrets_of_all(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:
-    """TK3, TK6, iexec-T9, iexec-T11, iexec-T12: the program gets exactly its variables."""
+    """TK3, TK6, iexec-T9, iexec-T11, iexec-T12: a task's program gets exactly the granted
+    variables."""
     version, app = await published(stage, "all")
     await developer.put(secret_of(app), APP_VALUE)
     await developer.grant(version, secret_of(app))
@@ -167,7 +168,7 @@ async def test_a_task_has_the_secrets_of_all(
 async def test_the_receipt_proves_the_result(
     stage: RunnerStage, requester: Party, tmp_path: Path
 ) -> None:
-    """TK9: the receipt is about the request, the digest and the file, and is verified offline."""
+    """TK9: a task's receipt verifies offline the request, the digest and the result file."""
     version, app = await published(stage, "proven")
     await requester.grant(version, RESULT, callers=Owner())
     body = json.dumps({"app": app}).encode()
@@ -198,8 +199,8 @@ async def test_the_receipt_proves_the_result(
 async def test_without_a_grant_of_the_developer(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:
-    """TK4, iexec-T4: without a grant or a data set, their variables are absent; a grant that ended
-    refuses the task."""
+    """TK4, iexec-T4: without a developer's grant, the variables of the developer's secret are
+    absent."""
     version, app = await published(stage, "plain")
     await developer.put(secret_of(app), APP_VALUE)
     await requester.grant(version, RESULT)
@@ -217,7 +218,7 @@ async def test_without_a_grant_of_the_developer(
 async def test_a_grant_that_the_developer_revoked(
     stage: RunnerStage, developer: Party, requester: Party
 ) -> None:
-    """TK4: a task does not run without the secret that its developer once granted."""
+    """TK4: a task is refused if the developer has revoked the grant of the application's secret."""
     version, app = await published(stage, "once-granted")
     await developer.put(secret_of(app), APP_VALUE)
     await requester.grant(version, RESULT)
@@ -230,8 +231,8 @@ async def test_a_grant_that_the_developer_revoked(
 async def test_many_grants_after_one_that_was_revoked(
     stage: RunnerStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TK4, AT54: at the limit of grants, a revoked grant does not become one that was never made;
-    a new grant of the same secret takes its place."""
+    """TK4, AT54: at the limit of grants, a revoked grant is still remembered until a new one
+    replaces it."""
     (version, app), (other_version, other) = (
         await published(stage, "many-granted"),
         await published(stage, "one-too-many"),
@@ -284,7 +285,8 @@ async def test_no_secret_is_opened_before_the_run(stage: RunnerStage, requester:
 async def test_the_secret_of_another_application(
     stage: RunnerStage, developer: Party, requester: Party, tmp_path: Path
 ) -> None:
-    """TK3: a grant for one application is not for another of the same developer."""
+    """TK3: a grant for one application does not apply to another application of the same
+    developer."""
     version, app = await published(stage, "mine")
     other, other_app = await published(stage, "other")
     await developer.put(secret_of(other_app), OTHER_APP)
@@ -297,7 +299,7 @@ async def test_the_secret_of_another_application(
 
 
 async def test_the_secret_of_another_requester(stage: RunnerStage, requester: Party) -> None:
-    """TK3, iexec-T10: the same names are the caller's own secrets, never another requester's."""
+    """TK3, iexec-T10: a task uses the requester's own secrets, never those of another requester."""
     version, app = await published(stage, "requesters")
     await requester.grant(version, FIRST, SECOND, RESULT)
     stranger = await party(stage)
@@ -311,7 +313,7 @@ async def test_the_secret_of_another_requester(stage: RunnerStage, requester: Pa
 
 
 async def test_missing_secrets(stage: RunnerStage, requester: Party) -> None:
-    """TK5, iexec-T6: a task is refused when it is made; the refusal names indexes, not names."""
+    """TK5, iexec-T6: a task with a missing secret is refused with the secret's index."""
     version, app = await published(stage, "missing")
     gone = requester_secret("gone")
     await requester.put(gone, "soon deleted")
@@ -328,7 +330,7 @@ async def test_missing_secrets(stage: RunnerStage, requester: Party) -> None:
 
 
 async def test_a_result_key_is_needed(stage: RunnerStage, requester: Party) -> None:
-    """TK3, iexec-T12: without the beneficiary's key the task is refused when it is made."""
+    """TK3, iexec-T12: a task without the beneficiary's key is refused."""
     version, app = await published(stage, "keyless")
     missing = "POST_COMPUTE_GET_ENCRYPTION_TOKENS_FAILED_EMPTY_BENEFICIARY_KEY"
     assert code(await requester.make(app))[:2] == (403, missing)
@@ -341,7 +343,7 @@ async def test_a_result_key_is_needed(stage: RunnerStage, requester: Party) -> N
 async def test_a_beneficiary_opens_the_result(
     stage: RunnerStage, requester: Party, tmp_path: Path
 ) -> None:
-    """TK3, TK9: the result is for requester and beneficiary; for others it is not there."""
+    """TK3, TK9: only the requester and the beneficiary can download a result."""
     version, app = await published(stage, "gift")
     friend, stranger = await party(stage), await party(stage)
     friend.key = ResultKey(1)
@@ -364,7 +366,7 @@ async def test_a_beneficiary_opens_the_result(
 async def test_a_grant_has_to_name_the_project(
     stage: RunnerStage, developer: Party, requester: Party
 ) -> None:
-    """TK3: a grant of the bytes alone is not enough, since others may publish the same bytes."""
+    """TK3: a grant that names only the program's hash does not apply to a task."""
     version, app = await published(stage, "by-hash")
     alone = RunStatement(programs=(ByHash(version.sha256),), callers=AllowAll())
     seen = await stage.look()
@@ -401,13 +403,14 @@ async def test_a_grant_has_to_name_the_project(
 async def test_requests_that_are_refused(
     stage: RunnerStage, requester: Party, members: dict[str, Any]
 ) -> None:
-    """TK1, TK2, iexec-T7, iexec-T8, iexec-T18: parameters are never skipped or reinterpreted."""
+    """TK1, TK2, iexec-T7, iexec-T8, iexec-T18: a task with an unknown or invalid parameter is
+    refused."""
     app = f"{stage.developer}/strict"
     assert code(await requester.make(app, **members))[:2] == (400, "request-invalid")
 
 
 async def test_bodies_that_are_refused(stage: RunnerStage, requester: Party) -> None:
-    """TK1, iexec-T18: broken JSON and repeated members."""
+    """TK1, iexec-T18: a task's body with broken JSON or repeated members is refused."""
     app = f"{stage.developer}/strict"
     for body in (
         b"",
@@ -425,7 +428,7 @@ async def test_bodies_that_are_refused(stage: RunnerStage, requester: Party) -> 
 
 
 async def test_a_token_is_for_one_body(stage: RunnerStage, requester: Party) -> None:
-    """TK1: the token names application and body, and is used up."""
+    """TK1: a task's token is valid once, for one application and one body."""
     version, app = await published(stage, "token")
     await requester.grant(version, RESULT)
     body = json.dumps({"app": app}).encode()
@@ -458,7 +461,7 @@ async def failed(requester: Party, app: str, **members: Any) -> tuple[dict[str, 
 
 
 async def test_stages_that_fail(stage: RunnerStage, requester: Party) -> None:
-    """TK7, TK8: the cause has stage and code, and there is no result."""
+    """TK7, TK8: a failed task reports its stage and code, and has no result."""
     version, app = await published(stage, "no-computed", computed=None)
     await requester.grant(version, RESULT)
     outcome = (await failed(requester, app))[1:]
@@ -473,7 +476,8 @@ async def test_stages_that_fail(stage: RunnerStage, requester: Party) -> None:
 
 
 async def test_result_keys_that_are_malformed(stage: RunnerStage, requester: Party) -> None:
-    """TK7: a key that is no base64 fails the task before its program, and no PEM after it."""
+    """TK7: a result key that is not base64 fails the task before its program, and one that is no
+    PEM after it."""
     for key, has_run in (("no base64!", False), ("bm8gUEVN", True)):
         other = await party(stage, has_key=False)
         await other.put(RESULT, key)
@@ -487,7 +491,7 @@ async def test_result_keys_that_are_malformed(stage: RunnerStage, requester: Par
 async def test_a_grant_that_is_revoked_before_the_run(
     stage: RunnerStage,
 ) -> None:
-    """TK5, iexec-T20: the run judges again; a task that waited longer than a grant fails."""
+    """TK5, iexec-T20: a task fails if a grant was revoked or expired while the task waited."""
     version, app = await published(stage, "revoked")
     requester = await party(stage)
     own, _ = await requester.grant(version, FIRST), await requester.grant(version, RESULT)
@@ -509,7 +513,7 @@ async def test_a_grant_that_is_revoked_before_the_run(
 
 
 async def test_progress(stage: RunnerStage, requester: Party) -> None:
-    """TK8: a task that runs is ACTIVE and names its stage."""
+    """TK8: a running task is ACTIVE and names its stage."""
     version, app = await published(stage, "progress", endless=True)
     await requester.grant(version, RESULT)
     _, made = await requester.make(app, resourceLimits={"maxExecutionSeconds": 1})
@@ -541,8 +545,7 @@ async def test_tasks_are_off(stage: RunnerStage, requester: Party, tmp_path: Pat
 async def test_a_runner_that_ends_during_a_task(
     stage: RunnerStage, requester: Party, tmp_path: Path
 ) -> None:
-    """TK10, RN99: results outlive a restart; a started task fails, is not repeated, costs
-    nothing."""
+    """TK10, RN99: a task that was running when the runner ended fails and costs nothing."""
     price = Price(call=1000)
     own = await party(stage)
     own.stage = stage
@@ -637,7 +640,8 @@ async def test_a_data_set(
 async def test_data_sets_that_are_refused(
     stage: RunnerStage, requester: Party, files: Service
 ) -> None:
-    """TK3, iexec-T5: without a key, or under a grant for another application, nothing is made."""
+    """TK3, iexec-T5: a task is refused if the data set's key is missing or granted to another
+    application."""
     owner = await party(stage)
     data, secret = await dataset(owner, files, "refused", b"rows")
     version, app = await published(stage, "unnamed")
@@ -654,7 +658,7 @@ async def test_data_sets_that_are_refused(
 async def test_data_sets_that_cannot_be_read(
     stage: RunnerStage, requester: Party, files: Service
 ) -> None:
-    """TK7: a data set that is absent or was changed fails the task before its program."""
+    """TK7: a missing or changed data set fails the task before its program."""
     owner = await party(stage)
     version, app = await published(stage, "unread")
     await requester.grant(version, RESULT)
@@ -678,7 +682,7 @@ async def test_data_sets_that_cannot_be_read(
 async def test_a_data_set_that_does_not_arrive(
     stage: RunnerStage, requester: Party, files: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TK7: the stage before the program ends after 600 s, also while a download hangs."""
+    """TK7: the stage before the program ends after 600 s, even during a download."""
     assert task_stages.STAGE_S == 600
     owner = await party(stage)
     version, app = await published(stage, "hangs")
@@ -696,8 +700,7 @@ async def test_a_data_set_that_does_not_arrive(
 async def test_a_result_that_is_not_sealed_in_time(
     stage: RunnerStage, requester: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TK7, TK8, TG9: the stage after the program ends after 600 s; there is no result, and the
-    program is charged."""
+    """TK7, TK8, TG9: the stage after the program ends after 600 s, without a result."""
     assert task_stages.STAGE_S == 600
     version, app = await published(stage, "late")
     await requester.grant(version, RESULT)

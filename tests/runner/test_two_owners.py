@@ -90,14 +90,14 @@ def code(answered: tuple[int, dict[str, Any]]) -> str:
 
 
 async def caller(stage: RunnerStage, user: User, who: str) -> Session | None:
-    """Return the session of a caller; None is a stranger's."""
+    """Return the session of a caller, or of a stranger for None."""
     if who == "developer":
         return await stage.calling_session()
     return user.session if who == "user" else None
 
 
 async def test_a_run_has_the_secrets_of_both(stage: RunnerStage, user: User) -> None:
-    """RN213: each secret comes under its own owner's grant, and the receipt is about all."""
+    """RN213: a run gets secrets of both owners, each under its own owner's grant."""
     program = await published(stage, "both")
     await stage.grant(["API_KEY"], to(program))
     await user.grant(["TOKEN", "DEBUG"], to(program))
@@ -138,7 +138,7 @@ async def test_both_owners_have_to_agree(
     theirs: Condition | None,
     outcomes: tuple[str, ...],
 ) -> None:
-    """RN213: each owner's condition is judged with that owner; one refusal refuses the run."""
+    """RN213: a run is refused if the condition of either owner refuses the caller."""
     name = f"agree-{token_hex(4)}"
     program = await published(stage, name)
     if ours is not None:
@@ -156,7 +156,8 @@ async def test_both_owners_have_to_agree(
 
 
 async def test_a_grant_that_its_developer_revoked(stage: RunnerStage, user: User) -> None:
-    """RN81, RN213: a stranger cannot tell a revoked grant from none; the developer can."""
+    """RN81, RN213: a stranger gets the same answer for a revoked and a missing grant of the
+    developer."""
     for session, expected in ((None, "access-denied"), (await stage.calling_session(), None)):
         program = await published(stage, "revoked")
         portable = await stage.grant(["API_KEY"], to(program))
@@ -168,7 +169,8 @@ async def test_a_grant_that_its_developer_revoked(stage: RunnerStage, user: User
 
 
 async def test_a_grant_has_to_name_the_project(stage: RunnerStage, user: User) -> None:
-    """RN213: what a developer adds to the environment is for those who granted to its project.
+    """RN213: a developer's secret is used only in runs under grants that name the developer's
+    project.
 
     Otherwise any client could publish the same bytes, and set variables beside others' secrets.
     """

@@ -126,8 +126,8 @@ async def far(stage: RunnerStage, tmp_path: Path) -> AsyncIterator[Far]:
 async def test_a_call_waits_a_bounded_time_for_its_place(
     stage: RunnerStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN220: a call that gets no child in time is answered with 503, `Retry-After` and an unpaid
-    receipt."""
+    """RN220: a call that gets no child in time is answered 503 with `Retry-After` and costs
+    nothing."""
     key = await stage.key("sleeping")
 
     def asleep(limit_s: int) -> Coroutine[Any, Any, tuple[int, dict[str, Any]]]:
@@ -155,8 +155,8 @@ async def test_a_call_waits_a_bounded_time_for_its_place(
 
 
 async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
-    """RN220, RN164: a call that waits too long for the compiler is refused, and its compilation is
-    cancelled."""
+    """RN220, RN164: a call that waits too long for the compiler is refused, and its program is not
+    compiled."""
     first, second = (Guest(distinct(name), "wasm32-wasip1") for name in ("first", "second"))
     loading, loaded, loads = asyncio.Event(), asyncio.Event(), list[str]()
 
@@ -184,7 +184,8 @@ async def test_a_program_of_a_refused_call_is_not_compiled() -> None:
 
 @pytest.mark.parametrize("failure", [RunRefused("node-unavailable"), TimeoutError(), KeyError()])
 async def test_a_run_whose_request_fails_has_started(failure: Exception) -> None:
-    """RN99, RN221: a run that fails after its program started is charged and is not tried again."""
+    """RN99, RN221: a run whose request fails with an exception counts as a whole run and is not
+    tried again."""
     program = guest("cells-wasip2")
 
     async def fail(message: bytes) -> bytes:

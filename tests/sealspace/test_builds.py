@@ -84,7 +84,7 @@ def test_another_origin_than_the_wanted_one_is_refused(claim: str, wanted: dict[
 
 
 def test_a_namesake_of_the_repository_is_not_the_repository() -> None:
-    """PV11: a repository of the same name with another number is refused as source and as
+    """PV11: a repository whose name begins like the wanted one is refused as source and as
     workflow."""
     evil = f"{REPOSITORY}-evil"
     data = AUTHORITY.bundle(PROGRAM, repository=evil, repository_id="6")

@@ -122,8 +122,7 @@ async def test_what_was_received_is_reported(bench) -> None:
 
 
 async def test_who_may_not_list_is_reported_so(bench) -> None:
-    """A client without the right to list delegations sends no request, and the node would refuse
-    one."""
+    """A client without the right to list delegations raises an error and sends no request."""
     agent = await bench.client(key_session(AGENT))
     owner, _ = await bench.owner()
     with pytest.raises(NotGranted):

@@ -106,7 +106,8 @@ def test_fuzz_one_member_of_a_bundle(place: tuple[bytes, Any], value: Any) -> No
 def test_fuzz_what_a_member_encodes(
     place: tuple[bytes, Any], at: int, removed: int, inserted: bytes
 ) -> None:
-    """PV2: a bundle with a changed certificate, signature, proof or payload is refused."""
+    """PV2: a bundle with a changed certificate, signature, proof or payload keeps its origin or is
+    refused."""
 
     def change(text: str) -> str:
         data = b64decode(text)

@@ -500,7 +500,7 @@ NOT_A_CLAIM = {
 @pytest.mark.parametrize("value", NOT_A_CLAIM.values(), ids=NOT_A_CLAIM)
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_is_one_text(claim: str, value: bytes | None) -> None:
-    """PV6: a certificate is refused if a claim is missing, repeated or not a text."""
+    """PV6: a certificate is refused if a claim is missing or is not a single UTF-8 text."""
     assert refused_claim(deviating(claims={CLAIMS[claim]: value})) == claim
 
 

@@ -1,4 +1,4 @@
-"""Hostile input to `admin backup`, `restore` and `check`: folders, files, passphrases, signals."""
+"""Tests of hostile input to the commands `admin backup`, `restore` and `check`."""
 
 import asyncio
 import os
@@ -356,7 +356,7 @@ async def _refuse_beside(config: Config) -> None:
 
 
 def test_a_mark_of_the_future(run: Run, parts: Parts, tmp_path: Path) -> None:
-    """A backup dated over a day ahead is refused without --future-mark (BK5)."""
+    """A backup dated more than a day ahead is refused without --future-mark (BK5)."""
     file = forged(parts, tmp_path / "backup", markedAt=float((1 << 33) - 1))
     status, _, said = run("restore", file, "--data", tmp_path / "restored")
     assert status == EXIT_STATUS["clock-wrong"]
@@ -375,7 +375,7 @@ def test_a_pipe_is_no_backup(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_longest_name(used: Path, run: Run, tmp_path: Path) -> None:
-    """A backup can have any name that a file can have (BK3)."""
+    """A backup file can have the longest name that the file system allows (BK3)."""
     assert run("backup", tmp_path / ("x" * 255), "--data", used)[0] == 0
     assert [place.name for place in tmp_path.iterdir()] == ["x" * 255]
 
@@ -440,7 +440,7 @@ def test_passphrases_are_not_cut(used: Path, run: Run, tmp_path: Path) -> None:
 
 
 def test_a_passphrase_for_nothing(used: Path, run: Run, tmp_path: Path) -> None:
-    """A passphrase without --with-secret is an error; a backup without the secret says so (BK8)."""
+    """A passphrase without --with-secret is an error (BK8)."""
     (tmp_path / "passphrase").write_text(PASSPHRASE)
     file = tmp_path / "backup"
     assert run("backup", file, "--data", used, "--passphrase-file", tmp_path / "passphrase")[0] == 2

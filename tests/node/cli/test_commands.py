@@ -306,8 +306,7 @@ def test_collateral_import(
 def test_doctor_is_content(
     data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The doctor finds nothing wrong with a used data folder, or with one that does not exist
-    yet."""
+    """The doctor finds nothing wrong with a used or a missing data folder."""
     with socket.create_server(("127.0.0.1", 0)) as free:  # another program may have the usual port
         monkeypatch.setenv("SEALSPACE_HTTP__PORT", str(free.getsockname()[1]))
     assert main(["doctor", "--data", str(data)]) == 0

@@ -1,4 +1,4 @@
-"""The command `sealspace doctor`: it finds each likely mistake and prints a next step."""
+"""Tests of the command `sealspace doctor`, which finds likely mistakes and prints a next step."""
 
 import asyncio
 import json
@@ -37,7 +37,8 @@ class Patient:
         return self.folder / "home"
 
     async def examined(self, *arguments: str) -> dict[str, Diagnosis]:
-        """Return the findings by check; each problem has a next step."""
+        """Return the doctor's findings by check, after testing that each problem has a next
+        step."""
         self.capsys.readouterr()
         status = await asyncio.to_thread(
             main, ["doctor", *arguments, "--home", str(self.home), "--json"]
@@ -54,7 +55,7 @@ class Patient:
         return found
 
     async def complains(self, about: str, *arguments: str) -> Diagnosis:
-        """Return the only problem found, which is about one check."""
+        """Return the only problem that the doctor found."""
         found = await self.examined(*arguments)
         assert [name for name, one in found.items() if one.severity == "wrong"] == [about], found
         return found[about]

@@ -137,7 +137,8 @@ async def test_other_code_is_reported(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
-    """A simulated platform is refused under Intel's root; an accepted root is shown by digest."""
+    """A simulated platform is refused under Intel's root, and an accepted other root is shown by
+    its digest."""
     folder = ["--collateral", str(bench.folder / "collateral")]
     assert await asyncio.to_thread(main, ["verify", bench.node.url, *folder]) == 1
     assert "untrusted-root" in capsys.readouterr().out
@@ -147,7 +148,7 @@ async def test_other_roots_are_named(bench: Bench, capsys: Captured) -> None:
 
 
 async def test_what_cannot_be_asked(bench: Bench, tmp_path: Path, capsys: Captured) -> None:
-    """A missing node, a missing folder and invalid documents have exit statuses of their own."""
+    """A missing node, a missing folder and invalid documents each have their own exit status."""
     assert (
         await asyncio.to_thread(
             main, ["verify", "http://127.0.0.1:9", "--collateral", str(tmp_path)]

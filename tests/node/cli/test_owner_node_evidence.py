@@ -91,7 +91,8 @@ async def desk(
 
 
 async def test_every_command_insists(desk: Desk) -> None:
-    """After such a login each command verifies evidence before it sends a token (AT45)."""
+    """After a login with evidence, each command verifies the node's evidence before it sends a
+    token (AT45)."""
     assert await desk.log_in(*desk.approved()) == 0, desk.err
     assert "every later command checks this again" in desk.err
     arguments: tuple[str, ...]
@@ -128,8 +129,8 @@ async def test_a_login_to_other_code(desk: Desk) -> None:
 
 
 async def test_what_is_seen_is_approved_by_a_person(desk: Desk) -> None:
-    """Without a policy file the owner is shown the code and asked; exactly that code is required
-    later."""
+    """Without a policy file the owner is shown the code and asked, and later commands require that
+    code."""
     assert await desk.log_in(INSISTING, *desk.trust) == 2
     assert "cannot ask for confirmation" in desk.err and "--node-policy FILE" in desk.err
     assert await desk.log_in(INSISTING, *desk.trust, typed="n\n") == 1

@@ -25,7 +25,7 @@ SIGNATURE_AT, KEY_AT = 640, 700
 
 
 class Observer:
-    """A timer that advances by one step at each reading, and by pauses that last until released."""
+    """A timer that advances one step per reading, with pauses that last until released."""
 
     def __init__(self, *, step_s: float = STEP_S) -> None:
         self.now_s, self.step_s = 100.0, step_s
@@ -78,7 +78,8 @@ class Prover:
 
 
 async def test_one_at_a_time(platform: SimulatedPlatform) -> None:
-    """Of many waiting quotes one is verified at a time, and the loop runs in between (AT5)."""
+    """Of many waiting quotes one is verified at a time, while the event loop keeps running
+    (AT5)."""
     prover = Prover(platform, most_waiting=5)
     waiting = prover.asked(5)
     await prover.watch.resting.wait()
@@ -102,7 +103,7 @@ async def test_a_full_queue_refuses_at_once(platform: SimulatedPlatform) -> None
 
 
 async def test_who_fails_or_leaves_makes_room(platform: SimulatedPlatform) -> None:
-    """A refused quote and a cancelled caller free their place (AT5)."""
+    """A refused quote and a cancelled caller free their places in the queue (AT5)."""
     prover = Prover(platform, most_waiting=1)
     prover.watch.gate.set()
     for _ in range(3):
@@ -134,7 +135,8 @@ async def test_junk_makes_the_next_one_wait(platform: SimulatedPlatform) -> None
 
 
 async def test_leaving_does_not_end_a_rest(platform: SimulatedPlatform) -> None:
-    """Disconnecting after an invalid quote does not shorten the pause for the next one (AT5)."""
+    """A client that disconnects after an invalid quote does not shorten the pause before the next
+    quote (AT5)."""
     prover = Prover(platform, most_waiting=4)
     prover.watch.gate.set()
     await prover.refuse()

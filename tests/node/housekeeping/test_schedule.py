@@ -1,4 +1,4 @@
-"""Housekeeping: one process of many runs the due jobs, and a failing job does not stop others."""
+"""Tests of housekeeping: one process runs the due jobs, and a failing job does not stop others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -81,7 +81,7 @@ async def test_rounds_go_on_while_there_is_more(services: Services) -> None:
 
 
 async def test_another_process_takes_over(services: Services, clock: FixedClock) -> None:
-    """When the holder ends, another process continues without repeating recent jobs."""
+    """When the lease's holder ends, another process continues without repeating recent jobs."""
     work = Work()
     jobs = (work.job("hourly", 3600.0),)
     await Housekeeper(services, jobs).turn()

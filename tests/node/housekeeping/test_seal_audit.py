@@ -98,7 +98,8 @@ async def test_one_of_two_processes_seals(serve, clock, entropy) -> None:
 
 
 async def test_two_who_both_believe_to_hold_the_lease(serve, clock, entropy) -> None:
-    """Two processes that seal at once, due to differing clocks, seal each record once (RC4)."""
+    """Two processes that both hold the lease, because their clocks differ, seal each record once
+    (RC4)."""
     async with serve() as node:
         services = node.node.services
         other = await another(services, clock)

@@ -24,7 +24,8 @@ BOUNDED = Http(connections_per_client=2, max_connections=5, trusted_proxies=("10
 
 
 def test_a_client_has_so_many_connections() -> None:
-    """An address has a limit of its own, and a closed connection makes room."""
+    """Each client address has its own limit of connections, and a closed connection frees its
+    place."""
     bounds = ConnectionBounds(BOUNDED)
     assert [True, True, False] == [bounds.take("192.0.2.7") for _ in range(3)]
     assert bounds.take("192.0.2.8")
@@ -53,13 +54,13 @@ def test_who_brings_many_clients_is_bounded_by_the_whole(peer: str | None) -> No
 
 
 def test_no_bound_for_a_client() -> None:
-    """With 0, clients are bounded only by the total limit."""
+    """With a limit of 0, only the total limit of connections applies to a client."""
     bounds = ConnectionBounds(Http(connections_per_client=0, max_connections=5))
     assert [True] * 5 + [False] == [bounds.take("192.0.2.7") for _ in range(6)]
 
 
 def test_descriptors_are_left_for_the_store() -> None:
-    """If the process may open few files, connections leave some of them free."""
+    """If a process may open few files, connections leave some of them free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     try:
@@ -70,8 +71,7 @@ def test_descriptors_are_left_for_the_store() -> None:
 
 
 def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
-    """Each closed connection is counted by its setting, but only the first is logged, without its
-    address."""
+    """Each closed connection is counted under its setting, and only the first one is logged."""
     stream = io.StringIO()
     configure_logs("info", stream=stream)
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
@@ -98,7 +98,7 @@ def test_what_meets_a_bound_is_counted_and_said_once(tmp_path: Path) -> None:
 
 
 class _Peer(asyncio.Transport):
-    """The client's end, which reads as much of an answer as a test says."""
+    """A client's end of a connection, which reads as much as the test requests."""
 
     family = socket.AF_UNIX  # of a kind that is not tuned
 
@@ -140,7 +140,7 @@ async def _connection(peer: _Peer, act: Callable[[Connection], None]) -> None:
 
 
 async def test_a_client_that_takes_something_is_waited_for() -> None:
-    """Only a client that read nothing since the last check is disconnected."""
+    """The node disconnects only a client that has read nothing since the last check."""
     left_bytes = [90_000, 80_000, 79_999, 79_999]
     await _connection(_Peer(left_bytes), Connection.pause_writing)
     assert left_bytes == []

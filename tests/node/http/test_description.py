@@ -18,7 +18,7 @@ from node.http.routes.route_table import SERVED
 
 
 async def test_it_is_served_to_everybody(caller) -> None:
-    """It is the file's bytes with an entity tag; If-None-Match gives 304; HEAD has no body."""
+    """The description is served with an entity tag, and If-None-Match is answered with 304."""
     reply: Reply = await caller.send("GET", "/openapi.json")
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     assert PAGE.read_bytes() == reply.body
@@ -37,13 +37,13 @@ async def test_it_is_served_to_everybody(caller) -> None:
 
 
 async def test_it_needs_no_store(caller) -> None:
-    """It is served even if the store does not answer."""
+    """The description is served even if the store does not answer."""
     await caller.node.services.store.close()
     assert (await caller.send("GET", "/openapi.json")).status == 200
 
 
 async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
-    """It shares the rate limit of public values; beyond, the answer is 429 with Retry-After."""
+    """Requests for the description share the rate limit of public values."""
     async with serve(public_spaces=PublicSpaces(requests_per_minute=1, burst=2)) as node:
         replies = [await node.send("GET", "/openapi.json") for _ in range(3)]
     assert [200, 200, 429] == [reply.status for reply in replies]
@@ -52,7 +52,7 @@ async def test_it_has_the_rate_of_public_values(serve: Serve) -> None:
 
 
 async def test_it_has_every_route_and_no_other(caller) -> None:
-    """It describes each method and path of the router, except the catch-all rows."""
+    """The description has each method and path of the router, except the catch-all rows."""
     app = build_app(caller.node.services)
     routed = {
         (route.method, route.resource.canonical.rstrip("/") or "/")
@@ -73,7 +73,7 @@ async def test_it_has_every_route_and_no_other(caller) -> None:
 
 
 def test_it_is_openapi() -> None:
-    """It is valid OpenAPI 3.1; each operation has a unique id, a summary and answers."""
+    """The description is valid OpenAPI 3.1, and each operation has a unique id and a summary."""
     schemathesis.openapi.from_dict(DOCUMENT).validate()
     operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
     assert DOCUMENT["openapi"].startswith("3.1.")
@@ -82,7 +82,8 @@ def test_it_is_openapi() -> None:
 
 
 def test_it_has_every_code() -> None:
-    """Every code of the table is named by some route, and routes name no other code."""
+    """Each refusal code of the table belongs to a route in the description, and no other code
+    does."""
     named = {route.template: codes_of(route) for route in described()}
     everywhere = frozenset[str]().union(*named.values())
     # of what the description leaves to its preamble, and of routes on an address of their own
@@ -149,7 +150,7 @@ def test_the_judge_finds_faults() -> None:
 
 
 def test_it_names_no_node() -> None:
-    """It contains nothing of one node: no DID, address or changed setting."""
+    """The description contains no DID, address or changed setting of a node."""
     text = PAGE.read_text("utf-8")
     assert not re.findall(r"did:key:z\w+|https?://|127\.0\.0\.1|localhost", text)
 

@@ -218,7 +218,7 @@ _ASKED = b"POST /it HTTP/1.1\r\nHost: a\r\n"
 
 @pytest.mark.parametrize("before", [b"", _ASKED + b"\r\n"], ids=["first", "later"])
 async def test_a_head_that_does_not_end_is_given_up(before: bytes) -> None:
-    """A head that is not complete in time is answered 408 with an empty body, and closed (H8)."""
+    """The node answers 408 and closes the connection if a head is not complete in time (H8)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if before:
@@ -273,7 +273,7 @@ async def _with_route(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
     **bounds: float,
 ) -> None:
-    """Serve one route, and let a client use one connection until it is done."""
+    """Serve one route, and let a client use one connection until the client is done."""
     app = web.Application()
     app.router.add_post("/it", handler)
     app[COMMON_HEAD] = CommonHead({})

@@ -1,4 +1,5 @@
-"""The service for iExec's clients on a node in this process (SM1 to SM13; the cases of X7.1)."""
+"""Tests of the service for iExec's clients, with a node in this process (SM1 to SM13; the cases of
+X7.1)."""
 
 import json
 import sys
@@ -69,7 +70,8 @@ async def owner(node: EmbeddedNode, tmp_path: Path) -> SmsOwner:
 
 
 async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
-    """iexec-S1, iexec-S2, iexec-S13, SM11: found at once; a second push changes nothing."""
+    """iexec-S1, iexec-S2, iexec-S13, SM11: a pushed secret is found at once, and a second push
+    changes nothing."""
     app = await owner.publish("app", "digest")
     dataset = await owner.publish("dataset", "prices")
     kinds = (
@@ -106,7 +108,7 @@ async def test_each_kind_is_pushed_once(owner: SmsOwner) -> None:
 
 @pytest.mark.parametrize("name", ["db-password", "x"])
 async def test_a_push_that_the_wallet_did_not_sign(owner: SmsOwner, name: str) -> None:
-    """iexec-S3, SM8: another wallet, another value, name or address, a wrong v, no signature."""
+    """iexec-S3, SM8: a push is refused if the wallet did not sign this value, name and address."""
     path, value = f"/requesters/{owner.address}/secrets/{name}", b"value"
     own = signed(owner.key, challenge(owner.address, name.encode(), value))
     others = [
@@ -142,12 +144,12 @@ async def test_the_signature_is_checked_before_the_size(owner: SmsOwner) -> None
     ids=["4096", "4097", "4096 in characters of three bytes", "4098"],
 )
 async def test_the_size_in_bytes(owner: SmsOwner, value: str, status: int) -> None:
-    """iexec-S5, SM6: at most 4096 bytes of UTF-8."""
+    """iexec-S5, SM6: a value of more than 4096 bytes of UTF-8 is refused."""
     assert (await owner.push_result("sized", value.encode())).status == status
 
 
 async def test_a_body_that_is_not_read(owner: SmsOwner) -> None:
-    """SM6: of a body beyond 64 KiB nothing is read, so no signature is checked."""
+    """SM6: a body of more than 64 KiB is refused unread."""
     reply = await owner.push_result("huge", b"x" * 65_537)
     assert (reply.status, reply.value["code"]) == (413, "too-large")
 
@@ -157,7 +159,8 @@ NAMES = ["a" * 64, "a" * 65, "a" * 66, "$", "a%20b", "%D9%A1", "a%0A", "a%00"]
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_names_of_requesters(owner: SmsOwner, name: str) -> None:
-    """iexec-S6, iexec-S11: other names get 400 with the fixed text, in a check too."""
+    """iexec-S6, iexec-S11: a malformed name of a requester's secret gets 400 with the fixed
+    text."""
     hashed = challenge(owner.address, unquote_to_bytes(name), b"v")
     path = f"/requesters/{owner.address}/secrets/{name}"
     reply = await owner.send("POST", path, b"v", signed(owner.key, hashed))
@@ -184,7 +187,7 @@ async def test_case_of_names_and_addresses(owner: SmsOwner) -> None:
 
 
 async def test_replacing_a_secret_of_a_wallet(owner: SmsOwner) -> None:
-    """iexec-S10, SM12: 404 if absent; a new value replaces; a used signature does not."""
+    """iexec-S10, SM12: a wallet's secret can be replaced with a new signature only."""
     absent = await owner.push_result("token", b"one", "PUT")
     assert said(absent) == (404, "Secret not found", "sms-absent")
     assert (await owner.push_result("token", b"one")).status == 204
@@ -195,7 +198,8 @@ async def test_replacing_a_secret_of_a_wallet(owner: SmsOwner) -> None:
 
 
 async def test_one_signature_for_two_routes(owner: SmsOwner) -> None:
-    """SM12: the challenge of a requester's secret is used up for a wallet's, and the reverse."""
+    """SM12: a signature used for a requester's secret is refused for a wallet's secret, and the
+    reverse."""
     assert (await owner.push_requester("token", b"one")).status == 204
     assert said(await owner.push_result("token", b"one")) == USED
     assert (await owner.push_result("token", b"two")).status == 204
@@ -216,7 +220,7 @@ async def test_a_deleted_secret_is_not_pushed_again_by_a_copy(owner: SmsOwner) -
 async def test_requesters_are_independent(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """iexec-S12, iexec-S11: two requesters may use one name; a stranger has no secret."""
+    """iexec-S12, iexec-S11: two requesters may use the same name for different secrets."""
     second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable("--public-checks")
     assert (await owner.push_requester("same", b"one")).status == 204
@@ -251,7 +255,7 @@ async def test_a_storage_failure(owner: SmsOwner, node: EmbeddedNode) -> None:
 
 
 async def test_a_signature_for_another_kind(owner: SmsOwner) -> None:
-    """SM4, SM9: the bytes that were signed for a requester's secret name no data set."""
+    """SM4, SM9: a signature for a requester's secret is refused for a data set's key."""
     hashed = challenge(owner.address, b"name", b"value")
     longer = f"{owner.address}{keccak(b'name').hex()}"
     path = f"/secrets/web3?secretAddress={longer}"
@@ -289,7 +293,7 @@ async def test_a_record_whose_name_is_not_text(owner: SmsOwner, name: str, store
 
 
 async def test_addresses_that_are_none(owner: SmsOwner) -> None:
-    """SM9: nothing is published at a malformed address."""
+    """SM9: a malformed address is answered like an address without a record."""
     for address in ("0x", "0x12", f"0x{'1' * 42}"):
         assert (await owner.push_app(address, b"v")).status in (400, 401)
         assert await owner.head(f"/apps/{address}/secrets") in (400, 404)
@@ -299,7 +303,8 @@ async def test_addresses_that_are_none(owner: SmsOwner) -> None:
 
 
 async def test_a_node_that_does_not_host_the_service(tmp_path: Path) -> None:
-    """SM11: where the service has no space, secrets are pushed, and checks by address find none."""
+    """SM11: at a node without the service's space, secrets can be pushed, and checks by address
+    find none."""
     config = Config(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path / "data")),
@@ -320,7 +325,8 @@ async def test_a_node_that_does_not_host_the_service(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_stored_without_a_grant(node: EmbeddedNode, tmp_path: Path) -> None:
-    """SM3: before enabling, after disabling and after the expiry; the answer names the command."""
+    """SM3: a push before enabling, after disabling or after the expiry is refused and names the
+    command."""
     owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
     before = await owner.push_requester("one", b"1")
     assert said(before) == NOT_ENABLED and "sealspace sms enable" in before.text
@@ -375,7 +381,7 @@ async def test_what_the_commands_print(
 async def test_enabling_again_revokes_the_former_grant(
     owner: SmsOwner, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SM2: one grant is in force; without --public-checks the checks end, and it says so."""
+    """SM2: enabling the service again revokes the previous grant."""
     assert (await owner.push_requester("one", b"1")).status == 204
     assert await owner.has_requester("one") == 204
     await owner.enable()
@@ -398,7 +404,7 @@ async def test_enabling_again_revokes_the_former_grant(
 async def test_a_grant_that_another_owner_stored(
     owner: SmsOwner, node: EmbeddedNode, tmp_path: Path
 ) -> None:
-    """SM3: a stored id is not trusted: the grant of another owner gives no right here."""
+    """SM3: a stored id of another owner's grant gives no right to push."""
     second = await new_owner(tmp_path / "second", node.url, node.sms_url, key=K2)
     await second.enable()
     async with second.client() as client:
@@ -412,7 +418,7 @@ async def test_a_grant_that_another_owner_stored(
 
 
 async def test_a_revoked_network(owner: SmsOwner, capsys: pytest.CaptureFixture[str]) -> None:
-    """SM7: nothing is sealed to a network that opens nothing."""
+    """SM7: a push to a revoked network is refused."""
     async with owner.client() as client:
         network = client.encryption.network()
         assert await owner.run("network", "revoke", network.name, "--yes") == 0
@@ -426,7 +432,7 @@ async def test_a_revoked_network(owner: SmsOwner, capsys: pytest.CaptureFixture[
 
 
 async def test_checks_tell_strangers_nothing(node: EmbeddedNode, tmp_path: Path) -> None:
-    """SM10: without --public-checks, present and absent secrets and owners are answered alike."""
+    """SM10: without --public-checks, checks of present and absent secrets get the same answer."""
     owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
     await owner.enable()
     app = await owner.publish("app", "digest")
@@ -495,7 +501,8 @@ async def test_checks_cost_the_same(
 async def test_checks_by_address_cost_the_same(
     node: EmbeddedNode, tmp_path: Path, kind: AddressKind
 ) -> None:
-    """SM10, SM11: without public checks, nothing is noted that the time of a check would show."""
+    """SM10, SM11: without public checks, a check by address costs the same for present and absent
+    secrets."""
     owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
     await owner.enable()
     pushed, other = [await owner.publish(kind, name) for name in ("pushed", "other")]
@@ -531,7 +538,7 @@ async def test_copies_of_a_push_write_nothing(owner: SmsOwner, node: EmbeddedNod
 
 
 async def test_no_route_returns_a_value(owner: SmsOwner) -> None:
-    """iexec-S17, SM5: every other method is 405, every other path 404, and no body has a value."""
+    """iexec-S17, SM5: no method and path of the service returns a value."""
     secret = b"canary-of-the-scan"
     app = await owner.publish("app", "digest")
     assert (await owner.push_app(app, secret)).status == 204
@@ -601,7 +608,7 @@ async def test_a_missing_parameter(owner: SmsOwner) -> None:
 
 
 async def test_the_query_does_not_replace_the_path(owner: SmsOwner) -> None:
-    """SM5: an address or a name in the query of another route is ignored."""
+    """SM5: an address or name in the query does not replace the one in the path."""
     hashed = challenge(owner.address, b"one", b"v")
     path = f"/requesters/{owner.address}/secrets/one?address=0x{'11' * 20}&name=two"
     assert (await owner.send("POST", path, b"v", signed(owner.key, hashed))).status == 204
@@ -623,7 +630,8 @@ async def test_refused_signatures_are_limited(tmp_path: Path) -> None:
 
 
 async def test_copies_of_a_push_are_limited(tmp_path: Path) -> None:
-    """SM5: a push that is refused is charged, also if its signature is valid."""
+    """SM5: refused repetitions of a push count towards the client's limit, even with a valid
+    signature."""
     config = Config(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path / "data")),
@@ -639,7 +647,7 @@ async def test_copies_of_a_push_are_limited(tmp_path: Path) -> None:
 
 
 async def test_checks_are_limited(tmp_path: Path) -> None:
-    """SM5: checks, which need no signature, are limited as reads of public spaces are."""
+    """SM5: checks count towards the rate limit of public reads."""
     config = Config(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path / "data")),
@@ -665,7 +673,7 @@ async def test_the_audit_names_the_path_and_not_the_value(
 
 
 async def test_the_service_is_off_by_default(tmp_path: Path) -> None:
-    """SM1: without an address, the node names no service, and nothing can be enabled."""
+    """SM1: without a configured address, the node does not offer the service."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     async with embedded_node(config) as node:
         assert "smsDid" not in (await send(node.url, "GET", "/info")).value

@@ -95,7 +95,7 @@ async def test_files_and_waiting_audit(
 async def test_what_was_seen_stands_while_the_store_is_away(
     services: Services, tmp_path: Path
 ) -> None:
-    """While the store does not answer, reading continues and the numbers stay."""
+    """While the store does not answer, metrics keep their last numbers."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     await services.store.commit(Commit(adds=(Add(BODIES_COUNTER, 5),)))
     await metrics.update_store_metrics(services)

@@ -1,4 +1,4 @@
-"""How the processes of a node are started."""
+"""Tests of how the processes of a node are started."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def _started(program: str) -> "subprocess.Popen[bytes]":
 
 
 def test_the_supervisor_imports_little_before_it_starts_the_others() -> None:
-    """The supervisor starts workers before the imports that only its checks need."""
+    """The supervisor starts workers before it imports modules for its checks."""
     large = {
         "aiohttp",
         "asyncio",

@@ -121,7 +121,7 @@ async def files(folder: Path, *pieces: bytes, more: Iterable[bytes] = ()) -> Asy
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 5])
 async def test_a_data_set_arrives(tmp_path: Path, suite: Suite, size: int) -> None:
-    """DS9, D1: the plaintext is complete, whatever the sizes of the pieces."""
+    """DS9, D1: a fetched data set is decrypted completely, whatever the sizes of its pieces."""
     blob = sealed(suite, PLAIN[:size])
     pieces = cut(answer(blob), [1, 40, 3, 60, 2, 70_000, 16])
     async with files(tmp_path, *pieces) as service:
@@ -129,7 +129,7 @@ async def test_a_data_set_arrives(tmp_path: Path, suite: Suite, size: int) -> No
 
 
 async def test_a_data_set_needs_no_thread_of_others(tmp_path: Path) -> None:
-    """RN248: the loop's own threads, of which there are few, neither wait nor are waited for."""
+    """RN248: fetching a data set uses none of the event loop's own threads."""
     blob, go_on = sealed(SUITES[0]), threading.Event()
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as only_thread:
@@ -144,7 +144,8 @@ async def test_a_data_set_needs_no_thread_of_others(tmp_path: Path) -> None:
 
 
 async def test_a_data_set_arrives_in_http_chunks(tmp_path: Path) -> None:
-    """DS10, DS11: the size is that of the file, without the frames of HTTP."""
+    """DS10, DS11: a data set in HTTP chunks is fetched, and only the file's bytes count towards its
+    size."""
     blob = sealed("aead-chunked-v1")
     chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in cut(blob, [1, 70_000, 3])]
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -154,7 +155,7 @@ async def test_a_data_set_arrives_in_http_chunks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
-    """DS10, iexec-D1: checksum, key, size and length of the file; nothing is left behind."""
+    """DS10, iexec-D1: a wrong checksum, key, size or length has its own code and leaves no file."""
     blob = sealed(suite)
     async with files(tmp_path, answer(blob)) as service:
         record = service.record(suite, blob)
@@ -176,7 +177,7 @@ async def test_every_fault_has_its_code(tmp_path: Path, suite: Suite) -> None:
 
 @pytest.mark.parametrize("size", [16, 33, 47])
 async def test_files_that_are_too_short_or_odd(tmp_path: Path, size: int) -> None:
-    """DS10, iexec-D1: less than 32 bytes, or no multiple of 16."""
+    """DS10, iexec-D1: a file of less than 32 bytes, or of no multiple of 16 bytes, is refused."""
     blob = sealed("iexec-cbc-v1")[:size]
     async with files(tmp_path, answer(blob)) as service:
         await service.refused(service.record("iexec-cbc-v1", blob), DECRYPTION)
@@ -185,7 +186,7 @@ async def test_files_that_are_too_short_or_odd(tmp_path: Path, size: int) -> Non
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize("at", [3, 60, -1])
 async def test_a_changed_file(tmp_path: Path, suite: Suite, at: int) -> None:
-    """DS5, DS10: one changed bit, also one that the padding of CBC does not show."""
+    """DS5, DS10: a file with one changed bit is refused."""
     blob = bytearray(sealed(suite))
     record_of = bytes(blob)
     blob[at] ^= 1
@@ -209,13 +210,13 @@ async def test_a_changed_file(tmp_path: Path, suite: Suite, at: int) -> None:
     ],
 )
 async def test_an_answer_without_the_file(tmp_path: Path, response: bytes) -> None:
-    """DS10, DS11: another status, a redirect, or an answer that ends early."""
+    """DS10, DS11: another status, a redirect and an answer that ends early are refused."""
     async with files(tmp_path, response) as service:
         await service.refused(service.record("iexec-cbc-v1", bytes(48)), DOWNLOAD)
 
 
 async def test_a_service_that_is_down(tmp_path: Path) -> None:
-    """DS10, iexec-D2: a closed port, an unknown name, and addresses that programs may not reach."""
+    """DS10, iexec-D2: a closed port, an unknown name and a private address each fail the fetch."""
     async with files(tmp_path) as service:
         url = service.url
     for other in (
@@ -244,7 +245,7 @@ async def test_a_service_that_is_down(tmp_path: Path) -> None:
     ("length", "code"), [(b"", CHECKSUM), (b"Content-Length: 1000000000\r\n", DOWNLOAD)]
 )
 async def test_more_than_was_signed(tmp_path: Path, length: bytes, code: str) -> None:
-    """DS11: an endless answer is not read to its end."""
+    """DS11: a fetch stops reading at the size in the signed statement."""
     blob = sealed("iexec-cbc-v1")
     sent = 0
 
@@ -261,7 +262,7 @@ async def test_more_than_was_signed(tmp_path: Path, length: bytes, code: str) ->
 
 
 async def test_the_destination_is_a_new_file(tmp_path: Path) -> None:
-    """DS10: an existing file stays as it is; without the folder nothing is written."""
+    """DS10: a fetch never replaces an existing file, and makes no folder."""
     blob = sealed("aead-chunked-v1")
     async with files(tmp_path, answer(blob)) as service:
         record, text = service.record("aead-chunked-v1", blob), encode_standard(KEY)
@@ -279,7 +280,7 @@ async def test_the_destination_is_a_new_file(tmp_path: Path) -> None:
 
 
 async def test_a_task_that_is_cancelled(tmp_path: Path) -> None:
-    """DS10: when the cancelled call has ended, its thread has, and no file is left."""
+    """DS10: a cancelled fetch leaves neither a thread nor a file."""
     blob = sealed("aead-chunked-v1")
     arrived = asyncio.Event()
 
@@ -330,7 +331,7 @@ print(size, before, peak())
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 async def test_memory_does_not_depend_on_the_size(tmp_path: Path, suite: Suite) -> None:
-    """DS11: 200 MB pass through a process whose resident memory grows by a few MiB."""
+    """DS11: fetching 200 MB increases the process's memory by only a few MiB."""
     size, source = 200_000_000, tmp_path / "survey"
     with source.open("wb") as empty:
         empty.truncate(size)

@@ -91,7 +91,8 @@ async def put(
 async def test_a_published_data_set_arrives(
     stage: RunnerStage, service: Service, tmp_path: Path
 ) -> None:
-    """DS10, DS11, DS12: found by its id, downloaded by the runner's own way out, decrypted."""
+    """DS10, DS11, DS12: a runner finds a published data set by its id, downloads and decrypts
+    it."""
     dataset = parse_project(f"{stage.developer}/survey")
     await put(stage, dataset, stated(dataset, service), stage.wallet)
     record = await published(stage, dataset)
@@ -107,7 +108,8 @@ async def test_a_published_data_set_arrives(
 
 
 async def test_statements_that_the_runner_refuses(stage: RunnerStage, service: Service) -> None:
-    """DS7, DS12: absent, by another signer, about another data set; the current one counts."""
+    """DS7, DS12: a statement that is missing, by another signer, or about another data set is
+    refused."""
     dataset = parse_project(f"{stage.developer}/other")
     assert await published(stage, dataset) is None
     record = stated(dataset, service)

@@ -1,4 +1,4 @@
-"""Which commands an agent could change, by the files that their words may mean (AG4)."""
+"""Tests of which commands an agent could change, judged by the paths in their arguments (AG4)."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def changeable(*words: str, folder: str = "/") -> bool:
 def test_AG4_paths_that_lead_into_the_project(
     words: list[str], folder: str, is_changeable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AG4: paths of the project are found in each place of a command where one may be."""
+    """AG4: a path of the project is found in every part of a command."""
     monkeypatch.chdir("/usr/lib")
     assert changeable(*words, folder=folder) == is_changeable
 
@@ -154,14 +154,14 @@ def test_AG4_paths_relative_to_a_folder_of_another_argument(
     ids=" ".join,
 )
 def test_AG4_paths_that_lead_elsewhere(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """AG4: a name of the project that is relative to no folder above it is not a path of it."""
+    """AG4: a relative path that leads outside the project is not counted as a path of the
+    project."""
     monkeypatch.chdir("/usr/share")
     assert not changeable(f"/usr/bin/{words[0]}", *words[1:], folder="/usr/lib")
 
 
 def test_AG4_a_command_with_too_many_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AG4: the search is bounded. A command with more paths below more folders than are looked at
-    is asked about."""
+    """AG4: a command with too many paths to check is confirmed by the person."""
     monkeypatch.chdir("/usr/share")
     names = [f"name{number}" for number in range(9_000)]
     assert not changeable("/bin/echo", *names, folder="/usr/lib")
@@ -211,7 +211,7 @@ def test_AG4_names_of_modules(words: list[str], monkeypatch: pytest.MonkeyPatch)
 def test_AG4_folders_above_the_project(
     words: list[str], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AG4: a program may run what it finds below a folder that it was given."""
+    """AG4: a folder above the project counts, because a program may run files below it."""
     monkeypatch.chdir("/usr/share")
     assert changeable(f"/usr/bin/{words[0]}", *words[1:], folder=folder)
 
@@ -220,7 +220,7 @@ def test_AG4_folders_above_the_project(
 def test_AG4_a_folder_with_separators_in_a_script(
     name: str, private_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AG4: a path may be relative to a folder whose name has separators, also in turn."""
+    """AG4: a relative path is found below a folder whose name contains separators."""
     (private_folder / "shop").mkdir()
     (private_folder / "other" / name).mkdir(parents=True)
     monkeypatch.chdir(private_folder / "shop")

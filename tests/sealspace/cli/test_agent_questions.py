@@ -69,8 +69,7 @@ async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
 
 
 async def test_AG5_questions_are_bounded(owner: Owner) -> None:
-    """AG5: a person is asked about five things without a yes, and about nothing too long to read.
-    The owner can turn questions off."""
+    """AG5: the person is asked at most five questions without a yes."""
     await owner.store_secrets(API_KEY=CANARY)
     person = Person([NO] * 9)
     async with agent_of(owner, person) as agent:
@@ -121,8 +120,7 @@ async def _equal_calls(owner: Owner, person: WaitingPerson, mode: str, script: s
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_a_no_ends_all_equal_calls(owner: Owner, mode: str) -> None:
-    """AG5: thirty equal calls at once are one question. Its no ends all of them, so a person who
-    was asked so often that a yes slips in is not asked that often."""
+    """AG5: thirty equal concurrent calls are one question, and a no ends all of them."""
     await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     person = WaitingPerson([NO] * 11 + [YES] * EQUAL_CALLS)
@@ -134,8 +132,7 @@ async def test_AG5_a_no_ends_all_equal_calls(owner: Owner, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_a_yes_is_for_one_call(owner: Owner, mode: str) -> None:
-    """AG5: of thirty equal calls at once, a yes allows the one that asked. The others are told so;
-    called again, the person is asked again."""
+    """AG5: of thirty equal concurrent calls, a yes allows only the call that asked."""
     await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     person = WaitingPerson([YES] * EQUAL_CALLS)
@@ -148,7 +145,7 @@ async def test_AG5_a_yes_is_for_one_call(owner: Owner, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_questions_under_way_count(owner: Owner, mode: str) -> None:
-    """AG5: of thirty different calls at once, five are asked about."""
+    """AG5: of thirty different concurrent calls, only five ask the person."""
     await owner.store_secrets(API_KEY=CANARY)
     person = Person([NO] * EQUAL_CALLS)
     async with agent_of(owner, person, mode=mode) as agent:
@@ -199,8 +196,7 @@ async def test_AG5_only_true_is_a_yes(owner: Owner, mode: str, content: str | in
 
 
 async def test_AG5_an_answer_counts_once(owner: Owner) -> None:
-    """AG5: a host that sends the call with the same yes again runs nothing again: the person is
-    asked anew."""
+    """AG5: a host that repeats a call with the same yes makes the person be asked again."""
     await owner.store_secrets(API_KEY=CANARY)
     made = owner.folder / "made"
     wanted = {
@@ -236,8 +232,7 @@ def _command(*arguments: str) -> Command:
 
 
 async def test_AG5_a_question_ends_after_its_time() -> None:
-    """AG5: a question that the host forgot ends by itself, and equal calls do not wait longer. An
-    answer that comes later does not count."""
+    """AG5: a question that the host does not answer ends after its time."""
     questions = Questions(answer_s=0)
     question = await questions.begin(_command())
     with pytest.raises(InvalidInput, match="an equal question ended without an answer"):
@@ -252,8 +247,7 @@ async def test_AG5_a_question_ends_after_its_time() -> None:
 
 
 async def test_AG5_a_yes_frees_its_place() -> None:
-    """AG5: questions that got a yes do not count. Those that got a no count, also if they came
-    before."""
+    """AG5: a question that got a yes does not count towards the limit of questions."""
     questions = Questions()
     for number in range(4):
         questions.end(await questions.begin(_command(str(number))), Outcome.NO)
@@ -265,7 +259,7 @@ async def test_AG5_a_yes_frees_its_place() -> None:
 
 
 async def test_AG5_a_call_that_is_cancelled_while_it_waits() -> None:
-    """AG5: the end of one waiting call ends neither the question nor the other calls."""
+    """AG5: cancelling one waiting call ends neither the question nor the other calls."""
     questions = Questions()
     question = await questions.begin(_command())
     waiting = [asyncio.create_task(questions.begin(_command())) for _ in range(2)]

@@ -1,5 +1,4 @@
-"""Commands where only the base install is, or one extra beside it: each works, or names the extra
-that it needs."""
+"""Tests of every command in the base install and with one extra."""
 
 import asyncio
 import json
@@ -36,7 +35,7 @@ BUCKET = "s3://bucket/prefix"
 
 @dataclass(frozen=True)
 class Call:
-    """How a command is called.
+    """A command's arguments, standard input and exit status.
 
     Attributes:
         arguments: after its name; words in braces stand for what a test made.
@@ -185,7 +184,7 @@ NEEDS = {" ".join(leaf.words): leaf.extra for leaf in leaves()}
 
 @pytest.fixture(scope="module")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Environment]:
-    """The base install, and what one extra beside it gives."""
+    """The environments of the base install and of each extra."""
     folder = tmp_path_factory.mktemp("environments")
     return {"base": environment(folder / "base")} | {
         extra: environment(folder / extra, extra) for extra in ("verify", "node")

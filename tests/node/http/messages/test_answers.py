@@ -1,5 +1,4 @@
-"""Answers sent in one write are equal to the framework's own; where that is impossible, they use
-it."""
+"""Tests that answers sent in one write equal the framework's own answers."""
 
 import asyncio
 import re
@@ -63,7 +62,8 @@ async def answering(
 
 
 async def asked(port: int, request: bytes) -> tuple[bytes, set[tuple[str, str]], bytes, bool]:
-    """Return the first line, the headers, the body and whether the connection stayed open."""
+    """Send a request; return the first line, headers, body, and whether the connection stayed
+    open."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(request)
@@ -97,7 +97,7 @@ def _blurred(name: str, value: str) -> str:
 @pytest.mark.parametrize("cors", [False, True])
 @pytest.mark.parametrize("headers", HEADERS.values(), ids=HEADERS)
 async def test_both_ways_say_the_same(headers: Mapping[str, str], cors: bool) -> None:
-    """Status line, headers, body and connection are equal for both ways of sending."""
+    """The fast and the framework's way of sending give the same answer."""
     http = Http(drain_s=1, cors=cors)
     said = []
     for is_whole in (True, False):

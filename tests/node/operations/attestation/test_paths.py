@@ -324,6 +324,6 @@ def test_any_bytes_have_a_note(data: st.DataObject) -> None:
 
 
 def _stated(data: bytes) -> str:
-    """Return the wrapped key in a text; its other members may contain control characters."""
+    """Return the wrapped key in a text, whose other members may contain control characters."""
     value = json.loads(data.decode("utf-8", "replace"), strict=False)
     return str(value["encryptedSymmetricKey"])

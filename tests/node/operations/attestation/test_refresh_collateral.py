@@ -76,7 +76,7 @@ class Kept:
         return state
 
     def publish(self, **options: object) -> bytes:
-        """Publish a current document and its list of editions."""
+        """Publish a current document and a list of editions."""
         now = self.clock.now()
         document = self.platform.collateral_json(now, options=CollateralOptions(**options))  # type: ignore[arg-type]  # by name
         self.pcs.publish(document)
@@ -85,7 +85,7 @@ class Kept:
         return document
 
     async def later(self, seconds: float) -> None:
-        """Advance the clock, and run what is due."""
+        """Advance the clock, and run the due jobs."""
         self.clock.advance(seconds)
         assert not await fetch_due(self.services)
 
@@ -128,7 +128,7 @@ async def pcs() -> AsyncIterator[PcsSimulator]:
 
 @pytest.fixture
 def timeout_s() -> float:
-    """How long the node waits for a document; shorter in tests with a service that hangs."""
+    """Return how long the node waits for a document, less in tests with a service that hangs."""
     return 25.0
 
 
@@ -331,7 +331,7 @@ async def test_genuine_documents(
 
 
 def body(content: bytes, status: int = 200, **headers: str) -> Respond:
-    """Answer with this."""
+    """Answer with the given body."""
     return lambda request, answer: web.Response(
         body=content, status=status, headers={**answer.headers, **headers}
     )
@@ -444,7 +444,8 @@ async def test_what_a_service_cannot_do(
     code: str,
     timeout_s: float,
 ) -> None:
-    """A failing or lying service changes nothing and then paused for an hour (AT19, AT30, AT31)."""
+    """A failing or lying service changes nothing, and is not queried again for an hour (AT19, AT30,
+    AT31)."""
     kept.clock.advance(DAY_S)
     lie(kept)
     capsys.readouterr()
@@ -537,7 +538,7 @@ async def test_a_clock_that_was_set_back(kept: Kept) -> None:
 
 
 async def alarms_of(kept: Kept, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Report the alarms, and return their kinds; log and audit must agree."""
+    """Return the kinds of the reported alarms, after checking that log and audit agree."""
     capsys.readouterr()
     before = len(
         [record for record in await audit_records(kept.services.store) if record.action == ALARM]
@@ -599,7 +600,8 @@ async def test_an_operator_hears_of_the_next_edition(
 
 
 async def test_wishes_are_forgotten(kept: Kept) -> None:
-    """A wish that fails is retried less and less often, and dropped after a day (AT39)."""
+    """A wish for collateral that fails is retried less and less often, and dropped after a day
+    (AT39)."""
     outsider, now = b"nobody", kept.clock.now()
     wish = CollateralState(due_at=now, wanted_at=now)
     await kept.services.store.commit(Commit(puts=(state_put((outsider, "platform"), wish),)))

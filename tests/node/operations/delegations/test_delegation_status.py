@@ -1,4 +1,4 @@
-"""POST /delegation/status: who may ask, and the answers."""
+"""Tests of POST /delegation/status: its callers and answers."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -44,7 +44,8 @@ FILES = {f"{space()}/kv/a": [GET]}
 
 
 async def test_who_has_a_say_is_reported(people) -> None:
-    """Signer, recipient and the owner of a space in the delegation get its state; others do not."""
+    """The signer, the recipient and the owner of a mentioned space get a delegation's state; others
+    do not."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     for asker, proofs in ((SESSION, ()), (CAROL, ()), (SESSION, (session,))):
@@ -73,7 +74,8 @@ async def test_another_owner_is_nobody(people) -> None:
     ],
 )
 async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[str]]) -> None:
-    """A proof without the ability denies, even if its holder could ask without it (W21)."""
+    """A proof without the ability refuses the request, even if its holder could ask without a proof
+    (W21)."""
     session = await people.sign_in(grants={**grants, f"{space()}/kv/a": [GET]})
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     assert (await people.status_of(SESSION, grant, session))["status"] == "not_found"
@@ -81,7 +83,8 @@ async def test_a_proof_without_the_right_is_none(people, grants: dict[str, list[
 
 
 def test_a_right_on_the_very_delegation() -> None:
-    """A proof with the ability on one delegation is good for that one, by any CID (W21)."""
+    """A proof with the ability on one delegation is accepted for that delegation, by any CID
+    (W21)."""
     named = Digest(b"\x07" * 32)
     target, other = (held_by(SESSION, CAROL.did, FILES, nonce=nonce) for nonce in ("1", "2"))
     for digest in (target.delegation.cid, named):
@@ -92,7 +95,7 @@ def test_a_right_on_the_very_delegation() -> None:
 
 
 def test_a_right_under_conditions_is_none() -> None:
-    """A proof with caveats denies, because an unknown condition must restrict."""
+    """A proof with caveats refuses the request, because an unknown caveat must restrict."""
     resource = f"{space(SESSION)}/delegation"
     target = held_by(SESSION, CAROL.did, FILES)
     for caveats, acting in (([{}], SESSION.did), ([{"x": 1}], None)):
@@ -138,14 +141,14 @@ def held_by(
 
 
 async def test_two_proofs_deny(people) -> None:
-    """More than one proof denies, whatever the proofs are (W21)."""
+    """A request with more than one proof is refused (W21)."""
     session, again = await people.sign_in(), await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     assert (await people.status_of(SESSION, grant, session, again))["status"] == "not_found"
 
 
 async def test_a_revoked_or_ended_proof_denies(people) -> None:
-    """A revoked or expired proof denies, so the delegation is not found."""
+    """A request with a revoked or expired proof gets "not found"."""
     ended, revoked, session = [
         await people.sign_in(lifetime_s=lifetime) for lifetime in (100, 3600, 3600)
     ]
@@ -158,7 +161,7 @@ async def test_a_revoked_or_ended_proof_denies(people) -> None:
 
 
 async def test_words_in_order(people) -> None:
-    """ "revoked" precedes "expired", also for an ancestor; a future window is `unavailable`."""
+    """A delegation that is both revoked and expired is reported as revoked."""
     session = await people.sign_in()
     grants = [
         await people.grant(SESSION, CAROL.did, FILES, session, lifetime_s=100) for _ in range(2)

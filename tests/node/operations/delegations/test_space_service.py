@@ -83,20 +83,20 @@ async def test_a_space_is_made_once(people) -> None:
     ],
 )
 async def test_names(people, name: str, said: tuple[int, str]) -> None:
-    """A name is one part of an id, and one that this node hosts automatically."""
+    """A space's name must be one part of an id that the node hosts automatically."""
     session = await people.sign_in(grants=GRANTS)
     assert (await create(people, name, session)).said == said
 
 
 async def test_bounds_hold(meet) -> None:
-    """The limit on spaces per owner applies."""
+    """Creating a space is refused beyond the limit of spaces per owner."""
     async with meet(hosting=Hosting(spaces_per_owner=2)) as people:
         session = await people.sign_in(grants=GRANTS)
         assert [(await create(people, name, session)).status for name in "abc"] == [200, 403, 403]
 
 
 async def test_only_where_the_node_hosts_by_itself(meet) -> None:
-    """If a host grant is required, the ability to create spaces is not enough."""
+    """At a node that requires a host grant, the ability to create spaces is not enough."""
     async with meet(hosting=Hosting(mode="explicit")) as people:
         session = await people.sign_in(
             grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
@@ -110,7 +110,7 @@ async def test_only_where_the_node_hosts_by_itself(meet) -> None:
     "hosting", [Hosting(mode="permit"), Hosting(mode="permit", listed=(BOB.did,))]
 )
 async def test_not_where_the_owner_has_no_spaces(meet, hosting: Hosting) -> None:
-    """An owner without a hosted space cannot create one this way, even with a host grant."""
+    """An owner without a hosted space cannot create one through the space service."""
     async with meet(hosting=hosting) as people:
         session = await people.sign_in(
             grants={**GRANTS, f"{space()}/space": [HOST, LIST, INFO, CREATE]}
@@ -131,7 +131,7 @@ async def test_targets(people, target: str) -> None:
 
 
 async def test_what_others_have_is_not_reported(people) -> None:
-    """Another owner's space as target gets the answer for a space that does not exist."""
+    """A request for another owner's space gets the answer for a missing space."""
     session = await people.sign_in(grants=GRANTS)
     await people.sign_in(BOB, SECOND)
     for target in (
@@ -146,7 +146,7 @@ async def test_what_others_have_is_not_reported(people) -> None:
 
 
 async def test_without_the_right_nothing_is_reported(people) -> None:
-    """Without the ability every request gets the same 401, whatever exists."""
+    """Without the ability every request gets the same 401, whether or not the space exists."""
     session = await people.sign_in(grants={f"{space()}/kv": [GET]})
     for ability, path in ((LIST, ""), (INFO, "/default"), (INFO, "/none"), (CREATE, "/notes")):
         resource = f"{space()}/space{path}"
@@ -202,7 +202,7 @@ async def test_a_revoked_session_makes_nothing(people) -> None:
 
 
 async def test_long_lists_say_so(people) -> None:
-    """A list that was cut is marked."""
+    """A space list that was truncated is marked."""
     session = await people.sign_in(grants=GRANTS)
     await create(people, "notes", session)
     owner = parse_space_id(space()).owner

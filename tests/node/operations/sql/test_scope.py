@@ -24,7 +24,7 @@ def grants(owner: Owner, *paths: str, ability: str = "read") -> dict[str, dict[s
 
 
 async def test_a_database_is_named_by_its_whole_path(owner: Databases) -> None:
-    """Databases of two folders are apart, and no path is `default` (SQ1)."""
+    """Databases in two folders are separate, and an empty path means `default` (SQ1)."""
     for path in ("one/data", "two/data", "data", "Data", "d%2Fata", "default"):
         assert await owner.query("SELECT name FROM sqlite_schema", path=path) == []
         await owner.execute("CREATE TABLE t (a)", path=path)

@@ -42,7 +42,7 @@ def writes_database(commit: Commit) -> bool:
 async def test_a_revocation_before_the_commit_undoes_a_write(
     held: tuple[Databases, HeldStore],
 ) -> None:
-    """A write whose grant is revoked while its statements run leaves nothing (SQ12)."""
+    """A write leaves nothing if its grant is revoked while its statements run (SQ12)."""
     owner, store = held
     await owner.execute(TABLE)
     other = Databases(owner.node, owner.session, owner.clock)
@@ -64,8 +64,8 @@ async def test_a_revocation_before_the_commit_undoes_a_write(
 
 
 async def test_others_see_a_write_after_its_commit(held: tuple[Databases, HeldStore]) -> None:
-    """A write that waits for the store is not visible, and reads do not wait for it; one that was
-    acknowledged is visible (SQ11)."""
+    """A write that waits for the store's commit is not visible to reads, which do not wait for it
+    (SQ11)."""
     owner, store = held
     await owner.execute(TABLE)
     hold = store.hold(writes_database)
@@ -81,8 +81,8 @@ async def test_others_see_a_write_after_its_commit(held: tuple[Databases, HeldSt
 async def test_the_size_is_read_again_if_a_commit_is_lost(
     held: tuple[Databases, HeldStore],
 ) -> None:
-    """If the process of a database ends before it has committed, the write is 503, and the size
-    that is recorded is again that of the file (SQ12)."""
+    """If a database's process ends before its commit, the write is 503 and the recorded size is
+    that of the file (SQ12)."""
     owner, store = held
     await owner.execute(TABLE)
     before = await owner.used_bytes()

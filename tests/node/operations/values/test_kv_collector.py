@@ -78,7 +78,8 @@ async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, bo
 
 
 async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> None:
-    """A put shares a body that is released, collected and unlinked before the put's commit."""
+    """A put is kept if it shares a body that is released, collected and deleted before the put's
+    commit."""
     owner, _ = held
     await owner.put("a", LARGE)
 
@@ -95,7 +96,8 @@ async def test_shared_body_that_is_collected(held: tuple[Owner, HeldStore]) -> N
 
 
 async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, HeldStore]) -> None:
-    """A put shares a body that is released before its commit and collected after it."""
+    """A put is kept if it shares a body that is released before and collected after the put's
+    commit."""
     owner, _ = held
     await owner.put("a", LARGE)
     reply, outcomes = await meanwhile(held, "b", LARGE, lambda: owner.invoke(("del", "a")))
@@ -107,7 +109,7 @@ async def test_body_that_is_given_up_and_not_collected_yet(held: tuple[Owner, He
 async def test_file_that_is_taken_for_an_orphan(
     held: tuple[Owner, HeldStore], swept_before: bool
 ) -> None:
-    """A put waits for days between naming its file and its commit, while orphans are swept."""
+    """A put is kept if it waits for days between naming its file and its commit."""
     owner, _ = held
     if swept_before:
         await owner.put("z", b"small")
@@ -132,7 +134,7 @@ async def test_file_that_is_taken_for_an_orphan(
 
 
 async def test_sweep_that_comes_just_before_the_commit(held: tuple[Owner, HeldStore]) -> None:
-    """If a put's file was marked as an orphan but not unlinked, the put claims it again."""
+    """A put is kept if its file was marked as an orphan but not yet deleted."""
     owner, _ = held
 
     async def change() -> None:

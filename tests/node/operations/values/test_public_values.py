@@ -89,7 +89,7 @@ async def test_the_raw_key_comes_first(serve) -> None:
 
 
 async def test_only_spaces_named_public(serve) -> None:
-    """No other space is readable, hosted or not; a malformed space id is 400 (U8)."""
+    """Only spaces with the name `public` can be read without a token (U8)."""
     async with serve() as node:
         await node.put("a", b"secret")
         for rest in ("/a", "", "/"):
@@ -138,7 +138,7 @@ async def test_long_keys_make_short_pages(serve) -> None:
 
 
 async def test_a_client_reads_so_often(serve) -> None:
-    """A client may read eleven times at once, then once a second; beyond it gets 429."""
+    """A client may make eleven public reads at once, then one per second."""
     async with serve() as node:
         assert [404] * 11 + [429] == [
             (await node.send("GET", at(node, "/a"))).status for _ in range(12)

@@ -17,7 +17,7 @@ HELLO = '"blake3-ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200
 
 
 async def ask(node: Any, token: str, **body: object) -> Any:
-    """Request a URL of the value `a`, unless the body says otherwise."""
+    """Request a signed URL of the value `a`, unless the body names another."""
     asked = {"space": node.space(), "path": "a", **body}
     return await node.json("POST", "/signed/kv", json.dumps(asked).encode(), token=token)
 
@@ -30,7 +30,7 @@ async def made(node: Any, token: str | None = None, **body: object) -> str:
 
 
 def ends_in(node: Any, reply: Any) -> float:
-    """Return the seconds until the returned expiry; whole seconds have no decimals."""
+    """Return the seconds until the returned expiry, without decimals for whole seconds."""
     return datetime.fromisoformat(json.loads(reply.body)["expiresAt"]).timestamp() - float(
         node.clock.now()
     )
@@ -165,7 +165,8 @@ async def test_a_revocation_ends_the_url_at_once(serve, which: int) -> None:
 
 
 async def test_a_url_is_for_one_version(serve) -> None:
-    """A URL is 412 after an overwrite, 404 after a delete, and works again with the old value."""
+    """A signed URL is 412 after its value is overwritten, 404 after a deletion, and works again
+    with the old value."""
     async with serve() as node:
         await node.put("a", b"hello")
         url = await made(node)
@@ -214,7 +215,7 @@ async def test_outsiders_learn_nothing(serve) -> None:
 async def test_what_is_asked_for_wrongly(
     serve, body: dict[str, object], expected: tuple[int, str]
 ) -> None:
-    """Each mistake of an authorised caller has its own message."""
+    """Each mistake in an authorised caller's request has its own message."""
     async with serve() as node:
         await node.put("a", b"hello")
         assert (await ask(node, node.token({node.kv("a"): [GET]}), **body)).said == expected
@@ -279,7 +280,7 @@ async def test_an_unhosted_space(serve) -> None:
 
 @pytest.mark.parametrize("ticket", ["x", "A" * 43, "A" * 42 + "B", "A" * 44, "%00", "A" * 43 + "="])
 async def test_made_up_tickets(serve, ticket: str) -> None:
-    """An invented ticket is not found."""
+    """A signed URL with an invented ticket is not found."""
     async with serve() as node:
         assert (await node.send("GET", f"/signed/kv/{ticket}")).said == (
             401,
