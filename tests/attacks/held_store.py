@@ -129,7 +129,7 @@ class HeldStage(Stage):
 async def held_node(
     config: Config, *, clock: Clock
 ) -> AsyncIterator[tuple[EmbeddedNode, HeldStore]]:
-    """Run a node over such a store until the block ends."""
+    """Run a node whose store can delay a commit, until the block ends."""
     entropy = SystemEntropy()
     # before there is a store: then it makes one
     keyring = Keyring(load_root_secret(config, entropy))

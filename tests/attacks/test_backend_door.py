@@ -156,8 +156,7 @@ def grant_by(signer: Session, *, is_broken: bool = False) -> bytes:
 
 
 async def test_broken_signatures_take_no_place_of_genuine_grants(site: Site) -> None:
-    """AT63: grants with an invalid signature do not count towards the limit of delivered grants,
-    not even from clients without a known address."""
+    """AT63: grants with an invalid signature do not use up the limit of delivered grants."""
     broken = grant_by(new_signer(), is_broken=True)
     answers = Counter([await site.deliver("127.0.0.1", broken) for _ in range(100)])
     assert answers == {409: 100} and not site.kept
@@ -170,8 +169,8 @@ async def test_broken_signatures_take_no_place_of_genuine_grants(site: Site) -> 
 async def test_checks_of_signatures_are_bounded(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AT63: one address has so many signatures verified, in any IPv6 address of its network, and
-    an owner at another address is not refused."""
+    """AT63: the number of signatures verified for one address is limited, and counts a whole IPv6
+    network as one."""
     verified: list[object] = []
 
     def counting(unverified: UnverifiedDelegation) -> Delegation:
@@ -193,8 +192,7 @@ async def test_checks_of_signatures_are_bounded(
 async def test_new_keys_leave_room_for_new_owners(
     site: Site, addresses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AT63: valid grants of new keys cost nothing. At one moment, from any number of addresses
-    below the total, they leave room for an owner at another one."""
+    """AT63: valid grants of many new keys leave room for an owner at another address."""
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 1_000.0)
     for _ in range(GRANTS_OF_A_CLIENT_PER_MINUTE + 3):
         for number in range(addresses):
@@ -206,8 +204,7 @@ async def test_new_keys_leave_room_for_new_owners(
 
 
 async def test_an_owner_with_a_grant_delivers_through_a_flood(site: Site) -> None:
-    """AT63: an owner of a held grant is counted by itself, even where no address is known. A grant
-    that only names the owner is not counted as the owner's."""
+    """AT63: an owner of a held grant can deliver grants during a flood."""
     owner = new_signer()
     site.signers = (owner.did,)
     while await site.deliver("127.0.0.1", grant_by(new_signer())) != 503:

@@ -86,7 +86,7 @@ class Cluster:
         return await node.ask(token)
 
     async def repeats(self) -> list[tuple[int, str]]:
-        """Repeat all used tokens that are still in time, and return the answers."""
+        """Repeat all used tokens that have not expired, and return the answers."""
         return [
             (await node.ask(token)).said
             for ends_at, node, token in self.used

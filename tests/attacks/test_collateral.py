@@ -26,7 +26,7 @@ FAMILY = b"family"
 
 
 def without_authority(document: bytes) -> bytes:
-    """The same document with the TCB signer in place of the PCK authority."""
+    """Return the document with the TCB signer in place of the PCK authority."""
     members = json.loads(document)
     return json.dumps(
         {**members, "pck_crl_issuer_chain": members["tcb_info_issuer_chain"]}
@@ -34,14 +34,14 @@ def without_authority(document: bytes) -> bytes:
 
 
 def respelled(name: x509.Name) -> x509.Name:
-    """The same name with its texts in another encoding."""
+    """Return a name with its texts in another encoding."""
     return x509.Name(
         [x509.NameAttribute(one.oid, one.value, _ASN1Type.PrintableString) for one in name]
     )
 
 
 def with_forged_list(document: bytes, *, now: float, is_respelled: bool = False) -> bytes:
-    """The same document with a newer PCK list that an attacker's key signed."""
+    """Return the document with a newer PCK list that an attacker's key signed."""
     members = json.loads(document)
     genuine = x509.load_der_x509_crl(bytes.fromhex(members["pck_crl"])).issuer
     issuer, at = (
@@ -63,7 +63,7 @@ async def bring(held: HeldStage, document: bytes) -> None:
 
 
 async def stored(held: HeldStage, document: bytes) -> None:
-    """Store a document that an import refuses, because its root list revokes a signer."""
+    """Store a document whose root list revokes a signer, which an import would refuse."""
     fmspc = bytes.fromhex(json.loads(json.loads(document)["tcb_info"])["fmspc"])
     put = Put(collateral_key(fmspc, "platform"), document)
     assert not isinstance(await held.store.commit(Commit(puts=(put,))), Refused)

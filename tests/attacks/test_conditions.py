@@ -134,7 +134,7 @@ async def test_a_selector_restricts_signed_urls(stage: Stage) -> None:
 async def test_a_selector_restricts_lists(
     stage: Stage, conditions: Conditions, path: str, listed: list[str]
 ) -> None:
-    """A list under a selector contains only what is selected."""
+    """A list under a selector contains only the selected values."""
     held = await Conditioned.by(stage, conditions)
     reply = await held.ask(LIST, path)
     assert (reply.status, json.loads(reply.body)) == (200, listed)

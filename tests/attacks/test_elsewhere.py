@@ -181,7 +181,7 @@ async def test_a_challenge_that_failed_is_used_up_elsewhere(pair: Pair, through:
 
 
 async def test_of_many_uses_of_a_challenge_one_counts(pair: Pair) -> None:
-    """Of concurrent uses of a nonce at both ends one succeeds (AT3, ST4)."""
+    """A nonce that is used concurrently at both ends succeeds once (AT3, ST4)."""
     owner, delegate = await pair.ready()
     nonce = await pair.stages[0].nonce(delegate.did)
     replies = await asyncio.gather(
@@ -356,7 +356,7 @@ async def asked_while(
 
 @pytest.mark.parametrize("by", ["withdrawal", "policy", "revocation"])
 async def test_no_window_after_the_acknowledgement(pair: Pair, by: str) -> None:
-    """No release succeeds after its withdrawal was acknowledged (RC21, ST1, ST2)."""
+    """A release fails if its withdrawal was acknowledged before (RC21, ST1, ST2)."""
     owner, delegate = await pair.attested()
     await opens_everywhere(pair, delegate, owner)
     (cid,) = ids(*delegate.proofs)
@@ -482,7 +482,8 @@ async def test_a_decrypt_token_refused_at_one_end(pair: Pair, through: End) -> N
 
 
 async def test_a_decrypt_token_at_both_ends_at_one_moment(pair: Pair) -> None:
-    """Of many uses of one token, spread over both ends and both routes, one opens (EN18, ST4)."""
+    """A decrypt token that is sent concurrently to both ends and both routes opens once (EN18,
+    ST4)."""
     owner, delegate = await pair.attested()
     for _ in range(3):
         request = pair.stages[0].decrypt(delegate, owner)

@@ -31,7 +31,7 @@ def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_compose_file_without_an_end_is_not_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a file of eight terabytes only the allowed length is read."""
+    """A command reads only the allowed length of a file of eight terabytes."""
     compose = tmp_path / "compose.yaml"
     compose.touch()
     os.truncate(compose, TOO_LARGE_BYTES)
@@ -145,7 +145,7 @@ def test_a_file_does_not_take_the_place_of_standard_error(tmp_path: Path) -> Non
 
 
 def test_a_log_without_a_place_loses_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without standard error that embeds a node logs nothing, and goes on."""
+    """A program that embeds a node continues without standard error, and logs nothing."""
     monkeypatch.setattr(sys, "stderr", None)
     configure_logs("info")
     log_event("nobody-listens")

@@ -380,7 +380,7 @@ async def test_OX5_a_token_serves_once(stage: Stage) -> None:
 
 
 async def test_OX5_at_once_one_wins(stage: Stage) -> None:
-    """Of many simultaneous exchanges of a token, on two workers, one succeeds."""
+    """A token that is exchanged concurrently on two workers succeeds once."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust = await trust_of(owner, issuer)
     for _ in range(4):
@@ -448,7 +448,7 @@ async def test_OX4_a_revoked_trust(stage: Stage) -> None:
 
 
 async def test_OX4_the_owner_revokes_one_token(stage: Stage) -> None:
-    """The owner can revoke the token of one job, and other jobs go on."""
+    """The owner can revoke the token of one job without affecting other jobs."""
     owner, issuer = await stage.owner(), Issuer(GITHUB)
     trust, jobs = await trust_of(owner, issuer), (Delegate(), Delegate())
     for job in jobs:

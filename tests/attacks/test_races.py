@@ -57,7 +57,7 @@ def is_release(commit: Commit) -> bool:
 async def meanwhile(
     asking: Awaitable[Reply], held: Held, change: Callable[[], Awaitable[object]]
 ) -> Reply:
-    """Delay a request at its commit, make a change, and let the request go on."""
+    """Delay a request at its commit, make a change, and then let the request continue."""
     task = asyncio.ensure_future(asking)
     try:
         await asyncio.wait_for(held.reached.wait(), PATIENCE_S)

@@ -31,7 +31,7 @@ _COUNT = count()
 
 @dataclass
 class Ends:
-    """Two processes on one store: their addresses, and what they wrote."""
+    """Two processes on one store, with their addresses and outputs."""
 
     nodes: tuple[RunningNode, ...]
     folder: Path

@@ -84,7 +84,7 @@ async def test_a_token_serves_once_on_every_worker(stage: Stage, ability: str) -
 
 
 async def test_of_many_uses_at_one_moment_one_succeeds(stage: Stage) -> None:
-    """Of 30 concurrent uses of a token one succeeds."""
+    """A token that is sent 30 times concurrently succeeds once."""
     owner = await stage.owner()
     for request in (stage.decrypt(owner.session, owner), stage.decrypt(owner.session, owner)):
         replies = await asyncio.gather(

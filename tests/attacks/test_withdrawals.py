@@ -297,7 +297,7 @@ async def test_a_network_that_is_not(held: HeldStage) -> None:
 
 
 async def test_two_withdrawals_at_once(held: HeldStage) -> None:
-    """Of concurrent withdrawals none is lost (RC21)."""
+    """Two concurrent withdrawals are both recorded (RC21)."""
     owner, _ = await ready(held)
     values: list[dict[str, Json]] = [
         {"measurement": f"{number:02x}" * 48} for number in range(1, 9)

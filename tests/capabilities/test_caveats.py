@@ -87,7 +87,7 @@ def test_3_5_rule_1_selectors_contained(parent, child):
     ],
 )
 def test_3_5_rule_1_selectors_not_contained(parent, child):
-    """A selector that is wider, malformed or beside another caveat is rejected."""
+    """A selector is rejected if it is wider, malformed, or combined with another caveat."""
     with pytest.raises(CaveatRefused) as caught:
         check_delegated(parent, child)
     assert caught.value.text == "selector-caveat-not-contained"
@@ -124,7 +124,7 @@ NETWORK = (
     ],
 )
 def test_I39_what_a_selector_admits(caveats, resource):
-    """A selector admits the selected resource and, for a prefix, what is below it."""
+    """A selector admits the selected resource and, for a prefix, all resources below it."""
     asked = parse_resource(resource)
     selection = selection_of(asked, caveats)
     assert selection is None or selection.is_exact == (caveats["0"]["kind"] == "exact")

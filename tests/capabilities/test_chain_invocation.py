@@ -130,7 +130,7 @@ def test_I31_E8_proof_in_another_spelling(world, root):
 
 
 def test_I32_every_proof_names_the_invoker(world, root):
-    """A proof for another principal is refused, even beside a valid one."""
+    """A call with a proof for another principal is refused, even if another proof is valid."""
     other = world.register(cacao({KV: GET}, uri=CAROL.did))
     for prf in ((other,), (root, other)):
         with pytest.raises(
@@ -189,7 +189,7 @@ def test_I33_not_before_of_the_chain(world):
 
 
 def test_I33_every_cited_closure_is_open(world, root):
-    """An expired proof or ancestor is refused, even beside a valid proof."""
+    """A call with an expired proof or ancestor is refused, even if another proof is valid."""
     short = world.register(cacao({KV: GET}, expiration_time="2026-11-18T11:06:50Z"))
     world.now = NOW + 20
     with pytest.raises(ChainError, check=coded("action-unauthorized")):

@@ -372,7 +372,7 @@ def test_D28_owner_in_the_middle(world):
 
 
 def test_D29_window_of_the_whole_closure_is_kept(world):
-    """The window of the closure is stored beside the delegation, which stays as signed."""
+    """The closure's window is stored with the delegation, whose own text is unchanged."""
     parent = grant(world, nbf=NOW - 5, exp=NOW + 10)
     registered = world.judge(
         child(

@@ -96,7 +96,7 @@ def test_P4_principals_match_by_canonical_form():
 
 
 def test_P4_malformed_account_is_kept_in_tokens():
-    """A malformed account in a token is kept as it is and equals no other principal."""
+    """A malformed account in a token is kept unchanged and equals no other principal."""
     assert principal_of("did:pkh:eip155:1:0x12#f") == "did:pkh:eip155:1:0x12"
 
 

@@ -114,7 +114,7 @@ def test_K7_algorithms_of_each_key_type():
 @given(message=st.binary(max_size=40))
 @settings(max_examples=25, deadline=None)
 def test_Q25_of_two_twins_one_verifies(key, message):
-    """Of the two forms of an ECDSA signature only the one with the low `s` verifies."""
+    """An ECDSA signature verifies only in its form with the low `s`."""
     signature = key.sign(message)
     verifier_of(key).verify(key.algorithm, message, signature)
     refused(key, twin(signature, order_of(key)), message=message)

@@ -141,7 +141,7 @@ def low(jws):
 
 @pytest.mark.shared
 def test_Q33_K8_K9_json_web_signatures(record_property):
-    """Of all JWS exactly the valid ES256 ones verify, once their `s` is low."""
+    """Exactly the valid ES256 signatures verify, after their `s` is made low."""
     count, as_given, lowered = 0, [], []
     for group, case in cases("json_web_signature_test.json"):
         key = group.get("public") or group["private"]
@@ -173,7 +173,7 @@ def test_K3_K8_json_web_keys(record_property):
 
 @pytest.mark.shared
 def test_K3_json_web_key_without_its_fault():
-    """The same keys without the fault verify the same signature."""
+    """A JSON Web Key whose fault was removed verifies the same signature."""
     faults = {
         "wrong_algorithm",
         "invalid_algorithm",

@@ -279,7 +279,8 @@ def test_documented_hashes() -> None:
 async def test_documented_request_is_answered_with_the_documented_wrap(
     node: ReplayNode, route: str
 ) -> None:
-    """With the documented scalar and nonce the node's wrap matches byte for byte."""
+    """With the documented scalar and nonce, the node's answer equals the documented wrap byte for
+    byte."""
     decrypt = Decrypt()
     token = decrypt.token()
     node.entropy.lay_ready(b"\x53" * 32, b"\x04" * 12)

@@ -71,7 +71,8 @@ def scripts(node: EmbeddedNode, wallet: BrowserWallet) -> Iterator[Scripts]:
 
 @pytest.fixture(scope="module")
 def shared_scripts(node: EmbeddedNode) -> Iterator[Scripts]:
-    """The same without a wallet, for all tests of a module that leave nothing behind."""
+    """The console's modules without a wallet, shared by all tests of a module that leave nothing
+    behind."""
     if NODE_JS is None:
         pytest.skip(NODE_JS_ABSENT)
     with node_js(node.url) as started:
@@ -104,7 +105,7 @@ def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
 def own_console(
     browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> Iterator[ConsolePage]:
-    """The same in a separate browser profile, for tests that leave something behind."""
+    """A tab at the node's console in a separate profile, for tests that leave something behind."""
     with console_page(browser, node.url, wallet=wallet) as opened:
         yield opened
         assert opened.faults() == []

@@ -73,7 +73,7 @@ class Owned:
         self.browser.run(grant())
 
     def revoke(self) -> None:
-        """Revoke what was granted last."""
+        """Revoke the last grant."""
 
         async def revoke() -> None:
             async with Client(self.node.url) as owner:
@@ -284,8 +284,7 @@ def test_what_others_do_meanwhile(console: ConsolePage, owned: Owned) -> None:
 
 
 def test_many_grants_and_texts_of_others(console: ConsolePage, owned: Owned) -> None:
-    """Of 300 rows only few are in the document, and a search finds one. What a node claims about
-    rights is shown as text."""
+    """The list keeps only a few of 300 rows in the document, and a search finds each row."""
     owned.grant_many(300)
     console.sign_in()
     console.go("grants")

@@ -149,7 +149,7 @@ def test_a_browser_wallet_signs_a_browser_in(
 def test_a_phrase_is_one_owner_in_browser_and_terminal(
     browser: Browser, node: EmbeddedNode, environment: dict[str, str]
 ) -> None:
-    """The page says which command to use. There the phrase opens what the browser stored."""
+    """The page names the command with which the phrase opens the browser's data in a terminal."""
     with console_page(browser, node.url) as page:
         page.open("connect")
         phrase = page.make_phrase()
@@ -169,7 +169,7 @@ def test_a_phrase_is_one_owner_in_browser_and_terminal(
 
 
 def test_an_empty_store_names_the_chain(browser: Browser, node: EmbeddedNode) -> None:
-    """The same account on another chain is another owner. The sign-in and an empty store say so."""
+    """The sign-in and an empty store say that an account on another chain is another owner."""
     wallet = BrowserWallet(wallet_from_key(bytes(31) + b"7", chain_id=137))
     with _console(browser, node, wallet) as page:
         page.sign_in()

@@ -37,8 +37,8 @@ def test_a_secret_from_the_first_visit_to_its_end(console: ConsolePage) -> None:
 
 
 def test_many_secrets(console: ConsolePage) -> None:
-    """With hundreds of secrets in scopes only few rows are in the document. A search finds one, and
-    each can be reached."""
+    """The list of hundreds of secrets keeps only a few rows in the document, and a search finds
+    each secret."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(240))
@@ -207,8 +207,7 @@ def test_a_choice_opens_one_dialog(console: ConsolePage) -> None:
 
 
 def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
-    """No owner is created and nothing is sent until the requested groups of the phrase are
-    typed."""
+    """The page creates no owner until the requested groups of the phrase are typed."""
     console.open("connect")
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
     sent: list[str] = []

@@ -55,7 +55,7 @@ def platform() -> SimulatedPlatform:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the node keeps its data, the platform's root and its collateral."""
+    """The folder with the node's data, the platform's root and its collateral."""
     return tmp_path_factory.mktemp("requests")
 
 
@@ -306,8 +306,7 @@ async def _backend(url: str, domain: Domain) -> Backend:
 
 
 async def _shown(surface: BackendSurface, folder: Path) -> tuple[str, str, str]:
-    """Return what a backend publishes with and without a quote, and the output of `sealspace
-    backend show --json` for it."""
+    """Return a backend's published facts, and the output of `sealspace backend show --json`."""
     inspector = Inspector(
         CollateralFolder(folder / "collateral"), root=read_trust_root(folder / "root.pem")
     )

@@ -79,8 +79,7 @@ def signed_in(browser: Browser, stage: RunnerStage) -> Iterator[ConsolePage]:
 
 @pytest.fixture
 def console(signed_in: ConsolePage) -> Iterator[ConsolePage]:
-    """The same tab for all tests. After each one, no policy was violated and no injected script
-    ran."""
+    """A tab at the console for all tests, checked after each test for violations of the policy."""
     signed_in.open("programs")
     yield signed_in
     assert signed_in.run(signed_in.tab.evaluate("window.__sang")) is None
@@ -301,7 +300,7 @@ def built(browser: Browser, stage: RunnerStage) -> Version:
 
 
 def output(browser: Browser, stage: RunnerStage, name: str) -> str:
-    """Call a program as the owner, with its secrets, and return what it writes."""
+    """Call a program as the owner, with the owner's secrets, and return the program's output."""
 
     async def ran() -> tuple[int, dict[str, Any]]:
         session = await stage.calling_session()

@@ -31,7 +31,7 @@ JUST_NOW = re.compile(r"now|\d+ (second|minute)s? ago")
 
 
 def last_change(console: ConsolePage, name: str) -> str:
-    """Return what the list shows as a secret's last change."""
+    """Return the time of a secret's last change as the list shows it."""
     row = console.tab.locator(".rows [role=row]", has_text=name)
     cell = row.locator("[role=cell].wide [data-changed]")
     console.run(expect(cell).not_to_be_empty())

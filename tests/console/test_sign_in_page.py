@@ -45,7 +45,7 @@ class Login:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """No login of another test, and no display."""
+    """An environment without a login or a display."""
     left = ("SEALSPACE_", "DISPLAY", "WAYLAND_DISPLAY")
     return {name: value for name, value in os.environ.items() if not name.startswith(left)}
 

@@ -56,8 +56,7 @@ def test_the_page_of_sign_in(browser: Browser, node: EmbeddedNode) -> None:
 
 
 def test_a_thousand_secrets(own_console: ConsolePage) -> None:
-    """With a thousand secrets the first rows appear within a second, after one request for all
-    names and one for the last changes of the visible rows."""
+    """With a thousand secrets, the first rows appear within a second."""
     console = own_console  # a script watches each page of it
     console.sign_in()
     console.see("No secrets yet")

@@ -27,8 +27,7 @@ CANARY = "canary-of-the-whole-story-4711"
 
 
 async def _published(url: str, inspector: Inspector) -> tuple[str, str]:
-    """Return what the backend states about itself, and the output of `sealspace backend show
-    --json`, which its developer publishes."""
+    """Return a backend's stated facts, and the output of `sealspace backend show --json`."""
     seen = await fetch_evidence(url, inspector)
     published = await ask_backend(url, Request("GET", EVIDENCE_PATH))
     return published.body.decode(), json.dumps(as_json(seen, policy_for(seen, ttl_s=86_400)))

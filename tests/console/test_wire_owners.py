@@ -1,5 +1,5 @@
-"""Owners without a wallet, grants, receipts and withdrawals, and what is read from files, as the
-SDK has them."""
+"""Tests of the console's owners with a phrase, grants, receipts and files, compared with the
+SDK."""
 
 import json
 import re

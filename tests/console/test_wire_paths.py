@@ -204,8 +204,7 @@ def test_a_session_is_kept_and_its_key_stays(page: Page) -> None:
 
 
 def test_what_wallets_answer(scripts: Scripts, wallet: BrowserWallet) -> None:
-    """A refusal, another account and another chain are told apart, and nothing is registered after
-    them."""
+    """The module tells a wallet's refusal, another account and another chain apart."""
     wallet.refusal = (4001, "User rejected the request.")
     assert in_page(scripts, "return (await caught(() => signedIn())).code") == "wallet-rejected"
     wallet.refusal = None

@@ -62,8 +62,8 @@ async def read(writer: Writer, session: aiohttp.ClientSession, url: str) -> None
 
 
 async def test_writers_and_readers_side_by_side(node: RunningNode) -> None:
-    """With sixteen writers and sixteen readers no request fails, and every read sees the writes
-    acknowledged before it (ST1)."""
+    """Sixteen writers and sixteen readers run without a failed request, and reads see acknowledged
+    writes (ST1)."""
     writers = [Writer(at) for at in range(WRITERS)]
     before = _cpu_ticks(node)
     async with new_session() as session, new_session(keeps=False) as reading:

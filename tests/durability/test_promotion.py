@@ -226,8 +226,7 @@ async def survived(people: People, url: str, store: AnyStore, signed: int) -> se
 async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
     pair: Pair, tmp_path: Path, names: tuple[str, ...]
 ) -> None:
-    """After a 503, a restart of the primary, a repetition and a promotion, everything acknowledged
-    is in force."""
+    """Every acknowledged change survives a 503, a restart, a repetition and a promotion (ST16)."""
     people, url = People(), pair.primary.url(pair.name)
     async with AsyncExitStack() as opened:
         node = await opened.enter_async_context(node_on(tmp_path, url))
@@ -265,8 +264,8 @@ async def test_ST16_a_repeat_is_acknowledged_when_the_standby_has_it(
 
 
 async def test_ST16_a_commit_that_is_sent_again_waits_too(pair: Pair, tmp_path: Path) -> None:
-    """If the session of a waiting commit is ended, the node sends the commit again. It is
-    acknowledged only when the standby has it."""
+    """A commit whose session was ended is sent again, and acknowledged only after the standby has
+    it (ST16)."""
     people = People()
     async with node_on(tmp_path, pair.primary.url(pair.name)) as node:
         await asyncio.to_thread(pair.hold_back)

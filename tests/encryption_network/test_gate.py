@@ -349,7 +349,7 @@ def test_evidence_whose_row_is_not_given(world: Any) -> None:
 
 
 def test_a_signed_receiver_needs_every_policys_consent(world: Any) -> None:
-    """Any receiver key is accepted only if every policy in force says so."""
+    """A receiver key of any mode is accepted only if every policy that applies allows it."""
     signed = altered(world.LIST, receiver="signed")
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session], policies=[signed])

@@ -215,7 +215,7 @@ def test_a_sign_in_with_parents_is_not_in_person(world: Any) -> None:
 
 
 def test_no_session_is_asked_for_where_the_chain_shows_it(world: Any) -> None:
-    """No session is looked up for a key whose live sign-in is in the chain."""
+    """The gate looks up no session for a key whose live sign-in is in the chain."""
     session = world.sign_in(world.session)
     grant = world.grant(world.session, world.backend.did, parents=[session])
     assert session_holders(world.request(world.session, [session]).owner.facts) == frozenset()

@@ -68,8 +68,8 @@ EVIDENCE = (
 
 @dataclass(frozen=True)
 class Scene:
-    """An arrangement of grants, policies and evidence, as indexes into the tables above; -1 is
-    none."""
+    """An arrangement of grants, policies and evidence, as indexes into the tables above, with -1
+    for none."""
 
     mode: str
     read: bool

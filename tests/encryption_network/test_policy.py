@@ -397,7 +397,7 @@ def test_policies_of_one_delegation_are_bounded() -> None:
 def test_one_demand_at_a_time(
     world: Any, policy: dict[str, Any], changes: dict[str, Any], refusal: str | None
 ) -> None:
-    """Each requirement accepts what it lists and refuses the rest with its own code."""
+    """Each requirement accepts its listed values and refuses all others with its own code."""
     assert judge(world.evidence(world.backend, **changes), Policy(**policy), world.now) == refusal
 
 

@@ -140,7 +140,8 @@ class Module:
         return ".".join(above)
 
     def full_name(self, expression: ast.expr) -> str:
-        """Return what a name such as `Record` or `module.Record` refers to, or "" for others."""
+        """Return the full name behind a name such as `Record` or `module.Record`, or "" for
+        others."""
         if isinstance(expression, ast.Name):
             return self.imports.get(expression.id, f"{self.name}.{expression.id}")
         if isinstance(expression, ast.Attribute):

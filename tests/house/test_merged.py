@@ -1,4 +1,4 @@
-"""No file contains the markers of an unfinished merge."""
+"""Test that no file contains the markers of an unfinished merge."""
 
 import re
 

@@ -117,7 +117,7 @@ class Model:
     # --- questions --------------------------------------------------------------------------------
 
     def text_of(self, row: Row) -> str:
-        """Return the resource of a capability as it is written."""
+        """Return the resource of a capability as text."""
         return resource_in(self.names[row.space], row)
 
     def in_order(self, rows: Iterable[Row]) -> list[Row]:

@@ -75,7 +75,7 @@ def test_only_who_is_not_alone_waits(arrived: int, answered: int, waits: bool) -
 
 
 async def test_requests_that_came_together_go_together() -> None:
-    """All concurrent requests complete the first stage before any begins the second."""
+    """Concurrent requests all complete the first stage before any of them begins the second."""
     cohort, steps = Cohort(), list[str]()
 
     async def handler(request: web.Request) -> web.StreamResponse:

@@ -62,7 +62,7 @@ def test_a_failure_has_no_message(lines: io.StringIO) -> None:
 
 
 def test_a_failure_has_the_class_and_the_number_of_its_cause(tmp_path: Path) -> None:
-    """An error of the store is logged with what the system or LMDB said, without its message."""
+    """An error of the store is logged with the system's or LMDB's error name and number."""
     described = []
     for failing in (
         lambda: (tmp_path / CANARY).read_bytes(),

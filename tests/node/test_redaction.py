@@ -351,7 +351,7 @@ SETTINGS = {
 async def test_canaries_stay_out_of_logs_numbers_audit_and_errors(
     tmp_path: Path, platform: SimulatedPlatform, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only the caller's own successful answer contains what it sent, however the call ends."""
+    """A caller's texts appear only in the caller's own successful answers."""
     arguments = ("--log-level", "debug", "--log-requests", "hashed")
     with running_node(tmp_path, *arguments, platform=platform, environment=SETTINGS) as node:
         numbers = node.wait_for(r'"url": "(http://127\.0\.0\.1:\d+)/metrics"').group(1)
@@ -492,7 +492,7 @@ async def test_nothing_that_was_sent_stays_in_a_process(
 
 @pytest.mark.parametrize("store_fails", [False, True])
 async def test_no_route_logs_what_it_was_sent(caller, store_fails: bool) -> None:
-    """No route logs its header, path, query or body, whether it succeeds or fails."""
+    """The log contains no header, path, query or body of any request."""
     stream = io.StringIO()
     configure_logs("debug", stream=stream)
     if store_fails:

@@ -154,7 +154,7 @@ def _is_row(line: str) -> bool:
 
 @pytest.mark.slow
 async def test_requests_keep_to_their_budget(tmp_path: Path) -> None:
-    """No load of the table costs more than the table allows, in any count."""
+    """Each load in the table costs at most the listed counts."""
     allowed = budget()
     found = await counts_of(tmp_path, list(allowed))
     over = {

@@ -187,7 +187,7 @@ async def test_node_killed_in_the_middle_of_an_upload(
 async def test_node_killed_under_load(
     tmp_path: Path, server: S3Server, place: BucketLocation
 ) -> None:
-    """However often a node is killed, every acknowledged value in the bucket is complete."""
+    """Every acknowledged value in the bucket is complete after repeated kills of the node."""
     load = Load()
     for kill in range(KILLS):
         with running_node(tmp_path, environment=environment(server, place)) as node:

@@ -326,8 +326,7 @@ class TestPlayed:
         )
 
     def test_what_the_node_would_read_as_the_operators_ends_at_caddy(self, front: Front) -> None:
-        """No spelling of an operator's route reaches the node, although Caddy passes on paths as
-        they were sent."""
+        """Caddy passes no spelling of an operator's route to the node."""
         climbs = (
             "/admin/quota/..%2f..%2fx",
             "/admin/%2e%2e/x",

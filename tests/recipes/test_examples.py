@@ -1,4 +1,4 @@
-"""Every program and every command of `examples` does what it says, against a node."""
+"""Tests that run every program and command of `examples` with a node."""
 
 import asyncio
 import hashlib
@@ -47,7 +47,7 @@ class Bench:
     monkeypatch: pytest.MonkeyPatch
 
     async def run(self, example: Path, *arguments: str) -> str:
-        """Run a program as `python` does; return what it prints."""
+        """Run a program as `python` does, and return its output."""
         self.monkeypatch.setattr(sys, "argv", [str(example), *arguments])
         self.desk.capsys.readouterr()
         await asyncio.to_thread(runpy.run_path, str(example), run_name="__main__")
@@ -84,7 +84,7 @@ def test_each_is_listed_and_run_here() -> None:
 
 
 async def test_owner_and_reader(bench: Bench) -> None:
-    """The reader reads what was granted, nothing else, and nothing after the revocation."""
+    """The reader can read only the granted secret, and only until the grant is revoked."""
     said = (await bench.run(EXAMPLES / "owner_and_reader.py")).splitlines()
     assert [line.partition(":")[0] for line in said] == [
         "the reader reads",
@@ -212,8 +212,7 @@ async def test_workflow(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_build_workflow(tmp_path: Path) -> None:
-    """PV6 to PV9: what the workflow builds is what it attests and uploads, with no more rights than
-    that takes."""
+    """PV6 to PV9: the workflow attests and uploads exactly the program that it builds."""
     text = (EXAMPLES / "program" / "build.yml").read_text("utf-8")
     assert re.findall(r"uses: (?![\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d)", text) == []
     workflow = yaml.safe_load(text)

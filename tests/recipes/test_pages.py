@@ -1,5 +1,4 @@
-"""Every block of README.md, of `docs` and of spec/recipes.md does what it says, in order, as a
-reader would type it."""
+"""Tests that run every block of README.md, `docs` and spec/recipes.md in order."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The unit file of `examples/deploy`: systemd accepts it, and it starts what is installed."""
+"""Tests of the unit file of `examples/deploy` with systemd."""
 
 import re
 import shutil
@@ -46,7 +46,7 @@ def test_systemd_accepts_the_unit(unit: Path) -> None:
 
 
 def test_the_unit_is_sandboxed(unit: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """systemd's own measure of what a service could reach stays low, even if its user were root."""
+    """systemd's exposure score of the unit stays low."""
     found = _analysed(unit, "security", "--offline=true", "--no-pager")
     exposure = re.search(r"exposure level for \S+: ([0-9.]+)", found.stdout)
     assert exposure is not None, found.stderr

@@ -1,5 +1,4 @@
-"""From an empty machine to a program with a secret in its environment: the README's six commands,
-in an empty home."""
+"""Test of the README's six commands in an empty home."""
 
 import os
 import re

@@ -49,7 +49,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runne
 
 
 async def test_a_key_calls_and_its_owner_pays(stage: RunnerStage) -> None:
-    """RN93, RN94, RN96: a call with a key costs its owner only what the run used."""
+    """RN93, RN94, RN96: a call with a key costs its owner only the price of the used resources."""
     before = await stage.account()
     status, answer = await stage.api("echo", await stage.key("echo"), {"input": {"n": [1, 2.50]}})
     assert status == 200, answer

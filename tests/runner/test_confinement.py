@@ -1,4 +1,4 @@
-"""Confinement of children, and what a guest can reach."""
+"""Tests of the confinement of children and of a guest's access."""
 
 import asyncio
 import os

@@ -124,7 +124,7 @@ def test_numbers_longer_than_theirs_stay() -> None:
 
 
 def test_more_segments_than_wasmtime_takes_stay() -> None:
-    """RN190: a module of over 100,000 segments is as large as it was, and is refused."""
+    """RN190: a module of over 100,000 segments is left unchanged and refused."""
     few, many = (module([(0, b"")] * count) for count in (100_000, 100_001))
     assert len(merged(few)) < 100
     assert merged(many) == many
@@ -176,7 +176,8 @@ def test_merging_makes_no_component_valid() -> None:
 
 
 def test_modules_inside_components() -> None:
-    """RN190: modules of a component, and of one inside it, are merged; the rest is as it was."""
+    """RN190: modules in a component, also in a nested one, are merged, and the rest is
+    unchanged."""
     core = '(core module (memory 1) (data (i32.const 0) "seg") (data (i32.const 3) "ment"))'
     text = (
         f'(component {core} (component {core} (core module (memory 1) (data (i32.const 0) "x"))))'

@@ -292,7 +292,7 @@ async def test_accounts_that_were_edited_or_moved(tmp_path: Path, statement: str
     ],
 )
 async def test_jobs_that_were_edited_or_moved(tmp_path: Path, statement: str) -> None:
-    """RN92: an edited job is neither run nor settled; other jobs go on."""
+    """RN92: an edited job is neither run nor charged, and other jobs are not affected."""
     path = tmp_path / "journal"
     async with opened(path) as ledger:
         await ledger.accept("started", record(), request=None)

@@ -46,7 +46,7 @@ async def performed(
     max_files: int = 100,
     **limits: int,
 ) -> tuple[RunResult, dict[str, bytes | None]]:
-    """Run a task's program. Return the result and, by path, what is in its output folder."""
+    """Run a task's program, and return its result and the contents of its output folder by path."""
     program = guest(name)
     async with task_folders(root, max_bytes=max_bytes, max_files=max_files) as folders:
         (folders.input / DATA).write_text("the data")

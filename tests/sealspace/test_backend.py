@@ -215,7 +215,7 @@ def _appears(secret: bytes, text: bytes) -> bool:
 
 @asynccontextmanager
 async def _overheard(url: str, sent: bytearray) -> AsyncIterator[str]:
-    """Relay between a client and a node, and record what the client sends."""
+    """Relay between a client and a node, and record the client's requests."""
     parts = urlsplit(url)
 
     async def carry(

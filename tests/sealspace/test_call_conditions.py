@@ -1,4 +1,4 @@
-"""Conditions on callers (RN40): the whole grammar, its truth tables, and what is refused."""
+"""Tests of conditions on callers: the grammar, truth tables and refusals (RN40)."""
 
 import contextlib
 import re
@@ -255,7 +255,7 @@ COSTLY = "(.?){900}0"
 
 
 def test_a_costly_pattern_is_refused_with_its_figure() -> None:
-    """RN210: a new grant with such a pattern is refused, wherever the pattern is."""
+    """RN210: a new grant with a costly pattern is refused, at any place in the condition."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no pattern is compiled")
     leaf = AccountPattern(COSTLY)
     for whole in (leaf, Not(leaf), Logic("Or", (AllowAll(), Logic("And", (leaf,))))):

@@ -165,7 +165,7 @@ async def test_a_key_has_its_space_hosted_by_its_word(strict_bench) -> None:
 
 
 async def test_another_node_than_the_pinned_one_is_refused(bench) -> None:
-    """Nothing is sent to a node with another identity."""
+    """A client with a pinned DID sends nothing to another node."""
     client = await bench.client(pinned_node=Ed25519Signer(SEED).did)
     with pytest.raises(NodeMismatch):
         await client.sign_in((await bench.owner())[1])
@@ -410,8 +410,7 @@ async def test_an_outsider_opens_nothing(bench) -> None:
 
 
 async def test_the_owner_states_a_policy_in_person(bench) -> None:
-    """With a grant by the wallet the session can set the network's policy, and without it it
-    cannot."""
+    """The session can set the network's policy only with a grant by the wallet."""
     client, wallet = await bench.owner()
     network = client.encryption.network()
     policy = Policy(measurements=(measurements_of("approved"),), in_person=False)
@@ -438,7 +437,8 @@ async def granted_to_agent(bench, owner, **options) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("signed_by_wallet", [False, True])
 async def test_a_grant_is_handed_over_and_used(bench, signed_by_wallet: bool) -> None:
-    """The recipient can do what was granted and nothing else, whichever key of the owner signed."""
+    """The recipient of a grant has exactly the granted rights, whichever key of the owner
+    signed."""
     owner, wallet = await bench.owner()
     await owner.kv().put("shared/note", b"1")
     portable, agent = await granted_to_agent(
@@ -640,7 +640,7 @@ async def test_reading_capabilities_alone_is_granted_to_nobody_else(bench) -> No
 
 
 async def test_a_description_that_differs_from_its_token_is_refused(bench) -> None:
-    """Only the token states what is granted. A portable form with different members is refused."""
+    """A portable form whose members differ from its token is refused."""
     owner, _ = await bench.owner()
     portable, agent = await granted_to_agent(bench, owner)
     written = json.loads(encode_portable(portable))

@@ -190,7 +190,7 @@ def test_keys_of_another_length(size: int) -> None:
 @pytest.mark.skipif(which("openssl") is None, reason="openssl is not installed")
 @pytest.mark.parametrize("size", [0, 1, 16, 70_000])
 def test_openssl_reads_and_writes_the_format(tmp_path: Path, size: int) -> None:
-    """DS2: OpenSSL decrypts what is written here, and the other way around."""
+    """DS2: OpenSSL decrypts our files, and our code decrypts OpenSSL's files."""
     blob, plain = sealed("iexec-cbc-v1", plaintext(size)), plaintext(size)
 
     def openssl(*more: str, data: bytes, iv: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The example at the top of each module of the SDK runs as it is printed, against a real node."""
+"""Tests that run the example at the top of each module of the SDK with a real node."""
 
 import ast
 import functools

@@ -1,5 +1,5 @@
-"""Grants by which a runner writes generated secrets, reads programs, or keeps what they store
-(RN143, RN152, RN201): each rule broken by itself."""
+"""Tests of grants to generate secrets, read programs or keep storage, each with one fault (RN143,
+RN152, RN201)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -36,8 +36,8 @@ def request_of(**members: Json) -> ManifestRequest:
 
 @pytest.mark.parametrize("by_wallet", [False, True])
 async def test_a_manifest_s_did_gets_one_delegation_for_all_spaces(bench, by_wallet: bool) -> None:
-    """One delegation has all requested rights of one owner. It is accepted and works (MF12,
-    MF14)."""
+    """One delegation contains all requested rights of one owner, and can be accepted and used
+    (MF12, MF14)."""
     request = request_of()
     owner, wallet = await bench.owner(SignIn(request=request, secrets=True))
     asked = wallet.signatures

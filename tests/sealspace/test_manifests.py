@@ -103,7 +103,7 @@ def test_a_known_service_has_known_actions(service: str, action: str, said: str)
 
 @pytest.mark.parametrize(("service", "action"), [("tinycloud.kv", "*"), ("tinycloud.hooks", "lst")])
 def test_another_service_has_any_actions(service: str, action: str) -> None:
-    """Any action of an unknown service is requested as it is written (MF19)."""
+    """A manifest may request any action of an unknown service (MF19)."""
     assert manifest(
         permissions=[{"service": service, "path": "a", "actions": [action]}]
     ).permissions

@@ -174,8 +174,7 @@ def _run(*command: str, folder: Path, path: str = "") -> tuple[int, list[str]]:
 
 
 def test_processes_say_so(tmp_path: Path) -> None:
-    """The installed program and `python -m node` print the same two lines beside a package of our
-    name."""
+    """The installed program and `python -m node` report a foreign package of our name alike."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["scripts"] == {"sealspace": "sealspace.__main__:main"}
     script = tmp_path / "bin" / "sealspace"  # as installers write it

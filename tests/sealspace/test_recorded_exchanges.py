@@ -307,8 +307,8 @@ ACCEPTANCE: dict[str, Json] = {
 
 
 def test_a_manifest_crosses_into_the_recorded_sign_ins_byte_for_byte() -> None:
-    """From the manifest of a recorded app, this client makes the sentence and the ReCap that
-    TinyCloud's client signed (MF7, MF10)."""
+    """Our client makes the recorded sign-in's sentence and ReCap from the app's manifest (MF7,
+    MF10)."""
     request = compose_manifests(
         [parse_manifest(ACCEPTANCE)], include_account_registry_permissions=False
     )

@@ -367,7 +367,7 @@ async def test_SH3_a_name_does_not_end_before_the_right_to_read(
 
 
 async def test_SH5_a_new_right_revives_no_earlier_name(alice: Person, bob: Person) -> None:
-    """If only the right to read was revoked, a new one does not share what was shared before."""
+    """A new right to read does not restore names that were shared before."""
     sharing = alice.client.sharing
     first = await alice.shares(bob, "API_KEY")
     await alice.client.delegations.revoke(first.grant.cid)
@@ -664,7 +664,7 @@ async def test_people_at_two_nodes(bench, tmp_path, alice: Person) -> None:
 
 
 async def test_SH5_a_new_right_revives_no_earlier_copy(bench, alice: Person, bob: Person) -> None:
-    """A right ends with its time. A later one does not include what was shared before."""
+    """A new right to read does not include copies that were shared under an expired right."""
     sharing = alice.client.sharing
     await sharing.share(["API_KEY"], bob.did, wallet=lambda: alice.wallet, ttl_s=3600)
     bench.clock.advance(3601)

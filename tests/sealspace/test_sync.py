@@ -123,7 +123,7 @@ def test_names() -> None:
     "documented", [sync, client_module, services, *SERVICES], ids=lambda one: one.__name__
 )
 def test_no_text_speaks_of_awaiting(documented: Any) -> None:
-    """No text of `help` tells a synchronous user to await something."""
+    """The texts of `help` never tell a synchronous user to use `await`."""
     members = [found for name, found in vars(documented).items() if not name.startswith("_")]
     texts = [
         inspect.getdoc(one) or ""

@@ -98,7 +98,7 @@ async def one_store(one_engine: Engine) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def one_rows(one_store: Store, tmp_path: Path) -> RowSource:
-    """All rows of that store."""
+    """A view of all rows of the store."""
     if is_on_postgresql():
         from spaces.store.postgres.copying import PostgresRows
 

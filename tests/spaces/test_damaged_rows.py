@@ -49,7 +49,7 @@ def test_fuzz_rows(reader: Callable[[Record | None], object], value: bytes) -> N
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_absent_and_deleted_rows_are_no_values(reader: Callable[[Record | None], object]) -> None:
-    """Neither a missing row nor a tombstone is damaged."""
+    """A missing row and a tombstone are both read as absent, not as damaged."""
     assert reader(None) == reader(Record(None, STAMP))
     assert not reader(None)
 

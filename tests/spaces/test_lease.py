@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, by commits that compare what was read."""
+"""Tests of the lease, which has one holder at a time."""
 
 import asyncio
 

@@ -56,7 +56,7 @@ def test_node_report_data(case: Any) -> None:
 
 @pytest.mark.parametrize("case", _cases("backend_report_data"))
 def test_backend_report_data(case: Any) -> None:
-    """The report data of what a backend publishes are the vector's, all 64 bytes (AT51)."""
+    """A backend's report data equal the vector's 64 bytes (AT51)."""
     statement = parse_statement(case["statement"])
     computed = published_binding(
         bytes.fromhex(case["nonce_hex"]), statement.did, statement.sha256

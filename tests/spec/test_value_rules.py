@@ -31,8 +31,7 @@ async def test_a_put_makes_a_deleted_key_live_again(tmp_path: Path) -> None:
 
 
 async def test_delegation_abilities_do_nothing_on_invoke(tmp_path: Path) -> None:
-    """The ability `tinycloud.delegation/*` is accepted on `/invoke` and has no effect (wire
-    4.6)."""
+    """The route `/invoke` accepts `tinycloud.delegation/*` without any effect (wire 4.6)."""
     config = Config(http=Http(port=0, drain_s=0), store=store_at(tmp_path))
     async with embedded_node(config) as node, Client(node.url) as client:
         session = await client.sign_in(new_wallet())

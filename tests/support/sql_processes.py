@@ -71,7 +71,7 @@ def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
 
 
 def wait_for_any(*descriptors: int) -> set[int]:
-    """Wait until at least one of these processes can be read or has ended; return all such ones.
+    """Wait until one of the processes can be read or has ended, and return all such processes.
 
     A process that has many nodes has descriptors above 1,023, which `select()` refuses.
     """

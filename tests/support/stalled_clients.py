@@ -35,7 +35,7 @@ def small_requests() -> bytes:
 
 
 class StalledClient:
-    """A connection of such a client.
+    """A connection of a client that requests a large answer and never reads it.
 
     Attributes:
         sent_bytes: what the other side, or the kernel between, has taken.

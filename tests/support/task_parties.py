@@ -95,7 +95,7 @@ class Party:
         return await self.ask("GET", f"/tasks/{job}/result", f"calls/{job}")
 
     async def report(self, task: dict[str, Any], folder: Path) -> list[str]:
-        """Return what the program read: variables, arguments and data set."""
+        """Return the variables, arguments and data set that the program read."""
         assert task["state"] == "COMPLETED", task
         _, sealed = await self.result(task["job"])
         files = self.key.opened(sealed, folder / task["job"])

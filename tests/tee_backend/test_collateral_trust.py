@@ -111,7 +111,7 @@ def test_edges_of_the_window(collateral: Collateral, now: float) -> None:
 def test_window_of_each_part(
     machine: SimulatedPlatform, edited: Callable[..., bytes], now: float, part: str, shift_s: int
 ) -> None:
-    """One expired or future part is enough to refuse the document."""
+    """A document is refused if any of its parts is expired or in the future."""
     shifted = json.loads(machine.collateral_json(now + shift_s))
     with pytest.raises(CollateralUnusable, match=r"^collateral-window$"):
         check_windows(parse_collateral(edited(**{part: shifted[part]})), now=now)
@@ -131,7 +131,7 @@ def test_another_root(collateral: Collateral, now: float) -> None:
 def test_every_chain_ends_at_the_root(
     edited: Callable[..., bytes], root: TrustRoot, now: float, part: str
 ) -> None:
-    """One chain under another root is enough to refuse."""
+    """A document is refused if any of its chains ends at another root."""
     foreign = json.loads(OTHER.collateral_json(now))
     with pytest.raises(CollateralUnusable, match=r"^collateral-root$"):
         check_roles(parse_collateral(edited(**{part: foreign[part]})), root=root)

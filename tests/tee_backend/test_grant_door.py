@@ -59,7 +59,7 @@ def test_a_client_that_sends_little_is_let_through(flooding: int) -> None:
 def test_clients_that_flood_for_minutes_leave_room(
     flooding: int, most_refused: int, every_s: float
 ) -> None:
-    """Clients that take each unit as soon as it is free still count as heavy users."""
+    """A client that takes each unit as soon as it is free does not count as unused."""
     shared, refused, now = rates(), 0, NOW
     for number in range(200):
         until = now + 3

@@ -15,7 +15,8 @@ from tee_backend.attestation.inspection import CollateralFolder
 async def test_the_older_edition_does_not_return(
     machine: SimulatedPlatform, now: float, tmp_path: Path, order: tuple[int, int]
 ) -> None:
-    """Of two documents of a family the one with the higher evaluation number is used (AT16)."""
+    """A document with a higher evaluation number is preferred to another of the same family
+    (AT16)."""
     kinder = machine.collateral_json(
         now, options=CollateralOptions(evaluation_number=19, issued_before_s=60)
     )

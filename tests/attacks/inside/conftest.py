@@ -1,5 +1,4 @@
-"""A node in this process for each test, and `stage` as in `attacks`, but with parts that a test can
-inspect."""
+"""A node in this process for each test, with a stage whose parts a test can inspect."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack

@@ -292,7 +292,7 @@ def test_a_backup_of_format_1_restores(
 def test_the_settings_in_a_backup(
     used: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backup contains the settings in force, without secrets (BK8)."""
+    """A backup contains the node's effective settings, without secrets (BK8)."""
     file = tmp_path / "sealspace.toml"
     file.write_text("[release]\nchallenge_s = 120\n")
     monkeypatch.setenv("SEALSPACE_ADMIN__SECRET", "hush" * 8)

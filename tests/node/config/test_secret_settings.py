@@ -18,7 +18,7 @@ CANARY = "c2VjcmV0LW9mLXRoaXMtdGVzdA"
 
 
 def test_secret_value_is_not_quoted() -> None:
-    """Neither an error about the secret nor the printed configuration shows it."""
+    """A secret setting is shown neither in an error about it nor in the printed configuration."""
     environment = {"SEALSPACE_SECRET__VALUE": "c2VjcmV0"}
     assert "c2VjcmV0" not in repr(load_config(environment=environment))
     with pytest.raises(ConfigurationError) as refused:

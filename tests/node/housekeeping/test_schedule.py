@@ -50,7 +50,7 @@ async def services(tmp_path: Path, clock: FixedClock) -> AsyncIterator[Services]
 
 
 def other_process(services: Services) -> Services:
-    """The same store as seen by another process."""
+    """A second process's view of the same store."""
     return replace(services, entropy=CountingEntropy(b"another process"))
 
 

@@ -1,4 +1,4 @@
-"""Limits of the listener on headers; what it refuses is not logged (H5)."""
+"""Tests of the listener's limits on headers, and of its log (H5)."""
 
 import asyncio
 import io

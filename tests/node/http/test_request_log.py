@@ -203,7 +203,7 @@ def signed(node: Serving) -> str:
 
 @pytest.mark.parametrize("mode", ["hashed", "plain"])
 async def test_values_stay_out(serve: Serve, lines: Lines, mode: RequestLines) -> None:
-    """No line contains bytes or keys of values, put singly or in a form, got whole or streamed."""
+    """The request log contains neither bytes nor keys of values."""
     large = CANARIES["body"].encode() * 60_000
     key = CANARIES["path"]
     form = (

@@ -122,7 +122,7 @@ async def test_bodies_are_bounded(
 
 
 async def test_bodies_stay_packed(serving: Serving) -> None:
-    """A body with Content-Encoding is read as it was sent."""
+    """The route reads a body with Content-Encoding without decompressing it."""
     await serving.start(Route("POST", "/bytes", _read_bytes))
     status, _, body = await serving.post("/bytes", b"not gzip at all", {"Content-Encoding": "gzip"})
     assert (status, body) == (200, b"not gzip at all")

@@ -196,7 +196,7 @@ def test_an_answer_is_counted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_answer_has_a_place(tmp_path: Path, operation: str, status: str) -> None:
-    """No operation or status is counted as another."""
+    """Each operation and each status has its own counter."""
     metrics = WorkerMetrics(str(tmp_path), "worker-0")
     metrics.answered(operation, int(status[0]) * 100 + 99, perf_counter_ns())  # type: ignore[arg-type]  # from the list
     assert _values(_families(tmp_path)["sealspace_requests"], "_total") == {(operation, status): 1}

@@ -374,7 +374,7 @@ async def test_scrapes_under_load(node: RunningNode, stage: Stage) -> None:
 
 
 async def test_callers_add_no_label(node: RunningNode, stage: Stage) -> None:
-    """No request can add a label value."""
+    """A request cannot add a label value to the metrics."""
     before = scrape(node)
     for method, path in (
         ("GET", "/nowhere"),

@@ -122,7 +122,8 @@ def test_a_damaged_secret_of_a_store_is_put_back(
 
 
 def test_no_secret_is_made_for_a_store_elsewhere(tmp_path: Path) -> None:
-    """Where a store must exist, such as a database, a missing secret is refused, and none made."""
+    """A missing secret of a store that must exist, such as a database, is refused and not
+    replaced."""
     with pytest.raises(SecretUnusable, match="the store's root secret is missing"):
         load_root_secret(_config(tmp_path), None)
     assert not (tmp_path / "data").exists()

@@ -73,7 +73,7 @@ def test_bits_beyond_the_last_byte(sealed: bytes) -> None:
     "log_n", [b"19", b"20", b"21", b"30", b"63", b"99", b"017", b"-1", b"1e9", b"9" * 5000]
 )
 def test_parameters_are_bounded(sealed: bytes, log_n: bytes) -> None:
-    """No key is derived with more expensive parameters than this version's (BK8)."""
+    """A sealed secret with more expensive key derivation than this version's is refused (BK8)."""
     with pytest.raises(SecretUnusable, match="this version of sealspace cannot read"):
         open_secret(sealed.replace(b" 17\n", b" " + log_n + b"\n", 1), PASSPHRASE)
 

@@ -29,7 +29,7 @@ def test_H11_the_usual_settings_need_a_stated_number() -> None:
 @pytest.mark.parametrize("limit", [LEAST_FILES, 1024, 4096, 8351])
 @pytest.mark.parametrize("sms", [None, "127.0.0.1:1"])
 def test_H11_connections_fit_into_the_limit(limit: int, sms: str | None) -> None:
-    """Whatever the limit, all connections leave 128 files, and one for each SQL process."""
+    """The connections within any limit leave 128 files free, and one for each SQL process."""
     files = planned(Config(sms=Sms(listen=sms)), limit)
     listeners = 1 if sms is None else 2
     used = 2 * files.connections * listeners

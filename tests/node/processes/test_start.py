@@ -91,7 +91,7 @@ async def test_looser_configuration_is_refused(
 
 
 def test_stricter_of_both_is_in_force() -> None:
-    """The stricter mode of configuration and record is in force."""
+    """The node applies the stricter mode of configuration and record."""
     assert in_force(Release(attestation="everyone"), _record()).mode == "everyone"
     assert in_force(Release(attestation="delegates"), _record(mode="off")).mode == "delegates"
 
@@ -150,7 +150,7 @@ async def test_further_key_providers_are_looser(
 def test_key_providers_of_both_are_in_force(
     recorded: tuple[str, ...], configured: tuple[str, ...], both: tuple[str, ...]
 ) -> None:
-    """Only key providers that configuration and current record both accept are in force."""
+    """The node accepts only key providers that both the configuration and the record list."""
     assert (
         in_force(Release(key_providers=configured), _record(key_providers=recorded)).key_providers
         == both

@@ -161,7 +161,7 @@ def test_a_start_names_the_console(serve: Callable[..., RunningNode]) -> None:
 def test_a_start_off_loopback_says_who_may_sign_up(
     serve: Callable[..., RunningNode], hosting: str, is_open: bool
 ) -> None:
-    """Where other machines reach the node, one line says that everyone may sign up."""
+    """A node that other machines can reach logs one line saying that everyone may sign up."""
     proxied = {"SEALSPACE_HTTP__TRUSTED_PROXIES": "127.0.0.1"}
     node = serve("--workers", "1", "--hosting", hosting, environment=proxied)
     assert node.url

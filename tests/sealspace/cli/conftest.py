@@ -51,7 +51,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def forking_owner(owner: Owner, programs: Path) -> Owner:
-    """The same owner, whose commands run in forks because imports take a second."""
+    """An owner whose commands run in forks, because imports take a second."""
     return replace(owner, command=(str(programs / "sealspace"),))
 
 

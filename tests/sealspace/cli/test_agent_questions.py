@@ -1,4 +1,4 @@
-"""The questions of `sealspace mcp`: what the person sees, and what an answer allows (AG5)."""
+"""Tests of the questions of `sealspace mcp` and of the effect of each answer (AG5)."""
 
 import asyncio
 import json

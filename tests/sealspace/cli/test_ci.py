@@ -155,8 +155,8 @@ async def test_the_claims_are_named(desk: OwnerDesk) -> None:
 async def test_OX8_a_missing_option_is_named(
     desk: OwnerDesk, options: tuple[str, ...], missing: str
 ) -> None:
-    """Nothing is signed unless all options of a system are given. GitHub's numbers are not accepted
-    for other systems, where they would name another repository."""
+    """Nothing is signed if an option of the CI system is missing, and the error names the
+    option."""
     made = await desk.run("ci", "trust", *options, "--secret", "API_KEY")
     assert made.status != 0 and f"{options[0]} needs the option {missing}\n" in made.err
 

@@ -364,7 +364,7 @@ async def test_a_secret_of_somebody_else(desk: Desk, mode: str, status: int) -> 
 
 
 async def test_a_mistyped_space_is_not_granted(desk: Desk) -> None:
-    """No grant is made for a space that does not exist, and no space of that name is created."""
+    """A grant for a space that does not exist is refused, and no such space is created."""
     await desk.log_in()
     _, did = await second_person(desk)
     ran = await desk.run("grant", "create", did, "--space", "ntes")

@@ -12,8 +12,7 @@ POLICY = Policy(measurements=(measurements_of("image"),))
 
 
 async def test_what_the_node_demands(desk: Desk) -> None:
-    """A network is shown in words and as JSON: its state and key, what the node checks, and the
-    owner's policy."""
+    """The command shows a network's state, key, requirements and policy, in words and as JSON."""
     await desk.log_in()
     ran = await desk.run("network", "show")
     assert ran.status == 0, ran

@@ -123,8 +123,7 @@ async def _expect_refusal(owner: Owner, name: str, *options: str) -> None:
 
 
 async def test_CL6_only_and_project_files(owner: Owner) -> None:
-    """CL6: such a secret is refused with `--only` and in a project file, unless `--allow-override`
-    names it. A name that ends like a secret is passed."""
+    """CL6: a secret whose name controls programs is refused unless `--allow-override` names it."""
     await owner.store_secrets(**dict.fromkeys(ATTACKS, "the value"), GIT_TOKEN="the value")
     script = 'echo "$GIT_TOKEN,$TAR_OPTIONS"'
     for name in ATTACKS[:2]:

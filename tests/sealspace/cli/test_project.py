@@ -96,7 +96,7 @@ def test_CL2_only_the_user_can_write_the_file(here: Path, mode: int) -> None:
 
 
 def test_CL2_the_user_owns_the_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CL2: a file of another user is refused, and the search does not go on above it."""
+    """CL2: a file of another user is refused, and no file in a higher folder is used."""
     written(here.parent, PROJECT)
     written(here, PROJECT)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -240,8 +240,8 @@ async def test_CL3_the_scope_of_the_project(owner: Owner) -> None:
 
 
 async def test_CL3_names_that_direct_programs(owner: Owner) -> None:
-    """CL3: no rename to a variable that controls programs is allowed by `--allow-override`, and a
-    secret with such a name needs it in a project too."""
+    """CL3: `--allow-override` does not allow renaming a secret to a variable that controls
+    programs."""
     await owner.store_secrets(API_KEY="evil.so", LD_PRELOAD="evil.so")
     for text in ('[rename]\nLD_PRELOAD = "API_KEY"', 'secrets = ["LD_PRELOAD"]'):
         written(owner.here, text)

@@ -388,7 +388,7 @@ async def test_trusted_roots(person: RepositoryOwner) -> None:
 
 
 async def test_the_page(person: RepositoryOwner, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of the page do what it says, with this module's runner and trusted root."""
+    """The page's commands have the results that the page states."""
     page = (CHECKOUT / "docs" / "how-to" / "secrets-for-a-repository.md").read_text("utf-8")
     blocks = [block for block in blocks_of(page) if "test_repository_grants" in block.why]
     monkeypatch.chdir(person.folder)
@@ -524,7 +524,7 @@ async def test_a_job_refreshes(person: RepositoryOwner) -> None:
 
 
 async def test_an_interrupted_job_is_completed(person: RepositoryOwner) -> None:
-    """RN247: the runner stops using the former grant; the next run revokes what was left."""
+    """RN247: the run after an interrupted one revokes the former grant."""
     first = await person.publish(FIRST)
     token = await token_of(person)
     assert (await job(person, token)).status == 0

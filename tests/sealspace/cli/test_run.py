@@ -38,8 +38,8 @@ def said(ran: "subprocess.CompletedProcess[bytes]") -> tuple[str, str]:
 
 
 async def test_secrets_are_variables_and_masked(owner: Owner) -> None:
-    """All secrets of the owner are added to the environment, and their values do not appear in the
-    output."""
+    """The command gets all secrets of the owner as variables, and its output shows none of their
+    values."""
     await owner.store_secrets(API_KEY=CANARY, OTHER_TOKEN="4711", SHORT_KEY="x")
     script = (
         'echo "$API_KEY $OTHER_TOKEN $SHORT_KEY $KEPT"; test "$API_KEY" = ' + CANARY + " && exit 42"

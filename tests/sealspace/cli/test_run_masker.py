@@ -95,7 +95,7 @@ def test_a_prompt_is_not_held_back() -> None:
 
 
 def test_a_value_over_two_writes() -> None:
-    """No part of a value in two pieces is returned."""
+    """The masker returns no part of a value that arrives in two pieces."""
     masker = Masker([b"open sesame"])
     assert masker.feed(b"it is open ses") == b"it is "
     assert masker.feed(b"ame, he says") == b"***, he says"
@@ -198,7 +198,7 @@ def as_others_encode(value: bytes) -> Iterator[bytes]:
     "value", [b"abc/def+gh==Zq9Xy", b"pa!ss wo'rd(1)*&<tag>/x", b"https://user:pa$$@host/db?a=b#c"]
 )
 def test_values_as_other_languages_encode_them(value: bytes) -> None:
-    """No part of a value is shown in any of these encodings."""
+    """The masker hides a value in each of these languages' encodings."""
     for shown in as_others_encode(value):
         masker = Masker(patterns_of(value))
         assert masker.feed(b"<" + shown + b">") + masker.end() == b"<***>", shown

@@ -448,8 +448,7 @@ async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path
 async def test_grants_for_others_follow_the_developer(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """`--follow`, `--caller`, `--anybody` and `--condition` are what the grant says; a person is
-    asked."""
+    """The grant contains the values of `--follow`, `--caller`, `--anybody` and `--condition`."""
     owner = await with_secret(desk)
     await desk.run("project", "publish", "digest", program(tmp_path))
     (tmp_path / "condition.json").write_text('{"Not": {"condition": {"Owner": {}}}}')

@@ -1,5 +1,4 @@
-"""`sealspace runner serve` as a process: it ends on SIGTERM with its children, and goes on where it
-was."""
+"""Tests of `sealspace runner serve` as a process, with SIGTERM and restarts."""
 
 import asyncio
 import json

@@ -279,7 +279,7 @@ async def _listed(desk: OwnerDesk, *more: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", ["api_key", "PROTECTED_KEY", "A B"])
 async def test_a_name_is_checked_before_the_value_is_asked_for(desk: OwnerDesk, name: str) -> None:
-    """Nothing is read from standard input for a name that cannot be stored."""
+    """A name that cannot be stored is refused before standard input is read."""
     ran = await desk.run("secret", "put", name, typed="mine\nmine\n")
     assert (ran.status, len(ran.err.splitlines())) == (2, 2), ran
 

@@ -109,7 +109,7 @@ async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -
 
 
 async def test_SH7_a_team(office: Office) -> None:
-    """A member gets what the team has; one who was removed gets nothing."""
+    """SH7: a member of a team can read its secrets, and a removed member cannot."""
     unknown = await office.desk.run("secret", "share", "API_KEY", "--with", "team:ops")
     assert unknown.happened == "there is no team ops"
     assert unknown.next == "sealspace team add ops DID"

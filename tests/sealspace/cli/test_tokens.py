@@ -54,8 +54,8 @@ async def _as_program(desk: OwnerDesk, line: str, *arguments: str, given: str = 
 
 
 async def test_the_line_is_the_only_output(desk: OwnerDesk) -> None:
-    """Standard output has only the token's line. Standard error says what it is for, without any
-    part of it."""
+    """The command prints the token's line on standard output and the explanation on standard
+    error."""
     made = await desk.run("token", "create", "deploy", *OF_CI, "--ends", "366d")
     token = token_of(read_token(made.out))
     assert token is not None and made.out == f"{made.out.strip()}\n"
@@ -82,7 +82,7 @@ async def test_a_token_as_json(desk: OwnerDesk) -> None:
 
 
 async def test_a_token_for_a_secret_that_is_not_stored(desk: OwnerDesk) -> None:
-    """No token is made for a missing secret, such as one whose scope was forgotten."""
+    """The command makes no token for a secret that is not stored."""
     refused = await desk.run("token", "create", "deploy", "--secret", "PLAIN")
     assert (refused.status, refused.happened) == (21, "there is no secret PLAIN")
     assert (await desk.run("token", "list")).out == ""

@@ -252,7 +252,7 @@ async def test_database_that_was_moved_is_no_store_any_more(tmp_path: Path, url:
 
 
 async def test_versions_that_know_no_moves_refuse_what_was_left(tmp_path: Path, url: str) -> None:
-    """No version of the software has the version number of a moved folder or database (ST12)."""
+    """Each version of the software refuses the version number of a moved store (ST12)."""
     await filled(tmp_path)
     await move_to_postgres(tmp_path, url, progress=ignore)
     with open_for_reading(tmp_path, may_be_moved=True) as env, env.begin() as txn:

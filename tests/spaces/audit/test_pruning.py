@@ -1,5 +1,4 @@
-"""Cutting the audit chain: only what is old, under a signed head, and kept elsewhere; the rest
-still verifies."""
+"""Tests of pruning the audit chain, after which the rest still verifies."""
 
 import asyncio
 import json

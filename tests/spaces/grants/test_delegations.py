@@ -138,7 +138,7 @@ async def test_alias_leads_to_the_same_delegation(one_store: Store) -> None:
 
 
 async def test_second_registration_is_refused(one_store: Store) -> None:
-    """Of two registrations of one delegation the second is refused."""
+    """A second registration of one delegation is refused."""
     known = registered(ucan(FILES))
     assert isinstance(await register(one_store, known), Committed)
     assert isinstance(await register(one_store, known), Refused)

@@ -234,7 +234,7 @@ async def test_names_that_host_themselves(one_store: Store, name: str) -> None:
 
 
 def test_names_that_are_never_hosted() -> None:
-    """No grant hosts `.`, `..` or a name over 255 bytes (Q30)."""
+    """The names `.`, `..` and names over 255 bytes are never hosted (Q30)."""
     for name, expected in {
         ".": False,
         "..": False,
@@ -356,7 +356,7 @@ async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
 
 
 async def test_racing_hosts_of_one_space(one_store: Store) -> None:
-    """Of two concurrent grants that host the same space one does, and the other finds it hosted."""
+    """One of two concurrent grants hosts a space, and the other finds it hosted."""
     wanted = [
         hosting_by_grant(grant("default", nonce=nonce), AUTO, client=None, now=NOW)
         for nonce in ("one", "two")

@@ -294,7 +294,7 @@ def test_statistics_are_not_read_by_their_columns(connection: Connection) -> Non
 
 
 def test_names_of_pragmas_are_read_in_any_case(connection: Connection) -> None:
-    """PRAGMA names have no case, for what they allow too (SQ9)."""
+    """PRAGMA names are compared without case (SQ9)."""
     assert answer(connection, "PRAGMA USER_VERSION", ALL).endswith('[[0]],"rowCount":1}')
     with pytest.raises(WriteNeeded):
         answer(connection, "PRAGMA User_Version = 3", ALL, writes=False)

@@ -289,7 +289,7 @@ async def test_claim_of_the_read_does_not_bar_its_commit(store: Store) -> None:
 
 
 async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
-    """Of two commits with one replay record the first is written."""
+    """The second of two commits with one replay record is refused."""
     commits = [
         Commit(puts=(Put(b"K%d" % at, b"1"),), replay_record=claim(b"one")) for at in range(5)
     ]
@@ -300,7 +300,7 @@ async def test_second_commit_of_a_claim_is_refused(store: Store) -> None:
 
 
 async def test_racing_creations(store: Store) -> None:
-    """Of many commits that expect absence one succeeds, and its value is kept."""
+    """One of many concurrent commits that expect absence succeeds, and its value is kept."""
     commits = [Commit(puts=(Put(b"Ka", b"%d" % at, expect=ABSENT),)) for at in range(50)]
     outcomes = await asyncio.gather(*map(store.commit, commits))
     winners = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Committed)]
@@ -469,8 +469,7 @@ async def test_row_that_leads_nowhere(store: Store) -> None:
 
 
 async def test_following_sees_one_moment(store: Store) -> None:
-    """A row and the row that follows from it are of one commit, in any order of reads, also beside
-    a replay record and a page (ST1)."""
+    """A row and the row that follows from it are read as of one moment (ST1)."""
     await put(store, (b"I1", b"0"), (b"G0", b"0"))
 
     async def write() -> None:
@@ -597,7 +596,7 @@ async def test_what_is_under_way_at_the_end_has_an_outcome(engine, store: Store)
 
 
 async def test_who_goes_away_takes_nothing_from_the_others(store: Store) -> None:
-    """Commits beside a cancelled one get their outcomes."""
+    """A cancelled commit does not affect the outcomes of other commits."""
     for _ in range(5):
         leaving, staying = (
             asyncio.create_task(store.commit(Commit(puts=(Put(key, b"1"),))))

@@ -1,4 +1,4 @@
-"""What a process that runs SQL statements can reach, if somebody controls it."""
+"""Tests of the files, processes and networks that a controlled SQL process can reach."""
 
 import json
 import os

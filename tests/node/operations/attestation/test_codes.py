@@ -105,8 +105,8 @@ async def test_what_is_no_evidence_by_its_shape(staying: Stay) -> None:
 
 
 async def test_a_token_that_opens_a_session_does_nothing_else(staying: Stay) -> None:
-    """No session is opened by a token with other capabilities, without a fact or with two, or for
-    another body."""
+    """A token opens no session if it has other capabilities, not exactly one fact, or another
+    body."""
     async with staying() as here:
         owner, delegate = await here.granted(policy=policy_for("approved"))
         nonce = await here.nonce(delegate.did)

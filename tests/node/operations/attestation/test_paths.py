@@ -122,7 +122,7 @@ async def bound_on(here: Here, path: str = "sealed/a") -> Bound:
 
 @pytest.fixture(params=["lmdb", pytest.param("postgres", marks=needs_postgres())])
 async def bound(request: pytest.FixtureRequest, staying: Stay) -> AsyncIterator[Bound]:
-    """The same backend on a node with each engine."""
+    """An attested backend that may get keys stored at one path, on a node with each engine."""
     url = postgres_server().new_database() if request.param == "postgres" else None
     async with staying(store_url=url) as here:
         yield await bound_on(here)

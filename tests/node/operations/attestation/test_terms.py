@@ -62,7 +62,8 @@ async def test_a_node_that_fetches(tmp_path: Path, platform: SimulatedPlatform) 
     ],
 )
 async def test_what_is_no_family(tmp_path: Path, platform: SimulatedPlatform, query: str) -> None:
-    """Half a platform family, two families and other spellings are refused (AT59)."""
+    """A request for half a platform family, for two families or in another spelling is refused
+    (AT59)."""
     async with staying(tmp_path, platform) as here:
         reply = await terms(here, query)
         assert (reply.status, reply.value["code"]) == (400, "request-malformed")

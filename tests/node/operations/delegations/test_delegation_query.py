@@ -163,7 +163,8 @@ async def test_what_has_not_begun_is_pending(people) -> None:
 
 
 async def test_directions(people) -> None:
-    """The account's keys "granted" what they signed; the owner or caller "received" the rest."""
+    """The direction "granted" lists delegations by the account's keys, and "received" lists all
+    others."""
     session = await people.sign_in()
     granted = await people.grant(SESSION, CAROL.did, FILES, session)
     bobs = await people.sign_in(BOB, SECOND)
@@ -219,7 +220,7 @@ async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
 
 
 async def test_the_owner_asks_without_a_proof(people) -> None:
-    """A key that owns a space lists its account without a proof, including what it delegated."""
+    """A key that owns a space can list its account's delegations without a proof."""
     home = {f"{space(CAROL)}/kv": [GET], f"{space(CAROL)}/delegation": [LIST]}
     grant = await people.grant(CAROL, SECOND.did, home)
     below = await people.grant(SECOND, MALLORY.did, {f"{space(CAROL)}/kv/a": [GET]}, grant)
@@ -227,7 +228,7 @@ async def test_the_owner_asks_without_a_proof(people) -> None:
 
 
 async def test_outsiders_and_wrong_proofs(people) -> None:
-    """No proof, two proofs, and another's, revoked or expired proofs get the same refusal."""
+    """A missing, second, foreign, revoked or expired proof gets the same refusal."""
     session, again = await people.sign_in(), await people.sign_in()
     plain = await people.sign_in(key=SECOND, grants=FILES)
     ended = await people.sign_in(lifetime_s=10)

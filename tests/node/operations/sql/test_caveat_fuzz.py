@@ -1,4 +1,4 @@
-"""Random statements under caveats: what a list excludes is neither read nor changed (SQ21, SQ22).
+"""Fuzz tests of statements under caveats, which neither read nor change excluded rows (SQ21, SQ22).
 
 `SQL_FUZZ=1000000` sets the number of statements.
 """
@@ -125,7 +125,7 @@ class Plain:
 def test_random_statements_stay_within_a_caveat(
     connection: Connection, tmp_path: Path, name: str
 ) -> None:
-    """No answer contains hidden rows, and hidden rows and definitions stay as they are."""
+    """Random statements neither return nor change rows and definitions outside a caveat."""
     rights = frozenset({READ, WRITE})
     sources = (Plain(7), Statements(7, (str(tmp_path / "outside"),)))
     connection.begin(writes=True, wait_s=600)

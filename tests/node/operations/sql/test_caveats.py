@@ -342,7 +342,8 @@ async def test_SQ20_a_caveat_that_is_not_understood(owner: Databases) -> None:
 
 
 async def test_SQ28_a_grant_is_passed_on_with_less(owner: Databases) -> None:
-    """A delegate may narrow what it passes on and what it calls with, and widens neither."""
+    """A delegate can narrow the caveat that it passes on or calls with, and cannot widen it
+    (SQ28)."""
     held: Held = {"write": {"tables": ["plain", "notes"]}}
     holder = await holder_of(owner, held)
     less: Held = {"write": {"tables": ["plain"], "readOnly": True}}

@@ -17,7 +17,7 @@ ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELEC
 
 
 async def test_a_statement_ends_by_its_deadline(tmp_path: Path, clock: FixedClock) -> None:
-    """A statement that never ends is stopped, and its database goes on working (SQ15)."""
+    """A statement that never ends is stopped, and its database stays usable (SQ15)."""
     async with databases_at(tmp_path, clock, sql=Sql(read_s=0.1, write_s=0.2)) as owner:
         await owner.execute("CREATE TABLE t (a)")
         for sql, most_ms in ((ENDLESS, 100), (f"INSERT INTO t {ENDLESS}", 200)):

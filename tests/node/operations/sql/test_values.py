@@ -30,7 +30,7 @@ TYPED = "SELECT typeof(?1), ?1"
 async def test_parameters_keep_their_types(
     owner: Databases, given: object, kind: str, answered: object
 ) -> None:
-    """Each JSON value is bound as one SQL type and comes back as it was (SQ5)."""
+    """Each JSON value is bound as one SQL type and returned unchanged (SQ5)."""
     assert await owner.query(TYPED, given) == [[kind, answered]]
 
 
@@ -55,7 +55,7 @@ async def test_numbers_are_written_so_that_their_type_shows(owner: Databases) ->
 
 
 async def test_text_that_is_not_utf8_ends_only_its_request(owner: Databases) -> None:
-    """A value that JSON cannot contain is 400, and the database goes on working (SQ5)."""
+    """A value that JSON cannot contain is answered 400, and the database stays usable (SQ5)."""
     assert await owner.refused("SELECT CAST(x'ff' AS TEXT)") == (
         400,
         "SQLite error: text is not UTF-8",

@@ -150,7 +150,7 @@ async def test_writes_and_exports_are_audited_without_values(owner: Databases) -
 
 
 async def test_a_full_space_can_only_shrink(tmp_path: Path, clock: FixedClock) -> None:
-    """A write beyond the quota is 402; deleting goes on and gives space back (SQ14)."""
+    """A write beyond the quota is 402, and deleting rows frees space (SQ14)."""
     async with databases_at(tmp_path, clock, quota_bytes=100_000) as owner:
         await owner.execute(TABLE)
         filled = "INSERT INTO t VALUES (1, zeroblob(50000))"

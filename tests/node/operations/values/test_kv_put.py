@@ -28,7 +28,8 @@ async def pieces(body: bytes, size_bytes: int = 70_000) -> AsyncIterator[bytes]:
 )
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_values_of_any_size(owner: Owner, size_bytes: int, chunked: bool) -> None:
-    """A value is returned as it was put, with ETag and length, and without an unsent type (J7)."""
+    """A value of any size is returned unchanged with ETag and length, and without an unsent type
+    (J7)."""
     body = LARGE[:size_bytes]
     reply = await owner.put("a", pieces(body) if chunked else body)
     assert reply.status == 200

@@ -250,7 +250,7 @@ def test_names_are_decoded_once(name: str, path: str) -> None:
     ],
 )
 def test_names_that_are_not_utf8(name: str, where: str) -> None:
-    """The message says what is wrong and where."""
+    """The error about a name that is not UTF-8 names the fault and its place."""
     with pytest.raises(Refusal) as error:
         part_path(name)
     assert str(error.value) == f"Multipart KV part name is not valid percent-encoded UTF-8: {where}"

@@ -198,7 +198,7 @@ async def posted(
     address: str = "192.0.2.1",
     size_bytes: int = 10_000,
 ):
-    """Post a delegation of at least so many bytes, by any signer, from any address."""
+    """Post a delegation of at least the given size, by any signer, from any address."""
     signer = signer or node.owner
     resource = f"{node.space(name, owner=signer)}/kv/{'f' * (size_bytes * 3 // 4)}"
     grant = node.token({resource: [GET]}, signer=signer, audience=node.friend.did)

@@ -1,4 +1,4 @@
-"""The writer's sweeps: what they delete and what they keep, however the clock changes."""
+"""Tests of the writer's sweeps, which delete expired rows despite clock changes."""
 
 import asyncio
 import os
@@ -168,8 +168,8 @@ def test_clock_that_stood_ahead(
 
 
 def test_house_is_kept_by_a_clock_that_was_set_right(folder: Folder, clock: FixedClock) -> None:
-    """After a clock jumped ahead and stayed there for a while, housekeeping removes what has
-    expired by it (ST9)."""
+    """After a clock was ahead for a while, housekeeping removes rows that expired by that clock
+    (ST9)."""
     folder.read(replay_record=claim(b"before", clock))
     clock.advance(HOUR_S)
     folder.live(STEADY_S - MINUTE_S)

@@ -180,7 +180,7 @@ async def test_one_store_sees_what_the_other_committed(pair: tuple[Store, Store]
 
 
 async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of many reads with one replay record on two machines exactly one is the first use (ST4)."""
+    """Many concurrent reads with one replay record on two machines report one first use (ST4)."""
     for at in range(20):
         snapshots = await asyncio.gather(
             *[store.read(replay_record=claim(b"%d" % at)) for store in pair for _ in range(5)]
@@ -189,8 +189,7 @@ async def test_claim_of_reads_is_once_on_all_machines(pair: tuple[Store, Store])
 
 
 async def test_claim_of_commits_is_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of many commits with one replay record on two machines exactly one is written, and a later
-    read sees the record (ST4)."""
+    """Many concurrent commits with one replay record on two machines are written once (ST4)."""
     for at in range(20):
         commits = [Commit(adds=(Add(b"cA", 1),), replay_record=claim(b"%d" % at)) for _ in range(4)]
         outcomes = await asyncio.gather(
@@ -243,8 +242,7 @@ async def test_revocation_wins_against_every_write_that_commits_after_it(
 
 
 async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two machines that request the lease at once one gets it. The other gets it after its
-    release or expiry."""
+    """Two machines that request the lease concurrently get it one after the other."""
     for at in range(20):
         leases = [
             Lease(store, owner=bytes((at, place)), ttl_s=120) for place, store in enumerate(pair)
@@ -264,7 +262,8 @@ async def test_lease_has_one_holder_on_all_machines(pair: tuple[Store, Store]) -
 
 
 async def test_creations_are_once_on_all_machines(pair: tuple[Store, Store]) -> None:
-    """Of two commits that expect absence one succeeds, with or without a tombstone (ST5)."""
+    """One of two commits on two machines that expect absence succeeds, with or without a tombstone
+    (ST5)."""
     for at, (one, other) in enumerate(delays(100)):
         key = b"K%03d" % at
         if at % 2:
