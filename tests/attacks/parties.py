@@ -228,7 +228,7 @@ class Stage:
     node: RunningNode | None = None
 
     def only(self, worker: int) -> AbstractContextManager[None]:
-        """Let one worker alone answer while the block runs."""
+        """Stop all workers but one while the block runs."""
         assert self.node is not None
         return self.node.only(worker)
 

@@ -194,7 +194,7 @@ class Grants:
         return True
 
     async def granted_by_job(self, project: ProjectId, *, is_interrupted: bool) -> None:
-        """Let a job grant to the active version, as `granted`, and revoke its former grants."""
+        """Make a job's grant to the active version, and revoke the job's former grants."""
         if (proven := await self.proven_build(project)) is None:
             return
         stage, (sha256, build) = self.stage, proven

@@ -469,7 +469,7 @@ async def test_a_decrypt_token_used_at_one_end(
 
 
 async def test_a_decrypt_token_refused_at_one_end(pair: Pair, through: End) -> None:
-    """A token that one end refused opens nothing at the other after the evidence is there (EN18,
+    """A token that one end refused is also refused at the other end, even with evidence (EN18,
     ST4)."""
     owner, delegate = await pair.ready()
     request = pair.stages[0].decrypt(delegate, owner)

@@ -129,7 +129,7 @@ def test_invocation_vector():
 
 
 def test_ucan_vectors_are_made_again():
-    """The same claims and key give the same tokens, byte for byte."""
+    """The vector's claims and key give the same tokens byte for byte."""
     put = UcanPayload(
         iss=SESSION.did_url,
         aud=SESSION.did,

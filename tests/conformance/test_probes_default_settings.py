@@ -56,7 +56,7 @@ def _expected(case: Case) -> tuple[int, str]:
 
 
 def _only_hosted(case: Case, answer: Answer) -> bool:
-    """Return whether an answer differs from the expected one only by more hosted spaces."""
+    """Return whether an answer differs from the expected one only by further hosted spaces."""
     status, body = _expected(case)
     result = normalise(case, answer)
     if result.status != status or result.body == body or not body.startswith('{"activated":'):

@@ -94,8 +94,8 @@ def tab(browser: Browser, node: EmbeddedNode) -> Iterator[ConsolePage]:
 
 @pytest.fixture
 def console(tab: ConsolePage, wallet: BrowserWallet) -> Iterator[ConsolePage]:
-    """A tab at the node's console on a first visit, with a wallet. Afterwards it is checked that
-    nothing broke the policy or was sent elsewhere."""
+    """A tab at the node's console on a first visit with a wallet, checked afterwards for policy
+    violations."""
     tab.start_over(wallet)
     yield tab
     assert tab.faults() == []

@@ -138,7 +138,7 @@ class Owned:
         return self.browser.run(grant())
 
     def read(self, seed: int) -> str:
-        """Read the secret as the backend that was granted last; return the value or the refusal."""
+        """Read the secret as the last granted backend, and return the value or the refusal."""
 
         async def read() -> str:
             async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:

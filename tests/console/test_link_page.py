@@ -76,8 +76,8 @@ def _code(page: ConsolePage) -> str:
 def test_a_browser_is_signed_in_from_the_command_line(
     browser: Browser, node: EmbeddedNode, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Page, local page and terminal show one code. After confirmation the console shows the owner's
-    secrets, and no part of the link is in the address or the history."""
+    """The page, the local page and the terminal show the same code, and a confirmation signs the
+    browser in."""
     owner = _log_in(node, environment)
     with (
         Person(

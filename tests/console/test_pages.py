@@ -224,8 +224,7 @@ def test_a_phrase_that_was_not_written_down(console: ConsolePage) -> None:
 
 
 def test_the_sheet_of_a_phrase(console: ConsolePage) -> None:
-    """The printed sheet has only the phrase, its purpose, the node's address and the date. It is
-    hidden on the screen and removed with the dialog."""
+    """The printed sheet has only the phrase, its purpose, the node's address and the date."""
     console.open("connect")
     console.run(console.tab.get_by_role("button", name="Make a new recovery phrase").click())
     console.see("Write this down")
@@ -286,8 +285,7 @@ def test_a_node_that_is_away(console: ConsolePage) -> None:
 
 
 def test_what_is_missing_comes_by_itself(console: ConsolePage) -> None:
-    """When the node answers again, a failed list is loaded and a failed form is sent automatically.
-    A form that was changed meanwhile waits for its owner."""
+    """When the node answers again, the page loads a failed list and sends a failed form."""
     console.sign_in()
     console.see("No secrets yet")
     console.click("Add a secret", within="header >> nth=-1")

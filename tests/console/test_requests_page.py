@@ -425,8 +425,7 @@ def test_which_secrets_a_path_contains(scripts: Scripts) -> None:
 
 
 def test_when_a_grant_ends(console: ConsolePage) -> None:
-    """The default is 30 days, or less if the app asks for less. Longer times can be chosen, and
-    other ticked rights do not change the time."""
+    """A grant lasts 30 days by default, or less if the app asks for less."""
     console.open("connect")
     phrase = in_console(console, 'return (await at("recovery_phrase")).makePhrase();')
     console.run(console.tab.get_by_role("button", name="Use a recovery phrase").click())

@@ -334,8 +334,7 @@ def granted(console: ConsolePage) -> dict[str, Any]:
 def test_secrets_for_a_repository(
     console: ConsolePage, browser: Browser, stage: RunnerStage, built: Version
 ) -> None:
-    """The active version is granted by hash and project if its developer states the repository and
-    ref (CN10). The label stays with the command, which the page shows."""
+    """A grant for a repository names the active version's hash and project (CN10)."""
     bind(console, "GitHub Repository", Names_of_secrets="API_KEY")
     assert [
         console.run(console.tab.get_by_role("radio", name=name, exact=True).count())
@@ -532,8 +531,7 @@ class _Drawn:
 
 
 def test_tokens_and_statements_are_those_of_the_sdk(browser: Browser, stage: RunnerStage) -> None:
-    """Tokens and statements equal those of the SDK byte for byte, for an owner with a key and one
-    with a wallet. The runner accepts them."""
+    """The console's tokens and statements equal those of the SDK byte for byte."""
     wallet, seed = new_wallet(), bytes(range(32))
     mine = key_session(seed)
     for did in (mine.did, wallet.did):

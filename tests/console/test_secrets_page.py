@@ -158,8 +158,7 @@ def test_values_that_are_drawn(
 def test_values_that_are_no_text_or_do_not_open(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """Binary values are shown as base64 and saved unchanged. A value that is not an envelope is
-    marked, and can be replaced or deleted."""
+    """The page shows binary values as base64 and saves them unchanged."""
     console.sign_in()
 
     async def store() -> None:
@@ -252,8 +251,7 @@ async def forget_time(node: EmbeddedNode, space: str, path: str) -> None:
 def test_the_last_change(
     console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """The list and the page show when the node stored a secret, without opening it. For one that an
-    earlier version stored, they say that the time is unknown."""
+    """The list and the page show when the node stored a secret, without opening the secret."""
     console.sign_in()
     console.add_secret("API_KEY", "open sesame")
 
@@ -364,8 +362,7 @@ def test_a_note_of_a_secret(
 
 
 def test_several_secrets_are_deleted(console: ConsolePage) -> None:
-    """The number of secrets is typed once. After a partial failure the message names the deleted
-    ones, and the next attempt deletes the rest."""
+    """The owner types the number of secrets once to delete several secrets."""
     console.sign_in()
     console.see("No secrets yet")
     store_secrets(console, key_names(8))

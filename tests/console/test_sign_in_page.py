@@ -1,5 +1,4 @@
-"""The page of `sealspace login --browser` in Chromium, from the command as a process to a secret
-that it keeps."""
+"""Tests of the page of `sealspace login --browser` in Chromium, with the command as a process."""
 
 import os
 import re

@@ -59,8 +59,7 @@ def _is_in_memory(node: RunningNode, text: bytes) -> bool:
 def test_from_the_first_secret_to_its_revocation(
     browser: Browser, wallet: BrowserWallet, tmp_path: Path
 ) -> None:
-    """The backend finds the grant at the node, and reads until it is revoked. The value is in no
-    address, log, file or memory of the node."""
+    """A backend finds its grant at the node, and reads the secret until the grant is revoked."""
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
     platform = SimulatedPlatform.load(tmp_path / "tee")
     inspector = Inspector(

@@ -330,8 +330,8 @@ def test_a_copied_command_has_each_text_as_one_word(shared_scripts: Scripts) -> 
 
 
 def test_labels_count_only_in_the_owners_own_grants(scripts: Scripts) -> None:
-    """A session can state terms, but no runner accepts them; nor does the console show them as
-    verified by the owner's client (CN10)."""
+    """The console does not show terms that a session stated as verified by the owner's client
+    (CN10)."""
     said = in_page(
         scripts,
         """

@@ -125,8 +125,7 @@ def test_any_json_of_a_node_is_read_or_refused(scripts: Scripts) -> None:
 def test_lies_about_programs_and_grants(
     browser: Browser, scripts: Scripts, node: EmbeddedNode
 ) -> None:
-    """Only the developer's own statements count as an active version. Terms of a grant with any
-    change are refused, or stay as they were."""
+    """Only a developer's own statements count as the active version of a program."""
     signer = new_wallet()
     build = Build(
         repository="github.com/alice/project",

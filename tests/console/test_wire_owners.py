@@ -206,8 +206,7 @@ def test_a_grant_ends_no_later_than_the_session(scripts: Scripts) -> None:
 def test_the_names_of_apps(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """The name that the owner approved is read from the grant's token, also by another session. A
-    name in a grant that its receiver passed on does not count."""
+    """The console reads the name that the owner approved from the grant's token."""
     app, other = (key_session(bytes(31) + bytes([number])) for number in (1, 2))
     hostile = "N\u202eotes " + "x" * 200
     script = """
@@ -252,8 +251,7 @@ def test_the_names_of_apps(
 def test_MT5_receipts_of_machine_tokens(
     scripts: Scripts, node: EmbeddedNode, loop: LoopThread, signer: WalletSigner
 ) -> None:
-    """A receipt of a machine token verifies. One with a token for another ground, without a token,
-    or with a malformed name is not a receipt."""
+    """A receipt of a machine token verifies only with the token and name that it was made for."""
     loop.run(release_to_machine(node.url, PLATFORM, signer))
     said = in_page(
         scripts,

@@ -70,8 +70,7 @@ def test_wrapped_keys_are_opened_as_the_vectors_say(shared_scripts: Scripts) -> 
 
 @pytest.mark.shared
 def test_recorded_messages_are_written_again(shared_scripts: Scripts) -> None:
-    """These modules write the header, ReCap and sentence of messages that other clients' wallets
-    signed."""
+    """The modules write the header, ReCap and sentence of other clients' messages byte for byte."""
     headers = list(
         dict.fromkeys(
             one["authorization"] for one in json_lines(shared_vectors("wire/sign-ins.jsonl"))

@@ -129,8 +129,8 @@ async def until_ready(node: RunningNode) -> None:
 async def test_database_that_goes_away_under_load(
     node: RunningNode, server: PostgresServer, way: str
 ) -> None:
-    """The database stops twice under load: the node answers 503 with Retry-After and is not ready.
-    It recovers by itself, and nothing is lost."""
+    """A node whose database stops twice under load answers 503 meanwhile and recovers without
+    losing a write."""
     load = Load(node)
     async with load.running() as session:
         for _ in range(2):

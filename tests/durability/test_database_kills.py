@@ -165,8 +165,8 @@ class Load:
 
 
 async def test_kills_of_a_node_with_databases(tmp_path: Path) -> None:
-    """SQ12: after any kill of the whole node or one worker, each database has every acknowledged
-    write and no partial one. The usage is the size of the files."""
+    """SQ12: after a kill of the node or a worker, each database has every acknowledged write and no
+    partial one."""
     chance = random.Random(KILLS)
     load = Load()
     for number in range(KILLS):

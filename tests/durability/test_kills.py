@@ -161,8 +161,7 @@ async def _until_writing(url: str) -> None:
 
 
 async def test_the_first_answer(tmp_path: Path) -> None:
-    """A restarted node answers as soon as it says that it listens, with its former contents. The
-    time until then is printed and not judged."""
+    """A restarted node answers with its former contents as soon as it reports that it listens."""
     with running_node(tmp_path, workers=1) as node:
         writer = Writer(0)
         async with new_session() as session:

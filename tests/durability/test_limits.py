@@ -113,8 +113,8 @@ async def test_a_full_store_starts_again(tmp_path: Path) -> None:
 
 
 async def test_a_secret_is_read_from_a_store_that_accepts_no_writes(tmp_path: Path) -> None:
-    """ST17: deep in the reserve writes are answered 507, but an owner reads secrets and revokes
-    grants. A stranger can write no value, delegation or network.
+    """ST17: a node deep in the reserve refuses writes with 507, but an owner can read secrets and
+    revoke grants.
 
     A stranger can then write nothing: neither a value, nor a delegation, nor a network.
     """

@@ -22,7 +22,7 @@ def _modules(package: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES)
 def test_each_package_imports_alone(package: str) -> None:
-    """An interpreter that imported nothing else imports every module of a package.
+    """Each module of a package can be imported by an interpreter that has imported nothing else.
 
     In which order modules are imported does not matter: none import each other in a circle
     (`test_layers.py`).

@@ -99,8 +99,8 @@ def write_wheel(folder: Path, name: str, files: dict[str, str]) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("changed", ["", "hatchling"])
 def test_the_action_installs_what_is_locked(tmp_path: Path, changed: str) -> None:
-    """The lock file of the action has the hash of every package that is installed, and of what
-    builds sealspace. A package with other contents is refused. Extras are left out."""
+    """The action's lock file has the hash of every installed package, and the installer refuses
+    other contents."""
     action, index, temporary = (tmp_path / name for name in ("action", "index", "temporary"))
     (action / "examples" / "deploy").mkdir(parents=True)
     for folder in (index, temporary):

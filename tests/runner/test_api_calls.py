@@ -166,7 +166,7 @@ async def test_formats_and_the_curl_of_the_first_page(stage: RunnerStage) -> Non
 
 
 async def test_refusals_by_status(stage: RunnerStage) -> None:
-    """RN89, RN96: each kind of refused call has its status and code."""
+    """RN89, RN96: each kind of refused call has the status and code in the table."""
     key, scoped = await shared_key(stage), await stage.key("trap")
     dear = await stage.key("echo", max_per_call=10**9)
     owner, nonce, secret = key.rsplit(":", 2)

@@ -46,7 +46,7 @@ LONG_S = 60
 
 @pytest_asyncio.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[RunnerStage]:
-    """A runner with two children, where runs are free."""
+    """A runner with two children and without prices."""
     async with AsyncExitStack() as stack:
         staged = await runner_stage(stack, tmp_path)
         await staged.publish("echo", ECHO)

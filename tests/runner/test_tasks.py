@@ -272,7 +272,7 @@ async def test_a_grant_for_another_version(
 
 
 async def test_no_secret_is_opened_before_the_run(stage: RunnerStage, requester: Party) -> None:
-    """TK5: making a task releases no key; its run releases one for each secret."""
+    """TK5: the run of a task, not its creation, releases a key for each secret."""
     version, app = await published(stage, "unopened")
     await requester.grant(version, FIRST, RESULT)
     await requester.done(app, secrets={"1": "my-key"})

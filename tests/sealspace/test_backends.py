@@ -158,8 +158,8 @@ async def refusal(looking: Awaitable[Seen], kind: type[SealspaceError]) -> Any:
 async def test_a_backend_that_was_seen_reads_what_it_was_granted(
     bench, site, look, pin, signed_by_wallet
 ) -> None:
-    """An owner fetches evidence from an address and grants to exactly this code. The backend gets
-    the grant and opens the secret (AT50 to AT53)."""
+    """An owner fetches a backend's evidence, grants a secret to exactly this code, and the backend
+    opens it (AT50 to AT53)."""
     owner, wallet = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     there = await site()
@@ -653,7 +653,7 @@ async def test_quotes_are_made_one_at_a_time(bench, stack) -> None:
 
 
 async def test_a_grant_for_another(bench, site, look) -> None:
-    """A grant to another DID is refused, whatever label it has (AT54)."""
+    """A backend refuses a grant to another DID, whatever label the grant has (AT54)."""
     owner, _ = await bench.owner()
     there, other = await site(), await site(seed=bytes(32))
     portable = await owner.backends.grant(await look(other.url))

@@ -91,8 +91,7 @@ async def test_further_spaces_are_signed_in_to(bench) -> None:
 
 
 async def test_a_manifest_decides_what_is_signed_for(bench) -> None:
-    """A sign-in by manifest has rights to the manifest's resources, and to no others of the
-    space."""
+    """A sign-in by manifest has rights to the manifest's resources only."""
     request = compose_manifests(
         [parse_manifest({"app_id": "com.example.notes", "name": "Notes"})],
         include_account_registry_permissions=False,

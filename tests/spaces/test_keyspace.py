@@ -75,8 +75,7 @@ TEXTS = st.text(max_size=600) | st.builds(
 
 @given(TEXTS)
 def test_value_keys_fit_and_keep_the_end_of_their_path(path: str) -> None:
-    """Any path has a key within the limit that contains the path's last 1 to 400 bytes. The rows
-    that lead to it have keys of another form."""
+    """Every path has a key within the limit, which contains the end of the path."""
     raw = path.encode("utf-8", "surrogatepass")
     *leading, key = path_keys(SPACE16, raw)
     assert key == value_key(SPACE16, path)

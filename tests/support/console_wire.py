@@ -1,4 +1,4 @@
-"""Scripts in a page or in node.js that use the console's modules and a wallet.
+"""Scripts for a page or node.js that use the console's modules and a wallet.
 
 Example:
     owner = in_page(page, "return (await signedIn()).owner.did")

@@ -87,8 +87,8 @@ async def agent_of(
     variables: Mapping[str, str] = {},
     options: Sequence[str] = (),
 ) -> AsyncIterator[Agent]:
-    """Connect an agent that works in the owner's current folder. Afterwards, check that neither its
-    messages nor the server's log contain the canary."""
+    """Connect an agent in the owner's current folder, and check afterwards that no message contains
+    the canary."""
     server = StdioServerParameters(
         command=owner.command[0],
         args=[*owner.command[1:], "mcp", *options],

@@ -1,4 +1,4 @@
-"""Revocation lists that several platform families share: the newest one applies to every quote."""
+"""Tests of revocation lists that several platform families share, of which the newest applies."""
 
 import json
 from datetime import UTC, datetime, timedelta

@@ -46,7 +46,7 @@ def test_each_attribute() -> None:
 
 @pytest.mark.parametrize("xfam", [0x602E7, 0x207, 0x600E7, 0x618E7, 0x642E7, 0x61AE7, 0x6DBE7, 0x3])
 def test_possible_xfam(xfam: int) -> None:
-    """Feature masks of genuine platforms pass."""
+    """The check accepts the feature masks of genuine platforms."""
     assert _passes(replace(REPORT, xfam=xfam.to_bytes(8, "little")))
 
 
@@ -57,7 +57,7 @@ def test_impossible_xfam(xfam: int) -> None:
 
 
 def test_module_of_another_signer() -> None:
-    """A TDX module with another signer than Intel, or with attributes, is refused."""
+    """A quote is refused if its TDX module has another signer than Intel, or attributes."""
     assert not _passes(replace(REPORT, mr_signer_seam=bytes(47) + b"\x01"))
     assert not _passes(replace(REPORT, seam_attributes=bytes(7) + b"\x01"))
 
@@ -66,7 +66,7 @@ def test_module_of_another_signer() -> None:
     ("offset", "allowed"), [(0, True), (80, True), (81, False), (136, False), (137, True)]
 )
 def test_service_domain_at_launch(offset: int, allowed: bool) -> None:
-    """A service domain's hash or attributes at launch are refused; adjacent bytes are ignored."""
+    """A quote is refused if a service domain's hash or attributes were set at launch."""
     extension = bytearray(237)
     extension[offset] = 1
     assert allowed == _passes(replace(REPORT, extension=bytes(extension)))

@@ -321,8 +321,8 @@ def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: 
 
 @needs_postgres()
 def test_a_backup_into_a_database(used: Path, run: Run, parts: Parts, tmp_path: Path) -> None:
-    """Rows go into an empty database and large values into the folder; a refusal leaves nothing
-    (BK4 to BK6). The hosting mode has to be stated there too (ST17)."""
+    """A backup restores rows into an empty database and large values into the folder (BK4 to BK6,
+    ST17)."""
     url, data = postgres_server().new_database(), tmp_path / "restored"
     file = forged(parts, tmp_path / "backup", folder=str(used))
     there = ("--data", data, "--store", url)

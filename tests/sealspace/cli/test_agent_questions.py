@@ -25,8 +25,7 @@ def owner(forking_owner: Owner) -> Owner:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
-    """AG5: the person is asked about a command that is not listed. The question has every member,
-    with control characters escaped. A yes counts once."""
+    """AG5: the person sees the whole command before it runs, with control characters escaped."""
     await owner.store_secrets(API_KEY=CANARY)
     person = Person([YES, YES])
     script = "echo $API_KEY\u202e\x1b[2K\rharmless <!-- not shown --> [ls](evil)"
@@ -50,8 +49,8 @@ async def test_AG5_the_person_sees_what_runs(owner: Owner, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_AG5_no_is_no(owner: Owner, mode: str) -> None:
-    """AG5: without a yes nothing runs, and the same question is not asked again. A host that
-    accepts for its person, without the person's answer, allows nothing."""
+    """AG5: a command runs only after the person's own yes, and a refused question is not
+    repeated."""
     await owner.store_secrets(API_KEY=CANARY)
     answers = [NO, ElicitResult(action="cancel")]
     contents: tuple[Any, ...] = ({"allow": False}, {"allow": "perhaps"}, {})

@@ -250,8 +250,7 @@ def test_help_is_there_for_what_can_run(environments: dict[str, Environment], pl
 async def test_each_command_of_the_base_install(
     environments: dict[str, Environment], tmp_path: Path
 ) -> None:
-    """Signing in, storing secrets and revoking grants work without an extra. Every other command
-    names the extra that it needs."""
+    """Each command works without an extra or names the extra that it needs."""
     config = Config(http=Http(port=0, drain_s=0), store=Store(data=str(tmp_path / "data")))
     (tmp_path / "audit.jsonl").touch()
     (tmp_path / "program.wasm").write_bytes(b"\0asm\x01\0\0\0")

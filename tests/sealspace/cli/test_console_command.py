@@ -114,7 +114,7 @@ async def test_a_browser_s_key_acts_as_the_owner(desk: OwnerDesk, run: Run) -> N
 
 
 async def test_LP7_no_is_the_default(desk: OwnerDesk, run: Run) -> None:
-    """Without a yes nothing is signed, and the page says that the command ended."""
+    """Without a yes the command signs nothing, and the page says that the command ended."""
     await desk.log_in()
     for answer in ("n\n", "\n"):
         ran, tab = await run(answer=answer)

@@ -1,4 +1,4 @@
-"""The grammar of the command line: options that every command accepts, and errors of usage."""
+"""Tests of the command line's grammar: shared options and usage errors."""
 
 import io
 import os

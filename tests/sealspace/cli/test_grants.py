@@ -137,8 +137,7 @@ async def test_a_grant_on_standard_output(desk: Desk) -> None:
 
 
 async def test_who_may_open_a_secret(desk: Desk) -> None:
-    """A grant is listed with facts that the node does not report. Revoking it revokes all grants
-    that open the same, or it alone with --only."""
+    """The command lists a grant with facts that the node does not report."""
     await desk.log_in()
     _, did = await second_person(desk)
     assert (await desk.run("secret", "put", "API_KEY", given="open sesame")).status == 0
@@ -401,8 +400,8 @@ async def test_a_grant_made_ahead_of_time(desk: Desk) -> None:
 
 
 async def test_where_secrets_are_shared(desk: Desk) -> None:
-    """The help of each similar command says for whom it is, and which command shares a secret with
-    a person."""
+    """The help of each similar command names its recipients and the command that shares with a
+    person."""
     for noun in (("secret",), ("grant", "create")):
         ran = await desk.run(*noun, "--help", home=False)
         said = " ".join(ran.out.split())

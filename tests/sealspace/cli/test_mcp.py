@@ -42,8 +42,7 @@ async def test_AG2_three_tools(owner: Owner) -> None:
 
 
 async def test_AG3_listed_commands_run(owner: Owner) -> None:
-    """AG3, AG7: a listed command runs without a question, and its output is masked in the forms
-    that `sealspace run` masks. The exit status is part of the answer."""
+    """AG3, AG7: a listed command runs without a question, and its output is masked."""
     await owner.store_secrets(API_KEY=CANARY)
     script = 'echo "$API_KEY"; printf %s "$API_KEY" | base64; printf %s "$API_KEY" | od -An -tx1 |'
     script += " tr -d ' \\n'; echo; echo bad >&2; exit 3 #" + "long" * 100
@@ -93,15 +92,14 @@ async def test_AG3_what_is_not_exactly_listed_is_refused(owner: Owner) -> None:
     ids=str,
 )
 def test_AG3_malformed_commands(wanted: dict[str, Any]) -> None:
-    """AG3: programs and folders are absolute paths; unknown members are errors."""
+    """AG3: a listed command with a relative path or an unknown member is refused."""
     Command.model_validate(LISTED)
     with pytest.raises(ValidationError):
         Command.model_validate({**LISTED, **wanted})
 
 
 async def test_AG4_the_environment_is_minimal(owner: Owner) -> None:
-    """AG4: a command gets HOME, PATH and LANG, and the secrets. It gets no variable of the agent's
-    host, and neither a terminal nor input."""
+    """AG4: a command gets only HOME, PATH, LANG and the secrets in its environment."""
     await owner.store_secrets(API_KEY=CANARY)
     listed = ["-c", "env | cut -d= -f1 | sort; pwd; cat"]
     allow(owner, commands=[{**LISTED, "arguments": listed}])
@@ -160,8 +158,8 @@ async def test_AG4_edited_project_files_gain_nothing(owner: Owner) -> None:
 
 
 async def test_AG4_files_relative_to_another_argument(owner: Owner, private_folder: Path) -> None:
-    """AG4: the person is asked about a listed command that names the project relative to a folder
-    in another argument. Other listed commands run."""
+    """AG4: the person is asked about a listed command that names the project relative to another
+    argument."""
     await owner.store_secrets(API_KEY=CANARY)
     parent = str(private_folder)
     project, stolen = private_folder / "shop", owner.folder / "stolen"
@@ -281,8 +279,8 @@ async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
 
 
 async def test_AG6_other_requests_are_asked(owner: Owner) -> None:
-    """AG6: the person is asked about another host, port, header, prefix, method or secret than
-    those listed. The question has the whole request."""
+    """AG6: the person is asked about a request that differs from the listed ones, and sees all of
+    it."""
     await owner.store_secrets(API_KEY=CANARY, OTHER=CANARY)
     async with https_service(owner.folder, "api.test") as service:
         host = f"api.test:{service.port}"

@@ -25,8 +25,8 @@ from sealspace.wire.portable import decode_portable
 
 
 async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:
-    """After a login, a secret and a grant the approved backend reads. Another one is refused, and
-    so is the first one after its withdrawal."""
+    """An approved backend reads a granted secret, until its code is withdrawn; other backends are
+    refused."""
     good, evil = await desk.backend(), await desk.backend(EVIL, seed=2)
     await desk.log_in()
     assert (await desk.run("secret", "put", "API_KEY", given=SECRET + "\n")).status == 0

@@ -187,8 +187,7 @@ def test_CL3_fuzz(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None
 
 
 async def test_CL3_a_command_gets_what_the_project_names(owner: Owner) -> None:
-    """CL3: of five secrets the command gets the two that the file names, one of them renamed;
-    `--only` narrows this, and `--no-project` ignores the file."""
+    """CL3: the command gets only the secrets that the project file names, under their new names."""
     await owner.store_secrets(**{name: f"the value of {name}" for name in SECRETS})
     path = written(owner.here, PROJECT)
     shows = ("run", "--no-masking")
@@ -254,8 +253,7 @@ async def test_CL3_names_that_direct_programs(owner: Owner) -> None:
 
 @pytest.mark.parametrize("member", ["node", "owner"])
 async def test_CL4_another_login_needs_confirmation(owner: Owner, member: str) -> None:
-    """CL4: a file for another node or owner is refused without a terminal; on a terminal the user
-    is asked, and then the secrets of the user's own login are passed."""
+    """CL4: a project file for another node or owner is used only after the user confirms it."""
     await owner.store_secrets(API_KEY="the value")
     other = {"node": "https://node.example", "owner": "did:key:z6Mk"}[member]
     written(owner.here, f'{member} = "{other}"\nsecrets = ["API_KEY"]')

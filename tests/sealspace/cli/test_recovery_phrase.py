@@ -52,7 +52,8 @@ def test_a_wrong_phrase_is_rejected_without_repeating_it(typed: str) -> None:
 
 
 async def test_the_owner_of_a_phrase_uses_every_command(desk: Desk, tmp_path: Path) -> None:
-    """Secrets, grants, networks, spaces and sessions work without a wallet."""
+    """The owner of a phrase can use secrets, grants, networks, spaces and sessions without a
+    wallet."""
     await _log_in(desk, "--space", "notes")
     for words, given in (
         (("whoami",), ""),
@@ -92,7 +93,7 @@ async def test_the_owner_of_a_phrase_uses_every_command(desk: Desk, tmp_path: Pa
 
 
 async def test_the_owner_of_a_phrase_reads_its_secrets(desk: Desk) -> None:
-    """The node opens a secret for the phrase's key in person, although it asks others for proof."""
+    """The node opens a secret for the phrase's owner in person, without evidence."""
     await _log_in(desk)
     await desk.run("secret", "put", "API_KEY", given=SECRET)
     got = await desk.run("secret", "get", "API_KEY")

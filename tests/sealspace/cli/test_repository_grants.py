@@ -152,8 +152,7 @@ async def test_a_grant_is_renewed(person: RepositoryOwner) -> None:
 
 
 async def test_a_repository_with_the_name_of_another(person: RepositoryOwner) -> None:
-    """PV11: a repository that took over the name gets nothing until the old grants are revoked.
-    With `--all` the other grants are refreshed."""
+    """PV11: a repository that took over a name gets nothing until the old grants are revoked."""
     desk = person.desk
     await person.publish(FIRST)
     other = "github.com/alice/other"
@@ -276,7 +275,7 @@ REUSABLE = {"workflow": OTHER_WORKFLOW, "config": f"{WORKFLOW}@{REF}"}
     ],
 )
 async def test_bad_bundles(person: RepositoryOwner, claim: str, more: dict[str, Any]) -> None:
-    """PV1 to PV10: a bundle that proves nothing is not published, and opens nothing."""
+    """PV1 to PV10: a version whose bundle is invalid is not published and gets no secret."""
     program, bundle, sha256 = person.built(FIRST, **more)
     publish = ("project", "publish", "digest", program)
     ran = await person.desk.run(*publish, "--provenance", bundle, *person.root)

@@ -475,8 +475,8 @@ async def test_grants_for_others_follow_the_developer(
 async def test_secrets_that_the_runner_makes(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN140 to RN149: one command generates secrets, another grants them, and only the program sees
-    them. Values cannot be put under their names."""
+    """RN140 to RN149: the commands generate secrets and grant them to a program that alone can read
+    them."""
     owner = await with_secret(desk)
     approved = tmp_path / "approved.json"
     approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)

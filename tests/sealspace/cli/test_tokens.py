@@ -67,7 +67,7 @@ async def test_the_line_is_the_only_output(desk: OwnerDesk) -> None:
 
 
 async def test_a_token_as_json(desk: OwnerDesk) -> None:
-    """With --json the line is a member of a document."""
+    """With --json the command prints a document that contains the token's line."""
     made = json.loads((await desk.run("token", "create", "deploy", *OF_CI, "--json")).out)
     token = token_of(read_token(made.pop("token")))
     assert token is not None and made.pop("expiresAt")

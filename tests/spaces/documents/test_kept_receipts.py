@@ -31,8 +31,7 @@ NETWORKS = tuple(parse_network_id(text) for text in OWNERS)
 async def write(
     store: Store, network: NetworkId, text: bytes, at: float, entropy: CountingEntropy
 ) -> None:
-    """Write a receipt as a release does, and the documents that it refers to; one contains its own
-    text."""
+    """Write a receipt as a release does, with the documents that it names."""
     puts = (
         receipt_put(network, text, at=at, entropy=entropy),
         *cited_document_puts(b"of " + text, now=at),

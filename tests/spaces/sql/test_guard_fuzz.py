@@ -66,8 +66,7 @@ def run(connection: Connection, sql: str, rights: frozenset[str], *, writes: boo
 
 @pytest.mark.slow
 def test_no_statement_leaves_its_database(tmp_path: Path) -> None:
-    """SQ8, SQ9, SQ10: no file is opened, no right exceeded and no setting changed, whatever the
-    statement; every failure is a typed error."""
+    """SQ8, SQ9, SQ10: no random statement opens a file, exceeds its rights or changes a setting."""
     folder = tmp_path / "database"
     folder.mkdir()
     canary, out = tmp_path / "canary.db", tmp_path / "out.db"

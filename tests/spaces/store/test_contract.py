@@ -422,8 +422,7 @@ async def test_large_rows_come_back_whole(store: Store) -> None:
 
 
 async def test_row_leads_to_another(store: Store) -> None:
-    """A read can follow rows: a prefix and a row's value make the key of the next row. That row is
-    returned with its stamp, also as a tombstone."""
+    """A read can follow a row whose value, with a prefix, is the key of another row."""
     await put(
         store,
         (b"I1", b"x"),

@@ -1,4 +1,4 @@
-"""Conversion of errors to answers, on both surfaces."""
+"""Tests of the conversion of errors to answers, on both surfaces."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Random statements over HTTP, which stay inside the database and inside their rights.
+"""Fuzz tests of statements over HTTP, which stay inside their database and their rights.
 
 `SQL_HTTP_FUZZ=20000` sets the number of statements; `make fuzz` does. Unlike
 `spaces/sql/test_guard_fuzz.py`, this test depends on no module that runs statements, only on the

@@ -34,7 +34,7 @@ async def test_a_batch_is_one_transaction(owner: Databases) -> None:
 
 
 async def test_a_missing_database_is_empty_and_stays_missing(owner: Databases) -> None:
-    """Reads and failed writes create nothing (SQ2)."""
+    """A read of a missing database, or a failed write, does not create the database (SQ2)."""
     assert await owner.query("SELECT count(*) FROM sqlite_schema") == [[0]]
     await owner.refused("INSERT INTO nosuch VALUES (1)")
     assert not (owner.node.services.config.data / "sql").exists()

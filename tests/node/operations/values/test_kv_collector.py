@@ -68,7 +68,7 @@ async def meanwhile(
 
 
 async def still_there(held: tuple[Owner, HeldStore], reply: Reply, path: str, body: bytes) -> None:
-    """Check that an acknowledged value exists now, and after days of housekeeping."""
+    """Check that an acknowledged value exists now and after several days of housekeeping."""
     owner, _ = held
     assert reply.status == 200
     for days in (0, 3):

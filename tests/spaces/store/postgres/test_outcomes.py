@@ -28,7 +28,7 @@ OTHER = Commit(puts=(Put(b"Kb", b"1"),))
 
 
 def state(code: str) -> asyncpg.PostgresError:
-    """Return an error that a server sent."""
+    """Return an error of the database server with the given state."""
     return asyncpg.PostgresError.new({"C": code, "M": "-"})
 
 
