@@ -37,7 +37,7 @@ class Pair:
 
     @contextmanager
     def at(self, end: End) -> Iterator[Stage]:
-        """Send requests to one end only while the block runs; it needs new connections."""
+        """Send requests over new connections to one end only, while the block runs."""
         stage = self.stages[end]
         if self.store_url is not None:
             yield stage

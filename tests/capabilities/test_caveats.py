@@ -18,7 +18,8 @@ A = caveats_of([{"a": 1}])
 
 
 def test_T2_stored_form():
-    """A list with one empty object means no caveat; other lists become a map by index."""
+    """A caveat list with one empty object is stored as no caveat, and other lists as a map by
+    index."""
     assert caveats_of([{}]) == {}
     assert caveats_of([{"a": 1}, {"b": 2}]) == {"0": {"a": 1}, "1": {"b": 2}}
     assert caveats_of([{}, {}]) == {"0": {}, "1": {}}

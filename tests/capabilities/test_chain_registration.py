@@ -485,7 +485,7 @@ def test_parents_are_given_for_each_proof(world, root):
     ],
 )
 def test_3_8_policy_objects_are_no_ordinary_grants(world, facts, text):
-    """A delegation whose sole fact is a policy root or session is refused; other facts pass."""
+    """A delegation is refused if its only fact is a policy root or session."""
     header = ucan(SESSION, BOB.did, {f"{SESSION_SPACE}/kv": GET}, fct=facts)
     if text is None:
         world.register(header)

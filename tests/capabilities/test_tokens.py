@@ -36,7 +36,7 @@ def target_urn(cid: str = TARGET) -> dict[str, list[str]]:
 
 
 def test_E2_E4_a_dot_decides_the_format():
-    """A text with a dot is a UCAN, any other a CACAO; an invocation is always a UCAN."""
+    """A text with a dot is parsed as a UCAN, and any other text as a CACAO."""
     wallet = cacao({})
     assert parse_delegation(wallet).form == "cacao"
     assert parse_delegation(ucan(SESSION, BOB.did, {})).form == "ucan"
@@ -152,7 +152,7 @@ def test_counts_are_bounded():
 
 
 def test_E8_proofs_are_looked_up_by_hash():
-    """Any multibase and codec cites the same delegation; another hash matches nothing."""
+    """A proof is found by its hash, in any multibase and codec."""
     cid = parse_cid(TARGET)
     other_hash = Cid(cid.codec, 0x12, cid.digest).text()
     token = ucan(
@@ -315,7 +315,7 @@ def test_V4_Q8_target_is_never_guessed(att):
 
 
 def test_V3_target_of_a_wallets_message():
-    """The target of a wallet's revocation is its URI `ucan:<cid>`; it has no proofs."""
+    """The target of a wallet's revocation is the CID in its URI `ucan:<cid>`."""
     revocation = verify_revocation(parse_revocation(cacao(None, uri=f"ucan:{TARGET}")))
     assert OWNER.did == revocation.revoker
     assert revocation.targets[0].text == TARGET

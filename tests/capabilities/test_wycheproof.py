@@ -44,7 +44,7 @@ def test_ed25519(record_property):
 
 @pytest.mark.shared
 def test_secp256k1_recovery(record_property):
-    """A valid low-s signature recovers the key's address; an invalid one never does."""
+    """A valid low-s signature recovers the key's address, and an invalid signature never does."""
     count = 0
     for group, case in cases("ecdsa_secp256k1_sha256_p1363_test.json"):
         key = bytes.fromhex(group["publicKey"]["uncompressed"])

@@ -28,7 +28,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class OtherHeaders:
-    """The recorded headers with those of a prefix replaced; the rest is as recorded."""
+    """The recorded headers, of which those with a prefix are replaced."""
 
     reason: str
     without: str = ""

@@ -94,7 +94,8 @@ async def test_recorded_releases_pass_the_gate(scenario: str, default_nodes: Rep
 
 
 async def departures(node: ReplayNode, scenario: str) -> Mapping[str, int]:
-    """Replay a scenario and count its differences by reason; one without a reason fails."""
+    """Replay a scenario and count its differences by reason; fail for a difference without a
+    reason."""
     exchanges = load_scenario(scenario)
     names = _token_names(exchanges)
     first_answers: dict[str, Answer] = {}

@@ -79,7 +79,7 @@ def is_in_person(token: Token, others: Sequence[Token] = (), *, now: float | Non
 
 
 def test_recorded_tokens_are_in_person_as_their_kind_says() -> None:
-    """Sign-ins and later grants to their session are in person; other tokens are not."""
+    """Sign-ins and later grants to their session key are in person, and other tokens are not."""
     tokens = recorded()
     found = Counter[tuple[str, bool]]()
     for token in tokens:

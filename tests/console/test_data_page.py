@@ -108,8 +108,8 @@ def test_files_go_up_and_come_down(
 def test_another_space_needs_the_wallet(
     data: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
 ) -> None:
-    """The page says that the session has no right to a space. One signature adds that right, and no
-    other."""
+    """One signature gives the session the right to another space, after the page named the missing
+    right."""
 
     async def made() -> None:
         async with Client(node.url) as client:

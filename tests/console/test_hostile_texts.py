@@ -58,7 +58,7 @@ PLACES = (
 
 @pytest.fixture
 def hostile(console: ConsolePage, browser: Browser) -> Iterator[ConsolePage]:
-    """The console with a canary function that injected script would call; it must not be called."""
+    """The console, with a function that injected script would call and that fails the test."""
     canary = "window.canary = () => { window.__sang = true; };"
     with browser.entered(console.run(console.tab.add_init_script(canary))):
         yield console

@@ -114,7 +114,7 @@ def test_a_backend_reads_what_was_approved(
     platform: SimulatedPlatform,
     folder: Path,
 ) -> None:
-    """A backend with approved code reads one of two secrets; the other is refused."""
+    """A backend with approved code reads the approved one of two secrets."""
     wary.sign_in()
     add(wary, "API_KEY", "open sesame")
     add(wary, "DB_PASSWORD", "keep out")

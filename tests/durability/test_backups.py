@@ -86,8 +86,7 @@ def admin(capsys: pytest.CaptureFixture[str]) -> Iterator[Admin]:
 
 
 def test_the_secret_in_a_backup(used: Path, tmp_path: Path, admin: Admin) -> None:
-    """A backup contains the root secret on request, encrypted. It is restored with the passphrase
-    alone, or left out (BK8)."""
+    """A backup contains the encrypted root secret on request, which its passphrase opens (BK8)."""
     file, passphrase, wrong = tmp_path / "backup", tmp_path / "passphrase", tmp_path / "wrong"
     secret, unusable = (used / "secret").read_bytes(), EXIT_STATUS["secret-unusable"]
     with_secret = ("backup", file, "--data", used, "--with-secret")

@@ -45,7 +45,7 @@ def test_entries(text: str) -> None:
     ],
 )
 def test_what_is_accepted(provider: str | None, accepted: tuple[str, ...], answer: bool) -> None:
-    """A kind accepts every id, an id only itself; an application without a provider is refused."""
+    """A provider's kind accepts every id, and a kind with an id accepts that id only."""
     assert is_accepted(provider, accepted) is answer
 
 

@@ -216,7 +216,8 @@ def test_a_changed_file_and_a_changed_record_are_refused(release: Release) -> No
 
 
 def test_files_of_a_release(release: Release) -> None:
-    """A file is verified by its own hash; another file, repository or tag is refused."""
+    """The command verifies a release's file by its hash, and refuses another file, repository or
+    tag."""
     wheel = release.wheel.read_bytes()
     options = release.bundle(wheel)
     assert main(["version", str(release.wheel), *options, *ORIGIN]) == 0

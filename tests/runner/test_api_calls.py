@@ -537,7 +537,8 @@ async def test_credits_that_are_refused(stage: RunnerStage, credit: dict[str, An
 
 
 async def test_the_operator_s_socket(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN95: a repeated reference credits once; another use of the reference is refused."""
+    """RN95: a credit with a used reference changes nothing, and one that differs from the first is
+    refused."""
     credit: dict[str, Any] = {"owner": "0x" + "1" * 40, "amount": 5, "reference": "one"}
     for _ in range(2):
         assert (await ask_operator(stage.runner_folder, credit))["balance"] == "5"
@@ -596,7 +597,7 @@ async def test_what_pages_may_call(stage: RunnerStage) -> None:
 
 
 async def test_pages_of_origins_that_the_operator_names(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN235: a page of a named origin calls with a key, and sees refusals; other pages do not."""
+    """RN235: only pages of origins that the operator names can call with a key."""
     app, local = "https://app.example", "http://localhost:3000"
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", origins=(app, local))

@@ -86,7 +86,7 @@ async def test_an_account_that_nobody_credited(tmp_path: Path) -> None:
 
 
 async def test_credits(tmp_path: Path) -> None:
-    """RN95: a reference credits once, also after a restart; another use of it is refused."""
+    """RN95: a reference credits an account once, also after a restart."""
     for _ in range(2):
         async with opened(tmp_path / "journal") as ledger:
             assert (await ledger.credit("alice", 5, reference="r")).balance == 5

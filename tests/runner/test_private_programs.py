@@ -62,7 +62,8 @@ def code(answered: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 async def test_a_shared_program_runs_and_no_other(stage: RunnerStage, tmp_path: Path) -> None:
-    """RN152: a shared project runs, also after a restart; other projects stay unknown."""
+    """RN152: a runner runs a private project that was shared with it, and no other one of the
+    developer."""
     await published(stage, "shared", distinct("shared"))
     await published(stage, "kept", distinct("kept"))
     assert code(await stage.call("shared")) == (404, "program-unknown")

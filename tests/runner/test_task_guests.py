@@ -165,7 +165,7 @@ async def test_limits_of_a_task(
 
 
 async def test_a_task_has_a_process_of_its_own(executor: Executor, tmp_path: Path) -> None:
-    """TG2: a task gets an unused process, which ends with it; other runs have no files."""
+    """TG2: each task gets an unused process, which ends with the task."""
     await run_guest(executor, guest("count"))
     kept = children(kind="_run_child")
     await performed(executor, tmp_path, FILERS[0], "task")
@@ -273,7 +273,8 @@ def memory() -> Iterator[Path]:
 
 
 async def test_a_runner_that_is_killed(memory: Path) -> None:
-    """TG9: the folders of a killed runner are removed at the next start; those of others stay."""
+    """TG9: a runner's start removes the task folders of a killed runner, but not those of a running
+    one."""
     with ran_apart('asyncio.run(run("wait"))', memory) as runner:
         started = runner.stdout.readline().split()
         assert "started" == started[0]

@@ -191,7 +191,8 @@ async def test_a_grant_has_to_name_the_project(stage: RunnerStage, user: User) -
 
 
 async def test_the_developer_s_scope_and_a_followed_project(stage: RunnerStage) -> None:
-    """RN212: the manifest names the developer's profile; one owner may have both parts."""
+    """RN212: the manifest names the developer's profile, also if developer and caller are one
+    owner."""
     own = DeveloperSecrets("own", ("API_KEY",))
     program = await published(stage, "scoped", ProgramManifest(secrets=("TOKEN",), developer=own))
     assert program.project is not None

@@ -273,7 +273,7 @@ async def test_a_value_is_not_read_beyond_its_bound(bench) -> None:
 
 @pytest.mark.parametrize("key", ["a b", "ä", "a?b", "a#b", "%", "a/../b", "%41"])
 async def test_keys_that_no_uri_holds_are_refused_here(bench, key: str) -> None:
-    """A key is the raw path of a URI. It is not encoded, so other characters are refused."""
+    """The client refuses a key with characters that a URI's path cannot contain."""
     client = await bench.client()
     client.use(key_session(SEED))
     with pytest.raises(InvalidInput):

@@ -45,8 +45,7 @@ def assert_nothing_left(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_step_of_the_demo_holds(tmp_path: Path) -> None:
-    """The demo ends with status 0 and all steps as recorded. It shows no secret and leaves no file
-    or process."""
+    """The demo ends with status 0, with all steps as recorded and no file or process left."""
     with demo_in(tmp_path) as process:
         said, complained = process.communicate(timeout=120)
     assert (process.returncode, complained) == (0, ""), said

@@ -107,7 +107,7 @@ def on_disk(machine: Machine) -> int:
 
 
 async def test_a_restart_needs_no_owner(machine: Machine, owner: Client) -> None:
-    """The new process has the same DID and a new receiver key. It attests once for all concurrent
+    """A restarted backend has the same DID and a new receiver key, and attests once for all
     reads."""
     before = await machine.start()
     await before.accept(await granted(owner, before))
@@ -205,8 +205,7 @@ async def test_a_copied_folder(machine: Machine, owner: Client, tmp_path: Path) 
 
 
 async def test_evidence_that_ended_at_the_node(machine: Machine, owner: Client, bench) -> None:
-    """A backend whose clock is behind uses evidence that the node no longer has. It then attests
-    again and reads."""
+    """A backend whose evidence has expired at the node attests again and reads."""
     behind = FixedClock(bench.clock.now())
     backend = await machine.start(clock=behind)
     await backend.accept(await granted(owner, backend))

@@ -84,8 +84,7 @@ async def test_an_honest_answer_is_believed(scene: Scene) -> None:
 
 
 async def test_a_body_that_is_not_of_its_version(scene: Scene) -> None:
-    """A body that was changed on its way is refused, alone or in a batch. One without a digest is
-    accepted (J16)."""
+    """A client refuses a body that does not match its digest, alone or in a batch (J16)."""
 
     def twist(answer: Answer) -> None:
         if answer.path == "/invoke":
@@ -325,8 +324,7 @@ async def test_a_policy_that_is_none(scene: Scene, members: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("value", ["\ud800", "x" * 2_000_000])
 async def test_what_cannot_be_a_secret_is_not_sent(scene: Scene, value: str) -> None:
-    """A secret is a Unicode text of limited length. Other values are refused, and the former one
-    stays."""
+    """The client refuses to store a value that is not a Unicode text of limited length."""
     with pytest.raises(InvalidInput):
         await scene.client.secrets().put("API_KEY", value)
     assert await scene.owner.secrets().get("API_KEY") == "value"

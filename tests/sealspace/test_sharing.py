@@ -510,7 +510,7 @@ async def test_SH4_a_node_that_gives_another_descriptor(bench, alice: Person, bo
 
 
 async def test_SH7_a_member_who_joins_and_leaves(bench, alice: Person, bob: Person) -> None:
-    """A new member gets all that the team has; one who left gets nothing, also no new value."""
+    """SH7: a new member gets all secrets of the team, and a former member gets no new value."""
     carol = await person(bench)
     await alice.shares(bob, team="ops")
     await alice.shares(bob, "API_KEY", "ci/TOKEN", team="ops")

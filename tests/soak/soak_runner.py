@@ -236,7 +236,8 @@ class Load:
             assert program != "hanging" or answer["status"] == "failed", answer
 
     async def final(self, job: str, key: str) -> dict[str, Any]:
-        """Return the answer of an asynchronous call; one that was reported is never lost."""
+        """Return the answer of an asynchronous call, which must not be lost once it was
+        reported."""
         async with asyncio.timeout(600):
             while True:
                 with suppress(*_GONE):

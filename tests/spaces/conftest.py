@@ -81,8 +81,7 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def one_engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine for tests of code above the contract. One kind is enough for these: that of the
-    run."""
+    """The run's engine, for tests of code above the contract."""
     kind = on_postgres if is_on_postgresql() else embedded
     with kind(tmp_path / "data") as opened:
         yield opened

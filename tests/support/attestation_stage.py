@@ -67,7 +67,7 @@ async def staying(
     fetching: Collateral = Collateral(),  # noqa: B008  # settings are frozen
     **release: object,
 ) -> AsyncIterator[Here]:
-    """Run a node on a folder until the block ends. It can be run on the same folder again.
+    """Run a node until the block ends, on a folder that can be used again.
 
     Args:
         folder: where root certificate, collateral and data go.

@@ -124,8 +124,7 @@ class ConsolePage:
         return self._browser.run(awaited)
 
     def listen(self, event: str, listener: Callable[[Any], None]) -> None:
-        """Call a function at each event of the tab. It is registered on the driver's loop, as the
-        driver requires."""
+        """Call a function at each event of the tab."""
 
         async def add() -> None:
             self.tab.on(event, listener)  # type: ignore[call-overload]  # one of its literals

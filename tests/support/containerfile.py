@@ -1,4 +1,4 @@
-"""A parser for Containerfiles. It supports enough of the format to check and replay ours.
+"""A parser for the parts of Containerfiles that our own files use.
 
 Example:
     for instruction in read_containerfile(path):

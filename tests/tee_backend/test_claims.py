@@ -109,7 +109,7 @@ def test_another_reading(path: str, value: object) -> None:
 
 
 def test_texts_are_mapped() -> None:
-    """Known texts have their code, the cause before the step; an unknown text is refused too."""
+    """Each known error text of the library has its code, and an unknown text is refused."""
     texts = {
         "Verification failed: Failed to verify certificate chain\n\nCaused by:\n    CertRevoked": (
             "revoked"

@@ -213,8 +213,8 @@ def test_entries_that_nobody_can_recompute(entry: dict[str, Any]) -> None:
 
 
 def test_a_colon_would_make_two_entries_one() -> None:
-    """In version 1, a name with a colon would give two different entries one digest; it is
-    refused."""
+    """A version 1 entry with a colon in its name is refused, because its digest would be
+    ambiguous."""
     assert event_digest("a:b", b"c") == event_digest("a", b"b:c")
     assert event_digest("a:b", b"c", version=2) != event_digest("a", b"b:c", version=2)
 

@@ -250,8 +250,7 @@ async def test_an_answer_that_is_not_read(
     ],
 )
 def test_connections_of_one_client(addresses: list[str], taken: list[bool]) -> None:
-    """RN155: the connections of one address or IPv6 network are limited; those of loopback are
-    not."""
+    """RN155: the connections of one address or IPv6 network are limited, except on loopback."""
     bounds = ConnectionBounds(ConnectionLimits(connections_per_client=2, max_connections=5))
     take: Callable[[str], bool] = bounds.take
     assert taken == [take(address) for address in addresses]

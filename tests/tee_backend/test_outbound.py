@@ -448,7 +448,7 @@ async def test_bodies_are_bounded(runner: Executor, service: Service, name: str)
 
 @pytest.mark.parametrize("name", FETCHERS)
 async def test_requests_of_a_run_are_counted(runner: Executor, service: Service, name: str) -> None:
-    """RN109: requests over the limit of a run are refused; the next run starts anew."""
+    """RN109: requests over the limit of a run are refused, and each run has its own limit."""
     for _ in range(2):
         assert "200" == await said(runner, f"TIMES 3 GET {service.url('/echo')}", name=name)
     assert "RequestsExhausted" == await said(

@@ -18,7 +18,7 @@ from tee_backend.evidence.simulated import PlatformFolderError, measurements_of
 def test_a_seed_is_a_platform(
     machine: SimulatedPlatform, code: Measurements, quote: bytes, document: bytes
 ) -> None:
-    """The same seed gives the same root, quotes and collateral; another seed gives others."""
+    """The same seed gives the same root, quotes and collateral."""
     again = SimulatedPlatform.from_seed(b"the platform of the tests")
     assert machine.root_der == again.root_der
     assert machine.root_pem == again.root_pem

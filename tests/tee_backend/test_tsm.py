@@ -120,8 +120,7 @@ def test_a_quote_for_another_client(
 
 
 def test_no_interface(tmp_path: Path) -> None:
-    """Without the kernel's interface the source is unavailable; an ordinary folder is left
-    unchanged."""
+    """Without the kernel's interface, the source is unavailable and changes no folder."""
     with pytest.raises(SourceUnavailable):
         TsmSource(tmp_path / "absent").quote(DATA)
     _refused(TsmSource(tmp_path), tmp_path, SourceUnavailable)

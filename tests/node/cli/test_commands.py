@@ -197,8 +197,7 @@ def test_release_set(
 
 
 def test_release_set_names_key_providers(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Key providers can be named or removed; an invalid one or a contradiction changes nothing
-    (RL16)."""
+    """The command sets or removes key providers, and an invalid provider changes nothing (RL16)."""
 
     def reported(*options: str) -> object:
         assert main(["admin", "release", "set", "--data", str(data), *options]) == 0
@@ -339,7 +338,8 @@ def test_serve_options_are_settings() -> None:
 
 
 def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A space's own limit can be set and cleared; an invalid space or size changes nothing."""
+    """The command sets or clears a space's own limit, and an invalid space or size changes
+    nothing."""
     space = "tinycloud:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266:notes"
     folder = ("--data", str(data))
 

@@ -215,7 +215,7 @@ async def test_options_without_the_demand(
 
 
 async def test_a_profile_that_cannot_be_read_demands_something(desk: Desk) -> None:
-    """An unreadable requirement refuses every command; it is not treated as absent."""
+    """An owner's command fails if the stored requirement of evidence cannot be read."""
     assert await desk.log_in(*desk.approved()) == 0
     path = desk.home / "profile.json"
     value = json.loads(path.read_text())
@@ -245,7 +245,7 @@ CODE = Policy(measurements=(IMAGE,))
     ],
 )
 def test_what_is_remembered(policy: NodePolicy) -> None:
-    """A stored requirement is read back unchanged; one of another shape is refused."""
+    """A stored requirement of evidence is read back unchanged, and a malformed one is refused."""
     written = node_policy_json(policy)
     assert parse_node_policy(written) == policy
     for member in written:

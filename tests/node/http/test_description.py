@@ -171,7 +171,7 @@ async def test_another_method_on_an_own_path(caller) -> None:
 
 
 async def test_an_unknown_route_names_the_description(caller) -> None:
-    """A 404 for a route names the description in every format; one for a value does not."""
+    """The 404 for an unknown route names the description in every format."""
     missing = await asyncio.gather(
         caller.send("GET", "/nothing"),
         caller.send("POST", "/info"),

@@ -457,7 +457,7 @@ def test_bytes_that_keep_coming_win_no_time() -> None:
 
 
 def test_a_long_head_is_refused(patient_port: int) -> None:
-    """An over-long head ends the connection at once; one within the limit is answered."""
+    """A head that is too long ends the connection at once."""
     longest = _GET[:-2] + b"A: " + b"a" * (MAX_HEAD_BYTES - len(_GET) - 5) + b"\r\n\r\n"
     assert _answer(patient_port, longest).startswith(b"HTTP/1.1 200 ")
     with socket.create_connection(("127.0.0.1", patient_port), timeout=AT_ONCE_S) as client:

@@ -342,7 +342,7 @@ async def test_a_client_that_is_not_installed_names_its_extra(
 
 
 def test_yaml_names_its_extra(environments: dict[str, Environment], tmp_path: Path) -> None:
-    """A file of secrets in YAML is read with an extra; the same command reads JSON without it."""
+    """A file of secrets in YAML needs the extra for YAML, and the error names the extra."""
     for name, text in (("values.yaml", "A: 1"), ("values.json", "{}")):
         (tmp_path / name).write_text(text)
     base = environments["base"]

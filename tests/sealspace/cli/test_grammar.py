@@ -102,8 +102,7 @@ def test_the_last_one_holds(noun: list[Shared], monkeypatch: pytest.MonkeyPatch)
 def test_without_options(
     noun: list[Shared], monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
-    """The defaults are `~/.sealspace` and the node of the login; an empty variable counts as
-    unset."""
+    """Without options a command uses `~/.sealspace` and the node of the login."""
     if text is not None:
         monkeypatch.setenv("SEALSPACE_NODE", text)
         monkeypatch.setenv("SEALSPACE_HOME", text)

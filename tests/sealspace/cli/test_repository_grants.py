@@ -580,7 +580,7 @@ async def test_a_runner_s_did_ends_the_token_of_a_job(person: RepositoryOwner) -
 
 
 async def test_a_job_for_another_runner_or_repository(person: RepositoryOwner) -> None:
-    """RN246: the options of a job's token must name a repository; another one is not refreshed."""
+    """RN246: a job refreshes only the repository that its token names."""
     await person.publish(FIRST)
     ran = await person.desk.run(
         *("runner", "grant", person.stage.url, "--for-job", "--yes"),

@@ -84,8 +84,7 @@ def run(*command: str, folder: Path, given: bytes = b"") -> "subprocess.Complete
 
 
 def test_a_value_over_two_writes(tmp_path: Path) -> None:
-    """A value that is written in two parts, with a pause between, is masked. Other output is passed
-    on at once."""
+    """A value that is written in two parts with a pause between is masked."""
     halves = f"""
         import os
         os.write(1, b"it is {SECRET[:9]}")

@@ -590,7 +590,8 @@ async def test_a_private_program_is_shared(desk: Desk, stage: RunnerStage, tmp_p
 async def test_storage_of_a_project_is_shared(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
-    """RN201: `--storage` lets a program keep values; it is listed, verified and revoked."""
+    """RN201: the option `--storage` lets a program store values, and the grant can be listed and
+    revoked."""
     await desk.log_in("--space", "projects", "--space", "public")
     owner = str(json.loads((await desk.run("whoami", "--json")).out)["owner"])
     (tmp_path / "cells.wasm").write_bytes(guest("cells-wasip2").data)

@@ -109,7 +109,7 @@ def test_all_that_is_broken_is_named_at_once() -> None:
 
 
 def test_a_broken_entry_is_named() -> None:
-    """The name is shown if it is a valid name; another one may be part of a value."""
+    """The error about a malformed entry shows its name only if the name is valid."""
     with pytest.raises(BrokenEntry) as broken:
         parse_dotenv(f"API_KEY='x\n{CANARY}=\nAPI_KEY=#{CANARY}\n".encode())
     assert "line 1 (API_KEY): a quote is not closed" in broken.value.message

@@ -193,8 +193,8 @@ async def test_people_at_two_nodes(
 
 
 async def test_SH6_a_copy_that_was_not_renewed(office: Office) -> None:
-    """If the second commit fails, the message says that copies are stale; the same command again
-    renews them."""
+    """SH6: if the renewal of copies fails, the message says so, and repeating the command renews
+    them."""
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     put = ("secret", "put", "API_KEY")
     async with relay_before(office.desk.node) as relay:

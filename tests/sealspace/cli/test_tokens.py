@@ -147,8 +147,8 @@ async def test_which_token_is_revoked(desk: OwnerDesk) -> None:
 
 
 async def test_secrets_of_a_token(desk: OwnerDesk) -> None:
-    """`secret get` and `template` use the token's scope. Another name is refused, and the error
-    lists the names."""
+    """The commands `secret get` and `template` read only the secrets of the token, in the token's
+    scope."""
     line = await _token(desk)
     assert (await _as_program(desk, line, "secret", "get", "PLAIN")).out == VALUES["PLAIN"]
     given = '{{ secret "PLAIN" }}, {{ secret "API_KEY" }}'

@@ -73,7 +73,7 @@ async def test_a_deleted_secret_is_restored(desk: OwnerDesk) -> None:
 
 
 async def test_a_purge_is_final(desk: OwnerDesk) -> None:
-    """After `--purge` nothing can be restored; it also deletes what an earlier deletion kept."""
+    """After `--purge` no version of the secret can be restored."""
     await put(desk, "one", "two")
     assert (await desk.run("secret", "delete", "API_KEY")).status == 0
     ran = await desk.run("secret", "delete", "API_KEY", "--purge")

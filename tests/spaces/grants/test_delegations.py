@@ -103,8 +103,7 @@ async def test_second_lookup_needs_no_read(one_store: Store) -> None:
 
 
 async def test_misses_are_reported(one_store: Store) -> None:
-    """Each cited delegation that was not in memory counts as a miss, registered or not. One that is
-    found then uses memory."""
+    """Each cited delegation that was not in memory counts as a cache miss."""
     known = registered(ucan(FILES))
     await register(one_store, known)
     delegations = fresh(one_store)

@@ -227,7 +227,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 async def test_names_that_host_themselves(one_store: Store, name: str) -> None:
-    """Names of up to 64 letters, digits, `_` and `-` host themselves; others need a host grant."""
+    """A space hosts itself if its name has up to 64 letters, digits, `_` and `-`."""
     is_plain = name in (NAMES["letters"], NAMES["64 bytes"])
     assert (([name], []) if is_plain else ([], [name])) == await host(one_store, grant(name))
     assert ([name], []) == await host(one_store, grant(host=(name,)))

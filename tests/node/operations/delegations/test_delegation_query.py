@@ -91,7 +91,7 @@ async def test_an_item_says_all_of_a_delegation(people) -> None:
 
 
 async def test_tokens(people) -> None:
-    """An item has its token only on request; it can be registered elsewhere under the same id."""
+    """A listed delegation has its token only on request."""
     session = await people.sign_in()
     grant = await people.grant(SESSION, CAROL.did, FILES, session)
     for account, asker, proofs, tokens in (

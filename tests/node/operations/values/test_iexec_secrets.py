@@ -81,7 +81,7 @@ def test_the_second_key() -> None:
 
 
 def test_values_of_v() -> None:
-    """SM4: v may be 27 or 28, or 31 or 32 for a compressed key; others are refused."""
+    """SM4: a signature's v may be 27, 28, 31 or 32, and any other value is refused."""
     hashed = _challenge(OWNER, (b"db-password", b"s3cr3t"))
     known = VECTORS[0][3]
     assert signer_of(f"{known[:-2]}20", hashed) == f"did:pkh:eip155:1:{OWNER}"

@@ -94,7 +94,7 @@ async def test_outsider_is_reported_before_the_body_is_read(owner: Owner) -> Non
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with length", "chunked"])
 async def test_body_over_the_limit(limited: Owner, chunked: bool) -> None:
-    """A body over the limit is 413 and not stored; one of exactly the limit is (Q2)."""
+    """A body over the limit is answered 413 and not stored (Q2)."""
     limit_bytes = 300_000
     body = LARGE[: limit_bytes + 1]
     assert (await limited.put("a", body[:-1])).status == 200

@@ -102,7 +102,7 @@ async def test_bytes_that_are_no_answer_end_the_connection(
 async def test_caller_that_goes_away_takes_nothing_from_the_others(
     link: StoreConnection, listener: Listener
 ) -> None:
-    """The outcome of a cancelled commit is dropped; the next commit gets its own outcome."""
+    """Cancelling a commit does not affect the outcome of the next commit."""
     leaving, staying = (asyncio.create_task(link.commit(COMMIT)) for _ in range(2))
     first, second = await listener.next(), await listener.next()
     leaving.cancel()

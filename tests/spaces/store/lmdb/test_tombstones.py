@@ -30,8 +30,7 @@ def all_of(env: lmdb.Environment) -> list[tuple[bytes, bytes]]:
 
 
 class Folder:
-    """A store's environment with its writer and reader, and a model of its contents. It can end as
-    in a crash."""
+    """A store's environment with writer, reader, a model of its contents, and a simulated crash."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
