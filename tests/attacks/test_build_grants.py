@@ -1,4 +1,5 @@
-"""Any order of publications, grants and revocations: no hash gets a secret that no bundle proved.
+"""Fuzz tests of publications, grants and revocations: a version without a proven build gets no
+secret.
 
 The owner grants as the commands do: it reads the active version, verifies its bundle, and grants to
 its hash (PV11, PV14). A job with a token of the owner does the same (PV15). Developers publish

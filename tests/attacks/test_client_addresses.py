@@ -1,4 +1,4 @@
-"""Client addresses in other spellings: IPv4-mapped ones, and addresses with a port."""
+"""Attacks by client addresses in other spellings, such as IPv4-mapped ones or ones with a port."""
 
 import socket
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Networks of owners who get no space on a closed node (EN32)."""
+"""Attacks on a closed node by networks of owners who get no space there (EN32)."""
 
 import asyncio
 from pathlib import Path

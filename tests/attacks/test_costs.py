@@ -1,4 +1,4 @@
-"""Hidden costs that a client can cause: rows that a page reads, and uncharged bytes."""
+"""Attacks by hidden costs that a client can cause, such as scanned rows and uncharged bytes."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""Unusable files and streams of commands: an error has two lines, and a node keeps serving."""
+"""Tests of unusable files and streams, which give a command's error of two lines and do not stop a
+node."""
 
 import asyncio
 import os

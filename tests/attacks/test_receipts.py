@@ -1,4 +1,4 @@
-"""Receipts of a running node: their content, their readers, and every change to them is noticed."""
+"""Tests of a running node's receipts: their content, their readers, and altered ones."""
 
 import hashlib
 import json

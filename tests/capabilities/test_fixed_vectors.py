@@ -1,4 +1,4 @@
-"""Fixed vectors: parsing, ids, digests, signatures, and writing the same bytes."""
+"""Tests of fixed vectors for parsing, ids, digests and signatures."""
 
 import fixed_vectors as fixed
 import pytest

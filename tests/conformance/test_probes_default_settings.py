@@ -1,4 +1,4 @@
-"""Replay of the recorded cases with default settings: hosting `auto`, attestation `delegates`.
+"""Replay of the recorded cases with default settings, hosting `auto` and attestation `delegates`.
 
 With these, a sign-in hosts the owner's spaces (store §6), and only the owner in person or approved
 code receives a key (RL2, RL5).

@@ -1,4 +1,4 @@
-"""The page of receipts: who read which secret, and the browser's verification of each receipt."""
+"""Tests of the page of receipts, where the browser verifies each receipt."""
 
 import json
 from pathlib import Path

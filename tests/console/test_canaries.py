@@ -1,5 +1,4 @@
-"""Traces of a whole session: values are in no address, storage, cache or log, and no key is left
-after it."""
+"""Tests that a whole session leaves no values in addresses, storage, caches or logs."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The page of values: listing, creating, editing, uploading and deleting them."""
+"""Tests of the page of values: listing, creating, editing, uploading and deleting them."""
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
-"""The page of grants and backends: who has which grants, and revocations that are effective at
-once."""
+"""Tests of the page of grants and backends, and of revocations that are effective at once."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Hostile texts on every page: they are shown as text, run nothing, and do not break the page."""
+"""Tests that every page shows hostile texts as text and runs no part of them."""
 
 import base64
 import hashlib

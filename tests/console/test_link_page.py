@@ -1,5 +1,4 @@
-"""Signing a browser in with `sealspace console`: the command in a terminal, its local page, the
-console in Chromium, and links of others."""
+"""Tests of signing in a browser with `sealspace console`: command, local page and console."""
 
 import os
 import re

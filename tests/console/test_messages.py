@@ -1,4 +1,4 @@
-"""Messages of the console: none covers a dialog, on a phone or on a wide screen."""
+"""Tests that the console's messages cover no dialog, on a phone or on a wide screen."""
 
 from pathlib import Path
 

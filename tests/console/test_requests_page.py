@@ -1,5 +1,4 @@
-"""The page of requests: what an app asks for, approved in part, and used by the app that the grant
-is for."""
+"""Tests of the page where an owner approves an app's request, wholly or in part."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The runner of a node in the console: API keys at it, and secrets that it makes (CN6, RN154)."""
+"""Tests of a node's runner in the console: API keys and generated secrets (CN6, RN154)."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Size and load time of the console; the figures are printed (`pytest -s`)."""
+"""Tests of the console's size and load time, which are printed with `pytest -s`."""
 
 import re
 

@@ -1,5 +1,4 @@
-"""Builds, rules of run grants and signed statements: the console reads exactly what the SDK
-reads."""
+"""Tests that the console and the SDK accept the same builds, rules and signed statements."""
 
 import json
 import shlex

@@ -1,5 +1,4 @@
-"""Hostile input to the console's modules: any JSON from a node, an app's request, messages of other
-tabs."""
+"""Attacks by hostile input to the console's modules, from a node, an app or other tabs."""
 
 import json
 from collections.abc import Iterator

@@ -1,5 +1,4 @@
-"""Envelopes and wrapped keys are those of the vectors; recorded messages are written again as the
-same bytes."""
+"""Tests of the console's envelopes and wrapped keys with the vectors and recorded messages."""
 
 import base64
 import json

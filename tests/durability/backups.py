@@ -1,5 +1,4 @@
-"""Backups of a node under load, by its command, and the comparison of a restored store with what
-was acknowledged.
+"""Backups of a node under load, and their comparison with the acknowledged writes.
 
 Example:
     await back_up_many_times(tmp_path, rounds=20)

@@ -1,4 +1,4 @@
-"""Inline envelopes: strict parsing, encryption and decryption."""
+"""Tests of inline envelopes: strict parsing, encryption and decryption."""
 
 import base64
 import json

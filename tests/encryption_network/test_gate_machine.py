@@ -1,4 +1,4 @@
-"""Rule MT4: machine tokens at the gate."""
+"""Tests of rule MT4, machine tokens at the gate."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Network records: their stored form, their public views, and their ids."""
+"""Tests of network records: their stored form, public views and ids."""
 
 import json
 from typing import Any

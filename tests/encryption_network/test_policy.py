@@ -1,4 +1,4 @@
-"""Policies: parsing, encoding, comparing, and judging evidence."""
+"""Tests of policies: parsing, encoding, comparing, and judging evidence."""
 
 import dataclasses
 import json

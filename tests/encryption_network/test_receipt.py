@@ -1,4 +1,4 @@
-"""Receipts: canonical form, signature and parsing."""
+"""Tests of receipts: canonical form, signature and parsing."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Stored rows: the release record and evidence."""
+"""Tests of stored rows: the release record and evidence."""
 
 from dataclasses import fields, replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Opening a key: the answer, and refusals after the gate."""
+"""Tests of opening a key: the answer, and refusals after the gate."""
 
 import base64
 import gc

@@ -1,4 +1,4 @@
-"""The request ladders: each row, its place in the order, and its text on both routes."""
+"""Tests of each row of the request ladders, its order, and its text on both routes."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Withdrawals: their entries, and the rule that a further entry can only refuse."""
+"""Tests of withdrawals, of which a further entry can only refuse a release."""
 
 from contextlib import suppress
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Generator of random steps: most should succeed, many have a small fault.
+"""A generator of random steps, most of which are valid and many have a small fault.
 
 It reads the model to find usable grants, so that chains get deep and values are read. It does not
 predict whether a step succeeds.

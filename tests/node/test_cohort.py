@@ -1,4 +1,4 @@
-"""Cohorts: concurrent requests run stage by stage, and a single one does not wait."""
+"""Tests of cohorts, in which concurrent requests run stage by stage."""
 
 import asyncio
 import socket

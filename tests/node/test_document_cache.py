@@ -1,4 +1,4 @@
-"""The cache of stored documents: its spans and its size limit."""
+"""Tests of the cache of stored documents: its spans and its size limit."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Requests generated from the OpenAPI description, with bound tokens: every answer is described.
+"""Fuzz tests of requests generated from the OpenAPI description.
 
 The requests fit the description or nearly do. Most are signed by an authorised caller, so that they
 reach operations and not only parsers.

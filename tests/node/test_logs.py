@@ -1,4 +1,4 @@
-"""Logs: JSON lines without tokens, secrets or values."""
+"""Tests of the logs, which are JSON lines without tokens, secrets or values."""
 
 import errno
 import io

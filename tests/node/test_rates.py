@@ -1,4 +1,4 @@
-"""Token buckets: refill, clients and memory."""
+"""Tests of token buckets: refill, clients and memory."""
 
 import pytest
 

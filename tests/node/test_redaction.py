@@ -1,4 +1,4 @@
-"""Canary texts in everything that a caller sends: none appears where it does not belong.
+"""Tests that a caller's texts appear only in the caller's own answers.
 
 The tests search the log at its most verbose level, metrics, the audit, error answers, and the live
 objects of the process afterwards. Freed memory is not searched, because Python never clears it.

@@ -1,4 +1,4 @@
-"""Round trips between a node and its database: one for a read, two for a write.
+"""Tests of the round trips between a node and its database: one for a read, two for a write.
 
 Cited delegations that are new to the process cost one more, and concurrent reads share their round
 trips.

@@ -1,4 +1,4 @@
-"""Nodes with large values in a bucket: real processes, outages and crashes."""
+"""Tests of nodes with large values in a bucket: real processes, outages and crashes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Nodes that share a database: real processes without a storekeeper."""
+"""Tests of nodes that share a database, with real processes."""
 
 import asyncio
 import json

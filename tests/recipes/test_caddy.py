@@ -1,5 +1,4 @@
-"""The Caddyfile of `examples/deploy`, played: Caddy, and a node on PostgreSQL with the settings of
-the compose file."""
+"""Tests of the Caddyfile of `examples/deploy` with Caddy and a node on PostgreSQL."""
 
 import os
 import re

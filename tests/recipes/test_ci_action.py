@@ -1,4 +1,4 @@
-"""The action for GitHub, whose steps run here as they are.
+"""Tests of the action for GitHub, whose steps run here unchanged.
 
 The first step installs from an index. Here the index is a folder, with small packages in place of
 sealspace and of what it needs.

@@ -1,5 +1,4 @@
-"""`sealspace version --verify`: an installed wheel, and the files of a release, against a
-provenance bundle."""
+"""Tests of `sealspace version --verify` with an installed wheel and the files of a release."""
 
 import hashlib
 import json

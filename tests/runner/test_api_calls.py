@@ -1,4 +1,4 @@
-"""The HTTPS API: calls with keys, their prices, and asynchronous answers (RN87 to RN98)."""
+"""Tests of the HTTPS API: calls with keys, prices, and asynchronous answers (RN87 to RN98)."""
 
 import asyncio
 import json

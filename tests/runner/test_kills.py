@@ -1,4 +1,4 @@
-"""Killed children: no process is left, and no other run fails."""
+"""Tests that a killed child leaves no process and fails no other run."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Limits of runs: each ends a run at the exact point, with its own reason."""
+"""Tests of the limits of runs, each of which ends a run with its own reason."""
 
 import time
 

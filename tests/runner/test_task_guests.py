@@ -1,4 +1,4 @@
-"""Programs of tasks: their folders, arguments, confinement and limits."""
+"""Tests of task programs: folders, arguments, confinement and limits."""
 
 import asyncio
 import os

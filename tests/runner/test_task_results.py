@@ -1,4 +1,4 @@
-"""Results of tasks: digests, archives and their encryption, from hostile folders too."""
+"""Tests of task results: digests, archives and encryption, also from hostile folders."""
 
 import io
 import json

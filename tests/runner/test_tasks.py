@@ -1,4 +1,4 @@
-"""Tasks: secrets of several owners, files, and a sealed result (TK1 to TK11)."""
+"""Tests of tasks with secrets of several owners, files and a sealed result (TK1 to TK11)."""
 
 import asyncio
 import hashlib

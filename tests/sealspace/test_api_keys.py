@@ -1,4 +1,4 @@
-"""API keys: what owners sign, and what holders show (RN87, RN88)."""
+"""Tests of API keys: the owners' statements and the holders' headers (RN87, RN88)."""
 
 from contextlib import suppress
 from typing import Any

@@ -1,4 +1,4 @@
-"""Encrypted data sets: formats, keys and statements."""
+"""Tests of encrypted data sets: formats, keys and statements."""
 
 import hashlib
 import json

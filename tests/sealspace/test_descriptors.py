@@ -1,5 +1,4 @@
-"""Descriptors: a client seals only to a key that the node signed for its nonce and did not
-change."""
+"""Tests of network descriptors, which a node signs for a client's nonce."""
 
 import json
 from collections.abc import AsyncIterator, Callable

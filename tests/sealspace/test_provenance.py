@@ -1,4 +1,4 @@
-"""Provenance bundles (PV1 to PV10): each check on its own, with the claim that its error names."""
+"""Tests of each check of provenance bundles (PV1 to PV10)."""
 
 import json
 from base64 import b64decode, b64encode

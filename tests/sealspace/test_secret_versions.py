@@ -1,4 +1,4 @@
-"""Earlier values of secrets: listed, read, stored again and purged, against a real node."""
+"""Tests of earlier values of secrets with a real node: list, read, restore and purge."""
 
 from functools import partial
 

@@ -1,5 +1,5 @@
-"""The Containerfile of `examples/deploy`, built by buildah on a clean Debian root: `make
-test-image`, as root.
+"""Tests of the Containerfile of `examples/deploy`, built on a clean root (`make test-image`, as
+root).
 
 Then the image's command is started as a container would: as the image's user and as process 1, with
 the root file system read-only, without a capability, and with one folder to write to.

@@ -1,5 +1,4 @@
-"""Twenty backups of a node under 16 writers, each restored, checked and compared: run by hand, it
-takes minutes.
+"""A test of twenty backups of a node under 16 writers, which takes minutes and is run by hand.
 
 make soak; SOAK_BACKUPS=100 asks for another number.
 """

@@ -1,5 +1,4 @@
-"""Ten thousand interleavings of two nodes on one PostgreSQL database, each checked: run by hand, it
-takes a quarter of an hour.
+"""A test of ten thousand interleavings of two nodes on one database, which is run by hand.
 
 make soak
 

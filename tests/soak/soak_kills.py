@@ -1,4 +1,4 @@
-"""`make soak`: kill a whole node under load, many times, and look for a lost write.
+"""A test that kills a whole node under load many times (`make soak`).
 
 SOAK_KILLS=500 asks for another number of kills. (No SEALSPACE_ name: the node would take it for a
 setting of its own.)

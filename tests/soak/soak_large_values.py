@@ -1,5 +1,4 @@
-"""Two values of the largest size put at once and got at once: run by hand, it takes 2 GB of disk
-and some minutes.
+"""A test of two values of the largest size, which takes 2 GB of disk and is run by hand.
 
 make soak
 """

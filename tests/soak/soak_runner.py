@@ -1,5 +1,4 @@
-"""`make soak`: calls with keys against a runner whose children, whose own process and whose node
-are killed at random.
+"""A test of calls to a runner whose processes and node are killed at random (`make soak`).
 
 Some programs send a request: one that is answered, one to a host that is not theirs, one that
 hangs. Afterwards each job that was reported has one answer, accounts add up to the micro-unit, no

@@ -1,5 +1,4 @@
-"""Environments with the base install or with chosen extras: folders of links to exactly those
-distributions.
+"""Environments of links to exactly the packages of the base install or of chosen extras.
 
 A process in one sees the standard library and that folder: neither the packages of the environment
 that runs the tests nor the current folder. What it starts takes its import path from it.

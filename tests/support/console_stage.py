@@ -1,5 +1,4 @@
-"""The console as a user sees it: the page at the node's `/console/`, with the node's
-Content-Security-Policy.
+"""A browser tab with the node's console, as a user sees it.
 
 Example:
     with console_page(browser, node.url, wallet=wallet) as console:

@@ -1,4 +1,4 @@
-"""The store engine of the nodes in tests: LMDB by default, PostgreSQL with TEST_ENGINE=postgresql.
+"""The store engine of the tests' nodes: LMDB, or PostgreSQL with TEST_ENGINE=postgresql.
 
     TEST_ENGINE=postgresql pytest tests/conformance tests/attacks …
 

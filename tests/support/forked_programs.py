@@ -1,5 +1,4 @@
-"""Fast `sealspace` and `python` commands for shell tests: forks of one process that has imported
-everything.
+"""Fast `sealspace` and `python` commands for shell tests, forked from one process.
 
 What a program gets is a process of its own, with the shell's arguments, folder, environment and
 streams. What it does not get is a start from nothing, which is tested elsewhere, and signals from

@@ -1,4 +1,4 @@
-"""Strategies for fuzz tests: bytes, damaged originals, any JSON, and long or deep texts."""
+"""Hypothesis strategies for fuzz tests: bytes, damaged originals, JSON and long texts."""
 
 from collections.abc import Sequence
 from typing import Any

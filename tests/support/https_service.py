@@ -1,5 +1,4 @@
-"""Services that a runner's programs send requests to: HTTPS on loopback, with certificates made
-here.
+"""HTTPS services on loopback to which a runner's programs send requests.
 
 Example:
     async with https_service(folder, "api.test") as service:

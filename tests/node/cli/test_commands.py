@@ -1,4 +1,4 @@
-"""The command line: messages, exit status, and the effect of each command."""
+"""Tests of the node's command line: messages, exit statuses, and effects of each command."""
 
 import json
 import platform

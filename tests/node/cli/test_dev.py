@@ -1,4 +1,4 @@
-"""The command `sealspace dev`: its printed commands work, and it leaves nothing behind."""
+"""Tests of the command `sealspace dev`, whose printed commands work."""
 
 import hashlib
 import json

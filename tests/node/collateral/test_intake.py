@@ -1,4 +1,4 @@
-"""Importing collateral: verified, never replaced by older documents, by folder or command."""
+"""Tests of importing collateral, by a folder or a command."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Loading of settings: precedence, unknown keys, bounds, files."""
+"""Tests of loading settings: precedence, unknown keys, limits and files."""
 
 from pathlib import Path
 

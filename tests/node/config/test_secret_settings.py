@@ -1,4 +1,4 @@
-"""Secrets among the settings: hidden in output, and refused where others can read them."""
+"""Tests of secret settings, which output hides and files may not contain."""
 
 from pathlib import Path
 

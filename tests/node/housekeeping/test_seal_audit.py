@@ -1,4 +1,4 @@
-"""Sealing of the audit by housekeeping: by the lease's holder, on any number of processes."""
+"""Tests of sealing the audit records by housekeeping, on several processes."""
 
 import asyncio
 import json

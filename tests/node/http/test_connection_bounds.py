@@ -1,4 +1,4 @@
-"""Limits on open connections, and when a connection is closed for one."""
+"""Tests of the limits on open connections."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""The console at `/console/`: its files, headers and size."""
+"""Tests of the console at `/console/`: its files, headers and size."""
 
 import re
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The request log: one line per request, without anything that grants access."""
+"""Tests of the request log, which has one line per request and no credentials."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Binding of routes: JSON routes, limited bodies, untyped answers, draining."""
+"""Tests of the binding of routes: JSON routes, limited bodies, untyped answers and draining."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The server's public routes: answers, headers, errors, preflights."""
+"""Tests of the server's public routes: answers, headers, errors and preflights."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Metrics of a real node with its processes: totals, restarts and addresses."""
+"""Tests of a real node's metrics: totals, restarts and addresses."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Planning of tokens on /invoke: the row, the counted operation, and refusals before the run."""
+"""Tests of the planning of tokens on /invoke, before an operation runs."""
 
 from collections.abc import AsyncIterator, Mapping
 

@@ -1,4 +1,4 @@
-"""The node's own evidence: its binding, its limits, and failures of the platform."""
+"""Tests of the node's own evidence: its binding, its limits, and failures of the platform."""
 
 import asyncio
 import json

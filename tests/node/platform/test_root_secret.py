@@ -1,4 +1,4 @@
-"""The root secret: sources, creation and refusal."""
+"""Tests of the root secret: sources, creation and refusal."""
 
 import base64
 import errno

@@ -1,4 +1,4 @@
-"""The event loop of a worker: uvloop if installed, else asyncio's."""
+"""Tests of a worker's event loop, which is uvloop if installed and asyncio's otherwise."""
 
 import asyncio
 import importlib.util

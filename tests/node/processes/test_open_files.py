@@ -1,4 +1,4 @@
-"""The limit of open files: raised at the start, and left to connections."""
+"""Tests of the limit of open files and of its share for connections."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Reports to a service manager: ready when requests are accepted, stopping before the end."""
+"""Tests of the reports to a service manager when a node is ready and when it stops."""
 
 import secrets
 import socket

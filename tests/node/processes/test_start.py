@@ -1,4 +1,4 @@
-"""Opening a store at the start: identity and release record."""
+"""Tests of opening a store at the start: identity and release record."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`sealspace serve` with real processes: start, restart, stop, refusal."""
+"""Tests of `sealspace serve` with real processes: start, restart, stop and refusal."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Backups of a whole node: restored data, used tokens, and where a copy may be served."""
+"""Tests of a whole node's backups: restored data, used tokens, and serving a copy."""
 
 import shutil
 from pathlib import Path

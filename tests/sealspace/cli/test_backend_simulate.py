@@ -1,4 +1,4 @@
-"""`sealspace backend simulate`: a simulated platform."""
+"""Tests of `sealspace backend simulate`, which creates a simulated platform."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`sealspace runner call --repository`: a build is called, and the receipt shows its origin."""
+"""Tests of `sealspace runner call --repository`, whose receipt shows the build's origin."""
 
 import re
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The codes of the errors that stop a command; `sealspace --help` lists their exit statuses."""
+"""Tests of the codes of errors that stop a command."""
 
 from sealspace.cli.keep.dotenv import BrokenEntry
 from sealspace.errors import SealspaceError

@@ -1,5 +1,4 @@
-"""Completion: in real shells, and without importing other commands than the one that is
-completed."""
+"""Tests of completion in real shells, which imports only the completed command."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The listening socket: an address that is taken is refused, and who has it is named."""
+"""Tests of the listening socket if its address is in use."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""`sealspace mcp`: an agent's client, the server as a process of its own, and a real node."""
+"""Tests of `sealspace mcp` with an agent's client, a server process and a real node."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Networks on the command line: shown, made, stated a policy for, ended."""
+"""Tests of the `sealspace network` commands: show, create, set a policy and revoke."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The project file `.sealspace.toml`, which names what `sealspace run` passes."""
+"""Tests of the project file `.sealspace.toml`, which names the secrets for `sealspace run`."""
 
 import asyncio
 import json

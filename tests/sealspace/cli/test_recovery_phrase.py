@@ -1,5 +1,4 @@
-"""The owner of a recovery phrase of the console: `sealspace login --phrase`, and every command that
-a wallet would sign."""
+"""Tests of `sealspace login --phrase`, and of commands signed by a recovery phrase's key."""
 
 import asyncio
 import json

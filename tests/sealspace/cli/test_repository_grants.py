@@ -1,4 +1,4 @@
-"""Grants to builds of a repository: published with provenance, granted, run and refreshed."""
+"""Tests of grants to builds of a repository: publishing, granting, running and refreshing."""
 
 import asyncio
 import hashlib

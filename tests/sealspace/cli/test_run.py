@@ -1,4 +1,4 @@
-"""`sealspace run` and `sealspace template`: secrets of a real node in real programs and files.
+"""Tests of `sealspace run` and `sealspace template` with secrets of a real node.
 
 `run` is a process of its own here, for it changes what it runs in; `template` is one where its
 streams are the subject.

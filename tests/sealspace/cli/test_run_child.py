@@ -1,5 +1,4 @@
-"""The child of `sealspace run`: masked output, signals, exit status, terminals; with real
-processes."""
+"""Tests of the child of `sealspace run`: masked output, signals, exit status and terminals."""
 
 import os
 import select

@@ -1,5 +1,4 @@
-"""Masking secret values in a stream: the same result however the stream is split, and nothing else
-is changed."""
+"""Tests of masking secret values in a stream, however the stream is split."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""`sealspace project` and `sealspace runner`: from a program in a file to a receipt that holds."""
+"""Tests of `sealspace project` and `sealspace runner`, from a program to a verified receipt."""
 
 import json
 import re

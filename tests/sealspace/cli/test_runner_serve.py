@@ -324,8 +324,8 @@ def test_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_runner_that_cannot_judge_patterns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RN210: without the library for patterns a runner does not start, and the error names the
-    extra."""
+    """RN210: without the library for patterns a runner does not start, and the error names a
+    remedy."""
     SimulatedPlatform.from_seed(b"the platform of the commands").save(tmp_path / "tee")
     monkeypatch.setitem(sys.modules, "re2", None)
     # as on a version of Python for which the library is not released

@@ -1,4 +1,4 @@
-"""`sealspace task`: from grants to a result that is verified and decrypted."""
+"""Tests of `sealspace task`, from grants to a verified and decrypted result."""
 
 import json
 from collections.abc import AsyncIterator

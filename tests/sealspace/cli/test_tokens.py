@@ -1,4 +1,4 @@
-"""`sealspace token`: an owner's machine tokens, and the commands of a program that has one."""
+"""Tests of `sealspace token` and of programs that use a machine token."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`sealspace secret versions`, `rollback` and `restore`: what undoes a wrong command."""
+"""Tests of `sealspace secret versions`, `rollback` and `restore`."""
 
 import json
 from collections.abc import AsyncIterator

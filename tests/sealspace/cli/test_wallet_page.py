@@ -1,5 +1,4 @@
-"""The wallet in a browser: `login --browser`, and the commands that ask for a signature after
-it."""
+"""Tests of `login --browser` and of later commands that a browser wallet signs."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Archives of a store in a database: its sessions and locks, and restores into a database."""
+"""Tests of archives of a store in a database: sessions, locks and restores."""
 
 import asyncio
 import time

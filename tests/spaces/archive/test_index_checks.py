@@ -1,5 +1,4 @@
-"""Rows that refer to each other: a missing row, one under a wrong key, or one that leads to another
-row is found (BK9)."""
+"""Tests that the check finds missing and misplaced index rows (BK9)."""
 
 from collections.abc import Sequence
 

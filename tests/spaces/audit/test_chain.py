@@ -1,4 +1,4 @@
-"""The audit chain: no record is lost or chained twice, and the exported file can be verified."""
+"""Tests of the audit chain, which contains each record once and can be exported and verified."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Registered delegations: rows, lookups, indexes, marks."""
+"""Tests of registered delegations: rows, lookups, indexes and revocation marks."""
 
 from typing import Any
 

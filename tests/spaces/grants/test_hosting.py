@@ -1,4 +1,4 @@
-"""Hosting: which spaces come to exist, and within which bounds (store §6)."""
+"""Tests of hosting: which spaces a node hosts, within which limits (store §6)."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""The store against a model of it: a dictionary that follows the contract in a few lines."""
+"""Comparison of the store with a model, which is a dictionary with the contract's rules."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The collector: unreferenced bodies are removed, and no acknowledged put loses its body."""
+"""Tests of the collector, which removes unreferenced bodies and keeps acknowledged ones."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The codes of refused attestation sessions: the specification's table lists exactly these."""
+"""Tests of the refusal codes of attestation sessions, which equal the specification's table."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The details of a failed attestation: codes for callers, causes for operators, no machine ids."""
+"""Tests of a failed attestation's details: codes for callers and causes for operators."""
 
 import hashlib
 import json

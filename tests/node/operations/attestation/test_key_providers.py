@@ -1,4 +1,4 @@
-"""Key providers of applications: which of them the node and the owners accept."""
+"""Tests of the key providers of applications that the node and the owners accept."""
 
 from dataclasses import replace
 

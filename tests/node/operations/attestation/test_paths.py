@@ -1,4 +1,4 @@
-"""Policies with paths: a key is released only while one of them has its envelope (RL19)."""
+"""Tests of policies with paths, which release a key only if its envelope is at a path (RL19)."""
 
 import itertools
 import json

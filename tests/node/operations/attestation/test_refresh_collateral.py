@@ -1,4 +1,4 @@
-"""Fetching collateral: before it expires, by one process of a store, and verified."""
+"""Tests of fetching collateral before it expires, by one process of a store."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Quotes of platforms without current collateral: refused at once, while it is fetched."""
+"""Tests of quotes from platforms whose collateral has to be fetched first."""
 
 import asyncio
 from collections.abc import AsyncIterator

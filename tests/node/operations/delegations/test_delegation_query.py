@@ -1,4 +1,4 @@
-"""POST /delegation/query: visibility, order, pages and access."""
+"""Tests of POST /delegation/query: visibility, order, pages and access."""
 
 import json
 from typing import Any

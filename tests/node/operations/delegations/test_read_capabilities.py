@@ -1,4 +1,4 @@
-"""`tinycloud.capabilities/read`: the delegations on a space, their form, and the limits."""
+"""Tests of `tinycloud.capabilities/read`, which lists the delegations on a space."""
 
 import json
 from typing import Any

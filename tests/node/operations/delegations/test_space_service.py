@@ -1,4 +1,5 @@
-"""`tinycloud.space/{list,info,create}`: an owner's spaces, for delegates of the owner."""
+"""Tests of `tinycloud.space/{list,info,create}`, by which delegates see and create an owner's
+spaces."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Which database a token is for, and who gets an answer."""
+"""Tests of the database that a token names, and of the access to it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SQL requests to a whole node: actions, answers and refusals."""
+"""Tests of SQL requests to a whole node: actions, answers and refusals."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Writes: one transaction, recorded in the store, within the quota."""
+"""Tests of SQL writes: transactions, their record in the store, and the quota."""
 
 import asyncio
 import json

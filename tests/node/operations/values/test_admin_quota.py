@@ -1,4 +1,4 @@
-"""The operator's routes: access, answers, and limits in effect."""
+"""Tests of the operator's routes for limits: access, answers and effects."""
 
 import json
 from pathlib import Path

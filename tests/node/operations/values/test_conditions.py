@@ -1,4 +1,4 @@
-"""The option headers of a call: their detection and their parsing."""
+"""Tests of the option headers of a call: their detection and parsing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Several values in one token: batch puts, batch reads, deletes, and combinations."""
+"""Tests of several values in one token: batch puts, batch reads and deletes."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Puts concurrent with the collector or a crash: no acknowledged value is lost, none is partial."""
+"""Tests of puts during a collection or a crash: each acknowledged value remains complete."""
 
 import asyncio
 import os

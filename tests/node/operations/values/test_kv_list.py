@@ -1,4 +1,4 @@
-"""Listing over HTTP: pages add up to the whole, cursors are bound to a query, grants filter."""
+"""Tests of listing over HTTP: pages, cursors and filtering by grants."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Putting values: bodies of any size, checks before the body, and broken uploads."""
+"""Tests of putting values: bodies of any size, checks before the body, and broken uploads."""
 
 import asyncio
 import json

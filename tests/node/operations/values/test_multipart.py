@@ -1,4 +1,4 @@
-"""Forms: parts for any split into pieces, and a refusal for malformed ones."""
+"""Tests of the form parser, with any split of the input and malformed forms."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Limits on unauthenticated clients: refused tokens, registrations, delegations per signer."""
+"""Tests of the limits on unauthenticated clients: refused tokens, registrations and delegations."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Public spaces: public reads, keys in URLs, and rates."""
+"""Tests of public spaces: public reads, keys in URLs, and rates."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Signed URLs: creation, use and expiry."""
+"""Tests of signed URLs: creation, use and expiry."""
 
 import base64
 import json

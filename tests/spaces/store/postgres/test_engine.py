@@ -1,5 +1,4 @@
-"""The PostgreSQL engine beyond the contract: several stores on one database, round trips, lost
-connections."""
+"""Tests of the PostgreSQL engine with several stores, counted round trips and lost connections."""
 
 import asyncio
 import random

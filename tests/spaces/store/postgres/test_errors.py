@@ -1,4 +1,4 @@
-"""Errors of the database: which are retried or reported, and what messages leave out."""
+"""Tests of database errors: which are retried, and what their messages omit."""
 
 import asyncpg
 import pytest

@@ -1,4 +1,4 @@
-"""The requirements on a database, tested on real servers: disk, standbys, and a pooling proxy."""
+"""Tests of the requirements on a database with real servers, standbys and a pooling proxy."""
 
 from collections.abc import Iterator
 
