@@ -121,8 +121,7 @@ def _calls() -> Iterator[tuple[Exchange, list[str]]]:
 
 @pytest.mark.shared
 async def test_a_page_of_any_origin_calls_what_the_sdk_calls(stage: Stage) -> None:
-    """A page of any origin may send each call of the JavaScript SDK and read the answer (wire
-    5.2)."""
+    """A page of any origin may send each JavaScript SDK call and read its answer (wire 5.2)."""
     calls = list(_calls())
     for exchange, names in calls:
         method, path = exchange.request.method, exchange.request.path

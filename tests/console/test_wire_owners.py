@@ -117,7 +117,7 @@ def test_a_phrase_under_a_passkey(browser: Browser, node: EmbeddedNode) -> None:
 def test_a_manifest_is_granted_and_revoked(
     scripts: Scripts, wallet: BrowserWallet, node: EmbeddedNode, loop: LoopThread
 ) -> None:
-    """A missing right takes one more signature. The app reads with its grant until it is
+    """One more signature grants an app's missing right, and the app reads until the grant is
     revoked."""
     app = Ed25519Signer(bytes(range(32)))
     manifest = {

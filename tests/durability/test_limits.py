@@ -68,8 +68,8 @@ class StoreFiller:
 
 @pytest.mark.parametrize("size_bytes", [VALUE_BYTES, 100_000], ids=["in rows", "in files"])
 async def test_a_full_store(tmp_path: Path, size_bytes: int) -> None:
-    """In a full store a put is answered 507; reading, deleting and revoking work. After deleting,
-    puts work again."""
+    """A full store answers puts with 507 until values are deleted, and reads and revocations still
+    work."""
     environment = {"SEALSPACE_STORE__MAX_BYTES": str(SMALL_STORE_BYTES)}
     with running_node(tmp_path, environment=environment) as node:
         async with new_session() as session:

@@ -138,8 +138,7 @@ def test_MT4_a_withdrawal_stops_it(world: Any) -> None:
 
 
 def test_MT3_it_signs_nobody_in(world: Any) -> None:
-    """A machine token to the DID URL of a session's key does not count as a sign-in, nor do
-    sessions of that key count for it."""
+    """MT3: a machine token to the DID URL of a session's key does not count as a sign-in."""
     session, token = world.sign_in(world.session), world.machine(world.session)
     request = ask(world, token, holder=world.session, sessions=[session])
     assert session_holders(request.owner.facts) == frozenset()

@@ -211,8 +211,7 @@ async def test_other_code_with_the_same_key_is_refused(bench, site, look, pin, o
 
 
 async def test_a_new_instance_of_the_same_compose_file_is_the_same_code(bench, site, look) -> None:
-    """A backend that is pinned by its compose file can be restarted: RTMR3 changes, and the grant
-    stays valid."""
+    """A backend that is pinned by its compose file can be restarted without a new grant."""
     owner, _ = await bench.owner()
     await owner.secrets().put("API_KEY", "value")
     portable = await owner.backends.grant(await look((await site()).url))
@@ -589,8 +588,7 @@ async def _cut_short(request: web.Request) -> web.StreamResponse:
     ],
 )
 async def test_answers_that_are_none(look, stack, handler, kind) -> None:
-    """A truncated, oversized, redirected or empty answer gives an error with a next step, and no
-    redirect is followed."""
+    """A truncated, oversized, redirected or empty answer gives an error with a next step."""
     await refusal(look(await stack.enter_async_context(serving(handler))), kind)
 
 

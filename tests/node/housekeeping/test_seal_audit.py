@@ -128,7 +128,7 @@ async def test_a_record_that_was_long_on_its_way_is_found(serve, clock, entropy)
 
 
 async def test_one_round_seals_many(serve, clock, entropy) -> None:
-    """One round makes several commits if the records exceed one, each after the last."""
+    """If the records exceed one commit, a round seals them in several commits."""
     async with serve() as node:
         services = node.node.services
         subjects = [f"s{number:03}" for number in range(2 * MAX_BATCH + 7)]

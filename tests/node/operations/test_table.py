@@ -96,7 +96,7 @@ async def test_one_value(asking: Asking, name: str) -> None:
     ],
 )
 async def test_what_asks_for_nothing(asking: Asking, ability: str, resource: str) -> None:
-    """An ability on a resource that its row does not serve has no outcome, alone or with others."""
+    """An ability on a resource that its row does not serve has no outcome."""
     assert asking.plan((ability, resource)).row not in TABLE
     beside = asking.plan((ability, resource), ("tinycloud.kv/get", "/kv/a"))
     assert beside.operation == "kv_get"

@@ -262,7 +262,7 @@ async def test_AG6_a_listed_request(owner: Owner) -> None:
 
 
 async def test_AG7_an_answer_that_breaks_off(owner: Owner) -> None:
-    """AG7: the beginning of a value at the end of an answer is left out."""
+    """AG7: the answer omits a beginning of a value at its end."""
     await owner.store_secrets(API_KEY=CANARY)
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

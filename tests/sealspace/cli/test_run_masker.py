@@ -120,8 +120,7 @@ def test_a_flush_reveals_no_value() -> None:
 
 
 def test_a_mask_does_not_wait_for_a_longer_value() -> None:
-    """A whole value is masked at once even if it may be the beginning of another, whose rest is
-    then masked too."""
+    """A whole value is masked at once, even if it may be the beginning of a longer value."""
     masker = Masker([b"open", b"open sesame"])
     assert masker.feed(b"open") == b"***"
     assert masker.feed(b" ses") == b""

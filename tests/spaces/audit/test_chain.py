@@ -274,8 +274,7 @@ async def test_what_waited_while_nobody_sealed_is_sealed_first(one_store: Store)
 
 
 async def test_no_record_stops_the_chain(one_store: Store) -> None:
-    """A record with very long texts is sealed under their hashes, and many large ones in several
-    commits (RC2)."""
+    """A record with very long texts is sealed under the hashes of the texts (RC2)."""
     entropy = CountingEntropy()
     huge = [
         record(number, subject="\x01" * MAX_TEXT_BYTES, detail=b"d" * 16_384)

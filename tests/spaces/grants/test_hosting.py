@@ -341,8 +341,8 @@ def test_how_clients_are_counted(address: str | None, expected: str | None) -> N
 
 
 async def test_racing_grants_stay_within_the_bounds(one_store: Store) -> None:
-    """Concurrent plans cannot exceed a limit together. The commit that would is refused, and its
-    next plan skips the spaces."""
+    """Concurrent plans cannot exceed a limit together, because the commit that would exceed it is
+    refused."""
     policy = AUTO._replace(per_owner=3)
     grants = [grant(f"{letter}1", f"{letter}2", nonce=letter) for letter in "ab"]
     wanted = [hosting_by_grant(delegation, policy, client=None, now=NOW) for delegation in grants]

@@ -215,7 +215,8 @@ async def test_a_copy_in_another_owners_space_does_not_count(bound: Bound) -> No
 
 
 async def test_every_policy_s_paths_count(bound: Bound) -> None:
-    """If two delegations name different paths, an envelope must be at one of each (RL9, RL19)."""
+    """If two delegations name different paths, the envelope must be at a path of each (RL9,
+    RL19)."""
     below = Delegate()
     narrowed = policy_for("approved", paths=(bound.resource("sealed/b"),))
     grant = bound.delegate.grant(
