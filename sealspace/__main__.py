@@ -7,7 +7,7 @@ line, it checks for foreign packages with our names, so that the error can name 
 import sys
 from importlib import import_module
 
-from .own_packages import NEEDED, Clash, claimed_by, hidden_by
+from .own_packages import NEEDED, Clash, hidden_by, overlapping_distribution
 from .printable import printable
 
 _FOREIGN_PACKAGE = 3  # as in `sealspace.cli.exit_status`, which a foreign package may hide
@@ -23,7 +23,7 @@ def main() -> int:
         status: int = import_module("sealspace.cli.root").main()
     except ImportError:
         # `spaces` is checked only here: the commands of owners work without it.
-        clash = hidden_by("spaces") or claimed_by()
+        clash = hidden_by("spaces") or overlapping_distribution()
         if clash is None:
             raise
         return _report(clash)

@@ -85,7 +85,7 @@ def _clash_with(name: str, origin: str) -> Clash | None:
     return Clash(text=f"{culprit} hides sealspace's own package {name}", hint=hint)
 
 
-def claimed_by() -> Clash | None:
+def overlapping_distribution() -> Clash | None:
     """Find another installed distribution that contains one of sealspace's packages.
 
     Returns None if there is no such distribution.
@@ -93,16 +93,19 @@ def claimed_by() -> Clash | None:
     import re  # imported late: only servers need them
     from importlib.metadata import distributions
 
-    ours = re.compile(rf"^({'|'.join(PACKAGES)})(?:/|\.py,|$)", re.MULTILINE)
-    for other in distributions():
-        # A list of files is searched as text: parsing those of a hundred distributions takes 0.2 s.
-        found = ours.search(other.read_text("RECORD") or other.read_text("top_level.txt") or "")
-        if found is not None and other.name.lower() != DISTRIBUTION:
-            return Clash(
-                f"the distribution {other.name} also installs a package named {found[1]}, and may"
-                " have replaced files of it",
-                _SEPARATE,
-            )
+    # Matches a line of RECORD (`node/app.py,HASH,SIZE`, `node.py,…`) or of top_level.txt (`node`).
+    our_package = re.compile(rf"^({'|'.join(PACKAGES)})(?:/|\.py,|$)", re.MULTILINE)
+    for distribution in distributions():
+        # Searched as text, because parsing the lists of a hundred distributions takes 0.2 s.
+        files = distribution.read_text("RECORD") or distribution.read_text("top_level.txt") or ""
+        match = our_package.search(files)
+        if match is None or distribution.name.lower() == DISTRIBUTION:
+            continue
+        return Clash(
+            text=f"the distribution {distribution.name} also installs a package named {match[1]},"
+            " and may have replaced files of it",
+            hint=_SEPARATE,
+        )
     return None
 
 

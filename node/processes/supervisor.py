@@ -30,7 +30,7 @@ from sys import maxsize
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from sealspace.own_packages import PACKAGES, claimed_by, hidden_by
+from sealspace.own_packages import PACKAGES, hidden_by, overlapping_distribution
 from sealspace.service.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.service.listening_socket import bind_socket, console_url, url_of
 
@@ -464,7 +464,9 @@ def refuse_foreign_distribution() -> None:
 
     Otherwise part of the running code might be from that distribution.
     """
-    clash = hidden_by(*PACKAGES) or claimed_by()  # spec/decisions/0001-flat-packages.md
+    clash = (
+        hidden_by(*PACKAGES) or overlapping_distribution()
+    )  # spec/decisions/0001-flat-packages.md
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)
 

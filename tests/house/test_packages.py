@@ -10,7 +10,7 @@ import pytest
 from hatchling.builders.sdist import SdistBuilder
 from tests_support import PACKAGES, REPOSITORY
 
-from sealspace.own_packages import claimed_by
+from sealspace.own_packages import overlapping_distribution
 
 
 def _modules(package: str) -> list[str]:
@@ -61,7 +61,7 @@ def test_types_of_all_tests_are_checked() -> None:
 
 def test_no_other_distribution_owns_our_names() -> None:
     """No other distribution in this environment claims one of the six top-level packages."""
-    assert claimed_by() is None
+    assert overlapping_distribution() is None
 
 
 def _console() -> set[str]:

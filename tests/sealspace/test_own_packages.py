@@ -14,7 +14,7 @@ from tests_support import REPOSITORY
 
 from sealspace.__main__ import main
 from sealspace.cli.exit_status import EXIT_STATUS
-from sealspace.own_packages import NEEDED, PACKAGES, claimed_by, hidden_by
+from sealspace.own_packages import NEEDED, PACKAGES, hidden_by, overlapping_distribution
 
 FOREIGN = EXIT_STATUS["foreign-distribution"]
 
@@ -104,12 +104,12 @@ def test_a_distribution_with_one_of_our_names(
     about.mkdir()
     others = [entry.format(other) for other in (f"{name}s", f"my_{name}", f"my/{name}")]
     (about / file).write_text("\n".join(others))
-    assert claimed_by() is None
+    assert overlapping_distribution() is None
     (about / file).write_text("\n".join([*others, entry.format(name)]))
     (about / "METADATA").write_text("Name: Sealspace\n")
-    assert claimed_by() is None
+    assert overlapping_distribution() is None
     (about / "METADATA").write_text("Name: culprit\n")
-    clash = claimed_by()
+    clash = overlapping_distribution()
     assert (
         clash is not None
         and f"the distribution culprit also installs a package named {name}" in clash.text
