@@ -104,44 +104,58 @@ class PublishedPrograms:
         self._found = Recent[_Asked, tuple[float, Version]](_MOST_REMEMBERED)
         self._active = Recent[ProjectId, Value](_MOST_VALUES)
         self._by_hash = Recent[str, Version](_MOST_REMEMBERED)
-        self._reading: dict[_Asked, asyncio.Task[Version]] = {}
+        self._reads: dict[_Asked, asyncio.Task[Version]] = {}
         self._refused_until_s = 0.0  # in the event loop's time
 
     async def find(self, project: ProjectId | None, wanted: _Wanted) -> Version:
-        """Find a program version by project, and by hash or source.
+        """Return a version of a program, from the cache or from the node.
 
-        If nothing is wanted, the project's active version is returned. Without a project, only
-        versions that were loaded earlier are found, by their hash.
-
+        Args:
+            project: the project of the program; None: only versions that were loaded earlier are
+                found, and only by their hash.
+            wanted: the program's SHA-256 in hex, or the commit that it was built from; None: the
+                project's active version.
         Raises:
             RunRefused: `program-unknown`, `program-older`, `program-statement` or
                 `node-unavailable`.
         """
         if project is None:
-            sha256 = wanted if isinstance(wanted, str) else ""  # a build is one of a project
-            version = self._by_hash.get(sha256)
-            if version is None:
-                raise RunRefused("program-unknown")
-            return version
+            return self._loaded_earlier(wanted)
+        # An active version is read again after 5 s (RN53). While the node refuses reads, it is used
+        # for 60 s, as is a version that is called by its hash or commit (RN223).
+        max_age_s = CONFIRMED_S
+        if wanted is None and not self._node_refuses_reads():
+            max_age_s = FRESH_S
         key = (project, wanted)
-        is_refused = asyncio.get_running_loop().time() < self._refused_until_s
-        # An active version is read anew after 5 s (RN53), but not while the node refuses (RN223).
-        within_s = FRESH_S if wanted is None and not is_refused else CONFIRMED_S
-        if version := self._recent(key, within_s):
-            return version
+        cached = self._cached(key, max_age_s)
+        if cached is not None:
+            return cached
         # Concurrent calls for the same program share one read.
-        task = self._reading.get(key)
-        if task is None:
-            task = self._reading[key] = asyncio.create_task(self._find(project, wanted))
-            task.add_done_callback(lambda _: self._reading.pop(key, None))
-        return await asyncio.shield(task)
+        read = self._reads.get(key)
+        if read is None:
+            read = asyncio.create_task(self._find_on_node(project, wanted))
+            self._reads[key] = read
+            read.add_done_callback(lambda _: self._reads.pop(key, None))
+        # A call that is cancelled must not cancel the read of the others.
+        return await asyncio.shield(read)
 
-    def _recent(self, key: _Asked, within_s: float) -> Version | None:
-        """Return a version that was confirmed within this time, or None."""
-        at, version = self._found.get(key, (0.0, None))
-        return version if 0 <= SystemClock.now() - at < within_s else None
+    def _loaded_earlier(self, wanted: _Wanted) -> Version:
+        # Commits are recorded in the statements of a project, so only a hash can be looked up.
+        version = self._by_hash.get(wanted) if isinstance(wanted, str) else None
+        if version is None:
+            raise RunRefused("program-unknown")
+        return version
 
-    async def _find(self, project: ProjectId, wanted: _Wanted) -> Version:
+    def _node_refuses_reads(self) -> bool:
+        return asyncio.get_running_loop().time() < self._refused_until_s
+
+    def _cached(self, key: _Asked, max_age_s: float) -> Version | None:
+        """Return a version that the node confirmed at most this long ago, or None."""
+        confirmed_at, version = self._found.get(key, (0.0, None))
+        # A negative age means that the clock was set back, so the real age is not known.
+        return version if 0 <= SystemClock.now() - confirmed_at < max_age_s else None
+
+    async def _find_on_node(self, project: ProjectId, wanted: _Wanted) -> Version:
         try:
             return await self._read(project, wanted)
         except StatementInvalid as exc:
@@ -152,7 +166,7 @@ class PublishedPrograms:
     async def _read(self, project: ProjectId, wanted: _Wanted) -> Version:
         """Read a version, or return the last one while the node does not confirm it (RN223)."""
         asked = project, wanted
-        last = self._recent(asked, CONFIRMED_S)
+        last = self._cached(asked, CONFIRMED_S)
         read = self._reader(project, active_wait_s=REFUSED_S if last is None else 0.0)
         active = None
         try:
@@ -167,7 +181,7 @@ class PublishedPrograms:
             if last is None:
                 raise
             # it may have become too old during the attempt (RN223)
-            if self._recent(asked, CONFIRMED_S) is None:
+            if self._cached(asked, CONFIRMED_S) is None:
                 raise RunRefused("node-unavailable") from None
             return last
         # The last version is taken out, because another one may be active now. It is put back below
