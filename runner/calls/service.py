@@ -224,8 +224,8 @@ class Runner:
         Args:
             authorization: the caller's token, untrusted, or None.
             sign_in: the wallet sign-in that the token cites, untrusted, or None.
-            client: the client's address. Addresses take turns, so one that sends many tokens
-                delays its own calls; None: an address that is not counted.
+            client: the client's IP address, or None if it is not known. Addresses take turns, so
+                a client that sends many tokens delays only its own calls.
         Returns:
             The verified call. Its program and body are not compared yet (`use_token`).
         Raises:
@@ -233,11 +233,12 @@ class Runner:
         """
         if authorization is None:
             raise RunRefused("call-refused", "no Authorization")
-        # few at a time, so that calls of key holders do not wait behind many others (RN163)
+        # RN163: only a few tokens are verified at once, so that the calls of key holders do not
+        # wait behind many others. The places are shared out by address.
         async with self._verifying.acquire(Payer(Principal(client or ""))):
-            # Gives the event loop to other requests while this one has the place, so that they
-            # wait for it and their addresses take turns. Otherwise each would find the place free,
-            # and tokens would be verified in the order of their arrival.
+            # Other requests run here, find no free place, and join the queue of their address.
+            # Without this line each request would find a place free, because verification does not
+            # wait for anything, and addresses would not take turns.
             await asyncio.sleep(0)
             try:
                 call = read_call(authorization, sign_in, runner=self.did, now=SystemClock.now())
