@@ -87,18 +87,25 @@ build_options = gathering(
 async def program_rules(
     client: Client, programs: Sequence[str], wanted: WantedBuild, *, follows: bool
 ) -> tuple[ProgramRule, ...]:
-    """Return the rules of a grant for programs.
+    """Return the rules of a grant: which programs may use the secrets.
 
-    With a repository, the build of the one program is verified, and is its label (PV14).
+    Args:
+        client: a client of the node that has the projects.
+        programs: the programs as typed: `DID/NAME`, or the SHA-256 of the code in hex.
+        wanted: the repository, ref and workflow that a program must have been built from. If
+            anything is stated, the grant is for one program, whose build is verified (PV14).
+        follows: whether the grant is for all later versions of a project, too.
     """
     if wanted.is_empty:
         return tuple([await _program(client, one, follows=follows) for one in programs])
+    # A verified build is one version of one program. Later versions are other builds.
     if wanted.repository is None or follows or len(programs) > 1:
         raise click.UsageError(
             "a grant for a build requires --repository, --ref and one --program DID/NAME, without"
             " --follow"
         )
-    return (await _active_build(client, project_of(programs[0]), wanted),)
+    project = project_of(programs[0])
+    return (await _active_build(client, project, wanted),)
 
 
 async def _active_build(client: Client, project: ProjectId, wanted: WantedBuild) -> ByHash:
