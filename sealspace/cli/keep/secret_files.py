@@ -103,24 +103,24 @@ async def _store_all(
 ) -> None:
     """Show which secrets are new and which are replaced, ask, and store all of them.
 
-    With `dry_run`, this only shows them.
+    With `dry_run`, this only shows them. `values` are the secrets by name.
     """
-    there = await _versions(client, values, scope)
-    lines = [f"{'replace' if name in there else 'new':<8} {name}" for name in values]
+    replaced = await _versions(client, values, scope)
+    lines = [f"{'replace' if name in replaced else 'new':<8} {name}" for name in values]
     if dry_run:
-        print_result([{"name": name, "replaces": name in there} for name in values], lines)
+        print_result([{"name": name, "replaces": name in replaced} for name in values], lines)
         tell("dry run: nothing was stored")
         return
     tell(*lines)
-    if there or is_interactive():
-        replacing = f", and replace {len(there)} of them" if there else ""
+    # In scripts, only a replacement needs confirmation.
+    if replaced or is_interactive():
+        replacing = f", and replace {len(replaced)} of them" if replaced else ""
         confirm(f"store these secrets ({len(values)}){replacing}?", yes=yes)
-    if not yes:
-        await _require_unchanged(client, values, scope, there)
+    if not yes:  # the user may have taken some time to confirm
+        await _require_unchanged(client, values, scope, replaced)
+    by_label = {writable_name(name, scope).label: value for name, value in values.items()}
     try:
-        await client.sharing.put_many(
-            {writable_name(name, scope).label: value for name, value in values.items()}
-        )
+        await client.sharing.put_many(by_label)
     except BatchIncomplete as error:
         written = sorted(key.rpartition("/")[2] for key in error.done)
         tell(f"written: {', '.join(written)}")

@@ -497,23 +497,26 @@ def own_did() -> str:
 
 
 def uses_machine_token() -> bool:
-    """Return whether the command uses a machine token (CL5).
+    """Return whether the running command uses a machine token instead of the owner's login (CL5).
 
-    SEALSPACE_TOKEN contains it, or the node makes it for the CI job with SEALSPACE_TRUST.
+    The token is in SEALSPACE_TOKEN, or the node makes it for the CI job with SEALSPACE_TRUST.
 
-    Raises NotGranted if only an owner may use the running command.
+    Raises NotGranted if there is a token, but only an owner may use the command.
     """
-    allowed: tuple[str, ...] = _FOR_TOKENS
-    found = [one for one in (TOKEN_VARIABLE, TRUST_VARIABLE) if one in os.environ]
-    # The token of a job that refreshes grants names no secrets.
-    if TOKEN_VARIABLE in found and token_of(read_token(os.environ[TOKEN_VARIABLE])) is None:
-        allowed = _FOR_JOBS
-    if found and click.get_current_context().command_path not in allowed:
+    variables = [name for name in (TOKEN_VARIABLE, TRUST_VARIABLE) if name in os.environ]
+    if not variables:
+        return False
+    allowed_commands: tuple[str, ...] = _FOR_TOKENS
+    if TOKEN_VARIABLE in variables:
+        session = read_token(os.environ[TOKEN_VARIABLE])
+        if token_of(session) is None:  # the token of a job that refreshes grants
+            allowed_commands = _FOR_JOBS
+    if click.get_current_context().command_path not in allowed_commands:
         raise NotGranted(
             "a machine token cannot do this: only the owner can",
-            hint=f"to use your login, run the command without {' and '.join(found)}",
+            hint=f"to use your login, run the command without {' and '.join(variables)}",
         )
-    return bool(found)
+    return True
 
 
 def at_node(

@@ -133,19 +133,20 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     Programs that use the token fail from their next request on. On a terminal, you are asked to
     confirm.
     """
-    found = [one for one in await _live_tokens(client) if token in (one.name, one.grant.cid)]
-    if len(found) != 1:
-        named = " or ".join(one.grant.cid for one in found) or "see sealspace token list or ci list"
+    live = await _live_tokens(client)
+    matching = [one for one in live if token in (one.name, one.grant.cid)]
+    if len(matching) != 1:
+        ids = " or ".join(one.grant.cid for one in matching)
         raise NotThere(
-            f"{len(found) or 'no'} machine tokens in force are named {token}",
-            hint=f"name one by its id: {named}",
+            f"{len(matching) or 'no'} machine tokens in force are named {token}",
+            hint=f"name one by its id: {ids or 'see sealspace token list or ci list'}",
         )
-    (one,) = found
-    stops = f"programs with this token can no longer read {one.labels}"
+    (revoked,) = matching
+    consequence = f"programs with this token can no longer read {revoked.labels}"
     if is_interactive():
-        confirm(f"revoke the machine token {one.name}? {stops}", yes=yes)
-    await revoke_all(client, [one.grant.cid])
-    tell(f"revoked {one.name}: {stops}")
+        confirm(f"revoke the machine token {revoked.name}? {consequence}", yes=yes)
+    await revoke_all(client, [revoked.grant.cid])
+    tell(f"revoked {revoked.name}: {consequence}")
 
 
 async def _live_tokens(client: Client) -> list[MachineToken]:
