@@ -56,7 +56,6 @@ from .wire.transfers import (
     Part,
     Source,
     checked,
-    found_in,
     in_order,
     multipart,
     of_bytes,
@@ -65,6 +64,7 @@ from .wire.transfers import (
     require_written,
     save,
     upload_of,
+    values_in_batch,
 )
 from .wire.transport import Answer, Progress, Request, Stream, json_request
 from .wire.values import (
@@ -433,19 +433,20 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Upload a value from a file.
+        """Upload a value of any size from a file.
 
-        The value can have any size. It is durable when the call returns.
+        The value is durable when the call returns.
 
         Args:
             key: the key.
-            source: a path, an open binary file (read from its current position), or pieces of
-                bytes.
-            content_type: as in `put`, like `metadata`, `if_absent` and `if_match`.
+            source: a path, an open binary file (read from its current position), or a synchronous
+                or asynchronous iterable of bytes.
+            content_type: as in `put`.
             metadata: as in `put`.
             if_absent: as in `put`.
             if_match: as in `put`.
-            progress: called with the bytes so far and the total, or None for pieces.
+            progress: called with the bytes sent so far and the total; the total is None if the
+                source is an iterable.
         Returns:
             The version (ETag) of the new value.
         Raises:
@@ -454,12 +455,15 @@ class Kv:
                 raised as it is.
             SealspaceError: as `put`.
         """
-        # Pieces are bytes, for which there is no default content type.
+        # The default content type depends on the type of the value, and for bytes there is none.
+        # A file is stored like bytes.
         headers = stored_headers(b"", content_type, metadata)
         headers |= condition(if_absent=if_absent, if_match=if_match)
         body = await upload_of(source, progress)
-        # A body of unknown size comes from a source that may be readable only once.
-        request = Request(headers=headers, body=body, serves_once=body.size_bytes is None)
+        # A body of unknown size comes from a source that may be readable only once. Its request is
+        # not repeated.
+        is_readable_once = body.size_bytes is None
+        request = Request(headers=headers, body=body, serves_once=is_readable_once)
         return etag_of(await self._invoke(KV_PUT, key, request))
 
     async def delete(
@@ -639,11 +643,11 @@ class Kv:
             answer = await self._caller.invoke(
                 self._rights(KV_METADATA, *keys), Request(repeatable=True)
             )
-            return found_in(answer.require(), keys, bodies=False)
+            return values_in_batch(answer.require(), keys, has_bodies=False)
         request = replace(_read_request(max_bytes), max_answer_bytes=_MAX_BATCH_BYTES)
         answer = await self._caller.invoke(self._rights(KV_GET, *keys), request)
         try:
-            return found_in(answer.require(), keys)
+            return values_in_batch(answer.require(), keys)
         except ValueTooLarge:
             # Either the values are too large together, or one of them is. In the second case,
             # halving ends with a read of that one value, which raises the error.

@@ -177,34 +177,39 @@ def require_written(answer: Answer, keys: Sequence[str]) -> None:
         )
 
 
-def found_in(answer: Answer, keys: Sequence[str], *, bodies: bool = True) -> dict[str, Value]:
-    """Return the values in the response to a batch read.
+def values_in_batch(
+    answer: Answer, keys: Sequence[str], *, has_bodies: bool = True
+) -> dict[str, Value]:
+    """Return the values in the response to a batch read, by key in the order of `keys`.
 
-    The values are in the order of `keys`. Each value is compared with its ETag, unless the response
-    has only metadata.
+    Keys without a value are omitted. Each value is compared with its ETag, unless the response has
+    only metadata (`has_bodies` is false).
+
+    Raises MalformedAnswer if the response is not about exactly these keys.
     """
     results = decoded(_RESULTS, answer, "the result of a batch").results
     if sorted(one.key for one in results) != sorted(keys):
         raise MalformedAnswer(
             f"{answer.asked}: the keys that the node read differ from the requested keys"
         )
-    by_key = {one.key: one for one in results}
-    found: dict[str, Value] = {}
+    result_by_key = {one.key: one for one in results}
+    values: dict[str, Value] = {}
     for key in keys:
-        one = by_key[key]
-        if one.ok:
-            part = Answer(
+        result = result_by_key[key]
+        if result.ok:
+            # The same as the response to a read of this key alone.
+            single = Answer(
                 status=200,
-                headers=CIMultiDictProxy(CIMultiDict(one.headers)),
-                body=one.data_base64,
+                headers=CIMultiDictProxy(CIMultiDict(result.headers)),
+                body=result.data_base64,
                 asked=key,
             )
-            found[key] = whole_value_of(part) if bodies else value_of(part)
-        elif one.error is None or one.error.code != _ABSENT:
+            values[key] = whole_value_of(single) if has_bodies else value_of(single)
+        elif result.error is None or result.error.code != _ABSENT:
             raise MalformedAnswer(
                 f"{answer.asked}: the node sent neither a value nor {_ABSENT} for the key {key}"
             )
-    return found
+    return values
 
 
 PIECE_BYTES = 256 * 1024
