@@ -25,7 +25,6 @@ Example:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import astuple, replace
 from itertools import chain
 from typing import Annotated, Any, NoReturn
@@ -330,10 +329,9 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
             the code: the node does.
     """
     _, delegation = _verified(header)
-    # A grant that a job signed has the job grant in its only fact (RN246).
-    with suppress(InvalidJson):
-        (stated,) = shaped([*delegation.facts], tuple[_Refresh])
-        return _refreshed(delegation, stated, runner)
+    refresh = _refresh_of(delegation)
+    if refresh is not None:
+        return _refreshed(delegation, refresh, runner)
     unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
     statement = _statement_of(unverified)
@@ -342,11 +340,11 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     except PolicyError as exc:
         raise InvalidPortableDelegation(f"the policy of the run grant is not valid: {exc}") from exc
     _require_policy(policies, delegation)
-    # A job grant is for the key of a job, a run grant for a runner; neither passes for the other
-    # (RN245).
+    # A job grant is for the key of a job, a run grant for a runner. Neither is accepted in place of
+    # the other (RN245).
     is_job_grant = statement.refresh_for is not None
-    wants_job_grant = runner is None
-    if is_job_grant != wants_job_grant:
+    job_grant_expected = runner is None
+    if is_job_grant != job_grant_expected:
         raise InvalidPortableDelegation(
             "a run grant is for a runner, and a job grant for the key of a job",
             hint="to use the token of a job: sealspace runner grant URL --refresh",
@@ -361,6 +359,18 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
         policies=policies,
         expires_at=expires_at,
     )
+
+
+def _refresh_of(delegation: Delegation) -> _Refresh | None:
+    """Return what a job stated about a later build, or None if an owner signed the grant (RN246).
+
+    The only fact of a grant that a job signed contains the job grant.
+    """
+    try:
+        (refresh,) = shaped([*delegation.facts], tuple[_Refresh])
+    except InvalidJson:
+        return None
+    return refresh
 
 
 def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
