@@ -57,7 +57,7 @@ class LoopThread:
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._dropped: weakref.finalize[[], LoopThread] | None = None
+        self._finalizer: weakref.finalize[[], LoopThread] | None = None
 
     def run(
         self,
@@ -112,17 +112,26 @@ class LoopThread:
         """Stop the event loop and its thread.
 
         Running calls are cancelled, and the resources are closed.
+
+        Args:
+            wait_s: how long to wait for the end of the thread, seconds; None: until it has ended.
         """
         with self._lock:
             self._closed = True
             thread = self._thread
-            # `detach` returns None if the loop was told to stop before.
-            ending = None if self._dropped is None else self._dropped.detach()
-            if ending is not None:
-                _, stop, _, _ = ending
-                stop()
+            if self._finalizer is not None:
+                self._stop_loop(self._finalizer)
+        # The thread calls this itself if a coroutine closes its own client.
         if thread is not None and thread is not threading.current_thread():
             thread.join(wait_s)
+
+    @staticmethod
+    def _stop_loop(finalizer: "weakref.finalize[[], LoopThread]") -> None:
+        """Call the finalizer's function now, unless it was called before."""
+        detached = finalizer.detach()
+        if detached is not None:
+            _, stop, _, _ = detached
+            stop()
 
     def abandon(self) -> None:
         """Reset this object in a forked child process.
@@ -132,8 +141,8 @@ class LoopThread:
         it here is removed for the parent too. The thread's stack is gone, but its references stay
         for ever: the loop, and through `close` the client and its connections.
         """
-        if self._dropped is not None:
-            self._dropped.detach()
+        if self._finalizer is not None:
+            self._finalizer.detach()
             self._leave()
         self._reset()
 
@@ -178,8 +187,8 @@ class LoopThread:
         except RuntimeError:  # too many threads, or the interpreter is exiting
             runner.close()
             raise
-        self._dropped = weakref.finalize(self, partial(loop.call_soon_threadsafe, stopping.set))
-        self._dropped.atexit = False  # see `_at_exit`
+        self._finalizer = weakref.finalize(self, partial(loop.call_soon_threadsafe, stopping.set))
+        self._finalizer.atexit = False  # see `_at_exit`
         self._loop, self._thread = loop, thread
 
 
