@@ -333,35 +333,40 @@ class BackupSummary(msgspec.Struct, rename="camel"):
 
 @contextmanager
 def backup_file(path: Path) -> Iterator[BinaryIO]:
-    """Create a backup file atomically.
+    """Create a backup file atomically, with mode 0600.
 
-    The `with` block writes a temporary file. If the block ends without an error, the file is
-    renamed durably to `path`. The file has mode 0600 and never replaces another.
+    The `with` block writes to a temporary file. If the block ends without an error, the file gets
+    its name durably; otherwise it is deleted. It never replaces another file.
     """
     folder = path.absolute().parent
     if os.path.lexists(path):
         raise FileExistsError(
             errno.EEXIST, "the file already exists; a backup never replaces a file", str(path)
         )
-    # A short name of its own: a suffix to a long name could exceed the limit.
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
+    # The name does not contain the name of `path`, which with a suffix could be too long.
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
     try:
         with full_disk("the backup"):  # closing writes buffered data, and may fail
             with os.fdopen(descriptor, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            try:
-                # Unlike a rename, a link replaces no file that another process created meanwhile.
-                path.hardlink_to(name)
-            except FileExistsError:
-                raise
-            except OSError:  # a file system without hard links
-                Path(name).rename(path)
+            _name_file(Path(temporary), path)
             sync_folder(folder)
     finally:
-        with suppress(OSError):
-            Path(name).unlink()
+        with suppress(OSError):  # after a rename there is no temporary file
+            Path(temporary).unlink()
+
+
+def _name_file(temporary: Path, path: Path) -> None:
+    """Give a complete file its name, without replacing another file where links are supported."""
+    try:
+        # Unlike a rename, a link does not replace a file that another process created meanwhile.
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        temporary.rename(path)
 
 
 async def write_backup(

@@ -194,11 +194,10 @@ def _check_row(
     """
     for account, amount in accounting_entries(key, parsed, snapshot.get):
         balances.book(account, amount)
-    read = readers.get(key) or readers.get(key[:1])
-    record, _, _ = parsed
-    value = record.value
-    if read is not None and value is not None:
-        require(read(value) == key, "a row is stored under the wrong key")
+    key_of_value = readers.get(key) or readers.get(key[:1])
+    value = parsed.record.value
+    if key_of_value is not None and value is not None:
+        require(key_of_value(value) == key, "a row is stored under the wrong key")
 
 
 def _has_identity(snapshot: StoreSnapshot) -> bool:

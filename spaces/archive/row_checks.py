@@ -77,22 +77,23 @@ _NETWORK_KEY_BYTES = 1 + 16
 def accounting_entries(key: bytes, row: ParsedRow, get: Get) -> Iterator[AccountingEntry]:
     """Check one row, and yield the amounts that it adds to counters.
 
-    An entry is a pair of account key and amount. The bytes that the row is charged for come first,
-    before a check can raise RecordDamaged.
+    Raises RecordDamaged if the row is damaged. The bytes that the row is charged for are yielded
+    before that, so that the balance of its account does not differ as well.
     """
-    record, account, weight_bytes = row
-    if record.value is None:
+    if row.record.value is None:  # a tombstone
         return
-    if account:
-        yield account, weight_bytes
+    if row.account:
+        yield row.account, row.weight_bytes
     check = _check_of(key)
     if check is None:
         raise RecordDamaged("the row type is unknown")
-    yield from check(key, record, get) or ()  # some checks return None, because they book nothing
+    entries = check(key, row.record, get)
+    if entries is not None:
+        yield from entries
     if key[:1] == OBJECTS_PREFIX:
         # An object without references is charged 0 bytes. The row of its pending deletion books its
         # size (`_pending_deletion`).
-        yield BODIES_COUNTER, weight_bytes
+        yield BODIES_COUNTER, row.weight_bytes
 
 
 def _check_of(key: bytes) -> RowCheck | None:
