@@ -11,6 +11,7 @@ Example:
 
 import sqlite3
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,14 @@ class _StoredKey(FrozenStruct):
     is_revoked: bool
 
 
+class _KeyRow(NamedTuple):
+    """The row of an API key, decrypted."""
+
+    nonce: int
+    version: int
+    stored: _StoredKey
+
+
 _DECODER = msgspec.json.Decoder(_StoredKey)
 
 
@@ -64,13 +73,13 @@ class KeptKeys:
         """
         key = self._read(statement, owner)
 
-        def added(connection: sqlite3.Connection) -> None:
+        def insert_key(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM api_keys WHERE expires_at < ?", (SystemClock.now(),))
             stored = _StoredKey(statement=statement, is_revoked=False)
-            known = self._stored_keys(connection, key.owner, key.nonce)
-            if known:
+            rows = self._key_rows(connection, key.owner, key.nonce)
+            if rows:
                 # Only the same statement, not revoked, may be stored again.
-                if known != [(key.nonce, _FIRST_VERSION, stored)]:
+                if rows != [_KeyRow(nonce=key.nonce, version=_FIRST_VERSION, stored=stored)]:
                     raise RunRefused("key-known")
                 return
             ((all_keys, own_keys, has_account),) = connection.execute(
@@ -88,7 +97,7 @@ class KeptKeys:
                 (key.owner, key.nonce, key.expires_at, _FIRST_VERSION, sealed),
             )
 
-        await self.journal.write(added)
+        await self.journal.write(insert_key)
         return key
 
     async def live_key(self, owner: Principal, nonce: int) -> ApiKey:
@@ -109,56 +118,50 @@ class KeptKeys:
 
         With a nonce, only the key with that nonce is returned.
         """
+        rows = await self.journal.write(lambda connection: self._key_rows(connection, owner, nonce))
         keys = []
-        for number, _, kept in await self.journal.write(
-            lambda connection: self._stored_keys(connection, owner, nonce)
-        ):
+        for row in rows:
             with suppress(StatementInvalid):  # the key has ended, or is not valid here
-                key = self._read(kept.statement, owner)
-                if key.nonce == number and not kept.is_revoked:
+                key = self._read(row.stored.statement, owner)
+                if key.nonce == row.nonce and not row.stored.is_revoked:
                     keys.append(key)
         return keys
 
     async def revoke(self, owner: Principal, nonce: int) -> bool:
         """Revoke an API key. Return False if there is no such key."""
 
-        def revoked(connection: sqlite3.Connection) -> bool:
-            known = self._stored_keys(connection, owner, nonce)
-            if not known:
+        def mark_revoked(connection: sqlite3.Connection) -> bool:
+            rows = self._key_rows(connection, owner, nonce)
+            if not rows:
                 return False
-            ((_, version, kept),) = known
-            stored = _StoredKey(statement=kept.statement, is_revoked=True)
-            row = _row_of(owner, nonce, version + 1)
-            sealed = self.sealer.seal(row, msgspec.json.encode(stored))
+            (row,) = rows
+            revoked = _StoredKey(statement=row.stored.statement, is_revoked=True)
+            version = row.version + 1
+            place = _row_of(owner, nonce, version)
+            sealed = self.sealer.seal(place, msgspec.json.encode(revoked))
             connection.execute(
                 "UPDATE api_keys SET version = ?, sealed = ? WHERE owner = ? AND nonce = ?",
-                (version + 1, sealed, owner, nonce),
+                (version, sealed, owner, nonce),
             )
             return True
 
-        return await self.journal.write(revoked)
+        return await self.journal.write(mark_revoked)
 
-    def _stored_keys(
+    def _key_rows(
         self, connection: sqlite3.Connection, owner: str, nonce: int | None
-    ) -> list[tuple[int, int, _StoredKey]]:
-        """Read and decrypt the API keys of an owner.
-
-        Each result is (nonce, row version, content). With a nonce, only the row with that nonce is
-        read.
-        """
+    ) -> list[_KeyRow]:
+        """Read and decrypt the API keys of an owner, or only the one with a nonce."""
         first, last = (0, _MAX_NONCE) if nonce is None else (nonce, nonce)
         rows = connection.execute(
             "SELECT nonce, version, sealed FROM api_keys WHERE owner = ? AND nonce BETWEEN ? AND ?",
             (owner, first, last),
         ).fetchall()
-        return [
-            (
-                number,
-                version,
-                _DECODER.decode(self.sealer.open(_row_of(owner, number, version), sealed)),
-            )
-            for number, version, sealed in rows
-        ]
+        key_rows = []
+        for number, version, sealed in rows:
+            # The sealer refuses a row that was edited, or moved to another place.
+            stored = _DECODER.decode(self.sealer.open(_row_of(owner, number, version), sealed))
+            key_rows.append(_KeyRow(nonce=number, version=version, stored=stored))
+        return key_rows
 
     def _read(self, statement: bytes, owner: Principal) -> ApiKey:
         return read_api_key(statement, owner=owner, runner=self.runner, now=SystemClock.now())
