@@ -153,14 +153,14 @@ class Journal:
             now: the current time in epoch seconds.
         """
 
-        def used(connection: sqlite3.Connection) -> bool:
+        def insert_token(connection: sqlite3.Connection) -> bool:
             connection.execute("DELETE FROM used WHERE expires_at < ?", (now,))
             inserted = connection.execute(
                 "INSERT OR IGNORE INTO used VALUES (?, ?)", (token, expires_at)
             ).rowcount
             return inserted == 1
 
-        return await self.write(used)
+        return await self.write(insert_token)
 
     async def record_version(self, project: str, sequence: int, sha256: str) -> bool:
         """Record the active version of a project (RN54).
@@ -169,10 +169,11 @@ class Journal:
         version.
         """
 
-        def recorded(connection: sqlite3.Connection) -> bool:
+        def replace_version(connection: sqlite3.Connection) -> bool:
             statement = "SELECT sequence, sha256 FROM versions WHERE project = ?"
-            last, known = connection.execute(statement, (project,)).fetchone() or (-1, "")
-            if sequence > last:
+            row = connection.execute(statement, (project,)).fetchone()
+            last_sequence, last_sha256 = row or (-1, "")
+            if sequence > last_sequence:
                 statement = "REPLACE INTO versions (project, sequence, sha256) VALUES (?, ?, ?)"
                 number = connection.execute(statement, (project, sequence, sha256)).lastrowid
                 # The new row has the highest number, and those far below it are deleted. Otherwise
@@ -181,9 +182,9 @@ class Journal:
                     "DELETE FROM versions WHERE number <= ?", ((number or 0) - _MOST_PROJECTS,)
                 )
                 return True
-            return (sequence, sha256) == (last, known)
+            return (sequence, sha256) == (last_sequence, last_sha256)
 
-        return await self.write(recorded)
+        return await self.write(replace_version)
 
     async def receipt(self, job: str) -> bytes | None:
         """Return the stored receipt of a job, or None."""

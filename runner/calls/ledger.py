@@ -132,7 +132,7 @@ class Ledger:
             ValueError: the reference was used for another credit, or the balance gets too high.
         """
 
-        def credited(connection: sqlite3.Connection) -> Account:
+        def add_credit(connection: sqlite3.Connection) -> Account:
             known = connection.execute(
                 "SELECT owner, amount FROM credits WHERE reference = ?", (reference,)
             ).fetchone()
@@ -147,7 +147,7 @@ class Ledger:
                 )
             return self._account(connection, owner)[0]
 
-        return await self.journal.write(credited)
+        return await self.journal.write(add_credit)
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Ledger:
             RunRefused: `balance-too-low`.
         """
 
-        def accepted(connection: sqlite3.Connection) -> None:
+        def insert_job(connection: sqlite3.Connection) -> None:
             if record.reserved:
                 change = Account(balance=-record.reserved, reserved=record.reserved)
                 self._move(connection, record.caller, change)
@@ -173,7 +173,7 @@ class Ledger:
             if request is not None:
                 self._put_content(connection, job, "request", request)
 
-        await self.journal.write(accepted)
+        await self.journal.write(insert_job)
 
     async def start(self, job: str) -> bytes:
         """Mark a job as started, and return its request body.
@@ -181,7 +181,7 @@ class Ledger:
         The stored request is deleted.
         """
 
-        def started(connection: sqlite3.Connection) -> bytes:
+        def mark_started(connection: sqlite3.Connection) -> bytes:
             request = self._content(connection, job, "request")
             self._replace(connection, job, "waiting", state="started")
             connection.execute("DELETE FROM contents WHERE job = ? AND kind = 'request'", (job,))
@@ -191,7 +191,7 @@ class Ledger:
                 )
             return request
 
-        return await self.journal.write(started)
+        return await self.journal.write(mark_started)
 
     async def postpone(self, job: str, request: bytes) -> None:
         """Return a job whose program did not start to the waiting jobs."""
@@ -227,7 +227,7 @@ class Ledger:
             is_failed: whether a task failed; what was stored of its result is removed.
         """
 
-        def settled(connection: sqlite3.Connection) -> None:
+        def settle_job(connection: sqlite3.Connection) -> None:
             if is_failed:  # a task that failed has no result (TK8)
                 connection.execute(_FORGET_RESULT, (job,))
                 self._replace(connection, job, "started", result_bytes=0)
@@ -262,7 +262,7 @@ class Ledger:
             cost = max(size, MOST_DONE_BYTES // MOST_DONE)  # a short answer counts as more (RN168)
             count_stored(connection, "answer", job, record.payer, cost=cost, most=MOST_DONE_BYTES)
 
-        await self.journal.write(settled)
+        await self.journal.write(settle_job)
 
     async def keep_result(self, job: str, file: Path) -> None:
         """Store the result file of a task that has not ended (TK10)."""
@@ -336,7 +336,7 @@ class Ledger:
         The record is None if the job's row was edited.
         """
 
-        def found(connection: sqlite3.Connection) -> UnfinishedJobs:
+        def read_unfinished(connection: sqlite3.Connection) -> UnfinishedJobs:
             statement = (
                 "SELECT id, state, version, sealed FROM jobs WHERE state != 'done' ORDER BY number"
             )
@@ -348,7 +348,7 @@ class Ledger:
                     jobs.append((job, None))
             return jobs
 
-        return await self.journal.write(found)
+        return await self.journal.write(read_unfinished)
 
     # --- rows -------------------------------------------------------------------------------------
 
