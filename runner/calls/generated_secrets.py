@@ -18,7 +18,7 @@ import hashlib
 import logging
 import string
 from collections.abc import Mapping, Set
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import libipld
 import msgspec
@@ -80,13 +80,13 @@ def draw_value(kind: str, entropy: Entropy) -> str:
         multibase = str(libipld.encode_multibase("z", entropy.token(32)))
         return "ed25519:" + multibase.removeprefix("z")
     chars = int(kind.partition(":")[2] or _PASSWORD_CHARS)
-    found = ""
+    password = ""
     # Bytes from `_FAIR` on are dropped: they would make the alphabet's first characters likelier.
-    while len(found) < chars:
-        found += "".join(
-            _ALPHABET[byte % len(_ALPHABET)] for byte in entropy.token(2 * chars) if byte < _FAIR
-        )
-    return found[:chars]
+    while len(password) < chars:
+        for byte in entropy.token(2 * chars):
+            if byte < _FAIR:
+                password += _ALPHABET[byte % len(_ALPHABET)]
+    return password[:chars]
 
 
 class _NewSecret(StrictStruct):
@@ -100,23 +100,34 @@ class _Request(StrictStruct):
     new_secrets: Annotated[list[_NewSecret], msgspec.Meta(min_length=1, max_length=MAX_GENERATED)]
 
 
-@refusing_invalid()
-def parse_generation(data: bytes) -> tuple[Principal, str | None, dict[SecretName, str]]:
-    """Parse an untrusted request for new secrets.
+class GenerationRequest(NamedTuple):
+    """A parsed request for new secrets.
 
-    Returns the owner, the scope, and the type of each secret.
+    Attributes:
+        owner: the owner of the secrets.
+        scope: the scope of all secrets, or None.
+        types: the type of each secret to generate, such as `hex32`.
     """
+
+    owner: Principal
+    scope: str | None
+    types: Mapping[SecretName, str]
+
+
+@refusing_invalid()
+def parse_generation(data: bytes) -> GenerationRequest:
+    """Parse an untrusted request for new secrets."""
     if len(data) > MAX_GENERATION_BODY_BYTES:
         raise RunRefused("input-too-large")
     request = shaped(parse_json(data, max_bytes=MAX_GENERATION_BODY_BYTES), _Request)
     scope = scope_of(request.profile)
-    wanted = dict[SecretName, str]()
+    types = dict[SecretName, str]()
     for one in request.new_secrets:
         secret = SecretName(checked_generated_name(one.name), scope)
-        if secret in wanted:  # the later one would replace it silently
+        if secret in types:  # the later one would replace it silently
             raise RunRefused("request-invalid", "new_secrets contains a secret twice")
-        wanted[secret] = checked_generation_type(one.generation_type)
-    return parse_principal(request.owner), scope, wanted
+        types[secret] = checked_generation_type(one.generation_type)
+    return GenerationRequest(owner=parse_principal(request.owner), scope=scope, types=types)
 
 
 async def generate(
