@@ -19,7 +19,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -59,6 +59,13 @@ class StorageRefused(Exception):
     """Raised when a storage operation fails; the program gets the text."""
 
 
+class _StoredValue(NamedTuple):
+    """A stored value, decrypted, and its version; both are None if nothing is stored."""
+
+    value: bytes | None
+    etag: str | None
+
+
 @dataclass(eq=False, repr=False)
 class ProjectStorage:
     """The storage of one run.
@@ -68,8 +75,8 @@ class ProjectStorage:
         grant: returns the developer's grant for the project's storage, or None.
         project: the project that is called; None if the program is called by its hash.
         digest: HMAC-SHA256 over project, caller, and the given texts.
-        left: operations that the run may still perform.
-        is_told: whether the program was told that no operations are left.
+        operations_left: operations that the run may still perform.
+        limit_was_reported: whether the program was told that no operations are left.
         state: whether the run has written (RN206).
     """
 
@@ -77,8 +84,8 @@ class ProjectStorage:
     grant: Callable[[], Grant | None]
     project: ProjectId | None
     digest: Callable[..., bytes]
-    left: int = MAX_OPERATIONS
-    is_told: bool = False
+    operations_left: int = MAX_OPERATIONS
+    limit_was_reported: bool = False
     state: StorageState = "none"
 
     def __post_init__(self) -> None:
@@ -87,39 +94,43 @@ class ProjectStorage:
         self._folder = f"storage/{name}/{self.digest().hex()}/"
 
     async def answer(self, message: bytes) -> bytes:
-        """Perform an operation of the program, and return its encoded results.
+        """Perform a storage operation of the program.
 
+        Args:
+            message: the name of the operation and its arguments as packed parts, untrusted.
+        Returns:
+            Packed parts: an empty part and the results, or one part with the text of the error.
         Raises:
-            EOFError: the program asks again after it was told that no operations are left. This
+            EOFError: the program sends an operation after it was told that none are left. This
                 ends the run (RN203).
         """
-        if self.is_told:
+        if self.limit_was_reported:
             raise EOFError
+        if not self.operations_left:
+            self.limit_was_reported = True
+            return _error(f"a run may perform {MAX_OPERATIONS} storage operations")
+        self.operations_left -= 1
         try:
-            if not self.left:
-                self.is_told = True
-                raise StorageRefused(f"a run may perform {MAX_OPERATIONS} storage operations")
-            self.left -= 1
-            return pack_parts([b"", *await self._results(unpack_parts(message, 4))])
+            results = await self._results(unpack_parts(message, 4))
+            return pack_parts([b"", *results])
         except StorageRefused as refused:
-            text = str(refused)
+            return _error(str(refused))
         except ValueError:
-            text = "the operation is malformed, or could not be performed"
+            return _error("the operation is malformed, or could not be performed")
         except Unauthorized:
-            text = _NOT_GRANTED
+            return _error(_NOT_GRANTED)
         except SealspaceError as error:
-            text = f"the node did not confirm the operation: {error.code}"
-        return pack_parts([text.encode()])
+            return _error(f"the node did not confirm the operation: {error.code}")
 
     async def _results(self, operation: list[bytes]) -> list[bytes]:
         """Perform an untrusted operation, and return its results without the error."""
         match operation:
             case [b"get", key]:
-                value, _ = await self._read(key)
-                return [value or b""]
+                stored = await self._read(key)
+                return [stored.value or b""]
             case [b"has", key]:
-                value, _ = await self._read(key)
-                return [_yes(value is not None)]
+                stored = await self._read(key)
+                return [_yes(stored.value is not None)]
             # a longer prefix is malformed, because no key is as long (RN203)
             case [b"list-keys", prefix] if len(prefix) <= MAX_KEY_BYTES:
                 async with self._values() as values:
@@ -150,22 +161,23 @@ class ProjectStorage:
                 return [_yes(await self._write(lambda values: values.delete(path)))]
         raise ValueError
 
-    async def _read(self, key: bytes) -> tuple[bytes | None, str | None]:
-        """Return a value and its version, or None for both."""
+    async def _read(self, key: bytes) -> _StoredValue:
+        """Read and decrypt a value."""
         path, cipher = self._cell(key)
         async with self._values() as values:
             try:
                 stored = await values.get(path, max_bytes=MAX_VALUE_BYTES + _SEAL_BYTES)
             except NotFound:
-                return None, None
+                return _StoredValue(value=None, etag=None)
         nonce, sealed = stored.body[:_NONCE_BYTES], stored.body[_NONCE_BYTES:]
         try:
-            return cipher.decrypt(nonce, sealed, None), stored.etag
+            value = cipher.decrypt(nonce, sealed, None)
         except (InvalidTag, ValueError):
             # The value was changed, or encrypted for another project, caller or key (RN202).
             raise StorageRefused(
                 "the stored value was changed, or is not one of this project, caller and key"
             ) from None
+        return _StoredValue(value=value, etag=stored.etag)
 
     async def _put(self, key: bytes, value: bytes, **condition: Any) -> bool:
         """Encrypt and write a value, and return whether the condition of `Kv.put` was met."""
@@ -187,17 +199,20 @@ class ProjectStorage:
         for _ in range(_TRIES):
             before, etag = await self._read(key)
             after = change(before)
-            if after is None or await self._put(key, after, if_absent=not etag, if_match=etag):
+            if after is None:
+                return before, None
+            # Not written if another run has changed the value since it was read.
+            if await self._put(key, after, if_absent=not etag, if_match=etag):
                 return before, after
         raise StorageRefused("other runs keep changing the value; try again")
 
     async def _write(self, act: Callable[[Kv], Awaitable[str | None]]) -> bool:
         """Change a stored value, and return whether that was possible."""
-        earlier = self.state
+        state_before = self.state
         async with self._values() as values:
             # RN206: if the run ends while the node is asked, or the node does not answer, this
             # write may have been made or not
-            if earlier != "written":
+            if state_before != "written":
                 self.state = "unknown"
             try:
                 is_changed = await act(values) is not None
@@ -205,7 +220,7 @@ class ProjectStorage:
                 # A 503 does not tell whether the write was made, so the state stays.
                 if refused.status == 503:
                     raise
-                self.state = earlier
+                self.state = state_before
                 return False
             self.state = "written"
         return is_changed
@@ -223,6 +238,11 @@ class ProjectStorage:
         if not 1 <= len(key) <= MAX_KEY_BYTES:
             raise StorageRefused(f"a key has 1 to {MAX_KEY_BYTES} bytes")
         return self._folder + key.hex(), AESGCM(self.digest(key.decode()))
+
+
+def _error(text: str) -> bytes:
+    """Encode the answer to an operation that failed."""
+    return pack_parts([text.encode()])
 
 
 def _yes(is_so: bool) -> bytes:
