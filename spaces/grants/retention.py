@@ -198,7 +198,7 @@ def delegation_usage(
 
 
 def plan_removal(
-    due: bytes, stored: Registered | None, record: Record | None, *, now: float
+    due_key: bytes, stored: Registered | None, record: Record | None, *, now: float
 ) -> Commit:
     """Return the database writes that remove an expired delegation.
 
@@ -208,18 +208,21 @@ def plan_removal(
     own_end = None if stored is None else stored.delegation.expires_at
     if stored is None or record is None or own_end is None:
         # The delegation was removed before, or never expires itself and stays.
-        return Commit(puts=(Put(due, None),))
+        return Commit(puts=(Put(due_key, None),))
     delegation = stored.delegation
     if micros8(own_end) > removal_cutoff(now):  # until then it could be registered again
         later = expiry_key(micros8(own_end), newest8(stored.registered_at), delegation.content_key)
-        return Commit(puts=(Put(due, None), Put(later, delegation.content_key)))
-    whole = delegation_key(delegation.content_key)
-    keys = {due, *[put.key for put in registration_puts(stored)]}
-    keys.discard(whole)  # removed below, on condition that it is unchanged
+        return Commit(puts=(Put(due_key, None), Put(later, delegation.content_key)))
+    delegation_row_key = delegation_key(delegation.content_key)
+    keys = {due_key, *[put.key for put in registration_puts(stored)]}
+    keys.discard(delegation_row_key)  # removed below, on condition that it is unchanged
     if delegation.form == "cacao":
         # an earlier version wrote this row for delegations that are no sessions today
         keys.add(session_row_key(delegation))
-    puts = (Put(whole, None, expect=record.stamp), *[Put(key, None) for key in sorted(keys)])
+    puts = (
+        Put(delegation_row_key, None, expect=record.stamp),
+        *[Put(key, None) for key in sorted(keys)],
+    )
     # The counters of bytes need no update: the removed rows were charged to them.
     return Commit(puts=puts, adds=(Add(delegations_counter(x16(issuing_owner(delegation))), -1),))
 

@@ -153,30 +153,32 @@ async def sweep_versions(store: Store, values: Values, *, now: float) -> bool:
     Nothing is removed if the path was written again. Returns whether more may be due.
     """
     due = await rows_until(store, VERSION_DUE_PREFIX, micros8(now), limit=_BATCH)
-    for key, task in due:
-        text, _, path = (task.value or b"").decode("utf-8", "surrogatepass").partition("\n")
-        space = parse_space_id(text)
-        head = head_key(space, path)
-        snapshot = await store.read((head,), ranges=(versions_range(space, path),))
-        (head_row,) = snapshot.records
+    for key, deletion in due:
+        space_text, _, path = (
+            (deletion.value or b"").decode("utf-8", "surrogatepass").partition("\n")
+        )
+        space = parse_space_id(space_text)
+        value_row_key = head_key(space, path)
+        snapshot = await store.read((value_row_key,), ranges=(versions_range(space, path),))
+        (value_row,) = snapshot.records
         (page,) = snapshot.pages
-        found = versions_in(page)
+        versions = versions_in(page)
         # The versions can have been removed before, by a purge. If the path was written again, its
         # versions are former values of the new value.
-        if not found or head_of(head_row, key=head) is not None:
+        if not versions or head_of(value_row, key=value_row_key) is not None:
             await commit_puts(store, Put(key, None))
             continue
-        last_replaced_at = max(one.replaced_at for one in found.values()) / 1_000_000
+        last_replaced_at = max(one.replaced_at for one in versions.values()) / 1_000_000
         ends_at = last_replaced_at + RESTORABLE_S
         if ends_at > now:
             # The path was written and deleted again after this row was written. Or the clocks of
             # two workers differ, and a version has a later time than the delete after it.
             later = VERSION_DUE_PREFIX + micros8(ends_at + 1) + key[_PATH_ID_OFFSET:]
-            await commit_puts(store, Put(key, None), Put(later, task.value))
+            await commit_puts(store, Put(key, None), Put(later, deletion.value))
             continue
         # The draft deletes the deleted value once more. So the commit is refused if the path is
         # written meanwhile.
-        draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=found)
+        draft = await values.draft(space, (Write(path, None),), snapshot.records, removed=versions)
         plan = await draft.finalize(now=now)
         puts = (*plan.puts, Put(key, None))
         await store.commit(Commit(puts=puts, checks=plan.checks, adds=plan.adds))

@@ -260,8 +260,8 @@ class ObjectBucket:
             for folder in listed["common_prefixes"]:
                 if _BODIES_FOLDER.fullmatch(folder) is None:
                     continue
-                async for found in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
-                    names = _old_names(found, before)
+                async for objects in obstore.list(self.objects, f"{folder}/", chunk_size=_LISTED):
+                    names = _old_names(objects, before)
                     if names:
                         yield names
 
@@ -274,10 +274,10 @@ class ObjectBucket:
         removed = 0
         with _bucket_errors("unfinished uploads cannot be removed"):
             await self._require_own()
-            async for found in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
-                for one in found:
-                    key = one["path"]
-                    is_old = one["last_modified"].timestamp() < before
+            async for objects in obstore.list(self.objects, f"{INCOMING}/", chunk_size=_LISTED):
+                for uploaded in objects:
+                    key = uploaded["path"]
+                    is_old = uploaded["last_modified"].timestamp() < before
                     if is_old and _INCOMING_KEY.fullmatch(key):
                         await self.delete(key)
                         removed += 1
@@ -525,12 +525,12 @@ class OpenObject(OpenedBody):
         if not is_buffered:
             window_end = min(start + _WINDOW_BYTES, end)
             with _reading_errors():
-                found = await obstore.get_range_async(
+                window = await obstore.get_range_async(
                     self._objects, self._key, start=start, end=window_end
                 )
-            if len(found) != window_end - start:
+            if len(window) != window_end - start:
                 raise RecordDamaged("the object of a large value is shorter than recorded")
-            self._window = bytes(found)
+            self._window = bytes(window)
             self._window_start = start
         piece = self._window[start - self._window_start : stop - self._window_start]
         if hasher is not None:

@@ -326,19 +326,19 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
     return value if number is None else number.to_bytes(COUNTER_BYTES, "big", signed=True)
 
 
-def _page(range_: Range, found: list[tuple[bytes, Record, int]]) -> Page:
+def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
     """Return the page of a range.
 
     Each row of `found` has the place that it had among all rows examined, tombstones included.
     """
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
-    found.sort(key=lambda row: row[0])
+    examined.sort(key=lambda row: row[0])
     rows = list[tuple[bytes, Record]]()
     last_key: bytes | None = None
     size_bytes = 0
     more = False
-    for key, record, place in found:
+    for key, record, place in examined:
         more = len(rows) == range_.limit
         if more:
             break

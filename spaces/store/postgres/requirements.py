@@ -121,18 +121,18 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
     """
     try:
         async with AsyncExitStack() as opened:
-            first = await _connection(url, opened)
-            if await _is_pooled(first, url, opened):
+            connection = await _connection(url, opened)
+            if await _is_pooled(connection, url, opened):
                 return (POOLED,)
             settings = {
-                str(row["name"]): str(row["setting"]) for row in await first.fetch(SETTINGS)
+                str(row["name"]): str(row["setting"]) for row in await connection.fetch(SETTINGS)
             }
-            standbys = [row["sync_state"] for row in await first.fetch(STANDBYS)]
-            theirs = DatabaseClock(clock or SystemClock())
-            await theirs.compare(first.fetchval(DATABASE_TIME))
+            standbys = [row["sync_state"] for row in await connection.fetch(STANDBYS)]
+            database_clock = DatabaseClock(clock or SystemClock())
+            await database_clock.compare(connection.fetchval(DATABASE_TIME))
             floor: bytes | None = None
             with suppress(asyncpg.UndefinedTableError):  # no node has used this database yet
-                floor = await first.fetchval(READ_VALUE, REPLAY_FLOOR_KEY)
+                floor = await connection.fetchval(READ_VALUE, REPLAY_FLOOR_KEY)
     except CONNECTION_ERRORS as exc:
         reason = getattr(exc, "sqlstate", None) or type(exc).__name__
         raise StoreUnavailable(f"the database cannot be examined ({reason})") from None
@@ -140,7 +140,9 @@ async def examine(url: str, *, clock: Clock | None = None) -> tuple[Finding, ...
         Finding("ok", "each connection has its own session"),
         *disk_findings(settings),
         *standby_findings(settings, standbys),
-        *clock_findings(Clocks(theirs.ahead_s, acceptance_delay_s(floor or b"", theirs.now()))),
+        *clock_findings(
+            Clocks(database_clock.ahead_s, acceptance_delay_s(floor or b"", database_clock.now()))
+        ),
     )
 
 
