@@ -293,19 +293,20 @@ class Kv:
         if_match: str | None = None,
         progress: Progress | None = None,
     ) -> str:
-        """Upload a value from a file.
+        """Upload a value of any size from a file.
 
-        The value can have any size. It is durable when the call returns.
+        The value is durable when the call returns.
 
         Args:
             key: the key.
-            source: a path, an open binary file (read from its current position), or pieces of
-                bytes.
-            content_type: as in `put`, like `metadata`, `if_absent` and `if_match`.
+            source: a path, an open binary file (read from its current position), or a synchronous
+                or asynchronous iterable of bytes.
+            content_type: as in `put`.
             metadata: as in `put`.
             if_absent: as in `put`.
             if_match: as in `put`.
-            progress: called with the bytes so far and the total, or None for pieces.
+            progress: called with the bytes sent so far and the total; the total is None if the
+                source is an iterable.
         Returns:
             The version (ETag) of the new value.
         Raises:
