@@ -255,7 +255,7 @@ async def list_(client: Client, developer: str | None) -> None:
     keys = await _keys(client, project, "projects/")
     # Such a key is projects/NAME/versions/SHA256.
     names = dict.fromkeys(key.split("/")[1] for key in keys if "/versions/" in key)
-    found: list[JsonObject] = []
+    projects: list[JsonObject] = []
     for name in names:
         shown: JsonObject = {"name": name}
         if developer is None:  # nodes limit the reads of another developer's public projects
@@ -263,9 +263,9 @@ async def list_(client: Client, developer: str | None) -> None:
             shown["active"] = None if active is None else active.sha256
             shown["versions"] = len(versions)
             shown["bytes"] = sum(one.size_bytes for one in versions)
-        found.append(shown)
+        projects.append(shown)
     print_documents(
-        found,
+        projects,
         {name: name for name in ("name", "active", "versions", "bytes")},
         nothing="there are no projects; next: sealspace project publish NAME FILE",
     )
@@ -307,15 +307,15 @@ async def show(client: Client, project: str) -> None:
 
     The signatures are verified first.
     """
-    found = project_of(project)
-    active, versions = await _stated(client, found)
+    project_id = project_of(project)
+    active, versions = await _stated(client, project_id)
     if not versions:
-        raise NotThere(f"there is no project {found.text}", hint="sealspace project list")
-    address = address_of("app", found)
-    tell(found.text, f"address {address}")
+        raise NotThere(f"there is no project {project_id.text}", hint="sealspace project list")
+    address = address_of("app", project_id)
+    tell(project_id.text, f"address {address}")
     print_rows(
         {
-            "project": found.text,
+            "project": project_id.text,
             "address": address,
             "active": None if active is None else _active_json(active),
             "versions": [_version_json(one) for one in versions],
@@ -360,9 +360,9 @@ async def provenance(
 
     The provenance bundle is read, and verified for the program's hash.
     """
-    found = project_of(project)
-    version = version or await active_hash(client, found)
-    build, bundle = await proven(client, found, version, trusted_root)
+    project_id = project_of(project)
+    version = version or await active_hash(client, project_id)
+    build, bundle = await proven(client, project_id, version, trusted_root)
     if output is not None:
         make_file(output, bundle)
     shown = to_builtins(build)
@@ -552,10 +552,10 @@ def encrypt_file(file: Path, folder: Path | None, form: str, force: bool) -> Non
         encrypted = encrypt(_FORMATS[form], key, stream.read, SystemEntropy())
         write(blob, encrypted)
     write(key_file, encode_standard(key).encode())
-    found: JsonObject = {"encrypted": str(blob), "key": str(key_file)}
-    found |= _examined(blob)
-    found["originalSizeBytes"] = file.stat().st_size
-    print_result(found, facts(found))
+    summary: JsonObject = {"encrypted": str(blob), "key": str(key_file)}
+    summary |= _examined(blob)
+    summary["originalSizeBytes"] = file.stat().st_size
+    print_result(summary, facts(summary))
 
 
 @click.command()
@@ -569,12 +569,12 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
     An earlier statement about NAME is replaced. The file itself is not uploaded.
     """
     dataset = project_of(name)
-    found = _examined(encrypted)
+    stated = _examined(encrypted)
     wallet = owner_home().wallet()
-    found["dataset"] = dataset.text
-    found["url"] = url
-    found["publishedAt"] = time_text(SystemClock.now())
-    statement = sign_statement(DATASET_TYPE, found, wallet or client.session.signer)
+    stated["dataset"] = dataset.text
+    stated["url"] = url
+    stated["publishedAt"] = time_text(SystemClock.now())
+    statement = sign_statement(DATASET_TYPE, stated, wallet or client.session.signer)
     # Refuse now what every reader of the statement would refuse, such as a malformed address.
     try:
         parse_dataset(statement, dataset)
@@ -582,8 +582,8 @@ async def publish_file(client: Client, name: str, encrypted: Path, url: str) -> 
         raise InvalidInput(f"cannot publish {name}: {error.message}") from None
     with explained(name, private=False):
         await client.kv(PUBLIC_SPACE).put(dataset.dataset_key, statement)
-    found["address"] = await _record_address(client, wallet, "dataset", dataset)
-    print_result(found, facts(found))
+    stated["address"] = await _record_address(client, wallet, "dataset", dataset)
+    print_result(stated, facts(stated))
 
 
 @click.command()

@@ -180,15 +180,15 @@ async def _labelled(client: Client) -> list[_Labelled]:
     """
     session = client.session
     revoked = set[str]()
-    found = []
+    labelled = []
     if uses_machine_token():
         # The session of a job has its job grant alone.
-        kept = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
+        portables = [portable_of(session.grants[0], owner=session.owner, host=client.url)]
     else:
         records = client.delegations.query(direction="granted", status="revoked")
         revoked = {one.cid async for one in records}
-        kept = [one.portable for one in owner_home().grants()]
-    for portable in kept:
+        portables = [one.portable for one in owner_home().grants()]
+    for portable in portables:
         grant = run_grant_of(portable)
         if grant is None or not same_principal(grant.owner, session.owner):
             continue
@@ -196,7 +196,7 @@ async def _labelled(client: Client) -> list[_Labelled]:
             continue
         match grant.statement.programs:
             case (ByHash(sha256, ProjectId() as project, Build() as build),):
-                found.append(
+                labelled.append(
                     _Labelled(
                         portable=portable,
                         grant=grant,
@@ -205,7 +205,7 @@ async def _labelled(client: Client) -> list[_Labelled]:
                         build=build,
                     )
                 )
-    return sorted(found, key=lambda one: one.grant.expires_at)
+    return sorted(labelled, key=lambda one: one.grant.expires_at)
 
 
 async def refresh(
@@ -277,39 +277,43 @@ async def _refreshed(
     Returns the new grant as JSON, with the member `change` for a person.
     """
     terms = old.grant
-    run = terms.statement
+    if active.build and terms.statement.refresh_for:  # a job grant
+        last_commit = await _refreshed_by_job(client, url, old, active, active.build.commit)
+        return {"change": f"{last_commit} → {active.build.commit}"}
+    new_statement = terms.statement
     change = "unchanged"
-    if active.build and run.refresh_for:  # a job grant
-        last = await _refreshed_by_job(client, url, old, active, active.build.commit)
-        return {"change": f"{last} → {active.build.commit}"}
-    if active.wasm_sha256 != old.sha256 and active.build:
-        run = replace(run, programs=(active,))
+    if active.build and active.wasm_sha256 != old.sha256:
+        new_statement = replace(terms.statement, programs=(active,))
         change = f"{old.build.commit} → {active.build.commit}"
-    # Read again: the turn of an older grant may have made this one.
+    # The grants are read again, because refreshing an older grant may have made one that serves
+    # for this one, too.
     labelled = await _labelled(client)
     if old not in labelled:  # a revocation meanwhile must not be undone (PV16)
         return {"change": "revoked meanwhile"}
-    # The grants that allow the active build exactly what this one should allow.
-    same = [
+    # The grants that allow the active build exactly what the new grant would allow.
+    equal_grants = [
         one
         for one in labelled
-        if (one.portable.delegate_did, one.grant.statement, one.grant.secrets)
-        == (old.portable.delegate_did, run, terms.secrets)
+        if one.portable.delegate_did == old.portable.delegate_did
+        and one.grant.statement == new_statement
+        and one.grant.secrets == terms.secrets
     ]
-    began = terms.delegation.issued_at
-    shown: JsonObject = {}
-    life_s = ttl_s if began is None else terms.expires_at - began
+    issued_at = terms.delegation.issued_at
+    life_s = ttl_s if issued_at is None else terms.expires_at - issued_at
+    now = SystemClock.now()
+    new_grant: JsonObject = {}
     # A grant that has at least half of its life left is not replaced.
-    if same and 2 * (same[-1].grant.expires_at - SystemClock.now()) >= life_s:
+    if equal_grants and 2 * (equal_grants[-1].grant.expires_at - now) >= life_s:
         # It is sent again: an earlier attempt may have failed before the runner got it.
-        await deliver(url, same[-1].portable)
+        await deliver(url, equal_grants[-1].portable)
     else:
-        shown = await grant([secret.label for secret in terms.secrets], run, life_s)
+        labels = [secret.label for secret in terms.secrets]
+        new_grant = await grant(labels, new_statement, life_s)
     # The old grant is revoked last, so that the runner always has one for one of the builds.
-    if run != terms.statement:
+    if new_statement != terms.statement:
         await revoke_all(client, [old.portable.cid])
-        shown["revoked"] = old.portable.cid
-    return shown | {"change": change}
+        new_grant["revoked"] = old.portable.cid
+    return new_grant | {"change": change}
 
 
 _FORMER = json.Decoder(dict[str, Commit])
