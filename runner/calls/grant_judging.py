@@ -160,7 +160,7 @@ def applicable(
 
     The conditions on callers are not judged.
     """
-    found = []
+    applicable_grants = []
     for grant in grants:
         # RN80: the grant must be of this owner, profile and program, and must not have ended
         if (
@@ -170,8 +170,8 @@ def applicable(
         ):
             rules = grant.statement.rules_for(call.wasm_sha256 or "", body.project, body.active_of)
             if rules:
-                found.append((grant, rules))
-    return found
+                applicable_grants.append((grant, rules))
+    return applicable_grants
 
 
 def not_granted(call: Call) -> RunRefused:

@@ -104,14 +104,14 @@ class GrantReader:
             # Some grants are not held any more, so their results are dropped.
             kept = {one.grant.cid for one in held}
             self._read = {cid: read for cid, read in self._read.items() if cid in kept}
-        found = list[tuple[Grant, _Kind]]()
+        grants = list[tuple[Grant, _Kind]]()
         for grant, state in held:
             if grant.cid not in self._read:
                 self._read[grant.cid] = self._read_or_none(grant)
             read = self._read[grant.cid]
             if state in (states or ("live",)) and isinstance(read, kind):
-                found.append((grant, read))
-        return found
+                grants.append((grant, read))
+        return grants
 
     def _read_or_none(self, grant: Grant) -> HeldRead | None:
         try:

@@ -165,8 +165,8 @@ class PublishedPrograms:
 
     async def _read(self, project: ProjectId, wanted: _Wanted) -> Version:
         """Read a version, or return the last one while the node does not confirm it (RN223)."""
-        asked = project, wanted
-        last = self._cached(asked, CONFIRMED_S)
+        key = project, wanted
+        last = self._cached(key, CONFIRMED_S)
         read = self._reader(project, active_wait_s=REFUSED_S if last is None else 0.0)
         active = None
         try:
@@ -181,12 +181,12 @@ class PublishedPrograms:
             if last is None:
                 raise
             # it may have become too old during the attempt (RN223)
-            if self._cached(asked, CONFIRMED_S) is None:
+            if self._cached(key, CONFIRMED_S) is None:
                 raise RunRefused("node-unavailable") from None
             return last
         # The last version is taken out, because another one may be active now. It is put back below
         # if it still is.
-        _, before = self._found.pop(asked, (0.0, None))
+        _, before = self._found.pop(key, (0.0, None))
         named: str | Active | None = active
         if wanted:
             named = await _named_version(read, project, wanted)
@@ -195,7 +195,7 @@ class PublishedPrograms:
         version = await self._stated(read, project, named, before)
         if version is None or not _is_wanted(version, wanted):
             raise RunRefused("program-unknown")
-        self._found.put(asked, (SystemClock.now(), version))
+        self._found.put(key, (SystemClock.now(), version))
         return version
 
     def _reader(self, project: ProjectId, *, active_wait_s: float) -> Reader:

@@ -105,23 +105,23 @@ def missing_imports(engine: Engine, program: Program) -> list[str]:
     """
     if isinstance(program, components.Component):
         missing = []
-        for name, found in program.type.imports(engine).items():
-            missing += _missing_in(engine, name, found.ty)
+        for name, imported_item in program.type.imports(engine).items():
+            missing += _missing_in(engine, name, imported_item.ty)
         return sorted(missing)
-    offered = Linker(engine)
-    offered.define_wasi()
+    linker = Linker(engine)
+    linker.define_wasi()
     # Only its types matter here; it is never called.
-    _http.GuestHttp(lambda *_: b"").define(offered)
+    _http.GuestHttp(lambda *_: b"").define(linker)
     store = Store(engine)
     missing = []
     for imported in program.imports:
         try:
-            offered.get(store, imported.module, imported.name or "")
+            linker.get(store, imported.module, imported.name or "")
         except WasmtimeError:
             missing.append(f"{imported.module}.{imported.name}")
     if not missing:
         try:
-            offered.instantiate_pre(program)  # checks the types, and runs nothing
+            linker.instantiate_pre(program)  # checks the types, and runs nothing
         except WasmtimeError as exc:  # an import has another type
             missing = [str(exc)]
     return sorted(missing)
@@ -154,8 +154,8 @@ def _functions(
     members = interface.exports(engine)
     return {
         name: (kind.params, kind.result)
-        for name, found in members.items()
-        if isinstance(kind := found.ty, components.FuncType)
+        for name, member in members.items()
+        if isinstance(kind := member.ty, components.FuncType)
     }
 
 
@@ -166,16 +166,16 @@ def start_of(engine: Engine, program: Program) -> str | None:
     `wasi:cli/run`.
     """
     if isinstance(program, components.Component):
-        for name, found in program.type.exports(engine).items():
-            if _RUN.fullmatch(name) and _runs(engine, found.ty):
+        for name, exported in program.type.exports(engine).items():
+            if _RUN.fullmatch(name) and _runs(engine, exported.ty):
                 return name
         return None
     has_start = any(
-        found.name == "_start"
-        and isinstance(found.type, FuncType)
-        and not found.type.params
-        and not found.type.results
-        for found in program.exports
+        exported.name == "_start"
+        and isinstance(exported.type, FuncType)
+        and not exported.type.params
+        and not exported.type.results
+        for exported in program.exports
     )
     return "_start" if has_start else None
 
@@ -184,10 +184,10 @@ def _runs(engine: Engine, interface: components.ComponentItem) -> bool:
     """Return whether an interface has the function `run` without parameters, of type `result`."""
     if not isinstance(interface, components.ComponentInstanceType):
         return False
-    found = interface.exports(engine).get("run")
-    if found is None:
+    exported = interface.exports(engine).get("run")
+    if exported is None:
         return False
-    run = found.ty
+    run = exported.ty
     return (
         isinstance(run, components.FuncType)
         and not run.params
