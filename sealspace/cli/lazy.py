@@ -6,7 +6,7 @@ names the extra to install.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -121,18 +121,25 @@ class LazyGroup(click.Group):
             error = click.exceptions.NoSuchCommand(
                 args[0], possibilities=self.list_commands(ctx), ctx=ctx
             )
-            # A verb may be without its group, or before it: `list secrets` means `secret list`.
-            verb = _ALSO.get(args[0], args[0])
-            meant = [verb] if verb in self.table else []
-            for name in (args[-1].removesuffix("s"), "secret"):
-                with suppress(ExtraMissing):
-                    group = self.get_command(ctx, name)
-                    if isinstance(group, LazyGroup) and verb in group.table:
-                        meant.append(f"{name} {verb}")
             if error.possibilities is not None:
-                error.possibilities[:0] = meant  # before the names that click found
+                # Before the names that click found, which only resemble the word.
+                error.possibilities[:0] = self._commands_meant(ctx, args)
             raise error
         return super().resolve_command(ctx, args)
+
+    def _commands_meant(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
+        """Return the commands that unknown arguments may mean.
+
+        A verb may be without its group, or before it: `list secrets` means `secret list`.
+        """
+        verb = _ALSO.get(args[0], args[0])
+        commands = [verb] if verb in self.table else []
+        for name in (args[-1].removesuffix("s"), "secret"):
+            with suppress(ExtraMissing):
+                group = self.get_command(ctx, name)
+                if isinstance(group, LazyGroup) and verb in group.table:
+                    commands.append(f"{name} {verb}")
+        return commands
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete command names and options without importing commands."""
