@@ -6,6 +6,7 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from msgspec.structs import replace
@@ -172,15 +173,17 @@ def login(
         node=node, owner="", trust_root=demand.trust_root, collateral=demand.collateral
     )
     planned = _with_wallet(home, before, named, _with_node_policy(before, demand, planned))
-    wallet, secret = _open_wallet(planned, before, is_new=named.is_new)
+    opened_wallet = _open_wallet(planned, before, is_new=named.is_new)
+    wallet = opened_wallet.wallet
+    new_secret = opened_wallet.new_secret
     if before.owner == wallet.did:
         spaces = (*before.spaces, *spaces)
     profile = replace(planned, owner=wallet.did, spaces=tuple(dict.fromkeys(spaces)))
 
     def keep_key() -> None:
         """Write a new wallet's key to its file."""
-        if profile.key_file is not None and secret is not None:
-            write_wallet(profile.key_file, secret)
+        if profile.key_file is not None and new_secret is not None:
+            write_wallet(profile.key_file, new_secret)
 
     try:
         session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
@@ -196,7 +199,7 @@ def login(
     home.keep(profile, session)
     if home.received():
         accept_received_again()
-    _print_login(profile, session, is_new=secret is not None)
+    _print_login(profile, session, is_new=new_secret is not None)
 
 
 def _with_wallet(
@@ -232,13 +235,22 @@ def _with_wallet(
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
 
 
-def _open_wallet(
-    profile: Profile, before: Profile, *, is_new: bool
-) -> tuple[Wallet | Session, bytes | None]:
-    """Open the wallet, or create a new one.
+class _OpenedWallet(NamedTuple):
+    """A wallet that signs in.
 
-    For a new wallet, this also returns the private key, which is not stored yet. A recovery phrase
-    gives a session of the owner's own key.
+    Attributes:
+        wallet: the wallet, or for a recovery phrase a session of the owner's own key.
+        new_secret: the private key of a new wallet, which is not stored yet.
+    """
+
+    wallet: Wallet | Session
+    new_secret: bytes | None = None
+
+
+def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> _OpenedWallet:
+    """Open the wallet of the new login settings, or create it.
+
+    `before` are the settings of the last login.
     """
     path = profile.key_file
     if path is None:
@@ -252,25 +264,26 @@ def _open_wallet(
         wallet = connect_browser(
             profile.node, opens=profile.opens_browser, before=before.owner or None
         )
-        return wallet, None
+        return _OpenedWallet(wallet)
     if path is not None and is_new:
         if not path.exists():
             secret = SystemEntropy().token(32)
-            return WalletSigner(secret), secret
+            return _OpenedWallet(WalletSigner(secret), new_secret=secret)
         if before.owner and before.key_file == path:
             raise KeyFileUnusable(
                 f"{path} already exists", hint="omit --new to use the existing key"
             )
         # A login that the node refused, or that was interrupted, left this key.
         tell(f"using the existing key file {path}, which was never used to log in")
-    if (opened_wallet := profile.wallet()) is not None:
-        return opened_wallet, None
+    stored_wallet = profile.wallet()
+    if stored_wallet is not None:
+        return _OpenedWallet(stored_wallet)
     # Only the owner of a recovery phrase has no wallet.
     if sys.stdin.isatty():
         phrase = ask_hidden("recovery phrase")
     else:
         phrase = sys.stdin.buffer.readline(_MAX_PHRASE_BYTES).decode("utf-8", "replace")
-    return key_session(seed_from_phrase(phrase)), None
+    return _OpenedWallet(key_session(seed_from_phrase(phrase)))
 
 
 async def _reach(node: str) -> None:
