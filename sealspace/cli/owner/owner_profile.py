@@ -184,16 +184,7 @@ class OwnerHome:
                 read_bounded(path, most_bytes=_MAX_PROFILE_BYTES), max_bytes=_MAX_PROFILE_BYTES
             )
         except FileNotFoundError:
-            text = "not logged in on this machine"
-            # Suggest --new on the first login, when there is no key yet.
-            hint = "sealspace login URL" if self.default_key_file.exists() else _FIRST
-            if self.folder.name != FOLDER_NAME and not self.folder.exists():
-                text = f"the folder {self.folder} does not exist"
-                hint = (
-                    "correct --home or SEALSPACE_HOME; or, to log in with a new folder:"
-                    " sealspace login URL --new"
-                )
-            raise NotSignedIn(text, hint=hint) from None
+            raise self._no_profile() from None
         except (OSError, InvalidJson) as error:
             raise NotSignedIn(f"{path} cannot be read: {error.args[-1]}", hint=_HINT) from None
         stored_policy = value.pop("nodePolicy", None)
@@ -203,15 +194,27 @@ class OwnerHome:
             raise NotSignedIn(f"the node policy in {path} cannot be read", hint=_HINT)
         try:
             # The hook makes paths of texts.
-            found = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
+            profile = msgspec.convert(value, Profile, dec_hook=lambda kind, text: kind(text))
         except msgspec.ValidationError:
-            found = None
-        if found is None or not found.is_consistent():
+            profile = None
+        if profile is None or not profile.is_consistent():
             raise NotSignedIn(f"{path} does not contain valid login settings", hint=_HINT)
         # A key file inside the folder is stored as a relative path, so the folder can be copied.
-        if found.key_file is not None:
-            found = replace(found, key_file=self.folder.absolute() / found.key_file)
-        return replace(found, node_policy=node_policy)
+        if profile.key_file is not None:
+            profile = replace(profile, key_file=self.folder.absolute() / profile.key_file)
+        return replace(profile, node_policy=node_policy)
+
+    def _no_profile(self) -> NotSignedIn:
+        """Return the error for a missing profile."""
+        if self.folder.name != FOLDER_NAME and not self.folder.exists():
+            return NotSignedIn(
+                f"the folder {self.folder} does not exist",
+                hint="correct --home or SEALSPACE_HOME; or, to log in with a new folder:"
+                " sealspace login URL --new",
+            )
+        # Suggest --new on the first login, when there is no key yet.
+        hint = "sealspace login URL" if self.default_key_file.exists() else _FIRST
+        return NotSignedIn("not logged in on this machine", hint=hint)
 
     def is_of_another_home(self, path: Path | None) -> bool:
         """Return whether a key file is in another owner's folder.
