@@ -152,7 +152,7 @@ def print_result(found: object, lines: Iterable[str] = ()) -> None:
 
 
 def print_rows(
-    found: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
+    document: object, headers: Sequence[str], rows: Sequence[Sequence[object]], *, nothing: str
 ) -> None:
     """Print a list as JSON or as aligned columns.
 
@@ -160,7 +160,7 @@ def print_rows(
     there are no rows, the message `nothing` is printed instead.
     """
     if shared().as_json:
-        print_json(found)
+        print_json(document)
         return
     shown = [[printable(str(cell)) for cell in row] for row in rows]
     if not shown:

@@ -416,10 +416,10 @@ async def store_secret(
     value = read_value()
     # A person agreed to store a new secret or to replace this version. Scripts replace any version.
     if is_asked or if_absent:
-        changed = written_meanwhile(name)
+        error_if_changed = written_meanwhile(name)
         if if_absent:
-            changed = _already_exists(name, scope)
-        await _put_instead_of(client, secret, value, earlier, changed)
+            error_if_changed = _already_exists(name, scope)
+        await _put_instead_of(client, secret, value, earlier, error_if_changed)
         await _put_copies(client, secret, value)
     else:
         await client.sharing.put_many({secret.label: value}, own=True)

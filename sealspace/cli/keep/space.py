@@ -53,21 +53,21 @@ async def create(client: Client, name: str) -> None:
     profile, wallet = home.profile(), home.wallet()
     try:
         with _sign_in_hint():
-            made = await client.spaces().create(name)
+            created = await client.spaces().create(name)
     except DuplicateRequest:
         raise AlreadyThere(
             f"the space {name} already exists", hint=f"to use it: sealspace login --space {name}"
         ) from None
-    whole = whole_space(made.space, (await client.info()).features)
+    rights = whole_space(created.space, (await client.info()).features)
     ends_at = client.session.expires_at
     ttl_s = _RIGHT_TTL_S
     if ends_at is not None:
         ttl_s = ends_at - SystemClock.now()  # the new right ends with the session
-    await client.delegations.add_right(wallet, whole, ttl_s=ttl_s)
+    await client.delegations.add_right(wallet, rights, ttl_s=ttl_s)
     home.keep_session(client.session)
     # The stored session is read again: `keep_session` added the grants of other commands to it.
     home.keep(replace(profile, spaces=(*profile.spaces, name)), home.session())
-    print_result(_described(made), [made.space.text])
+    print_result(_described(created), [created.space.text])
     tell(f"next: sealspace kv put KEY --space {name} < FILE")
 
 

@@ -446,22 +446,22 @@ def _with_related(
         owner: DID.
     """
     live = {cid for cid, was in was_revoked.items() if not was}
-    found = dict(was_revoked)
+    to_revoke = dict(was_revoked)
     for record in records:
         if record.cid not in live:
             continue
         together = delegations_to_revoke(records, record, owner)
         for cid in together:
-            if cid not in found:
+            if cid not in to_revoke:
                 tell(
                     f"this grant ends too, because {record.delegate} could decrypt a saved copy"
                     f" with it: {cid}"
                 )
         # `together` usually contains the grant itself. If the owner may not revoke it, its parents
         # are there instead.
-        del found[record.cid]
-        found |= dict.fromkeys(together, False)
-    return found
+        del to_revoke[record.cid]
+        to_revoke |= dict.fromkeys(together, False)
+    return to_revoke
 
 
 async def revoke_all(client: Client, cids: Iterable[str]) -> None:

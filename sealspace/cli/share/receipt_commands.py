@@ -191,7 +191,7 @@ async def _fetch(
     """
     await right_to(client, network, READ_RECEIPTS)
     paths: dict[bytes, frozenset[str]] = {}  # digest of a policy -> the paths that it names
-    found = []
+    releases = []
     # CID of a grant that was made here -> the labels of its secrets
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
     async for receipt in client.receipts.all(network):
@@ -201,14 +201,14 @@ async def _fetch(
             if digest not in paths:
                 paths[digest] = await _policy_paths(client, network, digest)
         labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        found.append(
+        releases.append(
             _Release(
                 receipt=receipt,
                 secrets=_allowed_by_all([paths[digest] for digest in receipt.policies]),
                 granted=sorted(labels),
             )
         )
-    return found
+    return releases
 
 
 def _is_invoked_by(receipt: Receipt, backends: Iterable[str] | None) -> bool:

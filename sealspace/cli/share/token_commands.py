@@ -156,14 +156,14 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
     """
     # The commands of both groups are the same functions.
     kind = OidcTrust if " ci " in click.get_current_context().command_path else MachineGrant
-    found = []
-    async for one in client.delegations.query(direction="granted", status="active", tokens=True):
-        token = token_in(one.token or "")
+    tokens = []
+    async for record in client.delegations.query(direction="granted", status="active", tokens=True):
+        token = token_in(record.token or "")
         if token is None or not isinstance(token.granted, kind):
             continue
         if token.owner == token.grant.delegator:  # not made by the node for a job
-            found.append(token)
-    return found
+            tokens.append(token)
+    return tokens
 
 
 async def _last_uses(client: Client) -> Mapping[str, float]:
@@ -172,18 +172,18 @@ async def _last_uses(client: Client) -> Mapping[str, float]:
     Receipts are listed from the oldest on. If there are more than are read, a time may be too
     early.
     """
-    found: dict[str, float] = {}
+    used_at: dict[str, float] = {}
     # With zeros after the time in microseconds, the list begins at that time (RC14).
     after: str | None = f"{int((SystemClock.now() - _SEARCHED_S) * 1e6):016x}{0:032x}"
     for _ in range(_MOST_PAGES):
         page = await client.receipts.page(after=after)
-        for one in page.receipts:
-            if one.ground == "machine":
-                found |= dict.fromkeys(one.chain, one.at)
+        for receipt in page.receipts:
+            if receipt.ground == "machine":
+                used_at |= dict.fromkeys(receipt.chain, receipt.at)
         after = page.after
         if after is None:
             break
-    return found
+    return used_at
 
 
 def _json(token: MachineToken, used_at: float | None = None) -> dict[str, object]:

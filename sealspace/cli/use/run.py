@@ -80,11 +80,11 @@ async def read_values(
             selected = names(await secrets.list(scope=scope), chosen_by_others=by_others)
             if source:
                 await _require_none_of_own(client, selected, scope)
-        found = await secrets.get_many(selected, scope=scope)
+        values = await secrets.get_many(selected, scope=scope)
         for name in selected:
-            if name not in found:
+            if name not in values:
                 raise await no_secret(secrets, name, scope)
-    return found
+    return values
 
 
 async def _require_none_of_own(client: Client, selected: Sequence[str], scope: str | None) -> None:
@@ -272,14 +272,14 @@ def _read_for_project(
     unnamed = []
     if named is None:
         unnamed = [name for name in variables if name not in allowed]
-    found = read_values(
+    values = read_values(
         sorted({*variables.values()}),
         scope=scope,
         project=project,
         source=source,
         unnamed=unnamed,
     )
-    return {variable: found[secret] for variable, secret in variables.items()}
+    return {variable: values[secret] for variable, secret in variables.items()}
 
 
 def _chosen(
@@ -310,7 +310,7 @@ def mask_patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
 
     A warning is printed for each value that is too short to be masked.
     """
-    found: set[bytes] = set()
+    all_patterns: set[bytes] = set()
     for name, value in values.items():
         patterns = patterns_of(text_of(value).encode())
         if isinstance(value, bytes):
@@ -320,8 +320,8 @@ def mask_patterns(values: Mapping[str, str | bytes]) -> frozenset[bytes]:
                 f"warning: {name} is too short to be masked: if the command prints the value, the"
                 " output shows it"
             )
-        found |= patterns
-    return frozenset(found)
+        all_patterns |= patterns
+    return frozenset(all_patterns)
 
 
 def _names(text: str) -> list[str]:
