@@ -58,9 +58,9 @@ def repository_of(text: str) -> str:
         InvalidInput: it is not the address of a repository on GitHub.
     """
     name = re.sub(r"\A(?:(?:https?://|(?:ssh://)?git@)?github\.com[/:])?", "", text)
-    found = f"github.com/{name.removesuffix('/').removesuffix('.git')}"
-    if re.fullmatch(_REPOSITORY, found) is None:
+    address = f"github.com/{name.removesuffix('/').removesuffix('.git')}"
+    if re.fullmatch(_REPOSITORY, address) is None:
         raise InvalidInput(
             "not a repository on GitHub", hint="write the repository as github.com/OWNER/NAME"
         )
-    return found
+    return address

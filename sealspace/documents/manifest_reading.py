@@ -252,35 +252,35 @@ def _check_expiry(expiry: str | None, where: str) -> None:
 
 def _secret(key: str, spec: object) -> Permission:
     """Convert an entry of a manifest's `secrets` to a permission."""
-    at = f"secrets.{_shown(key)}"
+    where = f"secrets.{_shown(key)}"
     if not is_secret_name(key):
-        _refuse(at, f"must match {NAME_PATTERN}")
+        _refuse(where, f"must match {NAME_PATTERN}")
     if spec is not True and not isinstance(spec, str | list | dict):
-        _refuse(at, "must be true, a string action, an actions array, or an object")
+        _refuse(where, "must be true, a string action, an actions array, or an object")
     # Short forms are `true`, an action and a list of actions; their other members have defaults.
     members = spec if isinstance(spec, dict) else {}
-    secret = shaped_at(at, members, _Secret, _refuse)
+    secret = shaped_at(where, members, _Secret, _refuse)
     words = spec if isinstance(spec, str | list) else secret.actions
     if isinstance(words, str):
         words = [words]
     if not isinstance(words, Sequence) or not words:
-        _refuse(at, "actions must be non-empty")
-    found = [_secret_action(word) for word in words]
-    if None in found:
+        _refuse(where, "actions must be non-empty")
+    actions = [_secret_action(word) for word in words]
+    if None in actions:
         # MF5: the word is not repeated. It may be the secret's value, written here by mistake, and
         # would appear in logs.
         _refuse_as(
-            at,
-            f"manifest.{at}: unknown secret action; expected read, write, delete, list, or"
+            where,
+            f"manifest.{where}: unknown secret action; expected read, write, delete, list, or"
             " metadata",
         )
-    _check_expiry(secret.expiry, at)
-    with _errors_at(at):
+    _check_expiry(secret.expiry, where)
+    with _errors_at(where):
         name = parse_secret_name(secret.name or key, scope=secret.scope)
     return Permission(
         service=VAULT,
         path=name.vault_key,
-        actions=distinct(one for one in found if one is not None),
+        actions=distinct(one for one in actions if one is not None),
         space=SECRETS_SPACE,
         skip_prefix=True,
         expiry=secret.expiry,
@@ -356,19 +356,19 @@ def full_action(service: str, word: str) -> str:
             invalid(f'unknown encryption action "{_shown(word)}"; expected {expected}')
         return f"{ENCRYPTION}/{action}"
     action = word if "/" in word else f"{service}/{word}"
-    of, _, name = action.partition("/")
+    action_service, _, name = action.partition("/")
     # An action belongs to the service of its entry, and has one spelling (MF20).
-    if of != service or _ACTION.fullmatch(name) is None:
+    if action_service != service or _ACTION.fullmatch(name) is None:
         invalid(
             f'"{_shown(word)}" is not an action of {_shown(service)}: use the form "get" or'
             f' "{_shown(service)}/get"'
         )
-    if of in _ACTIONS and name not in _ACTIONS[of]:
-        advice = f"it has {', '.join(_ACTIONS[of])}"
-        near = difflib.get_close_matches(name, _ACTIONS[of], 1)
+    if action_service in _ACTIONS and name not in _ACTIONS[action_service]:
+        advice = f"it has {', '.join(_ACTIONS[action_service])}"
+        near = difflib.get_close_matches(name, _ACTIONS[action_service], 1)
         if near:
             advice = f"did you mean {near[0]}?"
-        invalid(f'{of} has no action "{_shown(name)}"; {advice}')
+        invalid(f'{action_service} has no action "{_shown(name)}"; {advice}')
     return action
 
 

@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from itertools import chain
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 
@@ -332,9 +332,9 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
     refresh = _refresh_of(delegation)
     if refresh is not None:
         return _refreshed(delegation, refresh, runner)
-    unverified, delegation, expires_at = verified_own(header, runner=runner)
+    own = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
-    statement = _statement_of(unverified)
+    statement = _statement_of(own.unverified)
     try:
         policies = policies_of(delegation.facts)
     except PolicyError as exc:
@@ -357,7 +357,7 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
         network=network,
         statement=statement,
         policies=policies,
-        expires_at=expires_at,
+        expires_at=own.expires_at,
     )
 
 
@@ -406,16 +406,26 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     )
 
 
-def verified_own(
-    header: str, *, runner: str | None
-) -> tuple[UnverifiedDelegation, Delegation, float]:
+class OwnGrant(NamedTuple):
+    """A delegation that an owner signed for a runner.
+
+    Attributes:
+        unverified: the delegation as it was parsed, with its envelope.
+        delegation: the verified delegation.
+        expires_at: epoch seconds.
+    """
+
+    unverified: UnverifiedDelegation
+    delegation: Delegation
+    expires_at: float
+
+
+def verified_own(header: str, *, runner: str | None) -> OwnGrant:
     """Verify that an owner issued a grant directly to a runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
         runner: DID of the runner to which the grant must be issued; None: any recipient.
-    Returns:
-        The delegation before and after verification, and its end, epoch seconds.
     Raises:
         InvalidPortableDelegation: the delegation is not such a grant.
     """
@@ -429,13 +439,13 @@ def verified_own(
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
-    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     # Grants of secrets, generated secrets and programs all have this rule (RN42, RN143, RN152).
-    if not all(own) or any(one.caveats for one in delegation.capabilities):
-        raise InvalidPortableDelegation(
-            "the run grant must cover only the signer's own resources, and must have no caveats"
-        )
-    return unverified, delegation, delegation.expires_at
+    for one in delegation.capabilities:
+        if root_of(one.resource) != delegation.delegator or one.caveats:
+            raise InvalidPortableDelegation(
+                "the run grant must cover only the signer's own resources, and must have no caveats"
+            )
+    return OwnGrant(unverified=unverified, delegation=delegation, expires_at=delegation.expires_at)
 
 
 def _verified(header: str) -> tuple[UnverifiedDelegation, Delegation]:
@@ -499,7 +509,7 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
+    statements = list(chain.from_iterable(map(_find_terms, delegation.facts)))
     envelope = delegation.envelope
     resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
     for resource in resources:
@@ -515,14 +525,14 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
                 "the terms of the run grant have an unknown version, or are not canonical JSON in"
                 " base64url"
             )
-        found.append(value)
-    if len(found) != 1:
+        statements.append(value)
+    if len(statements) != 1:
         raise InvalidPortableDelegation(
-            f"a run grant must state its terms exactly once; this grant states them {len(found)}"
-            " times"
+            "a run grant must state its terms exactly once; this grant states them"
+            f" {len(statements)} times"
         )
     try:
-        return parse_run_statement(found[0])
+        return parse_run_statement(statements[0])
     except InvalidInput as exc:
         raise InvalidPortableDelegation(
             f"the terms of the run grant are not valid: {exc.message}"
@@ -604,7 +614,7 @@ def read_program_grant(
     Does not check:
         Expiry and revocation: the node does, at each use.
     """
-    _, delegation, _ = verified_own(header, runner=runner)
+    delegation = verified_own(header, runner=runner).delegation
     projects: dict[ProjectId, set[str]] = {}
     for one in delegation.capabilities:
         path = one.resource.path if isinstance(one.resource, SpaceResource) else None
@@ -707,7 +717,8 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     Does not check:
         Expiry and revocation: the node does, at each write.
     """
-    _, delegation, expires_at = verified_own(header, runner=runner)
+    own = verified_own(header, runner=runner)
+    delegation = own.delegation
     secrets: list[SecretName] = []
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
@@ -722,5 +733,5 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
             f" must begin with {PROTECTED_PREFIX}"
         )
     return GenerationGrant(
-        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at
+        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=own.expires_at
     )
