@@ -150,12 +150,12 @@ class Attestation:
             "nonce": encode_url(challenge.nonce),
             "bodyHash": canonical_hash(body),
         }
-        asked = await self._caller.authorized(
+        request = await self._caller.authorized(
             json_request("POST", "/attestation/sessions", canonical_bytes(body), serves_once=True),
             [capability(network.text, DECRYPT)],
             facts=[fact],
         )
-        value = json_object(_accepted(await self._caller.transport.exchange(asked)))
+        value = json_object(_accepted(await self._caller.transport.exchange(request)))
         return AttestationSession(required_expiry(value), required_text(value, "evidence"))
 
 

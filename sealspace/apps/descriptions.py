@@ -495,43 +495,43 @@ def in_plain_words(seen: Seen, policy: Policy | None = None) -> tuple[str, ...]:
 def warnings(seen: Seen) -> tuple[str, ...]:
     """Return warnings for an owner who grants secrets to a backend."""
     evidence = seen.verified.evidence
-    found = []
+    texts = []
     if not seen.verified.root_is_intel:
-        found.append(
+        texts.append(
             "the platform's root certificate is not Intel's: its owner can forge any evidence"
         )
     if evidence.compose_hash is None:
-        found.append(
+        texts.append(
             "there is no event log: the code is known by its registers only, not by a compose file"
         )
     else:
-        found.append(
+        texts.append(
             "a compose hash proves nothing on an unknown image: compare MRTD and RTMR0 to RTMR2 too"
         )
         if seen.published.statement.compose is None:
-            found.append(
+            texts.append(
                 "it does not publish its compose file: compare the compose hash with that of the"
                 " file that you reviewed"
             )
     if evidence.tcb_status != "UpToDate":
-        found.append(f"the platform's status is {evidence.tcb_status}")
+        texts.append(f"the platform's status is {evidence.tcb_status}")
     if evidence.advisories:
-        found.append(f"advisories apply to the platform: {', '.join(evidence.advisories)}")
+        texts.append(f"advisories apply to the platform: {', '.join(evidence.advisories)}")
     if evidence.td_attributes != DEFAULT_TD_ATTRIBUTES:
-        found.append(
+        texts.append(
             f"unusual attributes of the trust domain: {_attributes(evidence.td_attributes)}"
         )
     end = _collateral_end(seen)
     if end - seen.seen_at < SOON_S:
-        found.append(
+        texts.append(
             f"the collateral expires at {time_text(end)}: releases then stop unless it is renewed"
         )
     if seen.further_wishes:
-        found.append(
+        texts.append(
             "its manifest requests more, which a grant does not include:"
             f" {_join_first(seen.further_wishes, '; ')}"
         )
-    return tuple(found)
+    return tuple(texts)
 
 
 def as_json(seen: Seen, policy: Policy | None = None) -> JsonObject:

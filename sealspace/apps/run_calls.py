@@ -201,13 +201,13 @@ def read_call(authorization: str, sign_in: str | None, *, runner: str, now: floa
         if not verified.parents and sign_in is None:
             # RN63: without proofs, this raises unless the caller owns what it calls on.
             judge_invocation(verified, (), {}, now=now)
-            by = verified.invoker
+            caller = verified.invoker
         else:
-            by = _judged_by_sign_in(verified, sign_in, invoked, now=now)
+            caller = _judged_by_sign_in(verified, sign_in, invoked, now=now)
     except CapabilityError as exc:
         raise CallRefused(f"the call is not authorised: {exc.text}") from exc
     return Call(
-        caller=by,
+        caller=caller,
         token=verified.content_key,
         expires_at=verified.expires_at,
         runner=RunnerAt(runner, start),
@@ -241,11 +241,16 @@ def _judged_by_sign_in(
             "the call's token cites a different sign-in than the one sent with the call"
         )
     # The runner cannot ask whether the sign-in was revoked, and counts it as live (RN64).
-    judge_invocation(verified, [cited], {cited.delegation.content_key: Marker.LIVE}, now=now)
-    by = cited.delegation.delegator
-    if root_of(invoked.resource) != by:
+    judge_invocation(
+        verified,
+        [cited],
+        {cited.delegation.content_key: Marker.LIVE},
+        now=now,
+    )
+    wallet = cited.delegation.delegator
+    if root_of(invoked.resource) != wallet:
         raise CallRefused("the caller does not own the space that the call names")
-    return by
+    return wallet
 
 
 def _call_fact(program: str, body: bytes, runner: RunnerAt) -> JsonObject:

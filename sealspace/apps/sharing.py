@@ -109,13 +109,15 @@ class Sharing:
             SealspaceError: as `Delegations.query`.
         """
         signed = await self._signed(self._caller.session.owner)
-        names = [to for to in signed if isinstance(to, SecretName)]
+        names = [target for target in signed if isinstance(target, SecretName)]
         shares = []
-        for to, grants in signed.items():
-            if isinstance(to, SharedFolder):
+        for target, grants in signed.items():
+            if isinstance(target, SharedFolder):
                 # A name is signed for the whole team or person; each member has a copy of it.
-                copies = [one._replace(folder=to.path) for one in names if one.folder == to.group]
-                shares.append(Share(folder=to, grant=grants[0], copies=tuple(copies)))
+                copies = [
+                    one._replace(folder=target.path) for one in names if one.folder == target.group
+                ]
+                shares.append(Share(folder=target, grant=grants[0], copies=tuple(copies)))
         return tuple(shares)
 
     async def share(
@@ -251,12 +253,14 @@ class Sharing:
         prefix = _path_of_shared(team, did, owner)
         signed = await self._signed(owner)
         if labels is None:
-            ending = [to for to in signed if to.path.startswith(prefix)]
+            ending = [target for target in signed if target.path.startswith(prefix)]
         else:
             ending = _ending_with_names(signed, prefix, labels)
         # SH5: the grants are revoked before the copies are listed. Then the list contains the
         # copies that another command stored before; it deletes later ones itself (SH6).
-        await Delegations(self._caller).revoke(*(of.cid for to in ending for of in signed[to]))
+        await Delegations(self._caller).revoke(
+            *(of.cid for target in ending for of in signed[target])
+        )
         copies = await self._labels_of_copies(prefix, labels)
         await self._kv.delete_many(copies)
         if not (ending or copies):
@@ -300,16 +304,16 @@ class Sharing:
             NotShared: nothing is shared, or it is not clear which team is meant.
             SealspaceError: as `Delegations.query` and `Delegations.accept`.
         """
-        found = []
-        for to, grants in (await self._signed(owner)).items():
-            if not isinstance(to, SharedFolder) or to.did != self._caller.session.owner:
+        matching = []
+        for target, grants in (await self._signed(owner)).items():
+            if not isinstance(target, SharedFolder) or target.did != self._caller.session.owner:
                 continue
-            if team in (None, to.team or ""):  # "" is the person alone
-                found.append(Share(to, grants[0]))
-        if len(found) != 1:
-            teams = " and ".join(sorted(one.folder.team or "you alone" for one in found))
+            if team in (None, target.team or ""):  # "" is the person alone
+                matching.append(Share(target, grants[0]))
+        if len(matching) != 1:
+            teams = " and ".join(sorted(one.folder.team or "you alone" for one in matching))
             raise NotShared(f"{owner} shares with you at this node: {teams or 'nothing'}")
-        return await self.opened(found[0], wallet=wallet)
+        return await self.opened(matching[0], wallet=wallet)
 
     async def opened(
         self,
@@ -395,12 +399,12 @@ class Sharing:
             )
         portables = [
             await delegations.delegate(
-                _reader(to, session.owner),
-                _rights(to, session.owner),
+                _reader(target, session.owner),
+                _rights(target, session.owner),
                 ttl_s=ttl_s,
                 wallet=signing,
             )
-            for to in unsigned
+            for target in unsigned
         ]
         return [read_grant(one.header) for one in portables]
 
@@ -422,9 +426,9 @@ class Sharing:
             found = _read(one.token or "", owner)
             if found is None:
                 continue
-            to, grant = found
+            target, grant = found
             if grant.is_live(now):  # a node could list a grant as active after its end
-                signed.setdefault(to, []).append(grant)
+                signed.setdefault(target, []).append(grant)
         return signed
 
 
@@ -437,10 +441,10 @@ def _names_to_sign(
     """Return the names of secrets in a folder that have no grant until a given time."""
     unsigned = []
     for one in named:
-        to = one._replace(folder=folder.group)
+        target = one._replace(folder=folder.group)
         # SH3: a name does not end before the right to read.
-        if not any(of.is_live(ends_at - _ROUNDING_S) for of in signed.get(to, ())):
-            unsigned.append(to)
+        if not any(of.is_live(ends_at - _ROUNDING_S) for of in signed.get(target, ())):
+            unsigned.append(target)
     return unsigned
 
 
@@ -477,21 +481,21 @@ def _ending_with_names(
     """
     ended: set[SecretName] = set()
     left: set[SecretName] = set()
-    for to in signed:
-        if isinstance(to, SecretName):
-            if to.path.startswith(prefix) and to.label in labels:
-                ended.add(to)
+    for target in signed:
+        if isinstance(target, SecretName):
+            if target.path.startswith(prefix) and target.label in labels:
+                ended.add(target)
             else:
-                left.add(to)
-    groups_without_names = {to.folder for to in ended} - {to.folder for to in left}
+                left.add(target)
+    groups_without_names = {target.folder for target in ended} - {target.folder for target in left}
     ending: list[SharedFolder | SecretName] = []
-    for to in signed:
-        if isinstance(to, SecretName):
-            is_ending = to in ended
+    for target in signed:
+        if isinstance(target, SecretName):
+            is_ending = target in ended
         else:
-            is_ending = to.team is None and to.group in groups_without_names
+            is_ending = target.team is None and target.group in groups_without_names
         if is_ending:
-            ending.append(to)
+            ending.append(target)
     return ending
 
 
@@ -509,10 +513,10 @@ def read_share(token: str, owner: str) -> Share | None:
     found = _read(token, owner)
     if found is None:
         return None
-    to, grant = found
-    if not isinstance(to, SharedFolder):  # the grant of a name
+    target, grant = found
+    if not isinstance(target, SharedFolder):  # the grant of a name
         return None
-    return Share(to, grant)
+    return Share(target, grant)
 
 
 def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | None:
@@ -524,26 +528,26 @@ def _read(token: str, owner: str) -> tuple[SharedFolder | SecretName, Grant] | N
             return None
         # A resource outside this place differs from the expected capabilities, compared below.
         path = unverified.capabilities[0].resource.text.removeprefix(place)
-        to = shared_folder_at(path) or shared_name_at(path)
+        target = shared_folder_at(path) or shared_name_at(path)
         if (
-            to is None
+            target is None
             or unverified.parents
             or not same_principal(unverified.delegator, owner)
-            or not same_principal(unverified.delegate, _reader(to, owner))
-            or unverified.capabilities != _rights(to, owner)
+            or not same_principal(unverified.delegate, _reader(target, owner))
+            or unverified.capabilities != _rights(target, owner)
         ):
             return None
         verify_delegation(unverified)
     except CapabilityError:
         return None
-    return to, read_grant(token)
+    return target, read_grant(token)
 
 
-def _reader(to: SharedFolder | SecretName, owner: str) -> str:
+def _reader(target: SharedFolder | SecretName, owner: str) -> str:
     # SH3: a name is granted to the owner, who has the right anyway, so nobody gets a right by it.
-    return to.did if isinstance(to, SharedFolder) else owner
+    return target.did if isinstance(target, SharedFolder) else owner
 
 
-def _rights(to: SharedFolder | SecretName, owner: str) -> tuple[Capability, ...]:
+def _rights(target: SharedFolder | SecretName, owner: str) -> tuple[Capability, ...]:
     place = space_of(owner, SECRETS_SPACE)
-    return tuple(space_capability(place, "kv", to.path, one) for one in (KV_GET, KV_LIST))
+    return tuple(space_capability(place, "kv", target.path, one) for one in (KV_GET, KV_LIST))
