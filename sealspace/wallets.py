@@ -88,15 +88,28 @@ def parse_keystore(data: bytes) -> _Keystore:
         raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
 
 
-def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | None]:
+class KeystoreSecret(NamedTuple):
+    """The content of a keystore file.
+
+    Attributes:
+        secret: the decrypted private key, 32 bytes.
+        stated_address: the address in the file, 40 lower-case hex digits, or None. It is not
+            verified.
+    """
+
+    secret: bytes
+    stated_address: str | None
+
+
+def keystore_secret(data: bytes, password: str | bytes) -> KeystoreSecret:
     """Decrypt a keystore file.
 
     Args:
         data: the file, JSON, untrusted.
         password: text is encoded as UTF-8.
     Returns:
-        The 32-byte secret, and the address in the file (40 lower-case hex digits) or None. The
-        caller has to compare the address with the secret's.
+        The secret, and the address that the file states. The caller has to compare the address
+        with the secret's.
     Raises:
         InvalidKeystore: the file is not a usable keystore of version 3.
         WrongPassword: the password does not open it.
@@ -115,10 +128,10 @@ def keystore_secret(data: bytes, password: str | bytes) -> tuple[bytes, str | No
         raise WrongPassword("the password does not open this keystore")
     decryptor = Cipher(AES(key[:16]), CTR(iv)).decryptor()
     secret = decryptor.update(ciphertext) + decryptor.finalize()
-    address = keystore.address
-    if not isinstance(address, str) or not address:
-        return secret, None
-    return secret, address.lower().removeprefix("0x")
+    stated_address = None
+    if isinstance(keystore.address, str) and keystore.address:
+        stated_address = keystore.address.lower().removeprefix("0x")
+    return KeystoreSecret(secret=secret, stated_address=stated_address)
 
 
 def _derived(crypto: _Crypto, password: bytes) -> bytes:
@@ -391,12 +404,12 @@ def wallet_from_keystore(
         OSError: the file cannot be read.
     """
     with Path(path).open("rb") as file:
-        secret, stated = keystore_secret(file.read(MAX_KEYSTORE_BYTES + 1), password)
+        opened = keystore_secret(file.read(MAX_KEYSTORE_BYTES + 1), password)
     try:
-        wallet = WalletSigner(secret, chain_id)
+        wallet = WalletSigner(opened.secret, chain_id)
     except ValueError:
         raise InvalidKeystore("the keystore does not contain an Ethereum key") from None
-    if stated is not None and stated != wallet.address.hex():
+    if opened.stated_address not in (None, wallet.address.hex()):
         raise InvalidKeystore("the keystore states an address that does not belong to its key")
     return wallet
 
