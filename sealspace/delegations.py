@@ -502,12 +502,12 @@ class Delegations:
         """
         wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
         records = [one async for one in self.query(direction="granted")]
-        own = sign_ins(records, self._caller.session.owner)
-        found = []
+        own_sign_ins = sign_ins(records, self._caller.session.owner)
+        holding = []
         for one in records:
-            if one.status in LIVE and one.cid not in own and _includes_any(one, wanted):
-                found.append(one)
-        return tuple(found)
+            if one.status in LIVE and one.cid not in own_sign_ins and _includes_any(one, wanted):
+                holding.append(one)
+        return tuple(holding)
 
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"

@@ -520,8 +520,8 @@ class Encryption:
         Verifies the response, and returns the wrapped key.
         """
         # Each attempt sends a token of its own. The response has to be about the last one.
-        sent: list[str] = []
-        asked = await self._caller.authorized(
+        tokens: list[str] = []
+        request = await self._caller.authorized(
             replace(
                 json_request("POST", f"{_network_path(network)}/decrypt", canonical_bytes(body)),
                 repeatable=True,
@@ -529,11 +529,11 @@ class Encryption:
             ),
             [capability(network.text, DECRYPT)],
             facts=[decrypt_fact(body)],
-            minted=sent.append,
+            minted=tokens.append,
         )
         try:
             with about_network(network.text):
-                value = json_object(await self._caller.transport.require(asked))
+                value = json_object(await self._caller.transport.require(request))
         except NetworkNotFound:
             self._descriptors.pop(network.text, None)
             raise
@@ -542,7 +542,7 @@ class Encryption:
             if exc.text == "network has been revoked":
                 raise NetworkNotActive("revoked") from exc
             raise DecryptDenied(exc) from exc
-        return verify_answer(value, body, invocation_cid=token_cid(sent[-1]))
+        return verify_answer(value, body, invocation_cid=token_cid(tokens[-1]))
 
     async def _fetch_descriptor(self, network: NetworkId) -> Descriptor:
         """Fetch and verify the descriptor of an encryption network.

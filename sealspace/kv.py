@@ -312,10 +312,10 @@ class Kv:
         Raises:
             SealspaceError: as `get`, except NotFound; no value is returned then.
         """
-        found: dict[str, Value] = {}
+        values: dict[str, Value] = {}
         for pack in packed_keys(keys, MOST_READS):
-            found |= await self._read(pack, max_bytes)
-        return found
+            values |= await self._read(pack, max_bytes)
+        return values
 
     async def put_many(
         self, values: Mapping[str, bytes | str], *, content_type: str | None = None

@@ -73,10 +73,10 @@ def _clash_with(name: str, origin: str) -> Clash | None:
     """
     from pathlib import Path  # imported late: the usual case does not need it
 
-    ours = Path(f"{_BESIDE}{os.sep}{name}")
-    found = Path(origin)
-    culprit = found.parent if found.stem == "__init__" else found
-    if culprit.exists() and ours.exists() and culprit.samefile(ours):
+    own_folder = Path(f"{_BESIDE}{os.sep}{name}")
+    foreign = Path(origin)
+    culprit = foreign.parent if foreign.stem == "__init__" else foreign
+    if culprit.exists() and own_folder.exists() and culprit.samefile(own_folder):
         return None
     if culprit.parent.name in ("site-packages", "dist-packages"):
         hint = _SEPARATE

@@ -33,12 +33,12 @@ def read_file(path: Path, *, most_bytes: int, denied: int = 0o077) -> bytes:
     """
     # O_NONBLOCK: opening a named pipe would wait for ever. O_NOFOLLOW: a link could name any file.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "the path is not a regular file")
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise OSError(0, "the file belongs to another user")
-        if stat.S_IMODE(found.st_mode) & denied:
+        if stat.S_IMODE(status.st_mode) & denied:
             # Without the bits for reading, `denied` allows other users to read the file.
             deed = "access" if denied & 0o044 else "write to"
             raise OSError(0, f"other users can {deed} the file")

@@ -152,13 +152,13 @@ class Receipts:
         Raises:
             SealspaceError: as `document`, except NotFound.
         """
-        found = {}
+        document_by_digest = {}
         for digest in documents_of(receipt):
             try:
-                found[digest] = await self.document(digest, network)
+                document_by_digest[digest] = await self.document(digest, network)
             except NotFound:
                 continue
-        return found
+        return document_by_digest
 
     async def _get(self, network: NetworkId, leaf: str, *, most: int = MAX_ANSWER_BYTES) -> Answer:
         request = Request(

@@ -158,15 +158,15 @@ class Sql:
         Raises:
             SealspaceError: as `execute`.
         """
-        asked = []
+        entries = []
         for statement in statements:
             params: Sequence[SqlValue] = ()
             if isinstance(statement, str):
                 sql = statement
             else:
                 sql, params = statement
-            asked.append({"sql": sql, "params": params})
-        answer = await self._run(_RESULTS, True, action="batch", statements=asked)
+            entries.append({"sql": sql, "params": params})
+        answer = await self._run(_RESULTS, True, action="batch", statements=entries)
         return answer.results
 
     async def execute_statement(self, name: str, params: Sequence[SqlValue] = ()) -> Rows:
@@ -206,23 +206,23 @@ class Sql:
             SealspaceError: as `query`.
         """
         request = Request(body=b'{"action":"export"}', max_answer_bytes=max_bytes)
-        asked = await self._caller.invocation(await self._rights(changes=False), request)
-        with closing(await self._caller.transport.stream(asked)) as stream:
+        invocation = await self._caller.invocation(await self._rights(changes=False), request)
+        with closing(await self._caller.transport.stream(invocation)) as stream:
             await save(unbroken(stream), stream, to, progress)
             return stream.moved_bytes
 
     async def _run(
-        self, decoder: "msgspec.json.Decoder[Decoded]", changes: bool, **asked: object
+        self, decoder: "msgspec.json.Decoder[Decoded]", changes: bool, **body: object
     ) -> Decoded:
         try:
             # In JSON, bytes become a list of numbers.
-            text = json.dumps(asked, default=lambda blob: [*memoryview(blob)], allow_nan=False)
+            text = json.dumps(body, default=lambda blob: [*memoryview(blob)], allow_nan=False)
         except (TypeError, ValueError) as exc:
             raise InvalidInput(
                 "a parameter has a value that a database cannot store",
                 hint="pass None, a bool, an int, a finite float, a str or bytes",
             ) from exc
-        wanted = await self._rights(changes=changes, name=asked.get("name"))
+        wanted = await self._rights(changes=changes, name=body.get("name"))
         # With a token that may only read, the node runs no statement that writes, so the request
         # may be repeated.
         request = Request(body=text.encode(), repeatable=wanted[0].ability == SQL_READ)
@@ -273,9 +273,9 @@ class Sql:
                     granted.extend(grant.capabilities)
         held = []
         for capability in plain:
-            for have in granted:
-                wanted = structs.replace(capability, caveats=have.caveats)
-                if covers(have, wanted):
+            for right in granted:
+                wanted = structs.replace(capability, caveats=right.caveats)
+                if covers(right, wanted):
                     held.append(wanted)
         return held
 

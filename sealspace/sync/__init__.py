@@ -65,13 +65,13 @@ def __getattr__(name: str) -> object:
     if name in _OWN:
         from importlib import import_module
 
-        found = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
+        exported = getattr(import_module(f"{__name__}.{_OWN[name]}"), name)
     elif name in __all__:
-        found = getattr(sealspace, name)
+        exported = getattr(sealspace, name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    globals()[name] = exported
+    return exported
 
 
 def __dir__() -> list[str]:

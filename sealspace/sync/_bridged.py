@@ -127,7 +127,7 @@ def described(method: Any, returns: object = None) -> Callable[[Any], Callable[.
             call.__signature__ = inspect.signature(method).replace(return_annotation=returns)
         if call.__doc__ is not None:
             call.__doc__ = _ASYNCHRONOUS.sub("", call.__doc__)
-        found: Callable[..., Any] = call
-        return found
+        described_call: Callable[..., Any] = call
+        return described_call
 
     return describe

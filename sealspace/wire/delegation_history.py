@@ -138,18 +138,18 @@ def writers_of(
     live = [one for one in records if one.status in LIVE]
     # EN34: only live sign-ins make a session of the owner's. The key of a sign-in that was revoked,
     # such as that of a lost laptop, may be in other hands.
-    own = sign_ins(live, owner)
-    found = []
+    own_sign_ins = sign_ins(live, owner)
+    writers = []
     for one in live:
-        if one.cid in own or same_principal(one.delegate, owner):
+        if one.cid in own_sign_ins or same_principal(one.delegate, owner):
             continue
         for right in one.rights:
             may_write = any(satisfies(ability, KV_PUT) for ability in right.abilities)
             # EN34: a grant of a folder, or of the whole space, writes at the path too (X1 to X6).
             if may_write and extends(wanted, right.parsed):
-                found.append(one)
+                writers.append(one)
                 break
-    return tuple(found)
+    return tuple(writers)
 
 
 def delegations_to_revoke(
@@ -223,23 +223,23 @@ def _opened_secrets(record: DelegationRecord, owner: str) -> set[bool]:
 
     The set contains True for protected secrets and False for other secrets.
     """
-    found = set[bool]()
+    kinds = set[bool]()
     for right in record.rights:
         resource = right.parsed
         if isinstance(resource, OpaqueResource):
             network = network_of(resource)
             if network is not None and network.owner == owner and DECRYPT in right.abilities:
-                found.add(network.name == PROTECTED_NETWORK)
+                kinds.add(network.name == PROTECTED_NETWORK)
         elif (
             resource.space == SpaceId(principal_of(owner), SECRETS_SPACE)
             and KV_GET in right.abilities
         ):
             secret = secret_at(resource.path or "")
             if secret is None:  # a folder or the whole space may contain secrets of both kinds
-                found.update((False, True))
+                kinds.update((False, True))
             else:
-                found.add(is_protected(secret.name))
-    return found
+                kinds.add(is_protected(secret.name))
+    return kinds
 
 
 class HistoryPage(FrozenStruct, kw_only=True, rename="camel"):

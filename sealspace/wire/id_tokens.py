@@ -57,9 +57,9 @@ async def exchange_id_token(url: str | None = None) -> str:
         caller = Caller(transport=transport, clock=SystemClock(), entropy=entropy)
         node_id = await caller.node_id()
         key = Ed25519Signer(seed).did
-        asked = {"token": await _id_token(node_id, key), "key": key, "trust": trust}
+        body = {"token": await _id_token(node_id, key), "key": key, "trust": trust}
         answer = await transport.require(
-            json_request("POST", "/oidc/exchange", msgspec.json.encode(asked), serves_once=True)
+            json_request("POST", "/oidc/exchange", msgspec.json.encode(body), serves_once=True)
         )
     return token_line(seed, node_id, required_text(json_object(answer), "delegation"))
 

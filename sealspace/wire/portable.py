@@ -343,12 +343,12 @@ def decode_bundle(data: bytes) -> tuple[PortableDelegation, ...]:
     bundle = shaped_at("", document, _Bundle, _wrong)
     if bundle.format != BUNDLE_FORMAT or bundle.version != 1:
         _wrong("format", f'is not version 1 of "{BUNDLE_FORMAT}"')
-    found: list[PortableDelegation] = []
+    portables: list[PortableDelegation] = []
     for index, item in enumerate(bundle.delegations):
-        at = f"delegations[{index}]"
-        value = _object(item.encode(), at) if isinstance(item, str) else item
-        found += _read(value, at)
-    return tuple(found)
+        where = f"delegations[{index}]"
+        value = _object(item.encode(), where) if isinstance(item, str) else item
+        portables += _read(value, where)
+    return tuple(portables)
 
 
 def _object(data: bytes, at: str = "") -> JsonObject:
