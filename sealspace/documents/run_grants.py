@@ -25,9 +25,10 @@ Example:
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, replace
 from itertools import chain
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from msgspec import UNSET, Meta, UnsetType, structs, to_builtins
 
@@ -329,19 +330,20 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
             the code: the node does.
     """
     _, delegation = _verified(header)
-    refresh = _refresh_of(delegation)
-    if refresh is not None:
+    # A grant that a job signed has the job grant in its only fact (RN246).
+    with suppress(InvalidJson):
+        (refresh,) = shaped([*delegation.facts], tuple[_Refresh])
         return _refreshed(delegation, refresh, runner)
-    own = verified_own(header, runner=runner)
+    unverified, delegation, expires_at = verified_own(header, runner=runner)
     secrets, network = _secrets_and_network(delegation)
-    statement = _statement_of(own.unverified)
+    statement = _statement_of(unverified)
     try:
         policies = policies_of(delegation.facts)
     except PolicyError as exc:
         raise InvalidPortableDelegation(f"the policy of the run grant is not valid: {exc}") from exc
     _require_policy(policies, delegation)
-    # A job grant is for the key of a job, a run grant for a runner. Neither is accepted in place of
-    # the other (RN245).
+    # A job grant is for the key of a job, a run grant for a runner; neither passes for the other
+    # (RN245).
     is_job_grant = statement.refresh_for is not None
     job_grant_expected = runner is None
     if is_job_grant != job_grant_expected:
@@ -357,20 +359,8 @@ def read_run_grant(header: str, *, runner: str | None) -> RunGrant:
         network=network,
         statement=statement,
         policies=policies,
-        expires_at=own.expires_at,
+        expires_at=expires_at,
     )
-
-
-def _refresh_of(delegation: Delegation) -> _Refresh | None:
-    """Return what a job stated about a later build, or None if an owner signed the grant (RN246).
-
-    The only fact of a grant that a job signed contains the job grant.
-    """
-    try:
-        (refresh,) = shaped([*delegation.facts], tuple[_Refresh])
-    except InvalidJson:
-        return None
-    return refresh
 
 
 def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> RunGrant:
@@ -406,26 +396,16 @@ def _refreshed(delegation: Delegation, stated: _Refresh, runner: str | None) -> 
     )
 
 
-class OwnGrant(NamedTuple):
-    """A delegation that an owner signed for a runner.
-
-    Attributes:
-        unverified: the delegation as it was parsed, with its envelope.
-        delegation: the verified delegation.
-        expires_at: epoch seconds.
-    """
-
-    unverified: UnverifiedDelegation
-    delegation: Delegation
-    expires_at: float
-
-
-def verified_own(header: str, *, runner: str | None) -> OwnGrant:
+def verified_own(
+    header: str, *, runner: str | None
+) -> tuple[UnverifiedDelegation, Delegation, float]:
     """Verify that an owner issued a grant directly to a runner (RN41).
 
     Args:
         header: CACAO or UCAN text, untrusted.
         runner: DID of the runner to which the grant must be issued; None: any recipient.
+    Returns:
+        The delegation before and after verification, and its end, epoch seconds.
     Raises:
         InvalidPortableDelegation: the delegation is not such a grant.
     """
@@ -439,13 +419,13 @@ def verified_own(header: str, *, runner: str | None) -> OwnGrant:
         )
     if delegation.expires_at is None:
         raise InvalidPortableDelegation("the run grant must have an expiry time")
+    own = (root_of(one.resource) == delegation.delegator for one in delegation.capabilities)
     # Grants of secrets, generated secrets and programs all have this rule (RN42, RN143, RN152).
-    for one in delegation.capabilities:
-        if root_of(one.resource) != delegation.delegator or one.caveats:
-            raise InvalidPortableDelegation(
-                "the run grant must cover only the signer's own resources, and must have no caveats"
-            )
-    return OwnGrant(unverified=unverified, delegation=delegation, expires_at=delegation.expires_at)
+    if not all(own) or any(one.caveats for one in delegation.capabilities):
+        raise InvalidPortableDelegation(
+            "the run grant must cover only the signer's own resources, and must have no caveats"
+        )
+    return unverified, delegation, delegation.expires_at
 
 
 def _verified(header: str) -> tuple[UnverifiedDelegation, Delegation]:
@@ -509,7 +489,7 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
 
     The delegation must contain them exactly once.
     """
-    statements = list(chain.from_iterable(map(_find_terms, delegation.facts)))
+    found = list(chain.from_iterable(map(_find_terms, delegation.facts)))
     envelope = delegation.envelope
     resources = envelope.message.resources if isinstance(envelope, Cacao) else ()
     for resource in resources:
@@ -525,14 +505,14 @@ def _statement_of(delegation: UnverifiedDelegation) -> RunStatement:
                 "the terms of the run grant have an unknown version, or are not canonical JSON in"
                 " base64url"
             )
-        statements.append(value)
-    if len(statements) != 1:
+        found.append(value)
+    if len(found) != 1:
         raise InvalidPortableDelegation(
-            "a run grant must state its terms exactly once; this grant states them"
-            f" {len(statements)} times"
+            f"a run grant must state its terms exactly once; this grant states them {len(found)}"
+            " times"
         )
     try:
-        return parse_run_statement(statements[0])
+        return parse_run_statement(found[0])
     except InvalidInput as exc:
         raise InvalidPortableDelegation(
             f"the terms of the run grant are not valid: {exc.message}"
@@ -614,7 +594,7 @@ def read_program_grant(
     Does not check:
         Expiry and revocation: the node does, at each use.
     """
-    delegation = verified_own(header, runner=runner).delegation
+    _, delegation, _ = verified_own(header, runner=runner)
     projects: dict[ProjectId, set[str]] = {}
     for one in delegation.capabilities:
         path = one.resource.path if isinstance(one.resource, SpaceResource) else None
@@ -717,8 +697,7 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
     Does not check:
         Expiry and revocation: the node does, at each write.
     """
-    own = verified_own(header, runner=runner)
-    delegation = own.delegation
+    _, delegation, expires_at = verified_own(header, runner=runner)
     secrets: list[SecretName] = []
     for one in delegation.capabilities:
         if one.ability != KV_PUT or not isinstance(one.resource, SpaceResource):
@@ -733,5 +712,5 @@ def read_generation_grant(header: str, *, runner: str) -> GenerationGrant:
             f" must begin with {PROTECTED_PREFIX}"
         )
     return GenerationGrant(
-        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=own.expires_at
+        owner=delegation.delegator, secrets=frozenset(secrets), expires_at=expires_at
     )
