@@ -11,6 +11,7 @@ Example:
 """
 
 import hmac
+from dataclasses import field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from capabilities.capability_errors import BadSignature, CapabilityError
 from capabilities.clock_and_entropy import Entropy, SystemEntropy
+from capabilities.frozen import frozen
 from capabilities.principals import eip55, same_principal
 from capabilities.signatures import WalletSigner, keccak256, recover_eip191
 from capabilities.strict_json import parse_json, shaped
@@ -88,7 +90,8 @@ def parse_keystore(data: bytes) -> _Keystore:
         raise InvalidKeystore(f"not a usable version 3 keystore: {exc}") from None
 
 
-class KeystoreSecret(NamedTuple):
+@frozen
+class KeystoreSecret:
     """The content of a keystore file.
 
     Attributes:
@@ -97,7 +100,7 @@ class KeystoreSecret(NamedTuple):
             verified.
     """
 
-    secret: bytes
+    secret: bytes = field(repr=False)
     stated_address: str | None
 
 

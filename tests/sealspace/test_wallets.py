@@ -128,9 +128,10 @@ def test_the_published_example() -> None:
         "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
         "version": 3,
     }
-    found, address = keystore_secret(json.dumps(pbkdf2).encode(), "testpassword")
-    assert found == secret
-    assert address is None
+    opened = keystore_secret(json.dumps(pbkdf2).encode(), "testpassword")
+    assert opened.secret == secret
+    assert opened.stated_address is None
+    assert repr(secret) not in repr(opened)
 
 
 def test_a_wrong_password(tmp_path: Path) -> None:

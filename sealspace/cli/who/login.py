@@ -5,8 +5,8 @@ import dataclasses
 import re
 import sys
 from contextlib import suppress
+from dataclasses import field
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from msgspec.structs import replace
@@ -235,7 +235,8 @@ def _with_wallet(
     return replace(profile, key_file=before.key_file, is_keystore=before.is_keystore)
 
 
-class _OpenedWallet(NamedTuple):
+@frozen
+class _OpenedWallet:
     """A wallet that signs in.
 
     Attributes:
@@ -244,7 +245,7 @@ class _OpenedWallet(NamedTuple):
     """
 
     wallet: Wallet | Session
-    new_secret: bytes | None = None
+    new_secret: bytes | None = field(default=None, repr=False)
 
 
 def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> _OpenedWallet:

@@ -329,7 +329,7 @@ def value_of(value: bytes | None, number: int | None) -> bytes | None:
 def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
     """Return the page of a range.
 
-    Each row of `found` has the place that it had among all rows examined, tombstones included.
+    Each row of `examined` has the place that it had among all rows examined, tombstones included.
     """
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
