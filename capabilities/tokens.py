@@ -313,7 +313,7 @@ def verify_delegation(unverified: UnverifiedDelegation) -> Delegation:
         BadSignature: Another key signed it, or the key is of an unsupported type.
     """
     _verify_envelope(unverified.envelope)
-    return _without_envelope(unverified)
+    return _verified_copy(unverified)
 
 
 def verify_invocation(unverified: UnverifiedInvocation) -> Invocation:
@@ -371,11 +371,14 @@ def restore_delegation(header: str) -> Delegation:
     else:
         data = restore_header_bytes(header)
         unverified = _cacao_delegation(header_text(data), data, restore_cacao(data))
-    return _without_envelope(unverified)
+    return _verified_copy(unverified)
 
 
-def _without_envelope(unverified: UnverifiedDelegation) -> Delegation:
-    """Return a delegation whose signature the caller verified, now or before it was stored."""
+def _verified_copy(unverified: UnverifiedDelegation) -> Delegation:
+    """Return the delegation as a verified one, without its envelope.
+
+    The caller verified the signature, either now or before the delegation was stored.
+    """
     return Delegation(
         header=unverified.header,
         content_key=unverified.content_key,
