@@ -48,20 +48,25 @@ class WorkerMetrics(ProcessMetrics, RequestCounter):
     async def _keep_sampling_resources(self, services: Services, listener: Listener) -> None:
         delegations = services.delegations
         store = services.store
-        misses_sampled = 0
+        # The cache counts misses since its start, and the metric is a sum over all processes. Each
+        # sample adds the misses since the last one.
+        misses_already_added = 0
         while True:
             self.cells["sealspace_open_connections", self._process].set(listener.open_connections)
             self._set("sealspace_intake_bytes", services.values.intake.held_bytes)
             self._set("sealspace_delegation_cache_bytes", delegations.memory_bytes)
             self.cells["sealspace_delegation_cache_misses_total",].inc(
-                delegations.misses - misses_sampled
+                delegations.misses - misses_already_added
             )
-            misses_sampled = delegations.misses
+            misses_already_added = delegations.misses
             if isinstance(store, SharedStore):
-                for pool, use in store.pools().items():
-                    for state, count in use._asdict().items():
-                        self.cells["sealspace_database_connections", pool, state].set(count)
+                self._set_database_connections(store)
             await asyncio.sleep(SAMPLING_PERIOD_S)
+
+    def _set_database_connections(self, store: SharedStore) -> None:
+        for pool, connections_by_state in store.pools().items():
+            for state, count in connections_by_state._asdict().items():
+                self.cells["sealspace_database_connections", pool, state].set(count)
 
     async def keep_store_metrics_current(self, services: Services) -> None:
         """Record the metrics of the store periodically.
