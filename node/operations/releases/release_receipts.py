@@ -120,8 +120,8 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
         record = evidence_digest(evidence)
         judged = services.kept.judged(record)
         if judged is None:
-            judged, parts = await _judged(services, evidence, record)
-            documents += parts
+            judged, supporting = await _verdict_and_documents(services, evidence, record)
+            documents += supporting
             # A verdict without the quote is not cached, so the next release looks for the quote
             # again.
             if judged.quote is not None:
@@ -159,12 +159,13 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     )
 
 
-async def _judged(
-    services: Services, evidence: Evidence, record: bytes
+async def _verdict_and_documents(
+    services: Services, evidence: Evidence, evidence_sha256: bytes
 ) -> tuple[QuoteVerdict, list[bytes]]:
     """Return the verdict on attestation evidence, with the supporting documents.
 
-    The caller stores the documents that are not stored yet. `record` is the digest of the evidence.
+    The documents are the evidence and, if they are still stored, its quote and event log.
+    `evidence_sha256` is the digest of the evidence.
     """
     key = evidence_inputs_key(evidence_row_key(evidence.invoker, evidence.receiver_public_key))
     inputs = evidence_inputs_of(await read_row(services.store, key))
@@ -172,21 +173,21 @@ async def _judged(
     quote = event_log = nonce = None
     # If the supporting documents belong to newer evidence, the row of the evidence has changed too,
     # and the release's commit will fail.
-    if inputs is not None and inputs.evidence_sha256 == record:
+    if inputs is not None and inputs.evidence_sha256 == evidence_sha256:
         documents.append(inputs.quote)
         quote = Digest(hashlib.sha256(inputs.quote).digest())
         nonce = Digest(inputs.nonce)
         if inputs.event_log is not None:
             documents.append(inputs.event_log)
             event_log = Digest(hashlib.sha256(inputs.event_log).digest())
-    judged = QuoteVerdict(
-        record=Digest(record),
+    verdict = QuoteVerdict(
+        record=Digest(evidence_sha256),
         quote=quote,
         event_log=event_log,
         collateral=Digest(evidence.collateral_sha256),
         nonce=nonce,
     )
-    return judged, documents
+    return verdict, documents
 
 
 # --- reading --------------------------------------------------------------------------------------
