@@ -42,7 +42,7 @@ from .delegations.space_service import (
 )
 from .releases.decrypt import decrypt_invoked, is_about_network
 from .sql.sql_run import run_sql
-from .values.conditions import NO_OPTIONS, Options, asks, parse_options
+from .values.conditions import NO_OPTIONS, Options, has_option_headers, parse_options
 from .values.kv_batch import put_all, read_all
 from .values.kv_get import get, metadata
 from .values.kv_list import list_granted
@@ -313,7 +313,7 @@ def _options_of(message: Message, rows: Sequence[InvokeOperation]) -> Options:
     Raises:
         Refusal: `bad-option`, a header is malformed or does not apply to these operations.
     """
-    if not asks(message.headers):
+    if not has_option_headers(message.headers):
         return NO_OPTIONS
     return parse_options(
         # The last value of a repeated header counts (4.4.3).

@@ -40,7 +40,7 @@ NO_OPTIONS = Options()
 """The options of a call without option headers, which most calls are."""
 
 
-def asks(headers: Container[str]) -> bool:
+def has_option_headers(headers: Container[str]) -> bool:
     """Return whether a request has precondition or limit headers.
 
     Header names are compared without regard to case.
