@@ -87,18 +87,14 @@ async def set_quota(
     audit log.
     """
     space = valid_space(space_text)
-    await commit_puts(
-        store,
-        override_put(space, limit_bytes),
-        AuditRecord(
-            at=now,
-            action="quota.cleared" if limit_bytes is None else "quota.set",
-            actor="operator",
-            subject=space.text,
-            detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
-        ).put(entropy),
+    record = AuditRecord(
+        at=now,
+        action="quota.cleared" if limit_bytes is None else "quota.set",
+        actor="operator",
+        subject=space.text,
+        detail=b"" if limit_bytes is None else str(limit_bytes).encode(),
     )
+    await commit_puts(store, override_put(space, limit_bytes), record.put(entropy))
     # The answer to a change states no usage (wire 5.12).
-    return msgspec.structs.replace(
-        await show_quota(store, config, space_text), current_usage_bytes=None, versions_bytes=0
-    )
+    quota = await show_quota(store, config, space_text)
+    return msgspec.structs.replace(quota, current_usage_bytes=None, versions_bytes=0)

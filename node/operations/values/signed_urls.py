@@ -109,7 +109,7 @@ async def mint(
         (row,) = call.records
         digest = _requested_digest(asked) or bytes.fromhex(_current(row, key).etag)
         now = services.now()
-        expires_at = _end_of(call, asked, now)
+        expires_at = _expiry_of(call, asked, now)
         if expires_at <= now:
             raise Refusal("ticket-refused", "signed URL expired immediately")
         ticket = new_ticket(expires_at, services.entropy)
@@ -138,7 +138,7 @@ def _check_no_max_uses(asked: SignedUrlRequest) -> None:
         raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
 
 
-def _end_of(call: Call, asked: SignedUrlRequest, now: float) -> float:
+def _expiry_of(call: Call, request: SignedUrlRequest, now: float) -> float:
     """Return the time at which a signed URL expires, in epoch seconds.
 
     The URL does not outlive the token, nor any delegation that the token depends on. A stored
@@ -146,14 +146,15 @@ def _end_of(call: Call, asked: SignedUrlRequest, now: float) -> float:
     windows.
     """
     ttl_s = MAX_TTL_S
-    for asked_s in (asked.ttl_seconds, asked.snake_ttl):
-        if asked_s is not None:
-            ttl_s = min(ttl_s, asked_s)
-    ends = [now + ttl_s, float(math.floor(call.invocation.expires_at))]
+    # A request may give its lifetime under either spelling of the field. The shorter one applies.
+    for requested_ttl_s in (request.ttl_seconds, request.snake_ttl):
+        if requested_ttl_s is not None:
+            ttl_s = min(ttl_s, requested_ttl_s)
+    expiries = [now + ttl_s, float(math.floor(call.invocation.expires_at))]
     for stored in call.cited:
         if stored.expires_at is not None:
-            ends.append(stored.expires_at)
-    return min(ends)
+            expiries.append(stored.expires_at)
+    return min(expiries)
 
 
 def _covers(invocation: Invocation, value: SpaceResource) -> bool:
