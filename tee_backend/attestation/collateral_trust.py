@@ -139,8 +139,8 @@ def verify_collateral(collateral: Collateral, *, root: TrustRoot, now: float) ->
 def check_replaces(offered: Collateral, held: Collateral) -> None:
     """Check that a new collateral document may replace the stored one (AT55).
 
-    If a document does not contain the authority of its PCK list, that list is unverified. Then the
-    authority in the other document verifies it.
+    The PCK list of a document that does not contain the list's authority is unverified. The
+    authority in the other document then verifies that list.
 
     Args:
         offered: the new document, verified with `verify_collateral`.
@@ -151,17 +151,17 @@ def check_replaces(offered: Collateral, held: Collateral) -> None:
         CollateralUnusable: `collateral-rollback`, as `check_not_older`. A stored list that the new
             document's authority did not sign is ignored.
     """
-    is_forged = False
+    is_held_list_forged = False
     # Compared as text, because one name may have several encodings.
-    is_same_name = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
+    is_same_issuer = offered.pck_crl.issuer_name == held.pck_crl.issuer_name
     # If both documents contain the authority, both lists were verified with their documents. If
     # neither does, no key is here to verify a list.
-    if is_same_name and offered.carries_authority != held.carries_authority:
+    if is_same_issuer and offered.carries_authority != held.carries_authority:
         if held.carries_authority:
             _check_crl_signature(offered.pck_crl, issuer=held.pck_crl_issuer_chain.signer)
         else:
-            is_forged = not _is_signed(held.pck_crl, offered.pck_crl_issuer_chain.signer)
-    check_not_older(offered, held, with_pck_crl=not is_forged)
+            is_held_list_forged = not _is_signed(held.pck_crl, offered.pck_crl_issuer_chain.signer)
+    check_not_older(offered, held, with_pck_crl=not is_held_list_forged)
 
 
 def with_newest_lists(
