@@ -130,7 +130,7 @@ test-wheel: ## install the wheel of dist into a fresh environment, and play the 
 	@.cache/wheel/bin/pip install --quiet --no-deps --no-index dist/sealspace-*.whl
 	@cd .cache && wheel/bin/sealspace version && wheel/bin/python ../examples/demo.py
 
-bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH=--compare judges)
+bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH="--against COMMIT" compares)
 	@$(BIN)/python tools/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)
 
 soak: $(VENV)/.installed ## kill the node under load, many times, and look for a lost write; the largest values; thousands of races

@@ -1,15 +1,12 @@
-"""A run as a value: what is written as JSON, printed as a table, drawn as a page and compared with
-a baseline."""
+"""The results of a run, as JSON and as a table."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 from floors import Floors
 from measuring import OTHER, OURS, Total
 
-BASELINE = Path(__file__).parent / "baseline.json"
 MANY = 16  # the number of connections at which a node's cost is compared with one that bears fewer
 
 
@@ -91,58 +88,3 @@ def printed(report: Report) -> Iterator[str]:
     for name, figures in report.scenarios.items():
         yield f"\n{name}"
         yield from (f"  {figure:<66}{value:>10.2f}" for figure, value in figures.items())
-
-
-# --- baseline -------------------------------------------------------------------------------------
-
-
-class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The stored results that a run is compared with, as multiples of the floor.
-
-    Machines agree on multiples better than on times.
-
-    Attributes:
-        noise: how much larger a multiple may be and still count as the same.
-        floors: for each load and number of connections, CPU time as a multiple of HTTP server and
-            signature check.
-    """
-
-    noise: float
-    floors: dict[str, dict[str, float]]
-
-
-def baseline_of(report: Report, *, noise: float) -> Baseline:
-    """Make a baseline of a run."""
-    floors: dict[str, dict[str, float]] = {}
-    for row in report.loads:
-        if row["node"] == OURS:
-            floors.setdefault(str(row["load"]), {})[str(row["connections"])] = float(row["floors"])
-    return Baseline(noise, floors)
-
-
-def read_baseline(path: Path = BASELINE) -> Baseline:
-    """Read a stored baseline.
-
-    Raises:
-        OSError, msgspec.ValidationError: it is not there, or is something else.
-    """
-    return msgspec.json.decode(path.read_bytes(), type=Baseline)
-
-
-def write_baseline(baseline: Baseline, path: Path = BASELINE) -> None:
-    """Store a baseline."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
-
-
-def regressions(report: Report, baseline: Baseline) -> list[str]:
-    """Return a line for each load that costs more than the baseline and the noise allow."""
-    found = []
-    for load, counts in baseline_of(report, noise=baseline.noise).floors.items():
-        for connections, floors in counts.items():
-            known = baseline.floors.get(load, {}).get(connections)
-            if known is not None and floors > known * (1 + baseline.noise):
-                found.append(
-                    f"{load}, {connections} connections: {floors} floors, {known} in the baseline "
-                    f"({floors / known - 1:+.0%}, noise {baseline.noise:.0%})"
-                )
-    return found

@@ -47,7 +47,11 @@ class NotServing(Exception):
 
 @contextlib.contextmanager
 def own_node(
-    folder: Path, *options: str, workers: int = 1, **settings: str
+    folder: Path,
+    *options: str,
+    workers: int = 1,
+    program: Path | None = None,
+    **settings: str,
 ) -> Iterator[tuple[str, int]]:
     """Run `sealspace serve` on a folder; give its address and its process id.
 
@@ -55,6 +59,8 @@ def own_node(
         folder: of the store; new, or one that a node has left.
         options: further ones of the command.
         workers: processes that answer.
+        program: of another installation, as `installed_commit.install` returns it; this one if
+            None.
         settings: variables of the environment.
     """
     bound = ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers)]
@@ -65,9 +71,9 @@ def own_node(
     variables = {f"SEALSPACE_LIMITS__{name}": "1000000000" for name in lifted}
     unbounded = ("DELEGATION_BYTES_PER_SIGNER", "UNHOSTED_BYTES_PER_SIGNER")
     variables |= {f"SEALSPACE_LIMITS__{name}": "0" for name in unbounded} | settings
-    with _server(
-        [sys.executable, "-P", "-c", _NODE, paths, *arguments], cwd=folder.parent, **variables
-    ) as found:
+    ours = [sys.executable, "-P", "-c", _NODE, paths]
+    command = ours if program is None else [str(program)]
+    with _server([*command, *arguments], cwd=folder.parent, **variables) as found:
         yield found
 
 

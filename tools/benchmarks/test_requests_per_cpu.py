@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +16,7 @@ from loads import ATTESTED, LOADS
 from measuring import OTHER, OURS, Round, Total
 from page import page
 from processes import used_by
-from report import (
-    Report,
-    baseline_of,
-    printed,
-    read_baseline,
-    regressions,
-    report_of,
-    write_baseline,
-)
+from report import Report, printed, report_of
 from scenarios import SCENARIOS
 from serving import own_node
 
@@ -48,28 +40,12 @@ def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def baseline_at(folder: Path, known: Mapping[str, float]) -> str:
-    """Write a baseline in which each load costs a number of floors, and return its path."""
-    place = folder / "baseline.json"
-    place.write_text(
-        json.dumps(
-            {"noise": 0.25, "floors": {name: {"1": floors} for name, floors in known.items()}}
-        )
-    )
-    return str(place)
-
-
 @pytest.mark.slow
 def test_every_load_on_two_nodes(tmp_path: Path) -> None:
-    """Both nodes answer all loads, and the figures are JSON within a generous baseline."""
+    """Both nodes answer all loads, and the figures are JSON."""
     with own_node(tmp_path / "other", "--attestation", "off") as (url, pid):
         beside = ("--url", url, "--pid", str(pid), "--peer-writes-at", "1")
         asked = [part for name in (*LOADS, *ATTESTED) for part in ("--only", name)]
-        compared = (
-            "--compare",
-            "--baseline",
-            baseline_at(tmp_path, dict.fromkeys((*LOADS, *ATTESTED), 1e6)),
-        )
         done = run_bench(
             "--json",
             "--connections",
@@ -79,7 +55,6 @@ def test_every_load_on_two_nodes(tmp_path: Path) -> None:
             str(tmp_path / "out"),
             *beside,
             *asked,
-            *compared,
         )
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -124,21 +99,6 @@ def test_a_failed_request_fails_the_run(tmp_path: Path) -> None:
     assert "answered 401" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_comparison_fails_the_run(tmp_path: Path) -> None:
-    """A load that costs more than the baseline allows ends the benchmark with status 1 and the
-    load's name."""
-    asked = ("--only", "get 1 KiB", "--only", "list 100", "--connections", "1", "--compare")
-    done = run_bench(
-        *asked, "--baseline", baseline_at(tmp_path, {"get 1 KiB": 0.01, "list 100": 1e6})
-    )
-    assert done.returncode == 1
-    named = [
-        line for line in done.stderr.splitlines() if line.startswith("dearer than the baseline: ")
-    ]
-    assert len(named) == 1 and "get 1 KiB, 1 connections" in named[0]
-
-
 def totals_of(cpu_us: Sequence[float], *, node: str = OURS, connections: int = 1) -> Total:
     """Return a load whose rounds had one request each."""
     rounds = [
@@ -180,25 +140,6 @@ def test_steps_of_a_release() -> None:
     steps = report_of(totals, FLOORS, {}).scenarios["steps of a release"]
     assert 0.2 == pytest.approx(steps["evidence, share of an attested decrypt"])
     assert {} == report_of(totals[1:], FLOORS, {}).scenarios
-
-
-def test_regressions(tmp_path: Path) -> None:
-    """The comparison names loads whose cost exceeds the stored baseline by more than the noise."""
-    write_baseline(
-        baseline_of(report_of([totals_of([200.0])], FLOORS, {}), noise=0.25),
-        tmp_path / "baseline.json",
-    )
-    baseline = read_baseline(tmp_path / "baseline.json")
-    assert [] == regressions(report_of([totals_of([249.0])], FLOORS, {}), baseline)
-    # not known
-    assert [] == regressions(report_of([totals_of([900.0], connections=16)], FLOORS, {}), baseline)
-    (line,) = regressions(report_of([totals_of([260.0])], FLOORS, {}), baseline)
-    assert line.startswith("get 1 KiB, 1 connections: 2.6 floors, 2.0 in the baseline (+30%")
-
-
-def test_the_stored_baseline() -> None:
-    """The stored baseline names exactly the existing loads."""
-    assert set(LOADS) | set(ATTESTED) == set(read_baseline().floors)
 
 
 def test_the_page_is_the_same_each_time() -> None:
