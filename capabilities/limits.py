@@ -7,7 +7,15 @@ Example:
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import TypeVar
 
 from .cache import Recent
@@ -80,10 +88,15 @@ def counted_client(address: str | None) -> str | None:
 
 def is_in_networks(address: str | None, networks: Sequence[str]) -> bool:
     """Return whether an address is one of the given addresses, or in one of the networks."""
+    if not networks:  # nearly every request asks, and few nodes have a proxy
+        return False
     parsed = parsed_address(address)
-    return parsed is not None and any(
-        parsed in ip_network(network, strict=False) for network in networks
-    )
+    return parsed is not None and any(parsed in _network(network) for network in networks)
+
+
+@lru_cache(maxsize=256)
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text, strict=False)
 
 
 def forwarded_client(

@@ -207,7 +207,7 @@ async def move_from_postgres(
             moved.claims = len(claims)
             with closing(ReplayRecords(folder, boot_id())) as replay_records:
                 for (row,) in claims:
-                    replay_records.add(_replay_record_in(row))
+                    replay_records.add(_replay_record_in(row).row)
             # Rows that were written before the tables were frozen may be missing in the copy.
             async with read_snapshot(database) as parts:
                 is_same = moved.digest == await _digest_of(parts)

@@ -104,9 +104,12 @@ def _p99_ms(latencies_s: tuple[float, ...]) -> float:
 
 async def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a node and both kinds of clients, and return the figures."""
-    settings = {"SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE": "0"}
     with own_node(
-        folder / "data", "--attestation", "off", workers=arguments.workers, **settings
+        folder / "data",
+        "--attestation",
+        "off",
+        workers=arguments.workers,
+        SEALSPACE_PUBLIC_SPACES__REQUESTS_PER_MINUTE="0",
     ) as (url, pid):
         place = await set_up(url)
         path = await _put_public(place.port)

@@ -42,7 +42,7 @@ def token_of(request: web.Request) -> str:
     return token
 
 
-def client_address(request: web.Request) -> str | None:
+def client_address(request: web.Request, http: Http) -> str | None:
     """Return the client's address, or None for a connection over a Unix socket.
 
     Forwarded headers count only if the peer is one of `http.trusted_proxies` (Q12). The client is
@@ -52,11 +52,14 @@ def client_address(request: web.Request) -> str | None:
     Does not check:
         That the client has this address: a trusted proxy can send any address.
     """
+    proxies = http.trusted_proxies
+    if not proxies:  # no header counts, so none is looked up
+        return request.remote
     return forwarded_client(
         request.remote,
         request.headers.getall("X-Forwarded-For", ()),
         request.headers.get("X-Real-IP", ""),
-        proxies=request.app[SERVICES].config.http.trusted_proxies,
+        proxies=proxies,
     )
 
 
@@ -65,7 +68,8 @@ def check_rate_limit(request: web.Request, rates: Rates) -> None:
 
     Each call counts one request.
     """
-    rates.take(client_address(request), now=request.app[SERVICES].now())
+    services = request.app[SERVICES]
+    rates.take(client_address(request, services.config.http), now=services.now())
 
 
 def is_proxy(address: str | None, http: Http) -> bool:

@@ -27,6 +27,7 @@ from ...config.tree import Config
 from ...counts import Operation
 from ...logs import log_event
 from ...rates import counted_as
+from ...services import SERVICES
 from .http_answers import WholeAnswer
 from .http_requests import client_address
 from .request_ids import request_id
@@ -84,7 +85,7 @@ class RequestLog:
                 duration_ms=round(took_ns / 1e6, 3),
                 request_bytes=request.content.total_bytes,
                 response_bytes=None if response is None else _body_bytes(request, response),
-                client=self._client(client_address(request)),
+                client=self._client(client_address(request, request.app[SERVICES].config.http)),
             )
 
     def unrouted(self, status: int, peer: str | None) -> None:

@@ -207,9 +207,8 @@ class _BoundRoute:
             _require_rate(request, self._services)
         if self._needs_json:
             require_json_type(request)
-        sent_path = request.rel_url.raw_path
-        if "%" in sent_path:
-            _refuse_percent_encoding(self._path, sent_path)
+        if "%" in request.raw_path:  # the target with its query, which is at hand
+            _refuse_percent_encoding(self._path, request.rel_url.raw_path)
 
     def _record(
         self,
@@ -230,7 +229,7 @@ class _BoundRoute:
 
 
 def _require_rate(request: web.Request, services: Services) -> None:
-    client = client_address(request)
+    client = client_address(request, services.config.http)
     rates = services.unauthenticated_rates
     if not rates.is_new(client):  # most clients were never charged
         rates.require(client, now=services.now())
@@ -246,7 +245,8 @@ def _count_refusal(
     if "Authorization" in request.headers and (
         status in _REFUSED or code == "space-not-found" or code.startswith("sms-")
     ):
-        services.unauthenticated_rates.charge(client_address(request), now=services.now())
+        client = client_address(request, services.config.http)
+        services.unauthenticated_rates.charge(client, now=services.now())
     if services.counter is not None:
         services.counter.refused(error, code)
 

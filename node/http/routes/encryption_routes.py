@@ -63,11 +63,12 @@ async def post_network(request: web.Request) -> JsonObject:
 
     The response is the descriptor of the network.
     """
+    services = request.app[SERVICES]
     descriptor = await create(
-        request.app[SERVICES],
+        services,
         token_of(request),
         await limited_body(request, max_bytes=MAX_BODY_BYTES),
-        client=client_address(request),
+        client=client_address(request, services.config.http),
     )
     return {"descriptor": descriptor}
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from spaces.sql.databases import DatabaseCopy
 from spaces.values.value_heads import Head
 
+from ...config.tree import Http
 from ...operations.authorise import admit_token
 from ...operations.delegations.delegation_listing import Entries
 from ...operations.operation_table import OPEN_KEY, plan_call
@@ -32,9 +33,8 @@ from ..messages.value_answers import batch_read_answer, stream_answer, value_ans
 _TOO_LARGE = "body-too-large"  # 413, unlike larger bodies of other routes (Q2)
 
 
-def message_of(request: web.Request) -> Message:
+def message_of(request: web.Request, http: Http) -> Message:
     """Return the headers, client address and body readers of an HTTP request."""
-    http = request.app[SERVICES].config.http
     # The return types are quoted, or else each request would evaluate them.
 
     def at_hand() -> "bytes | None":
@@ -59,7 +59,7 @@ def message_of(request: web.Request) -> Message:
 
     return Message(
         headers=request.headers,
-        client=client_address(request),
+        client=client_address(request, http),
         at_hand=at_hand,
         pieces=pieces,
         whole_body=whole_body,
@@ -123,7 +123,7 @@ async def post_invocation(request: web.Request) -> object:
     invocation = admit_token(
         token_of(request), now=services.now(), max_lifetime_s=config.invocation.max_lifetime_s
     )
-    plan = plan_call(services, invocation, message_of(request))
+    plan = plan_call(services, invocation, message_of(request, config.http))
     # The operation is noted only for those who read it: an empty request mapping is answered faster
     # (`WholeAnswer.piece`).
     if services.counter is not None or config.log.requests != "off":

@@ -113,7 +113,9 @@ async def post_delegation(request: web.Request) -> Registration:
 
     The response contains its CID and the activated and skipped spaces.
     """
-    return await register(request.app[SERVICES], token_of(request), client=client_address(request))
+    services = request.app[SERVICES]
+    client = client_address(request, services.config.http)
+    return await register(services, token_of(request), client=client)
 
 
 MAX_STATUS_BODY_BYTES = 1024 * 1024

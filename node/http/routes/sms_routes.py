@@ -109,7 +109,7 @@ async def push(kind: Kind, request: web.Request) -> web.Response:
     # A wallet's secrets are pushed only by the wallet itself (SM8).
     if not kind.published and owner != did_of(hex_bytes(address)):
         raise Refusal("sms-unauthorized")
-    message = message_of(request)
+    message = message_of(request, services.config.http)
     grant = await find_grant(services, owner)
     try:
         await grant.read(KV_PUT, USED_PREFIX)  # before name and value are examined (SM5)

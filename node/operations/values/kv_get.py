@@ -26,11 +26,16 @@ async def get(request: Request) -> Value:
     head = await metadata(request)
     options = request.options
     limit_bytes = options.max_response_bytes
-    if matches_weakly(options.if_none_match, head.etag_header):
+    if options.if_none_match is not None and matches_weakly(
+        options.if_none_match, head.etag_header
+    ):
         return Value(head, None)
     if limit_bytes is not None and head.size_bytes > limit_bytes:
         raise Refusal("response-too-large", head.size_bytes, limit_bytes)
-    return Value(head, await request.services.values.open_body(head))
+    body: bytes | OpenedBody | None = head.body  # a small one was read with its row
+    if body is None:
+        body = await request.services.values.open_body(head)
+    return Value(head, body)
 
 
 async def metadata(request: Request) -> Head:

@@ -7,7 +7,7 @@ from itertools import islice, repeat
 import lmdb
 
 from ...keyspace import REPLAY_FLOOR_KEY, REPLAY_PREFIX
-from ..contract import MAX_KEY_BYTES, MAX_PAGE_BYTES, Follow, Page, Range, Record, ReplayRecord
+from ..contract import MAX_KEY_BYTES, MAX_PAGE_BYTES, Follow, Page, Range, Record
 from ._refused_minutes import is_refused
 from ._rows import Row, record_of
 
@@ -26,20 +26,16 @@ def followed_key(row: Row | None, follow: Follow) -> bytes | None:
     return follow.prefix + value
 
 
-def durable_first_use(
-    txn: "lmdb.Transaction[bytes]", replay_record: ReplayRecord
-) -> tuple[bool, bool]:
+def durable_first_use(txn: "lmdb.Transaction[bytes]", row: bytes) -> tuple[bool, bool]:
     """Search the durable replay records for an earlier use of a token.
 
-    Returns `is_first_use` and `is_use_unknown` for the `Snapshot`. Durable replay records, and the
-    expiry minutes whose tokens are all refused, survive a crash that loses unsynced records (ST4).
-    In a restored store, these minutes include the expiry of every token that its original may have
-    accepted (BK5).
+    `row` is that of its replay record (`ReplayRecord.row`). Returns `is_first_use` and
+    `is_use_unknown` for the `Snapshot`. Durable replay records, and the expiry minutes whose tokens
+    are all refused, survive a crash that loses unsynced records (ST4). In a restored store, these
+    minutes include the expiry of every token that its original may have accepted (BK5).
     """
-    row = replay_record.row
-    minute4 = row[:4]
     refused_row = txn.get(REPLAY_FLOOR_KEY)
-    if refused_row is not None and is_refused(record_of(refused_row).value or b"", minute4):
+    if refused_row is not None and is_refused(record_of(refused_row).value or b"", row[:4]):
         return False, True
     is_first_use = txn.get(REPLAY_PREFIX + row) is None
     return is_first_use, False

@@ -57,6 +57,8 @@ def is_refused(encoded: bytes, minute4: bytes) -> bool:
     """
     if minute4 < encoded[:_MINUTE_BYTES]:
         return True
+    if len(encoded) <= _MINUTE_BYTES:  # no further span, as in nearly every store
+        return False
     # Each further span consists of its first minute and the minute after its last.
     return any(
         encoded[at : at + 4] <= minute4 < encoded[at + 4 : at + 8]

@@ -23,7 +23,6 @@ from pathlib import Path
 import lmdb
 
 from ...space_errors import StoreFull, StoreUnavailable
-from ..contract import ReplayRecord
 from ..durable import NO_SPACE
 from ._folder import MAX_READERS
 from ._refused_minutes import add_refused, is_refused, remove_replay_records
@@ -85,9 +84,11 @@ class ReplayRecords:
         except lmdb.Error as exc:
             raise _error_of(exc, "the replay records cannot be opened") from exc
 
-    def add(self, replay_record: ReplayRecord) -> bool:
-        """Record a token's use, and return whether it is the first use."""
-        row = replay_record.row
+    def add(self, row: bytes) -> bool:
+        """Record a token's use, and return whether it is the first use.
+
+        `row` is that of its replay record, see `ReplayRecord.row`.
+        """
         minute4 = row[:4]
         try:
             # The arguments are begin(db, parent, write) and put(key, value, dupdata, overwrite). A
@@ -99,14 +100,14 @@ class ReplayRecords:
         except lmdb.Error as exc:
             raise _error_of(exc, "a replay record cannot be written") from exc
 
-    def is_minute_refused(self, replay_record: ReplayRecord) -> bool:
+    def is_minute_refused(self, row: bytes) -> bool:
         """Return whether all tokens that expire in a given minute are refused.
 
-        The minute is that of the replay record. All tokens of a minute are refused once replay
-        records of that minute were deleted.
+        The minute is that of the replay record with this row. All tokens of a minute are refused
+        once replay records of that minute were deleted.
         """
         with self._env.begin() as txn:
-            return is_refused(txn.get(_REFUSED_MINUTES, b""), replay_record.row[:4])
+            return is_refused(txn.get(_REFUSED_MINUTES, b""), row[:4])
 
     def rows(self) -> list[bytes]:
         """Return the keys of all replay records.

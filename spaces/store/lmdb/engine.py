@@ -230,17 +230,19 @@ class _LmdbStore:
         check_read(keys, replay_record, ranges, follow)
         is_first_use: bool | None = None
         is_use_unknown = False
+        use = b""  # the row of the replay record
         if replay_record is not None:
+            use = replay_record.row
             # Written before the transaction begins. So the transaction sees every commit that was
             # acknowledged before a second use of the token was refused.
-            is_first_use, is_use_unknown = self._record_use(replay_record)
+            is_first_use, is_use_unknown = self._record_use(use)
         try:
             # Each read has its own transaction, which sees every commit acknowledged before now
             # (ST1). No transaction spans an await.
             with self.env.begin() as txn:
                 # A commit may have recorded the use durably, possibly before the machine restarted.
-                if is_first_use and replay_record is not None:
-                    is_first_use, is_use_unknown = durable_first_use(txn, replay_record)
+                if is_first_use:
+                    is_first_use, is_use_unknown = durable_first_use(txn, use)
                 get, tombstones = txn.get, self._tombstones
                 # A row hides the tombstone of its key.
                 records = records_of([get(key) or get(key, None, tombstones) for key in keys])
@@ -256,17 +258,17 @@ class _LmdbStore:
             is_use_unknown=is_use_unknown,
         )
 
-    def _record_use(self, replay_record: ReplayRecord) -> tuple[bool, bool]:
+    def _record_use(self, row: bytes) -> tuple[bool, bool]:
         """Record the use of a token.
 
-        Returns `is_first_use` and `is_use_unknown` for the `Snapshot`, without the durable replay
-        records.
+        `row` is that of its replay record. Returns `is_first_use` and `is_use_unknown` for the
+        `Snapshot`, without the durable replay records.
         """
         if self._replay_records is None:
             raise StoreUnavailable("the store is open read-only")
-        if self._replay_records.add(replay_record):
+        if self._replay_records.add(row):
             return True, False
-        return False, self._replay_records.is_minute_refused(replay_record)
+        return False, self._replay_records.is_minute_refused(row)
 
     def _followed(
         self, txn: "lmdb.Transaction[bytes]", follow: Follow

@@ -46,7 +46,9 @@ class Asking:
         app = web.Application()
         app[SERVICES] = services = self.there.node.services
         request: web.Request = make_mocked_request("POST", "/invoke", headers=headers, app=app)
-        return plan_call(services, self.invocation(wanted), message_of(request))
+        return plan_call(
+            services, self.invocation(wanted), message_of(request, services.config.http)
+        )
 
 
 @pytest.fixture

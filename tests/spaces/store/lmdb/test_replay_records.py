@@ -47,7 +47,7 @@ def replay_records(folder: Path) -> Iterator[ReplayRecords]:
 
 def won(record: ReplayRecords, numbers: Iterable[int], *, minute: int = MINUTE) -> list[int]:
     """Claim many tokens; return those that were first uses."""
-    return [number for number in numbers if record.add(claim(number, minute=minute))]
+    return [number for number in numbers if record.add(claim(number, minute=minute).row)]
 
 
 _CLAIM = f"""
@@ -104,7 +104,7 @@ def test_a_killed_process_loses_no_claim(tmp_path: Path) -> None:
     program = """
 first, told = int(sys.argv[2]), open(sys.argv[3], "ab", buffering=0)
 for number in range(first, first + (1 << 20)):
-    assert record.add(claim(number))
+    assert record.add(claim(number).row)
     told.write(b"%d\\n" % number)
 """
     acknowledged = tmp_path / "acknowledged"
@@ -119,7 +119,7 @@ for number in range(first, first + (1 << 20)):
     with replay_records(tmp_path) as record:
         assert len(reported) > 1000
         assert won(record, [*reported, *range(12_000)]) == []
-        assert record.add(claim(1 << 50))
+        assert record.add(claim(1 << 50).row)
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def test_no_room_to_grow(tmp_path: Path, most_bytes: int) -> None:
         with files_of_at_most(most_bytes):
             with pytest.raises(StoreFull):
                 while True:
-                    assert record.add(claim(number))
+                    assert record.add(claim(number).row)
                     number += 1
             assert 1000 < number < MANY
             assert won(record, range(number)) == []
@@ -180,13 +180,13 @@ def test_a_sweep_without_room_is_made_up_for(
         number = 0
         with files_of_at_most(SOME_BYTES):
             with pytest.raises(StoreFull):
-                while record.add(claim(number)):
+                while record.add(claim(number).row):
                     number += 1
             with short_of():
                 record.sweep(MINUTE + 1)
             assert record.rows()
             assert "expired replay records could not be deleted" in (tmp_path / "log").read_text()
-            assert not record.add(claim(0))
+            assert not record.add(claim(0).row)
         record.sweep(MINUTE + 1)
         assert record.rows() == []
 
@@ -197,7 +197,7 @@ def test_no_room_to_begin(tmp_path: Path) -> None:
     with files_of_at_most(PAGE_BYTES - 1), pytest.raises(StoreFull):
         ReplayRecords(tmp_path, BOOT)
     with replay_records(tmp_path) as record:
-        assert record.add(claim(1))
+        assert record.add(claim(1).row)
 
 
 def test_a_steady_rate_takes_no_more_room(tmp_path: Path) -> None:
