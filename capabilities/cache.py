@@ -17,7 +17,7 @@ Example:
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import TypeVar
 
 Key = TypeVar("Key", str, bytes)
@@ -56,15 +56,31 @@ def memoize(
     """
 
     def decorate(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
-        cached = lru_cache(maxsize=most)(read)
-
-        @wraps(read)
-        def cached_read(value: Key) -> Result:
-            return cached(value) if len(value) <= longest else read(value)
-
-        return cached_read
+        # A method in C: a result that is there costs no call of Python.
+        return _Results(read, most=most, longest=longest).__getitem__
 
     return decorate
+
+
+class _Results(OrderedDict[Key, Result]):
+    """The results of a function by its argument; the oldest are dropped first.
+
+    Looking up an argument that is missing calls the function.
+    """
+
+    def __init__(self, compute: Callable[[Key], Result], *, most: int, longest: int) -> None:
+        super().__init__()
+        self.compute: Callable[[Key], Result] = compute
+        self._most = most
+        self._longest = longest
+
+    def __missing__(self, value: Key) -> Result:
+        result: Result = self.compute(value)
+        if len(value) <= self._longest:
+            self[value] = result
+            if len(self) > self._most:
+                self.popitem(last=False)
+        return result
 
 
 def memoize_by_identity(

@@ -373,8 +373,12 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
     The order is kept, without duplicates.
     """
-    resources = [capability.resource for capability in capabilities]
-    return tuple(dict.fromkeys([one.space for one in resources if isinstance(one, SpaceResource)]))
+    spaces = dict[SpaceId, None]()
+    for capability in capabilities:
+        resource = capability.resource
+        if isinstance(resource, SpaceResource):
+            spaces[resource.space] = None
+    return tuple(spaces)
 
 
 def _dependent(principal: Principal, capabilities: Iterable[Capability]) -> tuple[Capability, ...]:
@@ -398,8 +402,15 @@ def _with_ancestors(
 
     The ancestors are in a dictionary by content key, which contains the proofs too.
     """
-    known = [grant for grant in cited if grant is not None]
-    return known, {member.content_key: member for grant in known for member in grant.closure}
+    known = list[Registered]()
+    members = dict[ContentKey, Ancestor]()
+    for grant in cited:
+        if grant is None:
+            continue
+        known.append(grant)
+        for member in grant.closure:
+            members[member.content_key] = member
+    return known, members
 
 
 def _listing_accounts(

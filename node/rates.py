@@ -59,7 +59,9 @@ class Rates:
 
         Full buckets are not kept in memory. If the result is true, `require` would not refuse.
         """
-        return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
+        if self._most < 1:
+            return False
+        return client is None or not self._spent or counted_as(client) not in self._spent
 
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket.

@@ -34,7 +34,7 @@ class Codec(Generic[T]):
         try:
             return self._decoder.decode(data)
         except (ValueError, RecursionError) as exc:
-            raise RecordDamaged(f"a stored {self._name} cannot be decoded") from exc
+            raise self._damaged() from exc
 
     def of(self, record: Record) -> T:
         """Decode the value of an existing row.
@@ -50,4 +50,10 @@ class Codec(Generic[T]):
         """
         if record is None or record.value is None:
             return None
-        return self.decode(record.value)
+        try:  # as in `decode`; nearly every request reads rows
+            return self._decoder.decode(record.value)
+        except (ValueError, RecursionError) as exc:
+            raise self._damaged() from exc
+
+    def _damaged(self) -> RecordDamaged:
+        return RecordDamaged(f"a stored {self._name} cannot be decoded")

@@ -285,7 +285,10 @@ def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ..
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).
     """
-    members = [
-        member.content_key for stored in found if stored is not None for member in stored.closure
-    ]
-    return tuple(dict.fromkeys(members))[: MAX_CHAIN_NODES + 1]
+    members = dict[ContentKey, None]()
+    for stored in found:
+        if stored is None:
+            continue
+        for member in stored.closure:
+            members[member.content_key] = None
+    return tuple(members)[: MAX_CHAIN_NODES + 1]

@@ -281,19 +281,24 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
             options=NO_OPTIONS,
             message=message,
         )
-        return _plan_alone(taking_all, whole_token)
+        return Plan(
+            row=taking_all,
+            operation=taking_all.operation,
+            run=taking_all.run,
+            request=whole_token,
+        )
     request = Request(
         services=services,
         invocation=invocation,
         targets=tuple(targets),
-        options=_options_of(message, rows),
+        options=_options_of(message, rows) if has_option_headers(message.headers) else NO_OPTIONS,
         message=message,
     )
     is_form = PUT_VALUE in rows and message.is_form
     if is_form or len(rows) > 1:
         return _plan_batch(rows, request, is_form=is_form)
     row = rows[0] if rows else _NOTHING
-    return _plan_alone(row, request)
+    return Plan(row=row, operation=row.operation, run=row.run, request=request)
 
 
 def _row_that_takes_all(rows: Sequence[InvokeOperation]) -> InvokeOperation | None:
@@ -313,8 +318,6 @@ def _options_of(message: Message, rows: Sequence[InvokeOperation]) -> Options:
     Raises:
         Refusal: `bad-option`, a header is malformed or does not apply to these operations.
     """
-    if not has_option_headers(message.headers):
-        return NO_OPTIONS
     return parse_options(
         # The last value of a repeated header counts (4.4.3).
         {name.lower(): value for name, value in message.headers.items()},
@@ -324,11 +327,6 @@ def _options_of(message: Message, rows: Sequence[InvokeOperation]) -> Options:
         is_form=message.is_form,
         metadata_reads=rows.count(READ_METADATA),
     )
-
-
-def _plan_alone(row: InvokeOperation, request: Request) -> Plan:
-    """Return the plan that runs one operation."""
-    return Plan(row=row, operation=row.operation, run=row.run, request=request)
 
 
 def _plan_batch(rows: Sequence[InvokeOperation], request: Request, *, is_form: bool) -> Plan:

@@ -75,8 +75,14 @@ def markers_of(
 
     Delegations without a marker are left out.
     """
-    marks = zip(contents, map(marker_of, records), strict=True)
-    return {content: mark for content, mark in marks if mark is not None}
+    marks = dict[ContentKey, Marker]()
+    for content, record in zip(contents, records, strict=True):
+        if record is None:
+            continue
+        mark = marker_of(record)
+        if mark is not None:
+            marks[content] = mark
+    return marks
 
 
 def revocation_of(record: Record | None) -> Revoked | None:

@@ -18,7 +18,7 @@ from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
 from .._codec import Codec
-from ..keyspace import SPACE16_IN_KEY, space_id16, value_key, versions_prefix
+from ..keyspace import SPACE16_IN_KEY, space_id16, space_keys, value_key, versions_prefix
 from ..store.contract import Packed, Page, Range, Record
 from .metadata import HEADER_TEXT, row_bytes
 from .object_records import ObjectName
@@ -82,7 +82,7 @@ _CODEC = Codec(_HeadRow)
 
 def head_key(space: SpaceId, path: str) -> bytes:
     """Return the key of the row that describes a value."""
-    return value_key(space_id16(space), path)
+    return value_key(space_keys(space).space16, path)
 
 
 def head_of(record: Record | None, *, key: bytes) -> Head | None:

@@ -195,7 +195,7 @@ def read_anew(request: Any, *, remembering: bool) -> Any:
     """Return the same request from encoded rows, with or without the caches of their decoders."""
     readers: list[Any] = [decode_network, decode_release_record, decode_evidence]
     network, record, evidence = (
-        readers if remembering else [reader.__wrapped__ for reader in readers]
+        readers if remembering else [reader.__self__.compute for reader in readers]
     )
     decrypt = altered(request.decrypt, network=network(encode_network(request.decrypt.network)))
     return altered(

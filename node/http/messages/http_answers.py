@@ -54,15 +54,16 @@ class WholeAnswer(web.Response):
         """
         if self._status != 200 or request.version != HttpVersion11 or request.method == "HEAD":
             return None
+        has_notes = len(request) > 0
         # The common headers would let pages of other origins read the answer.
-        if len(request) and CLOSED_TO_PAGES in request:
+        if has_notes and CLOSED_TO_PAGES in request:
             return None
         own = common.own_lines(self.given)
         if own is None or not request.keep_alive:
             return None
         self._keep_alive = True  # aiohttp reads this after the answer to keep the connection
         # In an empty request nothing reads the id later, so a new id is not stored.
-        trace_id = request_id(request) if len(request) else new_request_id()
+        trace_id = request_id(request) if has_notes else new_request_id()
         head = (
             f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(self.whole)}\r\n{common.lines()}"
             f"{TRACE_HEADER}: {trace_id}\r\n\r\n"

@@ -42,7 +42,8 @@ async def metadata(request: Request) -> Head:
     """Return the metadata of the value, or of one version, at the requested path."""
     if request.options.version is not None:
         return await version(request)
-    key = head_key(request.target.space, request.target.path)
+    target = request.target
+    key = head_key(target.space, target.path)
     call = await read_call(request.services, request.invocation, (key,))
     call.require_hosted()
     head = head_of(call.records[0], key=key)
