@@ -92,7 +92,7 @@ def memoize_by_identity(
     """
 
     def decorate(compute: Callable[[Value], Result]) -> Callable[[Value], Result]:
-        cached = dict[int, tuple[Value, Result]]()
+        cached: dict[int, tuple[Value, Result]] = {}
 
         @wraps(compute)
         def cached_compute(value: Value) -> Result:

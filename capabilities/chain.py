@@ -373,7 +373,7 @@ def mentioned_spaces(capabilities: Iterable[Capability]) -> tuple[SpaceId, ...]:
 
     The order is kept, without duplicates.
     """
-    spaces = dict[SpaceId, None]()
+    spaces: dict[SpaceId, None] = {}
     for capability in capabilities:
         resource = capability.resource
         if isinstance(resource, SpaceResource):
@@ -402,8 +402,8 @@ def _with_ancestors(
 
     The ancestors are in a dictionary by content key, which contains the proofs too.
     """
-    known = list[Registered]()
-    members = dict[ContentKey, Ancestor]()
+    known: list[Registered] = []
+    members: dict[ContentKey, Ancestor] = {}
     for grant in cited:
         if grant is None:
             continue
@@ -449,7 +449,7 @@ def _check_stored(
         raise RuntimeError(
             "`found` must contain the stored delegation, or None, for each cited proof"
         )
-    seen = set[ContentKey]()
+    seen: set[ContentKey] = set()
     for grant in found:
         if grant is None:  # the proof is not stored (D22, I31)
             raise ChainError("parent-not-found")

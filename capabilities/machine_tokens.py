@@ -151,7 +151,7 @@ def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal)
 
     A token that granted more would let its key write or list, too.
     """
-    granted = list[str]()
+    granted: list[str] = []
     networks = 0
     for one in delegation.capabilities:
         if one.caveats or root_of(one.resource) != owner:

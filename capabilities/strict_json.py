@@ -154,7 +154,7 @@ def repeats_member(data: bytes, names: frozenset[str]) -> bool:
     # Fast path: without escapes, a name that is quoted once at most cannot be repeated.
     if _BACKSLASH not in data and max(map(data.count, _quoted(names))) < 2:
         return False
-    outermost = list[str]()
+    outermost: list[str] = []
 
     def note(pairs: list[tuple[str, object]]) -> None:
         # The parser calls this for each object when it ends. The outermost object ends last, so its

@@ -563,7 +563,7 @@ def _capabilities(
     # Resources are counted too, because one without abilities adds nothing to the sum.
     if sum(map(len, att.values())) > MAX_CAPABILITIES or len(att) > MAX_CAPABILITIES:
         raise MalformedToken("too many capabilities")
-    merged = dict[tuple[str, str], Capability]()
+    merged: dict[tuple[str, str], Capability] = {}
     for text, abilities in att.items():
         resource = _resource(text)
         rendered = resource.text

@@ -101,7 +101,7 @@ class PolicyCache:
     def __init__(self, *, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
         self._max_header_bytes = max_header_bytes
         self._header_bytes = 0
-        self._entries = OrderedDict[int, _CacheEntry]()
+        self._entries: OrderedDict[int, _CacheEntry] = OrderedDict()
 
     def of(self, delegation: Delegation) -> tuple[Policy, ...]:
         """Return the release policies in a delegation's facts.
@@ -321,7 +321,7 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     delegation must be cited, and all must be unrevoked and inside their validity windows.
     """
     cited, links = facts.cited, facts.links
-    found = dict[ContentKey, Registered]()
+    found: dict[ContentKey, Registered] = {}
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "a cited delegation is missing")
     for key in cited:
@@ -396,7 +396,7 @@ def _check_paths(
     in the request contains all paths where the key is stored.
     """
     paths_in_force(in_force, machine)  # refuses too many paths
-    rows = dict[RowStamp, None]()
+    rows: dict[RowStamp, None] = {}
     lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
     ]
@@ -532,7 +532,7 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
         (facts.invoker, facts.links[key]) for key in facts.cited
     ]
     network = request.decrypt.network.network_id
-    seen = set[ContentKey]()
+    seen: set[ContentKey] = set()
     while pending:
         holder, link = pending.pop(0)
         delegation = link.delegation

@@ -82,7 +82,7 @@ def suffix(name: str) -> str:
 
 
 def _read(folder: Traversable, prefix: str) -> dict[str, bytes]:
-    found = dict[str, bytes]()
+    found: dict[str, bytes] = {}
     for entry in folder.iterdir():
         if entry.is_dir():
             found |= _read(entry, f"{prefix}{entry.name}/")

@@ -268,7 +268,7 @@ def path_keys(space16: bytes, raw: bytes) -> list[bytes]:
     The keys of the index rows come first, from the outermost, then the key of the value's row.
     """
     prefix = VALUES_PREFIX + space16
-    keys = list[bytes]()
+    keys: list[bytes] = []
     for start in range(0, last_segment(raw), MAX_PLAIN_PATH_BYTES):
         keys.append(prefix + raw[start : start + MAX_PLAIN_PATH_BYTES] + _INDEX_SUFFIX)
         prefix = group_below(keys[-1])

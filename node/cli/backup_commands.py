@@ -509,7 +509,7 @@ def _checked(config: Config, opens: bool) -> Checked:
 
 async def _check(config: Config, opens: bool) -> Checked:
     async with opened_store(config, is_for_reading=True) as store:
-        networks = set[str]()
+        networks: set[str] = set()
         readers = dict(_READERS)
         if opens:
             # The reader of networks is replaced by one that also opens each network's key.

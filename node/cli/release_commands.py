@@ -153,7 +153,7 @@ def set_terms(
             "use only one option of each pair: --trust-root or --intel-root, --node-policy or"
             " --no-node-policy, --key-provider or --no-key-provider"
         )
-    changes = dict[str, Any]()  # Any: the types of the record's fields
+    changes: dict[str, Any] = {}  # Any: the types of the record's fields
     if attestation is not None:
         changes["mode"] = attestation
     if trust_root or intel_root:
@@ -201,7 +201,7 @@ async def _stored(config: Config, store: Store) -> tuple[ReleaseRecord, bytes]:
 
 
 def _shown(record: ReleaseRecord) -> JsonObject:
-    roots = list[Json]()
+    roots: list[Json] = []
     for root in record.trust_roots:
         roots.append("intel" if root == INTEL_ROOT_SHA256 else root.hex())
     return {

@@ -88,7 +88,7 @@ def load_config(
         settings = standard | settings
     # A default does not open a store to everyone that was served in another mode (ST18).
     settings["hosting.is_mode_stated"] = "hosting.mode" in settings
-    tree = dict[str, _Flat]()
+    tree: dict[str, _Flat] = {}
     for path, value in settings.items():
         section, _, name = path.partition(".")
         tree.setdefault(section, {})[name] = value

@@ -317,8 +317,8 @@ class Housekeeper:
         self._now = services.now
         self._jobs = jobs
         self._pause = pause
-        self._begun = dict[str, float]()
-        self._failed = dict[str, type[Exception]]()
+        self._begun: dict[str, float] = {}
+        self._failed: dict[str, type[Exception]] = {}
         self._lease = Lease(services.store, owner=services.entropy.token(16), ttl_s=LEASE_S)
 
     async def turn(self) -> bool:

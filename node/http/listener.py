@@ -68,7 +68,7 @@ class ConnectionBounds(listener.ConnectionBounds):
             limits, lambda peer: None if is_proxy(peer, http) else counted_address(peer)
         )
         self._counter = counter
-        self._reported_at = set[Bound]()
+        self._reported_at: set[Bound] = set()
 
     def count_closed(self, bound: Bound) -> None:
         """Count a connection that was closed because of a limit."""

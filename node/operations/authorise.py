@@ -285,7 +285,7 @@ def closure_contents(found: Sequence[Registered | None]) -> tuple[ContentKey, ..
     The result is cut after MAX_CHAIN_NODES + 1 keys, which limits the rows to read. One more than
     the limit is enough for the chain rules to refuse the chain (D30, I13).
     """
-    members = dict[ContentKey, None]()
+    members: dict[ContentKey, None] = {}
     for stored in found:
         if stored is None:
             continue

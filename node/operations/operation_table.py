@@ -259,8 +259,8 @@ def plan_call(services: Services, invocation: Invocation, message: Message) -> P
     Does not check:
         Whether the token is authorised or was used before; the run checks that in its first read.
     """
-    rows = list[InvokeOperation]()
-    targets = list[OperationTarget]()
+    rows: list[InvokeOperation] = []
+    targets: list[OperationTarget] = []
     for capability in invocation.capabilities:
         row = row_of(capability.ability)
         resource = capability.resource

@@ -65,7 +65,7 @@ async def _sessions(
     """Load the sign-ins of some keys, at most _MOST_SESSIONS for all keys together."""
     limit = _MOST_SESSIONS // len(holders)
     ranges = [sessions_range(owner, holder, limit=limit) for holder in holders]
-    contents = dict[ContentKey, None]()  # in the order of the pages, without repetition
+    contents: dict[ContentKey, None] = {}  # in the order of the pages, without repetition
     for page in (await services.store.read(ranges=ranges)).pages:
         contents.update(dict.fromkeys(contents_of(page)))
     return await _links(services, tuple(contents))

@@ -87,7 +87,7 @@ async def _run_checks(services: Services) -> Readiness:
     release = await _state(recorded_release(services.store))
     large_values = await _state(check_objects(), ready_s)
     is_ready = write == schema == release == large_values == "ok"
-    notices = list[str]()
+    notices: list[str] = []
     # This reads the store again, which would fail if a check has failed. The states above report
     # that failure.
     if is_ready:

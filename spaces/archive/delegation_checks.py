@@ -78,7 +78,7 @@ def _registration_rows(found: Registered) -> dict[bytes, bytes | None]:
         puts = registration_puts(found)[1:]
     except TooManySpaces as exc:
         raise RecordDamaged("a delegation names more spaces than are allowed") from exc
-    rows = dict[bytes, bytes | None]()
+    rows: dict[bytes, bytes | None] = {}
     for put in puts:
         if put.key[:1] == _MARKERS_PREFIX:
             rows[put.key] = None

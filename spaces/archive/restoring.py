@@ -337,7 +337,7 @@ def read_all(staging: Path) -> list[str]:
     LMDB trusts its file: one that is cut short or overwritten can end the process by a signal. Run
     this in a process of its own.
     """
-    missing = list[str]()
+    missing: list[str] = []
     bodies = ObjectFolder(staging / BODIES_FOLDER)
     with damaged_pages(), open_for_reading(staging) as env, tempfile.TemporaryFile() as notes:
         with snapshot_in(env) as snapshot:

@@ -225,7 +225,7 @@ async def _commit(
     Nothing is written if the chain or a queued record was changed.
     """
     head = _head_of(head_row, chain)
-    puts = list[Put]()
+    puts: list[Put] = []
     number = head.number
     hash_ = head.hash
     size_bytes = 0

@@ -75,7 +75,7 @@ async def collateral_documents(store: Store) -> Sequence[tuple[Family, bytes]]:
 
     Each document comes with its platform family.
     """
-    found = list[tuple[Family, bytes]]()
+    found: list[tuple[Family, bytes]] = []
     async for page in pages_of(store, Range(COLLATERAL_PREFIX, limit=_PAGE_ROWS)):
         found += [
             (_family(key), record.value) for key, record in page.rows if record.value is not None

@@ -175,7 +175,7 @@ def _listable_owners(delegation: Delegation) -> tuple[Principal, ...]:
 
     The chain rules ensure that the right comes from the owner, through holders of the same right.
     """
-    owners = dict[Principal, None]()
+    owners: dict[Principal, None] = {}
     for row in delegation.capabilities:
         resource = row.resource
         if (
@@ -249,8 +249,8 @@ class Delegations:
         self.memory_bytes = 0
         self._store = store
         self._max_bytes = max_bytes
-        self._by_content = OrderedDict[ContentKey, tuple[Registered, int]]()
-        self._aliases = OrderedDict[Digest, ContentKey]()
+        self._by_content: OrderedDict[ContentKey, tuple[Registered, int]] = OrderedDict()
+        self._aliases: OrderedDict[Digest, ContentKey] = OrderedDict()
 
     async def by_cid(self, cids: Sequence[Digest | None]) -> tuple[Registered | None, ...]:
         """Return the registered delegations with the given CIDs.
@@ -263,7 +263,7 @@ class Delegations:
         answer is based on.
         """
         found: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
-        missing = list[Digest]()
+        missing: list[Digest] = []
         for cid in cids:
             if cid is None or cid in found:
                 continue

@@ -264,7 +264,7 @@ def plan_hosting(
     hosted = dict.fromkeys(
         [space for space in request.mentioned if is_hosted(found[space_keys(space).row])]
     )
-    new = dict[SpaceId, None]()
+    new: dict[SpaceId, None] = {}
     counters = _SpaceCounters(request, found)
     for space in request.wanted:
         owner = space.owner
@@ -298,8 +298,8 @@ class _SpaceCounters:
     def __init__(self, request: HostingRequest, found: Mapping[bytes, Record | None]) -> None:
         self._request = request
         self._found = found
-        self._growth = dict[bytes, int]()
-        self._limits = dict[bytes, int]()
+        self._growth: dict[bytes, int] = {}
+        self._limits: dict[bytes, int] = {}
 
     def limits_of(self, owner: Principal) -> dict[bytes, int]:
         """Return the counters that one more space of an owner increases, each with its limit."""

@@ -75,7 +75,7 @@ def markers_of(
 
     Delegations without a marker are left out.
     """
-    marks = dict[ContentKey, Marker]()
+    marks: dict[ContentKey, Marker] = {}
     for content, record in zip(contents, records, strict=True):
         if record is None:
             continue

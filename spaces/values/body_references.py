@@ -65,7 +65,7 @@ class BodyReferences:
         self._own = own
         self._entropy = entropy
         self._max_bytes = max_bytes
-        self._bodies = dict[bytes, _LargeBody]()
+        self._bodies: dict[bytes, _LargeBody] = {}
         self._used_bytes = 0
         # the row that a sweep of orphaned files rewrites (`collector`)
         self._sweep: Record | None = None

@@ -119,7 +119,7 @@ async def sweep_orphans(store: Store, files: ObjectStore, *, now: float, entropy
             some = names[first : first + _BATCH]
             keys = [object_key(name.space16, name.digest) for name in some]
             records = (await store.read(keys)).records
-            orphans = list[Put]()
+            orphans: list[Put] = []
             for name in _orphaned(some, records):
                 due_at = now + UNLINK_AFTER_S
                 orphans.append(due_put(name, due_at=due_at, unlink=True, entropy=entropy))

@@ -60,7 +60,7 @@ class Draft:
         self._bodies = BodyReferences(self._own, entropy=entropy, max_bytes=max_bytes)
         # the former values that become versions, and the versions that are removed (ST19)
         self._former = FormerValues(space, self._own, self._bodies)
-        self._index_puts = dict[bytes, Put]()
+        self._index_puts: dict[bytes, Put] = {}
         # by how many bytes the contents of values shrink, in rows and in files
         self._freed_bytes = 0
         # the size of the rows of the new values
@@ -118,8 +118,8 @@ class Draft:
 
     async def _path_puts(self, store: Store) -> dict[bytes, Put]:
         """Return the updates of the index for long paths, by key."""
-        added = list[bytes]()
-        removed = list[bytes]()
+        added: list[bytes] = []
+        removed: list[bytes] = []
         for one in self._replacements:
             path = one.write.path
             # A short path has no index rows. Its characters show this without encoding it.

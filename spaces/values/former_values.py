@@ -100,8 +100,8 @@ class FormerValues:
         self._space = space
         self._own = own
         self._bodies = bodies
-        self._rewrites = dict[bytes, _Rewrite]()
-        self._removed = dict[bytes, Head]()
+        self._rewrites: dict[bytes, _Rewrite] = {}
+        self._removed: dict[bytes, Head] = {}
 
     @property
     def has_rewrites(self) -> bool:
@@ -186,7 +186,7 @@ class FormerValues:
 
     async def _surplus_of_paths(self, store: Store, pages: Sequence[Page]) -> dict[bytes, Record]:
         """Set the number of each rewrite, and return the oldest versions beyond a path's limit."""
-        surplus = dict[bytes, Record]()
+        surplus: dict[bytes, Record] = {}
         rewrites = self._rewrites.values()
         if rewrites and not pages:
             ranges = [range_ for rewrite in rewrites for range_ in ranges_of(rewrite.prefix)]
@@ -215,7 +215,7 @@ class FormerValues:
         Those in `besides` are removed already.
         """
         prefix = VERSIONS_PREFIX + self._own.space16
-        keys = list[bytes]()
+        keys: list[bytes] = []
         async for page in pages_of(store, Range(prefix, limit=MAX_PAGE_ROWS, keys_only=True)):
             keys += [key for key, _ in page.rows if key not in besides]
             if len(keys) > _EXAMINED_OF_A_SPACE:

@@ -121,7 +121,7 @@ class ListingQuery(AcyclicStruct):
         if not after.startswith(prefix):  # all paths with the prefix come before it
             first.after = first.row_prefix + _BEHIND_ALL
             return [first]
-        cursors = list[_Cursor]()
+        cursors: list[_Cursor] = []
         for depth, key in enumerate(path_keys(space16, after)):
             group_start = depth * MAX_PLAIN_PATH_BYTES
             if group_start >= start:  # the group of the prefix, or a group inside it
@@ -148,7 +148,7 @@ async def complete(store: Store, query: ListingQuery, page: Page) -> Listing:
             return Listing(tuple(texts[: query.limit]), more=has_one_more)
     cursors = query._cursors()
     cursors[-1].advance(page)
-    paths = list[bytes]()
+    paths: list[bytes] = []
     size_bytes = 0
     async for path in _walk(store, cursors, query.limit + 1):
         size_bytes += len(path)

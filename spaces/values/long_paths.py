@@ -29,7 +29,7 @@ _MOST_LEVELS = MAX_PATH_BYTES // MAX_PLAIN_PATH_BYTES + 1
 
 def added_path_puts(space16: bytes, paths: Sequence[bytes]) -> list[Put]:
     """Return the index updates for new paths, as write operations."""
-    keys = dict[bytes, None]()
+    keys: dict[bytes, None] = {}
     for raw in paths:
         if len(raw) > MAX_PATH_BYTES:
             raise PathTooLong(
@@ -61,10 +61,10 @@ async def removed_path_puts(store: Store, space16: bytes, paths: Sequence[bytes]
     concurrent deletes are refused. At least one read is needed for each group.
     """
     # The groups from which rows are removed, by the first bytes of all paths in the group.
-    removed = dict[bytes, _Group]()
+    removed: dict[bytes, _Group] = {}
     for raw in paths:
         _add_removed(removed, raw, path_keys(space16, raw)[-1])
-    puts = list[Put]()
+    puts: list[Put] = []
     while removed and len(puts) < _MOST_LEVELS * len(paths):
         # The innermost first, because its index row is in the group above and may be removed too.
         beginning = max(removed, key=len)

@@ -332,7 +332,7 @@ class IncomingObject:
         self._bucket = bucket
         self._hash = blake3()
         self._size_bytes = 0
-        self._buffer = list[bytes]()
+        self._buffer: list[bytes] = []
         self._upload: _Upload | None = None
         self._give_back: Callable[[], object] | None = None
         self._key: str | None = None
@@ -556,7 +556,7 @@ def _old_names(found: "Sequence[obstore.ObjectMeta]", before: float) -> list[Obj
 
     Other tools may write below the prefix; only our own keys are returned.
     """
-    names = list[ObjectName]()
+    names: list[ObjectName] = []
     for one in found:
         if one["last_modified"].timestamp() >= before:
             continue

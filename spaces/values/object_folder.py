@@ -50,7 +50,7 @@ class ReadCohorts:
 
     def __init__(self) -> None:
         self._is_taken = False
-        self._waiting = deque[asyncio.Future[None]]()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
         """Wait for the caller's turn to read from a file.
@@ -172,7 +172,7 @@ class ObjectFolder:
         for first in range(256):
             # `list` reads the folder on the thread.
             old = await asyncio.to_thread(list, _old_files(self._folder / f"{first:02x}", before))
-            names = list[ObjectName]()
+            names: list[ObjectName] = []
             for path in old:
                 name = parse_file_name(path.name)
                 if name is not None:

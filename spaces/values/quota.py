@@ -122,7 +122,7 @@ async def read_overrides(store: Store, *, limit: int) -> tuple[Mapping[str, int]
 
     At most `limit` spaces are returned. The second result is True if more spaces have such a limit.
     """
-    limits = dict[str, int]()
+    limits: dict[str, int] = {}
     async for page in pages_of(store, Range(OVERRIDES_PREFIX, limit=_STEP_ROWS)):
         for _, record in page.rows:
             if len(limits) == limit:
@@ -170,12 +170,12 @@ async def largest_spaces(store: Store, *, limit: int) -> Usage:
     The rows of all spaces are scanned once, in steps between which other tasks run. Only the
     `limit` largest spaces are kept in memory. Changes during the scan may be missed.
     """
-    largest = list[_Sized]()
+    largest: list[_Sized] = []
     async for page in pages_of(store, Range(SPACES_PREFIX, limit=_STEP_ROWS)):
         largest += await _sizes_in(store, page)
         largest = heapq.nlargest(limit, largest, key=_size_order)
     total = await read_row(store, TOTAL_SPACES_COUNTER)
-    spaces = list[SpaceUsage]()
+    spaces: list[SpaceUsage] = []
     for sized in largest:
         hosted = space_of(sized.record)
         if hosted is not None:
@@ -196,7 +196,7 @@ async def _sizes_in(store: Store, page: Page) -> list[_Sized]:
     records = (await store.read([*usage_keys, *rows_keys])).records
     usage_records = records[: len(hashes)]
     rows_records = records[len(hashes) :]
-    sizes = list[_Sized]()
+    sizes: list[_Sized] = []
     for (key, record), usage, rows in zip(page.rows, usage_records, rows_records, strict=True):
         sized = _Sized(
             key=key,

@@ -90,7 +90,7 @@ class Staging:
         self._intake = intake or Intake()
         self._taken_bytes = 0
         self._inline_free_bytes = INLINE_TOGETHER_BYTES
-        self._incoming = list[IncomingBody]()
+        self._incoming: list[IncomingBody] = []
 
     async def __aenter__(self) -> "Staging":
         return self
@@ -120,7 +120,7 @@ class Staging:
 
         An exception from the iterator ends the transfer.
         """
-        held = list[bytes]()
+        held: list[bytes] = []
         held_bytes = 0
         incoming: IncomingBody | None = None
         is_long = False

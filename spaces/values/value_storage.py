@@ -120,7 +120,7 @@ class Values:
     def version_ranges(self, space: SpaceId, paths: Sequence[str]) -> list[Range]:
         """Return the ranges that writes at these paths need in order to keep versions."""
         space16 = space_id16(space)
-        ranges = list[Range]()
+        ranges: list[Range] = []
         for path in paths:
             if most_kept(self.kept, space, path):
                 ranges += ranges_of(versions_prefix(space16, path))

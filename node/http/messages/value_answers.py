@@ -125,7 +125,7 @@ async def _merged(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
     The last chunk may be smaller.
     """
-    buffer = list[bytes]()
+    buffer: list[bytes] = []
     buffered_bytes = 0
     async for piece in pieces:
         buffer.append(piece)

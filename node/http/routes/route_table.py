@@ -591,7 +591,7 @@ def wrong_method_routes(routes: Iterable[Route], surface: Surface) -> tuple[Rout
     The surfaces `own` and `sms` need such routes (wire 7.1, SM5). The surface `wire` does not: an
     unsupported method is answered 404 there, like an unknown path.
     """
-    methods_by_path = dict[str, list[str]]()
+    methods_by_path: dict[str, list[str]] = {}
     for route in routes:
         if route.surface == surface:
             methods_by_path.setdefault(route.path, []).extend(route.methods)

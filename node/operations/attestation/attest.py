@@ -423,7 +423,7 @@ async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Pu
     page = await read_page(services.store, evidence_range(fresh.invoker, limit=_MOST_EXAMINED))
     fresh_key = evidence_row_key(fresh.invoker, fresh.receiver_public_key)
     now = services.now()
-    puts = list[Put]()
+    puts: list[Put] = []
     for key, record in page.rows:
         # The row of the new evidence is written by the same commit, which may write a row once.
         if key == fresh_key or record.value is None:

@@ -92,7 +92,7 @@ def _network_commit(
     audit = AuditRecord(
         at=now, action="network.created", actor=owner, subject=network.text, token=delegation.cid
     )
-    checks = tuple[Check, ...]()
+    checks: tuple[Check, ...] = ()
     if needs_admission:
         checks = (check_of(admission_key(owner), admission),)
     return Commit(

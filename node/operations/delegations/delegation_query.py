@@ -190,7 +190,7 @@ async def _authorised_read(
 
     Both use the same snapshot.
     """
-    keys = list[bytes]()
+    keys: list[bytes] = []
     if position is not None:
         for party in view.parties:
             keys.append(party_key(x16(party), ROLE_FROM, position))
@@ -307,7 +307,7 @@ class _Items:
     """
 
     def __init__(self, limit: int) -> None:
-        self.listed = list[Listed]()
+        self.listed: list[Listed] = []
         self.position = b""
         self._limit = limit
         self._token_bytes = 0
@@ -374,7 +374,7 @@ async def _take(
     merged: AsyncIterator[tuple[bytes, ContentKey]], count: int
 ) -> list[tuple[bytes, ContentKey]]:
     """Return the next delegations, fewer than `count` at the end."""
-    taken = list[tuple[bytes, ContentKey]]()
+    taken: list[tuple[bytes, ContentKey]] = []
     while len(taken) < count:
         following = await anext(merged, None)
         if following is None:
@@ -393,8 +393,8 @@ async def _list_entries(
     """
     found = await services.delegations.by_content(contents)
     # The keys of these two dictionaries are in order and without repetition.
-    closures = dict[ContentKey, None]()
-    other_signers = dict[Principal, None]()  # those that are neither the account nor the caller
+    closures: dict[ContentKey, None] = {}
+    other_signers: dict[Principal, None] = {}  # those that are neither the account nor the caller
     for stored in found:
         for member in closure_contents([stored]):
             closures[member] = None
@@ -409,7 +409,7 @@ async def _list_entries(
         signer for signer, page in zip(other_signers, snapshot.pages, strict=True) if page.rows
     )
     now = services.now()
-    entries = list[Listed | None]()
+    entries: list[Listed | None] = []
     for stored in found:
         if stored is None:
             entries.append(None)

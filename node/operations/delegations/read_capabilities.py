@@ -169,7 +169,7 @@ class _Grants:
     """The delegations in a list, up to its bounds."""
 
     def __init__(self, bounds: ListBounds) -> None:
-        self.by_cid = dict[str, msgspec.Raw]()
+        self.by_cid: dict[str, msgspec.Raw] = {}
         self._bounds = bounds
         self._size_bytes = 0
 
@@ -217,7 +217,7 @@ async def _chain(services: Services, space: SpaceId, asked: Chain, bounds: ListB
     (stored,) = await services.delegations.by_cid([digest])
     marks = await read_markers(services, closure_contents([stored]))
     now = services.now()
-    grants = list[msgspec.Raw]()
+    grants: list[msgspec.Raw] = []
     size_bytes = 0
     while stored is not None and _is_live(stored, marks, now):
         delegation = stored.delegation

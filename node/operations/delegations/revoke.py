@@ -65,8 +65,8 @@ async def _attempt(services: Services, revocation: Revocation) -> tuple[Commit, 
     keys = marker_keys(asked)
     records = (await services.store.read(keys)).records
     acting = judge_revocation(revocation, proofs, targets, markers_of(asked, records), now=now)
-    puts = list[Put]()
-    checks = list[Check]()
+    puts: list[Put] = []
+    checks: list[Check] = []
     # The markers of the proofs come first, then those of the delegations to revoke.
     ended_at = len(contents)
     ended_keys, ended_rows = keys[ended_at:], records[ended_at:]

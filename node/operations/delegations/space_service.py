@@ -82,7 +82,7 @@ async def list_spaces(
     call = await read_call(services, invocation, (), (owned_spaces_range(owner, limit=limit),))
     call.require_hosted()
     (page,) = call.pages
-    entries = list[SpaceEntry]()
+    entries: list[SpaceEntry] = []
     for _, record in page.rows:
         hosted = space_of(record)
         if hosted is not None:
@@ -116,7 +116,7 @@ async def read_space(
     if found is None:
         raise Refusal("space-not-found")
     is_own = await root_identity(services, call) == found.space.owner
-    databases = dict[str, int]()
+    databases: dict[str, int] = {}
     for _, record in call.pages[0].rows:
         database = DATABASE_ROWS.read(record)
         if database is not None:

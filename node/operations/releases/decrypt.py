@@ -107,7 +107,8 @@ async def _decrypt(
         stated = value.get("receiverPublicKey") if isinstance(value, dict) else None
         keys = release_keys(network, invocation.invoker, decode_standard(stated))
 
-    async def attempt(is_first: bool) -> tuple[Commit, tuple[ReleasePermit, NewReceipt]]:
+    # The type is quoted, so that it is not evaluated for each request.
+    async def attempt(is_first: bool) -> "tuple[Commit, tuple[ReleasePermit, NewReceipt]]":
         # A token with too long a lifetime is refused in row 17, which compares whole seconds.
         # Recording its use would make the store keep the record for that long.
         is_bounded = invocation.expires_at <= services.now() + MAX_LIFETIME_S + 1

@@ -171,7 +171,7 @@ async def _key_paths(
     keys = _keys_of_values(policy_paths, checked.network.owner)
     paths = [*keys]
     digest = key_digest(checked.bound.body.stated.encrypted_symmetric_key)
-    found = dict[str, RowStamp]()
+    found: dict[str, RowStamp] = {}
     left_bytes = _MOST_ENVELOPE_BYTES
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         if left_bytes <= 0:
@@ -191,7 +191,7 @@ async def _key_paths(
 
 def _keys_of_values(paths: frozenset[str], owner: Principal) -> dict[str, bytes]:
     """Return the database keys of the values at those paths that are in spaces of an owner."""
-    keys = dict[str, bytes]()
+    keys: dict[str, bytes] = {}
     for path in sorted(paths):
         resource = parse_resource(path)
         # checked when the policy was parsed

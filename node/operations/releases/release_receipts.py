@@ -64,7 +64,7 @@ async def missing_documents(
         services, {digest: document_key(digest) for digest in unnoted if digest not in whole}
     )
     found |= whole
-    puts = list[Put]()
+    puts: list[Put] = []
     for digest in unnoted:
         document = found.get(digest)
         if document is not None:  # None if a document of `kept` is no longer stored
@@ -106,8 +106,8 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     # not written again.
     span = document_span(services.now())
     services.kept.enter(span)
-    documents = list[bytes]()
-    policies = list[str]()
+    documents: list[bytes] = []
+    policies: list[str] = []
     for policy, digest in zip(permit.policies, permit.policy_sha256, strict=True):
         if not services.kept.has_policy(digest):
             documents.append(encode_policy(policy))

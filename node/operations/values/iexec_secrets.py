@@ -156,7 +156,7 @@ class OwnerGrant(FrozenStruct):
         paths = [*values]
 
         async def receive(staging: Staging, admitted: PutReading) -> list[Write]:
-            writes = list[Write]()
+            writes: list[Write] = []
             for path, data in values.items():
                 body = await staging.keep(data)
                 writes.append(

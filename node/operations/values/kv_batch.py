@@ -67,7 +67,7 @@ async def _receive_parts(
 ) -> list[Write]:
     """Receive one part of the body for each path in the token, and return their writes."""
     signed = frozenset(paths)
-    found = dict[str, Write]()
+    found: dict[str, Write] = {}
     inline_bytes = 0
     received_bytes = 0
     async for part in parts:

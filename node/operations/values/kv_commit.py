@@ -118,7 +118,7 @@ class PutReading(AcyclicStruct):
         counters, but limit them. There are no conditions if the space does not grow.
         """
         limit_bytes = self.limit_bytes
-        adds = list[Add]()
+        adds: list[Add] = []
         if limit_bytes is None:
             return adds
         if draft.growth_bytes > 0:

@@ -49,7 +49,7 @@ async def _readable(request: Request) -> list[Head]:
     """Return the current value, if there is one, and its former values, the newest first."""
     call, kept = await read_versions(request)
     head = head_of(call.records[0], key=head_key(request.target.space, request.target.path))
-    readable = list[Head]()
+    readable: list[Head] = []
     if head is not None:
         readable.append(head)
     readable += reversed(list(kept.values()))

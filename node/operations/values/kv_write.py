@@ -39,7 +39,8 @@ async def put(request: Request) -> Written:
     target, message = request.target, request.message
     declared_bytes = message.declared_bytes
 
-    async def receive(staging: Staging, admitted: PutReading) -> tuple[Write]:
+    # The type is quoted, so that it is not evaluated for each put.
+    async def receive(staging: Staging, admitted: PutReading) -> "tuple[Write]":
         whole = message.at_hand()
         if whole is None:
             body = await staging.receive(admitted.within_free_space(message.pieces()))
@@ -97,9 +98,9 @@ async def delete(request: Request) -> Written:
         if not kept:
             _check_written(wanted, call.records)
         spaces = _rows_by_space(wanted, call.records)
-        puts = list[Put]()
-        checks = list[Check]()
-        adds = list[Add]()
+        puts: list[Put] = []
+        checks: list[Check] = []
+        adds: list[Add] = []
         for rows in spaces:
             plan = await _plan_deletes(services, rows, kept, share=len(spaces))
             puts += plan.puts
@@ -158,11 +159,11 @@ def _rows_by_space(
     A purge has read the row of its value only. It keeps no former value, so it does not need the
     rows of the space.
     """
-    heads_by_space = dict[SpaceId, dict[str, Record | None]]()
+    heads_by_space: dict[SpaceId, dict[str, Record | None]] = {}
     # The records of the values come first; those of the spaces are read below.
     for (space, path), record in zip(wanted, records, strict=False):
         heads_by_space.setdefault(space, {})[path] = record
-    found = list[_SpaceRows]()
+    found: list[_SpaceRows] = []
     position = len(wanted)
     for space, heads in heads_by_space.items():
         override = usage = versions = None

@@ -166,7 +166,7 @@ def _headers(head: bytes) -> dict[str, str]:
     lines = head.decode("utf-8", "surrogateescape").split("\r\n") if head else []
     if len(lines) > MAX_PART_HEADER_LINES:
         raise Refusal("bad-option", f"multipart part has more than {MAX_PART_HEADER_LINES} headers")
-    headers = dict[str, str]()
+    headers: dict[str, str] = {}
     for line in lines:
         match = _HEADER.fullmatch(line)
         if match is None:
@@ -181,7 +181,7 @@ def _parameters(value: str) -> dict[str, str]:
     The result is empty if any of them is malformed or repeated.
     """
     start = value.find(";")  # -1 if there are no parameters
-    parameters = dict[str, str]()
+    parameters: dict[str, str] = {}
     while 0 <= start < len(value):
         match = _PARAMETER.match(value, start)
         if match is None:

@@ -125,7 +125,7 @@ def check_batch_put(request: Request) -> None:
         )
     if len({target.space for target in targets}) > 1:
         raise Refusal("bad-option", "KV batch put must target one space")
-    seen = set[str]()
+    seen: set[str] = set()
     for target in targets:
         if target.path in seen:  # the signature would not decide which of two bodies is stored
             raise Refusal("bad-option", f"Duplicate KV batch put capability for path {target.path}")

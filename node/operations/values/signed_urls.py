@@ -189,7 +189,7 @@ def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
     Return None if no version is requested. The text is hexadecimal, with or without `blake3-` and
     quotes.
     """
-    found = set[bytes]()
+    found: set[bytes] = set()
     for text in (asked.content_hash, asked.snake_hash, asked.etag):
         if text is None:
             continue

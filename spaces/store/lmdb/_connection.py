@@ -46,9 +46,9 @@ class StoreConnection:
 
     def __init__(self, socket_path: Path) -> None:
         self._socket_path = socket_path
-        self._waiting = dict[int, _Waiting]()
+        self._waiting: dict[int, _Waiting] = {}
         self._waiting_bytes = 0
-        self._outbox = list[bytes]()
+        self._outbox: list[bytes] = []
         self._number = 0
         self._first_key = int.from_bytes(os.urandom(16), "big")
         self._connection: FrameConnection | None = None

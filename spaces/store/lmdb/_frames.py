@@ -103,7 +103,7 @@ def request_frames(requests: Sequence[bytes]) -> list[bytes]:
         # All requests fit into one frame.
         return [_request_frame(requests)]
     frames = []
-    batch = list[bytes]()
+    batch: list[bytes] = []
     size_bytes = 0
     for request in requests:
         is_full = len(batch) == BATCH_COMMITS or size_bytes + len(request) > _MAX_REQUESTS_BYTES

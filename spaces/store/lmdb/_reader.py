@@ -56,7 +56,7 @@ def read_range(txn: "lmdb.Transaction[bytes]", range_: Range) -> Page:
         return Page(rows=(), more=False)
     if range_.keys_only:
         return _page_of_keys(cursor.iternext(values=False), range_.limit, end)
-    rows = list[tuple[bytes, Record]]()
+    rows: list[tuple[bytes, Record]] = []
     size_bytes = 0
     more = False
     for key, row in cursor.iternext():
@@ -77,7 +77,7 @@ def _page_of_keys(walk: Iterator[bytes], limit: int, end: bytes) -> Page:
 
     Keys are fetched from LMDB many at once, in growing portions, so that few of them are unused.
     """
-    keys = list[bytes]()
+    keys: list[bytes] = []
     # One key more than the page may have tells whether others follow.
     while len(keys) <= limit:
         count = len(keys)

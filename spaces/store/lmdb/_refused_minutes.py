@@ -40,7 +40,7 @@ def remove_replay_records(
     minute_in_key = slice(len(prefix), len(prefix) + _MINUTE_BYTES)
     cursor = txn.cursor()
     found = cursor.set_range(prefix)
-    minutes = set[bytes]()
+    minutes: set[bytes] = set()
     deleted_rows = 0
     # After the last row is deleted the cursor may have an empty key.
     while found and deleted_rows < limit and prefix <= cursor.key() < end:
@@ -107,7 +107,7 @@ def _spans_in(encoded: bytes) -> list[_Span]:
 
 def _merged(spans: Iterable[_Span]) -> list[_Span]:
     """Return spans in their order, each group that touches or overlaps as one."""
-    merged = list[_Span]()
+    merged: list[_Span] = []
     for span in sorted(spans):
         if merged and span.start <= merged[-1].end:
             earlier = merged.pop()

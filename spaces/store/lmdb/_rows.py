@@ -84,7 +84,7 @@ def records_of(rows: Iterable[Row | None]) -> tuple[Record | None, ...]:
 
     Most rows are not added to a counter. They are decoded without a function call for each.
     """
-    records = list[Record | None]()
+    records: list[Record | None] = []
     for row in rows:
         if row is None:
             records.append(None)

@@ -152,7 +152,7 @@ class Writer:
         self._stamps = _stamps()
         self._sweep_from = b""  # the key at which the next sweep of tombstones begins
         self._left_bytes = 0
-        self._share_bytes = Counter[str]()  # used of the reserve, by owner
+        self._share_bytes: Counter[str] = Counter()  # used of the reserve, by owner
         self._observer = observer
         if observer is not None:
             with env.begin() as txn:
@@ -266,7 +266,7 @@ class Writer:
         not the expected one, or a counter would exceed its limit.
         """
         get = txn.get
-        changes = dict[bytes, int]()
+        changes: dict[bytes, int] = {}
         for put in commit.puts:
             row = get(put.key)
             if put.expect != ANY and not self._is_expected(txn, put, row):
@@ -452,7 +452,7 @@ def _counters_after(
 
     None means that a counter would exceed a limit in `adds`, or not fit its row.
     """
-    counters = dict[bytes, int]()
+    counters: dict[bytes, int] = {}
     for key, change in changes.items():
         counters[key] = _count_in(txn, key) + change
     for add in adds:

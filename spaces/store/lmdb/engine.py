@@ -65,7 +65,7 @@ class WriterThread:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue = deque[_PendingCommit]()
+        self._queue: deque[_PendingCommit] = deque()
         self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._next_housekeeping = 0.0
@@ -101,7 +101,7 @@ class WriterThread:
         """
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_COMMITS))]
         requests = [request for request, _ in batch]
-        outcomes = list[Outcome]()
+        outcomes: list[Outcome] = []
         try:
             if requests:
                 outcomes = self._folder.writer.apply(requests)
@@ -275,7 +275,7 @@ class _LmdbStore:
     ) -> tuple[Record | None, ...]:
         """Return the rows that the rows to follow lead to."""
         get = txn.get
-        rows = list[Row | None]()
+        rows: list[Row | None] = []
         for first_key in follow.keys:
             key = followed_key(get(first_key), follow)
             if key is None:

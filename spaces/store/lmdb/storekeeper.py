@@ -114,9 +114,9 @@ class _Keeper:
 
     def __init__(self, folder: Housekeeping) -> None:
         self._folder = folder
-        self._queue = deque[_Message]()
+        self._queue: deque[_Message] = deque()
         self._is_due = False
-        self.connections = set[FrameConnection]()
+        self.connections: set[FrameConnection] = set()
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def stop(self, status: int) -> None:
@@ -169,7 +169,7 @@ class _Keeper:
 
         The batch has as many messages as its limits allow, and at least one.
         """
-        batch = list[_Message]()
+        batch: list[_Message] = []
         commits = 0
         size_bytes = 0
         while self._queue:
@@ -193,7 +193,7 @@ class _Keeper:
             written = self._folder.writer.apply(valid)
         # Each request gets its refusal or, if it is valid, the next outcome of the writer.
         next_written = iter(written)
-        outcomes = list[Outcome]()
+        outcomes: list[Outcome] = []
         for refusal in refusals:
             if refusal is None:
                 outcomes.append(next(next_written))
@@ -247,7 +247,7 @@ def _reply(batch: Sequence[_Message], outcomes: Sequence[Outcome]) -> None:
     The outcomes are in the order of the batch's requests.
     """
     remaining = iter(outcomes)
-    replies_by_connection = dict[FrameConnection, list[CommitReply]]()
+    replies_by_connection: dict[FrameConnection, list[CommitReply]] = {}
     for message in batch:
         replies = replies_by_connection.setdefault(message.connection, [])
         for request in message.requests:

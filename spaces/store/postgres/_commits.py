@@ -58,10 +58,10 @@ class Commits:
         self._connections = connections
         self._clock = clock
         # By key: the last commit that writes it, and the commits that rely on it and came after.
-        self._writers = dict[bytes, QueuedCommit]()
-        self._readers = dict[bytes, set[QueuedCommit]]()
+        self._writers: dict[bytes, QueuedCommit] = {}
+        self._readers: dict[bytes, set[QueuedCommit]] = {}
         self._waiting_bytes = 0
-        self._writing = set[asyncio.Task[Committed | Refused]]()
+        self._writing: set[asyncio.Task[Committed | Refused]] = set()
 
     async def commit(self, commit: Commit) -> Committed | Refused:
         """Write a commit, and return its outcome.

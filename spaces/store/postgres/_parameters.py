@@ -91,10 +91,10 @@ def parameters_of(commit: Commit, counters: CounterChanges, *, now: int) -> Comm
     if commit.writes:
         puts.append(Put(outcome_key, b"", expect=EXPECT_NOTHING_THERE))
         stamps.append(idempotency_key)
-    accounts = list[bytes | None]()
-    weights = list[int]()
-    deletion_minutes = list[int | None]()
-    expectations = list[bytes | None]()
+    accounts: list[bytes | None] = []
+    weights: list[int] = []
+    deletion_minutes: list[int | None] = []
+    expectations: list[bytes | None] = []
     for put in puts:
         account = account_of(put)
         accounts.append(account)
@@ -138,8 +138,8 @@ def counter_changes(commit: Commit) -> CounterChanges | None:
     Returns None on an overflow. The sizes of replaced rows are stored in those rows and not known
     here.
     """
-    deltas = dict[bytes, int]()
-    bounds = dict[bytes, int]()
+    deltas: dict[bytes, int] = {}
+    bounds: dict[bytes, int] = {}
     for add in commit.adds:
         deltas[add.counter] = deltas.get(add.counter, 0) + add.delta
         if add.at_most is not None:

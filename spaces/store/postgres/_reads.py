@@ -50,10 +50,10 @@ class Reads:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._queue = list[_PendingRead]()
+        self._queue: list[_PendingRead] = []
         self._is_due = False  # a task was created that has not started
         self._running = 0  # tasks that read, each over one connection
-        self._tasks = set[asyncio.Task[None]]()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(
         self,
@@ -253,9 +253,9 @@ def _snapshots(
 
     Yields pairs of a read and its snapshot.
     """
-    records = dict[bytes, Record]()
-    first_uses = set[bytes]()  # replay records that this statement wrote
-    rows_of_ranges = dict[int, list[tuple[bytes, Record, int]]]()
+    records: dict[bytes, Record] = {}
+    first_uses: set[bytes] = set()  # replay records that this statement wrote
+    rows_of_ranges: dict[int, list[tuple[bytes, Record, int]]] = {}
     for part, key, stamp, value, number, place in rows:
         if part == CLAIMED_PART:
             first_uses.add(key)
@@ -287,7 +287,7 @@ def _followed(follow: Follow | None, records: dict[bytes, Record]) -> tuple[Reco
     """Return the records whose keys are in the values of others."""
     if follow is None:
         return ()
-    followed = list[Record | None]()
+    followed: list[Record | None] = []
     for key in follow.keys:
         first = records.get(key)
         if first is None or first.value is None:
@@ -334,7 +334,7 @@ def _page(range_: Range, examined: list[tuple[bytes, Record, int]]) -> Page:
     # SQL guarantees the order inside the subquery only. The rows usually arrive sorted, so this
     # takes one pass.
     examined.sort(key=lambda row: row[0])
-    rows = list[tuple[bytes, Record]]()
+    rows: list[tuple[bytes, Record]] = []
     last_key: bytes | None = None
     size_bytes = 0
     more = False
