@@ -7,7 +7,7 @@ Example:
         return entropy.token(16)
 """
 
-import secrets
+import os
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -39,7 +39,7 @@ class SystemEntropy:
 
     def token(self, size_bytes: int) -> bytes:
         """Return `size_bytes` random bytes."""
-        return secrets.token_bytes(size_bytes)
+        return os.urandom(size_bytes)
 
 
 def time_text(at: float) -> str:

@@ -406,19 +406,22 @@ def check_replay_record(replay_record: ReplayRecord) -> None:
 def check_commit(commit: Commit) -> None:
     """Check that a commit is valid and within the store's limits."""
     # These limit what one commit writes (ST6), and the time that it takes.
-    for bound, rows, limit in (
-        ("puts", commit.puts, MAX_PUTS),
-        ("live marks", commit.live, MAX_LIVE),
-        ("checks", commit.checks, MAX_CHECKS),
-        ("adds", commit.adds, MAX_ADDS),
-    ):
-        if len(rows) > limit:
-            raise too_large(bound, len(rows), limit)
-    _check_puts(commit.puts)
+    if len(commit.puts) > MAX_PUTS:
+        raise too_large("puts", len(commit.puts), MAX_PUTS)
+    if len(commit.live) > MAX_LIVE:
+        raise too_large("live marks", len(commit.live), MAX_LIVE)
+    if len(commit.checks) > MAX_CHECKS:
+        raise too_large("checks", len(commit.checks), MAX_CHECKS)
+    if len(commit.adds) > MAX_ADDS:
+        raise too_large("adds", len(commit.adds), MAX_ADDS)
+    written = _check_puts(commit.puts)
     _check_keys(commit.live)
-    _check_keys([add.counter for add in commit.adds])
-    _check_keys([check.key for check in commit.checks])
+    counters: list[bytes | None] = []
+    for add in commit.adds:
+        _check_key(add.counter)
+        counters.append(add.counter)
     for check in commit.checks:
+        _check_key(check.key)
         if len(check.stamp) != STAMP_BYTES:
             raise CommitInvalid(
                 f"the version stamp in a Check must be {STAMP_BYTES} bytes long, but is"
@@ -428,35 +431,38 @@ def check_commit(commit: Commit) -> None:
         check_replay_record(commit.replay_record)
     # Each row is written once, and not both written and incremented: the outcome would depend on an
     # order that the contract does not specify.
-    written = {put.key for put in commit.puts}
     if len(written) != len(commit.puts):
         raise CommitInvalid("a commit must not write the same key twice")
-    counters = [*[add.counter for add in commit.adds], *[put.account for put in commit.puts]]
+    counters += [put.account for put in commit.puts]
     if not written.isdisjoint(counters):
         raise CommitInvalid("a commit must not write and increment the same row")
 
 
-def _check_puts(puts: Sequence[Put]) -> None:
+def _check_puts(puts: Sequence[Put]) -> set[bytes]:
+    """Check rows to write, and return their keys."""
+    keys: set[bytes] = set()
     size_bytes = 0
     for put in puts:
         _check_put(put)
+        keys.add(put.key)
         size_bytes += len(put.key)
         if put.value is not None:
             size_bytes += len(put.value)
     if size_bytes > MAX_COMMIT_BYTES:
         raise too_large("commit bytes", size_bytes, MAX_COMMIT_BYTES)
+    return keys
 
 
 def _check_put(put: Put) -> None:
     key, value, expect, account = put.key, put.value, put.expect, put.account
     if not 0 < len(key) <= MAX_KEY_BYTES:
-        _check_keys((key,))  # raises the error for this key
+        _check_key(key)  # raises the error for this key
     if len(expect) != STAMP_BYTES and expect != ANY and expect != ABSENT:
         raise CommitInvalid(
             f"Put.expect must be ANY, ABSENT or a version stamp of {STAMP_BYTES} bytes"
         )
     if account is not None and not 0 < len(account) <= _MAX_ACCOUNT_BYTES:
-        _check_keys((account,))  # raises the error for a key that no row may have
+        _check_key(account)  # raises the error for a key that no row may have
         raise too_large("account key bytes", len(account), _MAX_ACCOUNT_BYTES)
     if not 0 <= put.weight_bytes < _WEIGHT_END:
         raise CommitInvalid("Put.weight_bytes must not be negative and must fit in 63 bits")
@@ -466,10 +472,15 @@ def _check_put(put: Put) -> None:
 
 def _check_keys(keys: Iterable[bytes]) -> None:
     for key in keys:
-        if len(key) > MAX_KEY_BYTES:
-            raise too_large("key bytes", len(key), MAX_KEY_BYTES)
-        if not key:
-            raise CommitInvalid("a key must not be empty")
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            _check_key(key)  # raises the error for this key
+
+
+def _check_key(key: bytes) -> None:
+    if len(key) > MAX_KEY_BYTES:
+        raise too_large("key bytes", len(key), MAX_KEY_BYTES)
+    if not key:
+        raise CommitInvalid("a key must not be empty")
 
 
 def too_large(bound: str, got: int, limit: int) -> CommitTooLarge:

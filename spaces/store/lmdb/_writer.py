@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
-from pathlib import Path
 from shutil import disk_usage
 from typing import NamedTuple, NoReturn
 
@@ -145,7 +144,7 @@ class Writer:
         self.env = env
         self._clock = clock
         self._free_space = free_space
-        self._place = Path(env.path())
+        self._place = env.path()
         self._page_bytes = int(env.stat()["psize"])
         self._broken = False
         self._tombstones = open_table(env)
@@ -324,7 +323,9 @@ class Writer:
     def _has_room(self, commit: Commit) -> bool:
         """Return whether there is space for a commit, and count the space that it takes (ST17)."""
         owner = commit.reserve
-        size_bytes = sum(len(put.key) + len(put.value or b"") for put in commit.puts)
+        size_bytes = 0
+        for put in commit.puts:
+            size_bytes += len(put.key) + len(put.value or b"")
         cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # each may need a new page
         if self._left_bytes <= self._free_space.reserve_bytes:
             if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
