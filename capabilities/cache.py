@@ -56,27 +56,37 @@ def memoize(
     """
 
     def decorate(read: Callable[[Key], Result]) -> Callable[[Key], Result]:
-        # A method in C: a result that is there costs no call of Python.
-        return _Results(read, most=most, longest=longest).__getitem__
+        return Results(read, most=most, longest=longest, length=len).__getitem__
 
     return decorate
 
 
-class _Results(OrderedDict[Key, Result]):
-    """The results of a function by its argument; the oldest are dropped first.
+class Results(OrderedDict[Entry, Result]):
+    """The results of a function by its argument, which is immutable.
 
-    Looking up an argument that is missing calls the function.
+    Looking up an argument that is missing calls the function. So `__getitem__`, a method in C,
+    serves in place of the function: a result that is there costs no call of Python. The oldest
+    results are dropped when there are more than `most`. The result for an argument whose `length`
+    is above `longest` is not kept.
     """
 
-    def __init__(self, compute: Callable[[Key], Result], *, most: int, longest: int) -> None:
+    def __init__(
+        self,
+        compute: Callable[[Entry], Result],
+        *,
+        most: int,
+        longest: int,
+        length: Callable[[Entry], int],
+    ) -> None:
         super().__init__()
-        self.compute: Callable[[Key], Result] = compute
+        self.compute: Callable[[Entry], Result] = compute
         self._most = most
         self._longest = longest
+        self._length: Callable[[Entry], int] = length
 
-    def __missing__(self, value: Key) -> Result:
+    def __missing__(self, value: Entry) -> Result:
         result: Result = self.compute(value)
-        if len(value) <= self._longest:
+        if self._length(value) <= self._longest:
             self[value] = result
             if len(self) > self._most:
                 self.popitem(last=False)

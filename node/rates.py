@@ -54,14 +54,17 @@ class Rates:
             wait_s = math.ceil((1 - left) / self._per_second)  # until there is a whole token
             raise Refusal("too-many-requests", retry_after_s=max(wait_s, 1))
 
+    @property
+    def are_all_full(self) -> bool:
+        """Whether every client's token bucket is full, and has a whole token."""
+        return self._most >= 1 and not self._spent
+
     def is_new(self, client: str | None) -> bool:
         """Return whether the client's token bucket is full, and has a whole token.
 
         Full buckets are not kept in memory. If the result is true, `require` would not refuse.
         """
-        if self._most < 1:
-            return False
-        return client is None or not self._spent or counted_as(client) not in self._spent
+        return self._most >= 1 and (client is None or counted_as(client) not in self._spent)
 
     def charge(self, client: str | None, *, now: float) -> None:
         """Take one token from the client's bucket.

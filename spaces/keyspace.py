@@ -72,11 +72,9 @@ their length. `expiry8` is microseconds. `newest8` counts them down, so that lat
 and a missing time last. `cid59` is the text of a cid; rows of equal times are in its order.
 """
 
-from functools import lru_cache
-
 from blake3 import blake3
 
-from capabilities.cache import memoize
+from capabilities.cache import Results, memoize
 from capabilities.frozen_struct import AcyclicStruct
 from capabilities.resources import SpaceId
 
@@ -163,16 +161,6 @@ class SpaceKeys(AcyclicStruct):
     override: bytes
 
 
-def space_keys(space: SpaceId) -> SpaceKeys:
-    """Return the database keys for a space.
-
-    Results for short space ids are cached.
-    """
-    if len(space.name) + len(space.owner) <= _MEMOISED_CHARS:
-        return _short_space_keys(space)
-    return _lay_out_keys(space)
-
-
 def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     space16 = x16(space.text)
     return SpaceKeys(
@@ -185,7 +173,13 @@ def _lay_out_keys(space: SpaceId) -> SpaceKeys:
     )
 
 
-_short_space_keys = lru_cache(maxsize=8192)(_lay_out_keys)
+space_keys = Results(
+    _lay_out_keys,
+    most=8192,
+    longest=_MEMOISED_CHARS,
+    length=lambda space: len(space.name) + len(space.owner),
+).__getitem__
+"""Return the database keys for a space; those of short space ids are cached."""
 
 
 def micros8(at: float | None, *, absent: bytes = b"\0" * 8) -> bytes:

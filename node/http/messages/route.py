@@ -203,8 +203,10 @@ class _BoundRoute:
 
     def _check(self, request: web.Request) -> None:
         """Refuse a request that the handler must not see."""
-        if self._services is not None and "Authorization" in request.headers:
-            _require_rate(request, self._services)
+        services = self._services
+        if services is not None and not services.unauthenticated_rates.are_all_full:
+            # Most of the time no client was charged, so that none can be over its rate.
+            _require_rate(request, services)
         if self._needs_json:
             require_json_type(request)
         if "%" in request.raw_path:  # the target with its query, which is at hand
@@ -229,6 +231,8 @@ class _BoundRoute:
 
 
 def _require_rate(request: web.Request, services: Services) -> None:
+    if "Authorization" not in request.headers:
+        return
     client = client_address(request, services.config.http)
     rates = services.unauthenticated_rates
     if not rates.is_new(client):  # most clients were never charged
