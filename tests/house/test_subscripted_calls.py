@@ -15,10 +15,12 @@ def calls_in(source: str) -> Iterator[int]:
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
+        if function.name == "__init__":  # called once, and not for each request
+            continue
         for node in ast.walk(function):
-            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
-            # A value that is looked up in a table and called is no type.
-            if is_call and not (node.args or node.keywords) and function.name != "__init__":
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Subscript):
+                continue
+            if not (node.args or node.keywords):  # else it may be a function in a table
                 yield node.lineno
 
 

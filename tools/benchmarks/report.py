@@ -48,10 +48,12 @@ def report_of(
             }
         rows.append(row)
     named = {name: round(us, 1) for name, us in floors.named().items()}
-    return Report(rows, named, {**_steps_of_a_release(ours), **scenarios})
+    return Report(rows, named, {**_steps_of_a_release(ours, floors), **scenarios})
 
 
-def _steps_of_a_release(ours: Mapping[tuple[str, int], float]) -> dict[str, dict[str, float]]:
+def _steps_of_a_release(
+    ours: Mapping[tuple[str, int], float], floors: Floors
+) -> dict[str, dict[str, float]]:
     """Put the steps of a release to a backend together, over sixteen connections or else one, where
     all are there."""
     steps = ("challenge", "session", "decrypt, attested", "decrypt, in person")
@@ -61,6 +63,11 @@ def _steps_of_a_release(ours: Mapping[tuple[str, int], float]) -> dict[str, dict
     figures = {f"{step}: CPU µs": ours[step, counts[0]] for step in steps}
     attested, in_person = (ours[step, counts[0]] for step in steps[2:])
     figures["evidence, share of an attested decrypt"] = (attested - in_person) / attested
+    floor = floors.of_release(counts[0])
+    figures |= {
+        "floor of a decrypt: CPU µs": floor,
+        "decrypt, in person: floors": in_person / floor,
+    }
     return {"steps of a release": figures}
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from against import BASELINE, CHOICES, PAUSE_S, START, Amount, compare, dearer
 from against import printed as comparison_lines
 from driving import RequestFailed
-from floors import TokenFloor, bare_plan, without_floors
+from floors import ComputedFloors, bare_plan, without_floors
 from installed_commit import NotInstalled
 from loads import ATTESTED, LOADS, Load
 from measuring import OTHER, OURS, Node, Plan, run
@@ -73,10 +73,10 @@ async def bench(arguments: argparse.Namespace) -> Report:
             plans.append(Plan(attested, [node], connections))
         url, pid = stack.enter_context(bare_server())
         plans.append(bare_plan(ours.place, url, pid, connections=connections))
-        token = TokenFloor(ours.place)
-        totals = await run(plans, token.measure, **limits, end=end)
+        computed = ComputedFloors(ours.place)
+        totals = await run(plans, computed.measure, **limits, end=end)
     size = Size(rounds, min(1.0, requests / _FULL_REQUESTS))
-    floors = token.with_http(totals)
+    floors = computed.with_http(totals)
     return report_of(
         without_floors(totals),
         floors,

@@ -21,7 +21,7 @@ from scenarios import SCENARIOS
 from serving import own_node
 
 HERE = Path(__file__).parent
-FLOORS = Floors(signature=50.0, token=20.0, http={1: 50.0, 16: 30.0})
+FLOORS = Floors(signature=50.0, token=20.0, signing=40.0, rewrapping=90.0, http={1: 50.0, 16: 30.0})
 
 
 def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_every_load_on_two_nodes(tmp_path: Path) -> None:
     assert all(
         "ratio" in one and "ratio_16" in one for one in figures["loads"] if one["node"] == "other"
     )
-    assert 4 == len(figures["floor_cpu_us"])
+    assert 6 == len(figures["floor_cpu_us"])
     assert figures == json.loads((tmp_path / "out" / "bench.json").read_text())
     assert "<svg" in (tmp_path / "out" / "bench.html").read_text()
 
@@ -139,6 +139,7 @@ def test_steps_of_a_release() -> None:
     totals = [replace(totals_of([us]), load=name) for name, us in costs.items()]
     steps = report_of(totals, FLOORS, {}).scenarios["steps of a release"]
     assert 0.2 == pytest.approx(steps["evidence, share of an attested decrypt"])
+    assert 400.0 / 250.0 == pytest.approx(steps["decrypt, in person: floors"])
     assert {} == report_of(totals[1:], FLOORS, {}).scenarios
 
 
