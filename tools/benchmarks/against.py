@@ -19,12 +19,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
-from driving import RequestFailed, drive
+from driving import Line, RequestFailed, connected, drive_over
 from installed_commit import commit_of, install
 from loads import ATTESTED, LOADS, Load
 from measuring import count_of
@@ -57,7 +57,7 @@ after a second."""
 _BACKGROUND_S = 32.0  # background jobs begin half a minute after the start
 _MOST_ROUND_S = 30.0
 # The turns of a round: the shorter each is, the more alike is what else the machine does meanwhile.
-_PARTS = 4
+_PARTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ class Amount:
     """How much is measured.
 
     Attributes:
-        rounds: Pairs of measurements of each operation; six at least for an interval.
+        rounds: Rounds of each operation. On a used store each has one pair of measurements, and
+            six are the least for an interval; on a fresh store each has several.
         requests: Requests of a round.
         connections: Connections that they are sent over.
         pause_s: See `PAUSE_S`; 0 also begins before the background jobs do.
@@ -126,7 +127,7 @@ class Comparison:
 
     Attributes:
         commit: Full hash of the commit.
-        rounds: Pairs of measurements of each operation.
+        rounds: Rounds of each operation, see `Amount`.
         load_average: Of the machine over a minute, at the beginning and at the end.
         rows: One for each operation and store.
     """
@@ -169,8 +170,10 @@ async def _on_a_fresh_store(program: Path, name: str, load: Load, amount: Amount
         pair = await _two_nodes(stack, program)
         await _use(pair, {name: load}, amount)
         at_once = replace(amount, pause_s=0)
-        rounds = [await _round(pair, {name: load}, turn, at_once) for turn in range(amount.rounds)]
-    return _row(name, FRESH, rounds)
+        pairs: list[Costs] = []
+        for turn in range(amount.rounds):
+            pairs += await _round(pair, {name: load}, turn, at_once)
+    return _row(name, FRESH, pairs)
 
 
 async def _on_a_used_store(program: Path, loads: Mapping[str, Load], amount: Amount) -> list[Row]:
@@ -183,9 +186,9 @@ async def _on_a_used_store(program: Path, loads: Mapping[str, Load], amount: Amo
         common = {name: load for name, load in loads.items() if name not in pair.missing}
         for turn in range(amount.rounds):
             for name, load in loads.items():
-                rounds[name].append(await _round(pair, {name: load}, turn, amount))
+                rounds[name] += await _round(pair, {name: load}, turn, amount)
             if common:
-                rounds[MIXTURE].append(await _round(pair, common, turn, amount))
+                rounds[MIXTURE] += await _round(pair, common, turn, amount)
     return [_row(name, USED, measured) for name, measured in rounds.items() if measured]
 
 
@@ -207,13 +210,19 @@ async def _two_nodes(stack: ExitStack, program: Path) -> Pair:
 async def _use(pair: Pair, loads: Mapping[str, Load], amount: Amount) -> None:
     """Run each operation once on both nodes, and note those that the commit refuses."""
     for name, load in loads.items():
-        await _drive(pair.now, await _requests(pair.now, {name: load}, amount), amount)
+        await _drive_once(pair.now, load, amount)
         if name in pair.missing:
             continue
         try:
-            await _drive(pair.then, await _requests(pair.then, {name: load}, amount), amount)
+            await _drive_once(pair.then, load, amount)
         except RequestFailed:
             pair.missing.add(name)
+
+
+async def _drive_once(side: Side, load: Load, amount: Amount) -> None:
+    requests = await _requests(side, {"": load}, amount)
+    async with connected(side.place.port, amount.connections) as lines:
+        await _drive(lines, requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,21 +233,40 @@ class Costs:
     then: float | None
 
 
-async def _round(pair: Pair, loads: Mapping[str, Load], turn: int, amount: Amount) -> Costs:
-    """Ask both nodes the same in turns, and wait until they have finished."""
+async def _round(pair: Pair, loads: Mapping[str, Load], turn: int, amount: Amount) -> list[Costs]:
+    """Ask both nodes the same in short turns, and wait until they have finished.
+
+    Returns the costs of the whole round with the pause; without a pause, those of each turn.
+    """
     is_common = pair.missing.isdisjoint(loads)
     sides = [pair.now, pair.then] if is_common else [pair.now]
     requests = {side.pid: await _requests(side, loads, amount) for side in sides}
-    before = {side.pid: _cpu_s(side) for side in sides}
-    for part in range(_PARTS):
-        for side in reversed(sides) if (turn + part) % 2 else sides:
-            await _drive(side, requests[side.pid][part::_PARTS], amount)
+    parts = min([_PARTS, *map(len, requests.values())])
+    of_turns: list[Costs] = []
+    async with AsyncExitStack() as stack:
+        lines = {
+            side.pid: await stack.enter_async_context(
+                connected(side.place.port, amount.connections)
+            )
+            for side in sides
+        }
+        before = {side.pid: _cpu_s(side) for side in sides}
+        for part in range(parts):
+            costs: dict[int, float] = {}
+            for side in reversed(sides) if (turn + part) % 2 else sides:
+                sent = requests[side.pid][part::parts]
+                began_s = _cpu_s(side)
+                await _drive(lines[side.pid], sent)
+                costs[side.pid] = (_cpu_s(side) - began_s) / len(sent) * 1e6
+            of_turns.append(Costs(costs[pair.now.pid], costs.get(pair.then.pid)))
+    if not amount.pause_s:
+        return of_turns
     await asyncio.sleep(amount.pause_s)
-    costs = {
+    whole = {
         side.pid: (_cpu_s(side) - before[side.pid]) / len(requests[side.pid]) * 1e6
         for side in sides
     }
-    return Costs(costs[pair.now.pid], costs.get(pair.then.pid))
+    return [Costs(whole[pair.now.pid], whole.get(pair.then.pid))]
 
 
 async def _requests(side: Side, loads: Mapping[str, Load], amount: Amount) -> list[bytes]:
@@ -252,10 +280,8 @@ async def _requests(side: Side, loads: Mapping[str, Load], amount: Amount) -> li
     return requests
 
 
-async def _drive(side: Side, requests: Sequence[bytes], amount: Amount) -> None:
-    answered = await drive(
-        side.place.port, requests, connections=amount.connections, most_s=_MOST_ROUND_S
-    )
+async def _drive(lines: Sequence[Line], requests: Sequence[bytes]) -> None:
+    answered = await drive_over(lines, requests, most_s=_MOST_ROUND_S)
     if len(answered.latencies_s) < len(requests):  # the costs would be divided by too many
         raise RequestFailed(f"a round took longer than {_MOST_ROUND_S} s")
 

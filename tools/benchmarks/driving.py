@@ -6,7 +6,8 @@ an answer only the status and the length are looked at, unless the bodies are as
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 _ANSWER_LIMIT_S = 30.0
@@ -67,7 +68,31 @@ async def drive(
     Raises:
         RequestFailed: an answer has another status, or none came.
     """
-    lines = [await _Line.open(port, expected, keep=keep) for _ in range(connections)]
+    async with connected(port, connections, expected, keep=keep) as lines:
+        return await drive_over(lines, requests, most_s=most_s, until=until)
+
+
+@asynccontextmanager
+async def connected(
+    port: int, connections: int, expected: Expected = SUCCESS, *, keep: bool = False
+) -> "AsyncIterator[Sequence[Line]]":
+    """Open connections for several drives, and close them at the end of the block."""
+    lines = [await Line.open(port, expected, keep=keep) for _ in range(connections)]
+    try:
+        yield lines
+    finally:
+        for line in lines:
+            line.close()
+
+
+async def drive_over(
+    lines: "Sequence[Line]",
+    requests: Iterable[bytes],
+    *,
+    most_s: float,
+    until: asyncio.Event | None = None,
+) -> Drive:
+    """Send every request once over open connections; see `drive`."""
     latencies: list[float] = []
     queue = iter(requests)
     enough = until or asyncio.Event()
@@ -85,13 +110,10 @@ async def drive(
         if failed is None or others is not None:
             raise
         raise RequestFailed(str(failed.exceptions[0])) from None
-    finally:
-        for line in lines:
-            line.close()
 
 
 async def _send(
-    line: "_Line", queue: Iterator[bytes], latencies: list[float], end: float, enough: asyncio.Event
+    line: "Line", queue: Iterator[bytes], latencies: list[float], end: float, enough: asyncio.Event
 ) -> None:
     for request in queue:
         sent = time.perf_counter()
@@ -162,7 +184,7 @@ class Answer:
         return False
 
 
-class _Line(asyncio.Protocol):
+class Line(asyncio.Protocol):
     """One kept connection."""
 
     def __init__(self, expected: Expected, *, keep: bool) -> None:
@@ -174,7 +196,7 @@ class _Line(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, port: int, expected: Expected, *, keep: bool) -> "_Line":
+    async def open(cls, port: int, expected: Expected, *, keep: bool) -> "Line":
         loop = asyncio.get_running_loop()
         _, line = await loop.create_connection(lambda: cls(expected, keep=keep), "127.0.0.1", port)
         return line

@@ -26,7 +26,8 @@ class Ratio:
 def ratio_of(now: Sequence[float], then: Sequence[float]) -> Ratio:
     """Return the median ratio of paired rounds, with its interval of 95 % confidence.
 
-    Both costs of a pair were measured one right after the other, so a busy machine raises both.
+    Both costs of a pair were measured one right after the other, or in short turns, so a busy
+    machine raises both.
     The bounds are two of the ratios themselves, chosen by rank (`rank_of_bound`). That assumes
     nothing about their distribution, and single disturbed rounds have no influence.
 
