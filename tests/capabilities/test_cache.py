@@ -1,5 +1,7 @@
 """Caches of parsed input and of values derived from objects."""
 
+import pytest
+
 from capabilities.cache import MAX_MEMOIZED, memoize, memoize_by_identity
 
 
@@ -26,6 +28,35 @@ def test_a_row_is_read_once() -> None:
         assert decode(value) == len(value)
         assert decode(value) == len(value)
     assert list(map(len, read)) == [3, MAX_MEMOIZED + 1, MAX_MEMOIZED + 1]
+
+
+def test_the_oldest_results_are_dropped() -> None:
+    """A cache beyond its bound drops the result that it computed first, and computes it again."""
+    read: list[str] = []
+
+    @memoize(2)
+    def decode(value: str) -> str:
+        read.append(value)
+        return value.upper()
+
+    for value in ("a", "b", "a", "c", "a", "c"):
+        assert value.upper() == decode(value)
+    assert ["a", "b", "c", "a"] == read
+
+
+def test_a_result_that_is_an_error_is_not_kept() -> None:
+    """A call that raises is repeated, and raises again."""
+    read: list[str] = []
+
+    @memoize(2)
+    def decode(value: str) -> str:
+        read.append(value)
+        raise ValueError(value)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a"):
+            decode("a")
+    assert ["a", "a"] == read
 
 
 def test_what_follows_from_an_object_is_that_objects() -> None:
