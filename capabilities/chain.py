@@ -608,8 +608,6 @@ def _reason_not_covered(
             # MT3: other grants cover what is stored below their paths, too (X3)
             if is_exact and not extends(row.resource, resource):
                 continue
-            if not (row.caveats or capability.caveats):
-                return None
             refusal = _caveat_refusal(row.caveats, capability, check_caveats)
             if refusal is None:
                 return None
@@ -622,6 +620,8 @@ def _caveat_refusal(
 ) -> str | None:
     """Return the rule by which granted caveats do not permit a capability, or None if they do."""
     caveats = capability.caveats
+    if not (granted or caveats):
+        return None
     try:
         # Limits on a database are compared by what they allow, not by their text (SQ28).
         if not (is_sql(capability) and contains(granted, caveats)):

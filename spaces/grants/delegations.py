@@ -262,11 +262,6 @@ class Delegations:
         about revocations: read the markers with `marker_keys` afterwards, in the read that the
         answer is based on.
         """
-        if len(cids) == 1 and cids[0] is not None:  # as nearly every token has it
-            content = self._aliases.get(cids[0])
-            stored = None if content is None else self.cached(content)
-            if stored is not None:
-                return (stored,)
         found: dict[Digest | None, Registered | None] = {None: None}  # no cid, no delegation
         missing: list[Digest] = []
         for cid in cids:
