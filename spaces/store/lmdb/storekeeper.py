@@ -185,7 +185,7 @@ class _Keeper:
         """Write the commits that are valid, and return the outcomes of all."""
         # Workers check their commits too, but are not trusted.
         refusals = [_refusal(request.commit) for request in requests]
-        if not any(refusals):
+        if all(refusal is None for refusal in refusals):
             return self._folder.writer.apply(requests)
         valid = [
             request for request, refusal in zip(requests, refusals, strict=True) if refusal is None
