@@ -18,7 +18,6 @@ from collections.abc import (
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-import aiohttp
 import msgspec
 from blake3 import blake3
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -26,6 +25,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from capabilities.clock_and_entropy import Entropy
 
 from ..errors import BatchIncomplete, InvalidInput, MalformedAnswer, SealspaceError, TransferBroken
+from .http_connections import ConnectionLost
 from .node_answers import decoded
 from .transport import Answer, Progress, Stream, Upload, path_segment
 from .values import Value, require_version_of, value_of, whole_value_of
@@ -250,7 +250,7 @@ async def unbroken(stream: Stream) -> AsyncIterator[bytes]:
     try:
         async for piece in stream.pieces():
             yield piece
-    except (TimeoutError, aiohttp.ClientError) as exc:
+    except (TimeoutError, ConnectionLost) as exc:
         of = "" if stream.size_bytes is None else f" of {stream.size_bytes}"
         moved_bytes = stream.moved_bytes
         raise TransferBroken(
@@ -370,10 +370,21 @@ def _of_open_file(file: Any, progress: Progress | None) -> Upload:
 
 
 async def _of_path(path: Path) -> AsyncIterator[bytes]:
-    file = await asyncio.to_thread(path.open, "rb")
+    opening = asyncio.get_running_loop().run_in_executor(None, path.open, "rb")
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # A node may refuse an upload at once. The other thread opens the file all the same.
+        opening.add_done_callback(_close_file)
+        raise
     with file:
         async for piece in _of_file(file):
             yield piece
+
+
+def _close_file(opening: "asyncio.Future[Any]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _of_file(file: Readable) -> AsyncIterator[bytes]:

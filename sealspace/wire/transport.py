@@ -22,8 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Self, TypeVar
 from urllib.parse import quote, unquote
 
-import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from capabilities.frozen import frozen
@@ -35,6 +34,13 @@ from ..errors import (
     NodeTimeout,
     NodeUnreachable,
     ResponseTooLarge,
+)
+from .http_connections import (
+    ConnectionLost,
+    Connections,
+    HttpRequest,
+    HttpResponse,
+    NotConnected,
 )
 from .node_refusals import refusal_of
 
@@ -82,7 +88,7 @@ class Upload:
                     hint="upload the file again while no other program changes it",
                 )
         except Exception as exc:
-            self.failure = exc  # kept because the HTTP library raises an error of its own instead
+            self.failure = exc  # kept because the connection fails too
             raise
 
 
@@ -155,9 +161,6 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 MAX_ERROR_BYTES = 64 * 1024
 """Limit for an error answer."""
-
-MAX_HEADER_LINE_BYTES = 32 * 1024
-"""Limit for a header line: stored metadata is returned in headers, up to 16 KiB for a value."""
 
 _MAX_ASKED_CHARS = 500
 
@@ -272,9 +275,9 @@ class Transport:
         self._settings = settings or TransportSettings()
         self.url = _checked_base(url, allow_plain_http=self._settings.allow_plain_http)
         """The node's address without a trailing slash."""
-        self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
         self._is_closed = False
-        self._left: list[aiohttp.ClientSession | None] = []
+        self._left: list[Connections | None] = []
         self.before_tokens: Callable[[], Awaitable[object]] | None = None
         """Awaited before each try that carries a token; an exception prevents the request."""
 
@@ -300,9 +303,9 @@ class Transport:
         Later requests raise ClientClosed.
         """
         self._is_closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
 
     def require_open(self, asked: str) -> None:
         """Raise ClientClosed if the connections were closed."""
@@ -315,8 +318,8 @@ class Transport:
         The connections are not closed. References to them are kept, because garbage collection
         would close them.
         """
-        self._left.append(self._session)
-        self._session = None
+        self._left.append(self._connections)
+        self._connections = None
 
     async def require(self, request: Request) -> Answer:
         """Send a request and return the successful response.
@@ -372,13 +375,13 @@ class Transport:
             await self.check_node()
         try:
             tried = await read(await self._open(request))
-        except aiohttp.ClientConnectorError as exc:
+        except NotConnected as exc:
             if is_last or _is_without_tls(exc):
                 raise self._not_connected(what, exc) from exc
             return None
-        except (TimeoutError, aiohttp.ClientError) as exc:
+        except (TimeoutError, ConnectionLost) as exc:
             if isinstance(request.body, Upload) and request.body.failure is not None:
-                # The source's own error says more than the HTTP library's.
+                # The source's own error says more than the one that it caused.
                 raise request.body.failure from exc
             if is_last or not request.repeatable:
                 raise self._interrupted(what, exc) from exc
@@ -387,7 +390,7 @@ class Transport:
             return None
         return tried
 
-    def _not_connected(self, what: str, error: aiohttp.ClientConnectorError) -> NodeUnreachable:
+    def _not_connected(self, what: str, error: NotConnected) -> NodeUnreachable:
         """Return the error for a node to which there is no connection."""
         if not _is_without_tls(error):
             return NodeUnreachable(f"{what}: no connection to {self.url}")
@@ -410,19 +413,15 @@ class Transport:
         Each call sends a fresh token.
         """
         self.require_open(request.subject)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # `Pace` limits every wait, so aiohttp's own timeouts are switched off.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                headers={"Accept-Encoding": "identity", "User-Agent": self._settings.user_agent},
-                auto_decompress=False,
-                trust_env=False,
-                middlewares=(_send_once,),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                max_line_size=MAX_HEADER_LINE_BYTES,
-                max_field_size=MAX_HEADER_LINE_BYTES,
-            )
-        headers = CIMultiDict(request.headers)
+        if self._connections is None:
+            self._connections = Connections(URL(self.url))
+        headers = {
+            "User-Agent": self._settings.user_agent,
+            "Accept": "*/*",
+            # Bodies are not decompressed: a stored `Content-Encoding` is metadata.
+            "Accept-Encoding": "identity",
+            **request.headers,
+        }
         if request.mint is not None:
             headers["Authorization"] = request.mint()
         pace = Pace(self._settings.timeout_s)
@@ -433,44 +432,18 @@ class Transport:
                 headers["Content-Length"] = str(request.body.size_bytes)
         else:
             body = request.body
+        target = URL(self.url + request.path, encoded=True).raw_path_qs
         async with pace.waiting():
             # Redirects are not followed: they would send the token to another server.
-            response = await self._session.request(
-                request.method,
-                URL(self.url + request.path, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                skip_auto_headers=("Content-Type",),
+            response = await self._connections.respond(
+                HttpRequest(method=request.method, target=target, headers=headers, body=body)
             )
         return Stream(response, pace, request)
 
 
-def _is_without_tls(error: aiohttp.ClientConnectorError) -> bool:
+def _is_without_tls(error: NotConnected) -> bool:
     """Return whether a TLS connection failed because the server speaks plain HTTP."""
-    return getattr(error.os_error, "reason", None) == "WRONG_VERSION_NUMBER"
-
-
-class _ConnectionLost(aiohttp.ClientError):
-    """The connection to the node was lost.
-
-    The node may have received the request.
-    """
-
-
-async def _send_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Prevent the HTTP library from repeating a request.
-
-    A repeated request would send a used token again.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        raise _ConnectionLost("connection lost") from exc
+    return getattr(error.cause, "reason", None) == "WRONG_VERSION_NUMBER"
 
 
 class Stream:
@@ -479,10 +452,10 @@ class Stream:
     The caller must close it. Obtain it with `Transport.stream`.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, pace: Pace, request: Request) -> None:
+    def __init__(self, response: HttpResponse, pace: Pace, request: Request) -> None:
         self._response = response
         self._pace = pace
-        self._max_bytes = request.max_answer_bytes if response.ok else MAX_ERROR_BYTES
+        self._max_bytes = request.max_answer_bytes if response.status < 400 else MAX_ERROR_BYTES
         self.status = response.status
         self.headers = response.headers
         self.size_bytes = response.content_length
@@ -494,10 +467,7 @@ class Stream:
 
         The connection is closed if the body was not read completely. Otherwise it can be reused.
         """
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        self._response.close()
 
     async def whole(self) -> Answer:
         """Read the whole body and close the stream."""
@@ -519,8 +489,10 @@ class Stream:
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the response body piece by piece."""
         while True:
-            async with self._pace.waiting():
-                chunk = await self._response.content.readany()
+            chunk = self._response.arrived_piece()
+            if chunk is None:
+                async with self._pace.waiting():
+                    chunk = await self._response.next_piece()
             self._pace.moved(len(chunk))
             if not chunk:
                 return

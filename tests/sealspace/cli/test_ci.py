@@ -1,19 +1,17 @@
 """Tests of `sealspace ci`: an owner's trusts in issuers, and jobs without a stored secret."""
 
 import json
-import ssl
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import connector
-from aiohttp.abc import ResolveResult
 from https_service import Service, https_service
 from oidc_issuer import Issuer, github_claims, gitlab_claims, kubernetes_claims
 from owner_desk import OwnerDesk, Ran, owner_desk
 
+from sealspace.wire import http_connections
 from sealspace.wire.token_line import read_token, token_of
 
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -163,18 +161,20 @@ async def test_OX8_a_missing_option_is_named(
 
 @pytest.fixture
 async def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """A service on loopback that aiohttp resolves as GitHub's API."""
+    """A service on loopback that the name of GitHub's API resolves to."""
     async with https_service(tmp_path, "api.github.com") as service:
+        resolve = socket.getaddrinfo
 
-        async def resolve(self: object, host: str, *_: Any, **__: Any) -> list[ResolveResult]:
-            assert host == "api.github.com"
-            found = {"hostname": host, "host": "127.0.0.1", "port": service.port}
-            return [ResolveResult(**found, family=2, proto=0, flags=0)]  # type: ignore[typeddict-item]  # the three others
+        def resolved(host: str, *arguments: Any, **named: Any) -> Any:
+            if host != "api.github.com":
+                return resolve(host, *arguments, **named)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", service.port))]
 
-        monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
-        tls = ssl.create_default_context(cafile=service.ca)
-        monkeypatch.setattr(connector, "_SSL_CONTEXT_VERIFIED", tls)
+        monkeypatch.setattr(socket, "getaddrinfo", resolved)
+        monkeypatch.setenv("SSL_CERT_FILE", str(service.ca))
+        http_connections.tls_context.cache_clear()
         yield service
+        http_connections.tls_context.cache_clear()
 
 
 LOOKED_UP = ("ci", "trust", "github", "--repository", "acme/shop", "--branch", "main")
