@@ -14,7 +14,7 @@ import asyncio
 import copy
 import os
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from capabilities.capability_errors import InvalidIdentifier
 from capabilities.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -22,12 +22,6 @@ from capabilities.resources import parse_space_id
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 
-from .apps.attestation import Attestation, Family, ReleaseTerms, fetch_terms
-from .apps.backends import Backends
-from .apps.programs import Programs
-from .apps.runners import Runners
-from .apps.sharing import Sharing
-from .delegations import Delegations
 from .documents.node_evidence import (
     MAX_ATTESTATION_BYTES,
     NodeAttestation,
@@ -38,16 +32,26 @@ from .documents.node_evidence import (
 from .encryption import Encryption, Withdrawals
 from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, NotSignedIn, SealspaceError
 from .kv import Kv
-from .receipts import Receipts
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Grant, Session, space_of
-from .spaces import PublicKv, Spaces
-from .sql import Sql
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
-from .wire.sign_in import SignIn, authorize_key, key_sign_in, wallet_sign_in
 from .wire.token_line import NODE_VARIABLE, TOKEN_VARIABLE, about_token, read_token
 from .wire.transport import Request, Transport, TransportSettings
+
+# The services, and the functions that sign in, are imported on first use: importing them takes
+# longer than a request to the node.
+if TYPE_CHECKING:
+    from .apps.attestation import Attestation, Family, ReleaseTerms
+    from .apps.backends import Backends
+    from .apps.programs import Programs
+    from .apps.runners import Runners
+    from .apps.sharing import Sharing
+    from .delegations import Delegations
+    from .receipts import Receipts
+    from .spaces import PublicKv, Spaces
+    from .sql import Sql
+    from .wire.sign_in import SignIn
 
 _NONCE_BYTES = 32
 
@@ -143,6 +147,15 @@ class NodeGuard:
 
 
 __all__ = ["Client", "NodeInfo", "SignIn", "TransportSettings"]
+
+
+def __getattr__(name: str) -> object:
+    """Import `SignIn` on first use, as the services are."""
+    if name != "SignIn":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .wire.sign_in import SignIn
+
+    return SignIn
 
 
 class Client:
@@ -265,7 +278,7 @@ class Client:
         """
         return await self._caller.info()
 
-    async def release_terms(self, family: Family | None = None) -> ReleaseTerms:
+    async def release_terms(self, family: "Family | None" = None) -> "ReleaseTerms":
         """Return the node's conditions for releasing keys to backends.
 
         The answer includes the status of the node's collateral. The terms are not signed.
@@ -276,6 +289,8 @@ class Client:
             NotFound: the node does not publish its terms.
             RateLimited, NodeRefused, TransportError: the request failed.
         """
+        from .apps.attestation import fetch_terms
+
         return await fetch_terms(self._transport, family)
 
     async def node_attestation(self) -> NodeAttestation:
@@ -307,7 +322,7 @@ class Client:
             )
         return await self._guard.require()
 
-    async def sign_in(self, wallet: AnyWallet, asked: SignIn | None = None) -> Session:
+    async def sign_in(self, wallet: AnyWallet, asked: "SignIn | None" = None) -> Session:
         """Sign in with a wallet.
 
         The wallet signs one message, which authorises a fresh session key. On a node that hosts
@@ -329,6 +344,8 @@ class Client:
             SpacesNotHosted: the node does not host a requested space.
             NodeMismatch, NodeRefused, TransportError: a request failed.
         """
+        from .wire.sign_in import SignIn, wallet_sign_in
+
         signing = wallet_of(wallet)
         if self._guard is not None:
             await self._guard.require()
@@ -336,7 +353,7 @@ class Client:
         return self.session
 
     async def authorize_key(
-        self, wallet: AnyWallet, did: str, asked: SignIn | None = None
+        self, wallet: AnyWallet, did: str, asked: "SignIn | None" = None
     ) -> Grant:
         """Sign in a key of another program of the same owner, such as the owner's browser.
 
@@ -353,6 +370,8 @@ class Client:
             InvalidInput: the key is not a did:key with Ed25519, or the lifetime is not valid.
             SpacesNotHosted, NodeMismatch, NodeRefused, TransportError: as `sign_in`.
         """
+        from .wire.sign_in import SignIn, authorize_key
+
         return await authorize_key(self._caller, wallet_of(wallet), did, asked or SignIn())
 
     async def sign_in_with_key(
@@ -373,6 +392,8 @@ class Client:
             SpacesNotHosted: the node does not host a requested space.
             NodeMismatch, NodeRefused, TransportError: a request failed.
         """
+        from .wire.sign_in import key_sign_in
+
         self._caller.session = await key_sign_in(self._caller, key, spaces=spaces)
         return self.session
 
@@ -403,7 +424,7 @@ class Client:
         """
         return Kv(self._caller, self.session.chosen_space(space))
 
-    def sql(self, database: str = "default", *, space: str | None = None) -> Sql:
+    def sql(self, database: str = "default", *, space: str | None = None) -> "Sql":
         """Return an object for using an SQLite database of a space.
 
         Args:
@@ -413,9 +434,11 @@ class Client:
             InvalidInput: the text for the space is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
+        from .sql import Sql
+
         return Sql(self._caller, self.session.chosen_space(space), database)
 
-    def spaces(self, space: str | None = None) -> Spaces:
+    def spaces(self, space: str | None = None) -> "Spaces":
         """Return an object for listing and creating an owner's spaces.
 
         Args:
@@ -425,9 +448,11 @@ class Client:
             InvalidInput: the text is neither a name nor an id.
             ClientNotReady: no session is signed in (NotSignedIn), or it has no primary space.
         """
+        from .spaces import Spaces
+
         return Spaces(self._caller, self.kv(space).space)
 
-    def public(self, space: str) -> PublicKv:
+    def public(self, space: str) -> "PublicKv":
         """Return an object for reading the values in a public space.
 
         No sign-in is needed.
@@ -437,6 +462,8 @@ class Client:
         Raises:
             InvalidInput: the text is not the id of a space.
         """
+        from .spaces import PublicKv
+
         try:
             return PublicKv(self._transport, parse_space_id(space))
         except InvalidIdentifier as exc:
@@ -462,11 +489,13 @@ class Client:
         return Secrets(self._caller, self._encryption, space, network=network)
 
     @property
-    def sharing(self) -> Sharing:
+    def sharing(self) -> "Sharing":
         """Methods for sharing secrets with people, and for reading what others shared."""
+        from .apps.sharing import Sharing
+
         return Sharing(self._caller, self._encryption)
 
-    def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
+    def programs(self, developer: str | None = None, *, public: bool = False) -> "Programs":
         """Return an object for publishing and reading a developer's programs.
 
         Runners execute these programs.
@@ -478,6 +507,8 @@ class Client:
             InvalidInput: the developer is not a DID.
             NotSignedIn: no developer is given, and no session is signed in.
         """
+        from .apps.programs import Programs
+
         return Programs(self._caller, developer or self.session.owner, public=public)
 
     @property
@@ -486,31 +517,41 @@ class Client:
         return self._encryption
 
     @property
-    def delegations(self) -> Delegations:
+    def delegations(self) -> "Delegations":
         """Methods for granting, accepting, listing and revoking delegations."""
+        from .delegations import Delegations
+
         return Delegations(self._caller)
 
     @property
-    def attestation(self) -> Attestation:
+    def attestation(self) -> "Attestation":
         """Methods for submitting a backend's attestation evidence to the node."""
+        from .apps.attestation import Attestation
+
         return Attestation(self._caller)
 
     @property
-    def backends(self) -> Backends:
+    def backends(self) -> "Backends":
         """Methods for verifying backends and granting secrets to them."""
+        from .apps.backends import Backends
+
         return Backends(self._caller, self.delegations)
 
     @property
-    def runners(self) -> Runners:
+    def runners(self) -> "Runners":
         """Methods for granting secrets to program runners.
 
         A grant is limited to chosen programs and callers.
         """
+        from .apps.runners import Runners
+
         return Runners(self._caller, self.backends, self.delegations, self._encryption)
 
     @property
-    def receipts(self) -> Receipts:
+    def receipts(self) -> "Receipts":
         """Methods for fetching and verifying receipts for key releases."""
+        from .receipts import Receipts
+
         return Receipts(self._caller)
 
     @property

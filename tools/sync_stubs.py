@@ -69,7 +69,10 @@ class Stub:
         self, node: ast.FunctionDef | ast.AsyncFunctionDef, source: Any, documented: Any
     ) -> str:
         """Return the stub of a function: its signature with awaited results, and its docstring."""
-        returns = node.returns
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                argument.annotation = _unquoted(argument.annotation)
+        returns = _unquoted(node.returns)
         if isinstance(returns, ast.Subscript) and ast.unparse(returns.value) == "AsyncIterator":
             returns = ast.Subscript(ast.Name("Iterator"), returns.slice)
             self.imports.add(("collections.abc", "Iterator"))
@@ -118,14 +121,22 @@ class Stub:
     def _import_names(self, annotation: ast.expr | None, source: Any) -> None:
         places = _imports(source)
         for one in ast.walk(annotation) if annotation is not None else ():
-            if isinstance(one, ast.Name) and hasattr(source, one.id):
-                place = places.get(one.id, source.__name__)
-                if (
-                    getattr(source, one.id) in COUNTERPARTS.values()
-                    or getattr(source, one.id) in COUNTERPARTS
-                ):
-                    place = f"sealspace.sync.{sync._OWN[one.id]}"
-                self.imports.add((place, one.id))
+            if not isinstance(one, ast.Name):
+                continue
+            place = places.get(one.id, source.__name__)
+            found = getattr(import_module(place), one.id, None)
+            if found is None:
+                continue  # a builtin, or the name of a module
+            if found in COUNTERPARTS.values() or found in COUNTERPARTS:
+                place = f"sealspace.sync.{sync._OWN[one.id]}"
+            self.imports.add((place, one.id))
+
+
+def _unquoted(annotation: ast.expr | None) -> ast.expr | None:
+    """Return an annotation without the quotes of a name that is imported on first use."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return ast.parse(annotation.value, mode="eval").body
+    return annotation
 
 
 def _default(node: ast.expr) -> ast.expr:
@@ -142,7 +153,9 @@ def _members(cls: Any) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 def _imports(module: Any) -> dict[str, str]:
     """Return, for each imported name of a module, the absolute module that it comes from."""
     found = {}
-    for node in ast.parse(inspect.getsource(module)).body:
+    statements = ast.parse(inspect.getsource(module)).body
+    for_types = [one for one in statements if isinstance(one, ast.If)]  # `if TYPE_CHECKING:`
+    for node in [*statements, *(inner for one in for_types for inner in one.body)]:
         if isinstance(node, ast.ImportFrom):
             package = module.__name__.split(".")[: -node.level] if node.level else []
             place = ".".join([*package, *([node.module] if node.module else [])])

@@ -9,16 +9,16 @@ Example:
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
-
-from aiohttp import ClientResponse
+from typing import TYPE_CHECKING, Any, Protocol
 
 from encryption_network.policy import Evidence, Policy
 
 from ..client import Client
 from ..documents.node_evidence import NodeAttestation, NodeStatement, NodeVerifier
+
+if TYPE_CHECKING:  # importing the HTTP library takes half of the time of a command
+    from aiohttp import ClientResponse
 
 
 class NodeExaminer(NodeVerifier, Protocol):
@@ -77,7 +77,7 @@ class HttpsRequests(Protocol):
         body: str,
         *,
         loopback_ca: Path | None,
-    ) -> AbstractAsyncContextManager[ClientResponse]:
+    ) -> "AbstractAsyncContextManager[ClientResponse]":
         """Send a request, and yield the response, whose body is not read yet.
 
         Raises:
@@ -105,5 +105,7 @@ def https_requests() -> HttpsRequests:
 
 def load(name: str) -> Any:
     """Load an entry point of the group `sealspace.provided`."""
+    from importlib.metadata import entry_points  # imported here to keep the start fast
+
     (point,) = entry_points(group="sealspace.provided", name=name)
     return point.load()

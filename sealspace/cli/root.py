@@ -6,7 +6,8 @@ determines the exit status.
 """
 
 import errno
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from ..errors import InvalidInput, NodeRefused, SealspaceError
 from ..printable import printable
 from ..private_files import file_fault
 from ..service.command_errors import NodeError
+from . import groups
 from .exit_status import EXIT_STATUS as EXIT_STATUS
 from .exit_status import EXIT_STATUSES, FAILED, INTERRUPTED, REFUSED, WRONG_ARGUMENT
 from .lazy import LazyGroup, Row, Sections, Table
@@ -31,11 +33,15 @@ from .terminal import (
 _HEADINGS = ("Start", "Who", "Keep", "Share", "Backends", "Runners", "Use", "Operate")
 
 
-def _merged() -> dict[str, dict[str, Row]]:
+@cache
+def _sections() -> Sections:
     """Collect the commands of all installed packages.
 
     They are grouped by the headings in the help.
     """
+    # Imported here to keep the start fast: commands of owners need none of the other packages.
+    from importlib.metadata import entry_points
+
     merged: dict[str, dict[str, Row]] = {heading: {} for heading in _HEADINGS}
     # Sorted by name, `node` comes first, so that `serve` is the first command in the help.
     for point in sorted(entry_points(group="sealspace.commands"), key=lambda point: point.name):
@@ -44,8 +50,31 @@ def _merged() -> dict[str, dict[str, Row]]:
     return merged
 
 
-SECTIONS: Sections = _merged()
-COMMANDS: Table = {name: row for section in SECTIONS.values() for name, row in section.items()}
+class _Commands(Mapping[str, Row]):
+    """All commands by name.
+
+    Those of owners are found without searching for other packages.
+    """
+
+    def __init__(self) -> None:
+        self._own = _by_name(groups.SECTIONS)
+
+    def __getitem__(self, name: str) -> Row:
+        row = self._own.get(name)
+        return _by_name(_sections())[name] if row is None else row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_by_name(_sections()))
+
+    def __len__(self) -> int:
+        return len(_by_name(_sections()))
+
+
+def _by_name(sections: Sections) -> dict[str, Row]:
+    return {name: row for section in sections.values() for name, row in section.items()}
+
+
+COMMANDS: Table = _Commands()
 
 
 class _Root(LazyGroup):
@@ -69,7 +98,7 @@ class _Root(LazyGroup):
             return fail(error.code, text, error.step, otherwise=_default_status(error))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for heading, rows in SECTIONS.items():
+        for heading, rows in _sections().items():
             with formatter.section(heading):
                 formatter.write_dl([(name, row.summary) for name, row in rows.items()])
 

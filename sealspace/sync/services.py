@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from .. import client as aio
+import sealspace as aio
+
 from ..apps import backends
 from ._bridged import Bridged, alone, described
 

@@ -13,7 +13,6 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -66,6 +65,8 @@ async def exchange_id_token(url: str | None = None) -> str:
 
 async def _id_token(node_id: str, key: str) -> str:
     """Return the job's ID token, with the node as audience, and the key too if possible."""
+    import aiohttp  # imported here to keep the start fast
+
     # Any of these errors means that there is no ID token, or that it cannot be read.
     with suppress(aiohttp.ClientError, KeyError, OSError, ValueError):
         if path := os.environ.get(f"{ID_TOKEN_VARIABLE}_FILE"):

@@ -38,7 +38,6 @@ from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Capability, parse_delegation, verify_delegation
 
-from ..documents.run_grants import read_run_grant
 from ..documents.secret_names import (
     SECRETS_SPACE,
     SecretName,
@@ -252,6 +251,8 @@ def read_token(line: str) -> Session:
         with suppress(InvalidPortableDelegation):
             token = token_in(header)
             if token is None:
+                from ..documents.run_grants import read_run_grant
+
                 read_run_grant(header, runner=None)  # raises unless it is a job grant
             grant = read_grant(header)
             return Session(

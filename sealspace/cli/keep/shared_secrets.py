@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from ...apps.sharing import read_share
 from ...client import Client
 from ...errors import NotShared
 from ...secrets import Secrets, parse_secret_name
@@ -49,6 +48,8 @@ async def shared_secrets(client: Client, source: str | None) -> AsyncIterator[Se
             )
             raise
     else:
+        from ...apps.sharing import read_share  # imported here to keep the start fast
+
         portable = read_grants(Path(source))[0]
         own = client.session
         share = read_share(portable.header, portable.owner)

@@ -43,7 +43,6 @@ from capabilities.signatures import WalletSigner
 from capabilities.strict_json import JsonObject, parse_json
 from encryption_network.canonical_json import canonical_bytes
 
-from ...apps.descriptions import run_grant_of
 from ...client import Client
 from ...documents.node_evidence import NodePolicy, NodeRequirement
 from ...errors import (
@@ -156,6 +155,8 @@ class KeptGrant(NamedTuple):
             return True
         if self.url is not None and self.url.rstrip("/") == target:
             return True
+        from ...apps.descriptions import run_grant_of  # imported here to keep the start fast
+
         run = run_grant_of(self.portable)
         return run is not None and run.statement.refresh_for == target
 
