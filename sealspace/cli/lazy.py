@@ -5,11 +5,13 @@ command is not imported. If an option or a setting imports a missing library lat
 names the extra to install.
 """
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import click
@@ -100,7 +102,7 @@ class LazyGroup(click.Group):
             if find_spec(needed) is None:
                 raise _missing(needed, row.extra)
         module, _, named = row.module.partition(":")
-        members = vars(import_module(module))
+        members = vars(_imported(module))
         name = named or cmd_name.replace("-", "_")
         # The function may have an underscore at its end, such as `list_`.
         command: click.Command = members.get(f"{name}_") or members[name]
@@ -187,6 +189,20 @@ class Verbs(click.Group):
             formatter.write_dl(
                 [(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()]
             )
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a module without garbage collections.
+
+    Next to everything that an import creates is kept, so collections would only take time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _missing(module: str, extra: str | None) -> ExtraMissing:
