@@ -1,4 +1,5 @@
-"""Measurements other than loads: a start, one quote, floods beside callers, a second worker."""
+"""Measurements other than loads: a start, one quote, floods beside callers, a second worker,
+commands."""
 
 import asyncio
 import statistics
@@ -9,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from command_processes import command_figures
 from driving import REFUSAL, SUCCESS, Expected, drive
 from loads import attested_decrypts, decrypts, gets, junk_sessions, revocations, small_puts
 from measuring import Node, Round, measured, quantile
@@ -221,6 +223,11 @@ def _unevenness(one: Round) -> float:
     return busiest[-1] / sum(busiest)
 
 
+async def commands(size: Size) -> Figures:
+    """Commands as processes of their own, at a node on this machine."""
+    return await asyncio.to_thread(command_figures, size.of(20))
+
+
 def _at(place: Place, url: str) -> Place:
     return replace(place, port=int(url.rpartition(":")[2]))
 
@@ -231,6 +238,7 @@ SCENARIOS: Mapping[str, Callable[[Size], Awaitable[Figures]]] = {
     "junk quotes beside releases": junk_quotes,
     "reads beside revocations": reads_beside_revocations,
     "two workers": two_workers,
+    "commands": commands,
 }
 
 
