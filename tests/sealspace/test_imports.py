@@ -15,6 +15,7 @@ from tests_support import REPOSITORY
 
 from sealspace.session import Session
 
+UNUSED_BY_COMMANDS = ("aiohttp", "node", "runner", "tee_backend", "sealspace.apps.backends", "rich")
 SERVER_ONLY = ("apsw", "lmdb", "dcap_qvl", "node", "spaces", "aiohttp")
 
 
@@ -54,6 +55,27 @@ def test_importing_the_package_loads_no_http(statement: str) -> None:
         encoding="utf-8",
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("command", ["secret get", "secret list", "secret put", "run", "kv get"])
+def test_a_command_imports_what_it_uses(command: str) -> None:
+    """Commands of owners import neither aiohttp nor the packages of backends, runners and nodes."""
+    program = (
+        "import sys\n"
+        "from sealspace.cli.root import main\n"
+        f"main({[*command.split(), '--help']!r})\n"
+        f"unused = {UNUSED_BY_COMMANDS!r}\n"
+        "print([name for name in unused if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert f"Usage: sealspace {command}" in done.stdout
+    assert done.stderr == "[]\n"
 
 
 def test_names_of_the_package() -> None:

@@ -77,8 +77,9 @@ async def put(
 ) -> None:
     """Store a value from standard input or a file.
 
-    The bytes are stored unchanged. On a terminal, you are asked before an existing value is
-    replaced.
+    The bytes are stored unchanged. With --file, on a terminal, you are asked before an existing
+    value is replaced. A value from standard input replaces it without a question; add --if-absent
+    or --if-match to keep it.
     """
     if value:
         raise InvalidInput(

@@ -110,7 +110,8 @@ async def put(
     """Encrypt and store a secret.
 
     The value is read from a prompt, from standard input or from a file. UTF-8 is stored as text,
-    anything else as bytes. On a terminal, you are asked before an existing secret is replaced.
+    anything else as bytes. You are asked before an existing secret is replaced, unless standard
+    input is not a terminal.
     """
     if value or "=" in name:
         raise InvalidInput(
@@ -280,14 +281,16 @@ async def versions(client: Client, name: str, scope: str | None) -> None:
 async def rollback(client: Client, name: str, version: int, scope: str | None) -> None:
     """Store an earlier version of a secret again.
 
-    The value that it replaces becomes a version too. The value is not decrypted.
+    The value that it replaces becomes a version too. The value is decrypted only if you share the
+    secret, to renew the copies.
     """
+    secret = parse_secret_name(name, scope=scope)
     async with _about(client.secrets(), name, scope) as secrets:
         await secrets.rollback(name, version, scope=scope)
         # The copies for other people get the same value (SH6).
-        await client.sharing.put_many(
-            {label_of(name, scope): await secrets.get(name, scope=scope)}, own=False
-        )
+        copied = {copy.label for one in await client.sharing.shares() for copy in one.copies}
+        if secret.label in copied:
+            await _put_copies(client, secret, await secrets.get(name, scope=scope))
     tell(f"stored version {version} of {name} again")
 
 

@@ -195,6 +195,24 @@ async def test_over_an_older_secret_a_person_is_asked(desk: OwnerDesk) -> None:
     )
 
 
+async def test_a_value_from_standard_input_is_stored_without_a_question(
+    desk: OwnerDesk, tmp_path: Path
+) -> None:
+    """Standard input can be sent only once, so it replaces a value at once, as the help says. For a
+    file a person is asked."""
+    put = ("kv", "put", "a")
+    assert (await desk.run(*put, given="one")).status == 0
+    assert (await desk.run(*put, given="two")).status == 0
+    assert await desk.read("kv", "get", "a") == b"two"
+    (tmp_path / "three").write_text("three")
+    asked = await desk.run(*put, "--file", str(tmp_path / "three"), typed="n\n")
+    assert asked.status == 1 and "replace the existing value a?" in asked.err
+    assert (await desk.run(*put, "--if-absent", given="four")).status == 15
+    assert await desk.read("kv", "get", "a") == b"two"
+    said = " ".join((await desk.run(*put, "--help")).out.split())
+    assert "A value from standard input replaces it without a question" in said
+
+
 async def test_what_was_asked_about_is_what_is_replaced(desk: OwnerDesk, tmp_path: Path) -> None:
     """A change between question and answer is not overwritten, and the command ends with an
     error."""

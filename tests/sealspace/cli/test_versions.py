@@ -35,6 +35,17 @@ async def test_a_wrong_put_is_undone(desk: OwnerDesk) -> None:
     assert await desk.read("secret", "get", "API_KEY", "--version", "2") == b"wrong"
 
 
+async def test_SH6_a_rollback_decrypts_only_for_copies(desk: OwnerDesk) -> None:
+    """Without copies nothing is decrypted, so a rollback needs no key of the owner's network. The
+    node's receipts show which keys were released."""
+    await put(desk, "right", "wrong")
+    before = await desk.read("receipts", "list", "--all", "--json")
+    assert (await desk.run("secret", "rollback", "API_KEY", "1")).status == 0
+    assert await desk.read("receipts", "list", "--all", "--json") == before
+    assert await desk.read("secret", "get", "API_KEY") == b"right"
+    assert await desk.read("receipts", "list", "--all", "--json") != before
+
+
 async def test_versions_are_listed(desk: OwnerDesk) -> None:
     """The list has each version's number and times, the newest first."""
     await put(desk, "one", "two")
