@@ -16,6 +16,7 @@ import math
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +158,7 @@ async def compare(name: str, wanted: Sequence[str], amount: Amount) -> Compariso
     rows: list[Row] = []
     for one, load in loads.items():
         rows.append(await _on_a_fresh_store(program, one, load, amount))
+        print(_line(rows[-1]), file=sys.stderr, flush=True)  # not lost if the run is stopped
     if loads:
         rows += await _on_a_used_store(program, loads, amount)
     if START in wanted:
@@ -321,15 +323,19 @@ def printed(comparison: Comparison) -> Iterator[str]:
     )
     titles = ("CPU µs now", "then", "ratio", "95 % from", "to")
     yield f"{'operation':<22}{'store':<7}{''.join(f'{title:>12}' for title in titles)}"
-    for row in comparison.rows:
-        cells = [f"{row.now_us:,.0f}"]
-        if row.then_us is None or row.ratio is None:
-            cells.append("n/a")
-        else:
-            bounds = (row.ratio.low, row.ratio.high) if row.ratio.low else ()
-            cells.append(f"{row.then_us:,.0f}")
-            cells += [f"{figure:.3f}" for figure in (row.ratio.median, *bounds)]
-        yield f"{row.operation:<22}{row.store:<7}{''.join(f'{cell:>12}' for cell in cells)}"
+    yield from map(_line, comparison.rows)
+
+
+def _line(row: Row) -> str:
+    """Return the line of one row of the table."""
+    cells = [f"{row.now_us:,.0f}"]
+    if row.then_us is None or row.ratio is None:
+        cells.append("n/a")
+    else:
+        bounds = (row.ratio.low, row.ratio.high) if row.ratio.low else ()
+        cells.append(f"{row.then_us:,.0f}")
+        cells += [f"{figure:.3f}" for figure in (row.ratio.median, *bounds)]
+    return f"{row.operation:<22}{row.store:<7}{''.join(f'{cell:>12}' for cell in cells)}"
 
 
 def dearer(comparison: Comparison) -> list[str]:
