@@ -89,9 +89,17 @@ class _Output:
         self._left = most
         self.parts: list[bytes] = []
         # wasmtime keeps pointers to these, so they have to live as long as the store
-        self.callbacks = _WRITE(self._write), _WRITE(self._write_error)
+        self.callbacks: Any = (_WRITE(self._write), _WRITE(self._write_error))
         self.stderr = b""
         self.stderr_bytes = 0
+
+    def close(self) -> None:
+        """Forget the output once the store is closed.
+
+        The callbacks refer to this object, so it would live until the next garbage collection.
+        """
+        self.callbacks = None
+        self.parts = []
 
     def _write(self, _: object, data: Any, size: int) -> int:
         """Store a chunk of the program's standard output (RN16).
@@ -195,10 +203,17 @@ class Guests:
     def serve(self) -> None:
         """Run the requested programs until the runner disconnects."""
         while True:
-            payload, files = _frames.receive(self._connection)
-            request, standard_input = _frames.unpack_request(payload)
-            self._prepare(request, files)
-            self._run(request, standard_input)
+            self._serve_one()
+
+    def _serve_one(self) -> None:
+        """Run one program.
+
+        Nothing refers to its request while the next one is awaited.
+        """
+        payload, files = _frames.receive(self._connection)
+        request, standard_input = _frames.unpack_request(payload)
+        self._prepare(request, files)
+        self._run(request, standard_input)
 
     def _prepare(self, request: dict[str, Any], files: list[int]) -> None:
         """Load the requested program, and unload evicted programs."""
@@ -274,8 +289,11 @@ class Guests:
             stderr_bytes=output.stderr_bytes,
             output_bytes=len(written),
         )
+        # Frees the run's memories, which `MemoryBudget.set_budget` requires. Before the answer, so
+        # that its time counts for this run, and the runner measures what is left (RN261).
+        store.close()
+        output.close()
         self._connection.sendall(_frames.pack(answer, written, output.stderr))
-        store.close()  # frees the run's memories, which `MemoryBudget.set_budget` requires
 
     def _execute(self, store: Store, prepared: _Prepared) -> tuple[int, int]:
         """Run a program, and return the outcome and the exit code."""
