@@ -242,7 +242,7 @@ class Calls:
         """
         try:
             owner = signer_of(statement)
-            if await self.ledger.account(owner) is None:
+            if not await self.ledger.has_account(owner):
                 if not self.price.is_free:
                     raise RunRefused("balance-too-low")
                 if owner not in self.runner.backend.owners:

@@ -18,6 +18,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncGenerator
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -93,6 +94,8 @@ class JobRecord(FrozenStruct, kw_only=True):
 
 UnfinishedJobs = list[tuple[str, JobRecord | None]]
 """Ids and records of unfinished jobs; the record is None if the job's row was edited."""
+_MOST_KNOWN_OWNERS = 10_000
+"""Most owners of whom it is remembered that they have an account."""
 _RECORDS = msgspec.json.Decoder(JobRecord)
 _LAST_CALLS = """
 SELECT job, call FROM (
@@ -113,6 +116,8 @@ class Ledger:
 
     journal: Journal
     sealer: RowSealer
+    # Owners whose account was read. Accounts are never deleted.
+    _with_account: set[str] = field(default_factory=set, init=False, repr=False)
 
     # --- accounts ---------------------------------------------------------------------------------
 
@@ -122,6 +127,17 @@ class Ledger:
             lambda connection: self._account(connection, owner)
         )
         return account if version else None
+
+    async def has_account(self, owner: str) -> bool:
+        """Return whether an owner has a payment account, which is looked up once for each owner."""
+        if owner in self._with_account:
+            return True
+        if await self.account(owner) is None:
+            return False
+        if len(self._with_account) >= _MOST_KNOWN_OWNERS:
+            self._with_account.clear()
+        self._with_account.add(owner)
+        return True
 
     async def credit(self, owner: str, amount: int, *, reference: str) -> Account:
         """Add an amount to an owner's payment account.

@@ -8,7 +8,6 @@ Example:
     assert tags.is_valid(owner, SecretName("PROTECTED_KEY", None), opened)
 """
 
-import hashlib
 import hmac
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
@@ -36,7 +35,7 @@ class ApplicationKey:
         The key service is the application's own. The call may block.
         """
         # Derived, so that other keys from the same service reveal nothing about this one.
-        return cls(hmac.digest(cls.LABEL, keys.key(cls.PATH), hashlib.sha256))
+        return cls(hmac.digest(cls.LABEL, keys.key(cls.PATH), "sha256"))
 
     def digest(self, *parts: str) -> bytes:
         """Return the HMAC-SHA256 of the label and a list of texts."""
@@ -45,7 +44,7 @@ class ApplicationKey:
             data = part.encode("utf-8", "surrogatepass")
             # With each length, two different lists of parts cannot have the same bytes.
             message += len(data).to_bytes(8, "big") + data
-        return hmac.digest(self.key, bytes(message), hashlib.sha256)
+        return hmac.digest(self.key, bytes(message), "sha256")
 
 
 class StorageKey(ApplicationKey):

@@ -230,7 +230,7 @@ class RunnerSurface:
 
     async def _answer_run(self, request: web.Request) -> Answer:
         call = await self._verified(request)
-        is_known = await self._calls.ledger.account(call.caller) is not None
+        is_known = await self._calls.ledger.has_account(call.caller)
         payer = Payer(call.caller, is_known)
         owner = call.caller if is_known else None
         is_task = request.path == "/tasks"
@@ -348,13 +348,13 @@ class RunnerSurface:
 
     async def _signer(self, request: web.Request, about: str) -> Principal:
         call = await self._verified(request)
-        is_known = await self._calls.ledger.account(call.caller) is not None
+        is_known = await self._calls.ledger.has_account(call.caller)
         return await self._runner.use_token(call, about, b"", is_known=is_known)
 
     async def _generate(self, request: web.Request) -> web.Response:
         authorization, _ = _credentials(request)
         call = await self._verified(request)
-        is_known = await self._calls.ledger.account(call.caller) is not None
+        is_known = await self._calls.ledger.has_account(call.caller)
         owner = call.caller if is_known else None
         async with self._body(request, most_bytes=MAX_GENERATION_BODY_BYTES, owner=owner) as body:
             answer = await generate(self._runner, call, authorization, body, is_known=is_known)
