@@ -145,6 +145,11 @@ class FairSemaphore:
         self._used: Counter[Payer] = Counter()
         self._waiting: dict[asyncio.Future[None], Payer] = {}  # in the order of turns
 
+    @property
+    def free(self) -> int:
+        """The number of places that no call has."""
+        return self._total - self._used.total()
+
     @asynccontextmanager
     async def acquire(self, payer: Payer) -> AsyncIterator[None]:
         """Acquire the semaphore, and release it when the `with` block ends."""

@@ -43,6 +43,7 @@ from ..reasons import RunRefused
 from ..shares import Payer
 from .call_bodies import CallBody
 from .grant_judging import ConditionJudge, applicable, choose, not_granted
+from .reuse_scopes import ReadSecret
 from .secret_tags import SecretTagKey
 from .task_stages import Wanted, noting_missing, require_none_missing
 
@@ -73,6 +74,7 @@ class RunSecrets:
         has_storage: whether the developer granted storage to the project.
     Attributes:
         values: the secrets by the names of their variables.
+        read: the same secrets, each with its owner and the grant that it was read by.
         limits: the smallest of each limit.
         hosts: the hosts that all grants allow.
         has_storage: whether all grants allow storage, too.
@@ -101,6 +103,7 @@ class RunSecrets:
         self.hosts = hosts
         self.has_storage = has_storage
         self.values = dict[str, str]()
+        self.read = list[ReadSecret]()
         self.builds = set[Build | None]()
 
     async def gather(self, wanted: Sequence[Wanted], grants: Sequence[RunGrant]) -> None:
@@ -151,6 +154,11 @@ class RunSecrets:
         """Add a secret, and narrow what the run may do to what the secret's grant allows."""
         for variable in variables:
             self.values[variable] = value
+        self.read.append(
+            ReadSecret(
+                owner=grant.owner, variables=tuple(variables), value=value, grant=grant.header
+            )
+        )
         statement = grant.statement
         body = self._body
         for rule in statement.rules_for(self._wasm_sha256, body.project, body.active_of):

@@ -5,7 +5,8 @@
 
 Cheap steps come first: for a caller who is not verified, the runner sends nothing to the node and
 writes nothing. Plaintext of secrets exists from the reads to the end of the run, in this process
-and in one child. Payment and storage of answers are in `calls.calls`.
+and in one child; in a kept child until that ends (RN262). Payment and storage of answers are in
+`calls.calls`.
 
 Example:
     runner = Runner(backend, client, executor, journal, identity)
@@ -43,7 +44,7 @@ from tee_backend.attestation.report_data import runner_binding
 from tee_backend.backend import Backend
 from tee_backend.evidence.source import EvidenceSource
 
-from ..guest.environment import environment_of
+from ..guest.environment import Environment, environment_of
 from ..guest.executor import INLINE_BYTES, Executor
 from ..guest.runs import Limits, RunRequest, RunResult
 from ..reasons import REASONS, Reason, RunRefused
@@ -54,6 +55,7 @@ from .journal import Journal
 from .ledger import JobRecord
 from .project_storage import ProjectStorage
 from .published_programs import PublishedPrograms, grant_for
+from .reuse_scopes import ReuseScopes
 from .run_receipts import RunFacts, encode_start, names_hash, parse_start, salted, sign_receipt
 from .run_secrets import RunSecrets, SecretReader, capped
 from .secret_tags import SecretTagKey, StorageKey
@@ -143,6 +145,7 @@ class Runner:
         )
         self._recording = FairSemaphore(1, beside=True)
         self.judge = ConditionJudge()
+        self._scopes = ReuseScopes()
         self._secret_reader = SecretReader(backend=self.backend, judge=self.judge, tags=self.tags)
 
     async def accept(self, *portables: PortableDelegation) -> bytes | None:
@@ -411,12 +414,11 @@ class Runner:
                     origin=version.project.text,  # so that no other project's call runs it (RN153)
                 )
                 wanted = self._wanted(body, payer.did, version)
-                has_key = record.key is not None
-                is_owner = not has_key and all(
+                is_owner = record.key is None and all(
                     same_principal(one.owner, payer.did) for one in wanted
                 )
                 prepare = partial(
-                    self._prepared, job, body, wanted, version.manifest, request, has_key=has_key
+                    self._prepared, job, body, wanted, version.manifest, request, key=record.key
                 )
                 request, secrets = await prepare()
             load = partial(self.programs.load, version)
@@ -502,7 +504,7 @@ class Runner:
         manifest: ProgramManifest,
         request: RunRequest,
         *,
-        has_key: bool = False,
+        key: int | None = None,
     ) -> tuple[RunRequest, dict[str, str]]:
         """Return a run request with limits, allowed hosts and secrets, and the secrets alone."""
         limits = self.limits(body)
@@ -513,21 +515,31 @@ class Runner:
             self._secret_reader,
             body,
             request,
-            has_key=has_key,
+            has_key=key is not None,
             limits=limits,
             hosts=frozenset(manifest.hosts),
             has_storage=has_storage,
         )
         grants = [grant for _, grant in self.grants.run_grants()] if wanted else []
-        await found.gather(wanted, grants)
-        if body.task is None:
-            system = _system(job, request.payer.did, body.project, found.limits)
-            environment = environment_of(system, found.values)
-        else:
-            environment = task_environment(job, body.task, found.values)
+        project = None if body.project is None else body.project.text
+        series = self._scopes.series(request, key=key, project=project)
+        try:
+            await found.gather(wanted, grants)
+            environment = _environment(job, body, request.payer.did, found)
+        except RunRefused:
+            # RN260: a grant may have been revoked, and a kept child still has its secret
+            self.executor.end_kept(series)
+            raise
         build = None
         if len(found.builds) == 1:  # RN244: only a label on which the grants of all secrets agree
             build = found.builds.pop()
+        scope = self._scopes.scope(
+            series,
+            found.read,
+            hosts=found.hosts,
+            limits=found.limits,
+            has_storage=found.has_storage,
+        )
         prepared = replace(
             request,
             environment=environment,
@@ -536,6 +548,7 @@ class Runner:
             secrets_delivered=bool(found.values),
             build=build,
             has_storage=found.has_storage,
+            reuse=scope,
         )
         return prepared, found.values
 
@@ -598,6 +611,18 @@ def _limits_of(record: JobRecord) -> Limits:
         max_memory_mb=max_memory_mb,
         max_execution_s=max_execution_s,
     )
+
+
+def _environment(job: str, body: CallBody, caller: str, found: RunSecrets) -> Environment:
+    """Return the environment of a run, with its secrets.
+
+    Raises:
+        RunRefused: a reason of `environment_of`.
+    """
+    if body.task is not None:
+        return task_environment(job, body.task, found.values)
+    system = _system(job, caller, body.project, found.limits)
+    return environment_of(system, found.values)
 
 
 def _system(job: str, caller: str, project: ProjectId | None, limits: Limits) -> dict[str, str]:

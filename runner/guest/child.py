@@ -25,6 +25,9 @@ Module = Literal["_run_child", "_task_child", "_compile_child", "_body_child"]
 _log = logging.getLogger(__name__)
 _START_S = 60.0
 _POLL_S = 0.01
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# The places of two counts of pages in `/proc/<id>/statm`.
+_RESIDENT_FIELD, _SHARED_FIELD = 1, 2
 _MOST_LOADED_BYTES = 64 * 1024 * 1024
 """Total size of compiled programs in one child (RN185). A larger program is kept alone."""
 _LEAST_LOADED_BYTES = 4 * 1024 * 1024
@@ -248,6 +251,27 @@ class Child:
         while sum(self.loaded.values()) > _MOST_LOADED_BYTES and len(self.loaded) > 1:
             evicted.append(self.loaded.popitem(last=False)[0])
         return evicted
+
+    def is_waiting(self) -> bool:
+        """Return whether the child process runs, and has sent nothing since its last answer.
+
+        Otherwise the next run would take what the child sent for its own answer (RN100, RN261).
+        """
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return self.is_alive()
+        except OSError:
+            return False
+        return False
+
+    def private_bytes(self) -> int:
+        """Return the resident memory that no file backs; 0 if the process has ended."""
+        try:
+            fields = Path(f"/proc/{self._process}/statm").read_bytes().split()
+        except OSError:
+            return 0
+        return (int(fields[_RESIDENT_FIELD]) - int(fields[_SHARED_FIELD])) * _PAGE_BYTES
 
     def is_alive(self) -> bool:
         """Return whether the child process is running."""

@@ -31,6 +31,7 @@ from .artefacts import Artefacts
 from .bodies import BodySplitter
 from .child import Child, ChildEnded
 from .environment import environment_of
+from .kept_children import KeptChildren
 from .pool import Pool
 from .run_client import RunClient
 from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, answer_of
@@ -65,6 +66,7 @@ class Executor:
         if not (1 <= self.children <= 128 and 1 <= self.spare <= 128):
             raise ValueError("`children` and `spare` must be 1 to 128")
         self._pool = Pool(self.spare)
+        self._kept = KeptChildren(self._pool.end)
         self._artefacts = Artefacts(self._pool, self.artefact_bytes)
         self._semaphore = FairSemaphore(self.children, beside=True)
         self.bodies = BodySplitter(self._pool)
@@ -85,6 +87,7 @@ class Executor:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
+        self._kept.close()
         await self._artefacts.close()
         await self._pool.close()
         await self.outbound.__aexit__()
@@ -93,6 +96,13 @@ class Executor:
         """Compile a program unless it is already in the cache."""
         self._refuse_closed()
         os.close(await self._artefacts.open(RunRequest(wasm_sha256, target), load, []))
+
+    def end_kept(self, series: bytes) -> None:
+        """End the children that are kept for a series of calls (RN260).
+
+        Call it when a call of the series is refused: a grant may have been revoked.
+        """
+        self._kept.end_series(series)
 
     async def run(self, request: RunRequest, load: Load) -> RunResult:
         """Run a program once, and return the result.
@@ -137,7 +147,8 @@ class Executor:
     ) -> RunResult:
         """Run a compiled program in a child process."""
         program = f"{request.target}:{request.wasm_sha256}"
-        # RN26: what a run with secrets or storage leaves in its child reaches no other run
+        # RN26: what a run with secrets or storage leaves in its child reaches only calls of the
+        # same scope
         is_alone = request.secrets_delivered or request.has_storage or request.folders is not None
         child = await self._child_for(request, program, is_unused=is_alone)
         files = () if program in child.loaded else (artefact,)
@@ -147,12 +158,15 @@ class Executor:
         is_reusable = False
         try:
             answered = await self._ask(child, request, payload, files, client)
-            is_reusable = not isinstance(answered, _NoAnswer) and not is_alone
+            is_reusable = _is_reusable(request, answered, is_alone=is_alone)
         finally:
-            if is_reusable:
-                self._pool.give_back(child)
+            if not is_reusable:
+                self._kept.discard(child)
+            elif is_alone:
+                # The place of this run is free next.
+                self._kept.give_back(child, request.payer, most=self._semaphore.free + 1)
             else:
-                self._pool.end(child)
+                self._pool.give_back(child)
             if request.folders is not None:
                 await self._pool.end_and_wait(child)  # TG2: afterwards its files do not change
         took_ns = time.monotonic_ns() - begun
@@ -168,10 +182,19 @@ class Executor:
         )
 
     async def _child_for(self, request: RunRequest, program: str, *, is_unused: bool) -> Child:
-        """Return a child for a run: of its own for a task, else one of the pool."""
-        folders = request.folders
+        """Return a child for a run: of its own for a task, else a kept one or one of the pool."""
+        folders, scope = request.folders, request.reuse
+        if scope is not None and is_unused and folders is None:
+            kept = self._kept.take(scope)
+            if kept is not None:
+                return kept
+        # A kept child ends rather than be one more beside all that run.
+        self._kept.trim(self._semaphore.free)
         if folders is None:
-            return await self._pool.take(unused=is_unused, program=program)
+            child = await self._pool.take(unused=is_unused, program=program)
+            if scope is not None and is_unused:
+                self._kept.lend(child, scope)
+            return child
         child = await self._pool.start("_task_child", folders)  # in the folder of the task (TG2)
         # TG8: ends the child once its program has written more than it may
         folders.filled.add_done_callback(lambda _: self._pool.end(child))
@@ -218,6 +241,23 @@ class Executor:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise RunRefused("runner-closed")
+
+
+def _is_reusable(
+    request: RunRequest,
+    answered: tuple[_frames.Answer, memoryview, bytes] | _NoAnswer,
+    *,
+    is_alone: bool,
+) -> bool:
+    """Return whether a child may run another call."""
+    if isinstance(answered, _NoAnswer) or request.folders is not None:
+        return False
+    if not is_alone:
+        return True
+    answer = answered[0]
+    # RN261: only after a run without any irregularity, because a failed one may be an attack
+    is_regular = answer.ended == _frames.COMPLETED and not answer.flags
+    return request.reuse is not None and is_regular
 
 
 def _payload(request: RunRequest, program: str, forgotten: Sequence[str]) -> bytes:

@@ -1,7 +1,8 @@
 """A pool of child processes that run programs.
 
-A run with secrets gets an unused child, which ends after that run. Other runs prefer a used child
-that has the program loaded. The executor limits how many children run programs at one time.
+A run with secrets gets an unused child, unless one is kept for it (`kept_children`). Other runs
+prefer a used child that has the program loaded. The executor limits how many children run programs
+at one time.
 """
 
 import asyncio
@@ -102,7 +103,7 @@ class Pool:
         """
         while self._used and not unused:
             child = self._used.pop(self._index_of_used(program))
-            if child.is_alive():
+            if child.is_waiting():
                 return child
             self.end(child)
         while self._unused:
@@ -123,7 +124,7 @@ class Pool:
     def give_back(self, child: Child) -> None:
         """Return a child process to the pool for reuse.
 
-        Only for use after a run without secrets.
+        Only for use after a run without secrets and storage.
         """
         child.runs += 1
         if self._closed or child.runs >= _MOST_RUNS:

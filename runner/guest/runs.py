@@ -106,12 +106,25 @@ class TaskFolders(NamedTuple):
     filled: "asyncio.Task[object]"
 
 
+class ReuseScope(NamedTuple):
+    """The calls that may run in one child, one after another (RN260).
+
+    Attributes:
+        series: digest of the caller, the API key and the program.
+        contents: digest of the grants, secret values, hosts and limits of the call.
+    """
+
+    series: bytes
+    contents: bytes
+
+
 @frozen
 class RunRequest:
     """An authorised request to run a program.
 
     `start_by_s` is when a run that has not started is refused, in the time of the event loop. Only
-    a task has `folders`, and only a task can have `arguments`.
+    a task has `folders`, and only a task can have `arguments`. A run with secrets or storage and
+    without `reuse` has a child of its own.
     """
 
     wasm_sha256: str
@@ -132,6 +145,7 @@ class RunRequest:
     build: Build | None = None
     arguments: tuple[str, ...] = field(default=(), repr=False)
     folders: TaskFolders | None = None
+    reuse: ReuseScope | None = field(default=None, repr=False)
 
 
 @frozen

@@ -5,6 +5,7 @@ _REPLAYS = "attacks/test_runner_replays.py::"
 _STORAGE = "attacks/test_runner_storage.py::"
 _FUEL = "runner/test_exact_fuel.py::"
 _CONFINEMENT = "runner/test_confinement.py::"
+_KEPT = "attacks/test_kept_children.py::"
 _TEMPLATE = "runner/test_template.py::"
 _SYSTEM_CALLS = "runner/test_system_calls.py::"
 _API_KEYS = "attacks/test_api_keys.py::"
@@ -167,6 +168,21 @@ TESTS_OF_RUNNER_THREATS: dict[str, tuple[str, ...]] = {
         _SYSTEM_CALLS + "test_calls_of_a_child",
         _SYSTEM_CALLS + "test_calls_that_nothing_needs",
         _SYSTEM_CALLS + "test_without_a_filter_no_child_starts",
+    ),
+    "3.8 a program that broke out of its sandbox stays in its process, reads what the next run is "
+    "given, and answers for it": (
+        _KEPT + "test_two_callers_of_one_program",
+        _KEPT + "test_two_keys_of_one_caller",
+        _KEPT + "test_the_same_bytes_in_another_project",
+        "runner/test_kept_children.py::test_another_series",
+        "runner/test_kept_children.py::test_other_contents",
+        "runner/test_kept_children.py::test_a_child_of_many_runs_ends",
+    ),
+    "3.8 a secret that was changed, revoked or deleted is still in the memory of a kept process": (
+        _KEPT + "test_another_value_of_the_secret",
+        _KEPT + "test_a_revoked_grant",
+        _KEPT + "test_a_deleted_secret",
+        "runner/test_kept_children.py::test_an_idle_child_ends",
     ),
     "3.8 one run foretells the random numbers of another": (
         _TEMPLATE + "test_fresh_children_draw_other_numbers",
