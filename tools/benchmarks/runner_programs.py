@@ -38,7 +38,7 @@ from runner_stage import COMPOSE, ECHO, runner_stage
 
 from runner.guest.executor import Executor
 from runner.guest.run_client import RunClient
-from runner.guest.runs import RunResult
+from runner.guest.runs import ReuseScope, RunResult
 from sealspace.documents.run_grants import ByHash, RunStatement
 from sealspace.session import key_session
 from tee_backend.backend import Backend
@@ -78,7 +78,13 @@ def bare(
 
 
 async def _each(
-    executor: Executor, calls: int, callers: int, given: bytes, *, fresh: bool = False
+    executor: Executor,
+    calls: int,
+    callers: int,
+    given: bytes,
+    *,
+    fresh: bool = False,
+    scope: ReuseScope | None = None,
 ) -> list[float]:
     """Return the sorted seconds of each of so many calls by so many callers."""
     program, took, left = guest(_PROGRAM), [], iter(range(calls))
@@ -86,7 +92,7 @@ async def _each(
     async def call() -> None:
         for _ in left:
             begun = time.perf_counter()
-            result = await _run(executor, program, given, fresh=fresh)
+            result = await _run(executor, program, given, fresh=fresh, scope=scope)
             took.append(time.perf_counter() - begun)
             assert "completed" == code(result), code(result)
 
@@ -95,12 +101,18 @@ async def _each(
 
 
 async def _run(
-    executor: Executor, program: Guest, given: bytes, *, fresh: bool = False, seconds: int = 100
+    executor: Executor,
+    program: Guest,
+    given: bytes,
+    *,
+    fresh: bool = False,
+    seconds: int = 100,
+    scope: ReuseScope | None = None,
 ) -> RunResult:
     request = run_request(
         program, given, fresh=fresh, max_instructions=500_000_000_000, max_execution_s=seconds
     )
-    return await executor.run(request, program.load)
+    return await executor.run(replace(request, reuse=scope), program.load)
 
 
 def _cpu_s(processes: Sequence[int]) -> float:
@@ -144,11 +156,15 @@ async def _start_of_children(count: int) -> dict[str, float]:
     return {"first_wall_ms": wall * 1e3, "first_cpu_ms": cpu * 1e3} | each
 
 
-async def _with_secrets(executor: Executor, calls: int, given: bytes) -> dict[str, float]:
-    """Return how many runs, each in a process of its own, 16 callers have in a second and in one of
-    processor time."""
+async def _with_secrets(
+    executor: Executor, calls: int, given: bytes, scope: ReuseScope | None = None
+) -> dict[str, float]:
+    """Return how many runs with secrets 16 callers have in a second and in one of processor time.
+
+    Without a scope, each run has a process of its own.
+    """
     cpu, begun = _total_cpu_s(), time.perf_counter()
-    await _each(executor, calls, 16, given, fresh=True)
+    await _each(executor, calls, 16, given, fresh=True, scope=scope)
     took, used = time.perf_counter() - begun, _total_cpu_s() - cpu
     return {"per_s": calls / took, "per_cpu_s": calls / used, "cpu_ms": used / calls * 1e3}
 
@@ -313,6 +329,8 @@ async def measure(calls: int, rounds: int) -> dict[str, object]:
         found["computing"] = await _computing(executor, compute, few)
         found["child_mib"] = [_memory_mib(process) for process in children(kind="_run_child")]
         found["runs_with_secrets"] = await _with_secrets(executor, calls // 4, echo)
+        scope = ReuseScope(series=b"a caller", contents=b"a secret")
+        found["runs_of_one_scope"] = await _with_secrets(executor, calls // 4, echo, scope)
         for callers in (16, 128):
             for fresh in (False, True):
                 took = await _each(

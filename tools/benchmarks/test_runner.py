@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
 
 
 @pytest.mark.slow
 def test_a_few_runs() -> None:
     """Every figure is present and above zero."""
-    command = [sys.executable, str(HERE / "runner.py"), "--calls", "20", "--rounds", "100000"]
+    command = [str(HERE / "runner_programs.py"), "--calls", "20", "--rounds", "100000"]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=HERE.parent.parent, timeout=240
+        [sys.executable, *command], capture_output=True, text=True, cwd=ROOT, timeout=240
     )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
@@ -26,6 +27,7 @@ def test_a_few_runs() -> None:
         "16_callers_with_secrets",
         "128_callers_with_secrets",
     } <= found.keys()
+    assert min(found["runs_with_secrets"]["per_cpu_s"], found["runs_of_one_scope"]["per_cpu_s"]) > 0
     assert min(found["1_children"]["per_cpu_s"], found["2_children"]["per_cpu_s"]) > 0
     assert found["request_of_a_program"]["each_ms"] > 0
     assert (
@@ -33,3 +35,20 @@ def test_a_few_runs() -> None:
         and "extra_in_releases" in found["one_secret"]
     )
     assert all(child["of_its_own"] > 0 for child in found["child_mib"])
+
+
+@pytest.mark.slow
+def test_whole_calls() -> None:
+    """There is a line for each load, number of callers and checkout."""
+    command = [str(HERE / "runner_calls.py"), "--calls", "8", "--rounds", "1", "--callers", "2"]
+    done = subprocess.run(
+        [sys.executable, *command, "--other", str(ROOT)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=240,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6, done.stderr
+    for line in lines:
+        assert line.startswith(("this ", "other ")) and " a CPU second " in line
