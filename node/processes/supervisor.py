@@ -30,7 +30,7 @@ from sys import maxsize
 import msgspec
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from sealspace.own_packages import PACKAGES, hidden_by, overlapping_distribution
+from sealspace.own_packages import PACKAGES, Clash, hidden_by, overlapping_distribution
 from sealspace.service.command_errors import ForeignDistribution, ProcessFailed, StoreMisused
 from sealspace.service.listening_socket import bind_socket, console_url, url_of
 
@@ -249,6 +249,7 @@ class Supervisor:
     def start(self) -> None:
         """Start all processes and run the startup checks."""
         check_clock(SystemClock())  # a wrong clock would accept documents that have ended (AT17)
+        refuse_foreign_package()  # before a process fails to import what it hides
         if self._metrics is not None:
             self._metrics.start()
         for worker in self._workers:  # first, because their imports take longest
@@ -459,14 +460,21 @@ class Supervisor:
             )
 
 
+def refuse_foreign_package() -> None:
+    """Refuse to start if another package would be imported in place of one of sealspace's."""
+    _refuse(hidden_by(*PACKAGES))
+
+
 def refuse_foreign_distribution() -> None:
     """Refuse to start if another distribution provides one of sealspace's packages.
 
-    Otherwise part of the running code might be from that distribution.
+    Otherwise part of the running code might be from that distribution
+    (spec/decisions/0001-flat-packages.md).
     """
-    clash = (
-        hidden_by(*PACKAGES) or overlapping_distribution()
-    )  # spec/decisions/0001-flat-packages.md
+    _refuse(overlapping_distribution())
+
+
+def _refuse(clash: Clash | None) -> None:
     if clash is not None:
         raise ForeignDistribution(clash.text, hint=clash.hint)
 

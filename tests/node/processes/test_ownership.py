@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.processes.supervisor import refuse_foreign_distribution
+from node.processes.supervisor import refuse_foreign_distribution, refuse_foreign_package
 from sealspace.service.command_errors import ForeignDistribution
 
 
@@ -37,4 +37,4 @@ def test_a_module_on_the_path_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "spaces", raising=False)
     with pytest.raises(ForeignDistribution, match="own package spaces"):
-        refuse_foreign_distribution()
+        refuse_foreign_package()
