@@ -179,14 +179,14 @@ def _account_key(did: str, jwk: Mapping[str, Json]) -> VerificationKey:
     match key.verifier:
         case Secp256k1Verifier(address=address):
             spellings = (eip55(address), "0x" + address.hex())
-            same = did.rpartition(":")[2] in spellings and is_wallet(Principal(did))
+            is_key_of_account = did.rpartition(":")[2] in spellings and is_wallet(Principal(did))
         case Ed25519Verifier(public_key=public_key):
             account = _SOLANA.fullmatch(did)
             base58 = libipld.encode_multibase("z", public_key)[1:]  # without the multibase code "z"
-            same = account is not None and account.group(1) == base58
+            is_key_of_account = account is not None and account.group(1) == base58
         case _:
-            same = False
-    if not same:  # anybody can put a key into the header (K3)
+            is_key_of_account = False
+    if not is_key_of_account:  # anybody can put a key into the header (K3)
         raise BadSignature
     return key
 

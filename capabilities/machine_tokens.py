@@ -151,18 +151,18 @@ def _check_granted(delegation: Delegation, stated: _Statement, owner: Principal)
 
     A token that granted more would let its key write or list, too.
     """
-    granted: list[str] = []
-    networks = 0
-    for one in delegation.capabilities:
-        if one.caveats or root_of(one.resource) != owner:
+    paths: list[str] = []
+    network_count = 0
+    for capability in delegation.capabilities:
+        if capability.caveats or root_of(capability.resource) != owner:
             raise MalformedToken("a machine token grants its signer's own values, without caveats")
-        if one.ability == KV_GET and _is_value(one.resource):
-            granted.append(one.resource.text)
-        elif one.ability == DECRYPT and network_of(one.resource):
-            networks += 1
+        if capability.ability == KV_GET and _is_value(capability.resource):
+            paths.append(capability.resource.text)
+        elif capability.ability == DECRYPT and network_of(capability.resource):
+            network_count += 1
         else:
             raise MalformedToken("a machine token may only read values and decrypt them")
-    if networks != 1 or sorted(granted) != sorted(stated.paths):  # no capability repeats (T7)
+    if network_count != 1 or sorted(paths) != sorted(stated.paths):  # no capability repeats (T7)
         raise MalformedToken("a machine token grants exactly its paths, and one network's keys")
 
 
@@ -203,16 +203,16 @@ def exchanged_grant(
     Does not check:
         That both are live, and that the key that signed the token is this node's.
     """
-    made = machine_grant(token, registered_at=registered_at)
-    allowed = machine_grant(trust, registered_at=trusted_at)
-    if not isinstance(made, MachineGrant) or not isinstance(allowed, OidcTrust) or not made.claims:
+    grant = machine_grant(token, registered_at=registered_at)
+    terms = machine_grant(trust, registered_at=trusted_at)
+    if not isinstance(grant, MachineGrant) or not isinstance(terms, OidcTrust) or not grant.claims:
         raise MalformedToken("only a machine token that the node made may cite a trust")
-    if token.delegator != allowed.key or made.name != allowed.name:
+    if token.delegator != terms.key or grant.name != terms.name:
         raise MalformedToken("the machine token was made for another trust")
-    if made.end > allowed.end or not {*made.paths} <= {*allowed.paths}:
+    if grant.end > terms.end or not {*grant.paths} <= {*terms.paths}:
         raise MalformedToken("the machine token is not inside its trust")
-    check_claims(made.claims, allowed)
-    return made
+    check_claims(grant.claims, terms)
+    return grant
 
 
 def check_claims(presented: Mapping[str, object], trust: OidcTrust) -> None:
