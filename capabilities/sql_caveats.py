@@ -105,13 +105,13 @@ class SqlLimits(StrictRecord, rename="camel"):
         Raises:
             SqlRefused: The statement is unknown, or a parameter is fixed or not a plain value.
         """
-        found = {one.name: one for one in self.statements}.get(name)
-        if found is None:
+        statement = {known.name: known for known in self.statements}.get(name)
+        if statement is None:
             raise SqlRefused("sql-statement-not-allowed")
         if self.mode and any(isinstance(value, list | dict) for value in given):
             raise SqlRefused("sql-non-primitive-bind")
         bound = list(given)
-        for fixed in found.fixed_params:
+        for fixed in statement.fixed_params:
             # A caller may give too few parameters: missing ones up to this position become null.
             missing = fixed.index + 1 - len(bound)
             if missing > 0:
@@ -119,7 +119,7 @@ class SqlLimits(StrictRecord, rename="camel"):
             if bound[fixed.index] is not None:
                 raise SqlRefused("sql-fixed-param-override")
             bound[fixed.index] = fixed.value
-        return found.sql, bound
+        return statement.sql, bound
 
 
 UNLIMITED = SqlLimits()
@@ -154,16 +154,16 @@ def contains(outer: Caveats, inner: Caveats) -> bool:
         CaveatRefused: `outer` permits certain statements only, and `inner` permits others.
     """
     try:
-        most = _limits(outer)
-        limits = _limits(inner)
+        outer_limits = _limits(outer)
+        inner_limits = _limits(inner)
     except SqlRefused:
         return False
-    if most.mode:
-        if not limits.mode:
+    if outer_limits.mode:
+        if not inner_limits.mode:
             raise CaveatRefused("containment-caveat-required")
-        _check_statements(limits.statements, permitted=most.statements)
+        _check_statements(inner_limits.statements, permitted=outer_limits.statements)
     # If the inner limits already allow no more, narrowing them by the outer ones changes nothing.
-    return _narrowed(limits, most) == limits
+    return _narrowed(inner_limits, outer_limits) == inner_limits
 
 
 def _check_statements(statements: Sequence[Statement], *, permitted: Sequence[Statement]) -> None:
@@ -211,7 +211,7 @@ def limits_of(
     for fact in invocation.facts:
         # The invoker may limit its own call, and nothing that it states can widen it (SQ24).
         if isinstance(fact, dict) and _FACT in fact:
-            own = _narrowed(own, _parsed(fact[_FACT], has_mode=False))
+            own = _narrowed(own, _parse_limits(fact[_FACT], has_mode=False))
     for capability in filter(is_sql, invocation.capabilities):
         if mentions_selector(capability.caveats):
             # A selector limits the resource and not what is done with it (I39). `selection_of`
@@ -232,11 +232,11 @@ def _limits(caveats: Caveats) -> SqlLimits:
     stated = caveats["0"]  # the stored form of a list has its indexes as keys (T2)
     assert isinstance(stated, dict)
     if stated.keys() == {_CONSTRAINED}:
-        return _parsed(stated[_CONSTRAINED], has_mode=True)
-    return _parsed(stated, has_mode="mode" in stated or "statements" in stated)
+        return _parse_limits(stated[_CONSTRAINED], has_mode=True)
+    return _parse_limits(stated, has_mode="mode" in stated or "statements" in stated)
 
 
-def _parsed(stated: Json, *, has_mode: bool) -> SqlLimits:
+def _parse_limits(stated: Json, *, has_mode: bool) -> SqlLimits:
     """Parse the limits in a caveat, or in the fact of an invoker.
 
     `has_mode` tells whether they must have the mode of constrained statements.
@@ -265,12 +265,12 @@ def _require_distinct(statements: Sequence[Statement]) -> None:
         SqlRefused: Two statements have the same name, or two fixed parameters of a statement the
             same index.
     """
-    names = {one.name for one in statements}
+    names = {statement.name for statement in statements}
     if len(names) < len(statements):
         raise SqlRefused("sql-caveat-unknown")
-    for one in statements:
-        indexes = {fixed.index for fixed in one.fixed_params}
-        if len(indexes) < len(one.fixed_params):
+    for statement in statements:
+        indexes = {fixed.index for fixed in statement.fixed_params}
+        if len(indexes) < len(statement.fixed_params):
             raise SqlRefused("sql-caveat-unknown")
 
 
