@@ -145,7 +145,7 @@ def parse_cacao(data: bytes) -> Cacao:
     Does not check:
         The signature (verify_cacao), the time window, the ReCap.
     """
-    value, envelope = _decoded(data)
+    value, envelope = _decode(data)
     resources = envelope.p.resources
     if resources is not None and len(resources) > MAX_RESOURCES:  # each is parsed (C11)
         raise MalformedToken("the CACAO lists too many resources")
@@ -163,7 +163,7 @@ def restore_cacao(data: bytes) -> Cacao:
     Earlier versions accepted messages that `parse_cacao` rejects: signatures encoded as links
     (tag 42), and more than MAX_RESOURCES resources. The caller guarantees that the store is intact.
     """
-    return _cacao_of(_decoded(data)[1])
+    return _cacao_of(_decode(data)[1])
 
 
 def encode_cacao(cacao: Cacao) -> bytes:
@@ -239,7 +239,7 @@ def restore_header_bytes(text: str) -> bytes:
         raise MalformedToken("the CACAO is not base64url with padding") from exc
 
 
-def _decoded(data: bytes) -> tuple[object, _Envelope]:
+def _decode(data: bytes) -> tuple[object, _Envelope]:
     """Decode a CACAO from DAG-CBOR.
 
     Returns both the plain value and the typed envelope.

@@ -94,7 +94,7 @@ def parse_cid(text: str) -> Cid:
         # Fast path: all CIDs of this node's tokens begin with the same four bytes (E7).
         if len(data) == len(_PREFIX) + 32 and data.startswith(_PREFIX):
             return Cid(codec=RAW, hash_code=BLAKE3_256, digest=data[len(_PREFIX) :])
-        cid = _decoded(data)
+        cid = _decode(data)
     except ValueError as exc:
         raise InvalidIdentifier("invalid CID") from exc
     return cid
@@ -116,7 +116,7 @@ def content_key_of_ucan(signer: str, signing_input: bytes) -> ContentKey:
     return ContentKey(blake3(b"%b%b\0%b" % (_UCAN_LABEL, signer.encode(), signing_input)).digest())
 
 
-def _decoded(data: bytes) -> Cid:
+def _decode(data: bytes) -> Cid:
     """Decode the bytes of a CID, and refuse bytes after it."""
     parts = libipld.decode_cid(data)
     cid = Cid(

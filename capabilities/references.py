@@ -64,14 +64,14 @@ def targets_among(resources: Iterable[str]) -> tuple[CitedDelegation, ...]:
     Raises:
         MalformedToken: No resource names a CID. A target is never guessed from the proofs (V4, Q8).
     """
-    found = []
+    targets = []
     for resource in resources:
         if resource.startswith(CID_URN):
             with suppress(MalformedToken):
-                found.append(target_of(resource.removeprefix(CID_URN)))
-    if not found:
+                targets.append(target_of(resource.removeprefix(CID_URN)))
+    if not targets:
         raise MalformedToken("revocation has no target")  # V4, Q8: never a proof in its place
-    return tuple(found)
+    return tuple(targets)
 
 
 def target_of(text: str) -> CitedDelegation:

@@ -501,13 +501,15 @@ def _ucan_revocation(header: str) -> UnverifiedRevocation:
     targets = targets_among(payload.att)
     # V1, V5: one capability for each target and no others. A token that also grants or requests
     # something must not work as a revocation.
-    if len(capabilities) != len(targets) or any(one.ability != REVOKE for one in capabilities):
+    if len(capabilities) != len(targets) or any(
+        capability.ability != REVOKE for capability in capabilities
+    ):
         raise WrongKind
     # V5: no target is repeated. Only a revocation of a single target may have caveats.
-    digests = {one.digest for one in targets}
+    digests = {target.digest for target in targets}
     if len(digests) < len(targets) or len(targets) > MAX_TARGETS:
         raise WrongKind
-    if len(targets) > 1 and any(one.caveats for one in capabilities):
+    if len(targets) > 1 and any(capability.caveats for capability in capabilities):
         raise WrongKind
     return UnverifiedRevocation(
         form="ucan",
@@ -569,9 +571,9 @@ def _capabilities(
         rendered = resource.text
         for ability, listed in abilities.items():
             capability = Capability(resource=resource, ability=ability, caveats=caveats_of(listed))
-            known = merged.setdefault((rendered, ability), capability)
-            if known is not capability and not same_json(
-                dict(known.caveats), dict(capability.caveats)
+            first = merged.setdefault((rendered, ability), capability)
+            if first is not capability and not same_json(
+                dict(first.caveats), dict(capability.caveats)
             ):
                 # Choosing either of them could ignore a condition.
                 raise MalformedToken("a capability is listed twice with different caveats")
