@@ -111,18 +111,18 @@ class PolicyCache:
         facts = delegation.facts
         if not facts:
             return ()
-        found = self._entries.get(id(facts))
-        if found is None:
-            found = self._entries[id(facts)] = _CacheEntry(
+        entry = self._entries.get(id(facts))
+        if entry is None:
+            entry = self._entries[id(facts)] = _CacheEntry(
                 facts=facts,
                 size_bytes=len(delegation.header),
                 policies=policies_of(facts),
             )
-            self._header_bytes += found.size_bytes
+            self._header_bytes += entry.size_bytes
             while self._header_bytes > self._max_header_bytes:
                 _, dropped = self._entries.popitem(last=False)
                 self._header_bytes -= dropped.size_bytes
-        return found.policies
+        return entry.policies
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -321,25 +321,25 @@ def _check_chain(request: ReleaseRequest, facts: AuthorityFacts) -> Collection[R
     delegation must be cited, and all must be unrevoked and inside their validity windows.
     """
     cited, links = facts.cited, facts.links
-    found: dict[ContentKey, Registered] = {}
+    members: dict[ContentKey, Registered] = {}
     if len(set(cited)) != len(request.decrypt.bound.invocation.parents):
         raise _refused("chain", "a cited delegation is missing")
     for key in cited:
         if key not in links:
             raise _refused("chain", "a closure is incomplete")
         for member in links[key].closure:
-            above = links.get(member.content_key)
-            if above is None:
+            registered = links.get(member.content_key)
+            if registered is None:
                 raise _refused("chain", "a closure is incomplete")
-            found[member.content_key] = above
+            members[member.content_key] = registered
     if facts.invoker == facts.owner:
-        return found.values()  # a root's authority does not come from its proofs (R2)
+        return members.values()  # a root's authority does not come from its proofs (R2)
     if not request.authority.dependent or not cited:
         raise _refused("chain", "the caller is not the owner, and the request cites no delegation")
     for key in cited:
         if not is_in_force(links[key], facts.marks, now=facts.now):
             raise _refused("chain", "a cited delegation is revoked, expired or not valid yet")
-    return found.values()
+    return members.values()
 
 
 def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant | None:
@@ -354,13 +354,15 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
     """
     facts = owner.facts
     links = facts.links.values()
-    if facts.invoker == facts.owner or not any(is_machine_token(one.delegation) for one in links):
+    if facts.invoker == facts.owner or not any(
+        is_machine_token(registered.delegation) for registered in links
+    ):
         return None
-    link, *above = links  # the cited delegation is first, then its ancestors
+    link, *ancestors = links  # the cited delegation is first, then its ancestors
     token = link.delegation
     # The owner signed the token itself, or the trust under which a node made it.
-    signed_by_owner = above[0].delegation if above else token
-    if len(above) > 1 or facts.cited != (token.content_key,):
+    signed_by_owner = ancestors[0].delegation if ancestors else token
+    if len(ancestors) > 1 or facts.cited != (token.content_key,):
         raise _refused("chain", "a machine token is cited beside or below another delegation")
     if signed_by_owner.delegator != facts.owner or token.delegate != facts.invoker:
         raise _refused("chain", "the owner of the network did not issue the machine token")
@@ -368,12 +370,12 @@ def machine_grant_of(owner: OwnerAuthority, exchange_key: str) -> MachineGrant |
     if signed_by_owner is not token and signed_by_owner.delegate != exchange_key:
         raise _refused("chain", "the machine token was made by another node")
     try:
-        if above:
+        if ancestors:
             return exchanged_grant(
                 token,
                 signed_by_owner,
                 registered_at=link.registered_at,
-                trusted_at=above[0].registered_at,
+                trusted_at=ancestors[0].registered_at,
             )
         grant = machine_grant(token, registered_at=link.registered_at)
     except MalformedToken as exc:
@@ -397,12 +399,12 @@ def _check_paths(
     """
     paths_in_force(in_force, machine)  # refuses too many paths
     rows: dict[RowStamp, None] = {}
-    lists = [
+    path_lists = [
         (policy.paths, f"policy {policy_digest(policy)}") for policy in in_force if policy.paths
     ]
     if machine is not None:  # it opens only the secrets that it lists (MT4)
-        lists.append((machine.paths, f"machine token {machine.name}"))
-    for paths, origin in lists:
+        path_lists.append((machine.paths, f"machine token {machine.name}"))
+    for paths, origin in path_lists:
         row = next((request.key_paths[path] for path in paths if path in request.key_paths), None)
         if row is None:
             raise _refused("path", origin)
@@ -510,9 +512,9 @@ def _check_owner_list(request: ReleaseRequest, facts: AuthorityFacts) -> tuple[C
         names_code = any(policy.is_allow_list for policy in _policy_cache.of(link.delegation))
         if not names_code or not is_in_force(link, facts.marks, now=facts.now):
             continue
-        relied = owner_statement_sessions(facts, link)
-        if relied is not None:
-            return (*relied, *[member.content_key for member in link.closure])
+        sessions = owner_statement_sessions(facts, link)
+        if sessions is not None:
+            return (*sessions, *[member.content_key for member in link.closure])
     if request.release_record.replaces_owner_list or request.release_record.mode == "off":
         return ()
     raise _refused("no_policy", "the owner named no code")
@@ -539,8 +541,8 @@ def _decrypt_grants(request: ReleaseRequest, facts: AuthorityFacts) -> Iterator[
         if delegation.content_key in seen or delegation.delegate != holder:
             continue
         if not any(
-            satisfies(one.ability, DECRYPT) and network_of(one.resource) == network
-            for one in delegation.capabilities
+            satisfies(capability.ability, DECRYPT) and network_of(capability.resource) == network
+            for capability in delegation.capabilities
         ):
             continue
         seen.add(delegation.content_key)
@@ -591,12 +593,12 @@ def _check_withdrawn(
     Involved are the invoker and the signers and receivers of all delegations: a withdrawn DID must
     not pass on rights that it may not use itself.
     """
-    for listed in (request.decrypt.network.withdrawals, request.withdrawals):
-        if listed is NOTHING_WITHDRAWN:
+    for withdrawn in (request.decrypt.network.withdrawals, request.withdrawals):
+        if withdrawn is NOTHING_WITHDRAWN:
             continue
-        if listed.dids and listed.names_any(_parties(request, links)):
+        if withdrawn.dids and withdrawn.names_any(_parties(request, links)):
             raise _refused("withdrawn", "a party to the release")
-        if evidence is not None and listed.covers(evidence):
+        if evidence is not None and withdrawn.covers(evidence):
             raise _refused("withdrawn", f"evidence {evidence_digest(evidence).hex()}")
 
 
