@@ -48,7 +48,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
     """
     if not evidence.attested_at - CLOCK_SKEW_S <= now < evidence.expires_at:
         return "evidence_expired"
-    if not _measured(evidence, policy):
+    if not _is_code_listed(evidence, policy):
         return "measurement"
     if policy.key_providers and not is_accepted(evidence.key_provider, policy.key_providers):
         return "key_provider"
@@ -56,9 +56,9 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
         return "attributes"
     if policy.platform_ids and evidence.platform_id_hash not in policy.platform_ids:
         return "platform"
-    if not _status_accepted(evidence, policy, now):
+    if not _is_status_accepted(evidence, policy, now):
         return "tcb_status"
-    if not _advisories_accepted(evidence, policy):
+    if not _are_advisories_accepted(evidence, policy):
         return "advisory"
     if evidence.evaluation_number < policy.min_evaluation_number:
         return "evaluation"
@@ -69,7 +69,7 @@ def judge(evidence: Evidence, policy: Policy, now: float) -> Refusal | None:
     return None
 
 
-def _measured(evidence: Evidence, policy: Policy) -> bool:
+def _is_code_listed(evidence: Evidence, policy: Policy) -> bool:
     """Return whether the policy lists the code in the evidence."""
     if policy.compose_hashes and evidence.compose_hash not in policy.compose_hashes:
         return False
@@ -78,7 +78,7 @@ def _measured(evidence: Evidence, policy: Policy) -> bool:
     return not policy.measurements or any(entry.covers(evidence) for entry in policy.measurements)
 
 
-def _advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
+def _are_advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
     """Return whether the policy accepts all advisories about the platform."""
     for advisory in evidence.advisories:
         if advisory not in policy.advisories and not advisory.startswith(_NOTICE_PREFIX):
@@ -86,7 +86,7 @@ def _advisories_accepted(evidence: Evidence, policy: Policy) -> bool:
     return True
 
 
-def _status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
+def _is_status_accepted(evidence: Evidence, policy: Policy, now: float) -> bool:
     """Return whether the policy accepts the TCB statuses of platform and enclave."""
     # The date belongs to the platform's TCB level. An outdated quoting enclave has no date from
     # which a grace period could be counted, so it is never accepted.

@@ -73,17 +73,17 @@ def parse_pins(value: Json) -> tuple[NetworkPin, ...] | None:
     A network must not have two pins.
     """
     try:
-        stated = shaped(value, list[_PinJson])
+        entries = shaped(value, list[_PinJson])
     except InvalidJson:
         return None
     pins = [
         NetworkPin(
-            network=one.network,
+            network=entry.network,
             # A text that is not base64 becomes an empty key, which is refused below.
-            public_key=decode_standard(one.public_encryption_key) or b"",
-            key_version=one.key_version,
+            public_key=decode_standard(entry.public_encryption_key) or b"",
+            key_version=entry.key_version,
         )
-        for one in stated
+        for entry in entries
     ]
     networks = {pin.network for pin in pins}
     if len(networks) < len(pins):

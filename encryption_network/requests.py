@@ -91,9 +91,9 @@ def invoked_network(capabilities: Sequence[Capability]) -> NetworkId | None:
     Raises RequestError for more than one network, or an invalid network id.
     """
     texts = [
-        c.resource.text
-        for c in capabilities
-        if c.ability == DECRYPT and c.resource.text.startswith(NETWORK_PREFIX)
+        capability.resource.text
+        for capability in capabilities
+        if capability.ability == DECRYPT and capability.resource.text.startswith(NETWORK_PREFIX)
     ]
     if not texts:
         return None

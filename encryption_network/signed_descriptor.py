@@ -80,13 +80,15 @@ def verify_descriptor(
         That the state allows anything, nor that this is the requested network.
     """
     key = ed25519_public_key(node_did)
-    given = decode_standard(signature)
-    if key is None or given is None or len(given) != _SIGNATURE_BYTES:
+    signature_bytes = decode_standard(signature)
+    if key is None or signature_bytes is None or len(signature_bytes) != _SIGNATURE_BYTES:
         raise DescriptorError(
             "the node's DID has no Ed25519 key, or the signature is not the base64 text of 64 bytes"
         )
     try:
-        verify_ed25519(key, _signed_text(descriptor, node_did=node_did, nonce=nonce), given)
+        verify_ed25519(
+            key, _signed_text(descriptor, node_did=node_did, nonce=nonce), signature_bytes
+        )
     except (BadSignature, InvalidCanonicalJson) as exc:
         raise DescriptorError("the node's signature is not valid") from exc
     return descriptor
