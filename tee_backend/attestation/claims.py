@@ -86,15 +86,15 @@ def parse_claims(data: bytes) -> Claims:
             raise QuoteRefused("evidence-invalid", f"unknown TCB status {status[:40]!r}")
     if len(claims.report) != 1:
         raise QuoteRefused("evidence-invalid", "the claims do not contain exactly one report")
-    (flat,) = claims.report.values()
+    (report,) = claims.report.values()
     # Nested shapes: report 1.5 contains 1.0 as `base`, and the extended one contains 1.5.
-    while isinstance(flat, dict) and "base" in flat:
-        base = flat.pop("base")
+    while isinstance(report, dict) and "base" in report:
+        base = report.pop("base")
         # A base that is not an object ends the loop, and is refused below.
-        flat = {**base, **flat} if isinstance(base, dict) else None
-    if not isinstance(flat, dict):
+        report = {**base, **report} if isinstance(base, dict) else None
+    if not isinstance(report, dict):
         raise QuoteRefused("evidence-invalid", "the report in the claims is not a JSON object")
-    claims.report = flat
+    claims.report = report
     return claims
 
 
@@ -112,14 +112,15 @@ def check_same_reading(quote: Quote, claims: Claims) -> None:
         raise QuoteRefused(
             "evidence-invalid", "the two quote parsers disagree about the version or the platform"
         )
-    # A field that is missing in a shorter report is None, so it is not compared.
-    differing = [
-        field.name
-        for field in fields(TdReport)
-        if isinstance(own := getattr(quote.report, field.name), bytes)
-        and field.name != "extension"
-        and claims.report.get(_THEIRS.get(field.name, field.name)) != own.hex()
-    ]
+    differing = []
+    for field in fields(TdReport):
+        own_value = getattr(quote.report, field.name)
+        # A field that is missing in a shorter report is None, so it is not compared.
+        if not isinstance(own_value, bytes) or field.name == "extension":
+            continue
+        library_value = claims.report.get(_THEIRS.get(field.name, field.name))
+        if library_value != own_value.hex():
+            differing.append(field.name)
     if differing:
         raise QuoteRefused(
             "evidence-invalid", f"the two quote parsers disagree about {', '.join(differing)}"
