@@ -337,13 +337,18 @@ class Collateral:
             self.qe_identity.issuer_chain,
             self.pck_crl_issuer_chain,
         )
-        certificates = [c for chain in chains for c in (chain.signer, chain.root)]
+        certificates = [
+            certificate for chain in chains for certificate in (chain.signer, chain.root)
+        ]
         return (
             ("TCB info", self.tcb_info.window),
             ("QE identity", self.qe_identity.window),
             ("root CRL", self.root_crl.window),
             ("PCK CRL", self.pck_crl.window),
-            *((c.common_name, Window(c.not_before, c.not_after)) for c in certificates),
+            *(
+                (certificate.common_name, Window(certificate.not_before, certificate.not_after))
+                for certificate in certificates
+            ),
         )
 
     @property
@@ -376,16 +381,20 @@ def check_not_older(offered: Collateral, held: Collateral, *, with_pck_crl: bool
     """
     # Evaluation numbers are compared, and not dates: Intel reissues TCB levels with old numbers for
     # a year.
-    for number, known in zip(_evaluation_numbers(offered), _evaluation_numbers(held), strict=True):
-        if number < known:
+    for number, stored_number in zip(
+        _evaluation_numbers(offered), _evaluation_numbers(held), strict=True
+    ):
+        if number < stored_number:
             raise CollateralUnusable(
                 "collateral-rollback",
-                f"evaluation number {number} is lower than the stored number, {known}",
+                f"evaluation number {number} is lower than the stored number, {stored_number}",
             )
     # The first windows are those of TCB info, QE identity, root CRL and PCK CRL. The windows of
     # certificates follow; they are not compared.
-    compared = 4 if with_pck_crl else 3
-    for (name, newer), (_, older) in zip(offered.windows[:compared], held.windows, strict=False):
+    window_count = 4 if with_pck_crl else 3
+    for (name, newer), (_, older) in zip(
+        offered.windows[:window_count], held.windows, strict=False
+    ):
         if newer.starts_at < older.starts_at:
             raise CollateralUnusable("collateral-rollback", f"{name} is older than the stored one")
 
@@ -494,8 +503,8 @@ class HeldCollateral:
         Raises:
             CollateralUnusable: `platform-unknown`, no document of the family is stored.
         """
-        of_family = [one for one in self._held if (one.fmspc, one.ca) == (fmspc, ca)]
-        if not of_family:
+        candidates = [stored for stored in self._held if (stored.fmspc, stored.ca) == (fmspc, ca)]
+        if not candidates:
             raise CollateralUnusable(
                 "platform-unknown",
                 f"there is no collateral for platform family {fmspc.hex()} ({ca})",
@@ -504,11 +513,11 @@ class HeldCollateral:
         # Evaluation numbers are compared before issue dates, because Intel reissues collateral with
         # old numbers.
         newest = max(
-            of_family,
-            key=lambda one: (
-                *_evaluation_numbers(one),
-                one.tcb_info.window.starts_at,
-                one.qe_identity.window.starts_at,
+            candidates,
+            key=lambda stored: (
+                *_evaluation_numbers(stored),
+                stored.tcb_info.window.starts_at,
+                stored.qe_identity.window.starts_at,
             ),
         )
         return replace(newest, beside=self._held)

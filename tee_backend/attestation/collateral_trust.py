@@ -190,9 +190,9 @@ def with_newest_lists(
     orders them.
     """
     # a revocation may have arrived with another family's document (AT19)
-    root_crl = _newest([one.root_crl for one in held], root.certificate, collateral.root_crl)
+    root_crl = _newest([stored.root_crl for stored in held], root.certificate, collateral.root_crl)
     _, pck_authority, _ = quote.pck_chain
-    pck_crl = _newest([one.pck_crl for one in held], pck_authority, collateral.pck_crl)
+    pck_crl = _newest([stored.pck_crl for stored in held], pck_authority, collateral.pck_crl)
     if (root_crl, pck_crl) == (collateral.root_crl, collateral.pck_crl):
         return collateral
     lists = {"root_ca_crl": root_crl.der.hex(), "pck_crl": pck_crl.der.hex()}
@@ -207,10 +207,14 @@ def _newest(
 
     `own`, the list in the collateral itself, is returned if the issuer signed no list.
     """
-    signed = [one for one in lists if _is_signed(one, issuer)]
-    newest = max(signed, key=lambda one: one.window.starts_at, default=own)
+    candidates = [candidate for candidate in lists if _is_signed(candidate, issuer)]
+    newest = max(candidates, key=lambda candidate: candidate.window.starts_at, default=own)
     # AT60: compared without signatures, which differ each time the same list is signed.
-    if len({one.signed for one in signed if one.window.starts_at == newest.window.starts_at}) > 1:
+    contents = set()
+    for candidate in candidates:
+        if candidate.window.starts_at == newest.window.starts_at:
+            contents.add(candidate.signed)
+    if len(contents) > 1:
         raise CollateralUnusable(
             "collateral-mismatch",
             "two revocation lists have the same issuer and date, but different contents",

@@ -105,16 +105,16 @@ def parse_evaluation_numbers(body: bytes, *, issuer_chain_pem: str) -> Evaluatio
     document = signed_document(
         text, signature, (issuer_chain_pem, "chain"), _NumberListMembers, ("TDX", range(1, 2))
     )
-    listed = document.members.tcb_eval_numbers
-    for one in listed:  # `time_of` raises for a date that does not exist
-        time_of(one.tcb_recovery_event_date)
-        time_of(one.tcb_date)
-    if len({one.number for one in listed}) != len(listed):
+    entries = document.members.tcb_eval_numbers
+    for entry in entries:  # `time_of` raises for a date that does not exist
+        time_of(entry.tcb_recovery_event_date)
+        time_of(entry.tcb_date)
+    if len({entry.number for entry in entries}) != len(entries):
         raise CollateralUnusable(
             "collateral-malformed", "Intel's list repeats a TCB evaluation number"
         )
     return EvaluationNumbers(
-        document, tuple(sorted(listed, key=attrgetter("number"), reverse=True))
+        document, tuple(sorted(entries, key=attrgetter("number"), reverse=True))
     )
 
 
@@ -145,10 +145,10 @@ def check_edition(collateral: Collateral, numbers: EvaluationNumbers, *, now: fl
             EDITION_GRACE_S ago.
     """
     standard = numbers.standard(now=now - EDITION_GRACE_S)
-    found = collateral.tcb_info.members.evaluation_number
-    if standard is not None and found < standard.number:
+    number = collateral.tcb_info.members.evaluation_number
+    if standard is not None and number < standard.number:
         raise CollateralUnusable(
             "collateral-rollback",
             f"the collateral's TCB evaluation number must be at least {standard.number}, but is"
-            f" {found}",
+            f" {number}",
         )
