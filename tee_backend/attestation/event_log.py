@@ -173,8 +173,8 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
                 "event-log",
                 f"event type {event.event_type:#x} is not allowed for register {event.register}",
             )
-    found = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
-    for event in found:
+    runtime_events = tuple(event for event in log.entries if event.register == RUNTIME_REGISTER)
+    for event in runtime_events:
         if _RUNTIME_NAME.fullmatch(event.name) is None:
             raise QuoteRefused(
                 "event-log", "the name of a run-time event is empty or contains a colon"
@@ -189,7 +189,7 @@ def runtime_entries(log: EventLog) -> tuple[Event, ...]:
             raise QuoteRefused(
                 "event-log", f"the preimage of {event.name!r} does not match the payload"
             )
-    return found
+    return runtime_events
 
 
 def replay(events: Iterable[Event]) -> bytes:

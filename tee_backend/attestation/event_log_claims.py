@@ -137,7 +137,7 @@ def check_mr_config_id(mr_config_id: bytes, claims: EventLogClaims) -> None:
     Raises:
         QuoteRefused: `event-log`, the host stated another application, or used an unknown form.
     """
-    if not any(mr_config_id):
+    if not any(mr_config_id):  # the host stated no application
         return
     version = mr_config_id[0]
     possible = []
@@ -166,7 +166,7 @@ def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
 
     MRCONFIGID has version 3. There are at most 32 such documents.
     """
-    always: JsonObject = {
+    required: JsonObject = {
         "compose_hash": claims.compose_hash.hex(),
         "key_provider": claims.key_provider.name.removesuffix("-sgx"),
         "version": 3,
@@ -183,7 +183,7 @@ def _possible_documents(claims: EventLogClaims) -> Iterator[bytes]:
     optional.append(("init_script_hashes", [digest.hex() for digest in claims.init_script_hashes]))
     for size in range(len(optional), -1, -1):
         for chosen in combinations(optional, size):
-            yield canonical_bytes({**always, **dict(chosen)})
+            yield canonical_bytes({**required, **dict(chosen)})
 
 
 SYSTEM_READY = "system-ready"
@@ -255,16 +255,17 @@ def _system_entries(entries: Sequence[Event]) -> tuple[Event, ...]:
     if SYSTEM_READY not in names:
         raise QuoteRefused("event-log", "the event log has no system-ready entry")
     system = tuple(entries[: names.index(SYSTEM_READY) + 1])
+    listed_names = [event.name for event in system if event.name in SEQUENCE]
     # An optional entry is expected, in its place, if the log has it.
-    found = [event.name for event in system if event.name in SEQUENCE]
+    expected_names = [name for name in SEQUENCE if name not in _OPTIONAL or name in listed_names]
     # an application may repeat any entry, but only after system-ready (AT21)
-    if found != [name for name in SEQUENCE if name not in _OPTIONAL or name in found]:
+    if listed_names != expected_names:
         raise QuoteRefused(
             "event-log",
             "in the event log, entries up to system-ready are missing, repeated or out of order",
         )
-    booted = [event.name for event in system].index(BOOT_DONE)
-    if any(event.name in _BEFORE_BOOT_DONE for event in system[booted:]):
+    boot_end = [event.name for event in system].index(BOOT_DONE)
+    if any(event.name in _BEFORE_BOOT_DONE for event in system[boot_end:]):
         raise QuoteRefused(
             "event-log", "the event log contains a boot measurement after the end of the boot"
         )
