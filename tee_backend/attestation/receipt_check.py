@@ -99,6 +99,7 @@ def verify_release(
     Does not check:
         That the delegations of the chain existed and were live: the receipt names them by cid only.
     """
+    # The numbers are those of the steps in the table above.
     with _naming("receipt"):
         receipt = verify_receipt(parse_receipt(data))  # 1
     if receipt.node != node_did:
@@ -109,7 +110,7 @@ def verify_release(
     _check_ground(receipt, policies)  # 3
     if receipt.evidence is None:
         return VerifiedRelease(receipt=receipt, policies=policies, evidence=None, bound=None)
-    evidence, bound = _evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
+    evidence, bound = _verify_evidence(receipt, receipt.evidence, documents, root)  # 4 to 6
     for digest, policy in zip(receipt.policies, policies, strict=True):  # 7
         refusal = judge(evidence, policy, receipt.at)
         if refusal is not None:
@@ -191,28 +192,28 @@ def _check_ground(receipt: Receipt, policies: tuple[Policy, ...]) -> None:
 # --- steps 4 to 6 ---------------------------------------------------------------------------------
 
 
-def _evidence(
-    receipt: Receipt, judged: QuoteVerdict, documents: Documents, root: TrustRoot
+def _verify_evidence(
+    receipt: Receipt, verdict: QuoteVerdict, documents: Documents, root: TrustRoot
 ) -> tuple[Evidence, BoundQuote]:
     """Return the evidence of a release and its quote, after checking that they belong together."""
-    evidence = _read(documents, "evidence", judged.record, decode_evidence)
+    evidence = _read(documents, "evidence", verdict.record, decode_evidence)
     if (
         not same_principal(evidence.invoker, receipt.invoker)
-        or evidence.collateral_sha256 != judged.collateral
+        or evidence.collateral_sha256 != verdict.collateral
     ):
         raise _refuted(
             "evidence", "the evidence names another backend or other collateral than the receipt"
         )
-    bound = _bound(receipt, judged, evidence, documents)
-    collateral = _read(documents, "collateral", judged.collateral, parse_collateral)
+    bound = _bind_quote(receipt, verdict, evidence, documents)
+    collateral = _read(documents, "collateral", verdict.collateral, parse_collateral)
     # 6: The quote must be valid at the time in the receipt, and agree with the stored evidence.
     with _naming("quote"):
         # The lifetime is unlimited, so that the result expires with its collateral. The end of the
         # stored evidence is compared with that below.
-        shown = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
-    # The stored evidence has the times of its session, and `shown` that of the receipt.
+        examined = examine(bound, collateral, root=root, now=receipt.at, ttl_s=math.inf)
+    # The stored evidence has the times of its session, and `examined` that of the receipt.
     names = {field.name for field in fields(Evidence)} - {"attested_at", "expires_at"}
-    differing = {name for name in names if getattr(shown, name) != getattr(evidence, name)}
+    differing = {name for name in names if getattr(examined, name) != getattr(evidence, name)}
     if differing & {"compose_hash", "app_id"}:
         raise _refuted(
             "event log", "the log is missing, or is for a different application than the evidence"
@@ -224,37 +225,37 @@ def _evidence(
         raise _refuted(
             "evidence", f"the quote and the evidence differ in {', '.join(sorted(differing))}"
         )
-    if evidence.expires_at > shown.expires_at:
+    if evidence.expires_at > examined.expires_at:
         raise _refuted("evidence", "the evidence expires later than its collateral")
     return evidence, bound
 
 
-def _bound(
-    receipt: Receipt, judged: QuoteVerdict, evidence: Evidence, documents: Documents
+def _bind_quote(
+    receipt: Receipt, verdict: QuoteVerdict, evidence: Evidence, documents: Documents
 ) -> BoundQuote:
     """Check that a receipt's quote matches the receipt and the request.
 
     This is step 5.
     """
-    if judged.quote is None or judged.nonce is None:
+    if verdict.quote is None or verdict.nonce is None:
         raise _refuted("quote", "the node had deleted the quote before it made the receipt")
     key_hash = canonical_hash(encode_standard(evidence.receiver_public_key))
     if evidence.receiver_mode == "attested" and key_hash != receipt.receiver_public_key_hash:
         raise _refuted("evidence", "the evidence and the request name different receiver keys")
-    quote = _read(documents, "quote", judged.quote, bytes)
+    quote = _read(documents, "quote", verdict.quote, bytes)
     log = None
     log_name = "event log"
-    if judged.event_log is not None:
-        log = _read(documents, "event log", judged.event_log, bytes)
-        log_name = f"event log {judged.event_log.hex()}"
+    if verdict.event_log is not None:
+        log = _read(documents, "event log", verdict.event_log, bytes)
+        log_name = f"event log {verdict.event_log.hex()}"
     binding = session_binding(
-        judged.nonce,
+        verdict.nonce,
         receipt.node,
         evidence.invoker,
         evidence.receiver_mode,
         evidence.receiver_public_key,
     )
-    with _naming(f"quote {judged.quote.hex()}", log=log_name):
+    with _naming(f"quote {verdict.quote.hex()}", log=log_name):
         try:
             # A receipt does not contain the node's accepted providers, so all of them pass here.
             # "none" is never accepted.
