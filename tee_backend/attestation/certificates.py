@@ -100,7 +100,7 @@ class Platform(NamedTuple):
 
 
 def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
-    """Parse a chain of certificates in PEM.
+    """Parse a chain of certificates in PEM, of at most `most` certificates.
 
     Text between the blocks, other labels, spare base64 bits and over-long lines are refused, so
     that no two readers of the same text see different certificates.
@@ -109,14 +109,14 @@ def parse_pem_chain(pem: bytes, *, most: int) -> tuple[Certificate, ...]:
         raise MalformedCertificate(
             f"the certificate chain has {len(pem)} bytes; the maximum is {MAX_CHAIN_BYTES}"
         )
-    found = _PEM_BLOCK.findall(pem)
-    if not 0 < len(found) <= most or _PEM_BLOCK.sub(b"", pem):
+    blocks = _PEM_BLOCK.findall(pem)
+    if not 0 < len(blocks) <= most or _PEM_BLOCK.sub(b"", pem):
         raise MalformedCertificate(
             f"the certificate chain must be 1 to {most} certificates in PEM, and nothing else"
         )
     chain = []
-    for lines in found:
-        der = decode_standard(lines.replace(b"\r", b"").replace(b"\n", b"").decode())
+    for block in blocks:
+        der = decode_standard(block.replace(b"\r", b"").replace(b"\n", b"").decode())
         if der is None:
             raise MalformedCertificate("a certificate is not canonical base64")
         chain.append(parse_certificate(der))
@@ -142,9 +142,9 @@ def parse_certificate(der: bytes) -> Certificate:
             subject=loaded.subject.public_bytes(),
             issuer=loaded.issuer.public_bytes(),
             is_authority=any(
-                one.value.ca
-                for one in loaded.extensions
-                if isinstance(one.value, x509.BasicConstraints)
+                extension.value.ca
+                for extension in loaded.extensions
+                if isinstance(extension.value, x509.BasicConstraints)
             ),
             not_before=loaded.not_valid_before_utc.timestamp(),
             not_after=loaded.not_valid_after_utc.timestamp(),
@@ -201,18 +201,18 @@ def parse_platform(leaf: Certificate, issuer: Certificate) -> Platform:
             raise MalformedCertificate("the platform extension has an unexpected encoding")
         # The decoder accepts a list only as a member of a sequence, so the value is wrapped in one.
         wrapped = asn1.encode_der(_Wrapped(whole=asn1.decode_der(asn1.TLV, extension.value)))
-        listed = asn1.decode_der(_Entries, wrapped).entries
+        decoded_entries = asn1.decode_der(_Entries, wrapped).entries
     except (x509.ExtensionNotFound, *READER_ERRORS) as exc:
         raise MalformedCertificate(
             "the leaf certificate has no readable platform extension"
         ) from exc
-    if len(listed) > _MAX_EXTENSION_ENTRIES:
+    if len(decoded_entries) > _MAX_EXTENSION_ENTRIES:
         raise MalformedCertificate(
             f"the platform extension has more than {_MAX_EXTENSION_ENTRIES} entries"
         )
     # An entry is found by the last number of its OID.
     entries: dict[str, asn1.TLV] = {}
-    for entry in listed:
+    for entry in decoded_entries:
         prefix, _, suffix = entry.oid.dotted_string.rpartition(".")
         if prefix != _SGX_EXTENSION.dotted_string or int(suffix) > 0x7F or suffix in entries:
             raise MalformedCertificate("the platform extension has an unknown or repeated entry")

@@ -360,8 +360,8 @@ async def examine_with(
     Raises:
         AttestationError: as `examine`; CollateralUnusable also if the provider has no document.
     """
-    found = await provider.collateral(*bound.family)
+    offered = await provider.collateral(*bound.family)
     # an older list may lack what was revoked since (AT19)
-    collateral = with_newest_lists(found, found.beside, bound.quote, root)
+    collateral = with_newest_lists(offered, offered.beside, bound.quote, root)
     # In a thread: verifying a quote takes 0.8 ms, in which the event loop would be blocked.
     return await asyncio.to_thread(examine, bound, collateral, root=root, now=now), collateral

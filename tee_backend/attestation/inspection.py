@@ -188,8 +188,8 @@ class Inspector:
             evidence=evidence,
             ca=collateral.ca,
             windows=tuple(
-                ValidWindow(name=name, starts_at=one.starts_at, ends_at=one.ends_at)
-                for name, one in collateral.windows
+                ValidWindow(name=name, starts_at=window.starts_at, ends_at=window.ends_at)
+                for name, window in collateral.windows
             ),
             root_is_intel=self._root.is_intel,
         )

@@ -129,7 +129,7 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
     """Check that the policy accepts the node's key provider (AT45)."""
     # AT29: without key providers in the policy, a node's default applies.
     providers = policy.code.key_providers or DEFAULT_KEY_PROVIDERS
-    found = facts.key_provider
+    provider = facts.key_provider
     if statement.secret_origin == "platform":  # noqa: S105  # where it comes from
         # The provider knows this secret. A node can omit the event log, and any party can run a
         # key service. So the right provider is proven only by its name in the policy, or by RTMR3,
@@ -138,10 +138,10 @@ def _check_key_provider(facts: Evidence, statement: NodeStatement, policy: NodeP
             entry.rtmr3 is None for entry in policy.code.measurements
         ):
             providers = ()  # the policy proves no provider, so none is accepted
-    elif found is None:
+    elif provider is None:
         return  # only a secret of the platform requires a log that names the provider
-    if not is_accepted(found, providers):
-        named = "unknown" if found is None else found[:80]
+    if not is_accepted(provider, providers):
+        named = "unknown" if provider is None else provider[:80]
         raise NodeEvidenceRefused(
             "key-provider", f"the policy does not accept the node's key provider: {named}"
         )

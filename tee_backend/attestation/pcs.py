@@ -190,7 +190,7 @@ async def bounded_get(
                     raise CollateralUnusable(
                         "service-answer", f"the response has more than {MAX_BODY_BYTES} bytes"
                     )
-            chains = [answer.headers[one] for one in chain_headers if one in answer.headers]
+            chains = [answer.headers[name] for name in chain_headers if name in answer.headers]
             # Without such a header, the issuer certificate chain is empty, which is refused later.
             pem = unquote_to_bytes(chains[0] if chains else "")
             if len(pem) > MAX_CHAIN_BYTES or not pem.isascii():
