@@ -210,7 +210,7 @@ class BackendSurface:
         """
 
         async def handle(request: web.Request) -> web.Response:
-            asked = SurfaceRequest(
+            surface_request = SurfaceRequest(
                 method=request.method,
                 path=EVIDENCE_PATH + request.match_info["rest"],
                 query=request.rel_url.raw_query_string,
@@ -219,13 +219,13 @@ class BackendSurface:
                 body=_pieces_of(request),
             )
             try:
-                answer = await self.answer(asked)
+                response = await self.answer(surface_request)
             except ClientGone:
                 # aiohttp expects a response anyway; without one it would log a traceback for each
                 # such client.
-                answer = _problem(400, "body-incomplete", "the body is incomplete")
+                response = _problem(400, "body-incomplete", "the body is incomplete")
             return web.Response(
-                status=answer.status, headers=answer.headers, body=answer.body or None
+                status=response.status, headers=response.headers, body=response.body or None
             )
 
         app.router.add_route("*", EVIDENCE_PATH + "{rest:(?:/.*)?}", handle)
@@ -298,15 +298,19 @@ class BackendSurface:
         Raises:
             ClientGone: the client disconnected while its body was read.
         """
+        methods: tuple[str, ...]
         if request.path == EVIDENCE_PATH:
-            allowed, answer = "GET, HEAD", self._evidence
+            methods = ("GET", "HEAD")
+            handle = self._evidence
         elif request.path == GRANTS_PATH and self._on_grant is not None:
-            allowed, answer = "POST", self._take_grant
+            methods = ("POST",)
+            handle = self._take_grant
         else:
             return _problem(404, "not-found", f"the backend's evidence is at {EVIDENCE_PATH}")
-        if request.method not in allowed.split(", "):
+        if request.method not in methods:
+            allowed = ", ".join(methods)
             return _problem(405, "method-not-allowed", f"use {allowed}", allow=allowed)
-        return await answer(request)
+        return await handle(request)
 
     async def _evidence(self, request: SurfaceRequest) -> SurfaceAnswer:
         """Return the backend's evidence with a new quote.
@@ -326,12 +330,12 @@ class BackendSurface:
             return _problem(503, "quotes-busy", "too many requests wait for a quote; try again")
         self._waiting += 1
         # the quote is bound to the nonce and to all that is published (AT51)
-        bound = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data
+        report_data = published_binding(nonce, self._parsed.did, self._parsed.sha256).report_data
         try:
             # Some servers cancel the request of a client that disconnects, while its thread goes
             # on. Without the shield, clients that connect and leave would start any number of
             # quotes in parallel.
-            quoted = await asyncio.shield(self._quote(bound))
+            quoted = await asyncio.shield(self._quote(report_data))
             if text is None:
                 body = msgspec.json.encode(self._description | {"policy": _policy_of(quoted)})
             else:
