@@ -149,8 +149,8 @@ class GrantFinder:
         except (NotGranted, SessionExpired):
             pass  # no grant covers them, so grants are fetched
         if len(self._wanted) < MOST:
-            for one in wanted:
-                owner = root_of(one.resource)
+            for capability in wanted:
+                owner = root_of(capability.resource)
                 if owner is not None:
                     self._wanted.add(owner)
         async with self._fetching:
@@ -187,30 +187,30 @@ class GrantFinder:
                 too.
         """
         now = self._clock.now()
-        live = [one for one in self._client.session.grants if one.is_live(now)]
-        held = {one.cid for one in live}
-        known = {owner for one in live for owner in owners_of(one)}
-        selection = _Selection(wanted=wanted, known=known, is_periodic=is_periodic)
+        live = [grant for grant in self._client.session.grants if grant.is_live(now)]
+        live_cids = {grant.cid for grant in live}
+        known_owners = {owner for grant in live for owner in owners_of(grant)}
+        selection = _Selection(wanted=wanted, known=known_owners, is_periodic=is_periodic)
         # No grant is evicted for one that nobody asked for. And grants that were never used take at
         # most half of the places: a stranger can register any number of them.
-        free = min(MOST - len(live), MOST // 2 - len(held - self._held.read))
+        free_places = min(MOST - len(live), MOST // 2 - len(live_cids - self._held.read))
         # The fetch begins where the last one stopped. The next one begins at the start again,
         # unless this one stops early too.
-        last = self._after
+        last_cid = self._after
         self._after = None
-        read = 0
+        records_read = 0
         async for record in self._client.delegations.query(
-            direction="received", status="active", account="default", tokens=True, after=last
+            direction="received", status="active", account="default", tokens=True, after=last_cid
         ):
-            if read == MOST_LISTED:
-                self._continue_after(last, selection)
+            if records_read == MOST_LISTED:
+                self._continue_after(last_cid, selection)
                 return
-            read += 1
-            last = record.cid
-            if last in held or last in self._refused:
+            records_read += 1
+            last_cid = record.cid
+            if last_cid in live_cids or last_cid in self._refused:
                 continue
-            if await self._take_if_usable(record, selection, has_room=free > 0):
-                free -= 1
+            if await self._take_if_usable(record, selection, has_room=free_places > 0):
+                free_places -= 1
 
     def _continue_after(self, last: str | None, selection: _Selection) -> None:
         """Have the next fetch begin after the delegation that was read last."""

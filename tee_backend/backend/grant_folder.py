@@ -105,8 +105,8 @@ class GrantFolder:
         with self._using():
             for folder in (path, self._grants):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                found = folder.stat()
-                if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+                status = folder.stat()
+                if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
                     raise FolderUnusable(
                         f"the folder {folder} belongs to another user or is open to others",
                         hint=f"make the backend's user the owner of {folder} and run `chmod 700"

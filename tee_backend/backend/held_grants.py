@@ -73,7 +73,7 @@ class HeldGrants:
         Raises:
             GrantsFull: the limit is reached, and no grant may be dropped.
         """
-        kept = [one for one in held if one.cid != grant.cid and one.is_live(now)]
+        kept = [current for current in held if current.cid != grant.cid and current.is_live(now)]
         for owner in (*owners_of(grant), None):  # None: the limit of all owners together
             self._evict(grant, kept, owner)
         return (grant, *kept)
@@ -109,19 +109,21 @@ class HeldGrants:
         If `owner` is None, the limit on all grants together counts instead.
         """
         most = self._most if owner is None else self._most_of_an_owner
-        among = [one for one in kept if owner is None or owner in owners_of(one)]
-        if len(among) < most:
+        counted = [grant for grant in kept if owner is None or owner in owners_of(grant)]
+        if len(counted) < most:
             return
-        replaced = _replaced(new, among)
+        replaced = _replaced(new, counted)
         # TK4: a revoked grant that newer ones do not replace is kept. Without it, its secret would
         # count as never granted.
-        revoked = [one for one in among if one.cid in self.revoked and one.cid in replaced]
+        revoked = [
+            grant for grant in counted if grant.cid in self.revoked and grant.cid in replaced
+        ]
         unread = [
-            one
-            for one in among
-            if one.cid not in self.revoked
-            and one.cid not in self.read
-            and (one.cid in replaced or owner is None)
+            grant
+            for grant in counted
+            if grant.cid not in self.revoked
+            and grant.cid not in self.read
+            and (grant.cid in replaced or owner is None)
         ]
         if not revoked and not unread:
             raise GrantsFull(f"the limit of {most} grants is reached, and none may be dropped")
@@ -138,14 +140,16 @@ def _replaced(new: Grant, held: Iterable[Grant]) -> set[str]:
         held: the current grants, newest first.
     """
     replaced = set[str]()
-    newer = set[tuple[str, str]]()
-    for one in (new, *held):
-        granted = {(each.resource.text, each.ability) for each in one.capabilities}
-        is_own = owners_of(one) == {one.delegator}
-        if not is_own or granted <= newer:
-            replaced.add(one.cid)
-        if is_own:
-            newer |= granted
+    newer_rights = set[tuple[str, str]]()
+    for grant in (new, *held):
+        rights = {
+            (capability.resource.text, capability.ability) for capability in grant.capabilities
+        }
+        is_signed_by_owner = owners_of(grant) == {grant.delegator}
+        if not is_signed_by_owner or rights <= newer_rights:
+            replaced.add(grant.cid)
+        if is_signed_by_owner:
+            newer_rights |= rights
     return replaced
 
 

@@ -86,7 +86,7 @@ class KeyFile:
             try:
                 data = read_file(self.path, most_bytes=_MAX_FILE_BYTES)
             except FileNotFoundError:
-                return self._made()
+                return self._create()
         except OSError as error:
             raise KeyUnusable(
                 f"the key file {self.path} cannot be used: {error.strerror}",
@@ -105,7 +105,7 @@ class KeyFile:
             " the grants folder, and ask owners to grant again",
         )
 
-    def _made(self) -> bytes:
+    def _create(self) -> bytes:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = self.entropy.token(32)
         try:

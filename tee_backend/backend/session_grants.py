@@ -80,18 +80,18 @@ class SessionGrants:
             InvalidPortableDelegation, GrantsFull, NotGranted, FolderUnusable, NodeRefused,
                 TransportError: as `Backend.accept`.
         """
-        new = [self._client.delegations.read(one) for one in portables]
+        new = [self._client.delegations.read(portable) for portable in portables]
         networks = list[NetworkId]()
         if is_opening:
-            for grant, one in zip(new, portables, strict=True):
-                networks.append(self.network_in(grant, one.owner))
+            for grant, portable in zip(new, portables, strict=True):
+                networks.append(self.network_in(grant, portable.owner))
         # One call at a time: a failure undoes its own grants and not those of another call.
         async with self._accepting:
             before = self._client.session.grants
             self._require_usable(new, networks)
             try:
-                for one in portables:
-                    await self._client.delegations.accept(one)
+                for portable in portables:
+                    await self._client.delegations.accept(portable)
                 self._hold(new)
                 await self._store()
             except BaseException:
@@ -197,7 +197,7 @@ class SessionGrants:
         passed.update(cited)
         session = self._client.session
         # The sort is stable, so the order among the others stays.
-        grants = sorted(session.grants, key=lambda one: one.cid in cited)
+        grants = sorted(session.grants, key=lambda grant: grant.cid in cited)
         self._client.use(replace(session, grants=tuple(grants)))
         if isinstance(refusal, DelegationRevoked) and not self.held.revoked.issuperset(cited):
             await self.disuse(cited)
