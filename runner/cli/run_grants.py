@@ -23,7 +23,7 @@ from sealspace.client import Client
 from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput
-from tee_backend.cli.grants import listed
+from tee_backend.cli.grants import listing_of
 
 
 @click.command(epilog="To end the grants to a runner: `sealspace runner revoke URL`.")
@@ -34,19 +34,20 @@ async def list_runs(client: Client) -> None:
     The state of each grant is shown. The list also shows the programs, callers and hosts that each
     grant allows.
     """
-    found = []
+    descriptions = []
     rows = []
-    for one in owner_home().grants():
-        read = run_grant_of(one.portable)
-        if read is None:  # a grant to a backend that is not a runner
+    for kept_grant in owner_home().grants():
+        run_grant = run_grant_of(kept_grant.portable)
+        if run_grant is None:  # a grant to a backend that is not a runner
             continue
-        run = read.statement
-        shown, cells = await listed(client, one)
-        found.append(shown | {"run": run_statement_json(run)})
+        run = run_grant.statement
+        listing = await listing_of(client, kept_grant)
+        descriptions.append(listing.description | {"run": run_statement_json(run)})
         programs = ", ".join(map(program_words, run.programs))
-        rows.append((*cells, programs, caller_words(run.callers), ", ".join(run.hosts) or "none"))
+        callers = caller_words(run.callers)
+        rows.append((*listing.cells, programs, callers, ", ".join(run.hosts) or "none"))
     print_rows(
-        found,
+        descriptions,
         ("state", "until", "runner", "secrets", "programs", "callers", "hosts"),
         rows,
         nothing="there are no grants to runners; next: sealspace runner grant URL",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -37,39 +38,50 @@ async def list_(client: Client) -> None:
 
     The state of each grant is shown.
     """
-    found = []
+    descriptions = []
     rows = []
-    for one in owner_home().grants():
-        if one.url is not None:
-            shown, cells = await listed(client, one)
-            found.append(shown)
-            rows.append((*cells, str(shown["did"])))
+    for kept_grant in owner_home().grants():
+        if kept_grant.url is not None:
+            listing = await listing_of(client, kept_grant)
+            descriptions.append(listing.description)
+            rows.append((*listing.cells, kept_grant.portable.delegate_did))
     print_rows(
-        found,
+        descriptions,
         ("state", "until", "backend", "secrets", "DID"),
         rows,
         nothing="there are no grants to backends; next: sealspace backend show URL",
     )
 
 
-async def listed(client: Client, one: KeptGrant) -> tuple[JsonObject, tuple[str, ...]]:
-    """Fetch and describe the state of a grant.
+@dataclass(frozen=True)
+class GrantListing:
+    """A grant and its state at the node, as lists of grants show it.
 
-    The description is returned as JSON and as table cells.
+    Attributes:
+        description: the members in JSON output.
+        cells: the cells of a table row: state, end, address and secrets.
     """
-    portable = one.portable
+
+    description: JsonObject
+    cells: tuple[str, str, str, str]
+
+
+async def listing_of(client: Client, kept_grant: KeptGrant) -> GrantListing:
+    """Fetch the state of a grant, and describe the grant for a list."""
+    portable = kept_grant.portable
     secrets = granted_labels(portable)
     state = await state_at_node(client, portable.cid)
     until = optional_time(portable.expires_at)
-    shown: JsonObject = {
+    description: JsonObject = {
         "state": state,
-        "url": one.url,
+        "url": kept_grant.url,
         "did": portable.delegate_did,
         "secrets": [*secrets],
         "cid": portable.cid,
         "expiresAt": until,
     }
-    return shown, (state, until or "-", one.url or "-", ", ".join(secrets))
+    cells = (state, until or "-", kept_grant.url or "-", ", ".join(secrets))
+    return GrantListing(description=description, cells=cells)
 
 
 @click.command(
@@ -123,25 +135,27 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     wallet = home.wallet()
     owner = home.profile().owner
     grants = [
-        one.portable for one in known_grants(target) if same_principal(one.portable.owner, owner)
+        kept_grant.portable
+        for kept_grant in known_grants(target)
+        if same_principal(kept_grant.portable.owner, owner)
     ]
     if not grants:
         raise InvalidInput(
             f"the grants to {target} were made by another wallet",
             hint="sealspace login --key-file FILE, with the key of that wallet",
         )
-    left = 0
-    for one in grants:
-        if await state_at_node(client, one.cid) != "revoked":
-            left += 1
-    number = "1 grant" if left == 1 else f"{left} grants"
-    if left and is_interactive():  # a script that revokes in an emergency is not asked
+    unrevoked = 0
+    for grant in grants:
+        if await state_at_node(client, grant.cid) != "revoked":
+            unrevoked += 1
+    number = "1 grant" if unrevoked == 1 else f"{unrevoked} grants"
+    if unrevoked and is_interactive():  # a script that revokes in an emergency is not asked
         confirm(f"permanently revoke {number} to {target}?", yes=yes)
     # Grants that are shown as revoked are sent too: only the answer to a revocation confirms that
     # it survives a failover (ST16).
     await _revoke_all(client, grants, wallet)
-    tell(f"revoked {number}" if left else "all grants were already revoked")
-    print_result({"revoked": left})
+    tell(f"revoked {number}" if unrevoked else "all grants were already revoked")
+    print_result({"revoked": unrevoked})
 
 
 async def _revoke_all(
@@ -156,15 +170,15 @@ async def _revoke_all(
         await client.delegations.revoke(*grants)
     except NodeRefused:
         # The node revokes all of them or none. One refused grant must not keep the others.
-        for one in grants:
+        for grant in grants:
             try:
                 if wallet is None:
-                    await client.delegations.revoke(one)
+                    await client.delegations.revoke(grant)
                 else:
-                    await client.delegations.revoke_by_wallet(one, wallet)
+                    await client.delegations.revoke_by_wallet(grant, wallet)
             except NodeRefused as refusal:
                 refusals.append(refusal)
-                tell(f"not revoked: {one.cid}")
+                tell(f"not revoked: {grant.cid}")
     if refusals:
         raise refusals[-1]
 
@@ -195,18 +209,21 @@ async def withdraw(
     The backends are named by address, code or evidence. The denial overrides all grants from the
     next request on, and cannot be undone. To end grants without denying keys, use `revoke`.
     """
-    named = [one for one in (target, measurement, evidence) if one is not None]
-    if len(named) != 1:
+    options = (target, measurement, evidence)
+    targets = [option for option in options if option is not None]
+    if len(targets) != 1:
         raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
-    confirm(f"permanently deny {named[0]} access to all keys of your encryption network?", yes=yes)
+    confirm(
+        f"permanently deny {targets[0]} access to all keys of your encryption network?", yes=yes
+    )
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
     elif evidence is not None:
         await client.withdrawals.withdraw_evidence(_bytes(evidence))
     else:
-        for did in dids_of(named[0]):
+        for did in dids_of(targets[0]):
             await client.withdrawals.withdraw_backend(did)
-    tell(f"withdrawn: {named[0]}")
+    tell(f"withdrawn: {targets[0]}")
 
 
 def _bytes(text: str) -> bytes:
