@@ -239,19 +239,21 @@ def show(url: str, verifier: BackendVerifier) -> None:
         raise
     run_grants: list[Json] = []
     lines = [*in_plain_words(seen, policy)]
-    for one in owner_home().grants_to(seen.did):
-        grant = run_grant_of(one.portable)
+    for kept_grant in owner_home().grants_to(seen.did):
+        grant = run_grant_of(kept_grant.portable)
         if grant is not None and seen.seen_at < grant.expires_at:
-            run_grants.append({"cid": one.portable.cid, "run": run_statement_json(grant.statement)})
+            run_grants.append(
+                {"cid": kept_grant.portable.cid, "run": run_statement_json(grant.statement)}
+            )
             secrets = ", ".join(secret.label for secret in grant.secrets)
             until = time_text(grant.expires_at)
             lines.append(f"you granted    {secrets} until {until}, {run_sentence(grant.statement)}")
-    shown = as_json(seen, policy)
+    description = as_json(seen, policy)
     command = f"backend grant {url}"
     if seen.is_runner:
-        shown["runGrants"] = run_grants
+        description["runGrants"] = run_grants
         command = f"runner grant {url} --secret NAME --program DID/NAME"
-    print_result(shown, lines)
+    print_result(description, lines)
     tell(f"to grant to exactly this code: sealspace {command}")
 
 

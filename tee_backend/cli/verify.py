@@ -155,25 +155,25 @@ def verify(source: str, given: _Options) -> int:
     if "://" in source:
         _require_fitting("node", _NODE - {"nonce"})
         client = Client(source, settings=TransportSettings(allow_plain_http=given.plain_http))
-        return asyncio.run(_node(client, given))
+        return asyncio.run(_verify_node(client, given))
     path = FILE_OR_DASH.convert(source, None, None)
     with click.open_file(source, "rb") as stream:
         first = stream.readline(_MAX_DOCUMENT_BYTES + 1)
         # An export has many lines and may be long, so it is not read whole.
         if _members(first).get("type") == EXPORT_TYPE:
             _require_fitting("export of the audit chain", {"node_did"})
-            return _audit_export(first, stream, given)
+            return _verify_audit_export(first, stream, given)
         data = first + stream.read(_MAX_DOCUMENT_BYTES + 1 - len(first))
     members = _members(data)
     if members.get("type") == RECEIPT_TYPE:
         _require_fitting("receipt", {"node_did", "evidence", "trust_root", "collateral"})
-        return _receipt(data, path, given)
+        return _verify_receipt(data, path, given)
     if "receipt" in members or members.get("type") == run_receipts().RECEIPT_TYPE:
         _require_fitting("receipt of a run", _RUN)
-        return _run(members, path, given)
+        return _verify_program_run(members, path, given)
     if "report_data_label" in members or members.get("mode") == "classic":
         _require_fitting("node's evidence", _NODE - {"plain_http"})
-        return asyncio.run(_node(data, given))
+        return asyncio.run(_verify_node(data, given))
     raise StatementInvalid(
         f"{path} is not a receipt, an export of the audit chain, or evidence of a node",
         hint="sealspace verify --help lists what can be verified",
@@ -219,7 +219,7 @@ def _require_fitting(kind: str, names: set[str]) -> None:
 # --- the audit chain ------------------------------------------------------------------------------
 
 
-def _audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
+def _verify_audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
     """Verify an export of the audit chain, whose first line was read from the stream already."""
     # A line is read with its line break and one byte more, so that a longer entry is refused by its
     # size.
@@ -246,7 +246,7 @@ def _audit_export(first: bytes, stream: IO[bytes], given: _Options) -> int:
 # --- receipts -------------------------------------------------------------------------------------
 
 
-def _receipt(data: bytes, path: Path, given: _Options) -> int:
+def _verify_receipt(data: bytes, path: Path, given: _Options) -> int:
     """Verify a key-release receipt and the documents named in it.
 
     Everything must be valid at the time in the receipt.
@@ -258,44 +258,45 @@ def _receipt(data: bytes, path: Path, given: _Options) -> int:
     if given.collateral is not None:
         require_readable(given.collateral)
     release = verify_release(data, documents_in(folder), root=root, node_did=node_did)
-    said = release.receipt
+    receipt = release.receipt
     number = len(release.policies)
-    at = time_text(said.at)
-    found: dict[str, object] = {
-        "node": said.node,
-        "network": said.network,
-        "invoker": said.invoker,
-        "ground": said.ground,
-        "machine": said.machine or None,
+    at = time_text(receipt.at)
+    result: dict[str, object] = {
+        "node": receipt.node,
+        "network": receipt.network,
+        "invoker": receipt.invoker,
+        "ground": receipt.ground,
+        "machine": receipt.machine or None,
         "at": at,
         "policies": number,
     }
-    today: dict[str, str | None] = {}
+    refusals_today: dict[str, str | None] = {}
     if given.collateral is not None:
-        today = judge_with(
+        refusals_today = judge_with(
             release, read_collateral_file(given.collateral), root=root, now=SystemClock.now()
         )
-        found["today"] = today
-    named = {
+        result["today"] = refusals_today
+    text_by_label = {
         "valid": "the node signed the receipt, and the documents prove the release",
-        "node": said.node,
-        "network": said.network,
-        "to": said.invoker,
-        "why": f"machine token {said.machine}" if said.machine else said.ground,
+        "node": receipt.node,
+        "network": receipt.network,
+        "to": receipt.invoker,
+        "why": f"machine token {receipt.machine}" if receipt.machine else receipt.ground,
         "time": at,
         "under": "1 policy" if number == 1 else f"{number} policies",
         "today": [
-            f"policy {digest}: {refusal or 'satisfied'}" for digest, refusal in today.items()
+            f"policy {digest}: {refusal or 'satisfied'}"
+            for digest, refusal in refusals_today.items()
         ],
     }
-    print_result(found, facts(named))
-    return 1 if any(today.values()) else 0
+    print_result(result, facts(text_by_label))
+    return 1 if any(refusals_today.values()) else 0
 
 
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def _run(kept: JsonObject, path: Path, given: _Options) -> int:
+def _verify_program_run(kept: JsonObject, path: Path, given: _Options) -> int:
     """Verify the receipt of a program run.
 
     Everything must be valid at the time in the receipt. The receipt of unknown code proves nothing.
@@ -318,13 +319,13 @@ def _run(kept: JsonObject, path: Path, given: _Options) -> int:
     verifier.require(seen)
     is_approved = verifier.names_all_code(seen)
     is_about = _is_about_given(run, kept, path, given)
-    found = {
+    result = {
         **run.stated,
         "codeApproved": is_approved,
         "isAboutData": is_about,
         "notCompared": ["input", "output"] if is_about is None else [],
     }
-    print_result(found, facts(_run_facts(run, is_approved=is_approved, is_about=is_about)))
+    print_result(result, facts(_run_facts(run, is_approved=is_approved, is_about=is_about)))
     if not is_approved or is_about is False:
         return FAILED
     if is_about is None:
@@ -425,46 +426,46 @@ def _canonical(value: Json) -> bytes:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-async def _node(asked: Client | bytes, given: _Options) -> int:
+async def _verify_node(source: Client | bytes, given: _Options) -> int:
     """Verify a node's live or saved evidence.
 
     Args:
-        asked: a client of the node, or the node's answer to an earlier request.
+        source: a client of the node, or the node's answer to an earlier request.
         given: the options of the command.
     Returns:
         Exit status 0 for approved code, else 1.
     """
-    code = None if given.policy is None else read_node_policy(given.policy)
-    if isinstance(asked, bytes) and given.nonce is None:
+    approved_code = None if given.policy is None else read_node_policy(given.policy)
+    if isinstance(source, bytes) and given.nonce is None:
         raise click.UsageError(
             "missing option --nonce TEXT: the nonce that was sent in the request"
         )
     lines: list[str] = []
     reason = None
-    shown: JsonObject = {}
+    description: JsonObject = {}
     verifier = node_verifier(trust_root=given.trust_root, collateral=_folder(given.collateral))
     try:
-        if isinstance(asked, bytes):
-            attestation = parse_node_attestation(asked, nonce=str(given.nonce))
+        if isinstance(source, bytes):
+            attestation = parse_node_attestation(source, nonce=str(given.nonce))
         else:
-            async with asked:
-                attestation = await ask_node(asked)
+            async with source:
+                attestation = await ask_node(source)
         now = SystemClock.now()
-        seen = await verifier.examine(attestation, now=now)
-        shown = as_json(attestation.statement, seen)
+        evidence = await verifier.examine(attestation, now=now)
+        description = as_json(attestation.statement, evidence)
         lines.append("ok       the quote is genuine, and names this node and nonce")
-        lines += [f"         {line}" for line in in_words(attestation.statement, seen)]
-        if code is None:  # refused below, like code that is not approved
+        lines += [f"         {line}" for line in in_words(attestation.statement, evidence)]
+        if approved_code is None:  # refused below, like code that is not approved
             raise NodeEvidenceRefused(
                 "measurement", "no approved code was specified", hint="add --policy FILE"
             )
-        await verifier.verify(attestation, given.accepted.policy(code), now=now)
+        await verifier.verify(attestation, given.accepted.policy(approved_code), now=now)
         lines.append("ok       verdict: the node runs approved code")
     except NodeEvidenceRefused as refused:
         reason = refused.reason
         lines.append(f"wrong    verdict: refused ({reason}): {refused.detail}")
         lines.append(f"         next: {refused.step}")
-    print_result({"approved": reason is None, "refused": reason} | shown, lines)
+    print_result({"approved": reason is None, "refused": reason} | description, lines)
     return 0 if reason is None else 1
 
 
