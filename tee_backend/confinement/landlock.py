@@ -42,10 +42,10 @@ def restrict_to(paths: Mapping[str, int]) -> None:
     attributes = struct.pack("=Q", handled)
     ruleset = _libc.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0)
     for path, rights in paths.items():
-        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", rights & handled, opened)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = struct.pack("=Qi", rights & handled, descriptor)
         _libc.syscall(_LANDLOCK_ADD, ruleset, _BELOW_PATH, rule, 0)
-        os.close(opened)
+        os.close(descriptor)
     # Only this call is checked. It fails if the ruleset was not made. If a rule was not added, its
     # path stays forbidden, so the process has fewer rights and not more.
     if _libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0):

@@ -82,7 +82,7 @@ class _Range(NamedTuple):
     """Adjacent numbers of calls with one verdict, up to the first number of the next range."""
 
     first: int
-    judge: list[_Instruction]
+    instructions: list[_Instruction]
 
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -130,27 +130,27 @@ def program(allowed: CallList, machine: str) -> bytes:
 
 
 def _ranges(allowed: CallList, machine: str) -> list[_Range]:
-    """Return what becomes of each number, as ranges from 0 on in ascending order.
+    """Return the instructions for all numbers of calls, as ascending ranges from 0 on.
 
     The last range is without end, so the numbers of x32 are unknown calls (RN182).
     """
-    judges = dict[int, list[_Instruction]]()
+    instructions_of = dict[int, list[_Instruction]]()
     for name, verdict in allowed.calls.items():
         number = NUMBERS[name][COLUMNS[machine]]
         if number is not None:
-            judges[number] = _judge(verdict)
+            instructions_of[number] = _instructions_for(verdict)
     starts = {0: _UNKNOWN}
-    for number in sorted(judges):
-        starts[number] = judges[number]
+    for number in sorted(instructions_of):
+        starts[number] = instructions_of[number]
         starts[number + 1] = _UNKNOWN
     ranges = list[_Range]()
-    for first, judge in starts.items():
-        if not ranges or ranges[-1].judge != judge:
-            ranges.append(_Range(first, judge))
+    for start, instructions in starts.items():
+        if not ranges or ranges[-1].instructions != instructions:
+            ranges.append(_Range(start, instructions))
     return ranges
 
 
-def _judge(verdict: Verdict) -> list[_Instruction]:
+def _instructions_for(verdict: Verdict) -> list[_Instruction]:
     """Return the instructions that end the program for one call."""
     match verdict:
         case "allowed":
@@ -178,7 +178,7 @@ def _decide(ranges: list[_Range]) -> list[_Instruction]:
     whose arguments it judges; but to learn that, it tries every number when a filter is installed.
     """
     if len(ranges) == 1:
-        return ranges[0].judge
+        return ranges[0].instructions
     middle = len(ranges) // 2
     low, high = _decide(ranges[:middle]), _decide(ranges[middle:])
     # A jump skips at most 255 instructions; packing a longer one fails.
@@ -209,8 +209,8 @@ def allow_only(allowed: CallList) -> None:
     own_id = struct.pack("=I", os.getpid())
     code = ctypes.create_string_buffer(prepared.replace(placeholder, own_id), len(prepared))
     # The kernel takes the number of instructions and their address.
-    described = struct.pack("@HP", len(prepared) // _PACKED.size, ctypes.addressof(code))
+    filter_program = struct.pack("@HP", len(prepared) // _PACKED.size, ctypes.addressof(code))
     # RN183: a result above 0 is the id of a thread for which it failed.
     number = NUMBERS["seccomp"][COLUMNS[machine]]
-    if _libc.syscall(number, _SET_MODE_FILTER, _ALL_THREADS, described):
+    if _libc.syscall(number, _SET_MODE_FILTER, _ALL_THREADS, filter_program):
         os._exit(UNFILTERED)
