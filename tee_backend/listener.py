@@ -136,7 +136,8 @@ class ConnectionBounds:
         if self.open >= self.most:
             self.count_closed("http.max_connections")
             return False
-        if (client := self._client(peer)) is not None:
+        client = self._client(peer)
+        if client is not None:
             # one client cannot take all connections (H9, RN155)
             if self._by_client[client] >= self.limits.connections_per_client:
                 self.count_closed("http.connections_per_client")
@@ -241,8 +242,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes, and enforce the limits on request headers."""
-        # What was expected before these bytes are parsed.
-        is_body, is_awaited = not self._body.is_eof(), self._is_awaited()
+        # Both are read before these bytes are parsed, because parsing changes them.
+        is_body = not self._body.is_eof()
+        is_awaited = self._is_awaited()
         super().data_received(data)
         if self._request_count > self._received:
             self._count_arrived()
@@ -508,7 +510,7 @@ class _Acceptor:
             for opening in self.connections.values():
                 opening.cancel()
 
-    def _take(self, accepted: socket.socket, peer: str | None) -> None:
+    def _take(self, client_socket: socket.socket, peer: str | None) -> None:
         """Start serving a new connection unless a limit is reached.
 
         If too many connections are idle, or the connection limit is reached, the oldest idle
@@ -516,9 +518,9 @@ class _Acceptor:
         """
         # A counted connection is idle if no request waits for an answer and no answer is unsent.
         idle = [
-            one
-            for one in self.connections
-            if one._is_counted and not (one._due or one.writing_paused)
+            candidate
+            for candidate in self.connections
+            if candidate._is_counted and not (candidate._due or candidate.writing_paused)
         ]
         if idle and (
             len(idle) >= self.bounds.limits.max_idle or self.bounds.open >= self.bounds.most
@@ -526,7 +528,10 @@ class _Acceptor:
             # Connections that never sent a request go first, then the one that has been idle the
             # longest.
             oldest = min(
-                idle, key=lambda one: one._next_keepalive_close_time if one._received else 0.0
+                idle,
+                key=lambda candidate: (
+                    candidate._next_keepalive_close_time if candidate._received else 0.0
+                ),
             )
             oldest.give_back()
             self.connections[oldest].cancel()
@@ -536,27 +541,29 @@ class _Acceptor:
         connection.logger = _QUIET
         connection.ended = self._ended
         if connection.take(peer):
-            self.connections[connection] = asyncio.create_task(self._opened(connection, accepted))
+            self.connections[connection] = asyncio.create_task(
+                self._opened(connection, client_socket)
+            )
         else:
-            accepted.close()
+            client_socket.close()
 
-    async def _opened(self, connection: Connection, accepted: socket.socket) -> None:
+    async def _opened(self, connection: Connection, client_socket: socket.socket) -> None:
         """Start serving an accepted connection."""
         # a handshake may never end (RN156)
-        within_s = None if self.tls is None else self.bounds.limits.head_s
+        handshake_s = None if self.tls is None else self.bounds.limits.head_s
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection, accepted, ssl=self.tls, ssl_handshake_timeout=within_s
+                lambda: connection, client_socket, ssl=self.tls, ssl_handshake_timeout=handshake_s
             )
             # With a limit of one byte, writing is paused until the kernel has taken the answer, so
             # that hardly a byte waits in a buffer that no limit covers (RN158). Not 0: asyncio's
             # TLS would then pause at an empty buffer, and never resume.
             transport.set_write_buffer_limits(high=1)
-        except OSError as failed:  # the client has disconnected, or its handshake failed
-            accepted.close()
+        except OSError as error:  # the client has disconnected, or its handshake failed
+            client_socket.close()
             # The traceback's frames refer to this exception and to 300 KiB of TLS state. Without
             # this line, that memory would be freed only by the garbage collector.
-            failed.__traceback__ = None
+            error.__traceback__ = None
         finally:
             if connection.transport is None:
                 self._ended(connection)
