@@ -114,17 +114,17 @@ def parse_request(message: bytes, *, hosts: Set[str] | None, any_port: bool) -> 
         method, url, *texts = [part.decode("ascii") for part in parts[:-1]]
     except ValueError as exc:  # UnicodeDecodeError too
         raise RequestRefused("request-invalid") from exc
-    found = None
+    url_match = None
     if len(url) <= MAX_URL_CHARS:
-        found = _URL.fullmatch(url)
-    if method not in _METHODS or found is None or len(texts) % 2:
+        url_match = _URL.fullmatch(url)
+    if method not in _METHODS or url_match is None or len(texts) % 2:
         raise RequestRefused("request-invalid")
     headers = tuple(zip(texts[::2], texts[1::2], strict=True))
     if sum(map(len, texts)) > MAX_HEADER_BYTES:
         raise RequestRefused("request-invalid")
     if not all(_is_header_allowed(name, value) for name, value in headers):
         raise RequestRefused("request-invalid")
-    host, port_text = found[1], found[2]
+    host, port_text = url_match[1], url_match[2]
     port = int(port_text or HTTPS_PORT)
     # a URL has one spelling, without other ports (RN104)
     if (port != HTTPS_PORT and not any_port) or port > 0xFFFF:
@@ -271,7 +271,9 @@ class Outbound:
                 limit=0,
                 ssl=self._tls,
                 # An address has its family, type and protocol first, as a socket takes them.
-                socket_factory=lambda found: _CountedSocket(self.most_arriving_bytes, *found[:3]),
+                socket_factory=lambda address: _CountedSocket(
+                    self.most_arriving_bytes, *address[:3]
+                ),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),  # `response` bounds it
@@ -365,13 +367,13 @@ class CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return the addresses of a name, or raise RequestRefused."""
         try:
-            found = list(dict.fromkeys(await self._resolve(host)))[:_MOST_ADDRESSES]
+            addresses = list(dict.fromkeys(await self._resolve(host)))[:_MOST_ADDRESSES]
         except (OSError, UnicodeError) as unknown:
             raise RequestRefused("name-unknown") from unknown
-        if not found:
+        if not addresses:
             raise RequestRefused("name-unknown")
         # One inward address refuses the name: it is a mistake or an attempt to reach inward.
-        if not all(map(self._is_allowed, found)):
+        if not all(map(self._is_allowed, addresses)):
             raise RequestRefused("address-refused")
         return [
             ResolveResult(
@@ -382,7 +384,7 @@ class CheckedResolver(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for address in found
+            for address in addresses
         ]
 
     async def close(self) -> None:

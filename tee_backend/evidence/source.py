@@ -84,9 +84,9 @@ def checked_quote(quote: bytes, report_data: bytes) -> bytes:
     if len(quote) > MAX_QUOTE_BYTES:
         raise SourceMalformed(f"the quote has more than {MAX_QUOTE_BYTES} bytes")
     try:
-        found = parse_quote(quote).report.report_data
+        quoted_data = parse_quote(quote).report.report_data
     except QuoteRefused as exc:
         raise SourceMalformed(f"the platform returned no TDX quote: {exc.detail}") from exc
-    if found != report_data:  # the node would refuse it with a less clear error (AT27)
+    if quoted_data != report_data:  # the node would refuse it with a less clear error (AT27)
         raise SourceMalformed("the quote does not cover the requested report data")
     return quote
