@@ -204,37 +204,37 @@ async def open_session(services: Services, header: str, body: bytes) -> SessionO
         call = await read_call(
             services, invocation, (network_row_key(network), RELEASE_RECORD_KEY), records_use=False
         )
-        of_network, terms = call.records
-        known_network(of_network)
+        network_row, policy_row = call.records
+        known_network(network_row)  # refuses an unknown network
         # The chain was judged before the challenge counts as used. Only the first attempt records
         # its use: a later one would find the challenge used.
         if is_first:
             await _use_challenge(services, replay_record)
         try:
-            evidence, quote, collateral, relied = await _verified(
-                services, call, terms, decoded, nonce
-            )
+            verified = await _verified(services, call, policy_row, decoded, nonce)
         except AttestationError as error:
             await _record_refusal(services, call, network, error)
             raise
-        value = encode_evidence(evidence)
+        value = encode_evidence(verified.evidence)
         digest = hashlib.sha256(value)
         events = decoded.request.event_log
         log = None if events is None else canonical_bytes(events)
         inputs = EvidenceInputs(
-            evidence_sha256=digest.digest(), nonce=nonce, quote=quote.raw, event_log=log
+            evidence_sha256=digest.digest(), nonce=nonce, quote=verified.quote.raw, event_log=log
         )
         puts = (
             Put(evidence_row_key(invocation.invoker, decoded.receiver_public_key), value),
             evidence_inputs_put(invocation.invoker, decoded.receiver_public_key, inputs),
             # The collateral is stored as a document too, because it may be replaced before a
             # receipt refers to it (RC13).
-            *await missing_documents(services, (collateral.raw,)),
-            *await _expired_evidence_puts(services, evidence),
+            *await missing_documents(services, (verified.collateral.raw,)),
+            *await _expired_evidence_puts(services, verified.evidence),
             call.audit(services, "evidence.accepted", network.text, digest.hexdigest().encode()),
         )
-        commit = Commit(puts=puts, live=call.live, checks=(relied,), replay_record=replay_record)
-        return commit, SessionOpened(evidence.expires_at, digest.hexdigest())
+        commit = Commit(
+            puts=puts, live=call.live, checks=(verified.unchanged,), replay_record=replay_record
+        )
+        return commit, SessionOpened(verified.evidence.expires_at, digest.hexdigest())
 
     return await until_committed(services, attempt)
 
@@ -292,7 +292,9 @@ def _check_binding(invocation: Invocation, decoded: _DecodedRequest) -> tuple[Ne
     """
     network = _only_network(invocation)
     facts = [
-        one for one in invocation.facts if isinstance(one, dict) and one.get("type") == SESSION_FACT
+        fact
+        for fact in invocation.facts
+        if isinstance(fact, dict) and fact.get("type") == SESSION_FACT
     ]
     if network is None or len(facts) != 1 or facts[0].get("bodyHash") != decoded.body_hash:
         raise Refusal(
@@ -337,15 +339,23 @@ async def _use_challenge(services: Services, replay_record: ReplayRecord) -> Non
         )
 
 
-async def _verified(
-    services: Services, call: Call, terms: Record | None, decoded: _DecodedRequest, nonce: bytes
-) -> tuple[Evidence, Quote, Collateral, Check]:
-    """Verify an attestation quote with the stored collateral.
+class _Verified(FrozenStruct):
+    """A verified attestation quote, and the evidence to store for it."""
 
-    Returns:
-        The evidence; the parsed quote; its collateral; and a condition that fails the commit if the
-        stored collateral has changed.
-    """
+    evidence: Evidence
+    quote: Quote
+    collateral: Collateral
+    unchanged: Check  # fails the commit if the stored collateral has changed
+
+
+async def _verified(
+    services: Services,
+    call: Call,
+    policy_row: Record | None,
+    decoded: _DecodedRequest,
+    nonce: bytes,
+) -> _Verified:
+    """Verify an attestation quote with the stored collateral."""
     binding = session_binding(
         nonce,
         services.keyring.node_did,
@@ -353,35 +363,46 @@ async def _verified(
         decoded.request.receiver_mode,
         decoded.receiver_public_key,
     )
-    if terms is None or terms.value is None:
+    if policy_row is None or policy_row.value is None:
         raise RecordDamaged("the store's key-release policy was deleted")
     # The operator's record names the key providers that are accepted (AT29).
-    accepted = in_force(services.config.release, decode_release_record(terms.value)).key_providers
+    accepted = in_force(
+        services.config.release, decode_release_record(policy_row.value)
+    ).key_providers
     bound = bind_quote(
         decoded.quote, binding, event_log=decoded.request.event_log, accepted=accepted
     )
-    collateral, relied, stale_at = await _usable_collateral(services, bound.quote)
+    usable = await _usable_collateral(services, bound.quote)
     now = services.now()
     # The evidence ends when its collateral becomes too old (AT31).
-    ttl_s = min(services.config.release.evidence_s, stale_at - now)
+    ttl_s = min(services.config.release.evidence_s, usable.stale_at - now)
     evidence = await services.quotes.examine(
         bound,
-        collateral,
+        usable.collateral,
         root=services.trust_root,
         now=now,
         ttl_s=ttl_s,
     )
-    return evidence, bound.quote, collateral, relied
+    return _Verified(
+        evidence=evidence,
+        quote=bound.quote,
+        collateral=usable.collateral,
+        unchanged=usable.unchanged,
+    )
 
 
-async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collateral, Check, float]:
+class _UsableCollateral(FrozenStruct):
+    """Stored collateral that is not too old."""
+
+    collateral: Collateral
+    unchanged: Check  # fails the commit if the stored collateral has changed
+    stale_at: float  # when the collateral becomes too old, in epoch seconds
+
+
+async def _usable_collateral(services: Services, quote: Quote) -> _UsableCollateral:
     """Return the stored collateral for an attestation quote.
 
     Nothing is fetched while the caller waits.
-
-    Returns:
-        The collateral; a condition that fails the commit if the stored collateral has changed; and
-        the time at which the collateral becomes too old, in epoch seconds.
 
     Raises:
         Refusal: `collateral-missing`, no collateral is stored for the platform; if the node fetches
@@ -411,7 +432,11 @@ async def _usable_collateral(services: Services, quote: Quote) -> tuple[Collater
     stored = [parse_collateral(raw) for _, raw in await collateral_documents(services.store)]
     collateral = with_newest_lists(collateral, stored, quote, services.trust_root)
     issued_at = min(collateral.tcb_info.window.starts_at, collateral.qe_identity.window.starts_at)
-    return collateral, Check(key, row.stamp), issued_at + max_age_s
+    return _UsableCollateral(
+        collateral=collateral,
+        unchanged=Check(key, row.stamp),
+        stale_at=issued_at + max_age_s,
+    )
 
 
 async def _expired_evidence_puts(services: Services, fresh: Evidence) -> list[Put]:
