@@ -69,13 +69,15 @@ def listed_of(
     revoked, ancestor = verdict.revoked, verdict.ancestor
     resources = []
     # Parsed capabilities are sorted by resource, so those on one resource are neighbours (T7).
-    for resource, group in groupby(delegation.capabilities, key=lambda row: row.resource):
-        rows = tuple(group)
+    for resource, group in groupby(
+        delegation.capabilities, key=lambda capability: capability.resource
+    ):
+        capabilities = tuple(group)
         resources.append(
             ListedResource(
                 resource=resource.text,
-                actions=tuple([row.ability for row in rows]),
-                caveats=tuple([row.caveats for row in rows]),
+                actions=tuple([capability.ability for capability in capabilities]),
+                caveats=tuple([capability.caveats for capability in capabilities]),
             )
         )
     return Listed(

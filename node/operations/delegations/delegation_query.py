@@ -391,11 +391,11 @@ async def _list_entries(
     The order of the delegations is kept. An entry is None if the account may not see the
     delegation, or the filters do not match.
     """
-    found = await services.delegations.by_content(contents)
+    delegations = await services.delegations.by_content(contents)
     # The keys of these two dictionaries are in order and without repetition.
     closures: dict[ContentKey, None] = {}
     other_signers: dict[Principal, None] = {}  # those that are neither the account nor the caller
-    for stored in found:
+    for stored in delegations:
         for member in closure_contents([stored]):
             closures[member] = None
         if stored is not None and stored.delegation.delegator not in view.parties:
@@ -410,7 +410,7 @@ async def _list_entries(
     )
     now = services.now()
     entries: list[Listed | None] = []
-    for stored in found:
+    for stored in delegations:
         if stored is None:
             entries.append(None)
         else:

@@ -137,11 +137,11 @@ async def read_capabilities(
 
     If the token names one delegation, the result is only that delegation and its ancestors.
     """
-    asked = asked_of(invocation.facts)
-    if isinstance(asked, Chain):
+    selection = asked_of(invocation.facts)
+    if isinstance(selection, Chain):
         call = await read_call(services, invocation)
         call.require_hosted()
-        return await _chain(services, space, asked, bounds)
+        return await _chain(services, space, selection, bounds)
     newest = space_grants_range(space, limit=bounds.page_rows)
     call = await read_call(services, invocation, (), (newest,))
     call.require_hosted()
@@ -153,7 +153,7 @@ async def read_capabilities(
         contents = unexpired_of(page, now=services.now())
         for start in range(0, len(contents), _STEP):
             step = contents[start : start + _STEP]
-            for delegation in await _matching(services, step, asked, identity):
+            for delegation in await _matching(services, step, selection, identity):
                 if grants.is_full:
                     return Entries(grants.by_cid, truncated=True)
                 grants.add(delegation)

@@ -164,10 +164,10 @@ async def make_space(
 
     async def attempt(is_first: bool) -> tuple[Commit, SpaceEntry]:
         now = services.now()
-        wanted = hosting_by_put(space, owner, services.hosting, client=client, now=now)
-        call = await read_call(services, invocation, wanted.keys(), records_use=is_first)
+        hosting = hosting_by_put(space, owner, services.hosting, client=client, now=now)
+        call = await read_call(services, invocation, hosting.keys(), records_use=is_first)
         call.require_hosted()
-        plan = plan_hosting(wanted, call.records, now=now)
+        plan = plan_hosting(hosting, call.records, now=now)
         if not plan.new:
             raise Refusal("space-exists" if plan.activated else "space-not-made")
         commit = Commit(
