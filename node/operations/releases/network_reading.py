@@ -35,8 +35,11 @@ def admitted_for_network(
         only_for=services.keyring.node_did,
     )
     network = parse_path_id(path_id)
-    asked = [(one.ability, network_of(one.resource)) for one in invocation.capabilities]
-    if asked != [(ability, network)]:
+    granted = [
+        (capability.ability, network_of(capability.resource))
+        for capability in invocation.capabilities
+    ]
+    if granted != [(ability, network)]:
         raise Refusal(
             "session-not-bound",
             hint=f"sign a token whose only capability is {ability} on the network in the URL",

@@ -74,26 +74,26 @@ async def change_in_person(
         call = await read_call(
             services, invocation, (network_row_key(network), WITHDRAWALS_KEY), records_use=is_first
         )
-        row, listed = call.records
-        record = known_network(row)
-        if listed is None or listed.value is None:
+        network_row, withdrawals_row = call.records
+        record = known_network(network_row)
+        if withdrawals_row is None or withdrawals_row.value is None:
             raise RecordDamaged("the store has no list of withdrawals of trust")
         authority = await decide_owner_authority(services, call, record.owner)
         # The delegations that make the caller the owner in person; they have to stay live.
         relied_on = authority.in_person
         # The owner or the operator may have withdrawn trust in the caller (RC31).
-        withdrawals = (record.withdrawals, decode_withdrawals(listed.value))
-        is_withdrawn = any(one.names_any((invocation.invoker,)) for one in withdrawals)
+        withdrawals = (record.withdrawals, decode_withdrawals(withdrawals_row.value))
+        is_withdrawn = any(part.names_any((invocation.invoker,)) for part in withdrawals)
         if relied_on is None or is_withdrawn:
             raise Refusal("policy-not-in-person", hint=in_person)
-        assert row is not None  # known_network raises otherwise
+        assert network_row is not None  # known_network raises otherwise
         commit = Commit(
             puts=(
-                network_put(network, encode_network(make(record)), expect=row.stamp),
+                network_put(network, encode_network(make(record)), expect=network_row.stamp),
                 call.audit(services, action, network.text, detail),
             ),
             live=tuple(dict.fromkeys((*call.live, *marker_keys(relied_on)))),  # each key once
-            checks=(Check(WITHDRAWALS_KEY, listed.stamp),),
+            checks=(Check(WITHDRAWALS_KEY, withdrawals_row.stamp),),
             replay_record=call.replay_record,
             reserve=record.owner,  # a full store still accepts policies and withdrawals (ST17)
         )

@@ -59,14 +59,14 @@ async def missing_documents(
     uses = await _stored_values(
         services, {digest: document_use_row_key(digest, now=now) for digest in digests}
     )
-    unnoted = [digest for digest in digests if digest not in uses]
-    found = await _stored_values(
-        services, {digest: document_key(digest) for digest in unnoted if digest not in whole}
+    unrecorded = [digest for digest in digests if digest not in uses]
+    stored = await _stored_values(
+        services, {digest: document_key(digest) for digest in unrecorded if digest not in whole}
     )
-    found |= whole
+    available = stored | whole
     puts: list[Put] = []
-    for digest in unnoted:
-        document = found.get(digest)
+    for digest in unrecorded:
+        document = available.get(digest)
         if document is not None:  # None if a document of `kept` is no longer stored
             puts += cited_document_puts(document, now=now)
     return tuple(puts)
