@@ -62,7 +62,7 @@ class SignedUrlRequest(msgspec.Struct, rename="camel"):
 
 
 async def mint(
-    services: Services, invocation: Invocation, asked: SignedUrlRequest
+    services: Services, invocation: Invocation, request: SignedUrlRequest
 ) -> tuple[str, float]:
     """Create a signed URL for a value.
 
@@ -71,7 +71,7 @@ async def mint(
 
     Args:
         invocation: verified; its lifetime is checked.
-        asked: untrusted.
+        request: untrusted.
 
     Returns:
         The ticket in base64url, and its expiry in epoch seconds.
@@ -86,10 +86,10 @@ async def mint(
     """
     # The request is checked only after the token, so that a caller without authority learns nothing
     # (5.10). Until then, an invalid space id is a value of None, for which no row is read.
-    value = _requested_value(asked)
+    value = _requested_value(request)
     keys: tuple[bytes, ...] = ()
     if value is not None:
-        keys = (head_key(value.space, asked.path),)
+        keys = (head_key(value.space, request.path),)
     is_covered = value is not None and _covers(invocation, value)
 
     async def attempt(is_first: bool) -> tuple[Commit, tuple[str, float]]:
@@ -98,18 +98,18 @@ async def mint(
         records_use = is_first and is_covered
         call = await read_call(services, invocation, keys, records_use=records_use)
         call.require_hosted()
-        _check_no_max_uses(asked)
+        _check_no_max_uses(request)
         if value is None:
             raise Refusal("bad-option", "Invalid space ID")
         # With a URL, the value could be read without the key of the machine token (MT3).
-        cites_machine_token = any(is_machine_token(one.delegation) for one in call.cited)
+        cites_machine_token = any(is_machine_token(stored.delegation) for stored in call.cited)
         if not is_covered or cites_machine_token:
             raise Refusal("scope-refused")
         (key,) = keys
         (row,) = call.records
-        digest = _requested_digest(asked) or bytes.fromhex(_current(row, key).etag)
+        digest = _requested_digest(request) or bytes.fromhex(_current(row, key).etag)
         now = services.now()
-        expires_at = _expiry_of(call, asked, now)
+        expires_at = _expiry_of(call, request, now)
         if expires_at <= now:
             raise Refusal("ticket-refused", "signed URL expired immediately")
         ticket = new_ticket(expires_at, services.entropy)
@@ -123,18 +123,18 @@ async def mint(
     return await until_committed(services, attempt)
 
 
-def _requested_value(asked: SignedUrlRequest) -> SpaceResource | None:
+def _requested_value(request: SignedUrlRequest) -> SpaceResource | None:
     """Return the value that a request names, or None if its space id is invalid."""
     try:
-        space = parse_space_id(asked.space)
+        space = parse_space_id(request.space)
     except InvalidIdentifier:
         return None
-    return SpaceResource(space, "kv", path=asked.path)
+    return SpaceResource(space, "kv", path=request.path)
 
 
-def _check_no_max_uses(asked: SignedUrlRequest) -> None:
+def _check_no_max_uses(request: SignedUrlRequest) -> None:
     """Refuse a request that limits how often the URL may be used, which is not supported."""
-    if asked.max_uses is not None or asked.snake_uses is not None:
+    if request.max_uses is not None or request.snake_uses is not None:
         raise Refusal("bad-option", "maxUses is not supported for signed KV URLs yet")
 
 
@@ -183,14 +183,14 @@ def _admits(caveats: Caveats, value: SpaceResource) -> bool:
     return True
 
 
-def _requested_digest(asked: SignedUrlRequest) -> bytes | None:
+def _requested_digest(request: SignedUrlRequest) -> bytes | None:
     """Parse the digest of the requested version of a value.
 
     Return None if no version is requested. The text is hexadecimal, with or without `blake3-` and
     quotes.
     """
     found: set[bytes] = set()
-    for text in (asked.content_hash, asked.snake_hash, asked.etag):
+    for text in (request.content_hash, request.snake_hash, request.etag):
         if text is None:
             continue
         is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
