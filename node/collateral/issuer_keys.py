@@ -103,14 +103,16 @@ class IssuerKeys:
                 asyncio.timeout(TIMEOUT_S),
                 aiohttp.ClientSession(connector=connector) as session,
             ):
-                found = await bounded_get(
+                response = await bounded_get(
                     session, f"{trust.issuer.rstrip('/')}/.well-known/openid-configuration", {}
                 )
-                answer = parse_json(found.body, max_bytes=MAX_BODY_BYTES)
-                keys_at = str(answer.get("jwks_uri"))
-                if answer.get("issuer") != trust.issuer or not keys_at.startswith("https://"):
+                configuration = parse_json(response.body, max_bytes=MAX_BODY_BYTES)
+                keys_url = str(configuration.get("jwks_uri"))
+                if configuration.get("issuer") != trust.issuer or not keys_url.startswith(
+                    "https://"
+                ):
                     raise MalformedToken("the issuer's configuration is for another issuer")
-                return _key_set((await bounded_get(session, keys_at, {})).body)
+                return _key_set((await bounded_get(session, keys_url, {})).body)
         except (
             CollateralUnusable,
             CapabilityError,
@@ -141,8 +143,8 @@ def _key_set(document: bytes) -> tuple[jwt.PyJWK, ...]:
         keys: Any = parse_json(document, max_bytes=MAX_BODY_BYTES).get("keys")
         if len(keys) > _MOST_KEYS:
             raise ValueError
-        # A private RSA key can take minutes to check.
-        return tuple(jwt.PyJWKSet([one for one in keys if "d" not in one]).keys)
+        # Private keys have a `d`. To check a private RSA key can take minutes.
+        return tuple(jwt.PyJWKSet([key for key in keys if "d" not in key]).keys)
     except (
         CapabilityError,
         jwt.PyJWTError,

@@ -180,19 +180,19 @@ async def sweep_delegations(services: Services, *, limit: int = BATCH) -> int:
     Damaged records are logged and left in place.
     """
     now = services.now()
-    done = 0
-    for due, row in await rows_until(
+    removed = 0
+    for row_key, expiry_row in await rows_until(
         services.store, EXPIRY_PREFIX, removal_cutoff(now), limit=limit
     ):
-        record = await read_row(services.store, delegation_key(ContentKey(row.value or b"")))
+        record = await read_row(services.store, delegation_key(ContentKey(expiry_row.value or b"")))
         try:
             stored = decode_delegation(record)
         except RecordDamaged:
-            log_warning("sweep-record-damaged", row=due.hex())
+            log_warning("sweep-record-damaged", row=row_key.hex())
             continue
-        await services.store.commit(plan_removal(due, stored, record, now=now))
-        done += 1
-    return done
+        await services.store.commit(plan_removal(row_key, stored, record, now=now))
+        removed += 1
+    return removed
 
 
 TURN_S = 30.0
