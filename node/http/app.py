@@ -95,29 +95,29 @@ def fixed_paths(app: web.Application, otherwise: _Server) -> _Server:
     placeholder, or the path does not have the method. A request with an `Expect` header is left to
     `otherwise`, too, which meets the expectation.
     """
-    found_by_key = {
+    route_by_key = {
         (route.method, route.resource.canonical): (_match_of(app, route), route.handler)
         for route in app.router.routes()
         if route.resource is not None
     }
     # The route at the end of the table, which refuses every method and path.
-    fallback = found_by_key.get(("*", "/{path}"))
+    fallback = route_by_key.get(("*", "/{path}"))
     fixed = {
-        (method, path): found for (method, path), found in found_by_key.items() if "{" not in path
+        (method, path): route for (method, path), route in route_by_key.items() if "{" not in path
     }
 
     def answer(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         # `raw_path` is the whole target with its query, so a request with a query is not found.
-        found = fixed.get((request.method, request.raw_path))
-        if found is None and not request.rel_url.raw_path.startswith("/"):
+        route = fixed.get((request.method, request.raw_path))
+        if route is None and not request.rel_url.raw_path.startswith("/"):
             # The target is `*` or an authority. The router cannot resolve such targets.
-            found = fallback
-        if found is None or "Expect" in request.headers:
+            route = fallback
+        if route is None or "Expect" in request.headers:
             return otherwise(request)
         assert isinstance(request, web.Request)  # the application's factory makes them
         # The router would have set a match, too. This one has no parameters, so that it contains
         # nothing of a single request, and all requests for the route share it.
-        request._match_info, handler = found
+        request._match_info, handler = route
         return handler(request)
 
     return answer
