@@ -121,18 +121,19 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
         )
     passphrase = _read_passphrase(passphrase_file, twice=True) if with_secret else None
     handle_signals_like_ctrl_c()  # a signal then removes the unfinished file
-    taken = asyncio.run(_back_up(config, file, passphrase))
+    summary = asyncio.run(_back_up(config, file, passphrase))
     if shared().as_json:
         print_json(
-            {"file": str(file), **to_builtins(taken), "markedAt": time_text(taken.marked_at)}
+            {"file": str(file), **to_builtins(summary), "markedAt": time_text(summary.marked_at)}
         )
     print_lines(
-        *[f"left out: {name}: missing or damaged in the store" for name in taken.left_out], err=True
+        *[f"left out: {name}: missing or damaged in the store" for name in summary.left_out],
+        err=True,
     )
     tell(
-        f"{file}: {taken.size_bytes:,} bytes in total; number of large values:"
-        f" {taken.bodies:,}; databases: {taken.databases:,}; digest: {taken.digest}",
-        f"the backup contains every write acknowledged before {time_text(taken.marked_at)}",
+        f"{file}: {summary.size_bytes:,} bytes in total; number of large values:"
+        f" {summary.bodies:,}; databases: {summary.databases:,}; digest: {summary.digest}",
+        f"the backup contains every write acknowledged before {time_text(summary.marked_at)}",
         (
             "the backup contains the root secret, encrypted with the passphrase"
             if with_secret
@@ -141,7 +142,7 @@ def backup(config: Config, file: Path, with_secret: bool, passphrase_file: Path 
         "the backup contains the settings, without secrets, in the file settings.toml",
         f"next: sealspace admin restore {file} --data DIR",
     )
-    return FAILED if taken.left_out else 0
+    return FAILED if summary.left_out else 0
 
 
 async def _back_up(config: Config, file: Path, passphrase: str | None) -> BackupSummary:
@@ -466,7 +467,10 @@ def check(config: Config, opens: bool) -> int:
         print_json(checked)
     else:
         print_lines(
-            *[f"damage: {found.what} {found.name}: {found.text}" for found in checked.findings]
+            *[
+                f"damage: {finding.what} {finding.name}: {finding.text}"
+                for finding in checked.findings
+            ]
         )
     tell(
         f"rows: {checked.rows:,}; large values: {checked.bodies:,} ({checked.body_bytes:,} bytes);"

@@ -96,16 +96,16 @@ def doctor(config_file: Path | None, store__data: str | None) -> int:
     its node are checked if neither --config nor --data is given; otherwise, add --home or --node to
     check the login and its node too. Nothing is changed.
     """
-    found = []
+    diagnoses = []
     for diagnosis in _diagnoses(config_file, store__data):
-        found.append(diagnosis)
+        diagnoses.append(diagnosis)
         if not shared().as_json:
             print_lines(f"{diagnosis.severity:<8} {diagnosis.name}: {diagnosis.text}")
             if diagnosis.next_step:
                 print_lines(f"         next: {diagnosis.next_step}")
     if shared().as_json:
-        print_json(found)
-    return 1 if any(one.severity == "wrong" for one in found) else 0
+        print_json(diagnoses)
+    return 1 if any(diagnosis.severity == "wrong" for diagnosis in diagnoses) else 0
 
 
 def _diagnoses(config_file: Path | None, data: str | None) -> Iterator[Diagnosis]:
