@@ -15,6 +15,7 @@ from urllib.parse import quote
 import pytest
 import pytest_asyncio
 import yarl
+from patience import PATIENCE_S
 from runner_stage import ECHO, RunnerStage, runner_stage
 
 from capabilities.signatures import Ed25519Signer
@@ -139,7 +140,7 @@ async def test_what_a_crash_leaves(stage: RunnerStage, tmp_path: Path) -> None:
         loops = [(await runner.api("loop", key, sent))[1]["call_id"]]
         now = asyncio.create_task(runner.api("loop", key))  # and one that waits for its answer
         waiting = [(await runner.api("echo", key, sent))[1]["call_id"] for _ in range(3)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (await runner.account())["reserved"] < 5000:
                 await asyncio.sleep(0)
         (tmp_path / "crashed").mkdir(mode=0o700)
@@ -188,7 +189,7 @@ async def test_a_key_that_is_revoked_while_its_call_waits(
         assert (await runner.signed("DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke"))[0] == 200
     async with AsyncExitStack() as stack:
         runner = await stage.another(stack, tmp_path / "runner", price=PRICE)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (said := await runner.signed("GET", f"/calls/{job}", f"calls/{job}"))[1][
                 "status"
             ] == "pending":

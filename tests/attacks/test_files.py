@@ -3,7 +3,6 @@ node."""
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from engines import store_arguments
+from held_ports import held_ports
 from patience import PATIENCE_S
 from running_node import COMMAND
 from tests_support import REPOSITORY
@@ -102,10 +102,7 @@ def _started(folder: Path, port: int, stderr: int | None) -> subprocess.Popen[by
 @pytest.mark.parametrize("nobody", ["full", "broken", "closed"])
 def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> None:
     """A node serves with standard error full, broken or closed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    with ExitStack() as opened:
+    with held_ports(1) as (port,), ExitStack() as opened:
         stderr: int | None = None
         if nobody == "full":
             stderr = opened.enter_context(Path("/dev/full").open("wb")).fileno()
@@ -122,7 +119,7 @@ def test_a_node_whose_words_nobody_takes_serves(tmp_path: Path, nobody: str) -> 
             assert _ready(port)
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE_S)
     assert process.returncode == 0
 
 

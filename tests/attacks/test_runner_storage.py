@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -17,6 +16,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from guest_programs import guest
+from held_ports import held_ports
 from patience import PATIENCE_S
 from runner_stage import RunnerStage, runner_stage
 from running_node import COMMAND
@@ -270,16 +270,20 @@ async def test_runs_with_storage_share_no_process(stage: RunnerStage) -> None:
     assert [(child, child.runs) for child in used] == before
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port for a runner that is started twice."""
+    with held_ports(1) as (one,):
+        yield one
+
+
 async def test_a_runner_that_is_killed_between_two_writes(
-    stage: RunnerStage, tmp_path: Path
+    stage: RunnerStage, tmp_path: Path, port: int
 ) -> None:
     """RN206: after a crash, a run's written values remain and its receipt says `unknown`."""
     pytest.importorskip("re2", reason="google-re2 is not installed: no runner starts")
     await stage.publish("killed", distinct("killed"), target=P2)
     assert main(["backend", "simulate", str(tmp_path / "tee"), "-q"]) == 0
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
     url = f"http://127.0.0.1:{port}"
     options = f"--data runner --key file --port {port} --simulate tee --node {stage.node.url}"
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
+from held_ports import held_ports
 from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import running_node, until
@@ -107,22 +108,18 @@ class Front:
         return ran.stdout.splitlines()
 
 
-def _free_ports(count: int) -> list[int]:
-    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in opened]
-    for one in opened:
-        one.close()
-    return ports
-
-
 @contextmanager
 def _caddy(folder: Path, node: str) -> Iterator[Front]:
     """Run Caddy with the Caddyfile, only on loopback."""
+    with held_ports(3) as ports:
+        yield from _running(folder, node, *ports)
+
+
+def _running(folder: Path, node: str, http: int, https: int, health: int) -> Iterator[Front]:
     text = (DEPLOY / "Caddyfile").read_text("utf-8")
     assert text.count("\tadmin off\n") == 1
     file = folder / "Caddyfile"
     file.write_text(text.replace("\tadmin off\n", "\tadmin off\n\tdefault_bind 127.0.0.1\n"))
-    http, https, health = _free_ports(3)
     variables = {
         **{name: value for name, value in os.environ.items() if name == "PATH"},
         "XDG_DATA_HOME": str(folder / "share"),

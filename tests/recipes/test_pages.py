@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from forked_programs import forked_programs
+from iexec_client import IEXEC_ABSENT, IexecPrograms, iexec_programs, is_installed
 from page_blocks import Block, PageError, blocks_of
 from page_shell import run_page
 from running_node import RunningNode
@@ -27,7 +28,6 @@ RUN = [name for name, blocks in BLOCKS.items() if any(block.kind != "left out" f
 # A page that begins with one of these has a node of its own; the others suppose that of the
 # tutorial.
 OWN_NODE = ("sealspace serve ", "sealspace dev")
-IEXEC = REPOSITORY / ".cache" / "iexec" / "node_modules" / ".bin" / "iexec"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return stand-ins for programs that pages run only for a moment."""
     with forked_programs(tmp_path_factory.mktemp("programs")) as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def iexec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IexecPrograms]:
+    """Return iExec's client."""
+    with iexec_programs(tmp_path_factory.mktemp("iexec")) as loaded:
+        yield loaded
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +85,10 @@ def test_every_block_does_what_it_says(
     if any("runner serve" in block.text for block in BLOCKS[name]):
         pytest.importorskip("re2", reason="google-re2 is not installed: no runner starts")
     if name == "docs/how-to/iexec.md":
-        if not IEXEC.exists() or shutil.which("node") is None:
-            pytest.skip("iExec's client is not installed: make iexec-client")
-        # As `iexec NOUN` does, which first loads the client for itself.
-        (tmp_path / "iexec").write_text(
-            f'#!/bin/sh\nnoun=$1; shift; exec node {IEXEC.resolve().parent}/iexec-$noun.js "$@"\n'
-        )
-        (tmp_path / "iexec").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{tmp_path}")
+        if not is_installed():
+            pytest.skip(IEXEC_ABSENT)
+        iexec: IexecPrograms = request.getfixturevalue("iexec")
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{iexec.folder}")
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "ENV").symlink_to(sys.prefix)  # as the README's installation leaves it

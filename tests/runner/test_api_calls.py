@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from patience import PATIENCE_S
 from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -450,7 +451,7 @@ async def test_asynchronous_calls_of_who_signs(stage: RunnerStage) -> None:
     status, answer = await stage.call("echo", session=session, **later)
     assert (status, answer["status"]) == (200, "pending")
     job = answer["job"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (said := await stage.signed("GET", f"/calls/{job}", f"calls/{job}"))[1][
             "status"
         ] == "pending":

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from guest_programs import children
 from https_service import Service, https_service
+from patience import PATIENCE_S
 from runner_stage import RunnerStage, runner_stage
 from task_parties import VALUES, Party, party
 from task_programs import ResultKey, reporting
@@ -501,7 +502,7 @@ async def test_a_grant_that_is_revoked_before_the_run(
     status, made = await requester.make(app, secrets={"5": "my-key"})
     assert status == 200 and made["state"] == "UNSET"
     await requester.client.delegations.revoke_by_wallet(own, requester.wallet)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not (running := children(kind="_task_child")):
             await asyncio.sleep(0)  # a guest sends no event
     os.kill(running[0], signal.SIGKILL)  # the first task ends
@@ -518,7 +519,7 @@ async def test_progress(stage: RunnerStage, requester: Party) -> None:
     await requester.grant(version, RESULT)
     _, made = await requester.make(app, resourceLimits={"maxExecutionSeconds": 1})
     seen = set()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             path = f"/tasks/{made['job']}"
             task = json.loads((await requester.ask("GET", path, f"calls/{made['job']}"))[1])
@@ -562,7 +563,7 @@ async def test_a_runner_that_ends_during_a_task(
         done = await own.done(app)
         _, sealed = await own.result(done["job"])
         _, made = await own.make(slow_app)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (
                 json.loads(
                     (await own.ask("GET", f"/tasks/{made['job']}", f"calls/{made['job']}"))[1]

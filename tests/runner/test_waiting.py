@@ -15,7 +15,7 @@ import pytest_asyncio
 import wasmtime
 from aiohttp import web
 from guest_programs import Guest, code, guest, run_request
-from patience import until
+from patience import PATIENCE_S, until
 from relay import Relay, relay_before
 from runner_stage import ECHO, TRAP, RunnerStage, runner_stage
 
@@ -266,7 +266,7 @@ async def test_a_waiting_call_survives_a_restart(
             key = await runner.key("echo")
             job = await started(Far(runner, away), "echo", key)
             await until(lambda: away.reads["echo"] > 0)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while (await waiting_jobs(runner)) != 1:
                     pass
         away.status = {}
@@ -296,7 +296,7 @@ async def test_a_key_that_is_revoked_while_its_call_waits(
     nonce = key.rsplit(":", 2)[1]
     await far.stage.signed("DELETE", f"/keys/{nonce}", f"keys/{nonce}/revoke")
     session = await far.stage.calling_session()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             _, said = await far.stage.signed("GET", f"/calls/{job}", f"calls/{job}", session)
             if said["status"] != "pending":

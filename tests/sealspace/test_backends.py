@@ -628,7 +628,7 @@ class _Slow:
     def quote(self, report_data: bytes) -> Quoted:
         self.at_once += 1
         self.most = max(self.most, self.at_once)
-        self.gate.wait(20)
+        self.gate.wait(PATIENCE_S)
         self.at_once -= 1
         return self.domain.quote(report_data)
 

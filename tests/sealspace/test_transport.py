@@ -2,12 +2,12 @@
 
 import asyncio
 import gzip
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from held_ports import held_ports
 
 from sealspace.errors import InvalidInput, NodeTimeout, NodeUnreachable, NotFound, ResponseTooLarge
 from sealspace.wire.transport import Request, Transport, TransportSettings, path_segment
@@ -134,12 +134,10 @@ async def test_a_node_that_does_not_answer_times_out() -> None:
 
 async def test_nobody_listens() -> None:
     """A refused connection raises an error of its own."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    async with Transport(f"http://127.0.0.1:{port}", settings=SETTINGS) as transport:
-        with pytest.raises(NodeUnreachable) as refusal:
-            await transport.exchange(Request("GET", "/info"))
+    with held_ports(1) as (port,):
+        async with Transport(f"http://127.0.0.1:{port}", settings=SETTINGS) as transport:
+            with pytest.raises(NodeUnreachable) as refusal:
+                await transport.exchange(Request("GET", "/info"))
     assert refusal.value.hint
 
 

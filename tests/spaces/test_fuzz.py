@@ -11,6 +11,7 @@ import pytest
 from fuzz_strategies import damaged_bytes, deep_packed, packed_values
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from storekeeper_process import StorekeeperProcess
 from tests_support import fuzzed
 
@@ -157,7 +158,7 @@ def test_fuzz_the_storekeeper(tmp_path: Path) -> None:
     def send(asked: list[bytes], more: bytes) -> None:
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(str(socket_path_for(tmp_path)))
-            line.settimeout(5)
+            line.settimeout(PATIENCE_S)
             with suppress(BrokenPipeError, ConnectionResetError):
                 for payload in asked:
                     line.sendall(len(payload).to_bytes(4, "big") + payload)

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from backend_site import Documents, Domain, Program, owner_of, serving
 from deviating_platform import CollateralOptions
+from held_ports import held_ports
 from msgspec import structs
 from patience import PATIENCE_S
 from relay import Answer, relay_before
@@ -262,16 +263,10 @@ async def _batch(world: World) -> None:
 # --- the way to the node --------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
 @cause(errors.NodeUnreachable)
 async def _unreachable(world: World) -> None:
-    await (await world.elsewhere(f"http://127.0.0.1:{free_port()}")).info()
+    with held_ports(1) as (port,):  # nobody listens there
+        await (await world.elsewhere(f"http://127.0.0.1:{port}")).info()
 
 
 @cause(errors.NodeTimeout)
@@ -486,7 +481,8 @@ async def _full_store(world: World) -> None:
 
 @cause(errors.BackendUnreachable)
 async def _no_backend(world: World) -> None:
-    await world.look(f"http://127.0.0.1:{free_port()}")
+    with held_ports(1) as (port,):
+        await world.look(f"http://127.0.0.1:{port}")
 
 
 @cause(errors.BackendAnswerInvalid)

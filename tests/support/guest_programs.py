@@ -8,13 +8,13 @@ import asyncio
 import hashlib
 import itertools
 import os
-import select
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from live_processes import has_ended, started_by
 from patience import PATIENCE_S
 from tests_support import REPOSITORY
 
@@ -97,12 +97,11 @@ def code(result: RunResult) -> str:
 def children(of: int | None = None, *, kind: str = "_child") -> list[int]:
     """Return the child processes of one kind that run for an executor."""
     found = []
-    for path in Path(f"/proc/{of or os.getpid()}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-                ended = not Path(f"/proc/{child}/cmdline").read_bytes()
-                if not ended and kind in Path(f"/proc/{child}/comm").read_text():
-                    found.append(child)
+    for child in started_by(of or os.getpid()):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            ended = not Path(f"/proc/{child}/cmdline").read_bytes()
+            if not ended and kind in Path(f"/proc/{child}/comm").read_text():
+                found.append(child)
     return found
 
 
@@ -117,7 +116,7 @@ def opened(process: int) -> list[str]:
 
 
 def bounds_of(process: int) -> dict[str, str]:
-    """Return the resource limits of a process by their kernel names."""
+    """Return the resource limits of a process by their kernel names; none if it ends meanwhile."""
     lines = Path(f"/proc/{process}/limits").read_text().splitlines()[1:]
     return {line[:25].strip(): line[25:46].strip() for line in lines}
 
@@ -155,7 +154,7 @@ async def running(
 def cpu_bound_s(process: int) -> int:
     """Return the CPU limit of the last run in a child; 0 without a run, or if the child ended."""
     try:
-        bound = bounds_of(process)["Max cpu time"]
+        bound = bounds_of(process).get("Max cpu time", "unlimited")
     except (FileNotFoundError, ProcessLookupError):
         return 0
     # the runner's own program is allowed a second, and slack
@@ -165,14 +164,4 @@ def cpu_bound_s(process: int) -> int:
 
 def are_gone(processes: Iterable[int], within_s: float = PATIENCE_S) -> bool:
     """Wait until processes have ended; return False on a timeout."""
-    for process in processes:
-        try:
-            watched = os.pidfd_open(process)
-        except ProcessLookupError:
-            continue
-        try:
-            if not select.select([watched], [], [], within_s)[0]:
-                return False
-        finally:
-            os.close(watched)
-    return True
+    return all(has_ended(process, within_s) for process in processes)

@@ -1,5 +1,11 @@
-"""The running processes of this machine."""
+"""The running processes of this machine.
 
+All of it may be called while processes and threads start and end.
+"""
+
+import os
+import select
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,3 +23,36 @@ def processes_that_name(folder: Path) -> list[str]:
             if str(folder) in line:
                 lines.append(line)
     return lines
+
+
+def started_by(process: int) -> list[int]:
+    """Return the child processes of a process, of all its threads; none if it has ended."""
+    found = list[int]()
+    with suppress(FileNotFoundError, ProcessLookupError):  # the process ended meanwhile
+        for task in os.listdir(f"/proc/{process}/task"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended meanwhile
+                listed = Path(f"/proc/{process}/task/{task}/children").read_text()
+                found += map(int, listed.split())
+    return found
+
+
+def has_ended(process: int, within_s: float) -> bool:
+    """Wait until a process has ended; return False on a timeout."""
+    try:
+        watched = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        return is_readable(watched, within_s)
+    finally:
+        os.close(watched)
+
+
+def is_readable(descriptor: int, within_s: float) -> bool:
+    """Wait until a descriptor can be read without waiting; return False on a timeout.
+
+    A process that has many nodes has descriptors above 1,023, which `select()` refuses.
+    """
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    return bool(waiting.poll(within_s * 1000))

@@ -10,9 +10,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from live_processes import started_by
 
 NOBODY = 65534
 OPEN_TO_ALL = ("cmdline", "comm", "stat", "status")
@@ -95,9 +96,7 @@ def processes_of(process: int) -> list[int]:
     """Return a process and all its descendants."""
     found = [process]
     for one in found:
-        for path in Path(f"/proc/{one}/task").glob("*/children"):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-                found += map(int, path.read_text().split())
+        found += started_by(one)
     return found
 
 

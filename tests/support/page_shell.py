@@ -7,18 +7,17 @@ Example:
 """
 
 import os
-import random
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from held_ports import held_ports
 from page_blocks import Block, blocks_of
 from patience import PATIENCE_S
 
@@ -28,8 +27,6 @@ _PORTS = (NODE_PORT, 8001, 8080, 8081, 5000, 9464)
 _MARK = "--- block {} ---"
 _LIMIT_S = 3 * PATIENCE_S
 _INSTALLED = str(Path(sys.executable).parent)
-# Never given to a client's connection by the kernel, whose own range is higher.
-_PORT_RANGE = (15000, 30000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,15 @@ def run_page(page: str, folder: Path, *, programs: Path, node_port: int | None =
         programs: first on the path of all but what goes on running.
         node_port: of the node that the page supposes; None: it starts one.
     """
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-    if node_port is not None:
-        ports[NODE_PORT] = node_port
+    with held_ports(len(_PORTS)) as held:
+        ports = dict(zip(_PORTS, held, strict=True))
+        if node_port is not None:
+            ports[NODE_PORT] = node_port
+        return _ended(page, folder, programs, ports)
+
+
+def _ended(page: str, folder: Path, programs: Path, ports: Mapping[int, int]) -> Ended:
+    """Run the blocks of a page with other ports."""
     moved = re.sub(
         rf"\b({'|'.join(map(str, _PORTS))})\b", lambda one: str(ports[int(one[0])]), page
     )
@@ -68,15 +71,6 @@ def run_page(page: str, folder: Path, *, programs: Path, node_port: int | None =
     if status != 0:
         return Ended(f"{blocks[len(parts) - 1].text}\nended with {status}:\n{parts[-1]}", parts)
     return Ended(None, parts)
-
-
-def _free_ports(number: int) -> Iterator[int]:
-    for port in random.SystemRandom().sample(range(*_PORT_RANGE), 200):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            yield port
-            number -= 1
-        if not number:
-            return
 
 
 def _script(beside: Path, at: int, block: Block) -> str:

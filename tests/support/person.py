@@ -10,7 +10,6 @@ Example:
 import fcntl
 import os
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from live_processes import is_readable
 from patience import PATIENCE_S
 
 _WAIT_S = PATIENCE_S
@@ -92,10 +92,7 @@ class Person:
         deadline = time.monotonic() + _WAIT_S
         while (match := re.search(pattern.encode(), self.seen, re.DOTALL)) is None:
             left = deadline - time.monotonic()
-            assert left > 0 and select.select([self.terminal], [], [], left)[0], (
-                pattern,
-                self.seen,
-            )
+            assert left > 0 and is_readable(self.terminal, left), (pattern, self.seen)
             self.seen += os.read(self.terminal, 65536)
         self.seen = self.seen[match.end() :]
         return match
@@ -105,9 +102,9 @@ class Person:
         deadline = time.monotonic() + _WAIT_S
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.seen
-            if select.select([self.terminal], [], [], 0.02)[0]:
+            if is_readable(self.terminal, 0.02):
                 self.seen += os.read(self.terminal, 65536)
-        while select.select([self.terminal], [], [], 0)[0]:
+        while is_readable(self.terminal, 0.0):
             self.seen += os.read(self.terminal, 65536)
         return self.process.returncode
 

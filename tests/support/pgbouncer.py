@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from held_ports import held_ports
 from patience import PATIENCE_S
 from postgres_server import unprivileged_user
 
@@ -34,13 +35,15 @@ def needs_pgbouncer() -> pytest.MarkDecorator:
 @contextmanager
 def pgbouncer(url: str, *, pool_mode: str, pool_size: int = 20) -> Iterator[str]:
     """Run a pgbouncer in front of a database, and return the database's address through it."""
+    with held_ports(1) as (port,):
+        yield from _pgbouncer(url, port, pool_mode, pool_size)
+
+
+def _pgbouncer(url: str, port: int, pool_mode: str, pool_size: int) -> Iterator[str]:
     parts = urlsplit(url)
     name, user = parts.path.lstrip("/"), parts.username
     upstream = parse_qs(parts.query)["host"][0]
     folder = Path(tempfile.mkdtemp(prefix="sealspace-pgbouncer-", dir="/tmp"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = folder / "pgbouncer.ini"
     settings.write_text(
         f"[databases]\n{name} = host={upstream} dbname={name} user={user}\n[pgbouncer]\nlisten_addr"

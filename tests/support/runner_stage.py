@@ -26,6 +26,7 @@ from backend_desk import Desk
 from backend_site import LIMITS, Documents, Domain, serving
 from deviating_platform import SimulatedPlatform
 from embedded_node import EmbeddedNode, embedded_node
+from patience import PATIENCE_S
 from trust_settings import MANY_CHALLENGES, trusting_config
 
 from capabilities.clock_and_entropy import Entropy, SystemClock, SystemEntropy
@@ -259,7 +260,7 @@ class RunnerStage:
 
     async def polled(self, job: str, key: str) -> tuple[int, dict[str, Any]]:
         """Poll the answer of an asynchronous call until it is available."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 async with self.http.get(
                     f"{self.url}/calls/{job}", headers={"X-Payment-Key": key}

@@ -11,10 +11,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from live_processes import started_by
 
 from node.processes.keeper_launch import SQL_SOCKET, KeeperLaunch
 from node.processes.launch import own_program
@@ -87,8 +88,8 @@ def sql_children(process: int | None = None) -> list[int]:
     Args:
         process: of the node; this process if it is left out.
     """
-    keepers = [pid for pid in _children_of(process or os.getpid()) if _is_keeper(pid)]
-    return [child for keeper in keepers for child in _children_of(keeper)]
+    keepers = [pid for pid in started_by(process or os.getpid()) if _is_keeper(pid)]
+    return [child for keeper in keepers for child in started_by(keeper)]
 
 
 def busy_sql_children(process: int | None = None) -> list[int]:
@@ -106,16 +107,8 @@ def _cpu_s(process: int) -> float:
         return 0.0
 
 
-def _children_of(process: int) -> list[int]:
-    found = list[int]()
-    for task in Path(f"/proc/{process}/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread that ended meanwhile
-            found += [int(pid) for pid in (task / "children").read_text().split()]
-    return found
-
-
 def _is_keeper(process: int) -> bool:
     try:
         return b"sqlkeeper" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

@@ -86,12 +86,14 @@ class StalledClient:
         pieces = []
         with suppress(ConnectionResetError):
             while True:
-                wants_more = not (self.is_ended or self.is_done)
-                readable, _, _ = select.select(
-                    [self._socket], [self._socket] if wants_more else [], [], _WAIT_S
-                )
+                awaited = select.POLLIN
+                if not (self.is_ended or self.is_done):
+                    awaited |= select.POLLOUT
+                waiting = select.poll()  # `select()` refuses descriptors above 1,023
+                waiting.register(self._socket, awaited)
+                events = dict(waiting.poll(_WAIT_S * 1000)).get(self.fileno(), 0)
                 self.push()
-                if readable:
+                if events & ~select.POLLOUT:
                     if not (piece := self._socket.recv(_PIECE_BYTES)):
                         break
                     pieces.append(piece)

@@ -1,13 +1,13 @@
 """A storekeeper in a separate process, as a node would start it."""
 
 import json
-import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 
+from live_processes import is_readable
 from patience import PATIENCE_S
 
 START_WITHIN_S = PATIENCE_S
@@ -41,8 +41,8 @@ class StorekeeperProcess:
             [sys.executable, "-P", "-c", _MAIN, arguments], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], START_WITHIN_S)
-        assert readable, "the storekeeper did not start in time"
+        is_ready = is_readable(self._process.stdout.fileno(), START_WITHIN_S)
+        assert is_ready, "the storekeeper did not start in time"
         assert self._process.stdout.readline() == "ready\n"
 
     def kill(self) -> None:

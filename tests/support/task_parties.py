@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
 from runner_stage import RunnerStage
 from task_programs import ResultKey
 
@@ -77,7 +78,7 @@ class Party:
 
     async def ended(self, job: str, at: RunnerStage | None = None) -> dict[str, Any]:
         """Return the answer of a task that has ended."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 status, answer = await self.ask("GET", f"/tasks/{job}", f"calls/{job}", at=at)
                 assert status == 200, answer

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from patience import PATIENCE_S
+
 from capabilities.principals import eip55
 from capabilities.signatures import WalletSigner
 
@@ -47,7 +49,9 @@ class WalletTab:
         """Send a request below the token, or at a path that begins with a slash; None leaves a
         header out."""
         assert self.place.hostname is not None
-        connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=60)
+        connection = http.client.HTTPConnection(
+            self.place.hostname, self.place.port, timeout=PATIENCE_S
+        )
         own: dict[str, str | None] = {"Host": self.place.netloc}
         if body is not None:
             own |= {

@@ -501,7 +501,7 @@ async def test_clients_that_ask_and_leave(machine: SimulatedPlatform) -> None:
         def quote(self, report_data: bytes) -> Quoted:
             made.append(report_data)
             started.release()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
             return Quoted(machine.mint_quote(measurements_of("notes"), report_data))
 
     surface = BackendSurface(Slow(), did=SELF.did, manifest=MANIFEST)

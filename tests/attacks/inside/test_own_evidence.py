@@ -299,7 +299,7 @@ def raw_agent(path: Path, answer: bytes) -> Iterator[None]:
                 if not connection.recv(65_536):
                     return  # the end of the test
                 try:
-                    connection.settimeout(5)
+                    connection.settimeout(PATIENCE_S)
                     connection.sendall(answer)
                     connection.shutdown(socket.SHUT_WR)
                     while connection.recv(65_536):

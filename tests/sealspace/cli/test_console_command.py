@@ -16,6 +16,7 @@ import click
 import pytest
 from embedded_node import embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
+from patience import PATIENCE_S
 from wallet_tab import WalletTab
 
 from capabilities.clock_and_entropy import SystemClock
@@ -83,7 +84,7 @@ def run(desk: OwnerDesk, opened: "queue.Queue[str]") -> Run:
         wallet: WalletSigner | None = None,
     ) -> tuple[Ran, WalletTab]:
         command = asyncio.create_task(desk.run("console", *more, typed=answer))
-        address = await asyncio.to_thread(opened.get, timeout=30)
+        address = await asyncio.to_thread(opened.get, timeout=PATIENCE_S)
         begin = f"{_named(desk)}#/link?to="
         assert address.startswith(begin)
         port, token = address.removeprefix(begin).split(".")
@@ -153,7 +154,7 @@ async def test_a_wallet_in_the_browser_signs_on_the_same_page(
     console."""
     wallet = new_wallet()
     login = asyncio.create_task(desk.run("login", desk.node, "--browser"))
-    tab = WalletTab(await asyncio.to_thread(opened.get, timeout=30), wallet)
+    tab = WalletTab(await asyncio.to_thread(opened.get, timeout=PATIENCE_S), wallet)
     await asyncio.to_thread(tab.serve)
     assert (await login).status == 0
     ran, tab = await run(wallet=wallet)

@@ -1,9 +1,8 @@
-"""iExec's own client, unmodified, against a node (X4.2, X4.3). `make iexec-client` installs it."""
+"""iExec's own client, unmodified, against a node (X4.2, X4.3)."""
 
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,22 +12,15 @@ from threading import Thread
 
 import pytest
 from embedded_node import embedded_node
+from iexec_client import INSTALLED, IexecPrograms, iexec_programs, needs_iexec
 from patience import PATIENCE_S
 from sms_owner import SmsOwner, new_owner
-from tests_support import REPOSITORY
 
 from node.config.tree import Config, Http, Sms, Store
 
-PROGRAM = REPOSITORY / ".cache/iexec/node_modules/.bin/iexec"
 HUB = "0x3eca1B216A7DF1C7689aEb259fFB83ADFB894E7f"
 CHAIN = 134
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not PROGRAM.exists() or shutil.which("node") is None,
-        reason="iExec's client is not installed: make iexec-client",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_iexec()]
 
 
 class Chain(ThreadingHTTPServer):
@@ -77,21 +69,28 @@ class IexecClient:
 
     folder: Path
     owner: SmsOwner
+    programs: IexecPrograms
+    has_own_process: bool = False
 
-    async def run(self, noun: str, *arguments: str) -> tuple[int, dict[str, object], str]:
-        """Run a command; return its exit status, its JSON document and all of its output."""
+    def _ran(self, noun: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        if not self.has_own_process:
+            return self.programs.run(noun, *arguments, folder=self.folder)
         # `iexec NOUN` loads the client for 0.7 s of CPU, and then starts this program.
-        program = PROGRAM.resolve().with_name(f"iexec-{noun}.js")
-        ran = await asyncio.to_thread(
-            subprocess.run,
-            ["node", str(program), *arguments, "--raw"],
+        program = INSTALLED.resolve().with_name(f"iexec-{noun}.js")
+        return subprocess.run(
+            ["node", str(program), *arguments],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "NO_UPDATE_NOTIFIER": "1"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
+            check=False,
         )
+
+    async def run(self, *arguments: str) -> tuple[int, dict[str, object], str]:
+        """Run a command; return its exit status, its JSON document and all of its output."""
+        ran = await asyncio.to_thread(self._ran, *arguments, "--raw")
         output = ran.stdout + ran.stderr
         lines = [line for line in output.splitlines() if line.startswith('{"ok"')]
         assert len(lines) == 1, output
@@ -113,8 +112,17 @@ class IexecClient:
         return str(error["message"])
 
 
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IexecPrograms]:
+    """The client, which is loaded once."""
+    with iexec_programs(tmp_path_factory.mktemp("iexec")) as loaded:
+        yield loaded
+
+
 @pytest.fixture
-async def client(tmp_path: Path, chain: Chain) -> AsyncIterator[IexecClient]:
+async def client(
+    tmp_path: Path, chain: Chain, programs: IexecPrograms
+) -> AsyncIterator[IexecClient]:
     """The client of an owner who has enabled the service with public checks."""
     config = Config(
         http=Http(port=0, drain_s=0),
@@ -136,7 +144,7 @@ async def client(tmp_path: Path, chain: Chain) -> AsyncIterator[IexecClient]:
         (folder / "chain.json").write_text(json.dumps(document))
         wallet = {"privateKey": f"0x{owner.key.hex()}", "address": owner.address}
         (folder / "wallet.json").write_text(json.dumps(wallet))
-        yield IexecClient(folder, owner)
+        yield IexecClient(folder, owner, programs)
 
 
 LOCAL = ("--keystoredir", "local")
@@ -158,6 +166,17 @@ async def test_secrets_of_a_requester(client: IexecClient, chain: Chain) -> None
     assert "unexpected status: 409" in await client.fails(*push, "other")
     assert await client.owner.run("sms", "disable") == 0
     assert "unexpected status: 401" in await client.fails(*push, "third")
+
+
+async def test_a_client_in_a_process_of_its_own(client: IexecClient) -> None:
+    """A process of its own ends as the commands of the other tests do."""
+    said = set()
+    for client.has_own_process in (False, True):
+        name = f"own-{client.has_own_process}"
+        push = ("requester", "push-secret", name, *LOCAL, "--secret-value", "s3cr3t")
+        await client.succeeds(*push, isPushed=True, name=name)
+        said.add((await client.fails(*push)).replace(name, "NAME"))
+    assert len(said) == 1 and 'Secret "NAME" already exists for 0x' in said.pop()
 
 
 async def test_secrets_of_applications_and_data_sets(client: IexecClient) -> None:

@@ -1,7 +1,6 @@
 """Tests of the child of `sealspace run`: masked output, signals, exit status and terminals."""
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from live_processes import is_readable
 from patience import PATIENCE_S
 from person import Person
 from running_node import is_alive, until
@@ -59,7 +59,7 @@ def read(stream: int, expected: bytes) -> None:
     """Read exactly these bytes."""
     seen = b""
     while len(seen) < len(expected):
-        assert select.select([stream], [], [], LIMIT_S)[0], seen
+        assert is_readable(stream, LIMIT_S), seen
         piece = os.read(stream, len(expected) - len(seen))
         assert piece, seen
         seen += piece

@@ -105,7 +105,7 @@ def serving(folder: Path, *arguments: str, status: int = 0) -> Iterator[tuple[st
         yield found[1], process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=PATIENCE_S)[1]
     assert (process.returncode, said) == (status, "")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
+from patience import PATIENCE_S
 from wallet_tab import WalletTab
 
 from capabilities.clock_and_entropy import SystemClock
@@ -306,7 +307,7 @@ async def test_hosting_takes_a_second_signature(
         opened = queue.Queue[str]()
         monkeypatch.setattr(webbrowser, "open", opened.put)
         command = asyncio.create_task(desk.run("login", desk.node, "--browser"))
-        tab = WalletTab(await asyncio.to_thread(opened.get, timeout=30), wallet)
+        tab = WalletTab(await asyncio.to_thread(opened.get, timeout=PATIENCE_S), wallet)
         await asyncio.to_thread(tab.serve)
         ran = await command
     assert (ran.status, len(tab.texts)) == (0, 2), ran

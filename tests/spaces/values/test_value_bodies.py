@@ -15,6 +15,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from own_process import in_own_process
+from patience import PATIENCE_S
 from value_bench import LARGE, SPACE, Bench, Write, in_pieces
 
 from spaces.space_errors import (
@@ -166,7 +167,7 @@ async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> 
         await incoming.rename(name)
         end = (await files.open(name, size_bytes=len(HUGE))).close
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    threads.submit(go_on.wait, 10.0)
+    threads.submit(go_on.wait, PATIENCE_S)
     threads.steps = 0
     task = asyncio.create_task(end())
     while not threads.steps:
