@@ -121,6 +121,16 @@ def bounds_of(process: int) -> dict[str, str]:
     return {line[:25].strip(): line[25:46].strip() for line in lines}
 
 
+def confined_children() -> list[int]:
+    """Return the children that can run a guest, without those that have just been forked."""
+    found = []
+    for child in children(kind="_run_child"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            if bounds_of(child).get("Max processes") == "0":
+                found.append(child)
+    return found
+
+
 async def running(
     executor: Executor, given: bytes, *, fresh: bool
 ) -> "tuple[asyncio.Task[str], int]":

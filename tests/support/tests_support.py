@@ -49,6 +49,10 @@ _ORDINARY_SHARE = 1 / 5
 # quadratic reader takes.
 _LONGEST_EXAMPLE = timedelta(seconds=5)
 
+# No test reaches a server whose certificate ends at a root of the system, and to load these roots
+# takes each process that imports aiohttp 50 ms.
+os.environ["SSL_CERT_FILE"] = os.devnull
+
 # Below `nohup`, and as a job of a shell in the background, these are ignored, and then by every
 # process of a test too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from deviating_platform import SimulatedPlatform
+from live_processes import started_by
 from patience import PATIENCE_S
 from runner_stage import ECHO
 from running_node import COMMAND, running_node
@@ -67,12 +68,6 @@ NO_ORIGINS = (
     *("https://a.example:0", "https://a.example:123456", "https://u@a.example", "https://a..b"),
     *("https://a.example\n", "https://b\u00fccher.example", "https://" + "a" * 250),
 )
-
-
-def children_of(pid: int) -> set[int]:
-    """Return the processes that a process started, by any of its threads."""
-    found = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return {int(one) for numbers in found for one in numbers}
 
 
 @contextmanager
@@ -197,7 +192,7 @@ async def test_a_runner_that_is_restarted(tmp_path: Path) -> None:
                 said: Any = answer["receipt"]
                 assert said["statement"]["limits"]["maxMemoryMb"] == 64
                 runners.add(said["statement"]["runner"])
-                children = children_of(pid)
+                children = set(started_by(pid))
                 assert children
                 call, origin = f"{url}/call/{wallet.did}/echo", {"Origin": "http://[::1]:3000"}
                 async with (

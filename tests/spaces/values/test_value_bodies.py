@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -126,9 +127,17 @@ async def test_broken_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path)
     assert left(tmp_path) == []
 
 
+def opened_below(folder: Path) -> list[str]:
+    """Return the open files of a folder; other threads open and close other files meanwhile."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # closed since it was listed
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [name for name in names if name.startswith(f"{folder}/")]
+
+
 async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Path) -> None:
     """A cancelled upload leaves neither a file nor an open descriptor."""
-    descriptors = len(os.listdir("/proc/self/fd"))
     arrived = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:
@@ -150,23 +159,24 @@ async def test_cancelled_upload_leaves_nothing(files: ObjectFolder, tmp_path: Pa
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert left(tmp_path) == []
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert opened_below(tmp_path) == []
 
 
 @pytest.mark.parametrize("what", ["reading", "upload"])
-async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> None:
+async def test_cancelled_end_closes_the_file(
+    files: ObjectFolder, tmp_path: Path, what: str
+) -> None:
     """Cancelling the close of a body leaves no open descriptor, even if all threads are busy."""
     threads, go_on = CountingThreads(1), threading.Event()
     asyncio.get_running_loop().set_default_executor(threads)
     incoming = await files.begin()
     await incoming.append(HUGE)
-    descriptors = len(os.listdir("/proc/self/fd"))
     end = incoming.discard
     if what == "reading":
         name = ObjectName(b"s" * 16, (await incoming.finish())[0], b"g" * 16)
         await incoming.rename(name)
         end = (await files.open(name, size_bytes=len(HUGE))).close
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(opened_below(tmp_path)) == 1
     threads.submit(go_on.wait, PATIENCE_S)
     threads.steps = 0
     task = asyncio.create_task(end())
@@ -177,7 +187,7 @@ async def test_cancelled_end_closes_the_file(files: ObjectFolder, what: str) -> 
         await task
     go_on.set()
     await asyncio.to_thread(lambda: None)
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 1
+    assert opened_below(tmp_path) == []
 
 
 async def test_full_disk(tmp_path: Path) -> None:
