@@ -203,7 +203,7 @@ async def test_strangers_bodies_hold_up_no_key_holder(
 ) -> None:
     """RN251: a long body of a known payer does not wait for those of unknown payers."""
     splitter = stage.runner.executor.bodies
-    strangers = [Payer(Principal(f"did:key:z{number}"), is_known=False) for number in range(8)]
+    strangers = [Payer(Principal(f"did:key:z{number}"), is_known=False) for number in range(4)]
     ended = list[Payer]()
 
     async def separate(payer: Payer, data: bytes) -> None:

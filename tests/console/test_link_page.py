@@ -18,7 +18,7 @@ from loop_thread import LoopThread
 from person import Person
 from playwright.async_api import expect
 from running_node import COMMAND
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from capabilities.cacao import encode_cacao, header_bytes, header_text, restore_cacao
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -42,7 +42,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     home = str(tmp_path / "home")
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(REPOSITORY),
+        **OUR_IMPORTS,
         "TERM": "dumb",
         "SEALSPACE_HOME": home,
     }

@@ -161,16 +161,28 @@ def test_BK10_restored_databases_are_in_their_places(used: Path, tmp_path: Path)
             assert there.execute("SELECT * FROM t").fetchall() == rows
 
 
-@pytest.mark.parametrize("how", ["missing", "cut", "header", "page"])
-async def test_a_damaged_database_is_named(used: Path, tmp_path: Path, how: str) -> None:
+@pytest.fixture(scope="module")
+def used_again(used: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The command `check` names a damaged database, and the node answers 500 for that database only
     (BK9)."""
-    shutil.copytree(used.parent, tmp_path / "node")
-    data = tmp_path / "node" / "data"
-    with served(tmp_path / "node") as caller:
-        await caller.rows("SELECT 1", "one")
-    for leftover in (data / "sql").rglob("*.db-*"):
+    folder = tmp_path_factory.mktemp("again") / "node"
+    shutil.copytree(used.parent, folder)
+
+    async def use() -> None:
+        with served(folder) as caller:
+            await caller.rows("SELECT 1", "one")
+
+    asyncio.run(use())
+    for leftover in (folder / "data" / "sql").rglob("*.db-*"):
         leftover.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "header", "page"])
+async def test_a_damaged_database_is_named(used_again: Path, tmp_path: Path, how: str) -> None:
+    """`check` names it, and the node answers 500 for that database alone (BK9)."""
+    shutil.copytree(used_again, tmp_path / "node")
+    data = tmp_path / "node" / "data"
     place = max(files(data), key=lambda file: named(data, file) == "one")
     whole = place.read_bytes()
     contents = {

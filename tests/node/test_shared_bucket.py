@@ -18,7 +18,7 @@ from patience import PATIENCE_S
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, exchange, key_token, new_key, running_node
 from s3_server import KEY_ID, SECRET_KEY, S3Server, s3_server
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from node.config.loading import load_config
 from node.config.tree import Config, Http, Objects
@@ -83,7 +83,7 @@ class Owner:
 @pytest.fixture
 async def owner() -> AsyncIterator[Owner]:
     """An owner with values."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as session:
         yield Owner(session)
 
 
@@ -202,7 +202,7 @@ def command(
     name: str, folder: Path, *arguments: str, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     called = [*COMMAND, *name.split(), "--data", str(folder / "data"), *arguments]
-    variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **variables}
+    variables = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin", **variables}
     return subprocess.run(
         called, capture_output=True, text=True, check=False, env=variables, timeout=PATIENCE_S
     )
@@ -262,7 +262,7 @@ def _killed_move(
         "--to",
         "bucket",
     ]
-    variables = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin", **settings}
+    variables = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin", **settings}
     with subprocess.Popen(
         called, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

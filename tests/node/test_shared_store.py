@@ -14,7 +14,7 @@ from patience import PATIENCE_S
 from pgbouncer import needs_pgbouncer, pgbouncer
 from postgres_server import needs_postgres, postgres_server
 from running_node import COMMAND, Reply, RunningNode, key_token, new_key, running_node, send
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 from wire_replay import token_id
 
 from node.config.loading import load_config
@@ -232,7 +232,7 @@ async def _filled(store: Store) -> None:
 def _killed(*arguments: str) -> None:
     """Begin a command, and kill it once it reports progress."""
     command = [*COMMAND, *arguments]
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    environment = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -243,7 +243,7 @@ def _killed(*arguments: str) -> None:
 
 
 def _command(*arguments: str, url: str | None = None) -> "subprocess.CompletedProcess[str]":
-    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+    environment = {**OUR_IMPORTS, "PATH": "/usr/bin:/bin"}
     if url is not None:
         environment["SEALSPACE_STORE__URL"] = url
     command = [*COMMAND, *arguments]

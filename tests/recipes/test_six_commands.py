@@ -79,7 +79,9 @@ class Machine:
 
 
 def test_from_nothing_to_a_program_with_a_secret(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Install, serve, sign in, store, run: the program finds the secret, and its output is
     masked."""
@@ -88,7 +90,7 @@ def test_from_nothing_to_a_program_with_a_secret(
     environment, install, serve, login, put, run = commands
     machine = Machine(tmp_path)
     (tmp_path / "home").mkdir()
-    wheel = built_wheel(tmp_path / "wheel")
+    wheel = built_wheel(tmp_path_factory.getbasetemp())
     began = time.monotonic()
     machine.run(environment)
     (site,) = (tmp_path / "ENV").glob("lib/python*/site-packages")

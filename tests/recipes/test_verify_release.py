@@ -91,7 +91,7 @@ class Release:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     """Build the wheel, and install it as `pip install 'sealspace[provenance]'` does."""
     folder = tmp_path_factory.mktemp("release")
-    wheel = built_wheel(folder / "dist")
+    wheel = built_wheel(tmp_path_factory.getbasetemp())
     venv.create(folder / "ENV", with_pip=False, symlinks=True)
     python = folder / "ENV" / "bin" / "python"
     (site,) = (folder / "ENV").glob("lib/python*/site-packages")

@@ -11,7 +11,7 @@ import pytest
 from live_processes import processes_that_name
 from pages.demo_cast import CAST, lines_of
 from patience import PATIENCE_S
-from tests_support import REPOSITORY, CountingEntropy
+from tests_support import OUR_IMPORTS, REPOSITORY, CountingEntropy
 
 from sealspace.delegations import allow
 from sealspace.session import read_grant, sign_message
@@ -32,7 +32,7 @@ def demo_in(folder: Path) -> "subprocess.Popen[str]":
         env={
             "PATH": "/usr/bin:/bin",
             "PYTHONIOENCODING": "utf-8",
-            "PYTHONPATH": str(REPOSITORY),
+            **OUR_IMPORTS,
             "SEALSPACE_HTTP__PORT": "not a port",
         },
     )

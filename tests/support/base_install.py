@@ -8,7 +8,9 @@ Example:
     ran = base.run("serve", "--data", "data")
 """
 
+import fcntl
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -162,14 +164,33 @@ def link_dependencies(site: Path, *extras: str) -> None:
             _link(site / name, Path(str(found.locate_file(name))))
 
 
-def built_wheel(folder: Path) -> Path:
-    """Build what `pip install` of a clone builds, into a folder, and return its path."""
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
-    subprocess.run(
-        [*build, str(folder), str(REPOSITORY)], check=True, capture_output=True, timeout=300
-    )
+def built_wheel(run: Path) -> Path:
+    """Build what `pip install` of a clone builds, and return its path.
+
+    Args:
+        run: a folder of this process's tests; processes of one run share the wheel.
+    """
+    folder = shared_folder(run) / "wheel"
+    with (folder.parent / "wheel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = folder.with_name("wheel.unfinished")
+            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
+            subprocess.run(
+                [*build, str(unfinished), str(REPOSITORY)],
+                check=True,
+                capture_output=True,
+                timeout=300,
+            )
+            unfinished.rename(folder)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def shared_folder(run: Path) -> Path:
+    """Return the folder of a run of tests, below which each process has its own."""
+    is_one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+    return run.parent if is_one_of_several else run
 
 
 def _link(place: Path, package: Path) -> None:

@@ -38,6 +38,7 @@ _PLAIN = (
     "--disable-software-rasterizer",
     "--disable-extensions",
     "--disable-background-networking",
+    "--in-process-gpu",
 )
 _KINDS = {".js": "text/javascript", ".html": "text/html; charset=utf-8", ".css": "text/css"}
 _BLANK = (

@@ -31,6 +31,7 @@ import libipld
 from deviating_platform import SimulatedPlatform
 from engines import store_arguments
 from patience import PATIENCE_S
+from sql_processes import OF_ONE_PRIORITY as _KEEPER_OF_ONE_PRIORITY
 from tests_support import REPOSITORY
 from trust_settings import trust_arguments
 from wire_replay import token_id
@@ -52,6 +53,13 @@ COMMAND = (
     "import sys; from sealspace.cli.root import main; sys.exit(main())",
 )
 """The command line as it is installed; with REPOSITORY on PYTHONPATH it runs from any folder."""
+OF_ONE_PRIORITY = (
+    *COMMAND[:-1],
+    f"import sys; sys.path.append({str(REPOSITORY / 'tests' / 'support')!r}); "
+    f"{_KEEPER_OF_ONE_PRIORITY}{COMMAND[-1]}",
+)
+"""The same without the right to give its processes the lowest priority, at which slow statements
+would not run at all on a busy machine."""
 # a start is seconds of CPU in each of four processes, and the machine may be busy
 _WAIT_S = PATIENCE_S
 
@@ -70,6 +78,7 @@ class RunningNode:
         arguments: further arguments of `serve`.
         environment: further settings.
         started_in: the process's current folder; None: `folder`.
+        command: starts `sealspace`.
     """
 
     def __init__(
@@ -78,12 +87,13 @@ class RunningNode:
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         started_in: Path | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--data", str(folder / "data"), "--port", "0", *arguments],
+            [*command, "serve", "--data", str(folder / "data"), "--port", "0", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             cwd=started_in or folder,
@@ -212,6 +222,7 @@ def running_node(
     platform: SimulatedPlatform | None = None,
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
 ) -> Iterator[RunningNode]:
     """Run a node on a folder until the block ends.
 
@@ -221,12 +232,20 @@ def running_node(
         platform: whose quotes the node trusts; None: Intel's root and no collateral.
         workers: how many.
         environment: further settings.
+        command: starts `sealspace`.
     """
     trust = () if platform is None else trust_arguments(folder, platform)
     settings = {"SEALSPACE_LIMITS__CHALLENGES_PER_MINUTE": "1000000", **(environment or {})}
     stored = () if "--store" in arguments else store_arguments(folder)
     node = RunningNode(
-        folder, "--workers", str(workers), *trust, *stored, *arguments, environment=settings
+        folder,
+        "--workers",
+        str(workers),
+        *trust,
+        *stored,
+        *arguments,
+        environment=settings,
+        command=command,
     )
     try:
         assert node.url

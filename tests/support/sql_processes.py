@@ -25,6 +25,11 @@ from spaces.store.lmdb.engine import socket_path_for
 PROCESSES = 8
 _BUSY_S = 0.7
 _CODE = "from node.processes.sqlkeeper import main; sys.exit(main())"
+OF_ONE_PRIORITY = "from refused_call import refuse_call; refuse_call(144, 119); "
+"""Refuses `sched_setscheduler`, as a service manager may. A statement of the lowest priority would
+not run at all on a busy machine."""
+before_keeper = OF_ONE_PRIORITY
+"""What a keeper runs first."""
 
 
 @contextmanager
@@ -59,7 +64,7 @@ def _keep(listener: socket.socket, launch: KeeperLaunch, ended: int) -> None:
     if ended in wait_for_any(listener.fileno(), ended):
         return
     with subprocess.Popen(
-        own_program(_CODE, "sqlkeeper"),
+        own_program(before_keeper + _CODE, "sqlkeeper"),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=(listener.fileno(),),

@@ -53,6 +53,17 @@ _LONGEST_EXAMPLE = timedelta(seconds=5)
 # takes each process that imports aiohttp 50 ms.
 os.environ["SSL_CERT_FILE"] = os.devnull
 
+OUR_IMPORTS = {
+    "PYTHONPATH": str(REPOSITORY),
+    **{
+        name: text
+        for name, text in os.environ.items()
+        if name in ("PYTHONPYCACHEPREFIX", "SSL_CERT_FILE")
+    },
+}
+"""Variables of a process that imports our packages and has no other variable of this process. It
+finds compiled modules, and does not compile all that it imports."""
+
 # Below `nohup`, and as a job of a shell in the background, these are ignored, and then by every
 # process of a test too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

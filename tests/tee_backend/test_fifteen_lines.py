@@ -17,7 +17,7 @@ import pytest
 from deviating_platform import SimulatedPlatform
 from running_node import running_node
 from simulators.agent import AgentSimulator, agent_on
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS, REPOSITORY
 
 import tee_backend.backend
 from sealspace.apps.backends import deliver
@@ -62,7 +62,7 @@ async def running(program: str, folder: Path, *, end: signal.Signals) -> AsyncIt
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=folder,
-            env={"PYTHONPATH": str(REPOSITORY)},
+            env={**OUR_IMPORTS},
         )
     try:
         assert process.stdout is not None

@@ -18,7 +18,7 @@ from live_processes import processes_that_name
 from patience import PATIENCE_S
 from person import Person
 from running_node import COMMAND
-from tests_support import REPOSITORY, Input
+from tests_support import OUR_IMPORTS, Input
 
 from sealspace.cli.root import main
 
@@ -42,7 +42,7 @@ def _environment(folder: Path) -> dict[str, str]:
     # Settings around it that it must not take.
     return {
         **places,
-        "PYTHONPATH": str(REPOSITORY),
+        **OUR_IMPORTS,
         "SEALSPACE_HTTP__PORT": "1",
         "TERM": "dumb",
         "LANG": "C.UTF-8",

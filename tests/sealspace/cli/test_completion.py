@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S
 from person import Person
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS, REPOSITORY
 
 from node.cli import node_groups as operators
 from sealspace import __version__
@@ -39,7 +39,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PATH": path,
         "HOME": str(folder),
         "TERM": "dumb",
-        "PYTHONPATH": str(REPOSITORY),
+        **OUR_IMPORTS,
         "LANG": "C.UTF-8",
     }
 

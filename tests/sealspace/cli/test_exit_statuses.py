@@ -14,7 +14,7 @@ from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
 from patience import PATIENCE_S
 from running_node import COMMAND
-from tests_support import REPOSITORY, Input
+from tests_support import OUR_IMPORTS, Input
 from trust_settings import trust_files
 
 from capabilities.clock_and_entropy import SystemClock
@@ -396,7 +396,7 @@ def test_every_exit_status_is_reached() -> None:
 def test_the_process_ends_with_the_status(tmp_path: Path) -> None:
     """The process ends with the status that `main` returns."""
     command = [*COMMAND, "secret", "list", "--home", str(tmp_path)]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
+    environment = {"PATH": os.environ["PATH"], **OUR_IMPORTS, "HOME": str(tmp_path)}
     ended = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, timeout=PATIENCE_S
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from owner_desk import OwnerDesk
 from owner_machine import LIMIT_S, Owner
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from sealspace.cli.use.program_variables import (
     directs_programs,
@@ -179,7 +179,7 @@ async def _ran_as(
     def run() -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(
             [*owner.command, "run", "--home", str(home), *options, "--", *SHOWN],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), **variables},
+            env={"PATH": os.environ["PATH"], **OUR_IMPORTS, **variables},
             cwd=here,
             stderr=subprocess.PIPE,
             timeout=LIMIT_S,

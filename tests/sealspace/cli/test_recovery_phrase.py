@@ -12,7 +12,7 @@ from backend_desk import SECRET, Desk
 from owner_desk import owner_desk
 from person import Person
 from running_node import COMMAND
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from capabilities.signatures import Ed25519Signer
 from node.config.tree import Hosting
@@ -195,7 +195,7 @@ async def test_a_phrase_is_admitted_like_a_wallet(
 @pytest.mark.slow
 async def test_a_person_types_a_phrase(desk: Desk) -> None:
     """On a terminal the command asks for the phrase and does not show it."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TERM": "dumb"}
+    environment = {"PATH": os.environ["PATH"], **OUR_IMPORTS, "TERM": "dumb"}
     command = [*COMMAND, "login", desk.node, "--phrase", "--home", str(desk.home)]
 
     def typed() -> tuple[int, bytes]:

@@ -16,7 +16,7 @@ from owner_desk import OwnerDesk, owner_desk
 from patience import PATIENCE_S
 from person import Person
 from running_node import COMMAND
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from capabilities.siwe import parse_rfc3339
 from sealspace.cli.keep.secret import ALPHABETS
@@ -122,7 +122,7 @@ def _typed(desk: OwnerDesk, *arguments: str, answers: Mapping[str, str]) -> tupl
     everything shown."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(REPOSITORY),
+        **OUR_IMPORTS,
         "HOME": str(desk.home),
         "TERM": "dumb",
     }

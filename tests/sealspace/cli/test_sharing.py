@@ -10,7 +10,7 @@ import pytest
 from embedded_node import EmbeddedNode, embedded_node
 from owner_desk import OwnerDesk, Ran, owner_desk
 from relay import Answer, relay_before
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from node.config.tree import Config, Http, Store
 
@@ -147,7 +147,7 @@ async def test_SH8_a_name_that_one_has_too(office: Office, programs: Path) -> No
         started = await asyncio.create_subprocess_exec(
             *(programs / "sealspace", "run", "--home", str(office.bobs), "--from", office.alice),
             *(*options, *program),
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+            env={"PATH": os.environ["PATH"], **OUR_IMPORTS},
             cwd=office.bobs,
             stderr=asyncio.subprocess.PIPE,
         )

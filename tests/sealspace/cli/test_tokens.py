@@ -11,7 +11,7 @@ import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
 from patience import PATIENCE_S
 from running_node import COMMAND, RunningNode, running_node
-from tests_support import REPOSITORY
+from tests_support import OUR_IMPORTS
 
 from capabilities.strict_base64 import encode_url
 from sealspace.client import Client
@@ -208,7 +208,7 @@ async def _job(
     folder.mkdir(exist_ok=True)
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(REPOSITORY),
+        **OUR_IMPORTS,
         "HOME": str(folder),
         "SEALSPACE_NODE": node,
         "SEALSPACE_TOKEN": line,
