@@ -64,9 +64,10 @@ test: $(VENV)/.installed ## check, then run the whole test suite
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync check test-postgresql
 	@$(PYTEST)
 
+# Each process collects the tests and starts a server for itself, and `check` runs beside them.
 test-postgresql: .cache/.compiled-tests ## stores, races and forty requests, with every store in PostgreSQL where that is installed
 	@if PYTHONPATH=tests/support $(BIN)/python -c 'import sys; from postgres_server import programs; sys.exit(not programs())'; \
-	then TEST_ENGINE=postgresql $(PYTEST) $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
+	then TEST_ENGINE=postgresql $(PYTEST) --numprocesses=2 $(ON_POSTGRESQL) $(addprefix --ignore=,$(WITHOUT_A_STORE)); \
 	else echo "the programs of a PostgreSQL server are not installed: these tests run on LMDB alone"; fi
 
 test-tools: $(VENV)/.installed ## the benchmarks, a moment of each; the documentation as a site; the recording of the demo

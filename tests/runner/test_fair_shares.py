@@ -468,7 +468,7 @@ async def test_compiled_programs_displace_those_of_their_own_payer(
 async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
     """RN166, RN167: a compilation stops at its budget and is charged once."""
     async with AsyncExitStack() as stack:
-        stage = await runner_stage(stack, tmp_path, price=Price(call=10, second=100))
+        stage = await runner_stage(stack, tmp_path, price=Price(call=10, second=200))
         await stage.credit(1_000_000)
         key = await stage.key(None)
 
@@ -476,7 +476,7 @@ async def test_a_budget_pays_for_compilation(tmp_path: Path) -> None:
             body = {"input": 1, "response_format": "Text"}
             return await stage.api(f"heavy{functions}", key, body, X_Compute_Limit=budget)
 
-        for functions in (30_000, 120_000, 480_000):  # of which a fast machine needs more
+        for functions in (15_000, 60_000, 240_000):  # of which a fast machine needs more
             await stage.publish(f"heavy{functions}", crowded(functions))
             status, answer = await called(functions, "210")
             if status != 200:
