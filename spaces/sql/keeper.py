@@ -8,8 +8,8 @@ node's.
 - A space's owner has few places for statements that read, and others for those that write. As soon
   as half of all places are taken, a place is given only to owners who have none.
 - Of a database, one lease writes at a time; the others wait here, without a place.
-- A child that has computed for 20 ms in one lease gets the lowest priority. So do further children of
-  that owner from their start, for a while: a slow statement is often followed by others.
+- A child that has computed for 20 ms in one lease gets the lowest priority. So do further children
+  of that owner from their start, for a while: a slow statement is often followed by others.
 - Readers that keep the log of a database from being emptied are ended (SQ30).
 - Idle children are ended when others are needed, or after a minute.
 - If a child is killed that wrote, another one empties the log that it left (SQ30).

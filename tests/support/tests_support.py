@@ -51,7 +51,7 @@ _LONGEST_EXAMPLE = timedelta(seconds=5)
 
 # No test reaches a server whose certificate ends at a root of the system, and to load these roots
 # takes each process that imports aiohttp 50 ms.
-pass  # AB
+os.environ["SSL_CERT_FILE"] = os.devnull
 
 OUR_IMPORTS = {
     "PYTHONPATH": str(REPOSITORY),
