@@ -38,21 +38,28 @@ def url() -> str:
     return postgres_server().new_database()
 
 
-@pytest.fixture
-def nodes(tmp_path: Path, url: str) -> Iterator[list[RunningNode]]:
-    """Two nodes with one secret and one database, each with its own data folder."""
-    secret = tmp_path / "secret"
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningNode]]:
+    """Two nodes with one secret and one database, each with its own data folder.
+
+    Each test has a party of its own at them.
+    """
+    folder, url = tmp_path_factory.mktemp("nodes"), postgres_server().new_database()
+    secret = folder / "secret"
     secret.write_bytes(b"s" * 32)
     secret.chmod(0o600)
     with ExitStack() as running:
         arguments = ("--store", url, "--secret-file", str(secret), "--workers", "1")
-        settings = {"SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": str(QUOTA_BYTES)}
+        settings = {
+            "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": str(QUOTA_BYTES),
+            "SEALSPACE_LIMITS__UNAUTHENTICATED_PER_MINUTE": "1000000",
+        }
         first = running.enter_context(
-            running_node(tmp_path / "one", *arguments, environment=settings)
+            running_node(folder / "one", *arguments, environment=settings)
         )
         yield [
             first,
-            running.enter_context(running_node(tmp_path / "two", *arguments, environment=settings)),
+            running.enter_context(running_node(folder / "two", *arguments, environment=settings)),
         ]
 
 

@@ -70,7 +70,7 @@ class IexecPrograms:
             line.sendall(json.dumps(asked).encode() + b"\n")
             with line.makefile() as answer:
                 status, out, err = json.loads(answer.read())
-        return subprocess.CompletedProcess(asked, status, out, err)
+        return subprocess.CompletedProcess([noun, *arguments], status, out, err)
 
 
 @contextmanager
