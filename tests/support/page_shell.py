@@ -119,7 +119,7 @@ def _run(script: str, folder: Path, programs: Path, port: int) -> tuple[int, str
     kept = {
         name: text
         for name, text in os.environ.items()
-        if name in ("LANG", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "SSL_CERT_FILE", "TMPDIR")
+        if name in ("LANG", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "TMPDIR")
     }
     process = subprocess.Popen(
         ["bash", "-c", _FUNCTIONS + script],

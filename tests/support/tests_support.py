@@ -49,17 +49,9 @@ _ORDINARY_SHARE = 1 / 5
 # quadratic reader takes.
 _LONGEST_EXAMPLE = timedelta(seconds=5)
 
-# No test reaches a server whose certificate ends at a root of the system, and to load these roots
-# takes each process that imports aiohttp 20 ms.
-os.environ["SSL_CERT_FILE"] = os.devnull
-
 OUR_IMPORTS = {
     "PYTHONPATH": str(REPOSITORY),
-    **{
-        name: text
-        for name, text in os.environ.items()
-        if name in ("PYTHONPYCACHEPREFIX", "SSL_CERT_FILE")
-    },
+    **{name: text for name, text in os.environ.items() if name == "PYTHONPYCACHEPREFIX"},
 }
 """Variables of a process that imports our packages and has no other variable of this process. It
 finds compiled modules, and does not compile all that it imports."""
