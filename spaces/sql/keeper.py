@@ -7,6 +7,7 @@ node's.
 - A child serves one space, and one worker at a time.
 - A space's owner has few places for statements that read, and others for those that write. As soon
   as half of all places are taken, a place is given only to owners who have none.
+- Between two forks, requests for which a child is idle are served.
 - Of a database, one lease writes at a time; the others wait here, without a place.
 - A child that has computed for 20 ms in one lease gets the lowest priority. So do further children
   of that owner from their start, for a while: a slow statement is often followed by others.
@@ -201,6 +202,7 @@ class _Keeper:
         self._owners = dict[bytes, _Owner]()  # those that were served last come last
         self._running = dict[_Lease, None]()
         self._slow_until = dict[bytes, float]()  # by owner; those that were slow last come last
+        self._has_starts_left = False  # a request waits for the child of the next turn
 
     # --- events
 
@@ -344,23 +346,44 @@ class _Keeper:
             self._empty_log(ask)
 
     def _lend(self) -> None:
-        """Lend children to owners who wait, the owner first who was served longest ago."""
+        """Lend children to owners who wait, the owner first who was served longest ago.
+
+        Each call starts one child at most, because a fork takes two milliseconds. Otherwise, when
+        the statements of sixteen owners end at one deadline, all other owners would wait until
+        sixteen children have been started.
+        """
+        self._has_starts_left = False
+        may_start = True
         for name in list(self._owners):
             if len(self._running) >= self._most:
                 return
-            owner = self._owners[name]
-            while (lease := self._next_of(owner)) is not None:
-                try:
-                    child = self._child_for(lease.ask)
-                except OSError:  # the system has no more processes or descriptors
-                    self._tell(lease.worker, NotStarted(lease.ask.number))
-                    not_begun = lease.worker.leases.pop(lease.ask.number)
-                    self._end(not_begun, keeps=False)
-                    return
-                if child is None:
-                    return  # until another process has ended
-                self._give(owner, lease, child)
-                self._owners[name] = self._owners.pop(name)  # the last served is the last in order
+            may_start = self._lend_to(name, may_start=may_start)
+
+    def _lend_to(self, name: bytes, *, may_start: bool) -> bool:
+        """Lend children to one owner, and return whether a child may still be started."""
+        owner = self._owners[name]
+        while (lease := self._next_of(owner)) is not None:
+            child = self._idle_child_for(lease.ask)
+            if child is None and may_start:
+                may_start = False
+                child = self._started_for(lease)
+            if child is None:
+                break  # the next owner may have an idle child
+            self._give(owner, lease, child)
+            self._owners[name] = self._owners.pop(name)  # the last served is the last in order
+        return may_start
+
+    def _started_for(self, lease: _Lease) -> _Child | None:
+        """Return a new child; None if another process has to end first, or the fork failed."""
+        try:
+            child = self._new_child_for(lease.ask)
+        except OSError:  # the system has no more processes or descriptors
+            self._tell(lease.worker, NotStarted(lease.ask.number))
+            not_begun = lease.worker.leases.pop(lease.ask.number)
+            self._end(not_begun, keeps=False)
+            return None
+        self._has_starts_left = child is not None
+        return child
 
     def _next_of(self, owner: _Owner) -> _Lease | None:
         """Return the next lease of an owner that may begin; those that write come first."""
@@ -406,6 +429,8 @@ class _Keeper:
 
     def _seconds_until_due(self) -> float | None:
         """Return how long the process may wait for events; None if nothing will be due."""
+        if self._has_starts_left:
+            return 0.0
         due = [
             child.retired_at + _CLOSING_S
             for child in self._children.values()
@@ -484,8 +509,8 @@ class _Keeper:
 
     # --- children
 
-    def _child_for(self, ask: Ask) -> _Child | None:
-        """Return an idle child for a request, or a new one; None if there is no place now."""
+    def _idle_child_for(self, ask: Ask) -> _Child | None:
+        """Return an idle child for a request, if there is one."""
         space = space16_of(ask.key)
         is_slow = ask.owner in self._slow_until
         for child in reversed(self._idle):  # the most recently used first
@@ -494,6 +519,10 @@ class _Keeper:
             if child.has_folder or not ask.has_file:
                 del self._idle[child]
                 return child
+        return None
+
+    def _new_child_for(self, ask: Ask) -> _Child | None:
+        """Return a new child for a request; None if there is no place now."""
         if len(self._children) >= self._most:
             # There is no place before an idle child has ended. If a child is ending already, its
             # place is enough.
@@ -501,10 +530,13 @@ class _Keeper:
             if longest_idle is not None and not self._ending:
                 self._retire(longest_idle)
             return None
-        return self._start(ask)
+        return self._start(ask, is_slow=ask.owner in self._slow_until)
 
-    def _start(self, ask: Ask) -> _Child:
-        """Fork a child for the space of a request; raise OSError if the system allows no more."""
+    def _start(self, ask: Ask, *, is_slow: bool) -> _Child:
+        """Fork a child for the space of a request, with low priority if `is_slow`.
+
+        Raises OSError if the system allows no more.
+        """
         ours, theirs = socket.socketpair()
         memory = MemoryReport()
         folder = (self._folder / file_of(ask.key)).parent if ask.has_file else None
@@ -517,6 +549,9 @@ class _Keeper:
             raise
         if process == 0:
             try:
+                if is_slow:
+                    # Before anything else, as the child would delay the keeper and the workers.
+                    _lower_priority_of(0)
                 self._become_child(theirs, folder, parent, memory)
             finally:
                 os._exit(1)  # an error must not lead the child back into the keeper's loop
@@ -528,6 +563,7 @@ class _Keeper:
             has_folder=folder is not None,
             idle_since=time.monotonic(),
             memory=memory,
+            is_slow=is_slow,
         )
         self._children[process] = child
         return child
@@ -612,7 +648,7 @@ class _Keeper:
         if is_written or _size_of(Path(f"{file}-wal")) <= _child.LEAST_LOG_BYTES:
             return
         with suppress(OSError):  # then the next write empties it
-            child = self._start(ask)
+            child = self._start(ask, is_slow=False)
             child.connection.sendall(framed(_nothing_in(file.name)))
             child.connection.shutdown(socket.SHUT_WR)
             child.retired_at = time.monotonic() + _EMPTYING_S  # it is killed if it takes longer
@@ -648,16 +684,19 @@ def _nothing_in(file: str) -> Run:
 
 
 def _give_low_priority(child: _Child) -> None:
-    """Let a child compute when nothing else wants the processor.
+    if not child.is_slow:
+        child.is_slow = True
+        _lower_priority_of(child.process)
+
+
+def _lower_priority_of(process: int) -> None:
+    """Let a process compute when nothing else wants the processor; 0 is this process.
 
     A mere nice value of 19 is not enough: the kernel lets such a process finish its turn of some
     milliseconds when a worker wakes, and p99 of other owners was twice as long.
     """
-    if child.is_slow:
-        return
-    child.is_slow = True
     with suppress(OSError):  # it has ended, or the service manager forbids the call
-        os.sched_setscheduler(child.process, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _size_of(path: Path) -> int:

@@ -1,0 +1,63 @@
+"""The order in which the keeper of SQL processes serves requests."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+from sql_processes import sql_children, sql_processes
+
+from spaces.keyspace import DATABASES_PREFIX
+from spaces.sql.frames import MAX_KEEPER_BYTES, Ask, End, FromKeeper, Given, Serving, encoded
+
+_NEW_OWNERS = (2, 3, 4)
+_KNOWN_OWNER = 5
+
+
+def _ask(number: int, owner: int) -> Ask:
+    name = bytes([owner]) * 16
+    return Ask(
+        number=number,
+        owner=name,
+        key=DATABASES_PREFIX + name + name,
+        writes=False,
+        has_file=False,
+    )
+
+
+def _received(worker: socket.socket) -> object:
+    payload, files, _, _ = socket.recv_fds(worker, MAX_KEEPER_BYTES, 1)
+    for file in files:
+        os.close(file)
+    return msgspec.msgpack.decode(payload, type=FromKeeper)
+
+
+def _parent_of(process: int) -> int:
+    found = re.search(r"^PPid:\s+(\d+)$", Path(f"/proc/{process}/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1])
+
+
+def test_an_idle_child_is_lent_before_several_children_are_started(tmp_path: Path) -> None:
+    """SQ29: an owner with an idle child does not wait until many others have a new child."""
+    with (
+        sql_processes(tmp_path) as path,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker,
+    ):
+        worker.connect(str(path))
+        assert _received(worker) == Serving()
+        worker.send(encoded(_ask(1, owner=_KNOWN_OWNER)))
+        assert _received(worker) == Given(1)
+        worker.send(encoded(End(1, keeps=True)))
+        (child,) = sql_children()
+        keeper = _parent_of(child)
+        os.kill(keeper, signal.SIGSTOP)  # so that it finds all requests at once
+        try:
+            for owner in (*_NEW_OWNERS, _KNOWN_OWNER):
+                worker.send(encoded(_ask(owner, owner=owner)))
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+        given = [_received(worker) for _ in range(4)]
+        assert given == [Given(2), Given(5), Given(3), Given(4)]
