@@ -16,7 +16,7 @@ from iexec_client import INSTALLED, IexecPrograms, iexec_programs, needs_iexec
 from patience import PATIENCE_S
 from sms_owner import SmsOwner, new_owner
 
-from node.config.tree import Config, Http, Sms, Store
+from node.config.tree import Config, Http, PublicSpaces, Sms, Store
 
 HUB = "0x3eca1B216A7DF1C7689aEb259fFB83ADFB894E7f"
 CHAIN = 134
@@ -128,6 +128,8 @@ async def client(
         http=Http(port=0, drain_s=0),
         store=Store(data=str(tmp_path / "data")),
         sms=Sms(listen="127.0.0.1:0"),
+        # The loaded client asks more often than the eleven checks that are allowed at once.
+        public_spaces=PublicSpaces(requests_per_minute=0),
     )
     folder = tmp_path / "project"
     folder.mkdir()
