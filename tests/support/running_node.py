@@ -365,7 +365,7 @@ def wallet_token(
         wallet: who signs.
         audience: DID or DID URL of the delegate.
         grants: what is granted.
-        ttl_s: seconds until it expires; None: never.
+        ttl_s: seconds until it expires, half as many with parents; None: never.
         policy: what code may receive keys under it.
         parents: ids of delegations it rests on.
         age_s: how long ago it says it was signed; negative: in the future.
@@ -374,7 +374,8 @@ def wallet_token(
     """
     now = time.time()
     if ends_at is None and ttl_s is not None:
-        ends_at = now + ttl_s
+        # A second may have passed since the parents were signed, and they have to end later.
+        ends_at = now + (ttl_s / 2 if parents else ttl_s)
     stated = () if policy is None else (statement_resource(policy_json(policy)),)
     message = SiweMessage(
         domain="app.example",
