@@ -361,6 +361,8 @@ def hosted_spaces(delegation: Delegation) -> tuple[SpaceId, ...]:
     hosted = {
         capability.resource for capability in delegation.capabilities if capability.ability == HOST
     }
+    if not hosted:  # nearly every delegation
+        return ()
     return tuple(
         space
         for space in mentioned_spaces(delegation.capabilities)

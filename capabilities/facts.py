@@ -59,9 +59,10 @@ def is_terminal(facts: Iterable[Json]) -> bool:
 
 def states_machine(facts: Iterable[Json]) -> bool:
     """Return whether a fact has the statement of a machine token or of a trust, valid or not."""
-    return any(
-        isinstance(fact, dict) and (MACHINE_FACT in fact or OIDC_FACT in fact) for fact in facts
-    )
+    for fact in facts:
+        if isinstance(fact, dict) and (MACHINE_FACT in fact or OIDC_FACT in fact):
+            return True
+    return False
 
 
 def policy_profile_refusal(facts: tuple[Json, ...]) -> str | None:

@@ -18,9 +18,13 @@ from ipaddress import (
 )
 from typing import TypeVar
 
-from .cache import Recent
+from .cache import Recent, memoize
 
 _Key = TypeVar("_Key")
+# Each request asks for the key of its client, and a client sends many. Parsing an address costs as
+# much as judging a chain.
+_KEPT_ADDRESSES = 4096
+_LONGEST_ADDRESS = 64  # longer texts come from a header and are no addresses
 
 
 class Rates(Recent[_Key, tuple[float, float]]):
@@ -45,8 +49,13 @@ def parsed_address(address: str | None) -> IPv4Address | IPv6Address | None:
 
     An IPv4 address in IPv6 form (`::ffff:`), as dual-stack sockets report it, becomes IPv4.
     """
+    return _parsed_text(address or "")
+
+
+@memoize(_KEPT_ADDRESSES, longest=_LONGEST_ADDRESS)
+def _parsed_text(address: str) -> IPv4Address | IPv6Address | None:
     try:
-        parsed = ip_address(address or "")
+        parsed = ip_address(address)
     except ValueError:
         return None
     return getattr(parsed, "ipv4_mapped", None) or parsed
@@ -80,6 +89,11 @@ def counted_client(address: str | None) -> str | None:
     None is also returned for a client without an address. A text that is not an address is returned
     as it is.
     """
+    return None if address is None else _counted_text(address)
+
+
+@memoize(_KEPT_ADDRESSES, longest=_LONGEST_ADDRESS)
+def _counted_text(address: str) -> str | None:
     parsed = parsed_address(address)
     if parsed is None:
         return address

@@ -258,6 +258,8 @@ def plan_hosting(
     A space beyond a limit is skipped. If a commit is refused because another commit reached a limit
     first, it is planned again from a new read, and then skips the space.
     """
+    if not request.wanted:
+        return _plan_without_new_spaces(request, records)
     found = dict(zip(request.keys(), records, strict=True))
     to_admit = request.to_admit
     # Dicts instead of lists, because a token can name 1,024 spaces and each is looked up.
@@ -290,6 +292,25 @@ def plan_hosting(
         adds=counters.adds(),
         checks=tuple([check_of(key, found[key]) for key in relied_on]),
     )
+
+
+def _plan_without_new_spaces(
+    request: HostingRequest, records: Sequence[Record | None]
+) -> HostingPlan:
+    """Return which of the mentioned spaces are hosted; most requests host no new one.
+
+    The plan is refused if the row of a hosted space changes.
+    """
+    hosted: list[SpaceId] = []
+    skipped: list[SpaceId] = []
+    checks: list[Check] = []
+    for space, record in zip(request.mentioned, records, strict=True):
+        if is_hosted(record):
+            hosted.append(space)
+            checks.append(check_of(space_keys(space).row, record))
+        else:
+            skipped.append(space)
+    return HostingPlan(activated=tuple(hosted), skipped=tuple(skipped), checks=tuple(checks))
 
 
 class _SpaceCounters:
