@@ -23,6 +23,7 @@ from capabilities.signatures import Ed25519Signer
 from spaces.grants.hosting import HostingPolicy, hosting_by_put, plan_hosting
 from spaces.store.contract import Add, Commit, Put, Refused, Store
 from spaces.store.lmdb.engine import open_lmdb
+from spaces.store.postgres.engine import open_postgres
 from spaces.values.object_folder import ObjectFolder
 from spaces.values.value_bodies import Body, inline_body
 from spaces.values.value_storage import Values
@@ -143,27 +144,42 @@ def _invoke(target: Target, path: str, verb: str, body: bytes = b"") -> bytes:
 # --- loading --------------------------------------------------------------------------------------
 
 
-async def load_values(data: Path, space: str, count: int, *, size_bytes: int) -> None:
-    """Write so many values into a hosted space."""
+async def load_values(
+    data: Path, space: str, count: int, *, size_bytes: int, url: str | None = None
+) -> None:
+    """Write so many values into a hosted space.
+
+    Args:
+        data: folder of the node.
+        space: id of the space.
+        count: how many values.
+        size_bytes: of each.
+        url: of the database that the node stores its rows in; None: LMDB.
+    """
     await _load(
         data,
+        url,
         lambda values: _values(
             values, parse_space_id(space), count, inline_body(_body(size_bytes))
         ),
     )
 
 
-async def load_spaces(data: Path, count: int, *, size_bytes: int) -> None:
+async def load_spaces(
+    data: Path, count: int, *, size_bytes: int, url: str | None = None
+) -> None:
     """Host so many spaces, each of another owner, with ten values each."""
-    await _load(data, lambda values: _spaces(values, count, inline_body(_body(size_bytes))))
+    await _load(data, url, lambda values: _spaces(values, count, inline_body(_body(size_bytes))))
 
 
 def _body(size_bytes: int) -> bytes:
     return secrets.token_bytes(size_bytes)
 
 
-async def _load(data: Path, commits: Callable[[Values], AsyncIterator[Commit]]) -> None:
-    store = open_lmdb(data)
+async def _load(
+    data: Path, url: str | None, commits: Callable[[Values], AsyncIterator[Commit]]
+) -> None:
+    store: Store = open_lmdb(data) if url is None else open_postgres(url)
     try:
         values = Values(store, ObjectFolder(data / "blobs"), SystemEntropy())
         under_way: set[asyncio.Task[None]] = set()

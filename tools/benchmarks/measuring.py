@@ -24,12 +24,14 @@ class Node:
         pid: its first process.
         place: what is asked of it.
         most_connections: it is not asked on more; None: on any number.
+        others: first processes of servers that work for it, as its database does.
     """
 
     name: str
     pid: int
     place: Place
     most_connections: int | None = None
+    others: tuple[int, ...] = ()
 
     def takes(self, load: Load, connections: int) -> bool:
         """Whether a load is measured on this node over so many connections."""
@@ -126,9 +128,9 @@ async def measure(node: Node, load: Load, *, requests: int, connections: int) ->
 
 async def measured(node: Node, requests: Sequence[bytes], connections: int) -> Round:
     """Send prepared requests and note what that cost the server."""
-    before, client_before = used_by(node.pid), time.process_time()
+    before, client_before = used_by(node.pid, *node.others), time.process_time()
     driven = await drive(node.place.port, requests, connections=connections, most_s=_MOST_ROUND_S)
-    after, client_after = used_by(node.pid), time.process_time()
+    after, client_after = used_by(node.pid, *node.others), time.process_time()
     return Round(
         driven.took_s,
         after.since(before),

@@ -34,11 +34,12 @@ class Used:
         return {pid: cpu_s - before.cpu_s.get(pid, 0.0) for pid, cpu_s in self.cpu_s.items()}
 
 
-def used_by(pid: int) -> Used:
-    """Return what a process and its descendants have used; what has ended is not among them."""
+def used_by(*pids: int) -> Used:
+    """Return what these processes and their descendants have used; what has ended is not among
+    them."""
     cpu_s: dict[int, float] = {}
     resident = shared = 0
-    for one in family(pid):
+    for one in [member for pid in pids for member in family(pid)]:
         with suppress(OSError):  # it may end while it is looked at
             pages = _pages(one)
             cpu_s[one] = _cpu_s(one)

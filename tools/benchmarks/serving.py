@@ -65,16 +65,20 @@ def own_node(
     """
     bound = ["--host", "127.0.0.1", "--port", "0", "--workers", str(workers)]
     arguments = ["serve", "--data", str(folder), *bound, *options]
-    paths = "\n".join(path for path in sys.path if path and path != str(Path(__file__).parent))
     # All requests come from one address, and all delegations from one signer.
     lifted = ("UNAUTHENTICATED_PER_MINUTE", "CHALLENGES_PER_MINUTE", "DELEGATIONS_PER_SIGNER")
     variables = {f"SEALSPACE_LIMITS__{name}": "1000000000" for name in lifted}
     unbounded = ("DELEGATION_BYTES_PER_SIGNER", "UNHOSTED_BYTES_PER_SIGNER")
     variables |= {f"SEALSPACE_LIMITS__{name}": "0" for name in unbounded} | settings
-    ours = [sys.executable, "-P", "-c", _NODE, paths]
-    command = ours if program is None else [str(program)]
+    command = own_command() if program is None else [str(program)]
     with _server([*command, *arguments], cwd=folder.parent, **variables) as found:
         yield found
+
+
+def own_command() -> list[str]:
+    """Return the command `sealspace` of the working tree, without arguments."""
+    paths = "\n".join(path for path in sys.path if path and path != str(Path(__file__).parent))
+    return [sys.executable, "-P", "-c", _NODE, paths]
 
 
 @contextlib.contextmanager
