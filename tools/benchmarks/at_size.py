@@ -35,7 +35,7 @@ from driving import drive
 from measuring import Node, Round, measured
 from places import Place, set_up
 from processes import used_by
-from serving import own_command, own_node
+from serving import COMPILED_ONCE, own_command, own_node
 
 sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
 from postgres_server import PostgresServer, new_server
@@ -46,6 +46,7 @@ _OPTIONS = ("--attestation", "off")
 _SETTINGS: dict[str, Any] = {
     "SEALSPACE_HOSTING__SPACES_TOTAL": "1000000000",
     "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": "0",
+    **COMPILED_ONCE,
 }
 _CONNECTIONS = 16
 # As Debian's packages set a server up, and with memory for a store of some size.
@@ -57,6 +58,10 @@ _DURABLE = {
     "max_wal_size": "4GB",
 }
 _DATABASE = "values"
+
+
+class CommandFailed(Exception):
+    """A command of an operator failed; the run is worth nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +201,7 @@ def _run_command(home: Home, *arguments: str) -> tuple[float, float]:
     Raises:
         CommandFailed: its status is not 0.
     """
-    environment = os.environ | home.settings
+    environment = os.environ | COMPILED_ONCE | home.settings
     command = [*own_command(), "admin", *arguments, "--data", str(home.data)]
     started, before = time.perf_counter(), os.times()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -205,10 +210,6 @@ def _run_command(home: Home, *arguments: str) -> tuple[float, float]:
         raise CommandFailed(f"{arguments[0]} ended with {done.returncode}: {done.stderr[-500:]}")
     cpu_s = after.children_user - before.children_user
     return took_s, cpu_s + after.children_system - before.children_system
-
-
-class CommandFailed(Exception):
-    """A command of an operator failed; the run is worth nothing."""
 
 
 def ready_s(kept: Kept, tries: int) -> tuple[float, float]:

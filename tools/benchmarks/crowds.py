@@ -165,9 +165,7 @@ async def load_values(
     )
 
 
-async def load_spaces(
-    data: Path, count: int, *, size_bytes: int, url: str | None = None
-) -> None:
+async def load_spaces(data: Path, count: int, *, size_bytes: int, url: str | None = None) -> None:
     """Host so many spaces, each of another owner, with ten values each."""
     await _load(data, url, lambda values: _spaces(values, count, inline_body(_body(size_bytes))))
 

@@ -37,6 +37,9 @@ async def main():
 asyncio.run(main())
 """
 _LISTENING = "listening on "
+COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Lets a node keep its compiled modules, as an installed one does: it would compile them at each
+start."""
 _START_LIMIT_S = 120.0  # on a busy machine a node has taken a minute
 _STOP_LIMIT_S = 20.0
 

@@ -29,6 +29,7 @@ from pages import (
     runner_page,
     settings_page,
     variables_table,
+    versus_page,
 )
 from pages.writing import Generated, check, write
 
@@ -48,6 +49,8 @@ GENERATED = (
     Generated(settings_page.PAGE, settings_page.page),
     Generated(metrics_table.PAGE, metrics_table.page),
     Generated(variables_table.PAGE, variables_table.page),
+    Generated(versus_page.PAGE, versus_page.page),
+    Generated(versus_page.README, versus_page.readme),
     *[Generated(path, partial(package_tables.page, path)) for path in package_tables.PAGES],
 )
 _COMMANDS = {"--write": write, "--check": check}
