@@ -46,7 +46,6 @@ _OPTIONS = ("--attestation", "off")
 _SETTINGS: dict[str, Any] = {
     "SEALSPACE_HOSTING__SPACES_TOTAL": "1000000000",
     "SEALSPACE_HOSTING__DEFAULT_QUOTA_BYTES": "0",
-    **COMPILED_ONCE,
 }
 _CONNECTIONS = 16
 # As Debian's packages set a server up, and with memory for a store of some size.
@@ -82,7 +81,7 @@ class Home:
         return None if self.server is None else self.server.url(_DATABASE)
 
     @property
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """Variables that make a node or a command use this store."""
         return {} if self.url is None else {"SEALSPACE_STORE__URL": self.url}
 
@@ -230,7 +229,7 @@ def ready_s(kept: Kept, tries: int) -> tuple[float, float]:
 async def around(few: Kept, many: Kept, arguments: argparse.Namespace) -> dict[str, float]:
     """Start a node on each store, look at its memory, make a backup beside it while it answers, let
     it grow, and check the store."""
-    figures = {}
+    figures: dict[str, float] = {}
     for size, kept in (("small", few), ("full", many)):
         took_s, cpu_s = ready_s(kept, arguments.rounds)
         found = {"ready, seconds": took_s, "ready, CPU seconds": cpu_s}

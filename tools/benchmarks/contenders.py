@@ -23,7 +23,7 @@ from loads import LOADS, WRITTEN
 from places import KEYS, SMALL_BYTES, Place, base64_of, path_of, set_up
 from processes import used_by
 from scenarios import the_platform
-from serving import COMPILED_ONCE, NotServing, own_node, trusting
+from serving import NotServing, own_node, trusting
 
 from sealspace import __version__
 
@@ -105,7 +105,7 @@ class Sealspace:
         )
         started = time.perf_counter()
         options = ("--port", str(self._port), *trusted, *self.options)
-        with own_node(folder / "data", *options, **COMPILED_ONCE) as (_, pid):
+        with own_node(folder / "data", *options) as (_, pid):
             yield _ready(pid, self._port, "/readyz", started)
 
     async def prepare(self, running: Running) -> Mapping[str, Ask]:

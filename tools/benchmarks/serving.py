@@ -105,7 +105,8 @@ def trusting(folder: Path, platform: SimulatedPlatform, *, now: float) -> tuple[
 def _server(command: list[str], *, cwd: Path | None, **variables: str) -> Iterator[tuple[str, int]]:
     environment = {
         name: text for name, text in os.environ.items() if not name.startswith("SEALSPACE_")
-    } | variables
+    }
+    environment |= COMPILED_ONCE | variables
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
