@@ -146,7 +146,7 @@ class TinyCloud:
 
     async def prepare(self, running: Running) -> Mapping[str, Ask]:
         url = f"http://127.0.0.1:{running.port}"
-        return _asked_of(await set_up(url, writes_at=self.writes_at))
+        return _asked_of(await set_up(url, writes_at=self.writes_at, is_other=True))
 
     def version(self, running: Running) -> str:
         return str(_called(running.port, "GET", "/version")["version"])

@@ -100,11 +100,23 @@ class Place:
 
 
 async def set_up(
-    url: str, platform: SimulatedPlatform | None = None, *, writes_at: int | None = None
+    url: str,
+    platform: SimulatedPlatform | None = None,
+    *,
+    writes_at: int | None = None,
+    is_other: bool = False,
 ) -> Place:
     """Sign an owner in at a node, write the values, make the chain and, on a platform, a backend
-    with evidence."""
-    async with Client(url) as client:
+    with evidence.
+
+    Args:
+        url: of the node.
+        platform: None: there is no backend.
+        writes_at: connections on which the node bears writes side by side; None: any number.
+        is_other: whether it is another server, which may not sign the keys of networks. The
+            connection is on loopback.
+    """
+    async with Client(url, unsigned_descriptors=is_other) as client:
         await client.sign_in(new_wallet(entropy=SystemEntropy()))
         session = client.session
         descriptor = await client.encryption.ensure_network()

@@ -63,7 +63,8 @@ async def bench(arguments: argparse.Namespace) -> Report:
         ours = Node(OURS, pid, await set_up(url))
         nodes = [ours]
         if arguments.url:
-            other = await set_up(arguments.url.rstrip("/"), writes_at=arguments.peer_writes_at)
+            url = arguments.url.rstrip("/")
+            other = await set_up(url, writes_at=arguments.peer_writes_at, is_other=True)
             nodes.append(Node(OTHER, arguments.pid, other, arguments.peer_at))
         plans = [Plan(_of(LOADS, wanted), nodes, connections)]
         if attested := _of(ATTESTED, wanted):
