@@ -19,6 +19,7 @@ import os
 import platform
 import statistics
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -257,8 +258,15 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory_bytes / 2**30, 1),
         "kernel": platform.release().partition("-")[0],
-        "python": platform.python_version(),
+        "python": _python(),
     }
+
+
+def _python() -> str:
+    """Return the version, and whether the build had a profile, which saves a tenth."""
+    is_profiled = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+    how = "with" if is_profiled else "without"
+    return f"{platform.python_version()} {how} profile-guided optimisation"
 
 
 # --- the report -----------------------------------------------------------------------------------
