@@ -31,6 +31,7 @@ from ..space_errors import (
 from .child_memory import MemoryReport
 from .connection import CACHE_BYTES, Connection
 from .database_files import COPY_PREFIX, copy_database, remove_left_copies
+from .database_rows import MAX_DATABASES
 from .frames import (
     MAX_TO_CHILD_BYTES,
     Commit,
@@ -50,7 +51,12 @@ from .frames import (
 from .guard import Guard, WriteNeeded
 from .requests import Batch, Changed, Execute, Query, SqlValue
 
-_OPEN_DATABASES = 8
+_OPEN_DATABASES = MAX_DATABASES
+"""All databases of a space. Opening and closing one costs four times as much as a write.
+
+With its cache and schema, an open database takes at most 768 KiB, so all of them stay below the
+memory at which the keeper replaces a child.
+"""
 LEAST_LOG_BYTES = 4 * 1024 * 1024
 _FRAME_HEAD_BYTES = 24  # before each page in the log
 _PAGE_BYTES = 4096

@@ -24,8 +24,8 @@ from .privileges import confine
 from .resource_limits import limit
 from .system_calls import allow_only
 
-_MOST_FILES = 64
-"""Open files: a database has at most four, and a child has eight open besides a copy."""
+_MOST_FILES = 272
+"""Open files: each of the 64 databases of a space has at most four, a child and a copy the rest."""
 _MOST_DATA_BYTES = 256 * 1024 * 1024
 _DATABASES = READ_FILE | READ_FOLDER | WRITE_FILE | TRUNCATE | MAKE_FILE | REMOVE_FILE
 _RANDOM = "/dev/urandom"

@@ -76,6 +76,29 @@ async def test_a_space_has_a_limited_number_of_databases(owner: Databases) -> No
     assert len(list((owner.node.services.config.data / "sql").rglob("*.db"))) == 64
 
 
+def _open_databases(process: int) -> set[str]:
+    """Return the names of the database files that a process has open."""
+    opened: set[str] = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        target = descriptor.readlink()
+        if target.suffix == ".db":
+            opened.add(target.name)
+    return opened
+
+
+async def test_all_databases_of_a_space_stay_open(owner: Databases) -> None:
+    """A process that writes to all 64 databases of a space in turn keeps each of them open."""
+    for number in range(64):
+        await owner.execute("CREATE TABLE t (a)", path=f"d{number}")
+    for number in range(64):
+        await owner.execute(f"INSERT INTO t VALUES ({number})", path=f"d{number}")
+    # Another process serves the space as long as it has no database.
+    numbers_open = [len(_open_databases(child)) for child in sql_children()]
+    assert max(numbers_open) == 64
+    for number in range(64):
+        assert await owner.query("SELECT a FROM t", path=f"d{number}") == [[number]]
+
+
 async def test_databases_that_are_created_at_the_same_time(owner: Databases) -> None:
     """Requests that create databases together are counted too (SQ16)."""
     create = {"action": "execute", "sql": "CREATE TABLE t (a)"}
