@@ -113,9 +113,10 @@ class _Root(LazyGroup):
 cli = _Root(
     COMMANDS,
     name="sealspace",
-    help="Store values and secrets on a sealspace node, grant access to them, or run a node. Only"
-    " the owner of a secret, and attested code that the owner approved, can decrypt the secret."
-    " The options below work with every command, before or after its name.",
+    help="Store values and secrets on a sealspace node, grant access to them, or run a node. A"
+    " secret can be decrypted by its owner, and by what the owner allows: people with a copy,"
+    " machine tokens, CI jobs, and attested code. The options below work with every command,"
+    " before or after its name.",
     epilog="To run a node: `sealspace serve`. To use one: `sealspace login URL --new`, then"
     " `sealspace secret put NAME`; later `sealspace backend grant` and `sealspace receipts list`.",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -59,6 +59,41 @@ class Owned:
 
         return self.browser.run(grant())
 
+    def shared(self, seed: int, team: str | None = None) -> str:
+        """Share API_KEY with a new person at the same node, in a team or alone; return the DID."""
+
+        async def share() -> str:
+            person = key_session(seed.to_bytes(32))
+            async with Client(self.node.url, session=person) as friend:
+                await friend.encryption.ensure_network()
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                signer = self.wallet.signer
+                await owner.sharing.share(["API_KEY"], person.did, team=team, wallet=lambda: signer)
+            return person.did
+
+        return self.browser.run(share())
+
+    def end_sharing(self, did: str) -> None:
+        """End the sharing of API_KEY with a person."""
+
+        async def unshare() -> None:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.sharing.unshare(["API_KEY"], did=did)
+
+        self.browser.run(unshare())
+
+    def with_token(self, name: str) -> None:
+        """Create a machine token that reads API_KEY."""
+
+        async def create() -> None:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.delegations.create_token(name, ["API_KEY"], wallet=self.wallet.signer)
+
+        self.browser.run(create())
+
     def grant_many(self, count: int) -> None:
         """Grant values to as many receivers."""
 
@@ -360,7 +395,40 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     assert "revoked" in refusal, refusal
     console.go("secrets")
     console.click("Open API_KEY")
-    console.see("Only you")
+    console.see("No other live grant to it")
+
+
+def test_people_with_copies_and_machine_tokens_may_open_a_secret(
+    console: ConsolePage, owned: Owned
+) -> None:
+    """The page of a secret lists people with a copy, alone or in a team, and machine tokens by
+    name. Replacing the value says that copies stay. A person without a share is not listed."""
+    owned.granted(31)
+    owned.revoke()
+    alone, in_team = owned.shared(32), owned.shared(33, team="ops")
+    owned.with_token("nightly")
+    console.sign_in()
+    console.click("Open API_KEY")
+    rows = console.tab.locator("dialog .holders li")
+    console.run(expect(rows).to_have_count(3))
+    console.run(
+        expect(rows.and_(console.tab.locator(f'[data-did="{alone}"]'))).to_contain_text(
+            "has a copy of it"
+        )
+    )
+    member = rows.and_(console.tab.locator(f'[data-did="{in_team}"]'))
+    console.run(expect(member).to_contain_text("has a copy of it as a member of ops"))
+    token = rows.filter(has_text="nightly")
+    console.run(expect(token).to_contain_text("may open it with this machine token"))
+    console.shot("secret-holders-people")
+    console.click("Replace", within="dialog")
+    console.see("2 people have copies, which this does not renew")
+    console.shot("secret-replace-copies")
+    console.click("Cancel", within="dialog")
+    owned.end_sharing(alone)
+    console.click("Open API_KEY")
+    console.run(expect(rows).to_have_count(2))
+    console.run(expect(member).to_be_visible())
 
 
 @pytest.mark.parametrize("by_wallet", [True, False])

@@ -1,12 +1,13 @@
 // @ts-check
-// The people and backends that may open a secret, according to the grants in force.
+// The people, machine tokens and backends that may open a secret, according to the grants in force.
 import { add, fill, h } from "../elements.js";
 import { grants as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
-import { appNames, approvesCode, DECRYPT, GET, gives, list, runOf } from "../wire/grants.js";
+import { appNames, approvesCode, DECRYPT, GET, gives, list, machineOf, runOf } from "../wire/grants.js";
 import { networkOf } from "../wire/secrets.js";
 import { rootOf } from "../wire/session.js";
+import { readersOfCopies } from "../wire/shares.js";
 import { buildLabels } from "./builds.js";
 import { nameBefore, quoted } from "./quoted.js";
 import { failure } from "./states.js";
@@ -16,8 +17,10 @@ import { shortened, time } from "./values.js";
  * @typedef {import("../wire/client.js").Client} Client
  * @typedef {import("../wire/grants.js").Grant} Grant
  * @typedef {import("../wire/builds.js").Rule} Rule
- * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[] }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
- *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants
+ * @typedef {import("../wire/grants.js").Machine} Machine
+ * @typedef {import("../wire/shares.js").Reader} Reader
+ * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[], machine: Machine | undefined }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
+ *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants; `machine`: the machine token or trust that it uses
  */
 
 const MOST_PROVED = 10; // each costs a request
@@ -33,7 +36,7 @@ export function signIns(all, owner) {
 /**
  * Return who may open a secret now. The right to decrypt on its network is enough, because the holder may have a copy (CN7).
  * @param {Client} client @param {string} path of the secret
- * @returns {Promise<{ found: Holder[], sessions: number, network: string | null }>} the other holders; the number of the owner's sign-ins; null: not known
+ * @returns {Promise<{ found: Holder[], copies: Reader[], sessions: number, network: string | null }>} the other holders; the people with a copy; the number of the owner's sign-ins; null: not known
  */
 export async function holdersOf(client, path) {
   const { owner, did } = client.session;
@@ -50,14 +53,17 @@ export async function holdersOf(client, path) {
     if (own.has(grant)) {
       if (mayOpen && grant.delegate !== did) sessions.add(grant.delegate);
     } else if (mayOpen || mayRead) {
-      const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]) };
+      const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]), machine: undefined };
       const until = before.until === null || grant.expiresAt === null ? null : before.until > grant.expiresAt ? before.until : grant.expiresAt;
       const code = mayOpen ? approvesCode(all, grant) : false;
-      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? before.name, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
+      const machine = mayOpen ? machineOf(grant) : undefined;
+      // A name counts only if the owner signed it: whoever passes a grant on could state any name.
+      const given = grant.delegator === owner ? machine?.name : undefined;
+      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? given ?? before.name, machine: machine ?? before.machine, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
         programs: before.programs.concat(runOf(client, grant)?.programs ?? []), code: before.code || code || (before.code === null ? null : code) });
     }
   }
-  return { found: [...found.values()], sessions: sessions.size, network };
+  return { found: [...found.values()], copies: readersOfCopies(all, owner, path), sessions: sessions.size, network };
 }
 
 /** Show beside each holder the code that it proved last. A holder that never received a key has no known code. @param {Client} client @param {HTMLElement} body @param {Set<string>} dids */
@@ -72,17 +78,37 @@ async function addCode(client, body, dids) {
   }));
 }
 
+/** Say by what a holder may open the secret. @param {Holder} holder */
+function means({ mayOpen, mayRead, code, machine }) {
+  if (!mayOpen) return words.maySee;
+  if (machine) return machine.isTrust ? words.byJob : words.byToken;
+  if (code === false) return words.noCode;
+  if (!mayRead) return words.mayKey;
+  return code ? words.mayOpen : words.hasGrant;
+}
+
+/** @param {string} did */
+const linked = (did) => h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6));
+
+/** @param {string | null} until */
+const ending = (until) => (until ? [", ", words.ends, " ", time(until)] : null);
+
+/** @param {Holder} holder */
+const holderItem = (holder) => h("li", { data: { did: holder.did } }, nameBefore(holder.name), linked(holder.did), h("span", { class: "dim small" }, ` ${means(holder)}`, ending(holder.until), buildLabels({ programs: holder.programs })));
+
+/** @param {Reader} reader */
+const copyItem = ({ did, team, until }) => h("li", { data: { did } }, linked(did), h("span", { class: "dim small" }, ` ${words.hasCopy}`, team && words.inTeam(team), ending(until)));
+
 /** A short list of those who may open a secret, with links to the grants. @param {Client} client @param {string} path */
 export function holders(client, path) {
   const body = h("div", { "aria-live": "polite" }, words.holdersLoading);
   const load = async () => {
     try {
-      const { found, sessions, network } = await holdersOf(client, path);
+      const { found, copies, sessions, network } = await holdersOf(client, path);
       const isForeign = network !== null && rootOf(network) !== client.session.owner;
-      const item = (/** @type {Holder} */ { did, name, until, mayOpen, mayRead, code, programs }) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
-        h("span", { class: "dim small" }, ` ${!mayOpen ? words.maySee : code === false ? words.noCode : !mayRead ? words.mayKey : code ? words.mayOpen : words.hasGrant}`, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
-      fill(body, found.length > 0 && [h("ul", { class: "holders", role: "list" }, found.map(item)), h("p", { class: "dim small" }, words.notListed)],
-        h("p", { class: "dim small" }, isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !found.length && words.noHolders),
+      const items = [...copies.map(copyItem), ...found.map(holderItem)];
+      const place = isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !items.length && words.noHolders;
+      fill(body, items.length > 0 && h("ul", { class: "holders", role: "list" }, items), h("p", { class: "dim small" }, words.notListed), place && h("p", { class: "dim small" }, place),
         sessions > 0 && h("p", { class: "dim small" }, words.ownToo(sessions)));
       if (found.length) await addCode(client, body, new Set(found.map(({ did }) => did)));
     } catch (error) {

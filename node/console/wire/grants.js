@@ -25,6 +25,8 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
+ * @typedef {{ name: string, hasCode: boolean, run?: RunStatement, machine?: Machine }} Stated the app's name, empty if none; whether code is approved; the terms of a run grant
+ * @typedef {{ name: string, isTrust: boolean }} Machine a machine token, or a trust in the ID tokens of jobs
  */
 
 const MARGIN_S = 60;
@@ -33,9 +35,11 @@ const APP_FACT = "sealspace.app/v1";
 const MOST_NAME_CHARS = 60;
 const POLICY_FACT = "sealspace.attestation/v1";
 const RUN_FACT = "sealspace.run/v1";
+const MACHINE_FACT = "sealspace.machine/v1";
+const TRUST_FACT = "sealspace.oidc/v1";
 /** Statements in a wallet's message: the fact with the same content, by the beginning of the resource. @type {{[urn: string]: string}} */
-const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT };
-/** What tokens state, by cid; a token never changes. @type {Map<string, { name: string, hasCode: boolean, run?: RunStatement } | null>} */
+const URNS = { "urn:sealspace:attestation:v1:": POLICY_FACT, "urn:sealspace:run:v1:": RUN_FACT, "urn:sealspace:machine:v1:": MACHINE_FACT, "urn:sealspace:oidc:v1:": TRUST_FACT };
+/** What tokens state, by cid; a token never changes. @type {Map<string, Stated | null>} */
 const stated = new Map();
 export const GET = "tinycloud.kv/get";
 export const DECRYPT = "tinycloud.encryption/decrypt";
@@ -154,13 +158,22 @@ function runIn(facts) {
   }
 }
 
-/** @param {string} token untrusted @param {string} cid @returns {{ name: string, hasCode: boolean, run?: RunStatement } | null} the app's name, empty if none, whether code is approved, and the terms of a run grant; null: not readable */
+/** @param {any[]} facts @returns {Machine | undefined} what they say of a machine token or a trust; the node accepts only valid ones (MT2, OX2) */
+function machineIn(facts) {
+  for (const fact of facts) {
+    const statement = fact?.[MACHINE_FACT] ?? fact?.[TRUST_FACT];
+    if (isText(statement?.name)) return { name: [...statement.name].slice(0, MOST_NAME_CHARS).join(""), isTrust: Object.hasOwn(fact, TRUST_FACT) };
+  }
+  return undefined;
+}
+
+/** @param {string} token untrusted @param {string} cid @returns {Stated | null} null: not readable */
 function statedIn(token, cid) {
   try {
     const facts = factsIn(token);
     if (tokenCid(token) !== cid) return null;
     const name = facts.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
-    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts),
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machineIn(facts),
       hasCode: facts.some((/** @type {any} */ one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client
@@ -173,6 +186,9 @@ function statedIn(token, cid) {
  */
 export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
   (direction === "granted" && delegator === session.owner && !parents.length ? stated.get(cid)?.run : undefined);
+
+/** @param {Grant} grant returned by `list`, after `appNames` @returns {Machine | undefined} the machine token or trust that a grant is */
+export const machineOf = ({ cid }) => stated.get(cid)?.machine;
 
 /** @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant @returns {boolean | null} whether it, or a grant that it rests on, approves code; null: not known */
 export function approvesCode(all, { cid, parents }) {
