@@ -1,4 +1,3 @@
-// @ts-check
 // The frame around the pages: navigation, bar, banners, routes. Each page is a module of `pages/`; see README.md.
 import { fill, h, icon } from "./elements.js";
 import { navigation } from "./parts/navigation.js";

@@ -1,4 +1,3 @@
-// @ts-check
 // The only way in which the console makes elements: names, properties and text, never markup.
 
 /** @typedef {Node | string | number | null | undefined | false | Child[]} Child */
@@ -55,6 +54,9 @@ function set(element, name, value) {
   else if (typeof value === "boolean" && !name.startsWith("aria-")) element.toggleAttribute(name, value);
   else element.setAttribute(name, String(value));
 }
+
+/** The head of a page. @param {{ title: string, lead: string }} words @param {Child[]} beside its title */
+export const pageHead = ({ title, lead }, ...beside) => h("header", {}, h("div", {}, h("h1", {}, title), h("p", {}, lead)), beside);
 
 /**
  * Make one of our drawings; they say nothing that a text beside them does not.

@@ -1,4 +1,3 @@
-// @ts-check
 // All texts of the console; pages contain no text of their own.
 
 export const app = {
@@ -153,10 +152,8 @@ export const secrets = {
   addTitle: "Add a secret",
   /** @param {string} name */
   replaceTitle: (name) => `Replace ${name}`,
-  /** @param {number} n @param {string} label */
-  copiesStay: (n, label) => `${n === 1 ? "One person has a copy" : `${n} people have copies`}, which this does not renew. To renew copies too, use: sealspace secret put ${label}`,
-  /** @param {string} label */
-  copiesUnknown: (label) => `Cannot tell at present whether people have copies, which this does not renew. To renew copies too, use: sealspace secret put ${label}`,
+  /** @param {string} name @param {string | null} scope */
+  copiesStay: (name, scope) => `People with a copy keep the former value. To renew copies too: sealspace secret put ${name}${scope ? ` --scope ${scope}` : ""}`,
   /** @param {string} name */
   removeTitle: (name) => `Delete ${name}?`,
   removeText: "Programs that read it will fail from then on. The value cannot be brought back.",
@@ -460,7 +457,7 @@ export const grants = {
   // Who may open a secret.
   holders: "Who may open it",
   holdersLoading: "Loading",
-  noHolders: "No other live grant to it, to a copy of it or to the key of its network is listed.",
+  noHolders: "No other live grant to it, to a copy or to the key of its network is listed.",
   /** @param {number} n */
   ownToo: (n) => `Also you, with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`}.`,
   notListed: "The node does not list grants that they passed on, nor conditions on code, callers or secrets. Its operator can open it, unless the node runs in a TEE.",
@@ -468,11 +465,9 @@ export const grants = {
   otherNetwork: "Grants of another owner are not listed. It is sealed to ",
   noNetwork: "It names no network, so grants on yours are counted.",
   mayOpen: "may open it",
-  byToken: "may open it with this machine token",
-  byJob: "may open it in a job that shows an ID token",
-  hasCopy: "has a copy of it",
-  /** @param {string} team */
-  inTeam: (team) => ` as a member of ${team}`,
+  machines: { token: "may open it with this machine token", trust: "may open it in a job that shows an ID token" },
+  /** @param {string} [team] */
+  hasCopy: (team) => `has a copy of it${team ? ` as a member of ${team}` : ""}`,
   noCode: "has a grant that approves no code",
   hasGrant: "has a grant to open it",
   /** @param {string} what */

@@ -1,4 +1,3 @@
-// @ts-check
 // The texts of the dialogs of a recovery phrase; a separate file, because few owners open them.
 
 export const phrase = {

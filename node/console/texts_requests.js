@@ -1,4 +1,3 @@
-// @ts-check
 // The texts of the page of requests; a separate file, because most pages do not need them.
 
 export const requests = {

@@ -1,4 +1,3 @@
-// @ts-check
 // All texts about runners; a separate file, because most pages do not need them.
 
 export const runner = {

@@ -45,8 +45,8 @@ secret = LazyGroup(
     },
     help="Store and read secrets. They are encrypted before they leave this machine.",
     epilog="A secret can be read by its owner, by people who got a copy with `sealspace secret"
-    " share`, by machine tokens and CI jobs of `sealspace token create` and `sealspace ci trust`,"
-    " and by attested code to which the owner granted it with `sealspace backend grant`."
+    " share`, by machine tokens (`sealspace token`), by CI jobs (`sealspace ci trust`), and by"
+    " attested code to which the owner granted it with `sealspace backend grant`."
     " The node's operator can turn attestation off with `sealspace admin release set --attestation"
     " off`.",
 )

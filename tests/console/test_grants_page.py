@@ -94,6 +94,22 @@ class Owned:
 
         self.browser.run(create())
 
+    def with_trust(self, name: str) -> None:
+        """Let jobs of one repository read API_KEY."""
+
+        async def trust() -> None:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                await owner.delegations.trust_issuer(
+                    name,
+                    ["API_KEY"],
+                    issuer="https://issuer.example",
+                    claims={"repository": ["team/app"]},
+                    wallet=self.wallet.signer,
+                )
+
+        self.browser.run(trust())
+
     def grant_many(self, count: int) -> None:
         """Grant values to as many receivers."""
 
@@ -401,16 +417,18 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
 def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console: ConsolePage, owned: Owned
 ) -> None:
-    """The page of a secret lists people with a copy, alone or in a team, and machine tokens by
-    name. Replacing the value says that copies stay. A person without a share is not listed."""
+    """The page of a secret lists people with a copy, alone or in a team, and machine tokens and
+    trusts by name. Replacing the value says that copies stay. A person whose share ended is not
+    listed."""
     owned.granted(31)
     owned.revoke()
     alone, in_team = owned.shared(32), owned.shared(33, team="ops")
     owned.with_token("nightly")
+    owned.with_trust("pipeline")
     console.sign_in()
     console.click("Open API_KEY")
     rows = console.tab.locator("dialog .holders li")
-    console.run(expect(rows).to_have_count(3))
+    console.run(expect(rows).to_have_count(4))
     console.run(
         expect(rows.and_(console.tab.locator(f'[data-did="{alone}"]'))).to_contain_text(
             "has a copy of it"
@@ -420,14 +438,16 @@ def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console.run(expect(member).to_contain_text("has a copy of it as a member of ops"))
     token = rows.filter(has_text="nightly")
     console.run(expect(token).to_contain_text("may open it with this machine token"))
+    trust = rows.filter(has_text="pipeline")
+    console.run(expect(trust).to_contain_text("may open it in a job that shows an ID token"))
     console.shot("secret-holders-people")
     console.click("Replace", within="dialog")
-    console.see("2 people have copies, which this does not renew")
+    console.see("People with a copy keep the former value")
     console.shot("secret-replace-copies")
     console.click("Cancel", within="dialog")
     owned.end_sharing(alone)
     console.click("Open API_KEY")
-    console.run(expect(rows).to_have_count(2))
+    console.run(expect(rows).to_have_count(3))
     console.run(expect(member).to_be_visible())
 
 

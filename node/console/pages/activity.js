@@ -1,5 +1,4 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
 import { emptyState, failure, loading } from "../parts/states.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
@@ -21,8 +20,8 @@ const IN_PERSON = ["owner", "owner_session"];
 const SECRET = /\/kv\/vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/receipts.js").Receipt} Receipt
+ * @import { Client } from "../wire/client.js"
+ * @import { Receipt } from "../wire/receipts.js"
  * @typedef {{ receipt: Receipt, secrets: string[], name: string | undefined }} Row `name`: what the app calls itself
  */
 
@@ -41,7 +40,7 @@ export function render({ client, signal }) {
     save.addEventListener("click", () => download(utf8(JSON.stringify(rows.map(({ receipt }) => receipt), null, 1)), words.allFile));
     return content(client, rows, isAll);
   }, { signal });
-  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), save), body);
+  return h("div", { class: "page" }, pageHead(words, save), body);
 }
 
 /** @param {Client} client @param {AbortSignal} signal @returns {Promise<{ rows: Row[], isAll: boolean }>} the latest first */

@@ -1,13 +1,12 @@
-// @ts-check
 // Grants secrets to the operator's runner, for a repository, a program's hash or a project.
-import { fill, h } from "../elements.js";
+import { fill, h, pageHead } from "../elements.js";
 import { buildFacts } from "../parts/builds.js";
 import { codeChoice } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { runnerUrl } from "../parts/known_node.js";
 import { known } from "../parts/runner.js";
 import { banner, emptyState, loading } from "../parts/states.js";
-import { copyField, facts, say } from "../parts/values.js";
+import { copyField, facts, say, split } from "../parts/values.js";
 import { signedByOwner } from "../parts/wallet_choices.js";
 import { runner as texts } from "../texts_runner.js";
 import { projectOf } from "../wire/api_keys.js";
@@ -27,9 +26,9 @@ const MAX_DAYS = 366;
 const KINDS = /** @type {const} */ (["repository", "hash", "project"]);
 
 /**
- * @typedef {import("../app.js").Context} Context
- * @typedef {import("../parts/form.js").Field} Field
- * @typedef {import("../wire/published.js").Version} Version
+ * @import { Context } from "../app.js"
+ * @import { Field } from "../parts/form.js"
+ * @import { Version } from "../wire/published.js"
  */
 
 /** @param {Context} context */
@@ -38,7 +37,7 @@ export function render(context) {
   const body = h("div", { class: "stack" });
   if (runnerUrl) loading(body, () => knownOf(context), (found) => h("section", { class: "panel" }, decision(context, found, body)), { signal });
   else fill(body, h("section", { class: "panel" }, emptyState({ icon: "code", title: words.noRunner, text: words.noRunnerText, actions: [copyField(words.command)] })));
-  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body);
+  return h("div", { class: "page" }, pageHead(words), body);
 }
 
 /** @param {Context} context */
@@ -56,7 +55,6 @@ async function knownOf({ client, node }) {
 /** @param {Context} context @param {Awaited<ReturnType<typeof knownOf>>} known_ @param {Element} body */
 function decision({ client, node }, { found, stored, seen }, body) {
   const { session } = client;
-  const split = (/** @type {string} */ said) => said.split(/[\s,]+/).filter(Boolean);
   const isDistinct = (/** @type {string[]} */ some) => new Set(some).size === some.length;
 
   const radios = KINDS.map((kind) => h("input", { type: "radio", name: "kind", value: kind, checked: kind === "repository", on: { change: () => draw() } }));

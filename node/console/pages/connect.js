@@ -1,5 +1,4 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { confirmByWord } from "../parts/dialog.js";
 import { failure } from "../parts/states.js";
 import { say } from "../parts/values.js";
@@ -37,7 +36,7 @@ export function render(context) {
   const kept = h("ul", { class: "choices", role: "list" });
   if (hasPasskeys) showKept(kept, enter, context.signal);
   return h("div", { class: "page welcome" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+    pageHead(words),
     h("section", { class: "panel stack", "aria-label": words.wallets }, h("h2", {}, words.wallets), walletChoices(enter, context.signal)),
     h("section", { class: "panel stack", "aria-label": words.phrases }, h("h2", {}, words.phrases), kept, h("ul", { class: "choices", role: "list" },
       choice("paper", words.phrase, words.phraseHint, open("askPhrase")),

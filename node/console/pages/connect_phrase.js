@@ -1,4 +1,3 @@
-// @ts-check
 // The dialogs of a recovery phrase: use one, or make a new one.
 import { fill, h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";
@@ -8,7 +7,7 @@ import { connect } from "../texts.js";
 import { phrase as words } from "../texts_phrase.js";
 import { makePhrase, ownerFromPhrase, spelled } from "../wire/recovery_phrase.js";
 
-/** @typedef {import("./connect.js").Enter} Enter */
+/** @import { Enter } from "./connect.js" */
 
 const PHRASE_CHARS = 36;
 const ASKED_GROUPS = 3;

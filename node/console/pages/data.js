@@ -1,5 +1,4 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
 import { banner, emptyState, failure, loading } from "../parts/states.js";
@@ -19,7 +18,7 @@ const MEGABYTE = 1024 * 1024;
 const SECRETS = "secrets"; // its values are sealed; the page of secrets opens them
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
+ * @import { Client } from "../wire/client.js"
  * @typedef {{ id: string, space: import("../wire/spaces.js").Space }} Place
  * @typedef {{ key: string, name: string, isFolder: boolean }} Row
  */
@@ -96,7 +95,7 @@ export async function render(context) {
   else if (isHeld(client, space)) reload();
   else fill(body, askForRights(client, [space], reload));
   return h("div", { class: "page" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)), h("div", { class: "row" },
+    pageHead(words, h("div", { class: "row" },
       h("button", { on: { click: create } }, words.create), h("button", { class: "primary", on: { click: () => upload.click() } }, icon("upload"), words.upload), upload)),
     h("div", { class: "row spread" }, h("div", { class: "row" }, h("div", {}, chosen), crumbs(path, visit)), use), body, databases);
 }

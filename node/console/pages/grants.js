@@ -1,5 +1,4 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { backendsPanel } from "../parts/backends.js";
 import { buildLabels } from "../parts/builds.js";
 import { openDialog } from "../parts/dialog.js";
@@ -23,8 +22,8 @@ const ALL = "*";
 const CHIPS = /** @type {Record<string, string>} */ ({ active: "good", revoked: "bad", ancestor_revoked: "bad" });
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/grants.js").Grant} Grant
+ * @import { Client } from "../wire/client.js"
+ * @import { Grant } from "../wire/grants.js"
  */
 
 /** @param {import("../app.js").Context} context */
@@ -37,7 +36,7 @@ export function render(context) {
   };
   loading(body, load, ({ all, names }) => grantsPanel(context, all, names), { signal });
   return h("div", { class: "page" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+    pageHead(words),
     body, backendsPanel(context));
 }
 

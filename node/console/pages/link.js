@@ -1,5 +1,4 @@
-// @ts-check
-import { h } from "../elements.js";
+import { h, pageHead } from "../elements.js";
 import { banner, emptyState, skeleton } from "../parts/states.js";
 import { copyField, say } from "../parts/values.js";
 import { link as words, session as sessionWords } from "../texts.js";
@@ -34,7 +33,7 @@ export async function render(context) {
     location.replace(`http://127.0.0.1:${port}/${secret}/#key=${offer.did}`); // CN9: nowhere else
   };
   return h("div", { class: "page welcome" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+    pageHead(words),
     session && banner({ kind: "warn", title: words.replaces, text: session.owner }),
     h("section", { class: "panel stack" }, h("p", {}, words.compare), h("p", { class: "code" }, await linkCode(secret, offer.did)),
       h("div", { class: "row" }, h("button", { class: "primary", on: { click: go } }, words.go))));

@@ -1,5 +1,4 @@
-// @ts-check
-import { h } from "../elements.js";
+import { h, pageHead } from "../elements.js";
 import { loading } from "../parts/states.js";
 import { copyField, facts } from "../parts/values.js";
 import { node as words } from "../texts.js";
@@ -21,7 +20,7 @@ export function render({ node, signal }) {
   const nonce = hex(random(NONCE_BYTES));
   loading(evidence, () => read(`/attestation?nonce=${nonce}`, words.evidence, signal), (said) => evidenceOf(said, nonce), { signal, lines: 3 });
   return h("div", { class: "page" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+    pageHead(words),
     h("section", { class: "panel", "aria-label": words.identity }, h("h2", {}, words.identity), facts([
       [words.did, copyField(node.nodeId, words.did)],
       [words.version, node.version],

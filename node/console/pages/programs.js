@@ -1,5 +1,4 @@
-// @ts-check
-import { h } from "../elements.js";
+import { h, pageHead } from "../elements.js";
 import { buildFacts } from "../parts/builds.js";
 import { openDialog } from "../parts/dialog.js";
 import { runnerPanel } from "../parts/runner.js";
@@ -21,7 +20,7 @@ const SPACES = ["public", "projects"]; // developers publish to everyone, or to 
 const PLACE = /^projects\/([a-z0-9-]{1,64})\/(active|versions\/[0-9a-f]{64})$/;
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
+ * @import { Client } from "../wire/client.js"
  * @typedef {{ sha256: string, bytes: number, target: string, publishedAt: string, source?: string,
  *   build?: import("../wire/builds.js").Build, manifest?: { secrets?: string[], hosts?: string[] }, statementSha256: string }} Version
  * @typedef {{ name: string, space: string, active: unknown, versions: Version[] }} Project `active`: the hash of the statement
@@ -44,7 +43,7 @@ export function render(context) {
   }
 
   reload();
-  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body,
+  return h("div", { class: "page" }, pageHead(words), body,
     runnerUrl ? runnerPanel(context) : h("p", { class: "dim small" }, words.elsewhere, " ", h("code", {}, "sealspace runner keys list"), " · ", h("code", {}, "sealspace runner list")));
 }
 

@@ -1,5 +1,4 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { codeChoice, noCode } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { quoted } from "../parts/quoted.js";
@@ -31,12 +30,11 @@ const DEFAULT_S = 30 * 86400;
 const SPANS_S = [3600, 86400, 7 * 86400, DEFAULT_S, 90 * 86400, 365 * 86400];
 
 /**
- * @typedef {import("../app.js").Context} Context
+ * @import { Context } from "../app.js"
  * @typedef {import("../wire/manifest.js").Manifest & { claimed?: unknown }} Manifest `claimed`: the policy in a backend's description
- * @typedef {import("../wire/manifest.js").Resource} Resource
- * @typedef {import("../wire/grants.js").Right} Right
- * @typedef {import("../wire/grants.js").Grant} Grant
- * @typedef {import("../parts/form.js").Field} Field
+ * @import { Resource } from "../wire/manifest.js"
+ * @import { Right, Grant } from "../wire/grants.js"
+ * @import { Field } from "../parts/form.js"
  * @typedef {{ held: Grant[], stored: Set<string>, seen: {[field: string]: any} | null, isSufficing: boolean }} Known
  */
 
@@ -54,7 +52,7 @@ export function render(context) {
     fill(body, intake(context, text, error));
   }
   if (asked) showRequest(context, asked, text, body);
-  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))), body);
+  return h("div", { class: "page" }, pageHead(words), body);
 }
 
 // --- reading the request ---------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-// @ts-check
-import { fill, h, icon } from "../elements.js";
+import { fill, h, icon, pageHead } from "../elements.js";
 import { confirmByWord, openDialog } from "../parts/dialog.js";
 import { form, textField } from "../parts/form.js";
-import { holders, holdersOf } from "../parts/holders.js";
+import { holders } from "../parts/holders.js";
 import { runnerUrl } from "../parts/known_node.js";
 import { noteSection } from "../parts/note.js";
 import { hasUnseen, shownText } from "../parts/quoted.js";
@@ -21,7 +20,7 @@ const ALL = "*";
 
 /**
  * @typedef {import("../wire/secrets.js").SecretName} Row
- * @typedef {import("../wire/client.js").Client} Client
+ * @import { Client } from "../wire/client.js"
  */
 
 const ORDER = new Intl.Collator("en", { numeric: true });
@@ -111,7 +110,7 @@ export function render(context) {
   const open = (row) => openSecret(client, all, row, changes.of(row), reload);
   reload();
   return h("div", { class: "page" },
-    h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead)),
+    pageHead(words,
       h("div", { class: "row" }, h("button", { on: { click: addMany } }, words.many.add), h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add))), body);
 }
 
@@ -186,21 +185,6 @@ function openSecret(client, all, row, when, reload) {
   });
 }
 
-/** Say who keeps the former value when a secret is replaced here. @param {Client} client @param {Row} row */
-function staleCopies(client, row) {
-  const body = h("p", { class: "dim small", "aria-live": "polite" });
-  const load = async () => {
-    try {
-      const { copies } = await holdersOf(client, row.path);
-      if (copies.length) fill(body, words.copiesStay(copies.length, row.label));
-    } catch {
-      fill(body, words.copiesUnknown(row.label)); // the value can be replaced without knowing it
-    }
-  };
-  load();
-  return body;
-}
-
 /** Add a secret, or replace the value of one. @param {Client} client @param {Row[]} all @param {Row | null} row @param {() => void} reload */
 function edit(client, all, row, reload) {
   const name = textField({ name: "name", label: words.name, hint: words.nameHint, mono: true, check: (said) =>
@@ -226,7 +210,7 @@ function edit(client, all, row, reload) {
   const version = row ? wire.version(client, row.scope, row.name) : Promise.resolve("");
   version.catch(() => {}); // the error is reported when the form is sent
   return openDialog(row ? words.replaceTitle(row.label) : words.addTitle, (close) => {
-    made = form({ fields: row ? [value] : [name, scope, value], intro: row && staleCopies(client, row), action: words.save, cancel: close, resends: true, submit: async (said) => {
+    made = form({ fields: row ? [value] : [name, scope, value], intro: row && h("p", { class: "dim small" }, words.copiesStay(row.name, row.scope)), action: words.save, cancel: close, resends: true, submit: async (said) => {
       const target = row ?? wire.secretName(said.scope.trim() || null, said.name);
       const conditions = row ? { ifMatch: isSure ? undefined : await version } : { ifAbsent: true };
       try {

@@ -1,4 +1,3 @@
-// @ts-check
 // Delete several secrets, one after the other.
 import { h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";

@@ -1,4 +1,3 @@
-// @ts-check
 // Add many secrets at once, from a file of names and values.
 import { fill, h } from "../elements.js";
 import { openDialog } from "../parts/dialog.js";

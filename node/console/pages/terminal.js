@@ -1,5 +1,4 @@
-// @ts-check
-import { h } from "../elements.js";
+import { h, pageHead } from "../elements.js";
 import { copyField } from "../parts/values.js";
 import { terminal as words } from "../texts.js";
 
@@ -13,7 +12,7 @@ export function render({ session }) {
   const login = `sealspace login ${location.origin} --${file ?? (isPhrase ? "phrase" : "browser")}`;
   const steps = [[words.install, "pip install ."], [signIn, login], [words.store, "sealspace secret put API_KEY"], [words.use, "sealspace run -- env"]];
   if (!isPhrase) steps.push([words.back, "sealspace console"]);
-  return h("div", { class: "page" }, h("header", {}, h("div", {}, h("h1", {}, words.title), h("p", {}, words.lead))),
+  return h("div", { class: "page" }, pageHead(words),
     h("section", { class: "panel" }, h("ol", { class: "steps" }, steps.map(([what, command]) => h("li", {}, h("p", {}, what), copyField(command))))),
     h("p", { class: "dim" }, words.same, note));
 }

@@ -1,4 +1,3 @@
-// @ts-check
 // Backends that received keys, their evidence, and withdrawing their code.
 import { h } from "../elements.js";
 import { grants as words, typeWord } from "../texts.js";
@@ -14,9 +13,8 @@ import { virtualTable } from "./virtual_table.js";
 import { signedByOwner } from "./wallet_choices.js";
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/backends.js").Backend} Backend
- * @typedef {import("../wire/backends.js").Withdrawal} Withdrawal
+ * @import { Client } from "../wire/client.js"
+ * @import { Backend, Withdrawal } from "../wire/backends.js"
  * @typedef {{ label: string, entry: Withdrawal }} Choice
  */
 

@@ -1,12 +1,10 @@
-// @ts-check
 // Where programs were built: as their developers state it, and as the owner's command verified it.
 import { h } from "../elements.js";
 import { builds as words } from "../texts.js";
 import { quoted } from "./quoted.js";
 
 /**
- * @typedef {import("../wire/builds.js").Build} Build
- * @typedef {import("../wire/builds.js").RunStatement} RunStatement
+ * @import { Build, RunStatement } from "../wire/builds.js"
  */
 
 const MEMBERS = /** @type {const} */ (["repository", "ref", "commit", "workflow"]);

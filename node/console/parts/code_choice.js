@@ -1,4 +1,3 @@
-// @ts-check
 // A choice of the code that may open secrets under a grant: the code that the node saw, code that the owner states, or no code.
 import { fill, h } from "../elements.js";
 import { rights } from "../texts.js";
@@ -12,7 +11,7 @@ import { banner } from "./states.js";
 import { copyField, facts, shortened, time } from "./values.js";
 
 /**
- * @typedef {import("../wire/policies.js").Policy} Policy
+ * @import { Policy } from "../wire/policies.js"
  * @typedef {{ seen: {[field: string]: any} | null, mode: string, isSufficing: boolean, trustRoots: string[], claimed?: unknown, isRequired?: boolean }} Known facts from the
  *   node: evidence of the last release, who has to prove code, whether the operator's list may suffice, roots other than Intel's;
  *   `claimed`: the policy in the backend's own description, unproven; undefined: none; `isRequired`: the grant has to name code

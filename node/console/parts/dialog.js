@@ -1,4 +1,3 @@
-// @ts-check
 import { h, icon } from "../elements.js";
 import { app, typeWord } from "../texts.js";
 import { form, textField } from "./form.js";

@@ -1,4 +1,3 @@
-// @ts-check
 import { fill, h } from "../elements.js";
 import { app } from "../texts.js";
 import { failure, onceBack } from "./states.js";

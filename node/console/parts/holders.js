@@ -1,26 +1,22 @@
-// @ts-check
-// The people, machine tokens and backends that may open a secret, according to the grants in force.
+// Who may open a secret, according to the grants in force.
 import { add, fill, h } from "../elements.js";
 import { grants as words } from "../texts.js";
 import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
-import { appNames, approvesCode, DECRYPT, GET, gives, list, machineOf, runOf } from "../wire/grants.js";
+import { appNames, approvesCode, DECRYPT, GET, gives, list, machineOf, readersOfCopies, runOf } from "../wire/grants.js";
 import { networkOf } from "../wire/secrets.js";
 import { rootOf } from "../wire/session.js";
-import { readersOfCopies } from "../wire/shares.js";
 import { buildLabels } from "./builds.js";
 import { nameBefore, quoted } from "./quoted.js";
 import { failure } from "./states.js";
 import { shortened, time } from "./values.js";
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/grants.js").Grant} Grant
- * @typedef {import("../wire/builds.js").Rule} Rule
- * @typedef {import("../wire/grants.js").Machine} Machine
- * @typedef {import("../wire/shares.js").Reader} Reader
- * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[], machine: Machine | undefined }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
- *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants; `machine`: the machine token or trust that it uses
+ * @import { Client } from "../wire/client.js"
+ * @import { Grant, Reader, Stated } from "../wire/grants.js"
+ * @import { Rule } from "../wire/builds.js"
+ * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[], machine?: Stated["machine"] }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
+ *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants
  */
 
 const MOST_PROVED = 10; // each costs a request
@@ -56,10 +52,7 @@ export async function holdersOf(client, path) {
       const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]), machine: undefined };
       const until = before.until === null || grant.expiresAt === null ? null : before.until > grant.expiresAt ? before.until : grant.expiresAt;
       const code = mayOpen ? approvesCode(all, grant) : false;
-      const machine = mayOpen ? machineOf(grant) : undefined;
-      // A name counts only if the owner signed it: whoever passes a grant on could state any name.
-      const given = grant.delegator === owner ? machine?.name : undefined;
-      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? given ?? before.name, machine: machine ?? before.machine, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
+      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? before.name, machine: machineOf(grant) ?? before.machine, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
         programs: before.programs.concat(runOf(client, grant)?.programs ?? []), code: before.code || code || (before.code === null ? null : code) });
     }
   }
@@ -78,26 +71,18 @@ async function addCode(client, body, dids) {
   }));
 }
 
-/** Say by what a holder may open the secret. @param {Holder} holder */
+/** @param {Holder} holder */
 function means({ mayOpen, mayRead, code, machine }) {
   if (!mayOpen) return words.maySee;
-  if (machine) return machine.isTrust ? words.byJob : words.byToken;
+  if (machine) return words.machines[machine];
   if (code === false) return words.noCode;
   if (!mayRead) return words.mayKey;
   return code ? words.mayOpen : words.hasGrant;
 }
 
-/** @param {string} did */
-const linked = (did) => h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6));
-
-/** @param {string | null} until */
-const ending = (until) => (until ? [", ", words.ends, " ", time(until)] : null);
-
-/** @param {Holder} holder */
-const holderItem = (holder) => h("li", { data: { did: holder.did } }, nameBefore(holder.name), linked(holder.did), h("span", { class: "dim small" }, ` ${means(holder)}`, ending(holder.until), buildLabels({ programs: holder.programs })));
-
-/** @param {Reader} reader */
-const copyItem = ({ did, team, until }) => h("li", { data: { did } }, linked(did), h("span", { class: "dim small" }, ` ${words.hasCopy}`, team && words.inTeam(team), ending(until)));
+/** @param {{ did: string, name?: string, until: string | null, programs?: Rule[] }} holder @param {string} says by what the holder may open it */
+const item = ({ did, name, until, programs = [] }, says) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
+  h("span", { class: "dim small" }, ` ${says}`, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
 
 /** A short list of those who may open a secret, with links to the grants. @param {Client} client @param {string} path */
 export function holders(client, path) {
@@ -106,7 +91,7 @@ export function holders(client, path) {
     try {
       const { found, copies, sessions, network } = await holdersOf(client, path);
       const isForeign = network !== null && rootOf(network) !== client.session.owner;
-      const items = [...copies.map(copyItem), ...found.map(holderItem)];
+      const items = [...copies.map((one) => item(one, words.hasCopy(one.team))), ...found.map((one) => item(one, means(one)))];
       const place = isForeign ? [words.otherNetwork, quoted(network, { mono: true })] : network === null ? words.noNetwork : !items.length && words.noHolders;
       fill(body, items.length > 0 && h("ul", { class: "holders", role: "list" }, items), h("p", { class: "dim small" }, words.notListed), place && h("p", { class: "dim small" }, place),
         sessions > 0 && h("p", { class: "dim small" }, words.ownToo(sessions)));

@@ -1,4 +1,3 @@
-// @ts-check
 import { h } from "../elements.js";
 import { failed, state } from "../texts.js";
 import { confirmByWord } from "./dialog.js";

@@ -1,4 +1,3 @@
-// @ts-check
 // The note that an owner writes about a secret.
 import { fill, h } from "../elements.js";
 import { secrets as words } from "../texts.js";
@@ -12,8 +11,8 @@ import { say } from "./values.js";
 const MOST_CHARS = 2000;
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/secrets.js").SecretName} SecretName
+ * @import { Client } from "../wire/client.js"
+ * @import { SecretName } from "../wire/secrets.js"
  * @typedef {{ text: string, etag: string }} Note
  */
 

@@ -1,4 +1,3 @@
-// @ts-check
 import { h } from "../elements.js";
 import { quotedText as words } from "../texts.js";
 

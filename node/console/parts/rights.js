@@ -1,4 +1,3 @@
-// @ts-check
 // A description of what a right allows. Names that others chose are quoted.
 import { h } from "../elements.js";
 import { rights as words } from "../texts.js";
@@ -8,7 +7,7 @@ import { isServed } from "../wire/manifest.js";
 import { ENCRYPTION, isFolder, isOwn, secretOf } from "../wire/grants.js";
 import { quoted } from "./quoted.js";
 
-/** @typedef {import("../wire/grants.js").Right} Right */
+/** @import { Right } from "../wire/grants.js" */
 
 /** @param {string} text */
 const named = (text) => quoted(text, { mono: true });

@@ -1,4 +1,3 @@
-// @ts-check
 // The runner that the node's operator configured: its identity, API keys, and the secrets that it generates.
 import { fill, h } from "../elements.js";
 import { failed, state } from "../texts.js";
@@ -10,17 +9,16 @@ import * as wire from "../wire/runner.js";
 import { isScope, PROTECTED } from "../wire/secrets.js";
 import { confirmByWord, openDialog } from "./dialog.js";
 import { form, textField } from "./form.js";
-import { knownNode } from "./known_node.js";
 import { quoted } from "./quoted.js";
-import { runnerUrl } from "./known_node.js";
+import { knownNode, runnerUrl } from "./known_node.js";
 import { banner, failure, loading } from "./states.js";
-import { copyField, facts, say, time } from "./values.js";
+import { copyField, facts, say, split, time } from "./values.js";
 import { signedByOwner } from "./wallet_choices.js";
 
 /**
- * @typedef {import("../wire/client.js").Client} Client
- * @typedef {import("../wire/runner.js").Runner} Runner
- * @typedef {import("../wire/api_keys.js").ApiKey} ApiKey
+ * @import { Client } from "../wire/client.js"
+ * @import { Runner } from "../wire/runner.js"
+ * @import { ApiKey } from "../wire/api_keys.js"
  */
 
 const RUNNER = "sealspace.runner"; // the storage key of its DID
@@ -116,7 +114,6 @@ async function revoke({ session }, found, { nonce }, reload) {
 
 /** @param {Client} client @param {Runner} found @param {() => void} reload */
 function create({ session }, found, reload) {
-  const split = (/** @type {string} */ said) => said.split(/[\s,]+/).filter(Boolean);
   const whole = (/** @type {string} */ said, /** @type {number} */ least, /** @type {number} */ most) => /^[0-9]{1,16}$/.test(said.trim()) && Number(said) >= least && Number(said) <= most;
   const projectsOf = (/** @type {string} */ said) => split(said).map((one) => (one === keys.ANY_PROJECT ? one : keys.projectOf(one, session.owner)));
   const projects = textField({ name: "projects", label: words.projects, hint: words.projectsHint, rows: 3, mono: true, check: (said) => {

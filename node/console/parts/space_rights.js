@@ -1,4 +1,3 @@
-// @ts-check
 // Spaces to which the session has no right, and the wallet's signature that adds the right.
 import { fill, h } from "../elements.js";
 import { data as words } from "../texts.js";
@@ -6,8 +5,8 @@ import { addRights, wholeSpace } from "../wire/session.js";
 import { banner, failure } from "./states.js";
 import { signedByOwner } from "./wallet_choices.js";
 
-/** @typedef {import("../wire/client.js").Client} Client */
-/** @typedef {import("../wire/spaces.js").Space} Space */
+/** @import { Client } from "../wire/client.js" */
+/** @import { Space } from "../wire/spaces.js" */
 
 /** Whether the session may read and change what is in a space of its owner. @param {Client} client @param {Space} space */
 export function isHeld({ session }, { id }) {

@@ -1,4 +1,3 @@
-// @ts-check
 import { fill, h, icon } from "../elements.js";
 import { app, failed, session } from "../texts.js";
 

@@ -1,4 +1,3 @@
-// @ts-check
 // Elements for single values: times, texts to copy, secrets, progress.
 import { fill, h, icon } from "../elements.js";
 import { app, secrets } from "../texts.js";
@@ -97,6 +96,9 @@ export function progressBar(label) {
   const bar = h("progress", { max: 1, value: 0, "aria-label": label });
   return { element: bar, moved: (bytes, sizeBytes) => { bar.value = sizeBytes ? bytes / sizeBytes : 1; } };
 }
+
+/** @param {string} said parts with commas or blanks between them */
+export const split = (said) => said.split(/[\s,]+/).filter(Boolean);
 
 /** Save bytes as a file. @param {Uint8Array<ArrayBuffer>} bytes @param {string} name */
 export function download(bytes, name) {

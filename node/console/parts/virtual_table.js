@@ -1,4 +1,3 @@
-// @ts-check
 import { add, fill, h } from "../elements.js";
 
 const OVERSCAN = 6;

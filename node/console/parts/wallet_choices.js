@@ -1,4 +1,3 @@
-// @ts-check
 // A choice among the wallets of this browser.
 import { fill, h, icon } from "../elements.js";
 import { connect as words, owner as ownerWords } from "../texts.js";
@@ -7,7 +6,7 @@ import { connect, discover } from "../wire/wallets.js";
 import { openDialog } from "./dialog.js";
 import { failure, skeleton } from "./states.js";
 
-/** @typedef {import("../wire/wallets.js").Owner} Owner */
+/** @import { Owner } from "../wire/wallets.js" */
 
 /**
  * A list of the wallets, and the error of the chosen one, if any.

@@ -1,4 +1,3 @@
-// @ts-check
 /** The rights that a text to sign grants, parsed from the text itself so that the two cannot differ. */
 
 import { rightOf } from "../wire/grants.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** The page that a command opens on this machine: its wallet says who it is, and signs what the command made. */
 
 import { fill, h } from "../elements.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Texts of the page that `sealspace login --browser` opens. */
 
 export const commandLine = {

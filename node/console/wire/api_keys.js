@@ -1,4 +1,3 @@
-// @ts-check
 /** API keys of a runner. The holder of a key calls programs in its owner's name and at its owner's cost. */
 
 import { base64url, hex, random, sha256, utf8 } from "./bytes.js";
@@ -11,8 +10,8 @@ import { nowS } from "./session.js";
 import { isoTime } from "./siwe.js";
 
 /**
- * @typedef {import("./runner.js").Runner} Runner
- * @typedef {import("./session.js").Session} Session
+ * @import { Runner } from "./runner.js"
+ * @import { Session } from "./session.js"
  * @typedef {{ projects: string[], profiles: string[], maxPerCall: number, expiresS: number }} Stated `projects`:
  *   `<did>/<name>`, or `*` alone; `maxPerCall` in micro-units
  * @typedef {{ nonce: number, projects: string[], profiles: string[], maxPerCall: string, expires: string }} ApiKey

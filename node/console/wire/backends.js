@@ -1,4 +1,3 @@
-// @ts-check
 /** Backends that received keys, with the verified evidence from the node's receipts; and how to withdraw them for ever. */
 
 import { hex, text } from "./bytes.js";
@@ -11,7 +10,7 @@ import { rows } from "./session.js";
 import { exchange, jsonOf, malformed, requireSuccess } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
+ * @import { Client } from "./client.js"
  * @typedef {{ did: string, lastAt: number, releases: number, evidence: import("./receipts.js").Judged | null }} Backend
  *   `lastAt` in epoch seconds; `evidence` of the last release; null: the node required no evidence
  */

@@ -1,4 +1,3 @@
-// @ts-check
 /** BLAKE3-256, for ids of tokens and versions of values. */
 
 const IV = [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];

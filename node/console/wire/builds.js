@@ -1,6 +1,6 @@
-// @ts-check
 /** Builds of programs and the rules of run grants, read as strictly as `sealspace/documents/builds.py` and `run_grants.py` do. */
 
+import { isObject } from "./canonical_json.js";
 import { projectOf } from "./api_keys.js";
 import { isSpaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
@@ -27,8 +27,6 @@ const MOST = { maxInstructions: 500_000_000_000, maxMemoryMb: 512, maxExecutionS
 const [MAX_PROGRAMS, MAX_HOSTS] = [64, 64];
 const HOST = /^(?=.{1,253}$)(?!(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
-/** @param {unknown} value @returns {value is {[name: string]: any}} */
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** @param {string} what */
 const refused = (what) => new ConsoleError("invalid-input", `${what} is malformed`);

@@ -1,4 +1,3 @@
-// @ts-check
 /** Bytes and their text encodings. Every decoder accepts exactly one text for each byte string. */
 
 /** @typedef {Uint8Array<ArrayBuffer>} Bytes */

@@ -1,4 +1,3 @@
-// @ts-check
 /** A wallet's signed message on the wire: canonical DAG-CBOR of maps, arrays, texts, byte strings, small numbers and null. */
 
 import { base64urlPadded, concat, equal, text, utf8 } from "./bytes.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Canonical JSON: the unique text of a value, over which hashes and signatures are computed. */
 
 import { hex, sha256, utf8 } from "./bytes.js";
@@ -6,6 +5,9 @@ import { hex, sha256, utf8 } from "./bytes.js";
 /** @typedef {any} Json null, boolean, integer, text, list or object of such; JSDoc knows no recursive alias */
 
 const MAX_DEPTH = 128;
+
+/** @param {unknown} value @returns {value is {[name: string]: any}} */
+export const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** @param {string} one @param {string} other @returns {number} comparison by code points */
 export function byCodePoint(one, other) {

@@ -1,4 +1,3 @@
-// @ts-check
 /** Ids of tokens: CID version 1, raw, BLAKE3-256, in base32. */
 
 import { blake3 } from "./blake3.js";

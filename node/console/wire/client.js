@@ -1,4 +1,3 @@
-// @ts-check
 /** Requests with a session's authority. */
 
 import { canonicalBytes } from "./canonical_json.js";
@@ -7,7 +6,7 @@ import { proofsFor, sessionToken } from "./session.js";
 import { exchange, requireSuccess } from "./transport.js";
 
 /**
- * @typedef {import("./recap.js").Capability} Capability
+ * @import { Capability } from "./recap.js"
  * @typedef {Partial<import("./transport.js").Request> & { facts?: import("./canonical_json.js").Json[],
  *   proofs?: string[], minted?: (token: string) => void }} Sent `proofs` replace those that would be chosen for the capabilities
  */

@@ -1,4 +1,3 @@
-// @ts-check
 /** Crockford's base32, for texts that people compare or write down. */
 
 import { sha256, utf8 } from "./bytes.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** DIDs of keys (did:key) and Ethereum accounts (did:pkh), and the ids of their spaces and networks. */
 
 import { concat, hex, utf8 } from "./bytes.js";

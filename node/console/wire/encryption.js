@@ -1,4 +1,3 @@
-// @ts-check
 /** Encryption networks: fetching the key to seal to, sealing, and opening with the node's help. */
 
 import { base64, base64url, fromBase64, hex, random, sha256, utf8 } from "./bytes.js";
@@ -11,8 +10,8 @@ import { keep, rows } from "./session.js";
 import { exchange, jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./bytes.js").Bytes} Bytes
+ * @import { Client } from "./client.js"
+ * @import { Bytes } from "./bytes.js"
  * @typedef {import("./envelope.js").Recipient & { state: string }} Descriptor
  */
 

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Parse .env files by the rules of `sealspace secret import`: `NAME=VALUE`, optionally after `export`. An unquoted value is
  * literal and ends before ` #`. Single quotes are literal; double quotes allow escapes. Variables are not expanded. Errors

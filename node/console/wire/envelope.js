@@ -1,4 +1,3 @@
-// @ts-check
 /** Sealed payloads: AES-256-GCM under a content key, which is wrapped to a network by X25519. */
 
 import { base64, concat, fromBase64, random, text, utf8 } from "./bytes.js";
@@ -6,7 +5,7 @@ import { canonicalHash, strictJson } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 
 /**
- * @typedef {import("./bytes.js").Bytes} Bytes
+ * @import { Bytes } from "./bytes.js"
  * @typedef {{ networkId: string, publicEncryptionKey: Bytes, alg: string, keyVersion: number }} Recipient
  * @typedef {{ v: number, networkId: string, alg: string, keyVersion: number, encryptedSymmetricKey: string,
  *   encryptedSymmetricKeyHash: string, ciphertext: string, aad?: string, metadata?: {[name: string]: string} }} Envelope

@@ -1,4 +1,3 @@
-// @ts-check
 /** The error class of all modules of `wire`, and the meanings of the node's refusals. */
 
 /** @typedef {{[name: string]: any}} Details data about an error; the members depend on its code */

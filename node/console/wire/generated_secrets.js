@@ -1,4 +1,3 @@
-// @ts-check
 /** Secrets that a runner generates, encrypted to a network that the owner cannot open in person. */
 
 import { networkId, spaceId } from "./did.js";
@@ -11,7 +10,7 @@ import { PROTECTED, secretName } from "./secrets.js";
 import { addRights, proofsFor, rows, SECRETS_SPACE } from "./session.js";
 import { jsonOf } from "./transport.js";
 
-/** @typedef {import("./client.js").Client} Client */
+/** @import { Client } from "./client.js" */
 
 const NETWORK = "protected";
 const [GRANT_S, RIGHTS_S] = [600, 3600];

@@ -1,4 +1,3 @@
-// @ts-check
 /** Random values, generated in the browser. */
 
 import { ConsoleError } from "./errors.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Grants: listing them, granting what a manifest requests, and revoking. */
 
 import { parseRunStatement } from "./builds.js";
@@ -15,9 +14,9 @@ import { isoTime } from "./siwe.js";
 import { jsonOf, malformed } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./recap.js").Capability} Capability
- * @typedef {import("./builds.js").RunStatement} RunStatement
+ * @import { Client } from "./client.js"
+ * @import { Capability } from "./recap.js"
+ * @import { RunStatement } from "./builds.js"
  * @typedef {{ resource: string, service: string, space: string, path: string, actions: string[] }} Right `service` and `actions` in full
  * @typedef {{ cid: string, direction: "granted" | "received", delegator: string, delegate: string,
  *   rights: { resource: string, abilities: string[], isConditioned: boolean }[], parents: string[], issuedAt: string | null,
@@ -25,8 +24,8 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
- * @typedef {{ name: string, hasCode: boolean, run?: RunStatement, machine?: Machine }} Stated the app's name, empty if none; whether code is approved; the terms of a run grant
- * @typedef {{ name: string, isTrust: boolean }} Machine a machine token, or a trust in the ID tokens of jobs
+ * @typedef {{ name: string, hasCode: boolean, run?: RunStatement, machine?: "token" | "trust" }} Stated `name`: of the app, machine token or trust, empty if none; `run`: the terms of a run grant
+ * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
 
 const MARGIN_S = 60;
@@ -45,6 +44,9 @@ export const GET = "tinycloud.kv/get";
 export const DECRYPT = "tinycloud.encryption/decrypt";
 export const ENCRYPTION = "tinycloud.encryption";
 const SECRETS = "vault/secrets/";
+const SHARED = "vault/secrets/shared/";
+/** A folder of copies: team if any, DID, public key of the person's network (SH1). */
+const SHARED_FOLDER = /^vault\/secrets\/shared\/(?:([a-z0-9-]{1,64})\/)?(did:[^/]+)\/[\w-]{43}\/$/;
 
 // --- rights: descriptions, checks and the token all use one canonical resource per right (MF20) ---
 
@@ -158,23 +160,16 @@ function runIn(facts) {
   }
 }
 
-/** @param {any[]} facts @returns {Machine | undefined} what they say of a machine token or a trust; the node accepts only valid ones (MT2, OX2) */
-function machineIn(facts) {
-  for (const fact of facts) {
-    const statement = fact?.[MACHINE_FACT] ?? fact?.[TRUST_FACT];
-    if (isText(statement?.name)) return { name: [...statement.name].slice(0, MOST_NAME_CHARS).join(""), isTrust: Object.hasOwn(fact, TRUST_FACT) };
-  }
-  return undefined;
-}
-
 /** @param {string} token untrusted @param {string} cid @returns {Stated | null} null: not readable */
 function statedIn(token, cid) {
   try {
     const facts = factsIn(token);
     if (tokenCid(token) !== cid) return null;
-    const name = facts.find((/** @type {any} */ one) => one?.[APP_FACT])?.[APP_FACT].name;
-    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machineIn(facts),
-      hasCode: facts.some((/** @type {any} */ one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
+    const statement = (/** @type {string} */ fact) => facts.find((one) => one?.[fact])?.[fact];
+    const [machine, trust] = [statement(MACHINE_FACT), statement(TRUST_FACT)];
+    const { name } = statement(APP_FACT) ?? machine ?? trust ?? {};
+    return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : undefined,
+      hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client
   }
@@ -187,7 +182,7 @@ function statedIn(token, cid) {
 export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
   (direction === "granted" && delegator === session.owner && !parents.length ? stated.get(cid)?.run : undefined);
 
-/** @param {Grant} grant returned by `list`, after `appNames` @returns {Machine | undefined} the machine token or trust that a grant is */
+/** @param {Grant} grant returned by `list`, after `appNames` */
 export const machineOf = ({ cid }) => stated.get(cid)?.machine;
 
 /** @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant @returns {boolean | null} whether it, or a grant that it rests on, approves code; null: not known */
@@ -197,8 +192,8 @@ export function approvesCode(all, { cid, parents }) {
 }
 
 /**
- * Return the names that apps gave themselves when the owner approved them. A name counts only in a grant that the owner, or a
- * sign-in of the owner, signed: whoever passes a grant on could state any name.
+ * Return the names that apps gave themselves when the owner approved them, and those of machine tokens and trusts. A name counts
+ * only in a grant that the owner, or a sign-in of the owner, signed: whoever passes a grant on could state any name.
  * @param {Client} client @param {Grant[]} all returned by `list` @returns {Promise<Map<string, string>>} by the id of the grant
  */
 export async function appNames(client, all) {
@@ -238,6 +233,24 @@ export const gives = ({ rights }, ability, resource) => rights.some(({ resource:
   const [one, other] = [rightOf(held), rightOf(resource)];
   return abilities.includes(ability) && one.space === other.space && one.service === other.service && contains(one.path, other.path);
 });
+
+/**
+ * Return the people with a copy of a secret. A grant of a folder lets a person read copies; grants to the owner name them (SH3).
+ * @param {Grant[]} all live, the newest first @param {string} owner DID @param {string} path of the secret @returns {Reader[]}
+ */
+export function readersOfCopies(all, owner, path) {
+  const own = all.filter((one) => one.delegator === owner);
+  const named = (/** @type {string} */ group) => own.some((one) => one.delegate === owner && gives(one, GET, `${spaceId(owner, "secrets")}/kv/${SHARED}${group}/${path.slice(SECRETS.length)}`));
+  /** @type {Map<string, Reader>} */
+  const found = new Map();
+  for (const { delegate, expiresAt, rights } of own) {
+    for (const { resource } of rights) {
+      const [, team, did] = SHARED_FOLDER.exec(rightOf(resource).path) ?? [];
+      if (did && principalOf(did) === principalOf(delegate) && !found.has(resource) && named(team ?? did)) found.set(resource, { did, team, until: expiresAt });
+    }
+  }
+  return [...found.values()];
+}
 
 /** List the networks whose secrets a grant opens or reads: true for `protected`, judged by names (RN144), else false. @param {Grant} grant @param {string} owner @returns {boolean[]} */
 const opened = ({ rights }, owner) => rights.flatMap(({ resource, abilities }) => {

@@ -1,4 +1,3 @@
-// @ts-check
 /** Keccak-256 as Ethereum uses it: checksums of addresses. */
 
 const MASK = (1n << 64n) - 1n;

@@ -1,4 +1,3 @@
-// @ts-check
 /** Values in a space. A key is the raw path of a URI: `keyOf` percent-encodes what a URI cannot hold. */
 
 import { blake3 } from "./blake3.js";
@@ -9,8 +8,8 @@ import { spaceId } from "./did.js";
 import { jsonOf, malformed, pathSegment, requireSuccess } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./bytes.js").Bytes} Bytes
+ * @import { Client } from "./client.js"
+ * @import { Bytes } from "./bytes.js"
  * @typedef {{ body: Bytes, etag: string, contentType: string | null }} Value
  * @typedef {{ keys: string[], cursor: string | null }} Page
  */

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * A session that `sealspace console` signs for a key of this browser. The key is made here and cannot be exported; it waits
  * for ten minutes. The command sends back a sign-in, which is of no use without the key.

@@ -1,6 +1,6 @@
-// @ts-check
 /** App manifests: parse an application's requested rights strictly and expand them into resources (spec/manifests.md). */
 
+import { isObject } from "./canonical_json.js";
 import { URI_CHAR, isDid, isNetworkId, isSpaceId } from "./did.js";
 import { ConsoleError } from "./errors.js";
 import { NAME_PATTERN, canonicalScope } from "./secrets.js";
@@ -49,8 +49,6 @@ const ACTIONS = {
   "tinycloud.space": ["list", "create", "info", "host"],
 };
 
-/** @param {unknown} value @returns {value is {[name: string]: any}} */
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** @param {string} text @returns {number | null} */
 export function durationMs(text) {

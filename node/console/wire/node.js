@@ -1,4 +1,3 @@
-// @ts-check
 /** The node's description of itself. */
 
 import { ed25519Key } from "./did.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** A recovery phrase stored in this browser, sealed by a passkey (WebAuthn PRF). A fingerprint or PIN opens it. */
 
 import { concat, random, utf8 } from "./bytes.js";
@@ -6,7 +5,7 @@ import { ConsoleError } from "./errors.js";
 import { entropyOf, phraseOf } from "./recovery_phrase.js";
 import { inStore } from "./session.js";
 
-/** @typedef {import("./bytes.js").Bytes} Bytes */
+/** @import { Bytes } from "./bytes.js" */
 
 const KEPT = "passkey";
 const LABEL = utf8("sealspace/passkey/1");

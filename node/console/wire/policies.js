@@ -1,7 +1,6 @@
-// @ts-check
 /** Release policies: which code may receive keys under a grant (spec/release.md). */
 
-import { canonicalText } from "./canonical_json.js";
+import { canonicalText, isObject } from "./canonical_json.js";
 import { ConsoleError } from "./errors.js";
 
 /**
@@ -25,8 +24,6 @@ const LISTS = {
 };
 const NUMBERS = ["tcbGraceSeconds", "minEvaluationNumber", "maxAgeSeconds"];
 
-/** @param {any} value @returns {value is {[name: string]: any}} */
-const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
 /** @param {any} policy @returns {string} the name of an invalid member, or an empty string */
 function faultOf(policy) {

@@ -1,4 +1,3 @@
-// @ts-check
 /** The active version of a published program, as its developer signed it (RN50 to RN53, RN177). */
 
 import { fromBase64url, hex, sha256, text, utf8 } from "./bytes.js";
@@ -10,7 +9,7 @@ import { recoverAddress } from "./secp256k1.js";
 import { exchange, pathSegment, requireSuccess } from "./transport.js";
 
 /**
- * @typedef {import("./builds.js").Build} Build
+ * @import { Build } from "./builds.js"
  * @typedef {{ project: string, sha256: string, build?: Build }} Version `build` as its developer states it, not verified
  */
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** Capabilities in a sign-in text: the ReCap resource, and the sentence with the same content. */
 
 import { base64url, utf8 } from "./bytes.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Receipts of a network's releases, verified in the browser, and the documents that they name. */
 
 import { hex, sha256 } from "./bytes.js";
@@ -9,7 +8,7 @@ import { rows } from "./session.js";
 import { jsonOf, malformed, pathSegment } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
+ * @import { Client } from "./client.js"
  * @typedef {{ record: string, quote: string | null, eventLog: string | null, collateral: string, nonce: string | null }} Judged
  *   SHA-256 of documents, hex
  * @typedef {{ type: string, node: string, network: string, owner: string, invoker: string, invocation: string,

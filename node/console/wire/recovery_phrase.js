@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * An owner without a wallet: the key is derived from a phrase that the owner writes down.
  *

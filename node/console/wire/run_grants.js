@@ -1,4 +1,3 @@
-// @ts-check
 /** Grants that let a runner give an owner's secrets to programs (spec/run-grants.md). */
 
 import { parseRunStatement } from "./builds.js";
@@ -10,9 +9,9 @@ import { PROTECTED } from "./secrets.js";
 import { rows, SECRETS_SPACE } from "./session.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
- * @typedef {import("./builds.js").Rule} Rule
- * @typedef {import("./secrets.js").SecretName} SecretName
+ * @import { Client } from "./client.js"
+ * @import { Rule } from "./builds.js"
+ * @import { SecretName } from "./secrets.js"
  */
 
 export const MAX_SECRETS = 32;

@@ -1,4 +1,3 @@
-// @ts-check
 /** Requests to a runner, which has a different origin than the node. Each is signed for the runner's DID, program and body. */
 
 import { base64url, sha256, utf8 } from "./bytes.js";
@@ -8,8 +7,8 @@ import { addRights, proofsFor, rows, sessionToken } from "./session.js";
 import { exchange, jsonOf } from "./transport.js";
 
 /**
- * @typedef {import("./session.js").Session} Session
- * @typedef {import("./bytes.js").Bytes} Bytes
+ * @import { Session } from "./session.js"
+ * @import { Bytes } from "./bytes.js"
  * @typedef {{ url: string, did: string, start: string }} Runner `did` as stated by the runner: the caller
  *   compares it with the known DID. `start` identifies one start of the runner: a call signed for it runs at no other (RN178)
  */

@@ -1,4 +1,3 @@
-// @ts-check
 /** The account that signed a personal message (EIP-191). Only public values are computed with, so the time taken reveals nothing. */
 
 import { concat, hex, utf8 } from "./bytes.js";

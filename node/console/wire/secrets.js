@@ -1,4 +1,3 @@
-// @ts-check
 /** Secrets: named texts or bytes, sealed in the browser and stored in the owner's `secrets` space. */
 
 import { base64, fromBase64, text, utf8 } from "./bytes.js";
@@ -11,7 +10,7 @@ import * as kv from "./kv.js";
 import { SECRETS_SPACE } from "./session.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
+ * @import { Client } from "./client.js"
  * @typedef {{ scope: string | null, name: string, label: string, path: string, hasNote?: boolean }} SecretName
  * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string }} Secret
  */

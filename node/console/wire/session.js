@@ -1,4 +1,3 @@
-// @ts-check
 /** Sessions: a browser key that cannot be exported, and the owner's grants to it. */
 
 import { encodeCacao } from "./cacao.js";
@@ -12,8 +11,8 @@ import { exchange, jsonOf, malformed, pathSegment, requireSuccess } from "./tran
 import { mintUcan } from "./ucan.js";
 
 /**
- * @typedef {import("./recap.js").Capability} Capability
- * @typedef {import("./wallets.js").Owner} Owner
+ * @import { Capability } from "./recap.js"
+ * @import { Owner } from "./wallets.js"
  * @typedef {{ cid: string, token?: string, capabilities: Capability[], expiresAt: number }} Grant `expiresAt` in epoch
  *   seconds; `token` as signed
  * @typedef {{ network: string, publicEncryptionKey: string, keyVersion: number }} Pin

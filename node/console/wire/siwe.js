@@ -1,4 +1,3 @@
-// @ts-check
 /** The EIP-4361 text that a wallet signs. */
 
 import { attenuations, encodeRecap, recapSentence } from "./recap.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** The owner's spaces. */
 
 import { ownerOfSpace, principalOf, spaceId } from "./did.js";
@@ -6,7 +5,7 @@ import { rows } from "./session.js";
 import { jsonOf, malformed } from "./transport.js";
 
 /**
- * @typedef {import("./client.js").Client} Client
+ * @import { Client } from "./client.js"
  * @typedef {{ id: string, name: string, createdAt: string | null, usageBytes: number | null, limitBytes: number | null, databases: [string, number][] }} Space
  *     usage and limit are null unless `get` fetched them; the limit is also null if there is no limit. The databases, by name
  *     with their sizes in bytes, are empty unless `get` fetched them

@@ -1,4 +1,3 @@
-// @ts-check
 /** Requests to the page's node and to a runner. Sizes are limited, each try has a fresh token, failures are ConsoleErrors. */
 
 import { text } from "./bytes.js";

@@ -1,4 +1,3 @@
-// @ts-check
 /** Tokens signed by a session's key: UCAN 0.10 as a compact JWS. */
 
 import { base64url, utf8 } from "./bytes.js";

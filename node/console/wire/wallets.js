@@ -1,4 +1,3 @@
-// @ts-check
 /** Wallets of the browser: discovered by EIP-6963, called by EIP-1193. */
 
 import { fromHex, hex, utf8 } from "./bytes.js";
