@@ -1,7 +1,9 @@
-"""A client for the receipts of key releases.
+"""A client for the receipts of key releases, and for the fetches of shared secrets.
 
 The node signs a receipt for each release. `Receipts` fetches the receipts of a network and the
-documents that they name, and checks the signatures and digests. `sealspace verify` judges a release
+documents that they name, and checks the signatures and digests. A person opens the copy of a shared
+secret with a key of the person's own network, so its owner has no receipt of it. The node records
+instead that the copy was fetched (`Receipts.fetches`). `sealspace verify` judges a release
 anew, with quote and collateral. The operator can export the node's audit chain; `named_receipt`
 says which receipt an entry of the chain is about.
 
@@ -10,12 +12,18 @@ Reading receipts needs `sealspace.encryption/receipts` on the network, from a si
 Example:
     async for receipt in client.receipts.all():
         print(receipt.at, receipt.invoker, receipt.ground)
+    async for fetch in client.receipts.fetches():
+        print(fetch.at, fetch.reader, fetch.label)
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
+from typing import Annotated
+
+import msgspec
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.capability_errors import CapabilityError
@@ -26,17 +34,22 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.network_errors import InvalidCanonicalJson, ReceiptError
 from encryption_network.receipt import Receipt, encode_receipt, parse_receipt, verify_receipt
 
+from .documents.secret_names import secret_at, shared_folder_at
 from .errors import MalformedAnswer, NotFound, ReceiptInvalid
 from .session import capability, network_of_owner
 from .wire.caller import Caller
-from .wire.node_answers import json_object, read_pages
+from .wire.node_answers import decoded, json_object, read_pages
 from .wire.transport import MAX_ANSWER_BYTES, Answer, Request, path_segment
 
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200_000)]
+_Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 MAX_DOCUMENT_BYTES = 512 * 1024
 MAX_PAGE_RECEIPTS = 100
 MAX_ENTRY_BYTES = 256 * 1024
 _MAX_DETAIL_BYTES = 64 * 1024
 _AUTHORISED = "release.authorised"
+_HOUR_S = 3_600
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @frozen
@@ -46,10 +59,76 @@ class ReceiptPage:
     Attributes:
         receipts: signed by the node, for the requested network.
         after: argument for the next page; None if there are no more receipts now.
+        keys: for each receipt the SHA-256 of the wrapped key that was released, 32 bytes. It is
+            None if the node does not state it. The node's signature does not cover it.
     """
 
     receipts: tuple[Receipt, ...]
     after: str | None
+    keys: tuple[bytes | None, ...] = ()
+
+
+@frozen
+class KeyRelease:
+    """A receipt, with the digest of the key that was released.
+
+    Attributes:
+        receipt: signed by the node.
+        key_sha256: SHA-256 of the wrapped key, 32 bytes, as in an envelope; None if the node does
+            not state it. The signature does not cover it.
+    """
+
+    receipt: Receipt
+    key_sha256: bytes | None
+
+
+class CopyFetch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A fetch of a shared secret's copy by somebody other than its owner.
+
+    There is one for each reader, version of the copy and hour.
+
+    Attributes:
+        reader: DID of the recipient of the owner's grant.
+        space: id of the owner's space that contains the copy.
+        path: path of the copy.
+        version: number of the copy's version; 0 if the node does not know it.
+        etag: BLAKE3 of the copy, in hex.
+        hour: start of the hour, epoch seconds.
+        at_micros: time of the first fetch in this hour, microseconds since the epoch.
+    """
+
+    reader: _Text
+    space: _Text
+    path: _Text
+    version: _Whole
+    etag: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    hour: _Whole
+    at_micros: _Whole
+
+    @property
+    def at(self) -> float:
+        """The time of the first fetch in this hour, in epoch seconds."""
+        return self.at_micros / 1_000_000
+
+    @property
+    def label(self) -> str:
+        """The secret's name for display, such as `NAME` or `scope/NAME`.
+
+        For a path that is not that of a copy, it is the path itself.
+        """
+        folder = shared_folder_at(self.path)
+        secret = None if folder is None else secret_at(self.path, folder.path)
+        return self.path if secret is None else secret.label
+
+
+class _FetchPage(msgspec.Struct):
+    """A page of fetches, the oldest hour first."""
+
+    fetches: Annotated[list[CopyFetch], msgspec.Meta(max_length=MAX_PAGE_RECEIPTS)]
+    after: str | None
+
+
+_FETCH_PAGE = msgspec.json.Decoder(_FetchPage)
 
 
 class Receipts:
@@ -92,7 +171,7 @@ class Receipts:
         node_id = await self._caller.node_id()
         receipts = tuple(check_receipt(one, node=node_id, network=chosen.text) for one in listed)
         _require_in_order(receipts)
-        return ReceiptPage(receipts, following)
+        return ReceiptPage(receipts, following, _keys_of(value.get("keys"), len(receipts)))
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
         """Yield all receipts of an encryption network.
@@ -103,9 +182,27 @@ class Receipts:
             MalformedAnswer: the list does not advance or has no end.
             SealspaceError: as `page`.
         """
+        async for release in self.releases(network):
+            yield release.receipt
+
+    async def releases(
+        self, network: NetworkId | None = None, *, since: float = 0.0
+    ) -> AsyncIterator[KeyRelease]:
+        """Yield all receipts of an encryption network, with the digests of the released keys.
+
+        The oldest receipt comes first. The receipts are verified, and are fetched page by page.
+
+        Args:
+            network: as for `page`.
+            since: epoch seconds; earlier receipts are left out.
+        Raises:
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `page`.
+        """
+        first = _place_at(since)
         last: Receipt | None = None  # the last receipt of the pages before
         async for page in read_pages(
-            lambda after: self.page(network, after=after), attrgetter("after")
+            lambda after: self.page(network, after=after or first), attrgetter("after")
         ):
             receipts = page.receipts
             # `self.page` has checked the order within this page.
@@ -113,10 +210,49 @@ class Receipts:
                 _require_in_order((last, *receipts[:1]))
             if page.after is not None and (not receipts or receipts[-1] == last):
                 raise MalformedAnswer("the node sent an empty or a repeated page of receipts")
-            for receipt in receipts:
-                yield receipt
+            for receipt, key_sha256 in zip(receipts, page.keys, strict=True):
+                if receipt.at >= since:
+                    yield KeyRelease(receipt, key_sha256)
             if receipts:
                 last = receipts[-1]
+
+    async def fetches(
+        self, network: NetworkId | None = None, *, since: float = 0.0
+    ) -> AsyncIterator[CopyFetch]:
+        """Yield the fetches of the copies that the network's owner shares with others.
+
+        The oldest hour comes first; within an hour there is no order. The network `default` has the
+        fetches of all copies, and no other network has any. Unlike receipts, fetches are not
+        signed: the audit chain of the node contains them.
+
+        Args:
+            network: as for `page`.
+            since: epoch seconds; earlier fetches are left out.
+        Raises:
+            NotFound: the node has no such network, or does not record fetches.
+            MalformedAnswer: the list does not advance, or is not in order.
+            NotGranted, Unauthorized, NodeRefused, TransportError: a request failed.
+        """
+        chosen = network or network_of_owner(self._caller.session.owner)
+        # An hour is listed under its start, so the list has to begin there.
+        first = _place_at(since // _HOUR_S * _HOUR_S)
+
+        async def ask(after: str | None) -> _FetchPage:
+            place = after or first
+            query = "" if place is None else f"?after={path_segment(place)}"
+            answer = await self._get(chosen, f"fetches{query}")
+            return decoded(_FETCH_PAGE, answer, "a page of fetches")
+
+        hour = 0
+        async for page in read_pages(ask, attrgetter("after")):
+            if page.after is not None and not page.fetches:
+                raise MalformedAnswer("the node sent an empty page of fetches")
+            for fetch in page.fetches:
+                if fetch.hour < hour:
+                    raise MalformedAnswer("the node's fetches are not in chronological order")
+                hour = fetch.hour
+                if fetch.at >= since:
+                    yield fetch
 
     async def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:
         """Fetch a document that a receipt cites.
@@ -169,6 +305,32 @@ class Receipts:
         )
         wanted = [capability(network.text, READ_RECEIPTS)]
         return await self._caller.transport.require(await self._caller.authorized(request, wanted))
+
+
+def _place_at(since: float) -> str | None:
+    """Return the `after` of a list that begins at a time in epoch seconds (RC14)."""
+    return f"{int(since * 1_000_000):016x}{0:032x}" if since > 0 else None
+
+
+def _keys_of(value: Json, count: int) -> tuple[bytes | None, ...]:
+    """Parse the digests of the released keys in a page of receipts (RC37).
+
+    Earlier nodes do not state them.
+
+    Raises:
+        MalformedAnswer: there is not one for each receipt, or one is not a SHA-256 in hex.
+    """
+    if value is None:
+        return (None,) * count
+    keys: list[bytes | None] = []
+    for one in value if isinstance(value, list) else ():
+        if one is None:
+            keys.append(None)
+        elif isinstance(one, str) and _SHA256.fullmatch(one):
+            keys.append(bytes.fromhex(one))
+    if len(keys) != count:
+        raise MalformedAnswer("the digests of keys in the node's response do not fit its receipts")
+    return tuple(keys)
 
 
 def _require_in_order(receipts: Sequence[Receipt]) -> None:

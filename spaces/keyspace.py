@@ -43,6 +43,8 @@ order is numeric order.
     "j" number8                     audit record in the chain
     "y" number8                     signed head of the chain
     "R" network16 time8 random16    receipt of a release
+    "F" network16 hour8 hash16      fetch of a copy by a reader in that hour, under its owner's
+                                    network `default`
     "D" hash32                      document that receipts refer to, under its SHA-256
     "d" period4 hash32              that document was referred to in this span of 30 days
     "a" did16 receiver32            data needed to verify the evidence under the same "A" again
@@ -108,6 +110,7 @@ WITHDRAWALS_KEY = b"mwithdrawals"
 SEALED_PREFIX = b"j"
 AUDIT_HEADS_PREFIX = b"y"
 RECEIPTS_PREFIX = b"R"
+FETCHES_PREFIX = b"F"
 DOCUMENT_USES_PREFIX = b"d"
 ALIASES_PREFIX = b"I"
 EVIDENCE_PREFIX = b"A"
@@ -423,6 +426,15 @@ def receipt_key(network16: bytes, place24: bytes = b"") -> bytes:
     return the prefix of all receipts of the network.
     """
     return RECEIPTS_PREFIX + network16 + place24
+
+
+def fetch_key(network16: bytes, place24: bytes = b"") -> bytes:
+    """Return the database key of the fetch of a copy.
+
+    `place24` is the fetch's sort key: the start of the hour in 8 bytes, then a hash of 16 bytes.
+    Without it, return the prefix of all fetches that are listed with the network.
+    """
+    return FETCHES_PREFIX + network16 + place24
 
 
 def document_key(sha256: bytes) -> bytes:

@@ -26,6 +26,7 @@ from encryption_network.network_errors import RecordError
 from encryption_network.policy import decode_evidence
 from spaces.audit.pruning import prune_batch
 from spaces.documents import receipt_rows
+from spaces.documents.fetch_rows import sweep_fetches
 from spaces.expiry import rows_until
 from spaces.grants.delegations import decode_delegation
 from spaces.grants.retention import plan_removal, removal_cutoff
@@ -59,7 +60,7 @@ _EVIDENCE = 64
 
 
 async def sweep_receipts(services: Services) -> bool:
-    """Remove expired receipts and documents (RC25, RC26).
+    """Remove expired receipts, documents and fetches of copies (RC25, RC26, RC36).
 
     Returns:
         Whether work remains.
@@ -73,12 +74,13 @@ async def sweep_receipts(services: Services) -> bool:
     now = services.now()
     until = now - days * DAY_S
     are_receipts_left = await receipt_rows.sweep_receipts(services.store, until=until)
+    are_fetches_left = await sweep_fetches(services.store, until=until)
     # Documents are retained for another period: removing the receipts of all networks takes many
     # rounds, and until then receipts may still refer to the documents.
     processed = await receipt_rows.sweep_documents(
         services.store, until=until - receipt_rows.PERIOD_S, now=now
     )
-    return are_receipts_left or processed > 0
+    return are_receipts_left or are_fetches_left or processed > 0
 
 
 async def prune_audit(services: Services) -> bool:

@@ -84,8 +84,8 @@ _FORMAT_OF_FILE = 1  # this format contains the LMDB file itself
 _STORE = "store"
 _MOVED = ("secret", BODIES_FOLDER, DATABASES_FOLDER, _STORE)
 # BK7: rows that depend on the original's keys: networks, receipts, their documents and the uses of
-# those, audit records, their chain and its heads (`keyspace`).
-_OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"J", b"j", b"y")
+# those, fetches of copies, audit records, their chain and its heads (`keyspace`).
+_OF_FORMER_KEYS = (b"N", b"R", b"D", b"d", b"F", b"J", b"j", b"y")
 
 
 class Restored(Struct, rename="camel"):

@@ -13,8 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from blake3 import blake3
 
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.resources import parse_space_id
+
 from ..audit.pruning import pruning_of
 from ..documents.collateral_rows import state_of
+from ..documents.fetch_rows import fetch_of, fetch_row_key
 from ..documents.receipt_rows import evidence_inputs_of
 from ..grants.admissions import admission_key, admission_of
 from ..grants.hosting import space_of
@@ -27,6 +31,7 @@ from ..keyspace import (
     BODIES_PLACE_KEY,
     CANARY_KEY,
     DATABASES_PREFIX,
+    FETCHES_PREFIX,
     HOSTING_MODE_KEY,
     IDENTITY_KEY,
     LEASE_KEY,
@@ -249,6 +254,15 @@ def _network(key: bytes, record: Record, get: Get) -> None:
     )
 
 
+def _fetch(key: bytes, record: Record, get: Get) -> None:
+    fetch = fetch_of(record)
+    try:
+        space = parse_space_id(fetch.space)
+    except InvalidIdentifier as exc:
+        raise RecordDamaged("a fetch of a copy names an invalid space") from exc
+    require(key == fetch_row_key(space, fetch), "a fetch of a copy is stored under the wrong key")
+
+
 def _admission(key: bytes, record: Record, get: Get) -> None:
     owner = admission_of(record).owner
     require(key == admission_key(owner), "an admission is stored under the wrong key")
@@ -302,6 +316,7 @@ _CHECKS: Mapping[bytes, RowCheck] = {
     b"L": check_marker,
     b"N": _network,
     b"o": _admission,
+    FETCHES_PREFIX: _fetch,
     b"C": _of_lengths(21, 0),
     b"d": _of_lengths(37, 0),
     b"J": check_queued,

@@ -47,14 +47,41 @@ PLACE_BYTES = 24
 _PAGE = 200
 
 
-def receipt_put(network: NetworkId, value: bytes, *, at: float, entropy: Entropy) -> Put:
+class StoredReceipt(Packed):
+    """A row of a receipt.
+
+    Attributes:
+        text: the receipt.
+        wrapped_key: SHA-256 of the wrapped key that was released, 32 bytes; empty in the rows of
+            earlier versions (RC37).
+    """
+
+    text: bytes
+    wrapped_key: bytes = b""
+
+
+# A receipt is JSON in one line, so the first line break ends it.
+_END_OF_RECEIPT = b"\n"
+
+
+def receipt_put(
+    network: NetworkId, value: bytes, *, at: float, entropy: Entropy, wrapped_key: bytes = b""
+) -> Put:
     """Return the write operation that stores a receipt.
 
-    The receipt is stored under the time `at`, in epoch seconds.
+    The receipt is stored under the time `at`, in epoch seconds. `wrapped_key` is the SHA-256 of the
+    wrapped key that is released.
     """
+    if wrapped_key:
+        value += _END_OF_RECEIPT + wrapped_key
     return Put(
         receipt_key(x16(network.text), micros8(at) + entropy.token(16)), value, expect=ABSENT
     )
+
+
+def _receipt_of(record: Record) -> StoredReceipt:
+    text, _, wrapped_key = (record.value or b"").partition(_END_OF_RECEIPT)
+    return StoredReceipt(text, wrapped_key)
 
 
 def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Range:
@@ -68,14 +95,14 @@ def receipts_range(network: NetworkId, *, after: bytes | None, limit: int) -> Ra
     return Range(receipt_key(network16), after=start, limit=limit)
 
 
-def receipts_of(page: Page) -> tuple[list[bytes], bytes | None]:
+def receipts_of(page: Page) -> tuple[list[StoredReceipt], bytes | None]:
     """Return the receipts in a page of rows.
 
     The page is from `receipts_range`. The second result is the `after` argument for the next page,
     or None if no more receipts follow.
     """
     after = None if page.place is None else page.place[-PLACE_BYTES:]
-    return [record.value or b"" for _, record in page.rows], after
+    return [_receipt_of(record) for _, record in page.rows], after
 
 
 async def stored_receipts(store: Store, network: NetworkId | None = None) -> AsyncIterator[bytes]:
@@ -87,7 +114,7 @@ async def stored_receipts(store: Store, network: NetworkId | None = None) -> Asy
     prefix = RECEIPTS_PREFIX if network is None else receipt_key(x16(network.text))
     async for page in pages_of(store, Range(prefix, limit=_PAGE)):
         for _, record in page.rows:
-            yield record.value or b""
+            yield _receipt_of(record).text
 
 
 class EvidenceInputs(Packed, kw_only=True):
@@ -122,7 +149,7 @@ def evidence_inputs_put(
 PERIOD_S = 30 * 86_400.0
 """The length of the periods in which the use of a document is recorded."""
 
-_MOST_RECEIPTS = 250
+_MOST_ROWS = 250
 _END_OF_NETWORK = b"\xff" * PLACE_BYTES
 _SORT_KEY_OFFSET = len(RECEIPTS_PREFIX) + 16
 _TIME_IN_KEY = slice(_SORT_KEY_OFFSET, _SORT_KEY_OFFSET + 8)
@@ -153,30 +180,48 @@ def cited_document_puts(document: bytes, *, now: float) -> tuple[Put, Put]:
 async def sweep_receipts(store: Store, *, until: float, pages: int = 256) -> bool:
     """Delete receipts that are older than a given time.
 
-    The time `until` is in epoch seconds. The networks are scanned, and only the oldest receipts of
-    each network are read. Returns True if more old receipts may remain.
+    The time `until` is in epoch seconds. Returns True if more old receipts may remain.
+    """
+    return await sweep_networks(store, RECEIPTS_PREFIX, _WALK, until=until, pages=pages)
+
+
+async def sweep_networks(
+    store: Store, prefix: bytes, walk: str, *, until: float, pages: int = 256
+) -> bool:
+    """Delete rows that are older than a given time, from the lists of all networks.
+
+    The networks are scanned, and only the oldest rows of each network are read.
+
+    Args:
+        store: where the rows are.
+        prefix: one byte; the hash of the network and the sort key follow it in each row's key.
+        walk: the name of the scan, which continues where the previous one stopped.
+        until: epoch seconds.
+        pages: the most pages that are read.
+    Returns:
+        True if more old rows may remain.
     """
     until8 = micros8(until)
-    former_position = await walk_position(store, _WALK)
+    former_position = await walk_position(store, walk)
     position = former_position
     for _ in range(pages):
         page = await read_page(
-            store, Range(RECEIPTS_PREFIX, after=position, limit=_MOST_RECEIPTS, keys_only=True)
+            store, Range(prefix, after=position, limit=_MOST_ROWS, keys_only=True)
         )
         keys = [key for key, _ in page.rows]
         old = [key for key in keys if key[_TIME_IN_KEY] < until8]
         position = page.place
         if position is not None and keys and keys[-1][_TIME_IN_KEY] >= until8:
-            # The further receipts of this network are even more recent, so the scan continues with
-            # the next network.
+            # The further rows of this network are even more recent, so the scan continues with the
+            # next network.
             position = keys[-1][:_SORT_KEY_OFFSET] + _END_OF_NETWORK
         if old:
-            await commit_puts(store, *[Put(key, None) for key in old], walk_put(_WALK, position))
+            await commit_puts(store, *[Put(key, None) for key in old], walk_put(walk, position))
             return True
         if position is None:  # all networks were scanned; the next scan begins with the first
             break
     if position != former_position:
-        await commit_puts(store, walk_put(_WALK, position))
+        await commit_puts(store, walk_put(walk, position))
     return False
 
 

@@ -10,6 +10,7 @@ from encryption_network.requests import MAX_BODY_BYTES
 from encryption_network.withdrawals import MAX_REQUEST_BYTES
 
 from ...operations.releases.decrypt import decrypt_on_route
+from ...operations.releases.fetched_copies import FetchPage, read_fetches
 from ...operations.releases.network_operations import (
     create,
     read_descriptor,
@@ -29,6 +30,19 @@ async def get_receipts(request: web.Request) -> ReceiptPage:
     The response is one page, oldest receipt first. The query `after` continues a list.
     """
     return await read_receipts(
+        request.app[SERVICES],
+        token_of(request),
+        path_id=request.match_info["network"],
+        after=request.query.get("after", ""),
+    )
+
+
+async def get_fetches(request: web.Request) -> FetchPage:
+    """GET /encryption/networks/<id>/fetches: list the fetches of copies (RC35).
+
+    The response is one page, the oldest hour first. The query `after` continues a list.
+    """
+    return await read_fetches(
         request.app[SERVICES],
         token_of(request),
         path_id=request.match_info["network"],

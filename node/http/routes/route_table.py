@@ -399,6 +399,13 @@ ROUTES = (
     ),
     _for_node(
         method="GET",
+        path="/encryption/networks/{network}/fetches",
+        handler=encryption_routes.get_fetches,
+        query=("after",),
+        refuses=_READ_OF_NETWORK | {"request-malformed"},
+    ),
+    _for_node(
+        method="GET",
         path="/encryption/networks/{network}/receipts/{digest}",
         handler=encryption_routes.get_document,
         answer=bytes,

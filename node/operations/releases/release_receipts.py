@@ -147,7 +147,12 @@ async def new_receipt(services: Services, permit: ReleasePermit) -> NewReceipt:
     )
     text = signed_text(receipt, services.keyring.node_signer)
     put = receipt_put(
-        decrypt.network.network_id, text, at=permit.decided_at, entropy=services.entropy
+        decrypt.network.network_id,
+        text,
+        at=permit.decided_at,
+        entropy=services.entropy,
+        # `check_decrypt` has compared this digest with the key (enc 2.7, row 20)
+        wrapped_key=bytes.fromhex(decrypt.bound.body.stated.encrypted_symmetric_key_hash),
     )
     puts: tuple[Put, ...] = (put,)
     if documents:
@@ -196,10 +201,12 @@ async def _verdict_and_documents(
 class ReceiptPage(Struct):
     """A page of key-release receipts, oldest first.
 
+    `keys` has for each receipt the SHA-256 of the wrapped key that was released, or null (RC37).
     `after` is null on the last page.
     """
 
     receipts: tuple[Raw, ...]
+    keys: tuple[str | None, ...]
     after: str | None
 
 
@@ -221,13 +228,7 @@ async def read_receipts(
         Refusal: `network-unknown`; `request-malformed`, `after` is invalid.
     """
     invocation, network = admitted_reader(services, header, path_id, READ_RECEIPTS)
-    place = None
-    if after:
-        place = lower_hex(after, PLACE_BYTES)
-        if place is None:
-            raise Refusal(
-                "request-malformed", hint="send the value of `after` from the previous page"
-            )
+    place = requested_place(after)
     call = await read_call(
         services,
         invocation,
@@ -237,9 +238,24 @@ async def read_receipts(
     known_network(call.records[0])
     receipts, next_place = receipts_of(call.pages[0])
     return ReceiptPage(
-        receipts=tuple([Raw(receipt) for receipt in receipts]),
+        receipts=tuple([Raw(receipt.text) for receipt in receipts]),
+        keys=tuple([receipt.wrapped_key.hex() or None for receipt in receipts]),
         after=None if next_place is None else next_place.hex(),
     )
+
+
+def requested_place(after: str) -> bytes | None:
+    """Parse the untrusted `after` of a request for a page; None: the first page.
+
+    Raises:
+        Refusal: `request-malformed`, the text is invalid.
+    """
+    if not after:
+        return None
+    place = lower_hex(after, PLACE_BYTES)
+    if place is None:
+        raise Refusal("request-malformed", hint="send the value of `after` from the previous page")
+    return place
 
 
 async def read_document(services: Services, header: str, *, path_id: str, digest: str) -> bytes:

@@ -16,6 +16,7 @@ from spaces.values.value_writes import Write
 
 from ...refusal import Refusal
 from ..authorise import read_call
+from .copy_fetches import record_fetches
 from .kv_commit import PutReading, paths_detail, put_values
 from .multipart import MultipartPart, boundary_of, multipart_parts, part_path
 from .plan import Request, stored_headers
@@ -126,6 +127,8 @@ async def read_all(request: Request, *, bodies: bool) -> BatchFound:
     if bodies:
         sizes = [head.size_bytes for head in heads if head is not None]
         _check_sizes(sizes, limit_bytes=request.options.max_response_bytes)
+        read = tuple(zip(request.targets, heads, strict=True))
+        await record_fetches(request.services, call, read)  # RC33
     items = [(target.path, head) for target, head in zip(request.targets, heads, strict=True)]
     return BatchFound(items=tuple(items), bodies=bodies)
 

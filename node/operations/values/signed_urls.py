@@ -19,8 +19,9 @@ from capabilities.machine_tokens import is_machine_token
 from capabilities.resources import SpaceResource, extends, parse_space_id
 from capabilities.strict_base64 import decode_url, encode_url
 from capabilities.tokens import Invocation
+from spaces.documents.fetch_rows import Fetch
 from spaces.grants.revocations import marker_keys, marker_of
-from spaces.store.contract import Commit, Record, read_row
+from spaces.store.contract import Check, Commit, Put, Record, read_row
 from spaces.store.observing import MAX_CLOCK_SKEW_S
 from spaces.values.tickets import (
     TICKET_BYTES,
@@ -36,6 +37,8 @@ from ...refusal import Refusal
 from ...services import Services
 from ..attempts import until_committed
 from ..authorise import Call, read_call
+from .copy_fetches import fetch_writes, is_copy, reader_of
+from .sealed_values import NO_ENVELOPE
 
 MAX_TTL_S = 300
 _DIGEST = re.compile(r"(?:blake3-)?([0-9a-fA-F]{64})")
@@ -116,11 +119,47 @@ async def mint(
         record = Ticket(
             value_key=key, digest=digest, expires_at=expires_at, authority=call.authority.live
         )
-        puts = (ticket_put(ticket, record), call.audit(services, "signed-url.made", value.text))
-        commit = Commit(puts=puts, live=call.live, replay_record=call.replay_record)
+        fetched, checks = await _fetch_writes(services, call, value, digest, row)
+        made = call.audit(services, "signed-url.made", value.text)
+        commit = Commit(
+            puts=(ticket_put(ticket, record), made, *fetched),
+            live=call.live,
+            checks=checks,
+            replay_record=call.replay_record,
+        )
         return commit, (encode_url(ticket), expires_at)
 
     return await until_committed(services, attempt)
+
+
+async def _fetch_writes(
+    services: Services, call: Call, value: SpaceResource, digest: bytes, row: Record | None
+) -> tuple[tuple[Put, ...], tuple[Check, ...]]:
+    """Return the rows that record the fetch of a copy (RC33).
+
+    The uses of the URL are not recorded, so its creation counts as the fetch. `row` is the value's.
+    """
+    path = value.path or ""
+    if not is_copy(value.space, path):
+        return (), ()
+    head = head_of(row, key=head_key(value.space, path))
+    version = 0  # the URL is for a version that is not stored now
+    if head is not None and bytes.fromhex(head.etag) == digest:
+        if head.sealed_key == NO_ENVELOPE:
+            return (), ()
+        version = head.version
+    reader = await reader_of(services, call, value.space, path)
+    if reader is None:
+        return (), ()
+    fetch = Fetch(
+        reader=reader,
+        space=value.space.text,
+        path=path,
+        version=version,
+        etag=digest.hex(),
+        at=services.now(),
+    )
+    return await fetch_writes(services, call, ((value.space, fetch),))
 
 
 def _requested_value(request: SignedUrlRequest) -> SpaceResource | None:

@@ -6,6 +6,7 @@ All have mode 0600.
       session.json              the session of the last login, with its private key; after a login
                                 with a recovery phrase this is the owner's own key, which is
                                 deleted by `logout` or the first command after the end
+      visit.json                until when the owner has listed the reads by others
       wallet.key                the wallet's private key as 64 hex digits (default path)
       grants/<cid>.json         grants made on this machine, in portable form
       grants/<cid>.url          the backend address that such a grant was sent to

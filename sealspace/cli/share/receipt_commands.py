@@ -1,8 +1,13 @@
-"""The command `sealspace receipts list`, which lists and verifies receipts."""
+"""The command `sealspace receipts list`, which lists and verifies receipts.
+
+It also lists who fetched copies of shared secrets. A plain list counts as a visit: `sealspace
+status` counts the reads by others since then.
+"""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -10,55 +15,45 @@ import click
 
 from capabilities.abilities import READ_RECEIPTS
 from capabilities.audit_export import MAX_ENTRY_BYTES, verify_export
-from capabilities.capability_errors import AuditChainBroken, CapabilityError
+from capabilities.capability_errors import AuditChainBroken
 from capabilities.clock_and_entropy import SystemClock
 from capabilities.principals import same_principal
-from capabilities.resources import NetworkId, SpaceResource, parse_resource
-from capabilities.strict_json import JsonObject, parse_json
-from encryption_network.network_errors import PolicyError
-from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
-from encryption_network.receipt import Receipt, encode_receipt, receipt_json
+from capabilities.resources import NetworkId
+from capabilities.strict_json import JsonObject
+from encryption_network.receipt import encode_receipt, receipt_json
 
-from ...apps.descriptions import granted_labels, label_at
+from ...apps.descriptions import granted_labels
+from ...apps.released_secrets import NamedRelease, named_releases
 from ...client import Client
-from ...errors import InvalidInput, NotFound
-from ...receipts import digest_of, named_receipt
-from ...service.command_errors import AuditRefuted
+from ...documents.secret_names import parse_secret_label
+from ...errors import InvalidInput
+from ...receipts import CopyFetch, digest_of, named_receipt
+from ...service.command_errors import AuditRefuted, NotThere
 from ...session import DEFAULT_NETWORK
+from ..keep.secret import no_secret
 from ..options.durations import ttl_s_of
 from ..options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
 from ..owner.owner_profile import at_node, dids_of, owner_home
 from ..terminal import flag_option, print_rows, tell, time_text
 from .network import right_to
+from .visits import OWN_READ, fetches_of_copies, keep_visit
 
 _HEADERS = ("time", "why", "secret", "network", "to")
 _GROUNDS: Mapping[str, str] = {
-    "owner": "you",
-    "owner_session": "you",
+    "owner": OWN_READ,
+    "owner_session": OWN_READ,
     "attested": "proved its code",
     "machine": "machine token",
     "off": "granted, no proof required",
 }
 """Ground of a release -> the reason in words."""
-
-
-class _Release(NamedTuple):
-    """A key-release receipt and the secrets that it concerns.
-
-    Attributes:
-        receipt: The receipt, which names no secret.
-        secrets: The secrets that all its release policies allow, empty if the policies name none.
-        granted: The secrets in the grants that the request used.
-    """
-
-    receipt: Receipt
-    secrets: list[str]
-    granted: list[str]
+_FETCHED = "has a copy"
 
 
 @click.command(
     epilog="Examples: `sealspace receipts list --since 7d`; `sealspace receipts list --out DIR`,"
-    " which saves the receipts in DIR. To verify a saved receipt again without the node, use the"
+    " which saves the receipts in DIR; `sealspace receipts list --secret API_KEY --by deploy`. To"
+    " verify a saved receipt again without the node, use the"
     " DID that the command prints: `sealspace verify DIR/receipts/….json --node-did DID`.",
 )
 @click.option(
@@ -73,6 +68,13 @@ class _Release(NamedTuple):
     "--since",
     metavar="TIME",
     help="List only receipts since a date, a time (RFC 3339), or an age such as 12h.",
+)
+@click.option("--secret", metavar="NAME", help="List only reads that can be of this secret.")
+@click.option(
+    "--by",
+    metavar="NAME|DID",
+    help="List only reads by this person, backend or key (DID), or with the machine token or trust"
+    " of this name.",
 )
 @click.option("--backend", metavar="URL|DID", help="List only receipts of this backend.")
 @flag_option("--all", "with_own", help="Also list the receipts of your own reads.")
@@ -91,51 +93,150 @@ async def list_(
     client: Client,
     name: str,
     since: str | None,
+    secret: str | None,
+    by: str | None,
     backend: str | None,
     with_own: bool,
     out: Path | None,
     audit: BinaryIO | None,
 ) -> int:
-    """List the key releases of your network, oldest first.
+    """List the reads of your secrets by others, oldest first.
 
-    The signature of every receipt is checked. Receipts do not name the secrets that were read. The
-    list shows the secrets that the policy allows or, if the policy names none, the secrets in the
-    grant. With --audit, the exit status is 1 if a receipt is missing from the chain.
+    These are the key releases of your network, and the reads of copies that you share. The
+    signature of every receipt is checked. Receipts do not name secrets. The list names those that
+    have the released key or, after a change, those of the machine token, the policy or the grant.
+    With several names, the read was of one of them. Reads of one copy by one person within an hour
+    are one line. With --audit, the exit status is 1 if a receipt is missing from the chain.
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
     backends = None if backend is None else dids_of(backend)
-    found = await _fetch(client, network, backends, earliest)
+    wanted = _Wanted(
+        secret=None if secret is None else parse_secret_label(secret).label, by=by, dids=backends
+    )
+    await right_to(client, network, READ_RECEIPTS)
+    everything = await _fetch(client, network, earliest)
+    found = [one for one in everything if wanted.includes_release(one)]
     if out is not None:
         await _save(client, network, found, out)
-    shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != "you"]
+    shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != OWN_READ]
+    all_fetches = await fetches_of_copies(client, network, since=earliest)
+    fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
     places = None
     if audit is not None and found:
         # The node's DID is that in the receipts, whose signatures were verified.
         places = _places(audit, node_did=found[0].receipt.node)
+    rows = [_Row(one.at, _fetch_json(one), _fetch_cells(one, places)) for one in fetches]
+    for release in shown:
+        at = release.receipt.at
+        rows.append(_Row(at, _release_json(release, places), _cells(release, places)))
+    # Of two reads at the same time any may come first, so only the times are compared.
+    rows.sort(key=attrgetter("at"))
+    if not rows:
+        await _require_known(client, wanted, everything)
     print_rows(
-        [_release_json(one, places) for one in shown],
+        [row.document for row in rows],
         _HEADERS if places is None else (*_HEADERS, "audit"),
-        [_cells(one, places) for one in shown],
-        nothing="no releases to others" if found else "no receipts",
+        [row.cells for row in rows],
+        nothing="no reads by others" if found else "no receipts",
     )
     hidden = len(found) - len(shown)
     if hidden:
         tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
     if found:  # `sealspace verify --node-did` needs the DID
         tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
+    if wanted.is_everything and name == DEFAULT_NETWORK:
+        keep_visit(
+            client,
+            earliest=earliest,
+            times=[*[one.receipt.at for one in everything], *[one.at for one in all_fetches]],
+        )
     if places is not None and not _contains_all(places, found):
         return 1
     return 0
 
 
-def _contains_all(places: Mapping[bytes, int], found: Iterable[_Release]) -> bool:
+class _Row(NamedTuple):
+    """A row of the list.
+
+    Attributes:
+        at: time of the read, epoch seconds.
+        document: the row as JSON.
+        cells: the row of the table.
+    """
+
+    at: float
+    document: JsonObject
+    cells: tuple[str, ...]
+
+
+class _Wanted(NamedTuple):
+    """The options that choose reads.
+
+    Attributes:
+        secret: label of the secret; None: all secrets.
+        by: DID of the reader, or name of a machine token; None: all readers.
+        dids: DIDs of a backend; None: all readers.
+    """
+
+    secret: str | None
+    by: str | None
+    dids: Iterable[str] | None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every read is chosen."""
+        return self.secret is None and self.by is None and self.dids is None
+
+    def includes_release(self, release: NamedRelease) -> bool:
+        """Return whether a key release is chosen."""
+        receipt = release.receipt
+        if self.secret is not None and self.secret not in release.possible:
+            return False
+        if self.by is not None and receipt.machine == self.by:
+            return self._is_of_backend(receipt.invoker)
+        return self._includes_reader(receipt.invoker)
+
+    def includes_fetch(self, fetch: CopyFetch) -> bool:
+        """Return whether the fetch of a copy is chosen."""
+        return self.secret in (None, fetch.label) and self._includes_reader(fetch.reader)
+
+    def _includes_reader(self, did: str) -> bool:
+        if self.by is not None and not same_principal(did, self.by):
+            return False
+        return self._is_of_backend(did)
+
+    def _is_of_backend(self, did: str) -> bool:
+        return self.dids is None or any(same_principal(did, one) for one in self.dids)
+
+
+async def _require_known(
+    client: Client, wanted: _Wanted, everything: Iterable[NamedRelease]
+) -> None:
+    """Reject names that are not known, when no read was found."""
+    if wanted.secret is not None:
+        scope, _, name = wanted.secret.rpartition("/")
+        secrets = client.secrets()
+        if name not in await secrets.list(scope=scope or None):
+            raise await no_secret(secrets, name, scope or None)
+    by = wanted.by
+    if by is None or by.startswith("did:"):
+        return
+    if not any(one.receipt.machine == by for one in everything):
+        raise NotThere(
+            f"no read with a machine token or trust named {by} is recorded",
+            hint="list their names: sealspace token list, sealspace ci list; a person or a backend"
+            " is named by its DID",
+        )
+
+
+def _contains_all(places: Mapping[bytes, int], found: Iterable[NamedRelease]) -> bool:
     """Return whether the audit export contains every receipt."""
     return all(digest_of(one.receipt) in places for one in found)
 
 
 async def _save(
-    client: Client, network: NetworkId, found: Iterable[_Release], folder: Path
+    client: Client, network: NetworkId, found: Iterable[NamedRelease], folder: Path
 ) -> None:
     """Save receipts and their documents in a folder."""
     make_receipt_folder(folder)
@@ -144,26 +245,41 @@ async def _save(
         keep_receipt(folder, encode_receipt(one.receipt), documents)
 
 
-def _release_json(one: _Release, places: Mapping[bytes, int] | None) -> JsonObject:
+def _release_json(one: NamedRelease, places: Mapping[bytes, int] | None) -> JsonObject:
     """Return a receipt as JSON; with an audit export, also the number of its entry there."""
     shown = receipt_json(one.receipt)
     shown["at"] = time_text(one.receipt.at)
     shown["secrets"] = [*one.secrets]
+    shown["granted"] = [*one.granted]
     if places is not None:
         shown["auditEntry"] = places.get(digest_of(one.receipt))
     return shown
 
 
-def _cells(one: _Release, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
+def _fetch_json(one: CopyFetch) -> JsonObject:
+    """Return the fetch of a copy as JSON."""
+    return {
+        "action": "copy.fetched",
+        "at": time_text(one.at),
+        "reader": one.reader,
+        "secrets": [one.label],
+        "path": one.path,
+        "version": one.version,
+        "etag": one.etag,
+        "hour": time_text(one.hour),
+    }
+
+
+def _cells(one: NamedRelease, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
     """Return a receipt as a row of the table."""
     receipt = one.receipt
     why = _GROUNDS[receipt.ground]
     if receipt.machine:
         why += f" {receipt.machine}"
     label = "not recorded"
-    if why != "you" and one.secrets:
+    if one.secrets:
         label = " or ".join(one.secrets)
-    elif why != "you" and one.granted:
+    elif why != OWN_READ and one.granted:
         label += f"; granted: {', '.join(one.granted)}"
     network = receipt.network.rpartition(":")[2]
     cells = (time_text(receipt.at), why, label, network, receipt.invoker)
@@ -175,73 +291,27 @@ def _cells(one: _Release, places: Mapping[bytes, int] | None) -> tuple[str, ...]
     return (*cells, f"audit entry {place}")
 
 
+def _fetch_cells(one: CopyFetch, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
+    """Return the fetch of a copy as a row of the table.
+
+    The copy was opened with a key of the reader's network, not of the owner's.
+    """
+    cells = (time_text(one.at), _FETCHED, one.label, "the reader's", one.reader)
+    return cells if places is None else (*cells, "no receipt")
+
+
 # --- fetching -------------------------------------------------------------------------------------
 
 
-async def _fetch(
-    client: Client, network: NetworkId, backends: Iterable[str] | None, earliest: float
-) -> list[_Release]:
-    """Fetch the receipts since a time, with the secrets that they concern.
+async def _fetch(client: Client, network: NetworkId, earliest: float) -> list[NamedRelease]:
+    """Fetch the receipts since a time, with the names of the secrets.
 
-    Args:
-        client: of the owner.
-        network: the network whose keys were released.
-        backends: DIDs; None: the receipts of all recipients.
-        earliest: epoch seconds.
+    `earliest` is in epoch seconds.
     """
-    await right_to(client, network, READ_RECEIPTS)
-    paths: dict[bytes, frozenset[str]] = {}  # digest of a policy -> the paths that it names
-    releases = []
     # CID of a grant that was made here -> the labels of its secrets
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
-    async for receipt in client.receipts.all(network):
-        if receipt.at < earliest or not _is_invoked_by(receipt, backends):
-            continue
-        for digest in receipt.policies:
-            if digest not in paths:
-                paths[digest] = await _policy_paths(client, network, digest)
-        labels = {label for cid in receipt.chain for label in granted.get(cid, ())}
-        releases.append(
-            _Release(
-                receipt=receipt,
-                secrets=_allowed_by_all([paths[digest] for digest in receipt.policies]),
-                granted=sorted(labels),
-            )
-        )
-    return releases
-
-
-def _is_invoked_by(receipt: Receipt, backends: Iterable[str] | None) -> bool:
-    """Return whether one of the backends received the key; None: any backend."""
-    if backends is None:
-        return True
-    return any(same_principal(receipt.invoker, did) for did in backends)
-
-
-async def _policy_paths(client: Client, network: NetworkId, digest: bytes) -> frozenset[str]:
-    """Return the paths that a policy names; none if the policy is not available."""
-    try:
-        document = await client.receipts.document(digest, network)
-        policy = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES))
-    except (NotFound, CapabilityError, PolicyError):
-        return frozenset()
-    return frozenset(policy.paths)
-
-
-def _allowed_by_all(paths_of_policies: Iterable[frozenset[str]]) -> list[str]:
-    """Return the labels of the secrets that a release may concern, empty if no policy limits it."""
-    # Every policy of a release has to allow a path. Policies without paths allow them all.
-    limits = [paths for paths in paths_of_policies if paths]
-    if not limits:
-        return []
-    return sorted(_label(path) for path in frozenset.intersection(*limits))
-
-
-def _label(resource: str) -> str:
-    match parse_resource(resource):
-        case SpaceResource(path=str(path)):
-            return label_at(path)
-    return resource
+    releases = named_releases(client, network, since=earliest, grants=granted)
+    return [release async for release in releases]
 
 
 # --- choosing -------------------------------------------------------------------------------------

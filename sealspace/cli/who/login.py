@@ -41,6 +41,7 @@ from ..owner.owner_profile import (
 from ..provided import node_evidence
 from ..share.grant_list import accept_received_again
 from ..share.network import OWNER_ABILITIES
+from ..share.visits import ReadsByOthers, reads_by_others
 from ..shared import NODE_VARIABLE, shared
 from ..terminal import (
     ask_hidden,
@@ -409,6 +410,7 @@ _LABELS = {
     "keyFile": "key file",
     "demands": "requires",
     "standing": "state",
+    "readsByOthers": "read by others",
 }
 """JSON member -> label for a person."""
 _WORKING = ("ok", "untried")
@@ -459,7 +461,9 @@ def status() -> None:
     The exit status is 0 if other commands can use the node and the session. Otherwise, this
     command fails with the same exit status as the other commands. The state is `degraded` if the
     node says that something does not work at the moment, such as secrets after a restore, and
-    `not-ready` if the node cannot write. In a project, this also shows what `sealspace run` passes.
+    `not-ready` if the node cannot write. The reads by others are those since your last `sealspace
+    receipts list`, or those of the last 30 days. In a project, this also shows what `sealspace run`
+    passes.
     """
     document = _who(owner_home())
     try:
@@ -469,7 +473,8 @@ def status() -> None:
                 "scope": project.scope or None,
                 "passes": project.passes,
             }
-        document["standing"] = _check()
+        document["standing"], reads = _check()
+        document["readsByOthers"] = None if reads is None else reads.words
     except NodeFailure as error:
         document["standing"] = f"not-ready: {error.text}"
         raise
@@ -501,10 +506,10 @@ def _print(document: dict[str, object]) -> None:
 
 
 @at_node
-async def _check(client: Client) -> str:
+async def _check(client: Client) -> tuple[str, ReadsByOthers | None]:
     """Check that the node answers and that the session is still active.
 
-    Returns `ready`, or what the node cannot do at the moment.
+    Returns `ready`, or what the node cannot do at the moment, and the reads since the last visit.
     """
     await client.info()
     session = client.session
@@ -519,7 +524,13 @@ async def _check(client: Client) -> str:
                 hint=f"sealspace login {client.url}",
             )
     async with Transport(client.url) as transport:
-        return await read_state(transport)
+        state = await read_state(transport)
+    try:
+        return state, await reads_by_others(client)
+    except SealspaceError as error:
+        # The state says already what the node cannot do.
+        tell(f"warning: cannot count reads by others: {what_happened(error)}")
+        return state, None
 
 
 async def read_state(transport: Transport) -> str:

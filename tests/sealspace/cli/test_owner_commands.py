@@ -312,7 +312,7 @@ async def test_receipts_of_machine_tokens(desk: Desk) -> None:
     kept = desk.folder / "kept"
     ran = await desk.run("receipts", "list", "--out", str(kept))
     cells = re.split(r"\s{2,}", ran.out.strip())
-    assert cells[1:] == ["machine token ci-2", "not recorded", "default", did]
+    assert cells[1:] == ["machine token ci-2", "API_KEY", "default", did]
     (path,) = (kept / "receipts").iterdir()
     node = ("--node-did", json.loads(path.read_text())["node"])
     trust = ("--trust-root", str(desk.folder / "root.pem"))
@@ -353,7 +353,7 @@ async def test_receipts(desk: Desk) -> None:
         == "receipts of your own reads are not listed (1); to list them, add --all"
     )
     (_, own) = (await desk.run("receipts", "list", "--all")).out.splitlines()
-    assert re.split(r"\s{2,}", own)[1:4] == ["you", "not recorded", "default"]
+    assert re.split(r"\s{2,}", own)[1:4] == ["you", "API_KEY", "default"]
     kept = desk.folder / "kept"
     (receipt,) = json.loads((await desk.run("receipts", "list", "--json", "--out", str(kept))).out)
     assert receipt["invoker"] == did

@@ -1,0 +1,168 @@
+"""The names of the secrets that key releases were about.
+
+A receipt does not name a secret. The name follows from other facts: the secrets that now have the
+released key (RL19), the paths of the machine token, the paths of the policies, and the grants that
+the request cited. Several secrets can match; then all of them are named.
+
+Example:
+    async for release in named_releases(client, client.encryption.network()):
+        print(release.receipt.at, " or ".join(release.secrets))
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+from capabilities.capability_errors import CapabilityError
+from capabilities.resources import NetworkId, SpaceResource, parse_resource
+from capabilities.strict_json import parse_json
+from encryption_network.envelope import parse_envelope
+from encryption_network.network_errors import EnvelopeError, PolicyError
+from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
+from encryption_network.receipt import Receipt
+
+from ..client import Client
+from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, secret_at
+from ..errors import NotFound, NotGranted
+from ..wire.delegation_history import MAX_PAGE_ITEMS
+from ..wire.token_line import token_in
+from .descriptions import label_at
+
+
+class NamedRelease(NamedTuple):
+    """A receipt with the names of the secrets that it can be about.
+
+    Attributes:
+        receipt: signed by the node.
+        secrets: the labels of the secrets that have the key, or to which the machine token or all
+            policies limit the release; empty if neither is known.
+        granted: the labels of the secrets in the cited grants, which may have been used for others.
+    """
+
+    receipt: Receipt
+    secrets: tuple[str, ...]
+    granted: tuple[str, ...]
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """All secrets that the release can be about, as far as they are known."""
+        return self.secrets or self.granted
+
+
+async def named_releases(
+    client: Client,
+    network: NetworkId,
+    *,
+    since: float = 0.0,
+    grants: Mapping[str, Iterable[str]] | None = None,
+) -> AsyncIterator[NamedRelease]:
+    """Yield the receipts of an encryption network with the names of secrets, oldest first.
+
+    Args:
+        client: signed in as the owner, who can read secrets and list delegations.
+        network: the network whose keys were released.
+        since: epoch seconds; earlier receipts are left out.
+        grants: cid of a known grant -> labels of its secrets; the node may have forgotten grants
+            that ended.
+    Raises:
+        SealspaceError: as `Receipts.releases`, `Delegations.query` and `Kv.get_many`.
+    """
+    names: _Names | None = None
+    async for release in client.receipts.releases(network, since=since):
+        if names is None:  # nothing else is fetched if there are no receipts
+            names = await _fetch_names(client, grants or {})
+        receipt = release.receipt
+        limits = [await names.paths_of_policy(client, network, one) for one in receipt.policies]
+        if receipt.ground == "machine":
+            limits += [names.of_tokens[cid] for cid in receipt.chain if cid in names.of_tokens]
+        secrets = names.of_keys.get(release.key_sha256 or b"", ())
+        granted = {label for cid in receipt.chain for label in names.of_grants.get(cid, ())}
+        yield NamedRelease(
+            receipt=receipt,
+            secrets=tuple(sorted(secrets)) or _in_all(limits),
+            granted=tuple(sorted(granted)),
+        )
+
+
+class _Names(NamedTuple):
+    """The labels of secrets by the facts that receipts contain."""
+
+    of_keys: Mapping[bytes, set[str]]
+    of_tokens: Mapping[str, frozenset[str]]
+    of_grants: Mapping[str, Iterable[str]]
+    of_policies: dict[bytes, frozenset[str]]
+
+    async def paths_of_policy(
+        self, client: Client, network: NetworkId, digest: bytes
+    ) -> frozenset[str]:
+        """Return the labels of the paths in a policy; none if it is not available."""
+        if digest not in self.of_policies:
+            paths: tuple[str, ...] = ()
+            with suppress(NotFound, CapabilityError, PolicyError):
+                document = await client.receipts.document(digest, network)
+                paths = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths
+            self.of_policies[digest] = frozenset(_label(path) for path in paths)
+        return self.of_policies[digest]
+
+
+async def _fetch_names(client: Client, grants: Mapping[str, Iterable[str]]) -> _Names:
+    """Fetch the owner's secrets and grants."""
+    of_tokens: dict[str, frozenset[str]] = {}
+    of_grants = dict(grants)
+    # A session without the right to list grants still names secrets by keys and policies.
+    with suppress(NotGranted):
+        async for record in client.delegations.query(
+            direction="granted", tokens=True, page_items=MAX_PAGE_ITEMS
+        ):
+            token = token_in(record.token or "")
+            if token is not None:
+                of_tokens[record.cid] = frozenset(one.label for one in token.secrets)
+            else:
+                labels = _granted(one.resource for one in record.rights)
+                of_grants.setdefault(record.cid, labels)
+    return _Names(
+        of_keys=await _fetch_keys(client),
+        of_tokens=of_tokens,
+        of_grants=of_grants,
+        of_policies={},
+    )
+
+
+async def _fetch_keys(client: Client) -> Mapping[bytes, set[str]]:
+    """Return the labels of the stored secrets, by the digests of their wrapped keys."""
+    of_keys: dict[bytes, set[str]] = {}
+    # Without a space of secrets, or the right to read it, secrets are named by other facts.
+    with suppress(NotGranted, NotFound):
+        kv = client.kv(SECRETS_SPACE)
+        paths = [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
+        for path, value in (await kv.get_many(paths)).items():
+            secret = secret_at(path)
+            with suppress(EnvelopeError):
+                digest = parse_envelope(value.body).encrypted_symmetric_key_hash
+                if secret is not None:
+                    of_keys.setdefault(bytes.fromhex(digest), set()).add(secret.label)
+    return of_keys
+
+
+def _granted(resources: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels of the secrets among granted resources."""
+    labels = []
+    for resource in resources:
+        with suppress(CapabilityError):
+            match parse_resource(resource):
+                case SpaceResource(service="kv", path=str(path)):
+                    labels.append(label_at(path))
+    return tuple(labels)
+
+
+def _in_all(limits: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Return the labels that every limit has; those without labels limit nothing."""
+    stated = [labels for labels in limits if labels]
+    return tuple(sorted(frozenset.intersection(*stated))) if stated else ()
+
+
+def _label(resource: str) -> str:
+    match parse_resource(resource):
+        case SpaceResource(path=str(path)):
+            return label_at(path)
+    return resource
