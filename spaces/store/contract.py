@@ -49,6 +49,8 @@ LIVE_MARK = b"L"  # the value that every row in `Commit.live` must have (ST2)
 
 Expect = bytes
 ANY: Expect = b""  # no condition
+NO_RESERVE = "none"
+"""`Commit.reserve` of a commit that uses no part of the reserve, even if it is small (ST17)."""
 # No row, or a tombstone (ST5). Stamps have 16 bytes, so none is equal to this.
 ABSENT: Expect = b"absent"
 
@@ -207,8 +209,9 @@ class Commit(Packed):
         adds: changes to counters.
         replay_record: written durably with the commit. The commit is refused if another commit
             wrote the same record (ST4).
-        reserve: who may use the last space of a full store with it (ST17): None for nobody, "" for
-            a revocation, or the DID of the owner on whose share a key release counts.
+        reserve: who may use the last space of a full store with it (ST17): None for nobody, except
+            that small commits use a part, NO_RESERVE for nobody at all, "" for a revocation, or the
+            DID of the owner on whose share a key release counts.
     """
 
     puts: tuple[Put, ...] = ()

@@ -25,6 +25,7 @@ from attacks.parties import (
     put_policy,
     refused,
 )
+from audit_records import audit_records
 from patience import PATIENCE_S
 from running_node import Reply, exchange, key_token
 
@@ -35,9 +36,9 @@ from encryption_network.release_record import decode_release_record, encode_rele
 from sealspace.delegations import allow
 from spaces.documents.evidence import evidence_row_key
 from spaces.keyspace import RELEASE_RECORD_KEY
-from spaces.store.contract import Commit, Committed, Put, Refused
+from spaces.store.contract import Commit, Committed, Put, Range, Refused, read_page
 
-RECEIPT, HEAD, DELEGATION = b"R", b"K", b"G"
+RECEIPT, HEAD, DELEGATION, FETCH = b"R", b"K", b"G", b"F"
 
 
 def puts_row(prefix: bytes) -> Callable[[Commit], bool]:
@@ -283,6 +284,56 @@ async def test_a_put_revoked_before_the_commit(held: HeldStage) -> None:
     )
     assert reply.said == (401, f"delegation-revoked: {cid}")
     assert [key async for key in owner.client.kv().list()] == []
+
+
+async def _copy(held: HeldStage) -> tuple[Owner, Delegate, dict[str, list[str]]]:
+    """An owner, a reader of the copy of a secret, and the reader's rights."""
+    owner, reader = await held.owner(), Delegate()
+    path = f"vault/secrets/shared/{reader.did}/{'A' * 43}/API_KEY"
+    await owner.client.kv("secrets").put(path, encode_envelope(owner.envelope))
+    grants = {f"{owner.space('secrets')}/kv/{path}": [GET]}
+    reader.proofs = [await held.register(owner.grant(reader.did, grants))]
+    return owner, reader, grants
+
+
+async def test_a_read_of_a_copy_revoked_before_the_commit(held: HeldStage) -> None:
+    """The copy of a secret is not returned, and no fetch is recorded, if the reader's grant is
+    revoked before the fetch is durable (RC33, ST2)."""
+    owner, reader, grants = await _copy(held)
+    waiting = held.store.hold(puts_row(FETCH))
+    cid = ids(*reader.proofs)[0]
+    reply = await meanwhile(
+        held.invoke(reader.signer, grants, proofs=reader.proofs),
+        waiting,
+        lambda: owner.client.delegations.revoke_by_wallet(cid, owner.wallet),
+    )
+    assert reply.said == (401, f"delegation-revoked: {cid}")
+    assert await rows_of(held, FETCH) == 0
+
+
+async def test_two_reads_of_a_copy_at_once(held: HeldStage) -> None:
+    """Two reads of a copy at the same time leave one row, and both are answered (RC34)."""
+    _, reader, grants = await _copy(held)
+    waiting = held.store.hold(puts_row(FETCH))
+
+    async def read() -> Reply:
+        return await held.invoke(reader.signer, grants, proofs=reader.proofs)
+
+    replies: list[Reply] = []
+
+    async def second() -> None:
+        replies.append(await read())
+
+    replies.append(await meanwhile(read(), waiting, second))
+    assert [reply.status for reply in replies] == [200, 200]
+    assert await rows_of(held, FETCH) == 1
+    records = await audit_records(held.services.store)
+    assert [one.action for one in records].count("copy.fetched") == 1
+
+
+async def rows_of(held: HeldStage, prefix: bytes) -> int:
+    """Return the number of rows of a kind."""
+    return len((await read_page(held.services.store, Range(prefix))).rows)
 
 
 async def test_a_put_whose_grandparent_is_revoked_before_the_commit(held: HeldStage) -> None:

@@ -235,6 +235,9 @@ SIGNED: dict[str, Callable[[Desk, Any, int], str]] = {
     "/encryption/networks/{network}/receipts": lambda desk, body, at: desk.token(
         {NETWORK: [READ_RECEIPTS]}
     ),
+    "/encryption/networks/{network}/fetches": lambda desk, body, at: desk.token(
+        {NETWORK: [READ_RECEIPTS]}
+    ),
     "/encryption/networks/{network}/receipts/{digest}": lambda desk, body, at: desk.token(
         {NETWORK: [READ_RECEIPTS]}
     ),

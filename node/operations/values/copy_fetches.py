@@ -15,7 +15,7 @@ from capabilities.sign_ins import owner_statement_sessions
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.documents.secret_names import SECRETS_SPACE, SHARED_PREFIX
 from spaces.documents.fetch_rows import Fetch, fetch_put, fetch_row_key
-from spaces.store.contract import Check, Commit, Put, has_value
+from spaces.store.contract import NO_RESERVE, Check, Commit, Put, has_value
 from spaces.values.value_heads import Head
 
 from ...services import Services
@@ -82,8 +82,14 @@ async def record_fetches(
             current.require_hosted()
         puts, checks = await fetch_writes(services, current, fetches)
         # Without rows to write, the commit confirms that the rows are durable (ST16).
-        replay_record = current.replay_record if puts else None
-        commit = Commit(puts=puts, live=current.live, checks=checks, replay_record=replay_record)
+        commit = Commit(
+            puts=puts,
+            live=current.live,
+            checks=checks,
+            replay_record=current.replay_record if puts else None,
+            # Readers must not use the last space of a full store (ST17).
+            reserve=NO_RESERVE if puts else None,
+        )
         return commit, None
 
     await until_committed(services, attempt)

@@ -26,6 +26,7 @@ from ..contract import (
     ABSENT,
     ANY,
     COUNTER_BYTES,
+    NO_RESERVE,
     STAMP_BYTES,
     Add,
     Commit,
@@ -328,6 +329,8 @@ class Writer:
             size_bytes += len(put.key) + len(put.value or b"")
         cost_bytes = size_bytes + self._page_bytes * len(commit.puts)  # each may need a new page
         if self._left_bytes <= self._free_space.reserve_bytes:
+            if owner == NO_RESERVE:
+                return False
             if owner is None and size_bytes > _SMALL_COMMIT_BYTES:
                 return False
             if self._left_bytes - cost_bytes <= self._kept_bytes(owner, cost_bytes):

@@ -670,7 +670,7 @@ async def test_a_copy_that_is_new(bench: Bench, tmp_path: Path) -> None:
     the former keys (BK7)."""
     await fill(bench)
     lost, kept = (
-        [key + b"." * 24 for key in (b"N", b"R", b"D", b"d", b"J", b"j", b"y")],
+        [key + b"." * 24 for key in (b"N", b"R", b"D", b"d", b"F", b"J", b"j", b"y")],
         [b"A" + b"." * 24],
     )
     many = tuple(Put(b"J" + at.to_bytes(24, "big"), b"{}") for at in range(200))

@@ -12,7 +12,7 @@ from own_process import in_own_process
 from tests_support import FixedClock
 
 from spaces.space_errors import StoreFull
-from spaces.store.contract import Commit, Committed, Put
+from spaces.store.contract import NO_RESERVE, Commit, Committed, Put
 from spaces.store.lmdb._folder import environment_folder, open_for_writing
 from spaces.store.lmdb._format import TABLE, give_format
 from spaces.store.lmdb._writer import CommitRequest, FreeSpace, Writer, WriterBroken
@@ -95,7 +95,8 @@ def test_writer_that_failed_once_writes_nothing_more(tmp_path: Path, clock: Fixe
 
 
 def test_releases_and_revocations_use_the_reserve(tmp_path: Path, clock: FixedClock) -> None:
-    """ST17: small commits use half of the reserve, releases a quarter more, revocations an eighth.
+    """ST17: small commits use half of the reserve, releases a quarter more, revocations an eighth,
+    and fetches of copies nothing.
 
     An owner who reads in a loop leaves room for other owners, and any number of owners leave room
     for revocations.
@@ -114,6 +115,7 @@ def test_releases_and_revocations_use_the_reserve(tmp_path: Path, clock: FixedCl
         return sum(1 for _ in takewhile(lambda _: fits(reserve), range(2000)))
 
     assert not fits(None, 8192)  # not small
+    assert not fits(NO_RESERVE)
     assert 20 < fill(None) < 2000
     assert fits("did:bob", 8192)
     assert 5 < fill("did:eve") < 2000
