@@ -67,6 +67,11 @@ class ReceiptPage:
     after: str | None
     keys: tuple[bytes | None, ...] = ()
 
+    def releases(self, *, since: float = 0.0) -> "list[KeyRelease]":
+        """Return the receipts since a time in epoch seconds, with the digests of the keys."""
+        paired = zip(self.receipts, self.keys, strict=True)
+        return [KeyRelease(receipt, key) for receipt, key in paired if receipt.at >= since]
+
 
 @frozen
 class KeyRelease:
@@ -127,6 +132,20 @@ class _FetchPage(msgspec.Struct):
     fetches: Annotated[list[CopyFetch], msgspec.Meta(max_length=MAX_PAGE_RECEIPTS)]
     after: str | None
 
+    def check_order(self, hour: int) -> int:
+        """Check that the page follows a fetch of this hour, and return its own last hour.
+
+        Raises:
+            MalformedAnswer: an hour is earlier than the one before, or a page before the last one
+                is empty.
+        """
+        hours = [hour, *[one.hour for one in self.fetches]]
+        if self.after is not None and not self.fetches:
+            raise MalformedAnswer("the node sent an empty page of fetches")
+        if hours != sorted(hours):
+            raise MalformedAnswer("the node's fetches are not in chronological order")
+        return hours[-1]
+
 
 _FETCH_PAGE = msgspec.json.Decoder(_FetchPage)
 
@@ -171,7 +190,11 @@ class Receipts:
         node_id = await self._caller.node_id()
         receipts = tuple(check_receipt(one, node=node_id, network=chosen.text) for one in listed)
         _require_in_order(receipts)
-        return ReceiptPage(receipts, following, _keys_of(value.get("keys"), len(receipts)))
+        return ReceiptPage(
+            receipts=receipts,
+            after=following,
+            keys=_keys_of(value.get("keys"), len(receipts)),
+        )
 
     async def all(self, network: NetworkId | None = None) -> AsyncIterator[Receipt]:
         """Yield all receipts of an encryption network.
@@ -210,9 +233,8 @@ class Receipts:
                 _require_in_order((last, *receipts[:1]))
             if page.after is not None and (not receipts or receipts[-1] == last):
                 raise MalformedAnswer("the node sent an empty or a repeated page of receipts")
-            for receipt, key_sha256 in zip(receipts, page.keys, strict=True):
-                if receipt.at >= since:
-                    yield KeyRelease(receipt, key_sha256)
+            for release in page.releases(since=since):
+                yield release
             if receipts:
                 last = receipts[-1]
 
@@ -243,14 +265,10 @@ class Receipts:
             answer = await self._get(chosen, f"fetches{query}")
             return decoded(_FETCH_PAGE, answer, "a page of fetches")
 
-        hour = 0
+        hour = 0  # of the last fetch before
         async for page in read_pages(ask, attrgetter("after")):
-            if page.after is not None and not page.fetches:
-                raise MalformedAnswer("the node sent an empty page of fetches")
+            hour = page.check_order(hour)
             for fetch in page.fetches:
-                if fetch.hour < hour:
-                    raise MalformedAnswer("the node's fetches are not in chronological order")
-                hour = fetch.hour
                 if fetch.at >= since:
                     yield fetch
 

@@ -5,7 +5,8 @@ released key (RL19), the paths of the machine token, the paths of the policies, 
 the request cited. Several secrets can match; then all of them are named.
 
 Example:
-    async for release in named_releases(client, client.encryption.network()):
+    records = OwnerRecords(client.receipts, client.delegations, client.kv("secrets"))
+    async for release in named_releases(records, client.encryption.network()):
         print(release.receipt.at, " or ".join(release.secrets))
 """
 
@@ -21,12 +22,28 @@ from encryption_network.network_errors import EnvelopeError, PolicyError
 from encryption_network.policy import MAX_POLICY_BYTES, parse_policy
 from encryption_network.receipt import Receipt
 
-from ..client import Client
-from ..documents.secret_names import OWN_FOLDER, SECRETS_SPACE, SHARED_PREFIX, secret_at
+from ..delegations import Delegations
+from ..documents.secret_names import OWN_FOLDER, SHARED_PREFIX, secret_at
 from ..errors import NotFound, NotGranted
+from ..kv import Kv
+from ..receipts import KeyRelease, Receipts
 from ..wire.delegation_history import MAX_PAGE_ITEMS
 from ..wire.token_line import token_in
 from .descriptions import label_at
+
+
+class OwnerRecords(NamedTuple):
+    """What the names of secrets are found by, from a client that is signed in as the owner.
+
+    Attributes:
+        receipts: the receipts of the owner's networks.
+        delegations: the owner's grants.
+        secrets: the values of the space `secrets`.
+    """
+
+    receipts: Receipts
+    delegations: Delegations
+    secrets: Kv
 
 
 class NamedRelease(NamedTuple):
@@ -50,7 +67,7 @@ class NamedRelease(NamedTuple):
 
 
 async def named_releases(
-    client: Client,
+    records: OwnerRecords,
     network: NetworkId,
     *,
     since: float = 0.0,
@@ -59,7 +76,7 @@ async def named_releases(
     """Yield the receipts of an encryption network with the names of secrets, oldest first.
 
     Args:
-        client: signed in as the owner, who can read secrets and list delegations.
+        records: of the owner.
         network: the network whose keys were released.
         since: epoch seconds; earlier receipts are left out.
         grants: cid of a known grant -> labels of its secrets; the node may have forgotten grants
@@ -68,20 +85,34 @@ async def named_releases(
         SealspaceError: as `Receipts.releases`, `Delegations.query` and `Kv.get_many`.
     """
     names: _Names | None = None
-    async for release in client.receipts.releases(network, since=since):
+    async for release in records.receipts.releases(network, since=since):
         if names is None:  # nothing else is fetched if there are no receipts
-            names = await _fetch_names(client, grants or {})
-        receipt = release.receipt
-        limits = [await names.paths_of_policy(client, network, one) for one in receipt.policies]
-        if receipt.ground == "machine":
-            limits += [names.of_tokens[cid] for cid in receipt.chain if cid in names.of_tokens]
-        secrets = names.of_keys.get(release.key_sha256 or b"", ())
-        granted = {label for cid in receipt.chain for label in names.of_grants.get(cid, ())}
-        yield NamedRelease(
-            receipt=receipt,
-            secrets=tuple(sorted(secrets)) or _in_all(limits),
-            granted=tuple(sorted(granted)),
-        )
+            names = await _fetch_names(records, grants or {})
+        limits = [
+            await names.paths_of_policy(records.receipts, network, one)
+            for one in release.receipt.policies
+        ]
+        yield _named(release, names, limits)
+
+
+def _named(release: KeyRelease, names: "_Names", limits: Iterable[frozenset[str]]) -> NamedRelease:
+    """Add the names of secrets to a receipt (RC37).
+
+    `limits` are the labels of the paths in each policy.
+    """
+    receipt = release.receipt
+    if receipt.ground == "machine":
+        tokens = [names.of_tokens[cid] for cid in receipt.chain if cid in names.of_tokens]
+        limits = [*limits, *tokens]
+    secrets = names.of_keys.get(release.key_sha256 or b"", ())
+    granted: set[str] = set()
+    for cid in receipt.chain:
+        granted.update(names.of_grants.get(cid, ()))
+    return NamedRelease(
+        receipt=receipt,
+        secrets=tuple(sorted(secrets)) or _in_all(limits),
+        granted=tuple(sorted(granted)),
+    )
 
 
 class _Names(NamedTuple):
@@ -93,25 +124,25 @@ class _Names(NamedTuple):
     of_policies: dict[bytes, frozenset[str]]
 
     async def paths_of_policy(
-        self, client: Client, network: NetworkId, digest: bytes
+        self, receipts: Receipts, network: NetworkId, digest: bytes
     ) -> frozenset[str]:
         """Return the labels of the paths in a policy; none if it is not available."""
         if digest not in self.of_policies:
             paths: tuple[str, ...] = ()
             with suppress(NotFound, CapabilityError, PolicyError):
-                document = await client.receipts.document(digest, network)
+                document = await receipts.document(digest, network)
                 paths = parse_policy(parse_json(document, max_bytes=MAX_POLICY_BYTES)).paths
             self.of_policies[digest] = frozenset(_label(path) for path in paths)
         return self.of_policies[digest]
 
 
-async def _fetch_names(client: Client, grants: Mapping[str, Iterable[str]]) -> _Names:
+async def _fetch_names(records: OwnerRecords, grants: Mapping[str, Iterable[str]]) -> _Names:
     """Fetch the owner's secrets and grants."""
     of_tokens: dict[str, frozenset[str]] = {}
     of_grants = dict(grants)
     # A session without the right to list grants still names secrets by keys and policies.
     with suppress(NotGranted):
-        async for record in client.delegations.query(
+        async for record in records.delegations.query(
             direction="granted", tokens=True, page_items=MAX_PAGE_ITEMS
         ):
             token = token_in(record.token or "")
@@ -121,19 +152,18 @@ async def _fetch_names(client: Client, grants: Mapping[str, Iterable[str]]) -> _
                 labels = _granted(one.resource for one in record.rights)
                 of_grants.setdefault(record.cid, labels)
     return _Names(
-        of_keys=await _fetch_keys(client),
+        of_keys=await _fetch_keys(records.secrets),
         of_tokens=of_tokens,
         of_grants=of_grants,
         of_policies={},
     )
 
 
-async def _fetch_keys(client: Client) -> Mapping[bytes, set[str]]:
+async def _fetch_keys(kv: Kv) -> Mapping[bytes, set[str]]:
     """Return the labels of the stored secrets, by the digests of their wrapped keys."""
     of_keys: dict[bytes, set[str]] = {}
     # Without a space of secrets, or the right to read it, secrets are named by other facts.
     with suppress(NotGranted, NotFound):
-        kv = client.kv(SECRETS_SPACE)
         paths = [path async for path in kv.list(OWN_FOLDER) if not path.startswith(SHARED_PREFIX)]
         for path, value in (await kv.get_many(paths)).items():
             secret = secret_at(path)

@@ -26,7 +26,7 @@ from sealspace.documents.secret_names import SecretName, SharedFolder
 from sealspace.documents.signed_statements import StatementSigner
 from sealspace.encryption import ReceiverKey
 from sealspace.kv import Page, SignedUrl
-from sealspace.receipts import ReceiptPage
+from sealspace.receipts import CopyFetch, KeyRelease, ReceiptPage
 from sealspace.secrets import Generated, Secret
 from sealspace.session import Grant
 from sealspace.spaces import SpaceEntry
@@ -1783,6 +1783,39 @@ class Receipts:
         Raises:
             MalformedAnswer: the list does not advance or has no end.
             SealspaceError: as `page`.
+        """
+
+    def releases(
+        self, network: NetworkId | None = None, *, since: float = 0.0
+    ) -> Iterator[KeyRelease]:
+        """Yield all receipts of an encryption network, with the digests of the released keys.
+
+        The oldest receipt comes first. The receipts are verified, and are fetched page by page.
+
+        Args:
+            network: as for `page`.
+            since: epoch seconds; earlier receipts are left out.
+        Raises:
+            MalformedAnswer: the list does not advance or has no end.
+            SealspaceError: as `page`.
+        """
+
+    def fetches(
+        self, network: NetworkId | None = None, *, since: float = 0.0
+    ) -> Iterator[CopyFetch]:
+        """Yield the fetches of the copies that the network's owner shares with others.
+
+        The oldest hour comes first; within an hour there is no order. The network `default` has the
+        fetches of all copies, and no other network has any. Unlike receipts, fetches are not
+        signed: the audit chain of the node contains them.
+
+        Args:
+            network: as for `page`.
+            since: epoch seconds; earlier fetches are left out.
+        Raises:
+            NotFound: the node has no such network, or does not record fetches.
+            MalformedAnswer: the list does not advance, or is not in order.
+            NotGranted, Unauthorized, NodeRefused, TransportError: a request failed.
         """
 
     def document(self, sha256: bytes, network: NetworkId | None = None) -> bytes:

@@ -4,7 +4,7 @@ It also lists who fetched copies of shared secrets. A plain list counts as a vis
 status` counts the reads by others since then.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -23,9 +23,9 @@ from capabilities.strict_json import JsonObject
 from encryption_network.receipt import encode_receipt, receipt_json
 
 from ...apps.descriptions import granted_labels
-from ...apps.released_secrets import NamedRelease, named_releases
+from ...apps.released_secrets import NamedRelease, OwnerRecords, named_releases
 from ...client import Client
-from ...documents.secret_names import parse_secret_label
+from ...documents.secret_names import SECRETS_SPACE, parse_secret_label
 from ...errors import InvalidInput
 from ...receipts import CopyFetch, digest_of, named_receipt
 from ...service.command_errors import AuditRefuted, NotThere
@@ -110,10 +110,7 @@ async def list_(
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
-    backends = None if backend is None else dids_of(backend)
-    wanted = _Wanted(
-        secret=None if secret is None else parse_secret_label(secret).label, by=by, dids=backends
-    )
+    wanted = _wanted(secret=secret, by=by, backend=backend)
     await right_to(client, network, READ_RECEIPTS)
     everything = await _fetch(client, network, earliest)
     found = [one for one in everything if wanted.includes_release(one)]
@@ -122,38 +119,34 @@ async def list_(
     shown = [one for one in found if with_own or _GROUNDS[one.receipt.ground] != OWN_READ]
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
-    places = None
-    if audit is not None and found:
-        # The node's DID is that in the receipts, whose signatures were verified.
-        places = _places(audit, node_did=found[0].receipt.node)
-    rows = [_Row(one.at, _fetch_json(one), _fetch_cells(one, places)) for one in fetches]
-    for release in shown:
-        at = release.receipt.at
-        rows.append(_Row(at, _release_json(release, places), _cells(release, places)))
-    # Of two reads at the same time any may come first, so only the times are compared.
-    rows.sort(key=attrgetter("at"))
+    places = _places_of(found, audit)
+    rows = _rows(shown, fetches, places)
     if not rows:
         await _require_known(client, wanted, everything)
+    _print(rows, has_audit=places is not None, has_receipts=bool(found))
+    _tell_of_receipts(found, hidden=len(found) - len(shown))
+    if wanted.is_everything and name == DEFAULT_NETWORK:
+        times = [one.receipt.at for one in everything] + [one.at for one in all_fetches]
+        keep_visit(client, earliest=earliest, times=times)
+    return 0 if _contains_all(places, found) else 1
+
+
+def _print(rows: Sequence["_Row"], *, has_audit: bool, has_receipts: bool) -> None:
+    """Print the list as JSON or as a table."""
     print_rows(
         [row.document for row in rows],
-        _HEADERS if places is None else (*_HEADERS, "audit"),
+        (*_HEADERS, "audit") if has_audit else _HEADERS,
         [row.cells for row in rows],
-        nothing="no reads by others" if found else "no receipts",
+        nothing="no reads by others" if has_receipts else "no receipts",
     )
-    hidden = len(found) - len(shown)
+
+
+def _tell_of_receipts(found: Sequence[NamedRelease], *, hidden: int) -> None:
+    """Print how many receipts are valid, and how many of them are not listed."""
     if hidden:
         tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
     if found:  # `sealspace verify --node-did` needs the DID
         tell(f"valid receipts: {len(found)}, signed by the node {found[0].receipt.node}")
-    if wanted.is_everything and name == DEFAULT_NETWORK:
-        keep_visit(
-            client,
-            earliest=earliest,
-            times=[*[one.receipt.at for one in everything], *[one.at for one in all_fetches]],
-        )
-    if places is not None and not _contains_all(places, found):
-        return 1
-    return 0
 
 
 class _Row(NamedTuple):
@@ -168,6 +161,24 @@ class _Row(NamedTuple):
     at: float
     document: JsonObject
     cells: tuple[str, ...]
+
+
+def _rows(
+    releases: Iterable[NamedRelease],
+    fetches: Iterable[CopyFetch],
+    places: Mapping[bytes, int] | None,
+) -> list[_Row]:
+    """Return the rows for releases and fetches, the oldest first."""
+    rows: list[_Row] = []
+    for fetch in fetches:
+        document, cells = _fetch_json(fetch), _fetch_cells(fetch, places)
+        rows.append(_Row(at=fetch.at, document=document, cells=cells))
+    for release in releases:
+        document, cells = _release_json(release, places), _cells(release, places)
+        rows.append(_Row(at=release.receipt.at, document=document, cells=cells))
+    # Of two reads at the same time any may come first, so only the times are compared.
+    rows.sort(key=attrgetter("at"))
+    return rows
 
 
 class _Wanted(NamedTuple):
@@ -210,6 +221,15 @@ class _Wanted(NamedTuple):
         return self.dids is None or any(same_principal(did, one) for one in self.dids)
 
 
+def _wanted(*, secret: str | None, by: str | None, backend: str | None) -> _Wanted:
+    """Parse the options that choose reads."""
+    return _Wanted(
+        secret=None if secret is None else parse_secret_label(secret).label,
+        by=by,
+        dids=None if backend is None else dids_of(backend),
+    )
+
+
 async def _require_known(
     client: Client, wanted: _Wanted, everything: Iterable[NamedRelease]
 ) -> None:
@@ -230,9 +250,17 @@ async def _require_known(
         )
 
 
-def _contains_all(places: Mapping[bytes, int], found: Iterable[NamedRelease]) -> bool:
-    """Return whether the audit export contains every receipt."""
-    return all(digest_of(one.receipt) in places for one in found)
+def _places_of(found: Sequence[NamedRelease], audit: BinaryIO | None) -> Mapping[bytes, int] | None:
+    """Verify the audit export, and return the places of receipts in it; None without an export."""
+    if audit is None or not found:
+        return None
+    # The node's DID is that in the receipts, whose signatures were verified.
+    return _places(audit, node_did=found[0].receipt.node)
+
+
+def _contains_all(places: Mapping[bytes, int] | None, found: Iterable[NamedRelease]) -> bool:
+    """Return whether the audit export contains every receipt; True without an export."""
+    return places is None or all(digest_of(one.receipt) in places for one in found)
 
 
 async def _save(
@@ -310,7 +338,12 @@ async def _fetch(client: Client, network: NetworkId, earliest: float) -> list[Na
     """
     # CID of a grant that was made here -> the labels of its secrets
     granted = {one.portable.cid: granted_labels(one.portable) for one in owner_home().grants()}
-    releases = named_releases(client, network, since=earliest, grants=granted)
+    records = OwnerRecords(
+        receipts=client.receipts,
+        delegations=client.delegations,
+        secrets=client.kv(SECRETS_SPACE),
+    )
+    releases = named_releases(records, network, since=earliest, grants=granted)
     return [release async for release in releases]
 
 

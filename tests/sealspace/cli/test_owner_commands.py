@@ -22,6 +22,7 @@ from sealspace.client import Client
 from sealspace.session import load_session
 from sealspace.wallets import wallet_from_key
 from sealspace.wire.portable import decode_portable
+from sealspace.wire.token_line import read_token
 
 
 async def test_from_an_address_to_a_granted_and_a_refused_backend(desk: Desk) -> None:
@@ -323,6 +324,54 @@ async def test_receipts_of_machine_tokens(desk: Desk) -> None:
     said = json.loads(ran.out)
     assert said["ground"] == "machine"
     assert said["machine"] == "ci-2"
+
+
+async def test_reads_by_others(desk: Desk) -> None:
+    """Reads by a colleague, a machine token and a backend are listed by name, chosen by secret and
+    reader, and counted since the last list (RC33, RC37)."""
+    there = await desk.backend()
+    await desk.log_in()
+    await desk.run("secret", "put", "API_KEY", given=SECRET)
+    await desk.run("secret", "put", "OTHER", given=SECRET)
+    bobs = str(desk.folder / "bob")
+
+    async def as_bob(*arguments: str) -> str:
+        ran = await desk.run(*arguments, "--home", bobs, home=False)
+        assert ran.status == 0, ran
+        return ran.out
+
+    await as_bob("login", desk.node, "--new")
+    bob = json.loads(await as_bob("whoami", "--json"))["owner"]
+    alice = json.loads((await desk.run("whoami", "--json")).out)["owner"]
+    assert (await desk.run("secret", "share", "OTHER", "--with", bob)).status == 0
+    assert "0 in the last 30 days" in (await desk.run("status")).out
+    assert await as_bob("secret", "get", "OTHER", "--from", alice)
+    await desk.run("backend", "grant", there.url, "--yes")
+    made = await desk.run("token", "create", "deploy", "--secret", "API_KEY")
+    async with Client(desk.node, session=read_token(made.out)) as program:
+        assert await program.secrets().get("API_KEY") == SECRET
+    assert "3 in the last 30 days" in (await desk.run("status")).out
+
+    async def listed(*options: str) -> list[tuple[str, str]]:
+        ran = await desk.run("receipts", "list", "--json", *options)
+        assert ran.status == 0, ran
+        rows = json.loads(ran.out)
+        return [(one.get("machine") or one.get("reader", ""), *one["secrets"]) for one in rows]
+
+    fetched, attested, by_token = (bob, "OTHER"), ("", "API_KEY"), ("deploy", "API_KEY")
+    assert await listed("--secret", "OTHER") == [fetched]
+    assert await listed("--secret", "API_KEY") == [attested, by_token]
+    assert await listed("--by", "deploy") == [by_token]
+    assert await listed("--by", bob) == [fetched]
+    assert await listed("--by", there.program.backend.did, "--secret", "OTHER") == []
+    assert "3 in the last 30 days" in (await desk.run("status")).out  # no full list so far
+    assert await listed() == [fetched, attested, by_token]
+    assert "0 since your last `sealspace receipts list`" in (await desk.run("status")).out
+    assert stat.S_IMODE((desk.home / "visit.json").stat().st_mode) == 0o600
+    await desk.run("secret", "put", "API_KEY", given="changed")
+    assert await listed("--by", "deploy") == [by_token]  # from the token's paths
+    for nonsense in (("--by", "nobody"), ("--secret", "NOTHING")):
+        assert (await desk.run("receipts", "list", *nonsense)).status == 21
 
 
 async def test_receipts(desk: Desk) -> None:
