@@ -42,7 +42,7 @@ STATUS, LIST_DELEGATIONS = (f"tinycloud.delegation/{name}" for name in ("status"
 _PATH = "notes/one"
 _PAGE = REPOSITORY / "spec" / "capabilities.md"
 # All rows but claims, audit, and what the node keeps for itself.
-_KEPT = b"GILSsKPMXENARDatVTOBQ"
+_KEPT = b"GILSsKPMXENARDatVTOBQF"
 
 
 @dataclass(frozen=True)
@@ -322,6 +322,7 @@ PLACES: dict[str, Place] = {
     "…/withdraw": Place("POST", f"{_NETWORK}/withdraw", body_of(withdrawal)),
     "…/receipts": Place("GET", f"{_NETWORK}/receipts", no_body),
     "…/receipts/<digest>": Place("GET", f"{_NETWORK}/receipts/{{digest}}", no_body),
+    "…/fetches": Place("GET", f"{_NETWORK}/fetches", no_body),
     "/attestation/sessions": Place("POST", "/attestation/sessions", body_of(session)),
 }
 
@@ -401,4 +402,4 @@ def test_the_table_is_whole() -> None:
     assert reading == {(place.method, place.path) for place in PLACES.values()}
     pairs = sum(map(len, TABLE.values()))
     print(f"{len(KINDS)} kinds on {len(PLACES)} routes: {pairs} pairs")
-    assert pairs == 18 * 15
+    assert pairs == 18 * 16
