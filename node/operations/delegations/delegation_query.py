@@ -8,7 +8,8 @@ read in order, latest issued first, from the end of the previous page. An accoun
 - those that its owner signed or received;
 - those that depend on a delegation of the owner, signed by a key that may list the account's
   delegations as well;
-- those that the calling key itself signed or received.
+- those that the calling key itself signed or received;
+- on request, all that depend on a delegation of the owner, whoever signed them.
 
 Other delegations of a key are not listed for the owner, because a key can be granted a right
 without its consent.
@@ -172,7 +173,11 @@ class _View(FrozenStruct):
         delegation = stored.delegation
         if delegation.delegator in self.parties:
             return "granted"
-        if self.account in stored.accounts and delegation.delegator in members:
+        # A signer that cites a delegation of the owner used a right of the owner's, so a query may
+        # ask for it.
+        if self.account in stored.accounts and (
+            self.filters.derived or delegation.delegator in members
+        ):
             return "granted"
         if delegation.delegate in self.parties:
             return "received"

@@ -36,6 +36,7 @@ class QueryRequest(StrictStruct):
     limit: Annotated[int, Meta(ge=1, le=MAX_ITEMS)] | None = None
     cursor: str | None = None
     tokens: bool | None = None
+    derived: bool | None = None
 
 
 _BAD_CURSOR = "invalid delegation query cursor"
@@ -47,11 +48,16 @@ _REASONS = {
     "limit": f"limit must be between 1 and {MAX_ITEMS}",
     "cursor": _BAD_CURSOR,
     "tokens": "tokens must be true or false",
+    "derived": "derived must be true or false",
 }
 
 
 class Filters(FrozenStruct):
-    """The parsed filters of a delegation query."""
+    """The parsed filters of a delegation query.
+
+    Attributes:
+        derived: list all delegations that depend on one of the account's, whoever signed them.
+    """
 
     direction: Direction | None
     status: Status | None
@@ -59,6 +65,7 @@ class Filters(FrozenStruct):
     limit: int
     after: Digest | None
     tokens: bool
+    derived: bool
 
 
 def parse_filters(body: bytes) -> Filters:
@@ -86,6 +93,7 @@ def parse_filters(body: bytes) -> Filters:
         limit=asked.limit or DEFAULT_ITEMS,
         after=None if asked.cursor is None else _last_listed(asked.cursor),
         tokens=bool(asked.tokens),
+        derived=bool(asked.derived),
     )
 
 
@@ -97,7 +105,8 @@ def _check_members(stated: JsonObject) -> None:
     """
     for name in stated:
         if name not in _REASONS:
-            # Without `tokens`, which only this node knows: existing clients read this text.
+            # Without `tokens` and `derived`, which only this node knows: existing clients read this
+            # text.
             raise _bad(
                 f"unknown field `{name}`, expected one of `direction`, `status`, `space`, `limit`,"
                 " `cursor`"

@@ -208,6 +208,31 @@ async def test_every_session_of_an_account_is_seen(people) -> None:
     assert token_id(unseen) in cids(await people.query(SESSION, session))
 
 
+async def test_what_recipients_passed_on_is_listed_on_request(people) -> None:
+    """With `derived`, delegations below the owner's are listed whoever signed them."""
+    session = await people.sign_in()
+    to_carol = await people.grant(SESSION, CAROL.did, FILES, session)
+    passed_on = await people.grant(CAROL, MALLORY.did, FILES, to_carol)
+    further = await people.grant(MALLORY, CAROL.did, FILES, passed_on)
+    # What Carol signed for her own space is no matter of Alice's.
+    await people.grant(CAROL, SECOND.did, {f"{space(CAROL)}/kv/x": [GET]})
+    listed = [token_id(one) for one in (session, to_carol)]
+    assert set(listed) == set(cids(await people.query(SESSION, session)))
+    derived = await walked(people, SESSION, session, derived=True, limit=1)
+    assert {*listed, token_id(passed_on), token_id(further)} == set(derived)
+    for known in derived:  # each is a place from which a page goes on
+        cursor = encode_url(known.encode())
+        rest = await people.query(SESSION, session, derived=True, cursor=cursor)
+        assert derived[derived.index(known) + 1 :] == cids(rest)
+    page = await people.query(SESSION, session, derived=True, direction="received")
+    assert cids(page) == []
+    # Bob's list says nothing of it, although Carol may list his account too.
+    bobs = await people.sign_in(BOB, SECOND)
+    await people.sign_in(BOB, CAROL)
+    seen = await people.query(SECOND, bobs, owner=BOB, derived=True)
+    assert not set(cids(seen)) & {token_id(passed_on), token_id(further)}
+
+
 async def test_a_key_cannot_be_listed_against_its_will(people) -> None:
     """Granting another's key the right to list reveals none of that key's other delegations."""
     carols = await people.sign_in(key=CAROL)  # Carol's key is a session of Alice's
@@ -318,6 +343,7 @@ async def test_cursors_name_what_is_listed(people) -> None:
             "status must be one of revoked, ancestor_revoked, expired, pending, active",
         ),
         (b'{"cursor":7}', "invalid delegation query cursor"),
+        (b'{"derived":1}', "derived must be true or false"),
     ],
 )
 async def test_bad_filters(people, body: bytes, reason: str) -> None:
