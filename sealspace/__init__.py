@@ -11,6 +11,7 @@ The services of a client, each a class of its own:
     client.sql(database): Sql. SQLite databases: queries, changes in transactions, copies.
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
+    client.access: Access. Who can read and replace a secret.
     client.spaces(): Spaces. The owner's spaces.
     client.public(space): PublicKv. Values of public spaces; needs no session.
     client.delegations: Delegations. Grant, accept and revoke rights, and list grants.
@@ -37,6 +38,7 @@ if not is_command_line() and (_clash := hidden_by(*NEEDED)) is not None:
     raise ImportError(f"{_clash.text}: {_clash.hint}")
 
 _PLACES = {
+    "Access": "apps.access",
     "Attestation": "apps.attestation",
     "Backends": "apps.backends",
     "Client": "client",

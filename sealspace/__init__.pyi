@@ -1,4 +1,5 @@
 # Generated from the asynchronous classes by tools/sync_stubs.py; write it anew with `make pages`.
+from sealspace.apps.access import Access as Access
 from sealspace.apps.attestation import Attestation as Attestation
 from sealspace.apps.backends import Backends as Backends
 from sealspace.apps.programs import Programs as Programs
@@ -44,6 +45,7 @@ from sealspace.wire.portable import encode_portable as encode_portable
 
 __version__: str
 __all__ = [
+    "Access",
     "Attestation",
     "Backends",
     "Client",

@@ -42,6 +42,7 @@ from .wire.transport import Request, Transport, TransportSettings
 # The services, and the functions that sign in, are imported on first use: importing them takes
 # longer than a request to the node.
 if TYPE_CHECKING:
+    from .apps.access import Access
     from .apps.attestation import Attestation, Family, ReleaseTerms
     from .apps.backends import Backends
     from .apps.programs import Programs
@@ -494,6 +495,13 @@ class Client:
         from .apps.sharing import Sharing
 
         return Sharing(self._caller, self._encryption)
+
+    @property
+    def access(self) -> "Access":
+        """Methods for finding out who can read a secret."""
+        from .apps.access import Access
+
+        return Access(self._caller, self._encryption)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> "Programs":
         """Return an object for publishing and reading a developer's programs.

@@ -23,7 +23,6 @@ import msgspec
 
 from capabilities.abilities import (
     CAPABILITIES_READ,
-    DECRYPT,
     DELEGATION_LIST,
     DELEGATION_STATUS,
     KV_GET,
@@ -34,7 +33,6 @@ from capabilities.capability_errors import CapabilityError
 from capabilities.machine_tokens import MachineGrant, OidcTrust
 from capabilities.principals import Principal, parse_principal, same_principal
 from capabilities.references import CID_URN, MAX_TARGETS
-from capabilities.resources import extends
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_base64 import encode_url
 from capabilities.strict_json import Json
@@ -58,7 +56,6 @@ from .session import (
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller
 from .wire.delegation_history import (
-    LIVE,
     MAX_PAGE_ITEMS,
     PAGE,
     DelegationRecord,
@@ -66,7 +63,6 @@ from .wire.delegation_history import (
     Direction,
     HistoryPage,
     Status,
-    sign_ins,
     status_of,
 )
 from .wire.node_answers import decoded, json_object, read_pages, required_text, texts_of
@@ -484,31 +480,6 @@ class Delegations:
                 await self._caller.authorized(_REVOCATION, wanted, proofs=proofs), *part
             )
 
-    async def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the grants that let others read or decrypt a secret.
-
-        These are the active and the pending grants. A right to decrypt on the network counts: it is
-        enough for a recipient with a copy of the envelope.
-
-        Args:
-            secret: the secret's resource; see `Secrets.resource`.
-            network: id of the network that it is sealed to; see `Secrets.envelope`.
-        Raises:
-            InvalidInput: the resource is not valid.
-            SealspaceError: as `query`.
-        Does not check:
-            The policy, run statement and paths of a grant, and delegations that its recipient made:
-            the node does not list them.
-        """
-        wanted = (allow(secret, KV_GET), allow(network, DECRYPT))
-        records = [one async for one in self.query(direction="granted")]
-        own_sign_ins = sign_ins(records, self._caller.session.owner)
-        holding = []
-        for one in records:
-            if one.status in LIVE and one.cid not in own_sign_ins and _includes_any(one, wanted):
-                holding.append(one)
-        return tuple(holding)
-
     async def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
@@ -561,6 +532,7 @@ class Delegations:
         space: str | None = None,
         account: str | None = None,
         tokens: bool = False,
+        derived: bool = False,
         after: str | None = None,
         page_items: int = 50,
     ) -> AsyncIterator[DelegationRecord]:
@@ -576,6 +548,7 @@ class Delegations:
             space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
             tokens: also return the token of each delegation.
+            derived: also list what recipients passed on without the right to list delegations.
             after: cid of an earlier record, to continue after it.
             page_items: size of a page, 1 to 100.
         Raises:
@@ -592,6 +565,7 @@ class Delegations:
             "space": space,
             "limit": page_items,
             "tokens": tokens or None,  # members with None are not sent
+            "derived": derived or None,
         }
         wanted = [
             space_capability(
@@ -681,15 +655,6 @@ class Delegations:
                 issuer=session.did,
             )
         )
-
-
-def _includes_any(record: DelegationRecord, wanted: Sequence[Capability]) -> bool:
-    """Return whether a delegation grants at least one of the given capabilities."""
-    for right in record.rights:
-        for one in wanted:
-            if one.ability in right.abilities and extends(one.resource, right.parsed):
-                return True
-    return False
 
 
 def _recipient(did: str) -> Principal:

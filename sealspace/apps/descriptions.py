@@ -316,10 +316,15 @@ def run_grant_of(portable: PortableDelegation) -> RunGrant | None:
 
     Return None if the delegation is not such a grant.
     """
+    return run_grant_in(portable.header, portable.delegate_did)
+
+
+def run_grant_in(header: str, recipient: str) -> RunGrant | None:
+    """Parse a delegation to a DID as a run grant or job grant; None if it is neither."""
     # `read_run_grant` expects the recipient of a run grant, and None for a job grant.
-    for runner in (portable.delegate_did, None):
+    for runner in (recipient, None):
         with suppress(InvalidPortableDelegation):
-            return read_run_grant(portable.header, runner=runner)
+            return read_run_grant(header, runner=runner)
     return None
 
 

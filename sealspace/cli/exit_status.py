@@ -95,6 +95,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     PARTLY_CHECKED: (
         "what was checked is valid, but not everything was compared; the first line says what",
     ),
+    18: ("a part of the answer could not be fetched; the message says which", "answer-incomplete"),
     MISSING_EXTRA: (
         "an extra is not installed; the message says how to install it",
         "extra-missing",

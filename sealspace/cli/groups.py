@@ -36,6 +36,10 @@ secret = LazyGroup(
             {"generate": "Store a random value as a secret."},
         ),
         **rows_of(
+            "sealspace.cli.share.secret_show",
+            {"show": "Show who can read a secret, and how to end it."},
+        ),
+        **rows_of(
             "sealspace.cli.share.sharing",
             {
                 "share": "Share secrets with a person or a team.",
@@ -48,7 +52,7 @@ secret = LazyGroup(
     " share`, by machine tokens (`sealspace token`), by CI jobs (`sealspace ci trust`), and by"
     " attested code to which the owner granted it with `sealspace backend grant`."
     " The node's operator can turn attestation off with `sealspace admin release set --attestation"
-    " off`.",
+    " off`. `sealspace secret show NAME` lists who can read one.",
 )
 
 kv = LazyGroup(

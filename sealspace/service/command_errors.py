@@ -101,6 +101,12 @@ class NotSigned(NodeError):
     code = "not-signed"
 
 
+class AnswerIncomplete(NodeError):
+    """A part of an answer could not be fetched. The rest was printed."""
+
+    code = "answer-incomplete"
+
+
 class NotThere(NodeError):
     """An object named in the command does not exist."""
 

@@ -36,6 +36,7 @@ import sealspace
 
 _OWN = {
     "Client": "client",
+    "Access": "services",
     "Attestation": "services",
     "Backends": "services",
     "Delegations": "services",

@@ -20,6 +20,7 @@ from sealspace.session import Session as Session
 from sealspace.session import load_session as load_session
 from sealspace.session import save_session as save_session
 from sealspace.sync.client import Client as Client
+from sealspace.sync.services import Access as Access
 from sealspace.sync.services import Attestation as Attestation
 from sealspace.sync.services import Backends as Backends
 from sealspace.sync.services import Delegations as Delegations
@@ -46,6 +47,7 @@ from sealspace.wire.portable import encode_portable as encode_portable
 
 __version__: str
 __all__ = [
+    "Access",
     "Attestation",
     "Backends",
     "Client",

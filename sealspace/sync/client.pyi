@@ -8,6 +8,7 @@ from sealspace.apps.attestation import Family, ReleaseTerms
 from sealspace.documents.node_evidence import NodeAttestation, NodeEvidence, NodeRequirement
 from sealspace.session import Grant, Session
 from sealspace.sync.services import (
+    Access,
     Attestation,
     Backends,
     Delegations,
@@ -238,6 +239,10 @@ class Client:
     @property
     def sharing(self) -> Sharing:
         """Methods for sharing secrets with people, and for reading what others shared."""
+
+    @property
+    def access(self) -> Access:
+        """Methods for finding out who can read a secret."""
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
         """Return an object for publishing and reading a developer's programs.

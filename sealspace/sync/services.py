@@ -47,6 +47,13 @@ class Sharing(Bridged, of=aio.Sharing):
     """
 
 
+class Access(Bridged, of=aio.Access):
+    """A client that finds out who can read a secret.
+
+    Use `Client.access` to get an instance. See `sealspace.apps.access.Access`.
+    """
+
+
 class Sql(Bridged, of=aio.Sql):
     """A client that uses a database of a space.
 

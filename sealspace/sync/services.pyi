@@ -13,6 +13,7 @@ from encryption_network.networks import Descriptor
 from encryption_network.pins import NetworkPin
 from encryption_network.policy import Policy
 from encryption_network.receipt import Receipt
+from sealspace.apps.access import SecretAccess
 from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
@@ -799,6 +800,27 @@ class Sharing:
             SealspaceError: as `Delegations.accept`.
         """
 
+class Access:
+    """A client that finds out who can read a secret.
+
+    Use `Client.access` to get an instance. See `sealspace.apps.access.Access`.
+    """
+
+    def of(self, name: str, *, scope: str | None = None) -> SecretAccess:
+        """Return who can read and replace one of the owner's secrets.
+
+        Args:
+            name: of the secret.
+            scope: None: a global secret.
+        Raises:
+            InvalidInput: the name or the scope is not valid.
+            NotFound: there is no such secret.
+            SealspaceError: as `Secrets.envelope`.
+        Does not check:
+            Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
+            from its own list.
+        """
+
 class Sql:
     """A client that uses a database of a space.
 
@@ -1293,23 +1315,6 @@ class Delegations:
             NodeRefused, TransportError: a request failed.
         """
 
-    def holders(self, secret: str, network: str) -> tuple[DelegationRecord, ...]:
-        """Return the grants that let others read or decrypt a secret.
-
-        These are the active and the pending grants. A right to decrypt on the network counts: it is
-        enough for a recipient with a copy of the envelope.
-
-        Args:
-            secret: the secret's resource; see `Secrets.resource`.
-            network: id of the network that it is sealed to; see `Secrets.envelope`.
-        Raises:
-            InvalidInput: the resource is not valid.
-            SealspaceError: as `query`.
-        Does not check:
-            The policy, run statement and paths of a grant, and delegations that its recipient made:
-            the node does not list them.
-        """
-
     def revoke_by_wallet(
         self, delegation: PortableDelegation | str, wallet: AnyWallet, *, domain: str = "localhost"
     ) -> None:
@@ -1345,6 +1350,7 @@ class Delegations:
         space: str | None = None,
         account: str | None = None,
         tokens: bool = False,
+        derived: bool = False,
         after: str | None = None,
         page_items: int = 50,
     ) -> Iterator[DelegationRecord]:
@@ -1360,6 +1366,7 @@ class Delegations:
             space: only delegations that name a space of this name or id.
             account: a space of the account, by name or id; None: the session's primary space.
             tokens: also return the token of each delegation.
+            derived: also list what recipients passed on without the right to list delegations.
             after: cid of an earlier record, to continue after it.
             page_items: size of a page, 1 to 100.
         Raises:

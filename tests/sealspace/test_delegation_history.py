@@ -193,37 +193,6 @@ def opening(owner, name: str = "API_KEY", network: str = "default") -> tuple:
     return allow(owner.secrets().resource(name), GET), decrypt
 
 
-async def holders(owner, network: str = "default") -> dict[str, int]:
-    """Return for each recipient the number of grants that let it read or decrypt API_KEY."""
-    found: dict[str, int] = {}
-    secret = owner.secrets().resource("API_KEY")
-    for one in await owner.delegations.holders(secret, owner.encryption.network(network).text):
-        found[one.delegate] = found.get(one.delegate, 0) + 1
-    return found
-
-
-async def test_every_right_to_decrypt_is_counted(bench) -> None:
-    """Every live grant to decrypt is counted, with or without a right to read."""
-    owner, wallet = await bench.owner()
-    later = await bench.client()
-    await later.sign_in(wallet)
-    assert await holders(owner) == {}
-    get, decrypt = opening(owner)
-    read_only, key_only, other, stranger = (
-        Ed25519Signer(bytes([at]) * 32).did for at in range(11, 15)
-    )
-    await later.delegations.delegate(read_only, [get])
-    await owner.delegations.delegate(key_only, [decrypt], wallet=wallet)
-    protected = allow(owner.encryption.network("protected").text, decrypt.ability)
-    await owner.delegations.delegate(other, [protected], wallet=wallet)
-    folder = allow(get.resource.text.removesuffix("/API_KEY"), GET)
-    ended = await owner.delegations.delegate(stranger, [folder, decrypt], wallet=wallet)
-    assert await holders(owner) == {read_only: 1, key_only: 1, stranger: 1}
-    assert await holders(owner, "protected") == {read_only: 1, other: 1, stranger: 1}
-    await later.delegations.revoke(ended.cid)
-    assert await holders(owner) == {read_only: 1, key_only: 1}
-
-
 def test_a_passed_on_sign_in_is_a_grant() -> None:
     """A session's grant to read capabilities is not a sign-in; only the owner's own signature makes
     one."""

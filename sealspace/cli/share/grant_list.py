@@ -28,7 +28,7 @@ from ...client import Client
 from ...delegations import DELEGATION_TTL_S
 from ...documents.run_grants import RunStatement, run_statement_json
 from ...errors import InvalidPortableDelegation, NotFound, NotGranted, Unauthorized
-from ...secrets import parse_secret_label, secret_at
+from ...secrets import secret_at
 from ...wallets import Wallet
 from ...wire.delegation_history import DelegationRecord, Direction, delegations_to_revoke, sign_ins
 from ...wire.portable import GrantedResource, PortableDelegation, described, grant_of
@@ -50,6 +50,7 @@ from ..terminal import (
     yes_option,
 )
 from .grant_create import NOT_SHARED, requires_proof
+from .secret_show import list_grants
 
 _Listed = tuple[dict[str, object], tuple[str, ...]]
 """A grant as JSON, and the sentences that say what it allows."""
@@ -75,12 +76,12 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
 
     The list contains the grants that the node knows and those made on this machine.
     """
-    other = "by" if received else "to"
     if secret:
-        listed = await _holders(client, secret)
-    else:
-        direction: Direction = "received" if received else "granted"
-        listed = await _list(client, direction, with_sessions=with_sessions)
+        await list_grants(client, secret)
+        return
+    other = "by" if received else "to"
+    direction: Direction = "received" if received else "granted"
+    listed = await _list(client, direction, with_sessions=with_sessions)
     print_rows(
         [row for row, _ in listed],
         ("state", "until", other, "may", "grant"),
@@ -210,22 +211,6 @@ async def _local_row(client: Client, portable: PortableDelegation) -> _Listed:
     row = grant_json(verified, await state_at_node(client, portable.cid))
     row["madeHere"] = True
     return row, rights_words(verified.rights, by=verified.token.delegator)
-
-
-async def _holders(client: Client, label: str) -> list[_Listed]:
-    """Return the grants that let other people read a secret."""
-    name = parse_secret_label(label)
-    secrets = client.secrets()
-    resource = secrets.resource(name.name, scope=name.scope)
-    network = (await secrets.envelope(name.name, scope=name.scope)).network_text
-    tell(
-        f"the secret is encrypted to {network}; the list includes grants for this network",
-        "the list omits grants that recipients passed on, and the conditions of each grant",
-    )
-    return [
-        grant_row(one, made_here=False)
-        for one in await client.delegations.holders(resource, network)
-    ]
 
 
 def grant_row(record: DelegationRecord, *, made_here: bool) -> _Listed:
@@ -389,7 +374,9 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
     has_live = not all(was_revoked.values())
     records = []
     if has_live and not only:
-        records = [one async for one in client.delegations.query(direction="granted")]
+        # What recipients passed on can be revoked too.
+        query = client.delegations.query(direction="granted", derived=True)
+        records = [one async for one in query]
     was_revoked = _with_related(was_revoked, records, owner=client.session.owner)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():

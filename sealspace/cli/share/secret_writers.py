@@ -9,7 +9,7 @@ Example:
     print_result(document | writers, lines)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from ...client import Client
@@ -17,14 +17,12 @@ from ...documents.secret_names import SECRETS_SPACE
 from ...errors import SealspaceError
 from ...secrets import parse_secret_label
 from ...wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
-from ..owner.owner_profile import owner_home
+from ..owner.known_names import known_names
 from ..terminal import tell, what_happened
 from .grant_list import grant_row
 
 MOST_GRANTS = 10_000
 """Most live grants that are read. A longer list is cut, and a warning says so."""
-
-_SERVICE = "this node's service for iExec's clients"
 
 _ListState = Literal["complete", "cut", "unreadable"]
 """Whether the list of grants was read to its end."""
@@ -52,7 +50,7 @@ async def warn_of_writers(client: Client, labels: Iterable[str]) -> dict[str, ob
         for one in writers_of(records, secrets.resource(name.name, scope=name.scope), owner):
             writers[one.cid] = one
             reached.setdefault(one.cid, []).append(label)
-    names = await _names(client) if writers else {}
+    names = await known_names(client) if writers else {}
     rows = []
     for cid, one in writers.items():
         row, _ = grant_row(one, made_here=False)
@@ -102,15 +100,3 @@ async def _live_grants(client: Client) -> tuple[list[DelegationRecord], _ListSta
         )
         return records, "unreadable"
     return records, "complete"
-
-
-async def _names(client: Client) -> Mapping[str, str]:
-    """Return names of recipients of grants, by DID, as far as this machine or the node has any."""
-    names = {}
-    for kept in owner_home().grants():
-        if kept.url is not None:
-            names[kept.portable.delegate_did] = f"the backend at {kept.url}"
-    service = (await client.info()).sms_did
-    if service:
-        names[service] = _SERVICE
-    return names

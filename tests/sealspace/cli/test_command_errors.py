@@ -20,6 +20,7 @@ CODES = {
     "KeyFileUnusable": "key-file-unusable",
     "NodeError": "node-error",
     "NotSigned": "not-signed",
+    "AnswerIncomplete": "answer-incomplete",
     "NotThere": "not-there",
     "ProcessFailed": "process-failed",
     "ReleaseLoosened": "release-loosened",

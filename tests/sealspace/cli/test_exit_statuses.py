@@ -265,6 +265,12 @@ def _not_found(machine: Machine) -> int:
     return machine.at_a_node(("secret", "get", "ABSENT"))
 
 
+def _incomplete(machine: Machine) -> int:
+    """Ask who can read a secret, with more grants than are read."""
+    machine.monkeypatch.setattr("sealspace.apps.access.MOST_GRANTS", 0)
+    return machine.at_a_node(("secret", "put", "A"), ("secret", "show", "A"))
+
+
 def _denied(machine: Machine) -> int:
     return machine.at_a_node(
         ("kv", "put", "a", "--space", f"tinycloud:{OWNER.removeprefix('did:')}:notes")
@@ -309,6 +315,7 @@ REACHED: Mapping[int, Callable[[Machine], int]] = {
     15: _refused,
     16: _clock_wrong,
     17: _partly_checked,
+    18: _incomplete,
     20: _missing_extra,
     21: _not_found,
     22: _denied,

@@ -1,0 +1,233 @@
+"""The answer to the question: who can read this secret?
+
+The answer names everybody who can obtain the value, and by what: the owner's sessions, machine
+tokens and CI jobs, backends and runners with the code that the owner approved, people with copies,
+recipients of grants and those to whom they passed them on, and the operator of a node outside a
+TEE. It also names those who can replace the secret. What could not be fetched is said, and the
+answer is then incomplete.
+
+Example:
+    access = await client.access.of("API_KEY")
+    for reader in access.readers:
+        print(reader.kind, reader.did, reader.state)
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import NamedTuple, TypeVar
+
+from capabilities.abilities import KV_GET
+from capabilities.resources import NetworkId, Resource
+from encryption_network.envelope import InlineEnvelope
+
+from ..delegations import Delegations
+from ..documents.secret_names import (
+    SECRETS_SPACE,
+    SHARED_PREFIX,
+    SecretName,
+    SharedFolder,
+    parse_secret_name,
+    shared_folder_at,
+)
+from ..encryption import Encryption
+from ..errors import SealspaceError
+from ..kv import Kv
+from ..receipts import Receipts
+from ..secrets import Secrets
+from ..session import space_capability, space_of
+from ..wire.caller import Caller
+from ..wire.delegation_history import LIVE, MAX_PAGE_ITEMS, DelegationRecord, writers_of
+from .attestation import fetch_terms
+from .readers import Facts, Reader, readers_of
+
+_T = TypeVar("_T")
+MOST_GRANTS = 10_000
+"""Most live grants that are read; with more, the answer is incomplete."""
+
+READS_S = 30 * 86_400.0
+"""How far back the last read is searched, seconds."""
+
+MOST_RELEASES = 5_000
+"""Most receipts that are read for the times of the last reads."""
+
+
+class SecretAccess(NamedTuple):
+    """Who can read and replace a secret.
+
+    Attributes:
+        secret: its label, `NAME` or `scope/NAME`.
+        network: the network that it is sealed to.
+        readers: everybody who can obtain its value, the owner first.
+        writers: the grants with which others can replace it; see `writers_of`.
+        missing: what could not be fetched or read, in words; empty if the answer is complete.
+    """
+
+    secret: str
+    network: NetworkId
+    readers: tuple[Reader, ...]
+    writers: tuple[DelegationRecord, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the node answered everything that was asked.
+
+        A grant that nobody has registered with the node yet, and what a reader did with a value,
+        are never known.
+        """
+        return not self.missing
+
+
+class Access:
+    """A client that finds out who can read a secret.
+
+    Use `Client.access` to get an instance. The session has to act for the owner.
+
+    Args:
+        caller: sends requests with the session's authority.
+        encryption: the encryption service of the same client.
+    """
+
+    def __init__(self, caller: Caller, encryption: Encryption) -> None:
+        self._caller = caller
+        self._encryption = encryption
+        self._delegations = Delegations(caller)
+
+    async def of(self, name: str, *, scope: str | None = None) -> SecretAccess:
+        """Return who can read and replace one of the owner's secrets.
+
+        Args:
+            name: of the secret.
+            scope: None: a global secret.
+        Raises:
+            InvalidInput: the name or the scope is not valid.
+            NotFound: there is no such secret.
+            SealspaceError: as `Secrets.envelope`.
+        Does not check:
+            Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
+            from its own list.
+        """
+        secret = parse_secret_name(name, scope=scope)
+        session = self._caller.session
+        space = space_of(session.owner, SECRETS_SPACE)
+        kv = Kv(self._caller, space)
+        secrets = Secrets(self._caller, self._encryption, space)
+        envelope = await secrets.envelope(name, scope=scope)
+        network = envelope.network
+        resource = space_capability(space, "kv", secret.path, KV_GET).resource
+        info = await self._caller.info()
+        missing: list[str] = []
+        facts = Facts(
+            owner=session.owner,
+            secret=resource,
+            network=network,
+            network_policy=await _or(
+                self._encryption.policy(network), None, missing, "the policy of your network"
+            ),
+            terms=await _or(
+                fetch_terms(self._caller.transport, None),
+                None,
+                missing,
+                "the node's conditions for releasing keys",
+            ),
+            exchange_key=info.oidc_did,
+            node=info.node_id,
+            in_tee=info.in_tee,
+            records=await self._records(missing),
+            copies=await _or(
+                self._copies(kv, secret), {}, missing, "which copies other people have"
+            ),
+            now=self._caller.clock.now(),
+        )
+        judged = readers_of(facts)
+        for cid in judged.unread:
+            missing.append(f"what the grant {cid} allows, whose form is unknown to this version")
+        reads = await self._last_reads(secret, envelope, missing)
+        readers = []
+        for reader in judged.readers:
+            last_read = reads.get(reader.grant or reader.did)
+            if reader.kind == "person":
+                last_read = reads.get(reader.did)
+            readers.append(reader._replace(last_read=last_read))
+        return SecretAccess(
+            secret=secret.label,
+            network=network,
+            readers=tuple(readers),
+            writers=writers_of(facts.records, resource.text, session.owner),
+            missing=tuple(missing),
+        )
+
+    async def _records(self, missing: list[str]) -> list[DelegationRecord]:
+        """Return the live grants of the owner's account, with what recipients passed on."""
+        try:
+            return await self._live(missing, derived=True)
+        except SealspaceError as error:
+            not_passed_on = f"what recipients passed on: {error}"
+        # A node of an earlier version does not list these.
+        records = await _or(self._live(missing, derived=False), [], missing, "your grants")
+        missing.append(not_passed_on)
+        return records
+
+    async def _live(self, missing: list[str], *, derived: bool) -> list[DelegationRecord]:
+        """Return the live grants that the node lists."""
+        # The right to list is one on a space: the session's primary one, or else `secrets`.
+        account = None if self._caller.session.space else SECRETS_SPACE
+        records: list[DelegationRecord] = []
+        for status in LIVE:
+            async for one in self._delegations.query(
+                direction="granted",
+                status=status,
+                account=account,
+                tokens=True,
+                derived=derived,
+                page_items=MAX_PAGE_ITEMS,
+            ):
+                if len(records) == MOST_GRANTS:
+                    missing.append(f"the grants in force beyond the first {MOST_GRANTS}")
+                    return records
+                records.append(one)
+        return records
+
+    async def _copies(self, kv: Kv, secret: SecretName) -> dict[Resource, SharedFolder]:
+        """Return the stored copies of a secret for other people."""
+        copies = {}
+        async for path in kv.list(SHARED_PREFIX):
+            folder = shared_folder_at(path)
+            if folder is None or path != secret._replace(folder=folder.path).path:
+                continue
+            resource = space_capability(kv.space, "kv", path, KV_GET).resource
+            copies[resource] = folder
+        return copies
+
+    async def _last_reads(
+        self, secret: SecretName, envelope: InlineEnvelope, missing: list[str]
+    ) -> Mapping[str, float]:
+        """Return when the current value was last read, by CIDs of grants and by DIDs of readers."""
+        receipts = Receipts(self._caller)
+        since = self._caller.clock.now() - READS_S
+        key_sha256 = bytes.fromhex(envelope.encrypted_symmetric_key_hash)
+        reads: dict[str, float] = {}
+        count = 0
+        try:
+            async for release in receipts.releases(envelope.network, since=since):
+                count += 1
+                if count > MOST_RELEASES:
+                    missing.append(f"the reads after the first {MOST_RELEASES} of 30 days")
+                    break
+                if release.key_sha256 == key_sha256:
+                    names = (release.receipt.invoker, *release.receipt.chain)
+                    reads |= dict.fromkeys(names, release.receipt.at)
+            async for fetch in receipts.fetches(since=since):
+                if fetch.label == secret.label:
+                    reads[fetch.reader] = fetch.at
+        except SealspaceError as error:
+            missing.append(f"when rights were last used: {error}")
+        return reads
+
+
+async def _or(awaited: Awaitable[_T], otherwise: _T, missing: list[str], what: str) -> _T:
+    """Return the result of a request. If it fails, note what is missing, and return a default."""
+    try:
+        return await awaited
+    except SealspaceError as error:
+        missing.append(f"{what}: {error}")
+        return otherwise

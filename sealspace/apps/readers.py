@@ -1,0 +1,517 @@
+"""Judgement of who can obtain the value of a secret.
+
+The rules are those of `encryption_network.gate`, applied to every live grant instead of one
+request: a reader needs the right to fetch the envelope, and a right to decrypt for which the node
+releases the key. A person with a copy needs only the right to fetch the copy.
+
+`access` fetches the facts. This module sends no request.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from capabilities.abilities import DECRYPT, KV_GET, satisfies
+from capabilities.cacao import Cacao
+from capabilities.capability_errors import CapabilityError
+from capabilities.cids import Digest
+from capabilities.machine_tokens import MachineGrant, is_machine_token
+from capabilities.principals import Principal, same_principal
+from capabilities.resources import NetworkId, Resource, extends, network_of
+from capabilities.sign_ins import is_session, is_sign_in
+from capabilities.tokens import Delegation, parse_delegation, verify_delegation
+from encryption_network.network_errors import PolicyError
+from encryption_network.policy import Policy, policies_of
+from encryption_network.release_record import ReleaseTerms
+
+from ..documents.run_grants import RunStatement
+from ..documents.secret_names import SharedFolder
+from ..wire.delegation_history import DelegationRecord
+from ..wire.token_line import token_in
+from .descriptions import run_grant_in
+
+Kind = Literal[
+    "owner", "session", "grant", "backend", "runner", "person", "token", "ci", "operator"
+]
+"""What a reader is.
+
+owner: the owner. session: an application or command line in which the owner signed in. grant: a
+recipient of rights. backend: a recipient that has to attest. runner: a service that executes
+programs. person: a person with a copy. token: a machine token. ci: jobs with an ID token. operator:
+the operator of the node.
+"""
+
+State = Literal["now", "attested", "id_token", "later", "envelope", "undecided", "no_code"]
+"""Whether a reader can obtain the value.
+
+now: yes. attested: if it proves with attestation evidence that it runs approved code. id_token: if
+a job shows an ID token with the claims of a trust. later: not before its grants begin. envelope: it
+may decrypt, but not fetch the envelope; it can read the value if it has a copy of the envelope from
+another source. undecided: under conditions that only the node can judge. no_code: no, because the
+owner approved no code for it; a policy of the network that approves code would change that.
+"""
+
+
+class Reader(NamedTuple):
+    """Somebody who can obtain the value of a secret, and by what.
+
+    Attributes:
+        kind: see `Kind`.
+        did: the recipient's DID; of the operator, that of the node.
+        name: a name that the owner gave: of a machine token, a trust or a team; of a session, the
+            domain that was in the wallet's message. "" without one.
+        state: see `State`.
+        grant: CID of the grant; "" for the owner and the operator.
+        granted_by: DID of its signer, which is not the owner if a recipient passed it on.
+        since: epoch seconds; None if the grant does not say it.
+        until: epoch seconds, the earliest end of all that it depends on; None: without end.
+        policies: the policies on code that apply, without that of the node.
+        run: programs and callers of a runner.
+        claims: claims that an ID token has to have, after its issuer.
+        last_read: epoch seconds, when the grant, or one that depends on it, last gave its current
+            value; None: not in the last 30 days.
+    """
+
+    kind: Kind
+    did: str
+    name: str = ""
+    state: State = "now"
+    grant: str = ""
+    granted_by: str = ""
+    since: float | None = None
+    until: float | None = None
+    policies: tuple[Policy, ...] = ()
+    run: RunStatement | None = None
+    claims: tuple[str, ...] = ()
+    last_read: float | None = None
+
+
+class Facts(NamedTuple):
+    """All that the judgement depends on.
+
+    Attributes:
+        owner: DID.
+        secret: resource of the secret's envelope.
+        network: the network that it is sealed to.
+        network_policy: the owner's policy of the network.
+        terms: the node's conditions for releases; None: unknown.
+        exchange_key: DID of the key with which the node signs tokens for jobs; "" without one.
+        node: DID of the node.
+        in_tee: whether the node runs in a TEE.
+        records: the live delegations of the owner's account with their tokens, those that
+            recipients passed on included.
+        copies: resource of each stored copy of the secret -> the folder in which it is.
+        now: epoch seconds.
+    """
+
+    owner: Principal
+    secret: Resource
+    network: NetworkId
+    network_policy: Policy | None
+    terms: ReleaseTerms | None
+    exchange_key: str
+    node: str
+    in_tee: bool
+    records: Sequence[DelegationRecord]
+    copies: Mapping[Resource, SharedFolder]
+    now: float
+
+
+class _Grant(NamedTuple):
+    """A live delegation, whose signature was verified."""
+
+    record: DelegationRecord
+    delegation: Delegation
+    policies: tuple[Policy, ...]
+
+    @property
+    def delegate(self) -> Principal:
+        return self.delegation.delegate
+
+    @property
+    def delegator(self) -> Principal:
+        return self.delegation.delegator
+
+    def gives(self, ability: str, resource: Resource) -> bool:
+        """Return whether the delegation grants an ability on a resource, under caveats or not."""
+        for one in self.delegation.capabilities:
+            if satisfies(one.ability, ability) and extends(resource, one.resource):
+                return True
+        return False
+
+    def gives_freely(self, ability: str, resource: Resource) -> bool:
+        """Return whether the delegation grants an ability on a resource without caveats."""
+        for one in self.delegation.capabilities:
+            if one.caveats:
+                continue
+            if satisfies(one.ability, ability) and extends(resource, one.resource):
+                return True
+        return False
+
+    def decrypts(self, network: NetworkId) -> bool:
+        """Return whether the delegation grants decryption on a network."""
+        for one in self.delegation.capabilities:
+            if satisfies(one.ability, DECRYPT) and network_of(one.resource) == network:
+                return True
+        return False
+
+
+class _Unreadable(Exception):
+    """A delegation in the node's list that this version cannot read."""
+
+
+class Judged(NamedTuple):
+    """The readers of a secret.
+
+    Attributes:
+        readers: the owner first.
+        unread: CIDs of listed delegations that this version cannot read.
+    """
+
+    readers: tuple[Reader, ...]
+    unread: tuple[str, ...]
+
+
+def readers_of(facts: Facts) -> Judged:
+    """Return everybody who can obtain the value of a secret.
+
+    Raises:
+        InvalidInput: a resource in the node's list is malformed.
+    Does not check:
+        Withdrawals: the node does not list them, so a party whose trust was withdrawn is named
+        until its grant ends. Values and envelopes that somebody fetched earlier.
+    """
+    grants: dict[Digest, _Grant] = {}
+    unread = []
+    for record in facts.records:
+        try:
+            grant = _parsed(record)
+        except _Unreadable:
+            unread.append(record.cid)
+        else:
+            grants[grant.delegation.cid] = grant
+    judge = _Judge(facts, grants)
+    readers = [judge.owner()]
+    for grant in grants.values():
+        if grant.delegate == facts.owner or not grant.decrypts(facts.network):
+            continue
+        reader = judge.reader(grant)
+        if reader is not None:
+            readers.append(reader)
+    readers += judge.people()
+    if not facts.in_tee:
+        # The operator has the node's root secret, and with it the private keys of all networks.
+        readers.append(Reader(kind="operator", did=facts.node))
+    return Judged(tuple(readers), tuple(unread))
+
+
+def _parsed(record: DelegationRecord) -> _Grant:
+    """Parse and verify a delegation in the node's list.
+
+    Raises:
+        _Unreadable: the token is missing, malformed or not signed by its issuer, or has a policy of
+            an unknown form.
+    """
+    try:
+        delegation = verify_delegation(parse_delegation(record.token or ""))
+        policies = policies_of(delegation.facts)
+        return _Grant(record=record, delegation=delegation, policies=policies)
+    except (CapabilityError, PolicyError) as error:
+        raise _Unreadable from error
+
+
+class _Judge:
+    """The rules of the gate, for all grants of one owner.
+
+    `grants` are by the digests of their CIDs.
+    """
+
+    def __init__(self, facts: Facts, grants: Mapping[Digest, _Grant]) -> None:
+        self._facts = facts
+        self._grants = grants
+        self._sessions = self._session_keys()
+
+    def _session_keys(self) -> frozenset[Principal]:
+        """Return the keys in which the owner is signed in now (IP2)."""
+        keys = set()
+        for grant in self._grants.values():
+            if (
+                grant.record.status == "active"
+                and grant.delegator == self._facts.owner
+                and is_session(grant.delegation, registered_at=self._facts.now)
+            ):
+                keys.add(grant.delegate)
+        return frozenset(keys)
+
+    # --- the owner and copies ---------------------------------------------------------------------
+
+    def owner(self) -> Reader:
+        """Return the owner as a reader."""
+        policies = self._in_force(())
+        state: State = "now"
+        if self._terms_unknown():
+            state = "undecided"
+        elif self._obstructs_owner(policies):
+            state = "attested"
+        return Reader(kind="owner", did=self._facts.owner, state=state, policies=policies)
+
+    def people(self) -> list[Reader]:
+        """Return the people who can fetch a copy of the secret that is sealed to them."""
+        readers = []
+        for resource, folder in self._facts.copies.items():
+            for grant in self._grants.values():
+                # Others who may fetch the copy cannot open it: it is sealed to this person.
+                if same_principal(grant.delegate, folder.did) and grant.gives(KV_GET, resource):
+                    reader = self._described(grant, "person", folder.team or "")
+                    state = self._fetch_by(grant, resource)
+                    # The person's own network may be at another node, with other conditions.
+                    if state == "now" and (self._terms_unknown() or self._is_everyone_mode()):
+                        state = "undecided"
+                    readers.append(reader._replace(state=state))
+        return readers
+
+    # --- one grant --------------------------------------------------------------------------------
+
+    def reader(self, grant: _Grant) -> Reader | None:
+        """Return the recipient of a right to decrypt as a reader.
+
+        Returns None if the node never releases a key for this grant.
+        """
+        closure = self._closure(grant)
+        if closure is None:  # it depends on grants of another owner, which this owner cannot see
+            return self._with_fetch(self._described(grant, "grant", ""), grant, "undecided")
+        if any(is_machine_token(one.delegation) for one in closure):
+            return self._machine(grant, closure)
+        policies = self._in_force(closure)
+        if not self._allow_secret(policies):
+            return None
+        state = self._state(grant, policies)
+        kind, name = self._kind_of(grant, state)
+        reader = self._described(grant, kind, name)._replace(policies=policies)
+        if kind == "runner":
+            reader = reader._replace(run=_run_statement(grant))
+        return self._with_fetch(reader, grant, state)
+
+    def _machine(self, grant: _Grant, closure: Sequence[_Grant]) -> Reader | None:
+        """Return a machine token or a trust as a reader (MT4, OX4).
+
+        Returns None if it opens nothing: a token that somebody passed on, a trust in another node.
+        Tokens that the node made for jobs are not named: the trust is, on which they depend.
+        """
+        token = token_in(grant.delegation.header)
+        if token is None or len(closure) != 1 or not same_principal(token.owner, self._facts.owner):
+            return None
+        stated = token.granted
+        if self._facts.secret.text not in stated.paths:
+            return None
+        policies = self._in_force(closure)
+        if not self._allow_secret(policies):
+            return None
+        if self._obstructs_owner(policies) and not self._terms_unknown():
+            return None  # a machine token is never judged by evidence
+        if isinstance(stated, MachineGrant):
+            reader = self._described(grant, "token", stated.name)
+            return self._with_fetch(reader._replace(policies=policies), grant, "now")
+        if stated.key != self._facts.exchange_key:  # the owner trusts another node
+            return None
+        claims = [f"iss = {stated.issuer}"]
+        for claim, values in stated.claims.items():
+            claims.append(f"{claim} = {' or '.join(str(value) for value in values)}")
+        reader = self._described(grant, "ci", stated.name)
+        reader = reader._replace(policies=policies, claims=tuple(claims))
+        return self._with_fetch(reader, grant, "id_token")
+
+    def _state(self, grant: _Grant, policies: Sequence[Policy]) -> State:
+        """Return when the node releases a key for a grant."""
+        if self._terms_unknown():
+            return "undecided"
+        facts = self._facts
+        is_in_person = (
+            grant.delegate in self._sessions
+            and grant.delegator == facts.owner
+            and is_sign_in(grant.delegation, registered_at=facts.now)
+        )
+        if is_in_person and not self._obstructs_owner(policies):
+            return "now"
+        if self._mode() == "off" and not policies:
+            return "now"
+        if self._has_owner_list(grant):
+            return "attested"
+        return "no_code"
+
+    def _with_fetch(self, reader: Reader, grant: _Grant, state: State) -> Reader:
+        """Add the state to a reader, as far as it may also fetch the envelope."""
+        fetch = self._fetch(grant.delegate)
+        if state == "no_code":
+            return reader._replace(state=state)
+        if fetch != "now":
+            return reader._replace(state=fetch)
+        if grant.record.status == "pending":
+            return reader._replace(state="later")
+        return reader._replace(state=state)
+
+    def _fetch(self, delegate: Principal) -> State:
+        """Return when somebody may fetch the envelope of the secret; `envelope`: never."""
+        secret = self._facts.secret
+        found: State = "envelope"
+        for grant in self._grants.values():
+            if grant.delegate == delegate and grant.gives(KV_GET, secret):
+                state = self._fetch_by(grant, secret)
+                if state == "now":
+                    return state
+                found = state
+        return found
+
+    def _fetch_by(self, grant: _Grant, resource: Resource) -> State:
+        """Return when a grant that covers a value lets its recipient fetch it."""
+        if not self._fetches_freely(grant, resource):
+            return "undecided"
+        return "later" if grant.record.status == "pending" else "now"
+
+    # --- facts about grants -----------------------------------------------------------------------
+
+    def _closure(self, grant: _Grant) -> list[_Grant] | None:
+        """Return a grant and all that it depends on; None if one of them is not in the list."""
+        waiting = [grant]
+        found: dict[Digest, _Grant] = {}
+        while waiting:
+            one = waiting.pop()
+            if one.delegation.cid in found:
+                continue
+            found[one.delegation.cid] = one
+            for parent in one.delegation.parents:
+                known = None if parent.digest is None else self._grants.get(parent.digest)
+                if known is None:
+                    return None
+                waiting.append(known)
+        return list(found.values())
+
+    def _fetches_freely(self, grant: _Grant, resource: Resource) -> bool:
+        """Return whether a grant, and all that it depends on, allows fetching without caveats."""
+        closure = self._closure(grant)
+        if closure is None:
+            return False
+        for one in closure:
+            if one.gives(KV_GET, resource) and not one.gives_freely(KV_GET, resource):
+                return False
+        return grant.gives_freely(KV_GET, resource)
+
+    def _has_owner_list(self, grant: _Grant) -> bool:
+        """Return whether the owner named code for a grant, as step 5 of the gate requires."""
+        terms = self._facts.terms
+        network_policy = self._facts.network_policy
+        if network_policy is not None and network_policy.is_allow_list:
+            return True
+        for one in self._decrypt_grants(grant):
+            if any(policy.is_allow_list for policy in one.policies) and self._is_statement(one):
+                return True
+        if terms is None:
+            return True
+        replaces = terms.node_policy_suffices and terms.node_policy
+        return replaces or terms.attestation == "off"
+
+    def _decrypt_grants(self, grant: _Grant) -> Iterator[_Grant]:
+        """Yield the delegations through which a recipient got the right to decrypt."""
+        waiting = [grant]
+        seen: set[Digest] = set()
+        while waiting:
+            one = waiting.pop(0)
+            if one.delegation.cid in seen or not one.decrypts(self._facts.network):
+                continue
+            seen.add(one.delegation.cid)
+            yield one
+            if one.delegator == self._facts.owner:
+                continue
+            for parent in self._parents(one):
+                if parent.delegate == one.delegator:
+                    waiting.append(parent)
+
+    def _is_statement(self, grant: _Grant) -> bool:
+        """Return whether the owner in person signed a delegation (RL4)."""
+        if grant.delegator == self._facts.owner:
+            return True
+        parents = self._parents(grant)
+        if not parents or grant.delegator not in self._sessions:
+            return False
+        return all(
+            parent.delegator == self._facts.owner
+            and parent.delegate == grant.delegator
+            and is_sign_in(parent.delegation, registered_at=self._facts.now)
+            for parent in parents
+        )
+
+    def _parents(self, grant: _Grant) -> list[_Grant]:
+        """Return the delegations that a delegation cites, as far as they are in the list."""
+        found = []
+        for parent in grant.delegation.parents:
+            known = None if parent.digest is None else self._grants.get(parent.digest)
+            if known is not None:
+                found.append(known)
+        return found
+
+    def _in_force(self, closure: Collection[_Grant]) -> tuple[Policy, ...]:
+        """Return the policies of the owner's network and of delegations, without repetition."""
+        policies = []
+        if self._facts.network_policy is not None:
+            policies.append(self._facts.network_policy)
+        for grant in closure:
+            policies.extend(grant.policies)
+        return tuple(dict.fromkeys(policies))
+
+    def _allow_secret(self, policies: Collection[Policy]) -> bool:
+        """Return whether all policies allow the key of the secret to be released."""
+        secret = self._facts.secret.text
+        return all(not policy.paths or secret in policy.paths for policy in policies)
+
+    def _obstructs_owner(self, policies: Collection[Policy]) -> bool:
+        """Return whether even the owner in person needs attestation evidence."""
+        return self._is_everyone_mode() or not all(policy.in_person for policy in policies)
+
+    def _is_everyone_mode(self) -> bool:
+        return self._mode() == "everyone"
+
+    def _mode(self) -> str:
+        terms = self._facts.terms
+        return "" if terms is None else terms.attestation
+
+    def _terms_unknown(self) -> bool:
+        """Return whether a policy of the node applies, whose content it does not publish."""
+        terms = self._facts.terms
+        return terms is None or (terms.node_policy and terms.attestation != "off")
+
+    # --- words about grants -----------------------------------------------------------------------
+
+    def _kind_of(self, grant: _Grant, state: State) -> tuple[Kind, str]:
+        """Return what the recipient of a grant is, and the name that it has."""
+        if grant.delegate in self._sessions and grant.delegator == self._facts.owner:
+            return "session", _domain_of(grant)
+        if _run_statement(grant) is not None:
+            return "runner", ""
+        return ("backend" if state == "attested" else "grant"), ""
+
+    def _described(self, grant: _Grant, kind: Kind, name: str) -> Reader:
+        """Return a reader with the times and the parties of a grant."""
+        ends = []
+        for one in self._closure(grant) or [grant]:
+            if one.delegation.expires_at is not None:
+                ends.append(one.delegation.expires_at)
+        return Reader(
+            kind=kind,
+            did=grant.delegate,
+            name=name,
+            grant=grant.record.cid,
+            granted_by=grant.delegator,
+            since=grant.delegation.not_before or grant.delegation.issued_at,
+            until=min(ends, default=None),
+        )
+
+
+def _run_statement(grant: _Grant) -> RunStatement | None:
+    """Return the programs and callers of a grant to a runner, or None for other grants."""
+    run = run_grant_in(grant.delegation.header, grant.delegate)
+    return None if run is None else run.statement
+
+
+def _domain_of(grant: _Grant) -> str:
+    """Return the domain in the message that a wallet signed."""
+    envelope = parse_delegation(grant.delegation.header).envelope
+    return envelope.message.domain if isinstance(envelope, Cacao) else ""
