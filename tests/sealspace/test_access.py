@@ -44,7 +44,8 @@ async def test_the_answer_names_everybody_who_reads(
     bench_with: Any, tmp_path: Path, platform: Any, clock: Any, mode: str, seed: int
 ) -> None:
     """After any sequence of grants and revocations, whoever obtains the value is named, and whoever
-    is named as able to read now obtains it."""
+    is named as able to read now obtains it. The owner's activity has a row of each read, and no
+    other."""
     rng = random.Random(seed)
     bench = await bench_with(
         trusting_config(tmp_path, platform, published_at=clock.now(), release={"attestation": mode})
@@ -53,6 +54,7 @@ async def test_the_answer_names_everybody_who_reads(
     for _ in range(STEPS):
         await world.step(rng)
         await world.compare()
+    await world.compare_activity()
     TRIED.update(world.tried)
 
 

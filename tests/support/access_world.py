@@ -23,6 +23,7 @@ from encryption_network.canonical_json import canonical_bytes
 from encryption_network.policy import Policy
 from sealspace.apps.access import SecretAccess
 from sealspace.apps.readers import Reader
+from sealspace.apps.released_secrets import OwnerRecords, named_releases
 from sealspace.client import Client, SignIn
 from sealspace.delegations import allow
 from sealspace.documents.run_grants import ByHash, RunStatement
@@ -92,6 +93,7 @@ class AccessWorld:
     values: set[str] = field(default_factory=set)
     grants: list[str] = field(default_factory=list)
     tried: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    reads: Counter[str] = field(default_factory=Counter)
     log: list[str] = field(default_factory=list)
 
     @classmethod
@@ -335,6 +337,7 @@ class AccessWorld:
         for party in self.parties:
             can = await party.reads(self.did, self.values)
             self.tried[party.kind, can] += 1
+            self.reads[party.did] += can
             rows = rows_of(party, access)
             states = [one.state for one in rows]
             said = (self.log, party.kind, party.did, can, [(one.kind, one.state) for one in rows])
@@ -349,6 +352,32 @@ class AccessWorld:
                 assert "now" not in states, said
                 if party.backend is not None:
                     assert "attested" not in states, said
+
+    async def compare_activity(self) -> None:
+        """Compare the owner's activity with what others have read: a row for each, and no other."""
+        own = ("owner", "owner_session")
+        records = OwnerRecords(
+            receipts=self.owner.receipts,
+            delegations=self.owner.delegations,
+            secrets=self.owner.kv("secrets"),
+        )
+        people = {one.did for one in self.parties if one.kind == "person"}
+        own_keys = {one.did for one in self.parties if one.kind in ("session", "app")}
+        released: Counter[str] = Counter()
+        async for release in named_releases(records, self.owner.encryption.network()):
+            if release.receipt.ground in own or release.receipt.invoker in own_keys:
+                continue
+            # Several names are possible after a value was replaced; the right one is among them.
+            assert _SECRET in release.possible, (self.log, release)
+            released[release.receipt.invoker] += 1
+        expected = Counter(
+            {did: n for did, n in self.reads.items() if n and did not in people | own_keys}
+        )
+        assert released == expected, (self.log, released, expected)
+        fetched = {
+            one.reader async for one in self.owner.receipts.fetches() if one.label == _SECRET
+        }
+        assert fetched == {did for did in people if self.reads[did]}, (self.log, fetched)
 
 
 def rows_of(party: Party, access: SecretAccess) -> list[Reader]:
