@@ -12,7 +12,6 @@ Example:
 
 import asyncio
 import copy
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
@@ -30,13 +29,19 @@ from .documents.node_evidence import (
     parse_node_attestation,
 )
 from .encryption import Encryption, Withdrawals
-from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, NotSignedIn, SealspaceError
+from .errors import ClientNotReady, InvalidInput, NodeEvidenceRefused, SealspaceError
 from .kv import Kv
 from .secrets import SECRETS_SPACE, Secrets
 from .session import DEFAULT_NETWORK, Grant, Session, space_of
 from .wallets import AnyWallet, wallet_of
 from .wire.caller import Caller, NodeInfo
-from .wire.token_line import NODE_VARIABLE, TOKEN_VARIABLE, about_token, read_token
+from .wire.token_line import (
+    NODE_VARIABLE,
+    TOKEN_VARIABLE,
+    about_token,
+    read_token,
+    required_variable,
+)
 from .wire.transport import Request, Transport, TransportSettings
 
 # The services, and the functions that sign in, are imported on first use: importing them takes
@@ -216,19 +221,16 @@ class Client:
         Args:
             url: address of the node; None: the one in the variable SEALSPACE_NODE.
         Raises:
-            NotSignedIn: one of the two variables is not set.
+            NotSignedIn: one of the two variables is not set, or is empty.
             InvalidSession: SEALSPACE_TOKEN is not a machine token.
             SessionExpired: the token has ended.
         """
-        url = url or os.environ.get(NODE_VARIABLE)
-        line = os.environ.get(TOKEN_VARIABLE)
-        if not url or not line:
-            missing = NODE_VARIABLE if line else TOKEN_VARIABLE
-            raise NotSignedIn(
-                f"the environment variable {missing} is not set",
-                hint=f"set {NODE_VARIABLE} to the node's address, and {TOKEN_VARIABLE} to the line"
-                " that `sealspace token create` printed",
-            )
+        hint = (
+            f"set {NODE_VARIABLE} to the node's address, and {TOKEN_VARIABLE} to the line that"
+            " `sealspace token create` printed"
+        )
+        line = required_variable(TOKEN_VARIABLE, hint)
+        url = url or required_variable(NODE_VARIABLE, hint)
         session = read_token(line)
         with about_token(session):
             # Raises SessionExpired if the token has ended.

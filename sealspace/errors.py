@@ -330,7 +330,7 @@ class LifetimeTooLong(SealspaceError):
         "request a shorter lifetime, pass `at_most=True` to accept the longest possible one, or"
         " sign in for longer"
     )
-    default_step = "request a shorter lifetime, or log in for longer: sealspace login --days N"
+    default_step = "request a shorter lifetime, or log in for longer: sealspace login --expires 30d"
 
     def __init__(self, what: str, *, asked_s: float, possible_s: float) -> None:
         super().__init__(

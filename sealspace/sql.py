@@ -117,7 +117,9 @@ class Sql:
         self._space = space
         self._database = database
 
-    async def query(self, sql: str, params: Sequence[SqlValue] = ()) -> Rows:
+    async def query(
+        self, sql: str, params: Sequence[SqlValue] = (), *, read_only: bool = False
+    ) -> Rows:
         """Run one statement, and return its rows.
 
         A database that does not exist is empty. Reading does not create it.
@@ -125,6 +127,8 @@ class Sql:
         Args:
             sql: the statement, with `?` for each value.
             params: the values of its parameters.
+            read_only: whether to send only the right to read, so that the node refuses a statement
+                that changes the database.
         Raises:
             SqlRefused: the statement is not valid, not allowed in any database, failed, took too
                 long, or has a result of more than 10 MiB; or the request has more than 1 MB, in
@@ -133,7 +137,7 @@ class Sql:
             NotGranted, Unauthorized: the session may not run this statement.
             SpaceNotFound: the node does not host the space.
         """
-        changes = _CHANGE.match(sql) is not None
+        changes = not read_only and _CHANGE.match(sql) is not None
         return await self._run(_ROWS, changes, action="query", sql=sql, params=params)
 
     async def execute(self, sql: str, params: Sequence[SqlValue] = ()) -> Changes:
@@ -193,7 +197,8 @@ class Sql:
         """Write a copy of the database to a file, which SQLite can open.
 
         Args:
-            to: a path, which is replaced atomically at the end, or an open binary file.
+            to: a path, or an open binary file. The file at the path is replaced atomically at the
+                end, by one of mode 0600.
             progress: called with the bytes so far and the total.
             max_bytes: largest accepted copy.
         Returns:
@@ -208,7 +213,7 @@ class Sql:
         request = Request(body=b'{"action":"export"}', max_answer_bytes=max_bytes)
         invocation = await self._caller.invocation(await self._rights(changes=False), request)
         with closing(await self._caller.transport.stream(invocation)) as stream:
-            await save(unbroken(stream), stream, to, progress)
+            await save(unbroken(stream), stream, to, progress, mode=0o600)
             return stream.moved_bytes
 
     async def _run(

@@ -180,11 +180,15 @@ async def publish(
         build = provenance.build
         tell(f"built from {build.words}")
         source = source or f"https://{build.repository}/tree/{build.commit}"
+    # The right first, because compiling may take a minute.
+    programs = client.programs(public=not private)
+    with explained(name, private=private):
+        programs.require_right_to_publish(name)
+    wallet = owner_home().wallet()
     # Before the upload: a version that does not compile would be published and never run.
     await _check_program(wasm, target)
-    wallet = owner_home().wallet()
     with explained(name, private=private):
-        version = await client.programs(public=not private).publish(
+        version = await programs.publish(
             name,
             wasm,
             target=target,

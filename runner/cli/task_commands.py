@@ -183,7 +183,7 @@ def show(url: str, job: str) -> None:
     task = with_call_right(lambda client: client.runners.task(url, job))
     tell(*str(task.get("stderr", "")).splitlines())
     cause = task.get("cause")
-    shown = {name: task.get(name) for name in ("job", "state", "stage")}
+    shown: JsonObject = {"job": job, "state": _state_words(task)}
     print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))
 
 
@@ -195,6 +195,14 @@ def show(url: str, job: str) -> None:
 def download(url: str, job: str, **delivery: Any) -> None:
     """Wait for the end of the task ID, download its result, and verify the receipt."""
     print_result(with_call_right(lambda client: _fetched(client, url, job, **delivery)))
+
+
+def _state_words(task: JsonObject) -> str:
+    """Describe the state and the stage of a task."""
+    state, stage = task.get("state"), task.get("stage")
+    if state == "UNSET":  # iExec's word for a task that has not started
+        return "waiting for its turn"
+    return str(state) if stage is None else f"{state}: {stage}"
 
 
 class _Ended(msgspec.Struct):
@@ -229,7 +237,7 @@ async def _fetched(
     while task.get("status") == "pending":
         stage = task.get("stage")
         if stage != last_stage:
-            tell(f"{task.get('state')}: {stage or 'waiting'}")
+            tell(_state_words(task))
             last_stage = stage
         await asyncio.sleep(_POLL_S)
         task = await client.runners.task(url, job)

@@ -21,6 +21,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, UnsetType, json, to_builtins
 
+from capabilities.abilities import KV_PUT
 from capabilities.capability_errors import InvalidJson
 from capabilities.frozen import frozen
 from capabilities.strict_json import Json, JsonObject, Sha256Hex, StrictRecord, StrictStruct, shaped
@@ -43,7 +44,7 @@ from ..documents.signed_statements import (
 )
 from ..errors import InvalidInput, NotFound, PreconditionFailed, StatementInvalid
 from ..kv import Kv
-from ..session import iso_time, space_of
+from ..session import iso_time, space_capability, space_of
 from ..wire.caller import Caller
 
 VERSION_TYPE = "sealspace.program.version/v1"
@@ -165,6 +166,21 @@ class Programs:
         This is the full id, which grants to runners use.
         """
         return self._kv.space.text
+
+    def require_right_to_publish(self, name: str) -> None:
+        """Check that the session may store a project.
+
+        No request is sent.
+
+        Raises:
+            InvalidInput: the name is not valid.
+            NotGranted: no grant of the session allows it.
+            SessionExpired: the grant that allowed it has ended.
+        """
+        # The version is not known yet. Every version is below the folder of the project.
+        key = self._project(name).code_key("0" * 64)
+        wanted = space_capability(self._kv.space, "kv", key, KV_PUT)
+        self._caller.session.proofs_for([wanted], now=self._caller.clock.now())
 
     async def publish(
         self,

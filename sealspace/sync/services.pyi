@@ -827,7 +827,7 @@ class Sql:
     Use `Client.sql` to get an instance. See `sealspace.sql.Sql`.
     """
 
-    def query(self, sql: str, params: Sequence[SqlValue] = ...) -> Rows:
+    def query(self, sql: str, params: Sequence[SqlValue] = ..., *, read_only: bool = False) -> Rows:
         """Run one statement, and return its rows.
 
         A database that does not exist is empty. Reading does not create it.
@@ -835,6 +835,8 @@ class Sql:
         Args:
             sql: the statement, with `?` for each value.
             params: the values of its parameters.
+            read_only: whether to send only the right to read, so that the node refuses a statement
+                that changes the database.
         Raises:
             SqlRefused: the statement is not valid, not allowed in any database, failed, took too
                 long, or has a result of more than 10 MiB; or the request has more than 1 MB, in
@@ -885,7 +887,8 @@ class Sql:
         """Write a copy of the database to a file, which SQLite can open.
 
         Args:
-            to: a path, which is replaced atomically at the end, or an open binary file.
+            to: a path, or an open binary file. The file at the path is replaced atomically at the
+                end, by one of mode 0600.
             progress: called with the bytes so far and the total.
             max_bytes: largest accepted copy.
         Returns:
@@ -1490,6 +1493,17 @@ class Programs:
         """The id of the space that contains the developer's projects.
 
         This is the full id, which grants to runners use.
+        """
+
+    def require_right_to_publish(self, name: str) -> None:
+        """Check that the session may store a project.
+
+        No request is sent.
+
+        Raises:
+            InvalidInput: the name is not valid.
+            NotGranted: no grant of the session allows it.
+            SessionExpired: the grant that allowed it has ended.
         """
 
     def publish(

@@ -22,7 +22,7 @@ from ..errors import NotSignedIn
 from ..private_files import read_bounded
 from .caller import Caller
 from .node_answers import json_object, required_text
-from .token_line import NODE_VARIABLE, token_line
+from .token_line import NODE_VARIABLE, required_variable, token_line
 from .transport import Transport, json_request
 
 TRUST_VARIABLE = "SEALSPACE_TRUST"
@@ -38,18 +38,15 @@ async def exchange_id_token(url: str | None = None) -> str:
     Returns:
         The line for SEALSPACE_TOKEN, which is valid for at most 15 minutes.
     Raises:
-        NotSignedIn: a variable is not set, or there is no ID token.
+        NotSignedIn: a variable is not set or is empty, or there is no ID token.
         NodeRefused, TransportError: the node did not exchange it.
     """
-    url = url or os.environ.get(NODE_VARIABLE)
-    trust = os.environ.get(TRUST_VARIABLE)
-    if not url or not trust:
-        missing = TRUST_VARIABLE if url else NODE_VARIABLE
-        raise NotSignedIn(
-            f"the environment variable {missing} is not set",
-            hint=f"set {NODE_VARIABLE} to the node's address, and {TRUST_VARIABLE} to the id that"
-            " `sealspace ci trust` printed",
-        )
+    hint = (
+        f"set {NODE_VARIABLE} to the node's address, and {TRUST_VARIABLE} to the id that"
+        " `sealspace ci trust` printed"
+    )
+    url = url or required_variable(NODE_VARIABLE, hint)
+    trust = required_variable(TRUST_VARIABLE, hint)
     entropy = SystemEntropy()
     seed = entropy.token(32)
     async with Transport(url) as transport:

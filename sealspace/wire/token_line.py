@@ -17,6 +17,7 @@ Example:
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -53,6 +54,7 @@ from ..errors import (
     InvalidSession,
     NodeMismatch,
     NotGranted,
+    NotSignedIn,
     SessionExpired,
 )
 from ..session import (
@@ -181,6 +183,18 @@ def token_line(seed: bytes, node_id: str, header: str) -> str:
             "the machine token would be too long", hint="make two tokens with fewer secrets each"
         )
     return line
+
+
+def required_variable(name: str, hint: str) -> str:
+    """Return the text of an environment variable.
+
+    Raises NotSignedIn if the variable is not set, or has only blanks.
+    """
+    text = os.environ.get(name, "")
+    if text.strip():
+        return text
+    state = "is empty" if name in os.environ else "is not set"
+    raise NotSignedIn(f"the environment variable {name} {state}", hint=hint)
 
 
 def reading_rights(

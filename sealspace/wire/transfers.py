@@ -264,10 +264,13 @@ async def save(
     stream: Stream,
     to: str | Path | BinaryIO,
     progress: Progress | None,
+    *,
+    mode: int = 0o666,
 ) -> None:
     """Write the pieces of a response to a file.
 
-    If `to` is a path, the file is replaced atomically at the end.
+    If `to` is a path, the file is replaced atomically at the end. The new file has the permissions
+    `mode`, less those that the process's umask removes.
     """
     if not isinstance(to, str | Path):
         await _copy(pieces, stream, to, progress)
@@ -279,7 +282,8 @@ async def save(
             f"{path} is not a regular file", hint="pass the path of a file, or an open file"
         )
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.part")
-    file = await asyncio.to_thread(draft.open, "xb")
+    descriptor = await asyncio.to_thread(os.open, draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    file = os.fdopen(descriptor, "wb")
     try:
         with file:
             await _copy(pieces, stream, file, progress)

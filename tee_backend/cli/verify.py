@@ -34,6 +34,7 @@ from sealspace.cli.terminal import (
     print_json,
     print_result,
     repeatable_option,
+    tell,
     time_text,
 )
 from sealspace.client import Client
@@ -240,6 +241,7 @@ def _verify_audit_export(first: bytes, stream: IO[bytes], given: _Options) -> in
             "heads": verified.heads,
         }
     )
+    tell(f"entries {verified.after + 1} to {verified.number} of the audit chain: valid")
     return 0
 
 

@@ -286,6 +286,9 @@ def test_both_variables_are_needed(
     """The error names the missing environment variable and its expected content."""
     monkeypatch.setenv("SEALSPACE_TOKEN", "")
     monkeypatch.setenv("SEALSPACE_NODE", "http://127.0.0.1:1")
+    with pytest.raises(NotSignedIn, match="SEALSPACE_TOKEN is empty; next: set SEALSPACE_NODE"):
+        kind.from_environment()
+    monkeypatch.delenv("SEALSPACE_TOKEN")
     with pytest.raises(NotSignedIn, match="SEALSPACE_TOKEN is not set; next: set SEALSPACE_NODE"):
         kind.from_environment()
     monkeypatch.setenv("SEALSPACE_TOKEN", "sst_")

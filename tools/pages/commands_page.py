@@ -110,7 +110,9 @@ def _section(node: Node) -> Iterator[str]:
     if options:
         yield ""
     for option in options:
-        yield f"- {_described(option, context)}"
+        # Former names of options are hidden.
+        if not option.hidden:
+            yield f"- {_described(option, context)}"
 
 
 def _paragraphs(text: str | None) -> list[str]:
@@ -122,7 +124,7 @@ def _paragraphs(text: str | None) -> list[str]:
 def _described(option: click.Parameter, context: click.Context) -> str:
     """Return an option's help, with its setting and default if it is a setting."""
     record = option.get_help_record(context)
-    assert record is not None  # no option is hidden
+    assert record is not None  # hidden options are left out
     names, text = record
     path = str(option.name).replace("__", ".")
     return f"`{names}`: {' '.join(text.split())}" + (

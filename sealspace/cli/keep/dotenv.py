@@ -97,7 +97,7 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
             if start is None:
                 raise BrokenEntry(
                     "the line is not NAME=VALUE",
-                    hint=f"write NAME='VALUE', or begin the line with #; {_NAME_HINT}",
+                    hint="write NAME='VALUE' with the name in capitals, or begin the line with #",
                 )
             name = new_entry(values, start["name"], upper=upper)
             values[name], at = _value(text, start.end())

@@ -5,6 +5,7 @@ file, never from an argument: all users can see arguments in the process list, a
 in their history.
 """
 
+import re
 import secrets as random
 import string
 import sys
@@ -21,6 +22,7 @@ from capabilities.strict_base64 import encode_standard
 from capabilities.strict_json import JsonObject
 
 from ...client import Client
+from ...documents.secret_names import canonical_scope
 from ...errors import (
     DecryptDenied,
     InvalidInput,
@@ -38,6 +40,7 @@ from ...secrets import (
     SecretName,
     Secrets,
     is_protected,
+    is_secret_name,
     parse_secret_name,
     writable_name,
 )
@@ -406,7 +409,7 @@ async def store_secret(
     On a terminal, this asks for confirmation before an existing secret is replaced. The question
     comes before `read_value`, so that no value is typed in vain.
     """
-    secret = writable_name(name, scope)
+    secret = _name_to_write(name, scope)
     earlier = (await stored_secrets(client, [secret])).get(secret.path)
     if earlier is not None and if_absent:
         raise _already_exists(name, scope)
@@ -429,6 +432,17 @@ async def store_secret(
     if earlier is not None:
         undo = await _undo_step(client, name, scope)
         tell(f"replaced the earlier value{stored_when}{undo}")
+
+
+def _name_to_write(name: str, scope: str | None) -> SecretName:
+    """Validate the name of a secret to store, and suggest the spelling that is valid."""
+    try:
+        return writable_name(name, scope)
+    except InvalidSecretName as error:
+        meant = re.sub("[-. ]", "_", name).upper()
+        if not is_secret_name(name) and is_secret_name(meant):
+            error.step = f"did you mean {meant}?"
+        raise
 
 
 async def _put_instead_of(
@@ -560,6 +574,27 @@ async def _near_names(secrets: Secrets, name: str, scope: str | None) -> str:
     return " or ".join(get_close_matches(name.upper(), existing, n=2, cutoff=_NEAR))
 
 
+async def scopes_instead(secrets: Secrets, scope: str | None) -> str:
+    """Name the scopes that have secrets, if the scope that the user gave has none.
+
+    Returns an empty string if it has some, or if the scopes cannot be listed.
+    """
+    if scope is None:
+        return ""
+    try:
+        scopes = await secrets.scopes()
+    except SealspaceError:  # the command has failed already; this would only add a suggestion
+        return ""
+    given = canonical_scope(scope)
+    if given in scopes:
+        return ""
+    if not scopes:
+        return "no scope has secrets; omit --scope for the secrets without a scope"
+    near = get_close_matches(given, scopes, n=1)
+    meant = f"did you mean --scope {near[0]}? " if near else ""
+    return f"{meant}the scopes with secrets are {', '.join(scopes):.300}"
+
+
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     """Return the error for a missing secret.
 
@@ -568,6 +603,8 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     near = await _near_names(secrets, name, scope)
     where = "" if scope is None else f" in the scope {scope}"
     meant = f"did you mean {near}? or list all: " if near else ""
+    if other_scopes := await scopes_instead(secrets, scope):
+        meant = f"{other_scopes}; list all: "
     return NotThere(
         f"there is no secret {name}{where}",
         hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"

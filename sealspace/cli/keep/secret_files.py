@@ -9,9 +9,9 @@ import click
 
 from ...client import Client
 from ...errors import BatchIncomplete, InvalidInput
-from ...private_files import replace_file
+from ...private_files import make_file, replace_file
 from ...secrets import parse_secret_name, writable_name
-from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named
+from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named, require_free
 from ..owner.owner_profile import at_node
 from ..shared import shared
 from ..terminal import (
@@ -33,6 +33,7 @@ from .dotenv import (
     parse_values,
     values_json,
 )
+from .project_file import PROJECT_FILE, project_text
 from .secret import scope_option, stored_secrets, written_meanwhile
 
 Written = Literal["env", "json"]
@@ -54,9 +55,20 @@ _BY_SUFFIX: Mapping[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "y
 )
 @flag_option("--dry-run", help="Print the names that would be stored, and store nothing.")
 @flag_option("--upper", help="Store lower-case names as capitals: db_url as DB_URL.")
+@flag_option(
+    "--write-project",
+    help=f"Then write the names to a new file {PROJECT_FILE} in the current folder, so that"
+    " `sealspace run` passes these secrets.",
+)
 @yes_option
 def import_(
-    file: Path, scope: str | None, form: Format | None, dry_run: bool, upper: bool, yes: bool
+    file: Path,
+    scope: str | None,
+    form: Format | None,
+    dry_run: bool,
+    upper: bool,
+    write_project: bool,
+    yes: bool,
 ) -> None:
     """Import all secrets from FILE.
 
@@ -86,10 +98,18 @@ def import_(
     except InvalidInput as error:
         # `from None` drops the cause, which may quote a secret.
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
-    if values:
-        _store_all(values, scope, dry_run=dry_run, yes=yes)
-    else:
+    if not values:
         tell(f"no secrets in {file}")
+        return
+    project = None
+    if write_project:
+        # Before the secrets are stored: nothing is done if the file cannot be written.
+        require_free(Path(PROJECT_FILE))
+        project = project_text(values, scope)
+    _store_all(values, scope, dry_run=dry_run, yes=yes)
+    if project is not None and not dry_run:
+        make_file(Path(PROJECT_FILE), project.encode())
+        tell(f"wrote {PROJECT_FILE}: in this folder and below, `sealspace run` passes these names")
 
 
 @at_node

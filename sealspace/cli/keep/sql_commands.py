@@ -4,20 +4,37 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from sqlite3 import complete_statement
 
 import click
 import msgspec
 
+from capabilities.principals import same_principal
+
 from ...client import Client
+from ...errors import InvalidInput, NodeRefused, NotGranted, SpaceNotFound
+from ...service.command_errors import NotThere
 from ...sql import BLANK, SqlValue
 from ..options.paths import NEW_FILE, read_named
 from ..owner.owner_profile import at_node
 from ..terminal import cell_text, confirm_replacing, print_result, print_rows, tell, yes_option
 from .dotenv import MAX_FILE_BYTES, text_of
 from .kv_commands import next_steps, space_option
+
+_PRAGMA = re.compile(BLANK + r"pragma\b", re.IGNORECASE)
+_READING_PRAGMA = re.compile(
+    BLANK
+    + r"pragma\s+(?:\w+\.)?"
+    + r"(?:(?!optimize\b)\w+[\s;]*$|(?:table|index|foreign_key)_\w+\s*\()",
+    re.IGNORECASE,
+)
+"""A pragma without a value, or one whose argument is the name of a table or an index."""
+_NEEDS_TO_WRITE = ("Read-only violation", "Permission denied: DDL operations require")
+"""Beginnings of the node's refusals of statements that change a database."""
 
 _next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
 
@@ -68,13 +85,59 @@ async def query(
 ) -> None:
     """Print the rows of one SQL statement.
 
-    SQL is the statement, or `-` for standard input. Blobs are printed in hexadecimal; with --json,
-    in base64.
+    SQL is the statement, or `-` for standard input. A statement that changes the database is
+    refused. Blobs are printed in hexadecimal; with --json, in base64.
     """
+    # A node needs the right of an administrator for any pragma, even for one that only reads.
+    is_pragma = _PRAGMA.match(sql) is not None
+    if is_pragma and _READING_PRAGMA.match(sql) is None:
+        raise _changing(database, space)
     async with _next_steps(client, space):
-        found = await client.sql(database, space=space).query(sql, params)
+        await _require_database(client, database, space)
+        try:
+            found = await client.sql(database, space=space).query(
+                sql, params, read_only=not is_pragma
+            )
+        except NodeRefused as refusal:
+            if refusal.text.startswith(_NEEDS_TO_WRITE):
+                raise _changing(database, space) from None
+            raise
     shown = [[_cell(value) for value in row] for row in found.rows]
     print_rows(found, found.columns, shown, nothing="no rows")
+
+
+def _changing(database: str, space: str | None) -> InvalidInput:
+    """Return the error for a statement that `sealspace sql query` does not run."""
+    return InvalidInput(
+        "the statement changes the database, and `sealspace sql query` only reads",
+        hint=f"use: sealspace sql execute {quote(database)} SQL{_space_words(space)}",
+    )
+
+
+async def _require_database(client: Client, database: str, space: str | None) -> None:
+    """Refuse the name of a database that does not exist, for which a query would return nothing.
+
+    Only the owner of a space can list its databases.
+    """
+    space_id = client.kv(space).space
+    if not same_principal(space_id.owner, client.session.owner):
+        return
+    with suppress(NotGranted, SpaceNotFound):  # the query itself has better next steps
+        databases = (await client.spaces().info(space_id.text)).databases
+        if database in databases:
+            return
+        near = " or ".join(get_close_matches(database, databases, n=2))
+        meant = f"did you mean {near}? or list all: " if near else ""
+        words = _space_words(space)
+        raise NotThere(
+            f"there is no database {database} in the space {space or 'default'}",
+            hint=f"{meant}sealspace sql list{words}; to create it: sealspace sql execute"
+            f" {quote(database)} SQL{words}",
+        )
+
+
+def _space_words(space: str | None) -> str:
+    return "" if space is None else f" --space {quote(space)}"
 
 
 @click.command(
@@ -127,7 +190,7 @@ def _statements_in(sql: str) -> list[str]:
 @yes_option
 @at_node
 async def export(client: Client, database: str, space: str | None, out: Path, yes: bool) -> None:
-    """Write a copy of a database, as an SQLite file."""
+    """Write a copy of a database, as an SQLite file that only you can read."""
     confirm_replacing(out, yes=yes)
     async with _next_steps(client, space):
         size_bytes = await client.sql(database, space=space).export(out)

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from ...errors import InvalidInput
 
@@ -27,26 +28,59 @@ def ttl_s_of(text: str, *, option: str = "--expires", most_days: int = 365) -> f
     return ttl_s
 
 
-def days_option(help: str) -> Callable[..., Any]:
-    """Return the command line option `--days`, the lifetime of a sign-in."""
-    return click.option(
-        "--days", type=click.FloatRange(min=0.01, max=30), default=7.0, show_default=True, help=help
-    )
+_FORMER = "sealspace.former_lifetime"
+"""Key of the lifetime that was given by an option's former name."""
 
 
 def expires_option(
-    default: str, help: str, *, option: str = "--expires", most_days: int = 365
+    default: str,
+    help: str,
+    *,
+    most_days: int = 365,
+    former: Literal["--days", "--ends"] | None = None,
 ) -> Callable[..., Any]:
-    """Return the command line option `--expires`, or one of another name.
+    """Return the command line option `--expires`.
 
-    Commands get its value in seconds as `ttl_s`.
+    Commands get its value in seconds as `ttl_s`. The option's former name still works, but the help
+    does not show it. `--days` takes a number of days.
     """
-    return click.option(
-        option,
-        "ttl_s",
-        metavar="TIME",
-        callback=lambda _context, _option, text: ttl_s_of(text, option=option, most_days=most_days),
-        default=default,
-        show_default=True,
-        help=help,
-    )
+
+    def note_former(context: click.Context, _option: click.Parameter, given: Any) -> None:
+        """Note the lifetime that the former option gives."""
+        if former == "--days" and given is not None:
+            context.meta[_FORMER] = given * 86_400.0
+        elif given is not None:
+            context.meta[_FORMER] = ttl_s_of(given, option="--ends", most_days=most_days)
+
+    def lifetime(context: click.Context, option: click.Parameter, text: str) -> float:
+        """Return the lifetime in seconds."""
+        former_s: float | None = context.meta.get(_FORMER)
+        if former_s is None:
+            return ttl_s_of(text, most_days=most_days)
+        if context.get_parameter_source(option.name or "") == ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{former} is the former name of --expires: omit {former}")
+        return former_s
+
+    def decorated(command: Any) -> Any:
+        command = click.option(
+            "--expires",
+            "ttl_s",
+            metavar="TIME",
+            callback=lifetime,
+            default=default,
+            show_default=True,
+            help=help,
+        )(command)
+        if former is None:
+            return command
+        return click.option(
+            former,
+            "former",
+            type=click.FloatRange(min=0.01, max=most_days) if former == "--days" else str,
+            hidden=True,
+            expose_value=False,
+            is_eager=True,  # so that `lifetime` finds the value
+            callback=note_former,
+        )(command)
+
+    return decorated

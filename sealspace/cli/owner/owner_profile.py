@@ -67,7 +67,7 @@ from ...wire.portable import (
     decode_portable,
     encode_portable,
 )
-from ...wire.token_line import TOKEN_VARIABLE, read_token, token_of
+from ...wire.token_line import TOKEN_VARIABLE, read_token, required_variable, token_of
 from ..provided import node_evidence
 from ..shared import FOLDER_NAME, shared
 from ..terminal import ask_hidden, is_interactive, tell
@@ -354,7 +354,8 @@ class OwnerHome:
         profile = self.profile()
         if self.is_of_another_home(profile.key_file):
             tell(f"warning: the wallet key is in another owner's folder: {profile.key_file}")
-        wallet = profile.wallet()
+        with self.naming_other_keys(profile):
+            wallet = profile.wallet()
         if wallet is not None and wallet.did != profile.owner:
             raise KeyFileUnusable(
                 f"you are logged in as {profile.owner}, but {profile.key_file} contains the key of"
@@ -363,6 +364,30 @@ class OwnerHome:
                 f" read the former owner's secrets: {_again(profile)}",
             )
         return wallet
+
+    @contextmanager
+    def naming_other_keys(self, profile: Profile) -> Iterator[None]:
+        """Name the keys in the folder if the file of the wallet's key is missing.
+
+        `profile.owner` is the owner of the last login.
+        """
+        try:
+            yield
+        except KeyFileUnusable as error:
+            if profile.key_file is None or profile.key_file.exists():
+                raise
+            for path in sorted(self.folder.glob("*")):
+                did = _did_of_key_file(path)
+                if did is None:
+                    continue
+                whose = "the key of your last login" if did == profile.owner else f"a key of {did}"
+                error.step = (
+                    f"{whose} is in {path}; to use it: sealspace login --key-file"
+                    f" {quote(str(path))}"
+                )
+                if did == profile.owner:
+                    break
+            raise
 
     # --- grants -----------------------------------------------------------------------------------
 
@@ -513,7 +538,12 @@ def uses_machine_token() -> bool:
         return False
     allowed_commands: tuple[str, ...] = _FOR_TOKENS
     if TOKEN_VARIABLE in variables:
-        session = read_token(os.environ[TOKEN_VARIABLE])
+        line = required_variable(
+            TOKEN_VARIABLE,
+            hint="set it to the line that `sealspace token create` printed; or, to use your login,"
+            " unset it",
+        )
+        session = read_token(line)
         if token_of(session) is None:  # the token of a job that refreshes grants
             allowed_commands = _FOR_JOBS
     if click.get_current_context().command_path not in allowed_commands:
@@ -604,6 +634,15 @@ def read_wallet(path: Path) -> WalletSigner:
             hint="write the private key as 64 hex digits, or use a Web3 keystore with --keystore"
             " FILE",
         ) from None
+
+
+def _did_of_key_file(path: Path) -> str | None:
+    """Return the DID of the wallet whose key is in a file, or None for other files."""
+    with suppress(KeyFileUnusable, OSError):
+        # A pipe would block the reader, and longer files contain no key.
+        if path.is_file() and path.stat().st_size <= _MAX_KEY_FILE_BYTES:
+            return read_wallet(path).did
+    return None
 
 
 def write_wallet(path: Path, secret: bytes) -> None:

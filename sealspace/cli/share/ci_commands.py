@@ -99,7 +99,7 @@ _OPTIONS = {
 @click.option("--jwks", type=click.File(), help="File with the issuer's keys. Default: fetched.")
 @click.option("--issuer-ca", type=click.File(), help="PEM file of the issuer's certificates.")
 @scope_option
-@expires_option("90d", "How long the trust lasts, at most 366d.", option="--ends", most_days=366)
+@expires_option("90d", "How long the trust lasts, at most 366d.", most_days=366, former="--ends")
 @at_node
 async def trust(
     client: Client,

@@ -64,14 +64,14 @@ async def require_stored(client: Client, secrets: tuple[str, ...], scope: str | 
 
 @click.command(
     epilog="Example: `sealspace token create deploy --secret API_KEY --secret DB_URL --scope ci"
-    " --ends 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
+    " --expires 90d`. The program needs two variables: SEALSPACE_NODE, the node's address, and"
     " SEALSPACE_TOKEN, the line that this command prints. It then runs `sealspace run --"
     " COMMAND`.",
 )
 @click.argument("name")
 @secrets_option
 @scope_option
-@expires_option("30d", "How long the token lasts, at most 366d.", option="--ends", most_days=366)
+@expires_option("30d", "How long the token lasts, at most 366d.", most_days=366, former="--ends")
 @at_node
 async def create(
     client: Client, name: str, secrets: tuple[str, ...], scope: str | None, ttl_s: float

@@ -30,12 +30,11 @@ from ...documents.secret_names import canonical_scope, is_secret_name
 from ...errors import InvalidInput
 from ...printable import printable
 from ...private_files import read_file
+from ..keep.project_file import MAX_PROJECT_BYTES, PROJECT_FILE
 from ..terminal import confirm
 from .program_variables import directs_programs
 
-FILE_NAME = ".sealspace.toml"
-_MAX_BYTES = 16 << 10
-"""Limit of a file. `tomllib` takes 2 s for a dotted key of this length, and 29 s for 64 KiB."""
+FILE_NAME = PROJECT_FILE
 _WITHOUT = "to run the command without the project file, add --no-project"
 
 
@@ -125,7 +124,7 @@ def find_project() -> Project | None:
             path = folder.parent / FILE_NAME
         # Another user could name any secret in a file that they can write (CL2). The folder is not
         # checked: a file that another user puts there belongs to that user.
-        return _parsed(path, read_file(path, most_bytes=_MAX_BYTES, denied=0o022))
+        return _parsed(path, read_file(path, most_bytes=MAX_PROJECT_BYTES, denied=0o022))
     except OSError as error:
         reason = str(error.strerror).lower()
         fix = f"use your own file, no link, that only you can write: chmod go-w {quote(str(path))}"

@@ -18,7 +18,7 @@ from ...private_files import replace_file
 from ...secrets import is_secret_name
 from ...service.command_errors import NotThere
 from ...wire.token_line import token_of
-from ..keep.secret import no_secret, scope_for, scope_option
+from ..keep.secret import no_secret, scope_for, scope_option, scopes_instead
 from ..keep.shared_secrets import from_option, shared_secrets
 from ..options.paths import FILE_OR_DASH, NEW_FILE, read_named
 from ..owner.owner_profile import at_node, own_did
@@ -50,6 +50,7 @@ async def read_values(
     project: Project | None = None,
     source: str | None = None,
     unnamed: Collection[str] = (),
+    places: Mapping[str, str] = {},
 ) -> dict[str, str | bytes]:
     """Read secrets by name.
 
@@ -61,6 +62,7 @@ async def read_values(
             confirm.
         source: the option `--from`.
         unnamed: variables that the user did not name one by one.
+        places: where the user's file has a name, for the error about a missing secret.
     """
     if project is not None:
         project.confirm_login(client)
@@ -83,7 +85,9 @@ async def read_values(
         values = await secrets.get_many(selected, scope=scope)
         for name in selected:
             if name not in values:
-                raise await no_secret(secrets, name, scope)
+                missing = await no_secret(secrets, name, scope)
+                missing.message = places.get(name, "") + missing.message
+                raise missing
     return values
 
 
@@ -175,8 +179,9 @@ def _encoded(name: str, value: str | bytes) -> bytes:
 @click.option(
     "--only",
     metavar="A,B",
-    help="Pass only these secrets. Default: all with names in capitals, such as API_KEY.",
+    help="Pass only these secrets, also those with other names than API_KEY.",
 )
+@flag_option("--all", "is_all", help="Pass all of your secrets in the scope, whatever their names.")
 @click.option(
     "--allow-override",
     metavar="A,B",
@@ -193,6 +198,7 @@ def run(
     scope: str | None,
     source: str | None,
     only: str | None,
+    is_all: bool,
     allow_override: str | None,
     allow_empty: bool,
     no_masking: bool,
@@ -205,10 +211,10 @@ def run(
     JSON-escaped, percent-encoded, in base64 or in hex. Values under four bytes are not masked.
     Signals and the exit status are passed on. No secret is written to a file.
 
-    Without `--only`, the command gets the secrets of the scope whose names end in _KEY, _KEY_ID,
-    _TOKEN, _SECRET, _PASS, PASSWORD, _PASSPHRASE, _CREDENTIALS or _DSN, plus DATABASE_URL and
-    REDIS_URL; addresses, such as _DSN, only of your own secrets. A line on standard error names the
-    other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly the token's
+    Without `--only` and `--all`, the command gets the secrets of the scope whose names end in _KEY,
+    _KEY_ID, _TOKEN, _SECRET, _PASS, PASSWORD, _PASSPHRASE, _CREDENTIALS or _DSN, plus DATABASE_URL
+    and REDIS_URL; addresses, such as _DSN, only of your own secrets. A line on standard error names
+    the other secrets. With a machine token in SEALSPACE_TOKEN, the command gets exactly the token's
     secrets; neither a login nor a home folder is needed. If you are logged in as another owner than
     the token's, its secrets are selected like those of --from.
 
@@ -226,18 +232,17 @@ def run(
     allowed = _names(allow_override or "")
     named = None if only is None else _names(only)
     project = None if no_project else find_project()
+    if is_all:
+        _require_no_names(named, project)
     if project is not None:
         values = _read_for_project(project, named, allowed, scope=scope, source=source)
     else:
-        names = partial(_chosen, allowed=allowed) if named is None else named
+        choice = _all_of if is_all else partial(_chosen, allowed=allowed)
+        names = choice if named is None else named
         values = read_values(names, scope=scope, source=source)
     # Usually the wrong wallet or scope: do not run the command without its keys.
     if not values and not allow_empty:
-        raise NotThere(
-            "there are no secrets to pass, so the command was not started",
-            hint="check the owner with `sealspace whoami` and the secrets with `sealspace secret"
-            " list --all`; then pass secrets with --only A,B, or add --allow-empty",
-        )
+        raise _nothing_to_pass(scope, source)
     environment = child_environment(os.environb, values, allowed=allowed)
     if no_masking:
         replace_process(command, environment)  # does not return
@@ -247,6 +252,17 @@ def run(
             " command to the terminal without masking, add --no-masking"
         )
     return run_masked(command, environment, mask_patterns(values))
+
+
+def _require_no_names(named: Sequence[str] | None, project: Project | None) -> None:
+    """Refuse `--all` if the user or a project file names the secrets to pass."""
+    if named is not None:
+        raise click.UsageError("--all and --only cannot be combined")
+    if project is not None:
+        raise InvalidInput(
+            f"--all contradicts the project file {project.path}, which names the secrets",
+            hint="omit --all, or add --no-project",
+        )
 
 
 def _read_for_project(
@@ -282,6 +298,34 @@ def _read_for_project(
     return {variable: values[secret] for variable, secret in variables.items()}
 
 
+@at_node
+async def _nothing_to_pass(client: Client, scope: str | None, source: str | None) -> NotThere:
+    """Return the error for a command that would run without secrets."""
+    text = "there are no secrets to pass, so the command was not started"
+    hint = (
+        "check the owner with `sealspace whoami` and the secrets with `sealspace secret list"
+        " --all`; then pass secrets with --only A,B or --all"
+    )
+    if token_of(client.session) is None:
+        async with shared_secrets(client, source) as secrets:
+            other_scopes = await scopes_instead(secrets, scope)
+        if other_scopes:
+            text = f"there are no secrets to pass in the scope {scope}; the command was not started"
+            hint = other_scopes
+    return NotThere(text, hint=f"{hint}; or add --allow-empty")
+
+
+def _all_of(names: Sequence[str], *, chosen_by_others: bool) -> Sequence[str]:
+    """Select all secrets, which have to be the user's own (CL1)."""
+    if chosen_by_others:
+        raise InvalidInput(
+            "--all passes only your own secrets: somebody else chose these names and values, which"
+            " could control how programs run",
+            hint=f"if you trust the owner, name the secrets: --only {','.join(names):.300}",
+        )
+    return names
+
+
 def _chosen(
     names: Sequence[str], *, chosen_by_others: bool, allowed: Sequence[str]
 ) -> Sequence[str]:
@@ -298,9 +342,10 @@ def _chosen(
     ]
     others = [name for name in names if name not in chosen]
     if others:
+        or_all = "" if chosen_by_others else " or --all"
         tell(
-            f"secrets not passed ({len(others)}): {', '.join(others):.300}; by default, only names"
-            " like API_KEY are passed; to choose: --only A,B"
+            f"secrets not passed ({len(others)}): {', '.join(others):.280}; by default, only names"
+            f" like API_KEY are passed; to choose: --only A,B{or_all}"
         )
     return chosen
 
@@ -329,8 +374,13 @@ def _names(text: str) -> list[str]:
 
 
 _MAX_BYTES = 16 << 20
-_OPENED = re.compile(rb"""\{\{-?\s*secret(?:\s*["']|\s+\w)""")
-"""The beginning of a placeholder, which may turn out to be malformed."""
+_OPENED = re.compile(
+    rb"""\{\{[-~]?\s*(?:(?P<word>secret)(?![\w.\[-])|secrets(?=\s*["'(:]))""", re.IGNORECASE
+)
+"""The beginning of a placeholder, which may turn out to be malformed.
+
+Placeholders of other programs, such as `{{ secrets.API_KEY }}`, do not match.
+"""
 _PLACE = re.compile(rb'\{\{\s*secret\s+"([^"\n]*)"\s*\}\}')
 """A placeholder; its group is the name."""
 _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
@@ -352,8 +402,8 @@ _UNQUOTED = re.compile(rb"\{\{\s*secret\s+'?\w+'?\s*\}\}")
 def template(file: Path, scope: str | None, target: Path | None) -> None:
     """Replace each `{{ secret "NAME" }}` in FILE with the secret's value.
 
-    Values are not escaped. FILE may be `-` for standard input. If a secret is missing, nothing is
-    written. An existing output file is replaced.
+    Values are not escaped. FILE may be `-` for standard input. A malformed placeholder is refused.
+    If a secret is missing, nothing is written. An existing output file is replaced.
     """
     text = read_named(file, most_bytes=_MAX_BYTES)
     # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
@@ -362,8 +412,8 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
             f"{file} is longer than {_MAX_BYTES} bytes",
             hint="move the placeholders to a smaller file, and use that file as the template",
         )
-    names = _names_in_template(text, file)
-    values = read_values(names, scope=scope) if names else {}
+    places = _places_in_template(text, file)
+    values = read_values([*places], scope=scope, places=places) if places else {}
     filled = fill(text, values)
     if target is None:
         print_value(filled, raw=True)
@@ -372,28 +422,30 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         tell(f"wrote {target} with {len(values)} secrets")
 
 
-def _names_in_template(text: bytes, file: Path) -> list[str]:
-    """Return the secrets that a template names, in order of appearance."""
-    names: dict[str, None] = {}
+def _places_in_template(text: bytes, file: Path) -> dict[str, str]:
+    """Return the secrets that a template names, each with file and line of its first place."""
+    places: dict[str, str] = {}
     for opened in _OPENED.finditer(text):
         at = opened.start()
+        line = text.count(b"\n", 0, at) + 1
         place = _PLACE.match(text, at)
         name = None if place is None else place[1].decode("utf-8", "replace")
         if name is not None and is_secret_name(name):
-            names[name] = None
+            places.setdefault(name, f"{file}: line {line}: ")
             continue
-        if _UNQUOTED.match(text, at):
+        if opened["word"] != b"secret":
+            reason = "the first word must be `secret`, in lower case"
+        elif _UNQUOTED.match(text, at):
             reason = "the name must be in double quotes"
         elif name is None:
             reason = "not closed, or without a name"
         else:
             reason = f"{name!r} is not a valid secret name"
-        line = text.count(b"\n", 0, at) + 1
         raise InvalidInput(
             f"{file}: line {line}: invalid placeholder: {reason}",
             hint='use the form {{ secret "NAME" }}, with the name in capitals',
         )
-    return [*names]
+    return places
 
 
 def fill(text: bytes, values: Mapping[str, str | bytes]) -> bytes:

@@ -13,7 +13,7 @@ from ...errors import InvalidInput
 from ...service.command_errors import NotThere
 from ...service.listening_socket import console_url
 from ...wire.transport import Request, Transport
-from ..options.durations import days_option
+from ..options.durations import expires_option
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import (
     confirm,
@@ -31,10 +31,12 @@ from .login import owner_sign_in
     epilog="Example: `sealspace console` opens the page. Compare the code that the page shows with"
     " the code in the terminal, then answer y."
 )
-@days_option("How many days the browser stays signed in.")
+@expires_option(
+    "7d", "How long the browser stays signed in, at most 30d.", most_days=30, former="--days"
+)
 @flag_option("--no-open", help="Only print the page's address; do not open a browser.")
 @at_node
-async def console(client: Client, days: float, no_open: bool) -> None:
+async def console(client: Client, ttl_s: float, no_open: bool) -> None:
     """Open the node's console, signed in as you.
 
     The browser makes a key of its own, and your wallet signs a session for this key. No key is
@@ -71,10 +73,10 @@ async def console(client: Client, days: float, no_open: bool) -> None:
     from ..owner.wallet_page import BrowserLink
 
     link = BrowserLink(client.url, address, opens=not no_open)
-    until = time_text(SystemClock.now() + days * 86_400)
+    until = time_text(SystemClock.now() + ttl_s)
     print_lines(f"to sign in as {profile.owner} until {until}:", err=True)
     confirm(f"does the browser show the code {link.code}?")
-    sign_in = await client.authorize_key(wallet, link.did, owner_sign_in(profile, days * 86_400))
+    sign_in = await client.authorize_key(wallet, link.did, owner_sign_in(profile, ttl_s))
     signed_with = "keystore" if profile.is_keystore else profile.kind
     link.finish(sign_in.header, signed_with)
     tell(f"signed in: the browser acts as {profile.owner} until {until}")

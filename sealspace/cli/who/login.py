@@ -25,7 +25,7 @@ from ...session import SECRETS_SPACE, Session, key_session
 from ...wallets import Wallet, seed_from_phrase
 from ...wire.node_answers import json_object
 from ...wire.transport import Request, Transport
-from ..options.durations import days_option
+from ..options.durations import expires_option
 from ..options.paths import NEW_FILE, file_option, require_readable
 from ..owner.node_terms import Demand, demand_options, gathering
 from ..owner.owner_profile import (
@@ -145,10 +145,10 @@ class WalletOptions:
     metavar="NAME",
     help="Sign in to your space NAME in addition to the default space; repeatable.",
 )
-@days_option("How many days the session lasts.")
+@expires_option("7d", "How long the session lasts, at most 30d.", most_days=30, former="--days")
 @demand_options
 def login(
-    url: str | None, spaces: tuple[str, ...], days: float, named: WalletOptions, demand: Demand
+    url: str | None, spaces: tuple[str, ...], ttl_s: float, named: WalletOptions, demand: Demand
 ) -> None:
     """Sign in to the node at URL as an owner.
 
@@ -187,7 +187,7 @@ def login(
             write_wallet(profile.key_file, new_secret)
 
     try:
-        session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=days * 86_400))
+        session, profile = asyncio.run(_sign_in(profile, wallet, ttl_s=ttl_s))
     except SpacesNotHosted as refusal:
         # Keep the key: the operator may admit this owner, and a new key would be another owner.
         keep_key()
@@ -277,7 +277,8 @@ def _open_wallet(profile: Profile, before: Profile, *, is_new: bool) -> _OpenedW
             )
         # A login that the node refused, or that was interrupted, left this key.
         tell(f"using the existing key file {path}, which was never used to log in")
-    stored_wallet = profile.wallet()
+    with owner_home().naming_other_keys(replace(profile, owner=before.owner)):
+        stored_wallet = profile.wallet()
     if stored_wallet is not None:
         return _OpenedWallet(stored_wallet)
     # Only the owner of a recovery phrase has no wallet.

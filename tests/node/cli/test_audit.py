@@ -72,8 +72,11 @@ async def test_from_an_export_to_a_cut_chain(
     assert f"entries up to {number} were removed" in reported
     second = tmp_path / "second.jsonl"
     second.write_text(text)
-    left = json.loads((await run(capsys, "verify", "--node-did", did, str(second)))[1])
+    _, text, reported = await run(capsys, "verify", "--node-did", did, str(second))
+    left = json.loads(text)
     assert left["after"] == number
+    ending = f"entries {number + 1} to {left['number']} of the audit chain: valid\n"
+    assert reported == ending
     assert left["number"] > number
     assert (await run(capsys, "admin", "audit", "kept", *data, str(second)))[0] == 0
 

@@ -206,6 +206,37 @@ def test_errors_of_usage_are_two_lines(
     assert capsys.readouterr() == ("", f"sealspace: {first}\nnext: {second}\n")
 
 
+def test_lifetimes_have_one_spelling() -> None:
+    """Each lifetime is the option `--expires TIME`. Its former names still work, but are hidden."""
+    lifetimes = 0
+    for node in leaves():
+        for option in node.command.params:
+            if option.name == "ttl_s":
+                assert option.opts == ["--expires"], node.words
+                assert option.metavar == "TIME"
+                lifetimes += 1
+            elif {"--days", "--ends"} & {*option.opts}:
+                assert isinstance(option, click.Option) and option.hidden, node.words
+    assert lifetimes > 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("login --expires 99d", "--expires 99d is not a duration from 1m to 30d"),
+        ("login --days 99", "invalid value for '--days': 99.0 is not in the range 0.01<=x<=30"),
+        ("login --days 1 --expires 1d", "--days is the former name of --expires: omit --days"),
+        ("token create a --secret A --ends 400d", "--ends 400d is not a duration from 1m to 366d"),
+    ],
+)
+def test_lifetimes_that_are_refused(
+    arguments: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error has the longest possible lifetime."""
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"sealspace: {text}"
+
+
 def test_a_noun_alone_says_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     """A command group without a command is a usage error that lists its commands."""
     assert main(["secret"]) == 2

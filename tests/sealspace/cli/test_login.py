@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,43 @@ async def desk(
 
 def _owner(desk: OwnerDesk) -> str:
     return OwnerHome(desk.home).profile().owner
+
+
+async def test_how_long_a_login_lasts(desk: OwnerDesk) -> None:
+    """`--expires` is the lifetime of the session, and the former `--days` is still accepted."""
+    for option in (("--expires", "36h"), ("--days", "1.5")):
+        said = json.loads((await desk.run("login", desk.node, "--new", *option, "--json")).out)
+        desk.home.joinpath("wallet.key").unlink()
+        ends = datetime.fromisoformat(said["expiresAt"]).timestamp()
+        assert abs(ends - SystemClock.now() - 36 * 3600) < 300
+
+
+async def test_a_key_file_that_is_gone(desk: OwnerDesk) -> None:
+    """The next step names the keys that are still in the folder, first that of the last login."""
+    await desk.log_in()
+    await desk.run("secret", "put", "A", given="1")
+    key, owner = desk.home / "wallet.key", _owner(desk)
+    other = desk.home / "a.key"
+    other.write_text("11" * 32)
+    other.chmod(0o600)
+    (desk.home / "b.key").write_text("no key")
+    moved = desk.home / "moved to"
+    key.rename(moved)
+    for command in (("login",), ("token", "create", "t", "--secret", "A")):
+        gone = await desk.run(*command)
+        assert gone.status == 10, gone
+        assert gone.happened.startswith(f"cannot read the wallet's key in {key}: No such file")
+        assert gone.next == (
+            f"the key of your last login is in {moved}; to use it: sealspace login --key-file"
+            f" '{moved}'"
+        )
+    assert (await desk.run("login", "--key-file", str(moved))).status == 0
+    assert _owner(desk) == owner
+    moved.unlink()
+    gone = await desk.run("login")
+    assert gone.next.startswith("a key of did:pkh:eip155:1:0x") and str(other) in gone.next, gone
+    other.chmod(0o644)
+    assert "add --new" in (await desk.run("login")).next
 
 
 async def test_a_login_is_remembered(desk: OwnerDesk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,6 +206,8 @@ async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Own
     assert first.startswith(
         "secrets not passed (3): DATABASE_URL, TAR_OPTIONS, UNKNOWN_OPTS; by default,"
     )
+    status, told = await _ran_as(owner, bobs, *shared, "--all")
+    assert status == 2 and "--all passes only your own secrets" in told
     named = ("--only", "API_KEY,DATABASE_URL,UNKNOWN_OPTS")
     assert await _ran_as(owner, bobs, *shared, *named) == (0, "***,***,***,\n")
     status, told = await _ran_as(owner, bobs, *shared, "--only", "API_KEY,TAR_OPTIONS")
@@ -223,6 +225,31 @@ async def test_CL1_of_shared_secrets_only_names_of_secrets_are_passed(owner: Own
     assert (await _ran_as(owner, bobs, *shared))[0] == 0
 
 
+async def test_CL1_all_of_the_owners_secrets(owner: Owner) -> None:
+    """CL1, CL6: `--all` passes every secret of the scope, but not names that direct programs."""
+    await owner.store_secrets(API_KEY="the key", LOG_LEVEL="the level")
+    await owner.store_secrets("ci", API_KEY="another key")
+    shows = ("--", "sh", "-c", 'echo "$API_KEY,$LOG_LEVEL"')
+    ran = await owner.run("run", *shows)
+    assert (ran.returncode, ran.stdout) == (0, b"***,\n")
+    assert ran.stderr.decode() == (
+        "secrets not passed (1): LOG_LEVEL; by default, only names like API_KEY are passed;"
+        " to choose: --only A,B or --all\n"
+    )
+    ran = await owner.run("run", "--all", *shows)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"***,***\n", b"")
+    await owner.store_secrets(TAR_OPTIONS="--to-command=sh")
+    ran = await owner.run("run", "--all", *shows)
+    assert ran.returncode == 2 and b"refusing to set TAR_OPTIONS" in ran.stderr
+    ran = await owner.run("run", "--all", "--only", "API_KEY", *shows)
+    assert ran.returncode == 2 and b"--all and --only cannot be combined" in ran.stderr
+    project = owner.here / ".sealspace.toml"
+    project.write_text('secrets = ["API_KEY"]')
+    project.chmod(0o600)
+    ran = await owner.run("run", "--all", *shows)
+    assert ran.returncode == 2 and b"--all contradicts the project file" in ran.stderr
+
+
 async def test_CL5_a_token_of_another_owner(owner: Owner) -> None:
     """CL5: of another owner's token, only secrets with names of secrets are passed unasked."""
     _, bobs = await _alice(owner)
@@ -233,6 +260,8 @@ async def test_CL5_a_token_of_another_owner(owner: Owner) -> None:
     status, told = await _ran_as(owner, bobs, variables=variables)
     assert (status, told.splitlines()[1]) == (0, "***,,,")
     assert told.startswith("secrets not passed (2): DATABASE_URL, UNKNOWN_OPTS;")
+    status, told = await _ran_as(owner, bobs, "--all", variables=variables)
+    assert status == 2 and "--all passes only your own secrets" in told
     named = ("--only", ",".join(names))
     assert await _ran_as(owner, bobs, *named, variables=variables) == (0, "***,***,***,\n")
     for home in (owner.folder / "none", owner.desk.home):

@@ -87,9 +87,16 @@ async def test_no_secret_to_hand_over(owner: Owner) -> None:
     ran = await owner.run("run", "--scope", "prd", "--", "echo", "started")
     assert (ran.returncode, ran.stdout) == (21, b"")
     happened, following = said(ran)
-    assert happened.startswith("there are no secrets to pass") and following.endswith(
-        "--allow-empty"
-    )
+    assert happened.startswith("there are no secrets to pass in the scope prd")
+    assert following.startswith("no scope has secrets") and following.endswith("--allow-empty")
+    await owner.store_secrets("prod", API_KEY=CANARY)
+    await owner.store_secrets("ci", API_KEY=CANARY)
+    meant = "did you mean --scope prod? the scopes with secrets are ci, prod; "
+    ran = await owner.run("run", "--scope", "prd", "--", "echo", "started")
+    assert (ran.returncode, said(ran)[1]) == (21, f"{meant}or add --allow-empty")
+    ran = await owner.run("run", "--scope", "prd", "--only", "API_KEY", "--", "echo", "started")
+    assert (ran.returncode, said(ran)[0]) == (21, "there is no secret API_KEY in the scope prd")
+    assert said(ran)[1].startswith(meant)
     ran = await owner.run("run", "--scope", "prd", "--allow-empty", "--", "echo", "started")
     assert ran.returncode == 0
     assert ran.stdout == b"started\n"
@@ -169,7 +176,7 @@ async def test_CL1_only_names_of_secrets_are_handed_over_unasked(owner: Owner) -
     listed = ", ".join(sorted(OTHERS))
     assert ran.stderr.decode() == (
         f"secrets not passed ({len(OTHERS)}): {listed}; by default, only names like"
-        " API_KEY are passed; to choose: --only A,B\n"
+        " API_KEY are passed; to choose: --only A,B or --all\n"
     )
     asked = await owner.run(
         "run", "--only", "PS9,X_REDIS_URL", "--", "sh", "-c", 'echo "$PS9 $X_REDIS_URL$A_KEY"'
@@ -269,11 +276,12 @@ async def test_nobody_is_logged_in(tmp_path: Path) -> None:
 
 TEMPLATE = (
     b'a: {{ secret "API_KEY" }}\nb: {{secret "B"}}{{ secret "API_KEY" }}\nc: {{ .Values.c }} {{'
-    b" secrets.x }} \xff\n"
+    b" secrets.x }} \xff {{ secrets | length }} {{ secret.x }} {{ secretName }}"
+    b" {{ secrets['x'] }}\n"
 )
 FILLED = (
     f"a: {CANARY}\nb: $1 \\g<1> é{CANARY}\nc: {{{{ .Values.c }}}} {{{{ secrets.x }}}} ".encode()
-    + b"\xff\n"
+    + b"\xff {{ secrets | length }} {{ secret.x }} {{ secretName }} {{ secrets['x'] }}\n"
 )
 
 
@@ -325,7 +333,7 @@ async def test_a_template_with_a_missing_secret(
         ran = await owner.desk.run("template", "-", *option, given=TEMPLATE)
         assert ran.status == 21
         assert ran.out == ""
-        assert ran.happened == "there is no secret B"
+        assert ran.happened == "-: line 2: there is no secret B"
     assert target.read_text() == "former"
     assert [path.name for path in owner.here.iterdir()] == ["app.yaml"]
 
@@ -339,6 +347,15 @@ async def test_a_template_with_a_missing_secret(
         b'{{- secret "A" -}}',
         b'{{secret "a"}}',
         b'{{ secret "" }}',
+        b'{{ secrets "API_KEY" }}',
+        b'{{ secrets: "API_KEY" }}',
+        b'{{ Secret "API_KEY" }}',
+        b'{{secret("API_KEY")}}',
+        b'{{ secret: "API_KEY" }}',
+        b'{{ secret = "API_KEY" }}',
+        b'{{~ secret "API_KEY" }}',
+        "{{ secret “API_KEY” }}".encode(),
+        b"{{ secret }}",
     ],
 )
 async def test_a_broken_place(owner: Owner, place: bytes) -> None:

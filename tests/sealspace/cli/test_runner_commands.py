@@ -387,6 +387,10 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
     ran = await desk.run("project", "publish", "bad", str(tmp_path / "text"))
     assert ran.status == 2 and "not a WebAssembly program" in ran.err
     ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
+    # The right to publish is checked before the program is compiled.
+    assert (ran.status, ran.next) == (EXIT_STATUS["not-granted"], "sealspace login --space public")
+    await desk.run("login", "--space", "public")
+    ran = await desk.run("project", "publish", "bad", program(tmp_path, FILES))
     assert ran.status == 2 and "no_such_call" in ran.err
     for module, function, advice in (
         ("wasi:http/types@0.2.0", "x", "sealspace:http/client"),
@@ -403,8 +407,11 @@ async def test_programs_that_are_not_published(desk: Desk, tmp_path: Path) -> No
         "project", "publish", "bad", program(tmp_path), "--target", "wasm32-wasip2"
     )
     assert ran.status == 2 and "--target" in ran.next
-    ran = await desk.run("project", "publish", "bad", program(tmp_path))
-    assert (ran.status, ran.next) == (EXIT_STATUS["not-granted"], "sealspace login --space public")
+    ran = await desk.run("project", "publish", "bad", program(tmp_path), "--private")
+    assert (ran.status, ran.next) == (
+        EXIT_STATUS["not-granted"],
+        "sealspace login --space projects",
+    )
 
 
 async def test_grants_that_are_not_made(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:

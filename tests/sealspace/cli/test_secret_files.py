@@ -22,6 +22,7 @@ from sealspace.cli.keep.dotenv import (
     parse_values,
     values_json,
 )
+from sealspace.cli.use.project import Project, find_project
 from sealspace.errors import InvalidInput
 
 NAMES = st.from_regex(r"[A-Z][A-Z0-9_]{0,6}", fullmatch=True)
@@ -100,6 +101,7 @@ def test_all_that_is_broken_is_named_at_once() -> None:
     assert lines == ["2", "4", "5", "6", "7"]
     assert CANARY not in str(broken.value)
     assert "capitals" in broken.value.hint and "close the quote" in broken.value.hint
+    assert broken.value.hint.count("a capital first") == 1
     with pytest.raises(BrokenEntry) as many:
         parse_dotenv(b"x\n" * 100_000)
     assert many.value.message.endswith("the rest was not checked")
@@ -241,6 +243,38 @@ async def test_a_dry_run_stores_nothing(desk: OwnerDesk, tmp_path: Path) -> None
     said = json.loads((await desk.run("secret", "import", str(env), "--dry-run", "--json")).out)
     assert said == [{"name": "A", "replaces": True}, {"name": "B", "replaces": False}]
     assert await desk.read("secret", "get", "A") == b"1"
+
+
+async def test_an_import_that_writes_the_project_file(
+    desk: OwnerDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --write-project, the imported names are written to a project file. An existing file is
+    kept, and then nothing is stored."""
+    monkeypatch.chdir(tmp_path)
+    env = tmp_path / ".env"
+    env.write_text(f"API_KEY={CANARY}\nLOG_LEVEL=2\n")
+    command = ("secret", "import", str(env), "--scope", "My App")
+    assert (await desk.run(*command, "--write-project", "--dry-run")).status == 0
+    assert find_project() is None
+    assert (await desk.run(*command)).status == 0
+    assert find_project() is None
+    ran = await desk.run(*command, "--yes", "--write-project")
+    assert ran.status == 0, ran
+    assert ran.err.endswith("in this folder and below, `sealspace run` passes these names\n")
+    path = tmp_path / ".sealspace.toml"
+    assert find_project() == Project(str(path), scope="my-app", secrets=("API_KEY", "LOG_LEVEL"))
+    assert CANARY not in path.read_text()
+    env.write_text("OTHER_KEY=1\n")
+    refused = await desk.run(*command, "--write-project")
+    assert refused.status == 2
+    assert refused.happened == "cannot create .sealspace.toml: the file already exists"
+    assert "OTHER_KEY" not in (await desk.run("secret", "list", "--all")).out
+    long_names = "".join(f"A{'B' * 100}{number}=1\n" for number in range(200))
+    env.write_text(long_names)
+    path.unlink()
+    refused = await desk.run(*command, "--write-project")
+    assert refused.status == 2 and "has at most 16384 bytes" in refused.happened, refused
+    assert not path.exists()
 
 
 async def test_what_an_import_replaces_is_asked_about(desk: OwnerDesk, tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ async def test_a_name_that_was_mistyped(desk: OwnerDesk) -> None:
     assert "did you mean" not in ran.err
 
 
+async def test_a_new_name_in_lower_case(desk: OwnerDesk) -> None:
+    """The commands that store a secret suggest the valid spelling of its name."""
+    for command in (
+        ("put", "api_key"),
+        ("put", "Api-Key", "--scope", "ci"),
+        ("generate", "api.key"),
+    ):
+        refused = await desk.run("secret", *command, given=SECRET)
+        assert (refused.status, refused.next) == (2, "did you mean API_KEY?"), refused
+    other = await desk.run("secret", "put", "1api", given=SECRET)
+    assert "did you mean" not in other.err
+    assert (await desk.run("secret", "list", "--all")).out == ""
+
+
 async def test_what_a_terminal_is_shown(desk: OwnerDesk) -> None:
     """A terminal shows only printable lines: no control characters, and no bytes unless --raw is
     given."""

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ async def desk(
         yield desk
 
 
+NOTES = ("--space", "notes")
 SCHEMA = """
 CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT); -- one table; of notes
 CREATE TRIGGER added AFTER INSERT ON note BEGIN
@@ -75,6 +77,7 @@ async def test_an_argument_that_is_not_utf8(desk: OwnerDesk) -> None:
 async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
     """A parameter that looks like a number is one, unless it is in quotes. Any other text is passed
     unchanged."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
     given = ["5", "-0.5", "true", "null", '"5"', "it's", "{}", ""]
     sql = f"VALUES ({', '.join('?' * len(given))})"
     options = [part for one in given for part in ("--param", one)]
@@ -88,6 +91,7 @@ async def test_parameters_and_their_types(desk: OwnerDesk) -> None:
 
 async def test_a_table_on_a_terminal(desk: OwnerDesk) -> None:
     """On a terminal a table has headers and no control characters from the database."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
     desk.use_terminal()
     shown = await desk.run("sql", "query", "app", "SELECT 1 AS one, char(27) || '[2J' AS two")
     assert shown.out.splitlines()[0] == "ONE  TWO"
@@ -107,6 +111,10 @@ async def test_sizes_and_a_copy(desk: OwnerDesk, tmp_path: Path) -> None:
     copy = tmp_path / "copy.sqlite"
     ran = await desk.run("sql", "export", "app", "--out", str(copy))
     assert (ran.status, ran.err) == (0, f"wrote {copy.stat().st_size} bytes\n")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    copy.chmod(0o644)
+    assert (await desk.run("sql", "export", "app", "--out", str(copy), "--yes")).status == 0
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert sqlite3.connect(copy).execute("SELECT * FROM note").fetchall() == []
     missing = await desk.run("sql", "export", "other", "--out", str(tmp_path / "other"))
     assert (missing.status, missing.next) == (21, "sealspace sql list")
@@ -117,9 +125,56 @@ async def test_another_space(desk: OwnerDesk) -> None:
     assert (await desk.run("space", "create", "notes")).status == 0
     made = await desk.run("sql", "execute", "app", "CREATE TABLE a (b)", "--space", "notes")
     assert made.status == 0, made
-    assert (await desk.run("sql", "query", "app", "SELECT * FROM a")).status == 15
+    assert (await desk.run("sql", "query", "app", "SELECT * FROM a")).status == 21
+    assert (await desk.run("sql", "query", "app", "SELECT * FROM a", *NOTES)).err == "no rows\n"
     unknown = await desk.run("sql", "query", "app", "SELECT 1", "--space", "nowhere")
     assert (unknown.status, unknown.next) == (21, "sealspace space create nowhere")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO note VALUES ('b')",
+        "INSERT INTO note VALUES ('b') RETURNING text",
+        "WITH one AS (SELECT 'b' AS text) INSERT INTO note SELECT text FROM one",
+        "/* why */ update note SET text = 'b'",
+        "DROP TABLE note",
+        "CREATE TABLE other (a)",
+        "PRAGMA user_version = 5",
+        "PRAGMA user_version(5)",
+        "pragma main.optimize;",
+    ],
+)
+async def test_a_query_does_not_write(desk: OwnerDesk, sql: str) -> None:
+    """A statement that changes the database is refused, and the next step names `sql execute`."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
+    await desk.run("sql", "execute", "app", "INSERT INTO note VALUES ('a')")
+    refused = await desk.run("sql", "query", "app", sql)
+    assert (refused.status, refused.next) == (2, "use: sealspace sql execute app SQL"), refused
+    assert (await desk.run("sql", "query", "app", "SELECT text FROM note")).out == "a\n"
+    tables = "SELECT count(*) FROM sqlite_schema"
+    assert (await desk.run("sql", "query", "app", tables)).out == "1\n"
+    assert (await desk.run("sql", "query", "app", "PRAGMA user_version")).out == "0\n"
+    described = await desk.run("sql", "query", "app", "PRAGMA table_info(note)")
+    assert described.out.startswith("0  text"), described
+
+
+async def test_a_query_of_a_database_that_does_not_exist(desk: OwnerDesk) -> None:
+    """The error names the database, the most similar one, and the command that makes one."""
+    await desk.run("sql", "execute", "notes", "CREATE TABLE note (text)")
+    missing = await desk.run("sql", "query", "note", "SELECT 1")
+    assert (missing.status, missing.happened) == (
+        21,
+        "there is no database note in the space default",
+    )
+    assert missing.next == (
+        "did you mean notes? or list all: sealspace sql list; to create it: sealspace sql execute"
+        " note SQL"
+    )
+    assert "notes" in (await desk.run("sql", "list")).out
+    await desk.run("space", "create", "other")
+    missing = await desk.run("sql", "query", "notes", "SELECT 1", "--space", "other")
+    assert missing.next.startswith("sealspace sql list --space other; to create it"), missing
 
 
 async def test_a_grant_for_a_database(desk: OwnerDesk, tmp_path: Path) -> None:

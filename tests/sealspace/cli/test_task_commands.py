@@ -206,6 +206,34 @@ async def test_the_receipt_of_a_run_is_not_that_of_a_task(
         assert "the receipt is about another task, request or result" in refused.err
 
 
+async def test_a_task_that_waits(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
+    """TK8: the state of a task that has not started is said in words, not by iExec's name."""
+    await desk.log_in("--space", "public")
+    app = await published(desk, tmp_path, "waits")
+    await put(desk, wallet_secret(RESULT_KEY_NAME), ResultKey().secret)
+    grant = ("task", "grant", stage.url, "--app", app, "--result-key", "--yes")
+    assert (await desk.run(*grant)).status == 0
+    waiting = 2
+
+    def twist(answer: Answer) -> None:
+        nonlocal waiting
+        if answer.path.startswith("/tasks/") and waiting:
+            waiting -= 1
+            answer.status = 202
+            answer.headers["Content-Type"] = "application/json"
+            state = {"status": "pending", "job": "1", "state": "UNSET", "stage": None}
+            answer.body = json.dumps(state).encode()
+
+    async with relay_before(stage.url) as relay:
+        relay.twist = twist
+        done = await desk.run("task", "run", relay.url, app, "--watch")
+        assert done.status == 0, done
+        assert "waiting for its turn" in done.err and "UNSET" not in done.err
+        waiting, job = 1, json.loads((await desk.run("task", "run", relay.url, app, "--json")).out)
+        shown = await desk.run("task", "show", relay.url, job["job"])
+        assert "waiting for its turn" in shown.out and "UNSET" not in shown.out, shown
+
+
 @pytest.mark.parametrize("mapping", ["login", "0=login", "01=login", "1234567890=login", "1="])
 async def test_mappings_that_are_refused(desk: Desk, stage: RunnerStage, mapping: str) -> None:
     """TK1: a secret without an index from 1, or without a name, is refused before the request."""

@@ -93,10 +93,10 @@ async def test_a_token_for_a_secret_that_is_not_stored(desk: OwnerDesk) -> None:
 )
 async def test_how_long_a_token_may_last(desk: OwnerDesk, ends: str, status: int) -> None:
     """A token lasts from a minute to 366 days."""
-    made = await desk.run("token", "create", "deploy", *OF_CI, "--ends", ends)
+    made = await desk.run("token", "create", "deploy", *OF_CI, "--expires", ends)
     assert made.status == status
     if status:
-        assert made.happened == f"--ends {ends} is not a duration from 1m to 366d"
+        assert made.happened == f"--expires {ends} is not a duration from 1m to 366d"
 
 
 # --- list and revoke ------------------------------------------------------------------------------
@@ -189,7 +189,13 @@ async def test_no_token(desk: OwnerDesk) -> None:
     cut = await desk.run("secret", "get", "API_KEY")
     assert (cut.status, cut.happened) == (2, "not a sealspace token: it is cut off or mistyped")
     desk.monkeypatch.setenv("SEALSPACE_TOKEN", "")
-    assert (await desk.run("secret", "get", "API_KEY")).happened == "not a sealspace token"
+    for command in (("secret", "get", "API_KEY"), ("whoami",)):
+        empty = await desk.run(*command)
+        assert (empty.status, empty.happened) == (
+            10,
+            "the environment variable SEALSPACE_TOKEN is empty",
+        )
+        assert empty.next.endswith("to use your login, unset it")
     desk.monkeypatch.setenv("SEALSPACE_TOKEN", line)
     nowhere = await desk.run("secret", "get", "API_KEY")
     assert (nowhere.status, nowhere.happened) == (
