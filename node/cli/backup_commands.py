@@ -86,7 +86,7 @@ from ..platform.sealed_secret import open_secret, seal_secret
 from ..processes.launch import StartRefusal, end_with_parent, own_program
 from ..storage.objects import stored_objects
 from ..storage.stores import longest_life_s, recorded_text, rows_of
-from .config import settings_without_secrets
+from .config import settings_for_backup
 from .opened_store import opened_store, own_secret
 from .settings import configured, where_options
 
@@ -172,7 +172,7 @@ async def _back_up(config: Config, file: Path, passphrase: str | None) -> Backup
                     folder=config.data.resolve(),
                     is_shared=config.is_shared,
                     longest_life_s=longest_life_s(config),
-                    settings=settings_without_secrets(served).encode(),
+                    settings=settings_for_backup(served).encode(),
                     sealed_secret=sealed,
                     clock=SystemClock(),
                     done=lambda done: show(done, None),

@@ -16,11 +16,10 @@ from sealspace.errors import InvalidInput
 from ..config.loading import CONFIG_FILE_NAME, variable_of
 from ..config.redaction import HIDDEN, NOT_IN_A_FILE
 from ..config.tree import Config, setting_types
-from .settings import configured
+from .settings import STORE_FOLDER, configured
 
 _COLUMNS = 100
 _MASKED = "…"  # in place of a secret that is set
-_STORE = "store"  # STORE_FOLDER_NAME; importing that module would load every platform
 _HEAD = """\
 # Settings of a sealspace node. Each is commented out and shows its default: remove the # to change
 # it. The node reads this file if you name it, `sealspace serve --config FILE`, or if it is
@@ -40,12 +39,18 @@ def show(config: Config) -> None:
     print_result(shown, _shown_lines(shown))
 
 
-def settings_without_secrets(config: Config) -> str:
-    """Return the effective settings as TOML without secrets.
+def settings_for_backup(config: Config) -> str:
+    """Return the effective settings as TOML, without secrets and without the data folder.
 
-    Secrets are masked.
+    A node that is restored has another folder. With the original's, it would start the original
+    (BK11).
     """
-    return "".join(f"{line}\n" for line in _shown_lines(_shown(config)))
+    shown = _shown(config)
+    folder = _assignment("store.data", shown.pop("store.data"))
+    lines = [*_shown_lines(shown)]
+    at = lines.index("[store]") + 1
+    lines[at:at] = [f"# the folder of the original: {folder}"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _shown(config: Config) -> JsonObject:
@@ -103,7 +108,9 @@ def init(file: Path) -> None:
     folder = file.parent.resolve()
     # A node finds such a file by itself if `file.parent` is its data folder.
     is_found = file.name == CONFIG_FILE_NAME and folder != Path.cwd()
-    is_data_folder = (folder / _STORE).is_dir() or folder == Path(Config().store.data).resolve()
+    is_data_folder = (folder / STORE_FOLDER).is_dir() or folder == Path(
+        Config().store.data
+    ).resolve()
     where = "--config"
     if is_found:
         where = f"--config, or with data folder {file.parent}"

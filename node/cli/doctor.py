@@ -35,9 +35,10 @@ from sealspace.service.command_errors import (
 )
 from sealspace.wire.node_answers import json_object, required_text
 from sealspace.wire.token_line import TOKEN_VARIABLE
-from sealspace.wire.transport import Request, Transport, TransportSettings
+from sealspace.wire.transport import Answer, Request, Transport, TransportSettings
 from spaces.store.durable import FREE_SPACE, low_space
 
+from ..config.faults import SeveralFaults
 from ..config.loading import ENVIRONMENT_PREFIX
 from ..config.tree import Store
 from ..processes.clock_check import check_clock
@@ -82,6 +83,13 @@ def diagnosed(name: str, check: Callable[[], str]) -> Diagnosis:
             text=what_happened(error),
             next_step=error.step,
         )
+
+
+def all_diagnosed(name: str, *checks: Callable[[], str]) -> Iterator[Diagnosis]:
+    """Run several checks, and return every problem, or the result of the last check."""
+    results = [diagnosed(name, check) for check in checks]
+    problems = [result for result in results if result.severity != "ok"]
+    yield from problems or results[-1:]
 
 
 @click.command(epilog="Examples: `sealspace doctor`; `sealspace doctor --data ./data`.")
@@ -160,14 +168,23 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
                     f"the extra `node` is not installed: module {module} is missing",
                     hint="pip install 'sealspace[node]'",
                 )
-        config = config_from(config_file, {"store__data": data})
+        config = config_from(config_file, {"store__data": data}, starts=True)
     except NodeError as error:
-        yield Diagnosis(name="settings", severity="wrong", text=error.message, next_step=error.hint)
+        faults = error.faults if isinstance(error, SeveralFaults) else [error]
+        for fault in faults:
+            yield Diagnosis(
+                name="settings", severity="wrong", text=fault.message, next_step=fault.hint
+            )
         return
     from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis(name="settings", severity="ok", text="valid; sealspace config show prints them")
-    yield diagnosed("disk", lambda: _disk(config.data))
+    if config.data.is_dir():
+        yield from all_diagnosed(
+            "disk", lambda: _own_folder(config.data), lambda: _disk_space(config.data)
+        )
+    else:
+        yield diagnosed("disk", lambda: _new_folder(config.data))
     is_usable = True
     for severity, text, next_step in database_findings(config):
         yield Diagnosis(name="store", severity=severity, text=text, next_step=next_step)
@@ -177,15 +194,24 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
 
 
-def _disk(folder: Path) -> str:
-    if not folder.exists():
-        nearest_parent = next(filter(Path.is_dir, folder.parents))
-        _require_free_disk(nearest_parent)
-        return f"{folder} will be created by the first start"
-    if not folder.is_dir():
+def _new_folder(folder: Path) -> str:
+    """Check that the data folder, which does not exist, can be created."""
+    if folder.exists():
         raise StoreMisused(f"{folder} is not a folder", hint="choose another folder with --data")
+    nearest_parent = next(filter(Path.is_dir, folder.parents))
+    _require_free_disk(nearest_parent)
+    return f"{folder} will be created by the first start"
+
+
+def _own_folder(folder: Path) -> str:
+    """Check that no other user may write to the data folder."""
     if stat.S_IMODE(folder.stat().st_mode) & 0o022:
         raise StoreMisused(f"other users may write to {folder}", hint=f"chmod go-w {folder}")
+    return f"only you may write to {folder}"
+
+
+def _disk_space(folder: Path) -> str:
+    """Check that the data folder is writable, and that its disk has free space."""
     _require_free_disk(folder)
     return f"{folder} is writable, {shutil.disk_usage(folder).free / 2**30:.1f} GiB free"
 
@@ -209,26 +235,30 @@ def _require_free_disk(folder: Path) -> None:
 
 
 def _login(home: OwnerHome, node: str | None) -> Iterator[Diagnosis]:
+    login: list[Diagnosis] = []
     try:
         profile = home.profile()
     except (NotSignedIn, KeyFileUnusable) as error:
-        login = Diagnosis(
+        found = Diagnosis(
             name="login",
             severity="wrong" if (home.folder / "profile.json").exists() else "missing",
             text=error.message,
             next_step=error.step,
         )
+        login.append(found)
     else:
-        login = diagnosed("login", lambda: _key_and_session(home, profile))
+        login += all_diagnosed(
+            "login", lambda: _key(home, profile), lambda: _session(home, profile)
+        )
         node = node or profile.node
     url = node
     if url is not None:
-        yield diagnosed("node", lambda: asyncio.run(_node(url, home)))
-    yield login
+        yield from asyncio.run(_node(url, home))
+    yield from login
 
 
-def _key_and_session(home: OwnerHome, profile: Profile) -> str:
-    """Check the owner's key file and the session of the last login."""
+def _key(home: OwnerHome, profile: Profile) -> str:
+    """Check the owner's key file."""
     again = f"sealspace login {profile.node}"
     if home.is_of_another_home(profile.key_file):
         raise DoctorWarning(
@@ -238,6 +268,12 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     # A keystore cannot be read without its password, which this command does not ask for.
     if profile.key_file is not None and not profile.is_keystore:
         home.wallet()  # raises an error if the key cannot be read
+    return "the key can be read"
+
+
+def _session(home: OwnerHome, profile: Profile) -> str:
+    """Check the session of the last login."""
+    again = f"sealspace login {profile.node}"
     who = f"{profile.owner} at {profile.node}"
     end = home.session().expires_at
     if end is None:
@@ -250,41 +286,78 @@ def _key_and_session(home: OwnerHome, profile: Profile) -> str:
     return f"{who}, until {time_text(end)}"
 
 
-async def _node(url: str, home: OwnerHome) -> str:
-    """Check the identity and the clock of a node.
+async def _node(url: str, home: OwnerHome) -> list[Diagnosis]:
+    """Check the identity, the clock and the state of a node.
 
     No token is needed.
     """
-    async with Transport(url, settings=_ONE_TRY) as transport:
-        answer = await transport.exchange(Request("GET", "/info", repeatable=True))
-        try:
-            node_id = required_text(json_object(answer.require()), "nodeId")
-        except SealspaceError:
-            raise NodeMismatch(
-                f"{url} is not a sealspace node",
-                hint="if the address is wrong: sealspace login URL",
-            ) from None
-        try:
-            expected = home.session().node_id
-        except NotSignedIn:
-            expected = None
-        if expected is not None and expected != node_id:
-            raise NodeMismatch(
-                f"{url} is another node than at the login: {printable(node_id)}, not {expected}",
-                hint=f"if the node was replaced: sealspace login {url}; otherwise do not trust"
-                " this address",
-            )
-        try:
-            skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
-        except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
-            skew_s = 0.0
-        if abs(skew_s) > _MAX_CLOCK_SKEW_S:
-            side = "ahead of" if skew_s > 0 else "behind"
-            raise NodeMismatch(
-                f"this clock is {abs(skew_s):.0f} s {side} the node's",
-                hint="timedatectl set-ntp true, on the machine whose clock is wrong",
-            )
-        state = await read_state(transport)
+    try:
+        async with Transport(url, settings=_ONE_TRY) as transport:
+            answer = await transport.exchange(Request("GET", "/info", repeatable=True))
+            try:
+                node_id = required_text(json_object(answer.require()), "nodeId")
+            except SealspaceError:
+                raise NodeMismatch(
+                    f"{url} is not a sealspace node",
+                    hint="if the address is wrong: sealspace login URL",
+                ) from None
+            state: str | SealspaceError
+            try:
+                state = await read_state(transport)
+            except SealspaceError as error:
+                state = error
+    except SealspaceError as error:
+        refusal = error
+        return [diagnosed("node", lambda: _raised(refusal))]
+    return list(
+        all_diagnosed(
+            "node",
+            lambda: _identity(url, node_id, home),
+            lambda: _clock_of(answer),
+            lambda: _state(url, state),
+            lambda: f"{printable(node_id)} answers at {url}",
+        )
+    )
+
+
+def _raised(error: SealspaceError) -> str:
+    raise error
+
+
+def _identity(url: str, node_id: str, home: OwnerHome) -> str:
+    """Check that a node is that of the last login, if there is one."""
+    try:
+        expected = home.session().node_id
+    except NotSignedIn:
+        expected = None
+    if expected is not None and expected != node_id:
+        raise NodeMismatch(
+            f"{url} is another node than at the login: {printable(node_id)}, not {expected}",
+            hint=f"if the node was replaced: sealspace login {url}; otherwise do not trust"
+            " this address",
+        )
+    return node_id
+
+
+def _clock_of(answer: Answer) -> str:
+    """Compare this machine's clock with the time in a node's answer."""
+    try:
+        skew_s = SystemClock.now() - parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):  # no valid Date header: the clocks cannot be compared
+        skew_s = 0.0
+    if abs(skew_s) > _MAX_CLOCK_SKEW_S:
+        side = "ahead of" if skew_s > 0 else "behind"
+        raise NodeMismatch(
+            f"this clock is {abs(skew_s):.0f} s {side} the node's",
+            hint="timedatectl set-ntp true, on the machine whose clock is wrong",
+        )
+    return "plausible"
+
+
+def _state(url: str, state: str | SealspaceError) -> str:
+    """Check that a node is ready."""
+    if isinstance(state, SealspaceError):
+        raise state
     if state != "ready":
         raise DoctorWarning(f"{url} is {state}", hint="ask the node's operator")
-    return f"{printable(node_id)} answers at {url}"
+    return state

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -14,12 +15,13 @@ from sealspace.cli.terminal import print_documents, print_result, tell, time_tex
 from sealspace.service.command_errors import ConfigurationError
 from spaces.grants.admissions import read_admissions
 from spaces.store.contract import Store
-from spaces.values.quota import PUBLIC_NAME
+from spaces.values.quota import PUBLIC_NAME, largest_spaces
 
 from ..config.tree import Config
 from ..operations.values.admin_quota import all_overrides, set_quota, show_quota
 from ..operations.values.admission import change_admission
-from .opened_store import on_store
+from .opened_store import on_store, run_on_store
+from .settings import config_from, data_options
 
 
 def _owner(did: str) -> Principal:
@@ -103,6 +105,7 @@ async def list_owners(config: Config, store: Store) -> None:
 
 
 _MAX_BYTES = 1 << 62
+_MAX_SHOWN_SPACES = 100
 _BYTES_IN = {None: 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 """The number of bytes in each unit; None is for a number without a unit."""
 
@@ -132,14 +135,50 @@ def _bytes(text: str) -> int:
 _SPACE = click.argument("space", metavar="SPACE", type=_id)
 
 
-@click.group(cls=Verbs)
-def quota() -> None:
-    """Show or set the storage limits of spaces.
+@click.group(cls=Verbs, invoke_without_command=True)
+@data_options
+@click.pass_context
+def quota(context: click.Context, config_file: Path | None, store__data: str | None) -> None:
+    """Show the storage usage of spaces, or show and set their limits.
 
-    Changes apply to every process on the store. SPACE is the whole id of a space, like
-    tinycloud:pkh:eip155:1:0x…:notes. The default limit is the
-    setting `hosting.default_quota_bytes`.
+    Without a command, this prints the largest spaces with their usage and limits. Changes apply to
+    every process on the store. SPACE is the whole id of a space, like
+    tinycloud:pkh:eip155:1:0x…:notes. The default limit is the setting
+    `hosting.default_quota_bytes`.
     """
+    is_here = config_file is not None or store__data is not None
+    if context.invoked_subcommand is None:
+        config = config_from(config_file, {"store__data": store__data})
+        run_on_store(config, lambda store: _print_usage(config, store))
+    elif is_here:
+        # The command below has options of its own, and would use another store.
+        raise click.UsageError(
+            f"write the options after the command: quota {context.invoked_subcommand} --data DIR"
+        )
+
+
+async def _print_usage(config: Config, store: Store) -> None:
+    """Print the largest spaces with their usage and limits."""
+    usage = await largest_spaces(store, limit=_MAX_SHOWN_SPACES)
+    found = []
+    for one in usage.spaces:
+        view = await show_quota(store, config, one.space_id)
+        found.append(
+            {
+                "space": one.space_id,
+                "usedBytes": one.usage_bytes,
+                "limitBytes": view.effective_limit_bytes,
+                "isOwnLimit": view.override_bytes is not None,
+                "versionsBytes": view.versions_bytes,
+            }
+        )
+    print_documents(
+        found,
+        {"space": "space", "usedBytes": "used bytes", "limitBytes": "limit"},
+        nothing="the node hosts no spaces yet; next: sealspace admin quota --help",
+    )
+    if usage.count > len(found):
+        tell(f"the largest {len(found)} of {usage.count} spaces are shown")
 
 
 @quota.command("list")

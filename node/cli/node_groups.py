@@ -42,7 +42,7 @@ admin = LazyGroup(
         ),
         "quota": Row(
             module="node.cli.hosting_commands",
-            summary="Show or set the storage limits of spaces.",
+            summary="Show the storage usage of spaces, or show and set their limits.",
             extra="node",
         ),
         **rows_of(

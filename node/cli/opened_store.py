@@ -45,6 +45,11 @@ async def opened_store(
         may_be_moved: Whether to open a store that was moved away, which can only be read.
         is_for_reading: Whether the caller only reads.
     """
+    if not config.is_shared and not config.data.exists():
+        raise StoreMisused(
+            f"the data folder {config.data} does not exist",
+            hint="name the node's data folder with --data, or its settings file with --config",
+        )
     if not has_store(config):
         raise StoreMisused(
             f"there is no store in {config.data}",

@@ -7,7 +7,7 @@ import click
 from ..config.tree import AttestationMode, Config, HostingMode, LogFormat, LogLevel, RequestLines
 from ..logs import configure_logs
 from ..processes.supervisor import serve as run
-from .settings import configured, trust_root_option, where_options
+from .settings import configured_to_start, trust_root_option, where_options
 
 _HOSTING = (
     "Whose spaces are hosted. auto: every owner's, at sign-in. explicit: every owner's, by a host"
@@ -22,7 +22,7 @@ def _use_format(_: click.Context, __: click.Parameter, chosen: str | None) -> st
 
 
 @click.command()
-@configured
+@configured_to_start
 @click.option("--host", "http__host", metavar="ADDRESS", help="Address to listen on.")
 @click.option("--port", "http__port", type=int, help="Port to listen on; 0 picks any free port.")
 @click.option(

@@ -1,13 +1,14 @@
 """Checks for contradictory and unsafe settings."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from operator import attrgetter
 from urllib.parse import urlsplit
 
 from sealspace.service.command_errors import ConfigurationError
 
+from .faults import Faults
 from .tree import Collateral, Config, Http, Listening, Log, Metrics, Retention
 
 _LEAST_DAYS = {"receipts_days": 90, "audit_days": 365}
@@ -37,23 +38,30 @@ def refuse_contradictions(config: Config) -> None:
 
     Raises:
         ConfigurationError: Two settings contradict each other, or a setting's text is malformed.
+            The message has all such faults.
 
     Does not check:
         That the files, addresses and services named by settings exist.
     """
-    _refuse_other_database(config.store.url)
-    _refuse_split_address(config.store.url)
-    _refuse_secret_given_twice(config)
-    _refuse_no_agent(config)
-    _refuse_bad_service_addresses(config.collateral)
-    _refuse_bad_runner(config.http.console_runner)
-    _refuse_bad_proxies(config.http.trusted_proxies)
-    _refuse_short_retention(config.retention)
-    sms_host = _host_of("sms", config.sms, config.http.port)
-    _refuse_open_plain_text(config.http, "http.host", config.http.host)
-    _refuse_open_plain_text(config.http, "sms.listen", sms_host)
-    _refuse_open_metrics(config.metrics, config.http.port)
-    _refuse_suppressed_requests(config.log)
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: _refuse_other_database(config.store.url),
+        lambda: _refuse_split_address(config.store.url),
+        lambda: _refuse_secret_given_twice(config),
+        lambda: _refuse_no_agent(config),
+        lambda: _refuse_bad_service_addresses(config.collateral),
+        lambda: _refuse_bad_runner(config.http.console_runner),
+        lambda: _refuse_bad_proxies(config.http.trusted_proxies),
+        lambda: _refuse_short_retention(config.retention),
+        lambda: _refuse_open_plain_text(config.http, "http.host", config.http.host),
+        lambda: _refuse_open_sms(config),
+        lambda: _refuse_open_metrics(config.metrics, config.http.port),
+        lambda: _refuse_suppressed_requests(config.log),
+    )
+    faults = Faults()
+    for check in checks:
+        with faults.noting():
+            check()
+    faults.require_none()
 
 
 def _refuse_other_database(url: str | None) -> None:
@@ -205,6 +213,11 @@ def _host_of(section: str, listening: Listening, requests_port: int) -> str | No
             hint=f"choose another port for {section}.listen",
         )
     return host
+
+
+def _refuse_open_sms(config: Config) -> None:
+    host = _host_of("sms", config.sms, config.http.port)
+    _refuse_open_plain_text(config.http, "sms.listen", host)
 
 
 def _refuse_open_metrics(metrics: Metrics, requests_port: int) -> None:

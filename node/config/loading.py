@@ -28,6 +28,7 @@ from sealspace.service.command_errors import ConfigurationError
 
 from ..logs import configure_logs
 from .checks import refuse_contradictions
+from .faults import Faults
 from .redaction import refuse_password, refuse_secrets
 from .tree import Config, setting_types
 
@@ -66,17 +67,27 @@ def load_config(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Config:
-    """Load and check the settings of a node."""
+    """Load and check the settings of a node.
+
+    Raises:
+        ConfigurationError: a setting is faulty. The message has every faulty setting. Settings that
+            contradict each other are found only when all of them are valid alone.
+    """
     variables = os.environ if environment is None else environment
     flags = flags or {}
-    named = file or _file_of(variables, flags)
-    settings = _from_environment(variables)
+    named = file or settings_file_of(variables, flags)
+    faults = Faults()
+    settings = _from_environment(variables, faults)
     if named is not None:
-        settings = _from_file(named, flags) | settings
-    given = _checked(
-        {name: value for name, value in flags.items() if value is not None}, source="flags"
-    )
-    refuse_password(given.get("store.url"), source="flags")
+        with faults.noting():
+            settings = _from_file(named, flags) | settings
+    given: _Flat = {}
+    with faults.noting():
+        given = _checked(
+            {name: value for name, value in flags.items() if value is not None}, source="flags"
+        )
+        refuse_password(given.get("store.url"), source="flags")
+    faults.require_none()
     settings |= given
     has_credentials = bool(settings.keys() & _OWN_CREDENTIALS)
     if settings.get("objects.url") is not None and not has_credentials:
@@ -110,7 +121,8 @@ def child_environment() -> dict[str, str]:
     }
 
 
-def _file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
+def settings_file_of(variables: Mapping[str, str], flags: Mapping[str, Value]) -> Path | None:
+    """Return the settings file that is read if no option names one."""
     if named := variables.get(_CONFIG_FILE_VARIABLE):
         return Path(named)
     # The default folder `data` is relative to the current folder, which may be another user's. A
@@ -137,12 +149,18 @@ def _from_file(path: Path, flags: Mapping[str, Value]) -> _Flat:
     is_flag_unset = "log.format" in flags and flags["log.format"] is None
     if leaves.get("log.format") == "json" and is_flag_unset:
         configure_logs("info", is_json=True)
-    settings = _checked(leaves, source=str(path))
-    refuse_secrets(settings, source=str(path))
+    faults = Faults()
+    settings: _Flat = {}
+    with faults.noting():
+        # Before the types are checked: a secret must not be in a file, whatever its type.
+        refuse_secrets(leaves, source=str(path))
+    with faults.noting():
+        settings = _checked(leaves, source=str(path))
+    faults.require_none()
     return settings
 
 
-def _from_environment(variables: Mapping[str, str]) -> _Flat:
+def _from_environment(variables: Mapping[str, str], faults: Faults) -> _Flat:
     settings: _Flat = {}
     for name in sorted(variables):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in _NOT_SETTINGS:
@@ -152,14 +170,17 @@ def _from_environment(variables: Mapping[str, str]) -> _Flat:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ConfigurationError(
+            fault = ConfigurationError(
                 f"environment variable {name} is not Unicode text", hint=_HINT
-            ) from None
+            )
+            faults.append(fault)
+            continue
         value: object = text
         if _is_list(path):
             value = [part.strip() for part in text.split(",") if part.strip()]
         # Not strict: a variable is a text, also for a setting that is a number or a boolean.
-        settings |= _checked({path: value}, source=f"environment variable {name}", strict=False)
+        with faults.noting():
+            settings |= _checked({path: value}, source=f"environment variable {name}", strict=False)
     return settings
 
 
@@ -175,28 +196,37 @@ def _is_list(path: str) -> bool:
 def _checked(settings: _Flat, *, source: str, strict: bool = True) -> _Flat:
     """Convert settings to their types.
 
-    Unknown settings and wrong types are errors.
+    Unknown settings and wrong types are errors, which are raised together.
     """
-    known = setting_types()
     result: _Flat = {}
+    faults = Faults()
     for path, value in settings.items():
-        if path not in known:
-            message = f"unknown setting {path} ({source})"
-            near = " or ".join(get_close_matches(path, known, n=2))
-            if near:
-                message += f"; did you mean {near}?"
-            raise ConfigurationError(message, hint=_HINT)
-        try:
-            result[path] = msgspec.convert(value, known[path], strict=strict)
-        except msgspec.ValidationError as error:
-            # The message may be shown, although the value may be a secret: msgspec names only types
-            # and bounds. Of a setting with choices, which is no secret, the value is quoted here.
-            kind = get_args(known[path])[0]
-            fault = str(error)
-            if get_origin(kind) is Literal:
-                fault = f"{value!r} is not one of {', '.join(get_args(kind))}"
-            raise ConfigurationError(f"setting {path} ({source}): {fault}", hint=_HINT) from None
+        with faults.noting():
+            result[path] = _converted(path, value, source=source, strict=strict)
+    faults.require_none()
     return result
+
+
+def _converted(path: str, value: object, *, source: str, strict: bool) -> object:
+    """Convert one setting to its type."""
+    known = setting_types()
+    if path not in known:
+        message = f"unknown setting {path} ({source})"
+        near = " or ".join(get_close_matches(path, known, n=2))
+        if near:
+            message += f"; did you mean {near}?"
+        raise ConfigurationError(message, hint=_HINT)
+    try:
+        converted: object = msgspec.convert(value, known[path], strict=strict)
+    except msgspec.ValidationError as error:
+        # The message may be shown, although the value may be a secret: msgspec names only types
+        # and bounds. Of a setting with choices, which is no secret, the value is quoted here.
+        kind = get_args(known[path])[0]
+        fault = str(error)
+        if get_origin(kind) is Literal:
+            fault = f"{value!r} is not one of {', '.join(get_args(kind))}"
+        raise ConfigurationError(f"setting {path} ({source}): {fault}", hint=_HINT) from None
+    return converted
 
 
 def _leaves(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

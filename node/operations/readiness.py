@@ -27,7 +27,7 @@ class Readiness(FrozenStruct, omit_defaults=True):
     """The JSON response of `/readyz`.
 
     Attributes:
-        ready: whether all checks passed.
+        ready: whether all checks passed, and the node serves reads and writes.
         write: `ok`, `slow`, `refused` or the code of the store's error.
         schema: `ok`, `missing` or the code of the store's error.
         release: `ok`, `missing` or the code of the error in the release record.
@@ -35,7 +35,8 @@ class Readiness(FrozenStruct, omit_defaults=True):
         own_quotes: `untried`, `ok` or the code of the last failure to get the node's own quote in
             this worker; omitted outside a trust domain. It does not affect `ready`, because values
             and secrets are served without it (AT44).
-        degraded: what does not work although the node is ready, and until when.
+        closed: why the node refuses all reads and writes, and until when (BK5).
+        degraded: what does not work although the node is ready.
     """
 
     ready: bool
@@ -44,6 +45,7 @@ class Readiness(FrozenStruct, omit_defaults=True):
     release: str
     objects: str
     own_quotes: str | None = None
+    closed: str | None = None
     degraded: str | None = None
 
 
@@ -87,21 +89,22 @@ async def _run_checks(services: Services) -> Readiness:
     release = await _state(recorded_release(services.store))
     large_values = await _state(check_objects(), ready_s)
     is_ready = write == schema == release == large_values == "ok"
-    notices: list[str] = []
+    closed = ""
     # This reads the store again, which would fail if a check has failed. The states above report
     # that failure.
     if is_ready:
-        notices.append(await restore_wait(services.store, services.now()))
+        closed = await restore_wait(services.store, services.now())
     # The message does not contain the folder's path, because everyone may read this answer.
-    notices.append(low_space(services.config.data, name="the data folder"))
-    degraded = "; ".join(filter(None, notices))
+    degraded = low_space(services.config.data, name="the data folder")
     return Readiness(
-        ready=is_ready,
+        # A node that refuses every read and write must get no requests from a proxy (BK5).
+        ready=is_ready and not closed,
         write=write,
         schema=schema,
         release=release,
         objects=large_values,
         own_quotes=None if own is None else own.state,  # shown, but not counted above (AT44)
+        closed=closed or None,
         degraded=degraded or None,
     )
 

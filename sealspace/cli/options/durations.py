@@ -78,6 +78,7 @@ def expires_option(
             "former",
             type=click.FloatRange(min=0.01, max=most_days) if former == "--days" else str,
             hidden=True,
+            help="The former name of --expires.",
             expose_value=False,
             is_eager=True,  # so that `lifetime` finds the value
             callback=note_former,

@@ -461,10 +461,10 @@ def status() -> None:
 
     The exit status is 0 if other commands can use the node and the session. Otherwise, this
     command fails with the same exit status as the other commands. The state is `degraded` if the
-    node says that something does not work at the moment, such as secrets after a restore, and
-    `not-ready` if the node cannot write. The reads by others are those since your last `sealspace
-    receipts list`, or those of the last 30 days. In a project, this also shows what `sealspace run`
-    passes.
+    node says that something does not work at the moment, such as large values on a full disk, and
+    `not-ready` if the node cannot write, or was just restored. The reads by others are those since
+    your last `sealspace receipts list`, or those of the last 30 days. In a project, this also shows
+    what `sealspace run` passes.
     """
     document = _who(owner_home())
     try:
@@ -543,6 +543,8 @@ async def read_state(transport: Transport) -> str:
     if answer.status not in (200, 503):
         return "ready"  # a node without this route
     said = json_object(answer)
+    if "ready" not in said:
+        return "ready"
     parts = [(name, state) for name, state in said.items() if isinstance(state, str)]
     text = "; ".join(f"{name}: {state}" for name, state in parts if state not in _WORKING)
     if said.get("ready") is False:

@@ -1,7 +1,9 @@
 """Tests of hostile input to the commands `admin backup`, `restore` and `check`."""
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import struct
 import tomllib
@@ -302,9 +304,47 @@ def test_the_settings_in_a_backup(
     assert b"hush" not in (tmp_path / "backup").read_bytes()
     reader = ArchiveReader(BytesIO((tmp_path / "backup").read_bytes()))
     members = {name: reader.contents(1 << 30) for name in reader.members()}
-    found = tomllib.loads(members["settings.toml"].decode())
+    text = members["settings.toml"].decode()
+    found = tomllib.loads(text)
     assert found["release"]["challenge_s"] == 120
-    assert found["store"]["data"] == str(used)
+    # BK11: the settings do not lead to the folder of the original.
+    assert "data" not in found["store"]
+    assert f"# the folder of the original: data = {json.dumps(str(used))}" in text
+
+
+def test_BK11_settings_beside_another_store(
+    used: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BK11: a start with settings beside a store is refused if they name another store."""
+    monkeypatch.chdir(tmp_path)
+    restored = tmp_path / "restored"
+    shutil.copytree(used, restored)
+    settings = restored / "sealspace.toml"
+
+    def started(text: str, *options: str) -> str:
+        """Return the error of a start, and check that the doctor says the same."""
+        settings.write_text(text)
+        assert main(["serve", "--port", "0", *options]) == EXIT_STATUS["configuration-invalid"]
+        said = capsys.readouterr().err.splitlines()
+        assert main(["doctor", *options]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert f"wrong    settings: {said[0].removeprefix('sealspace: ')}" in lines
+        return "\n".join(said)
+
+    config = ("--config", str(settings))
+    said = started(f"[store]\ndata = {json.dumps(str(used))}\n", *config)
+    assert f"is in the folder of a store, but store.data names {used}" in said
+    assert f"add --data {restored}" in said
+    assert f"names {tmp_path / 'data'}" in started("[http]\nport = 0\n", *config)
+    database = "[store]\nurl = 'postgresql://node@127.0.0.1:1/none'\n"
+    assert "but store.url names a database" in started(database, "--data", str(restored))
+    assert not (tmp_path / "data").exists()
+    settings.write_text(f"[store]\ndata = {json.dumps(str(used))}\n")
+    assert main(["doctor", "--data", str(restored)]) == 0, capsys.readouterr().out
+    assert main(["doctor", "--config", str(settings), "--data", str(restored)]) == 0
+    moved = tmp_path / "sealspace.toml"
+    settings.rename(moved)
+    assert main(["doctor", "--config", str(moved)]) == 0
 
 
 def test_a_body_that_the_backup_does_not_have(run: Run, parts: Parts, tmp_path: Path) -> None:

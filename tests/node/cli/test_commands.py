@@ -1,5 +1,6 @@
 """Tests of the node's command line: messages, exit statuses, and effects of each command."""
 
+import asyncio
 import json
 import platform
 import re
@@ -11,12 +12,15 @@ import pytest
 from command_tree import command_tree
 from deviating_platform import SimulatedPlatform
 from embedded_node import embedded_node
+from tests_support import FixedClock
 
-from node.config.tree import Config, Release, Store
+from capabilities.signatures import WalletSigner
+from node.config.tree import Config, Http, Release, Store
 from sealspace import __version__
 from sealspace.cli.exit_status import EXIT_STATUSES
 from sealspace.cli.root import COMMANDS, EXIT_STATUS, main
 from sealspace.cli.shared import is_shared
+from sealspace.client import Client
 from sealspace.errors import SealspaceError
 from sealspace.service.command_errors import NodeError
 from spaces.space_errors import SpaceError
@@ -335,6 +339,32 @@ def test_serve_options_are_settings() -> None:
 
     names = {one.name for one in serve.params if not is_shared(one)} - {"config_file"}
     assert {name.replace("__", ".") for name in names if name} <= setting_types().keys()
+
+
+async def test_the_usage_of_spaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`admin quota` alone prints the spaces with their usage, the largest first."""
+    clock, data = FixedClock(1_700_000_000.0), str(tmp_path / "data")
+    config = Config(http=Http(port=0, drain_s=0), store=Store(data=data))
+    async with embedded_node(config, clock=clock) as node, Client(node.url, clock=clock) as client:
+        await client.sign_in(WalletSigner(b"1" * 32))
+        await client.kv().put("note", "12345")
+        space = client.kv().space.text
+
+    async def printed(*arguments: str) -> tuple[int, str, str]:
+        status = await asyncio.to_thread(main, ["admin", "quota", *arguments])
+        return status, *capsys.readouterr()
+
+    status, out, _ = await printed("--data", data, "--json")
+    (found,) = (one for one in json.loads(out) if one["space"] == space)
+    assert status == 0 and found["usedBytes"] == 5 and found["isOwnLimit"] is False
+    assert (await printed("set", space, "2KiB", "--data", data))[0] == 0
+    _, out, _ = await printed("--data", data)
+    assert out.splitlines()[0].split() == [space, "5", "2048"]
+    status, out, err = await printed("--data", data, "list")
+    assert (status, out) == (2, "") and "write the options after the command" in err
+    status, out, err = await printed("--data", str(tmp_path / "nope"))
+    assert status == EXIT_STATUS["store-misused"]
+    assert err.splitlines()[0] == f"sealspace: the data folder {tmp_path / 'nope'} does not exist"
 
 
 def test_quota(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,13 @@ class Patient:
         )
         return found
 
+    async def lines(self, *arguments: str) -> list[tuple[str, str]]:
+        """Return the check and the text of each problem that the doctor found, in order."""
+        self.capsys.readouterr()
+        await asyncio.to_thread(main, ["doctor", *arguments, "--home", str(self.home), "--json"])
+        rows = json.loads(self.capsys.readouterr().out)
+        return [(row["check"], row["text"]) for row in rows if row["severity"] == "wrong"]
+
     async def complains(self, about: str, *arguments: str) -> Diagnosis:
         """Return the only problem that the doctor found."""
         found = await self.examined(*arguments)
@@ -122,6 +129,33 @@ async def test_a_typo_in_the_settings(patient: Patient, monkeypatch: pytest.Monk
     """An unknown setting is reported with its source; checks that need settings are skipped."""
     monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
     assert "SEALSPACE_HTTP__PROT" in (await patient.complains_of_data("settings")).text
+
+
+async def test_all_faults_are_listed_at_once(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each faulty setting, and each problem of the disk and the store, has a line of its own."""
+    monkeypatch.setenv("SEALSPACE_HTTP__PROT", "1")
+    monkeypatch.setenv("SEALSPACE_LOG__LEVEL", "loud")
+    settings = patient.folder / "node.toml"
+    settings.write_text('[http]\nworkers = "x"\n[nothing]\nx = 1\n[admin]\nsecret = "hidden"\n')
+    options = ("--config", str(settings), "--data", str(patient.data))
+    texts = [text for name, text in await patient.lines(*options) if name == "settings"]
+    for named in ("http.prot", "log.level", "http.workers", "nothing.x", "admin.secret"):
+        assert sum(named in text.partition(";")[0] for text in texts) == 1, texts
+    assert len(texts) == 5 and "hidden" not in f"{texts}"
+    settings.write_text('[metrics]\nlisten = "1.2.3.4:1"\n[log]\nrequests = "plain"\n')
+    monkeypatch.delenv("SEALSPACE_HTTP__PROT")
+    monkeypatch.setenv("SEALSPACE_LOG__LEVEL", "error")
+    texts = [text for name, text in await patient.lines(*options) if name == "settings"]
+    assert len(texts) == 2 and "metrics.listen" in texts[0] and "log.requests" in texts[1]
+    monkeypatch.delenv("SEALSPACE_LOG__LEVEL")
+    usage = shutil.disk_usage(patient.data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    patient.data.chmod(0o777)
+    (patient.data / "secret").unlink()
+    lines = await patient.lines("--data", str(patient.data))
+    assert [name for name, _ in lines] == ["disk", "disk", "store"]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +296,19 @@ async def test_the_session_has_ended(
     assert found["login"].severity == "wrong"
     assert found["login"].next_step == f"sealspace login {node.url}"
     assert "the session ended at 20" in found["login"].text
+
+
+async def test_several_problems_of_a_login(owner: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost key and an ended session are both listed, and so are several problems of a node."""
+    monkeypatch.setattr(doctor, "SystemClock", InAWeek)
+    (owner.home / "wallet.key").unlink()
+    other = Config(http=Http(port=0, drain_s=0), store=Store(data=str(owner.folder / "other")))
+    async with embedded_node(other) as node:
+        lines = await owner.lines("--node", node.url)
+    assert [name for name, _ in lines] == ["node", "node", "login", "login"]
+    parts = ("is another node than", "ahead of the node's", "cannot read the", "the session ended")
+    for (_, text), part in zip(lines, parts, strict=True):
+        assert part in text
 
 
 async def test_the_node_is_unreachable(owner: Patient) -> None:

@@ -18,6 +18,7 @@ from encryption_network.keyring import Keyring
 from node.cli import store_check
 from node.config.tree import Config, Hosting, Http, Objects, Store
 from node.housekeeping.schedule import JOBS
+from node.operations.readiness import ReadinessProbe
 from node.storage.objects import stored_objects
 from node.storage.stores import longest_life_s, refuse_unsafe_copy, rows_of
 from sealspace.cli.terminal import time_text
@@ -166,7 +167,7 @@ async def test_a_node_goes_on_where_its_backup_was(tmp_path: Path) -> None:
 async def test_a_restored_node_says_when_secrets_open_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a restore, /readyz is 200 with the time, and secrets are 503 with a wait (BK5).
+    """After a restore, /readyz is 503 with the time, and secrets are 503 with a wait (BK5).
 
     `sealspace doctor` shows the same sentence.
     """
@@ -187,9 +188,11 @@ async def test_a_restored_node_says_when_secrets_open_again(
         await client.sign_in(wallet)
         async with session.get(f"{node.url}/readyz") as answer:
             ready = await answer.json()
-        assert answer.status == 200
-        assert ready["ready"] is True
-        assert wait in ready["degraded"]
+        assert answer.status == 503
+        assert ready["ready"] is False
+        assert wait in ready["closed"]
+        async with session.get(f"{node.url}/healthz") as answer:
+            assert answer.status == 200
         with pytest.raises(NodeFailure) as failed:
             await client.secrets().get("TOKEN")
         refused = failed.value
@@ -203,6 +206,9 @@ async def test_a_restored_node_says_when_secrets_open_again(
     assert wait in await store_check.check_store(config_of(there))
     clock.advance(open_from - clock.now())
     assert "until" not in await store_check.check_store(config_of(there))
+    async with embedded_node(config_of(there), clock=clock) as node:
+        report = await ReadinessProbe().check(node.services)
+    assert report.ready and report.closed is None
 
 
 async def test_a_restored_store_is_not_served_beside_its_original(tmp_path: Path) -> None:

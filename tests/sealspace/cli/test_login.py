@@ -249,8 +249,7 @@ async def test_whoami_asks_no_node(desk: OwnerDesk) -> None:
 
 
 async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -> None:
-    """A node that was just restored is `degraded`, and the time is printed. A command that reads a
-    secret says when to try again.
+    """A node that was just restored is `not-ready` (BK5), and the time is printed.
 
     A command that reads a secret says when to try again.
     """
@@ -261,9 +260,11 @@ async def test_status_says_when_a_restored_node_opens_secrets(desk: OwnerDesk) -
     closed = Put(REPLAY_FLOOR_KEY, minute.to_bytes(4, "big"))
     await services.store.commit(Commit(puts=(closed, Put(RESTORED_KEY, b"/former"))))
     ran = await desk.run("status")
-    assert ran.status == 0
-    assert "degraded" in ran.out
+    assert ran.status != 0
+    assert "not-ready: closed: until" in ran.out
     assert time_text(60 * minute) in ran.out
+    ran = await desk.run("doctor")
+    assert "wrong    node: the node is not ready: closed: until" in ran.out
     ran = await desk.run("secret", "get", "API_KEY")
     assert ran.status != 0
     assert "restored" in ran.happened
