@@ -46,7 +46,8 @@ def settings_for_backup(config: Config) -> str:
     (BK11).
     """
     shown = _shown(config)
-    folder = _assignment("store.data", shown.pop("store.data"))
+    del shown["store.data"]
+    folder = _assignment("store.data", str(config.data))
     lines = [*_shown_lines(shown)]
     at = lines.index("[store]") + 1
     lines[at:at] = [f"# the folder of the original: {folder}"]

@@ -117,6 +117,13 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
             program, json.dumps(CLAIMS).encode(), secrets={"JWT_KEY": KEY}, max_memory_mb=128
         )
         result = await executor.run(request, program.load)
+        if tool == "go" and shutil.which(tool) is not None:
+            without_key = run_request(
+                program, json.dumps(CLAIMS).encode(), secrets={}, max_memory_mb=128
+            )
+            failed = await executor.run(without_key, program.load)
+            assert code(failed) != "completed"
+            assert b"the secret JWT_KEY is missing" in bytes(failed.stderr)
     assert code(result) == "completed", bytes(result.stderr)
     assert _is_of_the_program(bytes(result.output)), bytes(result.output)
 

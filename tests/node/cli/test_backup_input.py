@@ -324,10 +324,10 @@ def test_BK11_settings_beside_another_store(
     def started(text: str, *options: str) -> str:
         """Return the error of a start, and check that the doctor says the same."""
         settings.write_text(text)
-        assert main(["serve", "--port", "0", *options]) == EXIT_STATUS["configuration-invalid"]
-        said = capsys.readouterr().err.splitlines()
         assert main(["doctor", *options]) == 1
         lines = capsys.readouterr().out.splitlines()
+        assert main(["serve", "--port", "0", *options]) == EXIT_STATUS["configuration-invalid"]
+        said = capsys.readouterr().err.splitlines()
         assert f"wrong    settings: {said[0].removeprefix('sealspace: ')}" in lines
         return "\n".join(said)
 
