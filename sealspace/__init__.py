@@ -12,6 +12,7 @@ The services of a client, each a class of its own:
     client.secrets(): Secrets. Named texts or bytes, encrypted in this process.
     client.sharing: Sharing. Secrets that people share with each other.
     client.access: Access. Who can read and replace a secret.
+    client.contacts: Contacts. The owner's names for DIDs.
     client.spaces(): Spaces. The owner's spaces.
     client.public(space): PublicKv. Values of public spaces; needs no session.
     client.delegations: Delegations. Grant, accept and revoke rights, and list grants.
@@ -41,6 +42,7 @@ _PLACES = {
     "Access": "apps.access",
     "Attestation": "apps.attestation",
     "Backends": "apps.backends",
+    "Contacts": "apps.contacts",
     "Client": "client",
     "NodeInfo": "client",
     "SignIn": "client",

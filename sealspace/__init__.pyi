@@ -2,6 +2,7 @@
 from sealspace.apps.access import Access as Access
 from sealspace.apps.attestation import Attestation as Attestation
 from sealspace.apps.backends import Backends as Backends
+from sealspace.apps.contacts import Contacts as Contacts
 from sealspace.apps.programs import Programs as Programs
 from sealspace.apps.runners import Runners as Runners
 from sealspace.apps.sharing import Sharing as Sharing
@@ -49,6 +50,7 @@ __all__ = [
     "Attestation",
     "Backends",
     "Client",
+    "Contacts",
     "DecryptDenied",
     "Delegations",
     "Encryption",

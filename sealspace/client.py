@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .apps.access import Access
     from .apps.attestation import Attestation, Family, ReleaseTerms
     from .apps.backends import Backends
+    from .apps.contacts import Contacts
     from .apps.programs import Programs
     from .apps.runners import Runners
     from .apps.sharing import Sharing
@@ -504,6 +505,13 @@ class Client:
         from .apps.access import Access
 
         return Access(self._caller, self._encryption)
+
+    @property
+    def contacts(self) -> "Contacts":
+        """Methods for the names that the owner gives to DIDs."""
+        from .apps.contacts import Contacts
+
+        return Contacts(self._caller, self._encryption)
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> "Programs":
         """Return an object for publishing and reading a developer's programs.

@@ -17,6 +17,8 @@
     │   └── ClientClosed
     ├── NotGranted                     the session lacks a right; nothing was sent (missing)
     ├── NotShared                      a secret is not shared, or does not exist
+    ├── NoSuchContact                  the owner gave this name to no DID
+    ├── ContactsInvalid                the list of contacts was not made by its owner
     ├── SessionExpired
     ├── LifetimeTooLong                the requested lifetime is too long (asked_s, possible_s)
     ├── NodeEvidenceRefused            the node's evidence was rejected (reason)
@@ -301,6 +303,32 @@ class NotShared(SealspaceError):
     default_step = (
         "ask the owner; if several teams are named, choose one with --from DID/TEAM, or those for"
         " you alone with --from DID/; if the owner uses another node, use --from FILE"
+    )
+
+
+class NoSuchContact(SealspaceError):
+    """The owner has no contact of this name."""
+
+    code = "no-such-contact"
+    default_hint = "list the names with `client.contacts.list()`"
+    default_step = "sealspace contact list"
+
+
+class ContactsInvalid(SealspaceError):
+    """The list of contacts is not one that its owner made, or is an older one.
+
+    It is malformed, or has an invalid signature. No name of it is used.
+    """
+
+    code = "contacts-invalid"
+    default_hint = (
+        "name people by their DIDs, and ask the node's operator who changed the value"
+        " `vault/contacts` of your space `default`"
+    )
+    default_step = (
+        "write DIDs instead of names, and ask the node's operator who changed the list; to begin a"
+        " new one: sealspace kv delete vault/contacts --space default, and delete the file"
+        " contacts.json in your folder ~/.sealspace"
     )
 
 

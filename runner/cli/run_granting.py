@@ -32,7 +32,7 @@ from sealspace.cli.terminal import (
     tell,
 )
 from sealspace.client import Client
-from sealspace.documents.call_conditions import Condition, Owner
+from sealspace.documents.call_conditions import Owner
 from sealspace.documents.project_names import checked_project_name
 from sealspace.documents.run_grants import (
     GrantLimits,
@@ -59,7 +59,7 @@ from tee_backend.cli.granting import (
 )
 from tee_backend.cli.provided_receipts import startup_evidence
 
-from .run_grants import condition_options, limit_options
+from .run_grants import CallerTerms, condition_options, confirm_callers, limit_options
 
 
 @click.command(
@@ -121,7 +121,7 @@ async def grant_runner(
     secrets: tuple[str, ...],
     programs: tuple[str, ...],
     follows: bool,
-    condition: Condition,
+    callers: CallerTerms,
     hosts: tuple[str, ...],
     limits: GrantLimits,
     wanted: WantedBuild,
@@ -143,7 +143,7 @@ async def grant_runner(
     """
     if refreshes:
         terms = (secrets, programs, follows, hosts, wanted.ref, wanted.workflow, for_job)
-        has_terms = any(terms) or condition != Owner() or limits != GrantLimits()
+        has_terms = any(terms) or callers.condition != Owner() or limits != GrantLimits()
         if has_terms:
             raise click.UsageError("--refresh changes the build alone: leave out other terms")
         seen = await verifier.verify(url)
@@ -167,12 +167,13 @@ async def grant_runner(
     rules = await program_rules(client, programs, wanted, follows=follows)
     seen = await verifier.verify(url)
     run = RunStatement(
-        callers=condition,
+        callers=callers.condition,
         hosts=tuple(map(checked_host, hosts)),
         limits=limits,
         programs=rules,
         refresh_for=seen.did if for_job else None,
     )
+    await confirm_callers(client, callers, secrets, yes=verifier.yes)
     made = await _grant(client, url, verifier, seen, secrets, run, ttl_s)
     print_result(made, [str(made["token"])] if for_job else ())
     return 0

@@ -1,10 +1,10 @@
 """The command `sealspace runner list`, and the options that state the terms of a run grant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -12,6 +12,7 @@ from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import parse_json
 from sealspace.apps.descriptions import caller_words, program_words, run_grant_of
 from sealspace.cli.options.paths import file_option, read_named
+from sealspace.cli.owner.contact_names import confirm_first_use, dids_named, names_for
 from sealspace.cli.owner.node_terms import gathering
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
@@ -20,7 +21,14 @@ from sealspace.cli.terminal import (
     repeatable_option,
 )
 from sealspace.client import Client
-from sealspace.documents.call_conditions import AllowAll, Condition, Owner, parse_condition
+from sealspace.documents.call_conditions import (
+    AllowAll,
+    Condition,
+    Owner,
+    listed_accounts,
+    parse_condition,
+)
+from sealspace.documents.contact_list import is_contact_name
 from sealspace.documents.run_grants import MOST, run_statement_json
 from sealspace.errors import InvalidInput
 from tee_backend.cli.grants import listing_of
@@ -72,9 +80,21 @@ def limit_options(kind: type[Any]) -> Callable[..., Any]:
 _MAX_CONDITION_FILE_BYTES = 64 * 1024
 
 
-def _condition(
+class CallerTerms(NamedTuple):
+    """The command options about who may call.
+
+    Attributes:
+        condition: the condition on callers.
+        file: the file that the condition was read from, or None.
+    """
+
+    condition: Condition
+    file: Path | None = None
+
+
+def _caller_terms(
     callers: tuple[str, ...], anybody: bool, is_owner: bool, file: Path | None
-) -> Condition:
+) -> CallerTerms:
     """Convert the command options to a condition on who may call.
 
     At most one option may be given.
@@ -83,36 +103,59 @@ def _condition(
     if given.count(True) > 1:
         raise click.UsageError("give only one of --caller, --anybody, --owner and --condition")
     if anybody:
-        return AllowAll()
+        return CallerTerms(AllowAll())
     if callers:
-        return parse_condition({"Whitelist": {"accounts": list(callers)}})
+        dids = dids_named(*callers) if any(map(is_contact_name, callers)) else callers
+        return CallerTerms(parse_condition({"Whitelist": {"accounts": list(dids)}}))
     if file is None:
-        return Owner()
+        return CallerTerms(Owner())
     data = read_named(file, most_bytes=_MAX_CONDITION_FILE_BYTES)
     # Wrapped, because the parser accepts only objects, and a condition may be a string.
     with suppress(InvalidJson):
         value = parse_json(b'{"condition":' + data + b"}", max_bytes=_MAX_CONDITION_FILE_BYTES)
         # A file such as `"AllowAll","a":1` would add members.
         if value.keys() == {"condition"}:
-            return parse_condition(value["condition"])
+            return CallerTerms(parse_condition(value["condition"]), file)
     raise InvalidInput(
         f"{file} must contain a condition on callers, as JSON",
         hint='write, for example: {"Whitelist": {"accounts": ["did:key:…"]}}',
     )
 
 
+async def confirm_callers(
+    client: Client, callers: CallerTerms, secrets: Sequence[str], *, yes: bool
+) -> None:
+    """Ask about each DID that a file with a condition on callers names (SH14).
+
+    The owner and the contacts are not asked about.
+
+    Args:
+        client: of the owner.
+        callers: the options about who may call.
+        secrets: labels of the secrets that a program gets in a call.
+        yes: whether the option `--yes` was given.
+    """
+    if callers.file is None:
+        return
+    gets = f"the right to call programs that read {', '.join(secrets)}"
+    dids = [did for did in listed_accounts(callers.condition) if did != client.session.owner]
+    names = await names_for(client, dids)
+    for did in dids:
+        confirm_first_use(names, did, source=str(callers.file), gets=gets, yes=yes)
+
+
 condition_options = gathering(
-    "condition",
-    _condition,
+    "callers",
+    _caller_terms,
     repeatable_option(
         "--caller",
         "callers",
-        metavar="DID",
-        help="Allow calls only from this DID; repeat the option for more callers.",
+        metavar="DID|NAME",
+        help="Allow calls only from this DID or contact; repeat the option for more callers.",
     ),
     flag_option("--anybody", help="Allow calls from everyone."),
     flag_option("--owner", "is_owner", help="Allow calls only from yourself (the default)."),
     file_option("--condition", "file", help="JSON file with a condition on callers."),
 )
 """Adds the options for a condition on callers, passed to the command as one argument
-`condition`."""
+`callers`."""

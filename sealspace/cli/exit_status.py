@@ -64,8 +64,8 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
     ),
     12: (
         (
-            "evidence, a receipt or the signature of a network's key is invalid, or that key has"
-            " changed since the login"
+            "evidence, a receipt, the list of contacts or the signature of a network's key is"
+            " invalid, or that key has changed since the login"
         ),
         "backend-answer-invalid",
         "backend-not-proven",
@@ -76,6 +76,7 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "response-signature-invalid",
         "statement-invalid",
         "provenance-invalid",
+        "contacts-invalid",
     ),
     13: ("collateral is missing or stale", "collateral-needed"),
     14: (
@@ -101,10 +102,11 @@ EXIT_STATUSES: Mapping[int, tuple[str, ...]] = {
         "extra-missing",
     ),
     21: (
-        "the secret, value, space, network, grant or backend does not exist",
+        "the secret, value, space, network, grant, backend or contact does not exist",
         "not-there",
         "not-found",
         "not-shared",
+        "no-such-contact",
         "space-not-found",
         "network-not-found",
     ),

@@ -159,6 +159,23 @@ team = LazyGroup(
     help="Share secrets with several people at once. A team is a named list of people.",
 )
 
+contact = LazyGroup(
+    rows_of(
+        "sealspace.cli.share.contact_commands",
+        {
+            "add": "Give a name to a DID.",
+            "list": "List your contacts with their DIDs.",
+            "show": "Print the DID of a contact, or the name of a DID.",
+            "rename": "Give another name to a contact.",
+            "remove": "Remove a contact.",
+        },
+    ),
+    help="Give names to the DIDs of people, backends and keys. Commands take a name in the place of"
+    " a DID, and print it beside the DID.",
+    epilog="The names are yours: no grant, page or receipt can set one. They are sealed and signed,"
+    " and stored in your space `default`, so your other machines have them too.",
+)
+
 token = LazyGroup(
     rows_of(
         "sealspace.cli.share.token_commands",
@@ -235,6 +252,7 @@ SECTIONS: Sections = {
         "sealspace.cli.groups",
         {
             "grant": "Create, list, show, accept and revoke grants.",
+            "contact": "Give names to DIDs, and use them in commands.",
             "team": "List people to share secrets with, by team.",
             "manifest": "Check, explain and grant what an application asks for.",
             "network": "Manage encryption networks and their policies.",

@@ -39,6 +39,7 @@ _OWN = {
     "Access": "services",
     "Attestation": "services",
     "Backends": "services",
+    "Contacts": "services",
     "Delegations": "services",
     "Encryption": "services",
     "Kv": "services",

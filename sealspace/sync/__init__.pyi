@@ -23,6 +23,7 @@ from sealspace.sync.client import Client as Client
 from sealspace.sync.services import Access as Access
 from sealspace.sync.services import Attestation as Attestation
 from sealspace.sync.services import Backends as Backends
+from sealspace.sync.services import Contacts as Contacts
 from sealspace.sync.services import Delegations as Delegations
 from sealspace.sync.services import Encryption as Encryption
 from sealspace.sync.services import Kv as Kv
@@ -51,6 +52,7 @@ __all__ = [
     "Attestation",
     "Backends",
     "Client",
+    "Contacts",
     "DecryptDenied",
     "Delegations",
     "Encryption",

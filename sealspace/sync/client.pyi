@@ -11,6 +11,7 @@ from sealspace.sync.services import (
     Access,
     Attestation,
     Backends,
+    Contacts,
     Delegations,
     Encryption,
     Kv,
@@ -243,6 +244,10 @@ class Client:
     @property
     def access(self) -> Access:
         """Methods for finding out who can read a secret."""
+
+    @property
+    def contacts(self) -> Contacts:
+        """Methods for the names that the owner gives to DIDs."""
 
     def programs(self, developer: str | None = None, *, public: bool = False) -> Programs:
         """Return an object for publishing and reading a developer's programs.

@@ -54,6 +54,13 @@ class Access(Bridged, of=aio.Access):
     """
 
 
+class Contacts(Bridged, of=aio.Contacts):
+    """A client for the names that an owner gives to DIDs.
+
+    Use `Client.contacts` to get an instance. See `sealspace.apps.contacts.Contacts`.
+    """
+
+
 class Sql(Bridged, of=aio.Sql):
     """A client that uses a database of a space.
 

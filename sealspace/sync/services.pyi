@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 from capabilities.clock_and_entropy import Clock, Entropy
 from capabilities.machine_tokens import MachineGrant, OidcTrust
+from capabilities.principals import Principal
 from capabilities.resources import NetworkId, SpaceId
 from capabilities.strict_json import JsonObject
 from capabilities.tokens import Capability
@@ -17,9 +18,11 @@ from sealspace.apps.access import SecretAccess
 from sealspace.apps.api_keys import Credential
 from sealspace.apps.attestation import AttestationSession, Attested, Challenge
 from sealspace.apps.backends import EvidenceVerifier, Leniency, Pin, Seen
+from sealspace.apps.contacts import StoredContacts
 from sealspace.apps.programs import Active, ProgramManifest, Provenance, Target, Version
 from sealspace.apps.runners import Generation
 from sealspace.apps.sharing import Share, _Wallet
+from sealspace.documents.contact_list import Contact
 from sealspace.documents.manifests import DelegationTarget
 from sealspace.documents.project_names import ProjectId
 from sealspace.documents.run_grants import RunStatement
@@ -819,6 +822,87 @@ class Access:
         Does not check:
             Withdrawals of trust, which only narrow the answer. Lies of the node: it can hide grants
             from its own list.
+        """
+
+class Contacts:
+    """A client for the names that an owner gives to DIDs.
+
+    Use `Client.contacts` to get an instance. See `sealspace.apps.contacts.Contacts`.
+    """
+
+    def start_from(self, known: StoredContacts) -> None:
+        """Use a list that this program read before.
+
+        Reading then takes one request if the list has not changed, and an older list is refused.
+        """
+
+    @property
+    def known(self) -> StoredContacts:
+        """The list that this object read or stored last, or was started from."""
+
+    def read(self) -> StoredContacts:
+        """Read the list of contacts, and verify the signature (SH9).
+
+        Raises:
+            ContactsInvalid: the document is not a list that the owner signed, or is older than the
+                one that this object has read before.
+            NotGranted, Unauthorized: the session may not read the document.
+            DecryptDenied: the node does not release the key.
+            SealspaceError: as `Kv.get` and `Encryption.decrypt`.
+        """
+
+    def list(self) -> tuple[Contact, ...]:
+        """Return the contacts, ordered by name.
+
+        Raises:
+            SealspaceError: as `read`.
+        """
+
+    def did(self, name: str) -> Principal:
+        """Return the DID of a name.
+
+        Raises:
+            NoSuchContact: there is no contact of this name.
+            SealspaceError: as `read`.
+        """
+
+    def name(self, did: str) -> str | None:
+        """Return the name of a DID, or None.
+
+        Raises:
+            SealspaceError: as `read`.
+        """
+
+    def add(self, name: str, did: str) -> Contact:
+        """Give a name to a DID.
+
+        Args:
+            name: 1 to 32 lower-case letters, digits, `-` and `_`, beginning with a letter. Words
+                that commands take in the place of a DID, and names that look like a DID, are
+                refused.
+            did: DID of a wallet or a key.
+        Raises:
+            InvalidInput: the name or the DID is not valid or already in the list, or the list is
+                full.
+            NotGranted: the session is not a sign-in of the owner.
+            PreconditionFailed: other programs changed the list with each try.
+            SealspaceError: as `read`, `Encryption.encrypt` and `Kv.put`.
+        """
+
+    def rename(self, name: str, new_name: str) -> Contact:
+        """Give another name to a contact.
+
+        Raises:
+            NoSuchContact: there is no contact of this name.
+            SealspaceError: as `add`.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove a contact. Grants and shares stay as they are.
+
+        Raises:
+            NoSuchContact: there is no contact of this name.
+            SealspaceError: as `add`.
         """
 
 class Sql:

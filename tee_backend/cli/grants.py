@@ -12,6 +12,7 @@ from capabilities.strict_json import Json, JsonObject
 from sealspace.apps.backends import deliver as deliver_grants
 from sealspace.apps.descriptions import granted_labels
 from sealspace.cli.options.paths import FILE, read_grants
+from sealspace.cli.owner.contact_names import names_for, target_named
 from sealspace.cli.owner.owner_profile import KeptGrant, at_node, dids_of, known_grants, owner_home
 from sealspace.cli.share.grant_list import state_at_node
 from sealspace.cli.terminal import (
@@ -38,13 +39,17 @@ async def list_(client: Client) -> None:
 
     The state of each grant is shown.
     """
-    descriptions = []
-    rows = []
+    listings = []
     for kept_grant in owner_home().grants():
         if kept_grant.url is not None:
-            listing = await listing_of(client, kept_grant)
-            descriptions.append(listing.description)
-            rows.append((*listing.cells, kept_grant.portable.delegate_did))
+            listings.append(await listing_of(client, kept_grant))
+    names = await names_for(client, [one.description["did"] for one in listings])
+    descriptions = []
+    rows = []
+    for listing in listings:
+        did = str(listing.description["did"])
+        descriptions.append(listing.description | {"name": names.name(did)})
+        rows.append((*listing.cells, names.short(did)))
     print_rows(
         descriptions,
         ("state", "until", "backend", "secrets", "DID"),
@@ -122,7 +127,7 @@ def _known_address(did: str) -> str | None:
 
 
 @click.command(epilog="Example: `sealspace backend revoke https://backend.example`.")
-@click.argument("target", metavar="URL|DID")
+@click.argument("target", metavar="URL|DID|NAME")
 @yes_option
 @at_node
 async def revoke(client: Client, target: str, yes: bool) -> None:
@@ -134,6 +139,7 @@ async def revoke(client: Client, target: str, yes: bool) -> None:
     home = owner_home()
     wallet = home.wallet()
     owner = home.profile().owner
+    target = await target_named(client, target)
     grants = [
         kept_grant.portable
         for kept_grant in known_grants(target)
@@ -187,7 +193,7 @@ async def _revoke_all(
     epilog="Examples: `sealspace backend withdraw https://backend.example`; `sealspace backend"
     " withdraw --measurement HEX`, to deny keys to vulnerable code on every machine.",
 )
-@click.argument("target", metavar="[URL|DID]", required=False)
+@click.argument("target", metavar="[URL|DID|NAME]", required=False)
 @click.option(
     "--measurement",
     metavar="HEX",
@@ -212,18 +218,21 @@ async def withdraw(
     options = (target, measurement, evidence)
     targets = [option for option in options if option is not None]
     if len(targets) != 1:
-        raise click.UsageError("give exactly one of URL|DID, --measurement and --evidence")
-    confirm(
-        f"permanently deny {targets[0]} access to all keys of your encryption network?", yes=yes
-    )
+        raise click.UsageError("give exactly one of URL|DID|NAME, --measurement and --evidence")
+    denied = targets[0]
+    shown = denied
+    if target is not None:
+        denied = await target_named(client, target)
+        shown = (await names_for(client, [denied])).whole(denied)
+    confirm(f"permanently deny {shown} access to all keys of your encryption network?", yes=yes)
     if measurement is not None:
         await client.withdrawals.withdraw_measurement(_bytes(measurement))
     elif evidence is not None:
         await client.withdrawals.withdraw_evidence(_bytes(evidence))
     else:
-        for did in dids_of(targets[0]):
+        for did in dids_of(denied):
             await client.withdrawals.withdraw_backend(did)
-    tell(f"withdrawn: {targets[0]}")
+    tell(f"withdrawn: {shown}")
 
 
 def _bytes(text: str) -> bytes:

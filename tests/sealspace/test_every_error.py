@@ -24,6 +24,18 @@ async def _nothing_shared(world: World) -> None:
     await other.sharing.received(owner.session.owner)
 
 
+@cause(errors.NoSuchContact)
+async def _no_contact(world: World) -> None:
+    await (await world.owner()).contacts.did("bob")
+
+
+@cause(errors.ContactsInvalid)
+async def _no_list_of_contacts(world: World) -> None:
+    owner = await world.owner()
+    await owner.kv("default").put("vault/contacts", "bob")
+    await owner.contacts.read()
+
+
 @cause(errors.StatementInvalid)
 async def _no_statement(_: World) -> None:
     read_statement(b"{}", "sealspace.example/v1", signer=new_wallet().did)
@@ -118,6 +130,7 @@ CODES = {
     "ClientClosed": "client-closed",
     "ClientNotReady": "client-not-ready",
     "CollateralNeeded": "collateral-needed",
+    "ContactsInvalid": "contacts-invalid",
     "DatasetInvalid": "dataset-invalid",
     "DecryptDenied": "decrypt-denied",
     "DelegationRevoked": "delegation-revoked",
@@ -153,6 +166,7 @@ CODES = {
     "NodeUnreachable": "node-unreachable",
     "NotFound": "not-found",
     "NotGranted": "not-granted",
+    "NoSuchContact": "no-such-contact",
     "NotShared": "not-shared",
     "NotSignedIn": "not-signed-in",
     "PreconditionFailed": "precondition-failed",

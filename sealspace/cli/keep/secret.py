@@ -47,6 +47,7 @@ from ...secrets import (
 from ...service.command_errors import AlreadyThere, NotThere
 from ...wire.token_line import token_of
 from ..options.paths import file_option, read_named
+from ..owner.contact_names import did_named
 from ..owner.owner_profile import at_node
 from ..shared import shared
 from ..terminal import (
@@ -133,8 +134,9 @@ async def put(
 @click.option("--version", type=_number, help="Read this version; see `sealspace secret versions`.")
 @click.option(
     "--owner",
-    metavar="DID",
-    help="Read a secret of another owner, who granted it to you; see `sealspace grant accept`.",
+    metavar="DID|NAME",
+    help="Read a secret that this owner, a DID or contact, granted to you; see `sealspace grant"
+    " accept`.",
 )
 @from_option
 @raw_option
@@ -157,7 +159,7 @@ async def get(
         raise click.UsageError("--owner and --from cannot be combined")
     scope = scope_for(client, scope)
     async with shared_secrets(client, source) as shared_:
-        secrets = client.secrets(owner) if owner else shared_
+        secrets = client.secrets(await did_named(client, owner)) if owner else shared_
         try:
             async with _about(secrets, name, scope):
                 secret = await secrets.read(name, scope=scope, version=version)

@@ -32,6 +32,7 @@ from ...wire.sign_in import SQL_ABILITIES
 from ..keep.space import require_own_space
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, write_grants
+from ..owner.contact_names import Names, did_named, names_for
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import end_text, optional_time, print_exactly, print_result, repeatable_option, tell
 
@@ -52,7 +53,7 @@ NOT_SHARED = "this node gives secrets only to approved programs, not to other pe
     " grant.json`. The recipient finds the DID with `sealspace whoami`, and accepts the file"
     " with `sealspace grant accept grant.json`.",
 )
-@click.argument("did")
+@click.argument("did", metavar="DID|NAME")
 @repeatable_option("--secret", "secrets", metavar="NAME", help="A secret to grant; repeatable.")
 @click.option("--scope", metavar="SCOPE", help="The scope that the secrets are in.")
 @click.option(
@@ -95,7 +96,7 @@ async def create(
 ) -> None:
     """Grant a recipient access to secrets, or to values or a database of a space.
 
-    DID is the recipient. The grant is written to a file for it.
+    DID is the recipient, or NAME of a contact. The grant is written to a file for it.
 
     Only attested code that --policy or the network's policy approves can decrypt granted secrets. A
     person cannot read a secret that was granted to them, unless the node's operator ran `sealspace
@@ -116,6 +117,7 @@ async def create(
         if ":" not in space:
             await require_own_space(client, space)
         wanted = _space_rights(client, space, path, database, abilities)
+    did = await did_named(client, did)
     portable = await client.delegations.delegate(
         did, wanted, ttl_s=ttl_s, policy=policy, wallet=wallet_for(wanted)
     )
@@ -124,7 +126,7 @@ async def create(
         if KV_GET in abilities:
             await warn_about_proof(client, policy)
     copy = owner_home().keep_grant(portable)
-    print_granted(portable)
+    print_granted(portable, await names_for(client, [portable.delegate_did]))
     if out is not None:
         write_grants(out, [portable])
         print_result(
@@ -217,9 +219,10 @@ def wallet_for(rights: Iterable[Capability]) -> Wallet | None:
     return home.wallet() if is_own else None
 
 
-def print_granted(portable: PortableDelegation) -> None:
+def print_granted(portable: PortableDelegation, names: Names) -> None:
     """Print a summary of a new grant to standard error."""
-    tell(f"granted to {portable.delegate_did}, {end_text(portable.expires_at)}: {portable.cid}")
+    whom = names.whole(portable.delegate_did)
+    tell(f"granted to {whom}, {end_text(portable.expires_at)}: {portable.cid}")
     tell(*(f"  {line}" for line in rights_words(portable.resources, by=portable.owner)))
 
 

@@ -34,6 +34,7 @@ from ...wire.delegation_history import DelegationRecord, Direction, delegations_
 from ...wire.portable import GrantedResource, PortableDelegation, described, grant_of
 from ..keep.space import time_of
 from ..options.paths import FILE, grants_named, read_grants
+from ..owner.contact_names import Names, names_for
 from ..owner.owner_profile import at_node, owner_home
 from ..shared import shared
 from ..terminal import (
@@ -52,6 +53,8 @@ from ..terminal import (
 from .grant_create import NOT_SHARED, requires_proof
 from .secret_show import list_grants
 
+_NO_NAMES = Names()
+"""For a grant in a file, which is described without the node."""
 _Listed = tuple[dict[str, object], tuple[str, ...]]
 """A grant as JSON, and the sentences that say what it allows."""
 
@@ -82,13 +85,16 @@ async def list_(client: Client, received: bool, with_sessions: bool, secret: str
     other = "by" if received else "to"
     direction: Direction = "received" if received else "granted"
     listed = await _list(client, direction, with_sessions=with_sessions)
+    names = await names_for(client, [row[other] for row, _ in listed])
+    rows = []
+    for row, may in listed:
+        whom = names.short(str(row[other]))
+        rows.append((row["state"], row["expiresAt"] or "-", whom, "; ".join(may), row["cid"]))
+        row["name"] = names.name(row[other])
     print_rows(
         [row for row, _ in listed],
         ("state", "until", other, "may", "grant"),
-        [
-            (one["state"], one["expiresAt"] or "-", one[other], "; ".join(may), one["cid"])
-            for one, may in listed
-        ],
+        rows,
         nothing=(
             "no grants to you" if received else "no grants yet; next: sealspace grant create DID"
         ),
@@ -131,14 +137,21 @@ async def show_by_id(client: Client, cid: str) -> str:
         if kept.portable.cid == cid:
             verified = verified_offline(kept.portable)
             state = await state_at_node(client, cid)
-            print_result(grant_json(verified, state), describe_grant(verified, state))
+            token = verified.token
+            names = await names_for(client, [token.delegator, token.delegate])
+            document = grant_json(verified, state)
+            document |= _names_json(names, token.delegator, token.delegate)
+            print_result(document, describe_grant(verified, state, names))
             return state
     row, may = grant_row(await _record_at_node(client, cid), made_here=False)
+    by, to = str(row["by"]), str(row["to"])
+    names = await names_for(client, [by, to])
+    row |= _names_json(names, by, to)
     named = {
         "grant": row["cid"],
         "state": row["state"],
-        "by": row["by"],
-        "to": row["to"],
+        "by": names.whole(by),
+        "to": names.whole(to),
         "may": may,
         "issued": row["issuedAt"],
         "until": row["expiresAt"],
@@ -146,6 +159,11 @@ async def show_by_id(client: Client, cid: str) -> str:
     }
     print_result(row, facts(named))
     return str(row["state"])
+
+
+def _names_json(names: Names, by: str, to: str) -> dict[str, object]:
+    """Return the owner's names for the two sides of a grant, as members of JSON output."""
+    return {"name": names.name(to), "nameOfGranter": names.name(by)}
 
 
 async def _record_at_node(client: Client, cid: str) -> DelegationRecord:
@@ -296,7 +314,7 @@ def verified_offline(portable: PortableDelegation) -> VerifiedGrant:
     )
 
 
-def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
+def describe_grant(grant: VerifiedGrant, state: str, names: Names = _NO_NAMES) -> list[str]:
     """Describe a grant in several lines of text."""
     token = grant.token
     conditions = None
@@ -312,8 +330,8 @@ def describe_grant(grant: VerifiedGrant, state: str) -> list[str]:
         {
             "grant": grant.cid,
             "state": state,
-            "by": token.delegator,
-            "to": token.delegate,
+            "by": names.whole(token.delegator),
+            "to": names.whole(token.delegate),
             "may": rights_words(grant.rights, by=token.delegator),
             "under": conditions,
             "only": [line for policy in grant.policies for line in policy_words(policy)],
@@ -493,13 +511,17 @@ async def accept(client: Client, file: Path) -> None:
     rights = [right for one in accepted for right in one.rights]
     if any(DECRYPT in right.actions for right in rights) and await requires_proof(client):
         tell(f"warning: you cannot read the secrets with this grant alone: {NOT_SHARED}")
-    _print_accepted(accepted, rights)
+    names = await names_for(client, [one.token.delegator for one in accepted])
+    _print_accepted(accepted, rights, names)
 
 
-def _print_accepted(accepted: Sequence[VerifiedGrant], rights: Sequence[GrantedResource]) -> None:
+def _print_accepted(
+    accepted: Sequence[VerifiedGrant], rights: Sequence[GrantedResource], names: Names
+) -> None:
     """Print accepted grants with their rights, and how to use the rights."""
     for one in accepted:
-        tell(f"accepted: {one.cid}, from {one.token.delegator}, {end_text(one.token.expires_at)}")
+        granter = names.whole(one.token.delegator)
+        tell(f"accepted: {one.cid}, from {granter}, {end_text(one.token.expires_at)}")
         for line in rights_words(one.rights, by=one.token.delegate):
             tell(f"  {line}")
     if shared().as_json:

@@ -26,6 +26,7 @@ from ...documents.manifests import (
 from ...errors import InvalidInput, ManifestInvalid
 from ...wire.portable import PortableDelegation, encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
+from ..owner.contact_names import Names, did_named, names_for
 from ..owner.owner_profile import at_node, owner_home
 from ..shared import shared
 from ..terminal import (
@@ -102,7 +103,10 @@ def explain_(manifest: Manifest) -> None:
 )
 @_manifest
 @click.option(
-    "--to", "did", metavar="DID", help="Grant to this DID instead of the DID in the manifest."
+    "--to",
+    "did",
+    metavar="DID|NAME",
+    help="Grant to this DID or contact instead of the DID in the manifest.",
 )
 @flag_option("--leave-out", help="Leave out rights to services that this node does not offer.")
 @policy_option
@@ -127,7 +131,7 @@ async def grant(
     Exactly these rights are granted. They are shown first, and you are asked to confirm. All rights
     of one owner go into one grant, which lasts for the shortest time that the manifest requests.
     """
-    recipient = did or manifest.did
+    recipient = manifest.did if did is None else await did_named(client, did)
     if recipient is None:
         raise InvalidInput(
             f"the manifest of {manifest.name} does not specify the recipient's DID",
@@ -153,15 +157,17 @@ async def grant(
     rights = [one for grant in grants for one in grant.capabilities]
     if any(one.ability == DECRYPT for one in rights):
         await warn_about_proof(client, policy)
-    confirm(f"grant these rights to {target.did}?", yes=yes)
+    # SH14: the DID, which may come from the file, is shown whole, after the rights.
+    names = await names_for(client, [target.did])
+    confirm(f"grant these rights to {names.whole(target.did)}?", yes=yes)
     made = await client.delegations.delegate_to_target(
         target, policy=policy, wallet=wallet_for(rights), leave_out=leave_out
     )
-    await _pass_on(made, out=out, url=url)
+    await _pass_on(made, names, out=out, url=url)
 
 
 async def _pass_on(
-    made: Sequence[PortableDelegation], *, out: Path | None, url: str | None
+    made: Sequence[PortableDelegation], names: Names, *, out: Path | None, url: str | None
 ) -> None:
     """Save new grants, send them to the application's backend or write them to a file.
 
@@ -169,12 +175,22 @@ async def _pass_on(
     """
     for one in made:
         owner_home().keep_grant(one, url=url)
-        print_granted(one)
+        print_granted(one, names)
     if url is not None:
         await hand_over_all(url, made, kept=f"the files in {owner_home().folder / 'grants'}")
     if out is not None:
         write_grants(out, made)
     if shared().as_json:
-        print_json([{"cid": one.cid, "to": one.delegate_did, "space": one.space} for one in made])
+        print_json(
+            [
+                {
+                    "cid": one.cid,
+                    "to": one.delegate_did,
+                    "name": names.name(one.delegate_did),
+                    "space": one.space,
+                }
+                for one in made
+            ]
+        )
     elif out is None and url is None:
         print_exactly(encode_bundle(made))

@@ -33,6 +33,7 @@ from ...session import DEFAULT_NETWORK
 from ..keep.secret import no_secret
 from ..options.durations import ttl_s_of
 from ..options.paths import NEW_FOLDER, keep_receipt, make_receipt_folder
+from ..owner.contact_names import Names, name_or_none, names_for, target_named
 from ..owner.owner_profile import at_node, dids_of, owner_home
 from ..terminal import flag_option, print_rows, tell, time_text
 from .network import right_to
@@ -73,10 +74,10 @@ _FETCHED = "has a copy"
 @click.option(
     "--by",
     metavar="NAME|DID",
-    help="List only reads by this person, backend or key (DID), or with the machine token or trust"
-    " of this name.",
+    help="List only reads by this person, backend or key (DID, or name of a contact), or with the"
+    " machine token or trust of this name.",
 )
-@click.option("--backend", metavar="URL|DID", help="List only receipts of this backend.")
+@click.option("--backend", metavar="URL|DID|NAME", help="List only receipts of this backend.")
 @flag_option("--all", "with_own", help="Also list the receipts of your own reads.")
 @click.option(
     "--out",
@@ -110,9 +111,10 @@ async def list_(
     """
     earliest = 0.0 if since is None else _parse_since(since)
     network = client.encryption.network(name)
-    wanted = _wanted(secret=secret, by=by, backend=backend)
+    wanted = await _wanted(client, secret=secret, by=by, backend=backend)
     await right_to(client, network, READ_RECEIPTS)
     everything = await _fetch(client, network, earliest)
+    _require_one_meaning(by, wanted, everything)
     found = [one for one in everything if wanted.includes_release(one)]
     if out is not None:
         await _save(client, network, found, out)
@@ -120,7 +122,9 @@ async def list_(
     all_fetches = await fetches_of_copies(client, network, since=earliest)
     fetches = [one for one in all_fetches if wanted.includes_fetch(one)]
     places = _places_of(found, audit)
-    rows = _rows(shown, fetches, places)
+    readers = [one.receipt.invoker for one in shown] + [one.reader for one in fetches]
+    names = await names_for(client, readers)
+    rows = _rows(shown, fetches, places, names)
     if not rows:
         await _require_known(client, wanted, everything)
     _print(rows, has_audit=places is not None, has_receipts=bool(found))
@@ -167,14 +171,19 @@ def _rows(
     releases: Iterable[NamedRelease],
     fetches: Iterable[CopyFetch],
     places: Mapping[bytes, int] | None,
+    names: Names,
 ) -> list[_Row]:
     """Return the rows for releases and fetches, the oldest first."""
     rows: list[_Row] = []
     for fetch in fetches:
-        document, cells = _fetch_json(fetch), _fetch_cells(fetch, places)
+        document = _fetch_json(fetch)
+        document["name"] = names.name(fetch.reader)
+        cells = _fetch_cells(fetch, places, names)
         rows.append(_Row(at=fetch.at, document=document, cells=cells))
     for release in releases:
-        document, cells = _release_json(release, places), _cells(release, places)
+        document = _release_json(release, places)
+        document["name"] = names.name(release.receipt.invoker)
+        cells = _cells(release, places, names)
         rows.append(_Row(at=release.receipt.at, document=document, cells=cells))
     # Of two reads at the same time any may come first, so only the times are compared.
     rows.sort(key=attrgetter("at"))
@@ -221,13 +230,32 @@ class _Wanted(NamedTuple):
         return self.dids is None or any(same_principal(did, one) for one in self.dids)
 
 
-def _wanted(*, secret: str | None, by: str | None, backend: str | None) -> _Wanted:
-    """Parse the options that choose reads."""
+async def _wanted(
+    client: Client, *, secret: str | None, by: str | None, backend: str | None
+) -> _Wanted:
+    """Parse the options that choose reads, with DIDs in the place of contacts."""
+    if by is not None:
+        by = await name_or_none(client, by) or by
+    if backend is not None:
+        backend = await target_named(client, backend)
     return _Wanted(
         secret=None if secret is None else parse_secret_label(secret).label,
         by=by,
         dids=None if backend is None else dids_of(backend),
     )
+
+
+def _require_one_meaning(
+    name: str | None, wanted: _Wanted, everything: Iterable[NamedRelease]
+) -> None:
+    """Reject a contact's name in `--by` that a machine token or trust has too."""
+    is_contact = name != wanted.by
+    if is_contact and any(one.receipt.machine == name for one in everything):
+        raise InvalidInput(
+            f"{name} is a contact, and also the name of a machine token or trust",
+            hint=f"write the DID of the contact (sealspace contact show {name}), or rename the"
+            f" contact to list the token: sealspace contact rename {name} NEW_NAME",
+        )
 
 
 async def _require_known(
@@ -246,7 +274,7 @@ async def _require_known(
         raise NotThere(
             f"no read with a machine token or trust named {by} is recorded",
             hint="list their names: sealspace token list, sealspace ci list; a person or a backend"
-            " is named by its DID",
+            " is named by its DID or by a contact: sealspace contact list",
         )
 
 
@@ -298,7 +326,7 @@ def _fetch_json(one: CopyFetch) -> JsonObject:
     }
 
 
-def _cells(one: NamedRelease, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
+def _cells(one: NamedRelease, places: Mapping[bytes, int] | None, names: Names) -> tuple[str, ...]:
     """Return a receipt as a row of the table."""
     receipt = one.receipt
     why = _GROUNDS[receipt.ground]
@@ -310,7 +338,7 @@ def _cells(one: NamedRelease, places: Mapping[bytes, int] | None) -> tuple[str, 
     elif why != OWN_READ and one.granted:
         label += f"; granted: {', '.join(one.granted)}"
     network = receipt.network.rpartition(":")[2]
-    cells = (time_text(receipt.at), why, label, network, receipt.invoker)
+    cells = (time_text(receipt.at), why, label, network, names.short(receipt.invoker))
     if places is None:  # no audit export was given
         return cells
     place = places.get(digest_of(receipt))
@@ -319,12 +347,14 @@ def _cells(one: NamedRelease, places: Mapping[bytes, int] | None) -> tuple[str, 
     return (*cells, f"audit entry {place}")
 
 
-def _fetch_cells(one: CopyFetch, places: Mapping[bytes, int] | None) -> tuple[str, ...]:
+def _fetch_cells(
+    one: CopyFetch, places: Mapping[bytes, int] | None, names: Names
+) -> tuple[str, ...]:
     """Return the fetch of a copy as a row of the table.
 
     The copy was opened with a key of the reader's network, not of the owner's.
     """
-    cells = (time_text(one.at), _FETCHED, one.label, "the reader's", one.reader)
+    cells = (time_text(one.at), _FETCHED, one.label, "the reader's", names.short(one.reader))
     return cells if places is None else (*cells, "no receipt")
 
 

@@ -56,7 +56,7 @@ async def show(client: Client, name: str, scope: str | None) -> None:
     value that they have read is never known.
     """
     access = await _fetch_access(client, label_of(name, scope))
-    names = await known_names(client)
+    names = await known_names(client, _others(access))
     if shared().as_json:
         print_json(_access_json(access, names))
     else:
@@ -67,7 +67,7 @@ async def show(client: Client, name: str, scope: str | None) -> None:
 async def list_grants(client: Client, label: str) -> None:
     """Print the grants with which others can read a secret."""
     access = await _fetch_access(client, label)
-    names = await known_names(client)
+    names = await known_names(client, _others(access))
     rows = []
     for reader in access.readers:
         if reader.kind not in ("owner", "session", "operator"):
@@ -79,6 +79,13 @@ async def list_grants(client: Client, label: str) -> None:
         nothing="nobody else can read this secret" if access.is_complete else "no known grants",
     )
     _require_complete(access)
+
+
+def _others(access: SecretAccess) -> list[str]:
+    """Return the DIDs of all who can read or replace a secret, without the owner and the logins."""
+    dids = [one.did for one in access.readers if one.kind not in ("owner", "session", "operator")]
+    dids += [one.delegate for one in access.writers]
+    return [did for did in dids if did]
 
 
 async def _fetch_access(client: Client, label: str) -> SecretAccess:

@@ -50,7 +50,7 @@ async def warn_of_writers(client: Client, labels: Iterable[str]) -> dict[str, ob
         for one in writers_of(records, secrets.resource(name.name, scope=name.scope), owner):
             writers[one.cid] = one
             reached.setdefault(one.cid, []).append(label)
-    names = await known_names(client) if writers else {}
+    names = await known_names(client, [one.delegate for one in writers.values()])
     rows = []
     for cid, one in writers.items():
         row, _ = grant_row(one, made_here=False)

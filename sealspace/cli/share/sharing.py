@@ -9,25 +9,36 @@ from pathlib import Path
 
 import click
 
+from capabilities.clock_and_entropy import SystemClock
+
 from ...client import Client
+from ...documents.contact_list import checked_did
+from ...errors import InvalidInput
 from ...service.command_errors import NotThere
 from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
-from ..options.paths import grants_option, write_grants
+from ..options.paths import file_option, grants_option, read_named, write_grants
+from ..owner.contact_names import confirm_first_use, did_named, names_for
 from ..owner.owner_profile import at_node, owner_home
-from ..terminal import confirm, end_text, optional_time, print_documents, tell, yes_option
+from ..terminal import cell_text, confirm, end_text, optional_time, print_rows, tell, yes_option
 from .secret_writers import warn_of_writers
 
 _with = click.option(
-    "--with", "person", metavar="DID|team:NAME", required=True, help="The person or the team."
+    "--with",
+    "person",
+    metavar="DID|NAME|team:NAME",
+    required=True,
+    help="The person, by DID or by the name of a contact, or the team.",
 )
 _scope = click.option("--scope", metavar="SCOPE", help="The scope that the secrets are in.")
 _at = click.option(
     "--at", "node", metavar="URL", help="The node of the person's network, if it is not yours."
 )
 _expires = expires_option("365d", "How long they may read, from 1m to 365d.")
+_MOST_DID_BYTES = 256
+_COLUMNS = ("team", "person", "fingerprint", "secrets", "until")
 _team = click.argument("team", metavar="TEAM")
-_did = click.argument("did", metavar="DID")
+_did = click.argument("did", metavar="DID|NAME")
 
 
 @click.command(
@@ -36,20 +47,29 @@ _did = click.argument("did", metavar="DID")
     " API_KEY DB_URL --scope prod --with team:ops`.",
 )
 @click.argument("names", metavar="NAME", nargs=-1, required=True)
-@_with
+@click.option("--with", "person", metavar="DID|NAME|team:NAME", help="The person, or the team.")
+@file_option(
+    "--to",
+    "file",
+    help="File with the DID of the person, instead of --with. You are asked whether it is right,"
+    " unless the DID is a contact.",
+)
 @_scope
 @_at
 @_expires
 @grants_option
+@yes_option
 @at_node
 async def share(
     client: Client,
     names: tuple[str, ...],
-    person: str,
+    person: str | None,
+    file: Path | None,
     scope: str | None,
     node: str | None,
     ttl_s: float,
     out: Path | None,
+    yes: bool,
 ) -> None:
     """Share secrets with a person or a team.
 
@@ -60,16 +80,19 @@ async def share(
     A person who uses another node also needs the file of --out. What a person has read stays known
     after `unshare`.
     """
-    team = _team_in(person)
+    if (person is None) == (file is None):
+        raise click.UsageError("name the person: either --with DID|NAME|team:NAME or --to FILE")
+    team = None if person is None else _team_in(person)
     if team and out:
         raise click.UsageError("--out requires --with DID; for a team: sealspace team add --out")
-    shares = await client.sharing.shares()
-    dids = {person}
-    if team:
-        dids = {one.folder.did for one in shares if one.folder.team == team}
-    if not dids:
-        raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
     labels = [label_of(one, scope) for one in names]
+    if file is not None:
+        gets = f"a copy of {', '.join(labels)}, {end_text(SystemClock.now() + ttl_s)}"
+        dids = {await _person_in(client, file, gets=gets, yes=yes)}
+    elif team is not None:
+        dids = await _members(client, team)
+    else:
+        dids = {await did_named(client, str(person))}
     # The value that is stored under a name is copied, whoever stored it there (SH6, EN34).
     await warn_of_writers(client, labels)
     for did in sorted(dids):
@@ -91,10 +114,11 @@ async def unshare(
     deleted. What was read stays known, so store other values afterwards.
     """
     team = _team_in(person)
-    did = None if team else person
+    did = None if team else await did_named(client, person)
     labels = [label_of(one, scope) for one in names]
     if not labels:
-        confirm(f"stop sharing everything with {person}?", yes=yes)
+        whom = person if did is None else (await names_for(client, [did])).whole(did)
+        confirm(f"stop sharing everything with {whom}?", yes=yes)
     await _unshare(client, labels or None, did, team)
 
 
@@ -112,6 +136,7 @@ async def add(
 
     The person gets a copy of each secret that is shared with the team.
     """
+    did = await did_named(client, did)
     copied = set[str]()
     for one in await client.sharing.shares():
         if one.folder.team == team:
@@ -131,27 +156,59 @@ async def remove(client: Client, team: str, did: str) -> None:
 
     What was read stays known, so store other values afterwards.
     """
-    await _unshare(client, None, did, team)
+    await _unshare(client, None, await did_named(client, did), team)
 
 
 @click.command()
 @at_node
 async def list_(client: Client) -> None:
     """List the people who may read copies of your secrets, by team."""
-    print_documents(
-        [
-            {
-                "team": one.folder.team,
-                "person": one.folder.did,
-                "fingerprint": one.pin.fingerprint,
-                "secrets": sorted(copy.label for copy in one.copies),
-                "until": optional_time(one.grant.expires_at),
-            }
-            for one in await client.sharing.shares()
-        ],
-        {one: one for one in ("team", "person", "fingerprint", "secrets", "until")},
+    shares = await client.sharing.shares()
+    names = await names_for(client, [one.folder.did for one in shares])
+    documents: list[dict[str, object]] = []
+    rows = []
+    for one in shares:
+        document: dict[str, object] = {
+            "team": one.folder.team,
+            "person": one.folder.did,
+            "name": names.name(one.folder.did),
+            "fingerprint": one.pin.fingerprint,
+            "secrets": sorted(copy.label for copy in one.copies),
+            "until": optional_time(one.grant.expires_at),
+        }
+        documents.append(document)
+        shown = document | {"person": names.short(one.folder.did)}
+        rows.append([cell_text(shown[column]) for column in _COLUMNS])
+    print_rows(
+        documents,
+        _COLUMNS,
+        rows,
         nothing="nothing is shared; next: sealspace secret share NAME --with DID",
     )
+
+
+async def _members(client: Client, team: str) -> set[str]:
+    """Return the DIDs of the members of a team."""
+    shares = await client.sharing.shares()
+    dids = {str(one.folder.did) for one in shares if one.folder.team == team}
+    if not dids:
+        raise NotThere(f"there is no team {team}", hint=f"sealspace team add {team} DID")
+    return dids
+
+
+async def _person_in(client: Client, file: Path, *, gets: str, yes: bool) -> str:
+    """Return the DID in a file, after the owner has confirmed it (SH14)."""
+    data = read_named(file, most_bytes=_MOST_DID_BYTES)
+    try:
+        did = checked_did(data.decode("ascii", "replace").strip())
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{file} does not contain one DID and nothing else",
+            hint="ask the person for the DID that `sealspace whoami` prints as owner",
+        ) from error
+    names = await names_for(client, [did])
+    confirm_first_use(names, did, source=str(file), gets=gets, yes=yes)
+    return did
 
 
 def _team_in(person: str) -> str | None:
@@ -188,9 +245,10 @@ async def _share(
             ttl_s=ttl_s,
             encryption=other.encryption,
         )
+    whom = (await names_for(client, [made.folder.did])).whole(made.folder.did)
     tell(
-        f"shared with {made.folder.did}, {end_text(made.grant.expires_at)}; fingerprint of their"
-        f" network: {made.pin.fingerprint}"
+        f"shared with {whom}, {end_text(made.grant.expires_at)}; fingerprint of their network:"
+        f" {made.pin.fingerprint}"
     )
     if out is not None:
         write_grants(out, [made.portable(client.url)], "secret get NAME --from")

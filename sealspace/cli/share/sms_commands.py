@@ -13,6 +13,7 @@ from ...documents.secret_names import SECRETS_SPACE, list_prefix
 from ...errors import NotFound
 from ...service.command_errors import NotThere
 from ..options.durations import expires_option
+from ..owner.contact_names import names_for
 from ..owner.owner_profile import at_node
 from ..terminal import flag_option, print_result, tell
 from .grant_create import print_granted, wallet_for
@@ -57,7 +58,7 @@ async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
         await revoke_all(client, former)
     if not public_checks:
         tell("existence checks are now closed; to open them: sealspace sms enable --public-checks")
-    print_granted(portable)
+    print_granted(portable, await names_for(client, [portable.delegate_did]))
     print_result({"grant": portable.cid})
 
 

@@ -75,6 +75,11 @@ CALLS: Mapping[str, Call] = {
     "secret rollback": Call("API_KEY 1 --home {home}"),
     "secret delete": Call("API_KEY --home {home}"),
     "secret restore": Call("API_KEY --home {home}"),
+    "contact add": Call(f"backend {BACKEND} --home {{home}}"),
+    "contact list": HOME,
+    "contact show": Call("backend --home {home}"),
+    "contact rename": Call("backend desk --home {home}"),
+    "contact remove": Call("desk --home {home}"),
     "team add": Call(f"ops {BACKEND} --home {{home}}", status=21),  # it has no network
     "team list": HOME,
     "team remove": Call(f"ops {BACKEND} --home {{home}}", status=21),

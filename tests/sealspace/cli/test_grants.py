@@ -211,7 +211,7 @@ async def test_a_folder_of_secrets_says_what_is_in_it(desk: Desk) -> None:
             2,
             "specify what to grant: --secret NAME",
         ),
-        (("grant", "create", "nobody", "--space", "default"), 2, "not a DID"),
+        (("grant", "create", "nobody", "--space", "default"), 2, "neither a DID nor"),
         (("grant", "create", "DID", "--space", "default", "--can", "get,fly"), 2, "'fly'"),
         (("grant", "create", "DID", "--secret", "lower"), 2, "lower"),
         (("grant", "create", "DID", "--secret", "A", "--scope", "default"), 2, "reserved"),
