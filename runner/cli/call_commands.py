@@ -17,6 +17,7 @@ from sealspace.apps.run_calls import call_right
 from sealspace.apps.runners import call_runner, call_with_key, error_text, start_of
 from sealspace.cli.options.durations import expires_option
 from sealspace.cli.options.paths import FILE_OR_DASH, NEW_FILE, read_named
+from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import (
@@ -77,7 +78,7 @@ _Result = TypeVar("_Result")
 @click.option(
     "--secrets",
     metavar="OWNER[/PROFILE]",
-    help="Owner of the secrets to use (a DID or `me`), and optionally the scope of the secrets.",
+    help="Owner of the secrets to use (a DID, a contact or `me`), and optionally their scope.",
 )
 @click.option(
     "--receipt", "receipt_file", type=NEW_FILE, help="File to write the receipt and its salt to."
@@ -89,6 +90,7 @@ _Result = TypeVar("_Result")
     help="File with an API key, mode 0600; `-` is standard input. The call is made in the name of"
     " the key's owner. With an API key, the input must be JSON.",
 )
+@naming(projects=["program"], owners=["secrets"])
 def call(
     url: str,
     program: str | None,
@@ -325,6 +327,7 @@ def _secrets(text: str, member: str) -> JsonObject:
     help="Maximum price of one call, in micro-units.",
 )
 @expires_option("30d", "Lifetime of the key, at most 90d.")
+@naming(projects=["projects"])
 @at_node
 async def create(
     client: Client,

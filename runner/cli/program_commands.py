@@ -44,6 +44,7 @@ from sealspace.cli.options.paths import (
     require_free,
 )
 from sealspace.cli.options.trusted_root import load_trusted_root, trusted_root_option
+from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
     confirm,
@@ -246,7 +247,10 @@ async def activate(client: Client, name: str, sha256: str, private: bool) -> Non
 
 
 @click.command()
-@click.option("--developer", metavar="DID", help="DID of the developer; by default your own DID.")
+@click.option(
+    "--developer", metavar="DID|NAME", help="The developer, a DID or contact; by default you."
+)
+@naming(owners=["developer"])
 @at_node
 async def list_(client: Client, developer: str | None) -> None:
     """List the projects of a developer.
@@ -305,6 +309,7 @@ async def remove(client: Client, name: str, sha256: str | None, private: bool, y
 
 @click.command(epilog="Example: `sealspace project show did:pkh:eip155:1:0x…/mail-digest`.")
 @click.argument("project", metavar="NAME|DID/NAME")
+@naming(projects=["project"])
 @at_node
 async def show(client: Client, project: str) -> None:
     """Show a project's versions, manifests and active version.
@@ -352,6 +357,7 @@ def _version_cells(version: Version, active: Active | None) -> tuple[str, ...]:
 @click.option("--version", metavar="SHA256", help="Version. Default: the active version.")
 @click.option("--output", type=NEW_FILE, help="Write the bundle to this new file.")
 @trusted_root_option
+@naming(projects=["project"])
 @at_node
 async def provenance(
     client: Client,

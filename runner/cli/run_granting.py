@@ -24,6 +24,7 @@ from sealspace.apps.descriptions import (
 )
 from sealspace.apps.runners import network_name, start_of
 from sealspace.cli.keep.secret import scope_option
+from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.owner.owner_profile import at_node, owner_home
 from sealspace.cli.terminal import (
     flag_option,
@@ -113,6 +114,7 @@ from .run_grants import CallerTerms, condition_options, confirm_callers, limit_o
 @lifetime_option
 @yes_option
 @verifier_options
+@naming(projects=["programs"])
 @at_node
 async def grant_runner(
     client: Client,

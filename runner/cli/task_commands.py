@@ -15,6 +15,7 @@ from capabilities.strict_json import Json, JsonObject, parse_json, shaped
 from encryption_network.canonical_json import canonical_bytes
 from sealspace.apps.runners import error_text, start_of
 from sealspace.cli.options.paths import NEW_FOLDER, file_option, read_named
+from sealspace.cli.owner.contact_names import naming
 from sealspace.cli.terminal import facts, flag_option, print_result, repeatable_option, tell
 from sealspace.client import Client
 from sealspace.documents.iexec_names import (
@@ -63,6 +64,7 @@ _MAX_KEY_BYTES = 16 * 1024
 @flag_option("--app-secret", "has_app", help="The secret of this application, if it is yours.")
 @click.option("--dataset", metavar="NAME", help="The key of this data set of yours.")
 @flag_option("--result-key", "has_key", help="Your public key, which results are encrypted to.")
+@naming(projects=["app"])
 @click.pass_context
 def grant(
     context: click.Context,
@@ -122,12 +124,13 @@ _private_key = file_option(
 @click.option(
     "--args", "arguments", default="", help="Arguments of the application, as in a shell."
 )
-@click.option("--beneficiary", metavar="DID", help="Who can decrypt the result. Default: you.")
+@click.option("--beneficiary", metavar="DID|NAME", help="Who can decrypt the result. Default: you.")
 @flag_option("--watch", help="Wait for the end of the task, and download the result.")
 @_private_key
 @_output
 @verifier_options
 @click.argument("app", metavar="DID/NAME")
+@naming(projects=["app", "dataset"], owners=["beneficiary"])
 def run(
     url: str,
     app: str,

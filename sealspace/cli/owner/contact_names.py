@@ -10,10 +10,11 @@ Example:
     tell(f"shared with {names.whole(did)}")
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -29,6 +30,8 @@ from ...printable import printable
 from ...private_files import read_file, replace_file
 from ..terminal import confirm, tell, what_happened
 from .owner_profile import at_node, owner_home, uses_machine_token
+
+Result = TypeVar("Result")
 
 _META = "sealspace.contacts"
 _MOST_FILE_BYTES = 2 * MAX_RECORD_BYTES
@@ -115,6 +118,47 @@ async def dids_named(client: Client, *texts: str) -> tuple[str, ...]:
         SealspaceError: as `did_named`.
     """
     return tuple([await did_named(client, text) for text in texts])
+
+
+def naming(
+    *, projects: Sequence[str] = (), owners: Sequence[str] = ()
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Return a decorator that puts DIDs in the place of contacts' names in arguments.
+
+    It works before the command begins, outside an event loop.
+
+    Args:
+        projects: the command's parameters that are `DID/NAME` or several of them. A text without a
+            slash is left as it is.
+        owners: those that are `DID` or `DID/MORE`.
+    """
+
+    def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
+        @wraps(command)
+        def named(*arguments: object, **given: Any) -> Result:
+            for parameter in (*projects, *owners):
+                value = given[parameter]
+                needs_slash = parameter in projects
+                if isinstance(value, tuple):
+                    given[parameter] = tuple(
+                        [_with_did(text, needs_slash=needs_slash) for text in value]
+                    )
+                elif value is not None:
+                    given[parameter] = _with_did(value, needs_slash=needs_slash)
+            return command(*arguments, **given)
+
+        return named
+
+    return decorate
+
+
+def _with_did(text: str, *, needs_slash: bool) -> str:
+    """Return a text `NAME/MORE` or `NAME` with the DID of the contact in the place of its name."""
+    name, slash, more = text.partition("/")
+    if not is_contact_name(name) or (needs_slash and not slash):
+        return text
+    (did,) = dids_named(name)
+    return did + slash + more
 
 
 async def names_for(client: Client, dids: Iterable[object]) -> Names:
