@@ -30,6 +30,7 @@ _STRANGERS = "attacks/test_outsiders.py::"
 _TERMINALS = "attacks/test_terminals.py::"
 _TOKENS = "attacks/test_tokens.py::"
 _SHARING = "sealspace/test_sharing.py::"
+_CONTACTS = "sealspace/test_contacts.py::"
 _WRITERS = "sealspace/cli/test_secret_writers.py::"
 _MACHINES = "attacks/test_machine_tokens.py::"
 _ID_TOKENS = "attacks/test_id_tokens.py::"
@@ -52,6 +53,18 @@ TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",
         _SHARING + "test_SH7_a_member_who_joins_and_leaves",
+    ),
+    "3.5 the node, or a delegate that may write there, gives a name in the owner's list of "
+    "contacts to its own DID, so that the owner shares with it": (
+        "attacks/test_contacts.py::test_SH9_lists_that_others_store",
+        "attacks/test_contacts.py::test_SH9_any_changed_byte_at_the_node",
+        _CONTACTS + "test_SH9_a_list_that_the_owner_did_not_make",
+        _CONTACTS + "test_SH11_an_older_list_is_refused",
+    ),
+    "3.5 a colleague, an app or a page calls itself by a name that the owner gave to somebody "
+    "else": (
+        "attacks/test_contacts.py::test_SH13_names_of_others_are_no_names_of_contacts",
+        "sealspace/cli/test_contacts.py::test_SH14_a_did_from_a_file",
     ),
     "3.5 a node, a relay or a writer of the store offers its own key for the network of a person, "
     "to receive a secret": (

@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzz_strategies import changed_objects, damaged_bytes, json_values, large_texts
+from hypothesis import given
 from hypothesis import strategies as st
 from relay import Answer, relay_before
+from tests_support import fuzzed
 
 from capabilities.abilities import DECRYPT, KV_PUT
+from capabilities.cacao import header_bytes, header_text
 from capabilities.principals import Principal, did_key
 from capabilities.signatures import Ed25519Signer
 from capabilities.strict_json import JsonObject, parse_json
@@ -33,6 +37,7 @@ from sealspace.documents.contact_list import (
     ContactList,
     contacts_statement,
     is_contact_name,
+    parse_contacts_statement,
 )
 from sealspace.documents.signed_statements import sign_statement
 from sealspace.encryption import envelope_bytes
@@ -42,8 +47,8 @@ from sealspace.errors import (
     NoSuchContact,
     NotGranted,
 )
-from sealspace.session import key_session, network_of_owner
-from sealspace.wallets import new_wallet
+from sealspace.session import key_session, network_of_owner, read_grant, sign_message
+from sealspace.wallets import AnyWallet, new_wallet, wallet_of
 from sealspace.wire.sign_in import KV_ABILITIES
 
 BOB = "did:pkh:eip155:1:0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
@@ -373,9 +378,9 @@ async def test_SH9_a_list_that_the_owner_did_not_make(
     await owner.contacts.add("bob", BOB)
     for what, plaintext in false_lists.items():
         await put(owner, plaintext)
-        for call in (owner.contacts.read(), owner.contacts.add("carol", CAROL)):
+        for call in (owner.contacts.read, partial(owner.contacts.add, "carol", CAROL)):
             with pytest.raises(ContactsInvalid):
-                raise AssertionError((what, await call))
+                raise AssertionError((what, await call()))
     await put(owner, canonical_bytes(signed(owner, ContactList().with_contact("bob", BOB))))
     assert await owner.contacts.list() == (("bob", BOB),)
 
@@ -412,6 +417,54 @@ async def test_SH9_a_grant_that_is_no_sign_in_proves_nothing(bench: Any) -> None
                 read_contacts(plaintext, owner.session.owner)
 
 
+async def test_SH9_a_sign_in_by_another_wallet_proves_nothing(bench: Any) -> None:
+    """SH9: a message about the owner's resources counts only if the owner's wallet signed it, and
+    if it cites no other grant."""
+    owner, wallet = await bench.owner()
+    space = owner.kv(CONTACTS_SPACE).space.text
+    rights = [
+        allow(f"{space}/kv", KV_PUT),
+        allow(network_of_owner(owner.session.owner).text, DECRYPT),
+    ]
+    eve, now = Ed25519Signer(b"\x66" * 32), bench.clock.now()
+    statement = contacts_statement(ContactList().with_contact("bob", EVE), owner.session.owner)
+    signed = parse_json(sign_statement(STATEMENT_TYPE, statement, eve), max_bytes=MAX_RECORD_BYTES)
+
+    def read(signing: AnyWallet, *parents: str) -> ContactList:
+        proof = sign_message(
+            wallet_of(signing),
+            bench.entropy,
+            domain="localhost",
+            uri=eve.did_url,
+            issued_at=now,
+            expires_at=now + 3600,
+            capabilities=rights,
+            parents=parents,
+        )
+        record: JsonObject = {"proof": proof, "signed": signed}
+        return read_contacts(canonical_bytes(record), owner.session.owner)
+
+    assert read(wallet).did_of("bob") == EVE
+    with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
+        read(new_wallet())
+    with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
+        read(wallet, owner.session.grants[0].cid)
+
+
+async def test_SH9_a_sign_in_whose_text_was_changed(owner: Client) -> None:
+    """SH9: the owner's own sign-in with another key in its text proves nothing."""
+    session, eve = owner.session, Ed25519Signer(b"\x66" * 32)
+    text = header_bytes(session.grants[0].header)
+    key, other = session.did.removeprefix("did:key:"), eve.did.removeprefix("did:key:")
+    forged = header_text(text.replace(key.encode(), other.encode()))
+    assert read_grant(forged).delegate == eve.did
+    statement = contacts_statement(ContactList().with_contact("bob", EVE), session.owner)
+    signed = parse_json(sign_statement(STATEMENT_TYPE, statement, eve), max_bytes=MAX_RECORD_BYTES)
+    record: JsonObject = {"proof": forged, "signed": signed}
+    with pytest.raises(ContactsInvalid, match="not signed by a sign-in of yours"):
+        read_contacts(canonical_bytes(record), session.owner)
+
+
 async def test_SH9_bytes_that_are_no_sealed_list(owner: Client, bench: Any) -> None:
     """SH9: plain text, an envelope of another network and one with another label are errors."""
     await owner.contacts.add("bob", BOB)
@@ -432,16 +485,45 @@ async def test_SH9_bytes_that_are_no_sealed_list(owner: Client, bench: Any) -> N
     assert await owner.contacts.did("bob") == BOB
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+SESSION = key_session(bytes(32))
+NAMED = ContactList().with_contact("bob", BOB).with_contact("carol", CAROL)
+RECORD = sign_contacts(NAMED, SESSION, now=0)
+STATEMENT = contacts_statement(NAMED, SESSION.owner)
+
+
+@fuzzed()
+@given(st.binary(max_size=200) | large_texts.map(str.encode) | damaged_bytes(RECORD))
+def test_SH9_fuzz_records(data: bytes) -> None:
+    """SH9: a plaintext of any bytes is refused, or says what was signed."""
+    with suppress(ContactsInvalid):
+        assert read_contacts(data, SESSION.owner) == NAMED
+
+
+@fuzzed()
 @given(place=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
-def test_SH9_any_changed_bit_of_the_plaintext(place: int, bit: int) -> None:
-    """SH9: a plaintext with one changed bit is refused, or says the same."""
-    session = key_session(bytes(32))
-    found = ContactList().with_contact("bob", BOB).with_contact("carol", CAROL)
-    record = bytearray(sign_contacts(found, session, now=0))
+def test_SH9_fuzz_bits(place: int, bit: int) -> None:
+    """SH9: a plaintext with one changed bit is refused, or says what was signed."""
+    record = bytearray(RECORD)
     record[place % len(record)] ^= 1 << bit
     with suppress(ContactsInvalid):
-        assert read_contacts(bytes(record), session.owner) == found
+        assert read_contacts(bytes(record), SESSION.owner) == NAMED
+
+
+ENTRIES = st.lists(
+    changed_objects({"name": "bob", "did": BOB}, json_values("bob", "me", CAROL, BOB)), max_size=4
+)
+
+
+@fuzzed()
+@given(
+    changed_objects(STATEMENT, json_values(SESSION.owner, 1))
+    | ENTRIES.map(lambda contacts: STATEMENT | {"contacts": contacts})
+)
+def test_SH9_fuzz_statements(statement: JsonObject) -> None:
+    """SH9: a statement of any shape is refused, or is the one that the list writes again."""
+    with suppress(ContactsInvalid):
+        found = parse_contacts_statement(statement, SESSION.owner)
+        assert contacts_statement(found, SESSION.owner) == statement
 
 
 async def test_SH11_an_older_list_is_refused(owner: Client) -> None:

@@ -395,7 +395,8 @@ async def revoke(client: Client, grant: str, only: bool, yes: bool) -> None:
         # What recipients passed on can be revoked too.
         query = client.delegations.query(direction="granted", derived=True)
         records = [one async for one in query]
-    was_revoked = _with_related(was_revoked, records, owner=client.session.owner)
+    names = await names_for(client, [one.delegate for one in records if one.cid in was_revoked])
+    was_revoked = _with_related(was_revoked, records, names, owner=client.session.owner)
     # Scripts are not asked: a revocation in an emergency must not wait for a --yes.
     if has_live and is_interactive():
         rights = _rights_in_words(records)
@@ -438,7 +439,11 @@ async def _was_revoked(client: Client, cids: Iterable[str]) -> dict[str, bool]:
 
 
 def _with_related(
-    was_revoked: Mapping[str, bool], records: Sequence[DelegationRecord], *, owner: str
+    was_revoked: Mapping[str, bool],
+    records: Sequence[DelegationRecord],
+    names: Names,
+    *,
+    owner: str,
 ) -> dict[str, bool]:
     """Return the grants to revoke, and whether they are revoked already.
 
@@ -448,6 +453,7 @@ def _with_related(
     Args:
         was_revoked: CIDs that the user named -> whether the grant is revoked already.
         records: the grants that the owner made; empty to revoke only the named ones.
+        names: the owner's names for their recipients.
         owner: DID.
     """
     live = {cid for cid, was in was_revoked.items() if not was}
@@ -459,8 +465,8 @@ def _with_related(
         for cid in together:
             if cid not in to_revoke:
                 tell(
-                    f"this grant ends too, because {record.delegate} could decrypt a saved copy"
-                    f" with it: {cid}"
+                    f"this grant ends too, because {names.whole(record.delegate)} could decrypt a"
+                    f" saved copy with it: {cid}"
                 )
         # `together` usually contains the grant itself. If the owner may not revoke it, its parents
         # are there instead.

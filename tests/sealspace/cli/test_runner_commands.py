@@ -480,64 +480,6 @@ async def test_grants_for_others_follow_the_developer(
     assert all(one in callers for one in expected)
 
 
-async def test_contacts_in_the_commands_for_runners(
-    desk: Desk, stage: RunnerStage, tmp_path: Path
-) -> None:
-    """A contact can be a caller, a developer and an owner of secrets (SH13)."""
-    owner = await with_secret(desk)
-    await desk.run("project", "publish", "digest", program(tmp_path))
-    for name, did in (("bob", SOMEBODY), ("dev", owner)):
-        assert (await desk.run("contact", "add", name, did)).status == 0
-    granted = await desk.run(
-        *("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "dev/digest"),
-        *("--caller", "bob", "--caller", owner, "--yes"),
-    )
-    assert granted.status == 0, granted
-    (listed,) = json.loads((await desk.run("runner", "list", "--json")).out)
-    assert listed["run"]["callers"] == {"Whitelist": {"accounts": [SOMEBODY, owner]}}
-    assert listed["run"]["programs"][0]["project"] == f"{owner}/digest"
-    called = await desk.run("runner", "call", stage.url, "dev/digest", "--secrets", "dev")
-    assert called.status == 0, called
-    shown = await desk.run("project", "show", "dev/digest", "--json")
-    assert json.loads(shown.out)["project"] == f"{owner}/digest"
-    assert "digest" in (await desk.run("project", "list", "--developer", "dev")).out
-    for arguments in (
-        ("project", "show", "carol/digest"),
-        ("project", "list", "--developer", "carol"),
-        ("runner", "call", stage.url, "carol/digest"),
-        ("runner", "call", stage.url, "dev/digest", "--secrets", "carol"),
-        ("runner", "keys", "create", stage.url, "--project", "carol/digest"),
-        ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "carol/digest"),
-    ):
-        unknown = await desk.run(*arguments)
-        assert (unknown.status, unknown.happened) == (21, "there is no contact carol"), arguments
-
-
-async def test_SH14_callers_from_a_file(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
-    """SH14: each DID in a file with a condition is shown whole and asked about, also if the options
-    name the runner's whole code."""
-    owner = await with_secret(desk)
-    await desk.run("project", "publish", "digest", program(tmp_path))
-    approved, file = tmp_path / "approved.json", tmp_path / "condition.json"
-    approved.write_text((await desk.run("backend", "show", stage.url, "--json")).out)
-    inner = {"Not": {"condition": {"Whitelist": {"accounts": [SOMEBODY]}}}}
-    parts = [{"Whitelist": {"accounts": [owner, SOMEBODY]}}, inner]
-    file.write_text(json.dumps({"Logic": {"operator": "Or", "conditions": parts}}))
-    by = ("runner", "grant", stage.url, "--secret", "API_KEY", "--program", "digest")
-    grant = (*by, "--condition", str(file), "--like", str(approved))
-    refused = await desk.run(*grant)
-    assert refused.status == 2, refused
-    assert f"{file} names {SOMEBODY}, which is none of your contacts" in refused.err
-    assert "the right to call programs that read API_KEY" in refused.err
-    assert refused.next.endswith(f"sealspace contact add NAME {SOMEBODY}")
-    assert f"names {owner}" not in refused.err
-    assert (await desk.run(*grant, typed="n\n")).status == 1
-    assert json.loads((await desk.run("runner", "list", "--json")).out) == []
-    assert (await desk.run(*grant, typed="y\n")).status == 0
-    assert (await desk.run("contact", "add", "bob", SOMEBODY)).status == 0
-    assert (await desk.run(*grant)).status == 0
-
-
 async def test_secrets_that_the_runner_makes(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
