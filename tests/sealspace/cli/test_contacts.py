@@ -400,3 +400,15 @@ def test_how_a_did_is_shortened() -> None:
     assert names.whole(BACKEND) == f"desk ({BACKEND})"
     other = "did:key:z6MkOther"
     assert (names.short(other), names.whole(other), names.name(None)) == (other, other, None)
+
+
+async def test_SH13_names_of_those_who_can_read_a_secret(office: Office) -> None:
+    """SH13: `secret show` and `grant list --secret` have the names of the owner's contacts."""
+    await office.as_alice("secret", "share", "API_KEY", "--with", "bob")
+    shown = await office.as_alice("secret", "show", "API_KEY")
+    assert f"bob ({office.bob}), who has a copy" in shown.out
+    readers = json.loads((await office.as_alice("secret", "show", "API_KEY", "--json")).out)
+    (row,) = [one for one in readers["readers"] if one["did"] == office.bob]
+    assert row["name"] == "bob"
+    listed = await office.as_alice("grant", "list", "--secret", "API_KEY", "--json")
+    assert [(one["did"], one["name"]) for one in json.loads(listed.out)] == [(office.bob, "bob")]
