@@ -1,0 +1,1 @@
+"""A conformance kit for nodes and clients of the protocol in `spec/`."""

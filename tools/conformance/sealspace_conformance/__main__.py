@@ -1,0 +1,81 @@
+"""The command `python -m sealspace_conformance`."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from sealspace_conformance.catalogue import GROUPS, run_groups
+from sealspace_conformance.report import as_json, exit_status, print_table
+from sealspace_conformance.transport import TIMEOUT_S
+
+_NO_NODE = 2
+_MOST_TIMEOUT_S = 300.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the kit; return 0 if every row passed, 1 if one failed, 2 if there is no node."""
+    options = _parser().parse_args(arguments)
+    if options.list:
+        print("\n".join(GROUPS))
+        return 0
+    if not options.url.startswith(("http://", "https://")):
+        print(
+            "cannot reach a node: the address does not begin with http:// or https://;"
+            " next: give it as in http://127.0.0.1:8000",
+            file=sys.stderr,
+        )
+        return _NO_NODE
+    run, is_node = asyncio.run(
+        run_groups(options.url, only=options.only, timeout_s=options.timeout)
+    )
+    if options.json:
+        print(as_json(options.url, run.rows))
+    else:
+        print_table(run.rows, every=options.every)
+    if not is_node:
+        print(
+            "no node was checked: GET /info did not describe one; next: see the row above",
+            file=sys.stderr,
+        )
+        return _NO_NODE
+    return exit_status(run.rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sealspace-conformance",
+        description="Check a node against the rules of its protocol. The kit makes throw-away keys"
+        " and owners, writes small values, and leaves them on the node.",
+    )
+    parser.add_argument("url", nargs="?", default="", help="the node's address")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--every", action="store_true", help="show what was seen in every row")
+    parser.add_argument("--list", action="store_true", help="list the groups of checks")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=tuple(GROUPS),
+        metavar="GROUP",
+        help="run this group and those it needs; may be repeated",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"time for one answer (default {TIMEOUT_S:g})",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= _MOST_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"not between 0 and {_MOST_TIMEOUT_S:g}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

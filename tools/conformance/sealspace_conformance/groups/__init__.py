@@ -1,0 +1,1 @@
+"""The groups of checks, each on one subject."""
