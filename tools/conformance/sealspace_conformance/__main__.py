@@ -5,6 +5,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from sealspace_conformance import client_kit
 from sealspace_conformance.catalogue import GROUPS, run_groups
 from sealspace_conformance.report import as_json, exit_status, print_table
 from sealspace_conformance.transport import TIMEOUT_S
@@ -15,7 +16,10 @@ _MOST_TIMEOUT_S = 300.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the kit; return 0 if every row passed, 1 if one failed, 2 if there is no node."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["client"]:
+        return client_kit.main(given[1:])
+    options = _parser().parse_args(given)
     if options.list:
         print("\n".join(GROUPS))
         return 0
@@ -46,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealspace-conformance",
         description="Check a node against the rules of its protocol. The kit makes throw-away keys"
-        " and owners, writes small values, and leaves them on the node.",
+        " and owners, writes small values, and leaves them on the node. `client -- COMMAND` checks"
+        " a client instead.",
     )
     parser.add_argument("url", nargs="?", default="", help="the node's address")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")

@@ -116,3 +116,8 @@ async def _run_group(run: Run, group: Group) -> None:
         run.add("", "the rest of this group", "can be asked", f"not asked: {reason}", FAILED)
     except Unsuitable as reason:
         run.not_applicable("", "the whole group", str(reason))
+    except Silent:
+        raise
+    except Exception as error:  # an answer of a form that no check foresaw
+        unjudged = f"an answer could not be judged: {type(error).__name__}"
+        run.add("", "the rest of this group", "can be judged", unjudged, FAILED)

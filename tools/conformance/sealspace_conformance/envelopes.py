@@ -1,6 +1,7 @@
 """Encryption networks from a client's side: wraps, envelopes, requests and signed answers."""
 
 import base64
+import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ def request_fact(body: Mapping[str, Any]) -> dict[str, Any]:
         "keyVersion",
     )
     return {**{name: body[name] for name in same}, "bodyHash": sha256_of(body)}
+
+
+def request_hash(invocation: str, body_hash: str) -> str:
+    """Return the hash of a request's token and body (EN12)."""
+    return hashlib.sha256(f"{invocation}{body_hash}".encode()).hexdigest()
 
 
 def descriptor_text(node: str, descriptor: Mapping[str, Any], nonce: str) -> bytes:

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timezone
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -164,7 +164,14 @@ class Run:
         """Post a delegation and add its row."""
         return await self.ask(rule, asked, expectation, "POST", "/delegate", token=token)
 
-    async def prepare(self, what: str, token: Token, *, body: bytes | None = None) -> None:
+    async def prepare(
+        self,
+        what: str,
+        token: Token,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Send a call or a delegation on which the following rows rest.
 
         Raises:
@@ -172,7 +179,7 @@ class Run:
             Silent: several requests in succession had no answer.
         """
         path = "/delegate" if body is None else "/invoke"
-        answer = await self.node.send("POST", path, token=token.text, body=body)
+        answer = await self.node.send("POST", path, token=token.text, body=body, headers=headers)
         if answer.failure:
             self.unanswered += 1
             if self.unanswered >= _MOST_UNANSWERED:
@@ -194,7 +201,7 @@ class Run:
         except ValueError:
             return
         if date.tzinfo is None:
-            date = date.replace(tzinfo=timezone.utc)
+            date = date.replace(tzinfo=UTC)
         skew = date.timestamp() - time.time()
         if abs(skew) > 2:
             self.skew_s = skew

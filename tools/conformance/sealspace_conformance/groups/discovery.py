@@ -58,8 +58,11 @@ async def discovery(run: Run) -> None:
         if feature in run.features:
             run.not_applicable("7.2", path, f"the node offers {feature}")
             continue
-        refusal = status(501).and_that(words, lambda answer, words=words: answer.text == words)
-        await run.ask("7.2", path, refusal, "GET", path)
+        await run.ask("7.2", path, _is_text(501, words), "GET", path)
+
+
+def _is_text(number: int, words: str) -> Expectation:
+    return status(number).and_that(words, lambda answer: answer.text == words)
 
 
 async def _peer(run: Run) -> None:

@@ -1,5 +1,7 @@
 """Calls: replay, lifetime, audience, signature, and the rights behind them."""
 
+from typing import Any
+
 from sealspace_conformance.expectations import data, empty, problem, text
 from sealspace_conformance.groups.delegations import (
     GET,
@@ -12,7 +14,7 @@ from sealspace_conformance.groups.delegations import (
 from sealspace_conformance.groups.sign_in import ANOTHER_KIND, BAD_SIGNATURE
 from sealspace_conformance.keys import new_key
 from sealspace_conformance.run import Owner, Run, fresh_name
-from sealspace_conformance.tokens import Token, Ucan, plain
+from sealspace_conformance.tokens import Grants, Token, Ucan, plain
 
 _DUPLICATE = "duplicate invocation"
 
@@ -25,8 +27,8 @@ async def calls(run: Run) -> None:
     await run.prepare("a value", run.kv_call("put", path), body=b"value")
     await _uses(run, path)
 
-    def session_call(**changes: object) -> Token:
-        return run.call(owner.session, resource, proofs=[owner.sign_in], **changes)  # type: ignore[arg-type]  # by name
+    def session_call(**changes: Any) -> Token:
+        return run.call(owner.session, resource, proofs=[owner.sign_in], **changes)
 
     outside = text(401, "Invocation expired or not yet valid")
     await run.invoke("I2", "a call that has ended", outside, session_call(lifetime_s=-5))
@@ -74,11 +76,11 @@ async def _uses(run: Run, path: str) -> None:
     )
 
 
-async def _signatures(run: Run, owner: Owner, resource: dict[str, object]) -> None:
+async def _signatures(run: Run, owner: Owner, resource: Grants) -> None:
     forged = Ucan(
         signer=new_key(),
         audience=owner.session.did,
-        grants=resource,  # type: ignore[arg-type]  # made by `plain`
+        grants=resource,
         ends_at=run.now() + 60,
         proofs=[owner.sign_in.cid],
         payload={"iss": owner.session.url},
@@ -88,8 +90,8 @@ async def _signatures(run: Run, owner: Owner, resource: dict[str, object]) -> No
     )
 
 
-async def _kinds(run: Run, owner: Owner, resource: dict[str, object]) -> None:
-    own = run.call(owner.session, resource, proofs=[owner.sign_in])  # type: ignore[arg-type]  # made by `plain`
+async def _kinds(run: Run, owner: Owner, resource: Grants) -> None:
+    own = run.call(owner.session, resource, proofs=[owner.sign_in])
     await run.prepare("a grant to itself", own)
     await run.invoke("T9", "a call that was registered as a grant", text(401, ANOTHER_KIND), own)
     target = f"urn:cid:{owner.sign_in.cid}"

@@ -1,7 +1,6 @@
 """Requests for content keys: what is refused, what the owner in person gets, and how it is
 signed."""
 
-import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sealspace_conformance.envelopes import (
     new_receiver,
     request_body,
     request_fact,
+    request_hash,
     wrap,
 )
 from sealspace_conformance.expectations import Expectation, begins, status, text
@@ -29,7 +29,7 @@ from sealspace_conformance.transport import Answer
 
 _JSON = {"content-type": "application/json"}
 # Measurements of code that nobody runs.
-_CODE = {name: "ab" * 48 for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")}
+_CODE = dict.fromkeys(("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"), "ab" * 48)
 _NO_FACT = "decrypt request body is malformed: missing encryption invocation facts"
 
 
@@ -175,12 +175,13 @@ async def _tokens(run: Run, desk: Desk) -> None:
 
 async def _bodies(run: Run, desk: Desk) -> None:
     malformed = begins(400, "decrypt request body is malformed: ")
-    for asked, changes in (
+    shapes: tuple[tuple[str, dict[str, Any]], ...] = (
         ("a request without a member", {"receiverPublicKeyHash": None}),
         ("a request with a member too many", {"note": "x"}),
         ("a key version as a text", {"keyVersion": "1"}),
-    ):
-        body = desk.body(**changes)
+    )
+    for asked, shape in shapes:
+        body = desk.body(**shape)
         await desk.ask("EN13", asked, malformed, desk.token(body), body)
     for asked, words, changes in (
         (
@@ -317,12 +318,12 @@ async def _answer(
             holds=found.get(name) == value,
             seen=str(found.get(name)),
         )
-    request_hash = _request_hash(token.cid, sha256_of(body))
+    wanted_hash = request_hash(token.cid, sha256_of(body))
     run.compare(
         "EN12",
         "the answer's requestHash",
-        request_hash,
-        holds=found.get("requestHash") == request_hash,
+        wanted_hash,
+        holds=found.get("requestHash") == wanted_hash,
         seen=str(found.get("requestHash")),
     )
     run.compare(
@@ -340,10 +341,6 @@ async def _answer(
         holds=opened == desk.content_key,
         seen="opened" if opened == desk.content_key else "not opened",
     )
-
-
-def _request_hash(cid: str, body_hash: str) -> str:
-    return hashlib.sha256(f"{cid}{body_hash}".encode()).hexdigest()
 
 
 def _opened(receiver: Receiver, wrapped: Any) -> bytes:

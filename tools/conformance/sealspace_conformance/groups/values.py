@@ -407,10 +407,15 @@ def _ids(answer: Answer) -> set[str]:
 async def _public(run: Run, owner: Owner) -> None:
     key = fresh_name()
     page = b"<script>1</script>"
-    await run.prepare("a public value", run.kv_call("put", key, space="public"), body=page)
+    await run.prepare(
+        "a public page",
+        run.kv_call("put", key, space="public"),
+        body=page,
+        headers={"content-type": "text/html"},
+    )
     shown = data(page, headers={"content-type": "application/octet-stream", "etag": etag(page)})
     path = f"/public/{owner.space('public')}/kv/{key}"
-    await run.ask("5.11", "a public value without a token", shown, "GET", path)
+    await run.ask("5.11", "a public page without a token, as bytes", shown, "GET", path)
     await run.ask(
         "U8",
         "a value of a space that is not public",

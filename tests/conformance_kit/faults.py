@@ -1,0 +1,342 @@
+"""Faults of a node: one line of a function is replaced, in this process, while a block runs.
+
+Example:
+    with Fault(judge_invocation, "if own in marks:", "if False:").present():
+        ...
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any
+
+from capabilities import cacao, chain, recap, tokens
+from encryption_network import gate, requests, signed_descriptor
+from node.http.messages import browser_safety
+from node.operations import authorise
+from node.operations.delegations import exchange
+from node.operations.releases import owner_policy
+from node.operations.values import conditions, kv_list, signed_urls
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A replaced line.
+
+    Attributes:
+        name: what the node does wrong.
+        function: the function that has the line.
+        line: the text that is replaced, which is in the function once.
+        instead: the text in its place.
+        group: the group of checks that notices.
+        asked: the row that fails.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    line: str
+    instead: str
+    group: str
+    asked: str
+
+    @contextmanager
+    def present(self) -> Iterator[None]:
+        """Let the node have the fault while the block runs."""
+        sound = self.function.__code__
+        self.function.__code__ = self._faulty()
+        try:
+            yield
+        finally:
+            self.function.__code__ = sound
+
+    def _faulty(self) -> CodeType:
+        source = textwrap.dedent(inspect.getsource(self.function))
+        assert source.count(self.line) == 1, f"{self.name}: the line is not there once"
+        changed = source.replace(self.line, self.instead)
+        names: dict[str, Any] = dict(self.function.__globals__)
+        exec(compile(changed, inspect.getfile(self.function), "exec"), names)
+        code: CodeType = names[self.function.__name__].__code__
+        return code
+
+
+def _fault(
+    name: str,
+    where: tuple[Callable[..., Any], str, str],
+    *,
+    group: str,
+    asked: str,
+) -> Fault:
+    function, line, instead = where
+    return Fault(name=name, function=function, line=line, instead=instead, group=group, asked=asked)
+
+
+_INVOKED = chain.judge_invocation
+_REGISTERED = chain.judge_registration
+_SAME_KEY = 'if stated.aud not in (node, (node,), f"{node}#{asked.key}"):'
+
+FAULTS = (
+    _fault(
+        "a grant to somebody else authorises",
+        (_INVOKED, "if grant.delegation.delegate != invocation.invoker:", "if False:"),
+        group="rights",
+        asked="call with a grant to somebody else",
+    ),
+    _fault(
+        "a revoked grant authorises",
+        (
+            _INVOKED,
+            "_check_live(invocation.parents, known, marks,"
+            ' code="delegation-revoked", role="invoked")',
+            "pass",
+        ),
+        group="revocations",
+        asked="use a grant below it",
+    ),
+    _fault(
+        "a grant has no end",
+        (_INVOKED, "if not _is_in_window(grant, now):", "if False:"),
+        group="ends",
+        asked="use a grant that has ended",
+    ),
+    _fault(
+        "a grant covers everything",
+        (
+            _INVOKED,
+            "_check_covered(dependent, [grant.delegation for grant in known],"
+            ' boundary="invocation")',
+            "pass",
+        ),
+        group="rights",
+        asked="call with a neighbouring path",
+    ),
+    _fault(
+        "caveats are not met",
+        (
+            _INVOKED,
+            '_check_conditions(invocation.capabilities, _check_met, boundary="invocation")',
+            "pass",
+        ),
+        group="conditions",
+        asked="read what the selector does not admit",
+    ),
+    _fault(
+        "a proof may be cited twice",
+        (_INVOKED, "_check_stored(invocation.parents, cited, dependent)", "pass"),
+        group="rights",
+        asked="call with a grant cited twice",
+    ),
+    _fault(
+        "terminal grants are passed on",
+        (_REGISTERED, "_check_not_terminal(delegation, known, now=now)", "pass"),
+        group="delegations",
+        asked="a grant below a terminal one",
+    ),
+    _fault(
+        "a grant outlives its parent",
+        (
+            _REGISTERED,
+            "supporting = _containing_window(delegation, known)",
+            "supporting = [parent.delegation for parent in known]",
+        ),
+        group="delegations",
+        asked="a grant that outlives its parent",
+    ),
+    _fault(
+        "a grant is passed on by somebody else",
+        (_REGISTERED, "_check_delegators(delegation, known)", "pass"),
+        group="delegations",
+        asked="a grant below one to somebody else",
+    ),
+    _fault(
+        "a grant is wider than its parent",
+        (_REGISTERED, '_check_covered(dependent, supporting, boundary="delegation")', "pass"),
+        group="delegations",
+        asked="a grant of a wider path",
+    ),
+    _fault(
+        "a grant is registered below a revoked one",
+        (
+            _REGISTERED,
+            '_check_live(delegation.parents, known, marks, code="parent-revoked", role="parent")',
+            "pass",
+        ),
+        group="revocations",
+        asked="register a grant two levels below it",
+    ),
+    _fault(
+        "a call lives for an hour",
+        (
+            chain.check_lifetime,
+            "if invocation.expires_at > floor(now) + max_lifetime_s:",
+            "if invocation.expires_at > floor(now) + 3600:",
+        ),
+        group="calls",
+        asked="a call that lives for ten minutes",
+    ),
+    _fault(
+        "a call is used twice",
+        (authorise.read_call, "if snapshot.is_first_use is False:", "if False:"),
+        group="calls",
+        asked="the same call again",
+    ),
+    _fault(
+        "a registered grant is a call too",
+        (authorise.read_call, "if own in marks:", "if False:"),
+        group="calls",
+        asked="a call that was registered as a grant",
+    ),
+    _fault(
+        "a call to another node is accepted",
+        (authorise.read_call, "if addressed:", "if False:"),
+        group="calls",
+        asked="a call to another node",
+    ),
+    _fault(
+        "a call has no window",
+        (authorise.admit_signed, "check_window(unverified, now)", "pass"),
+        group="calls",
+        asked="a call that has ended",
+    ),
+    _fault(
+        "a call's signature is not verified",
+        (
+            tokens.verify_invocation,
+            "verify_ucan(unverified.envelope)",
+            "pass",
+        ),
+        group="calls",
+        asked="a call in the session's name by another key",
+    ),
+    _fault(
+        "anybody revokes",
+        (
+            chain.judge_revocation,
+            "if acting is None or not may_manage(acting, target.delegation):",
+            "if acting is None:",
+        ),
+        group="revocations",
+        asked="revoke as a stranger",
+    ),
+    _fault(
+        "a wallet's signature is not verified",
+        (cacao.verify_cacao, "raise BadSignature", "return"),
+        group="sign-in",
+        asked="a sign-in that another wallet signed",
+    ),
+    _fault(
+        "a wallet is shown another statement",
+        (
+            recap.recap_of,
+            "if message.statement is None"
+            " or not message.statement.endswith(recap_sentence(recap)):",
+            "if False:",
+        ),
+        group="sign-in",
+        asked="a statement without the sentence of the ReCap",
+    ),
+    _fault(
+        "a cursor is not authenticated",
+        (
+            kv_list.parse_cursor,
+            "if not compare_digest(mac, _mac(keyring, origin, path)):",
+            "if False:",
+        ),
+        group="listings",
+        asked="the cursor under another prefix",
+    ),
+    _fault(
+        "a condition with another value is ignored",
+        (conditions._check_create_only, 'if unless.strip() != "*":', "if False:"),
+        group="values",
+        asked='put with if-none-match: "x"',
+    ),
+    _fault(
+        "a public page runs in the node's origin",
+        (
+            browser_safety.shown_type,
+            "return stored if is_allowed else OPAQUE",
+            "return stored",
+        ),
+        group="spaces",
+        asked="a public value without a token",
+    ),
+    _fault(
+        "a signed URL outlives its grant",
+        (
+            signed_urls.redeem,
+            "if any(marker_of(row) is not Marker.LIVE for row in markers):",
+            "if False:",
+        ),
+        group="more-revocations",
+        asked="read it after the grant was revoked",
+    ),
+    _fault(
+        "a network of three nodes is promised",
+        (
+            requests.parse_create,
+            'if isinstance(threshold, dict) and (threshold["n"], threshold["t"]) != (1, 1):',
+            "if False:",
+        ),
+        group="networks",
+        asked="a network of two of three nodes",
+    ),
+    _fault(
+        "a descriptor is signed for another nonce",
+        (
+            signed_descriptor.sign_descriptor,
+            "nonce=nonce)",
+            'nonce="A" * 43)',
+        ),
+        group="networks",
+        asked="read it for a nonce",
+    ),
+    _fault(
+        "a key request is not bound to its body",
+        (requests.check_decrypt, "if facts.body_hash != bound.body.body_hash:", "if False:"),
+        group="key-requests",
+        asked="a fact with another body",
+    ),
+    _fault(
+        "an answer is for another request",
+        (
+            requests.request_hash,
+            "invocation_cid + body_hash",
+            "body_hash + invocation_cid",
+        ),
+        group="releases",
+        asked="the answer's requestHash",
+    ),
+    _fault(
+        "a machine token opens every key of the network",
+        (gate.admit, "rows = _check_paths(request, in_force, machine)", "rows = ()"),
+        group="machine-tokens",
+        asked="ask for a key that is not stored at its path",
+    ),
+    _fault(
+        "a withdrawn party gets keys",
+        (gate.admit, "_check_withdrawn(request, links, basis.evidence)", "pass"),
+        group="machine-tokens",
+        asked="ask for the key after that",
+    ),
+    _fault(
+        "a delegate states the policy",
+        (owner_policy.change_in_person, "if relied_on is None or is_withdrawn:", "if False:"),
+        group="policies",
+        asked="a delegate states a policy",
+    ),
+    _fault(
+        "an ID token for another service is exchanged",
+        (exchange._exchange, _SAME_KEY, "if False:"),
+        group="exchanges",
+        asked="an ID token for another audience",
+    ),
+    _fault(
+        "an old ID token is exchanged",
+        (exchange._exchange, "_check_times(stated, now)", "pass"),
+        group="exchanges",
+        asked="an ID token that lives for two days",
+    ),
+)

@@ -1,0 +1,21 @@
+"""The kit against nodes with one fault each."""
+
+import asyncio
+
+import pytest
+from conformance_kit.faults import FAULTS, Fault
+from sealspace_conformance.catalogue import run_groups
+from sealspace_conformance.report import FAILED
+
+
+def test_number_of_faults() -> None:
+    """There are at least twenty faults, each with a name of its own."""
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 20
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_noticed(node_url: str, fault: Fault) -> None:
+    """A row fails that names the fault. The same row passes without it (`test_nodes.py`)."""
+    with fault.present():
+        run, _ = asyncio.run(run_groups(node_url, only=[fault.group]))
+    assert fault.asked in {row.asked for row in run.rows if row.verdict == FAILED}

@@ -1,0 +1,80 @@
+"""The kit against our node, in several settings."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sealspace_conformance.__main__ import main
+from sealspace_conformance.catalogue import GROUPS, run_groups
+from sealspace_conformance.report import FAILED, NOT_APPLICABLE, PASSED, Row
+
+from node.config.tree import Hosting, Release
+
+FEWEST_ROWS = 400
+
+
+def rows_of(url: str, *only: str) -> list[Row]:
+    run, is_node = asyncio.run(run_groups(url, only=only))
+    assert is_node
+    return run.rows
+
+
+def of(rows: list[Row], verdict: str) -> list[Row]:
+    return [row for row in rows if row.verdict == verdict]
+
+
+def test_every_row_passes(node_url: str) -> None:
+    """Our node passes every row, and only tasks are not its own."""
+    rows = rows_of(node_url)
+    assert of(rows, FAILED) == []
+    assert [row.rule for row in of(rows, NOT_APPLICABLE)] == ["TK1"]
+    assert len(rows) >= FEWEST_ROWS
+    assert {row.group for row in rows} == {"contact", *GROUPS}
+
+
+def test_json(node_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows are printed as JSON, with the number of each verdict."""
+    assert main([node_url, "--json", "--only", "discovery"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["type"] == "sealspace.conformance/v1"
+    assert document["summary"]["failed"] == 0
+    assert document["summary"]["passed"] == len(document["rows"])
+    assert {"rule", "asked", "expected", "seen", "verdict"} <= set(document["rows"][0])
+
+
+def test_table(node_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table has a line for each row, and a last one with the numbers."""
+    assert main([node_url, "--only", "discovery"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["passed", "5.1", "GET", "/healthz"] for line in lines)
+    assert "0 failed" in lines[-1]
+
+
+def test_hosting_by_grants(node_with: Callable[..., Any]) -> None:
+    """A node that hosts by grants only is given some, and passes."""
+    with node_with(hosting=Hosting(mode="explicit")) as url:
+        rows = rows_of(url, "values", "owners-with-a-key", "conditions")
+    assert of(rows, FAILED) == []
+    assert "D40" in {row.rule for row in of(rows, PASSED)}
+    assert {row.rule for row in of(rows, NOT_APPLICABLE)} == {"U7", "I39"}
+
+
+def test_no_strangers(node_with: Callable[..., Any]) -> None:
+    """Rows that need a hosted space are not applicable on a node that hosts admitted owners."""
+    with node_with(hosting=Hosting(mode="permit")) as url:
+        rows = rows_of(url)
+    assert of(rows, FAILED) == []
+    whole = {row.group for row in of(rows, NOT_APPLICABLE) if not row.rule}
+    assert {"values", "delegations", "networks", "releases", "sql"} <= whole
+    assert {"no space of an unknown owner" in row.seen for row in rows if not row.rule} == {True}
+
+
+@pytest.mark.parametrize("mode", ["everyone", "off"])
+def test_modes_of_release(node_with: Callable[..., Any], mode: Any) -> None:
+    """The kit expects of a node what its `/info` says about releases."""
+    with node_with(release=Release(attestation=mode)) as url:
+        rows = rows_of(url, "releases", "policies")
+    assert of(rows, FAILED) == []
+    assert (of(rows, NOT_APPLICABLE) != []) is True
