@@ -1,17 +1,9 @@
-"""Faults of a node: one line of a function is replaced, in this process, while a block runs.
+"""Faults of a node, each of which the kit has to notice."""
 
-Example:
-    with Fault(judge_invocation, "if own in marks:", "if False:").present():
-        ...
-"""
-
-import inspect
-import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import CodeType
+from collections.abc import Callable
 from typing import Any
+
+from conformance_kit.line_faults import Fault
 
 from capabilities import cacao, chain, recap, tokens
 from encryption_network import gate, requests, signed_descriptor
@@ -20,46 +12,6 @@ from node.operations import authorise
 from node.operations.delegations import exchange
 from node.operations.releases import owner_policy
 from node.operations.values import conditions, kv_list, signed_urls
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A replaced line.
-
-    Attributes:
-        name: what the node does wrong.
-        function: the function that has the line.
-        line: the text that is replaced, which is in the function once.
-        instead: the text in its place.
-        group: the group of checks that notices.
-        asked: the row that fails.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    line: str
-    instead: str
-    group: str
-    asked: str
-
-    @contextmanager
-    def present(self) -> Iterator[None]:
-        """Let the node have the fault while the block runs."""
-        sound = self.function.__code__
-        self.function.__code__ = self._faulty()
-        try:
-            yield
-        finally:
-            self.function.__code__ = sound
-
-    def _faulty(self) -> CodeType:
-        source = textwrap.dedent(inspect.getsource(self.function))
-        assert source.count(self.line) == 1, f"{self.name}: the line is not there once"
-        changed = source.replace(self.line, self.instead)
-        names: dict[str, Any] = dict(self.function.__globals__)
-        exec(compile(changed, inspect.getfile(self.function), "exec"), names)
-        code: CodeType = names[self.function.__name__].__code__
-        return code
 
 
 def _fault(
@@ -261,7 +213,7 @@ FAULTS = (
             "return stored",
         ),
         group="spaces",
-        asked="a public value without a token",
+        asked="a public page without a token, as bytes",
     ),
     _fault(
         "a signed URL outlives its grant",

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from conformance_kit.faults import FAULTS, Fault
+from conformance_kit.faults import FAULTS
+from conformance_kit.line_faults import Fault
 from sealspace_conformance.catalogue import run_groups
 from sealspace_conformance.report import FAILED
 

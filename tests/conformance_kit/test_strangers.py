@@ -1,12 +1,15 @@
 """The kit against servers that are no node, stop answering, or lie."""
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+from relay import Answer, relay_before
 from sealspace_conformance import transport
 from sealspace_conformance.__main__ import main
 from sealspace_conformance.catalogue import run_groups
@@ -158,16 +161,50 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def test_a_node_that_lies_about_everything(node_url: str) -> None:
-    """A node whose answers to all but `/info` are another JSON value fails rows, and no check
-    breaks off."""
-    values = [b"[]", b"null", b'"x"', b"7", b'{"cid":[],"items":7,"results":[1],"keys":{}}']
-    for value in values:
+UNJUDGED = "could not be judged"
+
+
+async def test_a_node_that_lies_about_everything() -> None:
+    """A node whose answers to all but `/info` are another JSON value fails rows, and each check
+    judges them."""
+    for value in (b"[]", b"7", b'{"cid":[],"items":7,"results":[1],"keys":{}}'):
         async with server(_liar(value)) as url:
             run, is_node = await run_groups(url, timeout_s=_TIMEOUT_S)
         assert is_node
         assert exit_status(run.rows) == 1
-        assert not any("Traceback" in row.seen for row in run.rows)
+        assert [row for row in run.rows if UNJUDGED in row.seen] == []
+
+
+@pytest.mark.parametrize("first", [0, 3])
+async def test_answers_of_other_types(node_url: str, first: int) -> None:
+    """Answers of a node whose members have other types fail rows, and each check judges them."""
+    others = itertools.cycle([None, 7, "x", [], {}, [1], {"a": 1}, [{"b": []}]])
+    for _ in range(first):
+        next(others)
+
+    def twist(answer: Answer) -> None:
+        value = _json(answer.body)
+        if answer.path == "/info" or not isinstance(value, dict):
+            return
+        for name in value:
+            # Every other answer keeps what the following requests are made of.
+            if name not in ("cid", "activated", "skipped") and next(others) is not None:
+                value[name] = next(others)
+        answer.body = json.dumps(value).encode()
+
+    async with relay_before(node_url) as relay:
+        relay.twist = twist
+        run, is_node = await run_groups(relay.url)
+    assert is_node
+    assert exit_status(run.rows) == 1
+    assert [row for row in run.rows if UNJUDGED in row.seen] == []
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _liar(value: bytes) -> Serve:
@@ -193,6 +230,25 @@ _INFO = json.dumps(
         "features": 7,
     }
 ).encode()
+
+
+async def test_no_request_goes_to_another_host(node_url: str) -> None:
+    """A node cannot direct the kit to another host by a path that continues its address."""
+    reached: list[int] = []
+
+    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reached.append(1)
+
+    async with server(note) as elsewhere, relay_before(node_url) as relay:
+
+        def twist(answer: Answer) -> None:
+            if answer.path == "/signed/kv":
+                answer.change(url=elsewhere.replace("http://", "@") + "/signed/kv/x")
+
+        relay.twist = twist
+        run, _ = await run_groups(relay.url, only=["signed-urls", "more-revocations"])
+    assert "the node gave an address that is not a path" in {row.seen for row in run.rows}
+    assert reached == []
 
 
 def test_foreign_text_is_harmless() -> None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -153,12 +153,22 @@ def _judge(lie: Lie, outcome: Outcome) -> Row:
     return _row(lie.rule, lie.told, expected, seen, ok=refused)
 
 
-async def run_client(command: Sequence[str], *, timeout_s: float = _TIMEOUT_S) -> list[Row]:
-    """Run a command once with true answers, and then with each lie."""
+async def run_client(
+    command: Sequence[str], *, told: Collection[str] = (), timeout_s: float = _TIMEOUT_S
+) -> list[Row]:
+    """Run a command once with true answers, and then with each lie.
+
+    Args:
+        command: the program and its arguments.
+        told: the lies that are told, by their `told`; empty: all of them.
+        timeout_s: the time for one run of the command.
+    """
     rows = [_honest(await run_command(command, None, timeout_s=timeout_s))]
     if rows[0].verdict == FAILED:
         return rows
     for lie in lies():
+        if told and lie.told not in told:
+            continue
         rows.append(_judge(lie, await run_command(command, lie, timeout_s=timeout_s)))
     return rows
 

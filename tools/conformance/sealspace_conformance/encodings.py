@@ -82,7 +82,8 @@ def compact_json(value: Any) -> bytes:
 def canonical_json(value: Any) -> bytes:
     """Return canonical JSON (EN10). Sorting by code points is sorting by UTF-8 bytes."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
-    return text.encode()
+    # A node may answer with half of a surrogate pair, which has no UTF-8.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def sha256_of(value: Any) -> str:

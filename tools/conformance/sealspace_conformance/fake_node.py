@@ -360,10 +360,15 @@ def lies() -> list[Lie]:
         Lie("EN29", "a descriptor for another nonce", "descriptor", _set("nonce", "A" * 43)),
         Lie("EN29", "a descriptor of another network", "descriptor", _other_network),
         Lie("EN29", "a descriptor of another node", "descriptor", _other_member),
-        Lie("EN29", "another algorithm", "descriptor", _describe("alg", "rot13/v1")),
         Lie(
             "EN29",
-            "a key of 31 bytes",
+            "a descriptor with another algorithm",
+            "descriptor",
+            _describe("alg", "rot13/v1"),
+        ),
+        Lie(
+            "EN29",
+            "a descriptor with a key of 31 bytes",
             "descriptor",
             _describe("publicEncryptionKey", b64(b"x" * 31)),
         ),

@@ -12,8 +12,18 @@ from yarl import URL
 
 TIMEOUT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024
-_MOST_DEPTH_BYTES = 1024 * 1024
+_MOST_JSON = 1024 * 1024
 _CHUNK = 64 * 1024
+
+
+def parsed(data: bytes) -> Any:
+    """Return foreign JSON; None if it is not JSON, or is too large to be an answer."""
+    if len(data) > _MOST_JSON:
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,7 @@ class Answer:
     @property
     def json(self) -> Any:
         """The body as JSON; None if it is not JSON."""
-        if len(self.body) > _MOST_DEPTH_BYTES:
-            return None
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
+        return parsed(self.body)
 
     @property
     def object(self) -> dict[str, Any]:
@@ -71,7 +76,13 @@ class Node:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request. No header is added but `Accept` and what HTTP needs."""
+        """Send a request. No header is added but `Accept` and what HTTP needs.
+
+        A path may come from the node. One that does not begin with a slash could name another
+        host behind the address (`@host`), so no request is made.
+        """
+        if not path.startswith("/"):
+            return Answer(failure="the node gave an address that is not a path")
         sent = dict(headers or {})
         if token:
             sent["Authorization"] = token

@@ -253,10 +253,13 @@ async def _reading(run: Run, wanted: Administration) -> None:
     await run.ask("EN9", "find it by name alone", nameless, "GET", known)
 
 
-def _is_signed(answer: Answer, node: str, nonce: str) -> bool:
+def _descriptor_of(answer: Answer) -> dict[str, Any]:
     descriptor = answer.object.get("descriptor")
-    if not isinstance(descriptor, dict):
-        return False
+    return descriptor if isinstance(descriptor, dict) else {}
+
+
+def _is_signed(answer: Answer, node: str, nonce: str) -> bool:
+    descriptor = _descriptor_of(answer)
     signature = from_b64(answer.object.get("nodeSignature"))
     return is_signed_by(node, descriptor_text(node, descriptor, nonce), signature)
 
@@ -286,7 +289,7 @@ async def _revoking(run: Run, owner: Owner) -> None:
     await ask("EN7", "revoke it again", empty(204), revoking())
     revoked = status(200).and_that(
         "the state revoked",
-        lambda a: (a.object.get("descriptor") or {}).get("state") == "revoked",
+        lambda a: _descriptor_of(a).get("state") == "revoked",
     )
     await run.ask("EN7", "read it", revoked, "GET", path)
     await second.create(

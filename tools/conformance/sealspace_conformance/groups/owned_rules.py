@@ -19,7 +19,7 @@ from sealspace_conformance.groups.networks import NETWORKS, Administration
 from sealspace_conformance.keys import Key, is_signed_by, new_key
 from sealspace_conformance.run import Owner, Run, Unsuitable
 from sealspace_conformance.tokens import Token, plain
-from sealspace_conformance.transport import Answer
+from sealspace_conformance.transport import Answer, parsed
 
 _JSON = {"content-type": "application/json"}
 POLICY = "sealspace.encryption/policy"
@@ -216,7 +216,7 @@ def _receipt_of(answer: Answer, invocation: str) -> tuple[dict[str, Any], Any]:
     if not _is_page(answer):
         return {}, None
     for item, key in zip(answer.object["receipts"], answer.object["keys"], strict=True):
-        receipt = json.loads(item) if isinstance(item, str) else item
+        receipt = parsed(item.encode("utf-8", "replace")) if isinstance(item, str) else item
         if isinstance(receipt, dict) and receipt.get("invocation") == invocation:
             return receipt, key
     return {}, None

@@ -1,0 +1,48 @@
+"""Checks of the SDK that a client under test leaves out, by their names."""
+
+from conformance_kit.line_faults import Fault
+
+from sealspace.encryption import Encryption, verify_answer
+
+CLIENT_FAULTS = {
+    "signature": Fault(
+        name="an answer's signature is not verified",
+        function=verify_answer,
+        line="verify_ed25519(public_key, canonical_bytes(signed), signature)",
+        instead="pass",
+        group="client",
+        asked="a signature by another key",
+    ),
+    "request": Fault(
+        name="an answer may be about another request",
+        function=verify_answer,
+        line="if type(given) is not type(value) or given != value:",
+        instead="if False:",
+        group="client",
+        asked="another request's hash",
+    ),
+    "type": Fault(
+        name="an answer may be of another type",
+        function=verify_answer,
+        line='if answer.get("type") != RESULT_TYPE:',
+        instead="if False:",
+        group="client",
+        asked="another type",
+    ),
+    "descriptor": Fault(
+        name="a descriptor's signature is not verified",
+        function=Encryption._fetch_descriptor,
+        line="if SIGNATURE_MEMBER not in value:",
+        instead="return descriptor\n    if SIGNATURE_MEMBER not in value:",
+        group="client",
+        asked="a descriptor that another key signed",
+    ),
+    "pin": Fault(
+        name="a network's key may change",
+        function=Encryption.descriptor,
+        line="if pinned is not None and pinned != offered:",
+        instead="if False:",
+        group="client",
+        asked="another key than before, which the node signed",
+    ),
+}
