@@ -5,7 +5,7 @@ from typing import Any
 
 from conformance_kit.line_faults import Fault
 
-from capabilities import cacao, chain, recap, tokens
+from capabilities import cacao, chain, recap, token_kinds, tokens
 from encryption_network import gate, requests, signed_descriptor
 from node.http.messages import browser_safety
 from node.operations import authorise
@@ -161,6 +161,18 @@ FAULTS = (
         ),
         group="calls",
         asked="a call in the session's name by another key",
+    ),
+    _fault(
+        "a token for one route serves at another",
+        (authorise.check_unbound, "raise WrongKind", "continue"),
+        group="kinds",
+        asked="network creation at /invoke",
+    ),
+    _fault(
+        "a request to the node is a delegation",
+        (token_kinds.check_granting, "raise WrongKind", "pass"),
+        group="kinds",
+        asked="call to the node at /delegate",
     ),
     _fault(
         "anybody revokes",

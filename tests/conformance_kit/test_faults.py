@@ -6,12 +6,18 @@ import pytest
 from conformance_kit.faults import FAULTS
 from conformance_kit.line_faults import Fault
 from sealspace_conformance.catalogue import run_groups
+from sealspace_conformance.groups.vectors import cases
 from sealspace_conformance.report import FAILED
+from tests_support import REPOSITORY
 
 
 def test_number_of_faults() -> None:
-    """There are at least twenty faults, each with a name of its own."""
+    """There are at least twenty faults, each with a name of its own, and the page has their
+    number."""
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 20
+    page = (REPOSITORY / "docs" / "reference" / "conformance-kit.md").read_text("utf-8")
+    assert f" {len(FAULTS)} copies of it" in page
+    assert f" {len(cases())} recorded tokens" in page
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

@@ -3,9 +3,15 @@
 import ast
 import subprocess
 import sys
+import time
 import tomllib
+from email.utils import formatdate
 
+from hatchling.builders.wheel import WheelBuilder
 from sealspace_conformance import minting
+from sealspace_conformance.groups import kinds
+from sealspace_conformance.run import Run
+from sealspace_conformance.transport import Answer, node_at
 from tests_support import PACKAGES, REPOSITORY
 
 KIT = REPOSITORY / "tools" / "conformance"
@@ -28,7 +34,7 @@ def _imported(source: str) -> set[str]:
 def test_imports() -> None:
     """Each module imports the standard library, the kit, and what its project names."""
     named = {text.split(">")[0] for text in PROJECT["dependencies"]}
-    allowed = {IMPORTED.get(name, name) for name in named} | {"sealspace_conformance", "yarl"}
+    allowed = {IMPORTED.get(name, name) for name in named} | {"sealspace_conformance"}
     files = sorted((KIT / "sealspace_conformance").rglob("*.py"))
     assert len(files) > 20
     for path in files:
@@ -61,6 +67,40 @@ def test_dependencies_are_locked() -> None:
     lock = (REPOSITORY / "requirements.lock").read_text("utf-8").lower().replace("_", "-")
     for text in PROJECT["dependencies"]:
         assert f"\n{text.split('>')[0].lower().replace('_', '-')}==" in f"\n{lock}"
+
+
+def test_the_distribution_is_whole() -> None:
+    """The wheel has every module and the recorded tokens."""
+    builder = WheelBuilder(str(KIT))
+    held = {file.distribution_path for file in builder.recurse_included_files()}
+    package = KIT / "sealspace_conformance"
+    files = {str(path.relative_to(KIT)) for path in package.rglob("*.py")}
+    assert files | {"sealspace_conformance/vectors.json", "sealspace_conformance/py.typed"} == held
+
+
+def test_kinds_are_those_of_the_specification() -> None:
+    """The kit's table of kinds and routes is that of capabilities §2.8."""
+    page = (REPOSITORY / "spec" / "capabilities.md").read_text("utf-8")
+    section = page.partition("### 2.8 ")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split("|") for line in section.splitlines() if line[:1] == "|"]
+    (_, *routes), _, *rows = [[cell.strip().strip("`") for cell in line] for line in lines]
+    assert tuple(routes) == kinds.ROUTES
+    assert {kind: dict(zip(routes, cells, strict=True)) for kind, *cells in rows} == kinds.table()
+
+
+async def test_the_node_s_clock() -> None:
+    """Times are by the node's clock, as its `Date` header tells; small differences and a
+    malformed header are ignored."""
+    async with node_at("http://127.0.0.1") as node:
+        for date, skew_s in (
+            (formatdate(time.time() + 3600, usegmt=True), 3600),
+            (formatdate(time.time() + 1, usegmt=True), 0),
+            ("yesterday", 0),
+            ("", 0),
+        ):
+            run = Run(node)
+            run.set_clock(Answer(200, {"date": date}))
+            assert abs(run.now() - time.time() - skew_s) < 3
 
 
 def test_vectors_are_made_by_the_kit() -> None:

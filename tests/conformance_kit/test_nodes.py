@@ -12,7 +12,7 @@ from sealspace_conformance.report import FAILED, NOT_APPLICABLE, PASSED, Row
 
 from node.config.tree import Hosting, Release
 
-FEWEST_ROWS = 400
+FEWEST_ROWS = 680
 
 
 def rows_of(url: str, *only: str) -> list[Row]:
@@ -26,10 +26,11 @@ def of(rows: list[Row], verdict: str) -> list[Row]:
 
 
 def test_every_row_passes(node_url: str) -> None:
-    """Our node passes every row, and only tasks are not its own."""
+    """Our node passes every row. Not applicable are a quote, which the kit cannot make, and
+    tasks, which are a runner's."""
     rows = rows_of(node_url)
     assert of(rows, FAILED) == []
-    assert [row.rule for row in of(rows, NOT_APPLICABLE)] == ["TK1"]
+    assert [row.rule for row in of(rows, NOT_APPLICABLE)] == ["T8", "TK1"]
     assert len(rows) >= FEWEST_ROWS
     assert {row.group for row in rows} == {"contact", *GROUPS}
 

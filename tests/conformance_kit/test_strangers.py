@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from relay import Answer, relay_before
 from sealspace_conformance import transport
 from sealspace_conformance.__main__ import main
@@ -101,6 +102,13 @@ async def test_a_server_that_is_no_node(kind: str) -> None:
         run, is_node = await run_groups(url, timeout_s=_TIMEOUT_S)
     assert not is_node
     assert [row.verdict for row in run.rows] == [FAILED]
+
+
+async def test_an_endless_body_is_cut() -> None:
+    """An endless answer ends at its bound of bytes, long before the time for it."""
+    async with server(endless) as url:
+        run, _ = await run_groups(url, timeout_s=PATIENCE_S)
+    assert [row.seen for row in run.rows] == ["an answer of more than 4194304 bytes"]
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import io
 import sys
 from collections.abc import Sequence
 
@@ -11,11 +12,23 @@ from sealspace_conformance.report import as_json, exit_status, print_table
 from sealspace_conformance.transport import TIMEOUT_S
 
 _NO_NODE = 2
+_INTERRUPTED = 130
 _MOST_TIMEOUT_S = 300.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the kit; return 0 if every row passed, 1 if one failed, 2 if there is no node."""
+    # A terminal of another encoding shows a question mark instead of ending the run.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["client"]:
         return client_kit.main(given[1:])

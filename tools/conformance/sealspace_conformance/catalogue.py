@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from sealspace_conformance.groups.delegations import delegations, ends, long_chains
 from sealspace_conformance.groups.discovery import NODE, discovery
+from sealspace_conformance.groups.forms import forms
 from sealspace_conformance.groups.invocations import (
     calls,
     conditions,
@@ -11,6 +12,7 @@ from sealspace_conformance.groups.invocations import (
     rights,
 )
 from sealspace_conformance.groups.keys_on_request import key_requests, releases
+from sealspace_conformance.groups.kinds import kinds
 from sealspace_conformance.groups.machines import exchanges, machine_tokens
 from sealspace_conformance.groups.networks import networks
 from sealspace_conformance.groups.owned_rules import policies, receipts, withdrawals
@@ -29,6 +31,7 @@ GROUPS: dict[str, Group] = {
     "discovery": discovery,
     "sign-in": sign_in,
     "vectors": vectors,
+    "forms": forms,
     "values": values,
     "listings": listings,
     "batches": batches,
@@ -47,6 +50,7 @@ GROUPS: dict[str, Group] = {
     "networks": networks,
     "key-requests": key_requests,
     "releases": releases,
+    "kinds": kinds,
     "policies": policies,
     "receipts": receipts,
     "withdrawals": withdrawals,
