@@ -6,12 +6,12 @@ from typing import Any
 from conformance_kit.line_faults import Fault
 
 from capabilities import cacao, chain, recap, token_kinds, tokens
-from encryption_network import gate, requests, signed_descriptor
+from encryption_network import gate, receipt, release, requests, signed_descriptor
 from node.http.messages import browser_safety
 from node.operations import authorise
 from node.operations.delegations import exchange
 from node.operations.releases import owner_policy
-from node.operations.values import conditions, kv_list, signed_urls
+from node.operations.values import conditions, copy_fetches, kv_list, signed_urls
 
 
 def _fault(
@@ -302,5 +302,57 @@ FAULTS = (
         (exchange._exchange, "_check_times(stated, now)", "pass"),
         group="exchanges",
         asked="an ID token that lives for two days",
+    ),
+    _fault(
+        "an answer's signature is over something else",
+        (
+            release.open_key,
+            "keyring.node_signer.sign(canonical_members(answer))",
+            'keyring.node_signer.sign(canonical_members({**answer, "keyVersion": 0}))',
+        ),
+        group="releases",
+        asked="the answer's signature",
+    ),
+    _fault(
+        "a receipt's signature is over something else",
+        (receipt.signed_text, "signer.sign(signed)", 'signer.sign(signed + b" ")'),
+        group="receipts",
+        asked="the receipt's signature",
+    ),
+    _fault(
+        "reads of copies leave no trace",
+        (
+            copy_fetches.is_copy,
+            "return path.startswith(SHARED_PREFIX) and space.name == SECRETS_SPACE",
+            "return False",
+        ),
+        group="sharing",
+        asked="the owner lists who read copies",
+    ),
+    _fault(
+        "a nonce may be short",
+        (
+            signed_descriptor.is_nonce,
+            "MIN_NONCE_BYTES <= len(nonce)",
+            "0 <= len(nonce)",
+        ),
+        group="networks",
+        asked="a nonce of 15 bytes",
+    ),
+    _fault(
+        "a nonce is used twice",
+        (
+            requests.admin_nonce_key,
+            "nonce.encode()",
+            'nonce.encode() + __import__("secrets").token_bytes(16)',
+        ),
+        group="networks",
+        asked="a request with a nonce that was used",
+    ),
+    _fault(
+        "a list has what is beside the grant",
+        (kv_list._GrantedPaths.among, "if prefix == requested:", "if True:"),
+        group="rights",
+        asked="list with a grant of a folder, beside a longer name",
     ),
 )

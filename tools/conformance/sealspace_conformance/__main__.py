@@ -5,6 +5,9 @@ import asyncio
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TextIO
 
 from sealspace_conformance import client_kit
 from sealspace_conformance.catalogue import GROUPS, run_groups
@@ -43,9 +46,18 @@ def _run(arguments: Sequence[str] | None) -> int:
             file=sys.stderr,
         )
         return _NO_NODE
-    run, is_node = asyncio.run(
-        run_groups(options.url, only=options.only, timeout_s=options.timeout)
-    )
+    try:
+        with _recording(options.record) as record:
+            run, is_node = asyncio.run(
+                run_groups(options.url, only=options.only, timeout_s=options.timeout, record=record)
+            )
+    except OSError as error:
+        print(
+            f"cannot record the exchanges in {options.record}: {error.strerror};"
+            " next: name a new file in a folder that exists",
+            file=sys.stderr,
+        )
+        return _NO_NODE
     if options.json:
         print(as_json(options.url, run.rows))
     else:
@@ -57,6 +69,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
         return _NO_NODE
     return exit_status(run.rows)
+
+
+def _recording(place: str) -> AbstractContextManager[TextIO | None]:
+    """Return the file in which exchanges are recorded. An existing one is never overwritten."""
+    return Path(place).open("x", encoding="utf-8") if place else nullcontext()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(GROUPS),
         metavar="GROUP",
         help="run this group and those it needs; may be repeated",
+    )
+    parser.add_argument(
+        "--record",
+        default="",
+        metavar="FILE",
+        help="write each request and answer to a new file, a line of JSON each",
     )
     parser.add_argument(
         "--timeout",

@@ -1,6 +1,7 @@
 """The groups of checks in the order in which they run, and a run of them."""
 
 from collections.abc import Awaitable, Callable, Collection
+from typing import TextIO
 
 from sealspace_conformance.groups.delegations import delegations, ends, long_chains
 from sealspace_conformance.groups.discovery import NODE, discovery
@@ -73,7 +74,11 @@ NEEDED = {
 
 
 async def run_groups(
-    url: str, *, only: Collection[str] = (), timeout_s: float = TIMEOUT_S
+    url: str,
+    *,
+    only: Collection[str] = (),
+    timeout_s: float = TIMEOUT_S,
+    record: TextIO | None = None,
 ) -> tuple[Run, bool]:
     """Run groups against a node.
 
@@ -81,11 +86,13 @@ async def run_groups(
         url: the node's address.
         only: the names of groups; empty: all of them.
         timeout_s: the time for one answer.
+        record: is written a line of JSON for each exchange.
 
     Returns:
         The run, and whether a node answered at all.
     """
     async with node_at(url, timeout_s=timeout_s) as node:
+        node.record = record
         run = Run(node)
         run.group = "contact"
         answer = await node.send("GET", "/info")

@@ -5,10 +5,12 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 from yarl import URL
+
+from sealspace_conformance.encodings import b64
 
 TIMEOUT_S = 10.0
 MOST_BYTES = 4 * 1024 * 1024
@@ -60,10 +62,16 @@ class Answer:
 
 
 class Node:
-    """A node at an address."""
+    """A node at an address.
+
+    Attributes:
+        url: the address.
+        record: is written a line of JSON for each exchange; None: nothing is recorded.
+    """
 
     def __init__(self, url: str, session: aiohttp.ClientSession, timeout_s: float) -> None:
         self.url = url.rstrip("/")
+        self.record: TextIO | None = None
         self._session = session
         self._timeout_s = timeout_s
 
@@ -86,9 +94,31 @@ class Node:
         sent = dict(headers or {})
         if token:
             sent["Authorization"] = token
+        answer = await self._bounded(method, path, sent, body)
+        if self.record is not None:
+            line = {
+                "request": {
+                    "method": method,
+                    "path": path,
+                    "headers": sent,
+                    "body": b64(body or b""),
+                },
+                "answer": {
+                    "status": answer.status,
+                    "headers": dict(answer.headers),
+                    "body": b64(answer.body),
+                    "failure": answer.failure,
+                },
+            }
+            self.record.write(json.dumps(line) + "\n")
+        return answer
+
+    async def _bounded(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(method, path, sent, body)
+                return await self._exchange(method, path, headers, body)
         except TimeoutError:
             return Answer(failure=f"no complete answer within {self._timeout_s:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:

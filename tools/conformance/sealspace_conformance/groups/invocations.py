@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sealspace_conformance.expectations import data, empty, problem, text
+from sealspace_conformance.expectations import data, empty, json_body, problem, text
 from sealspace_conformance.groups.delegations import (
     GET,
     LIST,
@@ -111,6 +111,15 @@ async def rights(run: Run) -> None:
     await chain.register()
     await run.invoke(
         "I34", "read with a grant", data(b"for Bob"), chain.get(chain.bob, chain.to_bob)
+    )
+    beside = run.kv_call("put", f"{chain.folder}/shared2/x")
+    await run.prepare("a value beside", beside, body=b"not for Bob")
+    listing = run.call(chain.bob, {chain.kv("shared"): plain(LIST)}, proofs=[chain.to_bob])
+    await run.invoke(
+        "Q15",
+        "list with a grant of a folder, beside a longer name",
+        json_body([f"{chain.folder}/shared/x"]),
+        listing,
     )
     space = owner.space()
     refusals = (
