@@ -3,6 +3,8 @@
 from conformance_kit.line_faults import Fault
 
 from sealspace.encryption import Encryption, verify_answer
+from sealspace.secrets import Secrets
+from sealspace.wire.caller import Caller
 
 CLIENT_FAULTS = {
     "signature": Fault(
@@ -44,5 +46,29 @@ CLIENT_FAULTS = {
         instead="if False:",
         group="client",
         asked="another key than before, which the node signed",
+    ),
+    "nonce": Fault(
+        name="a nonce is used twice",
+        function=Encryption._fetch_descriptor,
+        line="nonce = encode_url(self._caller.entropy.token(MAX_NONCE_BYTES))",
+        instead='nonce = "A" * 43',
+        group="client requests",
+        asked="nonces of descriptors",
+    ),
+    "lifetime": Fault(
+        name="calls live for an hour",
+        function=Caller.authorized,
+        line="expires_at=self.clock.now() + ttl_s,",
+        instead="expires_at=self.clock.now() + 3600,",
+        group="client requests",
+        asked="lifetimes of calls",
+    ),
+    "plaintext": Fault(
+        name="an envelope has the value beside the ciphertext",
+        function=Secrets._sealed,
+        line="metadata=VAULT_METADATA,",
+        instead='metadata={"note": payload.decode()},',
+        group="client requests",
+        asked="the secret's value",
     ),
 }

@@ -6,12 +6,14 @@ import os
 import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from sealspace_conformance.client_requests import Examination, examine
 from sealspace_conformance.fake_node import FakeNode, Lie, lies
 from sealspace_conformance.report import (
     FAILED,
@@ -163,9 +165,20 @@ async def run_client(
         told: the lies that are told, by their `told`; empty: all of them.
         timeout_s: the time for one run of the command.
     """
-    rows = [_honest(await run_command(command, None, timeout_s=timeout_s))]
+    outcome = await run_command(command, None, timeout_s=timeout_s)
+    rows = [_honest(outcome)]
     if rows[0].verdict == FAILED:
         return rows
+    node = outcome.node
+    rows += examine(
+        Examination(
+            node=node.key.did,
+            network_key=node.network_key,
+            value=outcome.value,
+            now=time.time(),
+            seen=node.seen,
+        )
+    )
     for lie in lies():
         if told and lie.told not in told:
             continue

@@ -10,6 +10,7 @@ import sha3
 from blake3 import blake3
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_MOST_DEPTH = 16
 _CID_PREFIX = b"\x01\x55\x1e\x20"  # CIDv1, codec raw, BLAKE3-256, 32 bytes (E7)
 
 
@@ -117,3 +118,47 @@ def _cbor_head(major: int, number: int) -> bytes:
         if number < 1 << (8 * size):
             return bytes([first | mark]) + number.to_bytes(size, "big")
     return bytes([first | 27]) + number.to_bytes(8, "big")
+
+
+def from_dag_cbor(data: bytes) -> Any:
+    """Return the value of DAG-CBOR of maps, lists, texts, bytes and whole numbers.
+
+    None if it is anything else. The result is canonical if `dag_cbor` gives the same bytes.
+    """
+    try:
+        value, end = _read_cbor(data, 0, 0)
+    except (IndexError, ValueError):
+        return None
+    return value if end == len(data) else None
+
+
+def _read_cbor(data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    """Return the value at a place, and the place behind it."""
+    if depth > _MOST_DEPTH:
+        raise ValueError("nested too deep")
+    major, number = data[at] >> 5, data[at] & 31
+    at += 1
+    if number >= 24:
+        size = {24: 1, 25: 2, 26: 4, 27: 8}.get(number)
+        if size is None or at + size > len(data):
+            raise ValueError("not a length")
+        number = int.from_bytes(data[at : at + size], "big")
+        at += size
+    if major == 0:
+        return number, at
+    if major in (2, 3):
+        raw = data[at : at + number]
+        if len(raw) < number:
+            raise ValueError("cut off")
+        return (raw if major == 2 else raw.decode("utf-8")), at + number
+    if major not in (4, 5) or number > len(data):
+        raise ValueError("another type")
+    items = []
+    for _ in range(number if major == 4 else 2 * number):
+        item, at = _read_cbor(data, at, depth + 1)
+        items.append(item)
+    if major == 4:
+        return items, at
+    if not all(isinstance(name, str) for name in items[::2]):
+        raise ValueError("a key that is no text")
+    return dict(zip(items[::2], items[1::2], strict=True)), at

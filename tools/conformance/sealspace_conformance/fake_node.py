@@ -6,12 +6,13 @@ It verifies no token, because it judges clients and not callers.
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from sealspace_conformance.client_requests import Seen
 from sealspace_conformance.encodings import (
     b64,
     canonical_json,
@@ -36,6 +37,7 @@ _RECAP = re.compile(rb"urn:recap:([A-Za-z0-9_-]+)")
 _PREFIX = "urn:tinycloud:encryption:"
 _CREATED = "2026-01-01T00:00:00Z"
 MOST_BODY = 1024 * 1024
+_MOST_SEEN = 1000
 
 
 @dataclass
@@ -76,6 +78,8 @@ class FakeNode:
         lie: what it lies about; None: nothing.
         told: whether the lie was told.
         sealed_before, sealed_after: how many envelopes were stored before and after the lie.
+        unknown: requests for other routes.
+        seen: all requests.
     """
 
     lie: Lie | None = None
@@ -87,11 +91,14 @@ class FakeNode:
     values: dict[str, bytes] = field(default_factory=dict)
     descriptors: int = 0
     unknown: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
 
     def app(self) -> web.Application:
         """Return the web application."""
         app = web.Application(
-            client_max_size=MOST_BODY, handler_args={"max_field_size": 384 * 1024}
+            client_max_size=MOST_BODY,
+            handler_args={"max_field_size": 384 * 1024},
+            middlewares=[self._note],
         )
         routes = app.router
         routes.add_get("/info", self._info)
@@ -105,6 +112,22 @@ class FakeNode:
         routes.add_post("/encryption/networks/{network}/decrypt", self._release)
         routes.add_route("*", "/{path:.*}", self._else)
         return app
+
+    @web.middleware
+    async def _note(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if len(self.seen) < _MOST_SEEN:
+            self.seen.append(
+                Seen(
+                    method=request.method,
+                    path=request.path,
+                    query=dict(request.query),
+                    headers=dict(request.headers),
+                    body=await request.read(),
+                )
+            )
+        return await handler(request)
 
     def _lies_at(self, step: str) -> Lie | None:
         if self.lie is None or self.lie.step != step:

@@ -45,13 +45,7 @@ class Wallet:
     @property
     def address(self) -> str:
         """The address in EIP-55 spelling (P6)."""
-        point = keys.pubkey_from_prvkey(self.secret, compressed=False)
-        lower = keccak(point[1:])[12:].hex()
-        digest = keccak(lower.encode("ascii")).hex()
-        spelled = ""
-        for character, nibble in zip(lower, digest, strict=False):
-            spelled += character.upper() if nibble >= "8" else character
-        return "0x" + spelled
+        return _address_of(keys.pubkey_from_prvkey(self.secret, compressed=False))
 
     @property
     def did(self) -> str:
@@ -60,10 +54,37 @@ class Wallet:
 
     def sign(self, text: str) -> bytes:
         """Return r, s and v of a personal message (C5)."""
-        raw = text.encode()
-        prefix = b"\x19Ethereum Signed Message:\n" + str(len(raw)).encode("ascii")
-        signature, odd = recovery.sign(keccak(prefix + raw), self.secret)
+        signature, odd = recovery.sign(_digest(text), self.secret)
         return bytes(signature) + bytes([odd + 27])
+
+
+def _digest(text: str) -> bytes:
+    """Return the digest of a personal message (§2.3)."""
+    raw = text.encode("utf-8", "surrogatepass")
+    return keccak(b"\x19Ethereum Signed Message:\n" + str(len(raw)).encode("ascii") + raw)
+
+
+def _address_of(point: bytes) -> str:
+    """Return the address of an uncompressed point in EIP-55 spelling (P6)."""
+    lower = keccak(point[1:])[12:].hex()
+    digest = keccak(lower.encode("ascii")).hex()
+    spelled = ""
+    for character, nibble in zip(lower, digest, strict=False):
+        spelled += character.upper() if nibble >= "8" else character
+    return "0x" + spelled
+
+
+def signing_address(text: str, signature: object) -> str:
+    """Return the address that signed a personal message; empty if there is none (C5)."""
+    if not isinstance(signature, bytes) or len(signature) != 65:
+        return ""
+    odd = {0: 0, 1: 1, 27: 0, 28: 1}.get(signature[64])
+    if odd is None:
+        return ""
+    try:
+        return _address_of(recovery.recover(_digest(text), signature[:64], odd, compressed=False))
+    except ValueError:
+        return ""
 
 
 def new_key() -> Key:
