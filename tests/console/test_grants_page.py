@@ -418,8 +418,8 @@ def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console: ConsolePage, owned: Owned
 ) -> None:
     """The page of a secret lists people with a copy, alone or in a team, and machine tokens and
-    trusts by name. Replacing the value says that copies stay. A person whose share ended is not
-    listed."""
+    trusts by name. Replacing the value names those whose copies it renews. A person whose share
+    ended is not listed."""
     owned.granted(31)
     owned.revoke()
     alone, in_team = owned.shared(32), owned.shared(33, team="ops")
@@ -442,8 +442,7 @@ def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console.run(expect(trust).to_contain_text("may open it in a job that shows an ID token"))
     console.shot("secret-holders-people")
     console.click("Replace", within="dialog")
-    console.see("People with a copy keep the former value")
-    console.shot("secret-replace-copies")
+    console.see("Saving also renews the copies of these 2 people")
     console.click("Cancel", within="dialog")
     owned.end_sharing(alone)
     console.click("Open API_KEY")

@@ -4,7 +4,7 @@ import { emptyState, failure, loading } from "../parts/states.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
 import { copyField, download, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
-import { activity as words } from "../texts.js";
+import { activity as words } from "../texts_activity.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";
 import { canonicalBytes } from "../wire/canonical_json.js";
 import { networkId } from "../wire/did.js";

@@ -173,7 +173,7 @@ function openSecret(client, all, row, when, reload) {
     const remove = async () => {
       close();
       const isDone = await confirmByWord({ title: words.removeTitle(row.label), text: words.removeText, word: row.name, action: words.remove,
-        run: () => wire.removeListed(client, row) });
+        run: async () => (await import("../wire/sharing.js")).removeWithCopies(client, row) });
       if (!isDone) return;
       say(words.removed(row.label));
       reload();
@@ -209,12 +209,17 @@ function edit(client, all, row, reload) {
   // Replace only the version that existed when the form was opened.
   const version = row ? wire.version(client, row.scope, row.name) : Promise.resolve("");
   version.catch(() => {}); // the error is reported when the form is sent
+  /** What this form has stored already; the copies may be left to do. */
+  let stored = { value: "", etag: "" };
+  const people = h("div");
+  const copies = row && import("../parts/copies.js").then(({ copiesOf }) => copiesOf(client, row));
+  copies?.then(({ element }) => fill(people, element)).catch(() => {}); // likewise
   return openDialog(row ? words.replaceTitle(row.label) : words.addTitle, (close) => {
-    made = form({ fields: row ? [value] : [name, scope, value], intro: row && h("p", { class: "dim small" }, words.copiesStay(row.name, row.scope)), action: words.save, cancel: close, resends: true, submit: async (said) => {
+    made = form({ fields: row ? [value] : [name, scope, value], intro: row && people, action: words.save, cancel: close, resends: true, submit: async (said) => {
       const target = row ?? wire.secretName(said.scope.trim() || null, said.name);
-      const conditions = row ? { ifMatch: isSure ? undefined : await version } : { ifAbsent: true };
+      const conditions = row ? { ifMatch: isSure ? undefined : stored.etag || await version } : { ifAbsent: true };
       try {
-        await wire.put(client, target.scope, target.name, said.value, conditions);
+        if (stored.etag === "" || stored.value !== said.value) stored = { value: said.value, etag: await wire.put(client, target.scope, target.name, said.value, conditions) };
       } catch (error) {
         const { code } = /** @type {any} */ (error);
         isUnknown ||= code === "node-unreachable";
@@ -223,8 +228,9 @@ function edit(client, all, row, reload) {
         (row ? value : name).refuse(row ? words.changed : isUnknown ? words.nameOurs : words.nameTaken);
         return;
       }
+      const renewed = await (await copies)?.renew(said.value); // SH6: after the write, which has a condition
       close();
-      say(words.saved(target.label));
+      say(renewed || words.saved(target.label));
       reload();
     } });
     const inRunner = async () => {

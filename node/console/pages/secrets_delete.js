@@ -6,6 +6,7 @@ import { progressBar, say } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as words, typeWord } from "../texts.js";
 import * as wire from "../wire/secrets.js";
+import { unshare } from "../wire/sharing.js";
 
 /** @typedef {import("../wire/secrets.js").SecretName} Row */
 
@@ -38,6 +39,7 @@ export function deleteMany(client, chosen, reload) {
     const made = form({ intro: h("p", {}, words.removeManyText), fields: [typed], action: words.removeMany(chosen.length), isDanger: true, cancel: close, submit: async () => {
       failed = null;
       bar.hidden = false;
+      await unshare(client, { secrets: chosen.filter((row) => !gone.has(row)), did: null, team: null }); // SH6: their copies first
       for (const row of chosen) {
         if (gone.has(row) || !made.element.isConnected) continue;
         try {

@@ -7,6 +7,7 @@ import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as texts } from "../texts.js";
 import { MAX_FILE_CHARS, parseEnv } from "../wire/env_text.js";
 import * as wire from "../wire/secrets.js";
+import { putMany } from "../wire/shares.js";
 
 const words = texts.many;
 
@@ -96,7 +97,7 @@ export function addMany(client, all, reload) {
       const chosen = entries.filter((one) => !one.isSaved && (!one.isThere || replace.input.checked));
       if (!chosen.length && entries.some((one) => !one.isSaved)) return file.refuse(words.nothingNew);
       try {
-        await wire.putMany(client, chosen);
+        await putMany(client, chosen);
       } catch (error) {
         const { code, details } = /** @type {any} */ (error);
         if (code === "batch-incomplete") for (const one of chosen) if (details.done.includes(one.path)) saved.set(one.path, one.value);

@@ -1,6 +1,7 @@
 // Backends that received keys, their evidence, and withdrawing their code.
 import { h } from "../elements.js";
-import { grants as words, typeWord } from "../texts.js";
+import { typeWord } from "../texts.js";
+import { grants as words } from "../texts_grants.js";
 import * as wire from "../wire/backends.js";
 import { appNames, list } from "../wire/grants.js";
 import { addRights } from "../wire/session.js";

@@ -1,6 +1,6 @@
 // Who may open a secret, according to the grants in force.
 import { add, fill, h } from "../elements.js";
-import { grants as words } from "../texts.js";
+import { grants as words } from "../texts_grants.js";
 import * as backends from "../wire/backends.js";
 import { networkId, spaceId } from "../wire/did.js";
 import { appNames, approvesCode, DECRYPT, GET, gives, list, machineOf, readersOfCopies, runOf } from "../wire/grants.js";

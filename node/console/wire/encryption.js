@@ -15,7 +15,7 @@ import { exchange, jsonOf, malformed, pathSegment, requireSuccess } from "./tran
  * @typedef {import("./envelope.js").Recipient & { state: string }} Descriptor
  */
 
-const ALGORITHM = "x25519-aes256gcm/v1";
+export const ALGORITHM = "x25519-aes256gcm/v1";
 const DECRYPT = "tinycloud.encryption/decrypt";
 const DECRYPT_TYPE = "tinycloud.encryption.decrypt/v1";
 const MAX_BYTES = 64 * 1024;
@@ -85,7 +85,7 @@ export async function descriptor(client, network) {
 }
 
 /** @param {Bytes | null} key @returns {Promise<string>} 16 hex digits, for people to compare */
-const fingerprint = async (key) => (key ? hex(await sha256(key)).slice(0, 16) : "");
+export const fingerprint = async (key) => (key ? hex(await sha256(key)).slice(0, 16) : "");
 
 /** @param {Client} client @param {string} [name] @returns {Promise<Descriptor>} the owner's network, created if missing */
 export async function ensureNetwork(client, name = "default") {

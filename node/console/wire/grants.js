@@ -210,9 +210,19 @@ export async function appNames(client, all) {
  * @returns {Promise<Grant[]>} grants of the owner's account, the most recently issued first
  */
 export async function list(client, asked = {}) {
-  const wanted = rows(`${client.session.space}/delegation`, ["tinycloud.delegation/list"]);
   /** @type {Grant[]} */
   const found = [];
+  for await (const one of items(client, asked)) found.push(grantOf(one, "the delegations of the account"));
+  return found;
+}
+
+/**
+ * Ask for delegations of the owner's account, page by page.
+ * @param {Client} client @param {{ direction?: string, status?: string, space?: string, tokens?: true }} asked as `list`
+ * @returns {AsyncGenerator<any>} as the node states them, unchecked, the most recently issued first
+ */
+export async function* items(client, asked) {
+  const wanted = rows(`${client.session.space}/delegation`, ["tinycloud.delegation/list"]);
   /** @type {string | null} */
   let cursor = null;
   for (let page = 0; page < MAX_PAGES; page++) {
@@ -220,8 +230,8 @@ export async function list(client, asked = {}) {
     const answer = await client.sendJson(wanted, "POST", "/delegation/query", body, { repeatable: true });
     const read = jsonOf(answer);
     if (read?.schemaVersion !== 2 || !Array.isArray(read.items)) throw malformed(answer.asked, "it is no page of delegations");
-    found.push(...read.items.map((/** @type {unknown} */ one) => grantOf(one, answer.asked)));
-    if (typeof read.nextCursor !== "string") return found;
+    yield* read.items;
+    if (typeof read.nextCursor !== "string") return;
     if (read.nextCursor === cursor) break;
     cursor = read.nextCursor;
   }

@@ -15,11 +15,11 @@ import { SECRETS_SPACE } from "./session.js";
  * @typedef {{ value: string | Uint8Array<ArrayBuffer>, createdAt: string, updatedAt: string, etag: string }} Secret
  */
 
-const ALL = "vault/secrets/";
+export const ALL = "vault/secrets/";
 const SCOPED = "vault/secrets/scoped/";
 /** Notes are sealed values of their own, so that a program that may open a secret cannot read its note (EN33). */
 const NOTES = "vault/secrets/notes/";
-const METADATA = {
+export const METADATA = {
   "x-vault-version": "2",
   "x-vault-cipher": "tinycloud-network-envelope",
   "x-vault-content-type": "application/json",
@@ -59,7 +59,7 @@ export function secretAt(path) {
 }
 
 /** @param {Client} client @returns {string} id of the owner's space of secrets */
-const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
+export const spaceOf = ({ session }) => spaceId(session.owner, SECRETS_SPACE);
 
 /** @param {Client} client @param {SecretName} secret */
 const labelOf = (client, { path }) => utf8(`tinycloud.vault:${spaceOf(client)}:${path.slice("vault/".length)}`);
@@ -104,8 +104,8 @@ export async function networkOf(client, path) {
   }
 }
 
-/** @param {string | Uint8Array<ArrayBuffer>} value */
-function payloadOf(value) {
+/** @param {string | Uint8Array<ArrayBuffer>} value @returns {import("./bytes.js").Bytes} the plaintext of a secret (EN26) */
+export function payloadOf(value) {
   const now = new Date().toISOString();
   const times = { createdAt: now, updatedAt: now };
   const payload = typeof value === "string" ? { value, ...times } : { value: base64(value), encoding: "base64", ...times };
@@ -115,8 +115,8 @@ function payloadOf(value) {
   return encoded;
 }
 
-/** @param {Client} client @param {SecretName} secret @param {string | Uint8Array<ArrayBuffer>} value */
-async function sealed(client, secret, value) {
+/** @param {Client} client @param {SecretName} secret @param {string | Uint8Array<ArrayBuffer>} value @returns {Promise<string>} its envelope */
+export async function sealed(client, secret, value) {
   if (secret.name.startsWith(PROTECTED)) { // RN140
     throw new ConsoleError("invalid-input", `${secret.label} begins with ${PROTECTED}: only a runner makes such secrets`);
   }
@@ -135,7 +135,10 @@ export async function put(client, scope, name, value, conditions) {
   return kv.put(client, spaceOf(client), secret.path, await sealed(client, secret, value), conditions);
 }
 
-/** @param {Client} client @param {{ scope: string | null, name: string, value: string }[]} secrets @returns {Promise<void>} as `kv.putMany` */
+/**
+ * Seal and store several secrets. Copies of shared ones keep the former value; `shares.putMany` renews them too.
+ * @param {Client} client @param {{ scope: string | null, name: string, value: string }[]} secrets @returns {Promise<void>} as `kv.putMany`
+ */
 export async function putMany(client, secrets) {
   const named = secrets.map(({ scope, name, value }) => ({ secret: secretName(scope, name), value }));
   /** @type {Map<string, string>} */

@@ -1,0 +1,50 @@
+// The texts of the page of activity; a separate file, because most pages do not need them.
+
+export const activity = {
+  title: "Activity",
+  lead: "Every time the node opened a secret for you or for others. The node signed each line, and the console checked the signatures.",
+  emptyTitle: "Nothing has been opened yet",
+  empty: "As soon as you or a program opens a secret, a receipt appears here.",
+  noneTitle: "Nothing matches",
+  none: "No receipt fits these filters. To include secrets that you opened yourself, choose it under Who.",
+  clear: "Show all",
+  find: "Find a secret or a receiver",
+  who: "Who",
+  others: "For others",
+  everybody: "For everybody, you too",
+  since: "Since",
+  periods: /** @type {[string, number][]} */ ([["All times", 0], ["Last 24 hours", 86400], ["Last 7 days", 604800], ["Last 30 days", 2592000]]),
+  columns: { time: "When", why: "Why", secret: "Secret", to: "To" },
+  you: "You",
+  notNamed: "not named",
+  notNamedText: "Not named: no policy of this release lists secrets.",
+  /** @type {Record<string, string>} */
+  grounds: { owner: "you", owner_session: "you", machine: "machine token", attested: "proved its code", off: "no proof" },
+  /** @type {Record<string, string>} */
+  groundTexts: {
+    owner: "You asked, with your own key.",
+    owner_session: "You asked, with a session that you signed.",
+    machine: "A machine token of yours asked:",
+    attested: "You granted it, and the code that asked proved what it is.",
+    off: "You granted it; this node required no proof of code.",
+  },
+  open: "Open",
+  /** @param {string} when */
+  openOf: (when) => `Open the receipt of ${when}`,
+  release: "A receipt",
+  grants: "By these grants",
+  ownRight: "none: your own right",
+  download: "Download",
+  downloadAll: "Download all",
+  allFile: "receipts.json",
+  verify: "Verify",
+  holds: "The receipt holds",
+  proves: "Your node signed it, and has every document that it names, unchanged. So the node authorised this release at that time, for these reasons.",
+  provesNot: "It does not prove that the answer arrived, and only the node verified the quote. To verify it yourself, without the node:",
+  /** @param {string} digest @param {string} did */
+  command: (digest, did) => `sealspace receipts list --out DIR && sealspace verify DIR/receipts/${digest}.json --node-did ${did}`,
+  /** @param {number} shown @param {number} all */
+  count: (shown, all) => `${shown} of ${all} ${all === 1 ? "receipt" : "receipts"}`,
+  /** @param {number} n */
+  tooMany: (n) => `Only the ${n.toLocaleString("en")} oldest receipts are shown. The command line has all: sealspace receipts list`,
+};

@@ -1,0 +1,276 @@
+"""Tests of sharing with people and teams in the console, compared with the SDK."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from browser import Browser, BrowserWallet
+from console_stage import ConsolePage
+from console_wire import in_page
+from embedded_node import EmbeddedNode
+from node_js import Scripts
+from playwright.async_api import Route, expect
+
+from capabilities.signatures import WalletSigner
+from sealspace.apps.sharing import read_share
+from sealspace.client import Client
+from sealspace.delegations import allow
+from sealspace.errors import SealspaceError
+from sealspace.session import key_session
+from sealspace.wallets import new_wallet
+
+GET, LIST, PUT = "tinycloud.kv/get", "tinycloud.kv/list", "tinycloud.kv/put"
+WALLET = "Test Wallet example.wallet"
+
+
+@dataclass
+class People:
+    """The owner of the page's wallet, and people with keys at the same node. Calls of the SDK run
+    on the browser's loop."""
+
+    browser: Browser
+    node: EmbeddedNode
+    wallet: BrowserWallet
+
+    def did(self, seed: int) -> str:
+        """Create the network of a person, and return the person's DID."""
+
+        async def create() -> str:
+            async with Client(self.node.url, session=self._session(seed)) as person:
+                await person.encryption.ensure_network()
+                return person.session.owner
+
+        return self.browser.run(create())
+
+    def own(self, work: Callable[[Client], Any]) -> Any:
+        """Call a function with a client of the owner, and await its result."""
+
+        async def run() -> Any:
+            async with Client(self.node.url) as owner:
+                await owner.sign_in(self.wallet.signer)
+                return await work(owner)
+
+        return self.browser.run(run())
+
+    def store(self, **values: str) -> None:
+        """Store secrets of the owner."""
+
+        async def put(owner: Client) -> None:
+            await owner.encryption.ensure_network()
+            await owner.secrets().put_many(values)
+
+        self.own(put)
+
+    def share(self, name: str, did: str, team: str | None = None) -> None:
+        """Share a secret as another client does."""
+        signer = self.wallet.signer
+        self.own(lambda owner: owner.sharing.share([name], did, team=team, wallet=lambda: signer))
+
+    def shared(self) -> dict[str, list[str]]:
+        """Return the labels that are shared, by team and person."""
+        found = self.own(lambda owner: owner.sharing.shares())
+        return {
+            f"{one.folder.team or ''} {one.folder.did}".strip(): sorted(
+                copy.label for copy in one.copies
+            )
+            for one in found
+        }
+
+    def reads(self, seed: int, label: str, team: str | None = None) -> str:
+        """Read a copy as a person; return the value, or the class of the refusal."""
+        scope, _, name = label.rpartition("/")
+
+        async def read() -> str:
+            async with Client(self.node.url, session=self._session(seed)) as person:
+                try:
+                    received = await person.sharing.received(self.wallet.signer.did, team=team)
+                    return str(await received.get(name, scope=scope or None))
+                except SealspaceError as refused:
+                    return type(refused).__name__
+
+        return self.browser.run(read())
+
+    def copies(self) -> list[str]:
+        """Return the paths of all copies in the owner's space."""
+
+        async def list_(owner: Client) -> list[str]:
+            return [path async for path in owner.kv("secrets").list("vault/secrets/shared/")]
+
+        paths: list[str] = self.own(list_)
+        return paths
+
+    def _session(self, seed: int) -> Any:
+        return key_session(self.wallet.signer.did.encode()[-31:] + bytes([seed]))
+
+
+@pytest.fixture
+def people(browser: Browser, node: EmbeddedNode, wallet: BrowserWallet) -> People:
+    """An owner, and people who are unknown to the node."""
+    return People(browser, node, wallet)
+
+
+def replace(console: ConsolePage, name: str, value: str) -> None:
+    """Replace a secret by the page's form."""
+    console.click(f"Open {name}")
+    console.click("Replace", within="dialog")
+    console.type("Value", value)
+
+
+def test_a_new_value_renews_every_copy(console: ConsolePage, people: People) -> None:
+    """SH6: replacing a secret names the people who have a copy, and they read the new value."""
+    people.store(API_KEY="first", OTHER="other")
+    alone, member = people.did(1), people.did(2)
+    people.share("API_KEY", alone)
+    people.share("API_KEY", member, team="ops")
+    people.share("OTHER", people.did(3))
+    console.sign_in()
+    replace(console, "API_KEY", "second")
+    console.see("Saving also renews the copies of these 2 people:")
+    listed = console.tab.locator("dialog .rights li")
+    console.run(expect(listed).to_have_count(2))
+    for did in (alone, member):
+        console.run(expect(console.tab.locator(f'dialog [data-did="{did}"]')).to_be_visible())
+    console.see("in team ops")
+    console.shot("secret-replace-copies")
+    assert console.accessibility_problems() == []
+    console.click("Seal and save", within="dialog")
+    console.see("API_KEY is saved, with 2 copies")
+    assert people.reads(1, "API_KEY") == people.reads(2, "API_KEY", "ops") == "second"
+    assert people.reads(3, "OTHER") == "other"
+
+
+def test_copies_that_are_stale_are_renewed_by_saving_again(
+    console: ConsolePage, people: People
+) -> None:
+    """SH6: if the copies cannot be stored, the form says so, and saving again stores only them."""
+    people.store(API_KEY="first")
+    people.share("API_KEY", people.did(1))
+    console.sign_in()
+    replace(console, "API_KEY", "second")
+    console.see("Saving also renews the copy of this person:")
+    puts: list[str] = []
+
+    async def second_lost(route: Route) -> None:
+        body = route.request.post_data or ""
+        if '"networkId"' in body:
+            puts.append(body)
+        await (route.abort() if len(puts) == 2 and '"networkId"' in body else route.continue_())
+
+    console.run(console.tab.route("**/invoke", second_lost))
+    console.click("Seal and save", within="dialog")
+    console.see("people may have a copy of the former value")
+    console.see("Save again to renew the copies.")
+    assert people.reads(1, "API_KEY") == "first"
+    console.click("Seal and save", within="dialog")
+    console.see("API_KEY is saved, with one copy")
+    assert people.reads(1, "API_KEY") == "second"
+    assert len(puts) == 3
+
+
+def test_many_values_renew_copies_in_the_same_commit(console: ConsolePage, people: People) -> None:
+    """SH6: a file of secrets that replaces a shared one renews its copies."""
+    people.store(API_KEY="first")
+    people.share("API_KEY", people.did(1))
+    console.sign_in()
+    console.click("Add many", within="header >> nth=-1")
+    console.type("Names and values", "API_KEY=second\nNEW=1\n")
+    console.run(console.tab.get_by_label("Replace those that exist").check())
+    console.click("Seal and save", within="dialog")
+    console.see("2 secrets are saved")
+    assert people.reads(1, "API_KEY") == "second"
+
+
+def test_deleting_a_secret_ends_its_sharing_first(console: ConsolePage, people: People) -> None:
+    """SH6: the copies and their grants end before the secret is deleted, alone or with others."""
+    people.store(ONE="1", TWO="2", THREE="3")
+    did = people.did(1)
+    for name in ("ONE", "TWO", "THREE"):
+        people.share(name, did)
+    console.sign_in()
+    console.click("Open ONE")
+    console.click("Delete", within="dialog")
+    console.type("Type ONE to confirm", "ONE")
+    console.click("Delete", within="dialog")
+    console.see("ONE is deleted")
+    assert people.shared() == {did: ["THREE", "TWO"]}
+    for name in ("TWO", "THREE"):
+        console.run(console.tab.get_by_label(f"Select {name}", exact=True).check())
+    console.click("Delete 2 secrets")
+    console.type("Type 2 to confirm", "2")
+    console.click("Delete 2 secrets", within="dialog")
+    console.see("No secrets yet")
+    assert people.shared() == {}
+    assert people.copies() == []
+
+
+def test_SH3_grants_are_judged_as_the_sdk_judges_them(
+    scripts: Scripts, node: EmbeddedNode, browser: Browser, wallet: BrowserWallet
+) -> None:
+    """A grant counts only with the owner's own signature, for its reader, and with exactly the
+    rights to read."""
+    bob, phrase = key_session(bytes([9]) * 32), key_session(bytes([8]) * 32)
+
+    async def made(owner: Client, signer: WalletSigner | None) -> list[str]:
+        space = owner.session.own_space("secrets").text
+        did = owner.session.owner
+        folder = f"{space}/kv/vault/secrets/shared/{bob.did}/{'A' * 43}/"
+        name = f"{space}/kv/vault/secrets/shared/ops/scoped/ci/TOKEN"
+        elsewhere = f"{space}/kv/vault/secrets/shared/ops/scoped/CI/TOKEN"
+        both = (GET, LIST)
+        tokens = []
+        for wallet_, to, place, abilities in (
+            (signer, bob.did, folder, both),
+            (signer, did, name, both),
+            (signer, did, folder, both),
+            (signer, bob.did, name, both),
+            (signer, bob.did, folder, (GET,)),
+            (signer, bob.did, folder, (*both, PUT)),
+            (signer, bob.did, folder.replace("A/", "B/"), both),
+            (signer, did, elsewhere, both),
+            (None, bob.did, folder, both),
+        ):
+            rights = [allow(place, one) for one in abilities]
+            made = await owner.delegations.delegate(to, rights, wallet=wallet_)
+            tokens.append(made.header)
+        return tokens
+
+    async def all_() -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        async with Client(node.url) as owner, Client(node.url, session=phrase) as other:
+            await owner.sign_in(wallet.signer)
+            for token in await made(owner, wallet.signer):
+                found.append((token, owner.session.owner))
+                found.append((token, new_wallet().did))
+            for token in await made(other, None):
+                found.append((token, other.session.owner))
+        return found
+
+    cases = browser.run(all_())
+    good, owner_did = cases[0]
+    cases += [(good[:-8] + "AAAAAAAA", owner_did), ("", owner_did), ("a.b.c", owner_did)]
+    token, did = cases[-5]
+    head, body, _ = token.split(".")
+    cases.append((f"{head}.{body}.{'A' * 86}", did))
+    answers = in_page(
+        scripts,
+        """
+        const { readSigned } = await at("shares");
+        return Promise.all(given.map(async ([token, owner]) => {
+          const found = await readSigned(token, owner);
+          return found && [found.target.kind, found.target.path];
+        }));
+        """,
+        [list(one) for one in cases],
+    )
+    accepted = 0
+    for (token, owner), answer in zip(cases, answers, strict=True):
+        share = read_share(token, owner)
+        if share is not None:
+            assert answer == ["folder", share.folder.path]
+        elif answer is not None:
+            assert answer[0] == "name"
+            accepted += 1
+    assert [one is not None for one in answers[:18:2]] == [True, True, *[False] * 7]
+    assert answers[1:18:2] == [None] * 9
+    assert accepted == 2
