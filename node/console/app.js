@@ -32,6 +32,7 @@ const PLACES = /** @type {import("./parts/navigation.js").Place[]} */ ([
   { path: "secrets", group: "secrets", icon: "key", load: () => import("./pages/secrets.js") },
   { path: "requests", group: "access", icon: "inbox", load: () => import("./pages/requests.js") },
   { path: "grants", group: "access", icon: "share", load: () => import("./pages/grants.js") },
+  { path: "people", group: "access", icon: "people", load: () => import("./pages/people.js") },
   { path: "activity", group: "access", icon: "clock", load: () => import("./pages/activity.js") },
   { path: "data", group: "space", icon: "data", load: () => import("./pages/data.js") },
   { path: "programs", group: "space", icon: "code", load: () => import("./pages/programs.js") },

@@ -94,6 +94,7 @@ const PATHS = {
   lock: "M6 9V7a4 4 0 0 1 8 0v2M4 9h12v8H4V9Zm6 3v2",
   paper: "M6 3h6l3 3v11H6V3Zm6 0v3h3M8.5 10h4m-4 3h4",
   person: "M10 4a3 3 0 1 1 0 6 3 3 0 0 1 0-6ZM4 17c0-6 12-6 12 0",
+  people: "M7.5 4.5a2.5 2.5 0 1 1 0 5 2.5 2.5 0 0 1 0-5ZM2.5 16c0-5 10-5 10 0m0-11a2.5 2.5 0 0 1 0 4.4m1.7 2.4c2 .5 3.3 2 3.3 4.2",
   trash: "M4 6h12M8 6V4h4v2m-6.5 0 .7 11h7.6l.7-11M8.5 9v5m3-5v5",
   upload: "M10 13V4m0 0L6.5 7.5M10 4l3.5 3.5M4 13v3h12v-3",
   wallet: "M4 6h12v10H4V6Zm0 0 9-2v2m3 4h-3v2h3",

@@ -44,6 +44,7 @@ PLACES = (
     "secrets",
     "requests",
     "grants",
+    "people",
     "activity",
     "data",
     "programs",

@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from browser import Browser, BrowserWallet
 from console_stage import ConsolePage
-from console_wire import in_page
+from console_wire import in_console, in_page
 from embedded_node import EmbeddedNode
 from node_js import Scripts
 from playwright.async_api import Route, expect
 
 from capabilities.signatures import WalletSigner
+from encryption_network.pins import pin_of
 from sealspace.apps.sharing import read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
-from sealspace.session import key_session
+from sealspace.session import key_session, network_of_owner
 from sealspace.wallets import new_wallet
 
 GET, LIST, PUT = "tinycloud.kv/get", "tinycloud.kv/list", "tinycloud.kv/put"
@@ -274,3 +275,160 @@ def test_SH3_grants_are_judged_as_the_sdk_judges_them(
     assert [one is not None for one in answers[:18:2]] == [True, True, *[False] * 7]
     assert answers[1:18:2] == [None] * 9
     assert accepted == 2
+
+
+def test_a_secret_is_shared_and_its_sharing_ended(console: ConsolePage, people: People) -> None:
+    """A person reads what the page shared by the SDK, later values too, until the page ends it
+    (SH3, SH5)."""
+    people.store(API_KEY="first", OTHER="other")
+    did = people.did(1)
+    console.sign_in()
+    console.click("Open API_KEY")
+    console.click("Share", within="dialog")
+    console.see("Nobody yet.")
+    for wrong, said in (
+        ("alice", "Type the DID of a wallet or a key"),
+        (people.wallet.signer.did, "This is your own DID."),
+        ("team:ops", "You have no team of this name."),
+    ):
+        console.type("Share with", wrong)
+        console.click("Next")
+        console.see(said)
+    console.type("Share with", key_session(bytes([77]) * 32).did)
+    console.click("Next")
+    console.see("This person has no encryption key at your node.")
+    console.type("Share with", did)
+    console.click("Next")
+    console.see("Your wallet signs 2 times")
+    pin = people.own(lambda owner: owner.encryption.descriptor(network_of_owner(did)))
+    console.see(pin_of(pin).fingerprint)
+    console.shot("share-confirm")
+    assert console.accessibility_problems() == []
+    console.click("Share", within="dialog >> nth=-1")
+    console.click(WALLET, within="dialog >> nth=-1")
+    console.run(expect(console.tab.locator(f'dialog [data-did="{did}"]')).to_be_visible())
+    console.shot("secret-share")
+    assert console.accessibility_problems() == []
+    assert people.shared() == {did: ["API_KEY"]}
+    assert people.reads(1, "API_KEY") == "first"
+    people.own(lambda owner: owner.sharing.put_many({"API_KEY": "by the SDK"}))
+    assert people.reads(1, "API_KEY") == "by the SDK"
+    console.run(console.tab.locator("dialog").get_by_role("button", name="End sharing").click())
+    console.see("What was read stays known")
+    console.click("End", within="dialog >> nth=-1")
+    console.see("Nobody yet.")
+    assert people.shared() == {}
+    assert people.copies() == []
+    assert people.reads(1, "API_KEY") == "NotShared"
+
+
+def test_SH4_another_key_is_refused(console: ConsolePage, people: People) -> None:
+    """A node that offers another key for a person than the live grants name gets no copy."""
+    people.store(API_KEY="first", OTHER="other")
+    did, other = people.did(1), people.did(2)
+    people.share("API_KEY", did)
+    network = people.own(lambda owner: owner.encryption.descriptor(network_of_owner(other)))
+    console.sign_in()
+    refused = in_console(
+        console,
+        """
+        const { plan } = await at("sharing"), { Client } = await at("client"), { secretName } = await at("secrets");
+        const { fromHex } = await at("bytes");
+        const client = Client(await session.restore());
+        const asked = { secrets: [secretName(null, "OTHER")], did: given.did, team: null, expiresS: 600 };
+        const before = (await plan(client, asked)).fingerprint;
+        const id = `urn:tinycloud:encryption:${given.did}:default`;
+        client.cache.set(id, { ...client.cache.get(id), publicEncryptionKey: fromHex(given.key) });
+        return [before, await caught(() => plan(client, asked))];
+        """,
+        {"did": did, "key": network.public_key.hex()},
+    )
+    assert refused[1]["code"] == "network-key-changed"
+    assert refused[0] in refused[1]["details"]["text"]
+    assert pin_of(network).fingerprint in refused[1]["details"]["text"]
+
+
+def test_teams(console: ConsolePage, people: People) -> None:
+    """Members of a team get its secrets, a new one all of them, until they are removed (SH7)."""
+    people.store(API_KEY="first", OTHER="other")
+    first, second = people.did(1), people.did(2)
+    console.sign_in()
+    console.click("People and teams", role="link")
+    console.see("Nothing is shared")
+    console.shot("people-empty")
+    console.click("New team")
+    console.type("Name of the team", "Ops")
+    console.type("Person", first)
+    console.click("Next")
+    console.see("Use 1 to 64 small letters")
+    console.type("Name of the team", "ops")
+    console.click("Next")
+    agree(console)
+    panel = console.tab.get_by_role("region", name="team ops")
+    console.run(panel.get_by_role("button", name="Share secrets").click())
+    console.type("Names of secrets", "API_KEY ABSENT")
+    console.click("Next")
+    console.see("You have no secret ABSENT.")
+    console.type("Names of secrets", "API_KEY")
+    console.click("Next")
+    agree(console)
+    console.run(expect(panel.get_by_text("API_KEY", exact=True)).to_be_visible())
+    console.run(panel.get_by_role("button", name="Add a person").click())
+    console.type("Person", second)
+    console.click("Next")
+    agree(console)
+    console.run(expect(panel.locator("[data-did]")).to_have_count(2))
+    console.click("Share with a person")
+    console.type("Person", first)
+    console.type("Names of secrets", "OTHER")
+    console.click("Next")
+    agree(console)
+    console.run(
+        expect(console.tab.get_by_role("region", name="People", exact=True)).to_be_visible()
+    )
+    console.shot("people")
+    assert console.accessibility_problems() == []
+    assert people.shared() == {
+        f"ops {first}": ["API_KEY"],
+        f"ops {second}": ["API_KEY"],
+        first: ["OTHER"],
+    }
+    assert people.reads(1, "API_KEY", "ops") == people.reads(2, "API_KEY", "ops") == "first"
+    member = panel.locator(f'[data-did="{second}"]')
+    console.run(member.get_by_role("button").click())
+    console.click("End", within="dialog")
+    console.run(expect(panel.locator("[data-did]")).to_have_count(1))
+    assert people.reads(2, "API_KEY", "ops") == "NotShared"
+    console.run(panel.get_by_role("button", name="End sharing API_KEY with team ops").click())
+    console.click("End", within="dialog")
+    console.run(expect(panel.get_by_text("API_KEY", exact=True)).to_have_count(0))
+    assert people.shared() == {f"ops {first}": [], first: ["OTHER"]}
+    assert len(people.copies()) == 1
+
+
+def agree(console: ConsolePage) -> None:
+    """Share what the dialog shows, and sign."""
+    console.see("Compare, then share")
+    console.click("Share", within="dialog >> nth=-1")
+    console.click(WALLET, within="dialog >> nth=-1")
+    console.run(expect(console.tab.locator("dialog")).to_have_count(0))
+
+
+def test_others_who_may_write_are_named(console: ConsolePage, people: People) -> None:
+    """EN34: before a secret is shared, the dialog names those who could store another in its
+    place."""
+    people.store(API_KEY="first")
+    writer = key_session(bytes([5]) * 32).did
+    people.own(
+        lambda owner: owner.delegations.delegate(
+            writer, [allow(owner.secrets().resource("API_KEY"), PUT)]
+        )
+    )
+    did = people.did(1)
+    console.sign_in()
+    console.click("Open API_KEY")
+    console.click("Share", within="dialog")
+    console.type("Share with", did)
+    console.click("Next")
+    console.see("Others may write this secret")
+    console.see(f"{writer[:18]}…{writer[-6:]}")

@@ -111,7 +111,7 @@ export function render(context) {
   reload();
   return h("div", { class: "page" },
     pageHead(words,
-      h("div", { class: "row" }, h("button", { on: { click: addMany } }, words.many.add), h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add))), body);
+      h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), h("button", { on: { click: addMany } }, words.many.add))), body);
 }
 
 /**
@@ -169,6 +169,7 @@ function openSecret(client, all, row, when, reload) {
       return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && words.unseen } : { text: base64(value), note: words.bytes,
         action: h("button", { type: "button", on: { click: () => download(value, row.name) } }, words.download) };
     }, (error) => failure(error));
+    const share = async () => { close(); (await import("../parts/share.js")).shareSecret(client, row); };
     const replace = () => { close(); edit(client, all, row, reload); };
     const remove = async () => {
       close();
@@ -181,7 +182,7 @@ function openSecret(client, all, row, when, reload) {
     const isProtected = row.name.startsWith(wire.PROTECTED);
     return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
       noteSection(client, row, reload), holders(client, row.path),
-      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && h("button", { on: { click: replace } }, words.replace)));
+      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
   });
 }
 
