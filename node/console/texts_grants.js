@@ -4,6 +4,15 @@ export const grants = {
   title: "Grants and backends",
   lead: "Who may use what, and until when. What you revoke is refused from then on.",
   conditioned: ", under conditions",
+  theSecrets: "the secrets ",
+  /** @param {number} n */
+  andMore: (n) => ` and ${n} more`,
+  readsCopies: "read the copies that you share with this person",
+  /** @param {string} team */
+  readsCopiesOf: (team) => `read the copies that you share with the team ${team}`,
+  marks: "mark ",
+  sharedWith: "as shared with ",
+  sharedWithTeam: "as shared with the team ",
   // Grants.
   find: "Find a receiver or a secret",
   whose: "Show",
@@ -28,8 +37,8 @@ export const grants = {
   none: "No grant fits these filters.",
   clear: "Show all",
   toRequests: "Open a request",
-  /** @param {number} shown @param {number} all @param {number} ended of those shown */
-  count: (shown, all, ended) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}${ended ? `; ${ended} changed just now` : ""}`,
+  /** @param {number} shown @param {number} all */
+  count: (shown, all) => `${shown} of ${all} ${all === 1 ? "grant" : "grants"}`,
   grantTitle: "A grant",
   issued: "Granted",
   cid: "Identifier",

@@ -103,6 +103,7 @@ export const requests = {
   date: "Date and time of the end",
   /** @param {string} asked */
   endHint: (asked) => `The app asks for ${asked}.`,
+  noEndStated: "The app does not say for how long.",
   /** @param {string} left */
   endOfSession: (left) => ` Your session ends in ${left}, and with it what it grants; sign in anew for longer.`,
   endBad: "Choose a time in the future, not later than the maximum.",

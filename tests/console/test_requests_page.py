@@ -436,7 +436,13 @@ def test_when_a_grant_ends(console: ConsolePage) -> None:
     for expiry, default in (("3650d", "2592000"), ("30d", "most"), ("1d", "most")):
         console.go(link({**asked, "expiry": expiry}))
         console.run(expect(end).to_have_value(default))
+    hint = console.tab.locator("#end-hint")
+    console.run(expect(hint).to_contain_text("The app asks for 1 day."))
+    console.go(link({**MANIFEST, "secrets": {"API_KEY": True}}))
+    console.run(expect(hint).to_contain_text("The app does not say for how long."))
+    console.run(expect(hint).not_to_contain_text("30 days"))
     longest = end.locator("option[value=most]")
+    console.go(link({**asked, "expiry": "1d"}))
     console.run(expect(longest).to_have_text("After 1 day"))
     console.go(link({**asked, "secrets": {"API_KEY": True, "SHORT_KEY": {"expiry": "1d"}}}))
     console.run(expect(end).to_have_value("most"))

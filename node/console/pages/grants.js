@@ -5,7 +5,7 @@ import { openDialog } from "../parts/dialog.js";
 import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
-import { rightWords } from "../parts/rights.js";
+import { grantWords } from "../parts/rights.js";
 import { emptyState, loading } from "../parts/states.js";
 import { copyField, facts, say, shortened, time } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
@@ -61,25 +61,23 @@ function grantsPanel({ client, signal, parameters }, first, names) {
   const isHere = (/** @type {Grant} */ { cid }) => held.some((one) => one.cid === cid);
   let all = first;
   let refreshedAt = Date.now() / 1000;
-  /** Grants that matched these filters; they stay listed even if their status changes. @type {Set<string>} */
-  const seen = new Set();
   /** @type {{ cid: string, draw: () => void } | null} */
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const may = (/** @type {Grant["rights"][number]} */ { resource, abilities, isConditioned }) => [rightWords(wire.rightOf(resource, abilities), owner), isConditioned && words.conditioned];
-  const what = (/** @type {Grant} */ one) => h("span", {}, one.rights.map((right, at) => [at > 0 && "; ", may(right)]), buildLabels(wire.runOf(client, one)));
+  const what = (/** @type {Grant} */ one) => h("span", {}, grantWords(one.rights, owner).map(({ said }, at) => [at > 0 && "; ", said]), buildLabels(wire.runOf(client, one)));
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;
     texts.set(one, known);
     return known;
   };
   const otherSide = (/** @type {Grant} */ one) => (one.direction === "received" ? one.delegator : one.delegate);
+  const whoIs = (/** @type {Grant} */ one) => (isHere(one) ? words.thisBrowser : otherSide(one) === owner ? words.you : shortened(otherSide(one), 14, 6));
 
-  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => filtered() } });
+  const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, value: parameters.get("find") ?? "", on: { input: () => draw() } });
   const options = (/** @type {[string, string][]} */ named) => named.map(([value, name]) => h("option", { value }, name));
-  const kind = h("select", { "aria-label": words.whose, on: { change: () => filtered() } }, options(words.kinds));
-  const standing = h("select", { "aria-label": words.standing, on: { change: () => filtered() } }, options(words.standings));
+  const kind = h("select", { "aria-label": words.whose, on: { change: () => draw() } }, options(words.kinds));
+  const standing = h("select", { "aria-label": words.standing, on: { change: () => draw() } }, options(words.standings));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
   const stale = h("p", { class: "dim small", role: "status" });
   /** Updated in place, so that no element loses the focus. @type {WeakMap<Grant, HTMLElement>} */
@@ -89,36 +87,30 @@ function grantsPanel({ client, signal, parameters }, first, names) {
     chips.set(one, element);
     return element;
   };
-  const table = virtualTable({ label: words.title, widths: "minmax(0, .9fr) minmax(0, 2.2fr) 7rem 8rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto",
+  const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) minmax(0, 2.2fr) 6rem 7rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto", rowHeightPx: 56, narrowRowHeightPx: 122,
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, isHere(one) ? words.thisBrowser : shortened(otherSide(one), 10, 4)), h("span", { class: "narrow" }, textOf(one))] },
-      { title: words.columns.what, wide: true, cell: (one) => h("span", { title: textOf(one) }, what(one)) },
+      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, whoIs(one))] },
+      { title: words.columns.what, below: true, cell: (one) => [h("span", { title: textOf(one) }, what(one)), one.expiresAt && h("span", { class: "narrow" }, words.ends, " ", time(one.expiresAt))] },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
       { title: words.details, quiet: true, cell: (one) => h("button", { "aria-label": words.detailsOf(shortened(otherSide(one)), shortened(one.cid, 8, 6)), on: { click: () => open(one.cid) } }, words.details) },
     ] });
   const isAsked = (/** @type {Grant} */ one) => `${names.get(one.cid) ?? ""} ${otherSide(one)} ${one.cid} ${textOf(one)}`.toLowerCase().includes(find.value.trim().toLowerCase());
-  const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; filtered(); find.focus(); };
+  const clear = () => { if (!all.some(isAsked)) find.value = ""; standing.value = ALL; draw(); find.focus(); };
   const none = h("div", {});
-
-  function filtered() {
-    seen.clear();
-    draw();
-  }
 
   function draw() {
     const own = signIns(all, owner);
     const kindOf = (/** @type {Grant} */ one) => (one.direction === "received" ? "received" : own.has(one) || isHere(one) ? "own" : "others");
     const ofKind = all.filter((one) => kindOf(one) === kind.value);
     const matches = (/** @type {Grant} */ one) => [ALL, one.standing.replace("ancestor_", "")].includes(standing.value);
-    const shown = ofKind.filter((one) => (matches(one) || seen.has(one.cid)) && isAsked(one));
-    for (const { cid } of shown) seen.add(cid);
+    const shown = ofKind.filter((one) => matches(one) && isAsked(one));
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     if (!shown.length && kind.value === "others" && !ofKind.length) fill(none, emptyState({ icon: "share", title: words.emptyTitle, text: words.empty, actions: [h("a", { class: "button", href: "#/requests" }, words.toRequests)] }));
     else if (!shown.length) fill(none, emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [h("button", { on: { click: clear } }, words.clear)] }));
     table.show(shown);
-    const said = words.count(shown.length, ofKind.length, shown.filter((one) => !matches(one)).length);
+    const said = words.count(shown.length, ofKind.length);
     if (count.textContent !== said) count.textContent = said;
     opened?.draw();
   }
@@ -178,7 +170,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
         if (said === stands) return;
         said = stands;
         fill(now, chip(grant()), revokedAt && time(revokedAt));
-        if (one.direction === "granted" && ["active", "pending", "revoked"].includes(stands)) return; // ST16: a "revoked" that was only read may not be durable yet
+        if (one.direction === "granted" && ["active", "pending"].includes(stands)) return;
         if (document.activeElement === button) now.focus();
         button.hidden = true;
       };
@@ -189,7 +181,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
         [words.columns.who, isHere(one) ? words.thisBrowser : copyField(one.delegate, words.columns.who)],
         name && [words.calls, quoted(name)],
         [words.from, one.delegator === owner ? words.you : [mine.dids.has(one.delegator) && h("div", {}, words.yourSignIn), copyField(one.delegator, words.from)]],
-        [words.columns.what, h("ul", { class: "rights", role: "list" }, one.rights.map((right) => h("li", { title: right.resource }, may(right))))],
+        [words.columns.what, h("ul", { class: "rights", role: "list" }, grantWords(one.rights, owner).map(({ resources, said }) => h("li", { title: resources }, said)))],
         run && [builds.programs, run.programs.map((rule) => h("div", {}, [rule.wasmSha256, rule.project].map((text) => text && h("div", {}, quoted(text, { mono: true, most: 200 }))), buildLabels({ programs: [rule] })))],
         run && [builds.terms, copyField(canonicalText(run), builds.terms)],
         one.issuedAt && [words.issued, time(one.issuedAt)],
@@ -200,6 +192,8 @@ function grantsPanel({ client, signal, parameters }, first, names) {
       ]), h("p", { class: "dim small" }, words.policy), h("div", { class: "actions" }, button));
     });
     opened = null;
+    // The row that opened the dialog may have left the list.
+    if (document.activeElement === document.body) (table.element.hidden ? find : table.element).focus();
   }
 
   /** @param {Grant} grant */

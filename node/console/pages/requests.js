@@ -178,7 +178,8 @@ function decision(context, asked, known, did, done) {
   if (!rights) return h("section", { class: "panel" }, emptyState({ icon: "inbox", title: words.rights, text: words.asksNothing }));
   if (!rights.canGrant) return h("section", { class: "panel stack" }, rights.field.element, h("p", {}, words.asksNothing));
   const shortestS = () => Math.min(asked.expiryMs, MAX_TTL_S * 1000, ...rights.chosen().map(({ expiryMs }) => expiryMs ?? Infinity)) / 1000;
-  const end = endField(session, shortestS);
+  const isStated = () => asked.isEndStated || rights.chosen().some(({ expiryMs }) => expiryMs !== null && expiryMs <= asked.expiryMs);
+  const end = endField(session, shortestS, isStated);
   const redraw = () => {
     code.element.hidden = !rights.final().some(({ actions }) => actions.includes(DECRYPT)); // CN8
     end.draw();
@@ -272,9 +273,10 @@ function span(s) {
 
 /**
  * @param {import("../wire/session.js").Session} session @param {() => number} askedS seconds requested for the ticked rights
+ * @param {() => boolean} isStated whether the app asks for them itself
  * @returns {Field & { expiresS: () => number, draw: () => void }}
  */
-function endField(session, askedS) {
+function endField(session, askedS, isStated) {
   const leftS = () => session.kind === "phrase" ? Infinity : session.expiresAt - nowS();
   const most = () => Math.min(askedS(), leftS());
   const field = textField({ name: "date", label: words.date, check: (said) => {
@@ -292,7 +294,7 @@ function endField(session, askedS) {
       h("option", { value: "most" }, (most() > DEFAULT_S ? words.longest : words.after)(span(most()))), h("option", { value: "date" }, words.onDate));
     const isOffered = ["most", "date"].includes(picked) || spans.includes(Number(picked));
     choice.value = isOffered ? picked : spans.includes(DEFAULT_S) ? String(DEFAULT_S) : "most";
-    fill(hint, words.endHint(span(askedS())), leftS() < askedS() && words.endOfSession(span(leftS())));
+    fill(hint, isStated() ? words.endHint(span(askedS())) : words.noEndStated, leftS() < askedS() && words.endOfSession(span(leftS())));
     show();
   };
   const element = h("div", { class: "stack tight" }, h("div", { class: "field" }, h("label", { for: "end" }, words.end), choice, hint), field.element);

@@ -1,11 +1,13 @@
 // A description of what a right allows. Names that others chose are quoted.
 import { h } from "../elements.js";
 import { rights as words } from "../texts.js";
+import { grants } from "../texts_grants.js";
 import { requests } from "../texts_requests.js";
 import { networkId, ownerOfSpace, principalOf, NETWORK } from "../wire/did.js";
 import { isServed } from "../wire/manifest.js";
-import { ENCRYPTION, isFolder, isOwn, secretOf } from "../wire/grants.js";
+import { copiesIn, ENCRYPTION, isFolder, isOwn, rightOf, secretOf } from "../wire/grants.js";
 import { quoted } from "./quoted.js";
+import { shortened } from "./values.js";
 
 /** @import { Right } from "../wire/grants.js" */
 
@@ -25,6 +27,47 @@ export function rightWords(right, owner) {
   const isSaid = right.actions.every((one, at) => isOfIt(one) && Object.hasOwn(known, actions[at]));
   const said = isSaid ? words.listed([...new Set(actions.map((one) => known[one]))]) : named(right.actions.join(" "));
   return h("span", {}, said, " ", placeOf(right, owner, isDeed));
+}
+
+const MOST_NAMED = 6;
+
+/**
+ * What a grant allows. Secrets with the same rights are one part, and rights to copies are named by what they are for.
+ * @param {{ resource: string, abilities: string[], isConditioned: boolean }[]} rights @param {string} owner DID
+ * @returns {{ resources: string, said: import("../elements.js").Child }[]} the parts, with the resources that each is about
+ */
+export function grantWords(rights, owner) {
+  /** @type {Map<string, { right: Right, isConditioned: boolean, labels: string[], resources: string[] }>} */
+  const parts = new Map();
+  for (const { resource, abilities, isConditioned } of rights) {
+    const right = rightOf(resource, abilities);
+    const secret = isOwn(right.space, owner) ? secretOf(right) : null;
+    const isOne = secret !== null && !isFolder(secret) && !copiesIn(right);
+    const same = isOne ? JSON.stringify([right.space, [...abilities].sort(), isConditioned]) : resource;
+    const part = parts.get(same) ?? { right, isConditioned, labels: [], resources: [] };
+    part.resources.push(resource);
+    if (isOne) part.labels.push(secret);
+    parts.set(same, part);
+  }
+  return [...parts.values()].map(({ right, isConditioned, labels, resources }) => ({ resources: resources.join(" "), said: [
+    copyWords(right) ?? (labels.length > 1 ? secretsWords(right, labels) : rightWords(right, owner)), isConditioned && grants.conditioned] }));
+}
+
+/** "read the secrets A, B and 4 more". @param {Right} right of each @param {string[]} labels */
+function secretsWords({ actions }, labels) {
+  const verbs = words.listed([...new Set(actions.map((one) => words.verbs[one.replace(/^tinycloud\./, "")] ?? one))]);
+  const shown = labels.length > MOST_NAMED ? labels.slice(0, MOST_NAMED - 1) : labels;
+  const rest = labels.length - shown.length;
+  return h("span", { title: labels.join(", ") }, verbs, " ", grants.theSecrets, shown.map((one, at) => [at > 0 && ", ", named(one)]), rest > 0 && grants.andMore(rest));
+}
+
+/** @param {Right} right @returns {Element | null} null: it is about no copies */
+function copyWords(right) {
+  const copies = copiesIn(right);
+  if (!copies) return null;
+  if (copies.secret === undefined) return h("span", {}, copies.team === undefined ? grants.readsCopies : grants.readsCopiesOf(copies.team));
+  const { group = "" } = copies;
+  return h("span", {}, grants.marks, named(copies.secret), " ", group.startsWith("did:") ? [grants.sharedWith, named(shortened(group, 18, 6))] : [grants.sharedWithTeam, named(group)]);
 }
 
 /** @param {Right} right @param {string} owner @param {boolean} isDeed whether the action already names its object @returns {import("../elements.js").Child} */

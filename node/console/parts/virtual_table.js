@@ -1,20 +1,22 @@
 import { add, fill, h } from "../elements.js";
 
 const OVERSCAN = 6;
+const PHONE = matchMedia("(max-width: 34rem)"); // as in style.css
 
 /**
  * A table of rows of equal height that renders only the visible ones.
  * @template T
  * @param {object} options
  * @param {string} options.label for screen readers
- * @param {{ title: string, cell: (row: T) => import("../elements.js").Child, wide?: boolean, quiet?: boolean }[]} options.columns
- *     `wide`: left out on a phone; `quiet`: its title is for screen readers
+ * @param {{ title: string, cell: (row: T) => import("../elements.js").Child, wide?: boolean, below?: boolean, quiet?: boolean }[]} options.columns
+ *     `wide`: left out on a phone; `below`: in several lines, on a phone below the other columns; `quiet`: its title is for screen readers
  * @param {string} options.widths as `grid-template-columns`
  * @param {string} options.narrowWidths likewise, on a phone
  * @param {(row: T) => string} options.key id of a row; the focus stays on it when rows change
  * @param {number} [options.rowHeightPx]
+ * @param {number} [options.narrowRowHeightPx] on a phone
  */
-export function virtualTable({ label, columns, widths, narrowWidths, key, rowHeightPx = 46 }) {
+export function virtualTable({ label, columns, widths, narrowWidths, key, rowHeightPx = 46, narrowRowHeightPx = rowHeightPx }) {
   /** @type {T[]} */
   let rows = [];
   /** @type {Map<string, { row: T, element: HTMLElement }>} */
@@ -26,12 +28,12 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
   element.style.setProperty("--columns", widths);
   element.style.setProperty("--narrow-columns", narrowWidths);
   new ResizeObserver(() => draw()).observe(element);
+  const heightPx = () => (PHONE.matches ? narrowRowHeightPx : rowHeightPx);
 
   /** @param {T} row @param {number} index */
   function made(row, index) {
-    const line = h("div", { role: "row", "aria-rowindex": index + 2 }, columns.map(({ cell, wide }) =>
-      h("div", { role: "cell", class: wide ? "wide" : null }, cell(row))));
-    line.style.height = `${rowHeightPx}px`;
+    const line = h("div", { role: "row", "aria-rowindex": index + 2 }, columns.map(({ cell, wide, below }) =>
+      h("div", { role: "cell", class: wide ? "wide" : below ? "below" : null }, cell(row))));
     line.addEventListener("click", (/** @type {any} */ { target }) => { // a mouse click anywhere in the row presses its button
       const button = line.querySelector("button");
       if (!button || target.closest("a, button, summary, input") || String(getSelection())) return;
@@ -43,14 +45,17 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
 
   function draw() {
     const hadFocus = body.contains(document.activeElement);
-    const first = Math.max(0, Math.floor(element.scrollTop / rowHeightPx) - OVERSCAN);
-    const count = Math.ceil((element.clientHeight || 600) / rowHeightPx) + 2 * OVERSCAN;
+    const rowPx = heightPx();
+    const first = Math.max(0, Math.floor(element.scrollTop / rowPx) - OVERSCAN);
+    const count = Math.ceil((element.clientHeight || 600) / rowPx) + 2 * OVERSCAN;
+    body.style.height = `${rows.length * rowPx}px`;
     /** @type {Map<string, { row: T, element: HTMLElement }>} */
     const next = new Map();
     rows.slice(first, first + count).forEach((row, offset) => {
       const known = shown.get(key(row));
       const one = known?.row === row ? known : { row, element: made(row, first + offset) };
-      one.element.style.top = `${(first + offset) * rowHeightPx}px`;
+      one.element.style.height = `${rowPx}px`;
+      one.element.style.top = `${(first + offset) * rowPx}px`;
       one.element.setAttribute("aria-rowindex", String(first + offset + 2));
       next.set(key(row), one);
     });
@@ -68,7 +73,6 @@ export function virtualTable({ label, columns, widths, narrowWidths, key, rowHei
     show(all) {
       rows = all;
       element.setAttribute("aria-rowcount", String(all.length + 1));
-      body.style.height = `${all.length * rowHeightPx}px`;
       draw();
     },
   };

@@ -78,6 +78,19 @@ export function secretOf({ service, space, path }) {
   return secretAt(path)?.label ?? path.slice(SECRETS.length).replace(/^scoped\/(?=[^/])/, "").replace(/\/*$/, "/");
 }
 
+/**
+ * Return what a right to the copies of people is about: those of one person, or a secret that is shared (SH1, SH3).
+ * @param {Right} right @returns {{ team?: string, secret?: string, group?: string } | null} null: it is about something else
+ */
+export function copiesIn({ service, space, path }) {
+  if (service !== "tinycloud.kv" || !space.endsWith(":secrets")) return null;
+  const [folder, team] = SHARED_FOLDER.exec(path) ?? [];
+  if (folder) return { team };
+  const [, group, rest = ""] = /^vault\/secrets\/shared\/([^/]+)\/(.+)$/.exec(path) ?? [];
+  const secret = secretAt(SECRETS + rest)?.label;
+  return secret ? { group, secret } : null;
+}
+
 /** @param {string} secret of `secretOf` */
 export const isFolder = (secret) => secret === "" || secret.endsWith("/");
 

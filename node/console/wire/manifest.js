@@ -9,7 +9,7 @@ import { NAME_PATTERN, canonicalScope } from "./secrets.js";
  * @typedef {{ service: string, space: string, path: string, actions: string[], expiryMs: number | null,
  *   description: string | null, origin: "stated" | "defaults" | "capabilities" }} Resource `service` and `actions` in full
  * @typedef {{ appId: string, name: string, description: string | null, did: string | null, expiryMs: number,
- *   resources: Resource[] }} Manifest
+ *   isEndStated: boolean, resources: Resource[] }} Manifest `isEndStated`: whether the app asks for `expiryMs` itself
  * @typedef {{ path: string, text: string }} Fault
  * @typedef {{ service: string, path: string, actions: string[], space?: string, skipPrefix?: boolean,
  *   expiry?: string, description?: string }} Entry
@@ -161,7 +161,7 @@ function reading(value) {
   const permissions = entries("permissions", members.permissions, true).map(([at, one]) => permission(one, `permissions[${at}]`));
   const secrets = entries("secrets", members.secrets, false).map(([key, spec]) => secret(key, spec));
   const expiryMs = durationMs(expiry ?? "30d") ?? 0;
-  return { faults, expiryMs, tier, permissions: [...permissions, ...secrets], space, prefix, description, did: did ?? null };
+  return { faults, expiryMs, isEndStated: expiry !== undefined, tier, permissions: [...permissions, ...secrets], space, prefix, description, did: did ?? null };
 }
 
 /** @param {Resource[]} resources @returns {Resource[]} merged: equal resources are joined at the position of the first */
@@ -184,7 +184,7 @@ function merged(resources) {
 
 /** @param {unknown} value untrusted JSON @returns {Manifest} throws ConsoleError `manifest-invalid`, whose `details.faults` have the path of the member */
 export function parseManifest(value) {
-  const { faults, expiryMs, tier, permissions, space, prefix, description, did } = reading(value);
+  const { faults, expiryMs, isEndStated, tier, permissions, space, prefix, description, did } = reading(value);
   if (faults.length) {
     const [{ path, text }] = faults;
     throw new ConsoleError("manifest-invalid", `the manifest cannot be used: ${path} ${text}`, { hint: "its developer corrects it", details: { faults } });
@@ -219,7 +219,7 @@ export function parseManifest(value) {
     origin: "capabilities",
   }));
   const { app_id: appId, name } = /** @type {{ app_id: string, name: string }} */ (value);
-  return { appId, name, description, did, expiryMs, resources: merged([...resources, ...reads]) };
+  return { appId, name, description, did, expiryMs, isEndStated, resources: merged([...resources, ...reads]) };
 }
 
 /** @param {{ service: string }} right @param {string[]} features of the node @returns {boolean} whether the node serves it. If not, omit a right that only a default adds, and refuse a stated one */
