@@ -50,7 +50,7 @@ export const session = {
 
 export const connect = {
   title: "Sign in",
-  lead: "Your secrets are encrypted in this browser, and open only for you and for programs that you approve. Your signature identifies you: there is no account to create.",
+  lead: "Your secrets are encrypted in this browser. They open for you, and for people, programs, machine tokens and CI jobs that you let read them. Your signature identifies you: there is no account to create.",
   wallets: "With a wallet",
   waiting: "Confirm in your wallet",
   /** @param {number} [chain] */
@@ -94,7 +94,7 @@ export const link = {
 
 export const secrets = {
   title: "Secrets",
-  lead: "Encrypted in this browser. The node stores them encrypted, and opens them only for you and for code that you approved.",
+  lead: "Encrypted in this browser, and stored encrypted. The node opens them for you, and for the people, programs, machine tokens and CI jobs that you let read them.",
   add: "Add a secret",
   find: "Find a secret",
   /** @param {number} shown @param {number} all */
@@ -112,7 +112,7 @@ export const secrets = {
   removeMany: (n) => `Delete ${n} ${n === 1 ? "secret" : "secrets"}`,
   /** @param {number} n */
   removeManyTitle: (n) => `Delete ${n} ${n === 1 ? "secret" : "secrets"}?`,
-  removeManyText: "Programs that read them will fail from then on, and people lose their copies. The notes cannot be brought back.",
+  removeManyText: "Programs that read them will fail from then on, and people lose their copies. You can restore the values for a time, if the node keeps versions; the notes are gone.",
   removing: "Deleting",
   isGone: "deleted",
   isThere: "still there",
@@ -149,6 +149,8 @@ export const secrets = {
   saveNote: "Seal and save",
   noteSaved: "The note is saved",
   share: "Share",
+  versions: "Versions",
+  restore: "Restore a deleted secret",
   replace: "Replace",
   remove: "Delete",
   addTitle: "Add a secret",
@@ -156,7 +158,7 @@ export const secrets = {
   replaceTitle: (name) => `Replace ${name}`,
   /** @param {string} name */
   removeTitle: (name) => `Delete ${name}?`,
-  removeText: "Programs that read it will fail from then on, and people lose their copies.",
+  removeText: "Programs that read it will fail from then on, and people lose their copies. You can restore it for a time, if the node keeps versions.",
   name: "Name",
   nameHint: "Such as API_KEY.",
   nameMissing: "Type a name.",
