@@ -105,13 +105,15 @@ export function render(context) {
   }
 
   const add = () => edit(client, all, null, reload);
+  const restore = async () => (await import("../parts/versions.js")).restoreDeleted(client, reload);
   const addMany = async () => (await import("./secrets_many.js")).addMany(client, all, reload);
   /** @param {Row} row */
   const open = (row) => openSecret(client, all, row, changes.of(row), reload);
   reload();
+  const below = h("div", {}, h("button", { class: "plain small", on: { click: restore } }, words.restore));
   return h("div", { class: "page" },
     pageHead(words,
-      h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), h("button", { on: { click: addMany } }, words.many.add))), body);
+      h("div", { class: "row" }, h("button", { class: "primary", on: { click: add } }, icon("plus"), words.add), h("button", { on: { click: addMany } }, words.many.add))), body, below);
 }
 
 /**
@@ -169,6 +171,7 @@ function openSecret(client, all, row, when, reload) {
       return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && words.unseen } : { text: base64(value), note: words.bytes,
         action: h("button", { type: "button", on: { click: () => download(value, row.name) } }, words.download) };
     }, (error) => failure(error));
+    const versions = async () => { close(); (await import("../parts/versions.js")).showVersions(client, row, reload); };
     const share = async () => { close(); (await import("../parts/share.js")).shareSecret(client, row); };
     const replace = () => { close(); edit(client, all, row, reload); };
     const remove = async () => {
@@ -182,7 +185,7 @@ function openSecret(client, all, row, when, reload) {
     const isProtected = row.name.startsWith(wire.PROTECTED);
     return h("div", { class: "stack" }, isProtected ? h("p", {}, words.isProtected) : field, facts([[words.scope, row.scope ?? words.global], [words.updated, changed]]),
       noteSection(client, row, reload), holders(client, row.path),
-      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
+      h("div", { class: "actions" }, h("button", { class: "danger", on: { click: remove } }, words.remove), !isProtected && [h("button", { on: { click: versions } }, words.versions), h("button", { on: { click: share } }, words.share), h("button", { on: { click: replace } }, words.replace)]));
   });
 }
 

@@ -29,6 +29,7 @@ const [MAX_VALUES_BYTES, MAX_KEYS_BYTES, PER_CAPABILITY_BYTES] = [4 * 1024 * 102
 const MAX_BATCH_BYTES = 96 * 1024 * 1024;
 const MAX_HASHED_BYTES = 16 * 1024 * 1024; // hashing more in the browser would take seconds
 const TEXT = "text/plain;charset=UTF-8";
+const VERSION = "x-sealspace-version";
 
 /** @param {string} name as typed by the user @returns {string} a key */
 export function keyOf(name) {
@@ -93,10 +94,12 @@ async function conditional(client, wanted, sent) {
   return requireSuccess(answer);
 }
 
-/** @param {Client} client @param {string} space @param {string} key @param {{ maxBytes?: number }} [more] @returns {Promise<Value>} */
-export async function get(client, space, key, { maxBytes = MAX_VALUE_BYTES } = {}) {
-  const headers = { "x-tinycloud-max-response-bytes": String(maxBytes) };
+/** @param {Client} client @param {string} space @param {string} key @param {{ maxBytes?: number, version?: number }} [more] `version`: number of a former value @returns {Promise<Value>} */
+export async function get(client, space, key, { maxBytes = MAX_VALUE_BYTES, version } = {}) {
+  const headers = { "x-tinycloud-max-response-bytes": String(maxBytes), ...(version === undefined ? {} : { [VERSION]: String(version) }) };
   const answer = await client.invoke([row(client, space, key, "get")], { headers, repeatable: true, maxBytes });
+  // A node without versions ignores the header, and returns the current value (M56).
+  if (version !== undefined && answer.headers.get(VERSION) !== String(version)) throw malformed(answer.asked, "it is another version");
   return valueOf(answer.headers, answer.body, answer.asked);
 }
 
@@ -106,6 +109,20 @@ export async function head(client, space, key) {
   const etag = headers.get("ETag");
   if (!etag) throw malformed(asked, "it has no ETag");
   return { etag, contentType: headers.get("Content-Type") };
+}
+
+/**
+ * Read which versions of a value the node keeps (M56).
+ * @typedef {{ version: number, etag: string, storedAt: number | null, replacedAt: number | null, isCurrent: boolean }} Version times in epoch seconds, as the node states them
+ * @param {Client} client @param {string} space @param {string} key @returns {Promise<Version[]>} the newest first, at least one
+ */
+export async function versions(client, space, key) {
+  const answer = await client.invoke([row(client, space, key, "metadata")], { headers: { [VERSION]: "all" }, repeatable: true });
+  const read = jsonOf(answer);
+  const isTime = (/** @type {unknown} */ one) => one === null || Number.isFinite(one);
+  const isVersion = (/** @type {any} */ one) => Number.isSafeInteger(one?.version) && typeof one.etag === "string" && isTime(one.storedAt) && isTime(one.replacedAt) && typeof one.current === "boolean";
+  if (!Array.isArray(read) || !read.length || !read.every(isVersion)) throw malformed(answer.asked, "it is no list of versions");
+  return read.map(({ version, etag, storedAt, replacedAt, current }) => ({ version, etag, storedAt, replacedAt, isCurrent: current }));
 }
 
 /**

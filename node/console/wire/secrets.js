@@ -150,15 +150,20 @@ export async function putMany(client, secrets) {
 /** @param {Client} client @param {string | null} scope @param {string} name @returns {Promise<Secret>} opened in person, with the node's help */
 export const reveal = (client, scope, name) => opened(client, secretName(scope, name));
 
-/** @param {Client} client @param {SecretName} secret @returns {Promise<Secret>} */
-async function opened(client, secret) {
-  const stored = await kv.get(client, spaceOf(client), secret.path, { maxBytes: MAX_ENVELOPE_BYTES });
-  const { networkId: network } = await parseEnvelope(stored.body);
+/** @param {Client} client @param {SecretName} secret @param {number} [version] of a former value @returns {Promise<Secret>} */
+export async function opened(client, secret, version) {
+  const stored = await kv.get(client, spaceOf(client), secret.path, { maxBytes: MAX_ENVELOPE_BYTES, version });
+  await requireOwn(client, secret, stored.body);
+  return readPayload(await decrypt(client, stored.body, { expectedLabel: labelOf(client, secret) }), stored.etag);
+}
+
+/** Check that an envelope is sealed to a network of the owner. @param {Client} client @param {SecretName} secret @param {import("./bytes.js").Bytes} stored */
+export async function requireOwn(client, secret, stored) {
+  const { networkId: network } = await parseEnvelope(stored);
   // Otherwise one owner's envelope, stored in another owner's space, would be opened and taken for the other owner's secret.
   if (principalOf(network.slice("urn:tinycloud:encryption:".length, network.lastIndexOf(":"))) !== ownerOfSpace(spaceOf(client))) {
     throw new ConsoleError("envelope-broken", `${secret.label} is sealed to another owner's network`);
   }
-  return readPayload(await decrypt(client, stored.body, { expectedLabel: labelOf(client, secret) }), stored.etag);
 }
 
 /** @param {Uint8Array} plaintext @param {string} etag @returns {Secret} */
