@@ -122,7 +122,7 @@ export const secrets = {
   /** @param {number} n */
   removedMany: (n) => `${n} ${n === 1 ? "secret is" : "secrets are"} deleted`,
   emptyTitle: "No secrets yet",
-  empty: "A secret is a name and a value, such as API_KEY. Add one, or many at once from a .env file.",
+  empty: "A secret is a name and a value, such as API_KEY. Add one, or many at once from a .env or JSON file.",
   /** @param {string} chain */
   emptyChain: (chain) => ` Your owner is on chain ${chain}. Secrets that you stored with another chain selected belong to another owner; choose that chain in the wallet and sign in again.`,
   noneFound: "Nothing matches",
@@ -191,7 +191,7 @@ export const secrets = {
     add: "Add many",
     title: "Add many secrets",
     file: "Names and values",
-    fileHint: "Paste or drop a .env file: one NAME=value a line, quotes where a value needs them.",
+    fileHint: "Paste or drop a .env file (NAME=value, one a line) or JSON ({\"NAME\": \"value\"}).",
     choose: "Choose a file",
     scopeHint: "Optional: one scope for all of them.",
     replace: "Replace those that exist",
@@ -207,7 +207,7 @@ export const secrets = {
     /** @param {number} fresh @param {number} there */
     count: (fresh, there) => `${fresh} new${there ? `, ${there} there already` : ""}`,
     faulty: "Correct these lines before saving.",
-    nothing: "It contains no NAME=value.",
+    nothing: "It contains no names and values.",
     nothingNew: "All of them exist. Choose to replace them, or cancel.",
     isAnother: "Another program stored some of them in the meantime. Check the list again, then save.",
     notText: "This file is not text, or has line ends that a text field would change.",

@@ -102,6 +102,31 @@ def test_a_file_of_secrets(
     assert stored(browser, node, wallet, "API_KEY") == ["second"]
 
 
+def test_a_json_file_of_secrets(
+    console: ConsolePage,
+    browser: Browser,
+    node: EmbeddedNode,
+    wallet: BrowserWallet,
+    tmp_path: Path,
+) -> None:
+    """A JSON object of texts and bytes is stored as the SDK reads it (CN4)."""
+    console.sign_in()
+    console.click("Add many", within="header >> nth=-1")
+    console.type("Names and values", '{"API_KEY": 8080, "lower": "x", "OTHER": "x"}')
+    console.see("Member 1 has a value that is neither text nor bytes")
+    console.see("Member 2 has no valid secret name")
+    console.type("Names and values", '{"A": "1", "A": "2"}')
+    console.see("It is not JSON, or repeats a name.")
+    text = '{"API_KEY": "open sesame", "CERT": {"value": "AP8=", "encoding": "base64"}}'
+    choose_file(console, tmp_path / "values.json", text)
+    console.see("2 new")
+    console.type("Scope", "mail")
+    console.shot("secrets-many-json")
+    console.click("Seal and save")
+    console.see("2 secrets are saved")
+    assert stored(browser, node, wallet, "API_KEY", "CERT") == ["open sesame", b"\x00\xff"]
+
+
 def choose_file(console: ConsolePage, file: Path, text: str) -> None:
     """Write a file, and choose it in the dialog of many secrets."""
     file.write_text(text)

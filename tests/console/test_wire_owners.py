@@ -22,9 +22,10 @@ from capabilities.principals import principal_of
 from capabilities.signatures import Ed25519Signer, WalletSigner
 from capabilities.tokens import parse_delegation
 from encryption_network.policy import Evidence, encode_evidence
-from sealspace.cli.keep.dotenv import BrokenEntry, parse_dotenv
+from sealspace.cli.keep.dotenv import BrokenEntry, parse_dotenv, parse_values, values_json
 from sealspace.client import Client
 from sealspace.delegations import allow
+from sealspace.errors import InvalidInput
 from sealspace.session import key_session, mint, token_cid
 from sealspace.wallets import seed_from_phrase
 from sealspace.wire.portable import decode_portable
@@ -375,6 +376,45 @@ def test_env_files_are_read_as_the_command_reads_them(scripts: Scripts) -> None:
             expected: list[Any] = [list(entry) for entry in parse_dotenv(text.encode()).items()]
         except BrokenEntry as error:
             expected = [int(number) for number in re.findall(r"line (\d+)", error.message)]
+        assert said == expected, text
+
+
+JSON_FILES = [
+    '{"A": "1", "B": "", "CERT": {"value": "AP8=", "encoding": "base64"}}',
+    '{"A": {"encoding": "base64", "value": ""}}',
+    "{}",
+    '{"lower": "1", "A": 1, "B": null, "C": {"value": "AP8="}, "D": "x"}',
+    '{"A": {"value": "AP9=", "encoding": "base64"}, "B": {"value": "", "encoding": "hex"}}',
+    '{"A": {"value": "AP8=", "encoding": "base64", "more": 1}}',
+    '{"__proto__": "x", "constructor": "x", "A": "1"}',
+    '{"A": "1", "A": "2"}',
+    '["A"]',
+    '{"A": "1"',
+    '{"A": ' + "[" * 80 + "]" * 80 + "}",
+    '{"A": "' + "[" * 80 + '"}',
+    '{"A": "\\ud800"}',
+]
+
+
+def test_json_files_are_read_as_the_command_reads_them(scripts: Scripts) -> None:
+    """The console reads the same names and values from JSON files as the command, or names the same
+    faulty members."""
+    read = in_page(
+        scripts,
+        """
+        const { parseValues } = await at("json_values"), { base64 } = await at("bytes");
+        return Promise.all(given.map((file) => caught(async () => [...parseValues(file)].map(([name, value]) =>
+          [name, typeof value === "string" ? value : { value: base64(value), encoding: "base64" }])).then((read) =>
+          read.code ? (read.details.faults ?? []).map(({ text }) => Number(/\\d+/.exec(text)[0])) : read)));
+        """,
+        JSON_FILES,
+    )
+    for text, said in zip(JSON_FILES, read, strict=True):
+        try:
+            values = values_json(parse_values(text.encode()))
+            expected: list[Any] = [list(entry) for entry in values.items()]
+        except InvalidInput as error:
+            expected = [int(number) for number in re.findall(r"member (\d+)", error.message)]
         assert said == expected, text
 
 

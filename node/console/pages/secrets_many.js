@@ -6,18 +6,19 @@ import { say } from "../parts/values.js";
 import { virtualTable } from "../parts/virtual_table.js";
 import { secrets as texts } from "../texts.js";
 import { MAX_FILE_CHARS, parseEnv } from "../wire/env_text.js";
+import { isJson, parseValues } from "../wire/json_values.js";
 import * as wire from "../wire/secrets.js";
 import { putMany } from "../wire/shares.js";
 
 const words = texts.many;
 
 /**
- * @typedef {import("../wire/secrets.js").SecretName & { value: string, isThere: boolean, isSaved: boolean }} Entry
+ * @typedef {import("../wire/secrets.js").SecretName & { value: string | import("../wire/bytes.js").Bytes, isThere: boolean, isSaved: boolean }} Entry
  * @param {import("../wire/client.js").Client} client @param {import("../wire/secrets.js").SecretName[]} all @param {() => void} reload
  */
 export function addMany(client, all, reload) {
   let known = new Set(all.map(({ path }) => path));
-  /** @type {Map<string, string>} values that an earlier try has stored, by path */
+  /** @type {Map<string, string | import("../wire/bytes.js").Bytes>} values that an earlier try has stored, by path */
   const saved = new Map();
   /** @type {{ line: number, text: string }[]} */
   let faults = [];
@@ -47,9 +48,9 @@ export function addMany(client, all, reload) {
     const where = scope.input.value.trim();
     if (!wire.isScope(where)) return [];
     try {
-      return [...parseEnv(said)].map(([name, value]) => {
+      return [...(isJson(said) ? parseValues(said) : parseEnv(said))].map(([name, value]) => {
         const named = wire.secretName(where || null, name);
-        return { ...named, value, isThere: known.has(named.path), isSaved: saved.get(named.path) === value };
+        return { ...named, value, isThere: known.has(named.path), isSaved: String(saved.get(named.path)) === String(value) };
       });
     } catch (error) {
       const { details, message } = /** @type {any} */ (error);

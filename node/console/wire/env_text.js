@@ -9,7 +9,7 @@ import { NAME_PATTERN } from "./secrets.js";
 
 export const MAX_FILE_CHARS = 4 * 1024 * 1024;
 export const MAX_ENTRIES = 1000;
-const MOST_FAULTS = 20;
+export const MOST_FAULTS = 20;
 const START = /[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*/y;
 const NOTHING = /[ \t]*(?:#[^\n]*)?(?:\n|(?![^]))/y;
 const QUOTED = /'([^']*)'|"((?:[^"\\]|\\[^])*)"/y;
