@@ -47,7 +47,16 @@ export const grants = {
   below_: "Rest on it",
   /** @param {number} n */
   restOn: (n) => (n === 0 ? "no other grant" : n === 1 ? "one grant, which goes with it" : `${n} grants, which go with it`),
-  policy: "The command line shows which code may open keys under a grant that you kept: sealspace grant show FILE",
+  code: "Code",
+  codeHere: "By this grant:",
+  codeAbove: "By the grant that it rests on:",
+  codeUntil: "Approved until the grant ends: ",
+  codeNoEnd: "Approved until you revoke the grant.",
+  codeNone: "It approves no code. Where the node demands proof of code, it opens nothing, unless you approved code for your whole network.",
+  codeUnknown: "Not known: a token of this grant cannot be read here.",
+  codeMachine: { token: "A machine token opens secrets without code.", trust: "A job opens secrets with its ID token, without code." },
+  /** @param {string} name */
+  codeNamed: (name) => `code ${name}`,
   revoke: "Revoke",
   revokeTitle: "Revoke this grant?",
   /** @param {string} who @param {number} n */

@@ -246,7 +246,8 @@ def test_a_grant_and_the_code_behind_it(console: ConsolePage, owned: Owned) -> N
     console.shot("secret-holders")
     console.run(console.tab.locator("dialog .holders a").click())
     console.run(expect(console.tab.get_by_label("Find a receiver or a secret")).to_have_value(did))
-    console.run(expect(console.tab.locator(".rows .below > span").first).to_have_text(MAY))
+    may = f"{MAY} code {NOTES.mrtd.hex()[:12]}"
+    console.run(expect(console.tab.locator(".rows .below > span").first).to_have_text(may))
     console.see("1 of 1 grant")
     console.shot("grants")
     console.run(console.tab.get_by_role("button", name="Details of the grant").click())
@@ -451,6 +452,36 @@ def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console.click("Open API_KEY")
     console.run(expect(rows).to_have_count(3))
     console.run(expect(member).to_be_visible())
+
+
+def test_the_code_that_a_grant_approves(console: ConsolePage, owned: Owned) -> None:
+    """Rows and details say which code a grant approves, from the signed token, and until when; they
+    say if it approves none or needs none."""
+    did = owned.granted(36)
+    owned.with_token("nightly")
+    owned.grant_many(1)
+    console.sign_in()
+    console.go(f"grants?find={did}")
+    code = NOTES.mrtd.hex()
+    console.run(expect(console.tab.locator(".rows .below")).to_contain_text(f"code {code[:12]}"))
+    details = console.tab.get_by_role("button", name="Details of the grant")
+    console.run(details.click())
+    dialog = console.tab.locator("dialog")
+    console.run(expect(dialog).to_contain_text(code))
+    console.run(expect(dialog).to_contain_text("By this grant:"))
+    console.run(expect(dialog).to_contain_text("Approved until the grant ends: in 7 days"))
+    console.shot("grant-code")
+    assert console.accessibility_problems() == []
+    console.click("Close", within="dialog header")
+    for text, said in (
+        ("nightly", "A machine token opens secrets without code."),
+        ("notes/0", "It approves no code."),
+    ):
+        console.type("Find a receiver or a secret", text)
+        console.run(expect(details).to_have_count(1))
+        console.run(details.click())
+        console.run(expect(dialog).to_contain_text(said))
+        console.click("Close", within="dialog header")
 
 
 def test_rows_say_who_and_what_on_a_phone(console: ConsolePage, owned: Owned) -> None:

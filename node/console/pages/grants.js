@@ -2,6 +2,7 @@ import { fill, h, icon, pageHead } from "../elements.js";
 import { backendsPanel } from "../parts/backends.js";
 import { buildLabels } from "../parts/builds.js";
 import { openDialog } from "../parts/dialog.js";
+import { codeName, codeOf } from "../parts/grant_code.js";
 import { checkField, form } from "../parts/form.js";
 import { signIns } from "../parts/holders.js";
 import { nameBefore, quoted } from "../parts/quoted.js";
@@ -65,7 +66,8 @@ function grantsPanel({ client, signal, parameters }, first, names) {
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const what = (/** @type {Grant} */ one) => h("span", {}, grantWords(one.rights, owner).map(({ said }, at) => [at > 0 && "; ", said]), buildLabels(wire.runOf(client, one)));
+  const what = (/** @type {Grant} */ one) => h("span", {}, grantWords(one.rights, owner).map(({ said }, at) => [at > 0 && "; ", said]), buildLabels(wire.runOf(client, one)), codeLabel(one));
+  const codeLabel = (/** @type {Grant} */ one) => { const code = codeName(all, one); return code && h("span", { class: "build" }, ` ${words.codeNamed(code)}`); };
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;
     texts.set(one, known);
@@ -186,10 +188,11 @@ function grantsPanel({ client, signal, parameters }, first, names) {
         run && [builds.terms, copyField(canonicalText(run), builds.terms)],
         one.issuedAt && [words.issued, time(one.issuedAt)],
         [words.columns.until, one.expiresAt ? time(one.expiresAt) : words.noEnd],
+        one.direction === "granted" && !one.isSession && one.delegate !== owner && [words.code, codeOf(all, one)],
         [words.parents, one.parents.length ? one.parents.map((parent) => h("div", {}, h("code", {}, parent))) : words.noParents],
         [words.below_, words.restOn(below)],
         [words.cid, copyField(cid, words.cid)],
-      ]), h("p", { class: "dim small" }, words.policy), h("div", { class: "actions" }, button));
+      ]), h("div", { class: "actions" }, button));
     });
     opened = null;
     // The row that opened the dialog may have left the list.

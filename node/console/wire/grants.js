@@ -24,7 +24,8 @@ import { jsonOf, malformed } from "./transport.js";
  *   revokedAt: string | null, isSession: boolean }} Grant times in RFC 3339; `isSession`: a sign-in of the owner, including this one
  * @typedef {{ cid: string, did: string, capabilities: Capability[], expiresAt: number, portable: string }} Granted
  *   `portable` is the text for the recipient
- * @typedef {{ name: string, hasCode: boolean, run?: RunStatement, machine?: "token" | "trust" }} Stated `name`: of the app, machine token or trust, empty if none; `run`: the terms of a run grant
+ * @typedef {{ name: string, hasCode: boolean, policies: unknown[], run?: RunStatement, machine?: "token" | "trust" }} Stated `name`: of the app, machine token or trust, empty if none; `policies`: on code, as
+ *   signed; `run`: the terms of a run grant
  * @typedef {{ did: string, team?: string, until: string | null }} Reader a person with a copy of a secret
  */
 
@@ -182,7 +183,7 @@ function statedIn(token, cid) {
     const [machine, trust] = [statement(MACHINE_FACT), statement(TRUST_FACT)];
     const { name } = statement(APP_FACT) ?? machine ?? trust ?? {};
     return { name: isText(name) ? [...name].slice(0, MOST_NAME_CHARS).join("") : "", run: runIn(facts), machine: machine ? "token" : trust ? "trust" : undefined,
-      hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
+      policies: facts.flatMap((one) => (one?.[POLICY_FACT] === undefined ? [] : [one[POLICY_FACT]])), hasCode: facts.some((one) => one?.[POLICY_FACT]?.measurements?.length > 0) };
   } catch {
     return null; // a token of another client
   }
@@ -197,6 +198,17 @@ export const runOf = ({ session }, { cid, direction, delegator, parents }) =>
 
 /** @param {Grant} grant returned by `list`, after `appNames` */
 export const machineOf = ({ cid }) => stated.get(cid)?.machine;
+
+/**
+ * Return the policies on code that a grant states, and those that it rests on state.
+ * @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant
+ * @returns {{ own: unknown[], above: unknown[], isWhole: boolean }} untrusted; `isWhole`: whether every token was readable
+ */
+export function policiesOf(all, { cid, parents }) {
+  const of = (/** @type {string[]} */ cids) => cids.flatMap((one) => stated.get(one)?.policies ?? []);
+  const isKnown = (/** @type {string} */ one) => Boolean(stated.get(one)) || all.some((parent) => parent.cid === one && parent.isSession);
+  return { own: of([cid]), above: of(parents), isWhole: Boolean(stated.get(cid)) && parents.every(isKnown) };
+}
 
 /** @param {Grant[]} all returned by `list`, after `appNames` @param {Grant} grant @returns {boolean | null} whether it, or a grant that it rests on, approves code; null: not known */
 export function approvesCode(all, { cid, parents }) {
