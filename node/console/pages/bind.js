@@ -1,6 +1,7 @@
 // Grants secrets to the operator's runner, for a repository, a program's hash or a project.
 import { fill, h, pageHead } from "../elements.js";
 import { buildFacts } from "../parts/builds.js";
+import { callersField, callersOf } from "../parts/callers.js";
 import { codeChoice } from "../parts/code_choice.js";
 import { form, textField } from "../parts/form.js";
 import { runnerUrl } from "../parts/known_node.js";
@@ -128,6 +129,7 @@ function decision({ client, node }, { found, stored, seen }, body) {
   } });
   const hosts = only(["repository", "project"], textField({ name: "hosts", label: words.hosts, hint: words.hostsHint, rows: 2, mono: true,
     check: (said) => (isDistinct(split(said)) && split(said).length <= 64 && split(said).every(isHost) ? "" : words.hostsBad) }));
+  const callers = callersField();
   const days = textField({ name: "days", label: words.days, hint: words.daysHint, value: "7", check: (said) => (/^[1-9][0-9]{0,2}$/.test(said.trim()) && Number(said) <= MAX_DAYS ? "" : words.daysBad) });
   const code = codeChoice({ seen, mode: node.attestation, isSufficing: false, trustRoots: node.trustRoots, isRequired: true }, () => found.did);
 
@@ -142,17 +144,17 @@ function decision({ client, node }, { found, stored, seen }, body) {
   draw();
 
   const intro = h("div", { class: "stack" }, facts([[words.runner, copyField(found.did, words.runner)]]), choice);
-  return form({ intro, fields: [project, repository, ref, reading, hash, named, hosts, days, code], action: words.grant, submit: async (said) => {
+  return form({ intro, fields: [project, repository, ref, reading, hash, named, hosts, callers, days, code], action: words.grant, submit: async (said) => {
     const of = projectIn(said.project) ?? undefined;
     const rule = kind() === "hash" ? { wasmSha256: said.hash.trim() } : kind() === "project" ? { project: of } : { wasmSha256: version?.sha256, project: version?.project };
-    const wanted = { rule, secrets: split(said.secrets).flatMap((one) => stored.get(one) ?? []), hosts: kind() === "hash" ? [] : split(said.hosts), policy: code.policy(), expiresS: Number(said.days) * 86_400 };
+    const wanted = { rule, secrets: split(said.secrets).flatMap((one) => stored.get(one) ?? []), hosts: kind() === "hash" ? [] : split(said.hosts), callers: callers.condition(), policy: code.policy(), expiresS: Number(said.days) * 86_400 };
     /** @type {import("../wire/builds.js").RunStatement | undefined} */
     let granted;
     if (!(await signedByOwner(session, words.why, async (owner) => { granted = await grantRun(client, owner, found, wanted); })) || !granted) return;
     say(words.done);
     fill(body, h("section", { class: "panel stack", "aria-label": words.done }, h("h2", {}, words.done), facts([
       [words.runner, copyField(found.did, words.runner)], [words.program, [rule.wasmSha256, rule.project].map((text) => text && h("div", {}, h("code", {}, text)))],
-      [words.secrets, wanted.secrets.map(({ label }) => label).join(", ")], [words.terms, copyField(canonicalText(granted), words.terms)],
+      [words.secrets, wanted.secrets.map(({ label }) => label).join(", ")], [texts.callers.title, callersOf(granted.callers)], [words.terms, copyField(canonicalText(granted), words.terms)],
     ]), h("div", { class: "row" }, h("a", { class: "button", href: "#/grants" }, words.toGrants))));
   } }).element;
 }
