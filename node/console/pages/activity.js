@@ -8,128 +8,198 @@ import { activity as words } from "../texts_activity.js";
 import { hex, sha256, utf8 } from "../wire/bytes.js";
 import { canonicalBytes } from "../wire/canonical_json.js";
 import { networkId } from "../wire/did.js";
+import { parseEnvelope } from "../wire/envelope.js";
 import * as grants from "../wire/grants.js";
+import * as kv from "../wire/kv.js";
 import * as wire from "../wire/receipts.js";
+import * as secrets from "../wire/secrets.js";
 
 export const title = words.title;
 export const needsSession = true;
 
-const MOST_RECEIPTS = 20_000;
+const MOST_ROWS = 20_000;
 const MOST_POLICIES = 100; // different policies; each costs a request. Beyond this number the list does not name the secret
+const MOST_ENVELOPES = 2000; // read to name secrets by their keys; beyond, they are named by policies and grants
 const IN_PERSON = ["owner", "owner_session"];
 const SECRET = /\/kv\/vault\/secrets\/(?:scoped\/)?([^/]+(?:\/[^/]+)?)$/;
+const COPY = /^vault\/secrets\/shared\/(?:[^/]+\/){1,2}[\w-]{43}\/(?:scoped\/(?=[^/]+\/))?([^/]+(?:\/[^/]+)?)$/;
 
 /**
  * @import { Client } from "../wire/client.js"
- * @import { Receipt } from "../wire/receipts.js"
- * @typedef {{ receipt: Receipt, secrets: string[], name: string | undefined }} Row `name`: what the app calls itself
+ * @import { Fetch, Receipt } from "../wire/receipts.js"
+ * @typedef {{ id: string, atMicros: number, ground: string, who: string, secrets: string[], name: string | undefined, receipt: Receipt | null, fetch: Fetch | null }} Row a release,
+ *   or a fetch of a copy; `secrets`: those that it can be about; `name`: what the app calls itself
  */
 
 /** @param {import("../app.js").Context} context */
 export function render({ client, signal }) {
   const body = h("div", { class: "stack" });
   const save = h("button", { disabled: true }, words.downloadAll);
-  const none = { rows: [], isAll: true };
-  const load = () => releases(client, signal).catch((error) => {
-    if (error.code !== "not-found" && error.code !== "network-not-found") throw error;
-    return none; // the network is created with the owner's first secret
-  });
-  loading(body, load, ({ rows, isAll }) => {
+  loading(body, () => rowsOf(client, signal), ({ rows, isAll }) => {
     if (!rows.length) return h("section", { class: "panel" }, emptyState({ icon: "clock", title: words.emptyTitle, text: words.empty }));
-    save.disabled = false;
-    save.addEventListener("click", () => download(utf8(JSON.stringify(rows.map(({ receipt }) => receipt), null, 1)), words.allFile));
+    const receipts = rows.flatMap(({ receipt }) => receipt ?? []);
+    save.disabled = !receipts.length;
+    save.addEventListener("click", () => download(utf8(JSON.stringify(receipts, null, 1)), words.allFile));
     return content(client, rows, isAll);
   }, { signal });
   return h("div", { class: "page" }, pageHead(words, save), body);
 }
 
-/** @param {Client} client @param {AbortSignal} signal @returns {Promise<{ rows: Row[], isAll: boolean }>} the latest first */
-async function releases(client, signal) {
-  /** @type {Receipt[]} */
+/** Read all pages of a list. @template T @param {(after: string | null) => Promise<{ found: T[], after: string | null }>} read @param {AbortSignal} signal @returns {Promise<{ found: T[], isAll: boolean }>} */
+async function allOf(read, signal) {
+  /** @type {T[]} */
   const found = [];
+  /** @type {string | null} */
   let after = null;
   do {
-    const page = await wire.list(client, { after });
-    found.push(...page.receipts);
+    /** @type {{ found: T[], after: string | null }} */
+    const page = await read(after).catch((error) => {
+      // The network is created with the owner's first secret; an earlier node records no fetches.
+      if (error.code !== "not-found" && error.code !== "network-not-found") throw error;
+      return { found: [], after: null };
+    });
+    found.push(...page.found);
     after = page.after;
-  } while (after !== null && found.length < MOST_RECEIPTS && !signal.aborted);
-  const digests = [...new Set(found.filter(isOthers).flatMap((one) => one.policies))].slice(-MOST_POLICIES);
-  const confined = new Map(await Promise.all(digests.map(async (digest) => /** @type {const} */ ([digest, await pathsOf(client, digest)]))));
-  const names = await namesOf(client);
-  return { rows: found.reverse().map((receipt) => ({ receipt, secrets: secretsOf(receipt, confined), name: receipt.chain.map((cid) => names.get(cid)).find(Boolean) })),
-    isAll: after === null };
+  } while (after !== null && found.length < MOST_ROWS && !signal.aborted);
+  return { found, isAll: after === null };
 }
 
-/** The names of apps by the grants that they used. @param {Client} client @returns {Promise<Map<string, string>>} */
-const namesOf = (client) => grants.list(client, { direction: "granted" }).then((all) => grants.appNames(client, all))
-  .catch(() => new Map()); // the receipts are useful without names
+/** @param {Client} client @param {AbortSignal} signal @returns {Promise<{ rows: Row[], isAll: boolean }>} the latest first */
+async function rowsOf(client, signal) {
+  const [released, fetched] = await Promise.all([
+    allOf((after) => wire.list(client, { after }).then(({ receipts, keys, after: next }) => ({ found: receipts.map((receipt, at) => ({ receipt, key: keys[at] })), after: next })), signal),
+    allOf((after) => wire.fetches(client, { after }).then((page) => ({ found: page.fetches, after: page.after })), signal)]);
+  const digests = [...new Set(released.found.filter(({ receipt }) => isOthers(receipt)).flatMap(({ receipt }) => receipt.policies))].slice(-MOST_POLICIES);
+  const [confined, granted, ofKeys] = await Promise.all([
+    Promise.all(digests.map(async (digest) => /** @type {const} */ ([digest, await pathsOf(client, digest)]))).then((all) => new Map(all)),
+    grantedTo(client), released.found.some(({ key }) => key) ? labelsOfKeys(client) : new Map()]);
+  /** @type {Row[]} */
+  const rows = released.found.map(({ receipt, key }) => ({ id: receipt.invocation, atMicros: receipt.atMicros, ground: receipt.ground, who: receipt.invoker, receipt, fetch: null,
+    secrets: ofKeys.get(key) ?? secretsOf(receipt, confined, granted), name: receipt.chain.map((cid) => granted.get(cid)?.name).find(Boolean) }));
+  for (const one of fetched.found) {
+    rows.push({ id: `${one.reader} ${one.path} ${one.version} ${one.etag} ${one.hour}`, atMicros: one.atMicros, ground: "fetched", who: one.reader, receipt: null, fetch: one,
+      secrets: [COPY.exec(one.path)?.[1] ?? one.path], name: undefined });
+  }
+  return { rows: rows.sort((one, other) => other.atMicros - one.atMicros), isAll: released.isAll && fetched.isAll };
+}
 
-/** @param {Receipt} receipt */
-const isOthers = (receipt) => !IN_PERSON.includes(receipt.ground);
+/**
+ * The names of apps and the secrets of their grants, by the ids of the grants.
+ * @param {Client} client @returns {Promise<Map<string, { name: string | undefined, labels: string[], isToken: boolean }>>}
+ */
+async function grantedTo(client) {
+  try {
+    const all = await grants.list(client, { direction: "granted" });
+    const names = await grants.appNames(client, all);
+    const labelsIn = (/** @type {grants.Grant} */ { rights }) => rights.flatMap(({ resource, abilities }) => {
+      const label = grants.secretOf(grants.rightOf(resource, abilities));
+      return label === null || grants.isFolder(label) ? [] : [label];
+    });
+    return new Map(all.map((one) => [one.cid, { name: names.get(one.cid), labels: labelsIn(one), isToken: grants.machineOf(one) === "token" }]));
+  } catch {
+    return new Map(); // the receipts are useful without names
+  }
+}
 
-/** The name of the machine token that asked, after its ground. @param {Receipt} receipt */
-const machineOf = ({ machine }) => machine && [" ", quoted(machine)];
+/** The secrets that have a key now, by the digest of the key (RC37). @param {Client} client @returns {Promise<Map<string | null, string[]>>} */
+async function labelsOfKeys(client) {
+  /** @type {Map<string | null, string[]>} */
+  const found = new Map();
+  try {
+    const stored = new Map((await secrets.list(client)).map((one) => [one.path, one]));
+    if (stored.size > MOST_ENVELOPES) return found;
+    for (const [path, { body }] of await kv.getMany(client, secrets.spaceOf(client), [...stored.keys()])) {
+      const digest = await parseEnvelope(body).then((one) => one.encryptedSymmetricKeyHash, () => null);
+      if (digest !== null) found.set(digest, [...(found.get(digest) ?? []), String(stored.get(path)?.label)].sort());
+    }
+  } catch {
+    // likewise
+  }
+  return found;
+}
+
+/** @param {{ ground: string }} one */
+const isOthers = ({ ground }) => !IN_PERSON.includes(ground);
+
+/** The name of the machine token that asked, after its ground. @param {Row} row */
+const machineOf = ({ receipt }) => receipt?.machine && [" ", quoted(receipt.machine)];
 
 /** The paths to which a policy confines releases; null if it lists no paths, or is no longer stored. @param {Client} client @param {string} digest */
 async function pathsOf(client, digest) {
   try {
     const { paths } = JSON.parse(new TextDecoder().decode(await wire.readDocument(client, digest)));
-    return Array.isArray(paths) && paths.length ? paths.map(String) : null;
+    return Array.isArray(paths) && paths.length ? paths.map((path) => SECRET.exec(String(path))?.[1] ?? String(path)) : null;
   } catch {
     return null;
   }
 }
 
-/** The secrets that all policies of a release allow. @param {Receipt} receipt @param {Map<string, string[] | null>} confined */
-function secretsOf(receipt, confined) {
-  const named = receipt.policies.flatMap((digest) => (confined.get(digest) ? [/** @type {string[]} */ (confined.get(digest))] : []));
-  const left = (named[0] ?? []).filter((path) => named.every((paths) => paths.includes(path)));
-  return left.map((path) => SECRET.exec(path)?.[1] ?? path).sort();
+/**
+ * The secrets that a release by another can be about: what all policies and the machine token allow, or else the cited grants (RC37).
+ * @param {Receipt} receipt @param {Map<string, string[] | null>} confined @param {Map<string, { labels: string[], isToken: boolean }>} granted
+ */
+function secretsOf(receipt, confined, granted) {
+  if (!isOthers(receipt)) return [];
+  const cited = receipt.chain.flatMap((cid) => granted.get(cid) ?? []);
+  const limits = [...receipt.policies.flatMap((digest) => [confined.get(digest) ?? []]), ...cited.flatMap(({ isToken, labels }) => (isToken ? [labels] : []))].filter((one) => one.length);
+  const left = limits.length ? limits[0].filter((label) => limits.every((labels) => labels.includes(label))) : cited.flatMap(({ labels }) => labels);
+  return [...new Set(left)].sort();
 }
 
 /** @param {Row} row */
-const toWhom = ({ receipt }) => (isOthers(receipt) ? shortened(receipt.invoker, 18, 6) : words.you);
+const toWhom = (row) => (isOthers(row) ? shortened(row.who, 18, 6) : words.you);
 
 /** @param {Row} row */
-const whatFor = ({ receipt, secrets }) => (secrets.length ? secrets.join(", ") : isOthers(receipt) ? words.notNamed : "–");
+const whatFor = (row) => (row.secrets.length ? row.secrets.join(words.or) : isOthers(row) ? words.notNamed : "–");
 
 /** @param {Client} client @param {Row[]} rows @param {boolean} isAll */
 function content(client, rows, isAll) {
   const find = h("input", { type: "search", placeholder: words.find, "aria-label": words.find, on: { input: () => draw() } });
   const who = h("select", { "aria-label": words.who, on: { change: () => draw() } },
     h("option", { value: "others" }, words.others), h("option", { value: "all" }, words.everybody));
-  if (!rows.some(({ receipt }) => isOthers(receipt))) who.value = "all"; // rather than an empty list
+  if (!rows.some(isOthers)) who.value = "all"; // rather than an empty list
   const since = h("select", { "aria-label": words.since, on: { change: () => draw() } },
     words.periods.map(([name, s]) => h("option", { value: s }, name)));
   const count = h("p", { class: "dim small", "aria-live": "polite" });
   const table = virtualTable({ label: words.title, widths: "8.5rem minmax(0, 1fr) minmax(0, 1.4fr) minmax(0, 1fr) 5.5rem", narrowWidths: "8.2rem minmax(0, 1fr) auto",
-    key: ({ receipt }) => receipt.invocation, columns: [
-      { title: words.columns.time, cell: ({ receipt }) => time(receipt.atMicros / 1e6) },
-      { title: words.columns.why, wide: true, cell: ({ receipt }) => h("span", { class: `chip ${receipt.ground === "attested" ? "good" : receipt.ground === "off" ? "warn" : ""}` }, words.grounds[receipt.ground] ?? receipt.ground, machineOf(receipt)) },
+    key: ({ id }) => id, columns: [
+      { title: words.columns.time, cell: ({ atMicros }) => time(atMicros / 1e6) },
+      { title: words.columns.why, wide: true, cell: (row) => h("span", { class: `chip ${row.ground === "attested" ? "good" : row.ground === "off" ? "warn" : ""}` }, words.grounds[row.ground] ?? row.ground, machineOf(row)) },
       { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, nameBefore(row.name), toWhom(row))] },
-      { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.receipt.invoker }, toWhom(row))] },
-      { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": words.openOf(new Date(row.receipt.atMicros / 1000).toISOString()), on: { click: () => open(client, row) } }, words.open) },
+      { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.who }, toWhom(row))] },
+      { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": (row.receipt ? words.openOf : words.openFetch)(new Date(row.atMicros / 1000).toISOString()), on: { click: () => (row.receipt ? open(client, row, row.receipt) : openFetch(row, /** @type {Fetch} */ (row.fetch))) } }, words.open) },
     ] });
   const clear = h("button", { on: { click: () => { find.value = ""; who.value = "all"; since.value = "0"; draw(); find.focus(); } } }, words.clear);
   const none = emptyState({ icon: "search", title: words.noneTitle, text: words.none, actions: [clear] });
   const draw = () => {
     const asked = find.value.trim().toLowerCase();
     const earliest = since.value === "0" ? 0 : Date.now() / 1000 - Number(since.value);
-    const shown = rows.filter((row) => (who.value === "all" || isOthers(row.receipt)) && row.receipt.atMicros / 1e6 >= earliest &&
-      `${row.name ?? ""} ${row.receipt.invoker} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
+    const shown = rows.filter((row) => (who.value === "all" || isOthers(row)) && row.atMicros / 1e6 >= earliest &&
+      `${row.name ?? ""} ${row.who} ${row.secrets.join(" ")}`.toLowerCase().includes(asked));
     table.element.hidden = shown.length === 0;
     none.hidden = shown.length > 0;
     table.show(shown);
-    count.textContent = isAll ? words.count(shown.length, rows.length) : words.tooMany(MOST_RECEIPTS);
+    count.textContent = isAll ? words.count(shown.length, rows.length, rows.every(({ receipt }) => receipt)) : words.tooMany(MOST_ROWS);
   };
   draw();
   return [h("div", { class: "row" }, h("div", { class: "searching" }, icon("search"), find), h("div", {}, who), h("div", {}, since)),
     h("section", { class: "panel flush" }, table.element, none), count];
 }
 
-/** @param {Client} client @param {Row} row */
-function open(client, row) {
-  const { receipt } = row;
+/** @param {Row} row @param {Fetch} fetch */
+const openFetch = (row, { reader, path, version, hour, etag }) => openDialog(words.fetch, () => h("div", { class: "stack" }, facts([
+  [words.columns.time, time(row.atMicros / 1e6)],
+  [words.hour, time(hour)],
+  [words.columns.why, words.groundTexts.fetched],
+  [words.columns.secret, whatFor(row)],
+  [words.columns.to, copyField(reader, words.columns.to)],
+  [words.path, copyField(path, words.path)],
+  [words.version, version ? String(version) : words.notKept],
+  [words.digest, copyField(etag, words.digest)],
+]), h("p", { class: "dim small" }, words.fetchUnsigned)));
+
+/** @param {Client} client @param {Row} row @param {Receipt} receipt */
+function open(client, row, receipt) {
   return openDialog(words.release, () => {
     const verdict = h("div", { "aria-live": "polite" });
     const check = async () => {
@@ -146,9 +216,9 @@ function open(client, row) {
     const button = h("button", { class: "primary", on: { click: check } }, words.verify);
     return h("div", { class: "stack" }, facts([
       [words.columns.time, time(receipt.atMicros / 1e6)],
-      [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(receipt)]],
-      [words.columns.secret, isOthers(receipt) && !row.secrets.length ? words.notNamedText : whatFor(row)],
-      [words.columns.to, isOthers(receipt) ? [nameBefore(row.name), copyField(receipt.invoker, words.columns.to)] : words.you],
+      [words.columns.why, [words.groundTexts[receipt.ground] ?? receipt.ground, machineOf(row)]],
+      [words.columns.secret, isOthers(row) && !row.secrets.length ? words.notNamedText : whatFor(row)],
+      [words.columns.to, isOthers(row) ? [nameBefore(row.name), copyField(receipt.invoker, words.columns.to)] : words.you],
       [words.grants, receipt.chain.length ? receipt.chain.map((cid) => h("div", {}, copyField(cid))) : words.ownRight],
     ]), verdict, h("div", { class: "actions" },
       h("button", { on: { click: async () => download(canonicalBytes(/** @type {any} */ (receipt)), `${await digestOf(receipt)}.json`) } }, words.download), button));

@@ -14,12 +14,16 @@ import { jsonOf, malformed, pathSegment } from "./transport.js";
  * @typedef {{ type: string, node: string, network: string, owner: string, invoker: string, invocation: string,
  *   requestHash: string, receiverPublicKeyHash: string, chain: string[], policies: string[], verdict: string,
  *   ground: string, machine?: string, mode: string, atMicros: number, evidence: Judged | null, signature: string }} Receipt
+ * @typedef {{ reader: string, space: string, path: string, version: number, etag: string, hour: number, atMicros: number }} Fetch of a copy by a
+ *   person with whom a secret is shared, one for each reader, version and hour; the node does not sign it (RC34, RC35)
  */
 
 const MEMBERS = "type node network owner invoker invocation requestHash receiverPublicKeyHash chain policies verdict ground mode atMicros evidence signature";
+const FETCH = "reader space path version etag hour atMicros";
 const JUDGED = "record quote eventLog collateral nonce";
 const [GROUNDS, MODES] = [["owner", "owner_session", "machine", "attested", "off"], ["delegates", "everyone", "off"]];
 const [MOST_LINKS, MOST_POLICIES, MAX_TEXT_CHARS] = [64, 512, 8192];
+const MOST_ON_PAGE = 100;
 const MAX_DOCUMENT_BYTES = 512 * 1024;
 
 /** @param {any} one @param {string} names @returns {boolean} whether it is an object with exactly these members */
@@ -62,21 +66,42 @@ export async function verify(receipt, node, network) {
   return receipt;
 }
 
+/** @param {Client} client @param {string} leaf @param {string | null} after of the previous page */
+function page(client, leaf, after) {
+  const network = networkId(client.session.owner);
+  const wanted = rows(network, ["sealspace.encryption/receipts"]);
+  return client.invoke(wanted, { method: "GET", path: networkPath(network, after === null ? leaf : `${leaf}?after=${pathSegment(after)}`), repeatable: true });
+}
+
 /**
  * @param {Client} client @param {{ after?: string | null }} [asked]
- *   `after` of the previous page @returns {Promise<{ receipts: Receipt[], after: string | null }>} at most 100, oldest first
+ *   `after` of the previous page @returns {Promise<{ receipts: Receipt[], keys: (string | null)[], after: string | null }>} at most 100, oldest first;
+ *   `keys`: for each the digest of the released key, which no signature covers (RC37); null: not stated
  */
 export async function list(client, { after = null } = {}) {
-  const network = networkId(client.session.owner);
-  const leaf = after === null ? "receipts" : `receipts?after=${pathSegment(after)}`;
-  const wanted = rows(network, ["sealspace.encryption/receipts"]);
-  const answer = await client.invoke(wanted, { method: "GET", path: networkPath(network, leaf), repeatable: true });
-  const page = jsonOf(answer);
-  if (!Array.isArray(page?.receipts) || page.receipts.length > 100) throw malformed(answer.asked, "it is no page of receipts");
+  const answer = await page(client, "receipts", after);
+  const read = jsonOf(answer);
+  if (!Array.isArray(read?.receipts) || read.receipts.length > MOST_ON_PAGE) throw malformed(answer.asked, "it is no page of receipts");
   /** @type {Receipt[]} */
-  const receipts = await Promise.all(page.receipts.map((/** @type {unknown} */ one) => verify(one, client.session.node, network)));
+  const receipts = await Promise.all(read.receipts.map((/** @type {unknown} */ one) => verify(one, client.session.node, networkId(client.session.owner))));
   if (receipts.some((one, at) => at > 0 && receipts[at - 1].atMicros > one.atMicros)) throw malformed(answer.asked, "it is out of order");
-  return { receipts, after: typeof page.after === "string" ? page.after : null };
+  const keys = read.keys ?? receipts.map(() => null);
+  if (!isList(keys, MOST_ON_PAGE, (one) => one === null || isDigest(one)) || keys.length !== receipts.length) throw malformed(answer.asked, "its keys are not those of its receipts");
+  return { receipts, keys, after: typeof read.after === "string" ? read.after : null };
+}
+
+/** @param {any} one */
+const isFetch = (one) => has(one, FETCH) && [one.reader, one.space, one.path].every(isText) && isDigest(one.etag) &&
+  [one.version, one.hour, one.atMicros].every((number) => Number.isSafeInteger(number) && number >= 0);
+
+/** @param {Client} client @param {{ after?: string | null }} [asked] `after` of the previous page @returns {Promise<{ fetches: Fetch[], after: string | null }>} at most 100, by hour (RC35) */
+export async function fetches(client, { after = null } = {}) {
+  const answer = await page(client, "fetches", after);
+  const { fetches: found, after: next = null } = jsonOf(answer) ?? {};
+  if (!isList(found, MOST_ON_PAGE, isFetch) || !(next === null || isText(next))) throw malformed(answer.asked, "it is no page of fetches");
+  if (found.some((/** @type {Fetch} */ one, /** @type {number} */ at) => at > 0 && found[at - 1].hour > one.hour)) throw malformed(answer.asked, "it is out of order");
+  if (next !== null && (!found.length || next === after)) throw malformed(answer.asked, "the list does not advance");
+  return { fetches: found, after: next };
 }
 
 /** @param {Client} client @param {string} digest SHA-256 from a receipt, hex @returns {Promise<Uint8Array<ArrayBuffer>>} the document; its digest is checked */
