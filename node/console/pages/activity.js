@@ -165,7 +165,7 @@ function content(client, rows, isAll) {
     key: ({ id }) => id, columns: [
       { title: words.columns.time, cell: ({ atMicros }) => time(atMicros / 1e6) },
       { title: words.columns.why, wide: true, cell: (row) => h("span", { class: `chip ${row.ground === "attested" ? "good" : row.ground === "off" ? "warn" : ""}` }, words.grounds[row.ground] ?? row.ground, machineOf(row)) },
-      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, nameBefore(row.name), toWhom(row))] },
+      { title: words.columns.secret, cell: (row) => [h("span", { title: whatFor(row) }, whatFor(row)), h("span", { class: "narrow" }, row.fetch && `${words.grounds.fetched} · `, nameBefore(row.name), toWhom(row))] },
       { title: words.columns.to, wide: true, cell: (row) => [nameBefore(row.name), h("span", { class: "mono", title: row.who }, toWhom(row))] },
       { title: words.open, quiet: true, cell: (row) => h("button", { "aria-label": (row.receipt ? words.openOf : words.openFetch)(new Date(row.atMicros / 1000).toISOString()), on: { click: () => (row.receipt ? open(client, row, row.receipt) : openFetch(row, /** @type {Fetch} */ (row.fetch))) } }, words.open) },
     ] });

@@ -66,7 +66,7 @@ function grantsPanel({ client, signal, parameters }, first, names) {
   let opened = null;
   /** @type {WeakMap<Grant, string>} */
   const texts = new WeakMap();
-  const what = (/** @type {Grant} */ one) => h("span", {}, grantWords(one.rights, owner).map(({ said }, at) => [at > 0 && "; ", said]), buildLabels(wire.runOf(client, one)), codeLabel(one));
+  const what = (/** @type {Grant} */ one) => h("span", {}, grantWords(one.rights, owner).map(({ said }, at) => [at > 0 && "; ", said]), buildLabels(wire.runOf(client, one)));
   const codeLabel = (/** @type {Grant} */ one) => { const code = codeName(all, one); return code && h("span", { class: "build" }, ` ${words.codeNamed(code)}`); };
   const textOf = (/** @type {Grant} */ one) => {
     const known = texts.get(one) ?? what(one).textContent;
@@ -89,9 +89,9 @@ function grantsPanel({ client, signal, parameters }, first, names) {
     chips.set(one, element);
     return element;
   };
-  const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) minmax(0, 2.2fr) 6rem 7rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto", rowHeightPx: 56, narrowRowHeightPx: 122,
+  const table = virtualTable({ label: words.title, widths: "minmax(0, 1fr) minmax(0, 2.2fr) 7rem 6.5rem 5.5rem", narrowWidths: "minmax(0, 1fr) auto auto", rowHeightPx: 56, narrowRowHeightPx: 134,
     key: (one) => `${one.direction} ${one.cid}`, columns: [
-      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, whoIs(one))] },
+      { title: words.columns.who, cell: (one) => [nameBefore(names.get(one.cid)), h("span", { class: "mono", title: otherSide(one) }, whoIs(one)), codeLabel(one)] },
       { title: words.columns.what, below: true, cell: (one) => [h("span", { title: textOf(one) }, what(one)), one.expiresAt && h("span", { class: "narrow" }, words.ends, " ", time(one.expiresAt))] },
       { title: words.columns.until, wide: true, cell: (one) => (one.expiresAt ? time(one.expiresAt) : words.noEnd) },
       { title: words.columns.standing, cell },
