@@ -432,3 +432,89 @@ def test_others_who_may_write_are_named(console: ConsolePage, people: People) ->
     console.click("Next")
     console.see("Others may write this secret")
     console.see(f"{writer[:18]}…{writer[-6:]}")
+
+
+def before_the_copies(console: ConsolePage, work: Callable[[], Any]) -> None:
+    """Call a function just before the page stores copies, once."""
+    called: list[str] = []
+
+    async def first(route: Route) -> None:
+        body = route.request.post_data or ""
+        if "did:key:" in body and '"networkId"' in body and not called:
+            called.append(body)
+            await work()
+        await route.continue_()
+
+    console.run(console.tab.route("**/invoke", first))
+
+
+def share_by_the_page(console: ConsolePage, did: str) -> None:
+    """Share API_KEY with a person by its dialog."""
+    console.click("Open API_KEY")
+    console.click("Share", within="dialog")
+    console.type("Share with", did)
+    console.click("Next")
+    console.see("Compare, then share")
+    console.click("Share", within="dialog >> nth=-1")
+    console.click(WALLET, within="dialog >> nth=-1")
+    console.see("API_KEY is shared")
+
+
+def test_SH6_copies_of_what_ended_meanwhile_are_deleted(
+    console: ConsolePage, people: People
+) -> None:
+    """If another client ends the sharing while copies are stored, no copy is left."""
+    people.store(API_KEY="first")
+    did = people.did(1)
+    people.share("API_KEY", did)
+    console.sign_in()
+
+    async def end() -> None:
+        async with Client(people.node.url) as owner:
+            await owner.sign_in(people.wallet.signer)
+            await owner.sharing.unshare(["API_KEY"], did=did)
+
+    before_the_copies(console, end)
+    replace(console, "API_KEY", "second")
+    console.see("Saving also renews the copy of this person:")
+    console.click("Seal and save", within="dialog")
+    console.see("API_KEY is saved")
+    assert people.shared() == {}
+    assert people.copies() == []
+
+
+def test_SH6_a_value_that_is_replaced_meanwhile_is_copied_again(
+    console: ConsolePage, people: People
+) -> None:
+    """If another program replaces the secret while it is shared, the person reads the new value."""
+    people.store(API_KEY="first")
+    did = people.did(1)
+    console.sign_in()
+
+    async def store() -> None:
+        async with Client(people.node.url) as owner:
+            await owner.sign_in(people.wallet.signer)
+            await owner.secrets().put("API_KEY", "second")
+
+    before_the_copies(console, store)
+    share_by_the_page(console, did)
+    assert people.reads(1, "API_KEY") == "second"
+
+
+def test_SH5_a_new_right_begins_with_an_empty_folder(console: ConsolePage, people: People) -> None:
+    """Copies that were left in the folder of a person are deleted before the person may read it."""
+    people.store(API_KEY="first", OLD="old")
+    did = people.did(1)
+    people.share("OLD", did)
+
+    async def revoke_alone(owner: Client) -> None:
+        (share,) = await owner.sharing.shares()
+        await owner.delegations.revoke(share.grant.cid)
+
+    people.own(revoke_alone)
+    assert len(people.copies()) == 1
+    console.sign_in()
+    share_by_the_page(console, did)
+    assert people.reads(1, "OLD") == "NotFound"
+    assert people.reads(1, "API_KEY") == "first"
+    assert people.shared() == {did: ["API_KEY"]}

@@ -117,3 +117,31 @@ def test_a_deleted_secret_is_restored(
     console.type("Name", "API_KEY")
     console.click("Restore", within="dialog")
     console.see("It is not deleted")
+
+
+def test_M56_a_node_that_ignores_versions(
+    console: ConsolePage, browser: Browser, node: EmbeddedNode, wallet: BrowserWallet
+) -> None:
+    """An answer without the number of the version is not taken for that version."""
+    own(browser, node, wallet, three_values)
+    console.sign_in()
+    console.click("Open API_KEY")
+    console.click("Versions", within="dialog")
+    console.click("Open version 1")
+
+    async def without_number(route: Route) -> None:
+        answer = await route.fetch()
+        headers = {name: text for name, text in answer.headers.items() if "version" not in name}
+        await route.fulfill(response=answer, headers=headers)
+
+    console.run(console.tab.route("**/invoke", without_number))
+    console.click("Reveal", within="dialog >> nth=-1")
+    console.see("The node's answer could not be understood.")
+    console.click("Store it again")
+    console.run(
+        expect(console.tab.get_by_text("The node's answer could not be understood.")).to_have_count(
+            2
+        )
+    )
+    assert own(browser, node, wallet, lambda owner: owner.secrets().get("API_KEY")) == "third"
+    console.run(console.tab.unroute("**/invoke"))

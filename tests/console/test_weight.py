@@ -13,8 +13,10 @@ from playwright.async_api import Response, expect
 
 from node.http.routes.console import load_console
 
-MOST_PAGE_BYTES = 140_000
+MOST_PAGE_BYTES = 150_000
 """Limit for what one page loads: the frame, the page, and all dialogs that it can open."""
+MOST_AT_ONCE_BYTES = 125_000
+"""Limit for what one page loads before a dialog is opened."""
 MOST_CONNECT_BYTES = 62_000
 MOST_FIRST_VIEW_MS = 1_000
 SECRETS = 1_000
@@ -64,16 +66,18 @@ def test_what_a_page_loads() -> None:
     pages = re.findall(r'import\("\./(pages/\w+\.js)"\)', files.bodies[_FRAME].decode())
     used = {_FRAME}
     weights: dict[str, int] = {}
+    at_once: dict[str, int] = {}
     for page in pages:
         modules = loaded(files.bodies, (_FRAME, page), with_dialogs=True)
         used |= modules
         weights[page] = sum(sizes[name] for name in (*modules, *_ALWAYS))
         at_first = loaded(files.bodies, (_FRAME, page), with_dialogs=False)
-        shown = sum(sizes[name] for name in (*at_first, *_ALWAYS))
-        print(f"{page}: {shown} bytes as sent, {weights[page]} with its dialogs")
+        at_once[page] = sum(sizes[name] for name in (*at_first, *_ALWAYS))
+        print(f"{page}: {at_once[page]} bytes as sent, {weights[page]} with its dialogs")
     print(f"{len(sizes)} files, {sum(sizes.values())} bytes as sent")
     assert len(pages) == len(set(pages)) > 10
     assert max(weights.values()) < MOST_PAGE_BYTES
+    assert max(at_once.values()) < MOST_AT_ONCE_BYTES
     assert {name for name in sizes if name.endswith(".js")} == used
     page = files.bodies["index.html"].decode()
     # a module never blocks
