@@ -1,5 +1,6 @@
 """Tests of sharing with people and teams in the console, compared with the SDK."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +13,19 @@ from embedded_node import EmbeddedNode
 from node_js import Scripts
 from playwright.async_api import Route, expect
 
+from capabilities.clock_and_entropy import SystemEntropy
 from capabilities.signatures import WalletSigner
 from encryption_network.pins import pin_of
 from sealspace.apps.sharing import read_share
 from sealspace.client import Client
 from sealspace.delegations import allow
 from sealspace.errors import SealspaceError
-from sealspace.session import key_session, network_of_owner
+from sealspace.session import key_session, mint, network_of_owner, sign_message
 from sealspace.wallets import new_wallet
 
 GET, LIST, PUT = "tinycloud.kv/get", "tinycloud.kv/list", "tinycloud.kv/put"
+SIGNATURE = b"\x61s\x58\x41"
+"""What precedes the signature in a CACAO: a member `s` with 65 bytes."""
 WALLET = "Test Wallet example.wallet"
 
 
@@ -249,10 +253,35 @@ def test_SH3_grants_are_judged_as_the_sdk_judges_them(
 
     cases = browser.run(all_())
     good, owner_did = cases[0]
-    cases += [(good[:-8] + "AAAAAAAA", owner_did), ("", owner_did), ("a.b.c", owner_did)]
-    token, did = cases[-5]
-    head, body, _ = token.split(".")
-    cases.append((f"{head}.{body}.{'A' * 86}", did))
+    data = bytearray(base64.urlsafe_b64decode(good))
+    data[data.index(SIGNATURE) + len(SIGNATURE) + 40] ^= 1
+    cases.append((base64.urlsafe_b64encode(data).decode(), owner_did))
+    by_phrase = cases[18][0]
+    head, body, _ = by_phrase.split(".")
+    cases += [(f"{head}.{body}.{'A' * 86}", phrase.did), ("", owner_did), ("a.b.c", owner_did)]
+    place = f"tinycloud:{owner_did[4:]}:secrets/kv/vault/secrets/shared/{bob.did}/{'A' * 43}/"
+    rights = tuple(allow(place, one) for one in (GET, LIST))
+    stranger = sign_message(
+        new_wallet(),
+        SystemEntropy(),
+        domain="localhost",
+        uri=bob.did,
+        issued_at=1_790_000_000.0,
+        expires_at=4_000_000_000.0,
+        capabilities=rights,
+    )
+    with_proof = mint(
+        phrase.signer,
+        SystemEntropy(),
+        audience=bob.did,
+        capabilities=[
+            allow(place.replace(owner_did[4:], phrase.did[4:]), one) for one in (GET, LIST)
+        ],
+        proofs=["bafy"],
+        expires_at=4_000_000_000.0,
+    )
+    cases.append((with_proof, phrase.did))
+    cases.append((stranger, owner_did))
     answers = in_page(
         scripts,
         """
@@ -275,6 +304,8 @@ def test_SH3_grants_are_judged_as_the_sdk_judges_them(
     assert [one is not None for one in answers[:18:2]] == [True, True, *[False] * 7]
     assert answers[1:18:2] == [None] * 9
     assert accepted == 2
+    assert [one is not None for one in answers[18:27]] == [True, True, *[False] * 6, True]
+    assert answers[27:] == [None] * 6
 
 
 def test_a_secret_is_shared_and_its_sharing_ended(console: ConsolePage, people: People) -> None:
