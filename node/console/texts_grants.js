@@ -124,7 +124,7 @@ export const grants = {
   noHolders: "No other live grant to it, to a copy or to the key of its network is listed.",
   /** @param {number} n */
   ownToo: (n) => `Also you, with ${n === 1 ? "one other sign-in" : `${n} other sign-ins`}.`,
-  notListed: "The node does not list grants that they passed on, nor conditions on code, callers or secrets. Its operator can open it, unless the node runs in a TEE.",
+  notListed: "Conditions on code and callers are not shown: sealspace secret show lists them. The node's operator can open it, unless the node runs in a TEE. What somebody did with a value is not known.",
   notKnown: "Cannot tell at present who may open it.",
   otherNetwork: "Grants of another owner are not listed. It is sealed to ",
   noNetwork: "It names no network, so grants on yours are counted.",
@@ -134,6 +134,7 @@ export const grants = {
   hasCopy: (team) => `has a copy of it${team ? ` as a member of ${team}` : ""}`,
   noCode: "has a grant that approves no code",
   hasGrant: "has a grant to open it",
+  passedOn: "passed on by",
   /** @param {string} what */
   proved: (what) => `Proved last, as the node verified it: ${what} `,
   program: "program",

@@ -74,6 +74,23 @@ class Owned:
 
         return self.browser.run(share())
 
+    def passed_on(self, seed: int, next_seed: int) -> str:
+        """Let the recipient of the last grant pass it on to another key; return that key's DID."""
+
+        async def pass_on() -> str:
+            did = key_session(next_seed.to_bytes(32)).did
+            async with Client(self.node.url, session=key_session(seed.to_bytes(32))) as client:
+                await client.delegations.accept(self.portable)
+                owner = self.wallet.signer.did
+                rights = [
+                    allow(client.secrets(owner).resource("API_KEY"), GET),
+                    allow(client.encryption.network(owner=owner).text, DECRYPT),
+                ]
+                await client.delegations.delegate(did, rights, at_most=True)
+            return did
+
+        return self.browser.run(pass_on())
+
     def end_sharing(self, did: str) -> None:
         """End the sharing of API_KEY with a person."""
 
@@ -417,6 +434,19 @@ def test_what_was_approved_at_once_ends_at_once(console: ConsolePage, owned: Own
     console.see("No other live grant to it")
 
 
+def test_a_grant_that_was_passed_on_is_listed(console: ConsolePage, owned: Owned) -> None:
+    """The page of a secret lists those to whom a recipient passed its grant on, and by whom."""
+    first = owned.granted(41)
+    second = owned.passed_on(41, 42)
+    console.sign_in()
+    console.click("Open API_KEY")
+    rows = console.tab.locator("dialog .holders li")
+    console.run(expect(rows).to_have_count(2))
+    further = rows.and_(console.tab.locator(f'[data-did="{second}"]'))
+    console.run(expect(further).to_contain_text("passed on by"))
+    console.run(expect(further.locator(f'[title="{first}"]')).to_have_count(1))
+
+
 def test_people_with_copies_and_machine_tokens_may_open_a_secret(
     console: ConsolePage, owned: Owned
 ) -> None:
@@ -547,7 +577,7 @@ def test_a_right_to_decrypt_is_counted_alone(console: ConsolePage, owned: Owned)
     console.sign_in()
     console.click("Open API_KEY")
     console.see("may open a copy that it kept")
-    console.see("the node does not list")
+    console.see("Conditions on code and callers are not shown")
     console.see("with 2 other sign-ins")
     console.shot("secret-holders-key")
     console.click("Close", within="dialog header")

@@ -15,7 +15,7 @@ import { shortened, time } from "./values.js";
  * @import { Client } from "../wire/client.js"
  * @import { Grant, Reader, Stated } from "../wire/grants.js"
  * @import { Rule } from "../wire/builds.js"
- * @typedef {{ did: string, name: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[], machine?: Stated["machine"] }} Holder `name`: what it calls itself; `mayOpen`: may use the network's
+ * @typedef {{ did: string, name: string | undefined, from: string | undefined, until: string | null, mayOpen: boolean, mayRead: boolean, code: boolean | null, programs: Rule[], machine?: Stated["machine"] }} Holder `name`: what it calls itself; `from`: the recipient that passed a grant on to it; `mayOpen`: may use the network's
  *   key, if its code proves what the grant demands; `mayRead`: may read the sealed value; `code`: whether a grant approves code, null: not known; `programs` of run grants
  */
 
@@ -36,7 +36,7 @@ export function signIns(all, owner) {
  */
 export async function holdersOf(client, path) {
   const { owner, did } = client.session;
-  const [active, pending, network] = await Promise.all([list(client, { direction: "granted", status: "active" }), list(client, { direction: "granted", status: "pending" }), networkOf(client, path)]);
+  const [active, pending, network] = await Promise.all([list(client, { direction: "granted", status: "active", derived: true }), list(client, { direction: "granted", status: "pending", derived: true }), networkOf(client, path)]);
   const all = [...active, ...pending];
   const own = signIns(all, owner);
   const names = await appNames(client, all);
@@ -49,10 +49,10 @@ export async function holdersOf(client, path) {
     if (own.has(grant)) {
       if (mayOpen && grant.delegate !== did) sessions.add(grant.delegate);
     } else if (mayOpen || mayRead) {
-      const before = found.get(grant.delegate) ?? { name: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]), machine: undefined };
+      const before = found.get(grant.delegate) ?? { name: undefined, from: undefined, until: "", mayOpen: false, mayRead: false, code: false, programs: /** @type {Rule[]} */ ([]), machine: undefined };
       const until = before.until === null || grant.expiresAt === null ? null : before.until > grant.expiresAt ? before.until : grant.expiresAt;
       const code = mayOpen ? approvesCode(all, grant) : false;
-      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? before.name, machine: machineOf(grant) ?? before.machine, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
+      found.set(grant.delegate, { did: grant.delegate, name: names.get(grant.cid) ?? before.name, from: own.dids.has(grant.delegator) || grant.delegator === owner ? before.from : grant.delegator, machine: machineOf(grant) ?? before.machine, until, mayOpen: before.mayOpen || mayOpen, mayRead: before.mayRead || mayRead,
         programs: before.programs.concat(runOf(client, grant)?.programs ?? []), code: before.code || code || (before.code === null ? null : code) });
     }
   }
@@ -80,9 +80,9 @@ function means({ mayOpen, mayRead, code, machine }) {
   return code ? words.mayOpen : words.hasGrant;
 }
 
-/** @param {{ did: string, name?: string, until: string | null, programs?: Rule[] }} holder @param {string} says by what the holder may open it */
-const item = ({ did, name, until, programs = [] }, says) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
-  h("span", { class: "dim small" }, ` ${says}`, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
+/** @param {{ did: string, name?: string, from?: string, until: string | null, programs?: Rule[] }} holder @param {string} says by what the holder may open it */
+const item = ({ did, name, from, until, programs = [] }, says) => h("li", { data: { did } }, nameBefore(name), h("a", { href: `#/grants?find=${encodeURIComponent(did)}`, title: did, class: "mono" }, shortened(did, 18, 6)),
+  h("span", { class: "dim small" }, ` ${says}`, from ? [", ", words.passedOn, " ", h("span", { title: from, class: "mono" }, shortened(from, 18, 6))] : null, until ? [", ", words.ends, " ", time(until)] : null, buildLabels({ programs })));
 
 /** A short list of those who may open a secret, with links to the grants. @param {Client} client @param {string} path */
 export function holders(client, path) {

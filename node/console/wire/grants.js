@@ -231,7 +231,7 @@ export async function appNames(client, all) {
 
 /**
  * @param {Client} client
- * @param {{ direction?: "granted" | "received", status?: "active" | "pending" | "expired" | "revoked", space?: string, tokens?: true }} [asked]
+ * @param {{ direction?: "granted" | "received", status?: "active" | "pending" | "expired" | "revoked", space?: string, tokens?: true, derived?: true }} [asked] `derived`: also those that recipients passed on
  * @returns {Promise<Grant[]>} grants of the owner's account, the most recently issued first
  */
 export async function list(client, asked = {}) {
@@ -243,7 +243,7 @@ export async function list(client, asked = {}) {
 
 /**
  * Ask for delegations of the owner's account, page by page.
- * @param {Client} client @param {{ direction?: string, status?: string, space?: string, tokens?: true }} asked as `list`
+ * @param {Client} client @param {{ direction?: string, status?: string, space?: string, tokens?: true, derived?: true }} asked as `list`
  * @returns {AsyncGenerator<any>} as the node states them, unchecked, the most recently issued first
  */
 export async function* items(client, asked) {
