@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 import msgspec
@@ -22,7 +22,6 @@ import msgspec
 from capabilities.strict_json import StrictRecord
 from encryption_network.canonical_json import canonical_bytes
 
-from ...apps.contacts import MAX_RECORD_BYTES, Contacts, StoredContacts, read_contacts
 from ...client import Client
 from ...documents.contact_list import ContactList, is_contact_name
 from ...errors import ContactsInvalid, InvalidInput, SealspaceError
@@ -31,10 +30,14 @@ from ...private_files import read_file, replace_file
 from ..terminal import confirm, tell, what_happened
 from .owner_profile import at_node, owner_home, uses_machine_token
 
+# The list is imported where it is read: most commands need no name, and scripts wait for imports.
+if TYPE_CHECKING:
+    from ...apps.contacts import Contacts, StoredContacts
+
 Result = TypeVar("Result")
 
 _META = "sealspace.contacts"
-_MOST_FILE_BYTES = 2 * MAX_RECORD_BYTES
+_MOST_FILE_BYTES = 512 * 1024
 _SHOWN_CHARS = 8
 """How many characters at each end of a DID's last part are shown in a column."""
 
@@ -235,8 +238,10 @@ async def _contact_list(client: Client) -> ContactList:
     return found
 
 
-def contacts_of(client: Client) -> Contacts:
+def contacts_of(client: Client) -> "Contacts":
     """Return the client of the list, which starts from the list that was read last."""
+    from ...apps.contacts import StoredContacts, read_contacts
+
     contacts = client.contacts
     session = client.session
     try:
@@ -250,7 +255,7 @@ def contacts_of(client: Client) -> Contacts:
     return contacts
 
 
-def keep_contacts(client: Client, stored: StoredContacts) -> None:
+def keep_contacts(client: Client, stored: "StoredContacts") -> None:
     """Store the list in the owner's folder. Without the file, only one request less is saved."""
     session = client.session
     kept = _Kept(

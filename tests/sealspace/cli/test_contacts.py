@@ -9,8 +9,10 @@ import pytest
 from owner_desk import OwnerDesk, Ran, owner_desk
 from relay import Answer, relay_before
 
+from sealspace.apps.contacts import sign_contacts
 from sealspace.cli.owner.contact_names import Names
 from sealspace.documents.contact_list import ContactList
+from sealspace.session import load_session
 
 BACKEND = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
 LIST = "vault/contacts"
@@ -329,6 +331,21 @@ async def test_a_file_of_contacts_that_is_damaged(office: Office, content: str) 
     kept.write_bytes(right.replace(office.bob.encode(), office.alice.encode()))
     shown = json.loads((await office.as_alice("contact", "show", "bob", "--json")).out)
     assert shown["did"] == office.bob
+
+
+async def test_SH11_a_file_of_another_node(office: Office) -> None:
+    """SH11: the list of another node, where the owner has made more changes, does not count."""
+    kept = office.desk.home / "contacts.json"
+    content = json.loads(kept.read_bytes())
+    session = load_session(office.desk.home / "session.json")
+    later = ContactList((), 50).with_contact("bob", BACKEND)
+    record = sign_contacts(later, session, now=0).decode()
+    kept.write_text(json.dumps(content | {"node": BACKEND, "etag": "x", "record": record}))
+    shown = json.loads((await office.as_alice("contact", "show", "bob", "--json")).out)
+    assert shown["did"] == office.bob
+    kept.write_text(json.dumps(content | {"etag": "x", "record": record}))
+    refused = await office.refused("contact", "show", "bob")
+    assert refused.happened.startswith("the node returned an older list of contacts")
 
 
 # --- DIDs that were read from a file --------------------------------------------------------------
