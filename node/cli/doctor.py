@@ -175,16 +175,13 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
             yield Diagnosis(
                 name="settings", severity="wrong", text=fault.message, next_step=fault.hint
             )
+        if data is not None:  # the folder is known without the settings
+            yield from _disk(Path(data).absolute())
         return
     from .store_check import check_store, database_findings  # needs the extra
 
     yield Diagnosis(name="settings", severity="ok", text="valid; sealspace config show prints them")
-    if config.data.is_dir():
-        yield from all_diagnosed(
-            "disk", lambda: _own_folder(config.data), lambda: _disk_space(config.data)
-        )
-    else:
-        yield diagnosed("disk", lambda: _new_folder(config.data))
+    yield from _disk(config.data)
     is_usable = True
     for severity, text, next_step in database_findings(config):
         yield Diagnosis(name="store", severity=severity, text=text, next_step=next_step)
@@ -192,6 +189,14 @@ def _node_here(config_file: Path | None, data: str | None) -> Iterator[Diagnosis
     # A store must not be opened through a pooling proxy, which breaks its sessions.
     if is_usable:
         yield diagnosed("store", lambda: asyncio.run(check_store(config)))
+
+
+def _disk(folder: Path) -> Iterator[Diagnosis]:
+    """Check the data folder and its disk."""
+    if folder.is_dir():
+        yield from all_diagnosed("disk", lambda: _own_folder(folder), lambda: _disk_space(folder))
+    else:
+        yield diagnosed("disk", lambda: _new_folder(folder))
 
 
 def _new_folder(folder: Path) -> str:

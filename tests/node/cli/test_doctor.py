@@ -144,6 +144,10 @@ async def test_all_faults_are_listed_at_once(
     for named in ("http.prot", "log.level", "http.workers", "nothing.x", "admin.secret"):
         assert sum(named in text.partition(";")[0] for text in texts) == 1, texts
     assert len(texts) == 5 and "hidden" not in f"{texts}"
+    patient.data.chmod(0o777)
+    # The folder is known without the settings.
+    assert (await patient.lines(*options))[-1][0] == "disk"
+    patient.data.chmod(0o700)
     settings.write_text('[metrics]\nlisten = "1.2.3.4:1"\n[log]\nrequests = "plain"\n')
     monkeypatch.delenv("SEALSPACE_HTTP__PROT")
     monkeypatch.setenv("SEALSPACE_LOG__LEVEL", "error")
