@@ -34,7 +34,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel release test-wheel bench soak matrix test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel release test-wheel bench soak matrix models test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -139,6 +139,9 @@ soak: $(VENV)/.installed ## kill the node under load, many times, and look for a
 
 matrix: $(VENV)/.installed ## compare the node's authorisation with an oracle on 20,000 requests, and print what they covered
 	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_matrix.py
+
+models: $(VENV)/.installed ## search all states of the model of releases, with and without each guard (needs spin and cc)
+	@$(BIN)/pytest -q -s -p no:randomly --override-ini=addopts= --import-mode=importlib tests/soak/soak_release_model.py
 
 test-image: $(VENV)/.installed ## build the Containerfile on a clean Debian root, and run its node (as root)
 	@for tool in mmdebstrap buildah bwrap; do command -v $$tool >/dev/null || { echo "test-image needs $$tool; run: apt-get install --no-install-recommends mmdebstrap buildah bubblewrap" >&2; exit 1; }; done
