@@ -93,10 +93,11 @@ class Case:
 
 
 SHAPES = {
-    "own": 8, "own with a proof": 3, "direct": 24, "line": 24, "long": 0.4, "too long": 0.4,
+    "own": 8, "own with a proof": 3, "direct": 24, "line": 24, "long": 0.5, "too long": 0.5,
     "diamond": 5, "joined": 5, "split": 4, "owner between": 4, "further proof": 5,
-    "shorter side parent": 4, "two long lines": 0.3,
+    "shorter side parent": 4, "two long lines": 0.7,
 }  # fmt: skip
+_LONG_SHAPES = ("long", "too long", "two long lines")
 FAULTS = {
     "none": 62, "outlives": 2, "begins before": 2, "begins now": 2, "begins later": 1,
     "ends at once": 2, "ended": 2, "terminal": 3, "broken link": 1, "never sent": 2,
@@ -218,10 +219,13 @@ class Cases:
         if self.chance(0.01):
             ability = INVALID_ABILITY
         owner = self.random.choice(OWNERS)
+        shape, fault = self.pick(SHAPES), self.pick(FAULTS)
+        if shape in _LONG_SHAPES and self.chance(0.8):  # these are few, so nothing else is wrong
+            relation, ability, caveats, fault = "same", "same", "none", "none"
         return Draw(
             kind=self.pick(KINDS),
-            shape=self.pick(SHAPES),
-            fault=self.pick(FAULTS),
+            shape=shape,
+            fault=fault,
             place=place,
             relation=relation,
             ability=ability,
