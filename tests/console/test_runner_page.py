@@ -376,6 +376,18 @@ def test_secrets_for_a_repository(
         *("--ref", "refs/heads/main", "--program", f"{stage.developer}/built"),
         *("--secret", "API_KEY", "--secret", "mail/MAIL_KEY"),
     ]
+    other = new_wallet().did
+    for way, options in (
+        ("Anyone", ["--anybody"]),
+        ("These people and programs", ["--caller", other]),
+        ("A condition", ["--condition", "FILE"]),
+        ("Only you, and your API keys", []),
+    ):
+        console.run(console.tab.get_by_role("radio", name=way, exact=True).check())
+        if way.startswith("These"):
+            console.type("DIDs of callers", other)
+        said = shlex.split(console.run(command.inner_text()))
+        assert said[said.index("mail/MAIL_KEY") + 1 :] == options
     console.shot("bind-repository")
     assert console.accessibility_problems() == []
     console.type("Names of secrets", "API_KEY")

@@ -116,7 +116,7 @@ function decision({ client, node }, { found, stored, seen }, body) {
   function drawCommand() {
     if (version === null || !fits()) return;
     fill(command, copyField(verifyingCommand(found.url, { repository: String(repositoryOf(repository.input.value.trim())), ref: ref.input.value.trim(), project: version.project,
-      secrets: split(named.input.value).filter((one) => stored.has(one)) })));
+      secrets: split(named.input.value).filter((one) => stored.has(one)), callers: callers.options() })));
   }
 
   // --- what is granted ---
@@ -137,7 +137,7 @@ function decision({ client, node }, { found, stored, seen }, body) {
     h("p", { class: "under small dim" }, words.kindHints[KINDS[at]]))));
   const dependent = [project, repository, ref, hash, reading, hosts];
   for (const one of [project, repository, ref]) one.input.addEventListener("input", forget);
-  named.input.addEventListener("input", drawCommand);
+  for (const element of [named.input, callers.element]) for (const event of ["input", "change"]) element.addEventListener(event, drawCommand);
   function draw() {
     for (const { element, kinds } of dependent) element.hidden = !kinds.includes(kind());
   }

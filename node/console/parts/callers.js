@@ -21,7 +21,10 @@ export function callersOf(condition) {
   return condition?.Whitelist ? words.listed(condition.Whitelist.accounts.join(", ")) : words.asStated;
 }
 
-/** The choice, as a field of a form. @returns {import("./form.js").Field & { condition: () => Condition }} */
+/**
+ * The choice, as a field of a form.
+ * @returns {import("./form.js").Field & { condition: () => Condition, options: () => string[] }} `options` of `sealspace runner grant` that say the same
+ */
 export function callersField() {
   const radios = WAYS.map((value) => h("input", { type: "radio", name: "callers", value, checked: value === "owner", on: { change: () => draw() } }));
   const way = () => /** @type {typeof WAYS[number]} */ (radios.find(({ checked }) => checked).value);
@@ -52,5 +55,6 @@ export function callersField() {
     const chosen = way() === "owner" ? OWNER : way() === "anyone" ? ANYONE : way() === "these" ? onlyThese(split(dids.input.value)) : parseCondition(strictJson(json.input.value));
     return end.input.value.trim() ? parseCondition(until(end.input.value.trim(), chosen)) : chosen;
   };
-  return { name: "callers", input: radios[0], element, refuse: json.refuse, condition, judge: () => judged().map((one) => one.judge()).find(Boolean) ?? "" };
+  const options = () => (way() === "condition" || end.input.value.trim() ? ["--condition", "FILE"] : way() === "these" ? split(dids.input.value).flatMap((one) => ["--caller", one]) : way() === "anyone" ? ["--anybody"] : []);
+  return { name: "callers", input: radios[0], element, refuse: json.refuse, condition, options, judge: () => judged().map((one) => one.judge()).find(Boolean) ?? "" };
 }

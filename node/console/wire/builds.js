@@ -88,9 +88,9 @@ export function repositoryOf(text) {
 
 /**
  * The command that verifies a build and grants. Refs may have characters that a shell would interpret.
- * @param {string} url of the runner @param {{ repository: string, ref: string, project: string, secrets: string[] }} asked @returns {string} for a POSIX shell
+ * @param {string} url of the runner @param {{ repository: string, ref: string, project: string, secrets: string[], callers?: string[] }} asked `callers`: options @returns {string} for a POSIX shell
  */
-export function verifyingCommand(url, { repository, ref, project, secrets }) {
-  const words = ["sealspace", "runner", "grant", url, "--repository", repository, "--ref", ref, "--program", project, ...(secrets.length ? secrets : ["NAME"]).flatMap((one) => ["--secret", one])];
+export function verifyingCommand(url, { repository, ref, project, secrets, callers = [] }) {
+  const words = ["sealspace", "runner", "grant", url, "--repository", repository, "--ref", ref, "--program", project, ...(secrets.length ? secrets : ["NAME"]).flatMap((one) => ["--secret", one]), ...callers];
   return words.map((one) => (/^[\w@%+=:,./-]+$/.test(one) ? one : `'${one.replaceAll("'", `'"'"'`)}'`)).join(" ");
 }
