@@ -9,6 +9,8 @@ export const versions = {
   current: "current",
   stored: "stored",
   replaced: "replaced",
+  storedAt: "Stored",
+  replacedAt: "Replaced",
   notStated: "not stated",
   open: "Open",
   /** @param {number} n */

@@ -82,14 +82,16 @@ class People:
             for one in found
         }
 
-    def reads(self, seed: int, label: str, team: str | None = None) -> str:
+    def reads(self, seed: int, label: str, team: str | None = None, owner: str = "") -> str:
         """Read a copy as a person; return the value, or the class of the refusal."""
         scope, _, name = label.rpartition("/")
 
         async def read() -> str:
             async with Client(self.node.url, session=self._session(seed)) as person:
                 try:
-                    received = await person.sharing.received(self.wallet.signer.did, team=team)
+                    received = await person.sharing.received(
+                        owner or self.wallet.signer.did, team=team
+                    )
                     return str(await received.get(name, scope=scope or None))
                 except SealspaceError as refused:
                     return type(refused).__name__
@@ -549,3 +551,24 @@ def test_SH5_a_new_right_begins_with_an_empty_folder(console: ConsolePage, peopl
     assert people.reads(1, "OLD") == "NotFound"
     assert people.reads(1, "API_KEY") == "first"
     assert people.shared() == {did: ["API_KEY"]}
+
+
+def test_an_owner_with_a_phrase_shares(console: ConsolePage, people: People) -> None:
+    """An owner without a wallet shares with the phrase's key; the SDK reads the copy."""
+    did = people.did(1)
+    console.open("connect")
+    console.make_phrase()
+    owner = console.run(console.tab.locator(".who .mono").get_attribute("title")) or ""
+    console.add_secret("API_KEY", "open sesame")
+    console.click("Open API_KEY")
+    console.click("Share", within="dialog")
+    console.type("Share with", did)
+    console.click("Next")
+    console.see("Compare, then share")
+    console.click("Share", within="dialog >> nth=-1")
+    console.see("API_KEY is shared")
+    assert people.reads(1, "API_KEY", owner=owner) == "open sesame"
+    console.run(console.tab.locator("dialog").get_by_role("button", name="End sharing").click())
+    console.click("End", within="dialog >> nth=-1")
+    console.see("Nobody yet.")
+    assert people.reads(1, "API_KEY", owner=owner) == "NotShared"

@@ -39,7 +39,7 @@ function openVersion(client, secret, { version, storedAt, replacedAt, isCurrent 
       const { value } = await revealVersion(client, secret, version);
       return typeof value === "string" ? { text: value, shown: shownText(value), note: hasUnseen(value) && texts.unseen } : { text: base64(value), note: texts.bytes };
     }, (error) => failure(error));
-    const intro = [field, facts([[words.stored, timeOr(storedAt)], !isCurrent && [words.replaced, timeOr(replacedAt)]])];
+    const intro = [field, facts([[words.storedAt, timeOr(storedAt)], !isCurrent && [words.replacedAt, timeOr(replacedAt)]])];
     if (isCurrent) return h("div", { class: "stack" }, intro);
     return form({ intro: [...intro, h("p", { class: "dim small" }, words.againText)], fields: [], action: words.again, cancel: close, submit: async () => {
       await rollback(client, secret, version);
