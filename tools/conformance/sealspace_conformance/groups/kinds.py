@@ -36,28 +36,29 @@ ROUTES = (
     "…/withdraw",
     "…/receipts",
     "…/receipts/<digest>",
+    "…/fetches",
     "/attestation/sessions",
 )
 
 _CELLS = """
-delegation            | yes no no 401 no 403 401 401 401 401 401 401 401 401 401
-delegation to oneself | yes no no 401 403 403 401 401 401 401 401 401 401 401 401
-sign-in               | yes 401 401 401 401 401 401 401 401 401 401 401 401 401 401
-call                  | shape yes yes 401 403 403 401 401 401 401 401 401 401 401 401
-call to the node      | no yes yes 401 403 403 400 400 400 403 403 403 403 403 403
-call to another node  | shape no no 401 no 403 401 401 401 401 401 401 401 401 401
-revocation            | 401 no no yes 403 403 401 401 401 401 401 401 401 401 401
-wallet's revocation   | no 401 401 yes 401 401 401 401 401 401 401 401 401 401 401
-status question       | 401 no no no yes 403 401 401 401 401 401 401 401 401 401
-query                 | shape idle 403 401 403 yes 401 401 401 401 401 401 401 401 401
-network creation      | no no no 401 403 403 yes 401 400 403 403 403 403 403 403
-decrypt request       | no yes no 401 403 403 400 400 yes 403 403 403 403 403 403
-session request       | no 403 no 401 403 403 400 400 400 403 403 403 403 403 yes
-policy                | no no no 401 403 403 400 400 400 yes 401 403 403 403 403
-withdrawal            | no no no 401 403 403 400 400 400 403 401 yes 403 403 403
-receipts question     | no no no 401 403 403 400 400 400 403 403 403 yes yes 403
-policy question       | no no no 401 403 403 400 400 400 403 yes 403 403 403 403
-network revocation    | no no no 401 403 403 401 yes 400 403 403 403 403 403 403
+delegation            | yes no no 401 no 403 401 401 401 401 401 401 401 401 401 401
+delegation to oneself | yes no no 401 403 403 401 401 401 401 401 401 401 401 401 401
+sign-in               | yes 401 401 401 401 401 401 401 401 401 401 401 401 401 401 401
+call                  | shape yes yes 401 403 403 401 401 401 401 401 401 401 401 401 401
+call to the node      | no yes yes 401 403 403 400 400 400 403 403 403 403 403 403 403
+call to another node  | shape no no 401 no 403 401 401 401 401 401 401 401 401 401 401
+revocation            | 401 no no yes 403 403 401 401 401 401 401 401 401 401 401 401
+wallet's revocation   | no 401 401 yes 401 401 401 401 401 401 401 401 401 401 401 401
+status question       | 401 no no no yes 403 401 401 401 401 401 401 401 401 401 401
+query                 | shape idle 403 401 403 yes 401 401 401 401 401 401 401 401 401 401
+network creation      | no no no 401 403 403 yes 401 400 403 403 403 403 403 403 403
+decrypt request       | no yes no 401 403 403 400 400 yes 403 403 403 403 403 403 403
+session request       | no 403 no 401 403 403 400 400 400 403 403 403 403 403 403 yes
+policy                | no no no 401 403 403 400 400 400 yes 401 403 403 403 403 403
+withdrawal            | no no no 401 403 403 400 400 400 403 401 yes 403 403 403 403
+receipts question     | no no no 401 403 403 400 400 400 403 403 403 yes yes yes 403
+policy question       | no no no 401 403 403 400 400 400 403 yes 403 403 403 403 403
+network revocation    | no no no 401 403 403 401 yes 400 403 403 403 403 403 403 403
 """
 
 
@@ -194,6 +195,7 @@ class Scene:
             "…/withdraw": ("POST", f"{network}/withdraw", {"did": new_key().did}),
             "…/receipts": ("GET", f"{network}/receipts", None),
             "…/receipts/<digest>": ("GET", f"{network}/receipts/{'00' * 32}", None),
+            "…/fetches": ("GET", f"{network}/fetches", None),
             "/attestation/sessions": ("POST", route, _session_body(self.desk)),
         }
         return places.get(route, ("POST", route, None))

@@ -1,6 +1,7 @@
 """Revocation: by whom, of what, and what ends with it; status and lists of delegations."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sealspace_conformance.expectations import data, json_body, members, status, text
@@ -284,6 +285,7 @@ async def _query(run: Run, owner: Owner, chain: Chain) -> None:
         body=json.dumps({"direction": "granted", "limit": 100}).encode(),
         headers=_JSON,
     )
+    await _derived(run, owner, chain, account)
     refused = text(403, "Delegation query proof is not authorized")
     await run.ask(
         "5.4",
@@ -307,3 +309,32 @@ async def _query(run: Run, owner: Owner, chain: Chain) -> None:
         body=b'{"colour":"green"}',
         headers=_JSON,
     )
+
+
+async def _derived(run: Run, owner: Owner, chain: Chain, account: Mapping[str, Any]) -> None:
+    """What a recipient passed on is listed on request only."""
+    below = chain.passed_on({chain.kv("shared"): plain(GET)})
+    await run.prepare("a grant passed on", below)
+
+    def has_it(answer: Answer) -> bool:
+        items = answer.object.get("items")
+        if not isinstance(items, list):
+            return False
+        return any(isinstance(item, dict) and item.get("cid") == below.cid for item in items)
+
+    shown = status(200).and_that("the grant passed on", has_it)
+    hidden = status(200).and_that("not the grant passed on", lambda answer: not has_it(answer))
+    for asked, expected, wanted in (
+        ("what recipients passed on", shown, True),
+        ("only what the owner granted", hidden, False),
+    ):
+        await run.ask(
+            "5.4",
+            f"ask for {asked}",
+            expected,
+            "POST",
+            "/delegation/query",
+            token=run.call(owner.session, account, proofs=[owner.sign_in]),
+            body=json.dumps({"limit": 100, "derived": wanted}).encode(),
+            headers=_JSON,
+        )
