@@ -46,6 +46,11 @@ Bound = Literal[
 _SMALL_BYTES = 1 << 17
 _KERNEL_DEFAULT = 0
 
+# aiohttp's parser does not know the method LIST, and refuses every request with it. It knows LINK,
+# which has the same length and which no server of ours has.
+_UNKNOWN_METHOD = b"LIST "
+LIST_METHOD = "LINK"
+
 _NAME_ALLOWANCE_BYTES = 64  # the parser counts a header's name with its value
 
 # File descriptors reserved for everything else that a process opens.
@@ -186,6 +191,7 @@ class Connection(web.RequestHandler):
         loop: asyncio.AbstractEventLoop,
         bounds: ConnectionBounds,
         arrived: Callable[[int], object] = bool,  # counts nothing
+        reads_list: bool = False,
     ) -> None:
         limits = bounds.limits
         super().__init__(
@@ -200,6 +206,8 @@ class Connection(web.RequestHandler):
         )
         self._bounds = bounds
         self._arrived = arrived
+        self._reads_list = reads_list
+        self._first_bytes = b""  # of a head that may begin with LIST
         self.ended: Callable[[Connection], object] = bool  # nothing happens
         self._peer: str | None = None
         self._is_counted = False  # counts as an open connection
@@ -245,6 +253,8 @@ class Connection(web.RequestHandler):
         # Both are read before these bytes are parsed, because parsing changes them.
         is_body = not self._body.is_eof()
         is_awaited = self._is_awaited()
+        if self._reads_list:
+            data = self._with_known_method(data, begins=is_awaited and not is_body)
         super().data_received(data)
         if self._request_count > self._received:
             self._count_arrived()
@@ -268,6 +278,29 @@ class Connection(web.RequestHandler):
                 self._late_head = self._loop.call_later(
                     self._bounds.limits.head_s, self._refuse_late_head
                 )
+
+    def _with_known_method(self, data: bytes, *, begins: bool) -> bytes:
+        """Replace the method LIST at the beginning of a request by `LIST_METHOD`.
+
+        `begins` says whether the bytes may be the first ones of a request.
+
+        While it is not clear whether a request begins with it, the bytes are held back. The limit
+        on the time of a head applies to them.
+        """
+        if not begins or self._head_bytes:
+            return data
+        data = self._first_bytes + data
+        self._first_bytes = b""
+        if data.startswith(_UNKNOWN_METHOD):
+            return LIST_METHOD.encode() + data[len(LIST_METHOD) :]
+        if _UNKNOWN_METHOD.startswith(data):
+            self._first_bytes = data
+            if self._late_head is None:
+                self._late_head = self._loop.call_later(
+                    self._bounds.limits.head_s, self._refuse_late_head
+                )
+            return b""
+        return data
 
     def _count_arrived(self) -> None:
         """Count the requests whose headers have fully arrived."""
@@ -488,6 +521,7 @@ class _Acceptor:
     bound: socket.socket
     bounds: ConnectionBounds
     tls: ssl.SSLContext | None
+    reads_list: bool = False
     connections: dict[Connection, asyncio.Task[None]] = field(default_factory=dict)
 
     async def accept(self) -> None:
@@ -537,7 +571,12 @@ class _Acceptor:
             self.connections[oldest].cancel()
             if oldest.transport is not None:
                 oldest.transport.abort()
-        connection = Connection(self.server, loop=asyncio.get_running_loop(), bounds=self.bounds)
+        connection = Connection(
+            self.server,
+            loop=asyncio.get_running_loop(),
+            bounds=self.bounds,
+            reads_list=self.reads_list,
+        )
         connection.logger = _QUIET
         connection.ended = self._ended
         if connection.take(peer):
@@ -578,7 +617,8 @@ def bound_unsent(listening: socket.socket) -> None:
 
     Connections inherit the limit from the listening socket.
     """
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
+    if listening.family != socket.AF_UNIX:  # the kernel keeps less than that of a Unix socket
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _SMALL_BYTES)
 
 
 @contextmanager
@@ -609,11 +649,13 @@ async def listening(
     *,
     tls: ssl.SSLContext | None = None,
     client_of: Callable[[str | None], str | None] = counted_address,
+    reads_list: bool = False,
 ) -> AsyncIterator[None]:
     """Serve an application on a socket until the `with` block ends.
 
     Request bodies are not decompressed. `client_of` returns the client by which a connection from
-    an address is counted, or None.
+    an address is counted, or None. With `reads_list`, a request with the method LIST has the method
+    `LIST_METHOD` for the application.
     """
     runner = web.AppRunner(app, access_log=None, logger=_QUIET, shutdown_timeout=1)
     await runner.setup()
@@ -622,7 +664,11 @@ async def listening(
     bound_unsent(bound)  # its connections inherit it
     bound.listen(BACKLOG)
     acceptor = _Acceptor(
-        server=runner.server, bound=bound, bounds=ConnectionBounds(limits, client_of), tls=tls
+        server=runner.server,
+        bound=bound,
+        bounds=ConnectionBounds(limits, client_of),
+        tls=tls,
+        reads_list=reads_list,
     )
     accepting = asyncio.create_task(acceptor.accept())
     try:

@@ -254,3 +254,68 @@ def test_connections_of_one_client(addresses: list[str], taken: list[bool]) -> N
     bounds = ConnectionBounds(ConnectionLimits(connections_per_client=2, max_connections=5))
     take: Callable[[str], bool] = bounds.take
     assert taken == [take(address) for address in addresses]
+
+
+# --- the method LIST ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _listing_site(reads_list: bool) -> AsyncIterator[int]:
+    """Serve a site that answers with the method of each request; yield its port."""
+
+    async def said(request: web.Request) -> web.Response:
+        body = await request.read()
+        return web.Response(text=f"{request.method} {request.raw_path} {len(body)}")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", said)
+    bound = create_server(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    async with listening(app, bound, PATIENT, reads_list=reads_list):
+        yield port
+
+
+@pytest.mark.parametrize("pieces", [["LIST / H"], ["L", "IS", "T", " / H"], ["LIST", " / H"]])
+async def test_a_request_with_the_method_list(pieces: list[str]) -> None:
+    """A LIST request reaches the application as LINK, however its bytes arrive, also after others.
+
+    A body that begins with LIST is not changed.
+    """
+    async with _listing_site(True) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n")
+        await writer.drain()
+        writer.write(b"LIST x")
+        assert b"POST /a 6" in await reader.readuntil(b" 6")
+        for piece in pieces:
+            writer.write(piece.encode())
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(b"TTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b"LINK / 0" in await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_method_list_is_an_error_elsewhere() -> None:
+    """Without `reads_list`, a LIST request is refused as before."""
+    async with _listing_site(False) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"LIST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert b" 400 " in await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_the_beginning_of_a_list_request_has_a_time_limit() -> None:
+    """A client that sends only the first bytes of LIST is refused after the time for a head."""
+    app = web.Application()
+    bound = create_server(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    limits = replace(PATIENT, head_s=AT_ONCE_S)
+    async with listening(app, bound, limits, reads_list=True):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"LIS")
+        assert (await reader.read()).startswith(b"HTTP/1.1 408")
+        writer.close()
+        await writer.wait_closed()
