@@ -401,6 +401,26 @@ class Client:
         self._caller.session = await key_sign_in(self._caller, key, spaces=spaces)
         return self.session
 
+    async def exchange_id_token(self, token: str, *, trust: str) -> Session:
+        """Exchange an ID token for the session of a machine token.
+
+        An ID token serves once. This client's session does not change; see `acting`.
+
+        Args:
+            token: the ID token, whose audience is the node.
+            trust: id of the owner's trust in its issuer.
+        Returns:
+            A session for a new key, which ends after at most 15 minutes.
+        Raises:
+            NodeRefused, TransportError: the node did not exchange it.
+        """
+        from .wire.id_tokens import exchange
+
+        if self._guard is not None:
+            await self._guard.require()
+        seed = self._caller.entropy.token(32)
+        return read_token(await exchange(self._caller, token=token, trust=trust, seed=seed))
+
     def use(self, session: Session) -> None:
         """Use another session for all later requests."""
         self._caller.session = session

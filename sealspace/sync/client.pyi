@@ -178,6 +178,20 @@ class Client:
             NodeMismatch, NodeRefused, TransportError: a request failed.
         """
 
+    def exchange_id_token(self, token: str, *, trust: str) -> Session:
+        """Exchange an ID token for the session of a machine token.
+
+        An ID token serves once. This client's session does not change; see `acting`.
+
+        Args:
+            token: the ID token, whose audience is the node.
+            trust: id of the owner's trust in its issuer.
+        Returns:
+            A session for a new key, which ends after at most 15 minutes.
+        Raises:
+            NodeRefused, TransportError: the node did not exchange it.
+        """
+
     def use(self, session: Session) -> None:
         """Use another session for all later requests."""
 

@@ -51,12 +51,21 @@ async def exchange_id_token(url: str | None = None) -> str:
     seed = entropy.token(32)
     async with Transport(url) as transport:
         caller = Caller(transport=transport, clock=SystemClock(), entropy=entropy)
-        node_id = await caller.node_id()
-        key = Ed25519Signer(seed).did
-        body = {"token": await _id_token(node_id, key), "key": key, "trust": trust}
-        answer = await transport.require(
-            json_request("POST", "/oidc/exchange", msgspec.json.encode(body), serves_once=True)
-        )
+        token = await _id_token(await caller.node_id(), Ed25519Signer(seed).did)
+        return await exchange(caller, token=token, trust=trust, seed=seed)
+
+
+async def exchange(caller: Caller, *, token: str, trust: str, seed: bytes) -> str:
+    """Exchange an ID token for a machine token with a given key, and return its line.
+
+    Raises:
+        NodeRefused, TransportError: the node did not exchange it.
+    """
+    node_id = await caller.node_id()
+    body = {"token": token, "key": Ed25519Signer(seed).did, "trust": trust}
+    answer = await caller.transport.require(
+        json_request("POST", "/oidc/exchange", msgspec.json.encode(body), serves_once=True)
+    )
     return token_line(seed, node_id, required_text(json_object(answer), "delegation"))
 
 

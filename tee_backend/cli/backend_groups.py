@@ -62,6 +62,9 @@ SECTIONS: Sections = {
             "Verify receipts, audit exports, or the code of a node.",
             extra="verify",
         ),
-    }
+    },
+    "Use": {
+        "door": Row("tee_backend.cli.door", "Serve secrets to clients of Vault and OpenBao."),
+    },
 }
 """Commands by heading in the help of `sealspace`."""

@@ -7,6 +7,7 @@ table fails a test.
 
 from conformance.agent_threats import TESTS_OF_AGENT_THREATS
 from conformance.backend_threats import TESTS_OF_BACKEND_THREATS
+from conformance.door_threats import TESTS_OF_DOOR_THREATS
 from conformance.runner_threats import TESTS_OF_RUNNER_THREATS, UNTESTED_RUNNER_THREATS
 from conformance.sql_threats import TESTS_OF_SQL_THREATS
 
@@ -49,6 +50,7 @@ _WALLET_SERVER = "sealspace/cli/test_wallet_server.py::"
 
 TESTS_OF_THREATS: dict[str, tuple[str, ...]] = {
     **TESTS_OF_AGENT_THREATS,
+    **TESTS_OF_DOOR_THREATS,
     # --- secrets that people share
     "3.5 a person reads on after a share has ended, or a member after leaving a team": (
         "attacks/test_sharing.py::test_SH5_an_ended_share_is_over_in_every_worker",

@@ -87,7 +87,7 @@ _ACCEPTING = {
 }
 """Reason for refusing a node's evidence -> the option that accepts it."""
 
-_FOR_TOKENS = ("sealspace run", "sealspace template", "sealspace secret get")
+_FOR_TOKENS = ("sealspace run", "sealspace template", "sealspace secret get", "sealspace door")
 """Commands that a machine token may use (CL5)."""
 _FOR_JOBS = ("sealspace runner grant",)
 """Commands that the token of a job may use (CL5)."""

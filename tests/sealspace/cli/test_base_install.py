@@ -70,6 +70,7 @@ CALLS: Mapping[str, Call] = {
     "secret import": Call("{folder}/.env --yes --home {home}"),
     "run": Call("--home {home} -- true"),
     "template": Call("- --home {home}", given='{{ secret "API_KEY" }}'),
+    "door": Call("--mount none --home {home}", status=2),
     "mcp": HOME,
     "secret versions": Call("API_KEY --home {home}"),
     "secret rollback": Call("API_KEY 1 --home {home}"),

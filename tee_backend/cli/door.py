@@ -1,0 +1,277 @@
+"""The command `sealspace door`, which serves secrets to clients of Vault and OpenBao."""
+
+import asyncio
+import ipaddress
+import os
+import re
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from sealspace.cli.options.durations import ttl_s_of
+from sealspace.cli.options.paths import NEW_FILE, file_option
+from sealspace.cli.owner.owner_profile import opened, owner_home
+from sealspace.cli.shared import shared
+from sealspace.cli.terminal import print_lines, repeatable_option, tell
+from sealspace.cli.use.run_process import keep_out_of_core_dumps
+from sealspace.client import Client
+from sealspace.errors import InvalidInput
+from sealspace.private_files import replace_file
+from sealspace.service.command_errors import ConfigurationError
+from sealspace.service.listening_socket import bind_socket, url_of
+
+from ..door.cache import Cache
+from ..door.door import Door
+from ..door.mounts import DEFAULT_MOUNT, Mount, mounts_of
+from ..listener import LIST_METHOD, ConnectionLimits, listening
+
+_MAX_CONNECTIONS = 256
+_PER_CLIENT = 128
+_MAX_CACHE_S = 3600
+_ROLE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(ba[a-z2-7]{20,100})")
+
+
+def _stale_s(_context: click.Context, _option: click.Parameter, text: str | None) -> float:
+    return 0.0 if text is None else ttl_s_of(text, option="--serve-stale", most_days=1)
+
+
+def _roles(
+    _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        match = _ROLE.fullmatch(text)
+        if match is None:
+            raise click.BadParameter("use the form NAME=ID, with the id of a trust")
+        found[match[1]] = match[2]
+    return found
+
+
+@click.command(
+    epilog="Examples: `sealspace door --token-file ~/.vault-token`, then `bao kv get"
+    " secret/API_KEY`; `sealspace door --mount kv=json,scope=prod --role shop=bafkr4i… --node"
+    " https://node.example`.",
+)
+@repeatable_option(
+    "--mount",
+    "mounts",
+    metavar="NAME=FORM[,…]",
+    help='A path at which secrets are read. FORM is flat (`{"value": …}`) or json (the object that'
+    " the secret's text is). After it: scope=SCOPE, owner=DID, team=TEAM, kv=1. Can be repeated."
+    f" Default: {DEFAULT_MOUNT}.",
+)
+@click.option(
+    "--token-file",
+    type=NEW_FILE,
+    help="Write a token for your session, or for SEALSPACE_TOKEN, to this file, readable only by"
+    " you. Without it, every caller logs in with a token of its own.",
+)
+@click.option(
+    "--role",
+    "roles",
+    metavar="NAME=ID",
+    multiple=True,
+    callback=_roles,
+    help="A name for a trust, as the role of logins with ID tokens. Can be repeated.",
+)
+@click.option(
+    "--cache",
+    "cache_s",
+    type=click.IntRange(0, _MAX_CACHE_S),
+    default=0,
+    show_default=True,
+    help="Seconds for which a value is served again without asking the node, also if its right was"
+    " revoked.",
+)
+@click.option(
+    "--serve-stale",
+    "stale_s",
+    metavar="TIME",
+    callback=_stale_s,
+    help="Serve values up to this age, with a warning, while the node does not answer. Default:"
+    " never.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8200,
+    show_default=True,
+    help="Port; 0: any free port.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=NEW_FILE,
+    help="Listen on this Unix socket, only for your user, instead of an address.",
+)
+@file_option("--tls-certificate", help="TLS certificate (PEM), needed beyond this machine.")
+@file_option("--tls-key", help="Private key of the TLS certificate (PEM, without a password).")
+def door(**options: Any) -> None:
+    """Serve secrets to clients of Vault and OpenBao until SIGTERM or SIGINT.
+
+    Programs that speak the API of Vault and OpenBao read secrets here. The door opens them on this
+    machine; the node sees no value. It only reads. Prints `listening on http://HOST:PORT` on
+    standard error.
+
+    A caller's token stands for a grant: that of --token-file for your session, or for the machine
+    token in SEALSPACE_TOKEN. Other callers log in at auth/approle with a machine token, or at
+    auth/jwt and auth/kubernetes with an ID token, and read what these may read.
+    """
+    given = SimpleNamespace(**options)
+    mounts = mounts_of(given.mounts or [DEFAULT_MOUNT])
+    given.tls = _tls(given.tls_certificate, given.tls_key)
+    _require_private(given)
+    keep_out_of_core_dumps()
+    asyncio.run(_serve(given, mounts))
+
+
+async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    clock = SystemClock()
+    cache = Cache(fresh_s=given.cache_s, stale_s=given.stale_s, clock=clock)
+    async with _client(given) as client:
+        door_ = Door(
+            client,
+            mounts,
+            cache=cache,
+            roles=given.roles,
+            clock=clock,
+            entropy=SystemEntropy(),
+        )
+        with _bound(given) as (bound, address), _token_file(given.token_file, door_):
+            limits = ConnectionLimits(
+                max_connections=_MAX_CONNECTIONS, connections_per_client=_PER_CLIENT
+            )
+            app = door_.application(list_method=LIST_METHOD)
+            async with listening(app, bound, limits, tls=given.tls, reads_list=True):
+                print_lines(f"listening on {address}", err=True)
+                tell(
+                    f"after its right is revoked, a value is served for at most"
+                    f" {cache.longest_s:.0f} s"
+                )
+                await stopped.wait()
+
+
+@asynccontextmanager
+async def _client(given: SimpleNamespace) -> AsyncIterator[Client]:
+    """Yield a client of the node, with the door's own session if it has a token file."""
+    home = owner_home()
+    if given.token_file is not None:
+        async with home.client() as client:
+            await client.info()  # the node of the session, or an error now
+            yield client
+        return
+    if shared().given_node is not None or not (home.folder / "profile.json").exists():
+        if home.node is None:
+            raise click.UsageError("missing option --node URL, or --token-file FILE after a login")
+        async with Client(home.node) as client:
+            yield client
+        return
+    profile = home.profile()
+    async with opened(profile, home.node or profile.node) as client:
+        yield client
+
+
+@contextmanager
+def _token_file(path: Path | None, door_: Door) -> Iterator[None]:
+    """Write the token for the door's own grant to a file, and remove the file at the end."""
+    if path is None:
+        yield
+        return
+    try:
+        replace_file(path, door_.add_own_grant().encode())
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write the token file {path}: {str(error.strerror).lower()}",
+            hint="use a file in a folder of your own: --token-file FILE",
+        ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _require_private(given: SimpleNamespace) -> None:
+    """Refuse to send tokens and values beyond this machine in clear (DR2)."""
+    if given.socket_path is not None or given.tls is not None:
+        return
+    try:
+        is_loopback = ipaddress.ip_address(given.host).is_loopback
+    except ValueError:
+        is_loopback = given.host == "localhost"
+    if not is_loopback:
+        raise InvalidInput(
+            f"the address {given.host} is not on this machine, and values would travel in clear",
+            hint="add --tls-certificate FILE --tls-key FILE, or use --host 127.0.0.1",
+        )
+
+
+@contextmanager
+def _bound(given: SimpleNamespace) -> Iterator[tuple[socket.socket, str]]:
+    """Yield the listening socket, and its address for messages."""
+    if given.socket_path is None:
+        bound = bind_socket(
+            given.host, given.port, command=click.get_current_context().command_path
+        )
+        url = url_of(bound)
+        yield bound, url.replace("http:", "https:", 1) if given.tls else url
+        return
+    path: Path = given.socket_path
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Other users must not be able to connect, not even before a `chmod`.
+    former = os.umask(0o177)
+    try:
+        with suppress(FileNotFoundError):
+            _remove_unused(path)
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(
+            f"cannot listen on {path}: {(error.strerror or str(error)).lower()}",
+            hint="use another path: --socket FILE",
+        ) from None
+    finally:
+        os.umask(former)
+    try:
+        yield bound, f"unix://{path.absolute()}"
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove the socket of a door that was killed; one that answers is left."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        try:
+            trial.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Read the TLS certificate and its key. Returns None if both are None."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-certificate and --tls-key must be given together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # not None: never prompts
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            f"{certificate} and {key} are not a TLS certificate and the matching private key",
+            hint="pass a certificate and its private key, both in PEM and without a password",
+        ) from None
+    return context

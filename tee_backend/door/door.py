@@ -1,0 +1,288 @@
+"""The application of a door: the paths that it answers (DR1).
+
+Example:
+    door = Door(client, mounts, cache=cache, roles={}, clock=clock, entropy=entropy)
+    token = door.add_own_grant()
+    async with listening(door.application(list_method=LIST_METHOD), bound, limits):
+        ...
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from capabilities.clock_and_entropy import Clock, Entropy
+from sealspace import __version__
+from sealspace.client import Client
+from sealspace.errors import SealspaceError
+
+from .api_answers import ApiAnswer, plain_response, refusal_response
+from .api_requests import ApiRequest, read_request
+from .cache import Cache
+from .door_errors import DoorRefusal, refusal_of, unserved
+from .door_grants import DoorGrant, DoorGrants
+from .key_values import KeyValues
+from .limits import MAX_BODY_BYTES
+from .logins import APPROLE, JWT, KUBERNETES, Logins
+from .mounts import Mount
+from .readings import Readings
+
+_LISTED = "docs/how-to/vault-clients.md lists what a door answers"
+OWN_PATH = "auth/token/door"
+"""The path of the door's own grant in `auth/token/lookup-self`."""
+_UI_MOUNTS = "sys/internal/ui/mounts"
+_HEALTH_PARAMETERS = frozenset(
+    {
+        "activecode",
+        "drsecondarycode",
+        "performancestandbycode",
+        "perfstandbyok",
+        "sealedcode",
+        "standbycode",
+        "standbyok",
+        "uninitcode",
+    }
+)
+_REFUSED_BY_NAME = {
+    "sys/wrapping": "a door wraps no answers",
+    "sys/policies": "a door has no policies: a grant says what its token may do",
+    "sys/policy": "a door has no policies: a grant says what its token may do",
+    "sys/namespaces": "a door has no namespaces",
+    "sys/seal": "a door cannot be sealed: end its process instead",
+    "auth/token/create": "a door makes no tokens for others: each caller logs in",
+}
+_MOST_PATHS = 64
+"""Paths in one request to `sys/capabilities-self`."""
+
+OpenHandler = Callable[[ApiRequest], Awaitable[web.Response]]
+Handler = Callable[[DoorGrant, ApiRequest], Awaitable[ApiAnswer]]
+
+
+class Door:
+    """A door: its grants, and the handlers of its paths.
+
+    Args:
+        client: a client of the node, which outlives the door.
+        mounts: the mounts, by name.
+        cache: where values are kept.
+        roles: name to the id of a trust, for logins with ID tokens.
+        clock: source of the time.
+        entropy: source of the tokens.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        mounts: Mapping[str, Mount],
+        *,
+        cache: Cache,
+        roles: Mapping[str, str],
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._client = client
+        self._mounts = mounts
+        self._clock = clock
+        self._grants = DoorGrants(cache, clock=clock, entropy=entropy)
+        self._values = KeyValues(Readings(self._grants, cache, clock))
+        logins = Logins(client, self._grants, roles=roles, clock=clock)
+        self._open: dict[tuple[str, str], OpenHandler] = {
+            ("sys/health", "read"): self._health,
+            ("sys/init", "read"): self._init,
+            ("sys/leader", "read"): self._leader,
+            ("sys/seal-status", "read"): self._seal_status,
+            (APPROLE, "write"): logins.approle,
+            (JWT, "write"): logins.identity,
+            (KUBERNETES, "write"): logins.identity,
+        }
+        self._known: dict[tuple[str, str], Handler] = {
+            ("auth/token/lookup-self", "read"): self._lookup,
+            ("auth/token/renew-self", "write"): self._renew,
+            ("auth/token/revoke-self", "write"): self._revoke,
+            (_UI_MOUNTS, "read"): self._all_mounts,
+            ("sys/capabilities-self", "write"): self._capabilities,
+        }
+
+    def application(self, *, list_method: str) -> web.Application:
+        """Return the application, for a listener that passes on LIST as `list_method`."""
+
+        async def handle(source: web.Request) -> web.Response:
+            try:
+                request = read_request(source, list_method=list_method)
+                return await self._response(request)
+            except DoorRefusal as refusal:
+                return refusal_response(refusal)
+            except SealspaceError as error:
+                return refusal_response(refusal_of(error))
+
+        app = web.Application()
+        # One handler for everything: aiohttp's router would decode the path.
+        app.router.add_route("*", "/{path:.*}", handle)
+        return app
+
+    def add_own_grant(self) -> str:
+        """Return a token that stands for the session of the door's client."""
+        ends_at = self._client.session.expires_at
+        grant = self._grants.add(self._client, path=OWN_PATH, role="", ends_at=ends_at)
+        return grant.token
+
+    async def _response(self, request: ApiRequest) -> web.Response:
+        """Answer a request.
+
+        Raises:
+            DoorRefusal, SealspaceError: the request is refused.
+        """
+        open_handler = self._open.get((request.path, request.operation))
+        if open_handler is not None:
+            return await open_handler(request)
+        known = {path for path, _ in (*self._open, *self._known)}
+        mount = self._mounts.get(request.path.partition("/")[0])
+        is_ui_mount = request.path.startswith(f"{_UI_MOUNTS}/")
+        if mount is None and request.path not in known and not is_ui_mount:
+            raise _unserved(request.path)
+        # Everything else needs a token, also to learn what exists (DR6).
+        grant = self._grants.find(request.token)
+        if mount is not None:
+            return (await self._values.answer(grant, mount, request)).response()
+        if is_ui_mount and request.operation == "read":
+            request.require_parameters(())
+            return self._one_mount(request.path.removeprefix(f"{_UI_MOUNTS}/")).response()
+        handler = self._known.get((request.path, request.operation))
+        if handler is None:
+            raise DoorRefusal(
+                405,
+                f"unsupported operation: {request.operation} of {request.path}; next: {_LISTED}",
+            )
+        request.require_parameters(())
+        return (await handler(grant, request)).response()
+
+    # --- the state of the door --------------------------------------------------------------------
+
+    async def _health(self, request: ApiRequest) -> web.Response:
+        request.require_parameters(_HEALTH_PARAMETERS)
+        return plain_response(
+            {
+                "initialized": True,
+                "sealed": False,
+                "standby": False,
+                "performance_standby": False,
+                "replication_performance_mode": "disabled",
+                "replication_dr_mode": "disabled",
+                "server_time_utc": int(time.time()),
+                "version": __version__,
+                "cluster_name": "sealspace-door",
+                "cluster_id": "",
+            }
+        )
+
+    async def _init(self, request: ApiRequest) -> web.Response:
+        request.require_parameters(())
+        return plain_response({"initialized": True})
+
+    async def _leader(self, request: ApiRequest) -> web.Response:
+        request.require_parameters(())
+        return plain_response({"ha_enabled": False, "is_self": False, "leader_address": ""})
+
+    async def _seal_status(self, request: ApiRequest) -> web.Response:
+        request.require_parameters(())
+        return plain_response(
+            {
+                "type": "sealspace",
+                "initialized": True,
+                "sealed": False,
+                "t": 1,
+                "n": 1,
+                "progress": 0,
+                "nonce": "",
+                "version": __version__,
+                "build_date": "",
+                "migration": False,
+                "cluster_name": "sealspace-door",
+                "cluster_id": "",
+                "recovery_seal": False,
+                "storage_type": "sealspace",
+            }
+        )
+
+    # --- the caller's token -----------------------------------------------------------------------
+
+    async def _lookup(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        return ApiAnswer(data=grant.described(self._clock.now()))
+
+    async def _renew(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        await request.body(most_bytes=MAX_BODY_BYTES)
+        return ApiAnswer(
+            auth=grant.auth(self._clock.now()),
+            warnings=("the token ends when its grant ends; a renewal does not move this end",),
+        )
+
+    async def _revoke(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        await request.body(most_bytes=MAX_BODY_BYTES)
+        self._grants.end(grant)
+        return ApiAnswer(status=204)
+
+    async def _capabilities(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        body = await request.body(most_bytes=MAX_BODY_BYTES)
+        paths = body.get("paths", body.get("path"))
+        if isinstance(paths, str):
+            paths = [paths]
+        if not isinstance(paths, list) or not 0 < len(paths) <= _MOST_PATHS:
+            raise DoorRefusal(
+                400, f"the body has no paths; next: send 1 to {_MOST_PATHS} paths as a list"
+            )
+        found: dict[str, Any] = {}
+        for path in paths:
+            if not isinstance(path, str):
+                raise DoorRefusal(400, "a path is not a text; next: send texts")
+            found[path] = self._words_for(grant, path)
+        if len(found) == 1:
+            found["capabilities"] = next(iter(found.values()))
+        return ApiAnswer(data=found, top=found)
+
+    def _words_for(self, grant: DoorGrant, path: str) -> list[str]:
+        mount = self._mounts.get(path.partition("/")[0])
+        if mount is not None:
+            return self._values.abilities(grant, mount, path)
+        words = {"read": "read", "write": "update"}
+        found = [words[operation] for known, operation in self._known if known == path]
+        return found or ["deny"]
+
+    # --- the mounts -------------------------------------------------------------------------------
+
+    async def _all_mounts(self, grant: DoorGrant, request: ApiRequest) -> ApiAnswer:
+        secret = {f"{one.name}/": _described(one) for one in self._mounts.values()}
+        return ApiAnswer(data={"auth": {}, "secret": secret})
+
+    def _one_mount(self, path: str) -> ApiAnswer:
+        mount = self._mounts.get(path.partition("/")[0])
+        if mount is None:
+            raise DoorRefusal(
+                403,
+                f"permission denied: the door has no mount for {path}; next: use one of"
+                f" {', '.join(self._mounts)}",
+            )
+        return ApiAnswer(data={"path": f"{mount.name}/", **_described(mount)})
+
+
+def _unserved(path: str) -> DoorRefusal:
+    """Return the answer for a path that a door does not have."""
+    for prefix, reason in _REFUSED_BY_NAME.items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return unserved(reason, _LISTED)
+    return unserved(f"a door does not serve {path}", _LISTED)
+
+
+def _described(mount: Mount) -> Mapping[str, Any]:
+    return {
+        "type": "kv",
+        "description": f"secrets of sealspace, {mount.form}",
+        "options": {"version": str(mount.kv)},
+        "accessor": f"kv_{mount.name}",
+        "config": {"default_lease_ttl": 0, "max_lease_ttl": 0},
+        "local": False,
+        "seal_wrap": False,
+        "external_entropy_access": False,
+        "uuid": "",
+    }

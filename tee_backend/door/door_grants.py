@@ -1,0 +1,245 @@
+"""The grants behind the tokens of a door, and these tokens (DR6, DR9)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from capabilities.clock_and_entropy import Clock, Entropy
+from capabilities.principals import same_principal
+from capabilities.strict_base64 import encode_url
+from sealspace.client import Client
+from sealspace.errors import NotGranted
+from sealspace.secrets import Secrets
+from sealspace.session import iso_time
+from sealspace.wire.token_line import MachineToken, token_of
+
+from .api_requests import token_digest
+from .cache import Cache
+from .door_errors import TOO_MANY, DoorRefusal
+from .kinds import MACHINE, OWNER, RECEIVER, Kind
+from .limits import MAX_GRANTS, REQUESTS_PER_MINUTE, Allowance, Turns
+from .mounts import Mount
+
+_TOKEN_BYTES = 32
+_ACCESSOR_BYTES = 16
+_PREFIX = "sdt_"
+POLICY = "sealspace"
+"""The name that clients see as the policy of every token."""
+
+
+@dataclass(kw_only=True)
+class DoorGrant:
+    """A grant that the door uses for a caller, and the token that stands for it.
+
+    Attributes:
+        client: a client of the node that uses the grant.
+        token: the door token; hidden when this object is printed.
+        accessor: a name of the token that is not secret.
+        path: the path of the login, or `auth/token/door` for the door's own grant.
+        role: what the caller named at the login.
+        began_at: epoch seconds of the login.
+        ends_at: epoch seconds at which the grant ends; None: it has no end.
+        machine: the machine token; None for an owner's session.
+        requests: how many requests may reach the node.
+        turns: how many requests may wait for the node.
+    """
+
+    client: Client
+    token: str = field(repr=False)
+    accessor: str
+    path: str
+    role: str
+    began_at: float
+    ends_at: float | None
+    machine: MachineToken | None
+    requests: Allowance
+    turns: Turns
+    _received: dict[str, Secrets] = field(default_factory=dict)
+
+    def left_s(self, now: float) -> int:
+        """Return the seconds until the grant ends, 0 for a grant without an end."""
+        return 0 if self.ends_at is None else max(1, int(self.ends_at - now))
+
+    def is_live(self, now: float) -> bool:
+        """Return whether the grant has not ended."""
+        return self.ends_at is None or now < self.ends_at
+
+    def kind_at(self, mount: Mount) -> Kind:
+        """Return what the grant may do at a mount."""
+        if self.machine is not None:
+            return MACHINE
+        return OWNER if self._is_own(mount) else RECEIVER
+
+    async def secrets_at(self, mount: Mount) -> Secrets:
+        """Return the secrets of a mount.
+
+        Raises:
+            NotGranted: the mount is of another owner, and a machine token reads only its owner's.
+            SealspaceError: as `Sharing.received`.
+        """
+        if self._is_own(mount):
+            return self.client.secrets()
+        if self.machine is not None:
+            raise NotGranted(
+                f"the mount {mount.name} has secrets of {mount.owner}, but the machine token"
+                f" {self.machine.name} reads those of {self.machine.owner}",
+                hint="use a mount without an owner, or with this one",
+            )
+        received = self._received.get(mount.name)
+        if received is None:
+            received = await self.client.sharing.received(str(mount.owner), team=mount.team)
+            self._received[mount.name] = received
+        return received
+
+    def _is_own(self, mount: Mount) -> bool:
+        owner = self.client.session.owner
+        return mount.owner is None or same_principal(mount.owner, owner)
+
+    def auth(self, now: float) -> Mapping[str, Any]:
+        """Return the member `auth` of an answer to a login."""
+        return {
+            "client_token": self.token,
+            "accessor": self.accessor,
+            "policies": [POLICY],
+            "token_policies": [POLICY],
+            "metadata": self._metadata(),
+            "lease_duration": self.left_s(now),
+            "renewable": False,
+            "entity_id": "",
+            "token_type": "service",
+            "orphan": True,
+            "mfa_requirement": None,
+            "num_uses": 0,
+        }
+
+    def described(self, now: float) -> Mapping[str, Any]:
+        """Return the data of `auth/token/lookup-self`."""
+        left_s = self.left_s(now)
+        whole_s = 0 if self.ends_at is None else int(self.ends_at - self.began_at)
+        return {
+            "id": self.token,
+            "accessor": self.accessor,
+            "creation_time": int(self.began_at),
+            "creation_ttl": whole_s,
+            "display_name": self.role or self.path.split("/")[1],
+            "entity_id": "",
+            "expire_time": None if self.ends_at is None else iso_time(self.ends_at),
+            "explicit_max_ttl": whole_s,
+            "issue_time": iso_time(self.began_at),
+            "meta": self._metadata(),
+            "num_uses": 0,
+            "orphan": True,
+            "path": self.path,
+            "policies": [POLICY],
+            "renewable": False,
+            "ttl": left_s,
+            "type": "service",
+        }
+
+    def _metadata(self) -> Mapping[str, str]:
+        return {"owner": self.client.session.owner, "role": self.role}
+
+
+class DoorGrants:
+    """The live grants of a door, by their tokens.
+
+    Args:
+        cache: where the values of the grants are; those of a grant that ends are removed.
+        clock: source of the time.
+        entropy: source of the tokens.
+    """
+
+    def __init__(self, cache: Cache, *, clock: Clock, entropy: Entropy) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._entropy = entropy
+        self._by_digest: dict[bytes, DoorGrant] = {}
+        self._by_credential: dict[bytes, DoorGrant] = {}
+
+    def __iter__(self) -> Iterator[DoorGrant]:
+        return iter([*self._by_digest.values()])
+
+    def find(self, token: str | None) -> DoorGrant:
+        """Return the grant of a token.
+
+        Raises:
+            DoorRefusal: there is no token, or none of this door, or its grant has ended.
+        """
+        if token is None:
+            raise DoorRefusal(
+                403,
+                "permission denied: the request has no token; next: log in, and send the token in"
+                " the header X-Vault-Token",
+            )
+        grant = self._by_digest.get(token_digest(token))
+        if grant is not None and not grant.is_live(self._clock.now()):
+            self.end(grant)
+            grant = None
+        if grant is None:
+            raise DoorRefusal(
+                403,
+                "permission denied: the token is not a token of this door, or it has ended; next:"
+                " log in again",
+            )
+        return grant
+
+    def of_credential(self, credential: bytes) -> DoorGrant | None:
+        """Return the live grant of what a caller logged in with, by its digest."""
+        grant = self._by_credential.get(credential)
+        if grant is not None and not grant.is_live(self._clock.now()):
+            self.end(grant)
+            return None
+        return grant
+
+    def require_room(self) -> None:
+        """Refuse a login if there are too many grants.
+
+        Raises:
+            DoorRefusal: there are `MAX_GRANTS` live ones.
+        """
+        now = self._clock.now()
+        for grant in self:
+            if not grant.is_live(now):
+                self.end(grant)
+        if len(self._by_digest) >= MAX_GRANTS:
+            raise DoorRefusal(
+                TOO_MANY,
+                f"{MAX_GRANTS} callers are logged in at this door; next: end tokens with"
+                " auth/token/revoke-self, or start another door",
+            )
+
+    def add(
+        self,
+        client: Client,
+        *,
+        path: str,
+        role: str,
+        ends_at: float | None,
+        credential: bytes | None = None,
+    ) -> DoorGrant:
+        """Draw a token for a grant."""
+        now = self._clock.now()
+        grant = DoorGrant(
+            client=client,
+            token=_PREFIX + encode_url(self._entropy.token(_TOKEN_BYTES)),
+            accessor=encode_url(self._entropy.token(_ACCESSOR_BYTES)),
+            path=path,
+            role=role,
+            began_at=now,
+            ends_at=ends_at,
+            machine=token_of(client.session),
+            requests=Allowance(REQUESTS_PER_MINUTE, "requests with this grant", self._clock),
+            turns=Turns(),
+        )
+        self._by_digest[token_digest(grant.token)] = grant
+        if credential is not None:
+            self._by_credential[credential] = grant
+        return grant
+
+    def end(self, grant: DoorGrant) -> None:
+        """Forget a grant, its token and its values."""
+        self._by_digest.pop(token_digest(grant.token), None)
+        for credential, held in [*self._by_credential.items()]:
+            if held is grant:
+                del self._by_credential[credential]
+        self._cache.drop_grant(grant.accessor)

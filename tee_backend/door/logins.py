@@ -1,0 +1,208 @@
+"""Logins at a door: machine tokens and ID tokens (DR10, DR11)."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from capabilities.capability_errors import InvalidJson
+from capabilities.clock_and_entropy import Clock
+from capabilities.strict_base64 import decode_url
+from capabilities.strict_json import JsonObject, parse_json
+from sealspace.client import Client
+from sealspace.errors import InvalidSession, NodeMismatch, NotFound, SealspaceError
+from sealspace.session import Session
+from sealspace.wire.id_tokens import MAX_ID_TOKEN_BYTES
+from sealspace.wire.token_line import read_token, token_of
+
+from .api_answers import ApiAnswer
+from .api_requests import ApiRequest
+from .door_errors import DoorRefusal, refusal_of
+from .door_grants import DoorGrant, DoorGrants
+from .limits import LOGINS_PER_MINUTE, MAX_LOGIN_BYTES, Allowance
+
+APPROLE = "auth/approle/login"
+JWT = "auth/jwt/login"
+KUBERNETES = "auth/kubernetes/login"
+
+_TRUST = re.compile(r"ba[a-z2-7]{20,100}")
+_MAX_TEXT_CHARS = 128
+
+
+class _Begun(NamedTuple):
+    """What a login brings: a session and what the answer calls it."""
+
+    session: Session
+    role: str
+
+
+class Logins:
+    """The logins of a door.
+
+    Args:
+        client: a client of the node; its session is not used.
+        grants: where the grants go.
+        roles: name to the id of a trust.
+        clock: source of the time.
+    """
+
+    def __init__(
+        self, client: Client, grants: DoorGrants, *, roles: Mapping[str, str], clock: Clock
+    ) -> None:
+        self._client = client
+        self._grants = grants
+        self._roles = roles
+        self._clock = clock
+        self._allowance = Allowance(LOGINS_PER_MINUTE, "logins at this door", clock)
+        self._running: dict[bytes, asyncio.Task[DoorGrant]] = {}
+
+    async def approle(self, request: ApiRequest) -> web.Response:
+        """Answer a login with the line of a machine token.
+
+        Raises:
+            DoorRefusal: it is refused.
+        """
+        body = await self._body(request)
+        line = _text(body, "secret_id", most_chars=MAX_LOGIN_BYTES).strip()
+        name = _text(body, "role_id")
+
+        async def begin() -> _Begun:
+            session = await self._machine_session(line, name)
+            return _Begun(session, name)
+
+        return await self._answer(APPROLE, _digest("machine token", name, line), begin)
+
+    async def identity(self, request: ApiRequest) -> web.Response:
+        """Answer a login with an ID token.
+
+        Raises:
+            DoorRefusal: it is refused.
+        """
+        body = await self._body(request)
+        role = _text(body, "role")
+        token = _text(body, "jwt", most_chars=MAX_ID_TOKEN_BYTES).strip()
+        trust = self._roles.get(role, role)
+        if _TRUST.fullmatch(trust) is None:
+            raise DoorRefusal(
+                400,
+                f"the role {role} names no trust; next: use the id that `sealspace ci trust`"
+                " printed, or start the door with --role NAME=ID",
+            )
+        await self._require_for_node(token)
+
+        async def begin() -> _Begun:
+            session = await self._client.exchange_id_token(token, trust=trust)
+            return _Begun(session, role)
+
+        return await self._answer(request.path, _digest("ID token", trust, token), begin)
+
+    async def _body(self, request: ApiRequest) -> JsonObject:
+        request.require_parameters(())
+        return await request.body(most_bytes=MAX_LOGIN_BYTES)
+
+    async def _answer(
+        self, path: str, digest: bytes, begin: Callable[[], Awaitable[_Begun]]
+    ) -> web.Response:
+        """Answer with the live grant of a credential, or with a new one (DR11)."""
+        grant = self._grants.of_credential(digest)
+        if grant is None:
+            running = self._running.get(digest)
+            if running is None:
+                # An ID token serves once, so two logins at the same time share one exchange.
+                running = asyncio.create_task(self._begun(path, digest, begin))
+                self._running[digest] = running
+                running.add_done_callback(lambda _: self._running.pop(digest, None))
+            grant = await asyncio.shield(running)
+        return ApiAnswer(auth=grant.auth(self._clock.now())).response()
+
+    async def _begun(
+        self, path: str, digest: bytes, begin: Callable[[], Awaitable[_Begun]]
+    ) -> DoorGrant:
+        self._grants.require_room()
+        self._allowance.take()
+        try:
+            session, role = await begin()
+            client = self._client.acting(session)
+        except SealspaceError as error:
+            raise _refused_login(error) from error
+        return self._grants.add(
+            client, path=path, role=role, ends_at=session.expires_at, credential=digest
+        )
+
+    async def _machine_session(self, line: str, name: str) -> Session:
+        """Return the session of a machine token that the node accepts now."""
+        session = read_token(line)
+        token = token_of(session)
+        if token is None:
+            raise InvalidSession(
+                "this token refreshes the grants of a runner; it reads no secrets",
+                hint="use a line that `sealspace token create` printed",
+            )
+        if token.name != name:
+            raise InvalidSession(
+                "the role_id is not the name of the machine token in the secret_id",
+                hint="use the name that was given to `sealspace token create`",
+            )
+        # Without this request, a revoked token would log in, and only its first read would fail.
+        secrets = self._client.acting(session).secrets()
+        first = token.secrets[0]
+        with suppress(NotFound):  # the token is valid, even if the secret was deleted
+            await secrets.envelope(first.name, scope=first.scope)
+        return session
+
+    async def _require_for_node(self, token: str) -> None:
+        """Refuse an ID token for another audience, before it is used up (DR11)."""
+        claims = _claims_of(token)
+        node_id = (await self._client.info()).node_id
+        audience = claims.get("aud")
+        if audience not in (node_id, [node_id]):
+            raise DoorRefusal(
+                403,
+                f"permission denied: the ID token is for another audience; next: request one with"
+                f" the audience {node_id}",
+            )
+        ends_at = claims.get("exp")
+        # The node checks this at the exchange only. Later logins with the same token get the grant
+        # of that exchange, but not beyond the token's own end.
+        if not isinstance(ends_at, int | float) or self._clock.now() >= ends_at:
+            raise DoorRefusal(
+                403, "permission denied: the ID token has ended; next: request a new one"
+            )
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+def _refused_login(error: SealspaceError) -> DoorRefusal:
+    refusal = refusal_of(error)
+    # A line or a token that is not valid, or that another node made, is a wrong credential, not a
+    # wrong request.
+    if refusal.status in (400, 404, 409) or isinstance(error, NodeMismatch):
+        return DoorRefusal(403, f"permission denied: {error.message}; next: {error.step}")
+    return refusal
+
+
+def _claims_of(token: str) -> Mapping[str, Any]:
+    """Return the claims of an ID token, not verified; the node verifies them."""
+    _, _, rest = token.partition(".")
+    payload = decode_url(rest.partition(".")[0])
+    try:
+        return parse_json(payload or b"", max_bytes=MAX_ID_TOKEN_BYTES)
+    except InvalidJson:
+        raise DoorRefusal(
+            403, "permission denied: jwt is not an ID token; next: send one in compact form"
+        ) from None
+
+
+def _text(body: JsonObject, name: str, *, most_chars: int = _MAX_TEXT_CHARS) -> str:
+    text = body.get(name)
+    if not isinstance(text, str) or not 0 < len(text) <= most_chars:
+        raise DoorRefusal(
+            400, f"the body has no valid {name}; next: send a text of 1 to {most_chars} characters"
+        )
+    return text

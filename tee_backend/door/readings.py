@@ -1,0 +1,258 @@
+"""Reading of secrets for the callers of a door (DR7, DR8, DR15)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from capabilities.capability_errors import InvalidIdentifier
+from capabilities.clock_and_entropy import Clock
+from capabilities.frozen import frozen
+from capabilities.siwe import parse_rfc3339
+from sealspace.documents.secret_names import SecretName
+from sealspace.errors import (
+    DecryptDenied,
+    DelegationRevoked,
+    InvalidInput,
+    NodeFailure,
+    NotFound,
+    SealspaceError,
+    SessionExpired,
+    TransportError,
+)
+from sealspace.secrets import Secret
+from sealspace.session import iso_time
+from sealspace.wire.values import KeptVersion
+
+from .cache import Cache, Kept
+from .door_errors import NODE_AWAY, DoorRefusal, refusal_of
+from .door_grants import DoorGrant, DoorGrants
+from .mounts import Mount
+
+Found = TypeVar("Found")
+_UNKNOWN_TIME = iso_time(0)
+
+
+@frozen
+class Reading:
+    """A secret that was read.
+
+    Attributes:
+        secret: the opened secret.
+        version: its number (DR8).
+        age_s: seconds since it was read, if the node is away; None: the answer is fresh.
+    """
+
+    secret: Secret
+    version: int
+    age_s: float | None = None
+
+    @property
+    def created_at(self) -> str:
+        """The time of the value as its writer stated it, as RFC 3339 text."""
+        with suppress(InvalidIdentifier):
+            parse_rfc3339(self.secret.updated_at)
+            return self.secret.updated_at
+        return _UNKNOWN_TIME
+
+
+class Readings:
+    """A reader of secrets, which keeps values as long as the cache allows.
+
+    Args:
+        grants: the grants of the door; one that turns out to be over is ended.
+        cache: the values.
+        clock: source of the time.
+    """
+
+    def __init__(self, grants: DoorGrants, cache: Cache, clock: Clock) -> None:
+        self._grants = grants
+        self._cache = cache
+        self._clock = clock
+        self._running: dict[tuple[str, object], asyncio.Task[Any]] = {}
+
+    async def read(
+        self, grant: DoorGrant, mount: Mount, secret: SecretName, version: int | None
+    ) -> Reading:
+        """Read a secret, or one version of it.
+
+        Raises:
+            DoorRefusal: it cannot be read.
+        """
+        if version is not None and not grant.kind_at(mount).has_versions:
+            newest = await self.read(grant, mount, secret, None)
+            if newest.version != version:
+                raise DoorRefusal(
+                    403,
+                    "only the owner's session reads versions, at mounts of the owner's own secrets;"
+                    " next: leave out the version",
+                )
+            return newest
+
+        async def fetch() -> Reading:
+            secrets = await grant.secrets_at(mount)
+            read = await secrets.read(secret.name, scope=secret.scope, version=version)
+            number = version
+            if number is None:
+                number = await self._number_of(grant, mount, secret, read)
+            return Reading(secret=read, version=number)
+
+        key = (mount.name, secret.label, version)
+        reading, age_s = await self._answered(grant, key, fetch, size_bytes=_size_bytes)
+        return reading if age_s is None else replace(reading, age_s=age_s)
+
+    async def names(self, grant: DoorGrant, mount: Mount, folder: str) -> tuple[str, ...]:
+        """List the names in a folder of a mount; those of scopes end with a slash.
+
+        Raises:
+            DoorRefusal: they cannot be listed.
+        """
+        try:
+            scope = mount.scope_at(folder)
+        except InvalidInput as error:
+            raise refusal_of(error) from None
+        shows_scopes = mount.scope is None and not folder
+        if grant.machine is not None:
+            await self._require_own(grant, mount)
+            return _names_in_token(grant, scope, shows_scopes=shows_scopes)
+
+        async def fetch() -> tuple[str, ...]:
+            secrets = await grant.secrets_at(mount)
+            names = [*await secrets.list(scope=scope)]
+            if shows_scopes:
+                names += [f"{one}/" for one in await secrets.scopes()]
+            return tuple(names)
+
+        key = (mount.name, "names", folder)
+        names, _ = await self._answered(grant, key, fetch, size_bytes=len)
+        return names
+
+    async def versions(
+        self, grant: DoorGrant, mount: Mount, secret: SecretName
+    ) -> tuple[KeptVersion, ...]:
+        """Return the versions of a secret that the node keeps, the newest first.
+
+        Raises:
+            DoorRefusal: they cannot be listed.
+        """
+
+        async def fetch() -> tuple[KeptVersion, ...]:
+            secrets = await grant.secrets_at(mount)
+            return await secrets.versions(secret.name, scope=secret.scope)
+
+        return await self.asked(grant, fetch)
+
+    async def asked(self, grant: DoorGrant, work: Callable[[], Awaitable[Found]]) -> Found:
+        """Do something that reaches the node, within the limits of a grant.
+
+        Raises:
+            DoorRefusal: it failed, or a limit is reached.
+        """
+        grant.requests.take()
+        async with grant.turns.turn():
+            try:
+                return await work()
+            except (DelegationRevoked, SessionExpired) as error:
+                self._grants.end(grant)  # later requests with its token do not reach the node
+                raise refusal_of(error) from error
+            except DecryptDenied as error:
+                if isinstance(error.refusal, DelegationRevoked):
+                    self._grants.end(grant)
+                raise refusal_of(error) from error
+            except SealspaceError as error:
+                raise refusal_of(error) from error
+
+    def forget(self, grant: DoorGrant) -> None:
+        """Remove the values of a grant from the cache, after it wrote."""
+        self._cache.drop_grant(grant.accessor)
+
+    async def _number_of(
+        self, grant: DoorGrant, mount: Mount, secret: SecretName, read: Secret
+    ) -> int:
+        """Return the number of the current value (DR8)."""
+        if grant.kind_at(mount).has_versions:
+            secrets = await grant.secrets_at(mount)
+            with suppress(NotFound):
+                for kept in await secrets.versions(secret.name, scope=secret.scope):
+                    if kept.etag == read.etag:
+                        return kept.version
+        # The seconds at which it was written: they change with each value, as a number of a
+        # version does, and clients compare them to notice a new value.
+        with suppress(InvalidIdentifier):
+            return max(1, int(parse_rfc3339(read.updated_at)))
+        return 1
+
+    async def _require_own(self, grant: DoorGrant, mount: Mount) -> None:
+        """Refuse a mount of another owner to a machine token, without a request to the node."""
+        try:
+            await grant.secrets_at(mount)
+        except SealspaceError as error:
+            raise refusal_of(error) from error
+
+    async def _answered(
+        self,
+        grant: DoorGrant,
+        key: object,
+        fetch: Callable[[], Awaitable[Found]],
+        *,
+        size_bytes: Callable[[Any], int],
+    ) -> tuple[Found, float | None]:
+        """Return a value and, if it is stale, its age in seconds."""
+        kept = self._cache.fresh(grant.accessor, key)
+        if kept is not None:
+            return kept.value, None
+        asked_at = self._clock.now()
+        try:
+            value = await self._fetched(grant, key, fetch)
+        except DoorRefusal as refusal:
+            if refusal.status == NODE_AWAY and _is_away(refusal):
+                kept = self._cache.stale(grant.accessor, key)
+                if kept is not None:
+                    return kept.value, self._clock.now() - kept.asked_at
+            else:
+                # The node refuses now what it gave before.
+                self._cache.drop(grant.accessor, key)
+            raise
+        if grant in self._grants:  # otherwise it ended meanwhile
+            kept = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
+            self._cache.keep(grant.accessor, key, kept)
+        return value, None
+
+    async def _fetched(
+        self, grant: DoorGrant, key: object, fetch: Callable[[], Awaitable[Found]]
+    ) -> Found:
+        # Without a cache, nobody gets an answer to a request that began before his own.
+        if self._cache.fresh_s <= 0:
+            return await self.asked(grant, fetch)
+        running = self._running.get((grant.accessor, key))
+        if running is None:
+            running = asyncio.create_task(self.asked(grant, fetch))
+            self._running[grant.accessor, key] = running
+            running.add_done_callback(lambda _: self._running.pop((grant.accessor, key), None))
+        found: Found = await asyncio.shield(running)
+        return found
+
+
+def _is_away(refusal: DoorRefusal) -> bool:
+    """Return whether the node did not answer, or answered that it cannot serve now."""
+    return isinstance(refusal.__cause__, TransportError | NodeFailure)
+
+
+def _names_in_token(grant: DoorGrant, scope: str | None, *, shows_scopes: bool) -> tuple[str, ...]:
+    """List the secrets of a machine token, in the way in which the node lists names."""
+    assert grant.machine is not None
+    names = []
+    folders = set()
+    for one in grant.machine.secrets:
+        if one.scope == scope:
+            names.append(one.name)
+        elif shows_scopes and one.scope is not None:
+            folders.add(f"{one.scope}/")
+    return (*sorted(names), *sorted(folders))
+
+
+def _size_bytes(reading: Reading) -> int:
+    value = reading.secret.value
+    # A text in memory has up to four bytes for each character.
+    return len(value) if isinstance(value, bytes) else 4 * len(value)

