@@ -20,7 +20,7 @@ from sealspace.cli.options.durations import ttl_s_of
 from sealspace.cli.options.paths import NEW_FILE, file_option
 from sealspace.cli.owner.owner_profile import opened, owner_home
 from sealspace.cli.shared import shared
-from sealspace.cli.terminal import print_lines, repeatable_option, tell
+from sealspace.cli.terminal import flag_option, print_lines, repeatable_option, tell
 from sealspace.cli.use.run_process import keep_out_of_core_dumps
 from sealspace.client import Client
 from sealspace.errors import InvalidInput
@@ -99,6 +99,12 @@ def _roles(
     help="Serve values up to this age, with a warning, while the node does not answer. Default:"
     " never.",
 )
+@flag_option(
+    "--write",
+    "is_writable",
+    help="Let the token of --token-file write and delete secrets too, if it stands for your"
+    " session.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -119,8 +125,8 @@ def door(**options: Any) -> None:
     """Serve secrets to clients of Vault and OpenBao until SIGTERM or SIGINT.
 
     Programs that speak the API of Vault and OpenBao read secrets here. The door opens them on this
-    machine; the node sees no value. It only reads. Prints `listening on http://HOST:PORT` on
-    standard error.
+    machine; the node sees no value. Without --write it only reads. Prints `listening on
+    http://HOST:PORT` on standard error.
 
     A caller's token stands for a grant: that of --token-file for your session, or for the machine
     token in SEALSPACE_TOKEN. Other callers log in at auth/approle with a machine token, or at
@@ -148,6 +154,7 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
             roles=given.roles,
             clock=clock,
             entropy=SystemEntropy(),
+            is_writable=given.is_writable,
         )
         with _bound(given) as (bound, address), _token_file(given.token_file, door_):
             limits = ConnectionLimits(

@@ -76,7 +76,7 @@ class ApiRequest:
         Raises:
             DoorRefusal: it is too long, too slow, or no JSON object. The text has no part of it.
         """
-        data = await _read(self.source, most_bytes)
+        data = await self.raw_body(most_bytes=most_bytes)
         if not data.strip():
             return {}
         try:
@@ -85,6 +85,14 @@ class ApiRequest:
             raise DoorRefusal(
                 400, "the body is not a JSON object in UTF-8; next: send one, such as {}"
             ) from None
+
+    async def raw_body(self, *, most_bytes: int) -> bytes:
+        """Read the body as it was sent.
+
+        Raises:
+            DoorRefusal: it is too long or too slow.
+        """
+        return await _read(self.source, most_bytes)
 
 
 def read_request(request: web.Request, *, list_method: str) -> ApiRequest:

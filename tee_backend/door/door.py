@@ -70,6 +70,7 @@ class Door:
         roles: name to the id of a trust, for logins with ID tokens.
         clock: source of the time.
         entropy: source of the tokens.
+        is_writable: whether an owner's session may write.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class Door:
         roles: Mapping[str, str],
         clock: Clock,
         entropy: Entropy,
+        is_writable: bool = False,
     ) -> None:
         self._client = client
         self._mounts = mounts
         self._clock = clock
         self._grants = DoorGrants(cache, clock=clock, entropy=entropy)
-        self._values = KeyValues(Readings(self._grants, cache, clock))
+        readings = Readings(self._grants, cache, clock)
+        self._values = KeyValues(readings, is_writable=is_writable)
         logins = Logins(client, self._grants, roles=roles, clock=clock)
         self._open: dict[tuple[str, str], OpenHandler] = {
             ("sys/health", "read"): self._health,

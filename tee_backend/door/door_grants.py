@@ -91,6 +91,10 @@ class DoorGrant:
             self._received[mount.name] = received
         return received
 
+    def forget_received(self, mount: Mount) -> None:
+        """Look for the share of a mount again at the next request."""
+        self._received.pop(mount.name, None)
+
     def _is_own(self, mount: Mount) -> bool:
         owner = self.client.session.owner
         return mount.owner is None or same_principal(mount.owner, owner)

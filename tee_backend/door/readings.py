@@ -28,6 +28,7 @@ from sealspace.wire.values import KeptVersion
 from .cache import Cache, Kept
 from .door_errors import NODE_AWAY, DoorRefusal, refusal_of
 from .door_grants import DoorGrant, DoorGrants
+from .kinds import RECEIVER
 from .mounts import Mount
 
 Found = TypeVar("Found")
@@ -99,7 +100,7 @@ class Readings:
             return Reading(secret=read, version=number)
 
         key = (mount.name, secret.label, version)
-        reading, age_s = await self._answered(grant, key, fetch, size_bytes=_size_bytes)
+        reading, age_s = await self._answered(grant, mount, key, fetch, size_bytes=_size_bytes)
         return reading if age_s is None else replace(reading, age_s=age_s)
 
     async def names(self, grant: DoorGrant, mount: Mount, folder: str) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ class Readings:
             return tuple(names)
 
         key = (mount.name, "names", folder)
-        names, _ = await self._answered(grant, key, fetch, size_bytes=len)
+        names, _ = await self._answered(grant, mount, key, fetch, size_bytes=len)
         return names
 
     async def versions(
@@ -141,9 +142,11 @@ class Readings:
             secrets = await grant.secrets_at(mount)
             return await secrets.versions(secret.name, scope=secret.scope)
 
-        return await self.asked(grant, fetch)
+        return await self.asked(grant, mount, fetch)
 
-    async def asked(self, grant: DoorGrant, work: Callable[[], Awaitable[Found]]) -> Found:
+    async def asked(
+        self, grant: DoorGrant, mount: Mount, work: Callable[[], Awaitable[Found]]
+    ) -> Found:
         """Do something that reaches the node, within the limits of a grant.
 
         Raises:
@@ -153,15 +156,18 @@ class Readings:
         async with grant.turns.turn():
             try:
                 return await work()
-            except (DelegationRevoked, SessionExpired) as error:
-                self._grants.end(grant)  # later requests with its token do not reach the node
-                raise refusal_of(error) from error
-            except DecryptDenied as error:
-                if isinstance(error.refusal, DelegationRevoked):
-                    self._grants.end(grant)
-                raise refusal_of(error) from error
             except SealspaceError as error:
+                if _is_over(error):
+                    self._end(grant, mount)
                 raise refusal_of(error) from error
+
+    def _end(self, grant: DoorGrant, mount: Mount) -> None:
+        """End a grant that the node refuses from now on."""
+        if grant.kind_at(mount) is RECEIVER:
+            # What ended is the share of another owner, which a new one may follow.
+            grant.forget_received(mount)
+        else:
+            self._grants.end(grant)  # later requests with its token do not reach the node
 
     def forget(self, grant: DoorGrant) -> None:
         """Remove the values of a grant from the cache, after it wrote."""
@@ -193,6 +199,7 @@ class Readings:
     async def _answered(
         self,
         grant: DoorGrant,
+        mount: Mount,
         key: object,
         fetch: Callable[[], Awaitable[Found]],
         *,
@@ -204,7 +211,7 @@ class Readings:
             return kept.value, None
         asked_at = self._clock.now()
         try:
-            value = await self._fetched(grant, key, fetch)
+            value = await self._fetched(grant, mount, key, fetch)
         except DoorRefusal as refusal:
             if refusal.status == NODE_AWAY and _is_away(refusal):
                 kept = self._cache.stale(grant.accessor, key)
@@ -220,18 +227,25 @@ class Readings:
         return value, None
 
     async def _fetched(
-        self, grant: DoorGrant, key: object, fetch: Callable[[], Awaitable[Found]]
+        self, grant: DoorGrant, mount: Mount, key: object, fetch: Callable[[], Awaitable[Found]]
     ) -> Found:
         # Without a cache, nobody gets an answer to a request that began before his own.
         if self._cache.fresh_s <= 0:
-            return await self.asked(grant, fetch)
+            return await self.asked(grant, mount, fetch)
         running = self._running.get((grant.accessor, key))
         if running is None:
-            running = asyncio.create_task(self.asked(grant, fetch))
+            running = asyncio.create_task(self.asked(grant, mount, fetch))
             self._running[grant.accessor, key] = running
             running.add_done_callback(lambda _: self._running.pop((grant.accessor, key), None))
         found: Found = await asyncio.shield(running)
         return found
+
+
+def _is_over(error: SealspaceError) -> bool:
+    """Return whether an error says that a delegation was revoked or has ended."""
+    if isinstance(error, DecryptDenied):
+        return isinstance(error.refusal, DelegationRevoked)
+    return isinstance(error, DelegationRevoked | SessionExpired)
 
 
 def _is_away(refusal: DoorRefusal) -> bool:

@@ -154,6 +154,7 @@ async def open_door(
     stale_s: float = 0,
     roles: Mapping[str, str] | None = None,
     has_own_grant: bool = True,
+    is_writable: bool = False,
 ) -> AsyncIterator[DoorCaller]:
     """Serve a door until the block ends, and yield a caller with its own token."""
     door = Door(
@@ -163,6 +164,7 @@ async def open_door(
         roles=roles or {},
         clock=bench.clock,
         entropy=bench.entropy,
+        is_writable=is_writable,
     )
     bound = bind_socket("127.0.0.1", 0)
     url = url_of(bound)
