@@ -82,6 +82,24 @@ async def test_DR2_paths_have_one_spelling(caller: DoorCaller, path: str) -> Non
     assert CANARY.encode() not in answer
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("sys/internal/ui/mounts/../../../secret", b"leads out of its mount by a segment of dots"),
+        ("secret/./data/API_KEY", b"leads out of its mount by a segment of dots"),
+        ("secret/data/%41PI_KEY", b"a character that no path of a door has, such as %"),
+        ("secret//data/API_KEY", b"the path has an empty segment"),
+        ("sys/internal/ui/mounts/sec%72et", b"a character that no path of a door has, such as %"),
+    ],
+)
+async def test_DR2_the_form_is_judged_before_the_path(
+    caller: DoorCaller, path: str, reason: bytes
+) -> None:
+    """DR2: the form of a path is refused for itself, whatever the path would lead to."""
+    answer = await _raw(caller, f"/v1/{path}", f"X-Vault-Token: {caller.token}")
+    assert _status(answer) == 400 and reason in answer
+
+
 async def test_DR2_other_forms_of_a_target(caller: DoorCaller) -> None:
     """DR2: a target with a host, one without /v1/, and an asterisk are refused."""
     token = f"X-Vault-Token: {caller.token}"

@@ -108,6 +108,16 @@ async def test_DR16_a_revoked_right_is_no_node_away(bench: DoorBench) -> None:
         assert (await caller.get("secret/data/API_KEY")).status == 403
 
 
+async def test_DR16_a_deleted_secret_is_not_stale(bench: DoorBench) -> None:
+    """DR16: a secret that the node no longer has is missing, now and while the node fails."""
+    async with _relayed(bench, stale_s=600) as (caller, relay, owner, _, _):
+        assert await _value(caller) == "open sesame"
+        await owner.secrets().delete("API_KEY")
+        assert (await caller.get("secret/data/API_KEY")).status == 404
+        relay.twist = _fail
+        assert (await caller.get("secret/data/API_KEY")).status == 502
+
+
 async def test_DR16_a_node_that_cannot_be_reached(bench: DoorBench) -> None:
     """DR16: the same for a node whose address does not answer; without the setting it is 502."""
     for stale_s, status in ((600, 200), (0, 502)):

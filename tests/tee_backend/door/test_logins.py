@@ -10,6 +10,7 @@ from relay import Answer, relay_before
 
 from sealspace.client import Client
 from sealspace.wire.token_line import read_token
+from tee_backend.door import door_grants
 from tee_backend.door.cache import Cache
 from tee_backend.door.door_errors import DoorRefusal
 from tee_backend.door.door_grants import DoorGrants
@@ -253,6 +254,20 @@ async def test_DR14_grants_are_bounded(bench: DoorBench) -> None:
         grants.require_room()
     bench.clock.advance(60)
     grants.require_room()
+
+
+async def test_DR14_a_login_without_room(bench: DoorBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DR14: a login at a full door is 429, and an ended token makes room."""
+    monkeypatch.setattr(door_grants, "MAX_GRANTS", 1)
+    bodies = []
+    for value in ("one", "two"):
+        _, line = await bench.machine("API_KEY", API_KEY=value)
+        bodies.append({"role_id": "deploy", "secret_id": line})
+    async with open_door(bench, await bench.client(), has_own_grant=False) as door:
+        first = await door.log_in("approle", **bodies[0])
+        assert (await door.send("POST", "auth/approle/login", bodies[1])).status == 429
+        assert (await first.send("POST", "auth/token/revoke-self")).status == 204
+        assert (await door.send("POST", "auth/approle/login", bodies[1])).status == 200
 
 
 async def test_DR12_a_login_while_the_node_is_away(bench: DoorBench) -> None:
