@@ -17,7 +17,7 @@ import click
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from sealspace.cli.options.durations import ttl_s_of
-from sealspace.cli.options.paths import NEW_FILE, file_option
+from sealspace.cli.options.paths import NEW_FILE, NEW_FOLDER, file_option
 from sealspace.cli.owner.owner_profile import opened, owner_home
 from sealspace.cli.shared import shared
 from sealspace.cli.terminal import flag_option, print_lines, repeatable_option, tell
@@ -30,7 +30,9 @@ from sealspace.service.listening_socket import bind_socket, url_of
 
 from ..door.cache import Cache
 from ..door.door import Door
+from ..door.locked_memory import lock_memory
 from ..door.mounts import DEFAULT_MOUNT, Mount, mounts_of
+from ..door.rendering import read_all, require_in_memory, write_files
 from ..listener import LIST_METHOD, ConnectionLimits, listening
 
 _MAX_CONNECTIONS = 256
@@ -105,6 +107,13 @@ def _roles(
     help="Let the token of --token-file write and delete secrets too, if it stands for your"
     " session.",
 )
+@click.option(
+    "--render",
+    "render_folder",
+    type=NEW_FOLDER,
+    help="Write all secrets of the mounts to files MOUNT/NAME in this folder, with mode 0400, and"
+    " end. The folder has to be on a tmpfs. For init containers.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -137,7 +146,30 @@ def door(**options: Any) -> None:
     given.tls = _tls(given.tls_certificate, given.tls_key)
     _require_private(given)
     keep_out_of_core_dumps()
+    if given.render_folder is not None:
+        require_in_memory(given.render_folder)
+        asyncio.run(_render(given.render_folder, mounts))
+        return
+    if not lock_memory():
+        tell(
+            "the memory of the door is not locked, so values may be written to a swap device; next:"
+            " turn swap off, or raise the limit: ulimit -l unlimited"
+        )
     asyncio.run(_serve(given, mounts))
+
+
+async def _render(folder: Path, mounts: Mapping[str, Mount]) -> None:
+    """Write the secrets of the mounts to files."""
+    async with owner_home().client() as client:
+        files = await read_all(client, mounts)
+    try:
+        write_files(folder, files)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write {error.filename}: {str(error.strerror).lower()}",
+            hint="use a folder of your own: --render FOLDER",
+        ) from None
+    tell(f"wrote {len(files)} secrets below {folder}")
 
 
 async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:

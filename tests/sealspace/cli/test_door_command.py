@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 from owner_machine import LIMIT_S, Owner
 from patience import PATIENCE_S
+from tests_support import REPOSITORY
 
 BAO = shutil.which("bao")
 CANARY = "canary-4711"
@@ -31,6 +34,8 @@ def _door(owner: Owner, *arguments: str, **variables: str) -> Iterator[tuple[str
     try:
         assert process.stderr is not None
         first = process.stderr.readline().decode()
+        if first.startswith("the memory of the door is not locked"):
+            first = process.stderr.readline().decode()
         assert first.startswith("listening on "), first + process.stderr.read().decode()
         second = process.stderr.readline().decode()
         yield first.removeprefix("listening on ").strip(), [first, second]
@@ -148,6 +153,63 @@ async def test_DR2_what_a_door_does_not_start_with(
     ran = await forking_owner.run("door", "--node", forking_owner.desk.node, *arguments)
     assert ran.returncode == 2 and said in ran.stderr, ran.stderr
     assert b"next: " in ran.stderr
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+async def test_DR17_files_for_an_init_container(forking_owner: Owner) -> None:
+    """DR17: a machine token's secrets become files with mode 0400 on a tmpfs, again at each run."""
+    owner = forking_owner
+    await owner.store_secrets(API_KEY=CANARY, CERT=b"\x00\xff")
+    await owner.store_secrets("prod", DB="of prod")
+    secrets = ("--secret", "API_KEY", "--secret", "CERT")
+    made = await owner.run("token", "create", "deploy", *secrets)
+    line = made.stdout.decode().strip()
+    command = ("door", "--node", owner.desk.node, "--home", str(owner.folder / "none"))
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # a tmpfs
+        for value in (CANARY, "changed"):
+            await owner.store_secrets(API_KEY=value)
+            ran = await owner.run(*command, "--render", folder, SEALSPACE_TOKEN=line)
+            assert ran.returncode == 0, ran.stderr
+            assert b"wrote 2 secrets below" in ran.stderr and CANARY.encode() not in ran.stderr
+            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+            assert [path.name for path in files] == ["API_KEY", "CERT"]
+            assert [path.read_bytes() for path in files] == [value.encode(), b"\x00\xff"]
+            assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o400}
+        everything = await owner.run("door", "--render", folder, "--mount", "all=flat")
+        assert everything.returncode == 0
+        assert (Path(folder) / "all" / "prod" / "DB").read_text() == "of prod"
+
+
+async def test_DR17_no_files_on_a_disk(forking_owner: Owner) -> None:
+    """DR17: a folder on a disk, and one that does not exist, are refused before any read."""
+    disk = Path(tempfile.mkdtemp(dir=REPOSITORY / ".cache"))
+    try:
+        for folder in (disk, disk / "none"):
+            ran = await forking_owner.run("door", "--render", str(folder))
+            assert ran.returncode == 2 and b"medium: Memory" in ran.stderr
+        assert [*disk.iterdir()] == []
+    finally:
+        disk.rmdir()
+
+
+async def test_DR15_the_memory_of_a_door_is_locked(owner: Owner) -> None:
+    """DR15: a door locks its memory where it may, and says so where it may not."""
+
+    def use() -> None:
+        process = owner.start("door", "--port", "0", "--node", owner.desk.node)
+        assert process.stderr is not None
+        first = process.stderr.readline().decode()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        locked = re.search(r"^VmLck:\s+([0-9]+) kB", status, re.M)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT_S)
+        assert locked is not None
+        is_locked = int(locked[1]) > 0
+        assert is_locked != first.startswith("the memory of the door is not locked")
+
+    await asyncio.to_thread(use)
 
 
 # --- bao ------------------------------------------------------------------------------------------

@@ -106,6 +106,8 @@ async def test_DR5_paths_and_scopes(bench: DoorBench) -> None:
             refused = await door.get(path)
             assert refused.status == 400, path
             assert "; next: " in refused.reported["errors"][0]
+        outside = await door.get("prod/data/ci/DB")
+        assert "ci/DB is outside the mount prod/" in outside.reported["errors"][0]
         listed = await door.send("LIST", "prod/metadata")
         assert listed.reported["data"]["keys"] == ["DB"]
         assert (await door.get("secret/metadata/prod?list=true")).reported["data"] == {

@@ -1,0 +1,114 @@
+"""Secrets as files, for programs that read files at their start (DR17)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from capabilities.clock_and_entropy import SystemClock, SystemEntropy
+from sealspace.client import Client
+from sealspace.errors import InvalidInput
+from sealspace.private_files import sync_folder
+
+from .cache import Cache
+from .door_errors import DoorRefusal
+from .door_grants import DoorGrant, DoorGrants
+from .mounts import Mount
+from .readings import Readings
+from .secret_forms import secret_at
+
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_MOUNT_TABLE = Path("/proc/self/mountinfo")
+_FILE_MODE = 0o400
+
+
+async def read_all(client: Client, mounts: Mapping[str, Mount]) -> dict[str, bytes]:
+    """Read all secrets of mounts with a client's own session.
+
+    Returns:
+        Path below the folder, `MOUNT/NAME` or `MOUNT/SCOPE/NAME`, to the secret's bytes.
+    Raises:
+        InvalidInput: a secret cannot be read; then no other one is returned either.
+    """
+    clock = SystemClock()
+    cache = Cache(fresh_s=0, stale_s=0, clock=clock)
+    grants = DoorGrants(cache, clock=clock, entropy=SystemEntropy())
+    grant = grants.add(client, path="auth/token/door", role="", ends_at=client.session.expires_at)
+    readings = Readings(grants, cache, clock)
+    found: dict[str, bytes] = {}
+    for mount in mounts.values():
+        try:
+            for path in await _paths(readings, grant, mount):
+                reading = await readings.read(grant, mount, secret_at(mount, path), None)
+                value = reading.secret.value
+                data = value if isinstance(value, bytes) else value.encode()
+                found[f"{mount.name}/{path}"] = data
+        except DoorRefusal as refusal:
+            reason, _, step = "; ".join(refusal.texts).partition("; next: ")
+            raise InvalidInput(
+                f"the secrets of the mount {mount.name} cannot be read: {reason}",
+                hint=step or "run the command again",
+            ) from None
+    return found
+
+
+async def _paths(readings: Readings, grant: DoorGrant, mount: Mount) -> list[str]:
+    """Return the paths of all secrets below a mount."""
+    paths = []
+    for name in await readings.names(grant, mount, ""):
+        if not name.endswith("/"):
+            paths.append(name)
+            continue
+        for inner in await readings.names(grant, mount, name.removesuffix("/")):
+            paths.append(name + inner)
+    return paths
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write each file atomically with mode 0400, below a folder in memory.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.new")
+        draft.unlink(missing_ok=True)
+        # The mode is that of the creation: at no time can others read the file.
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        draft.replace(target)
+        sync_folder(target.parent)
+
+
+def require_in_memory(folder: Path) -> None:
+    """Refuse a folder on a disk, which would keep the values.
+
+    Raises:
+        InvalidInput: the folder does not exist, or is not on a file system in memory.
+    """
+    hint = "mount a tmpfs there, such as a volume emptyDir with medium: Memory"
+    if not folder.is_dir():
+        raise InvalidInput(f"the folder {folder} does not exist", hint=hint)
+    kind = _file_system_of(folder.resolve())
+    if kind not in _IN_MEMORY:
+        raise InvalidInput(
+            f"the folder {folder} is on {kind or 'an unknown file system'}, which keeps values"
+            " after the end of this machine",
+            hint=hint,
+        )
+
+
+def _file_system_of(folder: Path) -> str:
+    """Return the type of the file system that contains a folder."""
+    best = ""
+    kind = ""
+    for line in _MOUNT_TABLE.read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        # The fifth field is the mount point; the type is the first one behind the dash.
+        point = left.split(" ")[4].replace("\\040", " ")
+        if folder.is_relative_to(point) and len(point) >= len(best):
+            best = point
+            kind = right.partition(" ")[0]
+    return kind
