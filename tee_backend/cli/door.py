@@ -179,6 +179,7 @@ async def _serve(given: SimpleNamespace, mounts: Mapping[str, Mount]) -> None:
     clock = SystemClock()
     cache = Cache(fresh_s=given.cache_s, stale_s=given.stale_s, clock=clock)
     async with _client(given) as client:
+        await client.info()  # a wrong address, or another node than the session's, is an error now
         door_ = Door(
             client,
             mounts,
@@ -208,7 +209,6 @@ async def _client(given: SimpleNamespace) -> AsyncIterator[Client]:
     home = owner_home()
     if given.token_file is not None:
         async with home.client() as client:
-            await client.info()  # the node of the session, or an error now
             yield client
         return
     if shared().given_node is not None or not (home.folder / "profile.json").exists():

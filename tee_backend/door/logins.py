@@ -70,8 +70,13 @@ class Logins:
         line = _text(body, "secret_id", most_chars=MAX_LOGIN_BYTES).strip()
         name = _text(body, "role_id")
 
+        try:
+            session = _machine_session(line, name)
+        except SealspaceError as error:
+            raise _refused_login(error) from error
+
         async def begin() -> _Begun:
-            session = await self._machine_session(line, name)
+            await self._require_accepted(session)
             return _Begun(session, name)
 
         return await self._answer(APPROLE, _digest("machine token", name, line), begin)
@@ -133,26 +138,17 @@ class Logins:
             client, path=path, role=role, ends_at=session.expires_at, credential=digest
         )
 
-    async def _machine_session(self, line: str, name: str) -> Session:
-        """Return the session of a machine token that the node accepts now."""
-        session = read_token(line)
+    async def _require_accepted(self, session: Session) -> None:
+        """Refuse a machine token that the node does not accept now.
+
+        Without this request, a revoked token would log in, and only its first read would fail.
+        """
         token = token_of(session)
-        if token is None:
-            raise InvalidSession(
-                "this token refreshes the grants of a runner; it reads no secrets",
-                hint="use a line that `sealspace token create` printed",
-            )
-        if token.name != name:
-            raise InvalidSession(
-                "the role_id is not the name of the machine token in the secret_id",
-                hint="use the name that was given to `sealspace token create`",
-            )
-        # Without this request, a revoked token would log in, and only its first read would fail.
+        assert token is not None  # `_machine_session` has checked it
         secrets = self._client.acting(session).secrets()
         first = token.secrets[0]
         with suppress(NotFound):  # the token is valid, even if the secret was deleted
             await secrets.envelope(first.name, scope=first.scope)
-        return session
 
     async def _require_for_node(self, token: str) -> None:
         """Refuse an ID token for another audience, before it is used up (DR11)."""
@@ -172,6 +168,23 @@ class Logins:
             raise DoorRefusal(
                 403, "permission denied: the ID token has ended; next: request a new one"
             )
+
+
+def _machine_session(line: str, name: str) -> Session:
+    """Return the session of a machine token, checked without a request to the node."""
+    session = read_token(line)
+    token = token_of(session)
+    if token is None:
+        raise InvalidSession(
+            "this token refreshes the grants of a runner; it reads no secrets",
+            hint="use a line that `sealspace token create` printed",
+        )
+    if token.name != name:
+        raise InvalidSession(
+            "the role_id is not the name of the machine token in the secret_id",
+            hint="use the name that was given to `sealspace token create`",
+        )
+    return session
 
 
 def _digest(*parts: str) -> bytes:
