@@ -99,7 +99,7 @@ SHAPES = {
 }  # fmt: skip
 _LONG_SHAPES = ("long", "too long", "two long lines")
 FAULTS = {
-    "none": 62, "outlives": 2, "begins before": 2, "begins now": 2, "begins later": 1,
+    "none": 62, "outlives": 2, "begins before": 4, "begins now": 2, "begins later": 1,
     "ends at once": 2, "ended": 2, "terminal": 3, "broken link": 1, "never sent": 2,
     "granted to another": 2, "revoked leaf": 3, "revoked root": 3, "revoked sibling": 2,
     "revoked by a stranger": 2, "stranger asks": 2, "no proof": 2, "proof twice": 2,
@@ -288,6 +288,8 @@ class Cases:
                 return replace(token, begins=waited + 1)
             case "lives too long":
                 return replace(token, ends=waited + self.random.choice((300, 301, 4000)))
+            case "begins before" if token.kind == "grant":
+                return replace(token, begins=self.random.choice((None, -21, -20, -19)))
             case "to the node":
                 return replace(token, audience=self.node)
             case "to another node":
@@ -501,7 +503,8 @@ class _Chain:
         """Append a line of grants; in some, the narrowing happens before the last one."""
         drawn, cases = self._drawn, self._cases
         narrows_at = cases.random.randint(2, length) if length > 1 and drawn.is_early else None
-        signer, proofs, rights = drawn.owner, (), self._granted
+        signer, rights = drawn.owner, self._granted
+        proofs: tuple[int, ...] = ()
         for number in range(1, length + 1):
             if number == narrows_at:
                 rights = self.asked
@@ -519,7 +522,7 @@ class _Chain:
         if fault == "terminal" and self._cases.chance(0.5):
             # its holder may use it all the same; a wallet's text cannot state it
             return {"is_terminal": True, "is_cacao": False}
-        if fault == "begins before" and not is_first and self._cases.chance(0.5):
+        if fault == "begins before" and not is_first:
             return {"begins": self._cases.random.choice((None, -21, -20, -19))}
         if not is_last:
             return {}

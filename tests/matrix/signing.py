@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from blake3 import blake3
@@ -63,7 +64,7 @@ class People:
             not_before=None if token.begins is None else _time_text(start + token.begins),
         )
         if not is_revocation:
-            att = {
+            att: dict[str, dict[str, Any]] = {
                 resource: {ability: tuple(caveats) for ability, caveats in held.items()}
                 for resource, held in _attenuations(token).items()
             }
