@@ -35,35 +35,36 @@ class Guard:
         names: the definitions that leave it out.
         scenario: in which a counterexample exists.
         violates: what then becomes true, or "" when another guard backs it up.
-        needs_loss: whether the counterexample loses what was not durable.
+        at_node: the step of the counterexample that a node refuses, and what it does instead; ""
+            when the counterexample loses what was not durable.
     """
 
     names: tuple[str, ...]
     scenario: str
     violates: str
-    needs_loss: bool = False
+    at_node: str = ""
 
 
 GUARDS = (
-    Guard(("NO_LIVE",), "revocation", "late"),
-    Guard(("NO_LIVE_ANCESTORS",), "revocation", "late"),
-    Guard(("NO_NETWORK_STAMP",), "withdrawal", "late"),
-    Guard(("NO_NODE_STAMP",), "operator", "late"),
-    Guard(("NO_NETWORK_LIST",), "withdrawal", "late"),
-    Guard(("NO_NODE_LIST",), "operator", "late"),
-    Guard(("EMPTY_WHEN_MISSING",), "operator", "late"),
-    Guard(("STALE_RETRY",), "withdrawal", "late"),
-    Guard(("OPEN_WITHOUT_COMMIT",), "revocation", "late"),
-    Guard(("OPEN_BEFORE_DURABLE",), "revocation", "unrecorded", needs_loss=True),
-    Guard(("NO_RECORD_AT_COMMIT",), "revocation", "twice", needs_loss=True),
-    Guard(("ACK_BEFORE_DURABLE",), "revocation", "late", needs_loss=True),
-    Guard(("ACK_REPEAT_BY_READ",), "revocation", "late", needs_loss=True),
-    Guard(("NO_EXPECTED_NETWORK",), "withdrawal", "late"),
-    Guard(("NO_EXPECTED_LIST",), "operator", "late"),
-    Guard(("POLICY_DROPS_LIST",), "withdrawal", "late"),
-    Guard(("NO_LIVE_PROOF",), "revocation", "without_right"),
-    Guard(("NO_LIVE_SESSION",), "session", "without_right"),
-    Guard(("NO_NODE_STAMP_OF_CHANGE",), "session", "without_right"),
+    Guard(("NO_LIVE",), "revocation", "late", "commit applied: refused"),
+    Guard(("NO_LIVE_ANCESTORS",), "revocation", "late", "commit applied: refused"),
+    Guard(("NO_NETWORK_STAMP",), "withdrawal", "late", "commit applied: refused"),
+    Guard(("NO_NODE_STAMP",), "operator", "late", "commit applied: refused"),
+    Guard(("NO_NETWORK_LIST",), "withdrawal", "late", "ask judged: withdrawn"),
+    Guard(("NO_NODE_LIST",), "operator", "late", "ask judged: withdrawn"),
+    Guard(("EMPTY_WHEN_MISSING",), "operator", "late", "ask judged: damaged"),
+    Guard(("STALE_RETRY",), "withdrawal", "late", "commit applied: withdrawn"),
+    Guard(("OPEN_WITHOUT_COMMIT",), "revocation", "late", "open: unfinished"),
+    Guard(("OPEN_BEFORE_DURABLE",), "revocation", "unrecorded"),
+    Guard(("NO_RECORD_AT_COMMIT",), "revocation", "twice"),
+    Guard(("ACK_BEFORE_DURABLE",), "revocation", "late"),
+    Guard(("ACK_REPEAT_BY_READ",), "revocation", "late"),
+    Guard(("NO_EXPECTED_NETWORK",), "withdrawal", "late", "change applied: refused"),
+    Guard(("NO_EXPECTED_LIST",), "operator", "late", "withdraw applied: refused"),
+    Guard(("POLICY_DROPS_LIST",), "withdrawal", "late", "ask judged: withdrawn"),
+    Guard(("NO_LIVE_PROOF",), "revocation", "without_right", "revoke applied: refused"),
+    Guard(("NO_LIVE_SESSION",), "session", "without_right", "change applied: refused"),
+    Guard(("NO_NODE_STAMP_OF_CHANGE",), "session", "without_right", "change applied: refused"),
 )
 BACKED_UP = (
     Guard(("NO_MARKS_AT_READ",), "revocation", ""),
@@ -113,7 +114,7 @@ def check(folder: Path, *definitions: str) -> Checked:
     assert "out of memory" not in said
     violated = re.search(r"assertion violated [!( ]*(\w+)", said)
     trail = folder / f"{MODEL.name}.trail"
-    events = ()
+    events: tuple[str, ...] = ()
     if trail.exists():
         events = _events(_run(folder, "spin", "-t", "-T", *options, MODEL.name))
     return Checked(

@@ -13,7 +13,7 @@ from release_model.test_release_model import diverged
 pytestmark = needs_spin()
 
 PAGE = MODEL.parent / "README.md"
-REPLAYED = [guard for guard in GUARDS if not guard.needs_loss]
+REPLAYED = [guard for guard in GUARDS if guard.at_node]
 
 
 def name_of(guard: Guard) -> str:
