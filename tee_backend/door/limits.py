@@ -24,6 +24,10 @@ AT_ONCE = 8
 """Requests of one grant that wait for the node at the same time."""
 MOST_WAITING = 256
 """Requests of one grant that wait for their turn."""
+NODE_S = 20.0
+"""Longest time for which a caller waits for the node. Clients give up after 30 to 60 s."""
+STALE_AFTER_S = 3.0
+"""Time after which a value from the cache is the answer while the node does not answer."""
 
 _MINUTE_S = 60.0
 

@@ -1,7 +1,7 @@
 """Reading of secrets for the callers of a door (DR7, DR8, DR15)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ from .cache import Cache, Kept
 from .door_errors import NODE_AWAY, DoorRefusal, refusal_of
 from .door_grants import DoorGrant, DoorGrants
 from .kinds import RECEIVER
+from .limits import NODE_S, STALE_AFTER_S
 from .mounts import Mount
 
 Found = TypeVar("Found")
@@ -155,7 +156,14 @@ class Readings:
         grant.requests.take()
         async with grant.turns.turn():
             try:
-                return await work()
+                async with asyncio.timeout(NODE_S):
+                    return await work()
+            except TimeoutError as error:
+                raise DoorRefusal(
+                    NODE_AWAY,
+                    f"no response from the node within {NODE_S:.0f} s; next: try again, and read a"
+                    " value back before you repeat a write",
+                ) from error
             except SealspaceError as error:
                 if _is_over(error):
                     self._end(grant, mount)
@@ -211,7 +219,7 @@ class Readings:
             return kept.value, None
         asked_at = self._clock.now()
         try:
-            value = await self._fetched(grant, mount, key, fetch)
+            value = await self._in_time(grant, key, self._fetched(grant, mount, key, fetch))
         except DoorRefusal as refusal:
             if refusal.status == NODE_AWAY and _is_away(refusal):
                 kept = self._cache.stale(grant.accessor, key)
@@ -225,6 +233,17 @@ class Readings:
             kept = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
             self._cache.keep(grant.accessor, key, kept)
         return value, None
+
+    async def _in_time(
+        self, grant: DoorGrant, key: object, fetching: Coroutine[Any, Any, Found]
+    ) -> Found:
+        """Wait for the node, but not long if a stale value can be the answer."""
+        if self._cache.stale(grant.accessor, key) is None:
+            return await fetching
+        try:
+            return await asyncio.wait_for(fetching, STALE_AFTER_S)
+        except TimeoutError as error:
+            raise DoorRefusal(NODE_AWAY, "no response from the node; next: try again") from error
 
     async def _fetched(
         self, grant: DoorGrant, mount: Mount, key: object, fetch: Callable[[], Awaitable[Found]]
@@ -250,7 +269,7 @@ def _is_over(error: SealspaceError) -> bool:
 
 def _is_away(refusal: DoorRefusal) -> bool:
     """Return whether the node did not answer, or answered that it cannot serve now."""
-    return isinstance(refusal.__cause__, TransportError | NodeFailure)
+    return isinstance(refusal.__cause__, TransportError | NodeFailure | TimeoutError)
 
 
 def _names_in_token(grant: DoorGrant, scope: str | None, *, shows_scopes: bool) -> tuple[str, ...]:

@@ -1,16 +1,19 @@
 """Tests of the cache of a door, of revoked rights, and of a node that is away."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from door_stage import DoorBench, DoorCaller, open_door
+from patience import PATIENCE_S
 from relay import Answer, Relay, relay_before
 from tests_support import FixedClock
 
 from sealspace.client import Client
 from sealspace.wire.token_line import read_token
+from tee_backend.door import readings
 from tee_backend.door.cache import MAX_CACHE_BYTES, Cache, Kept
 from tee_backend.door.limits import REQUESTS_PER_MINUTE
 
@@ -131,6 +134,32 @@ async def test_DR16_a_node_that_cannot_be_reached(bench: DoorBench) -> None:
                 assert await _value(caller) == "open sesame"
                 await relays.aclose()
                 assert (await caller.get("secret/data/API_KEY")).status == status
+
+
+@pytest.mark.parametrize("fresh_s", [0, 30])
+async def test_DR16_a_node_that_hangs(
+    bench: DoorBench, monkeypatch: pytest.MonkeyPatch, fresh_s: float
+) -> None:
+    """DR16: a node that accepts a request and does not answer is away too, after a short time."""
+    monkeypatch.setattr(readings, "STALE_AFTER_S", 0.1)
+    for stale_s, status in ((600, 200), (0, 502)):
+        async with _relayed(bench, fresh_s=fresh_s, stale_s=stale_s) as (caller, relay, *_):
+            assert await _value(caller) == "open sesame"
+            bench.clock.advance(60)
+            monkeypatch.setattr(readings, "NODE_S", 10 * PATIENCE_S if stale_s else 0.1)
+            released = asyncio.Event()
+
+            async def hold(_: object, released: asyncio.Event = released) -> None:
+                await released.wait()
+
+            relay.hold = hold
+            answer = await caller.get("secret/data/API_KEY")
+            assert answer.status == status
+            if status == 200:
+                assert "stale: " in answer.reported["warnings"][0]
+            else:
+                assert "no response from the node" in answer.reported["errors"][0]
+            released.set()
 
 
 async def test_DR14_requests_to_the_node_are_bounded(bench: DoorBench) -> None:
