@@ -1,6 +1,7 @@
 """The command `sealspace secret show`, which says who can read a secret."""
 
 from collections.abc import Mapping
+from shlex import quote
 
 import click
 
@@ -11,7 +12,7 @@ from ...apps.descriptions import policy_words, run_sentence
 from ...apps.readers import Reader, State
 from ...client import Client
 from ...documents.run_grants import run_statement_json
-from ...secrets import parse_secret_label
+from ...secrets import SecretName, parse_secret_label
 from ...service.command_errors import AnswerIncomplete
 from ..keep.secret import no_secret, scope_option
 from ..keep.shared_secrets import label_of
@@ -27,6 +28,7 @@ from ..terminal import (
     print_json,
     print_lines,
     time_text,
+    with_home,
 )
 
 _STATES: dict[State, str] = {
@@ -118,7 +120,8 @@ def _lines(access: SecretAccess, client: Client, names: Mapping[str, str]) -> li
         until = time_of(writer.expires_at)
         ending = "without end" if until is None else f"until {until}"
         lines.append(f"  {_named(writer.delegate, names)}, {ending}")
-        lines.append(f"    to end it: sealspace grant revoke {writer.cid}")
+        command = with_home(f"sealspace grant revoke {writer.cid}")
+        lines.append(f"    to end it: {command}")
     if not access.writers:
         lines.append("  nobody" if access.is_complete else "  nobody that is known")
     return lines
@@ -147,10 +150,10 @@ def _who(reader: Reader, client: Client, names: Mapping[str, str]) -> str:
             return f"{_named(reader.did, names)}, who has a copy{team}"
         case "operator":
             return "the operator of the node, which does not run in a TEE"
-        case "backend":
-            return f"the backend {_named(reader.did, names)}"
-        case "runner":
-            return f"the runner {_named(reader.did, names)}"
+        case "backend" | "runner":
+            # The name of one without a contact is "the backend at URL".
+            named = _named(reader.did, names).removeprefix("the backend ")
+            return f"the {reader.kind} {named}"
         case _:
             return _named(reader.did, names)
 
@@ -183,6 +186,11 @@ def _details(reader: Reader, access: SecretAccess) -> list[str]:
 
 
 def _command_to_end(reader: Reader, label: str) -> str:
+    """Return the command that ends the access of a reader, for this owner's home."""
+    return with_home(_ending(reader, parse_secret_label(label)))
+
+
+def _ending(reader: Reader, secret: SecretName) -> str:
     """Return the command that ends the access of a reader."""
     match reader.kind:
         case "token":
@@ -192,7 +200,8 @@ def _command_to_end(reader: Reader, label: str) -> str:
         case "person" if reader.name:
             return f"sealspace team remove {reader.name} {reader.did}"
         case "person":
-            return f"sealspace secret unshare {label} --with {reader.did}"
+            scope = f" --scope {quote(secret.scope)}" if secret.scope else ""
+            return f"sealspace secret unshare {secret.name}{scope} --with {reader.did}"
         case _:
             return f"sealspace grant revoke {reader.grant}"
 

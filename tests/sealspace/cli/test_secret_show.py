@@ -1,6 +1,7 @@
 """Tests of `sealspace secret show`, which says who can read a secret."""
 
 import json
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,23 @@ async def test_people_tokens_and_jobs_have_names_and_an_end(desk: OwnerDesk) -> 
     }
 
 
+async def test_the_end_of_a_share_in_a_scope(desk: OwnerDesk, tmp_path: Path) -> None:
+    """The command that ends the share of a secret in a scope works as it is printed, and is for the
+    same home."""
+    friend = tmp_path / "friend"
+    assert (await desk.run("login", desk.node, "--new", home=friend)).status == 0
+    person = json.loads((await desk.run("whoami", "--json", home=friend)).out)["owner"]
+    await desk.run("secret", "put", "DB", "--scope", "prod", given="postgres")
+    shared = await desk.run("secret", "share", "DB", "--scope", "prod", "--with", person)
+    assert shared.status == 0, shared
+    shown = await desk.run("secret", "show", "DB", "--scope", "prod")
+    arguments = ("secret", "unshare", "DB", "--scope", "prod", "--with", person)
+    home = shlex.quote(str(desk.home))
+    assert f"to end it: sealspace --home {home} {shlex.join(arguments)}\n" in shown.out
+    ended = await desk.run(*arguments)
+    assert (ended.status, "copies of: prod/DB" in ended.err) == (0, True), ended
+
+
 async def test_writers_are_listed(desk: OwnerDesk) -> None:
     """A grant with which somebody can replace the secret is listed, although it reads nothing."""
     writer = Ed25519Signer(bytes([7]) * 32).did
@@ -104,7 +122,9 @@ async def test_writers_are_listed(desk: OwnerDesk) -> None:
     assert [one["did"] for one in answer["writers"]] == [writer]
     assert writer not in [one["did"] for one in answer["readers"]]
     shown = await desk.run("secret", "show", "API_KEY")
-    assert f"sealspace grant revoke {answer['writers'][0]['grant']}" in shown.out
+    home = shlex.quote(str(desk.home))
+    ending = f"sealspace --home {home} grant revoke {answer['writers'][0]['grant']}"
+    assert f"to end it: {ending}\n" in shown.out
 
 
 @pytest.mark.parametrize(
