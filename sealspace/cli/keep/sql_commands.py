@@ -35,6 +35,8 @@ _READING_PRAGMA = re.compile(
 """A pragma without a value, or one whose argument is the name of a table or an index."""
 _NEEDS_TO_WRITE = ("Read-only violation", "Permission denied: DDL operations require")
 """Beginnings of the node's refusals of statements that change a database."""
+_RETURNS_ROWS = "Execute returned results"
+"""A part of the node's refusal of statements that return rows."""
 
 _next_steps = partial(next_steps, group="sql", missing="there is no database of this name")
 
@@ -114,6 +116,16 @@ def _changing(database: str, space: str | None) -> InvalidInput:
     )
 
 
+def _reading(database: str, space: str | None) -> InvalidInput:
+    """Return the error for a statement whose rows `sealspace sql execute` does not print."""
+    return InvalidInput(
+        "a statement returns rows, which `sealspace sql execute` does not print; nothing was"
+        " changed",
+        hint=f"to read: sealspace sql query {quote(database)} SQL{_space_words(space)}; to change,"
+        " omit RETURNING",
+    )
+
+
 async def _require_database(client: Client, database: str, space: str | None) -> None:
     """Refuse the name of a database that does not exist, for which a query would return nothing.
 
@@ -162,7 +174,12 @@ async def execute(
     if params and len(statements) > 1:
         raise click.UsageError("--param requires a single statement")
     async with _next_steps(client, space):
-        done = await client.sql(database, space=space).batch(statements)
+        try:
+            done = await client.sql(database, space=space).batch(statements)
+        except NodeRefused as refusal:
+            if _RETURNS_ROWS in refusal.text:
+                raise _reading(database, space) from None
+            raise
     print_result(done)
     tell(f"changed rows: {sum(one.changes for one in done)}")
 

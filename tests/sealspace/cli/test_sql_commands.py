@@ -159,6 +159,23 @@ async def test_a_query_does_not_write(desk: OwnerDesk, sql: str) -> None:
     assert described.out.startswith("0  text"), described
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        "INSERT INTO note VALUES ('b') RETURNING text",
+        "INSERT INTO note VALUES ('b'); SELECT 1",
+    ],
+)
+async def test_execute_prints_no_rows(desk: OwnerDesk, sql: str) -> None:
+    """A statement that returns rows is refused with what to do instead, and nothing changes."""
+    await desk.run("sql", "execute", "app", "CREATE TABLE note (text)")
+    refused = await desk.run("sql", "execute", "app", sql)
+    assert refused.status == 2, refused
+    assert refused.next == "to read: sealspace sql query app SQL; to change, omit RETURNING"
+    assert (await desk.run("sql", "query", "app", "SELECT * FROM note")).err == "no rows\n"
+
+
 async def test_a_query_of_a_database_that_does_not_exist(desk: OwnerDesk) -> None:
     """The error names the database, the most similar one, and the command that makes one."""
     await desk.run("sql", "execute", "notes", "CREATE TABLE note (text)")
