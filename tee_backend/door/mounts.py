@@ -97,11 +97,12 @@ def parse_mount(text: str) -> Mount:
         InvalidInput: it is malformed.
     """
     first, *others = text.split(",")
-    name, _, form = first.partition("=")
+    name, equals, form = first.partition("=")
     if _NAME.fullmatch(name) is None or name in _TAKEN:
         raise InvalidInput(f"not the name of a mount: {name[:100]}", hint=_EXAMPLE)
     if form not in ("flat", "json"):
-        raise InvalidInput(f"the mount {name} has no form", hint=_EXAMPLE)
+        given = f"the unknown form {form[:100]}" if equals else "no form"
+        raise InvalidInput(f"the mount {name} has {given}", hint=_EXAMPLE)
     members = _members(name, others)
     kv = members.get("kv", "2")
     if kv not in ("1", "2"):

@@ -137,7 +137,8 @@ async def test_DR2_a_unix_socket(owner: Owner) -> None:
     ("arguments", "said"),
     [
         (["--host", "0.0.0.0"], b"values would travel in clear"),  # refused
-        (["--mount", "secret=other"], b"the mount secret has no form"),
+        (["--mount", "secret"], b"the mount secret has no form\n"),
+        (["--mount", "secret=other"], b"the mount secret has the unknown form other\n"),
         (["--mount", "a=flat", "--mount", "a=json"], b"two mounts have the name a"),
         (["--mount", "sys=flat"], b"not the name of a mount: sys"),
         (["--mount", "a=flat,policy=x"], b"the mount a has policy=x"),
