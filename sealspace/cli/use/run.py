@@ -403,8 +403,14 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
     """Replace each `{{ secret "NAME" }}` in FILE with the secret's value.
 
     Values are not escaped. FILE may be `-` for standard input. A malformed placeholder is refused.
-    If a secret is missing, nothing is written. An existing output file is replaced.
+    If a secret is missing, nothing is written. An existing output file is replaced, but not FILE
+    itself.
     """
+    if target is not None and _is_one_file(file, target):
+        raise InvalidInput(
+            f"{target} is the template itself, which would be lost",
+            hint="write to another file: --out FILE",
+        )
     text = read_named(file, most_bytes=_MAX_BYTES)
     # Of a longer file, `read_named` returns one byte more than the limit instead of an error.
     if len(text) > _MAX_BYTES:
@@ -419,7 +425,15 @@ def template(file: Path, scope: str | None, target: Path | None) -> None:
         print_value(filled, raw=True)
     else:
         replace_file(target, filled)
-        tell(f"wrote {target} with {len(values)} secrets")
+        secrets = "1 secret" if len(values) == 1 else f"{len(values)} secrets"
+        tell(f"wrote {target} with {secrets}")
+    if not places:
+        tell(f'{file} contains no placeholder; the form is {{{{ secret "NAME" }}}}')
+
+
+def _is_one_file(file: Path, target: Path) -> bool:
+    """Return whether two paths are one file, through links too."""
+    return file.exists() and target.exists() and file.samefile(target)
 
 
 def _places_in_template(text: bytes, file: Path) -> dict[str, str]:

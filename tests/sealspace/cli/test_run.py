@@ -303,6 +303,30 @@ async def test_a_template_is_filled(owner: Owner, monkeypatch: pytest.MonkeyPatc
     assert sorted(path.name for path in owner.here.iterdir()) == ["app.tmpl", "app.yaml"]
 
 
+async def test_a_template_is_not_its_own_output(owner: Owner, tmp_path: Path) -> None:
+    """A template is not replaced by its output, by whatever path --out names it."""
+    await owner.store_secrets(API_KEY=CANARY)
+    template, link = tmp_path / "app.yaml", tmp_path / "link.yaml"
+    template.write_text('{{ secret "API_KEY" }}')
+    link.symlink_to(template)
+    for target in (template, link, tmp_path / "." / "app.yaml"):
+        ran = await owner.desk.run("template", str(template), "--out", str(target))
+        assert (ran.status, ran.happened) == (
+            2,
+            f"{target} is the template itself, which would be lost",
+        )
+    assert template.read_text() == '{{ secret "API_KEY" }}'
+    ran = await owner.desk.run("template", str(template), "--out", str(tmp_path / "out"))
+    assert ran.err == f"wrote {tmp_path / 'out'} with 1 secret\n"
+
+
+async def test_a_template_without_a_placeholder(owner: Owner) -> None:
+    """A text without a placeholder is printed as it is, and a message names the form."""
+    ran = await owner.desk.run("template", "-", given=b"a: {{ API_KEY }}\n")
+    assert (ran.status, ran.out) == (0, "a: {{ API_KEY }}\n")
+    assert ran.err == '- contains no placeholder; the form is {{ secret "NAME" }}\n'
+
+
 @pytest.mark.parametrize("kind", ["pipe", "link to a pipe"])
 async def test_what_is_no_file_is_not_replaced(owner: Owner, tmp_path: Path, kind: str) -> None:
     """A template is not written over /dev/stdout or /dev/null, which a superuser could replace for
