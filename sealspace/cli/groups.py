@@ -201,7 +201,7 @@ ci = LazyGroup(
         **rows_of(
             "sealspace.cli.share.token_commands",
             {
-                "list": "List trusts: issuer, claims, secrets and last use.",
+                "list": "List the trusts in force: secrets, end and last use.",
                 "revoke": "Revoke a trust permanently.",
             },
         ),

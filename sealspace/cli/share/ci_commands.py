@@ -80,9 +80,19 @@ _OPTIONS = {
 }
 
 
+def _number(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """Return the number of a repository or its owner: with another text, no job would match."""
+    if text is not None and not (text.isascii() and text.isdigit()):
+        raise click.BadParameter(f"{text} is not a number")
+    return text
+
+
 @click.command(
     "trust",
-    params=[click.Option([f"--{name}"], help=text) for name, text in _OPTIONS.items()],
+    params=[
+        click.Option([f"--{name}"], help=text, callback=_number if name.endswith("-id") else None)
+        for name, text in _OPTIONS.items()
+    ],
     epilog="Examples: `sealspace ci trust github --repository acme/shop --branch main --secret"
     " API_KEY`; `sealspace ci trust kubernetes --issuer https://k8s.example --jwks keys.json"
     " --namespace shop --service-account deploy --secret API_KEY`.",

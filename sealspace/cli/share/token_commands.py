@@ -118,8 +118,9 @@ async def list_(client: Client) -> None:
             "lastUsedAt": "last use",
             "id": "id",
         },
-        nothing="no machine tokens or trusts; next: sealspace token create NAME --secret NAME, or"
-        " sealspace ci trust --help",
+        nothing="no trusts; next: sealspace ci trust --help"
+        if _is_about_trusts()
+        else "no machine tokens; next: sealspace token create NAME --secret NAME",
     )
 
 
@@ -133,20 +134,27 @@ async def revoke(client: Client, token: str, yes: bool) -> None:
     Programs that use the token fail from their next request on. On a terminal, you are asked to
     confirm.
     """
+    what = "trust" if _is_about_trusts() else "machine token"
+    readers = "jobs of this trust" if _is_about_trusts() else "programs with this token"
     live = await _live_tokens(client)
     matching = [one for one in live if token in (one.name, one.grant.cid)]
     if len(matching) != 1:
         ids = " or ".join(one.grant.cid for one in matching)
         raise NotThere(
-            f"{len(matching) or 'no'} machine tokens in force are named {token}",
-            hint=f"name one by its id: {ids or 'see sealspace token list or ci list'}",
+            f"{len(matching) or 'no'} {what}s in force are named {token}",
+            hint=f"name one by its id: {ids or 'see sealspace token list, or sealspace ci list'}",
         )
     (revoked,) = matching
-    consequence = f"programs with this token can no longer read {revoked.labels}"
+    consequence = f"{readers} can no longer read {revoked.labels}"
     if is_interactive():
-        confirm(f"revoke the machine token {revoked.name}? {consequence}", yes=yes)
+        confirm(f"revoke the {what} {revoked.name}? {consequence}", yes=yes)
     await revoke_all(client, [revoked.grant.cid])
     tell(f"revoked {revoked.name}: {consequence}")
+
+
+def _is_about_trusts() -> bool:
+    """Return whether the command is below `ci`, whose commands are the same functions."""
+    return " ci " in click.get_current_context().command_path
 
 
 async def _live_tokens(client: Client) -> list[MachineToken]:
@@ -154,8 +162,7 @@ async def _live_tokens(client: Client) -> list[MachineToken]:
 
     Below `ci`, these are the trusts. Tokens that the node made for jobs are left out.
     """
-    # The commands of both groups are the same functions.
-    kind = OidcTrust if " ci " in click.get_current_context().command_path else MachineGrant
+    kind = OidcTrust if _is_about_trusts() else MachineGrant
     tokens = []
     async for record in client.delegations.query(direction="granted", status="active", tokens=True):
         token = token_in(record.token or "")

@@ -119,7 +119,15 @@ async def test_list_and_revoke(desk: OwnerDesk) -> None:
     assert (await in_job(desk, "secret", "get", "API_KEY", TOKEN=made.out)).status == 0
     (used,) = json.loads((await desk.run("ci", "list", "--json")).out)
     assert used["lastUsedAt"]
-    assert (await desk.run("ci", "revoke", "github")).status == 0
+    assert (await desk.run("token", "list")).err.startswith("no machine tokens; next: ")
+    ended = await desk.run("ci", "revoke", "github")
+    assert (ended.status, ended.err) == (
+        0,
+        "revoked github: jobs of this trust can no longer read API_KEY\n",
+    )
+    again = await desk.run("ci", "revoke", "github")
+    assert (again.status, again.happened) == (21, "no trusts in force are named github")
+    assert (await desk.run("ci", "list")).err == "no trusts; next: sealspace ci trust --help\n"
     # A job cannot repair that, so the next step is the owner's.
     for variables in ({"TOKEN": made.out}, {"TRUST": cid, "ID_TOKEN": token}):
         refused = await in_job(desk, "secret", "get", "API_KEY", **variables)
@@ -157,6 +165,17 @@ async def test_OX8_a_missing_option_is_named(
     option."""
     made = await desk.run("ci", "trust", *options, "--secret", "API_KEY")
     assert made.status != 0 and f"{options[0]} needs the option {missing}\n" in made.err
+
+
+@pytest.mark.parametrize("option", ["--repository-id", "--owner-id"])
+@pytest.mark.parametrize("system", ["github", "gitlab"])
+async def test_OX8_what_is_no_number(desk: OwnerDesk, system: str, option: str) -> None:
+    """A text in place of a number of the repository or its owner is refused: no job could match."""
+    numbers = {"--repository-id": "74", "--owner-id": "65"} | {option: "acme"}
+    options = [part for pair in numbers.items() for part in pair]
+    made = await desk.run("ci", "trust", system, *options, "--tag", "v1", "--secret", "API_KEY")
+    assert made.status == 2, made
+    assert made.happened == f"invalid value for '{option}': acme is not a number"
 
 
 @pytest.fixture
