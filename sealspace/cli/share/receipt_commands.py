@@ -128,7 +128,7 @@ async def list_(
     if not rows:
         await _require_known(client, wanted, everything)
     _print(rows, has_audit=places is not None, has_receipts=bool(found))
-    _tell_of_receipts(found, hidden=len(found) - len(shown))
+    _tell_of_receipts(found, hidden=len(found) - len(shown), fetches=len(fetches))
     if wanted.is_everything and name == DEFAULT_NETWORK:
         times = [one.receipt.at for one in everything] + [one.at for one in all_fetches]
         keep_visit(client, earliest=earliest, times=times)
@@ -145,8 +145,10 @@ def _print(rows: Sequence["_Row"], *, has_audit: bool, has_receipts: bool) -> No
     )
 
 
-def _tell_of_receipts(found: Sequence[NamedRelease], *, hidden: int) -> None:
-    """Print how many receipts are valid, and how many of them are not listed."""
+def _tell_of_receipts(found: Sequence[NamedRelease], *, hidden: int, fetches: int) -> None:
+    """Print how many receipts are valid, how many of them are not listed, and what has none."""
+    if fetches:  # RC33: the key is one of the reader's network, and so is the receipt
+        tell(f"reads of copies have no receipt of your network ({fetches}): the node reports them")
     if hidden:
         tell(f"receipts of your own reads are not listed ({hidden}); to list them, add --all")
     if found:  # `sealspace verify --node-did` needs the DID
