@@ -311,8 +311,7 @@ class Sharing:
             if team in (None, target.team or ""):  # "" is the person alone
                 matching.append(Share(target, grants[0]))
         if len(matching) != 1:
-            teams = " and ".join(sorted(one.folder.team or "you alone" for one in matching))
-            raise NotShared(f"{owner} shares with you at this node: {teams or 'nothing'}")
+            raise _not_one(owner, matching)
         return await self.opened(matching[0], wallet=wallet)
 
     async def opened(
@@ -551,3 +550,14 @@ def _reader(target: SharedFolder | SecretName, owner: str) -> str:
 def _rights(target: SharedFolder | SecretName, owner: str) -> tuple[Capability, ...]:
     place = space_of(owner, SECRETS_SPACE)
     return tuple(space_capability(place, "kv", target.path, one) for one in (KV_GET, KV_LIST))
+
+
+def _not_one(owner: str, matching: Sequence[Share]) -> NotShared:
+    """Return the error for an owner who shares nothing with the reader, or in several ways."""
+    teams = sorted(one.folder.team or "" for one in matching)
+    named = " and ".join(sorted(one or "you alone" for one in teams))
+    options = " or ".join(f"--from {owner}/{one}" for one in teams)
+    return NotShared(
+        f"{owner} shares with you at this node: {named or 'nothing'}",
+        step=f"choose one: {options}" if options else None,
+    )

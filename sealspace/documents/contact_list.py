@@ -9,6 +9,7 @@ Example:
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -78,11 +79,13 @@ class ContactList(NamedTuple):
         for one in self.contacts:
             if one.name == name:
                 return one.did
+        near = get_close_matches(name, [one.name for one in self.contacts], n=1)
+        meant = f"did you mean {near[0]}? or " if near else ""
         raise NoSuchContact(
             f"there is no contact {name[:MAX_NAME_CHARS]}",
             hint=f'add it: `client.contacts.add("{name[:MAX_NAME_CHARS]}", did)`',
-            step="list the names: sealspace contact list; to add one: sealspace contact add NAME"
-            " DID",
+            step=f"{meant}list the names: sealspace contact list; to add one: sealspace contact add"
+            " NAME DID",
         )
 
     def name_of(self, did: str) -> str | None:

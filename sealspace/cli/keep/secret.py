@@ -75,6 +75,11 @@ ALPHABETS = {
 }
 _NEAR = 0.8
 """Least similarity of a name that is suggested for a mistyped one; 1.0 means identical."""
+_MOST_SEARCHED = 10
+"""Most scopes in which a missing secret is searched, with one request each."""
+NONE_HERE = (
+    "no secrets here (all scopes: sealspace secret list --all); next: sealspace secret put NAME"
+)
 
 scope_option = click.option(
     "--scope",
@@ -221,11 +226,10 @@ async def list_(client: Client, scope: str | None, is_all: bool, source: str | N
             for one in found
             if one.path in stored
         ]
-    nothing = "yet" if is_all else "here (all scopes: sealspace secret list --all)"
     print_documents(
         listed,
         {"name": "name", "scope": "scope", "changedAt": "last change"},
-        nothing=f"no secrets {nothing}; next: sealspace secret put NAME",
+        nothing="no secrets yet; next: sealspace secret put NAME" if is_all else NONE_HERE,
     )
 
 
@@ -597,6 +601,16 @@ async def scopes_instead(secrets: Secrets, scope: str | None) -> str:
     return f"{meant}the scopes with secrets are {', '.join(scopes):.300}"
 
 
+async def _scopes_with(secrets: Secrets, name: str) -> list[str]:
+    """Find scopes, of the first few, that have a secret of this name."""
+    found = []
+    with suppress(SealspaceError):  # the command has failed already; this only adds a suggestion
+        for scope in (await secrets.scopes())[:_MOST_SEARCHED]:
+            if name in await secrets.list(scope=scope):
+                found.append(scope)
+    return found
+
+
 async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     """Return the error for a missing secret.
 
@@ -607,6 +621,9 @@ async def no_secret(secrets: Secrets, name: str, scope: str | None) -> NotThere:
     meant = f"did you mean {near}? or list all: " if near else ""
     if other_scopes := await scopes_instead(secrets, scope):
         meant = f"{other_scopes}; list all: "
+    elif scopes := await _scopes_with(secrets, name):
+        options = " or ".join(f"--scope {quote(one)}" for one in scopes if one != scope)
+        meant = f"did you mean {options}? or list all: " if options else meant
     return NotThere(
         f"there is no secret {name}{where}",
         hint=f"{meant}sealspace secret list --all; if you deleted it in the last 7 days:"

@@ -34,7 +34,7 @@ from .dotenv import (
     values_json,
 )
 from .project_file import PROJECT_FILE, project_text
-from .secret import scope_option, stored_secrets, written_meanwhile
+from .secret import NONE_HERE, scope_option, stored_secrets, written_meanwhile
 
 Written = Literal["env", "json"]
 Format = Literal["env", "json", "yaml"]
@@ -191,7 +191,7 @@ async def export(
     values = await secrets.get_many(await secrets.list(scope=scope), scope=scope)
     as_json = form == "json" or shared().as_json
     if not values:
-        tell("no secrets yet; next: sealspace secret put NAME")
+        tell(NONE_HERE)
     if out is None:
         if as_json:
             print_json(values_json(values))

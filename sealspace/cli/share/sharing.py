@@ -13,8 +13,10 @@ from capabilities.clock_and_entropy import SystemClock
 
 from ...client import Client
 from ...documents.contact_list import checked_did
-from ...errors import InvalidInput
+from ...errors import InvalidInput, NoSuchContact
+from ...secrets import parse_secret_label
 from ...service.command_errors import NotThere
+from ..keep.secret import no_secret
 from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, read_named, write_grants
@@ -92,7 +94,8 @@ async def share(
     elif team is not None:
         dids = await _members(client, team)
     else:
-        dids = {await did_named(client, str(person))}
+        dids = {await _did_of_person(client, str(person))}
+    await _require_stored(client, labels)
     # The value that is stored under a name is copied, whoever stored it there (SH6, EN34).
     await warn_of_writers(client, labels)
     for did in sorted(dids):
@@ -114,7 +117,7 @@ async def unshare(
     deleted. What was read stays known, so store other values afterwards.
     """
     team = _team_in(person)
-    did = None if team else await did_named(client, person)
+    did = None if team else await _did_of_person(client, person)
     labels = [label_of(one, scope) for one in names]
     if not labels:
         whom = person if did is None else (await names_for(client, [did])).whole(did)
@@ -214,6 +217,28 @@ async def _person_in(client: Client, file: Path, *, gets: str, yes: bool) -> str
 def _team_in(person: str) -> str | None:
     """Return the team in `team:NAME`, or None for a person's DID."""
     return person.removeprefix("team:") if person.startswith("team:") else None
+
+
+async def _did_of_person(client: Client, person: str) -> str:
+    """Return the DID of `--with`.
+
+    Raises:
+        NoSuchContact: there is no contact of this name; the next step has the form for a team.
+    """
+    try:
+        return await did_named(client, person)
+    except NoSuchContact as error:
+        error.step = f"for a team: --with team:{person}; {error.step}"
+        raise
+
+
+async def _require_stored(client: Client, labels: Collection[str]) -> None:
+    """Check that secrets are stored, before the wallet signs."""
+    secrets = client.secrets()
+    for label in labels:
+        secret = parse_secret_label(label)
+        if secret.name not in await secrets.list(scope=secret.scope):
+            raise await no_secret(secrets, secret.name, secret.scope)
 
 
 async def _share(

@@ -111,6 +111,8 @@ async def test_what_bad_input_gets(office: Office) -> None:
         unknown = await office.refused("contact", *command, "carol", *more)
         assert (unknown.status, unknown.happened) == (21, "there is no contact carol")
         assert "sealspace contact list" in unknown.next
+    near = await office.refused("contact", "show", "bobb")
+    assert near.next.startswith("did you mean bob? or list the names: ")
     unnamed = await office.refused("contact", "show", BACKEND)
     assert unnamed.next == f"sealspace contact add NAME {BACKEND}"
 

@@ -352,7 +352,8 @@ async def test_an_export_replaces_no_file_unasked(desk: OwnerDesk, tmp_path: Pat
     out = tmp_path / "out"
     empty = await desk.run("secret", "export")
     assert empty.out == ""
-    assert "no secrets yet" in empty.err
+    said = "no secrets here (all scopes: sealspace secret list --all); next: "
+    assert empty.err == f"{said}sealspace secret put NAME\n"
     await desk.run("secret", "put", "A", given="1")
     out.write_text("before")
     export = ("secret", "export", "--out", str(out))

@@ -86,7 +86,15 @@ async def test_share_read_and_unshare(office: Office) -> None:
     again = await office.desk.run("secret", "unshare", "API_KEY", "--with", office.bob)
     assert (again.status, again.next) == (21, "list what is shared: sealspace team list")
     missing = await office.desk.run("secret", "share", "NOTHING", "--with", office.bob)
-    assert (missing.status, missing.next) == (21, "sealspace secret list --all")
+    assert (missing.status, missing.happened) == (21, "there is no secret NOTHING")
+    assert missing.next == (
+        "sealspace secret list --all; if you deleted it in the last 7 days: sealspace secret"
+        " restore NOTHING"
+    )
+    unscoped = await office.desk.run("secret", "share", "DB_URL", "--with", office.bob)
+    assert unscoped.next.startswith("did you mean --scope prod? or list all: ")
+    near = await office.desk.run("secret", "share", "API_KEI", "--with", office.bob)
+    assert near.next.startswith("did you mean API_KEY? or list all: ")
 
 
 async def test_SH6_every_way_to_change_a_value(office: Office, tmp_path: Path) -> None:
@@ -114,12 +122,16 @@ async def test_SH7_a_team(office: Office) -> None:
     assert unknown.happened == "there is no team ops"
     assert unknown.next == "sealspace team add ops DID"
     await office.as_alice("team", "add", "ops", office.bob)
+    bare = await office.desk.run("secret", "share", "API_KEY", "--with", "ops")
+    assert bare.happened == "there is no contact ops"
+    assert bare.next.startswith("for a team: --with team:ops; list the names: ")
     scoped = ("--scope", "prod")
     await office.as_alice("secret", "share", "DB_URL", *scoped, "--with", "team:ops")
     assert await office.bob_reads("DB_URL", *scoped) == "postgres"
     await office.as_alice("secret", "share", "API_KEY", "--with", office.bob)
     several = await office.as_bob("secret", "get", "API_KEY", "--from", office.alice)
     assert several.happened.endswith("shares with you at this node: ops and you alone")
+    assert several.next == f"choose one: --from {office.alice}/ or --from {office.alice}/ops"
     for source, name, value in (("/", "API_KEY", "open sesame"), ("/ops", "DB_URL", "postgres")):
         more = scoped if name == "DB_URL" else ()
         ran = await office.as_bob("secret", "get", name, "--from", office.alice + source, *more)
