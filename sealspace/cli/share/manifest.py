@@ -1,5 +1,6 @@
 """The commands `sealspace manifest check`, `explain` and `grant`."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from ...errors import InvalidInput, ManifestInvalid
 from ...wire.portable import PortableDelegation, encode_bundle
 from ..options.paths import FILE, grants_option, read_named, write_grants
 from ..owner.contact_names import Names, did_named, names_for
-from ..owner.owner_profile import at_node, owner_home
+from ..owner.owner_profile import at_node, opened, owner_home
 from ..shared import shared
 from ..terminal import (
     confirm,
@@ -90,10 +91,43 @@ def check(file: Path) -> int:
 def explain_(manifest: Manifest) -> None:
     """Explain which rights the manifest in FILE requests.
 
-    The explanation includes the application, and how long the rights last.
+    The explanation includes the application, and how long the rights last. The node of your login,
+    or the one that --node names, is asked which services it offers; no token is sent. Without a
+    node, no right is left out.
     """
-    lines = explain(manifest, now=SystemClock.now())
+    features = asyncio.run(_features_of_node())
+    if features is None:
+        tell(
+            "no node was asked which services it offers, so no right is left out; to ask one, add"
+            " --node URL"
+        )
+        features = _requested_services(manifest)
+    lines = explain(manifest, features=features, now=SystemClock.now())
     print_result(lines, [one.text for one in lines])
+
+
+async def _features_of_node() -> Sequence[str] | None:
+    """Return the features of the owner's node (MF23); None: no node is named.
+
+    The login's session is not used, so it may have ended.
+    """
+    home = owner_home()
+    if (home.folder / "profile.json").exists():
+        profile = home.profile()
+        async with opened(profile, home.node or profile.node) as client:
+            if profile.node_policy is not None:
+                await client.node_evidence()
+            return (await client.info()).features
+    if home.node is None:
+        return None
+    async with Client(home.node) as client:
+        return (await client.info()).features
+
+
+def _requested_services(manifest: Manifest) -> list[str]:
+    """Return the services that a manifest requests, in the form of a node's features."""
+    request = compose_manifests([manifest], include_account_registry_permissions=False)
+    return [one.service.removeprefix("tinycloud.") for one in request.resources]
 
 
 @click.command(

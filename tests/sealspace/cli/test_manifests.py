@@ -65,6 +65,49 @@ async def test_explain(desk: Desk) -> None:
     assert "secret" in {one["kind"] for one in lines}
 
 
+async def test_MF23_explain_asks_the_node(desk: Desk) -> None:
+    """The explanation has what the node of the login serves, also after the session has gone, and
+    names what this node lacks."""
+    sql = {"service": "tinycloud.sql", "path": "notes", "actions": ["read"]}
+    duckdb = {"service": "tinycloud.duckdb", "path": "/", "actions": ["read"]}
+    path = manifest(desk.folder, permissions=[sql, duckdb])
+    await desk.log_in()
+    (desk.home / "session.json").unlink()
+    of_login = await desk.run("manifest", "explain", path)
+    assert of_login.status == 0, of_login
+    assert "with tinycloud.sql" in of_login.out
+    assert "tinycloud.sql is not served" not in of_login.out
+    assert "tinycloud.duckdb is not served by this node" in of_login.out
+    assert of_login.err == ""
+    elsewhere = ("--home", str(desk.folder / "absent"))
+    of_option = await desk.run(
+        "manifest", "explain", path, "--node", desk.node, *elsewhere, home=False
+    )
+    assert of_option.out == of_login.out
+
+
+async def test_MF23_explain_without_a_node(desk: Desk) -> None:
+    """If no node is known, nothing is left out, and the explanation says that none was asked."""
+    path = manifest(desk.folder, defaults=True)
+    elsewhere = ("--home", str(desk.folder / "absent"))
+    ran = await desk.run("manifest", "explain", path, *elsewhere, home=False)
+    assert ran.status == 0, ran
+    assert "with tinycloud.sql" in ran.out
+    assert "gets nothing" not in ran.out
+    assert "not served" not in ran.out
+    assert "no node was asked which services it offers" in ran.err
+
+
+async def test_MF23_explain_at_a_node_that_does_not_answer(desk: Desk) -> None:
+    """If the node does not answer, nothing is explained: it would be a guess."""
+    path = manifest(desk.folder, defaults=True)
+    elsewhere = ("--home", str(desk.folder / "absent"), "--node", "http://127.0.0.1:9")
+    ran = await desk.run("manifest", "explain", path, *elsewhere, home=False)
+    assert ran.status != 0, ran
+    assert ran.out == ""
+    assert ran.next != ""
+
+
 async def test_an_application_gets_what_it_asks_for(desk: Desk) -> None:
     """A request is shown, confirmed, granted for one space at a time and written to one file, which
     also revokes the grants."""
