@@ -206,6 +206,8 @@ export const secrets = {
     line: (line, text) => `Line ${line} ${text}`,
     /** @param {number} fresh @param {number} there */
     count: (fresh, there) => `${fresh} new${there ? `, ${there} there already` : ""}`,
+    /** @param {string} names @param {number} more */
+    asText: (names, more) => `Numbers, true, false and null are saved as text: ${names}${more > 0 ? ` and ${more} more` : ""}`,
     faulty: "Correct these lines before saving.",
     nothing: "It contains no names and values.",
     nothingNew: "All of them exist. Choose to replace them, or cancel.",

@@ -112,19 +112,22 @@ def test_a_json_file_of_secrets(
     """A JSON object of texts and bytes is stored as the SDK reads it (CN4)."""
     console.sign_in()
     console.click("Add many", within="header >> nth=-1")
-    console.type("Names and values", '{"API_KEY": 8080, "lower": "x", "OTHER": "x"}')
-    console.see("Member 1 has a value that is neither text nor bytes")
+    console.type("Names and values", '{"API_KEY": [8080], "lower": "x", "OTHER": "x"}')
+    console.see("Member 1 (API_KEY) has a list or an object as its value")
     console.see("Member 2 has no valid secret name")
     console.type("Names and values", '{"A": "1", "A": "2"}')
     console.see("It is not JSON, or repeats a name.")
-    text = '{"API_KEY": "open sesame", "CERT": {"value": "AP8=", "encoding": "base64"}}'
+    cert = '"CERT": {"value": "AP8=", "encoding": "base64"}'
+    text = f'{{"API_KEY": "open sesame", "RATE": 1.10, {cert}}}'
     choose_file(console, tmp_path / "values.json", text)
-    console.see("2 new")
+    console.see("3 new")
+    console.see("Numbers, true, false and null are saved as text: RATE")
     console.type("Scope", "mail")
     console.shot("secrets-many-json")
     console.click("Seal and save")
-    console.see("2 secrets are saved")
-    assert stored(browser, node, wallet, "API_KEY", "CERT") == ["open sesame", b"\x00\xff"]
+    console.see("3 secrets are saved")
+    read = stored(browser, node, wallet, "API_KEY", "RATE", "CERT")
+    assert read == ["open sesame", "1.10", b"\x00\xff"]
 
 
 def choose_file(console: ConsolePage, file: Path, text: str) -> None:

@@ -393,6 +393,17 @@ JSON_FILES = [
     '{"A": ' + "[" * 80 + "]" * 80 + "}",
     '{"A": "' + "[" * 80 + '"}',
     '{"A": "\\ud800"}',
+    '{"PORT": 8080, "RATE": 1.10, "DEBUG": true, "OFF": false, "NOTHING": null, "A": "8080"}',
+    '{"A": -0, "B": 1E5, "C": -1.5e-7, "D": 123456789012345678901234567890, "E" :\t1\n}',
+    '{"A": "x\\"1, true", "B": 1, "C": {"value": "MQ==", "encoding": "base64"}}',
+    '{"A": [1], "B": {"PORT": 8080}, "C": ["8080"], "D": 1, "E": []}',
+    '{"A": 1e400}',
+    '{"A": ["x", -1e400]}',
+    '{"A": ' + "1" * 400 + "}",
+    '{"A": 01}',
+    '{"A": 1.}',
+    '{"A": NaN}',
+    '{"A": truely}',
 ]
 
 
@@ -403,18 +414,25 @@ def test_json_files_are_read_as_the_command_reads_them(scripts: Scripts) -> None
         scripts,
         """
         const { parseValues } = await at("json_values"), { base64 } = await at("bytes");
-        return Promise.all(given.map((file) => caught(async () => [...parseValues(file)].map(([name, value]) =>
-          [name, typeof value === "string" ? value : { value: base64(value), encoding: "base64" }])).then((read) =>
-          read.code ? (read.details.faults ?? []).map(({ text }) => Number(/\\d+/.exec(text)[0])) : read)));
+        const shown = (value) => typeof value === "string" ? value : { value: base64(value), encoding: "base64" };
+        const read = (file) => {
+          const { values, converted } = parseValues(file);
+          return [...values].map(([name, value]) => [name, shown(value), converted.includes(name)]);
+        };
+        const place = ({ text }) => /\\d+( \\([A-Z]+\\))?/.exec(text)[0];
+        return Promise.all(given.map((file) => caught(async () => read(file)).then((said) =>
+          said.code ? (said.details.faults ?? []).map(place) : said)));
         """,
         JSON_FILES,
     )
     for text, said in zip(JSON_FILES, read, strict=True):
         try:
-            values = values_json(parse_values(text.encode()))
-            expected: list[Any] = [list(entry) for entry in values.items()]
+            values, converted = parse_values(text.encode())
+            expected: list[Any] = [
+                [name, value, name in converted] for name, value in values_json(values).items()
+            ]
         except InvalidInput as error:
-            expected = [int(number) for number in re.findall(r"member (\d+)", error.message)]
+            expected = re.findall(r"member (\d+(?: \([A-Z]+\))?)", error.message)
         assert said == expected, text
 
 

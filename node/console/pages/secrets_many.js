@@ -22,6 +22,8 @@ export function addMany(client, all, reload) {
   const saved = new Map();
   /** @type {{ line: number, text: string }[]} */
   let faults = [];
+  /** @type {string[]} names of secrets that the file has as numbers, true, false or null */
+  let converted = [];
 
   const picked = h("input", { type: "file", hidden: true, "aria-label": words.choose, on: { change: () => { take(picked.files[0]); picked.value = ""; } } });
   const file = textField({ name: "file", label: words.file, hint: words.fileHint, rows: 7, mono: true, secret: true,
@@ -39,16 +41,19 @@ export function addMany(client, all, reload) {
     } },
   ] });
   const count = h("p", { class: "dim small", "aria-live": "polite" });
+  const asText = h("p", { class: "dim small", "aria-live": "polite" });
   const list = h("section", { class: "panel flush" }, table.element);
-  const preview = h("div", { class: "stack tight" }, wrong, list, count);
+  const preview = h("div", { class: "stack tight" }, wrong, list, count, asText);
 
   /** @param {string} said @returns {Entry[]} empty if a line or the scope is invalid */
   function read(said) {
-    faults = [];
+    [faults, converted] = [[], []];
     const where = scope.input.value.trim();
     if (!wire.isScope(where)) return [];
     try {
-      return [...(isJson(said) ? parseValues(said) : parseEnv(said))].map(([name, value]) => {
+      const json = isJson(said) ? parseValues(said) : null;
+      converted = json?.converted ?? [];
+      return [...(json?.values ?? parseEnv(said))].map(([name, value]) => {
         const named = wire.secretName(where || null, name);
         return { ...named, value, isThere: known.has(named.path), isSaved: String(saved.get(named.path)) === String(value) };
       });
@@ -65,6 +70,7 @@ export function addMany(client, all, reload) {
     list.hidden = entries.length === 0;
     replace.element.hidden = there === 0;
     table.show(entries);
+    asText.textContent = converted.length ? words.asText(converted.slice(0, 8).join(", "), converted.length - 8) : "";
     count.textContent = entries.length ? words.count(entries.filter((one) => !one.isThere).length, there) : "";
   }
   /** @param {File | undefined} given */

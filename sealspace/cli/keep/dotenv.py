@@ -11,11 +11,15 @@ lines and lines that begin with `#` are skipped. A value is written as
     "VALUE"    may span several lines; \n \r \t \" \\ \$ are escapes as in a shell
 
 Variables are not expanded: `$` is an ordinary character. A JSON file is one object. Its members are
-strings, or `{"value": "…", "encoding": "base64"}` for bytes.
+strings, or `{"value": "…", "encoding": "base64"}` for bytes. Numbers, true, false and null become
+the text that the file has for them: 1.10 is "1.10".
 """
 
+import json
+import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_base64 import decode_standard, encode_standard
@@ -31,6 +35,8 @@ _NAME_HINT = (
     "names are capitals, digits and underscores, a capital first: API_KEY; to store db_url as"
     " DB_URL, add --upper"
 )
+_JSON_HINT = 'write {"NAME": "VALUE"}'
+_LITERALS = {None: "null", True: "true", False: "false"}
 _START = re.compile(r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _COMMENT = re.compile(r"[ \t]#")
@@ -113,26 +119,54 @@ def parse_dotenv(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
     return values
 
 
-def parse_values(data: bytes, *, upper: bool = False) -> dict[str, str | bytes]:
-    """Parse a JSON object of strings and base64-encoded bytes.
+class JsonEntries(NamedTuple):
+    """The secrets in a JSON file.
+
+    `converted` are the names of those that the file has as a number, true, false or null.
+    """
+
+    values: dict[str, str | bytes]
+    converted: tuple[str, ...]
+
+
+class _NumberText(str):
+    """A number, as the file has it."""
+
+
+def parse_values(data: bytes, *, upper: bool = False) -> JsonEntries:
+    """Parse a JSON object of texts, numbers, true, false, null and base64-encoded bytes.
 
     With `upper`, names are converted to capitals.
     """
     try:
-        members = parse_json(data, max_bytes=MAX_FILE_BYTES)
+        parse_json(data, max_bytes=MAX_FILE_BYTES)
     except InvalidJson as error:
         # `from None` drops the cause's cause, whose message may quote a secret.
-        raise InvalidInput(error.text, hint='write {"NAME": "VALUE"}') from None
+        raise InvalidInput(error.text, hint=_JSON_HINT) from None
+    # The text is valid now. It is read again because `parse_json` turns 1.10 into 1.1.
+    members = json.loads(data, parse_int=_number_text, parse_float=_number_text)
     values: dict[str, str | bytes] = {}
+    converted: list[str] = []
     faults = _Faults()
     for number, (name, member) in enumerate(members.items(), 1):
         try:
-            values[new_entry(values, name, upper=upper)] = _of_member(member)
+            entry = new_entry(values, name, upper=upper)
+            values[entry] = _of_member(member)
         except BrokenEntry as fault:
             if not faults.note(fault, f"member {number}", name) or len(values) == MAX_ENTRIES:
                 break  # as in `parse_dotenv`
+            continue
+        if member is None or isinstance(member, (bool, _NumberText)):
+            converted.append(entry)
     faults.require_none()
-    return values
+    return JsonEntries(values, tuple(converted))
+
+
+def _number_text(text: str) -> str:
+    """Return the text of a number, which must not be too large for other readers of JSON."""
+    if not math.isfinite(float(text)):
+        raise InvalidInput("a number in the file is out of range", hint=_JSON_HINT)
+    return _NumberText(text)
 
 
 def encode_dotenv(values: Mapping[str, str | bytes]) -> str:
@@ -253,12 +287,15 @@ def _value(text: str, at: int) -> tuple[str, int]:
 def _of_member(member: Json) -> str | bytes:
     match member:
         case str():
-            return member
+            return str(member)  # a plain text also of a number
+        case bool() | None:
+            return _LITERALS[member]
         case {"value": text, **rest} if rest == {"encoding": "base64"}:
             data = decode_standard(text)
             if data is not None:
                 return data
     raise BrokenEntry(
-        "the value is neither a string nor bytes",
-        hint='write "…", or {"value": "…", "encoding": "base64"}',
+        "the value is a list or an object, but not bytes in base64",
+        hint='give each value a name of its own; write it as text: "…", or as bytes: {"value":'
+        ' "…", "encoding": "base64"}',
     )

@@ -74,7 +74,8 @@ def import_(
 
     FILE is a .env, JSON or YAML file, or - for standard input. JSON and YAML files contain one
     object of names and text values. YAML needs the extra `yaml`. All YAML values are read as text,
-    including numbers such as 8080 and words such as yes.
+    including numbers such as 8080 and words such as yes. Numbers, true, false and null in JSON
+    become their text in the file, and a line names these secrets.
 
     All secrets are checked and encrypted before the first one is written. On a terminal, the names
     are shown and you are asked to confirm. In scripts, --yes is needed to replace an existing
@@ -86,6 +87,7 @@ def import_(
         )
     form = form or _BY_SUFFIX.get(file.suffix, "env")
     data = read_named(file, most_bytes=MAX_FILE_BYTES)
+    converted: tuple[str, ...] = ()
     try:
         if form == "yaml":
             from .yaml_values import parse_yaml_values  # needs the extra `yaml`
@@ -94,13 +96,15 @@ def import_(
         elif form == "env":
             values = parse_dotenv(data, upper=upper)
         else:
-            values = parse_values(data, upper=upper)
+            values, converted = parse_values(data, upper=upper)
     except InvalidInput as error:
         # `from None` drops the cause, which may quote a secret.
         raise BrokenEntry(f"{file}: {error.message}", hint=error.hint) from None
     if not values:
         tell(f"no secrets in {file}")
         return
+    if converted:
+        tell(f"numbers, true, false and null are stored as text: {', '.join(converted)}")
     project = None
     if write_project:
         # Before the secrets are stored: nothing is done if the file cannot be written.

@@ -107,7 +107,7 @@ def test_all_that_is_broken_is_named_at_once() -> None:
     assert many.value.message.endswith("the rest was not checked")
     assert len(many.value.message) < 1000
     with pytest.raises(BrokenEntry, match=r"^member 1: .*; member 3 \(C\): "):
-        parse_values(json.dumps({"a": "1", "B": "2", "C": 3}).encode())
+        parse_values(json.dumps({"a": "1", "B": "2", "C": [3]}).encode())
 
 
 def test_a_broken_entry_is_named() -> None:
@@ -116,15 +116,15 @@ def test_a_broken_entry_is_named() -> None:
         parse_dotenv(f"API_KEY='x\n{CANARY}=\nAPI_KEY=#{CANARY}\n".encode())
     assert "line 1 (API_KEY): a quote is not closed" in broken.value.message
     assert "line 3 (API_KEY)" in broken.value.message and CANARY not in broken.value.message
-    with pytest.raises(BrokenEntry, match=r"^member 2 \(API_KEY\): the value is neither"):
-        parse_values(json.dumps({"A": "1", "API_KEY": 5}).encode())
+    with pytest.raises(BrokenEntry, match=r"^member 2 \(API_KEY\): the value is a list or"):
+        parse_values(json.dumps({"A": "1", "API_KEY": [5]}).encode())
 
 
 def test_names_in_lower_case() -> None:
     """Names in lower case are refused, and the message names the option that converts them.
     Converted names have to differ too."""
     assert parse_dotenv(b"db-url=1\nA.b=2\n", upper=True) == {"DB_URL": "1", "A_B": "2"}
-    assert parse_values(b'{"db_url": "1"}', upper=True) == {"DB_URL": "1"}
+    assert parse_values(b'{"db_url": 1}', upper=True) == ({"DB_URL": "1"}, ("DB_URL",))
     with pytest.raises(BrokenEntry) as broken:
         parse_dotenv(b"db_url=1\n")
     assert "add --upper" in str(broken.value.hint)
@@ -133,16 +133,47 @@ def test_names_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "member", [5, None, True, [], {}, {"value": CANARY}, {"value": CANARY, "encoding": "base64"}]
+    "member",
+    [
+        [],
+        [CANARY],
+        {},
+        {"PORT": 8080},
+        {"value": CANARY},
+        {"value": 5, "encoding": "base64"},
+        {"value": CANARY, "encoding": "base64"},
+    ],
 )
-def test_a_broken_member_is_named_by_its_number(member: Json) -> None:
-    """Only strings and base64 bytes are accepted, because a number can be written in several
-    ways."""
+def test_a_nested_value_is_refused_by_its_name(member: Json) -> None:
+    """Lists and objects other than base64 bytes are refused with number and name (CN4)."""
     with pytest.raises(BrokenEntry, match=r"^member 2 \(B\): ") as broken:
         parse_values(json.dumps({"A": "1", "B": member}).encode())
     assert CANARY not in str(broken.value)
     with pytest.raises(BrokenEntry, match=r"^member 1( \(.*\))?: "):
         parse_values(json.dumps({CANARY: "1"}).encode())
+
+
+def test_CN4_numbers_become_the_text_of_the_file() -> None:
+    """Numbers, true, false and null become their text in the file, and are named. A text is no
+    number, whatever it contains."""
+    text = (
+        '{"PORT": 8080, "RATE": 1.10, "BIG": 1E5, "ON": true, "OFF": false, "NO": null, "A": "1"}'
+    )
+    values, converted = parse_values(text.encode())
+    assert values == {
+        "PORT": "8080",
+        "RATE": "1.10",
+        "BIG": "1E5",
+        "ON": "true",
+        "OFF": "false",
+        "NO": "null",
+        "A": "1",
+    }
+    assert converted == ("PORT", "RATE", "BIG", "ON", "OFF", "NO")
+    assert {type(one) for one in values.values()} == {str}
+    for number in ("1e400", "[-1e400]", "1" * 400):
+        with pytest.raises(InvalidInput):
+            parse_values(f'{{"A": {number}}}'.encode())
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"A=1" + bytes([0xC3]), b"A=" + b"x" * MAX_FILE_BYTES])
@@ -169,13 +200,13 @@ def test_a_dotenv_file_is_read_as_it_was_written(values: dict[str, str | bytes])
 @given(st.dictionaries(NAMES, TEXTS | st.binary(), max_size=4))
 def test_json_is_read_as_it_was_written(values: dict[str, str | bytes]) -> None:
     """Texts and bytes written to JSON are read back unchanged."""
-    assert parse_values(json.dumps(values_json(values)).encode()) == values
+    assert parse_values(json.dumps(values_json(values)).encode()) == (values, ())
 
 
 @given(st.binary() | st.text("AB='\"\\# \n\r$export").map(str.encode))
 def test_fuzz_files(data: bytes) -> None:
     """Any bytes are values, or are refused."""
-    for parse in (parse_dotenv, parse_values):
+    for parse in (parse_dotenv, lambda data: parse_values(data).values):
         with suppress(InvalidInput):
             assert all(re.fullmatch("[A-Z][A-Z0-9_]*", name) for name in parse(data))
 
@@ -200,12 +231,10 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
     file.write_text(json.dumps(values_json(values)))
     imported = await desk.run("secret", "import", str(file))
     assert (imported.status, imported.out) == (0, ""), imported
-    assert (
-        parse_values((await desk.run("secret", "export", "--format", "json")).out.encode())
-        == values
-    )
+    exported = await desk.run("secret", "export", "--format", "json")
+    assert parse_values(exported.out.encode()).values == values
     assert (await desk.run("secret", "export", "--format", "json", "--out", str(out))).status == 0
-    assert parse_values(out.read_bytes()) == values
+    assert parse_values(out.read_bytes()).values == values
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     refused = await desk.run("secret", "export")
     assert refused.status == 2
@@ -218,6 +247,26 @@ async def test_import_and_export(desk: OwnerDesk, tmp_path: Path) -> None:
         "secret", "import", "-", "--format", "env", "--scope", "other", given="E=z\n"
     )
     assert piped.status == 0 and await desk.read("secret", "get", "E", "--scope", "other") == b"z"
+
+
+async def test_an_import_of_numbers(desk: OwnerDesk, tmp_path: Path) -> None:
+    """Numbers in JSON are stored as text, and a line names them; a dry run has the line too. A
+    nested value is refused by its name, and nothing is stored."""
+    file = tmp_path / "values.json"
+    file.write_text('{"PORT": 8080, "RATE": 1.10, "A": "x"}')
+    line = "numbers, true, false and null are stored as text: PORT, RATE\n"
+    for more in (("--dry-run",), ()):
+        ran = await desk.run("secret", "import", str(file), *more)
+        assert ran.status == 0, ran
+        assert ran.err.count(line) == 1
+    assert await desk.read("secret", "get", "RATE") == b"1.10"
+    file.write_text(json.dumps({"NEW": "x", "HOSTS": [CANARY]}))
+    ran = await desk.run("secret", "import", str(file))
+    assert ran.status == 2 and CANARY not in ran.err
+    assert ran.happened.endswith(
+        "member 2 (HOSTS): the value is a list or an object, but not bytes in base64"
+    )
+    assert "NEW" not in (await desk.run("secret", "list", "--all")).out
 
 
 async def test_an_import_of_names_in_lower_case(desk: OwnerDesk, tmp_path: Path) -> None:
