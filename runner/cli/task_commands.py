@@ -3,7 +3,9 @@
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ from .program_commands import project_of
 from .run_granting import grant_runner
 
 _POLL_S = 1.0
+_PAIRS_OPTION = "--secret"
+_PAIR = re.compile("[0-9]+=")
 _MAX_KEY_BYTES = 16 * 1024
 
 
@@ -110,15 +114,44 @@ _private_key = file_option(
 )
 
 
+class _WithPairs(click.Command):
+    """A command whose option `--secret` takes several pairs, as that of iExec's client does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments after `--secret 1=A 3=B` became `--secret 1=A --secret 3=B`."""
+        return super().parse_args(ctx, with_each_pair(args))
+
+
+def with_each_pair(args: Sequence[str]) -> list[str]:
+    """Write `--secret` in front of each INDEX=NAME that follows another one."""
+    written: list[str] = []
+    words = iter(args)
+    in_pairs = False  # whether the word before is the value of `--secret`
+    for word in words:
+        if word == "--":
+            written.append(word)
+            break  # the rest are arguments
+        if in_pairs and _PAIR.match(word):
+            written += [_PAIRS_OPTION, word]
+        elif word == _PAIRS_OPTION:
+            written += [word, *islice(words, 1)]
+            in_pairs = True
+        else:
+            written.append(word)
+            in_pairs = word.startswith(f"{_PAIRS_OPTION}=")
+    return [*written, *words]
+
+
 @click.command(
+    cls=_WithPairs,
     epilog="Example: `sealspace task run https://runner.example DID/NAME --secret 1=my-namespace"
-    " --secret 2=my-key --args 'count 3' --watch`.",
+    " 2=my-key --args 'count 3' --watch`.",
 )
 @repeatable_option(
-    "--secret",
+    _PAIRS_OPTION,
     "secrets",
-    metavar="INDEX=NAME",
-    help="A secret that the application reads as IEXEC_REQUESTER_SECRET_<INDEX>; repeatable.",
+    metavar="INDEX=NAME…",
+    help="Secrets that the application reads as IEXEC_REQUESTER_SECRET_<INDEX>; repeatable.",
 )
 @click.option("--dataset", metavar="DID/NAME", help="Data set that the application reads.")
 @click.option(

@@ -370,14 +370,20 @@ def confirm(question: str, *, yes: bool = False, hint: str = "add --yes") -> Non
             f"cannot ask for confirmation ({question}): this command is not running in a terminal",
             hint=hint,
         )
+    if not ask_yes_or_no(question):
+        raise click.Abort
+
+
+def ask_yes_or_no(question: str) -> bool:
+    """Ask a question on the terminal, and return whether the answer is yes."""
     asked = f"{printable_line(question)} [y/N]"
     with interruptible():
         while True:
             answer = click.prompt(asked, default="", show_default=False, err=True).strip().lower()
             if answer in ("y", "yes"):
-                return
+                return True
             if answer in ("n", "no", ""):
-                raise click.Abort
+                return False
             print_error("the answer is not y or n", "answer y or n")
 
 

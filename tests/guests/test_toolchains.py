@@ -35,7 +35,10 @@ BLOCKS = [
     for block in itertools.chain.from_iterable(PAGES.values())
     if block.why == "tests/guests/test_toolchains.py"
 ]
-*COMMANDS, TASK_COMMAND = [line for block in BLOCKS for line in block.text.splitlines()]
+*COMMANDS, PYTHON_TASK, JAVASCRIPT_TASK = [
+    line for block in BLOCKS for line in block.text.splitlines()
+]
+TASK_COMMANDS = {"Python": PYTHON_TASK, "JavaScript": JAVASCRIPT_TASK}
 MEMORY = Path("/dev/shm")
 STORED = {"go": "go", "componentize-py": "python", "jco": "javascript"}
 """The guest that has the shape of a toolchain's programs."""
@@ -65,6 +68,9 @@ def _built(command: str, folder: Path) -> bytes:
     """Return a program that an installed toolchain builds."""
     folder = shutil.copytree(EXAMPLES, folder / "program")
     shutil.copy(REPOSITORY / "spec" / "runner" / "http.wit", folder)
+    (folder / "wit" / "deps").mkdir(parents=True)
+    shutil.copy(folder / "app.wit", folder / "wit")
+    shutil.copy(folder / "http.wit", folder / "wit" / "deps")
     environment = os.environ | {"GOCACHE": str(REPOSITORY / ".cache" / "go"), "GOPROXY": "off"}
     subprocess.run(command, shell=True, check=True, cwd=folder, env=environment)
     (built,) = folder.glob("*.wasm")
@@ -96,9 +102,9 @@ def test_the_pages_show_the_examples() -> None:
         block.name: block.text
         for blocks in PAGES.values()
         for block in blocks
-        if block.name.startswith(("sign_jwt.", "counter."))
+        if block.name.startswith(("app.", "sign_jwt.", "counter."))
     }
-    assert sorted(shown) == ["counter.py", "counter.rs", "sign_jwt.go", "sign_jwt.py"]
+    assert sorted(shown) == ["app.js", "counter.py", "counter.rs", "sign_jwt.go", "sign_jwt.py"]
     assert shown == {name: (EXAMPLES / name).read_text("utf-8") for name in shown}
     assert len(COMMANDS) == 3
 
@@ -131,13 +137,15 @@ async def test_an_example_runs(command: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="/dev/shm is missing")
-@pytest.mark.parametrize("name", ["counter-wasip1", "counter-wasip2", "Python"])
+@pytest.mark.parametrize("name", ["counter-wasip1", "counter-wasip2", *TASK_COMMANDS])
 async def test_a_program_of_a_task(name: str, tmp_path: Path) -> None:
     """TG1: a task's program reads its secrets, calls a service and writes the result."""
-    if name == "Python":
-        if shutil.which("componentize-py") is None:
-            pytest.skip("componentize-py is not installed")
-        program = Guest(_built(TASK_COMMAND, tmp_path), "wasm32-wasip2")
+    if name in TASK_COMMANDS:
+        command = TASK_COMMANDS[name]
+        tool = command.split()[0]
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+        program = Guest(_built(command, tmp_path), "wasm32-wasip2")
     else:
         program = guest(name)
     secrets = {"IEXEC_REQUESTER_SECRET_1": "sealspace", "IEXEC_REQUESTER_SECRET_2": "visits"}

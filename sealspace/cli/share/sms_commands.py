@@ -15,11 +15,15 @@ from ...service.command_errors import NotThere
 from ..options.durations import expires_option
 from ..owner.contact_names import names_for
 from ..owner.owner_profile import at_node
-from ..terminal import flag_option, print_result, tell
+from ..terminal import ask_yes_or_no, is_interactive, print_result, tell
 from .grant_create import print_granted, wallet_for
 from .grant_list import revoke_all, show_by_id
 
 _SECRETS = tuple(map(list_prefix, SCOPES))
+_CLOSED = (
+    "without public checks, `iexec … check-secret` shows `No secret … found` also for secrets that"
+    " you pushed, and `--force-update` fails"
+)
 
 
 @click.command(
@@ -27,22 +31,28 @@ _SECRETS = tuple(map(list_prefix, SCOPES))
     " chain.json to the address of the node's service, and push a secret: `iexec"
     " requester push-secret my-secret`.",
 )
-@flag_option(
-    "--public-checks",
-    help="Let everyone ask whether a secret of yours exists, as iExec's own service does.",
+@click.option(
+    "--public-checks/--no-public-checks",
+    default=None,
+    help="Let everyone ask whether a secret of yours exists, as iExec's service does; or nobody,"
+    " which is the default. On a terminal, the command asks.",
 )
 @expires_option("90d", "How long the grant lasts, from 1m to 365d: 30m, 12h, 90d.")
 @at_node
-async def enable(client: Client, public_checks: bool, ttl_s: float) -> None:
+async def enable(client: Client, public_checks: bool | None, ttl_s: float) -> None:
     """Let iExec's clients store secrets in your space.
 
     This grants the node's service for iExec the right to write four scopes of secrets, each of them
     signed by your wallet. The service cannot read a secret. Former grants are revoked.
 
-    Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without --public-checks,
+    Only a wallet on Ethereum's main chain (did:pkh:eip155:1:0x…) can push. Without public checks,
     the `check-secret` commands of iExec's client find no secret, and `--force-update` fails.
     """
     did, former = await _live(client)
+    if not public_checks:
+        tell(_CLOSED)
+    if public_checks is None and is_interactive():
+        public_checks = ask_yes_or_no("let everyone ask whether a secret of yours exists?")
     await client.encryption.ensure_network()
     values = client.kv(SECRETS_SPACE)
     granted = [(path, KV_PUT) for path in (*_SECRETS, USED_PREFIX)]

@@ -16,6 +16,7 @@ from audit_records import audit_records
 from embedded_node import EmbeddedNode, embedded_node
 from running_node import Reply, send
 from sms_owner import K1, K2, SmsOwner, challenge, keccak, new_owner, signed
+from tests_support import Input
 
 from capabilities.principals import Principal
 from capabilities.signatures import WalletSigner
@@ -376,6 +377,42 @@ async def test_what_the_commands_print(
     assert f"revoked: {cid}" in capsys.readouterr().err
     assert await owner.run("sms", "status") != 0
     assert "sms enable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "options", "status", "asks"),
+    [
+        ("y\n", (), 204, True),
+        ("n\n", (), 404, True),
+        ("y\n", ("--no-public-checks",), 404, False),
+        ("n\n", ("--public-checks",), 204, False),
+        (None, (), 404, False),
+    ],
+)
+async def test_enable_asks_about_public_checks(
+    node: EmbeddedNode,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str | None,
+    options: tuple[str, ...],
+    status: int,
+    asks: bool,
+) -> None:
+    """SM10: on a terminal `enable` asks, unless an option answers; elsewhere checks are closed. It
+    says what iExec's client shows without them."""
+    owner = await new_owner(tmp_path / "home", node.url, node.sms_url)
+    monkeypatch.setattr(sys, "stdin", Input(typed or "", is_terminal=typed is not None))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: typed is not None)
+    capsys.readouterr()
+    await owner.enable(*options)
+    told = capsys.readouterr().err
+    assert ("let everyone ask whether a secret of yours exists?" in told) is asks
+    assert ("`No secret … found`" in told) is (asks or status == 404)
+    assert ("sms enable --public-checks" in told) is (status == 404)
+    assert (await owner.push_requester("one", b"1")).status == 204
+    path = f"/requesters/{owner.address}/secrets/one"
+    assert (await owner.send("HEAD", path, b"", None)).status == status
 
 
 async def test_enabling_again_revokes_the_former_grant(

@@ -114,6 +114,9 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
         *("--result-key-file", "key.pem"),
     )
     assert done.status == 0, done
+    both = await desk.run(*run, "3=my-key", "22=my-key", "--json")
+    assert both.status == 0, both
+    assert (await desk.run(*run, "0=my-key")).happened.startswith("cannot pass the secret 0=my-key")
     result = (tmp_path / "result" / "iexec_out" / "result.txt").read_text().split("\0")
     assert f"IEXEC_REQUESTER_SECRET_1={SECRET}" in result
     assert result[-3:-1] == ["one", "two three"]
@@ -143,6 +146,27 @@ async def test_from_grants_to_a_result(desk: Desk, stage: RunnerStage, tmp_path:
     assert shown.status == 0 and "COMPLETED" in shown.out
     unknown = await desk.run("task", "show", stage.url, "0" * 32)
     assert unknown.status == 1 and "not yours" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("--secret 1=foo 3=bar --watch", "--secret 1=foo --secret 3=bar --watch"),
+        ("--secret=1=foo 3=bar URL", "--secret=1=foo --secret 3=bar URL"),
+        (
+            "--secret 1=a 2=b --secret 3=c 4=d",
+            "--secret 1=a --secret 2=b --secret 3=c --secret 4=d",
+        ),
+        ("--secret 1=a URL 2=b", "--secret 1=a URL 2=b"),
+        ("--secret 1=a --args 2=b", "--secret 1=a --args 2=b"),
+        ("--secret --secret 2=b", "--secret --secret --secret 2=b"),
+        ("--secret 1=a -- 2=b --secret 3=c 4=d", "--secret 1=a -- 2=b --secret 3=c 4=d"),
+        ("--secret", "--secret"),
+    ],
+)
+async def test_pairs_of_one_option(written: str, read: str) -> None:
+    """Pairs that follow the value of `--secret` are values of it too, and nothing else is."""
+    assert task_commands.with_each_pair(written.split()) == read.split()
 
 
 async def test_a_task_that_fails(desk: Desk, stage: RunnerStage, tmp_path: Path) -> None:
