@@ -34,7 +34,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export RUFF_CACHE_DIR := $(CURDIR)/.cache/ruff
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 
-.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel release test-wheel bench soak matrix models test-image fuzz lock clean
+.PHONY: help demo test test-postgresql test-tools check pages docs cast fmt iexec-client wheel reproducible sbom release audit test-wheel bench soak matrix models test-image fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  %-16s %s\n", $$1, $$2}'
@@ -112,14 +112,27 @@ iexec-client: ## install iExec's own client, whose test is skipped without it (n
 	@mkdir -p .cache/iexec
 	@npm install --prefix .cache/iexec --cache $(CURDIR)/.cache/npm --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error iexec@9.0.1 >/dev/null
 
+# Files in archives get the time of the commit, so that the same commit is built to the same bytes anywhere. Without a
+# commit they get the time that hatchling has for this.
+BUILD = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 1580601600)} $(BIN)/python -m build --no-isolation --outdir dist
+
 wheel: $(VENV)/.installed ## build the wheel into dist
 	@rm -rf dist
-	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	@$(BUILD) --wheel . >/dev/null
 	@ls dist/*.whl
 
-release: wheel ## also build the source archive, the list of the wheel's files, and the image, into dist (needs podman)
-	@$(BIN)/python -m build --sdist --no-isolation --outdir dist . >/dev/null
+reproducible: $(VENV)/.installed ## build the wheel and the source archive twice, in different surroundings, and compare their bytes
+	@$(BIN)/python tools/reproducible.py
+
+sbom: $(VENV)/.installed ## write the dependencies as CycloneDX into dist
+	@mkdir -p dist
+	@$(BIN)/python tools/sbom.py >dist/sealspace-sbom.json
+	@ls dist/sealspace-sbom.json
+
+release: wheel ## also build the source archive, the list of the wheel's files, the SBOM, and the image, into dist (needs podman)
+	@$(BUILD) --sdist . >/dev/null
 	@$(BIN)/python tools/wheel_records.py dist/sealspace-*.whl >dist/sealspace-files.txt
+	@$(BIN)/python tools/sbom.py >dist/sealspace-sbom.json
 	@command -v podman >/dev/null || { echo "release needs podman; run: apt-get install --no-install-recommends podman" >&2; exit 1; }
 	@podman build --quiet --format docker --file examples/deploy/Containerfile --tag sealspace . >/dev/null
 	@podman save --quiet --format docker-archive --output dist/sealspace-image.tar sealspace
@@ -130,6 +143,12 @@ test-wheel: ## install the wheel of dist into a fresh environment, and play the 
 	@.cache/wheel/bin/pip install --quiet --require-hashes --requirement requirements.lock
 	@.cache/wheel/bin/pip install --quiet --no-deps --no-index dist/sealspace-*.whl
 	@cd .cache && wheel/bin/sealspace version && wheel/bin/python ../examples/demo.py
+
+# A known vulnerability is no fault of a change, so this is not part of `check`. It asks the package index about each package.
+audit: ## look for known vulnerabilities of the locked packages (needs the network)
+	@$(PYTHON) -m venv --clear .cache/audit
+	@.cache/audit/bin/pip install --quiet --no-deps --require-hashes --requirement tools/audit.lock
+	@.cache/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements.lock
 
 bench: $(VENV)/.installed ## CPU time per request, of a node that it starts on loopback; plots in .cache/bench (BENCH="--against COMMIT" compares)
 	@$(BIN)/python tools/benchmarks/requests_per_cpu.py --out .cache/bench $(BENCH)

@@ -73,7 +73,12 @@ def test_a_release_is_what_a_tag_builds() -> None:
     assert text.index("  build:") < text.index("    needs: build") < text.index("attest-build")
     recipe = (REPOSITORY / "Makefile").read_text("utf-8").split("\nrelease: wheel ")[1]
     recipe = recipe.partition("\n\n")[0]
-    for made in ("--sdist", "dist/sealspace-files.txt", "dist/sealspace-image.tar"):
+    for made in (
+        "--sdist",
+        "dist/sealspace-files.txt",
+        "dist/sealspace-sbom.json",
+        "dist/sealspace-image.tar",
+    ):
         assert made in recipe
 
 
