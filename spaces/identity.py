@@ -37,7 +37,7 @@ async def recorded_identity(store: Store) -> Identity | None:
     if schema is None and identity is None:
         return None
     found = int.from_bytes(value_or_empty(schema), "big")
-    if found != SCHEMA_VERSION:
+    if found != SCHEMA_VERSION:  # a store is opened whole or not at all (ST21)
         raise SchemaMismatch(expected=SCHEMA_VERSION, got=found)
     known = _CODEC.read(identity)
     if known is None:
