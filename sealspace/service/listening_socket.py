@@ -1,4 +1,7 @@
-"""Functions that bind and inspect a server's listening socket."""
+"""Functions that bind and inspect a server's listening socket.
+
+Linux only: `sockets` and `process_at`. They read `/proc`, and find nothing on other systems.
+"""
 
 import errno
 import os

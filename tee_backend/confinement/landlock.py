@@ -1,8 +1,13 @@
-"""Landlock, by which a process restricts itself to some files and folders."""
+"""Landlock, by which a process restricts itself to some files and folders.
+
+Linux only: a security module of its kernel.
+"""
 
 import ctypes
+import errno
 import os
 import struct
+import sys
 from collections.abc import Mapping
 
 # Rights to what is below a folder, or to one file. Nobody gets the others: to execute (0x1), and to
@@ -36,6 +41,8 @@ def restrict_to(paths: Mapping[str, int]) -> None:
     Call it after `no_new_privs` is set. Raises OSError if it fails, and FileNotFoundError if a path
     does not exist.
     """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     # All rights that the kernel knows are forbidden, except those of the rules below.
     version = min(landlock_version(), len(_KNOWN_RIGHTS))
     handled = (1 << _KNOWN_RIGHTS[version - 1]) - 1

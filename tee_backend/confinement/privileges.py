@@ -1,8 +1,13 @@
-"""Privileges of a process, and what other processes can see of it."""
+"""Privileges of a process, and what other processes can see of it.
+
+Linux only: system calls.
+"""
 
 import ctypes
+import errno
 import os
 import signal
+import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -21,6 +26,8 @@ def confine(uid: int | None, parent: int) -> None:
 
     Raises OSError if one of these steps fails.
     """
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if uid is not None:  # a child can signal and trace no process of another uid (RN20)
         os.setgroups([])
         os.setresgid(uid, uid, uid)

@@ -1,4 +1,7 @@
-"""Resource limits of a process, which the kernel enforces."""
+"""Resource limits of a process, which the kernel enforces.
+
+Linux only: the memory of a process is read in `/proc`.
+"""
 
 import os
 import resource

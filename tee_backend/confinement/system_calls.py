@@ -7,6 +7,8 @@ judges the number of each system call.
 A filter lists what is allowed. Every other call fails with ENOSYS, as under a kernel that does not
 have it: C libraries then use an older call, and a process does not end by a call that a new version
 of a library makes.
+
+Linux only: a filter of its kernel.
 """
 
 import ctypes

@@ -1,4 +1,7 @@
-"""Locking of a process's memory, so that values are not written to a swap device."""
+"""Locking of a process's memory, so that values are not written to a swap device.
+
+Linux only: system calls and `/proc`.
+"""
 
 import ctypes
 import resource

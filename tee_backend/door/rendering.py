@@ -1,4 +1,7 @@
-"""Secrets as files, for programs that read files at their start (DR17)."""
+"""Secrets as files, for programs that read files at their start (DR17).
+
+Linux only: the table of mounts, by which it is found whether a folder is in memory.
+"""
 
 import os
 from collections.abc import Mapping

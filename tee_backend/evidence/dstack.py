@@ -186,7 +186,7 @@ class _DeadlineSocket(socket.socket):
     """
 
     def __init__(self, *, deadline: float) -> None:
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         self._deadline = deadline
         self._free_bytes = _MAX_RECEIVED_BYTES
 

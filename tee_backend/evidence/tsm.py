@@ -1,6 +1,6 @@
 """TDX quotes from the TSM report interface of the Linux kernel.
 
-The interface is in configfs since Linux 6.7.
+Linux only: the interface is in configfs since version 6.7.
 
 A report is a folder below `/sys/kernel/config/tsm/report`. Its files appear when the folder is
 made:

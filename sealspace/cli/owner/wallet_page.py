@@ -169,7 +169,8 @@ def _page(node: str, *, opens: bool, console: str | None = None) -> "WalletPage"
     context = click.get_current_context()
     if _META not in context.meta:
         # Without the table, every connection would be refused (LP1).
-        if sys.platform == "linux" and not SOCKET_TABLES[0].exists():
+        is_needed = sys.platform == "linux"
+        if is_needed and not SOCKET_TABLES[0].exists():
             raise NotSigned(
                 f"cannot serve the wallet page: {SOCKET_TABLES[0]} is missing, so connections of"
                 " other users cannot be detected",

@@ -8,6 +8,8 @@ this process is killed, the kernel sends SIGTERM to the child, so that it can re
 files.
 
 Values are only in the environment of the child; no file is written.
+
+Linux only: the calls that protect memory, end the child with its parent and wait for its end.
 """
 
 import ctypes
@@ -40,7 +42,16 @@ Environment = Mapping[bytes, bytes]
 
 
 def keep_out_of_core_dumps() -> None:
-    """Protect this process's memory from core dumps and other processes."""
+    """Protect this process's memory from core dumps and other processes.
+
+    Raises:
+        CommandNotExecutable: the system is not Linux.
+    """
+    if sys.platform != "linux":
+        raise CommandNotExecutable(
+            "cannot protect secrets in the memory of this command: the system is not Linux",
+            hint="run the command on Linux, for example in a container",
+        )
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -160,7 +171,10 @@ class _Output:
     def rest(self) -> None:
         """Forward the remaining output after the child has ended."""
         # At most one full pipe: a background process that inherited the pipe may write forever.
-        left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        if sys.platform == "linux":
+            left = fcntl.fcntl(self.source, fcntl.F_GETPIPE_SZ)
+        else:
+            left = _READ_BYTES
         while left > 0:
             count = self.forward()
             if count is None:
@@ -185,6 +199,13 @@ class _Output:
         return True
 
 
+def _end_of(child: "subprocess.Popen[bytes]") -> int:
+    """Return a descriptor that becomes readable when the child ends."""
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    return os.pidfd_open(child.pid)
+
+
 def _forward_until_end(
     child: "subprocess.Popen[bytes]", outputs: Iterable[_Output], *, woken: int
 ) -> None:
@@ -196,7 +217,7 @@ def _forward_until_end(
         woken: a descriptor that becomes readable when a signal arrives.
     """
     opened = {output.source.fileno(): output for output in outputs}
-    ended = os.pidfd_open(child.pid)
+    ended = _end_of(child)
     try:
         with selectors.DefaultSelector() as selector:
             for source in (ended, woken, *opened):
@@ -280,7 +301,9 @@ def _passing_on(
     handlers: dict[int, Callable[[int, FrameType | None], None]] = dict.fromkeys(_PASSED_ON, send)
     handlers |= dict.fromkeys(_FROM_TERMINALS, send if is_apart else leave)
     handlers_before = {number: signal.getsignal(number) for number in handlers}
-    woken, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    woken, wakeup = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wakeup, False)
     former_wakeup = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number, handler in handlers.items():
         if handlers_before[number] is not signal.SIG_IGN:
