@@ -14,7 +14,7 @@ from ...errors import InvalidInput, NotShared
 from ...secrets import Secrets, parse_secret_name
 from ...service.command_errors import NotThere
 from ..options.paths import read_grants
-from ..owner.contact_names import did_named, name_or_none
+from ..owner.contact_names import did_named, name_or_none, require_no_typo
 from ..owner.owner_profile import owner_home
 
 from_option = click.option(
@@ -78,6 +78,7 @@ async def _named_source(client: Client, source: str) -> str:
     """
     name, slash, team = source.partition("/")
     if not is_contact_name(name):
+        require_no_typo(name)
         return source
     if not _is_there(source):
         return await did_named(client, name) + slash + team

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 import msgspec
 
+from capabilities.capability_errors import CapabilityError
+from capabilities.principals import parse_principal
 from capabilities.strict_json import StrictRecord
 from encryption_network.canonical_json import canonical_bytes
 
@@ -85,15 +87,39 @@ def _shortened(did: str) -> str:
     return f"{method}{colon}{rest[:_SHOWN_CHARS]}…{rest[-_SHOWN_CHARS:]}"
 
 
+def require_no_typo(did: str) -> None:
+    """Refuse a wallet's DID whose checksum does not match, because it would name another wallet.
+
+    The checksum is the case of the address's letters (EIP-55). Letters of one case have none.
+
+    Raises:
+        InvalidInput: the checksum does not match.
+    """
+    address = did.partition("#")[0].rpartition(":")[2].removeprefix("0x")
+    if not did.startswith("did:pkh:eip155:") or address in (address.lower(), address.upper()):
+        return
+    try:
+        canonical = parse_principal(did)
+    except CapabilityError:  # the caller refuses it as no DID
+        return
+    if not canonical.endswith(address):
+        raise InvalidInput(
+            f"{printable(did, most=100)} has a typing error: the checksum in its capitals does not"
+            " match",
+            hint="copy the whole DID again, as `sealspace whoami` prints it for the person",
+        )
+
+
 async def did_named(client: Client, text: str) -> str:
     """Return the DID of a contact's name. A DID is returned as it was typed.
 
     Raises:
-        InvalidInput: the text is neither a DID nor a possible name.
+        InvalidInput: the text is neither a DID nor a possible name, or a DID with a typing error.
         NoSuchContact: there is no contact of this name.
         SealspaceError: as `Contacts.read`.
     """
     if text.startswith("did:"):
+        require_no_typo(text)
         return text
     if not is_contact_name(text):
         raise InvalidInput(

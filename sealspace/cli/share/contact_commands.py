@@ -5,7 +5,7 @@ import click
 from ...client import Client
 from ...documents.contact_list import Contact, ContactList, checked_did, checked_name
 from ...errors import NoSuchContact
-from ..owner.contact_names import contacts_of, keep_contacts
+from ..owner.contact_names import contacts_of, keep_contacts, require_no_typo
 from ..owner.owner_profile import at_node
 from ..terminal import print_documents, print_result, tell
 
@@ -28,6 +28,7 @@ async def add(client: Client, name: str, did: str) -> None:
     # Refused before the list is read.
     checked_name(name)
     checked_did(did)
+    require_no_typo(did)
     contacts = contacts_of(client)
     added = await contacts.add(name, did)
     keep_contacts(client, await contacts.read())

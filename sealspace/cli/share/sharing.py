@@ -20,7 +20,7 @@ from ..keep.secret import no_secret
 from ..keep.shared_secrets import label_of
 from ..options.durations import expires_option
 from ..options.paths import file_option, grants_option, read_named, write_grants
-from ..owner.contact_names import confirm_first_use, did_named, names_for
+from ..owner.contact_names import confirm_first_use, did_named, names_for, require_no_typo
 from ..owner.owner_profile import at_node, owner_home
 from ..terminal import cell_text, confirm, end_text, optional_time, print_rows, tell, yes_option
 from .secret_writers import warn_of_writers
@@ -209,6 +209,7 @@ async def _person_in(client: Client, file: Path, *, gets: str, yes: bool) -> str
             f"{file} does not contain one DID and nothing else",
             hint="ask the person for the DID that `sealspace whoami` prints as owner",
         ) from error
+    require_no_typo(data.decode("ascii", "replace").strip())
     names = await names_for(client, [did])
     confirm_first_use(names, did, source=str(file), gets=gets, yes=yes)
     return did

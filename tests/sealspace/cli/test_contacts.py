@@ -117,6 +117,41 @@ async def test_what_bad_input_gets(office: Office) -> None:
     assert unnamed.next == f"sealspace contact add NAME {BACKEND}"
 
 
+WALLET = "did:pkh:eip155:1:0x5FB93cf293A091483987ec38403539A9f90d96C8"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("contact", "add", "carol"),
+        ("secret", "share", "API_KEY", "--with"),
+        ("secret", "share", "API_KEY", "--yes", "--to"),
+        ("secret", "get", "API_KEY", "--from"),
+        ("team", "add", "ops"),
+        ("grant", "create", "--space", "default", "--path", "a"),
+    ],
+)
+async def test_a_did_with_a_typing_error(
+    office: Office, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """A wallet's DID whose checksum does not match is refused before anything is signed."""
+    mistyped = WALLET[:-1] + "9"
+    (tmp_path / "did.txt").write_text(mistyped)
+    given = str(tmp_path / "did.txt") if arguments[-1] == "--to" else mistyped
+    refused = await office.refused(*arguments, given)
+    assert (refused.status, refused.happened) == (
+        2,
+        f"{mistyped} has a typing error: the checksum in its capitals does not match",
+    )
+    assert "sealspace whoami" in refused.next
+
+
+async def test_a_did_without_a_checksum(office: Office) -> None:
+    """A wallet's DID in letters of one case has no checksum, and is that of the same wallet."""
+    added = await office.as_alice("contact", "add", "carol", WALLET.lower())
+    assert f"added carol: {WALLET}\n" in added.out + added.err
+
+
 # --- names in other commands ----------------------------------------------------------------------
 
 
