@@ -387,7 +387,8 @@ def _limits(run: RunStatement) -> str:
 
 MODE_WORDS: Mapping[Mode, str] = {
     "everyone": "proof of approved code from everyone, the owner included",
-    "delegates": "nothing from the owner in person; from everyone else proof of approved code",
+    "delegates": "nothing from the owner in person, machine tokens and CI jobs; from everyone else"
+    " proof of approved code",
     "off": "nothing: it opens for everyone with a grant, whatever their code is",
 }
 """Release mode of a node to the proof that it requires before it opens anything."""

@@ -16,7 +16,10 @@ async def test_what_the_node_demands(desk: Desk) -> None:
     await desk.log_in()
     ran = await desk.run("network", "show")
     assert ran.status == 0, ran
-    assert "from everyone else proof of approved code" in ran.out
+    said = (
+        "nothing from the owner in person, machine tokens and CI jobs; from everyone else proof of"
+    )
+    assert f"{said} approved code" in ran.out
     assert "NOT Intel" in ran.out and "there is no policy on code" in ran.out
     value = json.loads((await desk.run("network", "show", "--json")).out)
     assert value["state"] == "active"
