@@ -32,6 +32,10 @@ class Reason(NamedTuple):
         return self.status == 200 or self.code == "answer-unsent"
 
 
+OF_PROGRAM = frozenset({"guest-exit", "guest-trap"})
+"""Failures that a program itself decides; their callers get its output (RN263)."""
+
+
 class RunRefused(Exception):
     """Raised when a program run is refused or fails.
 

@@ -50,9 +50,11 @@ def run_answer(outcome: Outcome, **more: object) -> Answer:
         value["stderr"] = result.stderr.decode("utf-8", "replace")
     if result.stdout:
         value["stdout"] = result.stdout.decode("utf-8", "replace")
-    if result.reason is None:
+    if result.answer:  # also of a program that failed by itself (RN263)
         value["output"] = msgspec.Raw(result.answer)
-    else:
+    if result.answer_format is not None:
+        value["outputFormat"] = result.answer_format.value
+    if result.reason is not None:
         value["error"] = error_of(result.reason)
     return answer_with(value, result.reason)
 
@@ -96,10 +98,13 @@ def api_call(outcome: Outcome, *, charged: int) -> dict[str, Any]:
 
 def api_answer(outcome: Outcome, *, charged: int) -> Answer:
     """Return the `POST /call` response for a finished program run."""
-    reason = outcome.result.reason
-    output = None if reason is not None else msgspec.Raw(outcome.result.answer)
+    result = outcome.result
+    # RN263: a program that failed by itself has output too
+    output = msgspec.Raw(result.answer) if result.answer else None
     rest = {"salt": encode_url(outcome.salt), "output": output}
-    return answer_with(api_call(outcome, charged=charged) | rest, reason)
+    if result.answer_format is not None:
+        rest["output_format"] = result.answer_format.value
+    return answer_with(api_call(outcome, charged=charged) | rest, result.reason)
 
 
 def pending(job: str, *, is_api: bool) -> Answer:

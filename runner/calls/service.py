@@ -437,6 +437,8 @@ class Runner:
         # what a program writes may contain the secrets, and is for their owner alone (RN85)
         if request.secrets_delivered and not is_owner:
             result = replace(result, stderr=b"", stdout=b"")
+            if body.task is not None and result.reason is not None:
+                result = replace(result, output=b"")  # the same bytes as `stdout` (TK9)
         return await self._signed(job, record, request, result)
 
     def _first_request(

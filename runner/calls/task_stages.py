@@ -277,7 +277,11 @@ class TaskStages:
                     request = replace(request, arguments=order.arguments, folders=folders)
                     result = await self.executor.run(request, load)
                     if result.reason is not None:
-                        return result
+                        # TK9: the receipt is about what the answer shows of standard output
+                        stdout = bytes(result.output[:MAX_STDERR_BYTES])
+                        return replace(
+                            result, output=stdout, answer=b"", answer_format=None, stdout=stdout
+                        )
                     self.stage_of[job] = POST
                     async with asyncio.timeout(STAGE_S):  # this stage has the same bound (TK7)
                         sealed = await self._sealed(job, folders, pem)

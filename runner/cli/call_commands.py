@@ -104,9 +104,9 @@ def call(
 ) -> None:
     """Run a published program on the runner at URL.
 
-    The output of the program is printed. The runner learns the input, and the DID of the owner who
-    is logged in here. This command does not verify the runner; to verify it, use `sealspace backend
-    show URL`.
+    The output of the program is printed, also if it failed by itself. The runner learns the input,
+    and the DID of the owner who is logged in here. This command does not verify the runner; to
+    verify it, use `sealspace backend show URL`.
     """
     named: JsonObject = {}
     if repository or commit:
@@ -176,10 +176,10 @@ def _show(answer: JsonObject, url: str) -> None:
     """
     error = answer.get("error")
     code = answer.get("code")
+    output = answer.get("output")
     if shared().as_json:
         print_json(answer)
-    elif error is None:
-        output = answer.get("output")
+    elif error is None or output is not None:  # a program that failed may have output (RN263)
         print_value(output if isinstance(output, str) else json.dumps(output))
     if error is None:
         return

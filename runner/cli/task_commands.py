@@ -214,10 +214,11 @@ def run(
 def show(url: str, job: str) -> None:
     """Show the state of the task ID.
 
-    Its error output is shown too, if every secret of the task is yours.
+    Its output and its error output are shown too, if every secret of the task is yours.
     """
     task = with_call_right(lambda client: client.runners.task(url, job))
-    tell(*str(task.get("stderr", "")).splitlines())
+    for stream in ("stdout", "stderr"):
+        tell(*str(task.get(stream, "")).splitlines())
     cause = task.get("cause")
     shown: JsonObject = {"job": job, "state": _state_words(task)}
     print_result(task, facts(shown | (cause if isinstance(cause, dict) else {})))
@@ -291,6 +292,8 @@ async def _fetched(
     # The caller of a run chooses its input and output, so a run could have the hashes of a task.
     # Only the receipt of a task has the member `task` (TK9).
     is_of_task = proven.stated["job"] == job and "task" in proven.stated
+    # The receipt of a failed task is about its standard output, which could be any document.
+    is_of_task = is_of_task and proven.stated["status"] == "completed"
     is_of_result = ended.output.get("sha256") == sha256(sealed).hexdigest()
     salt = decode_url(ended.salt) or b""
     is_about = proven.is_about(salt=salt, input=request, output=document)

@@ -15,16 +15,16 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from sealspace.apps.programs import Target
 from tee_backend.confinement.landlock import landlock_version
 from tee_backend.confinement.privileges import undump
 from tee_backend.outbound import Outbound
 
-from ..reasons import REASONS, RunRefused
+from ..reasons import OF_PROGRAM, REASONS, RunRefused
 from ..shares import FairSemaphore
 from . import frames as _frames
 from .artefacts import Artefacts
@@ -34,9 +34,20 @@ from .environment import environment_of
 from .kept_children import KeptChildren
 from .pool import Pool
 from .run_client import RunClient
-from .runs import MAX_INPUT_BYTES, MAX_STDERR_BYTES, Load, RunRequest, RunResult, answer_of
+from .runs import (
+    MAX_INPUT_BYTES,
+    MAX_STDERR_BYTES,
+    Load,
+    ResponseFormat,
+    RunRequest,
+    RunResult,
+    answer_of,
+    failed_answer_of,
+)
 
 _MEBIBYTE = 1024 * 1024
+_Encoded = TypeVar("_Encoded")
+
 INLINE_BYTES = 64 * 1024
 """Longest output that is encoded on the event loop; a longer one takes milliseconds in a thread."""
 
@@ -290,19 +301,24 @@ async def _result(
     """Return the result of a run from a child's untrusted answer."""
     reason = None
     written = b""
+    answer_format = None
+    if len(output) <= INLINE_BYTES:
+        output = bytes(output)
     try:
         _require_completed(answer)
-        if len(output) <= INLINE_BYTES:
-            output = bytes(output)
-            written = answer_of(output, request.response_format)
-        else:
-            written = await asyncio.to_thread(answer_of, output, request.response_format)
+        written = await _encoded(answer_of, output, request.response_format)
     except RunRefused as failed:
         reason = failed.reason
+        # RN263: any other reason says what the runner decided, and has no output
+        if reason.code in OF_PROGRAM and output:
+            written, answer_format = await _encoded(
+                failed_answer_of, output, request.response_format
+            )
     return RunResult(
         reason,
-        output=b"" if reason else output,
+        output=output if written else b"",
         answer=written,
+        answer_format=answer_format,
         stderr=stderr,
         stderr_bytes=answer.stderr_bytes,
         # RN17: a child's numbers are not trusted beyond the limits of its run.
@@ -311,6 +327,17 @@ async def _result(
         memory_bytes=min(answer.memory_bytes, request.limits.max_memory_mb * _MEBIBYTE),
         secrets_delivered=request.secrets_delivered,
     )
+
+
+async def _encoded(
+    encode: Callable[[bytes | memoryview, ResponseFormat], _Encoded],
+    output: bytes | memoryview,
+    response_format: ResponseFormat,
+) -> _Encoded:
+    """Encode a program's output, a long one in a thread."""
+    if len(output) <= INLINE_BYTES:
+        return encode(output, response_format)
+    return await asyncio.to_thread(encode, output, response_format)
 
 
 def _require_completed(answer: _frames.Answer) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import codecs
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
@@ -154,12 +155,13 @@ class RunResult:
 
     For a completed run, `reason` is None. For a task, `output` describes the sealed result,
     `stdout` is the beginning of standard output, and `fetch_s` is how long its data set was
-    fetched.
+    fetched. `answer_format` is that of the answer of a program that failed (RN263).
     """
 
     reason: Reason | None
     output: bytes | memoryview = field(default=b"", repr=False)
     answer: bytes = field(default=b"", repr=False)
+    answer_format: ResponseFormat | None = None
     stderr: bytes = field(default=b"", repr=False)
     stdout: bytes = field(default=b"", repr=False)
     stderr_bytes: int = 0
@@ -229,6 +231,20 @@ def answer_of(output: bytes | memoryview, response_format: ResponseFormat) -> by
     except (ValueError, RecursionError) as exc:
         raise RunRefused("output-format") from exc
     return bytes(output)
+
+
+def failed_answer_of(
+    output: bytes | memoryview, response_format: ResponseFormat
+) -> tuple[bytes, ResponseFormat]:
+    """Encode the standard output of a program that failed, and return its format (RN263).
+
+    A program often fails before its output is complete. Output that is not valid in the given
+    format is returned as a text, or as bytes.
+    """
+    for one in (response_format, ResponseFormat.TEXT):
+        with suppress(RunRefused):
+            return answer_of(output, one), one
+    return answer_of(output, ResponseFormat.BYTES), ResponseFormat.BYTES
 
 
 _JSON = msgspec.json.Decoder(msgspec.Raw)

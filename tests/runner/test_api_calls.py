@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from patience import PATIENCE_S
-from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
+from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, failing, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
 from capabilities.signatures import Ed25519Signer
@@ -99,6 +99,18 @@ async def test_failed_runs_cost_and_refused_ones_do_not(stage: RunnerStage) -> N
     assert answer["code"] == "program-unknown"
     assert answer["compute_cost"] == "0"
     assert before["balance"] - (await stage.account())["balance"] == 1001
+
+
+async def test_RN263_a_key_gets_the_output_of_a_program_that_failed(stage: RunnerStage) -> None:
+    """RN263: `output` and its format are in the answer to a key, in the list of calls neither."""
+    await stage.publish("complains", failing("complains", "guest-exit"))
+    key = await stage.key("complains")
+    status, answer = await stage.api("complains", key, {"input": "secret 1 is missing"})
+    assert (status, answer["status"], answer["code"]) == (200, "failed", "guest-exit")
+    assert (answer["output"], answer["output_format"]) == ("secret 1 is missing", "Json")
+    assert answer["stderr"] == "complains failed"
+    (told,) = (await usage(stage, key))["usage"]
+    assert not {"output", "output_format"} & told.keys()
 
 
 @pytest.mark.parametrize(

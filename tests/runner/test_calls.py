@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from capability_cases import BOB
-from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, runner_stage
+from runner_stage import ECHO, ENVIRONMENT, TRAP, RunnerStage, failing, runner_stage
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
-from capabilities.strict_base64 import decode_url
+from capabilities.strict_base64 import decode_url, encode_standard
 from runner.calls.run_receipts import verify_run
 from sealspace.apps.backends import deliver, policy_for
 from sealspace.apps.programs import ProgramManifest
@@ -278,6 +278,73 @@ async def test_a_token_is_good_for_one_call_of_one_body(stage: RunnerStage) -> N
         entropy=entropy,
     )
     assert code(await stage.post(body, elsewhere)) == (401, "call-refused")
+
+
+@pytest.mark.parametrize("failed", ["guest-exit", "guest-trap"])
+async def test_RN263_the_output_of_a_program_that_failed(stage: RunnerStage, failed: str) -> None:
+    """RN263: the caller gets what the program wrote before it failed, and the receipt is about it.
+    Standard error is only for the owner of the secrets (RN85)."""
+    version = await stage.publish(failed, failing(failed, failed))
+    await stage.grant(
+        ["API_KEY"], RunStatement(programs=(ByHash(version.sha256),), callers=ANYBODY)
+    )
+    printed = "missing requester secret 1"
+    status, answer = await stage.call(failed, secrets=stage.developer, input=printed)
+    assert (status, answer["status"], answer["error"]["code"]) == (200, "failed", failed)
+    assert (answer["output"], answer["outputFormat"]) == (printed, "Text")
+    assert answer["secrets"] == "delivered" and "stderr" not in answer
+    receipt = json.dumps(answer["receipt"]).encode()
+    async with stage.http.get(f"{stage.url}/start") as got:
+        start = await got.read()
+    verified = await verify_run(receipt, start, stage.inspector)
+    salt = decode_url(answer["salt"])
+    assert salt is not None and verified.stated["status"] == "failed"
+    assert verified.is_about(salt=salt, input=printed.encode(), output=printed.encode())
+    assert not verified.is_about(salt=salt, input=None, output=b"")
+    session = await stage.calling_session()
+    _, answer = await stage.call(failed, session=session, secrets=stage.developer, input=printed)
+    assert (answer["output"], answer["stderr"]) == (printed, f"{failed} failed")
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "output", "shown"),
+    [
+        ("Json", b'{"a": 1}', {"a": 1}, "Json"),
+        ("Json", b"missing secret", "missing secret", "Text"),
+        ("Json", b"\x00\xff", "AP8=", "Bytes"),
+        ("Text", b"\x00\xff", "AP8=", "Bytes"),
+        ("Bytes", b"a", "YQ==", "Bytes"),
+        ("Text", b"x" * 70_000, "x" * 70_000, "Text"),  # encoded in a thread
+    ],
+)
+async def test_RN263_the_format_of_such_output(
+    stage: RunnerStage, asked: str, given: bytes, output: Any, shown: str
+) -> None:
+    """RN263: output that is not valid in the format of the call is a text, else bytes, and the
+    reason remains that of the program."""
+    await stage.publish("formats", failing("formats", "guest-exit"))
+    status, answer = await stage.call(
+        "formats", inputBase64=encode_standard(given), responseFormat=asked
+    )
+    assert (status, answer["error"]["code"]) == (200, "guest-exit")
+    assert (answer["output"], answer["outputFormat"]) == (output, shown)
+
+
+@pytest.mark.parametrize("failed", ["limit-instructions", "limit-memory"])
+async def test_RN263_no_output_after_another_failure(stage: RunnerStage, failed: str) -> None:
+    """RN263: a run that the runner ended has no output, and the receipt is about none: its caller
+    chooses the limit, and could read how far the program came."""
+    await stage.publish(failed, failing(failed, failed))
+    limits = {"maxInstructions": 20_000_000}
+    status, answer = await stage.call(failed, input="how far", resourceLimits=limits)
+    assert (status, answer["error"]["code"]) == (200, failed)
+    assert not {"output", "outputFormat"} & answer.keys()
+    assert "how far" not in json.dumps(answer)
+    receipt = json.dumps(answer["receipt"]).encode()
+    async with stage.http.get(f"{stage.url}/start") as got:
+        verified = await verify_run(receipt, await got.read(), stage.inspector)
+    salt = decode_url(answer["salt"])
+    assert salt is not None and verified.is_about(salt=salt, input=None, output=b"")
 
 
 async def test_runs_that_fail_have_receipts_too(stage: RunnerStage) -> None:

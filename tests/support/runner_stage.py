@@ -100,6 +100,37 @@ ECHO = """
 TRAP = '(module (memory (export "memory") 1) (func (export "_start") unreachable))'
 
 
+_FAILING = """
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 4)
+  (data (i32.const 512) "{name} failed")
+  (func (export "_start")
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 200000))
+    (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 16)))
+    (i32.store (i32.const 0) (i32.const 512))
+    (i32.store (i32.const 4) (i32.const {length}))
+    (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 16)))
+    {end}))
+"""
+_ENDS = {
+    "guest-exit": "(call $exit (i32.const 1))",
+    "guest-trap": "unreachable",
+    "limit-instructions": "(loop (br 0))",
+    "limit-memory": "(drop (memory.grow (i32.const 60000))) unreachable",
+}
+
+
+def failing(name: str, code: str) -> str:
+    """Return a program that writes its input, and `NAME failed` to standard error, and fails."""
+    text = _FAILING.replace("{end}", _ENDS[code]).replace("{name}", name)
+    return text.replace("{length}", str(len(f"{name} failed")))
+
+
 @dataclass
 class RunnerStage:
     """A runner with its owner, developer and callers."""

@@ -64,17 +64,23 @@ _HEAD = """
     (call $put (i32.const 1024) (i32.const 10) (i32.const 65536)
       (i32.sub (local.get $end) (i32.const 65536)))
     {loop}
+    {trap}
     {writes_computed}))
 """
 
 
 def reporting(
-    name: str, *, dataset: str = "", computed: str | None = COMPUTED, endless: bool = False
+    name: str,
+    *,
+    dataset: str = "",
+    computed: str | None = COMPUTED,
+    endless: bool = False,
+    traps: bool = False,
 ) -> str:
     """Return a program that writes its environment, arguments and data set to `result.txt`.
 
     It writes `name` to both streams. `computed` is the content of `computed.json`, or None for no
-    such file. An endless program does not end after it has written `result.txt`.
+    such file. An endless program does not end after it has written `result.txt`, and another traps.
     """
     values = {
         "computed": (computed or "").replace('"', '\\"'),
@@ -83,6 +89,7 @@ def reporting(
         "name": name,
         "name_length": str(len(name)),
         "loop": "(loop (br 0))" if endless else "",
+        "trap": "unreachable" if traps else "",
         "writes_computed": ""
         if computed is None
         else "(call $put (i32.const 1056) (i32.const 13) (i32.const 1088)"

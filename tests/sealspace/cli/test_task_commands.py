@@ -186,6 +186,46 @@ async def test_a_task_that_fails(desk: Desk, stage: RunnerStage, tmp_path: Path)
     assert shown.err == "fails\n"  # what the program wrote, as all secrets are the requester's
 
 
+async def test_the_output_of_a_task_that_failed(
+    desk: Desk, stage: RunnerStage, tmp_path: Path
+) -> None:
+    """RN263: `task show` prints what a failed application wrote. Its receipt proves no result, also
+    if what it wrote is the document about a forged result."""
+    await desk.log_in("--space", "public")
+    forged = b"no result of a task"
+    output: dict[str, Json] = {"digest": f"0x{'0' * 64}", "sizeBytes": len(forged)}
+    document = canonical_bytes(output | {"sha256": sha256(forged).hexdigest()})
+    escaped = document.replace(b'"', b'\\"')
+    text = (_PRINTING % (len(document), escaped)).decode()
+    failing = text.replace("(i32.const 8))))", "(i32.const 8))) unreachable)")
+    (tmp_path / "app.wasm").write_bytes(wasmtime.wat2wasm(failing))
+    answer = await desk.run("project", "publish", "liar", "app.wasm", "--json")
+    app = json.loads(answer.out)["project"]
+    await put(desk, wallet_secret(RESULT_KEY_NAME), ResultKey().secret)
+    grant = ("task", "grant", stage.url, "--app", app, "--result-key", "--yes")
+    assert (await desk.run(*grant)).status == 0
+    failed = await desk.run("task", "run", stage.url, app, "--watch")
+    assert failed.status == 1 and "The program trapped" in failed.err, failed
+    shown = await desk.run(*failed.next.split()[1:])
+    assert "guest-trap" in shown.out and shown.err == document.decode() + "\n"
+
+    def twist(answer: Answer) -> None:
+        if answer.path.endswith("/result"):
+            answer.status, answer.body = 200, forged
+        elif answer.path.startswith("/tasks/"):
+            task = json.loads(answer.body)
+            if task.pop("cause", None) is not None:
+                task |= {"status": "completed", "output": json.loads(document)}
+            answer.body = json.dumps(task).encode()
+
+    async with relay_before(stage.url) as relay:
+        relay.twist = twist
+        refused = await desk.run("task", "run", relay.url, app, "--watch", "--output", "result")
+        assert refused.status != 0, refused
+        assert "the receipt is about another task, request or result" in refused.err
+        assert not (tmp_path / "result").exists()
+
+
 async def test_the_receipt_of_a_run_is_not_that_of_a_task(
     desk: Desk, stage: RunnerStage, tmp_path: Path
 ) -> None:
