@@ -42,6 +42,7 @@ class DoorGrant:
         machine: the machine token; None for an owner's session.
         requests: how many requests may reach the node.
         turns: how many requests may wait for the node.
+        writes: how often it wrote.
     """
 
     client: Client
@@ -54,6 +55,7 @@ class DoorGrant:
     machine: MachineToken | None
     requests: Allowance
     turns: Turns
+    writes: int = 0
     _received: dict[str, Secrets] = field(default_factory=dict)
 
     def left_s(self, now: float) -> int:

@@ -72,7 +72,7 @@ class Readings:
         self._grants = grants
         self._cache = cache
         self._clock = clock
-        self._running: dict[tuple[str, object], asyncio.Task[Any]] = {}
+        self._running: dict[tuple[str, int, object], asyncio.Task[tuple[Any, float]]] = {}
 
     async def read(
         self, grant: DoorGrant, mount: Mount, secret: SecretName, version: int | None
@@ -178,7 +178,11 @@ class Readings:
             self._grants.end(grant)  # later requests with its token do not reach the node
 
     def forget(self, grant: DoorGrant) -> None:
-        """Remove the values of a grant from the cache, after it wrote."""
+        """Remove the values of a grant from the cache, after it wrote.
+
+        What a read that began before returns is not kept either.
+        """
+        grant.writes += 1
         self._cache.drop_grant(grant.accessor)
 
     async def _number_of(
@@ -217,9 +221,10 @@ class Readings:
         kept = self._cache.fresh(grant.accessor, key)
         if kept is not None:
             return kept.value, None
-        asked_at = self._clock.now()
+        writes = grant.writes
         try:
-            value = await self._in_time(grant, key, self._fetched(grant, mount, key, fetch))
+            fetching = self._fetched(grant, mount, key, fetch)
+            value, asked_at = await self._in_time(grant, key, fetching)
         except DoorRefusal as refusal:
             if refusal.status == NODE_AWAY and _is_away(refusal):
                 kept = self._cache.stale(grant.accessor, key)
@@ -229,7 +234,8 @@ class Readings:
                 # The node refuses now what it gave before.
                 self._cache.drop(grant.accessor, key)
             raise
-        if grant in self._grants:  # otherwise it ended meanwhile
+        # Otherwise it ended meanwhile, or it wrote, and the value may be the one before (DR13).
+        if grant in self._grants and grant.writes == writes:
             kept = Kept(value=value, asked_at=asked_at, size_bytes=size_bytes(value))
             self._cache.keep(grant.accessor, key, kept)
         return value, None
@@ -247,17 +253,27 @@ class Readings:
 
     async def _fetched(
         self, grant: DoorGrant, mount: Mount, key: object, fetch: Callable[[], Awaitable[Found]]
-    ) -> Found:
+    ) -> tuple[Found, float]:
+        """Return a value of the node, and when the request for it began."""
         # Without a cache, nobody gets an answer to a request that began before his own.
         if self._cache.fresh_s <= 0:
-            return await self.asked(grant, mount, fetch)
-        running = self._running.get((grant.accessor, key))
+            return await self._timed(grant, mount, fetch)
+        # After a write, nobody joins a read that began before it (DR13).
+        place = (grant.accessor, grant.writes, key)
+        running = self._running.get(place)
         if running is None:
-            running = asyncio.create_task(self.asked(grant, mount, fetch))
-            self._running[grant.accessor, key] = running
-            running.add_done_callback(lambda _: self._running.pop((grant.accessor, key), None))
-        found: Found = await asyncio.shield(running)
+            running = asyncio.create_task(self._timed(grant, mount, fetch))
+            self._running[place] = running
+            running.add_done_callback(lambda _: self._running.pop(place, None))
+        found: tuple[Found, float] = await asyncio.shield(running)
         return found
+
+    async def _timed(
+        self, grant: DoorGrant, mount: Mount, fetch: Callable[[], Awaitable[Found]]
+    ) -> tuple[Found, float]:
+        # A caller who joins later keeps the value no longer than the first one (DR15).
+        asked_at = self._clock.now()
+        return await self.asked(grant, mount, fetch), asked_at
 
 
 def _is_over(error: SealspaceError) -> bool:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 from embedded_node import EmbeddedNode, embedded_node
 from patience import PATIENCE_S
+from relay import Relay
 from running_node import Reply, send
 from tests_support import CountingEntropy, FixedClock
 
@@ -155,8 +157,12 @@ async def open_door(
     roles: Mapping[str, str] | None = None,
     has_own_grant: bool = True,
     is_writable: bool = False,
+    more_grants: int = 0,
 ) -> AsyncIterator[DoorCaller]:
-    """Serve a door until the block ends, and yield a caller with its own token."""
+    """Serve a door until the block ends, and yield a caller with its own token.
+
+    `more_grants` is a number of further tokens for the door's own session.
+    """
     door = Door(
         client,
         mounts_of(mounts or ("secret=flat",)),
@@ -166,11 +172,35 @@ async def open_door(
         entropy=bench.entropy,
         is_writable=is_writable,
     )
+    for _ in range(more_grants):
+        door.add_own_grant()
     bound = bind_socket("127.0.0.1", 0)
     url = url_of(bound)
     app = door.application(list_method=LIST_METHOD)
     async with listening(app, bound, ConnectionLimits(), reads_list=True):
         yield DoorCaller(url, door.add_own_grant() if has_own_grant else None)
+
+
+class LateRequest:
+    """A request to the node that a relay holds back until `passes` is set.
+
+    It is the request with the given number among those with a path that ends so.
+    """
+
+    def __init__(self, relay: Relay, ending: str, number: int = 1) -> None:
+        self.is_there = asyncio.Event()
+        self.passes = asyncio.Event()
+        self._ending = ending
+        self._left = number
+        relay.hold = self._hold
+
+    async def _hold(self, request: web.Request) -> None:
+        if not request.path.endswith(self._ending):
+            return
+        self._left -= 1
+        if self._left == 0:
+            self.is_there.set()
+            await self.passes.wait()
 
 
 async def blocking(call: Callable[..., Done], *arguments: Any, **named: Any) -> Done:
