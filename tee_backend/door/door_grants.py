@@ -1,6 +1,7 @@
 """The grants behind the tokens of a door, and these tokens (DR6, DR9)."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,6 +162,7 @@ class DoorGrants:
         self._entropy = entropy
         self._by_digest: dict[bytes, DoorGrant] = {}
         self._by_credential: dict[bytes, DoorGrant] = {}
+        self._arriving = 0
 
     def __iter__(self) -> Iterator[DoorGrant]:
         return iter([*self._by_digest.values()])
@@ -197,22 +199,28 @@ class DoorGrants:
             return None
         return grant
 
-    def require_room(self) -> None:
-        """Refuse a login if there are too many grants.
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Keep a place for one more grant until the `with` block ends.
 
         Raises:
-            DoorRefusal: there are `MAX_GRANTS` live ones.
+            DoorRefusal: there are `MAX_GRANTS` live grants and logins that run.
         """
         now = self._clock.now()
         for grant in self:
             if not grant.is_live(now):
                 self.end(grant)
-        if len(self._by_digest) >= MAX_GRANTS:
+        if len(self._by_digest) + self._arriving >= MAX_GRANTS:
             raise DoorRefusal(
                 TOO_MANY,
                 f"{MAX_GRANTS} callers are logged in at this door; next: end tokens with"
                 " auth/token/revoke-self, or start another door",
             )
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
 
     def add(
         self,

@@ -127,16 +127,16 @@ class Logins:
     async def _begun(
         self, path: str, digest: bytes, begin: Callable[[], Awaitable[_Begun]]
     ) -> DoorGrant:
-        self._grants.require_room()
-        self._allowance.take()
-        try:
-            session, role = await begin()
-            client = self._client.acting(session)
-        except SealspaceError as error:
-            raise _refused_login(error) from error
-        return self._grants.add(
-            client, path=path, role=role, ends_at=session.expires_at, credential=digest
-        )
+        with self._grants.room():
+            self._allowance.take()
+            try:
+                session, role = await begin()
+                client = self._client.acting(session)
+            except SealspaceError as error:
+                raise _refused_login(error) from error
+            return self._grants.add(
+                client, path=path, role=role, ends_at=session.expires_at, credential=digest
+            )
 
     async def _require_accepted(self, session: Session) -> None:
         """Refuse a machine token that the node does not accept now.

@@ -11,6 +11,7 @@ from relay import relay_before
 from sealspace.wire.token_line import read_token
 from tee_backend.door.cache import Cache
 from tee_backend.door.door_grants import DoorGrants
+from tee_backend.door.limits import MAX_GRANTS
 from tee_backend.door.mounts import parse_mount
 from tee_backend.door.readings import Readings
 
@@ -72,3 +73,17 @@ async def test_DR15_who_joins_a_read_keeps_it_no_longer(bench: DoorBench) -> Non
         assert (await first).secret == joined.secret
         kept = cache.fresh(grant.accessor, ("secret", "API_KEY", None))
         assert kept is not None and kept.asked_at == began_at
+
+
+async def test_DR14_logins_at_the_same_time_are_bounded(bench: DoorBench) -> None:
+    """DR14: two logins at the same time do not both get the last place."""
+    owner, wallet = await bench.owner()
+    await owner.secrets().put("API_KEY", "open sesame")
+    async with open_door(bench, owner, more_grants=MAX_GRANTS - 2) as door:
+        logins = []
+        for name in ("one", "two"):
+            line = await owner.delegations.create_token(name, ["API_KEY"], wallet=wallet)
+            body = {"role_id": name, "secret_id": line}
+            logins.append(door.send("POST", "auth/approle/login", body))
+        replies = await asyncio.gather(*logins)
+        assert sorted(reply.status for reply in replies) == [200, 429]

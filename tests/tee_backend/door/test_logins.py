@@ -260,13 +260,17 @@ async def test_DR14_grants_are_bounded(bench: DoorBench) -> None:
     cache = Cache(fresh_s=0, stale_s=0, clock=bench.clock)
     grants = DoorGrants(cache, clock=bench.clock, entropy=bench.entropy)
     for number in range(MAX_GRANTS):
-        grants.require_room()
-        ends_at = bench.clock.now() + 60 + number
-        grants.add(owner, path="auth/jwt/login", role="", ends_at=ends_at)
-    with pytest.raises(DoorRefusal, match="256 callers"):
-        grants.require_room()
+        with grants.room():
+            ends_at = bench.clock.now() + 60 + number
+            grants.add(owner, path="auth/jwt/login", role="", ends_at=ends_at)
+    with pytest.raises(DoorRefusal, match="256 callers"), grants.room():
+        pass
     bench.clock.advance(60)
-    grants.require_room()
+    # A login that runs has a place too.
+    with grants.room(), pytest.raises(DoorRefusal, match="256 callers"), grants.room():
+        pass
+    with grants.room():
+        pass
 
 
 async def test_DR14_a_login_without_room(bench: DoorBench, monkeypatch: pytest.MonkeyPatch) -> None:
