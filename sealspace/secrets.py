@@ -498,7 +498,14 @@ class Secrets:
         """
         return await self.rollback(name, None, scope=scope)
 
-    async def delete(self, name: str, *, scope: str | None = None, purge: bool = False) -> None:
+    async def delete(
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        purge: bool = False,
+        if_match: str | None = None,
+    ) -> None:
         """Delete a secret.
 
         The deletion is durable when the call returns. The node keeps the versions of the secret for
@@ -511,7 +518,7 @@ class Secrets:
             NotGranted, NodeRefused, TransportError: the request failed.
         """
         with self._about(parse_secret_name(name, scope=scope)) as secret:
-            removed_etag = await self._kv.delete(secret.path, purge=purge)
+            removed_etag = await self._kv.delete(secret.path, if_match=if_match, purge=purge)
             # With `purge`, it is no error if only kept versions were left to delete. Without it,
             # nothing was deleted: the node answers 200, but names no removed value.
             if removed_etag is None and not purge:

@@ -655,7 +655,14 @@ class Secrets:
             SealspaceError: as `rollback`.
         """
 
-    def delete(self, name: str, *, scope: str | None = None, purge: bool = False) -> None:
+    def delete(
+        self,
+        name: str,
+        *,
+        scope: str | None = None,
+        purge: bool = False,
+        if_match: str | None = None,
+    ) -> None:
         """Delete a secret.
 
         The deletion is durable when the call returns. The node keeps the versions of the secret for

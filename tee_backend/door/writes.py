@@ -1,6 +1,7 @@
 """Writing of secrets through a door (DR13)."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from capabilities.capability_errors import InvalidJson
 from capabilities.strict_json import JsonObject, parse_json
 from sealspace.documents.secret_names import SecretName
-from sealspace.errors import NotFound, PreconditionFailed
+from sealspace.errors import NotFound, NotShared, PreconditionFailed
 from sealspace.wire.values import KeptVersion
 
 from .api_answers import ApiAnswer
@@ -85,8 +86,16 @@ class Writes:
         """Delete the current version, if it is the one that the body names."""
         secret = secret_at(mount, path)
         newest = await self._named_newest(grant, mount, secret, request)
-        if newest.is_current:
-            await self._delete(grant, mount, secret, purge=False)
+
+        async def delete() -> None:
+            # The value could be replaced after it was listed. Then nothing is deleted, so the
+            # copies end only after this.
+            if newest.is_current:
+                secrets = grant.client.secrets()
+                await secrets.delete(secret.name, scope=secret.scope, if_match=newest.etag)
+            await _end_copies(grant, secret)
+
+        await self._written(grant, mount, delete)
         return ApiAnswer(status=204)
 
     async def undelete(
@@ -100,8 +109,7 @@ class Writes:
             await grant.client.secrets().restore(secret.name, scope=secret.scope)
 
         if not newest.is_current:
-            await self._readings.asked(grant, mount, restore)
-            self._readings.forget(grant)
+            await self._written(grant, mount, restore)
         return ApiAnswer(status=204)
 
     async def _store(
@@ -117,14 +125,20 @@ class Writes:
                 return
             etag = None
             if cas > 0:
-                etag = _etag_of(await secrets.versions(secret.name, scope=secret.scope), cas)
+                etag = await _etag_of(grant, secret, cas)
             await secrets.put(
                 secret.name, value, scope=secret.scope, if_absent=cas == 0, if_match=etag
             )
             await client.sharing.put_many({secret.label: value}, own=False)
 
+        await self._written(grant, mount, store)
+
+    async def _written(
+        self, grant: DoorGrant, mount: Mount, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Write something, and forget what the grant has read, whether it failed or not."""
         try:
-            await self._readings.asked(grant, mount, store)
+            await self._readings.asked(grant, mount, work)
         except DoorRefusal as refusal:
             if isinstance(refusal.__cause__, PreconditionFailed):
                 raise _mismatch() from refusal
@@ -136,13 +150,12 @@ class Writes:
         self, grant: DoorGrant, mount: Mount, secret: SecretName, *, purge: bool
     ) -> None:
         async def delete() -> None:
-            try:
+            # The copies first (SH6): if the second step fails, the client can repeat the request.
+            await _end_copies(grant, secret)
+            with suppress(NotFound):  # a client that repeats a deletion gets the same answer
                 await grant.client.secrets().delete(secret.name, scope=secret.scope, purge=purge)
-            except NotFound:
-                return  # a client that repeats a deletion has to get the same answer
 
-        await self._readings.asked(grant, mount, delete)
-        self._readings.forget(grant)
+        await self._written(grant, mount, delete)
 
     async def _named_newest(
         self, grant: DoorGrant, mount: Mount, secret: SecretName, request: ApiRequest
@@ -196,12 +209,22 @@ def _cas_of(options: Mapping[str, Any] | None) -> int | None:
     return None if cas is None else number_of(str(cas))
 
 
-def _etag_of(versions: tuple[KeptVersion, ...], cas: int) -> str:
+async def _etag_of(grant: DoorGrant, secret: SecretName, cas: int) -> str:
     """Return the ETag of the current value, whose number has to be the given one."""
+    try:
+        versions = await grant.client.secrets().versions(secret.name, scope=secret.scope)
+    except NotFound:  # there never was a value
+        raise _mismatch() from None
     newest = versions[0]
     if not newest.is_current or newest.version != cas:
         raise _mismatch()
     return newest.etag
+
+
+async def _end_copies(grant: DoorGrant, secret: SecretName) -> None:
+    """End sharing of a secret that is deleted, and delete its copies."""
+    with suppress(NotShared):
+        await grant.client.sharing.unshare([secret.label])
 
 
 def _mismatch() -> DoorRefusal:

@@ -47,6 +47,17 @@ async def test_DR13_hvac_writes_and_deletes(bench: DoorBench) -> None:
             await owner.secrets().versions("API_KEY")
 
 
+async def test_DR13_cas_without_a_value(bench: DoorBench) -> None:
+    """DR13: `cas` with a number is 400 for a secret that never existed, and nothing is stored."""
+    owner, _ = await bench.owner()
+    async with open_door(bench, owner, is_writable=True) as door:
+        for cas in (1, 5, "1", -1, True, 1.5, [1], 10**13):
+            body = {"data": {"value": "x"}, "options": {"cas": cas}}
+            assert (await door.send("PUT", "secret/data/NONE", body)).status == 400, cas
+        with pytest.raises(NotFound):
+            await owner.secrets().get("NONE")
+
+
 async def test_DR13_forms(bench: DoorBench) -> None:
     """DR13: a flat mount stores one text, a json mount the object as it was sent."""
     owner, _ = await bench.owner()
