@@ -140,13 +140,13 @@ class Door:
         open_handler = self._open.get((request.path, request.operation))
         if open_handler is not None:
             return await open_handler(request)
+        # Everything else needs a token, also to learn which mounts exist (DR6).
+        grant = self._grants.find(request.token)
         known = {path for path, _ in (*self._open, *self._known)}
         mount = self._mounts.get(request.path.partition("/")[0])
         is_ui_mount = request.path.startswith(f"{_UI_MOUNTS}/")
         if mount is None and request.path not in known and not is_ui_mount:
             raise _unserved(request.path)
-        # Everything else needs a token, also to learn what exists (DR6).
-        grant = self._grants.find(request.token)
         if mount is not None:
             return (await self._values.answer(grant, mount, request)).response()
         if is_ui_mount and request.operation == "read":

@@ -53,7 +53,10 @@ def data_of(mount: Mount, secret: SecretName, reading: Reading) -> Mapping[str, 
     if mount.form == "flat":
         return {"value": value if isinstance(value, str) else encode_standard(value)}
     try:
-        return _OBJECT.decode(value)
+        # Bytes are decoded first: the parser does not check those of the members' values, and the
+        # answer would be no text.
+        text = value if isinstance(value, str) else value.decode()
+        return _OBJECT.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise DoorRefusal(
             400,

@@ -159,9 +159,31 @@ async def test_DR6_tokens_of_others(bench: DoorBench, caller: DoorCaller) -> Non
 async def test_DR6_strangers_learn_nothing(caller: DoorCaller) -> None:
     """DR6: without a token, existing and missing secrets, mounts and names are the same answer."""
     answers = set()
-    for path in ("secret/data/API_KEY", "secret/data/NONE", "prod/data/X", "secret/metadata/x"):
+    for path in (
+        "secret/data/API_KEY",
+        "secret/data/NONE",
+        "prod/data/X",
+        "secret/metadata/x",
+        "no-mount/data/API_KEY",
+        "sys/policies/acl",
+        "sys/internal/ui/mounts/secret",
+        "sys/internal/ui/mounts/no-mount",
+    ):
         answers.add((await _raw(caller, f"/v1/{path}")).split(b"\r\n\r\n", 1)[1])
     assert len(answers) == 1
+
+
+async def test_DR7_bytes_that_are_no_text(bench: DoorBench) -> None:
+    """DR7, DR12: bytes that look like a JSON object, but are no text, are refused; an answer is
+    always text."""
+    owner, _ = await bench.owner()
+    await owner.secrets().put_many({"ODD": b'{"a": "\xff"}', "EVEN": b'{"a": "x"}'})
+    async with open_door(bench, owner, "secret=json") as door:
+        token = f"X-Vault-Token: {door.token}"
+        odd = await _raw(door, "/v1/secret/data/ODD", token)
+        assert _status(odd) == 400 and odd.isascii()
+        even = await _raw(door, "/v1/secret/data/EVEN", token)
+        assert _status(even) == 200 and b'"data":{"a":"x"}' in even
 
 
 async def test_DR15_the_cache_of_one_caller_is_not_of_another(bench: DoorBench) -> None:
