@@ -4,7 +4,9 @@ Linux only: the table of mounts, by which it is found whether a folder is in mem
 """
 
 import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from capabilities.clock_and_entropy import SystemClock, SystemEntropy
@@ -70,11 +72,15 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write each file atomically with mode 0400, below a folder in memory.
 
     Raises:
+        InvalidInput: a folder below it is not the user's own, or a link.
         OSError: a file cannot be written.
     """
     for path, data in files.items():
         target = folder / path
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inner = folder
+        for name in path.split("/")[:-1]:
+            inner /= name
+            _own_folder(inner)
         draft = target.with_name(f".{target.name}.new")
         draft.unlink(missing_ok=True)
         # The mode is that of the creation: at no time can others read the file.
@@ -83,6 +89,22 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             stream.write(data)
         draft.replace(target)
         sync_folder(target.parent)
+
+
+def _own_folder(folder: Path) -> None:
+    """Create a folder, or check that an existing one is no link and the user's own.
+
+    Where others may write too, such as in /dev/shm, somebody could have put a link there that leads
+    to a disk, or a folder in which they replace the files.
+    """
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise InvalidInput(
+            f"{folder} is a link, or belongs to another user",
+            hint="use a folder in which only you can write",
+        )
 
 
 def require_in_memory(folder: Path) -> None:
