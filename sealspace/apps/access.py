@@ -43,6 +43,10 @@ _T = TypeVar("_T")
 MOST_GRANTS = 10_000
 """Most live grants that are read; with more, the answer is incomplete."""
 
+MOST_TOKEN_CHARS = 64 << 20
+"""Most characters of their tokens together, which are all in memory. A token that a recipient makes
+may have 384 KiB."""
+
 READS_S = 30 * 86_400.0
 """How far back the last read is searched, seconds."""
 
@@ -159,19 +163,30 @@ class Access:
     async def _records(self, missing: list[str]) -> list[DelegationRecord]:
         """Return the live grants of the owner's account, with what recipients passed on."""
         try:
-            return await self._live(missing, derived=True)
+            records, is_cut = await self._live(derived=True)
         except SealspaceError as error:
-            not_passed_on = f"what recipients passed on: {error}"
-        # A node of an earlier version does not list these.
-        records = await _or(self._live(missing, derived=False), [], missing, "your grants")
-        missing.append(not_passed_on)
+            # A node of an earlier version does not list these.
+            records, is_cut = await _or(
+                self._live(derived=False), ([], False), missing, "your grants"
+            )
+            missing.append(f"what recipients passed on: {error}")
+        else:
+            if is_cut:
+                # A recipient who passes a right on thousands of times must not hide the grants that
+                # the owner made before.
+                own, _ = await _or(self._live(derived=False), ([], False), missing, "your grants")
+                known = {one.cid for one in own}
+                records = [*own, *[one for one in records if one.cid not in known]]
+        if is_cut:
+            missing.append(f"some of your grants in force, of which there are over {len(records)}")
         return records
 
-    async def _live(self, missing: list[str], *, derived: bool) -> list[DelegationRecord]:
-        """Return the live grants that the node lists."""
+    async def _live(self, *, derived: bool) -> tuple[list[DelegationRecord], bool]:
+        """Return the live grants that the node lists, and whether there are too many for it."""
         # The right to list is one on a space: the session's primary one, or else `secrets`.
         account = None if self._caller.session.space else SECRETS_SPACE
         records: list[DelegationRecord] = []
+        token_chars = 0
         for status in LIVE:
             async for one in self._delegations.query(
                 direction="granted",
@@ -181,11 +196,11 @@ class Access:
                 derived=derived,
                 page_items=MAX_PAGE_ITEMS,
             ):
-                if len(records) == MOST_GRANTS:
-                    missing.append(f"the grants in force beyond the first {MOST_GRANTS}")
-                    return records
+                token_chars += len(one.token or "")
+                if len(records) == MOST_GRANTS or token_chars > MOST_TOKEN_CHARS:
+                    return records, True
                 records.append(one)
-        return records
+        return records, False
 
     async def _copies(self, kv: Kv, secret: SecretName) -> dict[Resource, SharedFolder]:
         """Return the stored copies of a secret for other people."""

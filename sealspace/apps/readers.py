@@ -148,8 +148,17 @@ class _Grant(NamedTuple):
         return False
 
     def decrypts(self, network: NetworkId) -> bool:
-        """Return whether the delegation grants decryption on a network."""
+        """Return whether the delegation grants decryption on a network, under caveats or not."""
         for one in self.delegation.capabilities:
+            if satisfies(one.ability, DECRYPT) and network_of(one.resource) == network:
+                return True
+        return False
+
+    def decrypts_freely(self, network: NetworkId) -> bool:
+        """Return whether the delegation grants decryption on a network without caveats."""
+        for one in self.delegation.capabilities:
+            if one.caveats:
+                continue
             if satisfies(one.ability, DECRYPT) and network_of(one.resource) == network:
                 return True
         return False
@@ -285,6 +294,12 @@ class _Judge:
         if not self._allow_secret(policies):
             return None
         state = self._state(grant, policies)
+        is_conditional = any(
+            one.decrypts(self._facts.network) and not one.decrypts_freely(self._facts.network)
+            for one in closure
+        )
+        if is_conditional and state != "no_code":
+            state = "undecided"
         kind, name = self._kind_of(grant, state)
         reader = self._described(grant, kind, name)._replace(policies=policies)
         if kind == "runner":
@@ -358,7 +373,9 @@ class _Judge:
                 state = self._fetch_by(grant, secret)
                 if state == "now":
                     return state
-                found = state
+                # A right that the node may allow now is not hidden by one that begins later.
+                if found != "undecided":
+                    found = state
         return found
 
     def _fetch_by(self, grant: _Grant, resource: Resource) -> State:

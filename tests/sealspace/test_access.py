@@ -12,7 +12,7 @@ from access_world import AccessWorld, Party, rows_of
 from msgspec.structs import replace
 from trust_settings import trusting_config
 
-from capabilities.abilities import KV_GET
+from capabilities.abilities import DECRYPT, KV_GET
 from capabilities.signatures import Ed25519Signer
 from sealspace.apps.readers import Facts, readers_of
 from sealspace.delegations import allow
@@ -69,6 +69,25 @@ async def state_of(world: AccessWorld, party: Party) -> list[tuple[str, str]]:
     await world.compare()
     access = await world.owner.access.of("API_KEY")
     return [(one.kind, one.state) for one in rows_of(party, access)]
+
+
+async def _facts(world: AccessWorld) -> Facts:
+    """Return the facts about the secret, without copies."""
+    owner = world.owner
+    info = await owner.info()
+    return Facts(
+        owner=owner.session.owner,
+        secret=world.rights[0].resource,
+        network=owner.encryption.network(),
+        network_policy=None,
+        terms=await owner.release_terms(),
+        exchange_key=info.oidc_did,
+        node=info.node_id,
+        in_tee=True,
+        records=[one async for one in owner.delegations.query(direction="granted", tokens=True)],
+        copies={},
+        now=world.bench.clock.now(),
+    )
 
 
 async def test_a_policy_of_the_network_approves_code(world: AccessWorld) -> None:
@@ -166,25 +185,65 @@ async def test_conditions_are_undecided(world: AccessWorld) -> None:
     assert row.state == "undecided"
 
 
+async def test_conditions_on_decryption(world: AccessWorld) -> None:
+    """A right to decrypt under a caveat is not shown as one that opens the secret now."""
+    party = await world.key_party("grant", attests=True)
+    fetch, decrypt = world.rights
+    limited = allow(decrypt.resource.text, DECRYPT, {"limit": 1})
+    await world.give(party, [fetch, limited], ttl_s=600.0, policy=world.with_proof())
+    assert [state for _, state in await state_of(world, party)] == ["undecided"]
+
+
+async def test_one_right_later_and_one_under_conditions(world: AccessWorld) -> None:
+    """Somebody with a right under a caveat and another one that begins later is not shown as one
+    who reads later only, in whatever order the node lists them."""
+    party = await world.key_party("backend", attests=True)
+    fetch, decrypt = world.rights
+    cids = []
+    for rights in ([decrypt], [allow(fetch.resource.text, KV_GET, {"limit": 1})], [fetch]):
+        portable = await world.owner.delegations.delegate(
+            party.did, rights, ttl_s=600.0, policy=world.with_proof()
+        )
+        cids.append(portable.cid)
+    facts = await _facts(world)
+    records = []
+    for one in facts.records:
+        is_free = one.cid == cids[2]
+        records.append(replace(one, status="pending") if is_free else one)
+    for ordered in (records, records[::-1]):
+        judged = readers_of(facts._replace(records=ordered))
+        assert [one.state for one in judged.readers if one.did == party.did] == ["undecided"]
+
+
+async def test_grants_that_a_recipient_passed_on_hide_no_other(
+    world: AccessWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipient who passes a right on very often makes the answer incomplete, but removes nobody
+    with a grant of the owner from it."""
+    early = await world.key_party("grant", attests=True)
+    await world.give(early, world.rights, ttl_s=600.0, policy=world.with_proof())
+    holder = await world.key_party("grant", attests=True)
+    await world.give(holder, world.rights, ttl_s=600.0, policy=world.with_proof())
+    world.bench.clock.advance(1)
+    for _ in range(8):
+        await world.pass_on_from(holder)
+    assert (await world.owner.access.of("API_KEY")).is_complete
+    own = [one async for one in world.owner.delegations.query(direction="granted", tokens=True)]
+    own_chars = sum(len(one.token or "") for one in own)
+    for limit, value in (("MOST_GRANTS", len(own)), ("MOST_TOKEN_CHARS", own_chars)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"sealspace.apps.access.{limit}", value)
+            access = await world.owner.access.of("API_KEY")
+            assert not access.is_complete
+            named = {one.did: one.state for one in access.readers}
+            assert named[early.did] == named[holder.did] == "attested"
+
+
 async def test_a_grant_that_begins_later(world: AccessWorld) -> None:
     """A grant that the node lists as pending is shown as one that begins later."""
     party = await world.key_party("backend", attests=True)
     await world.give(party, world.rights, ttl_s=600.0, policy=world.with_proof())
-    owner = world.owner
-    info = await owner.info()
-    facts = Facts(
-        owner=owner.session.owner,
-        secret=world.rights[0].resource,
-        network=owner.encryption.network(),
-        network_policy=None,
-        terms=await owner.release_terms(),
-        exchange_key=info.oidc_did,
-        node=info.node_id,
-        in_tee=True,
-        records=[one async for one in owner.delegations.query(direction="granted", tokens=True)],
-        copies={},
-        now=world.bench.clock.now(),
-    )
+    facts = await _facts(world)
     for status, state in (("active", "attested"), ("pending", "later")):
         records = []
         for one in facts.records:

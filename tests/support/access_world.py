@@ -216,8 +216,11 @@ class AccessWorld:
         holders = [one for one in self.parties if one.held and one.wallet is None]
         if not holders:
             return
-        holder = rng.choice(holders)
-        party = await self.key_party("passed on", attests=rng.random() < 0.7)
+        await self.pass_on_from(rng.choice(holders), attests=rng.random() < 0.7)
+
+    async def pass_on_from(self, holder: Party, *, attests: bool = True) -> None:
+        """Let a recipient pass a grant on to another key."""
+        party = await self.key_party("passed on", attests=attests)
         # The holder may have been granted only one of the two rights.
         for chosen in (self.rights, self.rights[:1], self.rights[1:]):
             with suppress(SealspaceError):
